@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Writes build.ninja for Adamas; with --setup also installs what is missing, builds, and runs the demo or the tests.
+
+The first half is the table of contents: every source by name, room by room. Adding a source is adding its name.
+What comes from outside (apt packages, wheels, npm packages) is install_deps.py's business.
+"""
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("configure.py: Python 3.11 or newer is needed; this is %d.%d." % sys.version_info[:2])
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+import install_deps as deps
+from install_deps import SetupError
+
+VERSION = "0.1.0"
+
+# ---- what there is ---------------------------------------------------------------------------------------------
+
+# Each name is ROOM/NAME.c.
+ROOMS = {
+    "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "hostinfo", "version",  # what all rooms stand on
+             "stage", "probe",                                                   # what the other rooms implement
+             "thresholds", "quality", "replay", "replay_step", "replay_record",  # the replay engine
+             "store", "store_row", "store_write", "query",                       # the database
+             "cli"],                                                             # the command line's front door
+    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry"],
+    "probes": ["clock_probe"],
+    "traces": ["input_file", "safetensors", "trace_file", "trace_check", "printable"],
+    "analysis": ["report_select", "report_data", "report_rows", "report_text",
+                 "report_view", "report_view_quality", "report_view_heads", "report_view_stages"],
+}
+
+# One file a subcommand, wiring rooms together; in the program, not in the library.
+COMMANDS = ["core/cmd_replay", "traces/cmd_trace"]
+
+# CUDA source, and the stand-in that is compiled where there is no CUDA toolkit.
+CUDA = [("kernels/device.cu", "kernels/device_none.c")]
+
+# Files the program carries inside itself by core/embed.S.
+EMBEDDED = ["core/schema.sql", "build/gen/report_template.html"]
+
+# What web-report/build.mjs bundles into the template of the report.
+WEB = []
+
+# Each name is tests/NAME.c, one cmocka program; the support files are linked into all of them.
+TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
+         "test_attention", "test_registry", "test_device", "test_store"]
+TEST_SUPPORT = []
+
+# ---- how it is compiled ----------------------------------------------------------------------------------------
+
+WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla"
+
+# No contraction to fused multiply-add: the host's numbers must not depend on the machine.
+# Position-independent and hidden throughout, so that program and library share their objects.
+CFLAGS = f"-std=gnu11 -D_GNU_SOURCE {WARNINGS} -ffp-contract=off -fPIC -fvisibility=hidden -pthread -I."
+
+SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
+PROFILES = {  # name: compiler flags, linker flags, with CUDA
+    "release": ("-O3 -g", "", True),
+    "debug": ("-O0 -g", "", True),
+    "asan": (f"-O1 -g {SANITIZE}", SANITIZE, False),  # the address sanitizer and the CUDA driver exclude each other
+}
+
+# Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
+LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
+
+ARCHITECTURES = ["sm_80", "sm_89", "sm_90", "sm_100"]
+
+
+class Ninja:
+    """The text of a build.ninja in the making."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines += ["", f"# {text}"]
+
+    def variable(self, name, value):
+        self.lines.append(f"{name} = {value}")
+
+    def rule(self, name, command, **settings):
+        self.lines += [f"rule {name}", f"  command = {command}"]
+        self.lines += [f"  {key} = {value}" for key, value in settings.items()]
+
+    def build(self, output, rule, inputs=(), implicit=(), order_only=(), **variables):
+        line = f"build {output}: {rule} {' '.join(inputs)}".rstrip()
+        line += f" | {' '.join(implicit)}" if implicit else ""
+        line += f" || {' '.join(order_only)}" if order_only else ""
+        self.lines += [line] + [f"  {key} = {value}" for key, value in variables.items()]
+        return output
+
+
+def generated_files(ninja, node, npm):
+    """Edges for what is made before compiling: the version header, npm's packages, the report's template."""
+    ninja.note("The commit changes under our feet, so the header is made each time; only a new text counts as new.")
+    ninja.build("always", "phony")
+    ninja.rule("version", "commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' "
+               "2>/dev/null); clean=$${commit%-dirty}; printf '%s\\n' '#define ADM_VERSION \"$version\"' "
+               "\"#define ADM_GIT_COMMIT \\\"$$clean\\\"\" \"#define ADM_GIT_DIRTY $$([ \"$$commit\" = \"$$clean\" ]; "
+               "echo $$?)\" > $out.new; if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi",
+               restat=1, description="VERSION $out")
+    ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
+
+    ninja.note("The report's page. node_modules stays out of the source tree.")
+    ninja.rule("npm", "rm -f $out && mkdir -p build/logs && cp $in build/deps/web && "
+               f"(cd build/deps/web && {npm} ci --ignore-scripts --no-audit --no-fund) > build/logs/npm.log 2>&1 && "
+               "touch $out || { tail -n 15 build/logs/npm.log; echo 'npm failed; all it said is in build/logs/npm.log. "
+               "Check the network and npm (npm ping), then run the same command again.'; exit 1; }",
+               description="NPM ci: JavaScript packages into build/deps/web")
+    ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
+    ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {node} web-report/build.mjs $out",
+               description="BUNDLE $out")
+    ninja.build("build/gen/report_template.html", "template", implicit=[*WEB, "build/deps/web/installed"])
+
+
+def cuda_rule(ninja, cuda, architectures):
+    targets = [f"-gencode arch={a.replace('sm_', 'compute_')},code={a}" for a in architectures]
+    newest = architectures[-1].replace("sm_", "compute_")
+    targets.append(f"-gencode arch={newest},code={newest}")  # intermediate code for chips to come
+    ninja.variable("nvcc", cuda.nvcc)
+    ninja.variable("gencode", " ".join(targets))
+    ninja.rule("nvcc", "$nvcc -ccbin g++ -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
+               "-Wall,-Wextra,-ffp-contract=off -I. -MD -MF $out.d -c $in -o $out",
+               depfile="$out.d", deps="gcc", description="NVCC $out")
+
+
+def profile_edges(ninja, profile, cuda):
+    """Objects, program and tests of one profile; returns (program, test programs)."""
+    flags, link_flags, with_cuda = PROFILES[profile]
+    cuda = cuda if with_cuda else None
+    folder = f"build/{profile}"
+    ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
+    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} -MMD -MF $out.d -c $in -o $out",
+               depfile="$out.d", deps="gcc", description="CC $out")
+    # What nvcc emits for a kernel wants a little of the C++ runtime; static, like everything else.
+    driver = "g++ -static-libstdc++ -static-libgcc" if cuda else "$cc"
+    libs = f"{LIBS} -L{cuda.library} -lcudart_static -lrt" if cuda else LIBS
+    ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} -o $out $in $more {libs}", description="LINK $out")
+
+    def compile_c(source):
+        return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", f"cc_{profile}", [source],
+                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"])
+
+    objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
+    objects.append(compile_c("core/embed.S"))
+    for source, stand_in in CUDA:
+        objects.append(ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source],
+                                   order_only=["build/gen/version.h"], opt=flags) if cuda else compile_c(stand_in))
+    commands = [compile_c(f"{name}.c") for name in COMMANDS]
+
+    program = ninja.build(f"{folder}/adamas", f"link_{profile}", [compile_c("core/main.c"), *commands, *objects])
+    if profile == "release":
+        ninja.build("build/release/libadamas.so", f"link_{profile}", objects,
+                    more="-shared -Wl,--exclude-libs,ALL -Wl,-z,defs")
+    # The tests find cmocka beside themselves, so that they too run on a machine without it.
+    ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
+    support = [compile_c(f"tests/{name}.c") for name in TEST_SUPPORT]
+    tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}",
+                         [compile_c(f"tests/{name}.c"), *support, *commands, *objects],
+                         implicit=[f"{folder}/tests/libcmocka.so.0"],
+                         more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'") for name in TESTS]
+    return program, tests
+
+
+def build_ninja(options, cuda, node, npm):
+    """The whole build.ninja, as text."""
+    ninja = Ninja()
+    ninja.lines.append("# Written by configure.py; run that again rather than edit this.")
+    ninja.variable("ninja_required_version", "1.8")
+    ninja.variable("builddir", "build")
+    ninja.variable("cc", os.environ.get("CC", "gcc"))
+    ninja.variable("python", shlex.quote(sys.executable))
+    keep = f"CC={shlex.quote(os.environ['CC'])} " if "CC" in os.environ else ""
+    ninja.rule("configure", f"{keep}$python configure.py --cuda={shlex.quote(options.cuda)} "
+               f"--arch={','.join(options.arch)}", generator=1, description="CONFIGURE build.ninja")
+    ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
+    ninja.rule("copy", "cp -L $in $out", description="COPY $out")
+    ninja.rule("run", "$command", pool="console", description="$title")
+    generated_files(ninja, node, npm)
+    if cuda:
+        cuda_rule(ninja, cuda, options.arch)
+
+    made = {profile: profile_edges(ninja, profile, cuda) for profile in PROFILES}
+    ninja.note("What one asks for")
+    for name, profile in (("all", "release"), ("debug", "debug")):
+        program, tests = made[profile]
+        library = ["build/release/libadamas.so"] if profile == "release" else []
+        ninja.build(name, "phony", [program, *library, *tests])
+    ninja.build("test", "run", implicit=["all"], command="$python tests/run.py", title="TEST")
+    program, tests = made["asan"]
+    ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
+                command="$python tests/run.py --profile asan --only c/")
+    ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
+    ninja.build("bench", "run", implicit=["all"], command="$python demo.py --bench", title="BENCH")
+    ninja.build("compdb", "run", title="COMPDB compile_commands.json",
+                command="ninja -t compdb cc_release nvcc > compile_commands.json")
+    ninja.lines += ["", "default all", ""]
+    return "\n".join(ninja.lines)
+
+
+def check_lists():
+    """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
+    listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
+    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in TESTS + TEST_SUPPORT]
+    listed += [source for pair in CUDA for source in pair] + ["core/main.c", "core/embed.S", *WEB]
+    listed += [name for name in EMBEDDED if not name.startswith("build/")]
+    absent = [name for name in listed if not (deps.ROOT / name).exists()]
+    if absent:
+        raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
+    for room in [*ROOMS, "tests"]:
+        for path in sorted((deps.ROOT / room).glob("*.c*")):
+            name = str(path.relative_to(deps.ROOT))
+            if path.suffix in (".c", ".cu") and name not in listed:
+                print(f"note: {name} is in no list of configure.py, so it is not built")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
+        epilog="ninja targets: all (default), test, asan, debug, bench, demo, compdb.", allow_abbrev=False)
+    parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
+                        "install it, build, then run the demo or every test")
+    parser.add_argument("--no-install", action="store_true", help="only report what is missing and the package that "
+                        "has it; exit status 0 when nothing is, else 2")
+    parser.add_argument("--cuda", default="auto", metavar="auto|off|PATH", help="CUDA toolkit 13: found or with "
+                        "--setup installed (auto), not used (off), or this folder or nvcc")
+    parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
+                        metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
+    options = parser.parse_args()
+    for arch in options.arch:
+        if not (arch.startswith("sm_") and arch[3:].rstrip("af").isdigit()):
+            parser.error(f"argument --arch: '{arch}' is no GPU architecture; write for instance sm_80,sm_90")
+    return options
+
+
+def set_up(options):
+    """Reports what is missing and installs it. Ends the program after a mere report."""
+    goal = options.setup or "demo"
+    needs = deps.missing(goal, options.cuda)
+    if needs and not options.no_install and deps.apt_packages(needs):
+        deps.refresh_apt(deps.apt_packages(needs))
+    if needs:
+        print(f"for --setup {goal} this machine lacks:")
+        print("\n".join(deps.describe(needs)), flush=True)
+    else:
+        print(f"nothing to install for --setup {goal}")
+    if options.no_install:
+        sys.exit(2 if needs else 0)
+    deps.install(needs)
+
+
+def configure(options):
+    """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
+    needs = deps.missing("build", options.cuda)
+    if needs:
+        raise SetupError("A build needs what this machine lacks:\n" + "\n".join(deps.describe(needs)) +
+                         "\n`./configure.py --setup demo` installs all of it.")
+    check_lists()
+    cuda, remarks = deps.find_cuda(options.cuda)
+    for remark in remarks:
+        print("note: " + remark)
+    node, npm = deps.find_node()
+    text = build_ninja(options, cuda, node, npm)
+    path = deps.ROOT / "build.ninja"
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    print(f"wrote build.ninja: {deps.compiler()}, {f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, "
+          f"Node at {node}", flush=True)
+
+
+def main():
+    options = parse_arguments()
+    os.chdir(deps.ROOT)
+    if options.setup or options.no_install:
+        set_up(options)
+    configure(options)
+    if not options.setup:
+        print("now run: ninja")
+        return 0
+    if deps.call(["ninja"]):
+        raise SetupError("The build failed; the first error above says where.")
+    if options.setup == "test" and not deps.find_chromium():
+        deps.install_browser()
+    script = {"demo": "demo.py", "test": "tests/run.py"}[options.setup]
+    os.execv(sys.executable, [sys.executable, script])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SetupError as error:
+        print(f"configure.py: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nconfigure.py: interrupted; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)

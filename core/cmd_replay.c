@@ -1,0 +1,318 @@
+/* cmd_replay.c: `adamas replay`: wires trace reader, host stages, clock probe and store to the replay engine. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/command.h"
+#include "core/hostinfo.h"
+#include "core/mem.h"
+#include "core/replay.h"
+#include "kernels/registry.h"
+#include "probes/clock_probe.h"
+#include "traces/trace_file.h"
+
+enum { MAX_THRESHOLDS = 8, MAX_BUDGET = 1 << 24 };
+
+typedef struct replay_command {
+    adm_common common;
+    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps;
+    const char *thresholds[MAX_THRESHOLDS + 1];
+    size_t n_thresholds;
+    bool timeline;
+    char **paths;
+    size_t n_paths;
+
+    adm_replay_options options;
+    uint32_t *budget_list, *seq_len_list, *layer_list;
+    adm_threshold_spec threshold_list[MAX_THRESHOLDS];
+    adm_host_pipeline pipeline;
+    adm_progress progress;
+} replay_command;
+
+/* --- Command line ------------------------------------------------------------------------------------------------- */
+
+enum { KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_TIMELINE, KEY_LABEL };
+
+static const struct argp_option options[] = {
+    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
+    {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
+    {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas (default all)", 1},
+    {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
+    {"thresholds", 't', "SPEC", 0, "Bucketing thresholds of adamas: calibrated, fixed:a,b,c or quantile:p,q,r; repeat to "
+     "compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first", 2},
+    {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
+    {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
+    {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
+    {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
+    {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
+    {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    replay_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        return 0;
+    case 'b': c->budgets = arg; return 0;
+    case 'p': c->policies = arg; return 0;
+    case 'l': c->layers = arg; return 0;
+    case 't':
+        if (c->n_thresholds == MAX_THRESHOLDS) argp_error(state, "--thresholds: given more than %d times", MAX_THRESHOLDS);
+        c->thresholds[c->n_thresholds++] = arg;
+        return 0;
+    case KEY_SEQ_LENS: c->seq_lens = arg; return 0;
+    case KEY_SINKS: c->sinks = arg; return 0;
+    case KEY_RECENT: c->recent = arg; return 0;
+    case KEY_DENSE_LAYERS: c->dense_layers = arg; return 0;
+    case KEY_EPS: c->eps = arg; return 0;
+    case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_LABEL: c->label = arg; return 0;
+    case ARGP_KEY_ARGS:
+        c->paths = state->argv + state->next;
+        c->n_paths = (size_t)(state->argc - state->next);
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "no trace given"); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    .options = options, .parser = parse, .args_doc = "TRACE...", .children = children,
+    .doc = "Replays decode sessions on the host: selection quality against dense attention, and the time of every stage.\v"
+           "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
+
+static adm_status parse_policies(const char *text, bool policy[ADM_N_POLICIES], adm_error *err) {
+    for (const char *item = text; *item != '\0';) {
+        size_t length = strcspn(item, ",");
+        int found = -1;
+        for (int p = 0; p < ADM_N_POLICIES; p++)
+            if (strlen(adm_policy_name(p)) == length && memcmp(item, adm_policy_name(p), length) == 0) found = p;
+        if (found < 0)
+            return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not a policy; there are dense, oracle, adamas",
+                            (int)(length < 64 ? length : 64), item);
+        policy[found] = true;
+        item += length + (item[length] == ',');
+    }
+    return text[0] != '\0' ? ADM_OK : adm_fail(err, ADM_EINPUT, "--policies: no policy given");
+}
+
+static adm_status parse_small(const char *option, const char *text, uint32_t most, uint32_t *value, adm_error *err) {
+    uint64_t number = *value;
+    adm_status status = text != NULL ? adm_parse_u64(option, text, 0, most, &number, err) : ADM_OK;
+    *value = (uint32_t)number;
+    return status;
+}
+
+static adm_status parse_eps(const char *text, double *eps, adm_error *err) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value) || value < 0)
+        return adm_fail(err, ADM_EINPUT, "--eps: '%s' is not a number of at least 0", text);
+    *eps = value;
+    return ADM_OK;
+}
+
+static adm_status parse_thresholds(replay_command *c, adm_error *err) {
+    static const char *const both[] = {"calibrated", "fixed:-10,0,10"};
+    if (c->n_thresholds == 0)
+        for (; c->n_thresholds < 2; c->n_thresholds++) c->thresholds[c->n_thresholds] = both[c->n_thresholds];
+    for (size_t i = 0; i < c->n_thresholds; i++) {
+        adm_status status = adm_threshold_parse(c->thresholds[i], &c->threshold_list[i], err);
+        if (status != ADM_OK) return status;
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(c->thresholds[i], c->thresholds[j]) == 0)
+                return adm_fail(err, ADM_EINPUT, "--thresholds: '%s' is given twice", c->thresholds[i]);
+    }
+    return ADM_OK;
+}
+
+static adm_status parse_values(replay_command *c, adm_error *err) {
+    adm_replay_options *o = &c->options;
+    o->n_dense_layers = 2;
+    o->eps = 0.05;
+    const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
+    adm_status status = adm_parse_u32_list("--budgets", budgets, 1, MAX_BUDGET, &c->budget_list, &o->n_budgets, err);
+    if (status == ADM_OK && c->seq_lens != NULL)
+        status = adm_parse_u32_list("--seq-lens", c->seq_lens, 1, MAX_BUDGET, &c->seq_len_list, &o->n_seq_lens, err);
+    if (status == ADM_OK && c->layers != NULL)
+        status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &o->n_layers, err);
+    if (status == ADM_OK)
+        status = parse_policies(c->policies != NULL ? c->policies : "dense,oracle,adamas", o->policy, err);
+    if (status == ADM_OK) status = parse_thresholds(c, err);
+    if (status == ADM_OK) status = parse_small("--sinks", c->sinks, MAX_BUDGET, &o->n_sinks, err);
+    if (status == ADM_OK) status = parse_small("--recent", c->recent, MAX_BUDGET, &o->n_recent, err);
+    if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
+    if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
+    o->budgets = c->budget_list;
+    o->seq_lens = c->seq_len_list;
+    o->layers = c->layer_list;
+    o->thresholds = c->threshold_list;
+    o->n_thresholds = o->policy[ADM_POLICY_ADAMAS] ? c->n_thresholds : 0;
+    o->timeline = c->timeline;
+    return status;
+}
+
+/* --- The run ------------------------------------------------------------------------------------------------------ */
+
+static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
+    adm_progress *progress = user;
+    progress->n_total = n_total;
+    adm_progress_step(progress, n_done);
+}
+
+/* Opens and checks every trace before anything is written, so that bad input leaves no rows. */
+static adm_status open_traces(const replay_command *c, const adm_trace **traces, adm_error *err) {
+    for (size_t i = 0; i < c->n_paths; i++) {
+        adm_status status = adm_trace_open(c->paths[i], &traces[i], err);
+        if (status == ADM_OK) status = adm_replay_check(traces[i], &c->options, err);
+        if (status == ADM_OK) status = adm_trace_check_finite(traces[i], err);
+        if (status != ADM_OK) return status;
+    }
+    return ADM_OK;
+}
+
+static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
+                               adm_error *err) {
+    adm_replay *replay = NULL;
+    adm_clock_probe clock;
+    adm_probes probes = {0};
+    adm_progress_start(&c->progress, trace->name, 0, c->common.quiet);
+    adm_status status = adm_replay_open(trace, &c->options, store, run_id, &replay, err);
+    if (status == ADM_OK) {
+        adm_clock_probe_init(&clock, adm_replay_range_sink, replay);
+        status = adm_probes_attach(&probes, &clock.probe, err);
+    }
+    if (status == ADM_OK) status = adm_replay_run(replay, &probes, err);
+    adm_progress_end(&c->progress);
+    adm_replay_close(&replay);
+    return status;
+}
+
+static char *argv_as_json(int argc, char **argv) {
+    json_t *array = json_array();
+    for (int i = 0; i < argc; i++) {
+        json_t *text = json_string(argv[i]);
+        json_array_append_new(array, text != NULL ? text : json_string("(not UTF-8)"));
+    }
+    char *text = json_dumps(array, JSON_COMPACT);
+    json_decref(array);
+    return text;
+}
+
+static adm_status begin_run(const replay_command *c, int argc, char **argv, adm_store *store, int64_t *run_id,
+                            adm_error *err) {
+    adm_host_info host;
+    adm_host_info_read(&host);
+    char *argv_json = argv_as_json(argc, argv);
+    if (argv_json == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory for the command line");
+    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = argv_json,
+                         .gpu_reason = "a replay runs on the host"};
+    adm_run_info_host(&info, &host);
+    adm_status status = adm_store_begin_run(store, &info, run_id, err);
+    free(argv_json);
+    return status;
+}
+
+/* Replays every trace as one run; the run's row says how it ended, whatever happened. */
+static adm_status run_all(replay_command *c, int argc, char **argv, const adm_trace *const *traces, adm_store *store,
+                          int64_t *run_id, adm_error *err) {
+    adm_status status = begin_run(c, argc, argv, store, run_id, err);
+    if (status != ADM_OK) return status;
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+        status = replay_trace(c, traces[i], store, *run_id, err);
+    const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
+    adm_status ended = adm_store_end_run(store, *run_id, outcome, status == ADM_OK ? NULL : err->text,
+                                         status == ADM_OK ? err : NULL);
+    return status != ADM_OK ? status : ended;
+}
+
+/* --- What the user sees at the end -------------------------------------------------------------------------------- */
+
+static const char summary_sql[] =
+    "SELECT trace, seq_len, policy, variant, ifnull(budget, 0),"
+    "  max(CASE metric WHEN 'recall' THEN p50 END), max(CASE metric WHEN 'mass' THEN p50 END),"
+    "  max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n)"
+    " FROM quality_summary WHERE run_id = ? AND metric IN ('recall', 'mass', 'output_rel_l2')"
+    " GROUP BY trace, seq_len, policy, variant, budget"
+    " ORDER BY trace, seq_len, CASE policy WHEN 'dense' THEN 0 WHEN 'oracle' THEN 1 ELSE 2 END, variant, budget";
+
+static void print_row(const adm_query *q) {
+    char budget[16] = "all";
+    if (adm_query_int(q, 4) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 4));
+    printf("%7" PRId64 "  %-8s %-20s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
+           adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
+           adm_query_int(q, 8));
+}
+
+static json_t *row_as_json(const adm_query *q) {
+    return json_pack("{s:s, s:I, s:s, s:s, s:I, s:f, s:f, s:f, s:I}", "trace", adm_query_text(q, 0), "seq_len",
+                     (json_int_t)adm_query_int(q, 1), "policy", adm_query_text(q, 2), "variant", adm_query_text(q, 3),
+                     "budget", (json_int_t)adm_query_int(q, 4), "recall_p50", adm_query_double(q, 5), "mass_p50",
+                     adm_query_double(q, 6), "output_rel_l2_p50", adm_query_double(q, 7), "n",
+                     (json_int_t)adm_query_int(q, 8));
+}
+
+static adm_status print_summary(const replay_command *c, adm_store *store, int64_t run_id, double elapsed_s,
+                                adm_error *err) {
+    adm_query *query = NULL;
+    adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
+    json_t *rows = json_array();
+    bool row = false;
+    if (!c->common.json)
+        printf("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n\n%7s  %-8s %-20s %8s  %6s  %6s  %9s  "
+               "%6s\n", run_id, c->common.db_path, elapsed_s, "length", "policy", "variant", "budget", "recall", "mass",
+               "rel. L2", "n");
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        if (c->common.json) json_array_append_new(rows, row_as_json(query));
+        else print_row(query);
+    }
+    adm_query_close(&query);
+    if (status == ADM_OK && c->common.json) {
+        json_t *document = json_pack("{s:I, s:s, s:f, s:O}", "run_id", (json_int_t)run_id, "db", c->common.db_path,
+                                     "elapsed_s", elapsed_s, "quality", rows);
+        json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        putchar('\n');
+        json_decref(document);
+    }
+    json_decref(rows);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    replay_command c = {.common = ADM_COMMON_DEFAULTS};
+    adm_error err = {0};
+    const adm_trace **traces = NULL;
+    adm_store *store = NULL;
+    int64_t run_id = 0;
+    uint64_t start_ns = adm_clock_ns();
+    adm_argp_parse(&argp, argc, argv, &c);
+    adm_host_pipeline_default(&c.pipeline);
+    c.options.pipeline = &c.pipeline;
+    c.options.on_progress = on_progress;
+    c.options.should_stop = adm_interrupted;
+    c.options.user = &c.progress;
+
+    adm_status status = parse_values(&c, &err);
+    if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
+    if (status == ADM_OK) status = open_traces(&c, traces, &err);
+    if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
+    if (status == ADM_OK) status = run_all(&c, argc, argv, traces, store, &run_id, &err);
+    if (status == ADM_OK && (!c.common.quiet || c.common.json))
+        status = print_summary(&c, store, run_id, (double)(adm_clock_ns() - start_ns) * 1e-9, &err);
+    adm_store_close(&store);
+    for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
+    adm_free(&traces);
+    adm_free(&c.budget_list);
+    adm_free(&c.seq_len_list);
+    adm_free(&c.layer_list);
+    return status == ADM_OK ? 0 : adm_report_error(&err);
+}
+
+const adm_command adm_cmd_replay = {"replay", "replay decode sessions on the host: quality and stage times", run};

@@ -1,0 +1,76 @@
+/* probe.h: how what observes a stage attaches to what runs it.
+ *
+ * Whoever runs a stage writes one pair of lines:
+ *
+ *     adm_probes_begin(probes, &range);
+ *     ... the stage ...
+ *     adm_probes_end(probes, &range);
+ *
+ * and never learns what is attached: a clock today, NVTX or CUPTI tomorrow. Ranges nest (session > step > layer >
+ * stage). Probes begin in the order they were attached and end in the reverse order, so the last one attached is the
+ * innermost: attach the clock last, and its figures hold none of the others' cost. With nothing attached a pair costs
+ * one load and one branch each. */
+#ifndef ADM_CORE_PROBE_H
+#define ADM_CORE_PROBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/stage.h"
+
+typedef enum adm_range_kind { ADM_RANGE_SESSION, ADM_RANGE_STEP, ADM_RANGE_LAYER, ADM_RANGE_STAGE } adm_range_kind;
+
+/* What is being bracketed. Strings are borrowed and live as long as the session. */
+typedef struct adm_range {
+    adm_range_kind kind;
+    adm_stage stage;     /* for ADM_RANGE_STAGE */
+    const char *variant; /* the implementation that runs, or the session's name */
+    int64_t config_id;   /* the database's config row; 0 if none */
+    int32_t step;        /* index of the decode step in its session; -1 outside one (prompt encoding) */
+    int32_t layer;       /* the model's layer number; -1 outside one */
+    uint32_t seq_len;    /* tokens attended over; 0 if it does not apply */
+    uint32_t budget;     /* 0 where the stage does not depend on one */
+} adm_range;
+
+/* One observer. A probe embeds this struct first and fills it in; begin and end must not fail and must not allocate
+ * without bound: what went wrong is reported by stop(). */
+typedef struct adm_probe adm_probe;
+struct adm_probe {
+    const char *name;
+    adm_status (*start)(adm_probe *self, adm_error *err); /* a collection starts; may be NULL */
+    void (*begin)(adm_probe *self, const adm_range *range);
+    void (*end)(adm_probe *self, const adm_range *range);
+    adm_status (*stop)(adm_probe *self, adm_error *err); /* a collection ends, results are delivered; may be NULL */
+};
+
+enum { ADM_MAX_PROBES = 8 };
+
+/* The probes attached to one session, used by one thread. Zero-initialise; the probes are borrowed. */
+typedef struct adm_probes {
+    adm_probe *probe[ADM_MAX_PROBES];
+    int n_probes;
+} adm_probes;
+
+/* Attaches a probe; ADM_EINTERNAL when ADM_MAX_PROBES are attached. */
+adm_status adm_probes_attach(adm_probes *probes, adm_probe *probe, adm_error *err);
+
+/* Starts every probe's collection; if one fails, those already started are stopped and its error is returned. */
+adm_status adm_probes_start(adm_probes *probes, adm_error *err);
+
+/* Stops every probe's collection, last attached first, and returns the first error. */
+adm_status adm_probes_stop(adm_probes *probes, adm_error *err);
+
+static inline void adm_probes_begin(adm_probes *probes, const adm_range *range) {
+    for (int i = 0; i < probes->n_probes; i++) probes->probe[i]->begin(probes->probe[i], range);
+}
+
+static inline void adm_probes_end(adm_probes *probes, const adm_range *range) {
+    for (int i = probes->n_probes; i-- > 0;) probes->probe[i]->end(probes->probe[i], range);
+}
+
+/* Where a timing probe delivers a finished range; times are adm_clock_ns() values. Called inside end(), after the
+ * clock was read. */
+typedef void adm_range_sink(void *user, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
+
+#endif

@@ -1,0 +1,81 @@
+/* replay.h: replays a decode session on the host: runs the six stages of every step, times them, and measures how good
+ * the selection is against dense attention in double precision.
+ *
+ *   session (one trace)
+ *     segment (one sequence length L: the steps with L .. L + max(64, L/8) - 1 cached tokens before them)
+ *       step
+ *         layer: hadamard, bucket, pack, append, distance, then per budget topk and attention; and dense
+ *
+ * The tokens between two steps (and the prompt before the first) are encoded in bulk. What is measured goes to the
+ * store, a batch a segment. */
+#ifndef ADM_CORE_REPLAY_H
+#define ADM_CORE_REPLAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/probe.h"
+#include "core/stage.h"
+#include "core/store.h"
+#include "core/thresholds.h"
+#include "core/trace.h"
+
+typedef enum adm_policy { ADM_POLICY_DENSE, ADM_POLICY_ORACLE, ADM_POLICY_ADAMAS, ADM_N_POLICIES } adm_policy;
+
+/* "dense", "oracle", "adamas". */
+const char *adm_policy_name(adm_policy policy);
+
+typedef struct adm_replay_options {
+    const adm_host_pipeline *pipeline;
+    const uint32_t *budgets;              /* ascending, >= 1 */
+    size_t n_budgets;
+    const uint32_t *seq_lens;             /* ascending; none: the trace's own (see adm_replay_segments()) */
+    size_t n_seq_lens;
+    const uint32_t *layers;               /* the model's layer numbers; none: all of the trace */
+    size_t n_layers;
+    bool policy[ADM_N_POLICIES];
+    const adm_threshold_spec *thresholds; /* one variant of `adamas` each; stage times are of the first */
+    size_t n_thresholds;
+    uint32_t n_sinks, n_recent;           /* forced into `adamas`'s selection */
+    uint32_t n_dense_layers;              /* the model's first layers attend densely: they are not replayed */
+    double eps;                           /* of the metric eps_exceed */
+    bool timeline;                        /* keep every range as an event */
+    void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL; units: layer steps */
+    bool (*should_stop)(void);            /* may be NULL; asked before every step */
+    void *user;
+} adm_replay_options;
+
+/* Steps [first, first + n) of a trace that are replayed as one sequence length. */
+typedef struct adm_segment {
+    uint32_t seq_len;
+    size_t first_step, n_steps;
+} adm_segment;
+
+/* Finds the segments of a trace: one for each requested length, or, with n_seq_lens 0, as many as cover every step,
+ * each starting at the first step that none before covers. ADM_EINPUT if a requested length has no step; the message
+ * lists where the steps are. Release *segments with adm_free(). */
+adm_status adm_replay_segments(const adm_trace *trace, const uint32_t *seq_lens, size_t n_seq_lens,
+                               adm_segment **segments, size_t *n_segments, adm_error *err);
+
+/* Checks the options against the trace: everything that adm_replay_open() would call ADM_EINPUT, without a store. */
+adm_status adm_replay_check(const adm_trace *trace, const adm_replay_options *options, adm_error *err);
+
+typedef struct adm_replay adm_replay;
+
+/* Checks, calibrates, and allocates all that the replay needs. Everything given is borrowed until adm_replay_close().
+ * The trace's tensors must be finite. */
+adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *options, adm_store *store, int64_t run_id,
+                           adm_replay **out, adm_error *err);
+
+/* The sink to give to a timing probe, with the adm_replay as its user pointer. Without such a probe the replay measures
+ * quality only. */
+void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
+
+/* Runs the session under the probes. On ADM_EINTERRUPTED or failure the segments flushed so far are kept. */
+adm_status adm_replay_run(adm_replay *replay, adm_probes *probes, adm_error *err);
+
+void adm_replay_close(adm_replay **replay);
+
+#endif

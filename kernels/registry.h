@@ -1,0 +1,38 @@
+/* registry.h: every host implementation of every stage, by name, and what a stage must move and compute. */
+#ifndef ADM_KERNELS_REGISTRY_H
+#define ADM_KERNELS_REGISTRY_H
+
+#include "core/stage.h"
+
+/* The rows, in the order of the stages. A row is constant and lives as long as the program. */
+size_t adm_registry_count(void);
+
+/* Row i < adm_registry_count(), else NULL. */
+const adm_host_impl *adm_registry_at(size_t i);
+
+/* The row of that stage and name ("reference", "l1", ...), or NULL. */
+const adm_host_impl *adm_registry_find(adm_stage stage, const char *name);
+
+/* The implementations that compute the contract of core/stage.h, the fastest of each stage. */
+void adm_host_pipeline_default(adm_host_pipeline *pipeline);
+
+/* One layer of one decode step, as the byte and flop models see it. */
+typedef struct adm_work_case {
+    adm_shape shape;
+    adm_dtype dtype;    /* of q, K and V */
+    double n_tokens;    /* in the cache, the new one included */
+    double n_selected;  /* tokens a query head attends to, <= n_tokens */
+    double n_distinct;  /* different tokens that the query heads of a group attend to, see attention.h */
+} adm_work_case;
+
+/* Bytes of compulsory traffic, and arithmetic operations of which a comparison or an integer operation is one. */
+typedef struct adm_work {
+    double bytes;
+    double flops;
+} adm_work;
+
+/* The model of one stage for one layer of one decode step of one sequence, from x_bytes() and x_flops() of its header.
+ * `step` is the sum of the seven stages as separate kernels; a fused step moves less. */
+adm_work adm_stage_work(adm_stage stage, const adm_work_case *c);
+
+#endif

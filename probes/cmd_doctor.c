@@ -1,0 +1,197 @@
+/* cmd_doctor.c: `adamas doctor`: what this machine has, what it lacks, what then does not work, and the cure. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/command.h"
+#include "core/hostinfo.h"
+#include "core/store.h"
+#include "core/version.h"
+#include "kernels/device.h"
+
+typedef enum verdict { HAVE, LACK } verdict;
+
+typedef struct finding {
+    const char *what;
+    verdict verdict;
+    char text[512];   /* what was found, or why it is missing */
+    char needs[256];  /* LACK: what does not work without it, and the cure */
+} finding;
+
+/* --- The checks: each fills in one finding ------------------------------------------------------------------------ */
+
+static void check_program(finding *f) {
+    f->what = "program";
+    snprintf(f->text, sizeof f->text, "adamas %s, commit %.12s%s, %s", adm_version(), adm_git_commit(),
+             adm_git_dirty() == 1 ? " (modified)" : "", adm_compiler());
+}
+
+static void check_host(finding *f) {
+    adm_host_info host;
+    adm_host_info_read(&host);
+    f->what = "host";
+    snprintf(f->text, sizeof f->text, "%s, %" PRId64 " CPUs, %.1f GiB, %s", host.cpu_model, host.n_cpus,
+             (double)host.memory_bytes / 0x1p30, host.os);
+}
+
+static void check_database(finding *f) {
+    adm_store *store = NULL;
+    adm_error err;
+    char path[] = "adamas-doctor-XXXXXX";
+    f->what = "database";
+    int fd = mkstemp(path);
+    if (fd < 0) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "this folder cannot be written: %s", strerror(errno));
+        snprintf(f->needs, sizeof f->needs, "runs are stored in ./adamas.db unless told otherwise: change folder, or use --db");
+        return;
+    }
+    close(fd);
+    if (adm_store_open(path, ADM_STORE_WRITE, &store, &err) == ADM_OK) {
+        snprintf(f->text, sizeof f->text, "can be written here, schema version %d", ADM_SCHEMA_VERSION);
+    } else {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%.500s", err.text);
+        snprintf(f->needs, sizeof f->needs, "runs are stored in ./adamas.db unless told otherwise: change folder, or use --db");
+    }
+    adm_store_close(&store);
+    unlink(path);
+}
+
+static void check_perf_events(finding *f) {
+    struct perf_event_attr attributes = {.type = PERF_TYPE_HARDWARE, .size = sizeof attributes,
+                                         .config = PERF_COUNT_HW_CPU_CYCLES, .exclude_kernel = 1, .exclude_hv = 1};
+    f->what = "host counters";
+    long fd = syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
+    if (fd >= 0) {
+        close((int)fd);
+        snprintf(f->text, sizeof f->text, "Linux perf events count cycles for this user");
+        return;
+    }
+    f->verdict = LACK;
+    bool denied = errno == EACCES || errno == EPERM;
+    snprintf(f->text, sizeof f->text, "no cycle counter: %s", strerror(errno));
+    snprintf(f->needs, sizeof f->needs, "cycles and cache misses of host stages; %s",
+             denied ? "as root: sysctl kernel.perf_event_paranoid=1"
+                    : "a virtual machine without a virtual PMU has none: use a bare machine");
+}
+
+static void check_gpu(finding *f) {
+    adm_device_info device[8];
+    adm_error err;
+    int n = 0;
+    f->what = "GPU";
+    if (adm_device_list(device, 8, &n, &err) != ADM_OK) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%.500s", err.text);
+        snprintf(f->needs, sizeof f->needs, "GPU profiles; replay, report and the rest work without");
+        return;
+    }
+    size_t length = 0;
+    for (int i = 0; i < n && i < 8 && length < sizeof f->text; i++)
+        length += (size_t)snprintf(f->text + length, sizeof f->text - length,
+                                   "%s%s (%d.%d, %d SMs, L2 %.0f MiB, %.1f GiB, %s)", i > 0 ? "; " : "", device[i].name,
+                                   device[i].compute_major, device[i].compute_minor, device[i].n_sms,
+                                   (double)device[i].l2_bytes / 0x1p20, (double)device[i].memory_bytes / 0x1p30,
+                                   device[i].uuid);
+}
+
+/* A library that is looked for at run time, so that the program starts without it. */
+static void check_library(finding *f, const char *what, const char *const *names, const char *needs) {
+    f->what = what;
+    for (const char *const *name = names; *name != NULL; name++) {
+        void *library = dlopen(*name, RTLD_LAZY | RTLD_LOCAL);
+        if (library == NULL) continue;
+        dlclose(library);
+        snprintf(f->text, sizeof f->text, "%s loads", *name);
+        return;
+    }
+    f->verdict = LACK;
+    snprintf(f->text, sizeof f->text, "%s is not found", names[0]);
+    snprintf(f->needs, sizeof f->needs, "%s", needs);
+}
+
+static void check_cupti(finding *f) {
+    static const char *const names[] = {"libcupti.so.13", "/usr/local/cuda/lib64/libcupti.so.13",
+                                        "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so.13", NULL};
+    check_library(f, "CUPTI", names, "GPU counters and timelines; install the CUDA Toolkit 13 (package cuda-cupti-13-0) or "
+                                     "the Python package nvidia-cuda-cupti and set LD_LIBRARY_PATH");
+}
+
+static void check_nvml(finding *f) {
+    static const char *const names[] = {"libnvidia-ml.so.1", NULL};
+    check_library(f, "NVML", names, "GPU clocks, power and temperature; it comes with the NVIDIA driver");
+}
+
+static void check_nvtx(finding *f) {
+    const char *injection = getenv("NVTX_INJECTION64_PATH");
+    f->what = "NVTX tool";
+    if (injection == NULL) {
+        snprintf(f->text, sizeof f->text, "none attached (NVTX_INJECTION64_PATH is not set)");
+        return;
+    }
+    const char *const names[] = {injection, NULL};
+    check_library(f, "NVTX tool", names, "the tool named in NVTX_INJECTION64_PATH sees no ranges: mend the path or unset it");
+}
+
+/* --- Output ------------------------------------------------------------------------------------------------------- */
+
+static void print_text(const finding *findings, size_t n) {
+    size_t n_lacking = 0;
+    for (size_t i = 0; i < n; i++) {
+        const finding *f = &findings[i];
+        printf("%-5s %-14s %s\n", f->verdict == HAVE ? "ok" : "lacks", f->what, f->text);
+        if (f->verdict == LACK) printf("%-5s %-14s needed for: %s\n", "", "", f->needs);
+        n_lacking += f->verdict == LACK;
+    }
+    printf("\n%zu of %zu checks found what they looked for.%s\n", n - n_lacking, n,
+           n_lacking > 0 ? " What is lacking is optional unless you need what it is for." : "");
+}
+
+static void print_json(const finding *findings, size_t n) {
+    json_t *document = json_array();
+    for (size_t i = 0; i < n; i++) {
+        const finding *f = &findings[i];
+        json_t *entry = json_pack("{s:s, s:b, s:s}", "what", f->what, "ok", f->verdict == HAVE, "text", f->text);
+        if (entry != NULL && f->verdict == LACK) json_object_set_new(entry, "needed_for", json_string(f->needs));
+        json_array_append_new(document, entry);
+    }
+    json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    putchar('\n');
+    json_decref(document);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    (void)arg;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->input; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "doctor takes no argument, and '%s' was given", arg); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int run(int argc, char **argv) {
+    static const struct argp_child children[] = {{&adm_argp_output, 0, NULL, 0}, {0}};
+    static const struct argp argp = {.parser = parse, .children = children,
+                                     .doc = "Says what this machine has and lacks, what then does not work, and the cure. "
+                                            "Lacking something is no failure: the exit code is 0."};
+    static void (*const checks[])(finding *) = {check_program, check_host, check_database, check_perf_events,
+                                                check_gpu,     check_nvml, check_cupti,    check_nvtx};
+    enum { N_CHECKS = sizeof checks / sizeof checks[0] };
+    static finding findings[N_CHECKS];
+    adm_common common = ADM_COMMON_DEFAULTS;
+    adm_argp_parse(&argp, argc, argv, &common);
+    for (size_t i = 0; i < N_CHECKS; i++) checks[i](&findings[i]);
+    if (common.json) print_json(findings, N_CHECKS);
+    else if (!common.quiet) print_text(findings, N_CHECKS);
+    return 0;
+}
+
+const adm_command adm_cmd_doctor = {"doctor", "what this machine has and lacks, and the cure", run};

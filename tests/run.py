@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Runs every test and ends with one line: `N passed, N failed, N skipped`.
+
+A suite is one file, named after its kind:
+
+    c/test_NAME            cmocka program of tests/test_NAME.c, read as TAP
+    python/test_NAME.py    pytest file under tests/, read as JUnit XML
+    web/NAME.test.mjs      Node test file under web-report/tests/, read as JUnit XML
+
+The files in the tree decide what must run, not what happens to be built: a program that is missing is a failure.
+So are a suite that crashed, that ran no test or that lacks its tool, and a test that skipped without saying why.
+A skipped test is never counted as passed. Exit status 0 only when nothing failed.
+"""
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+sys.dont_write_bytecode = True
+import install_deps as deps  # noqa: E402  (knows where Node, Chromium and the test environment are)
+
+SUITE_LIMIT_S = 600
+CURE = "run ./configure.py --setup test"
+
+
+@dataclass
+class Test:
+    name: str
+    status: str  # passed | failed | skipped
+    detail: str = ""
+
+
+@dataclass
+class Suite:
+    name: str
+    kind: str    # c | python | web
+    source: Path
+
+
+def find_suites():
+    suites = [Suite(f"c/{path.stem}", "c", path) for path in sorted((ROOT / "tests").glob("test_*.c"))]
+    suites += [Suite(f"python/{path.relative_to(ROOT / 'tests')}", "python", path)
+               for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    suites += [Suite(f"web/{path.name}", "web", path)
+               for path in sorted((ROOT / "web-report/tests").glob("*.test.mjs"))]
+    return suites
+
+
+def python_with_pytest():
+    for python in (str(deps.VENV_PYTHON), sys.executable):
+        if deps.output_of(python, "-c", "import numpy, pytest; print('yes')"):
+            return python
+    return None
+
+
+class Runner:
+    """The tools and the environment that the suites share; `scratch` goes away with everything in it."""
+
+    def __init__(self, profile, scratch):
+        build = ROOT / "build" / profile
+        self.programs, self.scratch = build / "tests", Path(scratch)
+        self.python = self.node = None  # looked up when the first suite asks
+        self.environment = {
+            **os.environ, "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1",
+            "ADAMAS_BIN": str(build / "adamas"), "ADAMAS_LIB": str(ROOT / "build/release/libadamas.so"),
+            "NODE_PATH": str(deps.WEB_MODULES)}
+
+    def run(self, suite):
+        """The tests of one suite, failures of the suite itself among them."""
+        tests, status, output = getattr(self, "run_" + suite.kind)(suite)
+        if status is None:
+            tests.append(Test("(suite)", "failed", output))
+        elif status != 0 and not any(test.status == "failed" for test in tests):
+            ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            tests.append(Test("(suite)", "failed", f"{ended} though no test failed\n{output}"))
+        elif not tests:
+            tests.append(Test("(suite)", "failed", f"ran no test\n{output}"))
+        for test in tests:
+            if test.status == "skipped" and not test.detail.strip():
+                test.status, test.detail = "failed", "skipped without saying why (in C: print_message() before skip())"
+        return tests
+
+    def execute(self, argv, **environment):
+        """(exit status or None after the time limit, standard output, standard error) of one suite's process."""
+        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment, **environment}, text=True, errors="replace",
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 start_new_session=True)
+        try:
+            out, err = child.communicate(timeout=SUITE_LIMIT_S)
+            return child.returncode, out, err
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            out, err = child.communicate()
+            return None, out, f"{err}\nstopped after {SUITE_LIMIT_S} s"
+        finally:  # whatever the suite left running, a browser say, ends with it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def run_c(self, suite):
+        program = self.programs / suite.source.stem
+        if not program.exists():
+            return [], None, f"{program.relative_to(ROOT)} is not built; is the test listed in configure.py?"
+        status, out, err = self.execute([str(program)], CMOCKA_MESSAGE_OUTPUT="TAP")
+        tests = parse_tap(out)
+        for test in [test for test in tests if test.status == "failed"][-1:]:
+            test.detail += "\n" + err
+        return tests, status, out + err
+
+    def run_python(self, suite):
+        self.python = self.python or python_with_pytest()
+        if not self.python:
+            return [], None, f"no Python with NumPy and pytest; {CURE}"
+        report = self.scratch / "python.xml"
+        status, out, err = self.execute([self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                                         "-o", "junit_logging=all", f"--junitxml={report}", str(suite.source)])
+        return parse_junit(report), (0 if status == 5 else status), out + err  # 5: pytest found no test
+
+    def run_web(self, suite):
+        self.node = self.node or deps.find_node()
+        if not self.node:
+            return [], None, f"no Node; {CURE}"
+        if "CHROMIUM" not in self.environment:
+            self.environment["CHROMIUM"] = deps.find_chromium() or ""
+        report = self.scratch / "web.xml"
+        status, out, err = self.execute([self.node[0], "--test-reporter=junit",
+                                         f"--test-reporter-destination={report}", str(suite.source)])
+        return parse_junit(report), status, out + err
+
+
+def parse_tap(text):
+    """Tests of cmocka's TAP. It reports a skip without a reason; what the test printed just before is the reason."""
+    tests, said, planned = [], [], 0
+    for line in text.splitlines():
+        plan = re.fullmatch(r"1\.\.(\d+)", line)
+        result = re.match(r"(not )?ok \d+(?: -)?(?: # (SKIP))?\s*(.*)", line)
+        if plan:
+            planned += int(plan[1])
+        elif result:
+            status = "skipped" if result[2] else "failed" if result[1] else "passed"
+            tests.append(Test(result[3], status, "\n".join(said) if status != "passed" else ""))
+            said = []
+        elif line.startswith("#") and tests and tests[-1].status == "failed":
+            tests[-1].detail += "\n" + line
+        elif not line.startswith(("#", "TAP version")):
+            said.append(line)
+    if len(tests) < planned:
+        tests.append(Test("(suite)", "failed", f"{planned} tests planned, {len(tests)} reported: crashed in between"))
+    return tests
+
+
+def parse_junit(path):
+    """Tests of a JUnit XML file, which pytest and Node write alike; none if it was never written."""
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+        path.unlink()
+    except (OSError, ElementTree.ParseError):
+        return []
+    tests = []
+    for case in cases:
+        bad = [e for e in case if e.tag in ("failure", "error")]
+        skip = case.find("skipped")
+        if bad:
+            said = [e.text or "" for e in case if e.tag in ("system-out", "system-err")]
+            said = re.sub(r"-+ Captured \w+ -+\n", "", "\n".join(said)).strip()
+            tests.append(Test(case.get("name"), "failed",
+                              "\n".join([e.text or e.get("message", "") for e in bad] + [said])))
+        elif skip is not None:
+            tests.append(Test(case.get("name"), "skipped", skip.get("message") or skip.text or ""))
+        else:
+            tests.append(Test(case.get("name"), "passed"))
+    return tests
+
+
+def summary(counts):
+    return ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Run the tests.", allow_abbrev=False)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="only suites whose name contains NAME, such as c/, python/ or topk; may be repeated")
+    parser.add_argument("--list", action="store_true", help="name the suites and run nothing")
+    parser.add_argument("--profile", default="release", choices=["release", "debug", "asan"],
+                        help="whose programs to test (default %(default)s)")
+    options = parser.parse_args()
+    suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
+    if not suites:
+        parser.error("no suite has a name that contains " + " or ".join(options.only))
+    if options.list:
+        print("\n".join(suite.name for suite in suites))
+        return 0
+
+    counts, failures, skips, start = Counter(), [], [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="adamas-tests-") as scratch:
+        runner = Runner(options.profile, scratch)
+        for suite in suites:
+            begun = time.monotonic()
+            tests = runner.run(suite)
+            here = Counter(test.status for test in tests)
+            counts += here
+            failures += [(suite, test) for test in tests if test.status == "failed"]
+            skips += [(suite, test) for test in tests if test.status == "skipped"]
+            print(f"{'FAIL' if here['failed'] else 'ok  '}  {suite.name:<38} {summary(here):<34} "
+                  f"{time.monotonic() - begun:7.2f} s", flush=True)
+    for suite, test in failures:
+        print(f"\nFAILED {suite.name}: {test.name}\n{test.detail.strip()}")
+    for suite, test in skips:
+        print(f"skipped {suite.name}: {test.name}: {' '.join(test.detail.split())}")
+    print(f"total {time.monotonic() - start:.1f} s in {len(suites)} suites, profile {options.profile}")
+    print(summary(counts))
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ntests/run.py: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,281 @@
+/* test_replay.c: the replay engine on sessions made in memory, seen through the database. */
+#include "tests/stage_check.h"
+
+#include <stdbool.h>
+
+#include "core/mem.h"
+#include "core/replay.h"
+#include "probes/clock_probe.h"
+
+enum { N_Q = 4, N_KV = 2, D = 64, N_TOKENS = 600, N_STEPS = 24, N_LAYERS = 2 };
+
+/* A session of two layers (numbers 3 and 7) in float16: steps 100..111 and 500..511. */
+typedef struct session {
+    adm_trace trace;
+    adm_trace_layer layer[N_LAYERS];
+    int64_t positions[N_STEPS];
+    uint16_t k[N_LAYERS][N_KV * N_TOKENS * D], v[N_LAYERS][N_KV * N_TOKENS * D], q[N_LAYERS][N_STEPS * N_Q * D];
+} session;
+
+typedef struct fixture {
+    session s;
+    char path[64];
+    adm_host_pipeline pipeline;
+    adm_threshold_spec thresholds[2];
+    adm_replay_options options;
+    adm_error err;
+} fixture;
+
+static const uint32_t budgets[] = {1, 16, 200, N_TOKENS};
+
+static void fill(adm_rng *rng, uint16_t *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = adm_f32_to_f16((float)adm_rng_normal(rng) * (i % D == 5 ? 6.0f : 1.0f));
+}
+
+static int make_fixture(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    session *s = &f->s;
+    adm_rng rng;
+    adm_rng_seed(&rng, check_seed());
+    for (int i = 0; i < N_STEPS; i++) s->positions[i] = i < 12 ? 100 + i : 500 + (i - 12);
+    for (uint32_t l = 0; l < N_LAYERS; l++) {
+        fill(&rng, s->k[l], N_KV * N_TOKENS * D);
+        fill(&rng, s->v[l], N_KV * N_TOKENS * D);
+        fill(&rng, s->q[l], N_STEPS * N_Q * D);
+        s->layer[l] = (adm_trace_layer){.index = l == 0 ? 3 : 7, .k_dtype = ADM_F16, .v_dtype = ADM_F16,
+                                        .q_dtype = ADM_F16, .k = s->k[l], .v = s->v[l], .q = s->q[l]};
+    }
+    s->trace = (adm_trace){.path = "session", .name = "session", .kind = "synthetic", .model = "none",
+                           .xxh128 = "00000000000000000000000000000001", .shape = {N_Q, N_KV, D},
+                           .softmax_scale = 0.125, .n_tokens = N_TOKENS, .n_steps = N_STEPS,
+                           .positions = s->positions, .n_layers = N_LAYERS, .layers = s->layer};
+    snprintf(f->path, sizeof f->path, "/tmp/adamas-replay-XXXXXX");
+    int fd = mkstemp(f->path);
+    if (fd < 0) return -1;
+    close(fd);
+    adm_host_pipeline_default(&f->pipeline);
+    adm_threshold_parse("calibrated", &f->thresholds[0], NULL);
+    adm_threshold_parse("fixed:-1,0,1", &f->thresholds[1], NULL);
+    f->options = (adm_replay_options){.pipeline = &f->pipeline, .budgets = budgets, .n_budgets = 4,
+                                      .policy = {true, true, true}, .thresholds = f->thresholds, .n_thresholds = 2,
+                                      .n_dense_layers = 2, .eps = 0.05};
+    *state = f;
+    return 0;
+}
+
+static int drop_fixture(void **state) {
+    fixture *f = *state;
+    remove(f->path);
+    free(f);
+    return 0;
+}
+
+/* One replay into the fixture's database; returns the replay's status. */
+static adm_status replay(fixture *f, int64_t *run_id) {
+    adm_store *store = NULL;
+    adm_replay *r = NULL;
+    adm_clock_probe clock;
+    adm_probes probes = {0};
+    adm_run_info info = {.label = "", .command = "replay", .argv_json = "[]", .host_name = "h", .os = "o",
+                         .cpu_model = "c", .compiler = "cc", .n_cpus = 1, .memory_bytes = 1, .gpu_reason = "none"};
+    assert_int_equal(adm_store_open(f->path, ADM_STORE_WRITE, &store, &f->err), ADM_OK);
+    assert_int_equal(adm_store_begin_run(store, &info, run_id, &f->err), ADM_OK);
+    adm_status status = adm_replay_open(&f->s.trace, &f->options, store, *run_id, &r, &f->err);
+    if (status == ADM_OK) {
+        adm_clock_probe_init(&clock, adm_replay_range_sink, r);
+        adm_probes_attach(&probes, &clock.probe, NULL);
+        status = adm_replay_run(r, &probes, &f->err);
+    }
+    adm_replay_close(&r);
+    adm_store_close(&store);
+    return status;
+}
+
+/* The single number that a query of the fixture's database gives. */
+static double number(const fixture *f, const char *sql) {
+    adm_store *store = NULL;
+    adm_query *query = NULL;
+    adm_error err;
+    bool row = false;
+    assert_int_equal(adm_store_open(f->path, ADM_STORE_READ, &store, &err), ADM_OK);
+    if (adm_query_open(store, sql, &query, &err, "") != ADM_OK || adm_query_next(query, &row, &err) != ADM_OK)
+        fail_msg("%s: %s", sql, err.text);
+    if (!row || adm_query_is_null(query, 0)) fail_msg("no value: %s", sql);
+    double value = adm_query_double(query, 0);
+    adm_query_close(&query);
+    adm_store_close(&store);
+    return value;
+}
+
+static void selections_are_as_good_as_they_must_be(void **state) {
+    fixture *f = *state;
+    int64_t run_id;
+    assert_int_equal(replay(f, &run_id), ADM_OK);
+
+    /* Two lengths; each value covers 12 steps, 2 layers, 4 heads. */
+    assert_int_equal((int)number(f, "SELECT count(DISTINCT seq_len) FROM quality_summary"), 2);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary WHERE metric='recall' AND n <> 96"), 0);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary WHERE metric='recall'"), 2 * (1 + 4 + 8));
+    /* The oracle is exact everywhere. */
+    assert_true(number(f, "SELECT min(m.min) FROM measurement m JOIN config USING (config_id) JOIN metric k USING (metric_id) "
+                          "WHERE policy='oracle' AND k.name='recall'") == 1.0);
+    /* The identities, on means: mass is a share, so its rounding is about 1e-16 a value. */
+    assert_true(number(f, "SELECT max(abs(1 - a.mean - b.mean)) FROM quality_summary a JOIN quality_summary b "
+                          "USING (run_id, policy, variant, seq_len) WHERE a.metric='mass' AND b.metric='tv' AND "
+                          "a.budget IS b.budget") < 1e-12);
+    /* At or above the length nothing is lost: the same output as dense, which differs from double by one rounding. */
+    assert_true(number(f, "SELECT min(mean) FROM quality_summary WHERE budget=600 AND metric IN ('mass', 'recall')") == 1.0);
+    assert_true(number(f, "SELECT max(worst) FROM quality_summary WHERE budget=600 AND metric='output_rel_l2'") < 1.2e-7);
+    assert_true(number(f, "SELECT max(abs(a.mean - d.mean)) FROM quality_summary a JOIN quality_summary d "
+                          "USING (run_id, seq_len, metric) WHERE a.budget=600 AND d.policy='dense'") == 0.0);
+    /* More budget never keeps less mass, for a policy and length. */
+    assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary a JOIN quality_summary b USING (run_id, policy, "
+                                    "variant, seq_len, metric) WHERE metric='mass' AND a.budget < b.budget AND "
+                                    "a.mean > b.mean"), 0);
+    /* No selection of a size keeps more mass than the exact top-k of that size. */
+    assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary a JOIN quality_summary o USING (run_id, seq_len, "
+                                    "budget, metric) WHERE metric='mass' AND a.policy='adamas' AND o.policy='oracle' AND "
+                                    "a.mean > o.mean + 1e-12"), 0);
+}
+
+static void codes_are_counted_and_calibrated(void **state) {
+    fixture *f = *state;
+    int64_t run_id;
+    assert_int_equal(replay(f, &run_id), ADM_OK);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM calibration"), 2 * N_LAYERS);
+    assert_true(number(f, "SELECT max(abs(s - 1)) FROM (SELECT sum(mean) AS s FROM quality_summary WHERE metric LIKE "
+                          "'bucket_occupancy%' GROUP BY variant, seq_len)") < 1e-12);
+    /* Quartiles of the first 100 tokens: 12,800 values split in four, and later keys have the same distribution. */
+    assert_true(number(f, "SELECT max(abs(mean - 0.25)) FROM quality_summary WHERE metric LIKE 'bucket_occupancy%' AND "
+                          "variant='l1 calibrated'") < 0.02);
+    assert_true(number(f, "SELECT min(mean) FROM quality_summary WHERE metric='bucket_entropy_bits' AND "
+                          "variant='l1 calibrated'") > 1.99);
+}
+
+static void every_stage_is_timed(void **state) {
+    fixture *f = *state;
+    int64_t run_id;
+    f->options.timeline = true;
+    assert_int_equal(replay(f, &run_id), ADM_OK);
+    for (adm_stage stage = 0; stage < ADM_N_STAGES; stage++) {
+        char sql[256];
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM stage_summary WHERE stage='%s' AND metric='time_ns' AND n=24 AND "
+                 "median > 0 AND source='host'", adm_stage_name(stage));
+        bool by_budget = stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP;
+        assert_int_equal((int)number(f, sql), by_budget ? 8 : 2);
+    }
+    /* A step is its parts: its mean is the sum of their means. */
+    assert_true(number(f,
+        "WITH t AS (SELECT m.stage, c.seq_len, c.budget, m.mean FROM measurement m JOIN config c USING (config_id) JOIN metric k "
+        "USING (metric_id) WHERE k.name='time_ns' AND m.stage <> 'dense') SELECT max(abs(s.mean - (SELECT sum(p.mean) FROM "
+        "t p WHERE p.stage <> 'step' AND p.seq_len=s.seq_len AND (p.budget IS NULL OR p.budget=s.budget))) / s.mean) "
+        "FROM t s WHERE s.stage='step'") < 1e-9);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM sample s JOIN measurement m USING (measurement_id) JOIN metric k "
+                                    "USING (metric_id) WHERE k.name='time_ns' AND m.stage='distance'"), 48);
+    /* Events: one session, a step each, a layer each; stages inside layers inside steps inside the session. */
+    assert_int_equal((int)number(f, "SELECT count(*) FROM event WHERE kind='session'"), 1);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM event WHERE kind='step'"), N_STEPS);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM event WHERE kind='layer'"), N_STEPS * N_LAYERS);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM event s WHERE kind='stage' AND step IS NOT NULL AND NOT EXISTS "
+                                    "(SELECT 1 FROM event l WHERE l.kind='layer' AND l.step=s.step AND l.layer=s.layer AND "
+                                    "l.start_ns <= s.start_ns AND s.end_ns <= l.end_ns)"), 0);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM event l WHERE kind='layer' AND NOT EXISTS (SELECT 1 FROM event s "
+                                    "WHERE s.kind='step' AND s.step=l.step AND s.start_ns <= l.start_ns AND "
+                                    "l.end_ns <= s.end_ns)"), 0);
+}
+
+static void the_same_session_gives_the_same_values(void **state) {
+    fixture *f = *state;
+    int64_t first, second;
+    assert_int_equal(replay(f, &first), ADM_OK);
+    assert_int_equal(replay(f, &second), ADM_OK);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE "
+                                    "a.run_id < b.run_id AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND "
+                                    "a.head IS b.head AND (a.mean <> b.mean OR a.median <> b.median OR a.p99 <> b.p99)"), 0);
+    assert_true(number(f, "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE a.run_id < "
+                          "b.run_id AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND a.head IS b.head") > 500);
+}
+
+static int steps_until_stop;
+static bool stop_after_a_while(void) { return steps_until_stop-- <= 0; }
+
+static void an_interrupt_keeps_whole_lengths(void **state) {
+    fixture *f = *state;
+    int64_t run_id;
+    f->options.should_stop = stop_after_a_while;
+    steps_until_stop = 12 + 5;
+    assert_int_equal(replay(f, &run_id), ADM_EINTERRUPTED);
+    assert_non_null(strstr(f->err.text, "at 500 cached tokens"));
+    assert_int_equal((int)number(f, "SELECT count(DISTINCT seq_len) FROM quality_summary"), 1);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary WHERE metric='recall' AND seq_len=100"), 13);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM stage_summary WHERE seq_len <> 100"), 0);
+}
+
+static void lengths_choose_their_steps(void **state) {
+    fixture *f = *state;
+    const adm_trace *trace = &f->s.trace;
+    adm_segment *segments;
+    size_t n;
+    assert_int_equal(adm_replay_segments(trace, NULL, 0, &segments, &n, &f->err), ADM_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(segments[0].seq_len, 100);
+    assert_int_equal(segments[1].seq_len, 500);
+    assert_int_equal(segments[1].first_step, 12);
+    assert_int_equal(segments[1].n_steps, 12);
+    adm_free(&segments);
+
+    const uint32_t close_lengths[] = {105, 108};
+    assert_int_equal(adm_replay_segments(trace, close_lengths, 2, &segments, &n, &f->err), ADM_OK);
+    assert_int_equal(segments[0].first_step, 5);
+    assert_int_equal(segments[0].n_steps, 3); /* 105..107: each step counts once */
+    assert_int_equal(segments[1].n_steps, 4);
+    adm_free(&segments);
+
+    const uint32_t absent[] = {100, 300};
+    assert_int_equal(adm_replay_segments(trace, absent, 2, &segments, &n, &f->err), ADM_EINPUT);
+    assert_null(segments);
+    assert_string_equal(f->err.text, "session: no decode step has 300 to 363 cached tokens; its steps are at 100-111, 500-511");
+}
+
+/* Changes one option or property of the session, and expects a refusal that says so, before anything is stored. */
+static void expect_refusal(fixture *f, const char *says) {
+    assert_int_equal(adm_replay_check(&f->s.trace, &f->options, &f->err), ADM_EINPUT);
+    if (strstr(f->err.text, says) == NULL) fail_msg("'%s' does not say '%s'", f->err.text, says);
+}
+
+static void wrong_options_are_refused(void **state) {
+    fixture *f = *state;
+    const uint32_t layer_5[] = {5};
+    f->options.layers = layer_5;
+    f->options.n_layers = 1;
+    expect_refusal(f, "has no layer 5");
+    f->options.n_layers = 0;
+    f->options.n_dense_layers = 8;
+    expect_refusal(f, "first 8");
+    f->options.n_dense_layers = 2;
+    f->options.n_sinks = 1;
+    expect_refusal(f, "do not fit a budget of 1");
+    f->options.n_sinks = 0;
+    f->s.layer[1].q_dtype = ADM_BF16;
+    expect_refusal(f, "layer 7 has q, k, v in BF16, F16, F16");
+    f->s.layer[1].q_dtype = ADM_F16;
+    f->s.trace.shape.n_kv_heads = 3;
+    expect_refusal(f, "4 query heads cannot share 3 KV heads");
+    f->s.trace.shape.n_kv_heads = N_KV;
+    f->s.positions[0] = 0;
+    expect_refusal(f, "no token stands before the first step");
+    f->s.positions[0] = 100;
+    assert_int_equal(adm_replay_check(&f->s.trace, &f->options, &f->err), ADM_OK);
+}
+
+#define REPLAY_TEST(function) cmocka_unit_test_setup_teardown(function, make_fixture, drop_fixture)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        REPLAY_TEST(selections_are_as_good_as_they_must_be), REPLAY_TEST(codes_are_counted_and_calibrated),
+        REPLAY_TEST(every_stage_is_timed),                   REPLAY_TEST(the_same_session_gives_the_same_values),
+        REPLAY_TEST(an_interrupt_keeps_whole_lengths),       REPLAY_TEST(lengths_choose_their_steps),
+        REPLAY_TEST(wrong_options_are_refused),
+    };
+    return cmocka_run_group_tests_name("replay", tests, NULL, NULL);
+}

@@ -1,0 +1,76 @@
+/* test_thresholds.c: parsing of threshold specifications, and calibration by quantiles. */
+#include "tests/stage_check.h"
+
+#include "core/thresholds.h"
+
+static void good_specifications(void **state) {
+    (void)state;
+    adm_threshold_spec spec;
+    assert_int_equal(adm_threshold_parse("fixed:-10,0,10", &spec, NULL), ADM_OK);
+    assert_false(spec.per_layer);
+    assert_true(spec.value[0] == -10 && spec.value[1] == 0 && spec.value[2] == 10);
+    assert_string_equal(spec.text, "fixed:-10,0,10");
+    assert_int_equal(adm_threshold_parse("quantile:0.1,0.5,1", &spec, NULL), ADM_OK);
+    assert_true(spec.per_layer && spec.value[2] == 1);
+    assert_int_equal(adm_threshold_parse("calibrated", &spec, NULL), ADM_OK);
+    assert_true(spec.per_layer && spec.value[0] == 0.25f && spec.value[1] == 0.5f && spec.value[2] == 0.75f);
+}
+
+static void bad_specifications_are_named(void **state) {
+    (void)state;
+    const char *const bad[] = {"", "paper", "fixed", "fixed:", "fixed:1", "fixed:1,2", "fixed:1,2,3,4", "fixed:3,2,1",
+                               "fixed:1,2,x", "fixed:1,2,inf", "fixed:nan,1,2", "fixed:1,,2", "fixed:1,2,1e99",
+                               "quantile:-0.1,0.5,0.9", "quantile:0.1,0.5,1.1", "calibrated:0.1,0.2,0.3",
+                               "fixed:0000000000000000000000000000000000000000000000000000000000001,2,3"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        adm_threshold_spec spec;
+        adm_error err = {0};
+        assert_int_equal(adm_threshold_parse(bad[i], &spec, &err), ADM_EINPUT);
+        assert_non_null(strstr(err.text, "thresholds '"));
+    }
+}
+
+static void quantiles_split_the_keys(void **state) {
+    (void)state;
+    adm_threshold_spec spec;
+    adm_rng rng;
+    adm_rng_seed(&rng, check_seed());
+    enum { N_VALUES = 10001 };
+    static float y[N_VALUES];
+    for (int i = 0; i < N_VALUES; i++) y[i] = (float)(i - 5000);
+    for (int i = N_VALUES - 1; i > 0; i--) {
+        size_t j = adm_rng_below(&rng, (uint64_t)i + 1);
+        float other = y[i];
+        y[i] = y[j];
+        y[j] = other;
+    }
+    float t[3];
+    assert_int_equal(adm_threshold_parse("calibrated", &spec, NULL), ADM_OK);
+    assert_int_equal(adm_threshold_resolve(&spec, y, N_VALUES, t, NULL), ADM_OK);
+    assert_true(t[0] == -2500 && t[1] == 0 && t[2] == 2500);
+    assert_int_equal(adm_threshold_parse("quantile:0,0.00005,1", &spec, NULL), ADM_OK);
+    assert_int_equal(adm_threshold_resolve(&spec, y, N_VALUES, t, NULL), ADM_OK);
+    assert_true(t[0] == -5000 && t[2] == 5000);
+    assert_true(fabsf(t[1] + 4999.5f) < 1e-3f); /* halfway between the two lowest */
+}
+
+static void fixed_needs_no_keys_and_quantiles_do(void **state) {
+    (void)state;
+    adm_threshold_spec spec;
+    float t[3], one = 4;
+    adm_threshold_parse("fixed:1,2,3", &spec, NULL);
+    assert_int_equal(adm_threshold_resolve(&spec, NULL, 0, t, NULL), ADM_OK);
+    assert_true(t[0] == 1 && t[1] == 2 && t[2] == 3);
+    adm_threshold_parse("calibrated", &spec, NULL);
+    assert_int_equal(adm_threshold_resolve(&spec, NULL, 0, t, NULL), ADM_EINPUT);
+    assert_int_equal(adm_threshold_resolve(&spec, &one, 1, t, NULL), ADM_OK);
+    assert_true(t[0] == 4 && t[1] == 4 && t[2] == 4);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_specifications), cmocka_unit_test(bad_specifications_are_named),
+        cmocka_unit_test(quantiles_split_the_keys), cmocka_unit_test(fixed_needs_no_keys_and_quantiles_do),
+    };
+    return cmocka_run_group_tests_name("thresholds", tests, NULL, NULL);
+}

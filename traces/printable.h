@@ -1,0 +1,17 @@
+/* printable.h: text that came out of a file, made fit to be shown on a terminal or put into JSON. */
+#ifndef ADM_TRACES_PRINTABLE_H
+#define ADM_TRACES_PRINTABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Copies text into out (out_bytes >= 4), in valid UTF-8. What could drive a terminal or mislead a reader becomes '?':
+ * C0 and C1 control characters, DEL, line and paragraph separators, bidirectional overrides, and every byte that is
+ * not UTF-8. Text that does not fit is cut between characters and ends in "...". The copy is never longer than the
+ * text, so strlen(text) + 4 bytes always hold all of it. Returns out. */
+const char *adm_printable(const char *text, char *out, size_t out_bytes);
+
+/* Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF). */
+bool adm_is_utf8(const char *text);
+
+#endif
