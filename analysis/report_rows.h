@@ -15,7 +15,7 @@ typedef struct adm_report_column {
     char type;
 } adm_report_column;
 
-/* Text as a JSON string; bytes that are not UTF-8 become U+FFFD. NULL when out of memory. */
+/* Text as a JSON string; bytes that are not UTF-8 become '?'. NULL when out of memory. */
 json_t *adm_report_string(const char *text);
 
 /* The present row as an object. NULL when out of memory. */

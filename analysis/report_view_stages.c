@@ -64,7 +64,8 @@ void adm_view_stages(adm_text *page, const json_t *document) {
         if (count_rows(document, session, "time_ns") > 0)
             adm_write_plot(page, "stages", session, "time_ns",
                            "<strong>Median time of one layer of one decode step</strong>, all heads, stage by stage. The "
-                           "mark is the median of the whole step, measured as one; the sum of medians need not equal it.");
+                           "mark is the median of the whole step, which is the sum of its stages in each layer step; the "
+                           "sum of the stages\u2019 medians need not equal it.");
         adm_text_add(page, "<p class=\"about\">A budget of \u201cany\u201d means that the stage does not depend on it.</p>\n");
         size_t i;
         json_t *metric;

@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/mem.h"
+#include "core/printable.h"
 
 /* --- Options ------------------------------------------------------------------------------------------------------ */
 
@@ -42,6 +43,37 @@ const struct argp adm_argp_output = {.options = output_options, .parser = parse_
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input) {
     /* argp ends the process itself on a bad option, with argp_err_exit_status, and on --help with 0. */
     argp_parse(argp, argc, argv, 0, NULL, input);
+}
+
+/* Appends one JSON string; `out` has room for six bytes a character and two quotes. Returns the new end. */
+static char *append_json_string(char *out, const char *text) {
+    *out++ = '"';
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        if (*c < 0x20 || *c == '"' || *c == '\\') out += sprintf(out, "\\u%04x", *c);
+        else *out++ = (char)*c;
+    }
+    *out++ = '"';
+    return out;
+}
+
+char *adm_argv_json(int argc, char **argv) {
+    size_t longest = 0, size = 3;
+    for (int i = 0; i < argc; i++) {
+        size_t length = strlen(argv[i]);
+        if (length > longest) longest = length;
+        size += 6 * length + 3;
+    }
+    char *json, *clean = NULL;
+    if (adm_alloc(&json, size, 1, "command line", NULL) != ADM_OK) return NULL;
+    if (adm_alloc(&clean, longest + 4, 1, "command line", NULL) != ADM_OK) adm_free(&json);
+    char *end = json;
+    for (int i = 0; json != NULL && i < argc; i++) {
+        *end++ = i == 0 ? '[' : ',';
+        end = append_json_string(end, adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4));
+    }
+    if (json != NULL) *end = ']';
+    adm_free(&clean);
+    return json;
 }
 
 int adm_report_error(const adm_error *err) {

@@ -195,28 +195,17 @@ static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_st
     return status;
 }
 
-static char *argv_as_json(int argc, char **argv) {
-    json_t *array = json_array();
-    for (int i = 0; i < argc; i++) {
-        json_t *text = json_string(argv[i]);
-        json_array_append_new(array, text != NULL ? text : json_string("(not UTF-8)"));
-    }
-    char *text = json_dumps(array, JSON_COMPACT);
-    json_decref(array);
-    return text;
-}
-
 static adm_status begin_run(const replay_command *c, int argc, char **argv, adm_store *store, int64_t *run_id,
                             adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
-    char *argv_json = argv_as_json(argc, argv);
+    char *argv_json = adm_argv_json(argc, argv);
     if (argv_json == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory for the command line");
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = argv_json,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     adm_status status = adm_store_begin_run(store, &info, run_id, err);
-    free(argv_json);
+    adm_free(&argv_json);
     return status;
 }
 

@@ -18,7 +18,7 @@ typedef struct adm_command {
     int (*run)(int argc, char **argv);  /* argv[0] is "adamas NAME"; returns the exit code */
 } adm_command;
 
-extern const adm_command adm_cmd_replay, adm_cmd_report, adm_cmd_trace, adm_cmd_doctor;
+extern const adm_command adm_cmd_replay, adm_cmd_profile, adm_cmd_report, adm_cmd_trace, adm_cmd_doctor;
 
 /* Options that every command which has them spells the same way. Give adm_argp_db or adm_argp_output as a child of the
  * command's own argp, and set state->child_inputs[i] to an adm_common in its ARGP_KEY_INIT. */
@@ -35,6 +35,10 @@ extern const struct argp adm_argp_output; /* --quiet, --json */
 
 /* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
+ * adm_free(); NULL when out of memory. */
+char *adm_argv_json(int argc, char **argv);
 
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);

@@ -9,6 +9,10 @@
 /* Cache-line alignment: enough for every SIMD load and keeps two threads' buffers apart. */
 #define ADM_ALIGN_BYTES 64
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Allocates count * size zeroed bytes, aligned to ADM_ALIGN_BYTES, into *out (a pointer to the caller's pointer).
  * `what` names the thing for the message ("distances of 131072 tokens"). A count of 0 gives a valid pointer.
  * On failure *out is NULL and the status ADM_EENVIRONMENT with the size asked for. Release with adm_free(). */
@@ -16,5 +20,9 @@ adm_status adm_alloc(void *out, size_t count, size_t size, const char *what, adm
 
 /* Frees what adm_alloc() gave and nulls the caller's pointer; NULL is fine. Takes the address of the pointer. */
 void adm_free(void *pointer_address);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

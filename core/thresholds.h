@@ -14,7 +14,10 @@
 
 #include "core/error.h"
 
-#define ADM_CALIBRATED_QUANTILES {0.25f, 0.50f, 0.75f}
+/* Thirds beat quarters, which would use the four codes equally often: on the bundled session the mean recall at budgets
+ * 64 / 256 / 1024 is .33 / .42 / .61 against .31 / .40 / .59, and the relative output error .40 / .22 / .07 against
+ * .44 / .24 / .08 (measured: adamas replay -t calibrated -t quantile:0.25,0.5,0.75, 4,096 tokens). */
+#define ADM_CALIBRATED_QUANTILES {1.0f / 3, 0.5f, 2.0f / 3}
 
 typedef struct adm_threshold_spec {
     char text[64];       /* as the user wrote it; part of the variant's name in the database */

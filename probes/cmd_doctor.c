@@ -21,7 +21,7 @@ typedef enum verdict { HAVE, LACK } verdict;
 typedef struct finding {
     const char *what;
     verdict verdict;
-    char text[512];   /* what was found, or why it is missing */
+    char text[1024];  /* what was found, or why it is missing */
     char needs[256];  /* LACK: what does not work without it, and the cure */
 } finding;
 
@@ -58,7 +58,7 @@ static void check_database(finding *f) {
         snprintf(f->text, sizeof f->text, "can be written here, schema version %d", ADM_SCHEMA_VERSION);
     } else {
         f->verdict = LACK;
-        snprintf(f->text, sizeof f->text, "%.500s", err.text);
+        snprintf(f->text, sizeof f->text, "%.1000s", err.text);
         snprintf(f->needs, sizeof f->needs, "runs are stored in ./adamas.db unless told otherwise: change folder, or use --db");
     }
     adm_store_close(&store);
@@ -90,7 +90,7 @@ static void check_gpu(finding *f) {
     f->what = "GPU";
     if (adm_device_list(device, 8, &n, &err) != ADM_OK) {
         f->verdict = LACK;
-        snprintf(f->text, sizeof f->text, "%.500s", err.text);
+        snprintf(f->text, sizeof f->text, "%.1000s", err.text);
         snprintf(f->needs, sizeof f->needs, "GPU profiles; replay, report and the rest work without");
         return;
     }

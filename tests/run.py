@@ -88,14 +88,15 @@ class Runner:
             tests.append(Test("(suite)", "failed", f"ran no test\n{output}"))
         for test in tests:
             if test.status == "skipped" and not test.detail.strip():
-                test.status, test.detail = "failed", "skipped without saying why (in C: print_message() before skip())"
+                test.status = "failed"
+                test.detail = "skipped without saying why (in C, print_message() the reason before skip())"
         return tests
 
     def execute(self, argv, **environment):
         """(exit status or None after the time limit, standard output, standard error) of one suite's process."""
-        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment, **environment}, text=True, errors="replace",
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 start_new_session=True)
+        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment, **environment}, text=True,
+                                 errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, start_new_session=True)
         try:
             out, err = child.communicate(timeout=SUITE_LIMIT_S)
             return child.returncode, out, err
@@ -155,7 +156,7 @@ def parse_tap(text):
         elif not line.startswith(("#", "TAP version")):
             said.append(line)
     if len(tests) < planned:
-        tests.append(Test("(suite)", "failed", f"{planned} tests planned, {len(tests)} reported: crashed in between"))
+        tests.append(Test("(suite)", "failed", f"{planned} tests planned, {len(tests)} reported: crashed between"))
     return tests
 
 

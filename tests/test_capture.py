@@ -88,6 +88,12 @@ def test_positions():
     assert capture.plan_positions(None, 2, 8, 8).tolist() == [6, 7]
 
 
+def test_the_recorded_command_names_no_folder():
+    argv = ["--model=/some/where/m.gguf", "--text", "/some/where/a=b/t.txt", "--out", "../o", "--text-source", "x=y"]
+    assert (capture.command_line(capture.parse_args(argv), argv)
+            == "traces/capture.py --model=m.gguf --text t.txt --out o --text-source x=y")
+
+
 # ---------------------------------------------------------------- refusals
 
 LLAMA_CONFIG = {"model_type": "llama", "num_attention_heads": 4, "hidden_size": 32, "num_hidden_layers": 3,
@@ -168,10 +174,12 @@ def test_bundled_output_is_attention_over_the_bundled_keys(bundled):
     few = some_steps(t, np.arange(0, 192, 16))
     worst, ratio = capture.check_outputs(few, layers, scale, "f16")
     assert 0 < worst < 0.02 and 0 < ratio <= 1
-    # The same check has to notice a wrong scale, a query of another step, and a head of another group.
+    # The same check has to notice a wrong scale, a query of another step, a NaN, and V of another head.
     assert capture.check_outputs(few, layers, scale * 1.1, "f16")[1] > 1
     shifted = few | {f"layers.{i}.q": np.roll(few[f"layers.{i}.q"], 1, axis=0) for i in layers}
     assert capture.check_outputs(shifted, layers, scale, "f16")[1] > 1
+    broken = few | {"layers.14.o": np.where(np.arange(64) == 3, np.nan, few["layers.14.o"])}
+    assert not capture.check_outputs(broken, layers, scale, "f16")[1] <= 1
     swapped = few | {f"layers.{i}.v": few[f"layers.{i}.v"][::-1] for i in layers}
     assert capture.check_outputs(swapped, layers, scale, "f16")[1] > 1
 

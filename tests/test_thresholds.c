@@ -13,7 +13,7 @@ static void good_specifications(void **state) {
     assert_int_equal(adm_threshold_parse("quantile:0.1,0.5,1", &spec, NULL), ADM_OK);
     assert_true(spec.per_layer && spec.value[2] == 1);
     assert_int_equal(adm_threshold_parse("calibrated", &spec, NULL), ADM_OK);
-    assert_true(spec.per_layer && spec.value[0] == 0.25f && spec.value[1] == 0.5f && spec.value[2] == 0.75f);
+    assert_true(spec.per_layer && spec.value[0] == 1.0f / 3 && spec.value[1] == 0.5f && spec.value[2] == 2.0f / 3);
 }
 
 static void bad_specifications_are_named(void **state) {
@@ -45,7 +45,7 @@ static void quantiles_split_the_keys(void **state) {
         y[j] = other;
     }
     float t[3];
-    assert_int_equal(adm_threshold_parse("calibrated", &spec, NULL), ADM_OK);
+    assert_int_equal(adm_threshold_parse("quantile:0.25,0.5,0.75", &spec, NULL), ADM_OK);
     assert_int_equal(adm_threshold_resolve(&spec, y, N_VALUES, t, NULL), ADM_OK);
     assert_true(t[0] == -2500 && t[1] == 0 && t[2] == 2500);
     assert_int_equal(adm_threshold_parse("quantile:0,0.00005,1", &spec, NULL), ADM_OK);

@@ -124,7 +124,7 @@ class HfFolder:
     def __init__(self, folder):
         try:
             c = self._config = json.loads((folder / "config.json").read_text())
-            self.arch = {"llama": "llama", "gemma3_text": "gemma3"}[c["model_type"]]
+            self.arch = {"llama": "llama", "gemma3_text": "gemma3"}[c.get("model_type")]
         except (OSError, ValueError) as e:
             raise BadInput(f"{folder}: no readable config.json: {e}") from e
         except KeyError as e:
@@ -140,7 +140,7 @@ class HfFolder:
             raise BadInput(f"{folder}: scaled RoPE is not supported")
         if c.get("attention_bias") or c.get("mlp_bias"):
             raise BadInput(f"{folder}: biases are not supported")
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
         self._names = HF_NAMES | HF_NORM_NAMES[self.arch]
         # Gemma's norms multiply by 1 + w. A folder holds w; llama.cpp's converter has added the 1.
         self._norm_bias = np.float32(self.arch == "gemma3")
@@ -148,7 +148,7 @@ class HfFolder:
         for f in self.files:
             try:
                 shard = safe_open(f, framework="pt")  # NumPy has no bfloat16
-            except Exception as e:
+            except (OSError, SafetensorError) as e:
                 raise BadInput(f"{f}: not a readable safetensors file: {e}") from e
             self._shards.update(dict.fromkeys(shard.keys(), shard))
 
@@ -448,8 +448,8 @@ def check_outputs(tensors, layers, scale, dtype):
                 tolerance = p @ (4 * sigma * np.linalg.norm(values - y, axis=1)
                                  + u * np.linalg.norm(values, axis=1))
                 error = np.linalg.norm(y - o[step, head])
-                worst = max(worst, error / np.linalg.norm(y))
-                worst_ratio = max(worst_ratio, error / tolerance)
+                worst = np.maximum(worst, error / np.linalg.norm(y))  # unlike max(), keeps a NaN
+                worst_ratio = np.maximum(worst_ratio, error / tolerance)
     return worst, worst_ratio
 
 
@@ -526,6 +526,13 @@ def parse_args(argv):
     return p.parse_args(argv)
 
 
+def command_line(args, argv):
+    """The command as it was typed, but for the folders of its files."""
+    names = {p: Path(p).resolve().name for p in (args.model, args.text, args.out)}
+    words = [names.get(a) or "=".join(names.get(part, part) for part in a.split("=", 1)) for a in argv]
+    return shlex.join(["traces/capture.py", *words])
+
+
 def run(argv):
     args = parse_args(argv)
     out = Path(args.out)
@@ -538,13 +545,12 @@ def run(argv):
     print(f"{m.name}: {m.arch}, {m.n_layers} layers, {m.n_q_heads} query heads, {m.n_kv_heads} KV heads, "
           f"d = {m.d}; {len(tokens)} tokens, layers {layers}, {len(positions)} steps", flush=True)
 
-    basenames = {p: Path(p).resolve().name for p in (args.model, args.text, args.out)}
     blob = encode_trace(capture(m, tokens, positions, layers), positions, tokens, args.dtype, {
         "format": "adamas-trace/1", "kind": "real", "created_by": f"capture.py {VERSION}",
         "model": m.name, "n_layers_model": str(m.n_layers), "weights_sha256": weights_sha256(m.weights.files),
         "softmax_scale": repr(m.softmax_scale), "rope_base": repr(m.rope_base),
         "text_source": args.text_source or Path(args.text).name, "text_licence": args.text_licence,
-        "capture_command": shlex.join(["traces/capture.py", *(basenames.get(a, a) for a in argv)]),
+        "capture_command": command_line(args, argv),
     })
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -556,9 +562,9 @@ def run(argv):
             _, tensors = read_trace(temporary)
             worst, ratio = check_outputs(tensors, layers, m.softmax_scale, args.dtype)
             line = f"o from the file, in float64: rel-L2 at most {worst:.2e}, {ratio:.2f} of its tolerance"
-            print(line, *check_model(m, tokens, tensors, layers, args.dtype), sep="\n")
             if not ratio <= 1:
                 raise CheckFailed("the file does not reproduce its own output: " + line)
+            print(line, *check_model(m, tokens, tensors, layers, args.dtype), sep="\n")
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)

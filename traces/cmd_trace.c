@@ -7,7 +7,7 @@
 
 #include "core/command.h"
 #include "core/mem.h"
-#include "traces/printable.h"
+#include "core/printable.h"
 #include "traces/trace_file.h"
 
 typedef struct trace_options {

@@ -13,7 +13,7 @@
 #include <xxhash.h>
 
 #include "core/mem.h"
-#include "traces/printable.h"
+#include "core/printable.h"
 
 enum { HASH_CHUNK_BYTES = 1 << 20 };
 

@@ -12,7 +12,7 @@
 
 #include "core/mem.h"
 #include "traces/input_file.h"
-#include "traces/printable.h"
+#include "core/printable.h"
 
 _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "tensors are read as they lie in the file");
 _Static_assert(sizeof(size_t) == 8, "sizes in a header are 64 bits");

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/mem.h"
-#include "traces/printable.h"
+#include "core/printable.h"
 #include "traces/safetensors.h"
 
 /* Token numbers fit an int32 and leave room for sums of two. */

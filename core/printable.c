@@ -1,5 +1,5 @@
 /* printable.c: a UTF-8 decoder and what it lets through. */
-#include "traces/printable.h"
+#include "core/printable.h"
 
 #include <stdint.h>
 #include <string.h>

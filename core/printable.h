@@ -1,6 +1,6 @@
-/* printable.h: text that came out of a file, made fit to be shown on a terminal or put into JSON. */
-#ifndef ADM_TRACES_PRINTABLE_H
-#define ADM_TRACES_PRINTABLE_H
+/* printable.h: text from outside (files, command lines), made fit to be shown on a terminal or put into JSON. */
+#ifndef ADM_CORE_PRINTABLE_H
+#define ADM_CORE_PRINTABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>

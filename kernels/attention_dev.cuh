@@ -1,0 +1,312 @@
+/* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp, on the tensor
+ * cores and without shared memory for K and V. Which tokens, and what becomes of the result, is the caller's business.
+ *
+ * One matrix instruction (m16n8k16) multiplies a 16x16 by a 16x8 matrix. Keys and values are the 16 rows, queries the 8
+ * columns, so that a lone query wastes columns but a group of 8 costs nothing more:
+ *
+ *     S [16 tokens][8 queries] = K [16 tokens][d] Q^T [d][8]           O [d][8 queries] += V^T [d][16 tokens] P [16][8]
+ *
+ * The instruction wants each lane to hold certain pairs of elements. The order of the summed dimension is free if both
+ * factors share it, and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
+ *
+ *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...
+ *                      V: tokens 2t, 2t+1, 2t+8, 2t+9, of each the chunks g, g+8, ...
+ *                      S: tokens g and g+8, queries 2t and 2t+1
+ *                      O: the elements of its chunks of V, queries 2t and 2t+1
+ *
+ * V^T wants two tokens of one element in a register: a byte permute of two loaded words. P must change lanes between S and
+ * the second product: movmatrix. K's registers take the next tile's loads as soon as S is made, V's once O is. */
+#ifndef ADM_KERNELS_ATTENTION_DEV_CUH
+#define ADM_KERNELS_ATTENTION_DEV_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "kernels/gpu_common.cuh"
+
+enum { ADM_TILE = 16, ADM_TILE_QUERIES = 8 };
+
+/* K and V of a tile, as one lane holds them. */
+template <int D> struct adm_tile_kv {
+    uint4 k[D / 32][2];
+    uint4 v[D / 64][4];
+};
+
+/* What a warp knows so far, as one lane holds it. */
+template <int D> struct adm_tile_sum {
+    float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1 in [0], [2] for query 2t; in [1], [3] for 2t+1 */
+    float m[2], l[2];   /* of queries 2t and 2t+1: the largest score, times log2(e); this lane's share of the weights' sum */
+};
+
+/* The queries in shared memory: 8 rows, 64 bytes apart so that 8 lanes' chunks lie in different banks. */
+template <int D> __host__ __device__ constexpr unsigned adm_query_row_bytes(void) { return D * 2 + 64; }
+
+/* The parts of a block's warps in shared memory, on their way to one sum:
+ *   q [8 rows] | o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8]                                        */
+template <int D> __host__ __device__ constexpr unsigned adm_tile_shared_bytes(unsigned n_warps, unsigned n_queries) {
+    return ADM_TILE_QUERIES * adm_query_row_bytes<D>() + n_warps * (n_queries * D + 2 * ADM_TILE_QUERIES) * 4;
+}
+
+static __device__ __forceinline__ uint4 adm_load_stream(const char *p) {
+    uint4 x;
+    asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "l"(p)
+                 : "memory");
+    return x;
+}
+
+template <typename T>
+__device__ __forceinline__ void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                        uint32_t b1);
+template <>
+__device__ __forceinline__ void adm_mma<__half>(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                                uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+template <>
+__device__ __forceinline__ void adm_mma<__nv_bfloat16>(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                                       uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+template <typename T> __device__ __forceinline__ uint32_t adm_narrow2(float low, float high);
+template <> __device__ __forceinline__ uint32_t adm_narrow2<__half>(float low, float high) {
+    __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+template <> __device__ __forceinline__ uint32_t adm_narrow2<__nv_bfloat16>(float low, float high) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+static __device__ __forceinline__ uint32_t adm_transpose8x8(uint32_t pair) {
+    uint32_t out;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(pair));
+    return out;
+}
+
+static __device__ __forceinline__ float adm_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The weight of a part whose largest score is m, in a sum whose largest is all. A part without tokens has none. */
+static __device__ __forceinline__ float adm_part_weight(float m, float all) {
+    return m == -INFINITY ? 0.0f : adm_exp2(m - all);
+}
+
+static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
+    return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
+}
+
+/* The queries [n_queries][D] at q, contiguous, into shared memory by the whole block; rows without a query are zeros, and
+ * so score 0. The caller synchronises. */
+template <typename T, int D>
+__device__ __forceinline__ void adm_tile_queries(const void *q, unsigned n_queries, char *shared) {
+    for (unsigned i = threadIdx.x; i < ADM_TILE_QUERIES * (D / 8); i += blockDim.x) {
+        unsigned row = i / (D / 8), chunk = i % (D / 8);
+        uint4 x = row < n_queries ? ((const uint4 *)q)[i] : make_uint4(0, 0, 0, 0);
+        *(uint4 *)(shared + row * adm_query_row_bytes<D>() + chunk * 16) = x;
+    }
+}
+
+template <int D> __device__ __forceinline__ void adm_tile_begin(adm_tile_sum<D> *sum) {
+#pragma unroll
+    for (int i = 0; i < D / 16; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum->o[i][j] = 0.0f;
+    sum->m[0] = sum->m[1] = -INFINITY;
+    sum->l[0] = sum->l[1] = 0.0f;
+}
+
+/* Lane i < 16 brings the row (of D elements, in k or v) of the tile's token i. */
+template <int D>
+__device__ __forceinline__ void adm_tile_load_k(adm_tile_kv<D> *kv, const void *k, uint32_t row, unsigned lane) {
+    const char *chunk = (const char *)k + lane % 4 * 16;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const char *p = chunk + (size_t)__shfl_sync(ADM_FULL_WARP, row, lane / 4 + 8 * half) * (D * 2);
+#pragma unroll
+        for (int c = 0; c < D / 32; c++) kv->k[c][half] = adm_load_stream(p + c * 64);
+    }
+}
+
+template <int D>
+__device__ __forceinline__ void adm_tile_load_v(adm_tile_kv<D> *kv, const void *v, uint32_t row, unsigned lane) {
+    const char *chunk = (const char *)v + lane / 4 * 16;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        unsigned token = 2 * (lane % 4) + j % 2 + j / 2 * 8;
+        const char *p = chunk + (size_t)__shfl_sync(ADM_FULL_WARP, row, token) * (D * 2);
+#pragma unroll
+        for (int cs = 0; cs < D / 64; cs++) kv->v[cs][j] = adm_load_stream(p + cs * 128);
+    }
+}
+
+/* S, unscaled. */
+template <typename T, int D>
+__device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const char *queries, unsigned lane,
+                                                float s[4]) {
+    const char *mine = queries + lane / 4 * adm_query_row_bytes<D>() + lane % 4 * 16;
+    s[0] = s[1] = s[2] = s[3] = 0.0f;
+#pragma unroll
+    for (int c = 0; c < D / 32; c++) {
+        uint4 q = *(const uint4 *)(mine + c * 64);
+        const uint4 *k = kv.k[c];
+        adm_mma<T>(s, k[0].x, k[1].x, k[0].y, k[1].y, q.x, q.y);
+        adm_mma<T>(s, k[0].z, k[1].z, k[0].w, k[1].w, q.z, q.w);
+    }
+}
+
+/* Scores into weights relative to the largest score so far, in p, laid out for the second product; what was summed before
+ * is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T before they are summed, so
+ * that those that multiply V add up to l exactly: the result is an average of V's rows.
+ * A float16 weight is 2^15 times the true one: its smallest normal number is then 2^-29 of the largest weight, and a
+ * million small weights still count. The factor is the same everywhere, so it cancels in o / l. */
+template <typename T, int D>
+__device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4], float scale_log2, unsigned n_valid,
+                                                 unsigned lane, uint32_t p[2]) {
+    const float shift = sizeof(adm_narrow<T>(0.0f)) && adm_is_half<T>() ? 15.0f : 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) s[i] = lane / 4 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
+    float factor[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float m = fmaxf(s[i], s[i + 2]);
+        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 4));
+        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 8));
+        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 16));
+        m = fmaxf(m, sum->m[i]);
+        factor[i] = adm_exp2(sum->m[i] - m);
+        sum->m[i] = m;
+        s[i] = adm_exp2(s[i] - m + shift);
+        s[i + 2] = adm_exp2(s[i + 2] - m + shift);
+    }
+    p[0] = adm_narrow2<T>(s[0], s[1]);
+    p[1] = adm_narrow2<T>(s[2], s[3]);
+    float2 first = adm_widen2<T>(p[0]), second = adm_widen2<T>(p[1]);
+    sum->l[0] = sum->l[0] * factor[0] + (first.x + second.x);
+    sum->l[1] = sum->l[1] * factor[1] + (first.y + second.y);
+    p[0] = adm_transpose8x8(p[0]);
+    p[1] = adm_transpose8x8(p[1]);
+    if (__any_sync(ADM_FULL_WARP, factor[0] != 1.0f || factor[1] != 1.0f)) {
+#pragma unroll
+        for (int i = 0; i < D / 16; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) sum->o[i][j] *= factor[j % 2];
+    }
+}
+
+/* O += V^T P. */
+template <typename T, int D>
+__device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_tile_kv<D> &kv, const uint32_t p[2]) {
+#pragma unroll
+    for (int cs = 0; cs < D / 64; cs++)
+#pragma unroll
+        for (int w = 0; w < 4; w++) {
+            const uint4 *v = kv.v[cs];
+            uint32_t v0 = adm_word(v[0], w), v1 = adm_word(v[1], w), v2 = adm_word(v[2], w), v3 = adm_word(v[3], w);
+            adm_mma<T>(sum->o[4 * cs + w], __byte_perm(v0, v1, 0x5410), __byte_perm(v0, v1, 0x7632),
+                       __byte_perm(v2, v3, 0x5410), __byte_perm(v2, v3, 0x7632), p[0], p[1]);
+        }
+}
+
+/* One row of a sum of parts: four elements of one query. */
+struct adm_part {
+    float4 o;
+    float m, l;
+};
+
+static __device__ __forceinline__ adm_part adm_part_none(void) {
+    return adm_part{make_float4(0.0f, 0.0f, 0.0f, 0.0f), -INFINITY, 0.0f};
+}
+
+/* a += b */
+static __device__ __forceinline__ void adm_part_add(adm_part *a, const adm_part &b) {
+    float m = fmaxf(a->m, b.m);
+    float wa = adm_part_weight(a->m, m), wb = adm_part_weight(b.m, m);
+    a->o.x = a->o.x * wa + b.o.x * wb;
+    a->o.y = a->o.y * wa + b.o.y * wb;
+    a->o.z = a->o.z * wa + b.o.z * wb;
+    a->o.w = a->o.w * wa + b.o.w * wb;
+    a->l = a->l * wa + b.l * wb;
+    a->m = m;
+}
+
+/* Four elements of the result; zeros where there was no token. */
+template <typename T> __device__ __forceinline__ void adm_part_write(const adm_part &part, void *out) {
+    float inverse = part.m == -INFINITY ? 0.0f : 1.0f / part.l;
+    *(uint2 *)out = make_uint2(adm_narrow2<T>(part.o.x * inverse, part.o.y * inverse),
+                               adm_narrow2<T>(part.o.z * inverse, part.o.w * inverse));
+}
+
+/* Views of the block's shared memory. */
+template <int D> struct adm_tile_shared {
+    char *q;
+    float *o, *m, *l;
+};
+
+template <int D>
+__device__ __forceinline__ adm_tile_shared<D> adm_tile_shared_at(char *shared, unsigned n_warps, unsigned n_queries) {
+    adm_tile_shared<D> s;
+    s.q = shared;
+    s.o = (float *)(shared + ADM_TILE_QUERIES * adm_query_row_bytes<D>());
+    s.m = s.o + n_warps * n_queries * D;
+    s.l = s.m + n_warps * ADM_TILE_QUERIES;
+    return s;
+}
+
+/* A warp's sum into shared memory. The caller synchronises. */
+template <int D>
+__device__ __forceinline__ void adm_tile_store(const adm_tile_sum<D> &sum, const adm_tile_shared<D> &shared,
+                                               unsigned n_queries, unsigned warp, unsigned lane) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        unsigned query = 2 * (lane % 4) + i;
+        float l = sum.l[i];
+        l += __shfl_xor_sync(ADM_FULL_WARP, l, 4);
+        l += __shfl_xor_sync(ADM_FULL_WARP, l, 8);
+        l += __shfl_xor_sync(ADM_FULL_WARP, l, 16);
+        if (lane < 4) {
+            shared.m[warp * ADM_TILE_QUERIES + query] = sum.m[i];
+            shared.l[warp * ADM_TILE_QUERIES + query] = l;
+        }
+        if (query >= n_queries) continue;
+        float *row = shared.o + (warp * n_queries + query) * D + lane / 4 * 8;
+#pragma unroll
+        for (int cs = 0; cs < D / 64; cs++) {
+            const float(*o)[4] = &sum.o[4 * cs];
+            *(float4 *)(row + cs * 64) = make_float4(o[0][i], o[0][i + 2], o[1][i], o[1][i + 2]);
+            *(float4 *)(row + cs * 64 + 4) = make_float4(o[2][i], o[2][i + 2], o[3][i], o[3][i + 2]);
+        }
+    }
+}
+
+/* Elements 4 column .. 4 column + 3 of a query, summed over the block's warps in order. */
+template <int D>
+__device__ __forceinline__ adm_part adm_tile_block_sum(const adm_tile_shared<D> &shared, unsigned n_warps,
+                                                       unsigned n_queries, unsigned query, unsigned column) {
+    adm_part all = adm_part_none();
+    for (unsigned w = 0; w < n_warps; w++) all.m = fmaxf(all.m, shared.m[w * ADM_TILE_QUERIES + query]);
+#pragma unroll 4
+    for (unsigned w = 0; w < n_warps; w++) {
+        float weight = adm_part_weight(shared.m[w * ADM_TILE_QUERIES + query], all.m);
+        float4 o = *(const float4 *)(shared.o + (w * n_queries + query) * D + column * 4);
+        all.o.x += o.x * weight;
+        all.o.y += o.y * weight;
+        all.o.z += o.z * weight;
+        all.o.w += o.w * weight;
+        all.l += shared.l[w * ADM_TILE_QUERIES + query] * weight;
+    }
+    return all;
+}
+
+#endif

@@ -1,0 +1,327 @@
+/* cmd_profile.c: `adamas profile`: checks, times and stores the GPU stages over a grid. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/command.h"
+#include "core/hostinfo.h"
+#include "core/mem.h"
+#include "kernels/profile.h"
+
+typedef struct profile_command {
+    adm_common common;
+    const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
+    const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label;
+    bool dry_run;
+
+    adm_profile_options options;
+    uint32_t *lists[4];
+    uint32_t device_number;
+    adm_progress progress;
+} profile_command;
+
+enum {
+    KEY_SEQ_LENS = 0x3000, KEY_HEADS, KEY_KV_HEADS, KEY_HEAD_DIM, KEY_BATCH, KEY_DTYPE, KEY_PAGE_SIZE, KEY_SINKS,
+    KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN
+};
+
+static const struct argp_option options[] = {
+    {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Tokens in the cache (default 8192,32768)", 1},
+    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 256,1024)", 1},
+    {"heads", KEY_HEADS, "N", 0, "Query heads (default 32)", 1},
+    {"kv-heads", KEY_KV_HEADS, "LIST", 0, "KV heads (default 32)", 1},
+    {"head-dim", KEY_HEAD_DIM, "N", 0, "64, 128 or 256 (default 128)", 1},
+    {"batch", KEY_BATCH, "LIST", 0, "Sequences at once (default 1)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16 or bf16 (default f16)", 1},
+    {"page-size", KEY_PAGE_SIZE, "N", 0, "Tokens a page of K and V, 1 to 64 (default: contiguous)", 1},
+    {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
+    {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
+    {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
+    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 3},
+    {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 3},
+    {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 3},
+    {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 3},
+    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 3},
+    {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 3},
+    {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 3},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    profile_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        return 0;
+    case 'b': c->budgets = arg; return 0;
+    case KEY_SEQ_LENS: c->seq_lens = arg; return 0;
+    case KEY_HEADS: c->heads = arg; return 0;
+    case KEY_KV_HEADS: c->kv_heads = arg; return 0;
+    case KEY_HEAD_DIM: c->head_dim = arg; return 0;
+    case KEY_BATCH: c->batches = arg; return 0;
+    case KEY_DTYPE: c->dtype = arg; return 0;
+    case KEY_PAGE_SIZE: c->page_size = arg; return 0;
+    case KEY_SINKS: c->sinks = arg; return 0;
+    case KEY_RECENT: c->recent = arg; return 0;
+    case KEY_LAUNCH: c->launch = arg; return 0;
+    case KEY_CACHE: c->cache = arg; return 0;
+    case KEY_STAGES: c->stages = arg; return 0;
+    case KEY_CAP: c->cap_ms = arg; return 0;
+    case KEY_SEED: c->seed = arg; return 0;
+    case KEY_DEVICE: c->device = arg; return 0;
+    case KEY_LABEL: c->label = arg; return 0;
+    case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
+    case KEY_DRY_RUN: c->dry_run = true; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    .options = options, .parser = parse, .children = children,
+    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. What "
+           "is wrong is recorded as failed and never timed.\v"
+           "Inputs are random with outlier channels, sinks and ties, the same for the same seed on every machine. The exit "
+           "code is 77 without a GPU, and 4 if a check failed."};
+
+/* --- Values ------------------------------------------------------------------------------------------------------- */
+
+static adm_status number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t fallback,
+                         uint64_t *value, adm_error *err) {
+    *value = fallback;
+    return text != NULL ? adm_parse_u64(option, text, least, most, value, err) : ADM_OK;
+}
+
+static adm_status number32(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t fallback,
+                           uint32_t *value, adm_error *err) {
+    uint64_t wide;
+    adm_status status = number(option, text, least, most, fallback, &wide, err);
+    *value = (uint32_t)wide;
+    return status;
+}
+
+/* Sets found[i] for every word of a comma-separated list that is names[i]. */
+static adm_status parse_words(const char *option, const char *text, const char *const *names, size_t n_names,
+                              bool *found, adm_error *err) {
+    for (const char *item = text; *item != '\0';) {
+        size_t length = strcspn(item, ","), i = 0;
+        while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
+        if (i == n_names)
+            return adm_fail(err, ADM_EINPUT, "%s: '%.*s' is not known; see --help", option,
+                            (int)(length < 64 ? length : 64), item);
+        found[i] = true;
+        item += length + (item[length] == ',');
+    }
+    return text[0] != '\0' ? ADM_OK : adm_fail(err, ADM_EINPUT, "%s: an empty list", option);
+}
+
+static adm_status parse_lists(profile_command *c, adm_error *err) {
+    adm_profile_options *o = &c->options;
+    const struct { const char *option, *text, *fallback; uint32_t most; const uint32_t **list; size_t *n; } lists[] = {
+        {"--seq-lens", c->seq_lens, "8192,32768", 1 << 20, &o->seq_lens, &o->n_seq_lens},
+        {"--budgets", c->budgets, "256,1024", 1 << 20, &o->budgets, &o->n_budgets},
+        {"--kv-heads", c->kv_heads, "32", 4096, &o->kv_heads, &o->n_kv_heads},
+        {"--batch", c->batches, "1", 64, &o->batches, &o->n_batches},
+    };
+    for (size_t i = 0; i < 4; i++) {
+        adm_status status = adm_parse_u32_list(lists[i].option, lists[i].text != NULL ? lists[i].text : lists[i].fallback,
+                                               1, lists[i].most, &c->lists[i], lists[i].n, err);
+        if (status != ADM_OK) return status;
+        *lists[i].list = c->lists[i];
+    }
+    return ADM_OK;
+}
+
+static adm_status parse_choices(profile_command *c, adm_error *err) {
+    static const char *const dtypes[] = {"f16", "bf16"}, *const launches[] = {"graph", "stream"},
+                      *const caches[] = {"cold", "warm"};
+    const char *stages[ADM_N_STAGES];
+    bool dtype[2] = {false}, cache[2] = {false};
+    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    adm_status status = parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
+    if (status == ADM_OK)
+        status = parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);
+    if (status == ADM_OK) status = parse_words("--cache", c->cache != NULL ? c->cache : "cold", caches, 2, cache, err);
+    if (status == ADM_OK && c->stages != NULL)
+        status = parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
+    for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
+    if (status == ADM_OK && dtype[0] && dtype[1]) status = adm_fail(err, ADM_EINPUT, "--dtype: one type a run");
+    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
+    c->options.dtype = dtype[0] ? ADM_F16 : ADM_BF16;
+    c->options.cold = cache[0];
+    return status;
+}
+
+static adm_status parse_values(profile_command *c, adm_error *err) {
+    adm_profile_options *o = &c->options;
+    uint64_t cap_ms = 0;
+    /* The inputs have unit variance, and so have their transforms: thresholds at the quartiles of a normal. */
+    o->threshold[0] = -0.674f;
+    o->threshold[2] = 0.674f;
+    o->target = 0.01;
+    adm_status status = parse_lists(c, err);
+    if (status == ADM_OK) status = parse_choices(c, err);
+    if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
+    if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
+    if (status == ADM_OK) status = number32("--page-size", c->page_size, 1, 64, 0, &o->page_size, err);
+    if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
+    if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->n_recent, err);
+    if (status == ADM_OK) status = number32("--device", c->device, 0, 15, 0, &c->device_number, err);
+    if (status == ADM_OK) status = number("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
+    if (status == ADM_OK) status = number("--seed", c->seed, 0, INT64_MAX, 1, &o->seed, err);
+    o->cap_ns = cap_ms * 1000000;
+    for (size_t h = 0; status == ADM_OK && h < o->n_kv_heads; h++)
+        status = adm_shape_check(&(adm_shape){o->n_q_heads, o->kv_heads[h], o->head_dim}, err);
+    if (status == ADM_OK)
+        status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
+    return status;
+}
+
+/* --- Dry run ------------------------------------------------------------------------------------------------------ */
+
+static adm_status print_plan(const profile_command *c, adm_error *err) {
+    const adm_profile_options *o = &c->options;
+    adm_profile_unit *units = NULL;
+    size_t n_units;
+    adm_status status = adm_profile_units(o, &units, &n_units, err);
+    if (status != ADM_OK) return status;
+    size_t n_configurations = o->n_seq_lens * o->n_kv_heads * o->n_batches;
+    printf("%zu configurations of %zu units, %s L2, %u query heads, d = %u, %s\n", n_configurations, n_units,
+           o->cold ? "cold" : "warm", o->n_q_heads, o->head_dim, adm_dtype_name(o->dtype));
+    for (size_t l = 0; l < o->n_seq_lens; l++)
+        for (size_t h = 0; h < o->n_kv_heads; h++)
+            for (size_t b = 0; b < o->n_batches; b++) {
+                double kv_bytes = 2.0 * o->batches[b] * o->kv_heads[h] * o->seq_lens[l] * o->head_dim *
+                                  (double)adm_dtype_bytes(o->dtype);
+                printf("  %u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB\n", o->seq_lens[l],
+                       o->kv_heads[h], o->batches[b], kv_bytes / 0x1p30, kv_bytes / 16 / 0x1p30);
+            }
+    printf("units of each:\n");
+    for (size_t i = 0; i < n_units; i++) {
+        printf("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
+        if (units[i].budget > 0) printf(" budget %u", units[i].budget);
+        printf("\n");
+    }
+    if (adm_gpu_registry_count() == 0) printf("  none: this build has no CUDA, configure it with a toolkit\n");
+    adm_free(&units);
+    return ADM_OK;
+}
+
+/* --- The run ------------------------------------------------------------------------------------------------------ */
+
+static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
+    adm_progress *progress = user;
+    progress->n_total = n_total;
+    adm_progress_step(progress, n_done);
+}
+
+static adm_status begin_run(const profile_command *c, int argc, char **argv, const adm_gpu *gpu, adm_store *store,
+                            int64_t *run_id, adm_error *err) {
+    const adm_device_info *device = adm_gpu_device(gpu);
+    char driver[16], runtime[16];
+    adm_host_info host;
+    adm_host_info_read(&host);
+    snprintf(driver, sizeof driver, "%d.%d", device->driver_version / 1000, device->driver_version % 1000 / 10);
+    snprintf(runtime, sizeof runtime, "%d.%d", device->runtime_version / 1000, device->runtime_version % 1000 / 10);
+    char *argv_json = adm_argv_json(argc, argv);
+    if (argv_json == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory for the command line");
+    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = argv_json,
+                         .seed = (int64_t)c->options.seed, .gpu_name = device->name, .gpu_uuid = device->uuid,
+                         .driver_version = driver, .cuda_version = runtime};
+    adm_run_info_host(&info, &host);
+    adm_status status = adm_store_begin_run(store, &info, run_id, err);
+    adm_free(&argv_json);
+    return status;
+}
+
+static const char summary_sql[] =
+    "SELECT t.seq_len, t.kv_heads, t.batch, t.stage, t.variant, ifnull(t.budget, 0), t.median, t.n, t.status,"
+    " ifnull(t.reason, ''), (SELECT l.median FROM stage_summary l WHERE l.run_id = t.run_id AND l.stage = t.stage AND"
+    " l.variant = t.variant AND l.kv_heads = t.kv_heads AND l.seq_len = t.seq_len AND l.budget IS t.budget AND"
+    " l.batch = t.batch AND l.metric = 'limit_ratio')"
+    " FROM stage_summary t WHERE t.run_id = ? AND t.metric = 'time_ns'"
+    " ORDER BY t.seq_len, t.kv_heads, t.batch, t.budget, t.stage, t.variant";
+
+static adm_status print_summary(const profile_command *c, adm_store *store, int64_t run_id, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
+    json_t *rows = json_array();
+    if (!c->common.json)
+        printf("%8s %3s %5s  %-10s %-10s %7s %10s %7s %5s\n", "tokens", "KV", "batch", "stage", "variant", "budget",
+               "time, us", "% limit", "n");
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        bool ok = strcmp(adm_query_text(query, 8), "ok") == 0;
+        if (c->common.json) {
+            json_array_append_new(rows, json_pack("{s:I, s:I, s:I, s:s, s:s, s:I, s:f, s:I, s:s, s:s}", "seq_len",
+                                  (json_int_t)adm_query_int(query, 0), "kv_heads", (json_int_t)adm_query_int(query, 1),
+                                  "batch", (json_int_t)adm_query_int(query, 2), "stage", adm_query_text(query, 3),
+                                  "variant", adm_query_text(query, 4), "budget", (json_int_t)adm_query_int(query, 5),
+                                  "median_ns", adm_query_double(query, 6), "n", (json_int_t)adm_query_int(query, 7),
+                                  "status", adm_query_text(query, 8), "reason", adm_query_text(query, 9)));
+            continue;
+        }
+        printf("%8" PRId64 " %3" PRId64 " %5" PRId64 "  %-10s %-10s", adm_query_int(query, 0), adm_query_int(query, 1),
+               adm_query_int(query, 2), adm_query_text(query, 3), adm_query_text(query, 4));
+        if (adm_query_int(query, 5) > 0) printf(" %7" PRId64, adm_query_int(query, 5));
+        else printf(" %7s", "");
+        if (!ok) printf("  %s: %s\n", adm_query_text(query, 8), adm_query_text(query, 9));
+        else if (adm_query_is_null(query, 10)) printf(" %10.2f %7s %5" PRId64 "\n", adm_query_double(query, 6) / 1e3, "-", adm_query_int(query, 7));
+        else printf(" %10.2f %7.1f %5" PRId64 "\n", adm_query_double(query, 6) / 1e3, adm_query_double(query, 10) * 100,
+                    adm_query_int(query, 7));
+    }
+    adm_query_close(&query);
+    if (c->common.json) {
+        json_t *document = json_pack("{s:I, s:s, s:O}", "run_id", (json_int_t)run_id, "db", c->common.db_path, "stages", rows);
+        json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        putchar('\n');
+        json_decref(document);
+    }
+    json_decref(rows);
+    return status;
+}
+
+static adm_status profile(profile_command *c, int argc, char **argv, size_t *n_failed, adm_error *err) {
+    adm_gpu *gpu = NULL;
+    adm_store *store = NULL;
+    int64_t run_id;
+    adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, argc, argv, gpu, store, &run_id, err);
+    if (status == ADM_OK) {
+        adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
+        status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
+        adm_progress_end(&c->progress);
+        const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
+        adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
+                                             status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+        if (status == ADM_OK && (!c->common.quiet || c->common.json)) status = print_summary(c, store, run_id, err);
+    }
+    adm_store_close(&store);
+    adm_gpu_close(&gpu);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    profile_command c = {.common = ADM_COMMON_DEFAULTS};
+    adm_error err = {0};
+    size_t n_failed = 0;
+    adm_argp_parse(&argp, argc, argv, &c);
+    c.options.on_progress = on_progress;
+    c.options.should_stop = adm_interrupted;
+    c.options.user = &c.progress;
+    adm_status status = parse_values(&c, &err);
+    if (status == ADM_OK) status = c.dry_run ? print_plan(&c, &err) : profile(&c, argc, argv, &n_failed, &err);
+    if (status == ADM_OK && n_failed > 0)
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why", n_failed);
+    for (size_t i = 0; i < 4; i++) adm_free(&c.lists[i]);
+    return status == ADM_OK ? 0 : adm_report_error(&err);
+}
+
+const adm_command adm_cmd_profile = {"profile", "check and time the GPU stages over a grid", run};

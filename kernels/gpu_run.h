@@ -1,0 +1,89 @@
+/* gpu_run.h: runs the stages of kernels/gpu.h on a device: makes inputs there, reads results back, and times launches.
+ *
+ * A case is one configuration with enough distinct buffers that the level-2 cache is cold for K, V and codes:
+ *
+ *   n_kv copies   of K, V, planes                        together at least 4 times the L2, memory allowing
+ *   n_sets sets   of q, k_new, v_new, y, ... index, out  set s works on copy s % n_kv with queries of its own, so that
+ *                                                        the tokens it selects are not those of the set before
+ *
+ * Queries, new keys and what one stage hands to the next are small and come as they come in a decode step: from L2. */
+#ifndef ADM_KERNELS_GPU_RUN_H
+#define ADM_KERNELS_GPU_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/device.h"
+#include "kernels/gpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct adm_gpu adm_gpu;
+typedef struct adm_gpu_case adm_gpu_case;
+
+/* Opens a device. ADM_EUNSUPPORTED with the reason where there is none (77 as an exit code). */
+adm_status adm_gpu_open(int device, adm_gpu **out, adm_error *err);
+void adm_gpu_close(adm_gpu **gpu);
+
+/* What the device is; lives as long as the adm_gpu. */
+const adm_device_info *adm_gpu_device(const adm_gpu *gpu);
+
+/* The stream on which everything here runs. */
+adm_gpu_stream adm_gpu_stream_of(const adm_gpu *gpu);
+
+/* False after an error that destroys the CUDA context (an illegal address, say): nothing more will run. */
+bool adm_gpu_alive(const adm_gpu *gpu);
+
+/* Allocates and fills a case. length [batch] on the host, each 0..capacity. With a cold cache wanted, makes copies as
+ * above; warm: one of each. ADM_EENVIRONMENT out of memory, saying how many bytes were needed and free. */
+adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const uint32_t *length, uint64_t seed, bool cold,
+                               adm_gpu_case **out, adm_error *err);
+void adm_gpu_case_free(adm_gpu_case **gpu_case);
+
+uint32_t adm_gpu_case_n_sets(const adm_gpu_case *gpu_case);
+uint32_t adm_gpu_case_n_kv(const adm_gpu_case *gpu_case);
+
+/* The device buffers of a set, to launch with or to read from. */
+const adm_gpu_buffers *adm_gpu_case_buffers(const adm_gpu_case *gpu_case, uint32_t set);
+
+/* The page table on the host [batch][max_pages], or NULL when contiguous. */
+const int32_t *adm_gpu_case_pages(const adm_gpu_case *gpu_case);
+
+/* Changes the budget of a case to one not above that it was made with. */
+void adm_gpu_case_set_rule(adm_gpu_case *gpu_case, const adm_select_rule *rule);
+
+/* Fills index, n_selected, distance, out, y, code and packed of a set with 0xFF, so that what a stage does not write
+ * is seen. */
+adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, adm_error *err);
+
+/* Runs implementations one after another on a set and waits. */
+adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,
+                            adm_error *err);
+
+/* Copies bytes from the device. */
+adm_status adm_gpu_read(adm_gpu *gpu, const void *device, size_t bytes, void *host, adm_error *err);
+
+typedef enum adm_gpu_launch_mode { ADM_LAUNCH_GRAPH, ADM_LAUNCH_STREAM } adm_gpu_launch_mode;
+
+typedef struct adm_gpu_timing {
+    double *sample_ns;   /* [n_samples], per call, in the order taken; owned: adm_free() */
+    size_t n_samples;
+    uint32_t n_calls;    /* calls behind each sample, which is their mean */
+    bool converged;      /* the confidence interval reached the target before the time cap */
+} adm_gpu_timing;
+
+/* Times the implementations as one unit. A sample is n_calls back-to-back calls over all sets, in one CUDA graph replay or
+ * as plain launches, between two events. Warms up, then samples until the 95% confidence interval of the median
+ * (from order statistics) is within `target` of it, at least 20 samples, or until cap_ns of wall time. */
+adm_status adm_gpu_time(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls,
+                        adm_gpu_launch_mode mode, double target, uint64_t cap_ns, adm_gpu_timing *timing,
+                        adm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,40 @@
+// format.js: numbers for people, in the words of the tables (analysis/report_text.c).
+
+const MINUS = '\u2212';
+
+const grouped = (value, decimals) =>
+    (value < 0 ? MINUS : '')
+    + Math.abs(value).toLocaleString('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+
+// What would round to zero shows as "<0.01".
+function fixed(value, decimals) {
+    const size = Math.abs(value);
+    if (size > 0 && size < 0.5 * 10 ** -decimals)
+        return (value < 0 ? `>${MINUS}` : '<') + (10 ** -decimals).toFixed(decimals);
+    return grouped(value, decimals);
+}
+
+export const count = (value) => grouped(value, 0);
+
+export const ratio = (value) => `${fixed(value * 100, 2)} %`;
+
+// A tick of an axis of ratios: no more decimals than it needs.
+export const ratioTick = (value) => `${Number((value * 100).toPrecision(3))} %`;
+
+export function duration(ns) {
+    const units = ['ns', '\u00b5s', 'ms', 's'];
+    let unit = 0, value = ns;
+    while (unit < 3 && Math.abs(value) >= 999.5) {
+        value /= 1e3;
+        unit++;
+    }
+    const size = Math.abs(value);
+    return `${fixed(value, unit === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2)} ${units[unit]}`;
+}
+
+// The unit for all ticks of an axis that ends at max_ns, as { unit, ns }: ns is what one unit holds.
+export function durationUnit(max_ns) {
+    if (max_ns >= 1e9) return { unit: 's', ns: 1e9 };
+    if (max_ns >= 1e6) return { unit: 'ms', ns: 1e6 };
+    return max_ns >= 1e3 ? { unit: '\u00b5s', ns: 1e3 } : { unit: 'ns', ns: 1 };
+}

@@ -1,0 +1,136 @@
+// quality.js: one metric against the budget: a panel a length, a line a policy and variant.
+//
+//   median  ---o---o---   band: p10 to p90     hollow diamond: mean of the worst head
+//
+// Both axes are drawn on their logarithms (x to base 2, the error to base 10), so every tick is a value that was
+// measured or a power of ten.
+
+import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
+import { count, ratio, ratioTick } from './format.js';
+import { lookColour, theme } from './theme.js';
+
+const ascending = (a, b) => a - b;
+const distinct = (values) => [...new Set(values)].sort(ascending);
+
+// A scale of ratios from 0 to 1, or of decades for the error. Errors below its floor are drawn on the floor.
+function scaleOf(rows, metric) {
+    if (metric !== 'output_rel_l2') {
+        const low = Math.min(...rows.flatMap((row) => [row.p10, row.median, row.worst_mean ?? 1]));
+        const min = low >= 0.5 ? Math.floor(low * 10) / 10 : 0;
+        return { place: (value) => value, min: Math.min(min, 0.9), max: 1, tick: ratioTick, floor: null,
+                 interval: low >= 0.8 ? 0.05 : low >= 0.5 ? 0.1 : 0.25 };
+    }
+    // Where the budget holds the whole context only rounding is left; it would stretch the axis to nothing.
+    const sparse = rows.filter((row) => row.budget < row.seq_len);
+    const values = (sparse.length > 0 ? sparse : rows).flatMap((row) => [row.p10, row.median, row.p90])
+        .filter((value) => value > 0);
+    const highs = rows.flatMap((row) => [row.p90, row.worst_mean ?? 0]).filter((value) => value > 0);
+    const min = Math.floor(Math.log10(Math.max(1e-4, Math.min(...values, 1))));
+    const max = Math.max(min + 1, Math.ceil(Math.log10(Math.max(...highs, 1e-4)) - 1e-9));
+    return { place: (value) => Math.max(min, value > 0 ? Math.log10(value) : min), min, max, interval: 1,
+             tick: (power) => ratioTick(10 ** power), floor: 10 ** min };
+}
+
+function bandSeries(rows, scale, colour, axes) {
+    const edge = [...rows.map((row) => [Math.log2(row.budget), scale.place(row.p90)]),
+                  ...rows.map((row) => [Math.log2(row.budget), scale.place(row.p10)]).reverse()];
+    return {
+        ...axes, type: 'custom', silent: true, z: 1, data: [edge[0]], tooltip: { show: false }, clip: true,
+        renderItem: (_, api) => ({ type: 'polygon', shape: { points: edge.map((point) => api.coord(point)) },
+                                   style: { fill: colour, opacity: theme().band } }),
+    };
+}
+
+function lineSeries(rows, scale, look, axes) {
+    const colour = lookColour(look);
+    const below = (row) => scale.floor !== null && row.median < scale.floor;
+    return {
+        ...axes, type: 'line', z: 3, symbol: look.symbol, symbolSize: 6, showAllSymbol: true,
+        lineStyle: { color: colour, width: 1.8, type: look.exact ? [5, 3] : 'solid' }, itemStyle: { color: colour },
+        data: rows.map((row) => ({
+            value: [Math.log2(row.budget), scale.place(row.median)], row,
+            ...(below(row) ? { symbol: 'triangle', symbolRotate: 180, symbolSize: 8 } : {}),
+        })),
+        emphasis: { disabled: true },
+    };
+}
+
+function worstSeries(rows, scale, colour, axes) {
+    return {
+        ...axes, type: 'scatter', z: 2, silent: true, symbol: 'diamond', symbolSize: 8, tooltip: { show: false },
+        itemStyle: { color: theme().surface, borderColor: colour, borderWidth: 1.2 },
+        data: rows.filter((row) => row.worst_mean !== null && row.n !== row.worst_n)
+            .map((row) => [Math.log2(row.budget), scale.place(row.worst_mean)]),
+    };
+}
+
+function tooltip(looks, length, hits) {
+    const rows = hits.map((hit) => hit.data?.row).filter(Boolean);
+    if (rows.length === 0) return '';
+    const notes = [`n = ${distinct(rows.map((row) => row.n)).map(count).join(' or ')} values of step, layer and head`];
+    return tooltipBody(
+        `${count(rows[0].budget)} of ${count(length)} tokens`,
+        [[null, '', 'median', 'p10\u2013p90', 'worst head'], ...rows.map((row) => [
+            lookColour(looks.get(row.series)), row.series, ratio(row.median), `${ratio(row.p10)}\u2013${ratio(row.p90)}`,
+            row.worst_mean === null ? '\u2013' : `${ratio(row.worst_mean)}  L${row.worst_layer} h${row.worst_head}`,
+        ])], notes);
+}
+
+export function drawable(report, session, metric) {
+    return report.quality.filter((row) => row.session === session && row.metric === metric && row.status === 'ok'
+                                          && row.budget !== null);
+}
+
+export function drawQuality(report, looks, session, metric, width) {
+    const rows = drawable(report, session, metric);
+    const lengths = distinct(rows.map((row) => row.seq_len));
+    const budgets = distinct(rows.map((row) => row.budget));
+    const names = [...looks.keys()].filter((name) => rows.some((row) => row.series === name));
+    const scale = scaleOf(rows, metric);
+    const { panels, height } = layPanels(lengths.length, width, { minWidth: 270, height: 258, left: 50, right: 12, top: 32, bottom: 44 });
+    const series = [];
+    lengths.forEach((length, panel) => {
+        const axes = { xAxisIndex: panel, yAxisIndex: panel };
+        for (const name of names) {
+            const line = rows.filter((row) => row.seq_len === length && row.series === name)
+                .sort((a, b) => a.budget - b.budget);
+            if (line.length === 0) continue;
+            const look = looks.get(name), colour = lookColour(look);
+            series.push(bandSeries(line, scale, colour, axes), lineSeries(line, scale, look, axes),
+                        worstSeries(line, scale, colour, axes));
+        }
+    });
+    const ticks = budgets.map(Math.log2), look = axisLook();
+    return {
+        height,
+        label: `Line charts of ${metric} against the budget at ${lengths.map(count).join(', ')} tokens of context, for `
+             + `${names.join('; ')}. The tables below hold the figures.`,
+        legend: [
+            ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: looks.get(name).exact ? 'dashed' : 'line' })),
+            { name: 'p10 to p90', colour: theme().quiet, mark: 'band' },
+            { name: 'worst head', colour: theme().quiet, mark: 'hollow' },
+            ...(scale.floor !== null && rows.some((row) => row.median < scale.floor)
+                ? [{ name: `below ${ratioTick(scale.floor)}`, colour: theme().quiet, mark: 'below' }] : []),
+        ],
+        option: {
+            ...baseOption(),
+            title: panels.map((panel, i) => panelTitle(`${count(lengths[i])} tokens`, panel)),
+            tooltip: { ...baseOption().tooltip, trigger: 'axis',
+                       axisPointer: { type: 'line', snap: true, label: { show: false }, lineStyle: { color: theme().line, type: 'solid' } },
+                       formatter: (hits) => tooltip(looks, lengths[hits[0]?.axisIndex ?? 0], hits) },
+            grid: panels.map((panel) => ({ ...panel, containLabel: false })),
+            xAxis: panels.map((_, gridIndex) => ({
+                ...look, gridIndex, type: 'value', min: ticks[0] - 0.35, max: ticks[ticks.length - 1] + 0.35,
+                name: 'budget, tokens', nameLocation: 'middle', nameGap: 26, splitLine: { show: false },
+                axisTick: { ...look.axisTick, customValues: ticks },
+                axisLabel: { ...look.axisLabel, customValues: ticks, formatter: (value) => count(Math.round(2 ** value)) },
+            })),
+            yAxis: panels.map((_, gridIndex) => ({
+                ...look, gridIndex, type: 'value', min: scale.min, max: scale.max, interval: scale.interval,
+                axisTick: { show: false }, axisLine: { show: false },
+                axisLabel: { ...look.axisLabel, formatter: scale.tick },
+            })),
+            series,
+        },
+    };
+}

@@ -1,0 +1,57 @@
+// theme.js: colours of the charts, light and dark, and which policy wears which.
+//
+// Lines: Okabe and Ito's palette, told apart under the common colour blindnesses; each also has a symbol of its own.
+// Stages: Tol's muted palette, so that no stage is taken for a policy. Heat: one ramp of rising lightness.
+
+const LIGHT = {
+    text: '#1c2430', quiet: '#5b6675', line: '#c9d0d9', grid: '#e8ebef', surface: '#ffffff', exact: '#3a4350',
+    series: ['#0072b2', '#d55e00', '#009e73', '#b3589a', '#b07d00', '#3f9bcf'],
+    stages: { hadamard: '#c2a83e', bucket: '#8a8a2a', pack: '#882255', append: '#cc6677', distance: '#62b2da',
+              topk: '#2f9c8d', attention: '#3f3a94', dense: '#a3abb5' },
+    heat: ['#f3f6fa', '#f6d9b8', '#e8a067', '#c65f3a', '#8a2f2a', '#4a1420'], heatMissing: '#ffffff', band: 0.14,
+};
+
+const DARK = {
+    text: '#e3e8ee', quiet: '#9aa6b4', line: '#46515e', grid: '#29313b', surface: '#171c23', exact: '#c3ccd6',
+    series: ['#56b4e9', '#f0834a', '#35c79b', '#dd8fc0', '#e6b23c', '#8fb8ff'],
+    stages: { hadamard: '#ddcc77', bucket: '#b0b04a', pack: '#c25a8c', append: '#e08a98', distance: '#88ccee',
+              topk: '#44aa99', attention: '#8a86e0', dense: '#6c7683' },
+    heat: ['#212833', '#4a3230', '#7d4335', '#b96540', '#e8a565', '#fbe6c4'], heatMissing: '#171c23', band: 0.18,
+};
+
+export const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
+
+const SYMBOLS = ['circle', 'rect', 'triangle', 'roundRect', 'pin', 'arrow'];
+
+let printing = false;
+const dark = window.matchMedia('(prefers-color-scheme: dark)');
+
+export const theme = () => (dark.matches && !printing ? DARK : LIGHT);
+
+// Calls back when the colours change: the reader's scheme, or paper.
+export function onThemeChange(redraw) {
+    dark.addEventListener('change', redraw);
+    for (const [event, value] of [['beforeprint', true], ['afterprint', false]])
+        window.addEventListener(event, () => {
+            printing = value;
+            redraw();
+        });
+}
+
+// Looks of every series of the document by its name: the same in every chart. What is exact is grey and dashed.
+export function seriesLooks(document) {
+    const looks = new Map();
+    let next = 0;
+    for (const row of [...document.quality, ...document.heads]) {
+        if (looks.has(row.series)) continue;
+        const exact = row.policy === 'oracle' || row.policy === 'dense';
+        looks.set(row.series, exact ? { exact, symbol: 'diamond' }
+                                    : { exact, index: next, symbol: SYMBOLS[next++ % SYMBOLS.length] });
+    }
+    return looks;
+}
+
+export function lookColour(look) {
+    const colours = theme();
+    return look.exact ? colours.exact : colours.series[look.index % colours.series.length];
+}
