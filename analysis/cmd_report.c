@@ -38,6 +38,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* Writes beside the target and renames, so that a page is there whole or not at all. */
 static adm_status write_page(const char *path, const adm_text *page, adm_error *err) {
+    struct stat there;
+    if (path[0] == '\0') return adm_fail(err, ADM_EINPUT, "--output: '' is no file name");
+    if (stat(path, &there) == 0 && S_ISDIR(there.st_mode))
+        return adm_fail(err, ADM_EINPUT, "--output: %s is a directory; name a file in it", path);
     char *part = NULL;
     size_t size = strlen(path) + 16;
     adm_status status = adm_alloc(&part, size, 1, "a file name", err);
@@ -65,8 +69,9 @@ static adm_status write_page(const char *path, const adm_text *page, adm_error *
 }
 
 static adm_status print_document(const json_t *document, adm_error *err) {
-    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0 || putchar('\n') == EOF || fflush(stdout) != 0)
-        return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", strerror(errno));
+    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
+        return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
+    putchar('\n');
     return ADM_OK;
 }
 
@@ -97,6 +102,7 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
     if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, &document, &err);
     if (status == ADM_OK) status = c.common.json ? print_document(document, &err) : make_page(&c, document, &err);
+    if (status == ADM_OK) status = adm_finish_output(&err);
     json_decref(document);
     adm_store_close(&store);
     adm_free(&runs);

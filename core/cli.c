@@ -76,6 +76,11 @@ char *adm_argv_json(int argc, char **argv) {
     return json;
 }
 
+adm_status adm_finish_output(adm_error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", strerror(errno));
+}
+
 int adm_report_error(const adm_error *err) {
     fprintf(stderr, "adamas: %s\n", err->text);
     return adm_exit_code(err->status);
@@ -97,6 +102,24 @@ adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, u
     return ADM_OK;
 }
 
+adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
+                           adm_error *err) {
+    for (const char *item = text;; item++) {
+        size_t length = strcspn(item, ","), i = 0;
+        while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
+        if (i == n_names) {
+            char known[256] = "";
+            for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
+                used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
+            return adm_fail(err, ADM_EINPUT, "%s: '%.*s' is not known; there are %s", option,
+                            (int)(length < 64 ? length : 64), item, known);
+        }
+        found[i] = true;
+        item += length;
+        if (*item == '\0') return ADM_OK;
+    }
+}
+
 static int ascending_u32(const void *a, const void *b) {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
@@ -114,14 +137,15 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
 
     const char *item = text;
     for (size_t i = 0; i < n_items; i++) {
-        char number[24];
+        char number[24]; /* 2^64 has 20 digits; what does not fit is refused by its first characters and a mark */
         size_t length = strcspn(item, ",");
         if (length == 0) {
             status = adm_fail(err, ADM_EINPUT, "%s: '%s' has an empty item: give whole numbers separated by commas",
                               option, text);
             goto fail;
         }
-        snprintf(number, sizeof number, "%.*s", (int)(length < 23 ? length : 23), item);
+        if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
+        else snprintf(number, sizeof number, "%.20s...", item);
         uint64_t value;
         status = adm_parse_u64(option, number, least, most, &value, err);
         if (status != ADM_OK) goto fail;
@@ -164,7 +188,7 @@ static const uint64_t redraw_ns = 100000000; /* ten times a second is smooth and
 
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet) {
     *progress = (adm_progress){.what = what, .n_total = n_total, .on = !quiet && isatty(STDERR_FILENO)};
-    adm_progress_step(progress, 0);
+    if (progress->on) fprintf(stderr, "\r\033[K%s   0%%", what);
 }
 
 void adm_progress_step(adm_progress *progress, uint64_t n_done) {

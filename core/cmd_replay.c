@@ -10,6 +10,7 @@
 #include "core/command.h"
 #include "core/hostinfo.h"
 #include "core/mem.h"
+#include "core/printable.h"
 #include "core/replay.h"
 #include "kernels/registry.h"
 #include "probes/clock_probe.h"
@@ -31,6 +32,7 @@ typedef struct replay_command {
     adm_threshold_spec threshold_list[MAX_THRESHOLDS];
     adm_host_pipeline pipeline;
     adm_progress progress;
+    char *argv_json; /* of the command line as it was typed: argp sorts argv */
 } replay_command;
 
 /* --- Command line ------------------------------------------------------------------------------------------------- */
@@ -89,18 +91,9 @@ static const struct argp argp = {
            "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
 
 static adm_status parse_policies(const char *text, bool policy[ADM_N_POLICIES], adm_error *err) {
-    for (const char *item = text; *item != '\0';) {
-        size_t length = strcspn(item, ",");
-        int found = -1;
-        for (int p = 0; p < ADM_N_POLICIES; p++)
-            if (strlen(adm_policy_name(p)) == length && memcmp(item, adm_policy_name(p), length) == 0) found = p;
-        if (found < 0)
-            return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not a policy; there are dense, oracle, adamas",
-                            (int)(length < 64 ? length : 64), item);
-        policy[found] = true;
-        item += length + (item[length] == ',');
-    }
-    return text[0] != '\0' ? ADM_OK : adm_fail(err, ADM_EINPUT, "--policies: no policy given");
+    const char *names[ADM_N_POLICIES];
+    for (int p = 0; p < ADM_N_POLICIES; p++) names[p] = adm_policy_name((adm_policy)p);
+    return adm_parse_words("--policies", text, names, ADM_N_POLICIES, policy, err);
 }
 
 static adm_status parse_small(const char *option, const char *text, uint32_t most, uint32_t *value, adm_error *err) {
@@ -173,6 +166,9 @@ static adm_status open_traces(const replay_command *c, const adm_trace **traces,
         adm_status status = adm_trace_open(c->paths[i], &traces[i], err);
         if (status == ADM_OK) status = adm_replay_check(traces[i], &c->options, err);
         if (status == ADM_OK) status = adm_trace_check_finite(traces[i], err);
+        for (size_t j = 0; status == ADM_OK && j < i; j++)
+            if (strcmp(traces[i]->xxh128, traces[j]->xxh128) == 0)
+                status = adm_fail(err, ADM_EINPUT, "%s: is given twice (the same trace as %s)", c->paths[i], c->paths[j]);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
@@ -195,24 +191,19 @@ static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_st
     return status;
 }
 
-static adm_status begin_run(const replay_command *c, int argc, char **argv, adm_store *store, int64_t *run_id,
-                            adm_error *err) {
+static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *run_id, adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
-    char *argv_json = adm_argv_json(argc, argv);
-    if (argv_json == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory for the command line");
-    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = argv_json,
+    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = c->argv_json,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
-    adm_status status = adm_store_begin_run(store, &info, run_id, err);
-    adm_free(&argv_json);
-    return status;
+    return adm_store_begin_run(store, &info, run_id, err);
 }
 
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
-static adm_status run_all(replay_command *c, int argc, char **argv, const adm_trace *const *traces, adm_store *store,
-                          int64_t *run_id, adm_error *err) {
-    adm_status status = begin_run(c, argc, argv, store, run_id, err);
+static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t *run_id,
+                          adm_error *err) {
+    adm_status status = begin_run(c, store, run_id, err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
         status = replay_trace(c, traces[i], store, *run_id, err);
@@ -225,7 +216,7 @@ static adm_status run_all(replay_command *c, int argc, char **argv, const adm_tr
 /* --- What the user sees at the end -------------------------------------------------------------------------------- */
 
 static const char summary_sql[] =
-    "SELECT trace, seq_len, policy, variant, ifnull(budget, 0),"
+    "SELECT trace, seq_len, policy, variant, budget,"
     "  max(CASE metric WHEN 'recall' THEN p50 END), max(CASE metric WHEN 'mass' THEN p50 END),"
     "  max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n)"
     " FROM quality_summary WHERE run_id = ? AND metric IN ('recall', 'mass', 'output_rel_l2')"
@@ -241,11 +232,27 @@ static void print_row(const adm_query *q) {
 }
 
 static json_t *row_as_json(const adm_query *q) {
-    return json_pack("{s:s, s:I, s:s, s:s, s:I, s:f, s:f, s:f, s:I}", "trace", adm_query_text(q, 0), "seq_len",
+    json_t *budget = adm_query_is_null(q, 4) ? json_null() : json_integer((json_int_t)adm_query_int(q, 4));
+    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:f, s:f, s:f, s:I}", "trace", adm_query_text(q, 0), "seq_len",
                      (json_int_t)adm_query_int(q, 1), "policy", adm_query_text(q, 2), "variant", adm_query_text(q, 3),
-                     "budget", (json_int_t)adm_query_int(q, 4), "recall_p50", adm_query_double(q, 5), "mass_p50",
-                     adm_query_double(q, 6), "output_rel_l2_p50", adm_query_double(q, 7), "n",
-                     (json_int_t)adm_query_int(q, 8));
+                     "budget", budget, "recall_p50", adm_query_double(q, 5), "mass_p50", adm_query_double(q, 6),
+                     "output_rel_l2_p50", adm_query_double(q, 7), "n", (json_int_t)adm_query_int(q, 8));
+}
+
+/* The document of --json; printing NULL fails. */
+static adm_status print_document(const replay_command *c, int64_t run_id, double elapsed_s, json_t *rows, adm_error *err) {
+    char *path = NULL;
+    size_t path_bytes = strlen(c->common.db_path) + 4;
+    adm_status status = adm_alloc(&path, path_bytes, 1, "a file name", err);
+    if (status != ADM_OK) return status;
+    json_t *document = json_pack("{s:I, s:s, s:f, s:O}", "run_id", (json_int_t)run_id, "db",
+                                 adm_printable(c->common.db_path, path, path_bytes), "elapsed_s", elapsed_s, "quality", rows);
+    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
+        status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
+    putchar('\n');
+    json_decref(document);
+    adm_free(&path);
+    return status;
 }
 
 static adm_status print_summary(const replay_command *c, adm_store *store, int64_t run_id, double elapsed_s,
@@ -263,15 +270,9 @@ static adm_status print_summary(const replay_command *c, adm_store *store, int64
         else print_row(query);
     }
     adm_query_close(&query);
-    if (status == ADM_OK && c->common.json) {
-        json_t *document = json_pack("{s:I, s:s, s:f, s:O}", "run_id", (json_int_t)run_id, "db", c->common.db_path,
-                                     "elapsed_s", elapsed_s, "quality", rows);
-        json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
-        json_decref(document);
-    }
+    if (status == ADM_OK && c->common.json) status = print_document(c, run_id, elapsed_s, rows, err);
     json_decref(rows);
-    return status;
+    return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
 static int run(int argc, char **argv) {
@@ -281,6 +282,7 @@ static int run(int argc, char **argv) {
     adm_store *store = NULL;
     int64_t run_id = 0;
     uint64_t start_ns = adm_clock_ns();
+    c.argv_json = adm_argv_json(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     adm_host_pipeline_default(&c.pipeline);
     c.options.pipeline = &c.pipeline;
@@ -289,10 +291,11 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
 
     adm_status status = parse_values(&c, &err);
+    if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
     if (status == ADM_OK) status = open_traces(&c, traces, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
-    if (status == ADM_OK) status = run_all(&c, argc, argv, traces, store, &run_id, &err);
+    if (status == ADM_OK) status = run_all(&c, traces, store, &run_id, &err);
     if (status == ADM_OK && (!c.common.quiet || c.common.json))
         status = print_summary(&c, store, run_id, (double)(adm_clock_ns() - start_ns) * 1e-9, &err);
     adm_store_close(&store);
@@ -301,6 +304,7 @@ static int run(int argc, char **argv) {
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);
+    adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }
 

@@ -40,6 +40,9 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
  * adm_free(); NULL when out of memory. */
 char *adm_argv_json(int argc, char **argv);
 
+/* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
+adm_status adm_finish_output(adm_error *err);
+
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
 
@@ -47,6 +50,10 @@ int adm_report_error(const adm_error *err);
  * the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
 adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values,
                               size_t *n, adm_error *err);
+
+/* Parses "dense,adamas": sets found[i] for every word that is names[i]. ADM_EINPUT names the wrong word and the known. */
+adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
+                           adm_error *err);
 
 /* Parses one whole number in [least, most]. */
 adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value,

@@ -42,7 +42,9 @@ int main(int argc, char **argv) {
     snprintf(version, sizeof version, "adamas %s (%s%s)", adm_version(), adm_git_commit(),
              adm_git_dirty() == 1 ? ", modified" : "");
     argp_program_version = version;
-    signal(SIGPIPE, SIG_IGN); /* `adamas ... | head` ends through a failed write, not by a signal */
+    /* `adamas ... | head`, and a limit on file sizes, end in a failed write and a sentence, not in a signal. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     adm_interrupt_install();
 
     if (argc < 2) {

@@ -50,13 +50,13 @@ const char *adm_printable(const char *text, char *out, size_t out_bytes) {
     return out;
 }
 
+size_t adm_utf8_length(const char *s) {
+    uint32_t code;
+    return decode((const unsigned char *)s, &code);
+}
+
 bool adm_is_utf8(const char *text) {
-    const unsigned char *s = (const unsigned char *)text;
-    while (*s) {
-        uint32_t code;
-        size_t length = decode(s, &code);
-        if (length == 0) return false;
-        s += length;
-    }
+    for (size_t length; *text != '\0'; text += length)
+        if ((length = adm_utf8_length(text)) == 0) return false;
     return true;
 }

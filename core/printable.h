@@ -11,6 +11,9 @@
  * text, so strlen(text) + 4 bytes always hold all of it. Returns out. */
 const char *adm_printable(const char *text, char *out, size_t out_bytes);
 
+/* Bytes of the well-formed UTF-8 character at s, or 0 if there is none; 1 for the terminating NUL. */
+size_t adm_utf8_length(const char *s);
+
 /* Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF). */
 bool adm_is_utf8(const char *text);
 

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -112,8 +113,10 @@ static adm_status check(adm_replay *r, adm_error *err) {
     if (status == ADM_OK) status = choose_layers(r, err);
     if (status == ADM_OK)
         status = adm_replay_segments(r->trace, o->seq_lens, o->n_seq_lens, &r->segment, &r->n_segments, err);
-    for (size_t v = 0; status == ADM_OK && v < o->n_thresholds && r->trace->positions[r->segment[0].first_step] == 0; v++)
-        status = adm_threshold_resolve(&o->thresholds[v], NULL, 0, (float[3]){0}, err);
+    for (size_t v = 0; status == ADM_OK && v < o->n_thresholds; v++)
+        if (o->thresholds[v].per_layer && r->trace->positions[r->segment[0].first_step] == 0)
+            status = adm_fail(err, ADM_EINPUT, "%s: thresholds '%s' cannot be calibrated: no token stands before the first "
+                              "step; give fixed:a,b,c", r->trace->path, o->thresholds[v].text);
     return status;
 }
 
@@ -233,6 +236,7 @@ void adm_replay_close(adm_replay **replay) {
     adm_replay *r = *replay;
     if (r == NULL) return;
     adm_replay_drop_segment(r);
+    free(r->event);
     for (size_t h = 0; r->reference != NULL && h < r->trace->shape.n_q_heads; h++) adm_reference_free(&r->reference[h]);
     for (size_t i = 0; r->cache != NULL && i < r->options.n_thresholds * r->n_layers; i++) {
         adm_free(&r->cache[i].packed);

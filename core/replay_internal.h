@@ -32,6 +32,12 @@ typedef struct adm_stage_times {
     double *sample_ns;
 } adm_stage_times;
 
+/* A finished range, for the table event. */
+typedef struct adm_event {
+    adm_range range;
+    uint64_t start_ns, end_ns;
+} adm_event;
+
 /* What one threshold variant keeps per layer, from the start of the session on. */
 typedef struct adm_code_cache {
     float thresholds[3];
@@ -61,6 +67,8 @@ struct adm_replay {
     adm_stage_times *now;           /* where the running stage's duration goes; NULL: it is not kept */
     double now_divisor;             /* key rows of the running chunk when bulk, else 1 */
     double last_ns;                 /* the sample just taken; 0 when nothing times */
+    struct adm_event *event;        /* ranges of the present segment, written when it ends: no write while timing */
+    size_t n_events, event_capacity;
     adm_status sink_status;         /* first failure inside the sink, reported when the segment ends */
     adm_error sink_error;
 
@@ -107,7 +115,10 @@ void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns)
 /* Writes and flushes what the segment measured. */
 adm_status adm_replay_end_segment(adm_replay *replay, const adm_segment *segment, adm_error *err);
 
-/* Flushes the events of the session itself. */
+/* Keeps a finished range until the segment ends. */
+void adm_replay_keep_event(adm_replay *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
+
+/* Writes and flushes the events of the session itself. */
 adm_status adm_replay_end_session(adm_replay *replay, adm_error *err);
 
 /* Frees arms and times. */

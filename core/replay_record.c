@@ -113,7 +113,8 @@ adm_status adm_replay_begin_segment(adm_replay *r, const adm_segment *segment, a
             status = make_arm(r, segment, &r->arm[1 + (1 + v) * n_budgets + b], ADM_POLICY_ADAMAS, b, v, err);
     }
     if (status == ADM_OK) status = make_all_times(r, segment, err);
-    return status;
+    /* The database is not locked while the segment is measured. */
+    return status == ADM_OK ? adm_store_flush(r->store, err) : status;
 }
 
 void adm_replay_drop_segment(adm_replay *r) {
@@ -133,20 +134,32 @@ adm_stage_times *adm_replay_times(adm_replay *r, adm_stage stage, uint32_t budge
     return NULL;
 }
 
-void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns) {
-    if (times->n == times->capacity) {
-        size_t capacity = times->capacity > 0 ? 2 * times->capacity : 256;
-        double *larger = realloc(times->sample_ns, capacity * sizeof *larger);
-        if (larger == NULL) {
-            if (r->sink_status == ADM_OK)
-                r->sink_status = adm_fail(&r->sink_error, ADM_EENVIRONMENT,
-                                          "stage times: out of memory, %zu bytes were needed", capacity * sizeof *larger);
-            return;
-        }
-        times->sample_ns = larger;
-        times->capacity = capacity;
+/* Makes room for one more element of a growing array (the address of its pointer); false when out of memory, which
+ * adm_replay_end_segment() reports, since a sink cannot. */
+static bool grow(adm_replay *r, void *array_address, size_t n, size_t *capacity, size_t size) {
+    if (n < *capacity) return true;
+    size_t larger = *capacity > 0 ? 2 * *capacity : 256;
+    void *array;
+    memcpy(&array, array_address, sizeof array);
+    void *moved = realloc(array, larger * size);
+    if (moved == NULL) {
+        if (r->sink_status == ADM_OK)
+            r->sink_status = adm_fail(&r->sink_error, ADM_EENVIRONMENT,
+                                      "times of stages: out of memory, %zu bytes were needed", larger * size);
+        return false;
     }
-    times->sample_ns[times->n++] = ns;
+    memcpy(array_address, &moved, sizeof moved);
+    *capacity = larger;
+    return true;
+}
+
+void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns) {
+    if (grow(r, &times->sample_ns, times->n, &times->capacity, sizeof *times->sample_ns)) times->sample_ns[times->n++] = ns;
+}
+
+void adm_replay_keep_event(adm_replay *r, const adm_range *range, uint64_t start_ns, uint64_t end_ns) {
+    if (grow(r, &r->event, r->n_events, &r->event_capacity, sizeof *r->event))
+        r->event[r->n_events++] = (adm_event){*range, start_ns, end_ns};
 }
 
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
@@ -230,8 +243,18 @@ static adm_status sink_failure(const adm_replay *r, adm_error *err) {
     return r->sink_status;
 }
 
+static adm_status write_events(adm_replay *r, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < r->n_events; i++)
+        status = adm_store_event(r->store, r->run_id, &r->event[i].range, "host", r->event[i].start_ns,
+                                 r->event[i].end_ns, err);
+    r->n_events = 0;
+    return status;
+}
+
 adm_status adm_replay_end_session(adm_replay *r, adm_error *err) {
     adm_status status = sink_failure(r, err);
+    if (status == ADM_OK) status = write_events(r, err);
     return status == ADM_OK ? adm_store_flush(r->store, err) : status;
 }
 
@@ -246,6 +269,7 @@ adm_status adm_replay_end_segment(adm_replay *r, const adm_segment *segment, adm
         for (size_t v = 0; status == ADM_OK && v < r->options.n_thresholds; v++)
             status = write_codes(r, segment, v, scratch, err);
     if (status == ADM_OK) status = write_times(r, err);
+    if (status == ADM_OK) status = write_events(r, err);
     if (status == ADM_OK) status = adm_store_flush(r->store, err);
     adm_free(&scratch);
     return status;

@@ -33,8 +33,7 @@ void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_
         r->last_ns = (double)(end_ns - start_ns) / r->now_divisor;
         adm_replay_keep_time(r, r->now, r->last_ns);
     }
-    if (r->options.timeline && r->sink_status == ADM_OK)
-        r->sink_status = adm_store_event(r->store, r->run_id, range, "host", start_ns, end_ns, &r->sink_error);
+    if (r->options.timeline) adm_replay_keep_event(r, range, start_ns, end_ns);
 }
 
 /* --- Encoding keys ------------------------------------------------------------------------------------------------ */

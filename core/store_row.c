@@ -1,6 +1,8 @@
 /* store_row.c: one statement and the values on their way into it. */
 #include "core/store_row.h"
 
+#include "core/printable.h"
+
 adm_status adm_row_start(adm_row *row, adm_store *store, adm_statement which, adm_error *err) {
     *row = (adm_row){.store = store};
     adm_status status = adm_store_begin_batch(store, err);
@@ -29,32 +31,19 @@ void adm_row_real(adm_row *row, double value) {
 
 void adm_row_null(adm_row *row) { row->column++; } /* what is not bound is NULL: adm_row_release() clears the rest */
 
-/* Bytes of the valid UTF-8 character at s (RFC 3629, section 4), or 0. */
-static size_t utf8_length(const unsigned char *s) {
-    if (s[0] < 0x80) return 1;
-    size_t n = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0; /* overlong, surrogate */
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0; /* overlong, above U+10FFFF */
-    return n;
-}
-
 void adm_row_text(adm_row *row, const char *text) {
     row->column++;
     if (row->rc != SQLITE_OK || text == NULL) return;
-    const unsigned char *s = (const unsigned char *)text;
-    while (*s && utf8_length(s) > 0) s += utf8_length(s);
-    if (*s == '\0') {
+    if (adm_is_utf8(text)) {
         row->rc = sqlite3_bind_text(row->statement, row->column, text, -1, SQLITE_TRANSIENT);
         return;
     }
     sqlite3_str *repaired = sqlite3_str_new(row->store->db);
-    for (s = (const unsigned char *)text; *s;) {
-        size_t n = utf8_length(s);
-        if (n > 0) sqlite3_str_append(repaired, (const char *)s, (int)n);
+    while (*text != '\0') {
+        size_t n = adm_utf8_length(text);
+        if (n > 0) sqlite3_str_append(repaired, text, (int)n);
         else sqlite3_str_appendall(repaired, "\xef\xbf\xbd");
-        s += n > 0 ? n : 1;
+        text += n > 0 ? n : 1;
     }
     row->rc = sqlite3_str_errcode(repaired);
     char *copy = sqlite3_str_finish(repaired);

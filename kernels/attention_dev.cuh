@@ -98,10 +98,17 @@ static __device__ __forceinline__ float adm_exp2(float x) {
     return y;
 }
 
-/* The weight of a part whose largest score is m, in a sum whose largest is all. A part without tokens has none. */
-static __device__ __forceinline__ float adm_part_weight(float m, float all) {
-    return m == -INFINITY ? 0.0f : adm_exp2(m - all);
+/* The weight of a part in a sum whose largest score is `all`. A part without tokens (l = 0) has none; one of NaNs keeps
+ * them. */
+static __device__ __forceinline__ float adm_part_weight(float m, float l, float all) {
+    return l == 0.0f ? 0.0f : adm_exp2(m - all);
 }
+
+/* Added to the exponent of a weight before it is rounded to T. A float16 weight is 2^15 times the true one: its smallest
+ * normal number is then 2^-29 of the largest weight, and a million small weights still count. It cancels in o / l. */
+template <typename T> __device__ constexpr float adm_weight_shift(void);
+template <> __device__ constexpr float adm_weight_shift<__half>(void) { return 15.0f; }
+template <> __device__ constexpr float adm_weight_shift<__nv_bfloat16>(void) { return 0.0f; }
 
 static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
     return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
@@ -168,13 +175,11 @@ __device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const 
 
 /* Scores into weights relative to the largest score so far, in p, laid out for the second product; what was summed before
  * is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T before they are summed, so
- * that those that multiply V add up to l exactly: the result is an average of V's rows.
- * A float16 weight is 2^15 times the true one: its smallest normal number is then 2^-29 of the largest weight, and a
- * million small weights still count. The factor is the same everywhere, so it cancels in o / l. */
+ * that those that multiply V add up to l: the result is an average of V's rows. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4], float scale_log2, unsigned n_valid,
                                                  unsigned lane, uint32_t p[2]) {
-    const float shift = sizeof(adm_narrow<T>(0.0f)) && adm_is_half<T>() ? 15.0f : 0.0f;
+    const float shift = adm_weight_shift<T>();
 #pragma unroll
     for (int i = 0; i < 4; i++) s[i] = lane / 4 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
     float factor[2];
@@ -232,7 +237,7 @@ static __device__ __forceinline__ adm_part adm_part_none(void) {
 /* a += b */
 static __device__ __forceinline__ void adm_part_add(adm_part *a, const adm_part &b) {
     float m = fmaxf(a->m, b.m);
-    float wa = adm_part_weight(a->m, m), wb = adm_part_weight(b.m, m);
+    float wa = adm_part_weight(a->m, a->l, m), wb = adm_part_weight(b.m, b.l, m);
     a->o.x = a->o.x * wa + b.o.x * wb;
     a->o.y = a->o.y * wa + b.o.y * wb;
     a->o.z = a->o.z * wa + b.o.z * wb;
@@ -243,7 +248,7 @@ static __device__ __forceinline__ void adm_part_add(adm_part *a, const adm_part 
 
 /* Four elements of the result; zeros where there was no token. */
 template <typename T> __device__ __forceinline__ void adm_part_write(const adm_part &part, void *out) {
-    float inverse = part.m == -INFINITY ? 0.0f : 1.0f / part.l;
+    float inverse = part.l == 0.0f ? 0.0f : 1.0f / part.l;
     *(uint2 *)out = make_uint2(adm_narrow2<T>(part.o.x * inverse, part.o.y * inverse),
                                adm_narrow2<T>(part.o.z * inverse, part.o.w * inverse));
 }
@@ -298,15 +303,25 @@ __device__ __forceinline__ adm_part adm_tile_block_sum(const adm_tile_shared<D> 
     for (unsigned w = 0; w < n_warps; w++) all.m = fmaxf(all.m, shared.m[w * ADM_TILE_QUERIES + query]);
 #pragma unroll 4
     for (unsigned w = 0; w < n_warps; w++) {
-        float weight = adm_part_weight(shared.m[w * ADM_TILE_QUERIES + query], all.m);
+        float l = shared.l[w * ADM_TILE_QUERIES + query];
+        float weight = adm_part_weight(shared.m[w * ADM_TILE_QUERIES + query], l, all.m);
         float4 o = *(const float4 *)(shared.o + (w * n_queries + query) * D + column * 4);
         all.o.x += o.x * weight;
         all.o.y += o.y * weight;
         all.o.z += o.z * weight;
         all.o.w += o.w * weight;
-        all.l += shared.l[w * ADM_TILE_QUERIES + query] * weight;
+        all.l += l * weight;
     }
     return all;
+}
+
+/* ---- host ---- */
+
+/* K, V, q and out are read and written 16 bytes at a time. */
+static inline adm_status adm_tile_alignment_check(const adm_gpu_buffers *b, adm_error *err) {
+    if ((((uintptr_t)b->q | (uintptr_t)b->k | (uintptr_t)b->v | (uintptr_t)b->out) & 15) == 0) return ADM_OK;
+    return adm_fail(err, ADM_EINPUT, "attention needs q, k, v and out aligned to 16 bytes, not %p, %p, %p and %p", b->q,
+                    b->k, b->v, b->out);
 }
 
 #endif

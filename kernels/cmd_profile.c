@@ -21,6 +21,7 @@ typedef struct profile_command {
     uint32_t *lists[4];
     uint32_t device_number;
     adm_progress progress;
+    char *argv_json; /* of the command line as it was typed: argp sorts argv */
 } profile_command;
 
 enum {
@@ -105,21 +106,6 @@ static adm_status number32(const char *option, const char *text, uint32_t least,
     return status;
 }
 
-/* Sets found[i] for every word of a comma-separated list that is names[i]. */
-static adm_status parse_words(const char *option, const char *text, const char *const *names, size_t n_names,
-                              bool *found, adm_error *err) {
-    for (const char *item = text; *item != '\0';) {
-        size_t length = strcspn(item, ","), i = 0;
-        while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
-        if (i == n_names)
-            return adm_fail(err, ADM_EINPUT, "%s: '%.*s' is not known; see --help", option,
-                            (int)(length < 64 ? length : 64), item);
-        found[i] = true;
-        item += length + (item[length] == ',');
-    }
-    return text[0] != '\0' ? ADM_OK : adm_fail(err, ADM_EINPUT, "%s: an empty list", option);
-}
-
 static adm_status parse_lists(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     const struct { const char *option, *text, *fallback; uint32_t most; const uint32_t **list; size_t *n; } lists[] = {
@@ -143,12 +129,12 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
     const char *stages[ADM_N_STAGES];
     bool dtype[2] = {false}, cache[2] = {false};
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
-    adm_status status = parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
+    adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
     if (status == ADM_OK)
-        status = parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);
-    if (status == ADM_OK) status = parse_words("--cache", c->cache != NULL ? c->cache : "cold", caches, 2, cache, err);
+        status = adm_parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);
+    if (status == ADM_OK) status = adm_parse_words("--cache", c->cache != NULL ? c->cache : "cold", caches, 2, cache, err);
     if (status == ADM_OK && c->stages != NULL)
-        status = parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
+        status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1]) status = adm_fail(err, ADM_EINPUT, "--dtype: one type a run");
     if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
@@ -220,23 +206,19 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
     adm_progress_step(progress, n_done);
 }
 
-static adm_status begin_run(const profile_command *c, int argc, char **argv, const adm_gpu *gpu, adm_store *store,
-                            int64_t *run_id, adm_error *err) {
+static adm_status begin_run(const profile_command *c, const adm_gpu *gpu, adm_store *store, int64_t *run_id,
+                            adm_error *err) {
     const adm_device_info *device = adm_gpu_device(gpu);
     char driver[16], runtime[16];
     adm_host_info host;
     adm_host_info_read(&host);
     snprintf(driver, sizeof driver, "%d.%d", device->driver_version / 1000, device->driver_version % 1000 / 10);
     snprintf(runtime, sizeof runtime, "%d.%d", device->runtime_version / 1000, device->runtime_version % 1000 / 10);
-    char *argv_json = adm_argv_json(argc, argv);
-    if (argv_json == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory for the command line");
-    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = argv_json,
+    adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = c->argv_json,
                          .seed = (int64_t)c->options.seed, .gpu_name = device->name, .gpu_uuid = device->uuid,
                          .driver_version = driver, .cuda_version = runtime};
     adm_run_info_host(&info, &host);
-    adm_status status = adm_store_begin_run(store, &info, run_id, err);
-    adm_free(&argv_json);
-    return status;
+    return adm_store_begin_run(store, &info, run_id, err);
 }
 
 static const char summary_sql[] =
@@ -286,13 +268,13 @@ static adm_status print_summary(const profile_command *c, adm_store *store, int6
     return status;
 }
 
-static adm_status profile(profile_command *c, int argc, char **argv, size_t *n_failed, adm_error *err) {
+static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) {
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
     int64_t run_id;
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
-    if (status == ADM_OK) status = begin_run(c, argc, argv, gpu, store, &run_id, err);
+    if (status == ADM_OK) status = begin_run(c, gpu, store, &run_id, err);
     if (status == ADM_OK) {
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
         status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
@@ -312,15 +294,19 @@ static int run(int argc, char **argv) {
     profile_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
     size_t n_failed = 0;
+    c.argv_json = adm_argv_json(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     c.options.on_progress = on_progress;
     c.options.should_stop = adm_interrupted;
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
-    if (status == ADM_OK) status = c.dry_run ? print_plan(&c, &err) : profile(&c, argc, argv, &n_failed, &err);
+    if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK) status = c.dry_run ? print_plan(&c, &err) : profile(&c, &n_failed, &err);
     if (status == ADM_OK && n_failed > 0)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why", n_failed);
+    if (status == ADM_OK) status = adm_finish_output(&err);
     for (size_t i = 0; i < 4; i++) adm_free(&c.lists[i]);
+    adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }
 

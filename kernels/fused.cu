@@ -425,7 +425,7 @@ extern "C" adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const
                         "has %d.x: use the six stages", limits.compute_major);
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
     step_plan plan = {};
-    plan.heads = group < MAX_HEADS ? group : MAX_HEADS;
+    plan.heads = group < MAX_HEADS ? group : (uint32_t)MAX_HEADS;
     plan.slices = (group + plan.heads - 1) / plan.heads;
     plan.stages = stages > 0 ? stages : 4;
     plan.n_bins = 3 * shape->heads.head_dim + 1;

@@ -6,7 +6,6 @@
  *   set_block  [n_sets] | q | k_new | v_new | y | code | packed | distance | index | n_selected | out | workspace |
  *
  * with every part on a 256-byte boundary. All copies of the cache hold the same values: only the addresses differ. */
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -49,6 +48,9 @@ struct adm_gpu_case {
     adm_gpu_buffers *buffers;  /* [n_sets] */
 };
 
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t most(size_t a, size_t b) { return a > b ? a : b; }
+
 /* Turns a CUDA result into a status; remembers a context that is gone. */
 static adm_status cuda_status(adm_gpu *gpu, cudaError_t result, const char *doing, adm_error *err) {
     if (result == cudaSuccess) return ADM_OK;
@@ -65,8 +67,8 @@ extern "C" adm_status adm_gpu_open(int device, adm_gpu **out, adm_error *err) {
     *out = NULL;
     adm_status status = adm_device_list(list, 16, &n, err);
     if (status != ADM_OK) return status;
-    if (device < 0 || device >= std::min(n, 16))
-        return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to %d", device, std::min(n, 16) - 1);
+    if (device < 0 || device >= least(n, 16))
+        return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to %d", device, least(n, 16) - 1);
     adm_gpu *gpu = NULL;
     status = adm_alloc(&gpu, 1, sizeof *gpu, "GPU", err);
     if (status != ADM_OK) return status;
@@ -137,7 +139,7 @@ __global__ static void fill_rows(void *out, adm_gpu_shape shape, const uint32_t 
 static cudaError_t fill_case(adm_gpu_case *c, uint64_t seed) {
     const adm_gpu_shape *s = &c->shape;
     cudaStream_t stream = c->gpu->stream;
-    dim3 cache_grid(std::min<uint32_t>(s->capacity, 4096), s->heads.n_kv_heads, s->batch);
+    dim3 cache_grid(least(s->capacity, 4096), s->heads.n_kv_heads, s->batch);
     for (uint32_t i = 0; i < c->n_kv; i++) {
         const adm_gpu_buffers *b = &c->buffers[i];
         fill_cache<<<cache_grid, s->heads.head_dim, 0, stream>>>(b->k, *s, c->d_length, c->d_pages, ADM_INPUT_K, seed);
@@ -186,7 +188,7 @@ static size_t largest_workspace(const adm_gpu_shape *shape) {
     size_t largest = 0;
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
         const adm_gpu_impl *impl = adm_gpu_registry_at(i);
-        if (impl->workspace_bytes != NULL) largest = std::max(largest, impl->workspace_bytes(shape));
+        if (impl->workspace_bytes != NULL) largest = most(largest, impl->workspace_bytes(shape));
     }
     return largest;
 }
@@ -197,16 +199,16 @@ static void choose_counts(adm_gpu_case *c, bool cold, size_t free_bytes) {
     c->n_kv = c->n_sets = 1;
     if (!cold) return;
     size_t wanted = 4 * (size_t)c->gpu->info.l2_bytes, copy = 2 * c->kv_bytes + c->planes_bytes;
-    size_t selected = (size_t)s->batch * s->heads.n_q_heads * std::min(s->rule.budget, s->capacity) * 2 *
+    size_t selected = (size_t)s->batch * s->heads.n_q_heads * least(s->rule.budget, s->capacity) * 2 *
                       s->heads.head_dim * adm_dtype_bytes(s->dtype);
     size_t room = free_bytes / 10 * 6;
-    c->n_kv = (uint32_t)std::min<size_t>((wanted + c->planes_bytes - 1) / c->planes_bytes, std::max<size_t>(1, room / copy));
-    c->n_kv = std::max<uint32_t>(1, std::min<uint32_t>(c->n_kv, 64));
-    c->n_sets = (uint32_t)std::min<size_t>((wanted + selected - 1) / selected, 128);
-    c->n_sets = std::max(c->n_sets, c->n_kv);
+    c->n_kv = (uint32_t)least((wanted + c->planes_bytes - 1) / c->planes_bytes, most(1, room / copy));
+    c->n_kv = most(1, least(c->n_kv, 64));
+    c->n_sets = (uint32_t)least((wanted + selected - 1) / selected, 128);
+    c->n_sets = most(c->n_sets, c->n_kv);
     size_t left = room > c->n_kv * copy ? room - c->n_kv * copy : 0;
-    c->n_sets = (uint32_t)std::min<size_t>(c->n_sets, std::max<size_t>(1, left / c->layout.bytes));
-    c->n_sets = std::max(c->n_sets / c->n_kv * c->n_kv, c->n_kv); /* every copy as often as every other */
+    c->n_sets = (uint32_t)least(c->n_sets, most(1, left / c->layout.bytes));
+    c->n_sets = most(c->n_sets / c->n_kv * c->n_kv, c->n_kv); /* every copy as often as every other */
 }
 
 static void point_buffers(adm_gpu_case *c) {
@@ -246,7 +248,9 @@ static adm_status make_pages(adm_gpu_case *c, adm_error *err) {
     uint64_t state = 1;
     for (size_t i = n; i > 1; i--) {
         state = adm_input_mix(state + 0x9e3779b97f4a7c15u);
-        std::swap(c->h_pages[i - 1], c->h_pages[state % i]);
+        int32_t page = c->h_pages[i - 1];
+        c->h_pages[i - 1] = c->h_pages[state % i];
+        c->h_pages[state % i] = page;
     }
     cudaError_t result = cudaMalloc((void **)&c->d_pages, n * sizeof *c->d_pages);
     if (result == cudaSuccess)
@@ -333,7 +337,7 @@ extern "C" const int32_t *adm_gpu_case_pages(const adm_gpu_case *c) { return c->
 
 extern "C" void adm_gpu_case_set_rule(adm_gpu_case *c, const adm_select_rule *rule) {
     c->shape.rule = *rule;
-    c->shape.rule.budget = std::min(rule->budget, c->most_budget);
+    c->shape.rule.budget = least(rule->budget, c->most_budget);
 }
 
 extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, adm_error *err) {
@@ -399,12 +403,17 @@ static adm_status take_sample(adm_gpu_case *c, const adm_gpu_impl *const *impls,
     return cuda_status(gpu, result, impls[0]->name, err);
 }
 
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* Half the width of the 95% confidence interval of the median, relative to it: order statistics n/2 +- 0.98 sqrt(n). */
 static double median_uncertainty(const double *samples, size_t n, double *scratch) {
     memcpy(scratch, samples, n * sizeof *scratch);
-    std::sort(scratch, scratch + n);
+    qsort(scratch, n, sizeof *scratch, ascending);
     double half = 0.98 * sqrt((double)n);
-    long low = std::max(0L, (long)floor((double)n / 2 - half)), high = std::min((long)n - 1, (long)ceil((double)n / 2 + half));
+    size_t low = (size_t)fmax(0, floor((double)n / 2 - half)), high = least(n - 1, (size_t)ceil((double)n / 2 + half));
     return (scratch[high] - scratch[low]) / 2 / scratch[n / 2];
 }
 
@@ -444,8 +453,8 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
     if (status == ADM_OK) status = take_sample(c, impls, n_impls, timing->n_calls, NULL, &ns, err);
     if (status == ADM_OK) {
         double most_calls = (double)MAX_NODES / (double)n_impls;
-        double calls = std::min(std::max(sample_ns_wanted / ns, 1.0), most_calls);
-        timing->n_calls = std::max(1u, (uint32_t)(calls / c->n_sets + 0.999)) * c->n_sets;
+        double calls = fmin(fmax(sample_ns_wanted / ns, 1), most_calls);
+        timing->n_calls = (uint32_t)fmax(1, ceil(calls / c->n_sets)) * c->n_sets;
     }
     if (status == ADM_OK && mode == ADM_LAUNCH_GRAPH) status = capture(c, impls, n_impls, timing->n_calls, &exec, err);
     if (status == ADM_OK) status = sample_until_sure(c, impls, n_impls, exec, target, cap_ns, timing, err);

@@ -191,7 +191,8 @@ static int run(int argc, char **argv) {
     for (size_t i = 0; i < N_CHECKS; i++) checks[i](&findings[i]);
     if (common.json) print_json(findings, N_CHECKS);
     else if (!common.quiet) print_text(findings, N_CHECKS);
-    return 0;
+    adm_error err;
+    return adm_finish_output(&err) == ADM_OK ? 0 : adm_report_error(&err);
 }
 
 const adm_command adm_cmd_doctor = {"doctor", "what this machine has and lacks, and the cure", run};

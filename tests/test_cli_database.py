@@ -226,7 +226,7 @@ def test_a_limit_on_file_sizes_is_an_error_and_no_crash(adamas, small_run, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     database = tmp_path / "full.db"
-    refuse(adamas, "replay", small_run[0], "--db", database, code=4, says=[str(database), "room"], preexec_fn=limit)
+    refuse(adamas, "replay", small_run[0], "--db", database, code=4, says=[str(database), "free", "space"], preexec_fn=limit)
     check_sound(database)
     assert query(database, "SELECT count(*) FROM measurement") == [(0,)]
     assert query(database, "SELECT status FROM run") in ([("failed",)], [("running",)], [])
@@ -248,7 +248,7 @@ def test_a_full_disk_takes_nothing_from_the_runs_before(adamas, small_run, own, 
     script = f'{mount} && cp "$2" "$1/full.db" && {{ "$3" replay "$4" --db "$1/full.db"; code=$?; cp "$1"/* "$5"; exit $code; }}'
     done = subprocess.run([*unshare, script, "sh", disk, own, adamas.path, small_run[0], out], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1), done
-    assert str(disk / "full.db") in done.stderr and "room" in done.stderr
+    assert str(disk / "full.db") in done.stderr and "free some disk space" in done.stderr
     check_sound(out / "full.db")
     everything = "SELECT * FROM measurement NATURAL JOIN config WHERE run_id = 1 ORDER BY measurement_id"
     assert query(out / "full.db", everything) == query(own, everything)

@@ -2,6 +2,8 @@
  * test_store_faults.c. */
 #include "tests/store_fixture.h"
 
+#include <jansson.h>
+
 #include <math.h>
 
 #include "core/clock.h"
@@ -315,14 +317,15 @@ static void text_survives(void **state) {
 
         adm_query *query;
         bool row;
-        OK(adm_query_open(store, "SELECT label, host_name, reason, name, model, json_extract(metadata, '$.\"a \\\"key\\\"\"'),"
-                          " (SELECT count(*) FROM json_each(metadata) WHERE key = ?3 AND value = 'value')"
-                          " FROM run, trace WHERE run_id = ?1 AND trace_id = ?2", &query, &f->err, "iis", run_id,
-                          trace_id, hard[i]));
+        OK(adm_query_open(store, "SELECT label, host_name, reason, name, model, metadata FROM run, trace"
+                          " WHERE run_id = ?1 AND trace_id = ?2", &query, &f->err, "ii", run_id, trace_id));
         OK(adm_query_next(query, &row, &f->err));
         assert_true(row);
-        for (int column = 0; column < 6; column++) assert_string_equal(adm_query_text(query, column), hard[i]);
-        assert_int_equal(adm_query_int(query, 6), 1);
+        for (int column = 0; column < 5; column++) assert_string_equal(adm_query_text(query, column), hard[i]);
+        json_t *metadata = json_loads(adm_query_text(query, 5), 0, NULL);
+        assert_string_equal(json_string_value(json_object_get(metadata, "a \"key\"")), hard[i]);
+        assert_string_equal(json_string_value(json_object_get(metadata, hard[i])), "value");
+        json_decref(metadata);
         adm_query_close(&query);
     }
     adm_store_close(&store);
@@ -409,7 +412,7 @@ static void reading(void **state) {
     FAILS(ADM_EINTERNAL, adm_query_open(store, "DELETE FROM run", &query, &f->err, ""), "one SELECT");
     FAILS(ADM_EINTERNAL, adm_query_open(store, "SELECT 1; SELECT 2", &query, &f->err, ""), "one SELECT");
     FAILS(ADM_EINTERNAL, adm_query_open(store, " ", &query, &f->err, ""), "one SELECT");
-    FAILS(ADM_EINTERNAL, adm_query_open(store, "SELECT nothing", &query, &f->err, ""), "no such column");
+    FAILS(ADM_EINTERNAL, adm_query_open(store, "SELECT no_such_column", &query, &f->err, ""), "no such column");
     adm_store_close(&store);
 }
 

@@ -46,11 +46,6 @@ static adm_status print_json(json_t *document, adm_error *err) {
     return ADM_OK;
 }
 
-static adm_status flush_stdout(adm_error *err) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
-    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %m");
-}
-
 /* --- info --------------------------------------------------------------------------------------------------------- */
 
 /* The last step of the run of consecutive positions that begins at `step`. */
@@ -270,7 +265,7 @@ static int run_verb(const trace_verb *verb, int argc, char **argv) {
                                                       json_text(err.text)));
     }
     adm_status status = options.common.json ? print_json(document, &err) : ADM_OK;
-    if (status == ADM_OK) status = flush_stdout(&err);
+    if (status == ADM_OK) status = adm_finish_output(&err);
     if (status != ADM_OK) exit_code = adm_report_error(&err);
     return adm_interrupted() ? adm_exit_code(ADM_EINTERRUPTED) : exit_code;
 }
@@ -288,6 +283,10 @@ static int run(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
         print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("%s\n", argp_program_version);
         return 0;
     }
     for (size_t i = 0; i < N_VERBS; i++) {

@@ -2,9 +2,9 @@
 
 const MINUS = '\u2212';
 
-const grouped = (value, decimals) =>
+const grouped = (value, decimals, most = decimals) =>
     (value < 0 ? MINUS : '')
-    + Math.abs(value).toLocaleString('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+    + Math.abs(value).toLocaleString('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: most });
 
 // What would round to zero shows as "<0.01".
 function fixed(value, decimals) {
@@ -18,8 +18,10 @@ export const count = (value) => grouped(value, 0);
 
 export const ratio = (value) => `${fixed(value * 100, 2)} %`;
 
+export const ratioRange = (low, high) => `${fixed(low * 100, 2)} to ${fixed(high * 100, 2)} %`;
+
 // A tick of an axis of ratios: no more decimals than it needs.
-export const ratioTick = (value) => `${Number((value * 100).toPrecision(3))} %`;
+export const ratioTick = (value) => `${grouped(Number((value * 100).toPrecision(3)), 0, 4)} %`;
 
 export function duration(ns) {
     const units = ['ns', '\u00b5s', 'ms', 's'];
@@ -30,6 +32,12 @@ export function duration(ns) {
     }
     const size = Math.abs(value);
     return `${fixed(value, unit === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2)} ${units[unit]}`;
+}
+
+// In two digits, for where there is little room: "1.9 ms".
+export function shortDuration(ns) {
+    const [value, unit] = duration(Number(ns.toPrecision(2))).split(' ');
+    return `${Number(value)} ${unit}`;
 }
 
 // The unit for all ticks of an axis that ends at max_ns, as { unit, ns }: ns is what one unit holds.

@@ -18,12 +18,14 @@ export function element(tag, className, ...children) {
     return made;
 }
 
-// A legend: entries of { name, colour, mark }, where mark is a class of styles.css.
-export function drawLegend(legend, entries) {
-    legend.replaceChildren(...entries.map(({ name, colour, mark }) => {
+// A legend: entries of { name, colour, mark }, where mark is a class of styles.css; a scale has `from` and a ramp of
+// colours, and its name stands at the far end.
+function drawLegend(legend, entries) {
+    legend.replaceChildren(...entries.map(({ name, colour, mark, from, ramp }) => {
         const swatch = element('span', `swatch ${mark}`);
-        swatch.style.color = colour;
-        return element('li', '', swatch, name);
+        if (ramp) swatch.style.backgroundImage = `linear-gradient(to right, ${ramp.join(', ')})`;
+        else swatch.style.color = colour;
+        return element('li', '', ...(from ? [from] : []), swatch, name);
     }));
 }
 
@@ -56,7 +58,7 @@ export function baseOption() {
     return {
         animation: false,
         textStyle: { fontFamily: FONT, fontSize: 11, color: colours.quiet },
-        tooltip: { confine: true, appendTo: undefined, transitionDuration: 0, className: 'tooltip', padding: 0,
+        tooltip: { confine: true, transitionDuration: 0, className: 'tooltip', padding: 0,
                    borderWidth: 0, backgroundColor: 'transparent', extraCssText: 'box-shadow: none' },
     };
 }
@@ -69,7 +71,7 @@ export function panelTitle(text, panel) {
 export function axisLook() {
     const colours = theme();
     return {
-        axisLine: { show: true, lineStyle: { color: colours.line } },
+        axisLine: { show: true, onZero: false, lineStyle: { color: colours.line } },
         axisTick: { show: true, length: 3, lineStyle: { color: colours.line } },
         axisLabel: { color: colours.quiet, fontSize: 11, hideOverlap: true },
         nameTextStyle: { color: colours.quiet, fontSize: 11 },

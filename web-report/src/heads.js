@@ -73,9 +73,7 @@ export function drawHeads(report, session, choice, width) {
     return {
         height: Math.max(layout.height, 40),
         label: `Heat maps of the mean ${name} of every head, ${choice.series}, ${count(choice.seq_len)} tokens. The tables below hold the worst head of each layer.`,
-        legend: [{ name: `${ratio(best)} (best)`, colour: colour(best), mark: 'block outlined' },
-                 { name: ratio((best + worst) / 2), colour: colour((best + worst) / 2), mark: 'block outlined' },
-                 { name: `${ratio(worst)} (worst shown)`, colour: colour(worst), mark: 'block outlined' },
+        legend: [{ from: ratio(best), name: `${ratio(worst)} (the worst shown)`, mark: 'ramp', ramp: theme().heat },
                  { name: 'worst head of its panel', colour: theme().text, mark: 'frame' }],
         option: {
             ...baseOption(),

@@ -6,8 +6,8 @@
 // measured or a power of ten.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, ratio, ratioTick } from './format.js';
-import { lookColour, theme } from './theme.js';
+import { count, ratio, ratioRange, ratioTick } from './format.js';
+import { lineMark, lineType, lookColour, theme } from './theme.js';
 
 const ascending = (a, b) => a - b;
 const distinct = (values) => [...new Set(values)].sort(ascending);
@@ -16,9 +16,10 @@ const distinct = (values) => [...new Set(values)].sort(ascending);
 function scaleOf(rows, metric) {
     if (metric !== 'output_rel_l2') {
         const low = Math.min(...rows.flatMap((row) => [row.p10, row.median, row.worst_mean ?? 1]));
-        const min = low >= 0.5 ? Math.floor(low * 10) / 10 : 0;
-        return { place: (value) => value, min: Math.min(min, 0.9), max: 1, tick: ratioTick, floor: null,
-                 interval: low >= 0.8 ? 0.05 : low >= 0.5 ? 0.1 : 0.25 };
+        const step = low >= 0.8 ? 0.05 : low >= 0.5 ? 0.1 : 0.25, min = low >= 0.5 ? Math.floor(low / step) * step : 0;
+        const n_steps = Math.max(1, Math.round((1 - min) / step));
+        return { place: (value) => value, min: 1 - n_steps * step, max: 1, floor: null, tick: ratioTick,
+                 ticks: Array.from({ length: n_steps + 1 }, (_, i) => 1 - (n_steps - i) * step) };
     }
     // Where the budget holds the whole context only rounding is left; it would stretch the axis to nothing.
     const sparse = rows.filter((row) => row.budget < row.seq_len);
@@ -26,18 +27,29 @@ function scaleOf(rows, metric) {
         .filter((value) => value > 0);
     const highs = rows.flatMap((row) => [row.p90, row.worst_mean ?? 0]).filter((value) => value > 0);
     const min = Math.floor(Math.log10(Math.max(1e-4, Math.min(...values, 1))));
-    const max = Math.max(min + 1, Math.ceil(Math.log10(Math.max(...highs, 1e-4)) - 1e-9));
-    return { place: (value) => Math.max(min, value > 0 ? Math.log10(value) : min), min, max, interval: 1,
-             tick: (power) => ratioTick(10 ** power), floor: 10 ** min };
+    const max = Math.max(min + 1, Math.log10(Math.max(...highs, 1e-4)) + 0.08);
+    return { place: (value) => Math.max(min, value > 0 ? Math.log10(value) : min), min, max, floor: 10 ** min,
+             ticks: Array.from({ length: Math.floor(max - min) + 1 }, (_, i) => min + i),
+             tick: (power) => ratioTick(10 ** power) };
 }
 
-function bandSeries(rows, scale, colour, axes) {
-    const edge = [...rows.map((row) => [Math.log2(row.budget), scale.place(row.p90)]),
-                  ...rows.map((row) => [Math.log2(row.budget), scale.place(row.p10)]).reverse()];
+// The band's fill stays faint, for bands overlap; its edges are what the eye follows.
+function bandSeries(rows, scale, look, axes) {
+    const colour = lookColour(look);
+    const edge = (key) => rows.map((row) => [Math.log2(row.budget), scale.place(row[key])]);
+    const high = edge('p90'), low = edge('p10');
     return {
-        ...axes, type: 'custom', silent: true, z: 1, data: [edge[0]], tooltip: { show: false }, clip: true,
-        renderItem: (_, api) => ({ type: 'polygon', shape: { points: edge.map((point) => api.coord(point)) },
-                                   style: { fill: colour, opacity: theme().band } }),
+        ...axes, type: 'custom', silent: true, z: 1, data: [high[0]], tooltip: { show: false },
+        renderItem: (_, api) => {
+            const line = (points) => ({ type: 'polyline', shape: { points: points.map((point) => api.coord(point)) },
+                                        style: { fill: 'none', stroke: colour, lineWidth: 1, opacity: 0.4,
+                                                 lineDash: look.exact ? [2, 3] : null } });
+            const points = [...high, ...[...low].reverse()].map((point) => api.coord(point));
+            return { type: 'group', children: [
+                { type: 'polygon', shape: { points }, style: { fill: colour, opacity: theme().band } },
+                line(high), line(low),
+            ] };
+        },
     };
 }
 
@@ -45,8 +57,8 @@ function lineSeries(rows, scale, look, axes) {
     const colour = lookColour(look);
     const below = (row) => scale.floor !== null && row.median < scale.floor;
     return {
-        ...axes, type: 'line', z: 3, symbol: look.symbol, symbolSize: 6, showAllSymbol: true,
-        lineStyle: { color: colour, width: 1.8, type: look.exact ? [5, 3] : 'solid' }, itemStyle: { color: colour },
+        ...axes, type: 'line', z: 3, symbol: look.symbol, symbolSize: look.exact ? 4 : 6, showAllSymbol: true,
+        lineStyle: { color: colour, width: 1.8, type: lineType(look) }, itemStyle: { color: colour },
         data: rows.map((row) => ({
             value: [Math.log2(row.budget), scale.place(row.median)], row,
             ...(below(row) ? { symbol: 'triangle', symbolRotate: 180, symbolSize: 8 } : {}),
@@ -58,7 +70,7 @@ function lineSeries(rows, scale, look, axes) {
 function worstSeries(rows, scale, colour, axes) {
     return {
         ...axes, type: 'scatter', z: 2, silent: true, symbol: 'diamond', symbolSize: 8, tooltip: { show: false },
-        itemStyle: { color: theme().surface, borderColor: colour, borderWidth: 1.2 },
+        itemStyle: { color: theme().surface, borderColor: colour, borderWidth: 1.2 }, emphasis: { disabled: true },
         data: rows.filter((row) => row.worst_mean !== null && row.n !== row.worst_n)
             .map((row) => [Math.log2(row.budget), scale.place(row.worst_mean)]),
     };
@@ -70,8 +82,8 @@ function tooltip(looks, length, hits) {
     const notes = [`n = ${distinct(rows.map((row) => row.n)).map(count).join(' or ')} values of step, layer and head`];
     return tooltipBody(
         `${count(rows[0].budget)} of ${count(length)} tokens`,
-        [[null, '', 'median', 'p10\u2013p90', 'worst head'], ...rows.map((row) => [
-            lookColour(looks.get(row.series)), row.series, ratio(row.median), `${ratio(row.p10)}\u2013${ratio(row.p90)}`,
+        [[null, '', 'median', 'p10 to p90', 'worst head, mean'], ...rows.map((row) => [
+            lookColour(looks.get(row.series)), row.series, ratio(row.median), ratioRange(row.p10, row.p90),
             row.worst_mean === null ? '\u2013' : `${ratio(row.worst_mean)}  L${row.worst_layer} h${row.worst_head}`,
         ])], notes);
 }
@@ -96,7 +108,7 @@ export function drawQuality(report, looks, session, metric, width) {
                 .sort((a, b) => a.budget - b.budget);
             if (line.length === 0) continue;
             const look = looks.get(name), colour = lookColour(look);
-            series.push(bandSeries(line, scale, colour, axes), lineSeries(line, scale, look, axes),
+            series.push(bandSeries(line, scale, look, axes), lineSeries(line, scale, look, axes),
                         worstSeries(line, scale, colour, axes));
         }
     });
@@ -106,9 +118,9 @@ export function drawQuality(report, looks, session, metric, width) {
         label: `Line charts of ${metric} against the budget at ${lengths.map(count).join(', ')} tokens of context, for `
              + `${names.join('; ')}. The tables below hold the figures.`,
         legend: [
-            ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: looks.get(name).exact ? 'dashed' : 'line' })),
+            ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
             { name: 'p10 to p90', colour: theme().quiet, mark: 'band' },
-            { name: 'worst head', colour: theme().quiet, mark: 'hollow' },
+            { name: 'mean of the worst head', colour: theme().quiet, mark: 'hollow' },
             ...(scale.floor !== null && rows.some((row) => row.median < scale.floor)
                 ? [{ name: `below ${ratioTick(scale.floor)}`, colour: theme().quiet, mark: 'below' }] : []),
         ],
@@ -126,9 +138,9 @@ export function drawQuality(report, looks, session, metric, width) {
                 axisLabel: { ...look.axisLabel, customValues: ticks, formatter: (value) => count(Math.round(2 ** value)) },
             })),
             yAxis: panels.map((_, gridIndex) => ({
-                ...look, gridIndex, type: 'value', min: scale.min, max: scale.max, interval: scale.interval,
-                axisTick: { show: false }, axisLine: { show: false },
-                axisLabel: { ...look.axisLabel, formatter: scale.tick },
+                ...look, gridIndex, type: 'value', min: scale.min, max: scale.max,
+                axisTick: { show: false, customValues: scale.ticks }, axisLine: { show: false },
+                axisLabel: { ...look.axisLabel, customValues: scale.ticks, formatter: scale.tick },
             })),
             series,
         },

@@ -6,7 +6,7 @@
 // implementations the fastest is drawn, and its name stands in the tooltip.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, duration, durationUnit } from './format.js';
+import { count, duration, durationUnit, shortDuration } from './format.js';
 import { theme } from './theme.js';
 
 const STAGES = ['hadamard', 'bucket', 'pack', 'append', 'distance', 'topk', 'attention'];
@@ -57,9 +57,15 @@ function tooltip(panel, category) {
     return tooltipBody(`budget ${count(budget)}, ${panel.title}`, rows, notes);
 }
 
+// The time over a bar, where bars are wide enough apart for it: in three digits, or in two.
+const timeLabel = (pitch) => ({
+    show: pitch >= 34, position: 'top', distance: 3, fontSize: 9.5, color: theme().text,
+    formatter: ({ value }) => (value > 0 ? (pitch >= 44 ? duration(value) : shortDuration(value)) : ''),
+});
+
 function niceMax(value) {
     const power = 10 ** Math.floor(Math.log10(value));
-    return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 1.02) ?? 20 * power;
+    return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 1.06) ?? 20 * power;
 }
 
 export function drawStages(report, session, width) {
@@ -72,18 +78,20 @@ export function drawStages(report, session, width) {
         panel.find('dense', null)?.median ?? 0,
         ...panel.budgets.flatMap((budget) => [sumOf(panel, budget), panel.find('step', budget)?.median ?? 0])])));
     const unit = durationUnit(max_ns);
+    const pitch = (i) => layout.panels[i].width / (panels[i].budgets.length + 1);
     const series = panels.flatMap((panel, i) => {
         const upper = { xAxisIndex: i, yAxisIndex: i }, lower = { xAxisIndex: n + i, yAxisIndex: n + i };
-        const bar = (stage, axes, data) => ({ ...axes, type: 'bar', stack: `${stage === 'share' ? '' : ''}${axes.xAxisIndex}`, data,
+        const bar = (stage, axes, data) => ({ ...axes, type: 'bar', stack: String(axes.xAxisIndex), data,
             barWidth: '64%', itemStyle: { color: colours[stage] }, emphasis: { disabled: true } });
         return [
             ...stages.map((stage) => bar(stage, upper, panel.budgets.map((budget) => panel.find(stage, budget)?.median ?? null))),
-            bar('dense', upper, [...panel.budgets.map(() => null), panel.find('dense', null)?.median ?? null]),
+            { ...bar('dense', upper, [...panel.budgets.map(() => null), panel.find('dense', null)?.median ?? null]), label: timeLabel(pitch(i)) },
             ...stages.map((stage) => bar(stage, lower, panel.budgets.map((budget) => {
                 const row = panel.find(stage, budget);
                 return row ? row.median / sumOf(panel, budget) : null;
             }))),
-            { ...upper, type: 'scatter', symbol: 'rect', symbolSize: [22, 2], itemStyle: { color: theme().text }, z: 5, silent: true,
+            { ...upper, type: 'scatter', symbol: 'rect', symbolSize: [0.64 * pitch(i), 2], itemStyle: { color: theme().text }, z: 5,
+              silent: true, emphasis: { disabled: true }, label: timeLabel(pitch(i)),
               data: panel.budgets.map((budget) => panel.find('step', budget)?.median ?? null) },
         ];
     });
@@ -103,8 +111,8 @@ export function drawStages(report, session, width) {
             grid: grids.map((grid) => ({ ...grid, containLabel: false })),
             xAxis: grids.map((_, i) => ({
                 ...look, gridIndex: i, type: 'category', data: categories(i), splitLine: { show: false }, axisTick: { show: false },
-                axisLabel: { ...look.axisLabel, interval: 0 },
-                ...(i >= n ? { name: 'budget, tokens', nameLocation: 'middle', nameGap: 26 } : {}),
+                axisLabel: { ...look.axisLabel, interval: 0, hideOverlap: false, fontSize: pitch(i % n) < 40 ? 10 : 11 },
+                ...(i >= n ? { name: 'budget, tokens; shares of the stages\u2019 sum', nameLocation: 'middle', nameGap: 26 } : {}),
             })),
             yAxis: grids.map((_, i) => ({
                 ...look, gridIndex: i, type: 'value', min: 0, axisTick: { show: false }, axisLine: { show: false },

@@ -8,7 +8,7 @@ const LIGHT = {
     series: ['#0072b2', '#d55e00', '#009e73', '#b3589a', '#b07d00', '#3f9bcf'],
     stages: { hadamard: '#c2a83e', bucket: '#8a8a2a', pack: '#882255', append: '#cc6677', distance: '#62b2da',
               topk: '#2f9c8d', attention: '#3f3a94', dense: '#a3abb5' },
-    heat: ['#f3f6fa', '#f6d9b8', '#e8a067', '#c65f3a', '#8a2f2a', '#4a1420'], heatMissing: '#ffffff', band: 0.14,
+    heat: ['#f3f6fa', '#f6d9b8', '#e8a067', '#c65f3a', '#8a2f2a', '#4a1420'], band: 0.07,
 };
 
 const DARK = {
@@ -16,7 +16,7 @@ const DARK = {
     series: ['#56b4e9', '#f0834a', '#35c79b', '#dd8fc0', '#e6b23c', '#8fb8ff'],
     stages: { hadamard: '#ddcc77', bucket: '#b0b04a', pack: '#c25a8c', append: '#e08a98', distance: '#88ccee',
               topk: '#44aa99', attention: '#8a86e0', dense: '#6c7683' },
-    heat: ['#212833', '#4a3230', '#7d4335', '#b96540', '#e8a565', '#fbe6c4'], heatMissing: '#171c23', band: 0.18,
+    heat: ['#212833', '#4a3230', '#7d4335', '#b96540', '#e8a565', '#fbe6c4'], band: 0.1,
 };
 
 export const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
@@ -45,7 +45,7 @@ export function seriesLooks(document) {
     for (const row of [...document.quality, ...document.heads]) {
         if (looks.has(row.series)) continue;
         const exact = row.policy === 'oracle' || row.policy === 'dense';
-        looks.set(row.series, exact ? { exact, symbol: 'diamond' }
+        looks.set(row.series, exact ? { exact, symbol: 'circle' }
                                     : { exact, index: next, symbol: SYMBOLS[next++ % SYMBOLS.length] });
     }
     return looks;
@@ -55,3 +55,8 @@ export function lookColour(look) {
     const colours = theme();
     return look.exact ? colours.exact : colours.series[look.index % colours.series.length];
 }
+
+// Lines of their own colour are solid; exact ones are dashed; after the palette's end colours come again, dotted.
+const isRepeated = (look) => !look.exact && look.index >= LIGHT.series.length;
+export const lineType = (look) => (look.exact ? [5, 3] : isRepeated(look) ? [1.5, 2.5] : 'solid');
+export const lineMark = (look) => (look.exact ? 'dashed' : isRepeated(look) ? 'dotted' : 'line');

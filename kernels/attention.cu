@@ -1,0 +1,145 @@
+/* attention.cu: attention over the selected tokens of each query head; see attention_gpu.h.
+ *
+ *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
+ *   index [batch][n_q_heads][budget]            n_selected [batch][n_q_heads]
+ *
+ * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d = 128,
+ * float16): the time is a chain of latencies, not bytes. The chain: launch, indices, K and V together, sum.
+ *
+ * Versions, microseconds at budget 256 / 1024, 32 KV heads, 32K tokens, d = 128, float16, cold, in a graph:
+ *   1.  TIMES */
+#include "kernels/attention_dev.cuh"
+#include "kernels/attention_gpu.h"
+
+/* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block r is
+ * (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way at once. The
+ * sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block 0. */
+template <typename T, int D>
+__global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
+    attention_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
+    extern __shared__ __align__(16) char shared_bytes[];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
+    const unsigned splits = gridDim.x, split = blockIdx.x, head = blockIdx.y, b = blockIdx.z;
+    const unsigned row_of_head = b * s.heads.n_q_heads + head;
+    const unsigned kv_head = head / (s.heads.n_q_heads / s.heads.n_kv_heads), budget = s.rule.budget;
+    const adm_tile_shared<D> shared = adm_tile_shared_at<D>(shared_bytes, n_warps, 1);
+    const uint32_t *index = buffers.index + (size_t)row_of_head * budget;
+    unsigned tile = warp * splits + split;
+    const unsigned tile_step = n_warps * splits;
+
+    adm_wait_for_predecessors();
+    /* The first indices are read before it is known how many of them are valid. */
+    auto token_at = [&](unsigned i) { return i < budget ? index[i] : 0; };
+    uint32_t token = token_at(tile * ADM_TILE + lane % ADM_TILE);
+    const unsigned n = min(buffers.n_selected[row_of_head], budget);
+    /* A tile's places beyond n repeat its first token, which is a row that may be read; its weight is 0. */
+    auto row_of = [&](uint32_t token_read) {
+        uint32_t valid = tile * ADM_TILE + lane % ADM_TILE < n ? token_read : 0xffffffffu;
+        uint32_t first = __shfl_sync(ADM_FULL_WARP, valid, 0);
+        if (valid == 0xffffffffu) valid = first;
+        return (uint32_t)(adm_kv_offset(s, buffers.page_table, b, kv_head, valid) / D);
+    };
+
+    adm_tile_kv<D> kv;
+    adm_tile_sum<D> sum;
+    if (tile * ADM_TILE < n) {
+        uint32_t row = row_of(token);
+        adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+        adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+    }
+    adm_tile_queries<T, D>((const T *)buffers.q + (size_t)row_of_head * D, 1, shared.q);
+    adm_tile_begin<D>(&sum);
+    __syncthreads();
+    while (tile * ADM_TILE < n) {
+        const unsigned n_valid = n - tile * ADM_TILE;
+        const bool more = (tile + tile_step) * ADM_TILE < n;
+        tile += tile_step;
+        uint32_t row = 0;
+        if (more) row = row_of(token_at(tile * ADM_TILE + lane % ADM_TILE));
+        float scores[4];
+        uint32_t p[2];
+        adm_tile_scores<T, D>(kv, shared.q, lane, scores);
+        if (more) adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+        adm_tile_softmax<T, D>(&sum, scores, scale_log2, n_valid, lane, p);
+        adm_tile_values<T, D>(&sum, kv, p);
+        if (more) adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+    }
+    adm_tile_store<D>(sum, shared, 1, warp, lane);
+    __syncthreads();
+
+    adm_part part = adm_part_none();
+    const bool mine = threadIdx.x < D / 4;
+    if (mine) part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, threadIdx.x);
+#if __CUDA_ARCH__ >= 900
+    __shared__ adm_part block_part[D / 4];
+    if (splits > 1) {
+        if (mine) block_part[threadIdx.x] = part;
+        adm_cluster_sync();
+        if (mine && split == 0)
+            for (unsigned r = 1; r < splits; r++) adm_part_add(&part, *adm_cluster_peer(&block_part[threadIdx.x], r));
+        adm_cluster_sync(); /* a block's shared memory lives until block 0 has read it */
+    }
+#endif
+    if (mine && split == 0)
+        adm_part_write<T>(part, (T *)buffers.out + (size_t)row_of_head * D + threadIdx.x * 4);
+}
+
+/* ---- launcher ---- */
+
+static const void *const kernels[3][2] = {
+    {(const void *)attention_kernel<__half, 64>, (const void *)attention_kernel<__nv_bfloat16, 64>},
+    {(const void *)attention_kernel<__half, 128>, (const void *)attention_kernel<__nv_bfloat16, 128>},
+    {(const void *)attention_kernel<__half, 256>, (const void *)attention_kernel<__nv_bfloat16, 256>},
+};
+
+static unsigned shared_bytes_of(uint32_t head_dim, unsigned n_warps) {
+    return head_dim == 64    ? adm_tile_shared_bytes<64>(n_warps, 1)
+           : head_dim == 128 ? adm_tile_shared_bytes<128>(n_warps, 1)
+                             : adm_tile_shared_bytes<256>(n_warps, 1);
+}
+
+static unsigned at_most(unsigned x, unsigned limit) { return x < limit ? x : limit; }
+
+extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                              unsigned splits, unsigned n_warps, adm_gpu_stream stream,
+                                              adm_error *err) {
+    adm_gpu_limits limits;
+    adm_status status = adm_gpu_shape_check(shape, err);
+    if (status == ADM_OK) status = adm_tile_alignment_check(buffers, err);
+    if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
+    if (status != ADM_OK) return status;
+    const unsigned heads = shape->heads.n_q_heads * shape->batch;
+    const unsigned tiles = (shape->rule.budget + ADM_TILE - 1) / ADM_TILE;
+    const unsigned most_warps = shape->heads.head_dim == 256 ? 8 : 16;
+    /* Blocks enough for every multiprocessor; where there are no clusters a head has one block. */
+    if (splits == 0)
+        for (splits = 1; limits.compute_major >= 9 && splits < 8 && splits < tiles &&
+                         heads * splits * 2 <= (unsigned)limits.n_sms;)
+            splits *= 2;
+    if (n_warps == 0) n_warps = at_most((tiles + splits - 1) / splits, heads > (unsigned)limits.n_sms ? 4 : most_warps);
+    if (splits > 8 || (splits & (splits - 1)) != 0 || n_warps > most_warps)
+        return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
+                                         "most %u", splits, n_warps, most_warps);
+    if (n_warps * 32 * 4 < shape->heads.head_dim) n_warps = (shape->heads.head_dim + 127) / 128;
+    adm_gpu_grid grid = {};
+    grid.blocks = dim3(splits, shape->heads.n_q_heads, shape->batch);
+    grid.threads = n_warps * 32;
+    grid.shared_bytes = shared_bytes_of(shape->heads.head_dim, n_warps);
+    grid.cluster = splits > 1 ? splits : 0;
+    grid.dependent = true;
+    float scale_log2 = shape->scale * 1.44269504f;
+    void *args[] = {(void *)shape, (void *)buffers, &scale_log2};
+    return adm_gpu_launch("attention over selected tokens",
+                          kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)], grid, args,
+                          stream, err);
+}
+
+extern "C" adm_status adm_gpu_attention_launch(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                               adm_gpu_stream stream, adm_error *err) {
+    return adm_gpu_attention_tuned(shape, buffers, 0, 0, stream, err);
+}
+
+/* Weights and result are rounded to the type: bfloat16 has 8 bits, so at most 2^-8 of the average's size together. */
+extern "C" const adm_gpu_impl adm_gpu_attention_impl = {
+    ADM_STAGE_ATTENTION, "cluster", "16 tokens a warp on the tensor cores, a cluster of blocks a query head",
+    1u << ADM_STAGE_ATTENTION, 0x1p-7, adm_gpu_attention_launch, NULL};

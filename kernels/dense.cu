@@ -1,0 +1,315 @@
+/* dense.cu: attention over every token, the baseline that selecting has to beat; see attention_gpu.h.
+ *
+ *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
+ *
+ * All sequences' tiles of 16 tokens stand in one line, and every block takes an equal piece of it, whatever the lengths:
+ *
+ *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      an item: one sequence and KV head
+ *     [ block 0 )[ block 1 )[ block 2 )[ ...                               a piece may end inside an item, or span some
+ *
+ * A block that holds a whole item writes its result. Else its part goes to the workspace, and the block that arrives last
+ * at an item adds up the parts in the order of their blocks, so the result does not depend on who was last:
+ *
+ *   workspace   arrived [items] uint32, 0 between launches
+ *               part_ml [2 blocks][queries] float2    part 2i of block i is of the item in which its piece begins,
+ *               part_o  [2 blocks][queries][d] float  part 2i + 1 of another in which it ends
+ *
+ * Versions, microseconds and percent of the read limit at 32K / 128K tokens, 32 KV heads, d = 128, float16, cold:
+ *   1.  TIMES */
+#include "kernels/attention_dev.cuh"
+#include "kernels/attention_gpu.h"
+
+static const unsigned MAX_BLOCKS = 1024; /* that the workspace has room for */
+
+/* Warps of the one block that a multiprocessor holds: as many as the registers of the tiles allow. */
+template <int D> __host__ __device__ constexpr unsigned dense_warps(void) { return D == 64 ? 16 : D == 128 ? 12 : 8; }
+
+/* How the heads are cut: a group of more than 8 queries takes several passes. */
+struct dense_heads {
+    unsigned group, n_queries, passes, items_per_sequence;
+};
+
+static __host__ __device__ inline dense_heads dense_heads_of(const adm_shape &s) {
+    dense_heads h;
+    h.group = s.n_q_heads / s.n_kv_heads;
+    h.n_queries = h.group < ADM_TILE_QUERIES ? h.group : (unsigned)ADM_TILE_QUERIES;
+    h.passes = (h.group + ADM_TILE_QUERIES - 1) / ADM_TILE_QUERIES;
+    h.items_per_sequence = s.n_kv_heads * h.passes;
+    return h;
+}
+
+static __host__ __device__ inline size_t dense_arrived_bytes(const adm_gpu_shape &s, const dense_heads &h) {
+    return ((size_t)s.batch * h.items_per_sequence * sizeof(uint32_t) + 255) / 256 * 256;
+}
+
+/* The line of tiles. Every lane of a warp knows two sequences: where they start in the line, and their tiles an item. An
+ * empty sequence has one tile without tokens, so that some block writes its zeros. */
+struct dense_line {
+    uint64_t start[2];
+    uint32_t n_tiles[2];
+    uint64_t total;
+    uint32_t n_blocks; /* that share the line: each gets a tile */
+};
+
+static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &s, const uint32_t *length,
+                                                           const dense_heads &h, unsigned lane) {
+    dense_line line;
+    uint64_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        unsigned b = lane + 32 * i;
+        line.n_tiles[i] = b < s.batch ? max(1u, (length[b] + ADM_TILE - 1) / ADM_TILE) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint64_t mine = (uint64_t)line.n_tiles[i] * h.items_per_sequence, upto = mine;
+#pragma unroll
+        for (int d = 1; d < 32; d *= 2) {
+            uint64_t before = __shfl_up_sync(ADM_FULL_WARP, upto, d);
+            if (lane >= d) upto += before;
+        }
+        line.start[i] = lane + 32 * i < s.batch ? sum + upto - mine : ~(uint64_t)0;
+        sum += __shfl_sync(ADM_FULL_WARP, upto, 31);
+    }
+    line.total = sum;
+    /* Pieces that end where items end save parts, if that leaves few blocks idle. */
+    uint32_t items = s.batch * h.items_per_sequence, blocks = gridDim.x;
+    if (items <= blocks && blocks / items * items * 16 >= blocks * 15) blocks = blocks / items * items;
+    line.n_blocks = (uint32_t)min((uint64_t)blocks, sum);
+    return line;
+}
+
+/* The first tile of a block's piece, and the block that holds a tile. */
+static __device__ __forceinline__ uint64_t dense_piece_begin(const dense_line &line, uint32_t block) {
+    return block * line.total / line.n_blocks;
+}
+static __device__ __forceinline__ uint32_t dense_block_of(const dense_line &line, uint64_t tile) {
+    return (uint32_t)(((tile + 1) * line.n_blocks - 1) / line.total);
+}
+
+/* What a block does in one item. */
+struct dense_segment {
+    uint32_t b, item_of_sequence;
+    uint64_t item_begin, item_end; /* tiles of the line */
+    uint32_t first, end;           /* tiles of the item */
+};
+
+static __device__ __forceinline__ dense_segment dense_segment_at(const dense_line &line, uint64_t tile,
+                                                                 uint64_t piece_end) {
+    dense_segment g;
+    g.b = __popc(__ballot_sync(ADM_FULL_WARP, line.start[0] <= tile)) +
+          __popc(__ballot_sync(ADM_FULL_WARP, line.start[1] <= tile)) - 1;
+    uint64_t start = __shfl_sync(ADM_FULL_WARP, g.b < 32 ? line.start[0] : line.start[1], g.b % 32);
+    uint32_t n_tiles = __shfl_sync(ADM_FULL_WARP, g.b < 32 ? line.n_tiles[0] : line.n_tiles[1], g.b % 32);
+    g.item_of_sequence = (uint32_t)((tile - start) / n_tiles);
+    g.item_begin = start + (uint64_t)g.item_of_sequence * n_tiles;
+    g.item_end = g.item_begin + n_tiles;
+    g.first = (uint32_t)(tile - g.item_begin);
+    g.end = (uint32_t)(min(g.item_end, piece_end) - g.item_begin);
+    return g;
+}
+
+/* The workspace, as pointers. */
+struct dense_workspace {
+    uint32_t *arrived;
+    float2 *part_ml;
+    float *part_o;
+};
+
+static __device__ __forceinline__ dense_workspace dense_workspace_at(const adm_gpu_shape &s, const dense_heads &h,
+                                                                     void *workspace) {
+    dense_workspace w;
+    w.arrived = (uint32_t *)workspace;
+    w.part_ml = (float2 *)((char *)workspace + dense_arrived_bytes(s, h));
+    w.part_o = (float *)(w.part_ml + 2 * MAX_BLOCKS * ADM_TILE_QUERIES);
+    return w;
+}
+
+/* Adds up an item's parts. The block's threads take the row's columns several times over, each time a share of the parts;
+ * the shares then meet in shared memory, in order. */
+template <typename T, int D>
+__device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,
+                            adm_part *shared, T *out) {
+    const uint32_t first = dense_block_of(line, g.item_begin), last = dense_block_of(line, g.item_end - 1);
+    const unsigned columns = n_queries * (D / 4);
+    const unsigned shares = max(1u, blockDim.x / columns);
+    for (unsigned begin = 0; begin < columns; begin += blockDim.x) {
+        const unsigned column = begin + threadIdx.x % (columns < blockDim.x ? columns : blockDim.x);
+        const unsigned share = columns < blockDim.x ? threadIdx.x / columns : 0;
+        adm_part part = adm_part_none();
+        if (share < shares && column < columns) {
+            const unsigned query = column / (D / 4);
+#pragma unroll 8
+            for (uint32_t block = first + share; block <= last; block += shares) {
+                const size_t slot = 2 * block + (dense_piece_begin(line, block) < g.item_begin ? 1 : 0);
+                const size_t row = slot * n_queries + query;
+                const float2 ml = __ldcg(w.part_ml + row);
+                const float4 o = __ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4));
+                adm_part_add(&part, adm_part{o, ml.x, ml.y});
+            }
+        }
+        if (shares > 1) {
+            if (share > 0 && share < shares) shared[(share - 1) * columns + column] = part;
+            __syncthreads();
+            if (share == 0)
+                for (unsigned i = 1; i < shares; i++) adm_part_add(&part, shared[(i - 1) * columns + column]);
+        }
+        if (share == 0 && column < columns) adm_part_write<T>(part, out + column * 4);
+    }
+}
+
+template <typename T, int D>
+__global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
+    dense_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
+    extern __shared__ __align__(16) char shared_bytes[];
+    __shared__ bool i_am_last;
+    constexpr unsigned n_warps = dense_warps<D>();
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const dense_heads h = dense_heads_of(s.heads);
+
+    adm_wait_for_predecessors();
+    const dense_line line = dense_line_of(s, buffers.length, h, lane);
+    if (blockIdx.x >= line.n_blocks) return;
+    const dense_workspace workspace = dense_workspace_at(s, h, buffers.workspace);
+    const uint64_t piece_begin = dense_piece_begin(line, blockIdx.x);
+    const uint64_t piece_end = dense_piece_begin(line, blockIdx.x + 1);
+
+    for (uint64_t at = piece_begin; at < piece_end;) {
+        const dense_segment g = dense_segment_at(line, at, piece_end);
+        const unsigned kv_head = g.item_of_sequence / h.passes, pass = g.item_of_sequence % h.passes;
+        const unsigned n_queries = min(h.group - pass * ADM_TILE_QUERIES, (unsigned)ADM_TILE_QUERIES);
+        const size_t first_query = (size_t)g.b * s.heads.n_q_heads + kv_head * h.group + pass * ADM_TILE_QUERIES;
+        const adm_tile_shared<D> shared = adm_tile_shared_at<D>(shared_bytes, n_warps, n_queries);
+        const uint32_t length = buffers.length[g.b];
+        auto row_of = [&](uint32_t tile) {
+            uint32_t token = min(tile * ADM_TILE + lane % ADM_TILE, length - 1);
+            return (uint32_t)(adm_kv_offset(s, buffers.page_table, g.b, kv_head, token) / D);
+        };
+
+        adm_tile_kv<D> kv;
+        adm_tile_sum<D> sum;
+        uint32_t tile = g.first + warp;
+        const uint32_t end = length == 0 ? 0 : g.end;
+        if (tile < end) {
+            uint32_t row = row_of(tile);
+            adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+            adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+        }
+        __syncthreads(); /* the segment before is done with the shared memory */
+        adm_tile_queries<T, D>((const T *)buffers.q + first_query * D, n_queries, shared.q);
+        adm_tile_begin<D>(&sum);
+        __syncthreads();
+        while (tile < end) {
+            const uint32_t n_valid = length - tile * ADM_TILE;
+            tile += n_warps;
+            uint32_t row = 0;
+            if (tile < end) row = row_of(tile);
+            float scores[4];
+            uint32_t p[2];
+            adm_tile_scores<T, D>(kv, shared.q, lane, scores);
+            if (tile < end) adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+            adm_tile_softmax<T, D>(&sum, scores, scale_log2, n_valid, lane, p);
+            adm_tile_values<T, D>(&sum, kv, p);
+            if (tile < end) adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+        }
+        adm_tile_store<D>(sum, shared, n_queries, warp, lane);
+        __syncthreads();
+
+        const bool whole = at == g.item_begin && piece_end >= g.item_end;
+        const size_t slot = 2 * blockIdx.x + (piece_begin < g.item_begin ? 1 : 0);
+        T *out = (T *)buffers.out + first_query * D;
+        for (unsigned i = threadIdx.x; i < n_queries * (D / 4); i += blockDim.x) {
+            const unsigned query = i / (D / 4), column = i % (D / 4);
+            adm_part part = adm_tile_block_sum<D>(shared, n_warps, n_queries, query, column);
+            if (whole) {
+                adm_part_write<T>(part, out + i * 4);
+            } else {
+                const size_t row = slot * n_queries + query;
+                if (column == 0) workspace.part_ml[row] = make_float2(part.m, part.l);
+                ((float4 *)(workspace.part_o + row * D))[column] = part.o;
+            }
+        }
+        if (!whole) {
+            __threadfence();
+            __syncthreads();
+            if (threadIdx.x == 0) {
+                uint32_t *arrived = workspace.arrived + (size_t)g.b * h.items_per_sequence + g.item_of_sequence;
+                uint32_t others = dense_block_of(line, g.item_end - 1) - dense_block_of(line, g.item_begin);
+                i_am_last = atomicAdd(arrived, 1u) == others;
+                if (i_am_last) *arrived = 0;
+                __threadfence();
+            }
+            __syncthreads();
+            if (i_am_last)
+                dense_merge<T, D>(workspace, line, g, n_queries, (adm_part *)(void *)shared_bytes, out);
+        }
+        at = min(g.item_end, piece_end);
+    }
+}
+
+/* ---- launcher ---- */
+
+struct dense_kernel_row {
+    const void *kernel;
+    unsigned n_warps;
+};
+
+static dense_kernel_row dense_kernel_of(const adm_gpu_shape *s) {
+    static const void *const kernels[3][2] = {
+        {(const void *)dense_kernel<__half, 64>, (const void *)dense_kernel<__nv_bfloat16, 64>},
+        {(const void *)dense_kernel<__half, 128>, (const void *)dense_kernel<__nv_bfloat16, 128>},
+        {(const void *)dense_kernel<__half, 256>, (const void *)dense_kernel<__nv_bfloat16, 256>},
+    };
+    static const unsigned n_warps[3] = {dense_warps<64>(), dense_warps<128>(), dense_warps<256>()};
+    int d = adm_dim_index(s->heads.head_dim);
+    return dense_kernel_row{kernels[d][adm_dtype_index(s->dtype)], n_warps[d]};
+}
+
+/* Of the warps' sums, or of the shares of a merge, whichever is larger: a share is the row's columns, 24 bytes each. */
+static size_t dense_shared_bytes(const adm_gpu_shape *s, unsigned n_warps, unsigned n_queries) {
+    size_t sums = s->heads.head_dim == 64    ? adm_tile_shared_bytes<64>(n_warps, n_queries)
+                  : s->heads.head_dim == 128 ? adm_tile_shared_bytes<128>(n_warps, n_queries)
+                                             : adm_tile_shared_bytes<256>(n_warps, n_queries);
+    size_t shares = (size_t)n_warps * 32 * sizeof(adm_part);
+    return sums > shares ? sums : shares;
+}
+
+extern "C" size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape) {
+    dense_heads h = dense_heads_of(shape->heads);
+    return dense_arrived_bytes(*shape, h) +
+           (size_t)2 * MAX_BLOCKS * ADM_TILE_QUERIES * (sizeof(float2) + shape->heads.head_dim * sizeof(float));
+}
+
+extern "C" adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                          unsigned n_blocks, adm_gpu_stream stream, adm_error *err) {
+    adm_gpu_limits limits;
+    adm_status status = adm_gpu_shape_check(shape, err);
+    if (status == ADM_OK) status = adm_tile_alignment_check(buffers, err);
+    if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
+    if (status != ADM_OK) return status;
+    if (n_blocks > MAX_BLOCKS)
+        return adm_fail(err, ADM_EINPUT, "dense attention with %u blocks: at most %u", n_blocks, MAX_BLOCKS);
+    if (n_blocks == 0) n_blocks = (unsigned)limits.n_sms < MAX_BLOCKS ? (unsigned)limits.n_sms : MAX_BLOCKS;
+    dense_kernel_row row = dense_kernel_of(shape);
+    adm_gpu_grid grid = {};
+    grid.blocks = dim3(n_blocks);
+    grid.threads = row.n_warps * 32;
+    grid.shared_bytes = dense_shared_bytes(shape, row.n_warps, dense_heads_of(shape->heads).n_queries);
+    grid.dependent = true;
+    if (grid.shared_bytes > (size_t)limits.block_shared_bytes)
+        return adm_fail(err, ADM_EUNSUPPORTED, "dense attention needs %zu bytes of shared memory a block and this "
+                                               "device has %d", grid.shared_bytes, limits.block_shared_bytes);
+    float scale_log2 = shape->scale * 1.44269504f;
+    void *args[] = {(void *)shape, (void *)buffers, &scale_log2};
+    return adm_gpu_launch("dense attention", row.kernel, grid, args, stream, err);
+}
+
+extern "C" adm_status adm_gpu_dense_launch(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                           adm_gpu_stream stream, adm_error *err) {
+    return adm_gpu_dense_tuned(shape, buffers, 0, stream, err);
+}
+
+/* The tolerance as in attention.cu. */
+extern "C" const adm_gpu_impl adm_gpu_dense_impl = {
+    ADM_STAGE_DENSE, "split", "equal pieces of all tokens a block, 16 tokens a warp on the tensor cores",
+    1u << ADM_STAGE_DENSE, 0x1p-7, adm_gpu_dense_launch, adm_gpu_dense_workspace_bytes};

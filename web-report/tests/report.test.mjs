@@ -1,0 +1,255 @@
+// report.test.mjs: the page of `adamas report` in a real browser, from the database of a real replay.
+//
+//   the bundled trace            -> replay \
+//   a copy that calls itself synthetic,     -> one database -> report -> file:// in headless Chromium
+//   with markup for names        -> replay /
+//
+// ADAMAS_BIN names the program (else the release build), CHROMIUM the browser (else /usr/bin/chromium).
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const program = process.env.ADAMAS_BIN || join(root, 'build/release/adamas');
+const browserPath = process.env.CHROMIUM || '/usr/bin/chromium';
+const skip = existsSync(browserPath) ? false : `no Chromium at ${browserPath}: install the package chromium, or set CHROMIUM`;
+
+const HOSTILE_LABEL = `</script><img src=x onerror=alert(1)>"&'`;
+const HOSTILE_MODEL = `</title></script><script>alert(2)</script>"&'`;
+const HOSTILE_NAME = `"><svg onload=alert(3)>&.safetensors`;
+const BROWSER_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+                       '--disable-component-update', '--disable-sync'];
+
+// A copy of a trace with other metadata: | header bytes, u64 | JSON header | tensors |
+function writeTrace(from, to, metadata) {
+    const file = readFileSync(from), length = Number(file.readBigUInt64LE(0));
+    const header = JSON.parse(file.subarray(8, 8 + length).toString('utf8'));
+    Object.assign(header.__metadata__, metadata);
+    let text = JSON.stringify(header);
+    while (Buffer.byteLength(text) % 8 !== 0) text += ' ';
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64LE(BigInt(Buffer.byteLength(text)));
+    writeFileSync(to, Buffer.concat([size, Buffer.from(text), file.subarray(8 + length)]));
+}
+
+// Rows of a query as arrays. Node has SQLite from 22.5 on; Python always has it.
+async function query(database, sql) {
+    const builtin = await import('node:sqlite').catch(() => null);
+    if (builtin) {
+        const connection = new builtin.DatabaseSync(database, { readOnly: true });
+        const rows = connection.prepare(sql).all().map((row) => Object.values(row));
+        connection.close();
+        return rows;
+    }
+    const script = 'import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))';
+    return JSON.parse(execFileSync('python3', ['-c', script, database, sql], { encoding: 'utf8', maxBuffer: 1 << 26 }));
+}
+
+describe('the report in a browser', { skip }, () => {
+    let folder, database, url, browser;
+
+    before(async () => {
+        folder = mkdtempSync(join(tmpdir(), 'adamas-report-'));
+        database = join(folder, 'test.db');
+        const real = join(root, 'traces/smollm2-135m-kjv.safetensors'), hostile = join(folder, HOSTILE_NAME);
+        writeTrace(real, hostile, { kind: 'synthetic', model: HOSTILE_MODEL });
+        const adamas = (...args) => execFileSync(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+        // The newest run comes first in the report.
+        adamas('replay', hostile, '--seq-lens', '1024', '--budgets', '64', '--db', database, '--quiet', '--label', HOSTILE_LABEL);
+        adamas('replay', real, '--seq-lens', '1024,2048', '--budgets', '64,256', '--db', database, '--quiet');
+        adamas('report', '--db', database, '-o', join(folder, 'report.html'), '--quiet');
+        url = pathToFileURL(join(folder, 'report.html')).href;
+
+        const modules = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean), join(root, 'build/deps/web/node_modules')];
+        const require = createRequire(import.meta.url);
+        const { chromium } = require(require.resolve('playwright-core', { paths: modules }));
+        browser = await chromium.launch({ executablePath: browserPath, args: BROWSER_FLAGS });
+    });
+
+    after(async () => {
+        await browser?.close();
+        if (folder) rmSync(folder, { recursive: true, force: true });
+    });
+
+    // Opens the page; whatever it says, asks for, or pops up is kept in the three lists.
+    async function open(options = {}) {
+        const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+        const page = await context.newPage();
+        const said = [], requested = [], dialogs = [];
+        page.on('console', (message) => said.push(`${message.type()}: ${message.text()}`));
+        page.on('pageerror', (error) => said.push(`error: ${error.message}`));
+        page.on('request', (request) => requested.push(request.url()));
+        page.on('dialog', (dialog) => {
+            dialogs.push(dialog.message());
+            dialog.dismiss();
+        });
+        await page.goto(url, { waitUntil: 'load' });
+        return { page, said, requested, dialogs, close: () => context.close() };
+    }
+
+    // For every frame: how many drawings, and how many shapes in them have a size and a colour.
+    const drawings = (page) => page.locator('figure.plot').evaluateAll((figures) => figures.map((figure) => ({
+        name: [figure.dataset.plot, figure.dataset.session, figure.dataset.metric].join(' '),
+        n_svg: figure.querySelectorAll('svg').length,
+        n_shapes: [...figure.querySelectorAll('svg path')].filter((path) => {
+            const box = path.getBBox(), { fill, stroke } = getComputedStyle(path);
+            return box.width + box.height > 1 && (fill !== 'none' || stroke !== 'none');
+        }).length,
+        label: figure.querySelector('[role=img]')?.getAttribute('aria-label') ?? '',
+    })));
+
+    test('draws one chart in every frame, says nothing, and requests only itself', async () => {
+        const { page, said, requested, close } = await open();
+        const frames = await drawings(page);
+        assert.deepEqual(frames.map((frame) => frame.name), [
+            'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'quality 1 recall', 'quality 1 mass',
+            'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns', 'stages 1 time_ns']);
+        for (const frame of frames) {
+            assert.equal(frame.n_svg, 1, frame.name);
+            assert.ok(frame.n_shapes > 10, `${frame.name}: ${frame.n_shapes} shapes`);
+            assert.ok(frame.label.length > 20, `${frame.name}: label "${frame.label}"`);
+        }
+        assert.deepEqual(said, []);
+        assert.deepEqual(requested, [url]);
+        await close();
+    });
+
+    test('draws a line for each policy and length, of that session alone', async () => {
+        const { page, close } = await open();
+        const counted = await query(database, `SELECT m.run_id, count(DISTINCT c.policy || c.variant || c.seq_len)
+            FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
+            WHERE k.name = 'recall' AND m.layer IS NULL AND c.budget IS NOT NULL AND m.status = 'ok' GROUP BY 1 ORDER BY 1`);
+        const runOf = await page.evaluate(() => JSON.parse(document.getElementById('adamas-data').textContent).sessions.map((s) => s.run_id));
+        for (const [session, run_id] of runOf.entries()) {
+            const figure = page.locator(`figure[data-plot=quality][data-session="${session}"][data-metric=recall]`);
+            const n_lines = await figure.locator('svg path[stroke-width="1.8"]').count();
+            const measured = counted.find(([run]) => run === run_id)[1];
+            assert.equal(n_lines, measured, `session ${session}`);
+            assert.ok(measured > 0);
+        }
+        await close();
+    });
+
+    test('keeps real and synthetic sessions apart', async () => {
+        const { page, close } = await open();
+        const badges = await page.locator('#quality h3').evaluateAll((titles) => titles.map((title) => title.querySelector('.badge').textContent));
+        assert.deepEqual(badges, ['real', 'synthetic']);
+        await close();
+    });
+
+    test('without scripts shows every table, its figures and where charts would be', async () => {
+        const { page, requested, close } = await open({ javaScriptEnabled: false });
+        assert.equal(await page.locator('figure.plot svg').count(), 0);
+        assert.equal(await page.locator('figure.plot').count(), 10);
+        assert.equal(await page.locator('figure.plot figcaption').count(), 10);
+        assert.ok(await page.locator('figure.plot noscript').first().isVisible());
+        assert.ok(await page.locator('#summary table.headline').first().isVisible());
+        assert.ok(await page.locator('table').count() > 20);
+        assert.deepEqual(requested, [url]);
+        await close();
+    });
+
+    test('holds in its tables exactly what the database holds', async () => {
+        const { page, close } = await open();
+        for (const metric of ['recall', 'mass', 'output_rel_l2']) {
+            const stored = await query(database, `SELECT c.policy || ' ' || c.variant, c.seq_len, c.budget, m.n, m.mean, m.median, m.p99
+                FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) JOIN trace t USING (trace_id)
+                WHERE k.name = '${metric}' AND m.layer IS NULL AND m.stage IS NULL AND t.kind = 'real' AND m.status = 'ok'`);
+            const shown = await page.locator('#quality details').evaluateAll((tables, name) => {
+                const table = tables.find((one) => one.querySelector('summary').firstChild.textContent.trim() === name);
+                const titles = [...table.querySelectorAll('thead th')].map((th) => th.textContent);
+                const column = (start) => titles.findIndex((title) => title.startsWith(start));
+                return [...table.querySelectorAll('tbody tr')].map((row) => {
+                    const exact = (start) => parseFloat(row.cells[column(start)].title);
+                    const whole = (start) => (/\d/.test(row.cells[column(start)].textContent)
+                        ? Number(row.cells[column(start)].textContent.replaceAll(',', '')) : null);
+                    return [row.cells[0].textContent, whole('length'), whole('budget'), whole('n'), exact('mean'), exact('p50'), exact('p99')];
+                });
+            }, metric);
+            assert.ok(stored.length >= 6, `${stored.length} rows of ${metric}`);
+            const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
+            assert.deepEqual(sorted(shown), sorted(stored));
+        }
+        await close();
+    });
+
+    test('shows hostile names as text and runs none of them', async () => {
+        const { page, said, dialogs, close } = await open();
+        const about = await page.locator('#quality p.about', { hasText: 'run 1' }).first().textContent();
+        assert.ok(about.includes(HOSTILE_LABEL), about);
+        assert.ok(about.includes(HOSTILE_MODEL), about);
+        assert.ok((await page.locator('#quality h3').nth(1).textContent()).includes(HOSTILE_NAME));
+        assert.ok((await page.title()).includes(HOSTILE_NAME));
+        assert.equal(await page.locator('img, svg[onload], [onerror]').count(), 0);
+        assert.equal(await page.locator('script').count(), 2);
+        await page.waitForTimeout(200);
+        assert.deepEqual(dialogs, []);
+        assert.deepEqual(said, []);
+        await close();
+    });
+
+    test('lets no other script or style in', async () => {
+        const { page, said, close } = await open();
+        const ran = await page.evaluate(() => {
+            const script = document.createElement('script');
+            script.textContent = 'window.intruder = true';
+            document.body.append(script);
+            return window.intruder === true;
+        });
+        assert.equal(ran, false);
+        assert.ok(said.some((line) => /Content.Security.Policy/i.test(line)), said.join('\n'));
+        await close();
+    });
+
+    test('tells units and n over a point, and follows the choice of heads', async () => {
+        const { page, said, close } = await open();
+        const chart = page.locator('figure[data-plot=quality][data-session="0"][data-metric=recall] .chart');
+        const box = await chart.boundingBox();
+        await chart.hover({ position: { x: box.width * 0.25, y: box.height / 2 } });
+        const tip = chart.locator('.tip');
+        await tip.waitFor();
+        assert.match(await tip.textContent(), /of 1,024 tokens.*%.*n = [\d,]+/s);
+
+        const heads = page.locator('figure[data-plot=heads][data-session="0"]');
+        const before = await heads.locator('svg').innerHTML();
+        await heads.getByLabel('metric').selectOption('recall');
+        assert.match(await heads.locator('[role=img]').getAttribute('aria-label'), /recall/);
+        assert.notEqual(await heads.locator('svg').innerHTML(), before);
+        assert.deepEqual(said, []);
+        await close();
+    });
+
+    test('fits 380 pixels', async () => {
+        const { page, close } = await open({ viewport: { width: 380, height: 800 } });
+        const widthOf = () => page.evaluate(() => document.documentElement.scrollWidth);
+        assert.equal(await widthOf(), 380);
+        await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
+        assert.equal(await widthOf(), 380);
+        for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
+        await close();
+    });
+
+    test('draws in the dark, and again when the reader changes over', async () => {
+        const { page, said, close } = await open({ colorScheme: 'dark' });
+        const look = () => page.evaluate(() => ({
+            page: getComputedStyle(document.body).backgroundColor,
+            lines: [...document.querySelectorAll('figure[data-metric=recall] path[stroke-width="1.8"]')].map((path) => path.getAttribute('stroke')),
+        }));
+        const dark = await look();
+        for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
+        await page.emulateMedia({ colorScheme: 'light' });
+        await page.waitForTimeout(100);
+        const light = await look();
+        assert.notEqual(light.page, dark.page);
+        assert.equal(light.lines.length, dark.lines.length);
+        assert.ok(light.lines.length > 0 && light.lines.every((stroke, i) => stroke !== dark.lines[i]), JSON.stringify([light, dark]));
+        assert.deepEqual(said, []);
+        await close();
+    });
+});
