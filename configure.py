@@ -56,7 +56,8 @@ WEB = [f"web-report/{name}" for name in (
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
          "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality",
-         "test_replay", "test_store"]
+         "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
+         "test_report"]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 

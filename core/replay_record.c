@@ -56,7 +56,7 @@ static adm_status make_arm(adm_replay *r, const adm_segment *segment, adm_arm *a
     config.cache = NULL; /* quality does not depend on it */
     if (policy == ADM_POLICY_ADAMAS) {
         config.n_sinks = (int32_t)r->options.n_sinks;
-        config.n_recent = (int32_t)r->options.n_recent;
+        config.n_recent = r->options.n_recent > 0 ? (int32_t)r->options.n_recent : 1; /* the newest always */
         config.selection = "head";
     }
     *arm = (adm_arm){.policy = policy, .budget = budget, .variant = v};

@@ -111,7 +111,7 @@ def test_text_of_replay_is_what_the_database_says(bundled_run):
     assert sorted(said) == sorted(wanted) and len(said) == 14
 
 
-def test_json_of_trace_and_doctor(adamas, bundled):
+def test_json_of_trace_and_doctor(adamas, bundled, tmp_path):
     (info,) = json.loads(adamas("trace", "info", bundled, "--json").out)
     assert (info["n_q_heads"], info["n_kv_heads"], info["head_dim"], info["n_tokens"]) == (9, 3, 64, 4160)
     assert info["file_bytes"] == bundled.stat().st_size and info["path"] == str(bundled)
@@ -120,6 +120,7 @@ def test_json_of_trace_and_doctor(adamas, bundled):
     findings = json.loads(adamas("doctor", "--json").out)
     assert {"program", "host", "database", "GPU"} <= {finding["what"] for finding in findings}
     assert all(finding["ok"] or finding["needed_for"] for finding in findings)
+    assert list(tmp_path.iterdir()) == [], "the doctor left its trial database behind"
 
 
 def test_trace_commands_go_on_after_a_bad_file(adamas, write_trace):
@@ -173,7 +174,7 @@ def test_output_that_cannot_be_written_is_an_error(adamas, small_run, arguments)
     """Or a script takes half a JSON document for success."""
     trace, db = small_run
     with open("/dev/full", "w") as full:
-        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4, says=["output"], stdout=full)
+        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4, says=["could not be written"], stdout=full)
 
 
 # ---------------------------------------------------------------- the terminal
@@ -199,8 +200,8 @@ def on_a_terminal(adamas, *arguments, stream="stderr"):
 
 
 def test_progress_is_shown_on_a_terminal_and_wiped(adamas, write_trace):
-    trace = write_trace(n_tokens=700, n_steps=300)
-    code, shown, out = on_a_terminal(adamas, "replay", trace)
+    trace = write_trace(n_tokens=700, n_steps=200)
+    code, shown, out = on_a_terminal(adamas, "replay", trace, "--budgets", "64,512")
     assert code == 0 and out.startswith("run 1 in")
     percents = [int(p) for p in re.findall(r"trace\.safetensors +(\d+)%", shown)]
     assert len(percents) >= 2 and percents == sorted(percents) and percents[0] == 0 and percents[-1] <= 100
@@ -208,7 +209,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(adamas, write_trace):
 
 
 def test_progress_is_shown_nowhere_else(adamas, write_trace):
-    trace = write_trace(n_tokens=700, n_steps=300)
+    trace = write_trace()
     assert on_a_terminal(adamas, "replay", trace, "--quiet") == (0, "", "")
     code, _, err = on_a_terminal(adamas, "replay", trace, stream="stdout")
     assert (code, err) == (0, "")

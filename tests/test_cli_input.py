@@ -72,7 +72,7 @@ def test_second_of_two_traces_is_bad(refuse_replay, write_trace, tmp_path):
 def test_same_trace_twice(refuse_replay, write_trace, tmp_path):
     trace = write_trace()
     shutil.copy(trace, tmp_path / "copy.safetensors")
-    refuse_replay(trace, trace, says=["trace.safetensors", "same trace"])
+    refuse_replay(trace, trace, says=["trace.safetensors", "given twice"])
     refuse_replay(trace, tmp_path / "copy.safetensors", says=["copy.safetensors"])
 
 

@@ -41,7 +41,7 @@ static adm_status print_json(json_t *document, adm_error *err) {
     /* ASCII only: names from a file then cannot drive a terminal either. */
     int failed = document == NULL ? -1 : json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(document);
-    if (failed) return adm_fail(err, ADM_EENVIRONMENT, "the JSON document could not be written");
+    if (failed) return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
     putchar('\n');
     return ADM_OK;
 }

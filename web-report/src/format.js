@@ -37,7 +37,7 @@ export function duration(ns) {
 // In two digits, for where there is little room: "1.9 ms".
 export function shortDuration(ns) {
     const [value, unit] = duration(Number(ns.toPrecision(2))).split(' ');
-    return `${Number(value)} ${unit}`;
+    return `${Number(value) < 10 ? Number(value).toFixed(1) : Number(value)} ${unit}`;
 }
 
 // The unit for all ticks of an axis that ends at max_ns, as { unit, ns }: ns is what one unit holds.

@@ -5,10 +5,13 @@ import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, TitleComponent, TooltipComponent } from 'echarts/components';
 import { SVGRenderer } from 'echarts/renderers';
 
-import { FONT, theme } from './theme.js';
+import { FONT, isPrinting, theme } from './theme.js';
 
 echarts.use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, TitleComponent, TooltipComponent,
              SVGRenderer]);
+
+// Pixels between the margins of A4 or Letter: the page is laid out for paper only after it was told of it.
+const PAPER_WIDTH = 640;
 
 // An element with a class, text, and children; text is never read as markup.
 export function element(tag, className, ...children) {
@@ -50,7 +53,7 @@ export function layPanels(n, width, { minWidth, height, left, right, top, bottom
         left: Math.round((i % columns) * cell + left), top: Math.floor(i / columns) * height + top,
         width: Math.round(cell - left - right), height: height - top - bottom,
     }));
-    return { panels, height: Math.ceil(n / columns) * height, columns };
+    return { panels, height: Math.ceil(n / columns) * height };
 }
 
 export function baseOption() {
@@ -91,13 +94,13 @@ export class Frame {
         this.chart = null;
         this.width = 0;
         new ResizeObserver(() => {
-            if (Math.round(this.canvas.clientWidth) !== this.width) this.redraw();
+            if (!isPrinting() && Math.round(this.canvas.clientWidth) !== this.width) this.redraw();
         }).observe(this.canvas);
         this.redraw();
     }
 
     redraw() {
-        this.width = Math.round(this.canvas.clientWidth);
+        this.width = isPrinting() ? PAPER_WIDTH : Math.round(this.canvas.clientWidth);
         if (this.width === 0) return;
         const { option, height, legend, label } = this.draw(this.width);
         this.canvas.style.height = `${height}px`;

@@ -26,7 +26,8 @@ function makeFrame(figure, report, looks) {
 
 function main() {
     const report = JSON.parse(document.getElementById('adamas-data').textContent);
-    if (report.format !== FORMAT) throw new Error(`the page's data is ${report.format}, and its script reads ${FORMAT}`);
+    if (report.format !== FORMAT)
+        throw new Error(`the page's data is ${report.format}, and its script reads ${FORMAT}`);
     const looks = seriesLooks(report), frames = [];
     for (const figure of document.querySelectorAll('figure.plot')) {
         const frame = makeFrame(figure, report, looks);

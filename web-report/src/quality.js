@@ -70,7 +70,8 @@ function lineSeries(rows, scale, look, axes) {
 function worstSeries(rows, scale, colour, axes) {
     return {
         ...axes, type: 'scatter', z: 2, silent: true, symbol: 'diamond', symbolSize: 8, tooltip: { show: false },
-        itemStyle: { color: theme().surface, borderColor: colour, borderWidth: 1.2 }, emphasis: { disabled: true },
+        itemStyle: { color: theme().surface, borderColor: colour, borderWidth: 1.2, opacity: 1 },
+        emphasis: { disabled: true },
         data: rows.filter((row) => row.worst_mean !== null && row.n !== row.worst_n)
             .map((row) => [Math.log2(row.budget), scale.place(row.worst_mean)]),
     };
@@ -93,55 +94,66 @@ export function drawable(report, session, metric) {
                                           && row.budget !== null);
 }
 
+function xAxis(gridIndex, budgets) {
+    const look = axisLook(), ticks = budgets.map(Math.log2);
+    return {
+        ...look, gridIndex, type: 'value', min: ticks[0] - 0.35, max: ticks[ticks.length - 1] + 0.35,
+        name: 'budget, tokens', nameLocation: 'middle', nameGap: 26, splitLine: { show: false },
+        axisTick: { ...look.axisTick, customValues: ticks },
+        axisLabel: { ...look.axisLabel, customValues: ticks, formatter: (value) => count(Math.round(2 ** value)) },
+    };
+}
+
+function yAxis(gridIndex, scale) {
+    const look = axisLook();
+    return {
+        ...look, gridIndex, type: 'value', min: scale.min, max: scale.max, axisLine: { show: false },
+        axisTick: { show: false, customValues: scale.ticks },
+        axisLabel: { ...look.axisLabel, customValues: scale.ticks, formatter: scale.tick },
+    };
+}
+
+function legendOf(rows, names, looks, scale) {
+    const quiet = theme().quiet;
+    const isBelow = scale.floor !== null && rows.some((row) => row.median < scale.floor);
+    return [
+        ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
+        { name: 'p10 to p90', colour: quiet, mark: 'band' },
+        { name: 'mean of the worst head', colour: quiet, mark: 'hollow' },
+        ...(isBelow ? [{ name: `below ${ratioTick(scale.floor)}`, colour: quiet, mark: 'below' }] : []),
+    ];
+}
+
 export function drawQuality(report, looks, session, metric, width) {
-    const rows = drawable(report, session, metric);
-    const lengths = distinct(rows.map((row) => row.seq_len));
-    const budgets = distinct(rows.map((row) => row.budget));
+    const rows = drawable(report, session, metric), base = baseOption();
+    const lengths = distinct(rows.map((row) => row.seq_len)), budgets = distinct(rows.map((row) => row.budget));
     const names = [...looks.keys()].filter((name) => rows.some((row) => row.series === name));
     const scale = scaleOf(rows, metric);
-    const { panels, height } = layPanels(lengths.length, width, { minWidth: 270, height: 258, left: 50, right: 12, top: 32, bottom: 44 });
-    const series = [];
-    lengths.forEach((length, panel) => {
-        const axes = { xAxisIndex: panel, yAxisIndex: panel };
-        for (const name of names) {
-            const line = rows.filter((row) => row.seq_len === length && row.series === name)
-                .sort((a, b) => a.budget - b.budget);
-            if (line.length === 0) continue;
-            const look = looks.get(name), colour = lookColour(look);
-            series.push(bandSeries(line, scale, look, axes), lineSeries(line, scale, look, axes),
-                        worstSeries(line, scale, colour, axes));
-        }
-    });
-    const ticks = budgets.map(Math.log2), look = axisLook();
+    const { panels, height } = layPanels(lengths.length, width, { minWidth: 270, height: 258, left: 50, right: 12,
+                                                                  top: 32, bottom: 44 });
+    const series = lengths.flatMap((length, panel) => names.flatMap((name) => {
+        const line = rows.filter((row) => row.seq_len === length && row.series === name)
+            .sort((a, b) => a.budget - b.budget);
+        if (line.length === 0) return [];
+        const axes = { xAxisIndex: panel, yAxisIndex: panel }, look = looks.get(name);
+        return [bandSeries(line, scale, look, axes), lineSeries(line, scale, look, axes),
+                worstSeries(line, scale, lookColour(look), axes)];
+    }));
     return {
         height,
         label: `Line charts of ${metric} against the budget at ${lengths.map(count).join(', ')} tokens of context, for `
              + `${names.join('; ')}. The tables below hold the figures.`,
-        legend: [
-            ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
-            { name: 'p10 to p90', colour: theme().quiet, mark: 'band' },
-            { name: 'mean of the worst head', colour: theme().quiet, mark: 'hollow' },
-            ...(scale.floor !== null && rows.some((row) => row.median < scale.floor)
-                ? [{ name: `below ${ratioTick(scale.floor)}`, colour: theme().quiet, mark: 'below' }] : []),
-        ],
+        legend: legendOf(rows, names, looks, scale),
         option: {
-            ...baseOption(),
+            ...base,
             title: panels.map((panel, i) => panelTitle(`${count(lengths[i])} tokens`, panel)),
-            tooltip: { ...baseOption().tooltip, trigger: 'axis',
-                       axisPointer: { type: 'line', snap: true, label: { show: false }, lineStyle: { color: theme().line, type: 'solid' } },
-                       formatter: (hits) => tooltip(looks, lengths[hits[0]?.axisIndex ?? 0], hits) },
-            grid: panels.map((panel) => ({ ...panel, containLabel: false })),
-            xAxis: panels.map((_, gridIndex) => ({
-                ...look, gridIndex, type: 'value', min: ticks[0] - 0.35, max: ticks[ticks.length - 1] + 0.35,
-                name: 'budget, tokens', nameLocation: 'middle', nameGap: 26, splitLine: { show: false },
-                axisTick: { ...look.axisTick, customValues: ticks },
-                axisLabel: { ...look.axisLabel, customValues: ticks, formatter: (value) => count(Math.round(2 ** value)) },
-            })),
-            yAxis: panels.map((_, gridIndex) => ({
-                ...look, gridIndex, type: 'value', min: scale.min, max: scale.max,
-                axisTick: { show: false, customValues: scale.ticks }, axisLine: { show: false },
-                axisLabel: { ...look.axisLabel, customValues: scale.ticks, formatter: scale.tick },
-            })),
+            tooltip: { ...base.tooltip, trigger: 'axis',
+                       axisPointer: { type: 'line', snap: true, label: { show: false },
+                                      lineStyle: { color: theme().line, type: 'solid' } },
+                       formatter: (hits) => tooltip(looks, lengths[hits[0]?.axisIndex], hits) },
+            grid: panels,
+            xAxis: panels.map((_, i) => xAxis(i, budgets)),
+            yAxis: panels.map((_, i) => yAxis(i, scale)),
             series,
         },
     };

@@ -26,6 +26,8 @@ const SYMBOLS = ['circle', 'rect', 'triangle', 'roundRect', 'pin', 'arrow'];
 let printing = false;
 const dark = window.matchMedia('(prefers-color-scheme: dark)');
 
+export const isPrinting = () => printing;
+
 export const theme = () => (dark.matches && !printing ? DARK : LIGHT);
 
 // Calls back when the colours change: the reader's scheme, or paper.
@@ -60,3 +62,12 @@ export function lookColour(look) {
 const isRepeated = (look) => !look.exact && look.index >= LIGHT.series.length;
 export const lineType = (look) => (look.exact ? [5, 3] : isRepeated(look) ? [1.5, 2.5] : 'solid');
 export const lineMark = (look) => (look.exact ? 'dashed' : isRepeated(look) ? 'dotted' : 'line');
+
+// The colour at a share (0 to 1) of the way along a ramp of #rrggbb colours.
+export function mix(ramp, share) {
+    const at = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), low = Math.min(Math.floor(at), ramp.length - 2);
+    const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+    const between = (i) => Math.round(channel(ramp[low], i)
+                                      + (at - low) * (channel(ramp[low + 1], i) - channel(ramp[low], i)));
+    return `rgb(${between(0)},${between(1)},${between(2)})`;
+}

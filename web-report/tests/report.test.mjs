@@ -18,13 +18,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const program = process.env.ADAMAS_BIN || join(root, 'build/release/adamas');
 const browserPath = process.env.CHROMIUM || '/usr/bin/chromium';
-const skip = existsSync(browserPath) ? false : `no Chromium at ${browserPath}: install the package chromium, or set CHROMIUM`;
+const skip = !existsSync(browserPath) && `no Chromium at ${browserPath}: install the package chromium, or set CHROMIUM`;
 
 const HOSTILE_LABEL = `</script><img src=x onerror=alert(1)>"&'`;
 const HOSTILE_MODEL = `</title></script><script>alert(2)</script>"&'`;
 const HOSTILE_NAME = `"><svg onload=alert(3)>&.safetensors`;
-const BROWSER_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-                       '--disable-component-update', '--disable-sync'];
+const BROWSER_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+                       '--disable-background-networking', '--disable-component-update'];
 
 // A copy of a trace with other metadata: | header bytes, u64 | JSON header | tensors |
 function writeTrace(from, to, metadata) {
@@ -47,8 +47,9 @@ async function query(database, sql) {
         connection.close();
         return rows;
     }
-    const script = 'import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))';
-    return JSON.parse(execFileSync('python3', ['-c', script, database, sql], { encoding: 'utf8', maxBuffer: 1 << 26 }));
+    const script = 'import json, sqlite3, sys\n'
+                 + 'print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))';
+    return JSON.parse(execFileSync('python3', ['-c', script, database, sql], { encoding: 'utf8' }));
 }
 
 describe('the report in a browser', { skip }, () => {
@@ -61,12 +62,14 @@ describe('the report in a browser', { skip }, () => {
         writeTrace(real, hostile, { kind: 'synthetic', model: HOSTILE_MODEL });
         const adamas = (...args) => execFileSync(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
         // The newest run comes first in the report.
-        adamas('replay', hostile, '--seq-lens', '1024', '--budgets', '64', '--db', database, '--quiet', '--label', HOSTILE_LABEL);
+        adamas('replay', hostile, '--seq-lens', '1024', '--budgets', '64', '--db', database, '--quiet',
+               '--label', HOSTILE_LABEL);
         adamas('replay', real, '--seq-lens', '1024,2048', '--budgets', '64,256', '--db', database, '--quiet');
         adamas('report', '--db', database, '-o', join(folder, 'report.html'), '--quiet');
         url = pathToFileURL(join(folder, 'report.html')).href;
 
-        const modules = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean), join(root, 'build/deps/web/node_modules')];
+        const modules = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean),
+                         join(root, 'build/deps/web/node_modules')];
         const require = createRequire(import.meta.url);
         const { chromium } = require(require.resolve('playwright-core', { paths: modules }));
         browser = await chromium.launch({ executablePath: browserPath, args: BROWSER_FLAGS });
@@ -124,8 +127,9 @@ describe('the report in a browser', { skip }, () => {
         const { page, close } = await open();
         const counted = await query(database, `SELECT m.run_id, count(DISTINCT c.policy || c.variant || c.seq_len)
             FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
-            WHERE k.name = 'recall' AND m.layer IS NULL AND c.budget IS NOT NULL AND m.status = 'ok' GROUP BY 1 ORDER BY 1`);
-        const runOf = await page.evaluate(() => JSON.parse(document.getElementById('adamas-data').textContent).sessions.map((s) => s.run_id));
+            WHERE k.name = 'recall' AND m.layer IS NULL AND c.budget IS NOT NULL AND m.status = 'ok' GROUP BY 1`);
+        const runOf = await page.evaluate(() =>
+            JSON.parse(document.getElementById('adamas-data').textContent).sessions.map((session) => session.run_id));
         for (const [session, run_id] of runOf.entries()) {
             const figure = page.locator(`figure[data-plot=quality][data-session="${session}"][data-metric=recall]`);
             const n_lines = await figure.locator('svg path[stroke-width="1.8"]').count();
@@ -138,7 +142,7 @@ describe('the report in a browser', { skip }, () => {
 
     test('keeps real and synthetic sessions apart', async () => {
         const { page, close } = await open();
-        const badges = await page.locator('#quality h3').evaluateAll((titles) => titles.map((title) => title.querySelector('.badge').textContent));
+        const badges = await page.locator('#quality h3 .badge').allTextContents();
         assert.deepEqual(badges, ['real', 'synthetic']);
         await close();
     });
@@ -158,18 +162,25 @@ describe('the report in a browser', { skip }, () => {
     test('holds in its tables exactly what the database holds', async () => {
         const { page, close } = await open();
         for (const metric of ['recall', 'mass', 'output_rel_l2']) {
-            const stored = await query(database, `SELECT c.policy || ' ' || c.variant, c.seq_len, c.budget, m.n, m.mean, m.median, m.p99
-                FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) JOIN trace t USING (trace_id)
-                WHERE k.name = '${metric}' AND m.layer IS NULL AND m.stage IS NULL AND t.kind = 'real' AND m.status = 'ok'`);
+            const stored = await query(database, `
+                SELECT c.policy || ' ' || c.variant, c.seq_len, c.budget, m.n, m.mean, m.median, m.p99
+                FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
+                JOIN trace t USING (trace_id)
+                WHERE k.name = '${metric}' AND m.layer IS NULL AND m.stage IS NULL AND t.kind = 'real'
+                AND m.status = 'ok'`);
             const shown = await page.locator('#quality details').evaluateAll((tables, name) => {
-                const table = tables.find((one) => one.querySelector('summary').firstChild.textContent.trim() === name);
+                const title = (table) => table.querySelector('summary').firstChild.textContent.trim();
+                const table = tables.find((one) => title(one) === name);
                 const titles = [...table.querySelectorAll('thead th')].map((th) => th.textContent);
                 const column = (start) => titles.findIndex((title) => title.startsWith(start));
                 return [...table.querySelectorAll('tbody tr')].map((row) => {
                     const exact = (start) => parseFloat(row.cells[column(start)].title);
-                    const whole = (start) => (/\d/.test(row.cells[column(start)].textContent)
-                        ? Number(row.cells[column(start)].textContent.replaceAll(',', '')) : null);
-                    return [row.cells[0].textContent, whole('length'), whole('budget'), whole('n'), exact('mean'), exact('p50'), exact('p99')];
+                    const whole = (start) => {
+                        const text = row.cells[column(start)].textContent;
+                        return /\d/.test(text) ? Number(text.replaceAll(',', '')) : null;
+                    };
+                    return [row.cells[0].textContent, whole('length'), whole('budget'), whole('n'),
+                            exact('mean'), exact('p50'), exact('p99')];
                 });
             }, metric);
             assert.ok(stored.length >= 6, `${stored.length} rows of ${metric}`);
@@ -239,7 +250,8 @@ describe('the report in a browser', { skip }, () => {
         const { page, said, close } = await open({ colorScheme: 'dark' });
         const look = () => page.evaluate(() => ({
             page: getComputedStyle(document.body).backgroundColor,
-            lines: [...document.querySelectorAll('figure[data-metric=recall] path[stroke-width="1.8"]')].map((path) => path.getAttribute('stroke')),
+            lines: [...document.querySelectorAll('figure[data-metric=recall] path[stroke-width="1.8"]')]
+                .map((path) => path.getAttribute('stroke')),
         }));
         const dark = await look();
         for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
@@ -248,7 +260,8 @@ describe('the report in a browser', { skip }, () => {
         const light = await look();
         assert.notEqual(light.page, dark.page);
         assert.equal(light.lines.length, dark.lines.length);
-        assert.ok(light.lines.length > 0 && light.lines.every((stroke, i) => stroke !== dark.lines[i]), JSON.stringify([light, dark]));
+        assert.ok(light.lines.length > 0);
+        light.lines.forEach((stroke, i) => assert.notEqual(stroke, dark.lines[i]));
         assert.deepEqual(said, []);
         await close();
     });
