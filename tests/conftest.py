@@ -138,7 +138,7 @@ def safetensors_bytes(header, tensors):
 
 @pytest.fixture(scope="session")
 def small_run(program, tmp_path_factory):
-    """(trace, database) of a complete replay of a small synthetic trace; tests copy the database before they touch it."""
+    """(trace, database) of a complete replay of a small synthetic trace; who changes the database copies it first."""
     folder = tmp_path_factory.mktemp("small")
     tensors = random_tensors()
     (folder / "small.safetensors").write_bytes(safetensors_bytes(header_of(tensors, {"model": "small"}), tensors))

@@ -2,7 +2,6 @@
 a replay of the bundled real trace leaves in the database. Bad input is in test_cli_input.py, what can go wrong with a
 database in test_cli_database.py, the quality figures themselves in test_quality_numpy.py.
 """
-import html.parser
 import json
 import math
 import os
@@ -58,9 +57,9 @@ def test_nothing_to_do_is_bad_usage_with_a_hint(adamas, arguments):
     assert (result.code, result.out) == (2, "") and "adamas" in result.err and "--help" in result.err
 
 
-@pytest.mark.parametrize("typed, meant", [("repaly", "replay"), ("reprot", "report"), ("repor", "report"), ("docter", "doctor"),
-                                          ("traces", "trace"), ("Replay", None), ("--quiet", None), ("", None),
-                                          ("x" * 10000, None)])
+@pytest.mark.parametrize("typed, meant", [
+    ("repaly", "replay"), ("reprot", "report"), ("repor", "report"), ("docter", "doctor"), ("traces", "trace"),
+    ("Replay", None), ("--quiet", None), ("", None), ("x" * 10000, None)])
 def test_unknown_command(adamas, typed, meant):
     result = adamas(typed)
     assert (result.code, result.out) == (2, "") and result.err.count("\n") == 1
@@ -72,14 +71,15 @@ def test_unknown_command_of_trace(adamas):
     refuse(adamas, "trace", "verfy", "x", says=["'trace verfy' is not a command", "adamas trace --help"])
 
 
-@pytest.mark.parametrize("arguments", [["replay", "--bugdets", "64", "x"], ["replay", "x", "--budgets"], ["report", "--out-put"],
-                                       ["replay", "--quiet=yes", "x"], ["trace", "verify", "--step", "x"], ["doctor", "-z"],
-                                       ["doctor", "extra"], ["report", "extra"], ["trace", "verify", "--steps", "0", "x"]])
-def test_typo_in_an_option(adamas, tmp_path, arguments):
+@pytest.mark.parametrize("arguments, wrong", [
+    (["replay", "--bugdets", "64", "x"], "--bugdets"), (["replay", "x", "--budgets"], "--budgets"),
+    (["replay", "--quiet=yes", "x"], "--quiet"), (["report", "--out-put"], "--out-put"), (["report", "extra"], "extra"),
+    (["trace", "verify", "--step", "x", "y"], "'x'"), (["trace", "verify", "--steps", "0", "x"], "--steps: 0"),
+    (["trace", "info", "--db", "x"], "--db"), (["doctor", "-z"], "'z'"), (["doctor", "extra"], "extra")])
+def test_typo_in_an_option(adamas, tmp_path, arguments, wrong):
     result = adamas(*arguments)
     assert (result.code, result.out) == (2, "") and result.err.startswith("adamas")
-    assert arguments[-1].split("=")[0].lstrip("-") in result.err or arguments[1].split("=")[0].lstrip("-") in result.err
-    assert "--help" in result.err or "--steps" in result.err
+    assert wrong in result.err and ("--help" in result.err or "1 to 4294967295" in result.err)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,8 +90,8 @@ def test_json_of_replay_is_what_the_database_says(adamas, write_trace, tmp_path)
     assert (result.code, result.err) == (0, "")
     document = json.loads(result.out)
     assert (document["run_id"], document["db"]) == (1, "adamas.db") and 0 < document["elapsed_s"] < 60
-    stored = query(tmp_path / "adamas.db", "SELECT trace, seq_len, policy, variant, budget, metric, p50, n FROM quality_summary "
-                   "WHERE metric IN ('recall', 'mass', 'output_rel_l2')")
+    stored = query(tmp_path / "adamas.db", "SELECT trace, seq_len, policy, variant, budget, metric, p50, n "
+                   "FROM quality_summary WHERE metric IN ('recall', 'mass', 'output_rel_l2')")
     said = [(row["trace"], row["seq_len"], row["policy"], row["variant"], row["budget"], metric, row[f"{metric}_p50"],
              row["n"]) for row in document["quality"] for metric in ("recall", "mass", "output_rel_l2")]
     assert len(said) == 7 * 3
@@ -174,7 +174,8 @@ def test_output_that_cannot_be_written_is_an_error(adamas, small_run, arguments)
     """Or a script takes half a JSON document for success."""
     trace, db = small_run
     with open("/dev/full", "w") as full:
-        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4, says=["could not be written"], stdout=full)
+        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4, says=["could not be written"],
+               stdout=full)
 
 
 # ---------------------------------------------------------------- the terminal
@@ -218,8 +219,8 @@ def test_progress_is_shown_nowhere_else(adamas, write_trace):
 def test_a_trace_cannot_drive_the_terminal(adamas, write_trace):
     evil = "\033]0;owned\007\033[2J\u202e"
     trace = write_trace(metadata={"model": evil, "note": evil, evil: "x"})
-    for arguments in (["trace", "info", trace], ["trace", "info", trace, "--json"], ["replay", trace], ["replay", trace, "--json"]):
-        result = adamas(*arguments)
+    for arguments in (["trace", "info"], ["trace", "info", "--json"], ["replay"], ["replay", "--json"]):
+        result = adamas(*arguments, trace)
         assert result.code == 0 and not set("\033\007\u202e") & set(result.out + result.err)
 
 
@@ -241,8 +242,8 @@ def test_oracle_recalls_everything(bundled_run):
 def test_identities_of_mass_tv_and_kl(bundled_run):
     values = {}
     for config, layer, head, metric, n, mean in query(
-            bundled_run[0], "SELECT config_id, layer, head, k.name, n, mean FROM measurement JOIN metric k USING (metric_id) "
-            "WHERE k.name IN ('mass', 'tv', 'kl')"):
+            bundled_run[0], "SELECT config_id, layer, head, k.name, n, mean FROM measurement "
+            "JOIN metric k USING (metric_id) WHERE k.name IN ('mass', 'tv', 'kl')"):
         values.setdefault((config, layer, head), {})[metric] = mean
     assert len(values) == (2 + 4 + 8) * (2 * 9 + 1)
     for mean in values.values():
@@ -275,10 +276,10 @@ def test_every_stage_is_timed(bundled_run):
     for *_, source, unit, status, reason, n, p10, median, p90 in rows:
         assert (source, unit, status, reason, n) == ("host", "ns", "ok", None, 64 * 2)  # a value a step and layer
         assert 0 < p10 <= median <= p90 < 1e9
-    samples = query(bundled_run[0], "SELECT m.n, count(*), min(i), max(i), min(value) = m.min, max(value) = m.max "
-                    "FROM measurement m JOIN sample USING (measurement_id) GROUP BY measurement_id")
-    assert len(samples) >= len(rows)
-    assert all((n, count, first, last, low, high) == (n, n, 0, n - 1, 1, 1) for n, count, first, last, low, high in samples)
+    samples = query(bundled_run[0], "SELECT count(*) = m.n AND min(i) = 0 AND max(i) = m.n - 1 AND min(value) = m.min "
+                    "AND max(value) = m.max FROM measurement m JOIN sample USING (measurement_id) "
+                    "GROUP BY measurement_id")
+    assert len(samples) >= len(rows) and set(samples) == {(1,)}
 
 
 def test_a_step_takes_as_long_as_its_parts(bundled_run):
@@ -324,7 +325,8 @@ def test_trace_and_configurations(bundled_run, bundled):
     configs = set(query(database, "SELECT c.policy, c.variant, c.budget, c.n_sinks, c.n_recent, c.selection, c.cache "
                         "FROM config c JOIN measurement USING (config_id) WHERE stage IS NULL AND layer IS NULL"))
     assert {row for row in configs if row[0] != "adamas"} == {
-        ("dense", "exact", None, None, None, None, None), *(("oracle", "exact", b, None, None, None, None) for b in (64, 1024))}
+        (policy, "exact", budget, None, None, None, None)
+        for policy, budget in (("dense", None), ("oracle", 64), ("oracle", 1024))}
     # the newest token is always in, so n_recent is 1 where nobody asked for more, as --help says
     assert {row for row in configs if row[0] == "adamas" and row[2]} == {
         ("adamas", f"l1 {t}", b, 0, 1, "head", None) for t in ("calibrated", "fixed:-10,0,10") for b in (64, 1024)}
@@ -357,9 +359,11 @@ def test_the_file_is_sound_and_alone(bundled_run):
     assert orphans == [(0,)]
 
 
-QUALITY = ("SELECT t.name, c.policy, c.variant, c.seq_len, c.budget, m.layer, m.head, k.name, m.n, m.mean, m.min, m.p01, "
-           "m.p05, m.p10, m.median, m.p90, m.p95, m.p99, m.max FROM measurement m JOIN config c USING (config_id) JOIN metric k "
-           "USING (metric_id) JOIN trace t USING (trace_id) WHERE m.stage IS NULL AND m.run_id = ? ORDER BY 1, 2, 3, 4, 5, 6, 7, 8")
+QUALITY = ("SELECT t.name, c.policy, c.variant, c.seq_len, c.budget, m.layer, m.head, k.name, m.n, m.mean, m.min, "
+           "m.p01, m.p05, m.p10, m.median, m.p90, m.p95, m.p99, m.max FROM measurement m "
+           "JOIN config c USING (config_id) JOIN metric k USING (metric_id) JOIN trace t USING (trace_id) "
+           "WHERE m.stage IS NULL AND m.run_id = ? "
+           "ORDER BY 1, 2, 3, 4, 5, 6, 7, 8")
 
 
 def test_twice_the_same_is_twice_the_same(adamas, write_trace, tmp_path):
@@ -390,7 +394,8 @@ def test_two_traces_in_one_run_are_as_two_runs(adamas, write_trace, tmp_path):
 def test_policies_and_layers_choose_and_change_nothing_else(adamas, write_trace, tmp_path):
     trace = write_trace()
     assert adamas("replay", trace, "--quiet", "--budgets", "16,64").code == 0
-    assert adamas("replay", trace, "--quiet", "--budgets", "64,16,64", "--policies", "adamas,dense", "--layers", "5").code == 0
+    assert adamas("replay", trace, "--quiet", "--budgets", "64,16,64", "--policies", "adamas,dense",
+                  "--layers", "5").code == 0
     full, part = (query(tmp_path / "adamas.db", QUALITY, run) for run in (1, 2))
     of_heads = [row for row in full if row[1] != "oracle" and row[5] == 5]
     assert [row for row in part if row[6] is not None] == of_heads
@@ -407,13 +412,15 @@ def test_the_first_layers_stay_dense(adamas, write_trace, tmp_path):
 
 
 def test_timeline(adamas, write_trace, tmp_path):
-    assert adamas("replay", write_trace(), "--quiet", "--timeline", "--budgets", "16", "--thresholds", "calibrated").code == 0
-    counts = dict(query(tmp_path / "adamas.db", "SELECT kind, count(*) FROM event GROUP BY kind"))
+    database = tmp_path / "adamas.db"
+    assert adamas("replay", write_trace(), "--quiet", "--timeline", "--budgets", "16", "-t", "calibrated").code == 0
+    counts = dict(query(database, "SELECT kind, count(*) FROM event GROUP BY kind"))
     assert (counts["session"], counts["step"], counts["layer"]) == (1, 16, 16 * 2)
-    per_layer = query(tmp_path / "adamas.db", "SELECT name, count(*) FROM event WHERE kind = 'stage' AND step >= 0 GROUP BY name")
+    per_layer = query(database, "SELECT name, count(*) FROM event WHERE kind = 'stage' AND step >= 0 GROUP BY name")
     assert dict(per_layer) == {stage: 16 * 2 for stage in STAGES - {"step"}}
-    assert query(tmp_path / "adamas.db", "SELECT count(*) FROM event a JOIN event b ON a.kind = 'stage' AND b.kind = 'layer' "
-                 "AND a.step = b.step AND a.layer = b.layer AND (a.start_ns < b.start_ns OR a.end_ns > b.end_ns)") == [(0,)]
+    assert query(database, "SELECT count(*) FROM event a JOIN event b ON a.kind = 'stage' AND b.kind = 'layer' "
+                 "AND a.step = b.step AND a.layer = b.layer "
+                 "AND (a.start_ns < b.start_ns OR a.end_ns > b.end_ns)") == [(0,)]
 
 
 def test_memory_stays_within_reason(adamas, bundled):
@@ -423,89 +430,3 @@ def test_memory_stays_within_reason(adamas, bundled):
 
     result = adamas("replay", bundled, "--quiet", "--seq-lens", "1024", preexec_fn=limit)
     assert result == Result(0, "", "")
-
-
-# ---------------------------------------------------------------- the report
-
-EVIL = "</script><script>alert(\"1\")</script><!-- <b>'&amp;\u2028"
-
-
-class Page(html.parser.HTMLParser):
-    """Text and tags of a page; what is inside <script> is neither."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.text, self.tags, self.scripts, self.inside = "", {}, [], None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags[tag] = self.tags.get(tag, 0) + 1
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append([dict(attributes), ""])
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1][1] += data
-        else:
-            self.text += data
-
-
-def test_report_shows_hostile_names_as_text(adamas, write_trace, tmp_path):
-    pages = {}
-    for name, text in (("plain", "plain"), ("evil", EVIL)):
-        trace = write_trace(f"{name}.safetensors", metadata={"model": text, "text_source": text, text: text})
-        assert adamas("replay", trace, "--db", f"{name}.db", "--label", text, "--quiet").code == 0
-        result = adamas("report", "--db", f"{name}.db", "-o", f"{name}.html")
-        assert (result.code, result.err) == (0, "") and f"{name}.html" in result.out
-        pages[name] = Page((tmp_path / f"{name}.html").read_text())
-    assert pages["evil"].tags == pages["plain"].tags, "a name became markup"
-    assert EVIL in pages["evil"].text
-    data = [text for attributes, text in pages["evil"].scripts if attributes.get("type") == "application/json"]
-    assert len(data) == 1 and EVIL in strings_of(json.loads(data[0])), "the page's data lost the name"
-    assert json.loads(adamas("report", "--db", "evil.db", "--json").out) == json.loads(data[0])
-
-
-def strings_of(value):
-    """Every string in a JSON value, keys too."""
-    if isinstance(value, str):
-        return {value}
-    if isinstance(value, dict):
-        return set(value).union(*map(strings_of, value.values()))
-    return set().union(*map(strings_of, value)) if isinstance(value, list) else set()
-
-
-def test_report_names_nothing_on_the_network(adamas, small_run, tmp_path):
-    assert adamas("report", "--db", small_run[1], "--quiet").code == 0
-    page = (tmp_path / "report.html").read_text()
-    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import""", page)
-    assert not re.search(r"<(?:link|iframe|img|object|embed)\b", page)
-
-
-@pytest.mark.parametrize("arguments, says", [
-    (["-o", "none/r.html"], ["none/r.html", "No such file"]), (["-o", "."], ["."]), (["-o", ""], []),
-    (["--run", "7"], ["7"]), (["--run", "0"], ["--run", "0"]), (["--run", "x"], ["--run", "'x'"]),
-])
-def test_report_with_bad_values(adamas, small_run, tmp_path, arguments, says):
-    refuse(adamas, "report", "--db", small_run[1], *arguments, says=says)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_report_of_a_database_without_a_replay(adamas, write_trace, tmp_path):
-    """A killed run leaves such a database."""
-    with adamas.start("replay", write_trace(n_tokens=1000, n_steps=900), "--db", "x.db", "--quiet") as process:
-        while not (tmp_path / "x.db-wal").exists() and process.poll() is None:
-            pass
-        process.kill()
-    refuse(adamas, "report", "--db", "x.db", says=["x.db"])
-    assert not (tmp_path / "report.html").exists()
-
-
-def test_report_does_not_change_the_database(adamas, small_run):
-    before = small_run[1].read_bytes()
-    assert adamas("report", "--db", small_run[1], "--quiet").code == 0
-    assert files_of(small_run[1]) == {small_run[1].name: before}

@@ -206,6 +206,7 @@ def test_others_may_write_while_a_replay_measures(adamas, bundled, tmp_path):
     n_free = n_busy = 0
     with adamas.start("replay", bundled, "--db", database, "--quiet", "--seq-lens", "4096") as process:
         while process.poll() is None:
+            time.sleep(0.01)
             if stored_lengths(database) is None:  # the run has not begun
                 continue
             with contextlib.closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
@@ -214,7 +215,6 @@ def test_others_may_write_while_a_replay_measures(adamas, bundled, tmp_path):
                     n_free += 1
                 except sqlite3.OperationalError:
                     n_busy += 1
-            time.sleep(0.01)
     assert process.returncode == 0
     assert n_free > n_busy, f"locked at {n_busy} of {n_busy + n_free} looks"
 
@@ -226,7 +226,8 @@ def test_a_limit_on_file_sizes_is_an_error_and_no_crash(adamas, small_run, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     database = tmp_path / "full.db"
-    refuse(adamas, "replay", small_run[0], "--db", database, code=4, says=[str(database), "free", "space"], preexec_fn=limit)
+    refuse(adamas, "replay", small_run[0], "--db", database, code=4, says=[str(database), "free", "space"],
+           preexec_fn=limit)
     check_sound(database)
     assert query(database, "SELECT count(*) FROM measurement") == [(0,)]
     assert query(database, "SELECT status FROM run") in ([("failed",)], [("running",)], [])
@@ -245,8 +246,10 @@ def test_a_full_disk_takes_nothing_from_the_runs_before(adamas, small_run, own, 
         pytest.skip("no unshare(1) to mount a small file system with")
     if tried.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted here: {tried.stderr.strip()}")
-    script = f'{mount} && cp "$2" "$1/full.db" && {{ "$3" replay "$4" --db "$1/full.db"; code=$?; cp "$1"/* "$5"; exit $code; }}'
-    done = subprocess.run([*unshare, script, "sh", disk, own, adamas.path, small_run[0], out], capture_output=True, text=True)
+    script = (f'{mount} && cp "$2" "$1/full.db" || exit 99; '
+              '"$3" replay "$4" --db "$1/full.db"; code=$?; cp "$1"/* "$5"; exit $code')
+    done = subprocess.run([*unshare, script, "sh", disk, own, adamas.path, small_run[0], out],
+                          capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1), done
     assert str(disk / "full.db") in done.stderr and "free some disk space" in done.stderr
     check_sound(out / "full.db")
@@ -269,8 +272,9 @@ def stored_lengths(database):
     try:
         if query(database, "SELECT count(*) FROM run") == [(0,)]:
             return None
-        return [row[0] for row in query(database, "SELECT DISTINCT seq_len FROM config JOIN measurement USING (config_id) "
-                                        "WHERE run_id = (SELECT max(run_id) FROM run) ORDER BY 1")]
+        rows = query(database, "SELECT DISTINCT seq_len FROM config JOIN measurement USING (config_id) "
+                     "WHERE run_id = (SELECT max(run_id) FROM run) ORDER BY 1")
+        return [seq_len for seq_len, in rows]
     except sqlite3.OperationalError:  # not created yet
         return None
 
@@ -287,8 +291,9 @@ def rows_of(database, run_id):
     """{length: every measurement of the run at it}; of times only how many were taken."""
     found = {}
     for seq_len, stage, *row in query(
-            database, "SELECT seq_len, stage, policy, variant, budget, k.name, layer, head, n, m.status, mean, median, max "
-            "FROM measurement m JOIN config USING (config_id) JOIN metric k USING (metric_id) WHERE run_id = ?", run_id):
+            database, "SELECT seq_len, stage, policy, variant, budget, k.name, layer, head, n, m.status, mean, median, "
+            "max FROM measurement m JOIN config USING (config_id) JOIN metric k USING (metric_id) WHERE run_id = ?",
+            run_id):
         found.setdefault(seq_len, []).append((stage or "", *map(str, row if stage is None else row[:-3])))
     return {seq_len: sorted(rows) for seq_len, rows in found.items()}
 
@@ -322,7 +327,7 @@ def test_a_killed_replay_leaves_whole_segments(adamas, write_trace, tmp_path, n_
 
 def test_kills_at_any_moment_never_cost_the_file(adamas, write_trace, tmp_path):
     trace, database = write_trace(**LONG), tmp_path / "killed.db"
-    for delay_ms in (0, 5, 10, 15, 20, 40, 80, 160, 320):
+    for delay_ms in (0, 5, 10, 15, 20, 40, 80, 160):
         with adamas.start("replay", trace, *FEW, "--db", database) as process:
             time.sleep(delay_ms / 1000)
             process.kill()
@@ -345,7 +350,8 @@ def test_an_interrupted_replay_keeps_whole_segments_and_says_so(adamas, write_tr
     assert (process.returncode, out) == (130, "")
     assert err.startswith("adamas: interrupted") and err.count("\n") == 1 and str(trace) in err
     check_sound(database)
-    (status, reason, finished, elapsed_ns), = query(database, "SELECT status, reason, finished_utc, elapsed_ns FROM run")
+    run, = query(database, "SELECT status, reason, finished_utc, elapsed_ns FROM run")
+    status, reason, finished, elapsed_ns = run
     assert status == "interrupted" and f"adamas: {reason}\n" == err and finished and elapsed_ns > 0
     assert 1 <= len(check_whole_segments(adamas, trace, database, 1)) < 10
     assert set(files_of(database)) == {"interrupted.db"}

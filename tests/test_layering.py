@@ -56,7 +56,7 @@ FOREIGN = [
     ("cub/*", ["kernels/*.cu", "kernels/*.cuh"]),
     ("cuda/*", ["kernels/*.cu", "kernels/*.cuh"]),
     *[(name, ["kernels/*.cu", "kernels/*.cuh", "probes/*.cpp"])  # nvcc compiles C++
-      for name in ("algorithm", "cfloat", "cmath", "cstddef", "cstdint", "cstdio", "cstdlib", "cstring", "string", "vector")],
+      for name in "algorithm cfloat cmath cstddef cstdint cstdio cstdlib cstring string vector".split()],
 ]
 
 
@@ -229,7 +229,7 @@ def test_a_planted_machine_path_is_found(where):
 
 
 def test_a_planted_registry_is_found():
-    dot = "."
-    for host in (f"registry{dot}npmjs{dot}org", f"pypi{dot}org", f"files.pythonhosted{dot}org", f"deb{dot}debian{dot}org"):
+    for host in ("registry{0}npmjs{0}org", "pypi{0}org", "files{0}pythonhosted{0}org", "deb{0}debian{0}org"):
+        host = host.format(".")
         assert named_in(f'"resolved": "https://{host}/x"'.encode())
     assert named_in(("pip install " + "--index" + "-url http://host/simple numpy").encode())

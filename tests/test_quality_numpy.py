@@ -6,13 +6,13 @@ the paper's definitions and not from the C.
     scores ---------------------------------> selection S                     policy oracle
     S -> recall, mass, kl, tv, output_rel_l2, ... -> mean, p50, p95, p99, worst head, as the views give them
 
-How near the two must be. Both sum doubles, in different orders. The magnitudes of a score's 64 terms sum to at most 1e3,
-so it is off by at most 64 * 2^-53 * 1e3 = 7e-12, and so, relatively, are weight, mass and output: 1e-11 holds for shares,
-mass and tv, and for kl, here computed from the two distributions. (Seen: 4e-15.) An output has one more step: it is
-rounded to float32, by the program and here, and a sum within 1e-15 of a rounding boundary may fall on either side. That
-happens to a few in 1e8 elements, and moves a relative error by at most 2^-23 |out| / |o|, hence a mean of 64 by at most
-1.5e-8, |out| / |o| being below 8 (asserted); to change a percentile it would have to befall the very value that is it.
-Of dense attention it only swaps half an ulp up for half an ulp down.
+How near the two must be. Both sum doubles, in different orders. The magnitudes of a score's 64 terms sum to at most
+1e3, so it is off by at most 64 * 2^-53 * 1e3 = 7e-12, and so, relatively, are weight, mass and output: 1e-11 holds for
+shares, mass and tv, and for kl, here computed from the two distributions. (Seen: 4e-15.) An output has one more step:
+it is rounded to float32, by the program and here, and a sum within 1e-15 of a rounding boundary may fall either way.
+It happens to a few in 1e8 elements, and moves a relative error by at most 2^-23 |out| / |o|, hence a mean of 64 by at
+most 1.5e-8, |out| / |o| being below 8 (asserted); to change a percentile it would have to befall the very value that
+is it. Of dense attention it only swaps half an ulp up for half an ulp down.
 """
 import sys
 from itertools import product
@@ -59,7 +59,8 @@ def hadamard(x):
     d, stride = y.shape[-1], 1
     while stride < d:
         pairs = y.reshape(*y.shape[:-1], d // (2 * stride), 2, stride)
-        y = np.stack([pairs[..., 0, :] + pairs[..., 1, :], pairs[..., 0, :] - pairs[..., 1, :]], axis=-2).reshape(y.shape)
+        a, b = pairs[..., 0, :], pairs[..., 1, :]
+        y = np.stack([a + b, a - b], axis=-2).reshape(y.shape)
         stride *= 2
     return y * np.float32(1 / np.sqrt(d))
 
@@ -183,8 +184,8 @@ def worst_of(metric, of_heads):
 def test_summaries_are_those_of_numpy(bundled_run, computed, policy):
     n_compared = 0
     for seq_len, variant, budget, metric, n, *stored in query(
-            bundled_run[0], "SELECT seq_len, variant, budget, metric, n, mean, p50, p95, p99, worst FROM quality_summary "
-            "WHERE policy = ? AND metric NOT LIKE 'bucket%'", policy):
+            bundled_run[0], "SELECT seq_len, variant, budget, metric, n, mean, p50, p95, p99, worst "
+            "FROM quality_summary WHERE policy = ? AND metric NOT LIKE 'bucket%'", policy):
         values = computed[seq_len, policy, variant, budget, metric]
         wanted = [values.mean(), *np.quantile(values, [0.5, 0.95, 0.99]), worst_of(metric, values.mean(axis=2))]
         assert n == values.size
@@ -196,8 +197,8 @@ def test_summaries_are_those_of_numpy(bundled_run, computed, policy):
 
 def test_every_head_of_every_layer_is_that_of_numpy(bundled_run, computed, trace):
     rows = query(bundled_run[0],
-                 "SELECT c.seq_len, c.policy, c.variant, c.budget, k.name, m.layer, m.head, m.n, m.mean FROM measurement m "
-                 "JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
+                 "SELECT c.seq_len, c.policy, c.variant, c.budget, k.name, m.layer, m.head, m.n, m.mean "
+                 "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
                  "WHERE m.stage IS NULL AND m.head IS NOT NULL AND k.name NOT LIKE 'bucket%'")
     assert len(rows) == len(computed) * 2 * 9
     for *key, layer, head, n, mean in rows:
@@ -218,7 +219,8 @@ def test_the_comparison_would_notice_another_rule(computed, trace, stored_thresh
     layer, kv, head = trace["layers"][0], 0, 0
     step = int(np.searchsorted(trace["positions"], SEQ_LENS[1]))
     n, t = trace["positions"][step] + 1, stored_thresholds["calibrated", layer]
-    distance = np.abs(codes(hadamard(trace[layer, "k"][kv, :n]), t) - codes(hadamard(trace[layer, "q"][step, head]), t)).sum(1)
+    key_codes, query_codes = (codes(hadamard(x), t) for x in (trace[layer, "k"][kv, :n], trace[layer, "q"][step, head]))
+    distance = np.abs(key_codes - query_codes).sum(1)
     dense = Dense(trace[layer, "q"][step, head].astype(float), trace[layer, "k"][kv, :n].astype(float),
                   trace[layer, "v"][kv, :n].astype(float), trace["scale"])
     oldest = np.sort(np.lexsort((np.arange(n), distance))[:64])
