@@ -30,7 +30,8 @@ ROOMS = {
              "thresholds", "quality", "replay", "replay_step", "replay_record",  # the replay engine
              "store", "store_row", "store_write", "query",                       # the database
              "cli"],                                                             # the command line's front door
-    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry"],
+    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry",
+                "profile_check", "profile_run"],
     "probes": ["clock_probe"],
     "traces": ["input_file", "safetensors", "trace_file", "trace_check"],
     "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
@@ -39,11 +40,14 @@ ROOMS = {
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "traces/cmd_trace", "probes/cmd_doctor", "analysis/cmd_report"]
+COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "traces/cmd_trace", "probes/cmd_doctor", "analysis/cmd_report"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = ["kernels/device.cu"]
-NO_CUDA = ["kernels/device_none.c"]
+CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/bandwidth.cu",
+        "kernels/encode.cu", "kernels/distance.cu", "kernels/topk.cu", "kernels/attention.cu", "kernels/fused.cu",
+        "kernels/dense.cu", "kernels/gpu_registry.c"]
+NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c",
+           "kernels/bandwidth_none.c", "kernels/gpu_registry_none.c"]
 
 # Files the program carries inside itself by core/embed.S.
 EMBEDDED = ["core/schema.sql", "build/gen/report_template.html"]
@@ -55,7 +59,7 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality",
+         "test_attention", "test_registry", "test_device", "test_gpu", "test_gpu_attention", "test_probe", "test_thresholds", "test_quality",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report"]
 
@@ -156,7 +160,8 @@ def profile_edges(ninja, profile, cuda):
     objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
     objects.append(compile_c("core/embed.S"))
     if cuda:
-        objects += [ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source], opt=flags) for source in CUDA]
+        objects += [ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source], opt=flags) if source.endswith(".cu")
+                    else compile_c(source) for source in CUDA]
     else:
         objects += [compile_c(source) for source in NO_CUDA]
     commands = [compile_c(f"{name}.c") for name in COMMANDS]

@@ -13,6 +13,10 @@
 
 #include "core/api.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum adm_dtype { ADM_F32 = 0, ADM_F16 = 1, ADM_BF16 = 2 } adm_dtype;
 
 /* Bytes of one element: 4, 2, 2. */
@@ -31,5 +35,9 @@ ADM_API void adm_to_f32(adm_dtype dtype, const void *src, size_t n, float *dst);
 
 /* The way back: dst holds n elements of dtype and may be unaligned. */
 ADM_API void adm_from_f32(adm_dtype dtype, const float *src, size_t n, void *dst);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

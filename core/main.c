@@ -8,7 +8,7 @@
 #include "core/command.h"
 #include "core/version.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_report, &adm_cmd_trace, &adm_cmd_doctor};
+static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_trace, &adm_cmd_doctor};
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
 static void print_help(FILE *to) {

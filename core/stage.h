@@ -22,6 +22,10 @@
 #include "core/error.h"
 #include "core/floatfmt.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum adm_stage {
     ADM_STAGE_HADAMARD,
     ADM_STAGE_BUCKET,
@@ -121,5 +125,9 @@ typedef struct adm_host_impl {
 typedef struct adm_host_pipeline {
     const adm_host_impl *hadamard, *bucket, *pack, *distance, *topk, *attention, *dense;
 } adm_host_pipeline;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -296,7 +296,7 @@ static adm_status add_samples(adm_store *store, int64_t measurement_id, const ad
 }
 
 adm_status adm_store_measurement(adm_store *store, const adm_measurement *m, adm_error *err) {
-    int64_t metric_id;
+    int64_t metric_id = 0;
     adm_row row;
     adm_status status = check_measurement(m, err);
     if (status != ADM_OK) {

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
         uint32_t valid = tile * ADM_TILE + lane % ADM_TILE < n ? token_read : 0xffffffffu;
         uint32_t first = __shfl_sync(ADM_FULL_WARP, valid, 0);
         if (valid == 0xffffffffu) valid = first;
-        return (uint32_t)(adm_kv_offset(s, buffers.page_table, b, kv_head, valid) / D);
+        return adm_tile_row(s, buffers.page_table, b, kv_head, valid);
     };
 
     adm_tile_kv<D> kv;
@@ -50,19 +50,22 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     adm_tile_queries<T, D>((const T *)buffers.q + (size_t)row_of_head * D, 1, shared.q);
     adm_tile_begin<D>(&sum);
     __syncthreads();
-    while (tile * ADM_TILE < n) {
-        const unsigned n_valid = n - tile * ADM_TILE;
-        const bool more = (tile + tile_step) * ADM_TILE < n;
-        tile += tile_step;
-        uint32_t row = 0;
-        if (more) row = row_of(token_at(tile * ADM_TILE + lane % ADM_TILE));
+    if (tile * ADM_TILE < n) {
         float scores[4];
         uint32_t p[2];
+        /* The last tile stands apart: loads under a condition would cost copies of registers still to be loaded. */
+        while ((tile + tile_step) * ADM_TILE < n) {
+            tile += tile_step;
+            uint32_t row = row_of(token_at(tile * ADM_TILE + lane % ADM_TILE));
+            adm_tile_scores<T, D>(kv, shared.q, lane, scores);
+            adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+            adm_tile_softmax<T, D>(&sum, scores, scale_log2, ADM_TILE, lane, p);
+            adm_tile_values<T, D>(&sum, kv, p);
+            adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+        }
         adm_tile_scores<T, D>(kv, shared.q, lane, scores);
-        if (more) adm_tile_load_k<D>(&kv, buffers.k, row, lane);
-        adm_tile_softmax<T, D>(&sum, scores, scale_log2, n_valid, lane, p);
+        adm_tile_softmax<T, D>(&sum, scores, scale_log2, n - tile * ADM_TILE, lane, p);
         adm_tile_values<T, D>(&sum, kv, p);
-        if (more) adm_tile_load_v<D>(&kv, buffers.v, row, lane);
     }
     adm_tile_store<D>(sum, shared, 1, warp, lane);
     __syncthreads();

@@ -1,21 +1,21 @@
 /* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp, on the tensor
  * cores and without shared memory for K and V. Which tokens, and what becomes of the result, is the caller's business.
  *
- * One matrix instruction (m16n8k16) multiplies a 16x16 by a 16x8 matrix. Keys and values are the 16 rows, queries the 8
- * columns, so that a lone query wastes columns but a group of 8 costs nothing more:
+ * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one:
  *
- *     S [16 tokens][8 queries] = K [16 tokens][d] Q^T [d][8]           O [d][8 queries] += V^T [d][16 tokens] P [16][8]
+ *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]      O [d][8 queries] += V^T [d][16] P^T [16][8]
  *
- * The instruction wants each lane to hold certain pairs of elements. The order of the summed dimension is free if both
- * factors share it, and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
+ * so that a lone query costs as much as a group of 8, and less than it would with ordinary arithmetic. The instruction
+ * wants each lane to hold certain pairs of elements. The order of the summed dimension is free if both factors share it,
+ * and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
  *
- *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...
+ *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...: two words are one operand
  *                      V: tokens 2t, 2t+1, 2t+8, 2t+9, of each the chunks g, g+8, ...
- *                      S: tokens g and g+8, queries 2t and 2t+1
+ *                      S: query g, tokens 2t, 2t+1, 2t+8, 2t+9: rounded and paired they are the operand P^T, in place
  *                      O: the elements of its chunks of V, queries 2t and 2t+1
  *
- * V^T wants two tokens of one element in a register: a byte permute of two loaded words. P must change lanes between S and
- * the second product: movmatrix. K's registers take the next tile's loads as soon as S is made, V's once O is. */
+ * V^T wants two tokens of one element in a register: a byte permute of two loaded words. K's registers take the next
+ * tile's loads as soon as S is made, V's once O is. */
 #ifndef ADM_KERNELS_ATTENTION_DEV_CUH
 #define ADM_KERNELS_ATTENTION_DEV_CUH
 
@@ -35,16 +35,17 @@ template <int D> struct adm_tile_kv {
 /* What a warp knows so far, as one lane holds it. */
 template <int D> struct adm_tile_sum {
     float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1 in [0], [2] for query 2t; in [1], [3] for 2t+1 */
-    float m[2], l[2];   /* of queries 2t and 2t+1: the largest score, times log2(e); this lane's share of the weights' sum */
+    float m, l;         /* of query g: the largest score, times log2(e); this lane's share of the weights' sum */
 };
 
-/* The queries in shared memory: 8 rows, 64 bytes apart so that 8 lanes' chunks lie in different banks. */
-template <int D> __host__ __device__ constexpr unsigned adm_query_row_bytes(void) { return D * 2 + 64; }
+/* The queries in shared memory, as operands: of every 16 elements in turn what each lane holds, 16 bytes, half of them the
+ * zeros of the 8 rows without a query. */
+template <int D> __host__ __device__ constexpr unsigned adm_query_bytes(void) { return D / 16 * 32 * 16; }
 
 /* The parts of a block's warps in shared memory, on their way to one sum:
- *   q [8 rows] | o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8]                                        */
+ *   q | o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8] */
 template <int D> __host__ __device__ constexpr unsigned adm_tile_shared_bytes(unsigned n_warps, unsigned n_queries) {
-    return ADM_TILE_QUERIES * adm_query_row_bytes<D>() + n_warps * (n_queries * D + 2 * ADM_TILE_QUERIES) * 4;
+    return adm_query_bytes<D>() + n_warps * (n_queries * D + 2 * ADM_TILE_QUERIES) * 4;
 }
 
 static __device__ __forceinline__ uint4 adm_load_stream(const char *p) {
@@ -86,12 +87,6 @@ template <> __device__ __forceinline__ uint32_t adm_narrow2<__nv_bfloat16>(float
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
-static __device__ __forceinline__ uint32_t adm_transpose8x8(uint32_t pair) {
-    uint32_t out;
-    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(pair));
-    return out;
-}
-
 static __device__ __forceinline__ float adm_exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -114,14 +109,24 @@ static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
     return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
 }
 
+/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are 512 GiB at the least. */
+static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, const int32_t *page_table, uint32_t b,
+                                                        uint32_t kv_head, uint32_t t) {
+    if (s.page_size == 0) return (b * s.heads.n_kv_heads + kv_head) * s.capacity + t;
+    uint32_t page = (uint32_t)page_table[b * s.max_pages + t / s.page_size];
+    return (page * s.heads.n_kv_heads + kv_head) * s.page_size + t % s.page_size;
+}
+
 /* The queries [n_queries][D] at q, contiguous, into shared memory by the whole block; rows without a query are zeros, and
  * so score 0. The caller synchronises. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_queries(const void *q, unsigned n_queries, char *shared) {
-    for (unsigned i = threadIdx.x; i < ADM_TILE_QUERIES * (D / 8); i += blockDim.x) {
-        unsigned row = i / (D / 8), chunk = i % (D / 8);
-        uint4 x = row < n_queries ? ((const uint4 *)q)[i] : make_uint4(0, 0, 0, 0);
-        *(uint4 *)(shared + row * adm_query_row_bytes<D>() + chunk * 16) = x;
+    for (unsigned i = threadIdx.x; i < D; i += blockDim.x) { /* D / 32 chunks of each of 32 lanes */
+        unsigned lane = i % 32, c = i / 32, query = lane / 4, chunk = lane % 4 + 4 * c;
+        uint4 x = query < n_queries ? ((const uint4 *)q)[query * (D / 8) + chunk] : make_uint4(0, 0, 0, 0);
+        uint4 *operand = (uint4 *)shared + 2 * c * 32 + lane;
+        operand[0] = make_uint4(x.x, 0, x.y, 0);
+        operand[32] = make_uint4(x.z, 0, x.w, 0);
     }
 }
 
@@ -130,8 +135,8 @@ template <int D> __device__ __forceinline__ void adm_tile_begin(adm_tile_sum<D> 
     for (int i = 0; i < D / 16; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) sum->o[i][j] = 0.0f;
-    sum->m[0] = sum->m[1] = -INFINITY;
-    sum->l[0] = sum->l[1] = 0.0f;
+    sum->m = -INFINITY;
+    sum->l = 0.0f;
 }
 
 /* Lane i < 16 brings the row (of D elements, in k or v) of the tile's token i. */
@@ -158,22 +163,29 @@ __device__ __forceinline__ void adm_tile_load_v(adm_tile_kv<D> *kv, const void *
     }
 }
 
-/* S, unscaled. */
+/* S, unscaled: s[0], s[1] are tokens 2t, 2t+1; s[2], s[3] tokens 2t+8, 2t+9. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const char *queries, unsigned lane,
                                                 float s[4]) {
-    const char *mine = queries + lane / 4 * adm_query_row_bytes<D>() + lane % 4 * 16;
-    s[0] = s[1] = s[2] = s[3] = 0.0f;
+    const uint4 *operand = (const uint4 *)queries + lane;
+    float sum[2][4] = {};
 #pragma unroll
     for (int c = 0; c < D / 32; c++) {
-        uint4 q = *(const uint4 *)(mine + c * 64);
-        const uint4 *k = kv.k[c];
-        adm_mma<T>(s, k[0].x, k[1].x, k[0].y, k[1].y, q.x, q.y);
-        adm_mma<T>(s, k[0].z, k[1].z, k[0].w, k[1].w, q.z, q.w);
+        uint4 low = operand[2 * c * 32], high = operand[(2 * c + 1) * 32];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const uint4 &k = kv.k[c][half];
+            adm_mma<T>(sum[half], low.x, low.y, low.z, low.w, k.x, k.y);
+            adm_mma<T>(sum[half], high.x, high.y, high.z, high.w, k.z, k.w);
+        }
     }
+    s[0] = sum[0][0];
+    s[1] = sum[0][1];
+    s[2] = sum[1][0];
+    s[3] = sum[1][1];
 }
 
-/* Scores into weights relative to the largest score so far, in p, laid out for the second product; what was summed before
+/* Scores into weights relative to the largest score so far, in p as the second product's operand; what was summed before
  * is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T before they are summed, so
  * that those that multiply V add up to l: the result is an average of V's rows. */
 template <typename T, int D>
@@ -181,36 +193,30 @@ __device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4
                                                  unsigned lane, uint32_t p[2]) {
     const float shift = adm_weight_shift<T>();
 #pragma unroll
-    for (int i = 0; i < 4; i++) s[i] = lane / 4 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
-    float factor[2];
+    for (int i = 0; i < 4; i++) s[i] = lane % 4 * 2 + i % 2 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
+    float m = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
+    m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 2));
+    m = fmaxf(m, sum->m);
+    const float factor = adm_exp2(sum->m - m);
+    sum->m = m;
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float m = fmaxf(s[i], s[i + 2]);
-        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 4));
-        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 8));
-        m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 16));
-        m = fmaxf(m, sum->m[i]);
-        factor[i] = adm_exp2(sum->m[i] - m);
-        sum->m[i] = m;
-        s[i] = adm_exp2(s[i] - m + shift);
-        s[i + 2] = adm_exp2(s[i + 2] - m + shift);
-    }
+    for (int i = 0; i < 4; i++) s[i] = adm_exp2(s[i] - m + shift);
     p[0] = adm_narrow2<T>(s[0], s[1]);
     p[1] = adm_narrow2<T>(s[2], s[3]);
     float2 first = adm_widen2<T>(p[0]), second = adm_widen2<T>(p[1]);
-    sum->l[0] = sum->l[0] * factor[0] + (first.x + second.x);
-    sum->l[1] = sum->l[1] * factor[1] + (first.y + second.y);
-    p[0] = adm_transpose8x8(p[0]);
-    p[1] = adm_transpose8x8(p[1]);
-    if (__any_sync(ADM_FULL_WARP, factor[0] != 1.0f || factor[1] != 1.0f)) {
+    sum->l = sum->l * factor + ((first.x + first.y) + (second.x + second.y));
+    if (__any_sync(ADM_FULL_WARP, factor != 1.0f)) {
+        float factors[2] = {__shfl_sync(ADM_FULL_WARP, factor, lane % 4 * 8),
+                            __shfl_sync(ADM_FULL_WARP, factor, lane % 4 * 8 + 4)};
 #pragma unroll
         for (int i = 0; i < D / 16; i++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) sum->o[i][j] *= factor[j % 2];
+            for (int j = 0; j < 4; j++) sum->o[i][j] *= factors[j % 2];
     }
 }
 
-/* O += V^T P. */
+/* O += V^T P^T. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_tile_kv<D> &kv, const uint32_t p[2]) {
 #pragma unroll
@@ -263,7 +269,7 @@ template <int D>
 __device__ __forceinline__ adm_tile_shared<D> adm_tile_shared_at(char *shared, unsigned n_warps, unsigned n_queries) {
     adm_tile_shared<D> s;
     s.q = shared;
-    s.o = (float *)(shared + ADM_TILE_QUERIES * adm_query_row_bytes<D>());
+    s.o = (float *)(shared + adm_query_bytes<D>());
     s.m = s.o + n_warps * n_queries * D;
     s.l = s.m + n_warps * ADM_TILE_QUERIES;
     return s;
@@ -273,17 +279,16 @@ __device__ __forceinline__ adm_tile_shared<D> adm_tile_shared_at(char *shared, u
 template <int D>
 __device__ __forceinline__ void adm_tile_store(const adm_tile_sum<D> &sum, const adm_tile_shared<D> &shared,
                                                unsigned n_queries, unsigned warp, unsigned lane) {
+    float l = sum.l;
+    l += __shfl_xor_sync(ADM_FULL_WARP, l, 1);
+    l += __shfl_xor_sync(ADM_FULL_WARP, l, 2);
+    if (lane % 4 == 0) {
+        shared.m[warp * ADM_TILE_QUERIES + lane / 4] = sum.m;
+        shared.l[warp * ADM_TILE_QUERIES + lane / 4] = l;
+    }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         unsigned query = 2 * (lane % 4) + i;
-        float l = sum.l[i];
-        l += __shfl_xor_sync(ADM_FULL_WARP, l, 4);
-        l += __shfl_xor_sync(ADM_FULL_WARP, l, 8);
-        l += __shfl_xor_sync(ADM_FULL_WARP, l, 16);
-        if (lane < 4) {
-            shared.m[warp * ADM_TILE_QUERIES + query] = sum.m[i];
-            shared.l[warp * ADM_TILE_QUERIES + query] = l;
-        }
         if (query >= n_queries) continue;
         float *row = shared.o + (warp * n_queries + query) * D + lane / 4 * 8;
 #pragma unroll

@@ -11,8 +11,8 @@
  * at an item adds up the parts in the order of their blocks, so the result does not depend on who was last:
  *
  *   workspace   arrived [items] uint32, 0 between launches
- *               part_ml [2 blocks][queries] float2    part 2i of block i is of the item in which its piece begins,
- *               part_o  [2 blocks][queries][d] float  part 2i + 1 of another in which it ends
+ *               part_ml [2 blocks][8 queries] float2    part 2i of block i is of the item in which its piece begins,
+ *               part_o  [2 blocks][8 queries][d] float  part 2i + 1 of another in which it ends
  *
  * Versions, microseconds and percent of the read limit at 32K / 128K tokens, 32 KV heads, d = 128, float16, cold:
  *   1.  TIMES */
@@ -131,6 +131,8 @@ template <typename T, int D>
 __device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,
                             adm_part *shared, T *out) {
     const uint32_t first = dense_block_of(line, g.item_begin), last = dense_block_of(line, g.item_end - 1);
+    const uint32_t first_slot = dense_piece_begin(line, first) < g.item_begin ? 1 : 0; /* no later piece begins before */
+    const uint32_t IN_FLIGHT = 4;
     const unsigned columns = n_queries * (D / 4);
     const unsigned shares = max(1u, blockDim.x / columns);
     for (unsigned begin = 0; begin < columns; begin += blockDim.x) {
@@ -138,14 +140,20 @@ __device__ void dense_merge(const dense_workspace &w, const dense_line &line, co
         const unsigned share = columns < blockDim.x ? threadIdx.x / columns : 0;
         adm_part part = adm_part_none();
         if (share < shares && column < columns) {
-            const unsigned query = column / (D / 4);
-#pragma unroll 8
-            for (uint32_t block = first + share; block <= last; block += shares) {
-                const size_t slot = 2 * block + (dense_piece_begin(line, block) < g.item_begin ? 1 : 0);
-                const size_t row = slot * n_queries + query;
-                const float2 ml = __ldcg(w.part_ml + row);
-                const float4 o = __ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4));
-                adm_part_add(&part, adm_part{o, ml.x, ml.y});
+            const size_t query = column / (D / 4);
+            for (uint32_t block = first + share; block <= last; block += IN_FLIGHT * shares) {
+                adm_part x[IN_FLIGHT];
+#pragma unroll
+                for (uint32_t i = 0; i < IN_FLIGHT; i++) {
+                    x[i] = adm_part_none();
+                    const uint32_t other = block + i * shares;
+                    if (other > last) continue;
+                    const size_t row = (2 * other + (other == first ? first_slot : 0)) * ADM_TILE_QUERIES + query;
+                    const float2 ml = __ldcg(w.part_ml + row);
+                    x[i] = adm_part{__ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4)), ml.x, ml.y};
+                }
+#pragma unroll
+                for (int i = 0; i < IN_FLIGHT; i++) adm_part_add(&part, x[i]);
             }
         }
         if (shares > 1) {
@@ -183,7 +191,7 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         const uint32_t length = buffers.length[g.b];
         auto row_of = [&](uint32_t tile) {
             uint32_t token = min(tile * ADM_TILE + lane % ADM_TILE, length - 1);
-            return (uint32_t)(adm_kv_offset(s, buffers.page_table, g.b, kv_head, token) / D);
+            return adm_tile_row(s, buffers.page_table, g.b, kv_head, token);
         };
 
         adm_tile_kv<D> kv;
@@ -199,18 +207,22 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         adm_tile_queries<T, D>((const T *)buffers.q + first_query * D, n_queries, shared.q);
         adm_tile_begin<D>(&sum);
         __syncthreads();
-        while (tile < end) {
-            const uint32_t n_valid = length - tile * ADM_TILE;
-            tile += n_warps;
-            uint32_t row = 0;
-            if (tile < end) row = row_of(tile);
+        if (tile < end) {
             float scores[4];
             uint32_t p[2];
+            /* The last tile stands apart: loads under a condition would cost copies of registers still to be loaded. */
+            while (tile + n_warps < end) {
+                tile += n_warps;
+                const uint32_t row = row_of(tile);
+                adm_tile_scores<T, D>(kv, shared.q, lane, scores);
+                adm_tile_load_k<D>(&kv, buffers.k, row, lane);
+                adm_tile_softmax<T, D>(&sum, scores, scale_log2, ADM_TILE, lane, p);
+                adm_tile_values<T, D>(&sum, kv, p);
+                adm_tile_load_v<D>(&kv, buffers.v, row, lane);
+            }
             adm_tile_scores<T, D>(kv, shared.q, lane, scores);
-            if (tile < end) adm_tile_load_k<D>(&kv, buffers.k, row, lane);
-            adm_tile_softmax<T, D>(&sum, scores, scale_log2, n_valid, lane, p);
+            adm_tile_softmax<T, D>(&sum, scores, scale_log2, length - tile * ADM_TILE, lane, p);
             adm_tile_values<T, D>(&sum, kv, p);
-            if (tile < end) adm_tile_load_v<D>(&kv, buffers.v, row, lane);
         }
         adm_tile_store<D>(sum, shared, n_queries, warp, lane);
         __syncthreads();
@@ -224,7 +236,7 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
             if (whole) {
                 adm_part_write<T>(part, out + i * 4);
             } else {
-                const size_t row = slot * n_queries + query;
+                const size_t row = slot * ADM_TILE_QUERIES + query;
                 if (column == 0) workspace.part_ml[row] = make_float2(part.m, part.l);
                 ((float4 *)(workspace.part_o + row * D))[column] = part.o;
             }

@@ -3,8 +3,8 @@
  *   grid   x: pieces of the sequence, y: KV heads, z: sequences
  *   warp   a few tiles of 32 tokens, a lane a token: all loads first, 16 bytes each, then every query head of the group
  *
- * History (H200, 32K tokens, 32 heads, d = 128; share of the bandwidth of a plain read in the same run):
- *   1  as above */
+ * History (none is timed yet: tests/gpu_bench.cu prints the share of a plain read's bandwidth):
+ *   1  as above; while earlier kernels drain, the codes are already on their way into L2 */
 #include "kernels/distance.cuh"
 #include "kernels/encode.cuh"
 
@@ -39,9 +39,11 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
     const uint32_t tile = (blockIdx.x * DISTANCE_WARPS + threadIdx.x / 32) * n;
     const uint32_t *from = p.planes + ((size_t)(b * s.heads.n_kv_heads + kv_head) * (s.capacity / 32) + tile) * (64 * W);
-    if (tile * 32 < s.capacity)
-        for (uint32_t line = lane; line < n * 2u * W && tile * 32 + line / (2 * W) * 32 < s.capacity; line += 32)
-            adm_prefetch_l2(from + 32 * line);
+    /* The codes of older tokens depend on no predecessor: start them towards L2. The length may be about to change, and
+     * is a mere hint here; not through L1, which would keep it. */
+    const uint32_t hint = min(__ldcg(&p.length[b]), s.capacity);
+    for (uint32_t line = lane; line < n * 2u * W && (tile + line / (2 * W)) * 32 < hint; line += 32)
+        adm_prefetch_l2(from + 32 * line);
     adm_wait_for_predecessors();
     const uint32_t length = p.length[b];
 

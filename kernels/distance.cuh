@@ -3,8 +3,9 @@
  *   query   high[W], low[W], edge[W]     W = d/32 words; edge marks the elements where the query is 0 or 3
  *   key     high[W], low[W]
  *
- * Of one element's bits (h, l) against (qh, ql): unlike l means 1 apart, and 2 more where h is unlike and the query is at an
- * edge (0 against 3); like l means 0 apart, and 2 more where h is unlike. So, with b = l ^ ql and edge = ~(qh ^ ql),
+ * Of one element's bits (h, l) against (qh, ql): unlike l means 1 apart, and 2 more where h is unlike and the query is
+ * at an edge (0 against 3); like l means 0 apart, and 2 more where h is unlike. So, with b = l ^ ql and
+ * edge = ~(qh ^ ql),
  *
  *   L1  = popc(b) + 2 popc((h ^ qh) & (~b | edge))
  *   xor = popc(b) + 2 popc(h ^ qh)

@@ -35,7 +35,8 @@ template <int D> __device__ __forceinline__ void adm_warp_hadamard(float (&v)[D 
     for (int e = 0; e < D / 32; e++) v[e] = __fmul_rn(v[e], adm_hadamard_scale<D>());
 }
 
-/* The planes of a transformed row, every lane the same: code = (y>t0) + (y>t1) + (y>t2) is a full adder's sum and carry. */
+/* The planes of a transformed row, every lane the same. The code (y>t0) + (y>t1) + (y>t2) is a full adder's result: its
+ * sum is the low bit, its carry the high one. */
 template <int D>
 __device__ __forceinline__ void adm_warp_planes(const float (&y)[D / 32], const float *t, uint32_t (&high)[D / 32],
                                                 uint32_t (&low)[D / 32]) {

@@ -12,7 +12,7 @@
  *
  * The newest token is in by force, so nobody needs the code that this very step appends.
  *
- * History (H200, 32 query heads, d = 128, F16, budget 256; cold, in a graph):
+ * History (none is timed yet: tests/gpu_bench.cu, with SWEEP=1 over clusters and rings):
  *   1  as above */
 #include <cmath>
 
@@ -409,6 +409,17 @@ static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t split,
     plan->shared_bytes = plan->kept_at + (plan->kept_tokens > 0 ? (uint32_t)kept : 0);
 }
 
+/* Blocks a cluster: enough that nine processors in ten have one, and that the distances of a chunk stay within 32 KiB, so
+ * that two blocks fit a processor and one streams while the other selects. */
+static uint32_t split_of(const adm_gpu_shape *shape, const step_plan *plan, int n_sms) {
+    const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
+    uint32_t split = 1;
+    while (split < MAX_CLUSTER && (split * n_clusters * 10 < (uint32_t)n_sms * 9 ||
+                                   (uint64_t)plan->heads * shape->capacity * sizeof(uint16_t) > split * 32768u))
+        split *= 2;
+    return split;
+}
+
 typedef void step_kernel(const adm_gpu_shape, const adm_gpu_buffers, const step_plan);
 
 extern "C" adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -421,29 +432,30 @@ extern "C" adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
     if (limits.compute_major < 9)
-        return adm_fail(err, ADM_EUNSUPPORTED, "the fused step needs clusters of blocks, compute capability 9.0; the device "
-                        "has %d.x: use the six stages", limits.compute_major);
+        return adm_fail(err, ADM_EUNSUPPORTED, "the fused step needs clusters of blocks, compute capability 9.0; the "
+                        "device has %d.x: use the six stages", limits.compute_major);
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
     step_plan plan = {};
     plan.heads = group < MAX_HEADS ? group : (uint32_t)MAX_HEADS;
     plan.slices = (group + plan.heads - 1) / plan.heads;
-    plan.stages = stages > 0 ? stages : 4;
+    plan.stages = stages > 0 ? stages : 2; /* with 16 warps 64 KiB on their way */
     plan.n_bins = 3 * shape->heads.head_dim + 1;
-    const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan.slices;
-    if (split == 0)
-        for (split = 1; split < MAX_CLUSTER && split * n_clusters * 10 < (uint32_t)limits.n_sms * 9;) split *= 2;
-    lay_out(&plan, shape, split, (uint32_t)limits.block_shared_bytes - 1024);
-
+    const void *kernel = (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)];
     adm_gpu_grid grid = {};
-    grid.blocks = dim3(split, shape->heads.n_kv_heads * plan.slices, shape->batch);
+    grid.blocks = dim3(0, shape->heads.n_kv_heads * plan.slices, shape->batch);
     grid.threads = STEP_THREADS;
-    grid.shared_bytes = plan.shared_bytes;
-    grid.cluster = split;
     grid.dependent = true;
+    if (split == 0) split = split_of(shape, &plan, limits.n_sms);
+    for (int fit = 0; fit == 0; split /= 2) {
+        lay_out(&plan, shape, split, (uint32_t)limits.block_shared_bytes - 1024);
+        grid.blocks.x = grid.cluster = split;
+        grid.shared_bytes = plan.shared_bytes;
+        fit = 1;
+        if (split > 8) status = adm_gpu_clusters_fit(kernel, grid, &fit, err); /* 8 is what every chip holds */
+        if (status != ADM_OK) return status;
+    }
     void *args[] = {(void *)shape, (void *)buffers, &plan};
-    return adm_gpu_launch("fused step",
-                          (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)], grid,
-                          args, stream, err);
+    return adm_gpu_launch("fused step", kernel, grid, args, stream, err);
 }
 
 extern "C" adm_status adm_gpu_step_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,

@@ -51,31 +51,47 @@ typedef struct adm_gpu_grid {
     bool dependent;      /* the kernel calls adm_wait_for_predecessors(); ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
-/* Enqueues kernel(args...) and returns its status. `what` names it in the sentence. */
-static inline adm_status adm_gpu_launch(const char *what, const void *kernel, adm_gpu_grid grid, void **args,
-                                        adm_gpu_stream stream, adm_error *err) {
+/* Fills in a launch configuration; attributes has room for two. */
+static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid, cudaLaunchAttribute *attributes,
+                                           cudaLaunchConfig_t *config, adm_error *err) {
     cudaError_t error = cudaSuccess;
     if (grid.shared_bytes > 48 * 1024)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared_bytes);
     if (error == cudaSuccess && grid.cluster > 8)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-    if (error != cudaSuccess) return adm_cuda_status(error, what, err);
+    config->gridDim = grid.blocks;
+    config->blockDim = dim3(grid.threads);
+    config->dynamicSmemBytes = grid.shared_bytes;
+    config->attrs = attributes;
+    if (grid.cluster > 0) {
+        attributes[config->numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config->numAttrs].val.clusterDim.x = grid.cluster;
+        attributes[config->numAttrs].val.clusterDim.y = 1;
+        attributes[config->numAttrs++].val.clusterDim.z = 1;
+    }
+    return adm_cuda_status(error, "preparing a kernel", err);
+}
+
+/* How many clusters of such a launch the device can hold at once; 0: it cannot run. */
+static inline adm_status adm_gpu_clusters_fit(const void *kernel, adm_gpu_grid grid, int *n, adm_error *err) {
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config = {};
-    config.gridDim = grid.blocks;
-    config.blockDim = dim3(grid.threads);
-    config.dynamicSmemBytes = grid.shared_bytes;
-    config.stream = (cudaStream_t)stream;
-    config.attrs = attributes;
-    if (grid.cluster > 0) {
-        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-        attributes[config.numAttrs].val.clusterDim.x = grid.cluster;
-        attributes[config.numAttrs].val.clusterDim.y = 1;
-        attributes[config.numAttrs++].val.clusterDim.z = 1;
-    }
-    adm_gpu_limits limits;
-    adm_status status = adm_gpu_limits_get(&limits, err);
+    adm_status status = adm_gpu_configure(kernel, grid, attributes, &config, err);
+    *n = 0;
     if (status != ADM_OK) return status;
+    return adm_cuda_status(cudaOccupancyMaxActiveClusters(n, kernel, &config), "asking how many clusters fit", err);
+}
+
+/* Enqueues kernel(args...) and returns its status. `what` names it in the sentence. */
+static inline adm_status adm_gpu_launch(const char *what, const void *kernel, adm_gpu_grid grid, void **args,
+                                        adm_gpu_stream stream, adm_error *err) {
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config = {};
+    adm_gpu_limits limits;
+    adm_status status = adm_gpu_configure(kernel, grid, attributes, &config, err);
+    if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
+    if (status != ADM_OK) return status;
+    config.stream = (cudaStream_t)stream;
     if (grid.dependent && limits.compute_major >= 9) {
         attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
@@ -166,10 +182,10 @@ template <typename T> __device__ __forceinline__ T *adm_cluster_peer(T *shared, 
 
 /* Arrive promises that this thread's earlier accesses are done; wait returns when every thread of the cluster arrived. */
 static __device__ __forceinline__ void adm_cluster_arrive(void) {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 static __device__ __forceinline__ void adm_cluster_wait(void) {
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 static __device__ __forceinline__ void adm_cluster_sync(void) {
     adm_cluster_arrive();

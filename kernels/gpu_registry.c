@@ -21,13 +21,14 @@ static const adm_gpu_impl *const rows[] = {
     ROW(ADM_STAGE_APPEND, "fused", "Hadamard to append in one launch", ENCODE, 0, adm_gpu_encode_step, NULL),
     ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
     ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
-    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
-     NULL),
+    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0,
+        adm_gpu_topk_cluster, NULL),
     ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,
-     adm_gpu_topk_two_workspace_bytes),
+        adm_gpu_topk_two_workspace_bytes),
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
-     ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE, adm_gpu_step_fused, NULL),
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE,
+        adm_gpu_step_fused, NULL),
     &adm_gpu_dense_impl,
 };
 

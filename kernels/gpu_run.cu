@@ -67,8 +67,9 @@ extern "C" adm_status adm_gpu_open(int device, adm_gpu **out, adm_error *err) {
     *out = NULL;
     adm_status status = adm_device_list(list, 16, &n, err);
     if (status != ADM_OK) return status;
-    if (device < 0 || device >= least(n, 16))
-        return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to %d", device, least(n, 16) - 1);
+    if (n > 16) n = 16;
+    if (device < 0 || device >= n)
+        return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to %d", device, n - 1);
     adm_gpu *gpu = NULL;
     status = adm_alloc(&gpu, 1, sizeof *gpu, "GPU", err);
     if (status != ADM_OK) return status;

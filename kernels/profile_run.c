@@ -10,22 +10,23 @@
 
 /* --- Units -------------------------------------------------------------------------------------------------------- */
 
-/* The implementations of the six-stage pipeline, in order: each stage by itself. */
-static const struct { adm_stage stage; const char *name; } six[] = {
-    {ADM_STAGE_HADAMARD, "separate"}, {ADM_STAGE_BUCKET, "separate"}, {ADM_STAGE_PACK, "separate"},
-    {ADM_STAGE_APPEND, "separate"},   {ADM_STAGE_DISTANCE, "l1"},     {ADM_STAGE_TOPK, "cluster"},
-    {ADM_STAGE_ATTENTION, "split"},
-};
+/* The first implementation in the registry that does this stage and nothing else. */
+static const adm_gpu_impl *alone(adm_stage stage) {
+    for (size_t i = 0; i < adm_gpu_registry_count(); i++)
+        if (adm_gpu_registry_at(i)->covers == 1u << stage) return adm_gpu_registry_at(i);
+    return NULL;
+}
 
 /* True for stages whose work depends on the budget: they are repeated for each. */
 static bool by_budget(adm_stage stage) {
     return stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP;
 }
 
+/* Every stage by itself, in order. */
 static bool six_stages(adm_profile_unit *unit) {
     *unit = (adm_profile_unit){.stage = ADM_STAGE_STEP, .variant = "six"};
-    for (size_t i = 0; i < sizeof six / sizeof six[0]; i++) {
-        const adm_gpu_impl *impl = adm_gpu_registry_find(six[i].stage, six[i].name);
+    for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_ATTENTION; stage++) {
+        const adm_gpu_impl *impl = alone(stage);
         if (impl == NULL) return false;
         unit->impl[unit->n_impls++] = impl;
     }
@@ -168,7 +169,7 @@ static adm_status put_timing(walk *w, const adm_profile_unit *unit, const char *
 
 /* The device's read limit, as a row of its own. */
 static adm_status measure_read_limit(walk *w, adm_error *err) {
-    adm_status status = adm_gpu_read_bandwidth(&w->read_limit, err);
+    adm_status status = adm_bandwidth_read(0, &w->read_limit, err);
     if (status != ADM_OK) return status;
     int64_t config_id;
     adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim}, .dtype = w->o->dtype,

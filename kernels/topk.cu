@@ -3,7 +3,7 @@
  *   cluster   one kernel: the blocks of a row form a cluster and read one another's histograms in shared memory
  *   two       two kernels: histograms to the workspace, then the select; for chips without clusters
  *
- * History (H200, 32 rows, in a graph, distances in L2 as the distance stage leaves them):
+ * History (none is timed yet: tests/gpu_bench.cu):
  *   1  as above */
 #include "kernels/select.cuh"
 
@@ -153,8 +153,8 @@ static adm_gpu_grid grid_of(const adm_gpu_shape *shape) {
 static adm_status check(const adm_gpu_shape *shape, adm_error *err) {
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK && (uint64_t)shape->batch * shape->heads.n_q_heads > 65535)
-        return adm_fail(err, ADM_EUNSUPPORTED, "top-k takes at most 65535 rows, not %u sequences of %u heads", shape->batch,
-                        shape->heads.n_q_heads);
+        return adm_fail(err, ADM_EUNSUPPORTED, "top-k takes at most 65535 rows, not %u sequences of %u heads",
+                        shape->batch, shape->heads.n_q_heads);
     return status;
 }
 
@@ -165,8 +165,8 @@ extern "C" adm_status adm_gpu_topk_cluster(const adm_gpu_shape *shape, const adm
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
     if (limits.compute_major < 9)
-        return adm_fail(err, ADM_EUNSUPPORTED, "this top-k needs clusters of blocks, compute capability 9.0; the device has "
-                        "%d.x: use the variant with two kernels", limits.compute_major);
+        return adm_fail(err, ADM_EUNSUPPORTED, "this top-k needs clusters of blocks, compute capability 9.0; the "
+                        "device has %d.x: use the variant with two kernels", limits.compute_major);
     adm_gpu_grid grid = grid_of(shape);
     grid.cluster = grid.blocks.x;
     uint32_t kept_tokens = (shape->capacity + grid.cluster - 1) / grid.cluster + 255 & ~255u;
