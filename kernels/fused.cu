@@ -173,6 +173,24 @@ static __device__ __forceinline__ float weight_of(float score, float largest) {
     return score == -INFINITY ? 0.0f : exp2f(score - largest);
 }
 
+/* From tokens to their rows in K and V, counted in rows: adm_kv_offset() / d, which stays below 2^32 in any memory there
+ * is, with the page numbers read side by side. */
+template <int N>
+static __device__ __forceinline__ void kv_rows(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
+                                               uint32_t (&token)[N]) {
+    const uint32_t n_kv = s.heads.n_kv_heads, size = s.page_size;
+    if (size == 0) {
+#pragma unroll
+        for (int r = 0; r < N; r++) token[r] += (me.b * n_kv + me.kv_head) * s.capacity;
+    } else {
+        uint32_t page[N];
+#pragma unroll
+        for (int r = 0; r < N; r++) page[r] = (uint32_t)p.page_table[(size_t)me.b * s.max_pages + token[r] / size];
+#pragma unroll
+        for (int r = 0; r < N; r++) token[r] = (page[r] * n_kv + me.kv_head) * size + token[r] % size;
+    }
+}
+
 /* The rows of `index` [from, to) that this warp takes: lanes in groups of D/8, a group a row, 4 rows in flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
@@ -194,18 +212,20 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
     for (int i = 0; i < 8; i++) out->value[i] = 0;
 
     for (uint32_t base = from + warp * rows; base < to; base += flight * rows * n_warps) {
+        uint32_t token[flight];
         uint4 k[flight], v[flight];
         float score[flight];
 #pragma unroll
-        for (int r = 0; r < flight; r++) {
+        for (int r = 0; r < flight; r++) { /* past the end the last one again, with no weight: no branch between loads */
             const uint32_t j = base + r * rows * n_warps + lane / lanes;
-            k[r] = v[r] = make_uint4(0, 0, 0, 0);
+            token[r] = __ldcg(&index[min(j, to - 1)]);
             score[r] = j < to ? 0.0f : -INFINITY;
-            if (j < to) {
-                const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, __ldcg(&index[j]));
-                k[r] = __ldcg((const uint4 *)((const T *)p.k + at) + part);
-                v[r] = __ldcg((const uint4 *)((const T *)p.v + at) + part);
-            }
+        }
+        kv_rows<flight>(s, p, me, token);
+#pragma unroll
+        for (int r = 0; r < flight; r++) {
+            k[r] = __ldcg((const uint4 *)((const T *)p.k + (size_t)token[r] * D) + part);
+            v[r] = __ldcg((const uint4 *)((const T *)p.v + (size_t)token[r] * D) + part);
         }
         float largest = out->largest;
 #pragma unroll

@@ -20,7 +20,7 @@
 #include "kernels/pack.h"
 #include "kernels/topk.h"
 
-#include "tests/stage_check.h"
+#include "tests/need_gpu.h"
 
 enum { GUARD = 256, MAX_BATCH = 5, POOL = 4096 };
 
@@ -73,9 +73,6 @@ typedef struct fixture {
     adm_gpu_buffers device;
     void *workspace;
 } fixture;
-
-/* Open in every test but where there is no GPU. */
-static adm_gpu *gpu;
 
 static void check_ok(adm_status status, const adm_error *err) {
     if (status != ADM_OK) fail_msg("%s", err->text);
@@ -410,20 +407,6 @@ static void run_prompt(fixture *f) {
 
 /* ---- the tests ---- */
 
-static int open_gpu(void **state) {
-    adm_error err;
-    (void)state;
-    adm_status status = adm_gpu_open(0, &gpu, &err);
-    if (status != ADM_OK) print_message("%s\n", err.text);
-    return status == ADM_OK || status == ADM_EUNSUPPORTED ? 0 : -1;
-}
-
-static int close_gpu(void **state) {
-    (void)state;
-    if (gpu != NULL) adm_gpu_close(&gpu);
-    return 0;
-}
-
 /* Dense rows attend to every token, so they are compared only where the budget selects every token. */
 static void check_config(const gpu_config *c, adm_rng *rng) {
     fixture f;
@@ -442,7 +425,7 @@ static void check_config(const gpu_config *c, adm_rng *rng) {
 }
 
 static void check_configs(const char *name, const gpu_config *configs, size_t n) {
-    if (gpu == NULL) skip(); /* open_gpu() said why */
+    needs_gpu();
     adm_rng rng = check_rng(name);
     for (size_t i = 0; i < n; i++) check_config(&configs[i], &rng);
 }
@@ -518,7 +501,7 @@ static void long_sequences(void **state) {
 /* A refused shape is a sentence, not a launch failure. */
 static void unsupported_shapes_say_why(void **state) {
     (void)state;
-    if (gpu == NULL) skip(); /* open_gpu() said why */
+    needs_gpu();
     const adm_gpu_shape good = {.heads = {4, 4, 128}, .dtype = ADM_F16, .batch = 1, .capacity = 64, .rule = {16, 0, 0}};
     adm_gpu_shape bad[6] = {good, good, good, good, good, good};
     bad[0].dtype = ADM_F32;

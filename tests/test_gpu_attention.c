@@ -8,11 +8,9 @@
 #include "kernels/gpu_memory.h"
 #include "kernels/gpu_run.h"
 
-#include "tests/stage_check.h"
+#include "tests/need_gpu.h"
 
 enum { GUARD_BYTES = 256, MAX_BATCH = 64 };
-
-static adm_gpu *gpu;
 
 /* ---- problems ---- */
 
@@ -295,9 +293,6 @@ static adm_gpu_shape shape_of(adm_shape heads, adm_dtype dtype, uint32_t batch, 
 
 /* ---- tests ---- */
 
-#define NEEDS_GPU() \
-    if (gpu == NULL) skip()
-
 static const adm_shape head_counts[] = {{32, 32, 0}, {32, 8, 0}, {9, 3, 0}, {8, 1, 0}, {20, 1, 0}};
 static const uint32_t page_sizes[] = {0, 1, 7, 16, 64};
 
@@ -320,20 +315,20 @@ static void every_shape(bool dense, const char *test_name) {
 
 static void attention_of_every_shape(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     every_shape(false, __func__);
 }
 
 static void dense_of_every_shape(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     every_shape(true, __func__);
 }
 
 /* Longer sequences, odd lengths, more items than blocks and fewer. */
 static void dense_of_many_lengths(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     static const uint32_t alone[] = {1, 15, 255, 4097, 30011};
     adm_rng rng = check_rng(__func__);
     for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
@@ -350,7 +345,7 @@ static void dense_of_many_lengths(void **state) {
  * is made to lean on 32 keys spread over the whole length. */
 static void a_million_tokens(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     enum { TOKENS = 1 << 20, NEEDLES = 32, D = 64 };
     const uint32_t length[] = {TOKENS};
     adm_rng rng = check_rng(__func__);
@@ -370,7 +365,7 @@ static void a_million_tokens(void **state) {
 /* The exponential of such scores overflows any type: only the differences may enter it. */
 static void huge_scores_do_not_overflow(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     static const uint32_t length[] = {97, 1, 0, 200};
     adm_rng rng = check_rng(__func__);
     for (int dense = 0; dense < 2; dense++)
@@ -393,7 +388,7 @@ static void huge_scores_do_not_overflow(void **state) {
 
 static void every_launch_parameter(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     static const uint32_t length[] = {700, 0, 3};
     static const unsigned blocks[] = {1, 2, 7, 131, 1024};
     adm_rng rng = check_rng(__func__);
@@ -415,7 +410,7 @@ static void every_launch_parameter(void **state) {
 
 static void what_cannot_be_launched_says_why(void **state) {
     (void)state;
-    NEEDS_GPU();
+    needs_gpu();
     adm_error err = {0};
     adm_gpu_buffers buffers = {0};
     adm_gpu_shape shape = shape_of((adm_shape){4, 2, 64}, ADM_F32, 1, 32, 0, 1);
@@ -429,21 +424,6 @@ static void what_cannot_be_launched_says_why(void **state) {
     assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 3, 1, NULL, &err), ADM_EINPUT);
     assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 1, 17, NULL, &err), ADM_EINPUT);
     assert_int_equal(adm_gpu_dense_tuned(&shape, &buffers, 1025, NULL, &err), ADM_EINPUT);
-}
-
-static int open_gpu(void **state) {
-    (void)state;
-    adm_error err = {0};
-    adm_status status = adm_gpu_open(0, &gpu, &err);
-    if (status == ADM_OK) return 0;
-    fprintf(stderr, "%s: %s\n", status == ADM_EUNSUPPORTED ? "every test is skipped" : "failed", err.text);
-    return status == ADM_EUNSUPPORTED ? 0 : 1;
-}
-
-static int close_gpu(void **state) {
-    (void)state;
-    adm_gpu_close(&gpu);
-    return 0;
 }
 
 int main(void) {
