@@ -59,9 +59,12 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_device", "test_gpu", "test_gpu_attention", "test_probe", "test_thresholds", "test_quality",
+         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report"]
+
+# Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
+CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -173,10 +176,13 @@ def profile_edges(ninja, profile, cuda):
                     more="-shared -Wl,--gc-sections -Wl,--exclude-libs,ALL -Wl,-z,defs")
     # The tests find cmocka beside themselves, so that they too run on a machine without it.
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
-    tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}",
-                         [compile_c(f"tests/{name}.c"), *commands, *objects],
+    programs = {name: compile_c(f"tests/{name}.c") for name in TESTS + (CUDA_TESTS if cuda else [])}
+    if not cuda:
+        programs |= dict.fromkeys(CUDA_TESTS, compile_c("tests/without_cuda.c"))
+    tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [test, *commands, *objects],
                          implicit=[f"{folder}/tests/libcmocka.so.0"],
-                         more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'") for name in TESTS]
+                         more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'")
+             for name, test in programs.items()]
     return program, tests
 
 
@@ -219,7 +225,7 @@ def build_ninja(options, cuda, node):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
-    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in TESTS]
+    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
     listed += [*CUDA, *NO_CUDA, *WEB, "core/main.c", "core/embed.S"]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]

@@ -7,7 +7,7 @@
  *
  * A row finds the results of earlier stages in place and its own outputs as before; afterwards every byte of every buffer
  * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
- * compared with a tolerance. */
+ * compared with a tolerance. ADAMAS_TEST_STAGE=topk, say, runs the rows of one stage only. */
 #include <stdbool.h>
 
 #include "kernels/attention.h"
@@ -529,5 +529,6 @@ int main(void) {
         cmocka_unit_test(pages),
         cmocka_unit_test(long_sequences),
     };
+    cmocka_set_test_filter(getenv("ADAMAS_TEST_FILTER")); /* say "edges", under a slow checker; NULL: all */
     return cmocka_run_group_tests_name("gpu", tests, open_gpu, close_gpu);
 }
