@@ -27,7 +27,7 @@ ROOMS = {
     "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
              "hostinfo", "version",
              "stage", "probe",                                                   # what the other rooms implement
-             "thresholds", "quality", "replay", "replay_step", "replay_record",  # the replay engine
+             "thresholds", "quality", "policy", "replay", "replay_step", "replay_record",  # the replay engine
              "store", "store_row", "store_write", "query",                       # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry",
@@ -49,6 +49,10 @@ CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "ker
 NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c",
            "kernels/bandwidth_none.c", "kernels/gpu_registry_none.c"]
 
+# What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
+NVTX = ["probes/nvtx_probe.c"]
+NO_NVTX = ["probes/nvtx_probe_none.c"]
+
 # Files the program carries inside itself by core/embed.S.
 EMBEDDED = ["core/schema.sql", "build/gen/report_template.html"]
 
@@ -59,12 +63,15 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality",
+         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality", "test_policy",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
+
+# Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
+NVTX_TOOLS = ["nvtx_injection"]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -146,19 +153,22 @@ def cuda_rule(ninja, cuda, architectures):
 def profile_edges(ninja, profile, cuda):
     """Objects, program and tests of one profile; returns (program, test programs)."""
     flags, link_flags, with_cuda = PROFILES[profile]
+    nvtx = bool(cuda and cuda.nvtx)
+    headers = f"-isystem {cuda.top}/include" if cuda else ""
     cuda = cuda if with_cuda else None
     folder = f"build/{profile}"
     ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
-    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CC $out")
     # What nvcc emits for a kernel wants a little of the C++ runtime; static, like everything else.
     driver = "g++ -static-libstdc++ -static-libgcc" if cuda else "$cc"
     libs = f"{LIBS} -L{cuda.library} -lcudart_static -lrt" if cuda else LIBS
     ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} -o $out $in $more {libs}", description="LINK $out")
 
-    def compile_c(source):
+    def compile_c(source, **variables):
         return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", f"cc_{profile}", [source],
-                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"])
+                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
+                           **variables)
 
     objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
     objects.append(compile_c("core/embed.S"))
@@ -167,6 +177,7 @@ def profile_edges(ninja, profile, cuda):
                     else compile_c(source) for source in CUDA]
     else:
         objects += [compile_c(source) for source in NO_CUDA]
+    objects += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
     commands = [compile_c(f"{name}.c") for name in COMMANDS]
 
     program = ninja.build(f"{folder}/adamas", f"link_{profile}", [compile_c("core/main.c"), *commands, *objects])
@@ -183,6 +194,9 @@ def profile_edges(ninja, profile, cuda):
                          implicit=[f"{folder}/tests/libcmocka.so.0"],
                          more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'")
              for name, test in programs.items()]
+    tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
+                          [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
+              for name in NVTX_TOOLS if nvtx]
     return program, tests
 
 
@@ -226,7 +240,8 @@ def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
-    listed += [*CUDA, *NO_CUDA, *WEB, "core/main.c", "core/embed.S"]
+    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *WEB, "core/main.c", "core/embed.S"]
+    listed += [f"tests/{name}.c" for name in NVTX_TOOLS]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
@@ -283,6 +298,8 @@ def configure(options):
     cuda, remarks = deps.find_cuda(options.cuda)
     for remark in remarks:
         print("note: " + remark)
+    if cuda and not cuda.nvtx:
+        print(f"note: {cuda.top}/include has no nvtx3: built without NVTX ranges")
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)

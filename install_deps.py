@@ -118,6 +118,7 @@ class Cuda:
     version: str
     top: str      # toolkit folder, with include/
     library: str  # folder of libcudart_static.a
+    nvtx: bool    # include/ has NVTX's headers, which some distributions pack apart
 
 
 def inspect_nvcc(nvcc):
@@ -133,7 +134,8 @@ def inspect_nvcc(nvcc):
     top = os.path.realpath(top[1] if top else os.path.join(os.path.dirname(nvcc), ".."))
     for library in (f"{top}/lib64", f"{top}/lib"):
         if os.path.exists(f"{library}/libcudart_static.a"):
-            return Cuda(nvcc, f"{version[1]}.{version[2]}", top, library)
+            nvtx = os.path.exists(f"{top}/include/nvtx3/nvToolsExtPayload.h")
+            return Cuda(nvcc, f"{version[1]}.{version[2]}", top, library, nvtx)
     return f"{nvcc} has no libcudart_static.a in {top}/lib64"
 
 

@@ -14,13 +14,14 @@
 #include "core/replay.h"
 #include "kernels/registry.h"
 #include "probes/clock_probe.h"
+#include "probes/nvtx_probe.h"
 #include "traces/trace_file.h"
 
 enum { MAX_THRESHOLDS = 8, MAX_BUDGET = 1 << 24 };
 
 typedef struct replay_command {
     adm_common common;
-    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps;
+    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps, *seed;
     const char *thresholds[MAX_THRESHOLDS + 1];
     size_t n_thresholds;
     bool timeline;
@@ -37,12 +38,12 @@ typedef struct replay_command {
 
 /* --- Command line ------------------------------------------------------------------------------------------------- */
 
-enum { KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_TIMELINE, KEY_LABEL };
+enum { KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_LABEL };
 
 static const struct argp_option options[] = {
     {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
     {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
-    {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas (default all)", 1},
+    {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas, quest, streaming, h2o, random (default the first three)", 1},
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
     {"thresholds", 't', "SPEC", 0, "Bucketing thresholds of adamas: calibrated, fixed:a,b,c or quantile:p,q,r; repeat to "
      "compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first", 2},
@@ -50,6 +51,7 @@ static const struct argp_option options[] = {
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
+    {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
     {0},
@@ -73,6 +75,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RECENT: c->recent = arg; return 0;
     case KEY_DENSE_LAYERS: c->dense_layers = arg; return 0;
     case KEY_EPS: c->eps = arg; return 0;
+    case KEY_SEED: c->seed = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case ARGP_KEY_ARGS:
@@ -129,6 +132,7 @@ static adm_status parse_thresholds(replay_command *c, adm_error *err) {
 static adm_status parse_values(replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
     o->n_dense_layers = 2;
+    o->seed = 1;
     o->eps = 0.05;
     const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
     adm_status status = adm_parse_u32_list("--budgets", budgets, 1, MAX_BUDGET, &c->budget_list, &o->n_budgets, err);
@@ -143,6 +147,7 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_small("--recent", c->recent, MAX_BUDGET, &o->n_recent, err);
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
     if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
+    if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &o->seed, err);
     o->budgets = c->budget_list;
     o->seq_lens = c->seq_len_list;
     o->layers = c->layer_list;
@@ -177,14 +182,17 @@ static adm_status open_traces(const replay_command *c, const adm_trace **traces,
 static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
                                adm_error *err) {
     adm_replay *replay = NULL;
+    adm_nvtx_probe nvtx;
     adm_clock_probe clock;
     adm_probes probes = {0};
     adm_progress_start(&c->progress, trace->name, 0, c->common.quiet);
     adm_status status = adm_replay_open(trace, &c->options, store, run_id, &replay, err);
     if (status == ADM_OK) {
+        adm_nvtx_probe_init(&nvtx);
         adm_clock_probe_init(&clock, adm_replay_range_sink, replay);
-        status = adm_probes_attach(&probes, &clock.probe, err);
+        status = adm_probes_attach(&probes, &nvtx.probe, err);
     }
+    if (status == ADM_OK) status = adm_probes_attach(&probes, &clock.probe, err);
     if (status == ADM_OK) status = adm_replay_run(replay, &probes, err);
     adm_progress_end(&c->progress);
     adm_replay_close(&replay);
@@ -195,7 +203,7 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
     adm_host_info host;
     adm_host_info_read(&host);
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = c->argv_json,
-                         .gpu_reason = "a replay runs on the host"};
+                         .seed = (int64_t)c->options.seed, .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     return adm_store_begin_run(store, &info, run_id, err);
 }

@@ -21,7 +21,7 @@ adm_status adm_reference_create(size_t capacity, adm_reference **out, adm_error 
     if (status == ADM_OK) status = adm_alloc(&r->weight, capacity, sizeof *r->weight, "weights of the dense reference", err);
     if (status == ADM_OK) status = adm_alloc(&r->order, capacity, sizeof *r->order, "ranking of the dense reference", err);
     if (status == ADM_OK)
-        status = adm_alloc(&r->scratch, capacity, sizeof(scored_token), "sorting the dense reference", err);
+        status = adm_alloc(&r->scratch, capacity, ADM_RANK_SCRATCH, "sorting the dense reference", err);
     if (status != ADM_OK) {
         adm_reference_free(&r);
         return status;
@@ -45,11 +45,12 @@ static int by_score_then_recency(const void *a, const void *b) {
     return (x->token < y->token) - (x->token > y->token);
 }
 
-static void rank_tokens(adm_reference *r) {
-    scored_token *scored = r->scratch;
-    for (size_t t = 0; t < r->n; t++) scored[t] = (scored_token){r->score[t], (uint32_t)t};
-    qsort(scored, r->n, sizeof *scored, by_score_then_recency);
-    for (size_t t = 0; t < r->n; t++) r->order[t] = scored[t].token;
+void adm_rank(const double *score, size_t n, void *scratch, uint32_t *order) {
+    _Static_assert(sizeof(scored_token) == ADM_RANK_SCRATCH, "what callers allocate");
+    scored_token *scored = scratch;
+    for (size_t t = 0; t < n; t++) scored[t] = (scored_token){score[t], (uint32_t)t};
+    qsort(scored, n, sizeof *scored, by_score_then_recency);
+    for (size_t t = 0; t < n; t++) order[t] = scored[t].token;
 }
 
 void adm_reference_compute(adm_reference *r, adm_dtype q_dtype, const void *q, adm_dtype k_dtype, const void *k,
@@ -85,7 +86,7 @@ void adm_reference_compute(adm_reference *r, adm_dtype q_dtype, const void *q, a
         squares += r->out[i] * r->out[i];
     }
     r->out_norm = sqrt(squares);
-    rank_tokens(r);
+    adm_rank(r->score, r->n, r->scratch, r->order);
 }
 
 double adm_recall(const adm_reference *r, const uint32_t *selected, size_t n_selected) {

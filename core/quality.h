@@ -13,6 +13,12 @@
 #include "core/error.h"
 #include "core/stage.h"
 
+/* order [n]: 0 .. n-1 by descending score [n], equal scores the higher number (the more recent) first.
+ * scratch: n * ADM_RANK_SCRATCH bytes. */
+void adm_rank(const double *score, size_t n, void *scratch, uint32_t *order);
+
+enum { ADM_RANK_SCRATCH = 16 };
+
 /* The dense reference of one query over n tokens. Buffers are owned by the struct and reused from query to query. */
 typedef struct adm_reference {
     size_t capacity;      /* tokens the buffers hold */

@@ -10,7 +10,8 @@
 #include "core/replay_internal.h"
 
 const char *adm_policy_name(adm_policy policy) {
-    static const char *const names[ADM_N_POLICIES] = {"dense", "oracle", "adamas"};
+    static const char *const names[ADM_N_POLICIES] = {"dense", "oracle", "adamas", "quest", "streaming", "h2o",
+                                                       "random"};
     return policy < ADM_N_POLICIES ? names[policy] : "?";
 }
 
@@ -195,6 +196,11 @@ static adm_status make_scratch(adm_replay *r, adm_error *err) {
         {&r->out, n_heads * d, sizeof *r->out},
         {&r->reference, n_heads, sizeof *r->reference},
         {&r->oracle_rel_l2, r->options.n_budgets * n_heads, sizeof *r->oracle_rel_l2},
+        {&r->page_bounds, r->n_layers * shape->n_kv_heads * adm_quest_pages(n_tokens) * 2 * d, sizeof *r->page_bounds},
+        {&r->page_bound, adm_quest_pages(n_tokens), sizeof *r->page_bound},
+        {&r->drawn, r->n_layers * n_heads * n_tokens, sizeof *r->drawn},
+        {&r->order, n_tokens, sizeof *r->order},
+        {&r->rank_scratch, n_tokens, ADM_RANK_SCRATCH},
     };
     for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
         adm_status status = adm_alloc(scratch[i].pointer, scratch[i].count, scratch[i].size, "replay scratch", err);
@@ -219,6 +225,7 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     r->store = store;
     r->run_id = run_id;
     r->now_divisor = 1;
+    adm_rng_seed(&r->rng, options->seed);
     status = check(r, err);
     if (status == ADM_OK) status = adm_store_trace(store, trace, &r->trace_id, err);
     if (status == ADM_OK) status = make_caches(r, err);
@@ -244,7 +251,8 @@ void adm_replay_close(adm_replay **replay) {
     }
     void *const owned[] = {&r->layer, &r->segment, &r->cache, &r->y, &r->codes, &r->packed, &r->distance, &r->histogram,
                            &r->all_tokens, &r->index, &r->n_selected, &r->select_info, &r->score, &r->out,
-                           &r->reference, &r->oracle_rel_l2};
+                           &r->reference, &r->oracle_rel_l2, &r->page_bounds, &r->page_bound, &r->drawn,
+                           &r->order, &r->rank_scratch};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) adm_free(owned[i]);
     adm_free(replay);
 }
@@ -253,6 +261,7 @@ void adm_replay_close(adm_replay **replay) {
 
 static adm_status run_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
     adm_status status = adm_replay_begin_segment(r, segment, err);
+    memset(r->drawn, 0, r->n_layers * r->trace->shape.n_q_heads * r->trace->n_tokens * sizeof *r->drawn);
     for (size_t i = 0; status == ADM_OK && i < segment->n_steps; i++) {
         if (r->options.should_stop != NULL && r->options.should_stop())
             return adm_fail(err, ADM_EINTERRUPTED, "interrupted in %s at %u cached tokens; the lengths before it are kept",

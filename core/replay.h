@@ -22,9 +22,19 @@
 #include "core/thresholds.h"
 #include "core/trace.h"
 
-typedef enum adm_policy { ADM_POLICY_DENSE, ADM_POLICY_ORACLE, ADM_POLICY_ADAMAS, ADM_N_POLICIES } adm_policy;
+/* core/policy.h describes quest, streaming, h2o and random. */
+typedef enum adm_policy {
+    ADM_POLICY_DENSE,
+    ADM_POLICY_ORACLE,    /* exact top-k by q.k */
+    ADM_POLICY_ADAMAS,
+    ADM_POLICY_QUEST,
+    ADM_POLICY_STREAMING,
+    ADM_POLICY_H2O,       /* attention accumulated over the replayed steps of the length, from dense attention */
+    ADM_POLICY_RANDOM,
+    ADM_N_POLICIES
+} adm_policy;
 
-/* "dense", "oracle", "adamas". */
+/* "dense", "oracle", "adamas", ... as the database spells them. */
 const char *adm_policy_name(adm_policy policy);
 
 typedef struct adm_replay_options {
@@ -41,6 +51,7 @@ typedef struct adm_replay_options {
     uint32_t n_sinks, n_recent;           /* forced into `adamas`'s selection */
     uint32_t n_dense_layers;              /* the model's first layers attend densely: they are not replayed */
     double eps;                           /* of the metric eps_exceed */
+    uint64_t seed;                        /* of `random` */
     bool timeline;                        /* keep every range as an event */
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL; units: layer steps */
     bool (*should_stop)(void);            /* may be NULL; asked before every step */

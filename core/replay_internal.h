@@ -3,6 +3,7 @@
 #ifndef ADM_CORE_REPLAY_INTERNAL_H
 #define ADM_CORE_REPLAY_INTERNAL_H
 
+#include "core/policy.h"
 #include "core/quality.h"
 #include "core/replay.h"
 
@@ -11,8 +12,8 @@ enum {
     Q_RECALL, Q_MASS, Q_KL, Q_TV, Q_OUTPUT_REL_L2, Q_OUTPUT_COSINE, Q_ORACLE_GAP, Q_EPS_EXCEED, Q_TIES, N_QUALITY
 };
 
-/* One policy at one budget in the present segment: `dense` has one, `oracle` one a budget, `adamas` one a budget and
- * threshold variant. value is [N_QUALITY][n_layers][n_q_heads][n_steps]; a metric that the policy lacks is not kept. */
+/* One policy at one budget in the present segment: `dense` has one, `adamas` one a budget and threshold variant, every
+ * other one a budget. value is [N_QUALITY][n_layers][n_q_heads][n_steps]; a metric that the policy lacks is not kept. */
 typedef struct adm_arm {
     adm_policy policy;
     uint32_t budget;
@@ -60,7 +61,7 @@ struct adm_replay {
     adm_code_cache *cache;          /* [n_thresholds][n_layers] */
     size_t n_encoded;               /* tokens whose codes are in every cache */
 
-    adm_arm *arm;                   /* dense | oracle[n_budgets] | adamas[n_thresholds][n_budgets] */
+    adm_arm *arm;                   /* dense | then [n_budgets] of each policy but adamas | adamas[n_thresholds][n_budgets] */
     size_t n_arms;
     adm_stage_times *times;
     size_t n_times;
@@ -86,6 +87,12 @@ struct adm_replay {
     float *out;                     /* [n_q_heads][d] */
     adm_reference **reference;      /* [n_q_heads] */
     double *oracle_rel_l2;          /* [n_budgets][n_q_heads] */
+    float *page_bounds;             /* [n_layers][n_kv_heads][n_pages][2][d], see core/policy.h */
+    double *page_bound;             /* [n_pages] */
+    double *drawn;                  /* [n_layers][n_q_heads][n_tokens]: attention drawn in this segment so far */
+    uint32_t *order;                /* [n_tokens] */
+    void *rank_scratch;
+    adm_rng rng;
     size_t widest;
     uint64_t n_done, n_total;       /* layer steps */
 };
@@ -124,11 +131,24 @@ adm_status adm_replay_end_session(adm_replay *replay, adm_error *err);
 /* Frees arms and times. */
 void adm_replay_drop_segment(adm_replay *replay);
 
+/* How many rows of arms there are behind that of `dense`. */
+static inline size_t adm_replay_arm_rows(const adm_replay *replay) {
+    return ADM_N_POLICIES - 2 + replay->options.n_thresholds;
+}
+
 /* The arm of a policy at the b-th budget and v-th threshold variant (0 where the policy has none). */
-static inline const adm_arm *adm_replay_arm(const adm_replay *replay, adm_policy policy, size_t b, size_t v) {
+static inline adm_arm *adm_replay_arm(const adm_replay *replay, adm_policy policy, size_t b, size_t v) {
     if (policy == ADM_POLICY_DENSE) return &replay->arm[0];
     size_t n_budgets = replay->options.n_budgets;
-    return &replay->arm[1 + (policy == ADM_POLICY_ORACLE ? b : (1 + v) * n_budgets + b)];
+    /* adamas's variants stand last, so the policies after it move up by one. */
+    size_t row = policy == ADM_POLICY_ADAMAS ? ADM_N_POLICIES - 2 + v
+                 : policy > ADM_POLICY_ADAMAS ? (size_t)policy - 2 : (size_t)policy - 1;
+    return &replay->arm[1 + row * n_budgets + b];
+}
+
+/* Quest selects whole pages: a budget below one page has no meaning for it, and gets no rows. */
+static inline bool adm_arm_is_possible(const adm_arm *arm) {
+    return arm->policy != ADM_POLICY_QUEST || arm->budget >= ADM_QUEST_PAGE;
 }
 
 /* Where a policy's value of one quality metric for one head and step goes. */

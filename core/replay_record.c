@@ -32,9 +32,24 @@ static const adm_metric occupancy_metric[4] = {
     {"bucket_occupancy_3", "ratio", "none", "Share of key codes that are 3 (above the last threshold)"},
 };
 
-/* oracle_gap and ties only make sense for adamas. */
+/* Ties are adamas's; the gap to the oracle is of those that are not exact. */
 static bool policy_has(adm_policy policy, int metric) {
-    return policy == ADM_POLICY_ADAMAS || (metric != Q_ORACLE_GAP && metric != Q_TIES);
+    if (metric == Q_TIES) return policy == ADM_POLICY_ADAMAS;
+    return metric != Q_ORACLE_GAP || (policy != ADM_POLICY_DENSE && policy != ADM_POLICY_ORACLE);
+}
+
+/* What tells two configurations of one policy apart. */
+static void variant_name(const adm_replay *r, adm_policy policy, size_t v, char *name, size_t name_bytes) {
+    switch (policy) {
+    case ADM_POLICY_ADAMAS:
+        snprintf(name, name_bytes, "%s %s", r->options.pipeline->distance->name, r->options.thresholds[v].text);
+        break;
+    case ADM_POLICY_QUEST: snprintf(name, name_bytes, "pages of %d", ADM_QUEST_PAGE); break;
+    case ADM_POLICY_STREAMING: snprintf(name, name_bytes, "%d sinks", ADM_STREAMING_SINKS); break;
+    case ADM_POLICY_H2O: snprintf(name, name_bytes, "half recent"); break;
+    case ADM_POLICY_RANDOM: snprintf(name, name_bytes, "seed %llu", (unsigned long long)r->options.seed); break;
+    default: snprintf(name, name_bytes, "exact");
+    }
 }
 
 /* --- Configurations ----------------------------------------------------------------------------------------------- */
@@ -48,9 +63,8 @@ static adm_config config_for(const adm_replay *r, const adm_segment *segment, co
 
 static adm_status make_arm(adm_replay *r, const adm_segment *segment, adm_arm *arm, adm_policy policy, size_t b,
                            size_t v, adm_error *err) {
-    char variant[128] = "exact";
-    if (policy == ADM_POLICY_ADAMAS)
-        snprintf(variant, sizeof variant, "%s %s", r->options.pipeline->distance->name, r->options.thresholds[v].text);
+    char variant[128];
+    variant_name(r, policy, v, variant, sizeof variant);
     uint32_t budget = policy == ADM_POLICY_DENSE ? 0 : r->options.budgets[b];
     adm_config config = config_for(r, segment, adm_policy_name(policy), variant, budget);
     config.cache = NULL; /* quality does not depend on it */
@@ -60,7 +74,8 @@ static adm_status make_arm(adm_replay *r, const adm_segment *segment, adm_arm *a
         config.selection = "head";
     }
     *arm = (adm_arm){.policy = policy, .budget = budget, .variant = v};
-    adm_status status = adm_store_config(r->store, &config, &arm->config_id, err);
+    adm_status status = ADM_OK;
+    if (r->options.policy[policy]) status = adm_store_config(r->store, &config, &arm->config_id, err);
     if (status != ADM_OK) return status;
     return adm_alloc(&arm->value, N_QUALITY * r->n_layers * r->trace->shape.n_q_heads * segment->n_steps,
                      sizeof *arm->value, "quality values of a segment", err);
@@ -102,15 +117,16 @@ static adm_status make_all_times(adm_replay *r, const adm_segment *segment, adm_
 
 adm_status adm_replay_begin_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
     adm_replay_drop_segment(r);
-    size_t n_budgets = r->options.n_budgets, n_arms = 1 + n_budgets * (1 + r->options.n_thresholds);
+    size_t n_budgets = r->options.n_budgets, n_arms = 1 + n_budgets * adm_replay_arm_rows(r);
     adm_status status = adm_alloc(&r->arm, n_arms, sizeof *r->arm, "policies of a segment", err);
     if (status != ADM_OK) return status;
     r->n_arms = n_arms;
     status = make_arm(r, segment, &r->arm[0], ADM_POLICY_DENSE, 0, 0, err);
-    for (size_t b = 0; status == ADM_OK && b < n_budgets; b++) {
-        status = make_arm(r, segment, &r->arm[1 + b], ADM_POLICY_ORACLE, b, 0, err);
-        for (size_t v = 0; status == ADM_OK && v < r->options.n_thresholds; v++)
-            status = make_arm(r, segment, &r->arm[1 + (1 + v) * n_budgets + b], ADM_POLICY_ADAMAS, b, v, err);
+    for (adm_policy p = ADM_POLICY_ORACLE; p < ADM_N_POLICIES; p++) {
+        size_t n_variants = p == ADM_POLICY_ADAMAS ? r->options.n_thresholds : 1;
+        for (size_t v = 0; v < n_variants; v++)
+            for (size_t b = 0; status == ADM_OK && b < n_budgets; b++)
+                status = make_arm(r, segment, adm_replay_arm(r, p, b, v), p, b, v, err);
     }
     if (status == ADM_OK) status = make_all_times(r, segment, err);
     /* The database is not locked while the segment is measured. */
@@ -174,8 +190,21 @@ static adm_status put(adm_replay *r, int64_t config_id, const char *stage, const
     return adm_store_measurement(r->store, &m, err);
 }
 
+/* A budget at which the policy has no meaning: a row for each metric that says so. */
+static adm_status write_impossible(adm_replay *r, const adm_arm *arm, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (int metric = 0; status == ADM_OK && metric < N_QUALITY; metric++) {
+        adm_measurement m = {.run_id = r->run_id, .config_id = arm->config_id, .source = "host", .layer = -1, .head = -1,
+                             .metric = &quality_metric[metric], .status = "skipped",
+                             .reason = "quest selects whole pages of 16 tokens"};
+        if (policy_has(arm->policy, metric)) status = adm_store_measurement(r->store, &m, err);
+    }
+    return status;
+}
+
 static adm_status write_arm(adm_replay *r, const adm_segment *segment, const adm_arm *arm, double *scratch,
                             adm_error *err) {
+    if (!adm_arm_is_possible(arm)) return write_impossible(r, arm, err);
     size_t n_heads = r->trace->shape.n_q_heads, n = segment->n_steps, n_pooled = r->n_layers * n_heads * n;
     for (int metric = 0; metric < N_QUALITY; metric++) {
         if (!policy_has(arm->policy, metric)) continue;
@@ -198,7 +227,7 @@ static adm_status write_arm(adm_replay *r, const adm_segment *segment, const adm
 static adm_status write_codes(adm_replay *r, const adm_segment *segment, size_t variant, double *scratch,
                               adm_error *err) {
     char name[128];
-    snprintf(name, sizeof name, "%s %s", r->options.pipeline->distance->name, r->options.thresholds[variant].text);
+    variant_name(r, ADM_POLICY_ADAMAS, variant, name, sizeof name);
     adm_config config = config_for(r, segment, "adamas", name, 0);
     config.cache = NULL;
     int64_t config_id;

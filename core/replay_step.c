@@ -81,6 +81,18 @@ static void encode_chunk(adm_replay *r, adm_range *range, size_t layer, size_t k
     r->now_divisor = 1;
 }
 
+static float *page_bounds_of(const adm_replay *r, size_t layer, size_t kv_head) {
+    size_t head = layer * r->trace->shape.n_kv_heads + kv_head;
+    return r->page_bounds + head * adm_quest_pages(r->trace->n_tokens) * 2 * r->trace->shape.head_dim;
+}
+
+static void append_to_page(adm_replay *r, size_t layer, size_t kv_head, size_t token) {
+    float key[ADM_MAX_HEAD_DIM];
+    if (!r->options.policy[ADM_POLICY_QUEST]) return;
+    adm_to_f32(r->layer[layer]->k_dtype, key_row(r, r->layer[layer], kv_head, token), r->trace->shape.head_dim, key);
+    adm_quest_append(page_bounds_of(r, layer, kv_head), token, key, r->trace->shape.head_dim);
+}
+
 void adm_replay_encode(adm_replay *r, size_t n_tokens, uint32_t seq_len) {
     for (size_t layer = 0; layer < r->n_layers; layer++) {
         adm_range range = {.step = -1, .layer = (int32_t)r->layer[layer]->index, .seq_len = seq_len};
@@ -88,6 +100,7 @@ void adm_replay_encode(adm_replay *r, size_t n_tokens, uint32_t seq_len) {
             for (size_t t = r->n_encoded; t < n_tokens; t += ADM_BULK_ROWS) {
                 size_t n_rows = n_tokens - t < ADM_BULK_ROWS ? n_tokens - t : ADM_BULK_ROWS;
                 encode_chunk(r, &range, layer, h, t, n_rows);
+                for (size_t i = 0; i < n_rows; i++) append_to_page(r, layer, h, t + i);
             }
     }
     if (n_tokens > r->n_encoded) r->n_encoded = n_tokens;
@@ -237,6 +250,58 @@ static void run_budget(adm_replay *r, layer_step *s, size_t variant, size_t b, d
     }
 }
 
+/* --- The policies to compare with --------------------------------------------------------------------------------- */
+
+static double *drawn_of(const adm_replay *r, size_t layer, size_t head) {
+    return r->drawn + (layer * r->trace->shape.n_q_heads + head) * r->trace->n_tokens;
+}
+
+/* Ranks what one head's policy selects from, once for all budgets. */
+static void rank_for(adm_replay *r, const layer_step *s, adm_policy policy, size_t head) {
+    uint32_t d = r->trace->shape.head_dim;
+    float q[ADM_MAX_HEAD_DIM];
+    if (policy == ADM_POLICY_QUEST) {
+        adm_to_f32(s->l->q_dtype, query_row(r, s, head), d, q);
+        adm_quest_rank(page_bounds_of(r, s->layer, adm_kv_head(&r->trace->shape, (uint32_t)head)), q, d, s->n_tokens,
+                       r->page_bound, r->rank_scratch, r->order);
+    } else if (policy == ADM_POLICY_H2O) {
+        adm_rank(drawn_of(r, s->layer, head), s->n_tokens, r->rank_scratch, r->order);
+    }
+}
+
+static size_t select_for(adm_replay *r, const layer_step *s, adm_policy policy, size_t budget) {
+    switch (policy) {
+    case ADM_POLICY_QUEST: return adm_quest_select(r->order, s->n_tokens, budget, r->index);
+    case ADM_POLICY_STREAMING: return adm_streaming_select(s->n_tokens, budget, r->index);
+    case ADM_POLICY_H2O: return adm_h2o_select(r->order, s->n_tokens, budget, r->index);
+    default: return adm_random_select(&r->rng, s->n_tokens, budget, r->index);
+    }
+}
+
+static void run_policy(adm_replay *r, const layer_step *s, adm_policy policy) {
+    size_t n_heads = r->trace->shape.n_q_heads;
+    for (size_t h = 0; h < n_heads; h++) {
+        rank_for(r, s, policy, h);
+        for (size_t b = 0; b < r->options.n_budgets; b++) {
+            const adm_arm *arm = adm_replay_arm(r, policy, b, 0);
+            if (!adm_arm_is_possible(arm)) continue;
+            size_t n = select_for(r, s, policy, r->options.budgets[b]);
+            attend(r, s, r->options.pipeline->attention, h, r->index, n);
+            adm_quality quality = file_quality(r, s, arm, h, r->index, n);
+            *adm_arm_value(r, arm, s->segment, Q_ORACLE_GAP, s->layer, h, s->step) =
+                quality.output_rel_l2 - r->oracle_rel_l2[b * n_heads + h];
+        }
+    }
+}
+
+/* What the policies learn from a step, after every one of them has selected. */
+static void learn(adm_replay *r, const layer_step *s) {
+    for (size_t h = 0; h < r->trace->shape.n_q_heads; h++) {
+        double *drawn = drawn_of(r, s->layer, h);
+        for (size_t t = 0; t < s->n_tokens; t++) drawn[t] += r->reference[h]->weight[t] / r->reference[h]->total_weight;
+    }
+}
+
 static void run_adamas(adm_replay *r, layer_step *s) {
     const adm_host_impl *hadamard = r->options.pipeline->hadamard;
     const adm_shape *shape = &r->trace->shape;
@@ -279,5 +344,9 @@ void adm_replay_layer_step(adm_replay *r, const adm_segment *segment, size_t ste
     run_dense(r, &s, adm_replay_arm(r, ADM_POLICY_DENSE, 0, 0));
     run_oracle(r, &s);
     if (r->options.policy[ADM_POLICY_ADAMAS]) run_adamas(r, &s);
+    for (size_t h = 0; h < shape->n_kv_heads; h++) append_to_page(r, layer, h, s.token);
+    for (adm_policy p = ADM_POLICY_QUEST; p < ADM_N_POLICIES; p++)
+        if (r->options.policy[p]) run_policy(r, &s, p);
+    if (r->options.policy[ADM_POLICY_H2O]) learn(r, &s);
     adm_probes_end(r->probes, &layer_range);
 }

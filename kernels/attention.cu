@@ -3,17 +3,24 @@
  *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
  *   index [batch][n_q_heads][budget]            n_selected [batch][n_q_heads]
  *
- * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d = 128,
- * float16): the time is a chain of latencies, not bytes. The chain: launch, indices, K and V together, sum.
+ * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d =
+ * 128, float16). The time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
  *
- * Versions, microseconds at budget 256 / 1024, 32 KV heads, 32K tokens, d = 128, float16, cold, in a graph:
- *   1.  TIMES */
+ * Versions. Not timed yet: what each gained is read off the compiler's report and the disassembly for sm_90, d =
+ * 128, float16.
+ *   1.  K as the 16 rows of the first product, Q as its 8 columns: register moves to pair the words of two
+ *       tokens, a movmatrix for the weights, 116 bytes of spill; the next tile's loads under a condition, so
+ *       their registers were copied at the end of the loop, which waits for the loads.
+ *   2.  K as the columns, Q in shared memory in the operand's order, the last tile out of the loop: no move, no
+ *       movmatrix, no spill, nothing in the loop waits for the loads it just issued. Twice as many of the first
+ *       product's instructions. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
-/* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block r is
- * (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way at once. The
- * sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block 0. */
+/* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
+ * r is (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way
+ * at once. The sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block
+ * 0. */
 template <typename T, int D>
 __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     attention_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
@@ -53,7 +60,8 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     if (tile * ADM_TILE < n) {
         float scores[4];
         uint32_t p[2];
-        /* The last tile stands apart: loads under a condition would cost copies of registers still to be loaded. */
+        /* The last tile stands apart: loads under a condition would cost copies of registers still to be
+         * loaded. */
         while ((tile + tile_step) * ADM_TILE < n) {
             tile += tile_step;
             uint32_t row = row_of(token_at(tile * ADM_TILE + lane % ADM_TILE));
@@ -123,6 +131,8 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     if (splits > 8 || (splits & (splits - 1)) != 0 || n_warps > most_warps)
         return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
                                          "most %u", splits, n_warps, most_warps);
+    if (splits > 1 && limits.compute_major < 9)
+        return adm_fail(err, ADM_EUNSUPPORTED, "attention with %u splits: this device has no clusters of blocks", splits);
     if (n_warps * 32 * 4 < shape->heads.head_dim) n_warps = (shape->heads.head_dim + 127) / 128;
     adm_gpu_grid grid = {};
     grid.blocks = dim3(splits, shape->heads.n_q_heads, shape->batch);
@@ -142,7 +152,7 @@ extern "C" adm_status adm_gpu_attention_launch(const adm_gpu_shape *shape, const
     return adm_gpu_attention_tuned(shape, buffers, 0, 0, stream, err);
 }
 
-/* Weights and result are rounded to the type: bfloat16 has 8 bits, so at most 2^-8 of the average's size together. */
+/* The weights and the result are rounded to the type, each by at most 2^-8 of its size for bfloat16. */
 extern "C" const adm_gpu_impl adm_gpu_attention_impl = {
     ADM_STAGE_ATTENTION, "cluster", "16 tokens a warp on the tensor cores, a cluster of blocks a query head",
     1u << ADM_STAGE_ATTENTION, 0x1p-7, adm_gpu_attention_launch, NULL};

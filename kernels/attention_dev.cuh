@@ -1,21 +1,23 @@
-/* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp, on the tensor
- * cores and without shared memory for K and V. Which tokens, and what becomes of the result, is the caller's business.
+/* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp, on
+ * the tensor cores and without shared memory for K and V. Which tokens, and what becomes of the result, is the
+ * caller's business.
  *
  * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one:
  *
- *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]      O [d][8 queries] += V^T [d][16] P^T [16][8]
+ *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]
+ *     O [d][8 queries]        += V^T [d][16 tokens] P^T [16 tokens][8 queries]
  *
- * so that a lone query costs as much as a group of 8, and less than it would with ordinary arithmetic. The instruction
- * wants each lane to hold certain pairs of elements. The order of the summed dimension is free if both factors share it,
- * and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
+ * so that a lone query costs as much as a group of 8, and less than it would with ordinary arithmetic. The
+ * instruction wants each lane to hold certain pairs of elements. The order of the summed dimension is free if
+ * both factors share it, and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
  *
  *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...: two words are one operand
  *                      V: tokens 2t, 2t+1, 2t+8, 2t+9, of each the chunks g, g+8, ...
- *                      S: query g, tokens 2t, 2t+1, 2t+8, 2t+9: rounded and paired they are the operand P^T, in place
+ *                      S: query g, tokens 2t, 2t+1, 2t+8, 2t+9: rounded and paired they are the operand P^T
  *                      O: the elements of its chunks of V, queries 2t and 2t+1
  *
- * V^T wants two tokens of one element in a register: a byte permute of two loaded words. K's registers take the next
- * tile's loads as soon as S is made, V's once O is. */
+ * V^T wants two tokens of one element in a register: a byte permute of two loaded words. K's registers take the
+ * next tile's loads as soon as S is made, V's once O is. */
 #ifndef ADM_KERNELS_ATTENTION_DEV_CUH
 #define ADM_KERNELS_ATTENTION_DEV_CUH
 
@@ -34,12 +36,12 @@ template <int D> struct adm_tile_kv {
 
 /* What a warp knows so far, as one lane holds it. */
 template <int D> struct adm_tile_sum {
-    float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1 in [0], [2] for query 2t; in [1], [3] for 2t+1 */
+    float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1, in [0], [2] of query 2t, in [1], [3] of 2t+1 */
     float m, l;         /* of query g: the largest score, times log2(e); this lane's share of the weights' sum */
 };
 
-/* The queries in shared memory, as operands: of every 16 elements in turn what each lane holds, 16 bytes, half of them the
- * zeros of the 8 rows without a query. */
+/* The queries in shared memory, as operands: of every 16 elements in turn what each lane holds, 16 bytes, half
+ * of them the zeros of the 8 rows without a query. */
 template <int D> __host__ __device__ constexpr unsigned adm_query_bytes(void) { return D / 16 * 32 * 16; }
 
 /* The parts of a block's warps in shared memory, on their way to one sum:
@@ -93,14 +95,15 @@ static __device__ __forceinline__ float adm_exp2(float x) {
     return y;
 }
 
-/* The weight of a part in a sum whose largest score is `all`. A part without tokens (l = 0) has none; one of NaNs keeps
- * them. */
+/* The weight of a part in a sum whose largest score is `all`. A part without tokens (l = 0) has none; one of
+ * NaNs keeps them. */
 static __device__ __forceinline__ float adm_part_weight(float m, float l, float all) {
     return l == 0.0f ? 0.0f : adm_exp2(m - all);
 }
 
-/* Added to the exponent of a weight before it is rounded to T. A float16 weight is 2^15 times the true one: its smallest
- * normal number is then 2^-29 of the largest weight, and a million small weights still count. It cancels in o / l. */
+/* Added to the exponent of a weight before it is rounded to T. A float16 weight is 2^15 times the true one: its
+ * smallest normal number is then 2^-29 of the largest weight, and a million small weights still count. It
+ * cancels in o / l. */
 template <typename T> __device__ constexpr float adm_weight_shift(void);
 template <> __device__ constexpr float adm_weight_shift<__half>(void) { return 15.0f; }
 template <> __device__ constexpr float adm_weight_shift<__nv_bfloat16>(void) { return 0.0f; }
@@ -109,7 +112,8 @@ static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
     return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
 }
 
-/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are 512 GiB at the least. */
+/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are 512 GiB at the
+ * least. */
 static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, const int32_t *page_table, uint32_t b,
                                                         uint32_t kv_head, uint32_t t) {
     if (s.page_size == 0) return (b * s.heads.n_kv_heads + kv_head) * s.capacity + t;
@@ -117,8 +121,8 @@ static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, 
     return (page * s.heads.n_kv_heads + kv_head) * s.page_size + t % s.page_size;
 }
 
-/* The queries [n_queries][D] at q, contiguous, into shared memory by the whole block; rows without a query are zeros, and
- * so score 0. The caller synchronises. */
+/* The queries [n_queries][D] at q, contiguous, into shared memory by the whole block; rows without a query are
+ * zeros, and so score 0. The caller synchronises. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_queries(const void *q, unsigned n_queries, char *shared) {
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) { /* D / 32 chunks of each of 32 lanes */
@@ -185,9 +189,9 @@ __device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const 
     s[3] = sum[1][1];
 }
 
-/* Scores into weights relative to the largest score so far, in p as the second product's operand; what was summed before
- * is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T before they are summed, so
- * that those that multiply V add up to l: the result is an average of V's rows. */
+/* Scores into weights relative to the largest score so far, in p as the second product's operand; what was
+ * summed before is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T
+ * before they are summed, so that those that multiply V add up to l: the result is an average of V's rows. */
 template <typename T, int D>
 __device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4], float scale_log2, unsigned n_valid,
                                                  unsigned lane, uint32_t p[2]) {

@@ -1,7 +1,7 @@
 /* bandwidth.cu: a plain read of a large buffer; see bandwidth.h.
  *
- *   1.  a grid-stride loop of 16-byte loads, 8 in flight a thread, swept over 1 to 32 blocks a multiprocessor; the best
- *       counts. TIMES */
+ *   1.  a grid-stride loop of 16-byte loads, 8 in flight a thread, swept over 1 to 32 blocks a multiprocessor;
+ *       the best counts. Not run yet. */
 #include "kernels/bandwidth.h"
 
 #include <algorithm>

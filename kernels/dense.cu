@@ -2,24 +2,32 @@
  *
  *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
  *
- * All sequences' tiles of 16 tokens stand in one line, and every block takes an equal piece of it, whatever the lengths:
+ * All sequences' tiles of 16 tokens stand in one line, and every block takes an equal piece of it, whatever the
+ * lengths:
  *
  *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      an item: one sequence and KV head
  *     [ block 0 )[ block 1 )[ block 2 )[ ...                               a piece may end inside an item, or span some
  *
- * A block that holds a whole item writes its result. Else its part goes to the workspace, and the block that arrives last
- * at an item adds up the parts in the order of their blocks, so the result does not depend on who was last:
+ * A block that holds a whole item writes its result. Else its part goes to the workspace, and the block that
+ * arrives last at an item adds up the parts in the order of their blocks, so the result does not depend on who
+ * was last:
  *
  *   workspace   arrived [items] uint32, 0 between launches
  *               part_ml [2 blocks][8 queries] float2    part 2i of block i is of the item in which its piece begins,
  *               part_o  [2 blocks][8 queries][d] float  part 2i + 1 of another in which it ends
  *
- * Versions, microseconds and percent of the read limit at 32K / 128K tokens, 32 KV heads, d = 128, float16, cold:
- *   1.  TIMES */
+ * Versions. Not timed yet: what each gained is read off the compiler's report and the disassembly for sm_90, d =
+ * 128, float16.
+ *   1.  one block a multiprocessor, 12 warps, a tile of K and one of V on their way in each: up to 96 KiB a
+ *       multiprocessor. The merge took one part at a time. Operands as in attention.cu's version 1, with the
+ *       same copies and waits.
+ *   2.  operands as in attention.cu's version 2: about 240 instructions a tile, of some 1700 issue slots that
+ *       the memory leaves, and spills only outside the loop.
+ *   3.  the merge loads four parts at once: with 8 KV heads a head has 16 of them on 132 multiprocessors. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
-static const unsigned MAX_BLOCKS = 1024; /* that the workspace has room for */
+static const unsigned MAX_BLOCKS = 512; /* that the workspace has room for */
 
 /* Warps of the one block that a multiprocessor holds: as many as the registers of the tiles allow. */
 template <int D> __host__ __device__ constexpr unsigned dense_warps(void) { return D == 64 ? 16 : D == 128 ? 12 : 8; }
@@ -42,8 +50,8 @@ static __host__ __device__ inline size_t dense_arrived_bytes(const adm_gpu_shape
     return ((size_t)s.batch * h.items_per_sequence * sizeof(uint32_t) + 255) / 256 * 256;
 }
 
-/* The line of tiles. Every lane of a warp knows two sequences: where they start in the line, and their tiles an item. An
- * empty sequence has one tile without tokens, so that some block writes its zeros. */
+/* The line of tiles. Every lane of a warp knows two sequences: where they start in the line, and their tiles an
+ * item. An empty sequence has one tile without tokens, so that some block writes its zeros. */
 struct dense_line {
     uint64_t start[2];
     uint32_t n_tiles[2];
@@ -125,8 +133,8 @@ static __device__ __forceinline__ dense_workspace dense_workspace_at(const adm_g
     return w;
 }
 
-/* Adds up an item's parts. The block's threads take the row's columns several times over, each time a share of the parts;
- * the shares then meet in shared memory, in order. */
+/* Adds up an item's parts. The block's threads take the row's columns several times over, each time a share of
+ * the parts; the shares then meet in shared memory, in order. */
 template <typename T, int D>
 __device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,
                             adm_part *shared, T *out) {
@@ -210,7 +218,8 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         if (tile < end) {
             float scores[4];
             uint32_t p[2];
-            /* The last tile stands apart: loads under a condition would cost copies of registers still to be loaded. */
+            /* The last tile stands apart: loads under a condition would cost copies of registers still to be
+             * loaded. */
             while (tile + n_warps < end) {
                 tile += n_warps;
                 const uint32_t row = row_of(tile);
@@ -277,7 +286,8 @@ static dense_kernel_row dense_kernel_of(const adm_gpu_shape *s) {
     return dense_kernel_row{kernels[d][adm_dtype_index(s->dtype)], n_warps[d]};
 }
 
-/* Of the warps' sums, or of the shares of a merge, whichever is larger: a share is the row's columns, 24 bytes each. */
+/* Of the warps' sums, or of the shares of a merge, whichever is larger: a share is the row's columns, 24 bytes
+ * each. */
 static size_t dense_shared_bytes(const adm_gpu_shape *s, unsigned n_warps, unsigned n_queries) {
     size_t sums = s->heads.head_dim == 64    ? adm_tile_shared_bytes<64>(n_warps, n_queries)
                   : s->heads.head_dim == 128 ? adm_tile_shared_bytes<128>(n_warps, n_queries)

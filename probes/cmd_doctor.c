@@ -4,17 +4,21 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <linux/perf_event.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/command.h"
 #include "core/hostinfo.h"
+#include "core/stats.h"
 #include "core/store.h"
 #include "core/version.h"
 #include "kernels/device.h"
+#include "probes/nvtx_probe.h"
 
 typedef enum verdict { HAVE, LACK } verdict;
 
@@ -130,15 +134,44 @@ static void check_nvml(finding *f) {
     check_library(f, "NVML", names, "GPU clocks, power and temperature; it comes with the NVIDIA driver");
 }
 
+/* What a range costs, in ns: the median of some short series, so that an interruption does not count. */
+static double range_cost_ns(void) {
+    enum { N_SERIES = 201, N_RANGES = 100 };
+    static double series_ns[N_SERIES];
+    adm_nvtx_probe nvtx;
+    adm_probes probes = {0};
+    const adm_range range = {.kind = ADM_RANGE_STAGE, .stage = ADM_STAGE_DISTANCE, .variant = "doctor", .step = -1,
+                             .layer = -1};
+    adm_nvtx_probe_init(&nvtx);
+    if (adm_probes_attach(&probes, &nvtx.probe, NULL) != ADM_OK || adm_probes_start(&probes, NULL) != ADM_OK) return NAN;
+    for (int i = 0; i < N_SERIES; i++) {
+        uint64_t start_ns = adm_clock_ns();
+        for (int j = 0; j < N_RANGES; j++) {
+            adm_probes_begin(&probes, &range);
+            adm_probes_end(&probes, &range);
+        }
+        series_ns[i] = (double)(adm_clock_ns() - start_ns) / N_RANGES;
+    }
+    adm_probes_stop(&probes, NULL);
+    return adm_distribution_of(series_ns, N_SERIES).median;
+}
+
 static void check_nvtx(finding *f) {
-    const char *injection = getenv("NVTX_INJECTION64_PATH");
-    f->what = "NVTX tool";
-    if (injection == NULL) {
-        snprintf(f->text, sizeof f->text, "none attached (NVTX_INJECTION64_PATH is not set)");
+    const char *injection = getenv("NVTX_INJECTION64_PATH"), *missing = adm_nvtx_missing();
+    f->what = "NVTX";
+    if (missing != NULL) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%s", missing);
+        snprintf(f->needs, sizeof f->needs, "named ranges in Nsight Systems and Nsight Compute");
         return;
     }
-    const char *const names[] = {injection, NULL};
-    check_library(f, "NVTX tool", names, "the tool named in NVTX_INJECTION64_PATH sees no ranges: mend the path or unset it");
+    if (injection != NULL) {
+        const char *const names[] = {injection, NULL};
+        check_library(f, "NVTX", names, "the tool named in NVTX_INJECTION64_PATH sees no ranges: mend the path or unset it");
+        if (f->verdict == LACK) return;
+    }
+    snprintf(f->text, sizeof f->text, "%s%s; a range costs %.1f ns", injection != NULL ? "attached to " : "",
+             injection != NULL ? injection : "no tool attached", range_cost_ns());
 }
 
 /* --- Output ------------------------------------------------------------------------------------------------------- */

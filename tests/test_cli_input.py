@@ -256,7 +256,7 @@ def test_bad_single_numbers(refuse_replay, small_run, option, text):
     (["--layers", "3"], ["no layer 3", "trace info"]),
     (["--layers", "x"], ["--layers", "'x'"]),
     (["--layers", ""], ["--layers"]),
-    (["--policies", "quest"], ["--policies", "'quest'", "dense, oracle, adamas"]),
+    (["--policies", "snapkv"], ["--policies", "'snapkv'", "dense, oracle, adamas"]),
     (["--policies", ""], ["--policies"]),
     (["--policies", ","], ["--policies"]),
     (["--policies", "dense,"], ["--policies"]),
