@@ -31,7 +31,7 @@ ROOMS = {
              "store", "store_row", "store_write", "query",                       # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry",
-                "profile_check", "profile_run"],
+                "profile_check", "profile_run", "profile_static"],
     "probes": ["clock_probe"],
     "traces": ["input_file", "safetensors", "trace_file", "trace_check"],
     "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
@@ -54,7 +54,7 @@ NVTX = ["probes/nvtx_probe.c"]
 NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "build/gen/report_template.html"]
+EMBEDDED = ["core/schema.sql", "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
@@ -146,8 +146,17 @@ def cuda_rule(ninja, cuda, architectures):
     ninja.variable("nvcc", cuda.nvcc)
     ninja.variable("gencode", " ".join(targets))
     ninja.rule("nvcc", "$nvcc -ccbin g++ -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
-               "-Wall,-Wextra,-ffp-contract=off -I. -MD -MF $out.d -c $in -o $out",
-               depfile="$out.d", deps="gcc", description="NVCC $out")
+               "-Wall,-Wextra,-ffp-contract=off -Xptxas -v -I. -MD -MF $object.d -c $in -o $object > $object.ptxas 2>&1 || "
+               "{ cat $object.ptxas; exit 1; }; grep -vE '^ptxas info|bytes stack frame' $object.ptxas || true",
+               depfile="$object.d", deps="gcc", description="NVCC $object")
+
+
+def cuda_objects(ninja, folder, flags):
+    """Edges for every .cu file; returns the objects. What the assembler says of each goes to OBJECT.ptxas."""
+    objects = [f"{folder}/obj/{source}.o" for source in CUDA if source.endswith(".cu")]
+    for source, out in zip((source for source in CUDA if source.endswith(".cu")), objects):
+        ninja.build(f"{out} | {out}.ptxas", "nvcc", [source], opt=flags, object=out)
+    return objects
 
 
 def profile_edges(ninja, profile, cuda):
@@ -173,8 +182,8 @@ def profile_edges(ninja, profile, cuda):
     objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
     objects.append(compile_c("core/embed.S"))
     if cuda:
-        objects += [ninja.build(f"{folder}/obj/{source}.o", "nvcc", [source], opt=flags) if source.endswith(".cu")
-                    else compile_c(source) for source in CUDA]
+        objects += cuda_objects(ninja, folder, flags)
+        objects += [compile_c(source) for source in CUDA if source.endswith(".c")]
     else:
         objects += [compile_c(source) for source in NO_CUDA]
     objects += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
@@ -219,6 +228,10 @@ def build_ninja(options, cuda, node):
         cuda_rule(ninja, cuda, options.arch)
 
     made = {profile: profile_edges(ninja, profile, cuda) for profile in PROFILES}
+    ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
+    ninja.rule("resources", "$python kernels/resources.py $out $in", description="RESOURCES $out")
+    logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
+    ninja.build("build/gen/kernel_resources.tsv", "resources", logs, implicit=["kernels/resources.py"])
     ninja.note("What one asks for")
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]

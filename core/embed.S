@@ -28,5 +28,6 @@
     .section .rodata
     embed adm_embed_schema_sql, core/schema.sql
     embed adm_embed_report_template, build/gen/report_template.html
+    embed adm_embed_kernel_resources, build/gen/kernel_resources.tsv
 
     .section .note.GNU-stack, "", %progbits

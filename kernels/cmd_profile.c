@@ -15,7 +15,7 @@ typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label;
-    bool dry_run;
+    bool dry_run, is_static;
 
     adm_profile_options options;
     uint32_t *lists[4];
@@ -26,7 +26,7 @@ typedef struct profile_command {
 
 enum {
     KEY_SEQ_LENS = 0x3000, KEY_HEADS, KEY_KV_HEADS, KEY_HEAD_DIM, KEY_BATCH, KEY_DTYPE, KEY_PAGE_SIZE, KEY_SINKS,
-    KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN
+    KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN, KEY_STATIC
 };
 
 static const struct argp_option options[] = {
@@ -48,6 +48,7 @@ static const struct argp_option options[] = {
     {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 3},
     {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
+    {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 3},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 3},
     {0},
 };
@@ -76,6 +77,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_DEVICE: c->device = arg; return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
+    case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -206,12 +208,18 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
     adm_progress_step(progress, n_done);
 }
 
-static adm_status begin_run(const profile_command *c, const adm_gpu *gpu, adm_store *store, int64_t *run_id,
+/* device: NULL where no GPU is used. */
+static adm_status begin_run(const profile_command *c, const adm_device_info *device, adm_store *store, int64_t *run_id,
                             adm_error *err) {
-    const adm_device_info *device = adm_gpu_device(gpu);
     char driver[16], runtime[16];
     adm_host_info host;
     adm_host_info_read(&host);
+    if (device == NULL) {
+        adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = c->argv_json,
+                             .gpu_reason = "static figures of the build, no GPU used"};
+        adm_run_info_host(&info, &host);
+        return adm_store_begin_run(store, &info, run_id, err);
+    }
     snprintf(driver, sizeof driver, "%d.%d", device->driver_version / 1000, device->driver_version % 1000 / 10);
     snprintf(runtime, sizeof runtime, "%d.%d", device->runtime_version / 1000, device->runtime_version % 1000 / 10);
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = c->argv_json,
@@ -274,7 +282,7 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
     int64_t run_id;
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
-    if (status == ADM_OK) status = begin_run(c, gpu, store, &run_id, err);
+    if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
     if (status == ADM_OK) {
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
         status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
@@ -290,6 +298,44 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
     return status;
 }
 
+static const char static_sql[] =
+    "SELECT stage, variant, max(CASE metric WHEN 'registers' THEN median END),"
+    " max(CASE metric WHEN 'static_shared_bytes' THEN median END), max(CASE metric WHEN 'stack_bytes' THEN median END),"
+    " max(CASE metric WHEN 'spill_store_bytes' THEN median END) + max(CASE metric WHEN 'spill_load_bytes' THEN median END)"
+    " FROM stage_summary WHERE run_id = ? GROUP BY stage, variant ORDER BY stage, variant";
+
+static adm_status print_static(adm_store *store, int64_t run_id, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, static_sql, &query, err, "i", run_id);
+    printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
+        printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
+               adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
+    adm_query_close(&query);
+    return status;
+}
+
+/* --static: the build's own figures, as a run of their own. */
+static adm_status profile_static(const profile_command *c, adm_error *err) {
+    adm_store *store = NULL;
+    int64_t run_id;
+    size_t n_kernels = 0;
+    if (adm_gpu_registry_count() == 0)
+        return adm_fail(err, ADM_EUNSUPPORTED, "--static: this build has no CUDA kernels; configure it with a CUDA toolkit");
+    adm_status status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, NULL, store, &run_id, err);
+    if (status == ADM_OK) {
+        status = adm_profile_static(store, run_id, &n_kernels, err);
+        adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
+                                             status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+    }
+    if (status == ADM_OK && !c->common.quiet) status = print_static(store, run_id, err);
+    adm_store_close(&store);
+    return status;
+}
+
 static int run(int argc, char **argv) {
     profile_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
@@ -301,7 +347,8 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
-    if (status == ADM_OK) status = c.dry_run ? print_plan(&c, &err) : profile(&c, &n_failed, &err);
+    if (status == ADM_OK)
+        status = c.dry_run ? print_plan(&c, &err) : c.is_static ? profile_static(&c, &err) : profile(&c, &n_failed, &err);
     if (status == ADM_OK && n_failed > 0)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why", n_failed);
     if (status == ADM_OK) status = adm_finish_output(&err);

@@ -67,6 +67,11 @@ void adm_profile_reference_free(adm_profile_reference **reference);
 adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, const adm_gpu_shape *shape,
                              const adm_profile_reference *reference, const adm_profile_unit *unit, adm_error *err);
 
+/* Stores registers, static shared memory, stack and spills of every kernel and architecture of this build, as the CUDA
+ * assembler stated them: policy 'static', variant "KERNEL ARCH", the stage its file is about. Sets *n_kernels to the
+ * rows; 0 in a build without CUDA. */
+adm_status adm_profile_static(adm_store *store, int64_t run_id, size_t *n_kernels, adm_error *err);
+
 /* Runs the whole grid on a device, into a run that was begun. A failed configuration is recorded and the grid goes on
  * while the context survives; n_failed counts units that were wrong or could not run. */
 adm_status adm_profile_run(const adm_profile_options *options, adm_gpu *gpu, adm_store *store, int64_t run_id,

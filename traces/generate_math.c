@@ -23,7 +23,7 @@ double adm_gen_normal(adm_rng *rng) {
     int64_t sum = 0;
     for (int i = 0; i < 64; i += 16) sum += (int64_t)((x >> i & 0xffff) + (y >> i & 0xffff));
     /* Each is uniform on 0 .. 2^16-1: mean (2^16-1)/2, variance (2^32-1)/12. */
-    return (double)(sum - 4 * 0xffff) * (1.0 / 53509.8506) ;
+    return (double)(sum - 4 * 0xffff) * / 53509.91992145008; /* sqrt(8 variances) */
 }
 
 double adm_gen_between(adm_rng *rng, double low, double high) { return low + (high - low) * adm_rng_unit(rng); }
