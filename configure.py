@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -25,22 +26,27 @@ VERSION = "0.1.0"
 # Each name is ROOM/NAME.c.
 ROOMS = {
     "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
-             "hostinfo", "version",
+             "hostinfo", "version", "output_file",
              "stage", "probe",                                                   # what the other rooms implement
-             "thresholds", "quality", "policy", "replay", "replay_step", "replay_record",  # the replay engine
+             "thresholds", "quality", "policy",                                  # what a replay measures
+             "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
              "store", "store_row", "store_write", "query",                       # the database
              "cli"],                                                             # the command line's front door
-    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry",
+    "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
+                "distance_simd", "topk", "topk_simd", "attention", "attention_simd", "registry",
                 "profile_check", "profile_run", "profile_static"],
-    "probes": ["clock_probe"],
-    "traces": ["input_file", "safetensors", "trace_file", "trace_check"],
+    "probes": ["clock_probe", "perf_probe"],
+    "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
+               "safetensors_write", "generate", "generate_head", "generate_math",  # made,
+               "requests"],                                                        # and request traces
     "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
                  "report_view_summary", "report_view_provenance", "report_view_quality", "report_view_heads",
-                 "report_view_stages"],
+                 "report_view_stages", "timeline_export"],
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "traces/cmd_trace", "probes/cmd_doctor", "analysis/cmd_report"]
+COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "traces/cmd_trace", "traces/cmd_trace_gen",
+            "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
 CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/bandwidth.cu",
@@ -63,15 +69,21 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_device", "test_probe", "test_thresholds", "test_quality", "test_policy",
+         "test_attention", "test_registry", "test_device", "test_probe", "test_perf_probe",
+         "test_thresholds", "test_quality", "test_policy",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
-         "test_report"]
+         "test_report", "test_fuzz"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
+
+# Each name is tests/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
+FUZZERS = ["safetensors", "requests"]
+FUZZED = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "printable", "stage")),
+          *(f"traces/{name}.c" for name in ("input_file", "safetensors", "trace_file", "trace_check", "requests"))]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -209,6 +221,33 @@ def profile_edges(ninja, profile, cuda):
     return program, tests
 
 
+def find_fuzzing_clang():
+    """A clang that has libFuzzer's runtime, or None."""
+    for name in ("clang", *(f"clang-{version}" for version in range(30, 13, -1))):
+        resources = deps.output_of(name, "--print-resource-dir") if shutil.which(name) else None
+        if resources and list(Path(resources.strip()).glob("lib/*/libclang_rt.fuzzer*.a")):
+            return name
+    return None
+
+
+def fuzz_edges(ninja):
+    """`ninja fuzz`: a minute for each fuzzer; what it finds stays in build/fuzz."""
+    clang = find_fuzzing_clang()
+    ninja.note(f"libFuzzer: {clang or 'no clang that has it'}")
+    if not clang:
+        ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
+                    "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
+        return
+    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a -l:libxxhash.a -lm",
+               description="FUZZER $out")
+    programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz_{name}.c", *FUZZED],
+                            implicit=["tests/fuzz.h", f"tests/fuzz_{name}.h"]) for name in FUZZERS]
+    ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
+                command=" && ".join(f"mkdir -p build/fuzz/corpus-{name} && build/fuzz/{name} -max_total_time=60 "
+                                    f"-artifact_prefix=build/fuzz/{name}- -max_len=16384 -close_fd_mask=1 "
+                                    f"build/fuzz/corpus-{name} tests/corpus/{name}" for name in FUZZERS))
+
+
 def build_ninja(options, cuda, node):
     """The whole build.ninja, as text."""
     ninja = Ninja()
@@ -242,7 +281,15 @@ def build_ninja(options, cuda, node):
     ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
-    ninja.build("bench", "run", implicit=["all"], command="$python demo.py --bench", title="BENCH")
+    ninja.build("bench", "run", implicit=["all"], title="BENCH",
+                command="$python demo.py --bench && $python tests/bench_stages.py")
+    if cuda:
+        kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS)]
+        ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",
+                    command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
+                    "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
+                    "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
+    fuzz_edges(ninja)
     ninja.build("compdb", "run", title="COMPDB compile_commands.json",
                 command="ninja -t compdb cc_release nvcc > compile_commands.json")
     ninja.lines += ["", "default all", ""]
@@ -253,6 +300,7 @@ def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
+    listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *WEB, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in NVTX_TOOLS]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
@@ -269,7 +317,7 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), test, asan, debug, bench, demo, compdb.", allow_abbrev=False)
+        epilog="ninja targets: all (default), test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "

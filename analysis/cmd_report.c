@@ -1,16 +1,12 @@
 /* cmd_report.c: `adamas report`: one self-contained HTML page, or its data as JSON. */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "analysis/report_data.h"
 #include "analysis/report_html.h"
 #include "core/command.h"
 #include "core/mem.h"
+#include "core/output_file.h"
 
 typedef struct report_command {
     adm_common common;
@@ -36,36 +32,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-/* Writes beside the target and renames, so that a page is there whole or not at all. */
 static adm_status write_page(const char *path, const adm_text *page, adm_error *err) {
-    struct stat there;
-    if (path[0] == '\0') return adm_fail(err, ADM_EINPUT, "--output: '' is no file name");
-    if (stat(path, &there) == 0 && S_ISDIR(there.st_mode))
-        return adm_fail(err, ADM_EINPUT, "--output: %s is a directory; name a file in it", path);
-    char *part = NULL;
-    size_t size = strlen(path) + 16;
-    adm_status status = adm_alloc(&part, size, 1, "a file name", err);
+    adm_output output;
+    adm_status status = adm_output_open(&output, "--output", path, err);
     if (status != ADM_OK) return status;
-    snprintf(part, size, "%s.part-XXXXXX", path);
-    int fd = mkstemp(part);
-    if (fd < 0) {
-        status = adm_fail(err, ADM_EINPUT, "%s: cannot be written: %s", path, strerror(errno));
-        adm_free(&part);
-        return status;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(fd, 0666 & ~mask); /* as a file made the plain way would be */
-    FILE *file = fdopen(fd, "w");
-    bool written = file != NULL && fwrite(page->data, 1, page->length, file) == page->length;
-    if (file != NULL) written = fclose(file) == 0 && written;
-    else close(fd);
-    if (!written || rename(part, path) != 0) {
-        status = adm_fail(err, ADM_EENVIRONMENT, "%s: writing %zu bytes failed: %s", path, page->length, strerror(errno));
-        unlink(part);
-    }
-    adm_free(&part);
-    return status;
+    fwrite(page->data, 1, page->length, output.file); /* committing tells whether all of it arrived */
+    return adm_output_commit(&output, err);
 }
 
 static adm_status print_document(const json_t *document, adm_error *err) {

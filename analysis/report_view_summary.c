@@ -121,8 +121,8 @@ static void write_time_sentence(adm_text *page, const json_t *document, size_t s
     adm_shown_duration(step_ns, shown_step);
     adm_shown_duration(dense_ns, shown_dense);
     adm_text_format(page, "<p>There the six stages of one layer took %s on the host (median, n = %lld) and dense attention "
-                          "%s (n = %lld): a ratio of %.1f. The host runs plain reference code; the ratio says where the work "
-                          "goes, not how fast a GPU is.</p>\n",
+                          "%s (n = %lld): a ratio of %.1f. These are times of one core; the ratio says where the work goes, "
+                          "not how fast a GPU is.</p>\n",
                     shown_step, (long long)adm_field_int(step, "n"), shown_dense, (long long)adm_field_int(dense, "n"),
                     dense_ns / step_ns);
 }

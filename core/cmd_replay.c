@@ -1,4 +1,4 @@
-/* cmd_replay.c: `adamas replay`: wires trace reader, host stages, clock probe and store to the replay engine. */
+/* cmd_replay.c: `adamas replay`: wires trace reader, host stages, probes and store to the replay engine. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -15,16 +15,18 @@
 #include "kernels/registry.h"
 #include "probes/clock_probe.h"
 #include "probes/nvtx_probe.h"
+#include "probes/perf_probe.h"
 #include "traces/trace_file.h"
 
 enum { MAX_THRESHOLDS = 8, MAX_BUDGET = 1 << 24 };
 
 typedef struct replay_command {
     adm_common common;
-    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps, *seed;
+    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps, *seed, *counters;
     const char *thresholds[MAX_THRESHOLDS + 1];
     size_t n_thresholds;
-    bool timeline;
+    bool timeline, counting;
+    char uncounted[256]; /* why --counters has no values, for the summary */
     char **paths;
     size_t n_paths;
 
@@ -38,7 +40,9 @@ typedef struct replay_command {
 
 /* --- Command line ------------------------------------------------------------------------------------------------- */
 
-enum { KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_LABEL };
+enum {
+    KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_COUNTERS, KEY_LABEL
+};
 
 static const struct argp_option options[] = {
     {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
@@ -53,6 +57,8 @@ static const struct argp_option options[] = {
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
     {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
+    {"counters", KEY_COUNTERS, "SET", 0, "Of host: replay once more and count each stage's CPU cycles, instructions and "
+     "cache misses", 3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
     {0},
 };
@@ -77,6 +83,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_EPS: c->eps = arg; return 0;
     case KEY_SEED: c->seed = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case ARGP_KEY_ARGS:
         c->paths = state->argv + state->next;
@@ -148,6 +155,9 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
     if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &o->seed, err);
+    static const char *const counter_sets[] = {"host"};
+    if (status == ADM_OK && c->counters != NULL)
+        status = adm_parse_words("--counters", c->counters, counter_sets, 1, &c->counting, err);
     o->budgets = c->budget_list;
     o->seq_lens = c->seq_len_list;
     o->layers = c->layer_list;
@@ -199,6 +209,33 @@ static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_st
     return status;
 }
 
+/* The same work once more, counted: what counts would be in the times, and what times in the counts. */
+static adm_status count_trace(replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
+                              adm_error *err) {
+    adm_replay *replay = NULL;
+    adm_nvtx_probe nvtx;
+    adm_perf_probe perf;
+    adm_probes probes = {0};
+    adm_replay_options counted = c->options;
+    adm_perf_probe_open(&perf, NULL, 0, NULL);
+    counted.counters = perf.counter;
+    counted.n_counters = perf.n_counters;
+    for (size_t i = 0; i < perf.n_counters; i++)
+        if (perf.counter[i].reason != NULL && c->uncounted[0] == '\0')
+            snprintf(c->uncounted, sizeof c->uncounted, "%s", perf.counter[i].reason);
+    adm_progress_start(&c->progress, "counters", 0, c->common.quiet);
+    adm_status status = adm_replay_open(trace, &counted, store, run_id, &replay, err);
+    adm_nvtx_probe_init(&nvtx);
+    adm_perf_probe_deliver_to(&perf, adm_replay_counter_sink, replay);
+    if (status == ADM_OK) status = adm_probes_attach(&probes, &nvtx.probe, err);
+    if (status == ADM_OK) status = adm_probes_attach(&probes, &perf.probe, err);
+    if (status == ADM_OK) status = adm_replay_run(replay, &probes, err);
+    adm_progress_end(&c->progress);
+    adm_replay_close(&replay);
+    adm_perf_probe_close(&perf);
+    return status;
+}
+
 static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *run_id, adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
@@ -215,6 +252,8 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
     if (status != ADM_OK) return status;
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
         status = replay_trace(c, traces[i], store, *run_id, err);
+    for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
+        status = count_trace(c, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
     adm_status ended = adm_store_end_run(store, *run_id, outcome, status == ADM_OK ? NULL : err->text,
                                          status == ADM_OK ? err : NULL);
@@ -277,6 +316,7 @@ static adm_status print_summary(const replay_command *c, adm_store *store, int64
         if (c->common.json) json_array_append_new(rows, row_as_json(query));
         else print_row(query);
     }
+    if (c->uncounted[0] != '\0' && !c->common.json) printf("\nnot counted: %s\n", c->uncounted);
     adm_query_close(&query);
     if (status == ADM_OK && c->common.json) status = print_document(c, run_id, elapsed_s, rows, err);
     json_decref(rows);

@@ -8,7 +8,8 @@
 #include "core/command.h"
 #include "core/version.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_trace, &adm_cmd_doctor};
+static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_trace,
+                                          &adm_cmd_db, &adm_cmd_doctor};
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
 static void print_help(FILE *to) {
@@ -68,7 +69,7 @@ int main(int argc, char **argv) {
         return commands[i]->run(argc - 1, argv + 1);
     }
     const char *nearest = nearest_command(name);
-    fprintf(stderr, "adamas: '%s' is not a command%s%s%s; `adamas --help` lists them\n", name,
-            nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    fprintf(stderr, "adamas: '%s' is not a command%s%s%s `adamas --help` lists them\n", name,
+            nearest ? ": did you mean '" : ";", nearest ? nearest : "", nearest ? "'?" : "");
     return 2;
 }

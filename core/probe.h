@@ -73,4 +73,15 @@ static inline void adm_probes_end(adm_probes *probes, const adm_range *range) {
  * clock was read. */
 typedef void adm_range_sink(void *user, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
 
+/* One of the things that a counting probe counts. Strings live as long as the probe. */
+typedef struct adm_counter {
+    const char *name, *unit, *better, *description; /* its row in the table metric, see adm_metric in core/store.h */
+    const char *reason;                             /* why it cannot count here, and the cure; NULL: it counts */
+} adm_counter;
+
+/* Where a counting probe delivers a finished stage: value[i] is what its i-th counter saw, NAN where it has a reason or
+ * was not counting all the time. Called inside end(), after the counters were read. Counting disturbs timing, so a
+ * counting probe and a clock are never attached to one session. */
+typedef void adm_counter_sink(void *user, const adm_range *range, const double *value);
+
 #endif

@@ -148,7 +148,7 @@ static adm_status calibrate_layer(adm_replay *r, size_t layer, float *y, adm_err
                                                            y + (h * n_rows + i) * shape->head_dim);
             }
         adm_status status = adm_threshold_resolve(&r->options.thresholds[v], y, n, cache->thresholds, err);
-        if (status == ADM_OK)
+        if (status == ADM_OK && r->options.n_counters == 0)
             status = adm_store_calibration(r->store, r->run_id, r->trace_id, r->options.thresholds[v].text,
                                            (int32_t)l->index, cache->thresholds, err);
         if (status != ADM_OK) return status;
@@ -262,7 +262,8 @@ void adm_replay_close(adm_replay **replay) {
 static adm_status run_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
     adm_status status = adm_replay_begin_segment(r, segment, err);
     memset(r->drawn, 0, r->n_layers * r->trace->shape.n_q_heads * r->trace->n_tokens * sizeof *r->drawn);
-    for (size_t i = 0; status == ADM_OK && i < segment->n_steps; i++) {
+    size_t n_steps = r->options.n_counters > 0 && !adm_replay_counts(r) ? 0 : segment->n_steps;
+    for (size_t i = 0; status == ADM_OK && i < n_steps; i++) {
         if (r->options.should_stop != NULL && r->options.should_stop())
             return adm_fail(err, ADM_EINTERRUPTED, "interrupted in %s at %u cached tokens; the lengths before it are kept",
                             r->trace->path, segment->seq_len);

@@ -53,6 +53,8 @@ typedef struct adm_replay_options {
     double eps;                           /* of the metric eps_exceed */
     uint64_t seed;                        /* of `random` */
     bool timeline;                        /* keep every range as an event */
+    const adm_counter *counters;          /* of the counting probe: the replay then keeps what they count for each */
+    size_t n_counters;                    /* stage, and neither quality nor times; 0: an ordinary replay */
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL; units: layer steps */
     bool (*should_stop)(void);            /* may be NULL; asked before every step */
     void *user;
@@ -84,7 +86,11 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
  * quality only. */
 void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
 
-/* Runs the session under the probes. On ADM_EINTERRUPTED or failure the segments flushed so far are kept. */
+/* The sink to give to a counting probe, in the same way, when options.counters are that probe's. */
+void adm_replay_counter_sink(void *replay, const adm_range *range, const double *value);
+
+/* Runs the session under the probes; where no counter of options.counters counts, it runs no step and only stores the
+ * reasons. On ADM_EINTERRUPTED or failure the segments flushed so far are kept. */
 adm_status adm_replay_run(adm_replay *replay, adm_probes *probes, adm_error *err);
 
 void adm_replay_close(adm_replay **replay);

@@ -1,5 +1,6 @@
-/* replay_internal.h: the replay engine's state, shared by replay.c (session), replay_step.c (one layer of one step)
- * and replay_record.c (what is kept and how it is written). Nothing else includes it. */
+/* replay_internal.h: the replay engine's state, shared by replay.c (session), replay_step.c (one layer of one step),
+ * replay_record.c (what is kept and how it is written) and replay_count.c (the same for counters). Nothing else
+ * includes it. */
 #ifndef ADM_CORE_REPLAY_INTERNAL_H
 #define ADM_CORE_REPLAY_INTERNAL_H
 
@@ -31,6 +32,8 @@ typedef struct adm_stage_times {
     int64_t config_id;
     size_t n, capacity;
     double *sample_ns;
+    size_t n_counted, count_capacity;
+    double *count;            /* [n_counted][n_counters], when counting */
 } adm_stage_times;
 
 /* A finished range, for the table event. */
@@ -119,6 +122,10 @@ adm_stage_times *adm_replay_times(adm_replay *replay, adm_stage stage, uint32_t 
 /* Appends a sample; running out of memory is kept for adm_replay_end_segment() to report. */
 void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns);
 
+/* Makes room for one more element of a growing array (the address of its pointer); false when out of memory, which
+ * adm_replay_end_segment() reports, since a sink cannot. */
+bool adm_replay_grow(adm_replay *replay, void *array_address, size_t n, size_t *capacity, size_t size);
+
 /* Writes and flushes what the segment measured. */
 adm_status adm_replay_end_segment(adm_replay *replay, const adm_segment *segment, adm_error *err);
 
@@ -130,6 +137,14 @@ adm_status adm_replay_end_session(adm_replay *replay, adm_error *err);
 
 /* Frees arms and times. */
 void adm_replay_drop_segment(adm_replay *replay);
+
+/* replay_count.c */
+
+/* Whether any of the options' counters counts. */
+bool adm_replay_counts(const adm_replay *replay);
+
+/* Writes what was counted in the segment, or why it was not. */
+adm_status adm_replay_write_counts(adm_replay *replay, adm_error *err);
 
 /* How many rows of arms there are behind that of `dense`. */
 static inline size_t adm_replay_arm_rows(const adm_replay *replay) {

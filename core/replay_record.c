@@ -42,7 +42,7 @@ static bool policy_has(adm_policy policy, int metric) {
 static void variant_name(const adm_replay *r, adm_policy policy, size_t v, char *name, size_t name_bytes) {
     switch (policy) {
     case ADM_POLICY_ADAMAS:
-        snprintf(name, name_bytes, "%s %s", r->options.pipeline->distance->name, r->options.thresholds[v].text);
+        snprintf(name, name_bytes, "%s %s", r->options.pipeline->distance->metric, r->options.thresholds[v].text);
         break;
     case ADM_POLICY_QUEST: snprintf(name, name_bytes, "pages of %d", ADM_QUEST_PAGE); break;
     case ADM_POLICY_STREAMING: snprintf(name, name_bytes, "%d sinks", ADM_STREAMING_SINKS); break;
@@ -135,7 +135,10 @@ adm_status adm_replay_begin_segment(adm_replay *r, const adm_segment *segment, a
 
 void adm_replay_drop_segment(adm_replay *r) {
     for (size_t i = 0; i < r->n_arms; i++) adm_free(&r->arm[i].value);
-    for (size_t i = 0; i < r->n_times; i++) free(r->times[i].sample_ns);
+    for (size_t i = 0; i < r->n_times; i++) {
+        free(r->times[i].sample_ns);
+        free(r->times[i].count);
+    }
     r->n_arms = r->n_times = 0;
     adm_free(&r->arm);
     adm_free(&r->times);
@@ -150,9 +153,7 @@ adm_stage_times *adm_replay_times(adm_replay *r, adm_stage stage, uint32_t budge
     return NULL;
 }
 
-/* Makes room for one more element of a growing array (the address of its pointer); false when out of memory, which
- * adm_replay_end_segment() reports, since a sink cannot. */
-static bool grow(adm_replay *r, void *array_address, size_t n, size_t *capacity, size_t size) {
+bool adm_replay_grow(adm_replay *r, void *array_address, size_t n, size_t *capacity, size_t size) {
     if (n < *capacity) return true;
     size_t larger = *capacity > 0 ? 2 * *capacity : 256;
     void *array;
@@ -170,11 +171,12 @@ static bool grow(adm_replay *r, void *array_address, size_t n, size_t *capacity,
 }
 
 void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns) {
-    if (grow(r, &times->sample_ns, times->n, &times->capacity, sizeof *times->sample_ns)) times->sample_ns[times->n++] = ns;
+    if (adm_replay_grow(r, &times->sample_ns, times->n, &times->capacity, sizeof *times->sample_ns))
+        times->sample_ns[times->n++] = ns;
 }
 
 void adm_replay_keep_event(adm_replay *r, const adm_range *range, uint64_t start_ns, uint64_t end_ns) {
-    if (grow(r, &r->event, r->n_events, &r->event_capacity, sizeof *r->event))
+    if (adm_replay_grow(r, &r->event, r->n_events, &r->event_capacity, sizeof *r->event))
         r->event[r->n_events++] = (adm_event){*range, start_ns, end_ns};
 }
 
@@ -291,6 +293,10 @@ adm_status adm_replay_end_segment(adm_replay *r, const adm_segment *segment, adm
     double *scratch = NULL;
     size_t n_values = r->n_layers * r->trace->shape.n_q_heads * segment->n_steps;
     adm_status status = sink_failure(r, err);
+    if (status == ADM_OK && r->options.n_counters > 0) {
+        status = adm_replay_write_counts(r, err);
+        return status == ADM_OK ? adm_store_flush(r->store, err) : status;
+    }
     if (status == ADM_OK) status = adm_alloc(&scratch, n_values, sizeof *scratch, "values of a segment", err);
     for (size_t i = 0; status == ADM_OK && i < r->n_arms; i++)
         if (r->options.policy[r->arm[i].policy]) status = write_arm(r, segment, &r->arm[i], scratch, err);

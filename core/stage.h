@@ -16,6 +16,7 @@
 #ifndef ADM_CORE_STAGE_H
 #define ADM_CORE_STAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -107,8 +108,10 @@ typedef void adm_attention_fn(adm_dtype dtype, const void *q, const void *k, con
 /* A row of the registry (kernels/registry.h): one host implementation of one stage. */
 typedef struct adm_host_impl {
     adm_stage stage;
-    const char *name;     /* the `variant` in the database: "reference", "l1", "xor", ... */
+    const char *name;     /* the `variant` in the database: "reference", "avx2", "l1-avx512", ... */
     const char *summary;  /* one line for --help and the report */
+    const char *metric;   /* of a distance row: "l1" or "xor", whatever computes it; NULL in other stages */
+    bool (*is_available)(void); /* can this processor run it? NULL: always */
     uint32_t max_head_dim;
     double tolerance;     /* relative L2 error allowed against the reference; 0: bit for bit */
     union {

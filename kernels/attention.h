@@ -9,6 +9,15 @@
  * follow IEEE arithmetic. index NULL and index 0..n-1 give the same bits. */
 ADM_API adm_attention_fn adm_attention_reference;
 
+#if defined(__x86_64__)
+/* The same in another order of summation, equal up to the rounding to float32, and to each other to the last bit; for
+ * head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
+ADM_API adm_attention_fn adm_attention_avx2;
+ADM_API adm_attention_fn adm_attention_avx512;
+#elif defined(__aarch64__)
+ADM_API adm_attention_fn adm_attention_neon;
+#endif
+
 /* Compulsory traffic of one layer of one decode step. Each query head attends to n_selected tokens; the query heads of
  * a group attend to n_distinct different tokens between them, whose K and V rows are read once: n_selected when the
  * group shares its selection, up to n_selected times the group when every head selects for itself. Also counted: q, the

@@ -7,6 +7,10 @@
 /* As core/stage.h says: a value equal to a threshold counts as below it. */
 ADM_API adm_bucket_fn adm_bucket_reference;
 
+#if defined(__x86_64__)
+ADM_API adm_bucket_fn adm_bucket_avx2; /* needs adm_cpu_has_avx2() */
+#endif
+
 /* Compulsory traffic of n_rows rows: y read, one byte an element written. Rows as in hadamard.h. Ignored: the three
  * thresholds, and that a fused kernel needs neither. */
 double adm_bucket_bytes(double n_rows, uint32_t head_dim);

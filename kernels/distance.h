@@ -22,6 +22,14 @@ ADM_API adm_distance_fn adm_distance_reference;
 /* L1, 32 elements at a time. head_dim is 64, 128 or 256. */
 ADM_API adm_distance_fn adm_distance_l1;
 
+#if defined(__x86_64__)
+/* L1, 16 tokens at a time, for processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
+ADM_API adm_distance_fn adm_distance_l1_avx2;
+ADM_API adm_distance_fn adm_distance_l1_avx512;
+#elif defined(__aarch64__)
+ADM_API adm_distance_fn adm_distance_l1_neon;
+#endif
+
 /* The xor metric, 32 elements at a time. head_dim is 64, 128 or 256. */
 ADM_API adm_distance_fn adm_distance_xor;
 

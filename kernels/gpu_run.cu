@@ -341,9 +341,20 @@ extern "C" void adm_gpu_case_set_rule(adm_gpu_case *c, const adm_select_rule *ru
     c->shape.rule.budget = least(rule->budget, c->most_budget);
 }
 
-extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, adm_error *err) {
-    char *block = c->set_block + set * c->layout.bytes;
-    cudaError_t result = cudaMemsetAsync(block + c->layout.y, 0xff, c->layout.workspace - c->layout.y, c->gpu->stream);
+extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_t covers, adm_error *err) {
+    /* Parts of a set follow one another: what a stage writes ends where the next part begins. */
+    const set_layout *l = &c->layout;
+    const struct { adm_stage stage; size_t from, to; } written[] = {
+        {ADM_STAGE_HADAMARD, l->y, l->code},         {ADM_STAGE_BUCKET, l->code, l->packed},
+        {ADM_STAGE_PACK, l->packed, l->distance},    {ADM_STAGE_DISTANCE, l->distance, l->index},
+        {ADM_STAGE_TOPK, l->index, l->out},          {ADM_STAGE_ATTENTION, l->out, l->workspace},
+        {ADM_STAGE_DENSE, l->out, l->workspace},
+    };
+    char *block = c->set_block + set * l->bytes;
+    cudaError_t result = cudaSuccess;
+    for (size_t i = 0; i < sizeof written / sizeof written[0] && result == cudaSuccess; i++)
+        if (covers >> written[i].stage & 1)
+            result = cudaMemsetAsync(block + written[i].from, 0xff, written[i].to - written[i].from, c->gpu->stream);
     return cuda_status(c->gpu, result, "poisoning outputs", err);
 }
 

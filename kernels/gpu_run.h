@@ -55,9 +55,9 @@ const int32_t *adm_gpu_case_pages(const adm_gpu_case *gpu_case);
 /* Changes the budget of a case to one not above that it was made with. */
 void adm_gpu_case_set_rule(adm_gpu_case *gpu_case, const adm_select_rule *rule);
 
-/* Fills index, n_selected, distance, out, y, code and packed of a set with 0xFF, so that what a stage does not write
- * is seen. */
-adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, adm_error *err);
+/* Fills with 0xFF what the stages in `covers` (bits 1 << adm_stage) write into a set's own buffers, so that what they
+ * fail to write is seen. Append is the exception: what it writes stays in the cache, right, from the step before. */
+adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, uint32_t covers, adm_error *err);
 
 /* Runs implementations one after another on a set and waits. */
 adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,

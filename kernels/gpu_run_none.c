@@ -34,8 +34,8 @@ const adm_gpu_buffers *adm_gpu_case_buffers(const adm_gpu_case *gpu_case, uint32
 const int32_t *adm_gpu_case_pages(const adm_gpu_case *gpu_case) { (void)gpu_case; return NULL; }
 void adm_gpu_case_set_rule(adm_gpu_case *gpu_case, const adm_select_rule *rule) { (void)gpu_case, (void)rule; }
 
-adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, adm_error *err) {
-    (void)gpu_case, (void)set;
+adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, uint32_t covers, adm_error *err) {
+    (void)gpu_case, (void)set, (void)covers;
     return unreachable(err);
 }
 

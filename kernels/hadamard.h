@@ -9,6 +9,15 @@
  * ADM_MAX_HEAD_DIM; x and y must not overlap. Overflow and NaN follow IEEE arithmetic. */
 ADM_API adm_hadamard_fn adm_hadamard_reference;
 
+#if defined(__x86_64__)
+/* The same bits for head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). A result
+ * of megabytes bypasses the caches if y lies on a multiple of 64 bytes. */
+ADM_API adm_hadamard_fn adm_hadamard_avx2;
+ADM_API adm_hadamard_fn adm_hadamard_avx512;
+#elif defined(__aarch64__)
+ADM_API adm_hadamard_fn adm_hadamard_neon;
+#endif
+
 /* The same from the definition, in double: y_i = sum_j (-1)^popcount(i & j) x_j / sqrt(d). O(d^2) a row: the measure
  * of accuracy, not a stage. */
 ADM_API void adm_hadamard_exact(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, double *y);

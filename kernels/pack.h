@@ -15,6 +15,10 @@
 /* codes [n_rows, d], each 0..3 (a larger one spoils its neighbour) -> packed [n_rows, d/4]. No overlap. */
 ADM_API adm_pack_fn adm_pack_reference;
 
+#if defined(__x86_64__)
+ADM_API adm_pack_fn adm_pack_avx2; /* needs adm_cpu_has_avx2() */
+#endif
+
 /* The inverse: packed [n_rows, d/4] -> codes [n_rows, d]. */
 ADM_API void adm_unpack_reference(const uint8_t *packed, size_t n_rows, uint32_t head_dim, uint8_t *codes);
 

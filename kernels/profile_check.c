@@ -304,7 +304,10 @@ static adm_status compare_all(const comparison *c) {
 
 adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, const adm_gpu_shape *shape,
                              const adm_profile_reference *reference, const adm_profile_unit *unit, adm_error *err) {
-    adm_status status = adm_gpu_case_run(gpu_case, unit->impl, unit->n_impls, 0, err);
+    uint32_t written = 0;
+    for (size_t i = 0; i < unit->n_impls; i++) written |= unit->impl[i]->covers;
+    adm_status status = adm_gpu_case_poison(gpu_case, 0, written, err);
+    if (status == ADM_OK) status = adm_gpu_case_run(gpu_case, unit->impl, unit->n_impls, 0, err);
     for (size_t i = 0; status == ADM_OK && i < reference->n_heads; i++) {
         if (reference->head[i].n_tokens == 0) continue;
         const comparison c = {gpu, adm_gpu_case_buffers(gpu_case, 0), shape, reference, &reference->head[i], unit, err};

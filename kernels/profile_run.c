@@ -209,14 +209,15 @@ static adm_status run_unit(walk *w, adm_gpu_case *gpu_case, const adm_profile_re
     return ADM_OK;
 }
 
-/* Leaves in every set what the stages before a unit at this budget hand over: the six stages, once each. */
+/* Leaves in every set what the stages before a unit at this budget hand over: the six stages, once each. Before every
+ * unit anew, since the check of the one before poisoned what it covers. */
 static adm_status prepare(walk *w, adm_gpu_case *gpu_case, uint32_t budget, adm_error *err) {
     adm_profile_unit pipeline;
     adm_gpu_shape shape = w->shape;
     if (budget > 0) shape.rule.budget = budget;
     adm_gpu_case_set_rule(gpu_case, &shape.rule);
     if (!six_stages(&pipeline)) return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
-    adm_status status = adm_gpu_case_poison(gpu_case, 0, err);
+    adm_status status = ADM_OK;
     for (uint32_t s = 0; status == ADM_OK && s < adm_gpu_case_n_sets(gpu_case); s++)
         status = adm_gpu_case_run(gpu_case, pipeline.impl, pipeline.n_impls, s, err);
     return status;
@@ -232,16 +233,12 @@ static adm_status run_configuration(walk *w, const adm_profile_unit *units, size
     for (uint32_t b = 0; b < w->shape.batch; b++) length[b] = w->seq_len;
     adm_status made = adm_gpu_case_create(w->gpu, &w->shape, length, w->o->seed, w->o->cold, &gpu_case, &why);
     if (made == ADM_OK) made = adm_profile_reference_create(&w->shape, length, w->o->seed, &reference, &why);
-    uint32_t prepared = UINT32_MAX;
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
         if (w->o->should_stop != NULL && w->o->should_stop())
             status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", w->seq_len,
                               w->shape.heads.n_kv_heads, w->shape.batch);
         adm_status ready = made;
-        if (status == ADM_OK && ready == ADM_OK && units[i].budget != prepared) {
-            ready = prepare(w, gpu_case, units[i].budget, &why);
-            if (ready == ADM_OK) prepared = units[i].budget;
-        }
+        if (status == ADM_OK && ready == ADM_OK) ready = prepare(w, gpu_case, units[i].budget, &why);
         if (status == ADM_OK && ready == ADM_OK) status = run_unit(w, gpu_case, reference, &units[i], err);
         for (int mode = 0; status == ADM_OK && ready != ADM_OK && mode < 2; mode++)
             if (w->o->launch[mode]) status = put_reason(w, &units[i], launch_name((adm_gpu_launch_mode)mode), &why, err);

@@ -5,25 +5,79 @@
 
 #include "kernels/attention.h"
 #include "kernels/bucket.h"
+#include "kernels/cpu.h"
 #include "kernels/distance.h"
 #include "kernels/hadamard.h"
 #include "kernels/pack.h"
 #include "kernels/topk.h"
 
+#define ROW(row_stage, row_name, row_summary, ...) \
+    {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, \
+     .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__}
+
+/* One unit in the last place of a float32: derived in attention_simd.c. */
+#define ATTENTION_TOLERANCE 0x1p-23
+
+/* Within a stage slowest first: the default pipeline takes the last that runs here. */
 static const adm_host_impl rows[] = {
-    {ADM_STAGE_HADAMARD, "reference", "float32 butterflies of stride 1, 2, ... d/2", 256, 0,
-     {.hadamard = adm_hadamard_reference}},
-    {ADM_STAGE_BUCKET, "reference", "three comparisons an element", 256, 0, {.bucket = adm_bucket_reference}},
-    {ADM_STAGE_PACK, "reference", "four codes a byte", 256, 0, {.pack = adm_pack_reference}},
-    {ADM_STAGE_DISTANCE, "reference", "L1, element by element", 256, 0, {.distance = adm_distance_reference}},
-    {ADM_STAGE_DISTANCE, "l1", "L1, 32 elements a word", 256, 0, {.distance = adm_distance_l1}},
-    {ADM_STAGE_DISTANCE, "xor", "the authors' released kernel's metric, not L1: the pair (1,2) scores 3", 256, 0,
-     {.distance = adm_distance_xor}},
-    {ADM_STAGE_TOPK, "reference", "counting select in two passes", 256, 0, {.topk = adm_topk_reference}},
-    {ADM_STAGE_ATTENTION, "reference", "double precision, two passes", 256, 0,
-     {.attention = adm_attention_reference}},
-    {ADM_STAGE_DENSE, "reference", "double precision, two passes over every token", 256, 0,
-     {.attention = adm_attention_reference}},
+    ROW(HADAMARD, "reference", "float32 butterflies of stride 1, 2, ... d/2", .fn.hadamard = adm_hadamard_reference),
+#if defined(__x86_64__)
+    ROW(HADAMARD, "avx2", "the same in registers of 8", .is_available = adm_cpu_has_avx2,
+        .fn.hadamard = adm_hadamard_avx2),
+    ROW(HADAMARD, "avx512", "the same in registers of 16", .is_available = adm_cpu_has_avx512,
+        .fn.hadamard = adm_hadamard_avx512),
+#elif defined(__aarch64__)
+    ROW(HADAMARD, "neon", "the same in registers of 4", .fn.hadamard = adm_hadamard_neon),
+#endif
+    ROW(BUCKET, "reference", "three comparisons an element", .fn.bucket = adm_bucket_reference),
+#if defined(__x86_64__)
+    ROW(BUCKET, "avx2", "32 elements at a time", .is_available = adm_cpu_has_avx2, .fn.bucket = adm_bucket_avx2),
+#endif
+    ROW(PACK, "reference", "four codes a byte", .fn.pack = adm_pack_reference),
+#if defined(__x86_64__)
+    ROW(PACK, "avx2", "32 codes at a time", .is_available = adm_cpu_has_avx2, .fn.pack = adm_pack_avx2),
+#endif
+    ROW(DISTANCE, "xor", "the authors' released kernel's metric, not L1: the pair (1,2) scores 3", .metric = "xor",
+        .fn.distance = adm_distance_xor),
+    ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .fn.distance = adm_distance_reference),
+    ROW(DISTANCE, "l1", "L1, 32 elements a word", .metric = "l1", .fn.distance = adm_distance_l1),
+#if defined(__x86_64__)
+    ROW(DISTANCE, "l1-avx2", "L1, 16 tokens a block, sums by table", .metric = "l1",
+        .is_available = adm_cpu_has_avx2, .fn.distance = adm_distance_l1_avx2),
+    ROW(DISTANCE, "l1-avx512", "L1, 16 tokens a block, bit counts of unary codes", .metric = "l1",
+        .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_l1_avx512),
+#elif defined(__aarch64__)
+    ROW(DISTANCE, "l1-neon", "L1, bit counts of unary codes", .metric = "l1", .fn.distance = adm_distance_l1_neon),
+#endif
+    ROW(TOPK, "reference", "counting select in two passes", .fn.topk = adm_topk_reference),
+#if defined(__x86_64__)
+    ROW(TOPK, "avx2", "boundary by bisection, 32 distances at a time", .is_available = adm_cpu_has_avx2,
+        .fn.topk = adm_topk_avx2),
+    ROW(TOPK, "avx512", "boundary by bisection, 64 distances at a time", .is_available = adm_cpu_has_avx512,
+        .fn.topk = adm_topk_avx512),
+#elif defined(__aarch64__)
+    ROW(TOPK, "neon", "boundary by bisection, 16 distances at a time", .fn.topk = adm_topk_neon),
+#endif
+    ROW(ATTENTION, "reference", "double precision, two passes", .fn.attention = adm_attention_reference),
+#if defined(__x86_64__)
+    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2,
+        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx2),
+    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512,
+        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx512),
+#elif defined(__aarch64__)
+    ROW(ATTENTION, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_neon),
+#endif
+    ROW(DENSE, "reference", "double precision, two passes over every token", .fn.attention = adm_attention_reference),
+#if defined(__x86_64__)
+    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2,
+        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx2),
+    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512,
+        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx512),
+#elif defined(__aarch64__)
+    ROW(DENSE, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_neon),
+#endif
 };
 
 size_t adm_registry_count(void) { return sizeof rows / sizeof *rows; }
@@ -36,15 +90,27 @@ const adm_host_impl *adm_registry_find(adm_stage stage, const char *name) {
     return NULL;
 }
 
+bool adm_host_impl_available(const adm_host_impl *impl) { return impl->is_available == NULL || impl->is_available(); }
+
+/* The last available row of the stage that computes the contract. */
+static const adm_host_impl *fastest(adm_stage stage) {
+    for (size_t i = adm_registry_count(); i-- > 0;) {
+        const adm_host_impl *row = &rows[i];
+        if (row->stage != stage || (row->metric != NULL && strcmp(row->metric, "l1") != 0)) continue;
+        if (adm_host_impl_available(row)) return row;
+    }
+    return NULL; /* every stage has a reference, so never */
+}
+
 void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
     *pipeline = (adm_host_pipeline){
-        .hadamard = adm_registry_find(ADM_STAGE_HADAMARD, "reference"),
-        .bucket = adm_registry_find(ADM_STAGE_BUCKET, "reference"),
-        .pack = adm_registry_find(ADM_STAGE_PACK, "reference"),
-        .distance = adm_registry_find(ADM_STAGE_DISTANCE, "l1"),
-        .topk = adm_registry_find(ADM_STAGE_TOPK, "reference"),
-        .attention = adm_registry_find(ADM_STAGE_ATTENTION, "reference"),
-        .dense = adm_registry_find(ADM_STAGE_DENSE, "reference"),
+        .hadamard = fastest(ADM_STAGE_HADAMARD),
+        .bucket = fastest(ADM_STAGE_BUCKET),
+        .pack = fastest(ADM_STAGE_PACK),
+        .distance = fastest(ADM_STAGE_DISTANCE),
+        .topk = fastest(ADM_STAGE_TOPK),
+        .attention = fastest(ADM_STAGE_ATTENTION),
+        .dense = fastest(ADM_STAGE_DENSE),
     };
 }
 

@@ -10,10 +10,13 @@ size_t adm_registry_count(void);
 /* Row i < adm_registry_count(), else NULL. */
 const adm_host_impl *adm_registry_at(size_t i);
 
-/* The row of that stage and name ("reference", "l1", ...), or NULL. */
+/* The row of that stage and name ("reference", "avx2", ...), or NULL. It may not be available. */
 const adm_host_impl *adm_registry_find(adm_stage stage, const char *name);
 
-/* The implementations that compute the contract of core/stage.h, the fastest of each stage. */
+/* Whether this processor can run it; to call it otherwise is an illegal instruction. */
+bool adm_host_impl_available(const adm_host_impl *impl);
+
+/* The implementations that compute the contract of core/stage.h, of each stage the fastest that is available. */
 void adm_host_pipeline_default(adm_host_pipeline *pipeline);
 
 /* One layer of one decode step, as the byte and flop models see it. */

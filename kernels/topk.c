@@ -3,15 +3,9 @@
 
 #include <string.h>
 
-/* Tokens [first, last) compete; all others are forced. `slots` of them win. */
-typedef struct contest {
-    size_t first, last;
-    size_t slots;
-} contest;
-
-static contest contest_of(const adm_select_rule *rule, size_t n_tokens) {
+adm_contest adm_topk_contest(const adm_select_rule *rule, size_t n_tokens) {
     size_t n_recent = rule->n_recent > 0 ? rule->n_recent : 1;
-    contest c;
+    adm_contest c;
     c.first = rule->n_sinks < n_tokens ? rule->n_sinks : n_tokens;
     c.last = n_tokens - c.first > n_recent ? n_tokens - n_recent : c.first;
     size_t competing = c.last - c.first;
@@ -21,7 +15,7 @@ static contest contest_of(const adm_select_rule *rule, size_t n_tokens) {
 }
 
 /* The distance at which the winners end, and how many of the tokens there still win. */
-static adm_select_info boundary_of(const uint16_t *distance, const contest *c, uint32_t max_distance,
+static adm_select_info boundary_of(const uint16_t *distance, const adm_contest *c, uint32_t max_distance,
                                    uint32_t *histogram) {
     if (c->slots == 0) return (adm_select_info){0};
     memset(histogram, 0, ((size_t)max_distance + 1) * sizeof *histogram);
@@ -34,7 +28,7 @@ static adm_select_info boundary_of(const uint16_t *distance, const contest *c, u
 
 uint32_t adm_topk_reference(const uint16_t *distance, size_t n_tokens, uint32_t max_distance,
                             const adm_select_rule *rule, uint32_t *histogram, uint32_t *index, adm_select_info *info) {
-    contest c = contest_of(rule, n_tokens);
+    adm_contest c = adm_topk_contest(rule, n_tokens);
     adm_select_info edge = boundary_of(distance, &c, max_distance, histogram);
     uint32_t n = 0;
     for (size_t t = 0; t < c.first; t++) index[n++] = (uint32_t)t;

@@ -3,12 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <linux/perf_event.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -19,6 +17,7 @@
 #include "core/version.h"
 #include "kernels/device.h"
 #include "probes/nvtx_probe.h"
+#include "probes/perf_probe.h"
 
 typedef enum verdict { HAVE, LACK } verdict;
 
@@ -70,21 +69,17 @@ static void check_database(finding *f) {
 }
 
 static void check_perf_events(finding *f) {
-    struct perf_event_attr attributes = {.type = PERF_TYPE_HARDWARE, .size = sizeof attributes,
-                                         .config = PERF_COUNT_HW_CPU_CYCLES, .exclude_kernel = 1, .exclude_hv = 1};
+    adm_perf_probe perf;
+    adm_perf_probe_open(&perf, NULL, 0, NULL);
     f->what = "host counters";
-    long fd = syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
-    if (fd >= 0) {
-        close((int)fd);
-        snprintf(f->text, sizeof f->text, "Linux perf events count cycles for this user");
-        return;
+    snprintf(f->text, sizeof f->text, "Linux perf events count for this user");
+    for (size_t i = perf.n_counters; i-- > 0;) {
+        if (perf.counter[i].reason == NULL) continue;
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%s", perf.counter[i].reason);
+        snprintf(f->needs, sizeof f->needs, "cycles, instructions and cache misses of host stages (replay --counters host)");
     }
-    f->verdict = LACK;
-    bool denied = errno == EACCES || errno == EPERM;
-    snprintf(f->text, sizeof f->text, "no cycle counter: %s", strerror(errno));
-    snprintf(f->needs, sizeof f->needs, "cycles and cache misses of host stages; %s",
-             denied ? "as root: sysctl kernel.perf_event_paranoid=1"
-                    : "a virtual machine without a virtual PMU has none: use a bare machine");
+    adm_perf_probe_close(&perf);
 }
 
 static void check_gpu(finding *f) {

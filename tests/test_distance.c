@@ -11,9 +11,8 @@ enum { MAX_TOKENS = 131 };
 static const uint8_t l1_table[4][4] = {{0, 1, 2, 3}, {1, 0, 1, 2}, {2, 1, 0, 1}, {3, 2, 1, 0}};
 static const uint8_t xor_table[4][4] = {{0, 1, 2, 3}, {1, 0, 3, 2}, {2, 3, 0, 1}, {3, 2, 1, 0}};
 
-/* A row whose name is not known here is held to L1. */
 static const uint8_t (*table_of(const adm_host_impl *row))[4] {
-    return strcmp(row->name, "xor") == 0 ? xor_table : l1_table;
+    return strcmp(row->metric, "xor") == 0 ? xor_table : l1_table;
 }
 
 static uint16_t expected_distance(const uint8_t (*table)[4], const uint8_t *q, const uint8_t *k, uint32_t d) {

@@ -37,6 +37,28 @@ static void every_row_equals_the_reference(void **state) {
                         compare_rows(row, &rng, check_dtypes[t], check_head_dims[h], (check_kind)k);
 }
 
+/* From 8 MiB of result on, rows may write past the caches. */
+static void large_results_equal_the_reference(void **state) {
+    (void)state;
+    adm_rng rng = check_rng(__func__);
+    for (int h = 0; h < 3; h++) {
+        const uint32_t d = check_head_dims[h];
+        const size_t n_rows = (8 << 20) / sizeof(float) / d + 3, n = n_rows * d;
+        check_buffer x = check_rows(&rng, CHECK_NORMAL, ADM_F16, n_rows, d, 0);
+        check_buffer expected = check_new(n * sizeof(float), 0);
+        adm_hadamard_reference(ADM_F16, x.data, n_rows, d, (float *)(void *)expected.data);
+        CHECK_EACH_ROW(ADM_STAGE_HADAMARD, row)
+            for (size_t slack = 0; slack <= 4; slack += 4) {
+                check_buffer y = check_new(n * sizeof(float), slack);
+                row->fn.hadamard(ADM_F16, x.data, n_rows, d, (float *)(void *)y.data);
+                assert_memory_equal(y.data, expected.data, n * sizeof(float));
+                check_free(&y);
+            }
+        check_free(&x);
+        check_free(&expected);
+    }
+}
+
 /* With u = 2^-24 and L = log2(d): each of the L butterfly levels rounds every element once, so it adds at most u times
  * the norm of its result, and a level only scales the norm by sqrt(2); the final multiplication adds u for itself and u
  * for the rounded 1/sqrt(d). Hence ||fl(y) - y|| <= ((1+u)^(L+2) - 1) ||y||, for which (L+3) u is room enough. A
@@ -131,6 +153,7 @@ static void the_model_counts_what_moves(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_equals_the_reference),
+        cmocka_unit_test(large_results_equal_the_reference),
         cmocka_unit_test(the_reference_is_the_definition),
         cmocka_unit_test(unit_vectors_give_the_sylvester_columns),
         cmocka_unit_test(it_is_an_orthonormal_involution),

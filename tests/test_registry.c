@@ -2,6 +2,7 @@
 #include "kernels/registry.h"
 
 #include "kernels/attention.h"
+#include "kernels/cpu.h"
 #include "kernels/distance.h"
 #include "tests/stage_check.h"
 
@@ -13,6 +14,7 @@ static void every_row_is_complete_and_found_by_name(void **state) {
         assert_true(row->name[0] != '\0' && row->summary[0] != '\0');
         assert_true(row->max_head_dim >= 64 && row->max_head_dim <= ADM_MAX_HEAD_DIM);
         assert_true(row->tolerance >= 0 && row->tolerance < 0.1);
+        assert_true((row->metric != NULL) == (row->stage == ADM_STAGE_DISTANCE));
         assert_non_null(row->fn.hadamard); /* whichever member it is */
         assert_ptr_equal(adm_registry_find(row->stage, row->name), row); /* so no two rows share stage and name */
     }
@@ -30,10 +32,46 @@ static void the_default_pipeline_is_the_contract(void **state) {
     assert_int_equal(p.bucket->stage, ADM_STAGE_BUCKET);
     assert_int_equal(p.pack->stage, ADM_STAGE_PACK);
     assert_int_equal(p.distance->stage, ADM_STAGE_DISTANCE);
-    assert_string_equal(p.distance->name, "l1");
+    assert_string_equal(p.distance->metric, "l1");
     assert_int_equal(p.topk->stage, ADM_STAGE_TOPK);
     assert_int_equal(p.attention->stage, ADM_STAGE_ATTENTION);
     assert_int_equal(p.dense->stage, ADM_STAGE_DENSE);
+}
+
+/* The stages' tests pass over such rows; here they count as a skip. */
+static void every_row_runs_on_this_processor(void **state) {
+    (void)state;
+    size_t n_missing = 0;
+    for (size_t i = 0; i < adm_registry_count(); i++) {
+        const adm_host_impl *row = adm_registry_at(i);
+        if (adm_host_impl_available(row)) continue;
+        n_missing++;
+        print_message("%s %s is not tested: this processor lacks its instructions\n", adm_stage_name(row->stage),
+                      row->name);
+    }
+    if (n_missing > 0) skip();
+}
+
+/* Rows come slowest first: none that runs here and computes the same follows the one that is taken. */
+static void the_default_pipeline_is_the_fastest_that_runs_here(void **state) {
+    (void)state;
+    adm_host_pipeline p;
+    adm_host_pipeline_default(&p);
+    const adm_host_impl *const taken[] = {p.hadamard, p.bucket, p.pack, p.distance, p.topk, p.attention, p.dense};
+    for (size_t s = 0; s < sizeof taken / sizeof *taken; s++) {
+        assert_true(adm_host_impl_available(taken[s]));
+        const adm_host_impl *last = NULL;
+        CHECK_EACH_ROW(taken[s]->stage, row)
+            if (row->metric == NULL || strcmp(row->metric, "l1") == 0) last = row;
+        assert_ptr_equal(taken[s], last);
+    }
+#if defined(__x86_64__)
+    bool avx2 = adm_host_impl_available(adm_registry_find(ADM_STAGE_DISTANCE, "l1-avx2"));
+    bool avx512 = adm_host_impl_available(adm_registry_find(ADM_STAGE_DISTANCE, "l1-avx512"));
+    assert_int_equal(avx2, adm_cpu_has_avx2());
+    assert_int_equal(avx512, adm_cpu_has_avx512());
+    assert_string_equal(p.distance->name, avx512 ? "l1-avx512" : avx2 ? "l1-avx2" : "l1");
+#endif
 }
 
 /* The floors of the design notes for a layer of 32 query and 32 KV heads, d = 128, fp16, 32K tokens: codes 33.6 MB,
@@ -66,6 +104,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_complete_and_found_by_name),
         cmocka_unit_test(the_default_pipeline_is_the_contract),
+        cmocka_unit_test(every_row_runs_on_this_processor),
+        cmocka_unit_test(the_default_pipeline_is_the_fastest_that_runs_here),
         cmocka_unit_test(the_work_of_a_step),
     };
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);

@@ -3,7 +3,7 @@
 
 #include "tests/stage_check.h"
 
-enum { MAX_TOKENS = 3000, MAX_DISTANCE = 3 * 256 };
+enum { MAX_TOKENS = 12000, MAX_DISTANCE = 3 * 256 };
 
 /* The rule, spelled out another way: sort the unforced tokens by (distance, newest first) and take from the front. */
 typedef struct entry {
@@ -76,7 +76,7 @@ static void compare(const adm_host_impl *row, const uint16_t *values, uint32_t n
 }
 
 typedef enum pattern {
-    ALL_EQUAL, TWO_VALUES, NARROW, FULL_RANGE, EXTREMES, ASCENDING, DESCENDING, N_PATTERNS
+    ALL_EQUAL, TWO_VALUES, NARROW, FULL_RANGE, EXTREMES, ASCENDING, DESCENDING, REGULAR, N_PATTERNS
 } pattern;
 
 static uint16_t distance_value(adm_rng *rng, pattern p, uint32_t t, uint32_t n) {
@@ -88,6 +88,8 @@ static uint16_t distance_value(adm_rng *rng, pattern p, uint32_t t, uint32_t n) 
     case EXTREMES: return adm_rng_below(rng, 2) ? MAX_DISTANCE : 0;
     case ASCENDING: return (uint16_t)((uint64_t)t * MAX_DISTANCE / n);
     case DESCENDING: return (uint16_t)((uint64_t)(n - t) * MAX_DISTANCE / n);
+    case REGULAR: /* misleads a regular sample: the only small ones are where it looks */
+        return (uint16_t)(t % 256 >= 8 ? 100 + adm_rng_below(rng, 100) : t < 1024 ? 0 : MAX_DISTANCE);
     case N_PATTERNS: break;
     }
     return 0;
@@ -96,7 +98,7 @@ static uint16_t distance_value(adm_rng *rng, pattern p, uint32_t t, uint32_t n) 
 static void every_row_selects_what_sorting_selects(void **state) {
     (void)state;
     adm_rng rng = check_rng(__func__);
-    static const uint32_t lengths[] = {0, 1, 2, 3, 5, 16, 17, 100, 1023, MAX_TOKENS};
+    static const uint32_t lengths[] = {0, 1, 2, 3, 5, 16, 17, 100, 1023, 3000, MAX_TOKENS};
     static const adm_select_rule rules[] = {
         {1, 0, 0},    {1, 0, 1},   {2, 1, 1},    {2, 1, 0},     {4, 2, 2},    {8, 4, 4},       {16, 0, 16},
         {16, 15, 0},  {16, 4, 8},  {64, 0, 0},   {64, 4, 16},   {100, 0, 0},  {100, 50, 50},   {99, 3, 5},
@@ -128,6 +130,33 @@ static void random_rules_over_random_inputs(void **state) {
             for (uint32_t t = 0; t < n; t++) values[t] = (uint16_t)adm_rng_below(&rng, max_distance + 1);
             compare(row, values, n, max_distance, rule);
         }
+}
+
+/* Lengths that sorting takes too long for, against the reference, which is compared with sorting above. The second is
+ * the longest at which a sample of one stripe in 256 would be too long for its buffer. */
+static void long_contexts_equal_the_reference(void **state) {
+    (void)state;
+    adm_rng rng = check_rng(__func__);
+    static const uint32_t lengths[] = {131072, 131583, 300001}, budgets[] = {1, 16, 128, 1500, 4096, 20000};
+    static uint16_t values[300001];
+    static uint32_t expected[20000], histogram[MAX_DISTANCE + 1];
+    CHECK_EACH_ROW(ADM_STAGE_TOPK, row)
+        for (int p = 0; p < N_PATTERNS; p++)
+            for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+                const uint32_t n = lengths[l];
+                for (uint32_t t = 0; t < n; t++) values[t] = distance_value(&rng, (pattern)p, t, n);
+                for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) {
+                    const adm_select_rule rule = {budgets[b], budgets[b] > 8 ? 4 : 0, 0};
+                    adm_select_info expected_info, info;
+                    adm_topk_reference(values, n, MAX_DISTANCE, &rule, histogram, expected, &expected_info);
+                    check_buffer index = check_new(budgets[b] * sizeof(uint32_t), 0);
+                    uint32_t *got = (uint32_t *)(void *)index.data;
+                    assert_int_equal(row->fn.topk(values, n, MAX_DISTANCE, &rule, histogram, got, &info), budgets[b]);
+                    assert_memory_equal(got, expected, budgets[b] * sizeof *got);
+                    assert_memory_equal(&info, &expected_info, sizeof info);
+                    check_free(&index);
+                }
+            }
 }
 
 /* The rule by hand, so that the sorting above is held to something too. */
@@ -163,6 +192,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_selects_what_sorting_selects),
         cmocka_unit_test(random_rules_over_random_inputs),
+        cmocka_unit_test(long_contexts_equal_the_reference),
         cmocka_unit_test(ties_go_to_the_most_recent),
         cmocka_unit_test(the_model_counts_what_moves),
     };

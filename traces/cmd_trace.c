@@ -1,4 +1,4 @@
-/* cmd_trace.c: `adamas trace info` and `adamas trace verify`. */
+/* cmd_trace.c: `adamas trace`: info and verify; gen and import are in files of their own. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -8,19 +8,12 @@
 #include "core/command.h"
 #include "core/mem.h"
 #include "core/printable.h"
+#include "traces/trace_verbs.h"
 #include "traces/trace_file.h"
-
-typedef struct trace_options {
-    adm_common common;
-    uint64_t max_steps; /* 0: all */
-    size_t n_paths;
-    char **paths;       /* borrowed from argv */
-} trace_options;
 
 /* --- Text and JSON ------------------------------------------------------------------------------------------------ */
 
-/* A string value; what is not UTF-8, as a path may be, is shown as '?'. NULL without memory. */
-static json_t *json_text(const char *text) {
+json_t *adm_trace_json_text(const char *text) {
     if (adm_is_utf8(text)) return json_string(text);
     char *clean;
     if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return NULL;
@@ -29,15 +22,14 @@ static json_t *json_text(const char *text) {
     return value;
 }
 
-static void print_text(const char *text) {
+void adm_trace_print_text(const char *text) {
     char *clean;
     if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return;
     fputs(adm_printable(text, clean, strlen(text) + 4), stdout);
     adm_free(&clean);
 }
 
-/* Prints the one JSON document of a --json run and releases it. */
-static adm_status print_json(json_t *document, adm_error *err) {
+adm_status adm_trace_print_json(json_t *document, adm_error *err) {
     /* ASCII only: names from a file then cannot drive a terminal either. */
     int failed = document == NULL ? -1 : json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(document);
@@ -80,9 +72,9 @@ static size_t layers_with_output(const adm_trace *trace) {
 
 static void print_info(const adm_trace *trace) {
     char dtypes[24];
-    print_text(trace->path);
+    adm_trace_print_text(trace->path);
     printf("\n  model      ");
-    print_text(trace->model[0] != '\0' ? trace->model : "(not named)");
+    adm_trace_print_text(trace->model[0] != '\0' ? trace->model : "(not named)");
     printf("\n  kind       %s\n", trace->kind);
     printf("  heads      %u query, %u KV, dimension %u\n", trace->shape.n_q_heads, trace->shape.n_kv_heads,
            trace->shape.head_dim);
@@ -99,9 +91,9 @@ static void print_info(const adm_trace *trace) {
     printf("  bytes      %" PRIu64 "\n  xxh128     %s\n", trace->file_bytes, trace->xxh128);
     for (size_t i = 0; i < trace->n_meta; i++) {
         printf(i == 0 ? "  metadata\n    " : "    ");
-        print_text(trace->meta[i].key);
+        adm_trace_print_text(trace->meta[i].key);
         printf(": ");
-        print_text(trace->meta[i].value);
+        adm_trace_print_text(trace->meta[i].value);
         putchar('\n');
     }
 }
@@ -122,7 +114,7 @@ static json_t *info_json(const adm_trace *trace) {
     for (size_t i = 0; i < trace->n_meta; i++)
         failed |= json_object_set_new(metadata, trace->meta[i].key, json_string(trace->meta[i].value));
     json_t *info = json_pack("{s:o, s:o, s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:o, s:s, s:f, s:I, s:s, s:o}",
-        "path", json_text(trace->path), "model", json_text(trace->model), "kind", trace->kind,
+        "path", adm_trace_json_text(trace->path), "model", adm_trace_json_text(trace->model), "kind", trace->kind,
         "n_q_heads", (int)trace->shape.n_q_heads, "n_kv_heads", (int)trace->shape.n_kv_heads,
         "head_dim", (int)trace->shape.head_dim, "n_tokens", (json_int_t)trace->n_tokens,
         "n_steps", (json_int_t)trace->n_steps, "position_runs", runs, "layers", layers,
@@ -135,7 +127,7 @@ static json_t *info_json(const adm_trace *trace) {
     return info;
 }
 
-static adm_status info_one(const char *path, const trace_options *options, json_t *document, adm_error *err) {
+static adm_status info_one(const char *path, const adm_trace_options *options, json_t *document, adm_error *err) {
     const adm_trace *trace;
     adm_status status = adm_trace_open(path, &trace, err);
     if (status != ADM_OK) return status;
@@ -149,7 +141,7 @@ static adm_status info_one(const char *path, const trace_options *options, json_
 /* --- verify ------------------------------------------------------------------------------------------------------- */
 
 static void print_report(const adm_trace *trace, const adm_trace_report *report) {
-    print_text(trace->path);
+    adm_trace_print_text(trace->path);
     printf(": header and shapes valid, values finite");
     if (report->n_checked == 0) {
         puts("; outputs not checked, since the file has no layers.{i}.o");
@@ -169,11 +161,11 @@ static json_t *report_json(const adm_trace *trace, const adm_trace_report *repor
         "rel_l2", json_number(report->worst_rel_l2), "of_limit", json_number(report->worst_of_limit),
         "layer", (int)report->worst_layer, "position", (json_int_t)trace->positions[report->worst_step],
         "q_head", (int)report->worst_head);
-    return json_pack("{s:o, s:b, s:I, s:I, s:o}", "path", json_text(trace->path), "ok", report->n_outside == 0,
+    return json_pack("{s:o, s:b, s:I, s:I, s:o}", "path", adm_trace_json_text(trace->path), "ok", report->n_outside == 0,
         "n_checked", (json_int_t)report->n_checked, "n_outside", (json_int_t)report->n_outside, "worst", worst);
 }
 
-static adm_status verify_one(const char *path, const trace_options *options, json_t *document, adm_error *err) {
+static adm_status verify_one(const char *path, const adm_trace_options *options, json_t *document, adm_error *err) {
     const adm_trace *trace;
     adm_status status = adm_trace_open(path, &trace, err);
     if (status != ADM_OK) return status;
@@ -197,11 +189,11 @@ enum { KEY_STEPS = 0x2000 };
 typedef struct trace_verb {
     const char *name, *summary;
     const struct argp *argp;
-    adm_status (*one)(const char *path, const trace_options *options, json_t *document, adm_error *err);
+    adm_status (*one)(const char *path, const adm_trace_options *options, json_t *document, adm_error *err);
 } trace_verb;
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
-    trace_options *options = state->input;
+    adm_trace_options *options = state->input;
     adm_error err;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &options->common; return 0;
@@ -213,7 +205,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
         options->paths = state->argv + state->next;
         options->n_paths = (size_t)(state->argc - state->next);
         return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "name at least one trace file"); return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "name at least one file"); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -241,16 +233,25 @@ static const struct argp verify_argp = {
     .children = children,
 };
 
+static const struct argp import_argp = {
+    .parser = parse_option,
+    .args_doc = "FILE...",
+    .doc = "Reads request traces (when requests came, and how many tokens each had) and shows what they hold: Azure and "
+           "BurstGPT CSV, Mooncake JSON lines, told apart by their first line.",
+    .children = children,
+};
+
 static const trace_verb verbs[] = {
     {"info", "show what a trace holds", &info_argp, info_one},
     {"verify", "check a trace: header, values, recomputed outputs", &verify_argp, verify_one},
+    {"import", "read a request trace and show what it holds", &import_argp, adm_trace_import_one},
 };
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 
 /* A file that fails does not keep the others from their turn; the first failure gives the exit code. */
 static int run_verb(const trace_verb *verb, int argc, char **argv) {
-    trace_options options = {.common = ADM_COMMON_DEFAULTS};
+    adm_trace_options options = {.common = ADM_COMMON_DEFAULTS};
     adm_argp_parse(verb->argp, argc, argv, &options);
     adm_error err;
     int exit_code = 0;
@@ -261,18 +262,20 @@ static int run_verb(const trace_verb *verb, int argc, char **argv) {
         int code = adm_report_error(&err);
         if (exit_code == 0) exit_code = code;
         if (document != NULL && json_array_size(document) == n_described)
-            json_array_append_new(document, json_pack("{s:o, s:o}", "path", json_text(options.paths[i]), "error",
-                                                      json_text(err.text)));
+            json_array_append_new(document, json_pack("{s:o, s:o}", "path", adm_trace_json_text(options.paths[i]), "error",
+                                                      adm_trace_json_text(err.text)));
     }
-    adm_status status = options.common.json ? print_json(document, &err) : ADM_OK;
+    adm_status status = options.common.json ? adm_trace_print_json(document, &err) : ADM_OK;
     if (status == ADM_OK) status = adm_finish_output(&err);
     if (status != ADM_OK) exit_code = adm_report_error(&err);
     return adm_interrupted() ? adm_exit_code(ADM_EINTERRUPTED) : exit_code;
 }
 
 static void print_help(FILE *to) {
-    fputs("Usage: adamas trace COMMAND [OPTION...] FILE...\n\nInspects and verifies attention traces.\n\nCommands:\n", to);
+    fputs("Usage: adamas trace COMMAND [OPTION...] [FILE...]\n\n"
+          "Inspects, verifies and makes attention traces; reads request traces.\n\nCommands:\n", to);
     for (size_t i = 0; i < N_VERBS; i++) fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    fprintf(to, "  %-10s %s\n", "gen", "make a synthetic attention trace");
     fputs("\n`adamas trace COMMAND --help` explains a command.\n", to);
 }
 
@@ -289,6 +292,10 @@ static int run(int argc, char **argv) {
         printf("%s\n", argp_program_version);
         return 0;
     }
+    if (strcmp(argv[1], "gen") == 0) {
+        argv[1] = "adamas trace gen";
+        return adm_trace_gen(argc - 1, argv + 1);
+    }
     for (size_t i = 0; i < N_VERBS; i++) {
         if (strcmp(argv[1], verbs[i].name) != 0) continue;
         char full_name[32];
@@ -301,4 +308,4 @@ static int run(int argc, char **argv) {
     return adm_report_error(&err);
 }
 
-const adm_command adm_cmd_trace = {"trace", "inspect and verify attention traces", run};
+const adm_command adm_cmd_trace = {"trace", "inspect, verify and make attention traces; read request traces", run};

@@ -1,4 +1,4 @@
-/* generate_head.h: one KV head of a synthetic session: its keys, values and the queries that read it. See generate.h. */
+/* generate_head.h: one KV head of a synthetic session: keys, values and the queries that read it. See generate.h. */
 #ifndef ADM_TRACES_GENERATE_HEAD_H
 #define ADM_TRACES_GENERATE_HEAD_H
 
@@ -32,9 +32,9 @@ typedef struct adm_gen_kv_head {
 
 typedef struct adm_gen_q_head {
     uint64_t seed, id;
-    double fixed[ADM_MAX_HEAD_DIM];  /* the part that is the same at every step, before rotation */
-    double content_gain;             /* on content' * sigma */
-    double needle_gain;              /* on the needle vector; 0 for a head without */
+    double fixed[ADM_MAX_HEAD_DIM];   /* the part that is the same at every step, before rotation */
+    double content[ADM_MAX_HEAD_DIM]; /* gain of what changes from step to step */
+    double needle_gain;               /* on the needle vector; 0 for a head without */
 } adm_gen_q_head;
 
 void adm_gen_kv_head_init(adm_gen_kv_head *head, const adm_generate_spec *spec, const adm_gen_rope *rope, uint32_t layer,
@@ -45,8 +45,11 @@ void adm_gen_q_head_init(adm_gen_q_head *head, const adm_gen_kv_head *kv, const 
 /* Each writes the head_dim elements of one token or step. Tokens in ascending order are the fast ones. */
 void adm_gen_key(adm_gen_kv_head *head, const adm_generate_spec *spec, adm_gen_rope *rope, uint64_t token, double *out);
 void adm_gen_value(adm_gen_kv_head *head, const adm_generate_spec *spec, uint64_t token, double *out);
-void adm_gen_query(const adm_gen_q_head *head, const adm_gen_kv_head *kv, const adm_generate_spec *spec, adm_gen_rope *rope,
-                   uint64_t position, double *out);
+void adm_gen_query(const adm_gen_q_head *head, const adm_gen_kv_head *kv, const adm_generate_spec *spec,
+                   adm_gen_rope *rope, uint64_t position, double *out);
+
+/* By how many radians the fastest pair with an outlier turns over the session. */
+double adm_gen_outlier_turn(const adm_gen_rope *rope, uint64_t n_tokens);
 
 /* Share of its strength that a needle keeps at a distance, 1 down to -1: the mean cosine of its pairs. */
 double adm_gen_needle_share(const adm_gen_rope *rope, uint64_t distance);

@@ -23,7 +23,7 @@ double adm_gen_normal(adm_rng *rng) {
     int64_t sum = 0;
     for (int i = 0; i < 64; i += 16) sum += (int64_t)((x >> i & 0xffff) + (y >> i & 0xffff));
     /* Each is uniform on 0 .. 2^16-1: mean (2^16-1)/2, variance (2^32-1)/12. */
-    return (double)(sum - 4 * 0xffff) * / 53509.91992145008; /* sqrt(8 variances) */
+    return (double)(sum - 4 * 0xffff) / 53509.91992145008; /* sqrt(8 variances) */
 }
 
 double adm_gen_between(adm_rng *rng, double low, double high) { return low + (high - low) * adm_rng_unit(rng); }
@@ -41,6 +41,18 @@ double adm_gen_log(double x) {
         term *= y2;
     }
     return 2.0 * sum + (double)exponent * 0.6931471805599453;
+}
+
+double adm_gen_exp(double x) {
+    if (x < -700.0) return 0.0;
+    if (x > 700.0) x = 700.0;
+    double n = floor(x / 0.6931471805599453 + 0.5), r = x - n * 0.6931471805599453; /* |r| <= 0.35 */
+    double term = 1.0, sum = 1.0;
+    for (int k = 1; k < 14; k++) {
+        term *= r / (double)k;
+        sum += term;
+    }
+    return ldexp(sum, (int)n); /* exact */
 }
 
 void adm_gen_circle(double turns, double *cosine, double *sine) {

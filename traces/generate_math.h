@@ -1,5 +1,5 @@
-/* generate_math.h: random numbers, logarithms and rotations whose bits are the same on every machine: integer
- * arithmetic, and binary64 +, -, *, / and sqrt without contraction. The C library's log and sin may differ in the last bit. */
+/* generate_math.h: random numbers, logarithms and rotations whose bits are the same on every machine: integers, and
+ * binary64 +, -, *, / and sqrt without contraction. The log, exp and sin of C libraries differ in their last bits. */
 #ifndef ADM_TRACES_GENERATE_MATH_H
 #define ADM_TRACES_GENERATE_MATH_H
 
@@ -18,6 +18,9 @@ double adm_gen_between(adm_rng *rng, double low, double high);
 
 /* Natural logarithm of a positive normal number, to 1e-14. */
 double adm_gen_log(double x);
+
+/* e^x, to 1e-13 of itself; 0 below -700, and x counts as 700 above. */
+double adm_gen_exp(double x);
 
 /* cos and sin of a whole circle times `turns`, |turns| < 2^40, to 1e-15 for the fraction that turns holds. */
 void adm_gen_circle(double turns, double *cosine, double *sine);

@@ -15,14 +15,16 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "core/output_file.h"
 #include "core/printable.h"
 
 _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "tensors are written as they lie in memory");
 
 struct adm_st_writer {
-    int fd;
-    char *path, *temporary;
-    char label[256];         /* the path, fit for a sentence */
+    adm_output output;
+    char *path;               /* the output borrows it */
+    int fd;                   /* of the output */
+    char label[256];          /* the path, fit for a sentence */
     uint64_t n_bytes, n_done; /* of the whole file */
 };
 
@@ -102,26 +104,12 @@ static adm_status reserve(const adm_st_writer *w, adm_error *err) {
     return ADM_OK;
 }
 
-static adm_status open_temporary(adm_st_writer *w, adm_error *err) {
-    struct stat there;
-    if (stat(w->path, &there) == 0 && !S_ISREG(there.st_mode))
-        return adm_fail(err, ADM_EINPUT, "%s: is there and is not a regular file, so it is not replaced", w->label);
-    w->fd = mkostemp(w->temporary, O_CLOEXEC);
-    if (w->fd < 0) {
-        bool ours = errno == ENOSPC || errno == EMFILE || errno == ENFILE || errno == EIO || errno == EDQUOT;
-        return adm_fail(err, ours ? ADM_EENVIRONMENT : ADM_EINPUT, "%s: cannot be created: %s", w->label, strerror(errno));
-    }
-    mode_t mask = umask(0); /* there is no other way to ask; mkostemp() alone would leave a file for its owner only */
-    umask(mask);
-    fchmod(w->fd, 0666 & ~mask);
-    return ADM_OK;
-}
-
 /* --- Public ------------------------------------------------------------------------------------------------------- */
 
 adm_status adm_st_write(adm_st_writer *w, const void *data, size_t n, adm_error *err) {
     if (n > w->n_bytes - w->n_done)
-        return adm_fail(err, ADM_EINTERNAL, "%s: has room for %" PRIu64 " bytes, more are written", w->label, w->n_bytes);
+        return adm_fail(err, ADM_EINTERNAL, "%s: has room for %" PRIu64 " bytes, more are written", w->label,
+                        w->n_bytes);
     for (const char *from = data; n > 0;) {
         ssize_t put = write(w->fd, from, n);
         if (put < 0 && errno == EINTR) continue;
@@ -133,6 +121,15 @@ adm_status adm_st_write(adm_st_writer *w, const void *data, size_t n, adm_error 
     return ADM_OK;
 }
 
+static adm_status open_file(adm_st_writer *w, adm_error *err) {
+    struct stat there;
+    if (stat(w->path, &there) == 0 && !S_ISREG(there.st_mode))
+        return adm_fail(err, ADM_EINPUT, "%s: is there and is not a regular file, so it is not replaced", w->label);
+    adm_status status = adm_output_open(&w->output, "-o", w->path, err);
+    if (status == ADM_OK) w->fd = fileno(w->output.file);
+    return status;
+}
+
 adm_status adm_st_create(const char *path, const adm_st_entry *entries, size_t n_entries, const adm_trace_meta *meta,
                          size_t n_meta, adm_st_writer **out, adm_error *err) {
     adm_st_writer *w = NULL;
@@ -142,15 +139,12 @@ adm_status adm_st_create(const char *path, const adm_st_entry *entries, size_t n
     *out = NULL;
     adm_status status = adm_alloc(&w, 1, sizeof *w, "a file to write", err);
     if (status != ADM_OK) return status;
-    w->fd = -1;
     adm_printable(path, w->label, sizeof w->label);
     status = adm_alloc(&w->path, path_bytes, 1, "a path", err);
-    if (status == ADM_OK) status = adm_alloc(&w->temporary, path_bytes + 7, 1, "a path", err);
     if (status != ADM_OK) goto done;
     memcpy(w->path, path, path_bytes);
-    snprintf(w->temporary, path_bytes + 7, "%s.XXXXXX", path);
     status = make_header(w, entries, n_entries, meta, n_meta, &text, &data_bytes, err);
-    if (status == ADM_OK) status = open_temporary(w, err);
+    if (status == ADM_OK) status = open_file(w, err);
     if (status != ADM_OK) goto done;
     length = strlen(text);
     w->n_bytes = sizeof length + length + data_bytes;
@@ -173,21 +167,14 @@ adm_status adm_st_finish(adm_st_writer **writer, adm_error *err) {
         status = adm_fail(err, ADM_EINTERNAL, "%s: %" PRIu64 " of %" PRIu64 " bytes were written", w->label, w->n_done,
                           w->n_bytes);
     else if (fsync(w->fd) != 0) status = fail_write(w, errno, err);
-    else if (rename(w->temporary, w->path) != 0)
-        status = adm_fail(err, ADM_EENVIRONMENT, "%s: cannot be put in place: %s", w->label, strerror(errno));
-    else w->temporary[0] = '\0'; /* nothing is left to remove */
+    else status = adm_output_commit(&w->output, err);
     adm_st_discard(writer);
     return status;
 }
 
 void adm_st_discard(adm_st_writer **writer) {
-    adm_st_writer *w = *writer;
-    if (w == NULL) return;
-    if (w->fd >= 0) {
-        close(w->fd);
-        if (w->temporary[0] != '\0') unlink(w->temporary);
-    }
-    adm_free(&w->path);
-    adm_free(&w->temporary);
+    if (*writer == NULL) return;
+    adm_output_discard(&(*writer)->output);
+    adm_free(&(*writer)->path);
     adm_free(writer);
 }

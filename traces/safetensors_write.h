@@ -1,8 +1,8 @@
 /* safetensors_write.h: writes a .safetensors file front to back, in as little memory as its caller likes.
  *
- *   create: PATH.XXXXXX | length | header |            all shapes are known before the first value
- *   write:              ... | tensor data, in the order given |
- *   finish: flushed to disk, then renamed to PATH      until here PATH is what it was before
+ *   create: | length | header |                     all shapes are known before the first value
+ *   write:                    | tensor data, in the order given |
+ *   finish: on the disk, then renamed to PATH       until here PATH is what it was (core/output_file.h)
  *
  * safetensors.h describes the format, and reads it. */
 #ifndef ADM_TRACES_SAFETENSORS_WRITE_H
@@ -25,8 +25,8 @@ typedef struct adm_st_entry {
 
 /* Creates a temporary file beside `path`, reserves its room where the file system can, and writes the header. Nothing
  * is borrowed after the return. *out ends in adm_st_finish() or adm_st_discard(), or is NULL on failure. ADM_EINPUT:
- * a path that cannot be written, or is there and not a regular file; ADM_EENVIRONMENT: the disk is full (the sentence says what is
- * needed and what is free) or failing, or no memory; ADM_EINTERNAL: entries that break the format. */
+ * a path that cannot be written, or is there and not a regular file; ADM_EENVIRONMENT: the disk is full (the sentence
+ * says what is needed and what is free) or failing, or no memory; ADM_EINTERNAL: entries that break the format. */
 adm_status adm_st_create(const char *path, const adm_st_entry *entries, size_t n_entries, const adm_trace_meta *meta,
                          size_t n_meta, adm_st_writer **out, adm_error *err);
 

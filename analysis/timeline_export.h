@@ -1,0 +1,23 @@
+/* timeline_export.h: a run's events as Chrome trace-event JSON, which Perfetto (ui.perfetto.dev) and chrome://tracing
+ * open.
+ *
+ *   {"displayTimeUnit": "ns", "otherData": {run, ...},
+ *    "traceEvents": [{"ph": "X", "name": "topk", "cat": "stage", "ts": 12.345, "dur": 6.789, "pid": 1, "tid": 1,
+ *                     "args": {"variant": ..., "step": ..., "layer": ..., "seq_len": ..., "budget": ...}}, ...]}
+ *
+ * ts and dur are microseconds, exact to the nanosecond. Each clock is a thread, whose time begins with its first event:
+ * what two clocks say cannot be compared. Events stand in the order of their start, enclosing ones first. */
+#ifndef ADM_ANALYSIS_TIMELINE_EXPORT_H
+#define ADM_ANALYSIS_TIMELINE_EXPORT_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/error.h"
+#include "core/store.h"
+
+/* Writes the run's timeline to out and counts its events. ADM_EINPUT, with nothing written: there is no such run, or it
+ * has no events. ADM_EENVIRONMENT: out does not take it; what is still buffered is the caller's to flush and check. */
+adm_status adm_timeline_export(adm_store *store, int64_t run_id, FILE *out, uint64_t *n_events, adm_error *err);
+
+#endif
