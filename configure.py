@@ -238,10 +238,11 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a -l:libxxhash.a -lm",
-               description="FUZZER $out")
+    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
+               "-l:libxxhash.a -lm", description="FUZZER $out")
+    headers = [f"{room}/{path.name}" for room in ("core", "traces") for path in sorted((deps.ROOT / room).glob("*.h"))]
     programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz_{name}.c", *FUZZED],
-                            implicit=["tests/fuzz.h", f"tests/fuzz_{name}.h"]) for name in FUZZERS]
+                            implicit=["tests/fuzz.h", f"tests/fuzz_{name}.h", *headers]) for name in FUZZERS]
     ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
                 command=" && ".join(f"mkdir -p build/fuzz/corpus-{name} && build/fuzz/{name} -max_total_time=60 "
                                     f"-artifact_prefix=build/fuzz/{name}- -max_len=16384 -close_fd_mask=1 "

@@ -69,6 +69,24 @@ static adm_status add_sessions(adm_store *store, int64_t run_id, bool new_only, 
     return status;
 }
 
+/* Moves sessions of real traces before the others, and keeps the order among each. */
+static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *err) {
+    size_t n = json_array_size(sessions), n_real = 0;
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        json_t *session = json_array_get(sessions, i);
+        int64_t is_real;
+        status = read_one(store, "SELECT kind = 'real' FROM trace WHERE trace_id = ?",
+                          json_integer_value(json_object_get(session, "trace_id")), &is_real, err);
+        if (status != ADM_OK || !is_real) continue;
+        json_incref(session); /* it leaves the array for a moment */
+        json_array_remove(sessions, i);
+        if (json_array_insert_new(sessions, n_real++, session) != 0)
+            status = adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
+    }
+    return status;
+}
+
 /* The latest replay of every trace, complete ones before others. Stops as soon as every trace has one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;
@@ -83,7 +101,7 @@ static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *e
            (status = adm_query_next(query, &there, err)) == ADM_OK && there)
         status = add_sessions(store, adm_query_int(query, 0), true, sessions, err);
     adm_query_close(&query);
-    return status;
+    return status == ADM_OK ? put_real_first(store, sessions, err) : status;
 }
 
 static adm_status choose_named(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,

@@ -153,8 +153,11 @@ static void real_and_synthetic_never_mix(void **state) {
     fixture *f = *state;
     add_run(f, "synthetic", "made.safetensors", "complete", 2);
     add_run(f, "real", "t.safetensors", "complete", 1);
+    add_run(f, "synthetic", "made.safetensors", "complete", 2); /* the newest, and yet not first */
     json_t *document = document_of(f, NULL, 0), *row;
     assert_int_equal(size_of(document, "sessions"), 2);
+    const json_t *first = json_array_get(json_object_get(document, "sessions"), 0);
+    assert_int_equal(json_integer_value(json_object_get(first, "trace_id")), 2);
     size_t i;
     json_array_foreach(json_object_get(document, "quality"), i, row) {
         const json_t *shown = json_array_get(json_object_get(document, "sessions"),
