@@ -18,8 +18,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from conftest import BUNDLED_RUN, Adamas, Result, check_sound, files_of, query, refuse  # noqa: E402
 
-COMMANDS = [[], ["replay"], ["report"], ["trace"], ["trace", "info"], ["trace", "verify"], ["db"], ["db", "export"],
-            ["doctor"]]
+COMMANDS = [[], ["replay"], ["profile"], ["report"], ["trace"], ["trace", "info"], ["trace", "verify"], ["trace", "gen"],
+            ["trace", "import"], ["db"], ["db", "export"], ["doctor"]]
 STAGES = {"hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"}
 
 

@@ -147,7 +147,7 @@ def mooncake(**change):
     (b"\0" * 100, ["line 1", "NUL at byte 1"]), (b"\xff\xfe\n", ["line 1", "'??'"]),
     (AZURE_HEADER + "x" * (2 ** 20 + 1) + "\n", ["line 2", "longer than 1048576 bytes"]),
     ("x" * 3 * 2 ** 20, ["line 1", "longer than 1048576 bytes"]),
-])
+], ids=lambda value: repr(value)[:40])  # pytest hands the name on in the environment, where megabytes do not fit
 def test_what_is_wrong_is_said_in_one_sentence(adamas, tmp_path, text, says):
     (tmp_path / "bad").write_bytes(text if isinstance(text, bytes) else text.encode())
     refuse(adamas, "trace", "import", "bad", says=["bad: ", *says])
