@@ -6,7 +6,7 @@
 #   tests/gpu_session.sh build/gpu-kit OUT [quick]   # there: logs and profile.db go to the folder OUT
 #
 # `quick` leaves out the checkers and the large grid. Ends with the small table and a line a part. Exit status 1 if any
-# part failed.
+# part failed, 77 without a GPU.
 set -uo pipefail
 kit=$(cd "${1:?usage: gpu_session.sh KIT OUT [quick]}" && pwd) || exit 2
 mkdir -p "${2:?usage: gpu_session.sh KIT OUT [quick]}" && out=$(cd "$2" && pwd) || exit 2
@@ -23,6 +23,10 @@ part() {
   verdicts+=("$(printf '%-24s %s in %d s' "$name" "$([ $status = 0 ] && echo ok || echo "FAILED ($status), see $name.log")" $((SECONDS - start)))")
   [ $status = 0 ] || { failed=1; tail -n 15 "$out/$name.log"; }
 }
+
+# Without a GPU the tests below would all skip, and look well.
+timeout 60 "$kit/adamas" profile --check-only --seq-lens 256 --budgets 16 --kv-heads 8 --quiet --db "$out/first.db"
+[ $? != 77 ] || exit 77
 
 part doctor 30 "$kit/adamas" doctor
 part stages 150 "$kit/test_gpu"
