@@ -98,6 +98,22 @@ static void ranges_that_do_not_fit(void **state) {
     f->n_data += 8 + 3; /* bytes that belong to nothing */
     write_honestly(f);
     expect_refusal(f, "3 bytes after the last tensor");
+
+    /* Each with one fault that no other check would meet: the sizes agree and the data ends with the last tensor. */
+    static const struct { const char *first, *second, *says; size_t n_data; } alone[] = {
+        {"[0,2]", "[0,2]", "overlaps tensor", 2},
+        {"[0,2]", "[1,3]", "begins at byte 1 of the data and overlaps tensor 'a', which ends at byte 2", 3},
+        {"[0,2]", "[4,6]", "leaves 2 bytes before it that belong to no tensor", 6},
+        {"[1,3]", "[3,5]", "leaves 1 bytes before it that belong to no tensor", 5},
+        {"[0,2]", "[4,2]", "ends at byte 2 of the data, before its begin at 4", 4},
+    };
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++) {
+        snprintf(f->header, sizeof f->header, "{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":%s},"
+                 "\"b\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":%s}}", alone[i].first, alone[i].second);
+        f->n_data = alone[i].n_data;
+        write_honestly(f);
+        expect_refusal(f, alone[i].says);
+    }
 }
 
 static void things_that_are_not_files(void **state) {
@@ -119,6 +135,71 @@ static void things_that_are_not_files(void **state) {
     fwrite("1234567", 1, 7, file);
     fclose(file);
     expect_refusal(&other, "has 7 bytes");
+}
+
+/* Odd but valid: each of these the reference implementation, safetensors 0.8, reads as well. */
+static void oddities_that_are_valid(void **state) {
+    trace_file *f = *state;
+    static const struct { const char *header; size_t n_data, n_tensors; } odd[] = {
+        {"{}", 0, 0},
+        {" {} \n", 0, 0},
+        {"{\"__metadata__\":null}", 0, 0},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, 1},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,2],\"data_offsets\":[0,2],\"more\":[{}]}}", 2, 1},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2]}}", 2, 1},
+        {"{\"a\":{\"dtype\":\"F6_E3M2\",\"shape\":[2,2],\"data_offsets\":[0,3]}}", 3, 1},
+        {"{\"b\":{\"dtype\":\"C64\",\"shape\":[1],\"data_offsets\":[2,10]},"
+         "\"a\":{\"dtype\":\"I16\",\"shape\":[1],\"data_offsets\":[0,2]}}", 10, 2},
+        /* empty tensors at the place of another, and one whose other dimensions would overflow */
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[0,3],\"data_offsets\":[0,0]},"
+         "\"c\":{\"dtype\":\"F64\",\"shape\":[4611686018427387904,0,8],\"data_offsets\":[2,2]}}", 2, 3},
+    };
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        adm_safetensors *st;
+        adm_error err = {0};
+        strcpy(f->header, odd[i].header);
+        f->n_data = odd[i].n_data;
+        write_honestly(f);
+        if (adm_safetensors_open(f->path, &st, &err) != ADM_OK) fail_msg("%s: %s", odd[i].header, err.text);
+        assert_int_equal(adm_safetensors_count(st), odd[i].n_tensors);
+        adm_safetensors_close(&st);
+    }
+    strcpy(f->header, "{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}");
+    f->n_data = 1;
+    write_honestly(f);
+    expect_refusal(f, "12 bits");
+}
+
+/* A million values pass, one more does not: the limit is on what a small file can make the parser allocate. */
+static void values_in_a_header_are_limited(void **state) {
+    trace_file *f = *state;
+    static const char begin[] = "{\"a\":[", end[] = "0]}";
+    for (int excess = 0; excess <= 1; excess++) {
+        size_t n_items = ADM_ST_MAX_VALUES - 3 + (size_t)excess; /* one each for the document, { and [ */
+        uint64_t length = strlen(begin) + 2 * n_items + strlen(end);
+        FILE *file = fopen(f->path, "wb");
+        assert_non_null(file);
+        fwrite(&length, sizeof length, 1, file);
+        fputs(begin, file);
+        for (size_t i = 0; i < n_items; i++) fputs("0,", file);
+        fputs(end, file);
+        assert_int_equal(fclose(file), 0);
+        expect_refusal(f, excess ? "the limit is 1000000" : "'a' is not described by a JSON object");
+    }
+}
+
+/* No name from the file reaches the terminal as more than text: no CSI in 7 or 8 bits, no reversed reading order. */
+static void hostile_names_are_shown_as_text(void **state) {
+    trace_file *f = *state;
+    strcpy(f->header, "{\"\\u001b[2J\\u009b2J\\u202e\xc3\xa4\":3}");
+    write_honestly(f);
+    expect_refusal(f, "tensor '?[2J?2J?\xc3\xa4' is");
+    memset(f->header, 'x', 3000);
+    memcpy(f->header, "{\"", 2);
+    strcpy(f->header + 3000, "\":3}");
+    write_honestly(f);
+    expect_refusal(f, "xxx...' is not described");
 }
 
 /* Random damage: the reader may accept or refuse, and must do neither harm nor leak. Seeds repeat by ADAMAS_TEST_SEED. */
@@ -164,7 +245,9 @@ static void random_damage_is_survived(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TRACE_TEST(a_good_file_is_read),    TRACE_TEST(lies_about_the_header),     TRACE_TEST(headers_that_are_no_headers),
-        TRACE_TEST(ranges_that_do_not_fit), TRACE_TEST(things_that_are_not_files), TRACE_TEST(random_damage_is_survived),
+        TRACE_TEST(ranges_that_do_not_fit), TRACE_TEST(things_that_are_not_files), TRACE_TEST(oddities_that_are_valid),
+        TRACE_TEST(values_in_a_header_are_limited), TRACE_TEST(hostile_names_are_shown_as_text),
+        TRACE_TEST(random_damage_is_survived),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

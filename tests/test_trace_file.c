@@ -42,6 +42,47 @@ static void a_bare_file_is_enough(void **state) {
     adm_trace_close(&trace);
 }
 
+/* Three layers in the wrong order, each of another dtype, among tensors that are none of a trace. */
+static void layers_come_sorted_and_in_any_dtype(void **state) {
+    trace_file *f = *state;
+    const adm_trace *trace = NULL;
+    static const struct { int index; const char *dtype; size_t bytes; } layers[] = {
+        {10, "F32", 4}, {2, "BF16", 2}, {9, "F16", 2},
+    };
+    f->n_data = 0;
+    strcpy(f->header, "{\"__metadata__\":{\"format\":\"pt\",\"softmax_scale\":\"0.25\"}");
+    for (size_t i = 0; i < 3; i++)
+        for (const char *role = "kvq"; *role; role++) {
+            char name[24];
+            bool is_q = *role == 'q';
+            snprintf(name, sizeof name, "layers.%d.%c", layers[i].index, *role);
+            add_tensor(f, name, layers[i].dtype, is_q ? "[1,2,64]" : "[1,3,64]", (is_q ? 2 : 3) * 64 * layers[i].bytes);
+        }
+    static const char *const others[] = {"layers.10.kv", "layers.02.k", "layers.9.k.scale", "layers..k", "layers.-1.k",
+                                         "layers.4294967296.k", "model.layers.1.k"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) add_tensor(f, others[i], "I8", "[1]", 1);
+    const int32_t position = 1;
+    memcpy(f->data + f->n_data, &position, sizeof position);
+    add_tensor(f, "positions", "I32", "[1]", sizeof position);
+    add_tensor(f, "tokens", "I32", "[3]", 12);
+    strcat(f->header, "}");
+    write_honestly(f);
+    assert_int_equal(adm_trace_open(f->path, &trace, NULL), ADM_OK);
+    assert_int_equal(trace->n_layers, 3);
+    static const uint32_t index[] = {2, 9, 10};
+    static const adm_dtype dtype[] = {ADM_BF16, ADM_F16, ADM_F32};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(trace->layers[i].index, index[i]);
+        assert_int_equal(trace->layers[i].k_dtype, dtype[i]);
+        assert_int_equal(trace->layers[i].q_dtype, dtype[i]);
+    }
+    assert_int_equal(trace->positions[0], 1);
+    assert_true(trace->softmax_scale == 0.25);
+    assert_string_equal(trace->kind, "unlabelled");
+    assert_string_equal(trace->model, "");
+    adm_trace_close(&trace);
+}
+
 /* The same tensors one byte off: rows are then unaligned, and must read the same. */
 static void unaligned_data_reads_the_same(void **state) {
     trace_file *f = *state;
@@ -93,6 +134,9 @@ static void broken_rules_are_named(void **state) {
         {"[4,4,64]", "[1,16,64]", "positions"},
         {"\"I64\",\"shape\":[4]", "\"I64\",\"shape\":[2,2]", "positions"},
         {"\"I64\",\"shape\":[4]", "\"F64\",\"shape\":[4]", "F64"},
+        {"\"adamas-trace/1\"", "\"onnx\"", "onnx"},
+        {"\"model\":\"none\"", "\"softmax_scale\":\"nan\"", "nan"},
+        {"\"model\":\"none\"", "\"softmax_scale\":\"0.125 \"", "softmax_scale"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         make_trace(f);
@@ -184,10 +228,34 @@ static void outputs_are_recomputed(void **state) {
     memcpy(f->data + f->n_data - sizeof o, o, sizeof o);
     write_honestly(f);
     assert_int_equal(adm_trace_open(f->path, &trace, &err), ADM_OK);
+    assert_int_equal(adm_trace_verify(trace, 2, &report, &err), ADM_OK); /* steps 1 and 3 */
+    assert_int_equal(report.n_checked, 2 * FIXTURE_Q);
+    assert_int_equal(adm_trace_verify(trace, 3, &report, &err), ADM_OK); /* steps 0, 1 and 3 */
     assert_int_equal(adm_trace_verify(trace, 0, &report, &err), ADM_EINPUT);
     assert_int_equal(report.n_outside, 1);
     assert_int_equal(report.worst_step, 2);
     assert_int_equal(report.worst_head, 1);
+    adm_trace_close(&trace);
+
+    o[2][1][9] -= 1;
+    o[3][0][0] += 1; /* one step is the last one */
+    memcpy(f->data + f->n_data - sizeof o, o, sizeof o);
+    write_honestly(f);
+    assert_int_equal(adm_trace_open(f->path, &trace, &err), ADM_OK);
+    assert_int_equal(adm_trace_verify(trace, 1, &report, &err), ADM_EINPUT);
+    assert_int_equal(report.n_checked, FIXTURE_Q);
+    assert_int_equal(report.worst_step, 3);
+    adm_trace_close(&trace);
+
+    /* Not only gross faults: a softmax scale that is 5% off moves outputs but a little. */
+    o[3][0][0] -= 1;
+    memcpy(f->data + f->n_data - sizeof o, o, sizeof o);
+    replace(f, "\"model\":\"none\"", "\"softmax_scale\":\"0.13125\"");
+    write_honestly(f);
+    assert_int_equal(adm_trace_open(f->path, &trace, &err), ADM_OK);
+    assert_int_equal(adm_trace_verify(trace, 0, &report, &err), ADM_EINPUT);
+    assert_true(report.n_outside > FIXTURE_STEPS * FIXTURE_Q / 2);
+    assert_true(report.worst_rel_l2 < 0.1);
     adm_trace_close(&trace);
 }
 
@@ -207,7 +275,8 @@ static void a_change_under_our_feet_is_seen(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TRACE_TEST(a_good_trace_is_read),      TRACE_TEST(a_bare_file_is_enough), TRACE_TEST(unaligned_data_reads_the_same),
+        TRACE_TEST(a_good_trace_is_read),      TRACE_TEST(a_bare_file_is_enough),
+        TRACE_TEST(layers_come_sorted_and_in_any_dtype), TRACE_TEST(unaligned_data_reads_the_same),
         TRACE_TEST(broken_rules_are_named),    TRACE_TEST(positions_must_make_sense), TRACE_TEST(values_must_be_finite),
         TRACE_TEST(outputs_are_recomputed),    TRACE_TEST(a_change_under_our_feet_is_seen),
     };

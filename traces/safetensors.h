@@ -7,8 +7,8 @@
  *    "name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [begin, end]}, ...}      offsets count from 8+n
  *
  * Everything is little-endian and row-major. A file is accepted or rejected as the reference implementation does
- * (github.com/huggingface/safetensors, 0.8), with four differences, all stricter: a name may not occur twice or hold
- * U+0000, a number may not exceed 2^63-1, and the header may not hold more than a million JSON values.
+ * (github.com/huggingface/safetensors, 0.8), but for this: a name may not occur twice or hold U+0000, a number may not
+ * exceed 2^63-1, the header may not hold more than a million JSON values, and -0 counts as 0.
  *
  * This knows nothing of attention traces; trace_file.h does. */
 #ifndef ADM_TRACES_SAFETENSORS_H
