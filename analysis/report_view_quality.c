@@ -107,6 +107,49 @@ void adm_view_quality(adm_text *page, const json_t *document) {
 
 /* --- How well the codes spread -------------------------------------------------------------------------------------- */
 
+enum { N_CODES = 4 };
+
+/* The session's row of a metric of the codes that is of the same policy and length as `like`. */
+static const json_t *find_like(const json_t *document, size_t session, const char *metric, const json_t *like) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "quality"), i, row)
+        if (adm_row_is(row, session, metric) && adm_field_int(row, "seq_len") == adm_field_int(like, "seq_len") &&
+            strcmp(adm_field_text(row, "series"), adm_field_text(like, "series")) == 0)
+            return row;
+    return NULL;
+}
+
+/* All codes side by side: one row a policy and length, the means over layers and KV heads. */
+static void write_spread_table(adm_text *page, const json_t *document, size_t session) {
+    size_t i, n_rows = 0;
+    json_t *row;
+    const json_t *rows = adm_document_rows(document, "quality");
+    json_array_foreach(rows, i, row) n_rows += adm_row_is(row, session, "bucket_entropy_bits");
+    if (n_rows == 0) return;
+    adm_write_table_start(page, document, "Shares of the four codes", n_rows, true, NULL);
+    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">length, "
+                       "tokens</th><th scope=\"col\">n layers \u00d7 KV heads</th>");
+    for (int code = 0; code < N_CODES; code++) adm_text_format(page, "<th scope=\"col\">code %d, %%</th>", code);
+    adm_text_add(page, "<th scope=\"col\">entropy, bits (at most 2)</th></tr></thead>\n<tbody>\n");
+    json_array_foreach(rows, i, row) {
+        if (!adm_row_is(row, session, "bucket_entropy_bits")) continue;
+        adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
+        adm_text_escaped(page, adm_field_text(row, "series"));
+        adm_text_add(page, "</th>");
+        adm_write_count_cell(page, row, "seq_len", "");
+        adm_write_count_cell(page, row, "n", "");
+        for (int code = 0; code < N_CODES; code++) {
+            char metric[] = "bucket_occupancy_0";
+            metric[sizeof metric - 2] = (char)('0' + code);
+            adm_write_value_cell(page, find_like(document, session, metric, row), "mean", "ratio");
+        }
+        adm_write_value_cell(page, row, "mean", "bits");
+        adm_text_add(page, "</tr>\n");
+    }
+    adm_write_table_end(page);
+}
+
 void adm_view_codes(adm_text *page, const json_t *document) {
     bool any = false;
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
@@ -116,7 +159,13 @@ void adm_view_codes(adm_text *page, const json_t *document) {
         json_array_foreach(adm_document_rows(document, "metrics"), i, metric) {
             const char *name = adm_field_text(metric, "name");
             if (!is_about_codes(name) || !session_has(document, session, name)) continue;
-            if (!headed) adm_write_session_heading(page, document, session);
+            if (!headed) {
+                adm_write_session_heading(page, document, session);
+                adm_text_add(page, "<p class=\"about\">How the elements of the cached keys fall into the four buckets: "
+                                   "means over layers and KV heads; equal shares are 2 bits an element. Ties are tokens "
+                                   "at the boundary distance, among which top-k chooses the most recent.</p>\n");
+                write_spread_table(page, document, session);
+            }
             headed = any = true;
             write_metric_table(page, document, session, name, false);
         }

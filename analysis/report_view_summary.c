@@ -127,16 +127,21 @@ static void write_time_sentence(adm_text *page, const json_t *document, size_t s
                     dense_ns / step_ns);
 }
 
+static void write_shape_sentence(adm_text *page, const json_t *trace) {
+    char n_tokens[ADM_NUMBER_CHARS], n_steps[ADM_NUMBER_CHARS];
+    adm_shown_count(adm_field_int(trace, "n_tokens"), n_tokens);
+    adm_shown_count(adm_field_int(trace, "n_steps"), n_steps);
+    adm_text_format(page, "<p>A session of %s tokens, %s decode steps, %lld layers; %lld query heads share %lld KV heads of "
+                          "dimension %lld.</p>\n", n_tokens, n_steps, (long long)adm_field_int(trace, "n_layers"),
+                    (long long)adm_field_int(trace, "n_q_heads"), (long long)adm_field_int(trace, "n_kv_heads"),
+                    (long long)adm_field_int(trace, "head_dim"));
+}
+
 void adm_view_summary(adm_text *page, const json_t *document) {
     if (adm_n_sessions(document) == 0) adm_write_nothing(page, "No run in this database measured anything yet.");
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
-        const json_t *trace = adm_session_trace(document, session);
         adm_write_session_heading(page, document, session);
-        adm_text_format(page, "<p>A session of %lld tokens, %lld decode steps, %lld layers; %lld query heads share %lld KV "
-                              "heads of dimension %lld.</p>\n",
-                        (long long)adm_field_int(trace, "n_tokens"), (long long)adm_field_int(trace, "n_steps"),
-                        (long long)adm_field_int(trace, "n_layers"), (long long)adm_field_int(trace, "n_q_heads"),
-                        (long long)adm_field_int(trace, "n_kv_heads"), (long long)adm_field_int(trace, "head_dim"));
+        write_shape_sentence(page, adm_session_trace(document, session));
         int64_t length = longest_length(document, session);
         int64_t budget = length > 0 ? headline_budget(document, session, length) : 0;
         if (budget == 0) {

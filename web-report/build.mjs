@@ -7,7 +7,7 @@
 // build/deps/web/node_modules, or from NODE_PATH.
 
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +17,14 @@ const nodePaths = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Bool
                    resolve(here, '../build/deps/web/node_modules')];
 
 const SLOTS = ['title', 'summary', 'quality', 'heads', 'codes', 'stages', 'provenance', 'data'];
+
+// What is bundled, and the notice that its licence wants in every copy: each report is one.
+const NOTICES = [
+    ['Apache ECharts (Apache License 2.0)', 'echarts/NOTICE'],
+    ['d3, parts of it in Apache ECharts', 'echarts/licenses/LICENSE-d3'],
+    ['zrender', 'zrender/LICENSE'],
+    ['tslib', 'tslib/LICENSE.txt'],
+];
 
 function fail(sentence) {
     console.error(`build.mjs: ${sentence}`);
@@ -40,9 +48,19 @@ function bundle(esbuild, entry, options) {
     return result.outputFiles[0].text.trim();
 }
 
-// Text inside <script> ends at the first </script, and <!-- changes how the rest is read.
+function notices() {
+    const texts = NOTICES.map(([title, file]) => {
+        const path = nodePaths.map((folder) => join(folder, file)).find((candidate) => existsSync(candidate));
+        if (path === undefined) fail(`${file} is not in ${nodePaths.join(' or ')}`);
+        return `== ${title} ==\n${readFileSync(path, 'utf8').replaceAll('\r', '').trim()}`;
+    });
+    return `/*! This script holds, beside the report's own code:\n\n${texts.join('\n\n').replaceAll('*/', '* /')}\n*/`;
+}
+
+// Text inside <script> ends at the first </script, and <!-- changes how the rest is read. A browser reads CR LF as LF,
+// and so would compute another hash.
 function checkInline(name, text) {
-    if (/<\/(script|style)|<!--/i.test(text)) fail(`the bundled ${name} holds </script, </style or <!--`);
+    if (/<\/(script|style)|<!--|\r/i.test(text)) fail(`the bundled ${name} holds </script, </style, <!-- or a carriage return`);
 }
 
 const hash = (text) => `'sha256-${createHash('sha256').update(text, 'utf8').digest('base64')}'`;
@@ -56,7 +74,7 @@ function fill(template, mark, text) {
 function main(out) {
     if (out === undefined) fail('usage: node build.mjs OUT');
     const esbuild = loadEsbuild();
-    const script = bundle(esbuild, 'main.js', { format: 'iife', target: 'es2020' });
+    const script = bundle(esbuild, 'main.js', { format: 'iife', target: 'es2020', banner: { js: notices() } });
     const style = bundle(esbuild, 'styles.css', {});
     checkInline('script', script);
     checkInline('style', style);

@@ -13,6 +13,9 @@ export function drawable(report, session) {
         matrix.session === session && METRICS.some(([name]) => name === matrix.metric));
 }
 
+// Pixels that the name of a layer takes: smaller rows are not all named.
+const LABEL_HEIGHT = 12;
+
 // --- What the reader chooses ---
 
 function select(label, options, value, changed) {
@@ -77,6 +80,10 @@ function axis(gridIndex, n, ticks, formatter) {
              axisLabel: { ...look.axisLabel, fontSize: 10, margin: 4, customValues: ticks, formatter } };
 }
 
+// The middles of every step-th row.
+const layerTicks = (n_layers, step) =>
+    Array.from({ length: Math.ceil(n_layers / step) }, (_, i) => i * step + 0.5);
+
 function tooltip({ cell }, choice, name, colour) {
     const { matrix } = cell;
     const n = matrix.n_min === matrix.n_max ? count(matrix.n_min) : `${count(matrix.n_min)} to ${count(matrix.n_max)}`;
@@ -95,6 +102,7 @@ export function drawHeads(report, session, choice, width) {
     const n_heads = Math.max(1, ...matrices.flatMap((matrix) => matrix.mean.map((heads) => heads.length)));
     const n_layers = Math.max(1, ...matrices.map((matrix) => matrix.layers.length));
     const size = Math.max(7, Math.min(18, Math.floor((Math.min(width, 330) - 60) / n_heads)));
+    const labelStep = Math.ceil(LABEL_HEIGHT / size);
     const layout = layPanels(matrices.length, width, { minWidth: 60 + size * n_heads, height: 66 + size * n_layers,
                                                        left: 34, right: 12, top: 30, bottom: 36, maxColumns: 12 });
     // Sound heads are pale, bad ones strong: the scale runs from the best value there can be to the worst shown.
@@ -116,7 +124,7 @@ export function drawHeads(report, session, choice, width) {
             xAxis: matrices.map((_, i) => ({ ...axis(i, n_heads, n_heads === 1 ? [0.5] : [0.5, n_heads - 0.5],
                                                      (at) => String(Math.floor(at))),
                                              name: 'head', nameLocation: 'middle', nameGap: 18 })),
-            yAxis: matrices.map((matrix, i) => ({ ...axis(i, n_layers, matrix.layers.map((_layer, row) => row + 0.5),
+            yAxis: matrices.map((matrix, i) => ({ ...axis(i, n_layers, layerTicks(matrix.layers.length, labelStep),
                                                           (at) => `L${matrix.layers[Math.floor(at)]}`),
                                                   inverse: true })),
             series: cells.map((panel, i) => seriesOf(panel, worstOf(panel, higherIsBetter), i, size, colour)),

@@ -190,6 +190,34 @@ describe('the report in a browser', { skip }, () => {
         await close();
     });
 
+    test('holds the shares of the codes that the database holds', async () => {
+        const { page, close } = await open();
+        const stored = await query(database, `
+            SELECT c.policy || ' ' || c.variant, c.seq_len, k.name, m.mean
+            FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
+            JOIN trace t USING (trace_id)
+            WHERE k.name LIKE 'bucket%' AND m.layer IS NULL AND m.stage IS NULL AND t.kind = 'real'`);
+        const shown = await page.locator('#codes details').first().evaluate((table) =>
+            [...table.querySelectorAll('tbody tr')].flatMap((row) => {
+                const cells = [...row.cells], names = [0, 1, 2, 3].map((code) => `bucket_occupancy_${code}`);
+                return [...names, 'bucket_entropy_bits'].map((name, i) => [
+                    cells[0].textContent, Number(cells[1].textContent.replaceAll(',', '')), name,
+                    parseFloat(cells[3 + i].title)]);
+            }));
+        const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
+        assert.ok(stored.length >= 20, `${stored.length} values`);
+        assert.deepEqual(sorted(shown), sorted(stored));
+        await close();
+    });
+
+    test('carries the notices of what it bundles', async () => {
+        const { page, close } = await open();
+        const script = await page.locator('script:not([type])').textContent();
+        for (const notice of ['The Apache Software Foundation', 'Baidu Inc.', 'Mike Bostock', 'Microsoft Corporation'])
+            assert.ok(script.includes(notice), notice);
+        await close();
+    });
+
     test('shows hostile names as text and runs none of them', async () => {
         const { page, said, dialogs, close } = await open();
         const about = await page.locator('#quality p.about', { hasText: 'run 1' }).first().textContent();
