@@ -24,6 +24,8 @@ adm_status adm_shape_check(const adm_shape *shape, adm_error *err) {
     return ADM_OK;
 }
 
+const char *adm_selection_name(adm_selection selection) { return selection == ADM_SELECT_GROUP ? "group" : "head"; }
+
 adm_status adm_select_rule_check(const adm_select_rule *rule, adm_error *err) {
     if (rule->budget == 0) return adm_fail(err, ADM_EINPUT, "a budget of 0 tokens: it must be at least 1");
     uint64_t forced = (uint64_t)rule->n_sinks + (rule->n_recent > 0 ? rule->n_recent : 1);

@@ -70,6 +70,13 @@ typedef struct adm_select_rule {
 /* ADM_EINPUT if the budget is 0 or smaller than sinks + recent. */
 adm_status adm_select_rule_check(const adm_select_rule *rule, adm_error *err);
 
+/* Who shares one selection: every query head has its own, or all query heads of a KV head have one, by the sum of their
+ * distances. */
+typedef enum adm_selection { ADM_SELECT_HEAD, ADM_SELECT_GROUP } adm_selection;
+
+/* "head" or "group", as the database spells them; never NULL. */
+const char *adm_selection_name(adm_selection selection);
+
 /* What top-k saw at its boundary. */
 typedef struct adm_select_info {
     uint32_t boundary;   /* the largest distance selected by rank (not by force) */

@@ -7,8 +7,8 @@
  *     bucket     code     the same rows                                            uint8
  *     pack       packed   the same rows, d/4 bytes each, layout of core/stage.h
  *     append     k_new and v_new join K and V, the new key's codes join `planes`, at token length[b] - 1
- *     distance   distance [batch][n_q_heads][capacity]                             uint16
- *     topk       index    [batch][n_q_heads][budget], ascending; n_selected [batch][n_q_heads]
+ *     distance   distance [batch][S][capacity]                                     uint16
+ *     topk       index    [batch][S][budget], ascending; n_selected [batch][S]
  *     attention  out      [batch][n_q_heads][d]                                    dtype
  *
  * The code cache `planes` holds bit planes, not the packed bytes: of a tile of 32 tokens first the high bits of every
@@ -21,6 +21,9 @@
  * K and V are contiguous, [batch][n_kv_heads][capacity][d], or paged, [n_pages][n_kv_heads][page_size][d], where token t of
  * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence slot in both cases:
  * it is 1/16 of K in float16, and the distance scan wants it in one piece.
+ *
+ * S is n_q_heads, or n_kv_heads where a group of query heads shares its selection (shape.selection): a distance is then
+ * the sum of the group's, and query head h attends to the tokens of index row h / group.
  *
  * Results are those of the host reference: codes, distances and index sets exactly, attention to a tolerance. */
 #ifndef ADM_KERNELS_GPU_H
@@ -46,7 +49,13 @@ typedef struct adm_gpu_shape {
     adm_select_rule rule;
     float threshold[3];
     float scale;          /* of the softmax */
+    adm_selection selection;
 } adm_gpu_shape;
+
+/* S above: selections a sequence. */
+static inline uint32_t adm_gpu_select_heads(const adm_gpu_shape *shape) {
+    return shape->selection == ADM_SELECT_GROUP ? shape->heads.n_kv_heads : shape->heads.n_q_heads;
+}
 
 /* Device pointers. Inputs are const to every stage but append. */
 typedef struct adm_gpu_buffers {

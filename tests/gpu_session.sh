@@ -1,50 +1,113 @@
 #!/usr/bin/env bash
-# gpu_session.sh: everything that wants a GPU, in one go, in the order in which a failure should stop belief in the rest:
-# correctness, the memory and race checkers on a small part, then times, then the grid of the recorded profile.
+# gpu_session.sh: everything that wants a GPU, in the order in which a failure should stop belief in the rest:
+# correctness first, then the memory and race checkers on a small part, then times.
 #
-#   ./configure.py --arch sm_90 && ninja gpu-kit     # here: programs for a GPU machine without compilers or packages
-#   tests/gpu_session.sh build/gpu-kit OUT [quick]   # there: logs and profile.db go to the folder OUT
+#   ./configure.py --arch sm_90 && ninja gpu-kit   # here: programs for a GPU machine without compilers or packages
+#   tests/gpu_session.sh build/gpu-kit OUT         # there: OUT/session.log, and databases beside it
 #
-# `quick` leaves out the checkers and the large grid. Ends with the small table and a line a part. Exit status 1 if any
-# part failed, 77 without a GPU.
+# Parts can be named behind OUT, and run in the order given; all of them take about 10 minutes on an H200:
+#
+#   doctor        what the machine has
+#   stages        every implementation against the host, byte for byte        (test_gpu)
+#   attention     the attention kernels by themselves                         (test_gpu_attention)
+#   checks        what `profile` checks and does not time: types, head dimensions, groups, pages, ragged batches,
+#                 a million tokens, a real trace
+#   small-grid    times at 32K and 128K                                       small.db
+#   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 150 s
+#   grid          the grid of the recorded profile                            profile.db
+#   sdpa          dense attention beside PyTorch's best backend, same process order, same lengths     sdpa.db
+#
+# Exit status 1 if anything failed, 77 without a GPU.
 set -uo pipefail
-kit=$(cd "${1:?usage: gpu_session.sh KIT OUT [quick]}" && pwd) || exit 2
-mkdir -p "${2:?usage: gpu_session.sh KIT OUT [quick]}" && out=$(cd "$2" && pwd) || exit 2
-quick=${3:-}
+usage="usage: gpu_session.sh KIT OUT [PART...]"
+kit=$(cd "${1:?$usage}" && pwd) || exit 2
+mkdir -p "${2:?$usage}" && out=$(cd "$2" && pwd) || exit 2
+shift 2
 here=$(cd "$(dirname "$0")" && pwd)
-failed=0
+scratch=$(mktemp -d) || exit 2
+trap 'rm -rf "$scratch"' EXIT
+log=$out/session.log
 verdicts=()
+failed=0
 
-# part NAME SECONDS COMMAND...: runs with a time limit, keeps the output, remembers the verdict.
-part() {
-  local name=$1 limit=$2 start=$SECONDS status=0
+# step NAME SECONDS COMMAND...: runs with a time limit, logs the output, remembers the verdict.
+step() {
+  local name=$1 limit=$2 start=$SECONDS status=0 verdict=ok
   shift 2
-  timeout "$limit" "$@" >"$out/$name.log" 2>&1 || status=$?
-  verdicts+=("$(printf '%-24s %s in %d s' "$name" "$([ $status = 0 ] && echo ok || echo "FAILED ($status), see $name.log")" $((SECONDS - start)))")
-  [ $status = 0 ] || { failed=1; tail -n 15 "$out/$name.log"; }
+  timeout "$limit" "$@" >"$scratch/step.log" 2>&1 || status=$?
+  [ $status = 0 ] || verdict="FAILED ($status)"
+  [ $status != 77 ] || verdict="skipped"
+  [ $status != 124 ] || verdict="FAILED: over $limit s"
+  { printf '\n=== %s\n$ %s\n' "$name" "$*"; cat "$scratch/step.log"; } >>"$log"
+  verdicts+=("$(printf '%-28s %s in %d s' "$name" "$verdict" $((SECONDS - start)))")
+  [ $status = 0 ] || [ $status = 77 ] || { failed=1; echo "--- $name"; tail -n 15 "$scratch/step.log"; }
 }
 
-# Without a GPU the tests below would all skip, and look well.
-timeout 60 "$kit/adamas" profile --check-only --seq-lens 256 --budgets 16 --kv-heads 8 --quiet --db "$out/first.db"
+# check NAME OPTIONS...: a configuration that `profile` compares with the host and does not time.
+check() {
+  local name=$1
+  shift
+  step "check $name" 60 "$kit/adamas" profile --check-only --db "$scratch/checks.db" "$@"
+}
+
+part_doctor() { step doctor 30 "$kit/adamas" doctor; }
+part_stages() { step stages 150 "$kit/test_gpu"; }
+part_attention() { step attention 150 "$kit/test_gpu_attention"; }
+
+part_checks() {
+  check "f16 d=128" --seq-lens 1,31,1000,8192 --budgets 1,256,1024 --kv-heads 8,32
+  check "bf16 d=64" --seq-lens 1000,8192 --budgets 64 --heads 16 --kv-heads 4,16 --head-dim 64 --dtype bf16
+  check "f16 d=256" --seq-lens 1000,8192 --budgets 64 --heads 8 --kv-heads 2,8 --head-dim 256 --sinks 4 --recent 16
+  check "a million tokens" --seq-lens 1048576 --budgets 1024 --heads 4 --kv-heads 1,4
+  check "batch 64" --seq-lens 4096 --budgets 256 --kv-heads 8 --batch 64
+}
+
+part_small_grid() {
+  step small-grid 150 "$kit/adamas" profile --seq-lens 32768,131072 --budgets 256,1024 --kv-heads 32,8 \
+    --label small-grid --db "$out/small.db"
+  cat "$scratch/step.log"
+}
+
+# sanitize TOOL SECONDS NAME COMMAND...
+sanitize() {
+  local tool=$1 limit=$2 name=$3
+  shift 3
+  step "$tool $name" "$limit" env ADAMAS_TEST_FILTER=small_shapes compute-sanitizer --error-exitcode 1 --tool "$tool" "$@"
+}
+
+part_sanitizer() {
+  command -v compute-sanitizer >/dev/null || { verdicts+=("sanitizer                    skipped: no compute-sanitizer here"); return; }
+  local profile=("$kit/adamas" profile --check-only --seq-lens 1000 --budgets 64 --heads 8 --kv-heads 2 --quiet
+                 --db "$scratch/sanitized.db")
+  sanitize memcheck 30 stages "$kit/test_gpu"
+  sanitize racecheck 40 stages "$kit/test_gpu"
+  sanitize initcheck 30 stages "$kit/test_gpu"
+  sanitize memcheck 25 profile "${profile[@]}"
+  sanitize racecheck 25 profile "${profile[@]}"
+}
+
+part_grid() {
+  step grid 240 "$kit/adamas" profile --seq-lens 8192,16384,32768,131072 --budgets 64,128,256,512,1024,2048,4096 \
+    --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db" --quiet
+}
+
+part_sdpa() {
+  local grid=(--seq-lens 8192,32768,131072 --kv-heads 8,32 --batch 1,8)
+  step "dense for sdpa" 60 "$kit/adamas" profile --stages dense "${grid[@]}" --db "$out/sdpa.db"
+  step sdpa 120 python3 "$here/bench_sdpa.py" "${grid[@]}" --ours "$out/sdpa.db"
+  cat "$scratch/step.log"
+}
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(doctor stages attention checks small-grid sanitizer grid sdpa)
+for part in "${parts[@]}"; do
+  declare -F "part_${part//-/_}" >/dev/null || { echo "gpu_session.sh: '$part' is no part; $usage" >&2; exit 2; }
+done
+
+# Without a GPU the tests would all skip, and look well.
+timeout 60 "$kit/adamas" profile --check-only --seq-lens 256 --budgets 16 --kv-heads 8 --quiet --db "$scratch/first.db"
 [ $? != 77 ] || exit 77
 
-part doctor 30 "$kit/adamas" doctor
-part stages 150 "$kit/test_gpu"
-part attention 150 "$kit/test_gpu_attention"
-part small-grid 120 "$kit/adamas" profile --seq-lens 32768,131072 --budgets 256,1024 --kv-heads 32,8 --db "$out/small.db"
-if [ "$quick" != quick ]; then
-  if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck initcheck; do
-      part "$tool-stages" 60 env ADAMAS_TEST_FILTER=edges compute-sanitizer --error-exitcode 1 --tool $tool "$kit/test_gpu"
-      part "$tool-profile" 60 compute-sanitizer --error-exitcode 1 --tool $tool "$kit/adamas" profile --check-only \
-        --seq-lens 1000 --budgets 64 --kv-heads 8 --db "$out/checked.db"
-    done
-  fi
-  part grid 240 "$kit/adamas" profile --seq-lens 8192,16384,32768,131072 --budgets 64,128,256,512,1024,2048,4096 \
-    --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db" --quiet
-  part sdpa 90 python3 "$here/bench_sdpa.py" --seq-lens 8192,32768,131072
-  cat "$out/sdpa.log"
-fi
-cat "$out/small-grid.log"
-printf '%s\n' "${verdicts[@]}"
+for part in "${parts[@]}"; do "part_${part//-/_}"; done
+printf '%s\n' "${verdicts[@]}" | tee -a "$log"
 exit $failed

@@ -69,6 +69,7 @@ typedef struct fixture {
     image buffer[N_BUFFERS];
     uint16_t *pool[2]; /* rows of K and V: token t of any head holds row pool_row() */
     uint8_t *pool_packed;
+    uint16_t *head_distance[2]; /* [capacity] of one query head, by l1 and by xor */
     float *expected; /* of attention [batch][n_q_heads][d] */
     adm_gpu_buffers device;
     void *workspace;
@@ -153,20 +154,23 @@ static void copy_both(fixture *f, buffer_id id, size_t offset, const void *from,
 static void create_buffers(fixture *f) {
     const adm_gpu_shape *s = &f->shape;
     size_t q_rows = (size_t)s->batch * s->heads.n_q_heads, kv_rows = (size_t)s->batch * s->heads.n_kv_heads;
-    size_t d = s->heads.head_dim, rows = q_rows + kv_rows;
+    size_t d = s->heads.head_dim, rows = q_rows + kv_rows, selections = (size_t)s->batch * adm_gpu_select_heads(s);
     size_t tokens = s->page_size == 0 ? (size_t)s->capacity * s->batch : (size_t)s->max_pages * s->page_size * s->batch;
     const size_t bytes[N_BUFFERS] = {
         [Q] = q_rows * d * 2, [K_NEW] = kv_rows * d * 2, [V_NEW] = kv_rows * d * 2,
         [K] = tokens * s->heads.n_kv_heads * d * 2, [V] = tokens * s->heads.n_kv_heads * d * 2,
         [PLANES] = kv_rows * s->capacity * d / 4, [PAGES] = (size_t)s->batch * s->max_pages * 4,
         [LENGTH] = s->batch * sizeof(uint32_t), [Y] = rows * d * 4, [CODE] = rows * d, [PACKED] = rows * d / 4,
-        [DISTANCE] = q_rows * s->capacity * 2, [DISTANCE_XOR] = q_rows * s->capacity * 2,
-        [INDEX] = q_rows * s->rule.budget * 4, [N_SELECTED] = q_rows * 4, [OUT] = q_rows * d * 2};
+        [DISTANCE] = selections * s->capacity * 2, [DISTANCE_XOR] = selections * s->capacity * 2,
+        [INDEX] = selections * s->rule.budget * 4, [N_SELECTED] = selections * 4, [OUT] = q_rows * d * 2};
     for (int id = 0; id < N_BUFFERS; id++) image_create(&f->buffer[id], bytes[id]);
     f->expected = calloc(q_rows * d, sizeof *f->expected);
     f->pool[0] = malloc(POOL * d * 2);
     f->pool[1] = malloc(POOL * d * 2);
     f->pool_packed = malloc(POOL * d / 4);
+    f->head_distance[0] = malloc(s->capacity * sizeof(uint16_t));
+    f->head_distance[1] = malloc(s->capacity * sizeof(uint16_t));
+    assert_true(f->head_distance[0] != NULL && f->head_distance[1] != NULL);
     assert_true(f->expected != NULL && f->pool[0] != NULL && f->pool[1] != NULL && f->pool_packed != NULL);
 }
 
@@ -233,23 +237,47 @@ static void expect_encoded(fixture *f) {
         }
 }
 
-/* Distances, selection and attention of one query head. Rows of K and V are gathered, so that pages do not matter. */
-static void expect_head(fixture *f, uint32_t b, uint32_t h, uint8_t *keys, uint32_t *histogram) {
+/* Adds one query head's distances to those of selection row `row`. keys: scratch for the codes of all tokens. */
+static void add_distances(fixture *f, uint32_t b, uint32_t h, size_t row, uint8_t *keys) {
     const adm_gpu_shape *s = &f->shape;
     uint32_t d = s->heads.head_dim, n = f->config->length[b], kv_head = adm_kv_head(&s->heads, h);
-    size_t row = (size_t)b * s->heads.n_q_heads + h;
     size_t rows_before = (size_t)b * (s->heads.n_q_heads + s->heads.n_kv_heads);
     const uint8_t *q = (uint8_t *)data_after(f, PACKED) + (rows_before + h) * d / 4;
     const uint8_t *newest = q + (s->heads.n_q_heads + kv_head - h) * d / 4;
     for (uint32_t t = 0; t < n; t++)
         memcpy(keys + (size_t)t * d / 4, t + 1 < n ? f->pool_packed + pool_row(b, kv_head, t) * d / 4 : newest, d / 4);
-    uint16_t *distance = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
-    uint32_t *index = (uint32_t *)data_after(f, INDEX) + row * s->rule.budget;
-    adm_distance_l1(q, keys, n, d, distance);
-    adm_distance_xor(q, keys, n, d, (uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity);
-    uint32_t selected = adm_topk_reference(distance, n, 3 * d, &s->rule, histogram, index, NULL);
-    ((uint32_t *)data_after(f, N_SELECTED))[row] = selected;
+    adm_distance_l1(q, keys, n, d, f->head_distance[0]);
+    adm_distance_xor(q, keys, n, d, f->head_distance[1]);
+    uint16_t *l1 = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
+    uint16_t *xor = (uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity;
+    for (uint32_t t = 0; t < n; t++) {
+        l1[t] = (uint16_t)(l1[t] + f->head_distance[0][t]);
+        xor[t] = (uint16_t)(xor[t] + f->head_distance[1][t]);
+    }
+}
 
+/* The selection of row h of sequence b (gpu.h has S rows a sequence), from the distances of the query heads it serves. */
+static void expect_selection(fixture *f, uint32_t b, uint32_t h, uint8_t *keys, uint32_t *histogram) {
+    const adm_gpu_shape *s = &f->shape;
+    uint32_t n = f->config->length[b], served = s->heads.n_q_heads / adm_gpu_select_heads(s);
+    size_t row = (size_t)b * adm_gpu_select_heads(s) + h;
+    uint16_t *distance = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
+    memset(distance, 0, n * sizeof *distance);
+    memset((uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity, 0, n * sizeof *distance);
+    for (uint32_t i = 0; i < served; i++) add_distances(f, b, h * served + i, row, keys);
+    ((uint32_t *)data_after(f, N_SELECTED))[row] =
+        adm_topk_reference(distance, n, 3 * s->heads.head_dim * served, &s->rule, histogram,
+                           (uint32_t *)data_after(f, INDEX) + row * s->rule.budget, NULL);
+}
+
+/* Attention of one query head. Rows of K and V are gathered, so that pages do not matter. */
+static void expect_attention(fixture *f, uint32_t b, uint32_t h) {
+    const adm_gpu_shape *s = &f->shape;
+    uint32_t d = s->heads.head_dim, kv_head = adm_kv_head(&s->heads, h);
+    uint32_t served = s->heads.n_q_heads / adm_gpu_select_heads(s);
+    size_t row = (size_t)b * s->heads.n_q_heads + h, from = (size_t)b * adm_gpu_select_heads(s) + h / served;
+    uint32_t selected = ((uint32_t *)data_after(f, N_SELECTED))[from];
+    const uint32_t *index = (uint32_t *)data_after(f, INDEX) + from * s->rule.budget;
     uint16_t *k = malloc((size_t)(selected + 1) * d * 2), *v = malloc((size_t)(selected + 1) * d * 2);
     double *score = malloc((selected + 1) * sizeof *score);
     assert_true(k != NULL && v != NULL && score != NULL);
@@ -264,23 +292,33 @@ static void expect_head(fixture *f, uint32_t b, uint32_t h, uint8_t *keys, uint3
     free(score);
 }
 
-static void fixture_open(fixture *f, const gpu_config *c, adm_rng *rng) {
+static void expect_results(fixture *f) {
+    const adm_gpu_shape *s = &f->shape;
+    uint32_t group = s->heads.n_q_heads / s->heads.n_kv_heads;
+    uint8_t *keys = malloc((size_t)s->capacity * s->heads.head_dim / 4);
+    uint32_t *histogram = malloc((3 * (size_t)s->heads.head_dim * group + 1) * sizeof *histogram);
+    assert_true(keys != NULL && histogram != NULL);
+    for (uint32_t b = 0; b < s->batch; b++) {
+        for (uint32_t h = 0; h < adm_gpu_select_heads(s); h++) expect_selection(f, b, h, keys, histogram);
+        for (uint32_t h = 0; h < s->heads.n_q_heads; h++) expect_attention(f, b, h);
+    }
+    free(keys);
+    free(histogram);
+}
+
+static void fixture_open(fixture *f, const gpu_config *c, adm_selection selection, adm_rng *rng) {
     adm_error err;
     memset(f, 0, sizeof *f);
     f->config = c;
     f->shape = (adm_gpu_shape){.heads = c->heads, .dtype = c->dtype, .batch = c->batch, .capacity = c->capacity,
-                               .page_size = c->page_size, .rule = c->rule, .threshold = {-10, 0, 10},
+                               .page_size = c->page_size, .rule = c->rule, .selection = selection,
+                               .threshold = {-10, 0, 10},
                                .scale = 0.02f / sqrtf((float)c->heads.head_dim)}; /* scores of a few units */
     if (c->page_size > 0) f->shape.max_pages = (c->capacity + c->page_size - 1) / c->page_size;
     create_buffers(f);
     make_inputs(f, rng);
     expect_encoded(f);
-    uint8_t *keys = malloc((size_t)c->capacity * c->heads.head_dim / 4);
-    uint32_t histogram[3 * ADM_MAX_HEAD_DIM + 1];
-    assert_non_null(keys);
-    for (uint32_t b = 0; b < c->batch; b++)
-        for (uint32_t h = 0; h < c->heads.n_q_heads; h++) expect_head(f, b, h, keys, histogram);
-    free(keys);
+    expect_results(f);
 
     size_t workspace_bytes = 16;
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
@@ -296,7 +334,10 @@ static void fixture_open(fixture *f, const gpu_config *c, adm_rng *rng) {
 
 static void fixture_close(fixture *f) {
     for (int id = 0; id < N_BUFFERS; id++) image_free(&f->buffer[id]);
-    for (int i = 0; i < 2; i++) free(f->pool[i]);
+    for (int i = 0; i < 2; i++) {
+        free(f->pool[i]);
+        free(f->head_distance[i]);
+    }
     free(f->pool_packed);
     free(f->expected);
     adm_gpu_release(&f->workspace);
@@ -337,8 +378,9 @@ static void compare_exactly(fixture *f, const char *what, buffer_id id, const un
         if (b->got[i] != want[i]) {
             const gpu_config *c = f->config;
             fail_msg("%s: %s: byte %td of %zu is %02x, not %02x (d=%u heads=%u/%u batch=%u length[0]=%u budget=%u "
-                     "page=%u)", what, buffer_names[id], (ptrdiff_t)i - GUARD, b->bytes, b->got[i], want[i], c->heads.head_dim,
-                     c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0], c->rule.budget, c->page_size);
+                     "page=%u selection=%s)", what, buffer_names[id], (ptrdiff_t)i - GUARD, b->bytes, b->got[i], want[i], c->heads.head_dim,
+                     c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0], c->rule.budget, c->page_size,
+                     adm_selection_name(f->shape.selection));
         }
 }
 
@@ -399,7 +441,9 @@ static void run_prompt(fixture *f) {
         if (id != PLANES)
             check_ok(adm_gpu_write(f->buffer[id].device, f->buffer[id].after, f->buffer[id].bytes + 2 * GUARD, &err),
                      &err);
-    check_ok(adm_gpu_encode_prompt(&f->shape, &f->device, adm_gpu_stream_of(gpu), &err), &err);
+    adm_gpu_shape shape = f->shape;
+    shape.selection = ADM_SELECT_HEAD; /* which a prompt has none of */
+    check_ok(adm_gpu_encode_prompt(&shape, &f->device, adm_gpu_stream_of(gpu), &err), &err);
     check_ok(adm_gpu_read(gpu, planes->device, planes->bytes + 2 * GUARD, planes->got, &err), &err);
     compare_exactly(f, "prompt", PLANES, planes->after);
     free(want);
@@ -408,9 +452,9 @@ static void run_prompt(fixture *f) {
 /* ---- the tests ---- */
 
 /* Dense rows attend to every token, so they are compared only where the budget selects every token. */
-static void check_config(const gpu_config *c, adm_rng *rng) {
+static void check_config(const gpu_config *c, adm_selection selection, adm_rng *rng) {
     fixture f;
-    fixture_open(&f, c, rng);
+    fixture_open(&f, c, selection, rng);
     bool all_selected = true;
     for (uint32_t b = 0; b < c->batch; b++) all_selected &= c->rule.budget >= c->length[b];
     const char *only = getenv("ADAMAS_TEST_STAGE");
@@ -424,13 +468,14 @@ static void check_config(const gpu_config *c, adm_rng *rng) {
     fixture_close(&f);
 }
 
-static void check_configs(const char *name, const gpu_config *configs, size_t n) {
+static void check_configs(const char *name, adm_selection selection, const gpu_config *configs, size_t n) {
     needs_gpu();
     adm_rng rng = check_rng(name);
-    for (size_t i = 0; i < n; i++) check_config(&configs[i], &rng);
+    for (size_t i = 0; i < n; i++) check_config(&configs[i], selection, &rng);
 }
 
-#define CHECK_CONFIGS(configs) check_configs(__func__, configs, sizeof(configs) / sizeof *(configs))
+#define CHECK_SELECTING(selection, configs) check_configs(__func__, selection, configs, sizeof(configs) / sizeof *(configs))
+#define CHECK_CONFIGS(configs) CHECK_SELECTING(ADM_SELECT_HEAD, configs)
 
 static void every_head_dim_and_dtype(void **state) {
     (void)state;
@@ -457,6 +502,31 @@ static void grouped_heads(void **state) {
         {{32, 8, 128}, ADM_BF16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
     };
     CHECK_CONFIGS(configs);
+}
+
+static void groups_that_select_together(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 2, {2000, 65}, 2016, 0, {100, 1, 7}, ALL_EQUAL},
+        {{16, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{4, 4, 128}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, SPREAD}, /* groups of one */
+        {{32, 8, 128}, ADM_F16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+        {{8, 2, 128}, ADM_F16, 3, {777, 0, 40}, 800, 7, {64, 2, 9}, SPREAD},
+    };
+    CHECK_SELECTING(ADM_SELECT_GROUP, configs);
+}
+
+/* Every branch, in sizes that a slow checker gets through: tests/gpu_session.sh runs these under compute-sanitizer. */
+static void small_shapes(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 2, 128}, ADM_F16, 3, {300, 0, 1}, 320, 0, {40, 2, 5}, SPREAD},
+        {{4, 2, 64}, ADM_BF16, 1, {257}, 288, 7, {32, 0, 0}, ALL_EQUAL},
+        {{2, 1, 256}, ADM_F16, 1, {200}, 224, 16, {300, 0, 0}, OUTLIERS},
+    };
+    CHECK_SELECTING(ADM_SELECT_HEAD, configs);
+    CHECK_SELECTING(ADM_SELECT_GROUP, configs);
 }
 
 static void edges(void **state) {
@@ -525,6 +595,8 @@ int main(void) {
         cmocka_unit_test(unsupported_shapes_say_why),
         cmocka_unit_test(every_head_dim_and_dtype),
         cmocka_unit_test(grouped_heads),
+        cmocka_unit_test(groups_that_select_together),
+        cmocka_unit_test(small_shapes),
         cmocka_unit_test(edges),
         cmocka_unit_test(pages),
         cmocka_unit_test(long_sequences),
