@@ -1,4 +1,5 @@
--- schema.sql: the database of Adamas Lab, version 1 (PRAGMA user_version). This file is a public contract.
+-- schema.sql: the database of Adamas Lab, version 1 (PRAGMA user_version); schema_2.sql takes it to version 2. Public
+-- contracts both.
 --
 --   run ──< measurement >── config >── trace        one measurement: what was seen of one metric of one
 --    │          │    └───── metric                  stage (or of quality: stage NULL) in one configuration

@@ -1,4 +1,4 @@
-/* store.h: the database (core/schema.sql): opening, migrating, and writing runs in batches.
+/* store.h: the database (core/schema.sql, schema_2.sql): opening, migrating, and writing runs in batches.
  *
  * Writes go into one open transaction, the batch; adm_store_flush() commits it. A crash at any moment loses at most the
  * batch in flight and never the file: WAL while writing, folded back into the one file on close. Every function may
@@ -21,7 +21,7 @@
 #include "core/stats.h"
 #include "core/trace.h"
 
-enum { ADM_SCHEMA_VERSION = 1 };
+enum { ADM_SCHEMA_VERSION = 2 };
 
 typedef struct adm_store adm_store;
 
@@ -69,6 +69,8 @@ typedef struct adm_config {
     uint32_t seq_len, budget, batch;
     int32_t n_sinks, n_recent;
     const char *selection, *cache, *launch;
+    uint32_t page_size;
+    const char *batch_lens;
 } adm_config;
 
 /* Finds or inserts the configuration. */

@@ -30,10 +30,12 @@ const char *const adm_store_sql[ADM_N_STATEMENTS] = {
         " AND n_q_heads = ? AND n_kv_heads = ? AND head_dim = ? AND dtype = ? AND seq_len = ?"
         " AND ifnull(budget, 0) = ifnull(?, 0) AND batch = ? AND ifnull(n_sinks, -1) = ifnull(?, -1)"
         " AND ifnull(n_recent, -1) = ifnull(?, -1) AND ifnull(selection, '') = ifnull(?, '')"
-        " AND ifnull(cache, '') = ifnull(?, '') AND launch = ?",
+        " AND ifnull(cache, '') = ifnull(?, '') AND launch = ? AND ifnull(page_size, 0) = ifnull(?, 0)"
+        " AND ifnull(batch_lens, '') = ifnull(?, '')",
     [ADM_SQL_ADD_CONFIG] =
         "INSERT INTO config (trace_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, budget, batch,"
-        " n_sinks, n_recent, selection, cache, launch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " n_sinks, n_recent, selection, cache, launch, page_size, batch_lens)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [ADM_SQL_FIND_METRIC] = "SELECT metric_id, unit, better FROM metric WHERE name = ?",
     [ADM_SQL_ADD_METRIC] = "INSERT INTO metric (name, unit, better, description) VALUES (?, ?, ?, ?)",
     [ADM_SQL_ADD_MEASUREMENT] =
@@ -193,6 +195,8 @@ static void put_config(adm_row *row, const adm_config *config) {
     adm_row_text(row, config->selection);
     adm_row_text(row, config->cache);
     adm_row_text(row, config->launch);
+    adm_row_int_unless(row, config->page_size, 0);
+    adm_row_text(row, config->batch_lens);
 }
 
 adm_status adm_store_config(adm_store *store, const adm_config *config, int64_t *config_id, adm_error *err) {

@@ -86,8 +86,8 @@ static void one_identity_one_row(void **state) {
     fixture *f = *state;
     session s;
     OK(begin_session(f->db, &s, &f->err));
-    adm_config base = some_config(s.trace_id), changed[15];
-    for (int i = 0; i < 15; i++) changed[i] = base;
+    adm_config base = some_config(s.trace_id), changed[17];
+    for (int i = 0; i < 17; i++) changed[i] = base;
     changed[0].trace_id = 0;
     changed[1].policy = "oracle";
     changed[2].variant = "xor";
@@ -103,11 +103,13 @@ static void one_identity_one_row(void **state) {
     changed[12].selection = "head";
     changed[13].cache = "cold";
     changed[14].launch = "graph";
-    int64_t id, first[15];
+    changed[15].page_size = 16;
+    changed[16].batch_lens = "4096,0";
+    int64_t id, first[17];
     for (int again = 0; again < 2; again++) {
         OK(adm_store_config(s.store, &base, &id, &f->err));
         assert_int_equal(id, s.config_id);
-        for (int i = 0; i < 15; i++) {
+        for (int i = 0; i < 17; i++) {
             OK(adm_store_config(s.store, &changed[i], &id, &f->err));
             if (again) assert_int_equal(id, first[i]);
             for (int j = 0; j < i; j++) assert_int_not_equal(id, first[j]);
@@ -125,7 +127,7 @@ static void one_identity_one_row(void **state) {
         OK(adm_store_open(f->db, ADM_STORE_WRITE, &s.store, &f->err));
     }
     adm_store_close(&s.store);
-    assert_string_equal(RAW("SELECT count(*) FROM config"), "16");
+    assert_string_equal(RAW("SELECT count(*) FROM config"), "18");
     assert_string_equal(RAW("SELECT count(*) FROM config WHERE trace_id IS NULL OR budget IS NULL"), "2");
     assert_string_equal(RAW("SELECT count(*) FROM config WHERE n_sinks = 0 OR n_recent = 0"), "2");
 }
@@ -171,7 +173,7 @@ static void views(void **state) {
     assert_string_equal(
         RAW("SELECT group_concat(name) FROM pragma_table_info('stage_summary')"),
         "run_id,label,source,stage,variant,q_heads,kv_heads,head_dim,seq_len,budget,batch,metric,unit,n,median,p10,p90,"
-        "status,reason");
+        "status,reason,dtype,selection,cache,launch,page_size,batch_lens,trace,config_id");
     assert_string_equal(RAW("SELECT group_concat(name) FROM pragma_table_info('quality_summary')"),
                         "run_id,label,trace,policy,variant,seq_len,budget,metric,n,mean,p50,p95,p99,worst");
     assert_string_equal(RAW("SELECT count(*) FROM stage_summary"), "2");
@@ -180,6 +182,9 @@ static void views(void **state) {
             " source, stage, variant, q_heads, kv_heads, head_dim, seq_len, budget, batch, metric, unit, n, median, p10,"
             " p90, status, ifnull(reason, '-')) AS concat FROM stage_summary WHERE stage = 'topk')"),
         "1|a run|host|topk|l1|9|3|64|4096|64|1|time_ns|ns|12|0.51|0.1|0.9|ok|-");
+    assert_string_equal(RAW("SELECT printf('%s|%s|%s|%s|%s|%s|%s', dtype, ifnull(selection, '-'), ifnull(cache, '-'), launch,"
+                            " ifnull(page_size, '-'), ifnull(batch_lens, '-'), trace) FROM stage_summary"),
+                        "F16|-|-|host|-|-|t.safetensors");
     assert_string_equal(RAW("SELECT printf('%s|%s|%d|%s', status, reason, n, ifnull(median, 'NULL')) FROM stage_summary"
                             " WHERE stage = 'attention'"),
                         "skipped|no GPU|0|NULL");
@@ -189,6 +194,33 @@ static void views(void **state) {
             " budget, metric, n, mean, p50, p95, p99, worst) FROM quality_summary WHERE metric = 'recall'"),
         "1|a run|t.safetensors|adamas|l1|4096|64|recall|12|0.5|0.51|0.95|0.98|0.2");
     assert_string_equal(RAW("SELECT group_concat(worst) FROM quality_summary WHERE metric <> 'recall'"), "0.9,0.9");
+}
+
+/* A file of the first schema keeps its rows, and takes new ones. */
+static void a_file_of_version_1_is_brought_up_to_date(void **state) {
+    extern const char adm_embed_schema_sql[];
+    fixture *f = *state;
+    char pragma[100];
+    snprintf(pragma, sizeof pragma, "PRAGMA application_id = %d; PRAGMA user_version = 1", ADM_APPLICATION_ID);
+    raw_exec(f->db, adm_embed_schema_sql);
+    raw_exec(f->db, pragma);
+    raw_exec(f->db, "INSERT INTO config (policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)"
+                    " VALUES ('adamas', 'l1', 9, 3, 64, 'F16', 4096, 1, 'host')");
+    adm_store *store;
+    FAILS(ADM_EINPUT, adm_store_open(f->db, ADM_STORE_READ, &store, &f->err), "schema version 1", "version 2");
+    OK(adm_store_open(f->db, ADM_STORE_WRITE, &store, &f->err));
+    adm_config config = some_config(0);
+    config.budget = 0;
+    int64_t id;
+    OK(adm_store_config(store, &config, &id, &f->err));
+    assert_int_equal(id, 1); /* the old row */
+    config.page_size = 16;
+    OK(adm_store_config(store, &config, &id, &f->err));
+    assert_int_equal(id, 2);
+    OK(adm_store_flush(store, &f->err));
+    adm_store_close(&store);
+    assert_string_equal(RAW("SELECT group_concat(ifnull(page_size, '-')) FROM config"), "-,16");
+    assert_string_equal(RAW("SELECT count(*) FROM stage_summary"), "0");
 }
 
 static void figures_are_in_their_columns(void **state) {
@@ -441,6 +473,7 @@ int main(void) {
         STORE_TEST(a_run_has_its_provenance),
         STORE_TEST(one_identity_one_row),
         STORE_TEST(views),
+        STORE_TEST(a_file_of_version_1_is_brought_up_to_date),
         STORE_TEST(figures_are_in_their_columns),
         STORE_TEST(an_unflushed_batch_is_gone),
         STORE_TEST(what_a_measurement_must_not_be),
