@@ -60,7 +60,7 @@ NVTX = ["probes/nvtx_probe.c"]
 NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
+EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (

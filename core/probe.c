@@ -33,4 +33,16 @@ adm_status adm_probes_start(adm_probes *probes, adm_error *err) {
     return ADM_OK;
 }
 
+adm_status adm_probes_pass(adm_probes *probes, bool *again, adm_error *err) {
+    *again = false;
+    for (int i = probes->n_probes; i-- > 0;) {
+        adm_probe *probe = probes->probe[i];
+        bool wanted = false;
+        adm_status status = probe->pass != NULL ? probe->pass(probe, &wanted, err) : ADM_OK;
+        if (status != ADM_OK) return status;
+        *again |= wanted;
+    }
+    return ADM_OK;
+}
+
 adm_status adm_probes_stop(adm_probes *probes, adm_error *err) { return stop_first(probes, probes->n_probes, err); }

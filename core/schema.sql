@@ -1,5 +1,5 @@
--- schema.sql: the database of Adamas Lab, version 1 (PRAGMA user_version); schema_2.sql takes it to version 2. Public
--- contracts both.
+-- schema.sql: the database of Adamas Lab, version 1 (PRAGMA user_version); schema_2.sql and
+-- schema_3.sql take it to versions 2 and 3. Public contracts all.
 --
 --   run ──< measurement >── config >── trace        one measurement: what was seen of one metric of one
 --    │          │    └───── metric                  stage (or of quality: stage NULL) in one configuration

@@ -21,7 +21,7 @@
 #include "core/stats.h"
 #include "core/trace.h"
 
-enum { ADM_SCHEMA_VERSION = 2 };
+enum { ADM_SCHEMA_VERSION = 3 };
 
 typedef struct adm_store adm_store;
 
@@ -93,6 +93,7 @@ typedef struct adm_measurement {
     const char *reason;         /* NULL when ok */
     const double *samples;      /* raw values to keep in order, or NULL */
     size_t n_samples;
+    const int32_t *throttle;    /* [n_samples] NVML's clock event reasons at each, -1 not watched; NULL: none was */
 } adm_measurement;
 
 /* Appends to the batch. ADM_EINTERNAL: a second measurement with the same identity in one run, a figure or sample that
@@ -106,6 +107,10 @@ adm_status adm_store_calibration(adm_store *store, int64_t run_id, int64_t trace
 /* A finished range. clock is "host" or "gpu". */
 adm_status adm_store_event(adm_store *store, int64_t run_id, const adm_range *range, const char *clock,
                            uint64_t start_ns, uint64_t end_ns, adm_error *err);
+
+/* What ran on the GPU inside a range, which gives configuration, stage and step; range NULL: in none that is known. */
+adm_status adm_store_activity(adm_store *store, int64_t run_id, const adm_range *range, const adm_activity *activity,
+                              adm_error *err);
 
 /* Commits the batch. */
 adm_status adm_store_flush(adm_store *store, adm_error *err);

@@ -27,6 +27,7 @@ typedef enum adm_statement {
     ADM_SQL_ADD_SAMPLE,
     ADM_SQL_ADD_CALIBRATION,
     ADM_SQL_ADD_EVENT,
+    ADM_SQL_ADD_ACTIVITY,
     ADM_N_STATEMENTS
 } adm_statement;
 

@@ -41,12 +41,16 @@ const char *const adm_store_sql[ADM_N_STATEMENTS] = {
     [ADM_SQL_ADD_MEASUREMENT] =
         "INSERT INTO measurement (run_id, config_id, source, stage, layer, head, metric_id, status, reason, n, mean, min,"
         " p01, p05, p10, median, p90, p95, p99, max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_ADD_SAMPLE] = "INSERT INTO sample (measurement_id, i, value) VALUES (?, ?, ?)",
+    [ADM_SQL_ADD_SAMPLE] = "INSERT INTO sample (measurement_id, i, value, throttle) VALUES (?, ?, ?, ?)",
     [ADM_SQL_ADD_CALIBRATION] =
         "INSERT INTO calibration (run_id, trace_id, variant, layer, t0, t1, t2, xxh128) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     [ADM_SQL_ADD_EVENT] =
         "INSERT INTO event (run_id, config_id, kind, name, variant, step, layer, clock, start_ns, end_ns)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [ADM_SQL_ADD_ACTIVITY] =
+        "INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, bytes, registers,"
+        " static_shared_bytes, dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 };
 
 /* --- Runs --------------------------------------------------------------------------------------------------------- */
@@ -293,6 +297,7 @@ static adm_status add_samples(adm_store *store, int64_t measurement_id, const ad
         adm_row_int(&row, measurement_id);
         adm_row_int(&row, (int64_t)i);
         adm_row_real(&row, m->samples[i]);
+        adm_row_int_unless(&row, m->throttle != NULL ? m->throttle[i] : -1, -1);
         status = adm_row_finish(&row, "writing samples", err);
         if (status != ADM_OK) return status;
     }
@@ -372,4 +377,33 @@ adm_status adm_store_event(adm_store *store, int64_t run_id, const adm_range *ra
     adm_row_int(&row, (int64_t)start_ns);
     adm_row_int(&row, (int64_t)end_ns);
     return adm_row_finish(&row, "writing a range", err);
+}
+
+adm_status adm_store_activity(adm_store *store, int64_t run_id, const adm_range *range, const adm_activity *activity,
+                              adm_error *err) {
+    static const char *const kinds[] = {
+        [ADM_ACTIVITY_KERNEL] = "kernel", [ADM_ACTIVITY_MEMCPY] = "memcpy", [ADM_ACTIVITY_MEMSET] = "memset"};
+    bool is_kernel = activity->kind == ADM_ACTIVITY_KERNEL;
+    adm_row row;
+    adm_status status = adm_row_start(&row, store, ADM_SQL_ADD_ACTIVITY, err);
+    if (status != ADM_OK) return status;
+    adm_row_int(&row, run_id);
+    adm_row_int_unless(&row, range != NULL ? range->config_id : 0, 0);
+    adm_row_text(&row, range != NULL && range->kind == ADM_RANGE_STAGE ? adm_stage_name(range->stage) : NULL);
+    adm_row_int_unless(&row, range != NULL ? range->step : -1, -1);
+    adm_row_text(&row, kinds[activity->kind]);
+    adm_row_text(&row, activity->name);
+    adm_row_int(&row, activity->stream);
+    adm_row_int(&row, (int64_t)activity->start_ns);
+    adm_row_int(&row, (int64_t)activity->end_ns);
+    if (is_kernel) {
+        const uint32_t figures[] = {activity->registers, activity->static_shared_bytes, activity->dynamic_shared_bytes,
+                                    activity->grid[0], activity->grid[1], activity->grid[2],
+                                    activity->block[0], activity->block[1], activity->block[2]};
+        adm_row_null(&row);
+        for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) adm_row_int(&row, figures[i]);
+    } else {
+        adm_row_int(&row, (int64_t)activity->bytes); /* what is not bound stays NULL */
+    }
+    return adm_row_finish(&row, "writing a GPU activity", err);
 }

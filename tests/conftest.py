@@ -84,7 +84,7 @@ def check_sound(database):
     """SQLite finds nothing wrong with it, and it is ours."""
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
     assert query(database, "PRAGMA foreign_key_check") == []
-    assert query(database, "PRAGMA user_version") == [(2,)]
+    assert query(database, "PRAGMA user_version") == [(3,)]
     assert query(database, "PRAGMA application_id") == [(0x41444d4c,)]
 
 

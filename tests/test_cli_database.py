@@ -66,13 +66,13 @@ def of_another_application_without_tables(path):
 
 
 def newer(path):
-    execute(path, "PRAGMA user_version = 3")
-    return "schema version 3"
+    execute(path, "PRAGMA user_version = 4")
+    return "schema version 4"
 
 
 def much_newer(path):
     execute(path, "PRAGMA user_version = 2000000000")
-    return "knows versions up to 2"
+    return "knows versions up to 3"
 
 
 def damaged(path):

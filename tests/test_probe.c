@@ -5,11 +5,13 @@
 #include "core/probe.h"
 #include "probes/clock_probe.h"
 
-/* A probe that writes down what happens to it: "b1" begin of probe 1, "e1", "+1" start, "-1" stop. */
+/* A probe that writes down what happens to it: "b1" begin of probe 1, "e1", "+1" start, "-1" stop,
+ * "p1" a pass ended. */
 typedef struct scribe {
     adm_probe probe;
     char number;
     adm_status start_result;
+    int n_passes;             /* passes it wants; 0: it does not care */
 } scribe;
 
 static char written[256];
@@ -28,8 +30,38 @@ static void on_begin(adm_probe *self, const adm_range *range) { (void)range; not
 static void on_end(adm_probe *self, const adm_range *range) { (void)range; note('e', self); }
 static adm_status on_stop(adm_probe *self, adm_error *err) { (void)err; note('-', self); return ADM_OK; }
 
+static adm_status on_pass(adm_probe *self, bool *again, adm_error *err) {
+    (void)err;
+    note('p', self);
+    *again = --((scribe *)self)->n_passes > 0;
+    return ADM_OK;
+}
+
 static scribe make_scribe(char number) {
-    return (scribe){{"scribe", on_start, on_begin, on_end, on_stop}, number, ADM_OK};
+    return (scribe){.probe = {.name = "scribe", .start = on_start, .begin = on_begin, .end = on_end, .stop = on_stop},
+                    .number = number};
+}
+
+/* One that wants three passes, one that does not care: three, in which both see every range. */
+static void passes_until_every_probe_has_enough(void **state) {
+    (void)state;
+    scribe one = make_scribe('1'), two = make_scribe('2');
+    adm_probes probes = {0};
+    adm_range range = {.kind = ADM_RANGE_STAGE};
+    one.probe.pass = on_pass;
+    one.n_passes = 3;
+    written[0] = '\0';
+    adm_probes_attach(&probes, &one.probe, NULL);
+    adm_probes_attach(&probes, &two.probe, NULL);
+    bool again = true;
+    for (int i = 0; i < 3; i++) {
+        assert_true(again);
+        adm_probes_begin(&probes, &range);
+        adm_probes_end(&probes, &range);
+        assert_int_equal(adm_probes_pass(&probes, &again, NULL), ADM_OK);
+    }
+    assert_false(again);
+    assert_string_equal(written, "b1 b2 e2 e1 p1 b1 b2 e2 e1 p1 b1 b2 e2 e1 p1 ");
 }
 
 static void probes_nest_like_brackets(void **state) {
@@ -130,7 +162,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(probes_nest_like_brackets), cmocka_unit_test(a_probe_that_will_not_start_stops_the_others),
         cmocka_unit_test(only_so_many_probes),       cmocka_unit_test(the_clock_times_nested_ranges),
-        cmocka_unit_test(ranges_too_deep_are_reported_not_lost),
+        cmocka_unit_test(ranges_too_deep_are_reported_not_lost), cmocka_unit_test(passes_until_every_probe_has_enough),
     };
     return cmocka_run_group_tests_name("probe", tests, NULL, NULL);
 }

@@ -207,7 +207,7 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state) {
     raw_exec(f->db, "INSERT INTO config (policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)"
                     " VALUES ('adamas', 'l1', 9, 3, 64, 'F16', 4096, 1, 'host')");
     adm_store *store;
-    FAILS(ADM_EINPUT, adm_store_open(f->db, ADM_STORE_READ, &store, &f->err), "schema version 1", "version 2");
+    FAILS(ADM_EINPUT, adm_store_open(f->db, ADM_STORE_READ, &store, &f->err), "schema version 1", "version 3");
     OK(adm_store_open(f->db, ADM_STORE_WRITE, &store, &f->err));
     adm_config config = some_config(0);
     config.budget = 0;
@@ -448,6 +448,76 @@ static void reading(void **state) {
     adm_store_close(&store);
 }
 
+static void activities_and_throttled_samples(void **state) {
+    fixture *f = *state;
+    session s;
+    OK(begin_session(f->db, &s, &f->err));
+    const adm_range range = {.kind = ADM_RANGE_STAGE, .stage = ADM_STAGE_DISTANCE, .variant = "planes",
+                             .config_id = s.config_id, .step = 3, .layer = -1};
+    adm_activity activity = {.kind = ADM_ACTIVITY_KERNEL, .name = "distance<128>", .start_ns = 50, .end_ns = 90, .stream = 7,
+                             .registers = 40, .static_shared_bytes = 1024, .grid = {264, 1, 2}, .block = {256, 1, 1}};
+    OK(adm_store_activity(s.store, s.run_id, &range, &activity, &f->err));
+    activity = (adm_activity){.kind = ADM_ACTIVITY_MEMCPY, .name = "DtoH", .start_ns = 95, .end_ns = 95, .bytes = 4096};
+    OK(adm_store_activity(s.store, s.run_id, NULL, &activity, &f->err));
+    const double samples[3] = {7, 8, 9};
+    const int32_t throttle[3] = {-1, 0, 4};
+    adm_measurement m = some_measurement(s.run_id, s.config_id);
+    m.samples = samples;
+    m.n_samples = 3;
+    m.throttle = throttle;
+    OK(adm_store_measurement(s.store, &m, &f->err));
+    m.layer = 0;
+    m.throttle = NULL;
+    OK(adm_store_measurement(s.store, &m, &f->err));
+    OK(adm_store_flush(s.store, &f->err));
+    activity.end_ns = 94;
+    FAILS(ADM_EINTERNAL, adm_store_activity(s.store, s.run_id, NULL, &activity, &f->err), "CHECK");
+    adm_store_close(&s.store);
+
+    assert_string_equal(RAW("SELECT printf('%d %s %d %s %s %d %d %d %s %d %d %d %d/%d/%d %d/%d/%d', config_id, stage, step, kind,"
+                            " name, stream, start_ns, end_ns, bytes IS NULL, registers, static_shared_bytes,"
+                            " dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z) FROM activity"
+                            " WHERE activity_id = 1"),
+                        "1 distance 3 kernel distance<128> 7 50 90 1 40 1024 0 264/1/2 256/1/1");
+    assert_string_equal(RAW("SELECT count(*) FROM activity WHERE activity_id = 2 AND config_id IS NULL AND stage IS NULL AND"
+                            " step IS NULL AND name = 'DtoH' AND bytes = 4096 AND registers IS NULL AND block_z IS NULL"), "1");
+    assert_string_equal(RAW("SELECT group_concat(ifnull(throttle, 'NULL')) FROM sample"), "NULL,0,4,NULL,NULL,NULL");
+}
+
+/* A file as version 2 left it: its rows stay, and what version 3 has can be written. */
+static void version_2_is_migrated(void **state) {
+    extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[];
+    fixture *f = *state;
+    session s;
+    OK(begin_session(f->db, &s, &f->err));
+    char *uuid = strdup(RAW("SELECT run_uuid FROM run"));
+    adm_store_close(&s.store);
+    char old[300], sql[900];
+    snprintf(old, sizeof old, "%s/old.db", f->folder);
+    raw_exec(old, adm_embed_schema_sql);
+    raw_exec(old, adm_embed_schema_2_sql);
+    snprintf(sql, sizeof sql, "PRAGMA application_id = %d; PRAGMA user_version = 2; ATTACH '%s' AS new;"
+             "INSERT INTO run SELECT * FROM new.run; INSERT INTO trace SELECT * FROM new.trace;"
+             "INSERT INTO config SELECT * FROM new.config; INSERT INTO metric VALUES (1, 'm', 'ns', 'lower', '');"
+             "INSERT INTO measurement (measurement_id, run_id, config_id, source, metric_id, n, median, status)"
+             " VALUES (5, 1, 1, 'host', 1, 1, 2.5, 'ok'); INSERT INTO sample VALUES (5, 0, 2.5)", ADM_APPLICATION_ID, f->db);
+    raw_exec(old, sql);
+
+    adm_store *store;
+    FAILS(ADM_EINPUT, adm_store_open(old, ADM_STORE_READ, &store, &f->err), "schema version 2", "brings it up to date");
+    OK(adm_store_open(old, ADM_STORE_WRITE, &store, &f->err));
+    const adm_activity activity = {.kind = ADM_ACTIVITY_MEMSET, .name = "memset", .start_ns = 1, .end_ns = 2, .bytes = 8};
+    OK(adm_store_activity(store, 1, NULL, &activity, &f->err));
+    OK(adm_store_flush(store, &f->err));
+    adm_store_close(&store);
+    assert_int_equal(atoll(raw_text(old, "PRAGMA user_version")), ADM_SCHEMA_VERSION);
+    assert_string_equal(raw_text(old, "SELECT run_uuid FROM run"), uuid);
+    assert_string_equal(raw_text(old, "SELECT value || ' ' || ifnull(throttle, 'NULL') FROM sample"), "2.5 NULL");
+    assert_string_equal(raw_text(old, "SELECT count(*) FROM activity"), "1");
+    assert_string_equal(raw_text(old, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), "0");
+    free(uuid);
+}
+
 /* No limit on time, which belongs to the machine; the figure is printed. */
 static void a_hundred_thousand(void **state) {
     fixture *f = *state;
@@ -480,6 +550,8 @@ int main(void) {
         STORE_TEST(text_survives),
         STORE_TEST(text_that_is_not_utf8_is_repaired),
         STORE_TEST(thresholds_and_ranges),
+        STORE_TEST(activities_and_throttled_samples),
+        STORE_TEST(version_2_is_migrated),
         STORE_TEST(reading),
         STORE_TEST(a_hundred_thousand),
     };
