@@ -30,7 +30,7 @@ ROOMS = {
              "stage", "probe",                                                   # what the other rooms implement
              "thresholds", "quality", "policy",                                  # what a replay measures
              "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
-             "store", "store_row", "store_write", "query",                       # the database
+             "store", "store_row", "store_write", "store_merge", "store_prune", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "topk", "topk_simd", "attention", "attention_simd", "registry",
@@ -60,7 +60,8 @@ NVTX = ["probes/nvtx_probe.c"]
 NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
+EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql",
+            "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (

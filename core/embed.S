@@ -29,6 +29,7 @@
     embed adm_embed_schema_sql, core/schema.sql
     embed adm_embed_schema_2_sql, core/schema_2.sql
     embed adm_embed_schema_3_sql, core/schema_3.sql
+    embed adm_embed_schema_4_sql, core/schema_4.sql
     embed adm_embed_report_template, build/gen/report_template.html
     embed adm_embed_kernel_resources, build/gen/kernel_resources.tsv
 

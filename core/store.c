@@ -15,7 +15,8 @@
 #include "core/mem.h"
 #include "core/store_db.h"
 
-extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[], adm_embed_schema_3_sql[];
+extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[], adm_embed_schema_3_sql[],
+                  adm_embed_schema_4_sql[];
 
 enum { BUSY_TIMEOUT_MS = 5000 };
 
@@ -104,8 +105,7 @@ static int scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-/* "file:...", so that a name such as ":memory:" or "file:x?mode=ro" is a file like any other. */
-static char *file_uri(const char *path, const char *parameters) {
+char *adm_store_uri(const char *path, const char *parameters) {
     sqlite3_str *uri = sqlite3_str_new(NULL);
     sqlite3_str_appendall(uri, path[0] == '/' ? "file:" : "file:./");
     for (const unsigned char *c = (const unsigned char *)path; *c; c++)
@@ -119,7 +119,7 @@ static char *file_uri(const char *path, const char *parameters) {
 static int connect_file(adm_store *store, const char *parameters) {
     sqlite3_close(store->db);
     store->db = NULL;
-    char *uri = file_uri(store->path, parameters);
+    char *uri = adm_store_uri(store->path, parameters);
     if (uri == NULL) return SQLITE_NOMEM;
     int access_flags = store->mode == ADM_STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     int rc = sqlite3_open_v2(uri, &store->db, access_flags | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
@@ -215,7 +215,7 @@ adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_s
 
 static adm_status prepare_writing(adm_store *store, adm_error *err) {
     static const char *const steps[ADM_SCHEMA_VERSION] = {adm_embed_schema_sql, adm_embed_schema_2_sql,
-                                                            adm_embed_schema_3_sql};
+                                                            adm_embed_schema_3_sql, adm_embed_schema_4_sql};
     int64_t version;
     if (sqlite3_db_readonly(store->db, "main") != 0)
         return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);

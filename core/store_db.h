@@ -56,6 +56,10 @@ adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_s
 /* Turns an SQLite result code into our status and a sentence with file and cure. `doing` completes "while ...". */
 adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, adm_error *err);
 
+/* "file:..." for SQLite, so that a name such as ":memory:" or "file:x?mode=ro" is a file like any other; `parameters` such
+ * as "?mode=ro". Release with sqlite3_free(); NULL when out of memory. */
+char *adm_store_uri(const char *path, const char *parameters);
+
 /* Opens the batch if none is open. */
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err);
 

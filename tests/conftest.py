@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("ADAMAS_BIN") or ROOT / "build/release/adamas").resolve()
 BUNDLED = ROOT / "traces/smollm2-135m-kjv.safetensors"
+SCHEMA_VERSION = 4  # of core/store.h
 BUNDLED_RUN = ["--budgets", "64,1024", "--seq-lens", "1024,4096"]
 
 
@@ -84,7 +85,7 @@ def check_sound(database):
     """SQLite finds nothing wrong with it, and it is ours."""
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
     assert query(database, "PRAGMA foreign_key_check") == []
-    assert query(database, "PRAGMA user_version") == [(3,)]
+    assert query(database, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
     assert query(database, "PRAGMA application_id") == [(0x41444d4c,)]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from conftest import Adamas, check_sound, files_of, query, refuse  # noqa: E402
+from conftest import SCHEMA_VERSION, Adamas, check_sound, files_of, query, refuse  # noqa: E402
 
 NOBODY = 65534
 
@@ -66,13 +66,13 @@ def of_another_application_without_tables(path):
 
 
 def newer(path):
-    execute(path, "PRAGMA user_version = 4")
-    return "schema version 4"
+    execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    return f"schema version {SCHEMA_VERSION + 1}"
 
 
 def much_newer(path):
     execute(path, "PRAGMA user_version = 2000000000")
-    return "knows versions up to 3"
+    return f"knows versions up to {SCHEMA_VERSION}"
 
 
 def damaged(path):
@@ -223,7 +223,7 @@ def test_others_may_write_while_a_replay_measures(adamas, bundled, tmp_path):
 
 def test_a_limit_on_file_sizes_is_an_error_and_no_crash(adamas, small_run, tmp_path):
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (180_000, 180_000))
 
     database = tmp_path / "full.db"
     refuse(adamas, "replay", small_run[0], "--db", database, code=4, says=[str(database), "free", "space"],
