@@ -30,7 +30,7 @@ ROOMS = {
              "stage", "probe",                                                   # what the other rooms implement
              "thresholds", "quality", "policy",                                  # what a replay measures
              "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
-             "store", "store_row", "store_write", "store_merge", "store_prune", "query",   # the database
+             "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "topk", "topk_simd", "attention", "attention_simd", "registry",
@@ -41,12 +41,14 @@ ROOMS = {
                "requests"],                                                        # and request traces
     "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
                  "report_view_summary", "report_view_provenance", "report_view_quality", "report_view_heads",
-                 "report_view_stages", "timeline_export"],
+                 "report_view_stages", "timeline_export",
+                 "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
 COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "traces/cmd_trace", "traces/cmd_trace_gen",
-            "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db"]
+            "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db",
+            "analysis/cmd_db_export", "analysis/cmd_db_import"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
 CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/bandwidth.cu",

@@ -6,6 +6,7 @@
 #include "core/mem.h"
 #include "core/store.h"
 #include "core/store_db.h"
+#include "core/store_values.h"
 
 struct adm_query {
     adm_store *store;
@@ -30,7 +31,8 @@ static adm_status bind_all(adm_query *query, const char *letters, va_list values
     return rc == SQLITE_OK ? ADM_OK : adm_store_sqlite_error(query->store, rc, "preparing a query", err);
 }
 
-adm_status adm_query_open(adm_store *store, const char *sql, adm_query **out, adm_error *err, const char *bind, ...) {
+/* A query that is not bound yet. */
+static adm_status prepare(adm_store *store, const char *sql, adm_query **out, adm_error *err) {
     *out = NULL;
     adm_query *query = NULL;
     adm_status status = adm_alloc(&query, 1, sizeof *query, "a query", err);
@@ -38,19 +40,48 @@ adm_status adm_query_open(adm_store *store, const char *sql, adm_query **out, ad
     query->store = store;
     const char *rest = "";
     int rc = sqlite3_prepare_v2(store->db, sql, -1, &query->statement, &rest);
-    if (rc != SQLITE_OK) {
+    if (rc != SQLITE_OK)
         status = adm_store_sqlite_error(store, rc, "preparing a query", err);
-    } else if (query->statement == NULL || rest[strspn(rest, " \t\r\n;")] != '\0' ||
-               !sqlite3_stmt_readonly(query->statement)) {
+    else if (query->statement == NULL || rest[strspn(rest, " \t\r\n;")] != '\0' ||
+             !sqlite3_stmt_readonly(query->statement))
         status = adm_fail(err, ADM_EINTERNAL, "a query must be one SELECT: %s", sql);
-    } else {
-        va_list values;
-        va_start(values, bind);
-        status = bind_all(query, bind, values, err);
-        va_end(values);
-    }
     if (status == ADM_OK) *out = query;
     else adm_query_close(&query);
+    return status;
+}
+
+adm_status adm_query_open(adm_store *store, const char *sql, adm_query **out, adm_error *err, const char *bind, ...) {
+    adm_status status = prepare(store, sql, out, err);
+    if (status != ADM_OK) return status;
+    va_list values;
+    va_start(values, bind);
+    status = bind_all(*out, bind, values, err);
+    va_end(values);
+    if (status != ADM_OK) adm_query_close(out);
+    return status;
+}
+
+int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values) {
+    int rc = SQLITE_OK;
+    for (int i = 0; i < (int)n_values && rc == SQLITE_OK; i++) {
+        switch (values[i].type) {
+        case 'i': rc = sqlite3_bind_int64(statement, i + 1, values[i].i); break;
+        case 'd': rc = sqlite3_bind_double(statement, i + 1, values[i].d); break;
+        case 's': rc = sqlite3_bind_text(statement, i + 1, values[i].s, -1, SQLITE_TRANSIENT); break;
+        case 'n': rc = sqlite3_bind_null(statement, i + 1); break;
+        default: rc = SQLITE_MISUSE;
+        }
+    }
+    return rc;
+}
+
+adm_status adm_query_open_values(adm_store *store, const char *sql, const adm_value *values, size_t n_values,
+                                 adm_query **out, adm_error *err) {
+    adm_status status = prepare(store, sql, out, err);
+    if (status != ADM_OK) return status;
+    int rc = adm_store_bind_values((*out)->statement, values, n_values);
+    if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "preparing a query", err);
+    if (status != ADM_OK) adm_query_close(out);
     return status;
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/store.h"
+#include "core/store_values.h"
 
 /* PRAGMA application_id: tells our database from another application's. "ADML" in ASCII. */
 enum { ADM_APPLICATION_ID = 0x41444d4c };
@@ -59,6 +60,9 @@ adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, a
 /* "file:..." for SQLite, so that a name such as ":memory:" or "file:x?mode=ro" is a file like any other; `parameters` such
  * as "?mode=ro". Release with sqlite3_free(); NULL when out of memory. */
 char *adm_store_uri(const char *path, const char *parameters);
+
+/* Binds the values to ?1, ?2, ... and returns SQLite's result code. */
+int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values);
 
 /* Opens the batch if none is open. */
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err);
