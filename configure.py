@@ -28,12 +28,13 @@ ROOMS = {
     "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
              "hostinfo", "version", "output_file",
              "stage", "probe",                                                   # what the other rooms implement
-             "thresholds", "quality", "policy",                                  # what a replay measures
+             "thresholds", "coding", "codebook", "quality", "policy", "sweep",   # what a replay measures
              "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
              "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
-                "distance_simd", "topk", "topk_simd", "attention", "attention_simd", "registry",
+                "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
+                "attention", "attention_simd", "registry",
                 "profile_check", "profile_run", "profile_static"],
     "probes": ["clock_probe", "perf_probe"],
     "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
@@ -73,7 +74,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
          "test_attention", "test_registry", "test_device", "test_probe", "test_perf_probe",
-         "test_thresholds", "test_quality", "test_policy",
+         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_quality", "test_policy",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report", "test_fuzz"]
 

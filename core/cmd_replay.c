@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/coding.h"
 #include "core/command.h"
 #include "core/hostinfo.h"
 #include "core/mem.h"
@@ -127,8 +128,13 @@ static adm_status parse_thresholds(replay_command *c, adm_error *err) {
     if (c->n_thresholds == 0)
         for (; c->n_thresholds < 2; c->n_thresholds++) c->thresholds[c->n_thresholds] = both[c->n_thresholds];
     for (size_t i = 0; i < c->n_thresholds; i++) {
-        adm_status status = adm_threshold_parse(c->thresholds[i], &c->threshold_list[i], err);
+        adm_coding coding = adm_coding_default;
+        adm_status status = adm_threshold_parse(c->thresholds[i], &coding.thresholds, err);
+        if (status == ADM_OK) status = adm_coding_complete(&coding, err);
         if (status != ADM_OK) return status;
+        if (!adm_coding_is_contract(&coding))
+            return adm_fail(err, ADM_EUNSUPPORTED, "--thresholds: '%s' is not replayed yet", c->thresholds[i]);
+        c->threshold_list[i] = coding.thresholds;
         for (size_t j = 0; j < i; j++)
             if (strcmp(c->thresholds[i], c->thresholds[j]) == 0)
                 return adm_fail(err, ADM_EINPUT, "--thresholds: '%s' is given twice", c->thresholds[i]);

@@ -101,6 +101,46 @@ typedef void adm_pack_fn(const uint8_t *codes, size_t n_rows, uint32_t head_dim,
 /* distance[t] = distance of the query's codes q [d/4] from token t's k [n_tokens, d/4]. */
 typedef void adm_distance_fn(const uint8_t *q, const uint8_t *k, size_t n_tokens, uint32_t head_dim, uint16_t *distance);
 
+/* --- Variants of the codes, for comparison: the replay's other distances ------------------------------------------
+ * Metrics for codes a, b in 0..m with m = 2^bits - 1, summed over the d elements; smaller is nearer:
+ *
+ *   l1           |a - b|                           the paper's and this project's contract
+ *   xor          a ^ b as a number                 what the authors' released kernel computes: (1,2) scores 3
+ *   l2           (a - b)^2
+ *   sign         1 if the codes lie on different sides of the middle threshold
+ *   dot          (m^2 - (2a - m)(2b - m)) / 2      the dot product of the codes as the odd numbers -m .. m, turned round;
+ *                                                  an integer of at least 0 because a product of two odd numbers is odd
+ *   asymmetric   q.(what the key's code stands for), turned round, with the float query. As an integer: each element's
+ *                loss against its best code, scaled so that the largest possible sum is just below 65,536; rounding an
+ *                element moves a sum by at most half a unit
+ *
+ * With codes of 1 bit the first five are one: the Hamming distance. */
+typedef enum adm_code_metric {
+    ADM_METRIC_L1,
+    ADM_METRIC_XOR,
+    ADM_METRIC_L2,
+    ADM_METRIC_SIGN,
+    ADM_METRIC_DOT,
+    ADM_METRIC_ASYMMETRIC,
+    ADM_N_CODE_METRICS
+} adm_code_metric;
+
+enum { ADM_MAX_CODE_BITS = 3 };
+
+/* Rows to packed codes of 1, 2 or 3 bits, with thresholds t [2^bits - 1][d], ascending in the first index: element i's code,
+ * the number of its thresholds that y is above, goes to bits bits*i .. of the little-endian row of bits*d/8 bytes. A NaN has
+ * code 0. head_dim 64, 128 or 256. */
+typedef void adm_encode_fn(const float *y, size_t n_rows, uint32_t head_dim, const float *t, uint32_t bits,
+                           uint8_t *packed);
+
+/* distance[t] = sum_i table[i][code i of token t], table [d][2^bits], k [n_tokens, bits*d/8]: any metric, and any number
+ * of queries at once (core/codebook.h makes tables). No sum of a row's entries exceeds 65535. scratch: ADM_SCAN_SCRATCH
+ * bytes, aligned for uint16_t. */
+typedef void adm_scan_fn(const uint16_t *table, const uint8_t *k, size_t n_tokens, uint32_t head_dim, uint32_t bits,
+                         void *scratch, uint16_t *distance);
+
+enum { ADM_SCAN_SCRATCH = ADM_MAX_HEAD_DIM / 4 * 256 * 2 };
+
 /* Writes the min(budget, n_tokens) selected tokens in ascending order to index and returns how many. Ties at the
  * boundary go to the most recent token. distance values are 0..max_distance. histogram: max_distance + 1 counters of
  * scratch. info may be NULL. n_tokens 0 selects nothing. The rule must pass adm_select_rule_check(). */
@@ -117,7 +157,8 @@ typedef struct adm_host_impl {
     adm_stage stage;
     const char *name;     /* the `variant` in the database: "reference", "avx2", "l1-avx512", ... */
     const char *summary;  /* one line for --help and the report */
-    const char *metric;   /* of a distance row: "l1" or "xor", whatever computes it; NULL in other stages */
+    const char *metric;   /* of a distance row: "l1", "xor", ..., whatever computes it; NULL in other stages */
+    uint32_t bits;        /* of a distance row: the width of its codes; else 0 */
     bool (*is_available)(void); /* can this processor run it? NULL: always */
     uint32_t max_head_dim;
     double tolerance;     /* relative L2 error allowed against the reference; 0: bit for bit */
@@ -134,6 +175,9 @@ typedef struct adm_host_impl {
 /* The implementations a replay runs, one a stage. Borrowed from the registry, which is constant. */
 typedef struct adm_host_pipeline {
     const adm_host_impl *hadamard, *bucket, *pack, *distance, *topk, *attention, *dense;
+    adm_encode_fn *encode;  /* of the variants: bucket and pack in one */
+    adm_scan_fn *scan;      /* and distance by table, */
+    const adm_host_impl *code_distance[ADM_N_CODE_METRICS][ADM_MAX_CODE_BITS + 1]; /* unless directly: [metric][bits], or NULL */
 } adm_host_pipeline;
 
 #ifdef __cplusplus

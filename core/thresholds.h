@@ -1,37 +1,61 @@
-/* thresholds.h: where the three bucketing thresholds of a layer come from.
+/* thresholds.h: what a user may ask for as bucketing thresholds. core/codebook.h turns it into the thresholds of a layer.
  *
- *   fixed:a,b,c      the same three for every layer; the paper's are fixed:-10,0,10
- *   quantile:p,q,r   per layer, the p, q and r quantiles of the Hadamard-transformed keys of the prompt
- *   calibrated       quantile:DEFAULTS, see ADM_CALIBRATED_QUANTILES
+ *   fixed:a,b,c           the same for every layer; the paper's are fixed:-10,0,10
+ *   quantile:p,q,r        per layer: these quantiles of the keys of the prompt, as they are coded (transformed, or not)
+ *   calibrated            quantile:DEFAULTS, see adm_threshold_defaults()
+ *   centred[:p,q,r]       per layer, KV head and channel: the channel's mean, plus the layer's quantiles of what is left of
+ *                         the keys when each channel's mean is taken off
+ *   channel[:p,q,r]       per layer, KV head and channel: the channel's own quantiles
  *
- * Queries and keys of a layer share its thresholds, as in the paper. Calibration sees only tokens that stand before the
- * first replayed step, as a serving system would. */
+ * Codes of b bits take 2^b - 1 numbers: one, three or seven. With the first three kinds queries and keys of a layer share
+ * the thresholds, as in the paper. With `centred` and `channel` only the keys' channel means are allowed for: a query is
+ * coded by the same thresholds less those means, since q.(k - mean) ranks keys as q.k does and q - mean would not.
+ * Calibration sees only tokens that stand before the first replayed step, as a serving system would. */
 #ifndef ADM_CORE_THRESHOLDS_H
 #define ADM_CORE_THRESHOLDS_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/error.h"
+#include "core/stage.h"
 
-/* Thirds beat quarters, which would use the four codes equally often: on the bundled session the mean recall at budgets
- * 64 / 256 / 1024 is .33 / .42 / .61 against .31 / .40 / .59, and the relative output error .40 / .22 / .07 against
- * .44 / .24 / .08 (measured: adamas replay -t calibrated -t quantile:0.25,0.5,0.75, 4,096 tokens). */
-#define ADM_CALIBRATED_QUANTILES {1.0f / 3, 0.5f, 2.0f / 3}
+enum { ADM_MAX_THRESHOLDS = (1 << ADM_MAX_CODE_BITS) - 1 };
+
+typedef enum adm_threshold_kind {
+    ADM_THRESHOLDS_FIXED,
+    ADM_THRESHOLDS_LAYER,   /* quantile and calibrated */
+    ADM_THRESHOLDS_CENTRED,
+    ADM_THRESHOLDS_CHANNEL
+} adm_threshold_kind;
 
 typedef struct adm_threshold_spec {
     char text[64];       /* as the user wrote it; part of the variant's name in the database */
-    bool per_layer;      /* value[] are quantiles, not thresholds */
-    float value[3];      /* ascending */
+    adm_threshold_kind kind;
+    bool per_layer;      /* learnt from keys (every kind but fixed): value[] are quantiles, not thresholds */
+    uint32_t n_values;   /* 1, 3 or 7; 0: by default, which depends on the width and metric of the codes */
+    float value[ADM_MAX_THRESHOLDS]; /* ascending */
 } adm_threshold_spec;
 
-/* Parses a specification. ADM_EINPUT names what is wrong: an unknown kind, not three numbers, not ascending, not
- * finite, a quantile outside 0..1. */
+/* Parses a specification. ADM_EINPUT names what is wrong: an unknown kind, not one, three or seven numbers, not ascending,
+ * not finite, a quantile outside 0..1. `calibrated` gets the values of 2-bit codes compared by L1. */
 adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_error *err);
 
-/* Writes a layer's thresholds. y: n Hadamard-transformed key elements (float32), reordered in place; unused and may
- * be NULL for a fixed specification. With n = 0 a per-layer specification is ADM_EINPUT: there was nothing to learn
- * from. Quantiles that coincide (constant keys) are allowed. */
+/* The quantiles that `calibrated`, `centred` and `channel` stand for with codes of `bits` bits: value [2^bits - 1].
+ * `products`: for metrics that multiply codes (dot, asymmetric), which want the outer codes rarer than those that subtract
+ * them. Measured on the bundled session, see thresholds.c. */
+void adm_threshold_defaults(uint32_t bits, bool products, float *value);
+
+/* value[i] of the sorted y [n], n >= 1, at quantile q in 0..1, interpolated between neighbours. */
+float adm_quantile_of_sorted(const float *y, size_t n, double q);
+
+/* Sorts y ascending. */
+void adm_sort_floats(float *y, size_t n);
+
+/* Writes a layer's three thresholds of 2-bit codes for the kinds fixed and quantile. y: n key elements (float32), reordered
+ * in place; unused and may be NULL for a fixed specification. With n = 0 a per-layer specification is ADM_EINPUT: there was
+ * nothing to learn from. Quantiles that coincide (constant keys) are allowed. */
 adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_t n, float thresholds[3],
                                  adm_error *err);
 

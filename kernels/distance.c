@@ -1,12 +1,11 @@
-/* distance.c: the distance metrics on the host.
+/* distance.c: L1 on the host.
  *
- * The word versions keep 32 elements in a uint64_t, two bits each, and never look across elements, so neither the
+ * The word version keeps 32 elements in a uint64_t, two bits each, and never looks across elements, so neither the
  * machine's byte order nor the row's alignment matters:
  *
  *   k        hl hl hl ... hl     h = k >> 1 & 01..01,  l = k & 01..01
  *   L1       written in unary a code is (>=1, >=2, >=3) = (h|l, h, h&l), and |a-b| is the number of places in which
  *            two such codes differ: at most 3, which the two bits of the element hold
- *   xor      the two bits of a ^ b are the distance already
  *   sum      2-bit fields -> 4-bit -> 8-bit (at most 12 a word, 96 in the 8 words of d = 256) -> 16-bit -> one sum */
 #include "kernels/distance.h"
 
@@ -71,28 +70,11 @@ static inline __attribute__((always_inline)) void l1_rows(const uint8_t *q, cons
     }
 }
 
-static inline __attribute__((always_inline)) void xor_rows(const uint8_t *q, const uint8_t *k, size_t n_tokens,
-                                                           uint32_t n_words, uint16_t *distance) {
-    for (size_t t = 0; t < n_tokens; t++, k += 8 * n_words) {
-        uint64_t bytes = 0;
-        for (uint32_t w = 0; w < n_words; w++) bytes += bytes_of_fields(load64(k + 8 * w) ^ load64(q + 8 * w));
-        distance[t] = sum_of_bytes(bytes);
-    }
-}
-
 void adm_distance_l1(const uint8_t *q, const uint8_t *k, size_t n_tokens, uint32_t head_dim, uint16_t *distance) {
     switch (head_dim) {
     case 64: l1_rows(q, k, n_tokens, 2, distance); break;
     case 128: l1_rows(q, k, n_tokens, 4, distance); break;
     case 256: l1_rows(q, k, n_tokens, 8, distance); break;
-    }
-}
-
-void adm_distance_xor(const uint8_t *q, const uint8_t *k, size_t n_tokens, uint32_t head_dim, uint16_t *distance) {
-    switch (head_dim) {
-    case 64: xor_rows(q, k, n_tokens, 2, distance); break;
-    case 128: xor_rows(q, k, n_tokens, 4, distance); break;
-    case 256: xor_rows(q, k, n_tokens, 8, distance); break;
     }
 }
 

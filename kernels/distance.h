@@ -1,4 +1,5 @@
-/* distance.h: how far each token's codes are from the query's. Two metrics:
+/* distance.h: how far each token's codes are from the query's, by L1. Others, for comparison, are in distance_metric.h;
+ * among them what the authors released:
  *
  *   l1    sum |a - b|, the paper's and this project's contract
  *   xor   sum (a ^ b) over 2-bit codes, what the authors' released CUDA kernel computes as

@@ -3,10 +3,13 @@
 
 #include <string.h>
 
+#include "core/coding.h"
 #include "kernels/attention.h"
 #include "kernels/bucket.h"
+#include "kernels/code.h"
 #include "kernels/cpu.h"
 #include "kernels/distance.h"
+#include "kernels/distance_metric.h"
 #include "kernels/hadamard.h"
 #include "kernels/pack.h"
 #include "kernels/topk.h"
@@ -14,6 +17,19 @@
 #define ROW(row_stage, row_name, row_summary, ...) \
     {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, \
      .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__}
+
+/* The versions of one metric, slowest first. */
+#if defined(__x86_64__)
+#define METRIC(id, row_name, row_bits, row_summary)                                                             \
+    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id), \
+    ROW(DISTANCE, row_name "-popcnt", row_summary, .metric = row_name, .bits = row_bits,                        \
+        .is_available = adm_cpu_has_avx2, .fn.distance = adm_distance_##id##_popcnt),                           \
+    ROW(DISTANCE, row_name "-avx512", row_summary, .metric = row_name, .bits = row_bits,                        \
+        .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_##id##_avx512)
+#else
+#define METRIC(id, row_name, row_bits, row_summary) \
+    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id)
+#endif
 
 /* One unit in the last place of a float32: derived in attention_simd.c. */
 #define ATTENTION_TOLERANCE 0x1p-23
@@ -37,17 +53,20 @@ static const adm_host_impl rows[] = {
 #if defined(__x86_64__)
     ROW(PACK, "avx2", "32 codes at a time", .is_available = adm_cpu_has_avx2, .fn.pack = adm_pack_avx2),
 #endif
-    ROW(DISTANCE, "xor", "the authors' released kernel's metric, not L1: the pair (1,2) scores 3", .metric = "xor",
-        .fn.distance = adm_distance_xor),
-    ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .fn.distance = adm_distance_reference),
-    ROW(DISTANCE, "l1", "L1, 32 elements a word", .metric = "l1", .fn.distance = adm_distance_l1),
+    METRIC(xor, "xor", 2, "the authors' released kernel's metric, not L1: the pair (1,2) scores 3"),
+    METRIC(l2, "l2", 2, "squares of differences"),
+    METRIC(sign, "sign", 2, "one bit of each code"),
+    METRIC(dot, "dot", 2, "dot product of codes as -3, -1, 1, 3, turned round"),
+    METRIC(hamming, "hamming", 1, "bits that differ: every metric of 1-bit codes"),
+    ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .bits = 2, .fn.distance = adm_distance_reference),
+    ROW(DISTANCE, "l1", "L1, 32 elements a word", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1),
 #if defined(__x86_64__)
-    ROW(DISTANCE, "l1-avx2", "L1, 16 tokens a block, sums by table", .metric = "l1",
+    ROW(DISTANCE, "l1-avx2", "L1, 16 tokens a block, sums by table", .metric = "l1", .bits = 2,
         .is_available = adm_cpu_has_avx2, .fn.distance = adm_distance_l1_avx2),
-    ROW(DISTANCE, "l1-avx512", "L1, 16 tokens a block, bit counts of unary codes", .metric = "l1",
+    ROW(DISTANCE, "l1-avx512", "L1, 16 tokens a block, bit counts of unary codes", .metric = "l1", .bits = 2,
         .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_l1_avx512),
 #elif defined(__aarch64__)
-    ROW(DISTANCE, "l1-neon", "L1, bit counts of unary codes", .metric = "l1", .fn.distance = adm_distance_l1_neon),
+    ROW(DISTANCE, "l1-neon", "L1, bit counts of unary codes", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1_neon),
 #endif
     ROW(TOPK, "reference", "counting select in two passes", .fn.topk = adm_topk_reference),
 #if defined(__x86_64__)
@@ -92,26 +111,32 @@ const adm_host_impl *adm_registry_find(adm_stage stage, const char *name) {
 
 bool adm_host_impl_available(const adm_host_impl *impl) { return impl->is_available == NULL || impl->is_available(); }
 
-/* The last available row of the stage that computes the contract. */
-static const adm_host_impl *fastest(adm_stage stage) {
+/* The last available row of the stage, or of one metric and width of the stage distance; NULL if there is none. */
+static const adm_host_impl *fastest(adm_stage stage, const char *metric, uint32_t bits) {
     for (size_t i = adm_registry_count(); i-- > 0;) {
         const adm_host_impl *row = &rows[i];
-        if (row->stage != stage || (row->metric != NULL && strcmp(row->metric, "l1") != 0)) continue;
+        if (row->stage != stage || row->bits != bits || (metric != NULL && strcmp(row->metric, metric) != 0)) continue;
         if (adm_host_impl_available(row)) return row;
     }
-    return NULL; /* every stage has a reference, so never */
+    return NULL;
 }
 
 void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
     *pipeline = (adm_host_pipeline){
-        .hadamard = fastest(ADM_STAGE_HADAMARD),
-        .bucket = fastest(ADM_STAGE_BUCKET),
-        .pack = fastest(ADM_STAGE_PACK),
-        .distance = fastest(ADM_STAGE_DISTANCE),
-        .topk = fastest(ADM_STAGE_TOPK),
-        .attention = fastest(ADM_STAGE_ATTENTION),
-        .dense = fastest(ADM_STAGE_DENSE),
+        .hadamard = fastest(ADM_STAGE_HADAMARD, NULL, 0),
+        .bucket = fastest(ADM_STAGE_BUCKET, NULL, 0),
+        .pack = fastest(ADM_STAGE_PACK, NULL, 0),
+        .distance = fastest(ADM_STAGE_DISTANCE, "l1", 2),
+        .topk = fastest(ADM_STAGE_TOPK, NULL, 0),
+        .attention = fastest(ADM_STAGE_ATTENTION, NULL, 0),
+        .dense = fastest(ADM_STAGE_DENSE, NULL, 0),
+        .encode = adm_encode_rows,
+        .scan = adm_scan_bytes,
     };
+    for (adm_code_metric m = ADM_METRIC_L1; m < ADM_METRIC_ASYMMETRIC; m++) {
+        pipeline->code_distance[m][1] = fastest(ADM_STAGE_DISTANCE, "hamming", 1);
+        pipeline->code_distance[m][2] = fastest(ADM_STAGE_DISTANCE, adm_code_metric_name(m), 2);
+    }
 }
 
 adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {

@@ -1,6 +1,7 @@
 /* test_registry.c: the table itself. That each row computes its stage is the business of that stage's test. */
 #include "kernels/registry.h"
 
+#include "core/coding.h"
 #include "kernels/attention.h"
 #include "kernels/cpu.h"
 #include "kernels/distance.h"
@@ -15,6 +16,7 @@ static void every_row_is_complete_and_found_by_name(void **state) {
         assert_true(row->max_head_dim >= 64 && row->max_head_dim <= ADM_MAX_HEAD_DIM);
         assert_true(row->tolerance >= 0 && row->tolerance < 0.1);
         assert_true((row->metric != NULL) == (row->stage == ADM_STAGE_DISTANCE));
+        assert_true((row->bits != 0) == (row->stage == ADM_STAGE_DISTANCE));
         assert_non_null(row->fn.hadamard); /* whichever member it is */
         assert_ptr_equal(adm_registry_find(row->stage, row->name), row); /* so no two rows share stage and name */
     }
@@ -33,6 +35,18 @@ static void the_default_pipeline_is_the_contract(void **state) {
     assert_int_equal(p.pack->stage, ADM_STAGE_PACK);
     assert_int_equal(p.distance->stage, ADM_STAGE_DISTANCE);
     assert_string_equal(p.distance->metric, "l1");
+    assert_non_null(p.encode);
+    assert_non_null(p.scan);
+    assert_ptr_equal(p.code_distance[ADM_METRIC_L1][2], p.distance);
+    for (adm_code_metric m = ADM_METRIC_L1; m < ADM_N_CODE_METRICS; m++)
+        for (uint32_t bits = 0; bits <= ADM_MAX_CODE_BITS; bits++) {
+            const adm_host_impl *row = p.code_distance[m][bits];
+            bool direct = m != ADM_METRIC_ASYMMETRIC && (bits == 1 || bits == 2);
+            assert_int_equal(row != NULL, direct);
+            if (!direct) continue;
+            assert_int_equal(row->bits, bits);
+            assert_string_equal(row->metric, bits == 1 ? "hamming" : adm_code_metric_name(m));
+        }
     assert_int_equal(p.topk->stage, ADM_STAGE_TOPK);
     assert_int_equal(p.attention->stage, ADM_STAGE_ATTENTION);
     assert_int_equal(p.dense->stage, ADM_STAGE_DENSE);

@@ -48,6 +48,9 @@ FUNCTIONS = {
     "adm_distance_reference": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
     "adm_distance_l1": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
     "adm_distance_xor": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
+    **{f"adm_distance_{metric}": (None, [POINTER, POINTER, SIZE, U32, POINTER]) for metric in ("l2", "sign", "dot", "hamming")},
+    "adm_encode_rows": (None, [POINTER, SIZE, U32, POINTER, U32, POINTER]),
+    "adm_scan_bytes": (None, [POINTER, POINTER, SIZE, U32, U32, POINTER, POINTER]),
     "adm_topk_reference": (U32, [POINTER, SIZE, U32, POINTER, POINTER, POINTER, POINTER]),
     "adm_attention_reference": (None, [INT, POINTER, POINTER, POINTER, POINTER, SIZE, U32, ctypes.c_double, POINTER,
                                        POINTER]),
@@ -214,9 +217,9 @@ def c_packed(lib, codes):
     return packed
 
 
-def c_distance(lib, name, q, k):
+def c_distance(lib, name, q, k, d=None):
     distance = np.empty(len(k), np.uint16)
-    getattr(lib, name)(address(q), address(k), len(k), 4 * len(q), address(distance))
+    getattr(lib, name)(address(q), address(k), len(k), d or 4 * len(q), address(distance))
     return distance
 
 
@@ -351,6 +354,38 @@ def test_the_released_metric_is_not_l1(lib):
     q, k = np.full(16, 0x55, np.uint8), np.full((1, 16), 0xAA, np.uint8)  # codes 1 against codes 2
     assert c_distance(lib, "adm_distance_l1", q, k) == [64]
     assert c_distance(lib, "adm_distance_xor", q, k) == [192]
+
+
+def code_distances(metric, bits, a, b):
+    """The metrics' definitions on codes a [d] and b [n, d], or on anything that broadcasts; not summed."""
+    a, b, top = a.astype(int), b.astype(int), 2**bits - 1
+    if metric == "dot":
+        return (top**2 - (2 * a - top) * (2 * b - top)) // 2
+    return {"l1": abs(a - b), "xor": a ^ b, "l2": (a - b) ** 2, "sign": (2 * a > top) ^ (2 * b > top)}[metric]
+
+
+@pytest.mark.parametrize("d", HEAD_DIMS)
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_codes_of_any_width_under_thresholds_of_each_channel(lib, rng, d, bits):
+    n = 200
+    y = (rng.standard_normal((n, d)) * rng.uniform(0.5, 4, d) + rng.standard_normal(d)).astype(np.float32)
+    thresholds = np.ascontiguousarray(np.quantile(y, np.arange(1, 2**bits) / 2**bits, axis=0).astype(np.float32))
+    codes = (y[:, None] > thresholds).sum(1, dtype=np.uint8)
+    assert (np.bincount(codes.ravel(), minlength=2**bits) > 0).all()
+    packed = np.empty((n, bits * d // 8), np.uint8)
+    lib.adm_encode_rows(address(y), n, d, address(thresholds), bits, address(packed))
+    bit = np.unpackbits(codes[..., None], axis=-1, bitorder="little")[..., :bits]
+    assert np.array_equal(packed, np.packbits(bit.reshape(n, -1), axis=1, bitorder="little"))
+
+    distance, scratch = np.empty(n, np.uint16), np.empty(d // 4 * 256, np.uint16)
+    for metric in ("l1", "xor", "l2", "sign", "dot"):
+        expected = code_distances(metric, bits, codes[7], codes).sum(1)
+        table = code_distances(metric, bits, codes[7][:, None], np.arange(2**bits)[None]).astype(np.uint16)
+        lib.adm_scan_bytes(address(table), address(packed), n, d, bits, address(scratch), address(distance))
+        assert np.array_equal(distance, expected)
+        if bits < 3:
+            name = "hamming" if bits == 1 else metric
+            assert np.array_equal(c_distance(lib, f"adm_distance_{name}", packed[7], packed, d), expected)
 
 
 def test_selection_with_few_tokens_and_many_ties(lib, rng):

@@ -14,13 +14,36 @@ static void good_specifications(void **state) {
     assert_true(spec.per_layer && spec.value[2] == 1);
     assert_int_equal(adm_threshold_parse("calibrated", &spec, NULL), ADM_OK);
     assert_true(spec.per_layer && spec.value[0] == 1.0f / 3 && spec.value[1] == 0.5f && spec.value[2] == 2.0f / 3);
+    assert_int_equal(spec.n_values, 0);
+    assert_int_equal(adm_threshold_parse("fixed:4", &spec, NULL), ADM_OK);
+    assert_true(spec.kind == ADM_THRESHOLDS_FIXED && spec.n_values == 1 && spec.value[0] == 4);
+    assert_int_equal(adm_threshold_parse("centred:0,.1,.2,.3,.4,.5,.6", &spec, NULL), ADM_OK);
+    assert_true(spec.kind == ADM_THRESHOLDS_CENTRED && spec.per_layer && spec.n_values == 7 && spec.value[6] == 0.6f);
+    assert_int_equal(adm_threshold_parse("channel", &spec, NULL), ADM_OK);
+    assert_true(spec.kind == ADM_THRESHOLDS_CHANNEL && spec.per_layer && spec.n_values == 0);
+}
+
+static void defaults_ascend_and_are_even(void **state) {
+    (void)state;
+    for (uint32_t bits = 1; bits <= ADM_MAX_CODE_BITS; bits++)
+        for (int products = 0; products < 2; products++) {
+            const uint32_t n = (1u << bits) - 1;
+            float value[ADM_MAX_THRESHOLDS + 1];
+            value[n] = -7;
+            adm_threshold_defaults(bits, products, value);
+            assert_true(value[n] == -7 && value[n / 2] == 0.5f);
+            for (uint32_t i = 0; i < n; i++) {
+                assert_true(value[i] > 0 && value[i] < 1 && (i == 0 || value[i] > value[i - 1]));
+                assert_true(fabsf(value[i] + value[n - 1 - i] - 1) < 1e-6f);
+            }
+        }
 }
 
 static void bad_specifications_are_named(void **state) {
     (void)state;
-    const char *const bad[] = {"", "paper", "fixed", "fixed:", "fixed:1", "fixed:1,2", "fixed:1,2,3,4", "fixed:3,2,1",
+    const char *const bad[] = {"", "paper", "fixed", "fixed:", "fixed:1,2", "fixed:1,2,3,4", "fixed:1,2,3,4,5,6,7,8", "fixed:3,2,1",
                                "fixed:1,2,x", "fixed:1,2,inf", "fixed:nan,1,2", "fixed:1,,2", "fixed:1,2,1e99",
-                               "quantile:-0.1,0.5,0.9", "quantile:0.1,0.5,1.1", "calibrated:0.1,0.2,0.3",
+                               "quantile:-0.1,0.5,0.9", "quantile:0.1,0.5,1.1", "calibrated:0.1,0.2,0.3", "quantile", "channel:", "channels",
                                "fixed:0000000000000000000000000000000000000000000000000000000000001,2,3"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         adm_threshold_spec spec;
@@ -70,6 +93,7 @@ static void fixed_needs_no_keys_and_quantiles_do(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_specifications), cmocka_unit_test(bad_specifications_are_named),
+        cmocka_unit_test(defaults_ascend_and_are_even),
         cmocka_unit_test(quantiles_split_the_keys), cmocka_unit_test(fixed_needs_no_keys_and_quantiles_do),
     };
     return cmocka_run_group_tests_name("thresholds", tests, NULL, NULL);
