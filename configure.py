@@ -35,7 +35,7 @@ ROOMS = {
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
                 "attention", "attention_simd", "registry",
-                "profile_check", "profile_run", "profile_static"],
+                "gpu_plan", "gpu_work", "profile_check", "profile_run", "profile_static", "profile_trace"],
     "probes": ["clock_probe", "perf_probe"],
     "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
                "safetensors_write", "generate", "generate_head", "generate_math",  # made,
@@ -47,8 +47,8 @@ ROOMS = {
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "traces/cmd_trace", "traces/cmd_trace_gen",
-            "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db",
+COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print", "traces/cmd_trace",
+            "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db",
             "analysis/cmd_db_export", "analysis/cmd_db_import"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
@@ -80,6 +80,9 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
+
+# What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
+FAKE_GPU = "tests/fake_gpu.c"
 
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
@@ -195,17 +198,18 @@ def profile_edges(ninja, profile, cuda):
                            implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
                            **variables)
 
-    objects = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
-    objects.append(compile_c("core/embed.S"))
+    plain = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
+    plain.append(compile_c("core/embed.S"))
+    plain += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
     if cuda:
-        objects += cuda_objects(ninja, folder, flags)
+        objects = plain + cuda_objects(ninja, folder, flags)
         objects += [compile_c(source) for source in CUDA if source.endswith(".c")]
     else:
-        objects += [compile_c(source) for source in NO_CUDA]
-    objects += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
+        objects = plain + [compile_c(source) for source in NO_CUDA]
     commands = [compile_c(f"{name}.c") for name in COMMANDS]
 
-    program = ninja.build(f"{folder}/adamas", f"link_{profile}", [compile_c("core/main.c"), *commands, *objects])
+    main = compile_c("core/main.c")
+    program = ninja.build(f"{folder}/adamas", f"link_{profile}", [main, *commands, *objects])
     if profile == "release":
         # Only what public functions reach: Debian's static jansson is not position-independent, and they need none.
         ninja.build("build/release/libadamas.so", f"link_{profile}", objects,
@@ -222,6 +226,8 @@ def profile_edges(ninja, profile, cuda):
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
                           [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
               for name in NVTX_TOOLS if nvtx]
+    tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
+                             [main, *commands, *plain, compile_c(FAKE_GPU)]))
     return program, tests
 
 
@@ -306,7 +312,7 @@ def check_lists():
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *WEB, "core/main.c", "core/embed.S"]
+    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *WEB, FAKE_GPU, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in NVTX_TOOLS]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]

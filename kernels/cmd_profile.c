@@ -9,16 +9,23 @@
 #include "core/command.h"
 #include "core/hostinfo.h"
 #include "core/mem.h"
-#include "kernels/profile.h"
+#include "kernels/profile_print.h"
+#include "kernels/profile_trace.h"
+#include "traces/trace_file.h"
 
 typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
-    const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label;
+    const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
+    const char *trace_path, *layers, *thresholds;
     bool dry_run, is_static;
 
     adm_profile_options options;
-    uint32_t *lists[4];
+    uint32_t *lists[4], *batch_len_list, *layer_list;
+    char *batch_lens_text;
+    const adm_trace *trace;             /* NULL: random inputs */
+    adm_profile_trace *profile_trace;
+    adm_profile_trace_options trace_options;
     uint32_t device_number;
     adm_progress progress;
     char *argv_json; /* of the command line as it was typed: argp sorts argv */
@@ -26,7 +33,8 @@ typedef struct profile_command {
 
 enum {
     KEY_SEQ_LENS = 0x3000, KEY_HEADS, KEY_KV_HEADS, KEY_HEAD_DIM, KEY_BATCH, KEY_DTYPE, KEY_PAGE_SIZE, KEY_SINKS,
-    KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN, KEY_STATIC
+    KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN, KEY_STATIC,
+    KEY_SELECT, KEY_BATCH_LENS, KEY_TRACE
 };
 
 static const struct argp_option options[] = {
@@ -36,20 +44,27 @@ static const struct argp_option options[] = {
     {"kv-heads", KEY_KV_HEADS, "LIST", 0, "KV heads (default 32)", 1},
     {"head-dim", KEY_HEAD_DIM, "N", 0, "64, 128 or 256 (default 128)", 1},
     {"batch", KEY_BATCH, "LIST", 0, "Sequences at once (default 1)", 1},
+    {"batch-lens", KEY_BATCH_LENS, "LIST", 0, "One batch of these lengths, 0 for an empty sequence, instead of --seq-lens and "
+     "--batch", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "f16 or bf16 (default f16)", 1},
     {"page-size", KEY_PAGE_SIZE, "N", 0, "Tokens a page of K and V, 1 to 64 (default: contiguous)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
+    {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
-    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 3},
-    {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 3},
-    {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 3},
-    {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 3},
-    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 3},
-    {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 3},
-    {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
-    {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 3},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 3},
+    {"trace", KEY_TRACE, "FILE", 0, "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
+     "the steps as in a replay (default all)", 3},
+    {"layers", 'l', "LIST", 0, "The trace's layers, rotated through (default: all but the model's first 2)", 3},
+    {"thresholds", 't', "SPEC", 0, "Of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
+    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 4},
+    {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 4},
+    {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 4},
+    {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 4},
+    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 4},
+    {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 4},
+    {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
+    {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
 };
 
@@ -60,6 +75,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         state->child_inputs[0] = state->child_inputs[1] = &c->common;
         return 0;
     case 'b': c->budgets = arg; return 0;
+    case 'l': c->layers = arg; return 0;
+    case 't': c->thresholds = arg; return 0;
+    case KEY_SELECT: c->select = arg; return 0;
+    case KEY_BATCH_LENS: c->batch_lens = arg; return 0;
+    case KEY_TRACE: c->trace_path = arg; return 0;
     case KEY_SEQ_LENS: c->seq_lens = arg; return 0;
     case KEY_HEADS: c->heads = arg; return 0;
     case KEY_KV_HEADS: c->kv_heads = arg; return 0;
@@ -89,7 +109,7 @@ static const struct argp argp = {
     .options = options, .parser = parse, .children = children,
     .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. What "
            "is wrong is recorded as failed and never timed.\v"
-           "Inputs are random with outlier channels, sinks and ties, the same for the same seed on every machine. The exit "
+           "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
            "code is 77 without a GPU, and 4 if a check failed."};
 
 /* --- Values ------------------------------------------------------------------------------------------------------- */
@@ -111,25 +131,54 @@ static adm_status number32(const char *option, const char *text, uint32_t least,
 static adm_status parse_lists(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     const struct { const char *option, *text, *fallback; uint32_t most; const uint32_t **list; size_t *n; } lists[] = {
-        {"--seq-lens", c->seq_lens, "8192,32768", 1 << 20, &o->seq_lens, &o->n_seq_lens},
+        {"--seq-lens", c->seq_lens, c->trace_path != NULL ? NULL : "8192,32768", 1 << 20, &o->seq_lens, &o->n_seq_lens},
         {"--budgets", c->budgets, "256,1024", 1 << 20, &o->budgets, &o->n_budgets},
         {"--kv-heads", c->kv_heads, "32", 4096, &o->kv_heads, &o->n_kv_heads},
         {"--batch", c->batches, "1", 64, &o->batches, &o->n_batches},
     };
     for (size_t i = 0; i < 4; i++) {
-        adm_status status = adm_parse_u32_list(lists[i].option, lists[i].text != NULL ? lists[i].text : lists[i].fallback,
-                                               1, lists[i].most, &c->lists[i], lists[i].n, err);
+        const char *text = lists[i].text != NULL ? lists[i].text : lists[i].fallback;
+        if (text == NULL) continue;
+        adm_status status = adm_parse_u32_list(lists[i].option, text, 1, lists[i].most, &c->lists[i], lists[i].n, err);
         if (status != ADM_OK) return status;
         *lists[i].list = c->lists[i];
     }
     return ADM_OK;
 }
 
+/* --batch-lens keeps its order, repetitions and zeros; the database has it without leading zeros. */
+static adm_status parse_batch_lens(profile_command *c, adm_error *err) {
+    adm_profile_options *o = &c->options;
+    if (c->batch_lens == NULL) return ADM_OK;
+    if (c->seq_lens != NULL || c->batches != NULL || c->trace_path != NULL)
+        return adm_fail(err, ADM_EINPUT, "--batch-lens gives one batch of random inputs: leave out --seq-lens, --batch and "
+                        "--trace");
+    size_t n = 1, used = 0;
+    for (const char *at = c->batch_lens; *at; at++) n += *at == ',';
+    if (n > 64) return adm_fail(err, ADM_EINPUT, "--batch-lens: %zu sequences; the GPU kernels take at most 64", n);
+    adm_status status = adm_alloc(&c->batch_len_list, n, sizeof *c->batch_len_list, "--batch-lens", err);
+    if (status == ADM_OK) status = adm_alloc(&c->batch_lens_text, 8 * n + 1, 1, "--batch-lens", err);
+    const char *item = c->batch_lens;
+    for (size_t i = 0; status == ADM_OK && i < n; i++, item += strcspn(item, ",") + 1) {
+        char text[24];
+        uint64_t value = 0;
+        snprintf(text, sizeof text, "%.*s", (int)(strcspn(item, ",") < 20 ? strcspn(item, ",") : 20), item);
+        status = adm_parse_u64("--batch-lens", text, 0, 1 << 20, &value, err);
+        c->batch_len_list[i] = (uint32_t)value;
+        used += (size_t)snprintf(c->batch_lens_text + used, 8 * n + 1 - used, "%s%u", i > 0 ? "," : "", (uint32_t)value);
+    }
+    o->batch_lens = c->batch_len_list;
+    o->n_batch_lens = n;
+    o->batch_lens_text = c->batch_lens_text;
+    return status;
+}
+
 static adm_status parse_choices(profile_command *c, adm_error *err) {
     static const char *const dtypes[] = {"f16", "bf16"}, *const launches[] = {"graph", "stream"},
                       *const caches[] = {"cold", "warm"};
+    static const char *const selections[] = {"head", "group"};
     const char *stages[ADM_N_STAGES];
-    bool dtype[2] = {false}, cache[2] = {false};
+    bool dtype[2] = {false}, cache[2] = {false}, select[2] = {false};
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
     if (status == ADM_OK)
@@ -140,8 +189,24 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1]) status = adm_fail(err, ADM_EINPUT, "--dtype: one type a run");
     if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
+    if (status == ADM_OK) status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
+    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
+    c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
     c->options.dtype = dtype[0] ? ADM_F16 : ADM_BF16;
     c->options.cold = cache[0];
+    return status;
+}
+
+static adm_status parse_trace_options(profile_command *c, adm_error *err) {
+    adm_profile_options *o = &c->options;
+    if (c->heads != NULL || c->kv_heads != NULL || c->head_dim != NULL)
+        return adm_fail(err, ADM_EINPUT, "--trace brings its own heads: leave out --heads, --kv-heads and --head-dim");
+    adm_status status = adm_threshold_parse(c->thresholds != NULL ? c->thresholds : "calibrated", &c->trace_options.thresholds, err);
+    if (status == ADM_OK && c->layers != NULL)
+        status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &c->trace_options.n_layers, err);
+    c->trace_options.layers = c->layer_list;
+    if (status == ADM_OK)
+        status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
     return status;
 }
 
@@ -153,6 +218,7 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     o->threshold[2] = 0.674f;
     o->target = 0.01;
     adm_status status = parse_lists(c, err);
+    if (status == ADM_OK) status = parse_batch_lens(c, err);
     if (status == ADM_OK) status = parse_choices(c, err);
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
     if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
@@ -163,6 +229,9 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     if (status == ADM_OK) status = number("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
     if (status == ADM_OK) status = number("--seed", c->seed, 0, INT64_MAX, 1, &o->seed, err);
     o->cap_ns = cap_ms * 1000000;
+    if (status == ADM_OK && c->trace_path != NULL) return parse_trace_options(c, err);
+    if (status == ADM_OK && (c->layers != NULL || c->thresholds != NULL))
+        return adm_fail(err, ADM_EINPUT, "%s is about a trace: give one with --trace", c->layers != NULL ? "--layers" : "--thresholds");
     for (size_t h = 0; status == ADM_OK && h < o->n_kv_heads; h++)
         status = adm_shape_check(&(adm_shape){o->n_q_heads, o->kv_heads[h], o->head_dim}, err);
     if (status == ADM_OK)
@@ -170,34 +239,42 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     return status;
 }
 
-/* --- Dry run ------------------------------------------------------------------------------------------------------ */
+/* --- Trace -------------------------------------------------------------------------------------------------------- */
 
-static adm_status print_plan(const profile_command *c, adm_error *err) {
-    const adm_profile_options *o = &c->options;
-    adm_profile_unit *units = NULL;
-    size_t n_units;
-    adm_status status = adm_profile_units(o, &units, &n_units, err);
+/* The first layers of a model attend densely in Adamas. */
+enum { DENSE_LAYERS = 2 };
+
+/* Without --layers: all but the model's first two, or all if there are no others. */
+static adm_status choose_layers(profile_command *c, adm_error *err) {
+    adm_profile_trace_options *o = &c->trace_options;
+    if (c->layers != NULL || c->layer_list != NULL) return ADM_OK;
+    adm_status status = adm_alloc(&c->layer_list, c->trace->n_layers, sizeof *c->layer_list, "layers of a trace", err);
+    for (size_t i = 0; status == ADM_OK && i < c->trace->n_layers; i++)
+        if (c->trace->layers[i].index >= DENSE_LAYERS) c->layer_list[o->n_layers++] = c->trace->layers[i].index;
+    o->layers = c->layer_list;
+    return status;
+}
+
+/* Opens the trace and takes the shape of the profile from it. */
+static adm_status open_trace(profile_command *c, adm_error *err) {
+    adm_profile_options *o = &c->options;
+    if (c->trace_path == NULL) return ADM_OK;
+    adm_status status = adm_trace_open(c->trace_path, &c->trace, err);
+    if (status == ADM_OK) status = adm_trace_check_finite(c->trace, err);
+    if (status == ADM_OK) status = choose_layers(c, err);
     if (status != ADM_OK) return status;
-    size_t n_configurations = o->n_seq_lens * o->n_kv_heads * o->n_batches;
-    printf("%zu configurations of %zu units, %s L2, %u query heads, d = %u, %s\n", n_configurations, n_units,
-           o->cold ? "cold" : "warm", o->n_q_heads, o->head_dim, adm_dtype_name(o->dtype));
-    for (size_t l = 0; l < o->n_seq_lens; l++)
-        for (size_t h = 0; h < o->n_kv_heads; h++)
-            for (size_t b = 0; b < o->n_batches; b++) {
-                double kv_bytes = 2.0 * o->batches[b] * o->kv_heads[h] * o->seq_lens[l] * o->head_dim *
-                                  (double)adm_dtype_bytes(o->dtype);
-                printf("  %u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB\n", o->seq_lens[l],
-                       o->kv_heads[h], o->batches[b], kv_bytes / 0x1p30, kv_bytes / 16 / 0x1p30);
-            }
-    printf("units of each:\n");
-    for (size_t i = 0; i < n_units; i++) {
-        printf("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
-        if (units[i].budget > 0) printf(" budget %u", units[i].budget);
-        printf("\n");
-    }
-    if (adm_gpu_registry_count() == 0) printf("  none: this build has no CUDA, configure it with a toolkit\n");
-    adm_free(&units);
-    return ADM_OK;
+    o->n_q_heads = c->trace->shape.n_q_heads;
+    o->head_dim = c->trace->shape.head_dim;
+    c->lists[2][0] = c->trace->shape.n_kv_heads;
+    o->scale = (float)c->trace->softmax_scale;
+    if (c->dtype == NULL && c->trace->layers[0].k_dtype == ADM_BF16) o->dtype = ADM_BF16;
+    c->trace_options.dtype = o->dtype;
+    c->trace_options.seq_lens = o->seq_lens;
+    c->trace_options.n_seq_lens = o->n_seq_lens;
+    status = adm_shape_check(&c->trace->shape, err);
+    if (status == ADM_OK) status = adm_profile_trace_open(c->trace, &c->trace_options, &c->profile_trace, err);
+    if (status == ADM_OK) o->sessions = adm_profile_trace_sessions(c->profile_trace, &o->n_sessions);
+    return status;
 }
 
 /* --- The run ------------------------------------------------------------------------------------------------------ */
@@ -229,53 +306,6 @@ static adm_status begin_run(const profile_command *c, const adm_device_info *dev
     return adm_store_begin_run(store, &info, run_id, err);
 }
 
-static const char summary_sql[] =
-    "SELECT t.seq_len, t.kv_heads, t.batch, t.stage, t.variant, ifnull(t.budget, 0), t.median, t.n, t.status,"
-    " ifnull(t.reason, ''), (SELECT l.median FROM stage_summary l WHERE l.run_id = t.run_id AND l.stage = t.stage AND"
-    " l.variant = t.variant AND l.kv_heads = t.kv_heads AND l.seq_len = t.seq_len AND l.budget IS t.budget AND"
-    " l.batch = t.batch AND l.metric = 'limit_ratio')"
-    " FROM stage_summary t WHERE t.run_id = ? AND t.metric = 'time_ns'"
-    " ORDER BY t.seq_len, t.kv_heads, t.batch, t.budget, t.stage, t.variant";
-
-static adm_status print_summary(const profile_command *c, adm_store *store, int64_t run_id, adm_error *err) {
-    adm_query *query = NULL;
-    bool row = false;
-    adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
-    json_t *rows = json_array();
-    if (!c->common.json)
-        printf("%8s %3s %5s  %-10s %-10s %7s %10s %7s %5s\n", "tokens", "KV", "batch", "stage", "variant", "budget",
-               "time, us", "% limit", "n");
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        bool ok = strcmp(adm_query_text(query, 8), "ok") == 0;
-        if (c->common.json) {
-            json_array_append_new(rows, json_pack("{s:I, s:I, s:I, s:s, s:s, s:I, s:f, s:I, s:s, s:s}", "seq_len",
-                                  (json_int_t)adm_query_int(query, 0), "kv_heads", (json_int_t)adm_query_int(query, 1),
-                                  "batch", (json_int_t)adm_query_int(query, 2), "stage", adm_query_text(query, 3),
-                                  "variant", adm_query_text(query, 4), "budget", (json_int_t)adm_query_int(query, 5),
-                                  "median_ns", adm_query_double(query, 6), "n", (json_int_t)adm_query_int(query, 7),
-                                  "status", adm_query_text(query, 8), "reason", adm_query_text(query, 9)));
-            continue;
-        }
-        printf("%8" PRId64 " %3" PRId64 " %5" PRId64 "  %-10s %-10s", adm_query_int(query, 0), adm_query_int(query, 1),
-               adm_query_int(query, 2), adm_query_text(query, 3), adm_query_text(query, 4));
-        if (adm_query_int(query, 5) > 0) printf(" %7" PRId64, adm_query_int(query, 5));
-        else printf(" %7s", "");
-        if (!ok) printf("  %s: %s\n", adm_query_text(query, 8), adm_query_text(query, 9));
-        else if (adm_query_is_null(query, 10)) printf(" %10.2f %7s %5" PRId64 "\n", adm_query_double(query, 6) / 1e3, "-", adm_query_int(query, 7));
-        else printf(" %10.2f %7.1f %5" PRId64 "\n", adm_query_double(query, 6) / 1e3, adm_query_double(query, 10) * 100,
-                    adm_query_int(query, 7));
-    }
-    adm_query_close(&query);
-    if (c->common.json) {
-        json_t *document = json_pack("{s:I, s:s, s:O}", "run_id", (json_int_t)run_id, "db", c->common.db_path, "stages", rows);
-        json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
-        json_decref(document);
-    }
-    json_decref(rows);
-    return status;
-}
-
 static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) {
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
@@ -284,18 +314,30 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
     if (status == ADM_OK) {
+        if (c->profile_trace != NULL)
+            status = adm_profile_trace_record(c->profile_trace, store, run_id, &c->options.trace_id, err);
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
-        status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
+        if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
         adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
                                              status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
-        if (status == ADM_OK && (!c->common.quiet || c->common.json)) status = print_summary(c, store, run_id, err);
+        if (status == ADM_OK && (!c->common.quiet || c->common.json))
+            status = adm_profile_print_run(&c->common, store, run_id, err);
     }
     adm_store_close(&store);
     adm_gpu_close(&gpu);
     return status;
+}
+
+/* Without a GPU the plan is that of a typical one. */
+static adm_status print_plan(const profile_command *c, adm_error *err) {
+    adm_device_info list[16];
+    adm_error none;
+    int n = 0;
+    const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
+    return adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, err);
 }
 
 static const char static_sql[] =
@@ -347,12 +389,18 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)
         status = c.dry_run ? print_plan(&c, &err) : c.is_static ? profile_static(&c, &err) : profile(&c, &n_failed, &err);
     if (status == ADM_OK && n_failed > 0)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why", n_failed);
     if (status == ADM_OK) status = adm_finish_output(&err);
+    adm_profile_trace_close(&c.profile_trace);
+    adm_trace_close(&c.trace);
     for (size_t i = 0; i < 4; i++) adm_free(&c.lists[i]);
+    adm_free(&c.batch_len_list);
+    adm_free(&c.layer_list);
+    adm_free(&c.batch_lens_text);
     adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

@@ -17,8 +17,6 @@
 
 #include "kernels/gpu_common.cuh"
 
-enum { ADM_METRIC_L1, ADM_METRIC_XOR };
-
 template <int W> struct adm_query_planes {
     uint32_t high[W], low[W], edge[W];
 };

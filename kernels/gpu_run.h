@@ -1,12 +1,14 @@
 /* gpu_run.h: runs the stages of kernels/gpu.h on a device: makes inputs there, reads results back, and times launches.
  *
- * A case is one configuration with enough distinct buffers that the level-2 cache is cold for K, V and codes:
+ * A case is one configuration with enough distinct buffers that the level-2 cache is cold for K, V and codes: copies of
+ * the cache, and sets that each hold a decode step's own queries, new keys and results (kernels/gpu_plan.h has the
+ * layout and the counts). Queries, new keys and what one stage hands to the next are small and come as they come in a
+ * decode step: from L2.
  *
- *   n_kv copies   of K, V, planes                        together at least 4 times the L2, memory allowing
- *   n_sets sets   of q, k_new, v_new, y, ... index, out  set s works on copy s % n_kv with queries of its own, so that
- *                                                        the tokens it selects are not those of the set before
+ * With random inputs (gpu_input.h) all copies hold the same values, and each set has queries of its own. With a
+ * session, copies and sets are steps of the session's layers:
  *
- * Queries, new keys and what one stage hands to the next are small and come as they come in a decode step: from L2. */
+ *   set s    layer s % n_layers, step (s / n_layers) % n_steps, with that step's query, new token and length */
 #ifndef ADM_KERNELS_GPU_RUN_H
 #define ADM_KERNELS_GPU_RUN_H
 
@@ -16,6 +18,7 @@
 
 #include "kernels/device.h"
 #include "kernels/gpu.h"
+#include "kernels/gpu_plan.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,14 +40,16 @@ adm_gpu_stream adm_gpu_stream_of(const adm_gpu *gpu);
 /* False after an error that destroys the CUDA context (an illegal address, say): nothing more will run. */
 bool adm_gpu_alive(const adm_gpu *gpu);
 
-/* Allocates and fills a case. length [batch] on the host, each 0..capacity. With a cold cache wanted, makes copies as
- * above; warm: one of each. ADM_EENVIRONMENT out of memory, saying how many bytes were needed and free. */
-adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const uint32_t *length, uint64_t seed, bool cold,
+/* Allocates and fills a case; the inputs are copied. Warm: one copy and set (a layer). ADM_EENVIRONMENT out of device
+ * memory, saying how much was needed and free. */
+adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold,
                                adm_gpu_case **out, adm_error *err);
 void adm_gpu_case_free(adm_gpu_case **gpu_case);
 
-uint32_t adm_gpu_case_n_sets(const adm_gpu_case *gpu_case);
-uint32_t adm_gpu_case_n_kv(const adm_gpu_case *gpu_case);
+const adm_gpu_plan *adm_gpu_case_plan(const adm_gpu_case *gpu_case);
+
+/* The shape with which a set is launched: its layer's thresholds, and the present budget. */
+adm_gpu_shape adm_gpu_case_shape(const adm_gpu_case *gpu_case, uint32_t set);
 
 /* The device buffers of a set, to launch with or to read from. */
 const adm_gpu_buffers *adm_gpu_case_buffers(const adm_gpu_case *gpu_case, uint32_t set);
@@ -63,6 +68,9 @@ adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, uint32_t co
 adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,
                             adm_error *err);
 
+/* The same on every set, the first one last: what the sets share is then as that one left it. */
+adm_status adm_gpu_case_run_all(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err);
+
 /* Copies bytes from the device. */
 adm_status adm_gpu_read(adm_gpu *gpu, const void *device, size_t bytes, void *host, adm_error *err);
 
@@ -72,12 +80,14 @@ typedef struct adm_gpu_timing {
     double *sample_ns;   /* [n_samples], per call, in the order taken; owned: adm_free() */
     size_t n_samples;
     uint32_t n_calls;    /* calls behind each sample, which is their mean */
+    uint32_t n_sets;     /* sets that they went through in turn */
     bool converged;      /* the confidence interval reached the target before the time cap */
 } adm_gpu_timing;
 
-/* Times the implementations as one unit. A sample is n_calls back-to-back calls over all sets, in one CUDA graph replay or
- * as plain launches, between two events. Warms up, then samples until the 95% confidence interval of the median
- * (from order statistics) is within `target` of it, at least 20 samples, or until cap_ns of wall time. */
+/* Times the implementations as one unit. A sample is n_calls back-to-back calls over as many sets as a cold cache takes
+ * (adm_gpu_plan_rotation()), in one CUDA graph replay or as plain launches, between two events. Warms up, then samples
+ * until the 95% confidence interval of the median (from order statistics) is within `target` of it, at least 20 samples,
+ * or until cap_ns of wall time. */
 adm_status adm_gpu_time(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls,
                         adm_gpu_launch_mode mode, double target, uint64_t cap_ns, adm_gpu_timing *timing,
                         adm_error *err);

@@ -17,16 +17,19 @@ const adm_device_info *adm_gpu_device(const adm_gpu *gpu) { (void)gpu; return NU
 adm_gpu_stream adm_gpu_stream_of(const adm_gpu *gpu) { (void)gpu; return NULL; }
 bool adm_gpu_alive(const adm_gpu *gpu) { (void)gpu; return false; }
 
-adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const uint32_t *length, uint64_t seed, bool cold,
+adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold,
                                adm_gpu_case **out, adm_error *err) {
-    (void)gpu, (void)shape, (void)length, (void)seed, (void)cold;
+    (void)gpu, (void)shape, (void)inputs, (void)cold;
     *out = NULL;
     return unreachable(err);
 }
 
 void adm_gpu_case_free(adm_gpu_case **gpu_case) { *gpu_case = NULL; }
-uint32_t adm_gpu_case_n_sets(const adm_gpu_case *gpu_case) { (void)gpu_case; return 0; }
-uint32_t adm_gpu_case_n_kv(const adm_gpu_case *gpu_case) { (void)gpu_case; return 0; }
+const adm_gpu_plan *adm_gpu_case_plan(const adm_gpu_case *gpu_case) { (void)gpu_case; return NULL; }
+adm_gpu_shape adm_gpu_case_shape(const adm_gpu_case *gpu_case, uint32_t set) {
+    (void)gpu_case, (void)set;
+    return (adm_gpu_shape){.batch = 0};
+}
 const adm_gpu_buffers *adm_gpu_case_buffers(const adm_gpu_case *gpu_case, uint32_t set) {
     (void)gpu_case, (void)set;
     return NULL;
@@ -42,6 +45,11 @@ adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, uint32_t co
 adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,
                             adm_error *err) {
     (void)gpu_case, (void)impls, (void)n_impls, (void)set;
+    return unreachable(err);
+}
+
+adm_status adm_gpu_case_run_all(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err) {
+    (void)gpu_case, (void)impls, (void)n_impls;
     return unreachable(err);
 }
 

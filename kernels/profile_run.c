@@ -1,12 +1,13 @@
 /* profile_run.c: walks the grid of a GPU profile: makes a case, checks every unit, times it, stores what it saw. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
 #include "kernels/bandwidth.h"
+#include "kernels/gpu_work.h"
 #include "kernels/profile.h"
-#include "kernels/registry.h"
 
 /* --- Units -------------------------------------------------------------------------------------------------------- */
 
@@ -57,15 +58,46 @@ adm_status adm_profile_units(const adm_profile_options *o, adm_profile_unit **un
     return ADM_OK;
 }
 
-adm_gpu_shape adm_profile_shape(const adm_profile_options *o, uint32_t n_kv_heads, uint32_t batch, uint32_t seq_len) {
-    adm_gpu_shape shape = {.heads = {o->n_q_heads, n_kv_heads, o->head_dim}, .dtype = o->dtype, .batch = batch,
-                           .capacity = (seq_len + 31) / 32 * 32, .page_size = o->page_size, .scale = 1.0f};
+/* --- Configurations ----------------------------------------------------------------------------------------------- */
+
+static size_t n_lengths(const adm_profile_options *o) {
+    return o->n_sessions > 0 ? o->n_sessions : o->n_batch_lens > 0 ? 1 : o->n_seq_lens;
+}
+
+static size_t n_batches(const adm_profile_options *o) { return o->n_batch_lens > 0 ? 1 : o->n_batches; }
+
+size_t adm_profile_n_cases(const adm_profile_options *o) { return n_lengths(o) * o->n_kv_heads * n_batches(o); }
+
+adm_profile_case adm_profile_case_at(const adm_profile_options *o, size_t i) {
+    const size_t b = i % n_batches(o), h = i / n_batches(o) % o->n_kv_heads, l = i / n_batches(o) / o->n_kv_heads;
+    adm_profile_case c = {.n_kv_heads = o->kv_heads[h], .batch = o->n_batch_lens > 0 ? (uint32_t)o->n_batch_lens : o->batches[b]};
+    if (o->n_sessions > 0) c.session = &o->sessions[l];
+    for (uint32_t s = 0; s < c.batch; s++) {
+        if (o->n_batch_lens > 0) c.length[s] = o->batch_lens[s];
+        else if (c.session != NULL) c.length[s] = c.session->session.length[c.session->session.n_steps - 1];
+        else c.length[s] = o->seq_lens[l];
+        if (c.length[s] > c.seq_len) c.seq_len = c.length[s];
+    }
+    if (c.session != NULL) c.seq_len = c.session->seq_len;
+    return c;
+}
+
+adm_gpu_shape adm_profile_shape(const adm_profile_options *o, const adm_profile_case *c) {
+    uint32_t longest = 1;
+    for (uint32_t b = 0; b < c->batch; b++)
+        if (c->length[b] > longest) longest = c->length[b];
+    adm_gpu_shape shape = {.heads = {o->n_q_heads, c->n_kv_heads, o->head_dim}, .dtype = o->dtype, .batch = c->batch,
+                           .capacity = (longest + 31) / 32 * 32, .page_size = o->page_size, .selection = o->selection};
     shape.rule = (adm_select_rule){o->budgets[o->n_budgets - 1], o->n_sinks, o->n_recent};
     memcpy(shape.threshold, o->threshold, sizeof shape.threshold);
     if (o->page_size > 0) shape.max_pages = (shape.capacity + o->page_size - 1) / o->page_size;
-    /* 1/sqrt(d) for the powers of four, and its nearest float32 otherwise. */
-    shape.scale = (float)(1.0 / __builtin_sqrt(o->head_dim));
+    shape.scale = o->scale > 0 ? o->scale : (float)(1.0 / sqrt(o->head_dim));
     return shape;
+}
+
+adm_gpu_inputs adm_profile_inputs(const adm_profile_options *o, const adm_profile_case *c) {
+    return (adm_gpu_inputs){.length = c->length, .seed = o->seed, .least_budget = o->budgets[0],
+                            .session = c->session != NULL ? &c->session->session : NULL};
 }
 
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
@@ -78,6 +110,10 @@ static const adm_metric flops_metric = {"model_flops", "1", "none",
                                         "Arithmetic operations of a stage for one layer of one decode step"};
 static const adm_metric limit_metric = {"limit_ratio", "ratio", "higher",
                                         "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
+static const adm_metric floor_metric = {"floor_ns", "ns", "none",
+                                        "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
+static const adm_metric cold_metric = {"cold_l2_ratio", "ratio", "none",
+                                       "Bytes that pass between two uses of the same K, V or codes, over the L2's size"};
 static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
                                        "Bandwidth of a plain read kernel over a buffer far larger than the L2"};
 
@@ -90,18 +126,29 @@ typedef struct walk {
     double read_limit;        /* bytes/s; 0: not measured */
     size_t n_failed;
     uint64_t n_done, n_total;
-    adm_gpu_shape shape;      /* of the present configuration, with the largest budget */
-    uint32_t seq_len;
+    adm_profile_case present; /* the configuration at hand */
+    adm_gpu_shape shape;      /* its shape, with the largest budget */
 } walk;
 
+/* What a configuration is at work with; all NULL where it could not be made. */
+typedef struct workplace {
+    adm_gpu_case *gpu_case;
+    adm_profile_reference **reference; /* [n_references]: of the first sets, one a layer */
+    size_t n_references;
+    double overlap;           /* of a group's selections at the budget overlap_at */
+    uint32_t overlap_at;
+} workplace;
+
 static adm_config config_of(const walk *w, const adm_profile_unit *unit, const char *launch) {
-    return (adm_config){.policy = unit->stage == ADM_STAGE_DENSE ? "dense" : "adamas", .variant = unit->variant,
-                        .shape = w->shape.heads, .dtype = w->shape.dtype, .seq_len = w->seq_len, .budget = unit->budget,
-                        .batch = w->shape.batch,
-                        .n_sinks = by_budget(unit->stage) ? (int32_t)w->shape.rule.n_sinks : -1,
-                        .n_recent = by_budget(unit->stage) ? (int32_t)w->shape.rule.n_recent : -1,
-                        .selection = by_budget(unit->stage) ? "head" : NULL, .cache = w->o->cold ? "cold" : "warm",
-                        .launch = launch};
+    const bool selects = by_budget(unit->stage), grouped = selects || unit->stage == ADM_STAGE_DISTANCE;
+    return (adm_config){.trace_id = w->o->trace_id, .policy = unit->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
+                        .variant = unit->variant, .shape = w->shape.heads, .dtype = w->shape.dtype,
+                        .seq_len = w->present.seq_len, .budget = unit->budget, .batch = w->shape.batch,
+                        .n_sinks = selects ? (int32_t)w->shape.rule.n_sinks : -1,
+                        .n_recent = selects ? (int32_t)w->shape.rule.n_recent : -1,
+                        .selection = grouped ? adm_selection_name(w->o->selection) : NULL,
+                        .cache = w->o->cold ? "cold" : "warm", .launch = launch, .page_size = w->o->page_size,
+                        .batch_lens = w->o->n_batch_lens > 0 ? w->o->batch_lens_text : NULL};
 }
 
 static adm_status put(walk *w, int64_t config_id, const char *source, const adm_profile_unit *unit,
@@ -128,37 +175,49 @@ static adm_status put_reason(walk *w, const adm_profile_unit *unit, const char *
     return status == ADM_OK ? adm_store_measurement(w->store, &m, err) : status;
 }
 
-/* The byte and flop model of everything a unit covers, for the whole batch. */
-static adm_work work_of(const walk *w, const adm_profile_unit *unit) {
-    const uint32_t group = w->shape.heads.n_q_heads / w->shape.heads.n_kv_heads;
-    double n_selected = unit->budget < w->seq_len ? unit->budget : w->seq_len;
-    double n_distinct = n_selected * group < w->seq_len ? n_selected * group : w->seq_len;
-    const adm_work_case c = {w->shape.heads, w->shape.dtype, w->seq_len, n_selected, n_distinct};
-    uint32_t covers = 0;
-    adm_work sum = {0, 0};
-    for (size_t i = 0; i < unit->n_impls; i++) covers |= unit->impl[i]->covers;
-    for (int s = 0; s < ADM_N_STAGES; s++) {
-        if (!(covers >> s & 1) || s == ADM_STAGE_STEP) continue;
-        adm_work work = adm_stage_work((adm_stage)s, &c);
-        sum.bytes += work.bytes * w->shape.batch;
-        sum.flops += work.flops * w->shape.batch;
-    }
-    return sum;
+static double mean_length(const walk *w, uint32_t b) {
+    if (w->present.session == NULL) return w->present.length[b];
+    const adm_gpu_session *s = &w->present.session->session;
+    double sum = 0;
+    for (uint32_t i = 0; i < s->n_steps; i++) sum += s->length[i];
+    return sum / s->n_steps;
 }
 
-static adm_status put_timing(walk *w, const adm_profile_unit *unit, const char *launch, const adm_gpu_timing *timing,
-                             adm_error *err) {
+static adm_work work_of(const walk *w, const adm_profile_unit *unit, double overlap) {
+    adm_gpu_load load = {0, 0, 0};
+    for (uint32_t b = 0; b < w->shape.batch; b++) {
+        const double n = mean_length(w, b), n_selected = fmin(unit->budget, n);
+        load.n_tokens += n;
+        load.n_selected += n_selected;
+        load.n_distinct += n_selected * overlap;
+    }
+    return adm_gpu_work(&w->shape, adm_profile_covers(unit), &load);
+}
+
+static adm_status put_model(walk *w, const workplace *at, int64_t config_id, const adm_profile_unit *unit,
+                            const adm_work *work, adm_error *err) {
+    adm_gpu_shape shape = adm_gpu_case_shape(at->gpu_case, 0);
+    double values[] = {work->bytes, work->flops, w->read_limit > 0 ? work->bytes / w->read_limit * 1e9 : 0,
+                       w->o->cold ? adm_gpu_plan_coldness(adm_gpu_case_plan(at->gpu_case), &shape, adm_profile_covers(unit)) : 0};
+    const adm_metric *const metrics[] = {&bytes_metric, &flops_metric, &floor_metric, &cold_metric};
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < 4; i++)
+        if (i < 2 || values[i] > 0) status = put(w, config_id, "model", unit, metrics[i], &values[i], 1, NULL, err);
+    return status;
+}
+
+static adm_status put_timing(walk *w, const workplace *at, const adm_profile_unit *unit, const char *launch,
+                             const adm_gpu_timing *timing, adm_error *err) {
     double *sorted = NULL;
     int64_t config_id;
     adm_config config = config_of(w, unit, launch);
-    adm_work work = work_of(w, unit);
+    const adm_work work = work_of(w, unit, at->overlap);
     adm_status status = adm_store_config(w->store, &config, &config_id, err);
     if (status == ADM_OK) status = adm_alloc(&sorted, timing->n_samples, sizeof *sorted, "samples", err);
     if (status != ADM_OK) return status;
     memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
     status = put(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, err);
-    if (status == ADM_OK) status = put(w, config_id, "model", unit, &bytes_metric, &work.bytes, 1, NULL, err);
-    if (status == ADM_OK) status = put(w, config_id, "model", unit, &flops_metric, &work.flops, 1, NULL, err);
+    if (status == ADM_OK) status = put_model(w, at, config_id, unit, &work, err);
     if (status == ADM_OK && w->read_limit > 0) {
         for (size_t i = 0; i < timing->n_samples; i++) sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / w->read_limit;
         status = put(w, config_id, "gpu", unit, &limit_metric, sorted, timing->n_samples, NULL, err);
@@ -186,69 +245,99 @@ static adm_status measure_read_limit(walk *w, adm_error *err) {
 
 static const char *launch_name(adm_gpu_launch_mode mode) { return mode == ADM_LAUNCH_GRAPH ? "graph" : "stream"; }
 
-/* Checks a unit, and times it if it is right. Returns a failure only of the store; the unit's own is recorded. */
-static adm_status run_unit(walk *w, adm_gpu_case *gpu_case, const adm_profile_reference *reference,
-                           const adm_profile_unit *unit, adm_error *err) {
-    adm_gpu_shape shape = w->shape;
-    if (unit->budget > 0) shape.rule.budget = unit->budget;
-    adm_gpu_case_set_rule(gpu_case, &shape.rule);
-    adm_error why = {0};
-    adm_status right = adm_profile_check(w->gpu, gpu_case, &shape, reference, unit, &why);
+/* The stages before a unit's first, each by itself: what it finds in memory comes from them. */
+static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *before, adm_error *err) {
+    if (!six_stages(before)) return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
+    const uint32_t covers = adm_profile_covers(unit);
+    before->n_impls = 0;
+    while (before->n_impls < 6 && (covers & ((before->impl[before->n_impls]->covers << 1) - 1)) == 0) before->n_impls++;
+    if (unit->stage == ADM_STAGE_DENSE) before->n_impls = 0; /* K and V are there from the start */
+    return ADM_OK;
+}
+
+/* Leaves in every set what the stages before a unit at this budget hand over. Before every unit anew, since the check of
+ * the one before poisoned what it covers. */
+static adm_status prepare(walk *w, workplace *at, const adm_profile_unit *unit, adm_error *err) {
+    adm_profile_unit before;
+    adm_select_rule rule = w->shape.rule;
+    if (unit->budget > 0) rule.budget = unit->budget;
+    adm_gpu_case_set_rule(at->gpu_case, &rule);
+    if (at->overlap_at != unit->budget && unit->budget > 0) {
+        at->overlap = 0;
+        for (size_t i = 0; i < at->n_references; i++)
+            at->overlap += adm_profile_reference_overlap(at->reference[i], &rule) / (double)at->n_references;
+        at->overlap_at = unit->budget;
+    }
+    adm_status status = stages_before(unit, &before, err);
+    if (status != ADM_OK || before.n_impls == 0) return status;
+    return adm_gpu_case_run_all(at->gpu_case, before.impl, before.n_impls, err);
+}
+
+/* Compares the unit on the first set of every layer, the first of all last: prepare() left the hand-over of that. */
+static adm_status check(walk *w, workplace *at, const adm_profile_unit *unit, adm_error *err) {
+    adm_profile_unit before;
+    adm_status status = stages_before(unit, &before, err);
+    for (size_t i = at->n_references; status == ADM_OK && i-- > 0;) {
+        if (at->n_references > 1 && before.n_impls > 0)
+            status = adm_gpu_case_run(at->gpu_case, before.impl, before.n_impls, (uint32_t)i, err);
+        if (status == ADM_OK) status = adm_profile_check(w->gpu, at->gpu_case, at->reference[i], unit, err);
+    }
+    return status;
+}
+
+/* Checks a unit, and times it if it is right. Returns a failure only of the store; the unit's own is recorded. `ready`:
+ * ADM_OK, or why nothing can be run, with `why`. */
+static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit, adm_status ready, adm_error *why,
+                           adm_error *err) {
+    if (ready == ADM_OK) ready = prepare(w, at, unit, why);
+    if (ready == ADM_OK) ready = check(w, at, unit, why);
     for (int mode = 0; mode < 2; mode++) {
         if (!w->o->launch[mode]) continue;
+        const char *launch = launch_name((adm_gpu_launch_mode)mode);
         adm_gpu_timing timing = {0};
-        adm_status status = right;
+        adm_status status = ready;
         if (status == ADM_OK && !w->o->check_only)
-            status = adm_gpu_time(gpu_case, unit->impl, unit->n_impls, (adm_gpu_launch_mode)mode, w->o->target,
-                                  w->o->cap_ns, &timing, &why);
-        if (status != ADM_OK) status = put_reason(w, unit, launch_name((adm_gpu_launch_mode)mode), &why, err);
-        else if (!w->o->check_only) status = put_timing(w, unit, launch_name((adm_gpu_launch_mode)mode), &timing, err);
+            status = adm_gpu_time(at->gpu_case, unit->impl, unit->n_impls, (adm_gpu_launch_mode)mode, w->o->target,
+                                  w->o->cap_ns, &timing, why);
+        if (status != ADM_OK) status = put_reason(w, unit, launch, why, err);
+        else if (!w->o->check_only) status = put_timing(w, at, unit, launch, &timing, err);
         adm_free(&timing.sample_ns);
+        if (status == ADM_OK) status = adm_store_flush(w->store, err); /* nothing is timed with a batch open */
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
 }
 
-/* Leaves in every set what the stages before a unit at this budget hand over: the six stages, once each. Before every
- * unit anew, since the check of the one before poisoned what it covers. */
-static adm_status prepare(walk *w, adm_gpu_case *gpu_case, uint32_t budget, adm_error *err) {
-    adm_profile_unit pipeline;
-    adm_gpu_shape shape = w->shape;
-    if (budget > 0) shape.rule.budget = budget;
-    adm_gpu_case_set_rule(gpu_case, &shape.rule);
-    if (!six_stages(&pipeline)) return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
-    adm_status status = ADM_OK;
-    for (uint32_t s = 0; status == ADM_OK && s < adm_gpu_case_n_sets(gpu_case); s++)
-        status = adm_gpu_case_run(gpu_case, pipeline.impl, pipeline.n_impls, s, err);
+static adm_status open_workplace(walk *w, workplace *at, adm_error *err) {
+    const adm_gpu_inputs inputs = adm_profile_inputs(w->o, &w->present);
+    adm_status status = adm_gpu_case_create(w->gpu, &w->shape, &inputs, w->o->cold, &at->gpu_case, err);
+    if (status == ADM_OK) at->n_references = adm_gpu_case_plan(at->gpu_case)->n_layers;
+    if (status == ADM_OK)
+        status = adm_alloc(&at->reference, at->n_references, sizeof *at->reference, "host references of a profile", err);
+    for (size_t i = 0; status == ADM_OK && i < at->n_references; i++)
+        status = adm_profile_reference_create(&w->shape, &inputs, (uint32_t)i, &at->reference[i], err);
     return status;
 }
 
+static void close_workplace(workplace *at) {
+    for (size_t i = 0; at->reference != NULL && i < at->n_references; i++) adm_profile_reference_free(&at->reference[i]);
+    adm_free(&at->reference);
+    adm_gpu_case_free(&at->gpu_case);
+}
+
 static adm_status run_configuration(walk *w, const adm_profile_unit *units, size_t n_units, adm_error *err) {
-    adm_gpu_case *gpu_case = NULL;
-    adm_profile_reference *reference = NULL;
-    uint32_t *length = NULL;
+    workplace at = {.overlap = 1};
     adm_error why = {0};
-    adm_status status = adm_alloc(&length, w->shape.batch, sizeof *length, "lengths", err);
-    if (status != ADM_OK) return status;
-    for (uint32_t b = 0; b < w->shape.batch; b++) length[b] = w->seq_len;
-    adm_status made = adm_gpu_case_create(w->gpu, &w->shape, length, w->o->seed, w->o->cold, &gpu_case, &why);
-    if (made == ADM_OK) made = adm_profile_reference_create(&w->shape, length, w->o->seed, &reference, &why);
+    adm_status status = ADM_OK, made = open_workplace(w, &at, &why);
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
         if (w->o->should_stop != NULL && w->o->should_stop())
-            status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", w->seq_len,
-                              w->shape.heads.n_kv_heads, w->shape.batch);
-        adm_status ready = made;
-        if (status == ADM_OK && ready == ADM_OK) ready = prepare(w, gpu_case, units[i].budget, &why);
-        if (status == ADM_OK && ready == ADM_OK) status = run_unit(w, gpu_case, reference, &units[i], err);
-        for (int mode = 0; status == ADM_OK && ready != ADM_OK && mode < 2; mode++)
-            if (w->o->launch[mode]) status = put_reason(w, &units[i], launch_name((adm_gpu_launch_mode)mode), &why, err);
-        if (status == ADM_OK && made == ADM_OK && !adm_gpu_alive(w->gpu)) made = ADM_EENVIRONMENT;
+            status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", w->present.seq_len,
+                              w->present.n_kv_heads, w->present.batch);
+        if (status == ADM_OK) status = run_unit(w, &at, &units[i], made, &why, err);
+        if (made == ADM_OK && !adm_gpu_alive(w->gpu)) made = ADM_EENVIRONMENT; /* `why` says what ended it */
         if (w->o->on_progress != NULL) w->o->on_progress(w->o->user, ++w->n_done, w->n_total);
     }
-    adm_profile_reference_free(&reference);
-    adm_gpu_case_free(&gpu_case);
-    adm_free(&length);
-    if (status == ADM_OK) status = adm_store_flush(w->store, err);
+    close_workplace(&at);
     return status;
 }
 
@@ -258,18 +347,16 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
     size_t n_units;
     walk w = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
     adm_status status = adm_profile_units(o, &units, &n_units, err);
-    w.n_total = n_units * o->n_seq_lens * o->n_kv_heads * o->n_batches;
+    w.n_total = n_units * adm_profile_n_cases(o);
     if (status == ADM_OK) status = measure_read_limit(&w, err);
-    for (size_t l = 0; status == ADM_OK && l < o->n_seq_lens; l++)
-        for (size_t h = 0; status == ADM_OK && h < o->n_kv_heads; h++)
-            for (size_t b = 0; status == ADM_OK && b < o->n_batches; b++) {
-                w.seq_len = o->seq_lens[l];
-                w.shape = adm_profile_shape(o, o->kv_heads[h], o->batches[b], w.seq_len);
-                status = run_configuration(&w, units, n_units, err);
-                if (status == ADM_OK && !adm_gpu_alive(gpu))
-                    status = adm_fail(err, ADM_EENVIRONMENT, "the CUDA context was lost at %u tokens, %u KV heads, batch "
-                                      "%u; what came before is stored", w.seq_len, o->kv_heads[h], o->batches[b]);
-            }
+    for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
+        w.present = adm_profile_case_at(o, i);
+        w.shape = adm_profile_shape(o, &w.present);
+        status = run_configuration(&w, units, n_units, err);
+        if (status == ADM_OK && !adm_gpu_alive(gpu))
+            status = adm_fail(err, ADM_EENVIRONMENT, "the CUDA context was lost at %u tokens, %u KV heads, batch %u; what "
+                              "came before is stored", w.present.seq_len, w.present.n_kv_heads, w.present.batch);
+    }
     adm_free(&units);
     *n_failed = w.n_failed;
     return status;

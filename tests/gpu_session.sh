@@ -11,7 +11,7 @@
 #   stages        every implementation against the host, byte for byte        (test_gpu)
 #   attention     the attention kernels by themselves                         (test_gpu_attention)
 #   checks        what `profile` checks and does not time: types, head dimensions, groups, pages, ragged batches,
-#                 a million tokens, a real trace
+#                 a million tokens; and times on the bundled trace               trace.db
 #   small-grid    times at 32K and 128K                                       small.db
 #   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 150 s
 #   grid          the grid of the recorded profile                            profile.db
@@ -60,6 +60,12 @@ part_checks() {
   check "f16 d=256" --seq-lens 1000,8192 --budgets 64 --heads 8 --kv-heads 2,8 --head-dim 256 --sinks 4 --recent 16
   check "a million tokens" --seq-lens 1048576 --budgets 1024 --heads 4 --kv-heads 1,4
   check "batch 64" --seq-lens 4096 --budgets 256 --kv-heads 8 --batch 64
+  check "ragged batch" --batch-lens 1000,0,32768,1,257,31,32,33 --budgets 64,256 --kv-heads 8
+  check "ragged batch, pages of 1" --batch-lens 1000,0,8192,1,257 --budgets 64 --kv-heads 8 --page-size 1
+  check "pages of 16, a group selects" --seq-lens 5000 --budgets 256 --kv-heads 8 --batch 4 --page-size 16 --select group
+  check "pages of 7, bf16" --seq-lens 777,8192 --budgets 64 --heads 8 --kv-heads 2 --page-size 7 --dtype bf16
+  step "real trace" 60 "$kit/adamas" profile --trace "$here/../traces/smollm2-135m-kjv.safetensors" --budgets 64,256 \
+    --label smollm2 --db "$out/trace.db"
 }
 
 part_small_grid() {

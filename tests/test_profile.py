@@ -23,7 +23,8 @@ def test_the_plan_names_every_configuration(adamas):
     result = adamas("profile", "--dry-run", "--seq-lens", "8192,32768", "--budgets", "64,256", "--kv-heads", "8,32",
                     "--batch", "1,8")
     assert (result.code, result.err) == (0, "")
-    assert re.match(r"8 configurations of \d+ units, cold L2, 32 query heads, d = 128, F16\n", result.out)
+    assert re.match(r"8 configurations of \d+ units, cold L2, 32 query heads, d = 128, F16, selection per head, contiguous\n"
+                    r"inputs: random, seed 1\n", result.out)
     for tokens in (8192, 32768):
         for kv_heads in (8, 32):
             for batch in (1, 8):

@@ -1,0 +1,24 @@
+/* gpu_work.h: what a unit of GPU work must move and compute for one layer of one decode step of a whole batch: the bytes
+ * behind the floor and the percentage of the read limit.
+ *
+ * Compulsory traffic: everything that comes from before the unit is read once, everything that outlives it is written
+ * once. So what one stage hands to the next counts where the stages are units of their own, and not where one unit covers
+ * both, be it as one kernel or as six: a step's floor is the queries, the new token, the codes, the selected rows and the
+ * result. Ignored: partial results, the page table, that a row of codes moves whole 32-byte sectors. */
+#ifndef ADM_KERNELS_GPU_WORK_H
+#define ADM_KERNELS_GPU_WORK_H
+
+#include "kernels/gpu.h"
+#include "kernels/registry.h"
+
+/* Sums over the sequences of a batch. */
+typedef struct adm_gpu_load {
+    double n_tokens;    /* in the caches */
+    double n_selected;  /* that one selection holds */
+    double n_distinct;  /* that the query heads of one group attend to between them */
+} adm_gpu_load;
+
+/* covers: bits 1 << adm_stage. */
+adm_work adm_gpu_work(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
+
+#endif

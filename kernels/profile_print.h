@@ -1,0 +1,17 @@
+/* profile_print.h: what `adamas profile` shows of its plan and of a finished run (kernels/cmd_profile_print.c). */
+#ifndef ADM_KERNELS_PROFILE_PRINT_H
+#define ADM_KERNELS_PROFILE_PRINT_H
+
+#include "core/command.h"
+#include "core/trace.h"
+#include "kernels/profile.h"
+
+/* The configurations, the memory each needs on `device` (NULL: on a device with 60 MiB of L2, and memory enough), and
+ * the units; on stdout. */
+adm_status adm_profile_print_plan(const adm_profile_options *options, const adm_trace *trace,
+                                  const adm_device_info *device, adm_error *err);
+
+/* Tables of a run's stages and of its steps against dense attention, or one JSON document; on stdout. */
+adm_status adm_profile_print_run(const adm_common *common, adm_store *store, int64_t run_id, adm_error *err);
+
+#endif
