@@ -30,7 +30,8 @@ ROOMS = {
              "stage", "probe",                                                   # what the other rooms implement
              "thresholds", "coding", "codebook", "quality", "policy", "sweep",   # what a replay measures
              "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
-             "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune", "query",   # the database
+             "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune",
+             "store_track", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
@@ -43,13 +44,17 @@ ROOMS = {
     "analysis": ["report_select", "report_data", "report_rows", "report_text", "report_html", "report_view",
                  "report_view_summary", "report_view_provenance", "report_view_quality", "report_view_heads",
                  "report_view_stages", "timeline_export",
-                 "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
+                 "recorded_table", "recorded_export", "recorded_read", "recorded_import",
+                 "shift", "quantile", "change_points", "series", "runs_find",        # regression tracking
+                 "judge", "compare", "compare_refuse", "compare_explain", "compare_write", "compare_export",
+                 "compare_args", "check_run", "check_build"],
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
 COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print", "traces/cmd_trace",
             "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db",
-            "analysis/cmd_db_export", "analysis/cmd_db_import"]
+            "analysis/cmd_db_export", "analysis/cmd_db_import", "analysis/cmd_db_merge", "analysis/cmd_db_gc",
+            "analysis/cmd_compare", "analysis/cmd_check"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
 CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/bandwidth.cu",
@@ -76,7 +81,7 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_attention", "test_registry", "test_device", "test_probe", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_quality", "test_policy",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
-         "test_report", "test_fuzz"]
+         "test_report", "test_fuzz", "test_shift", "test_change_points"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]

@@ -4,7 +4,7 @@
 
 #include "analysis/db_verbs.h"
 
-static const adm_command *const verbs[] = {&adm_db_export, &adm_db_import};
+static const adm_command *const verbs[] = {&adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 
@@ -39,4 +39,4 @@ static int run(int argc, char **argv) {
     return adm_report_error(&err);
 }
 
-const adm_command adm_cmd_db = {"db", "export runs and timelines from a database, import recorded runs", run};
+const adm_command adm_cmd_db = {"db", "export, import, merge and prune databases of runs", run};

@@ -8,8 +8,9 @@
 #include "core/command.h"
 #include "core/version.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_trace,
-                                          &adm_cmd_db, &adm_cmd_doctor};
+static const adm_command *const commands[] = {
+    &adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_compare, &adm_cmd_check,
+    &adm_cmd_trace, &adm_cmd_db, &adm_cmd_doctor};
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
 static void print_help(FILE *to) {
@@ -17,7 +18,7 @@ static void print_help(FILE *to) {
           "Simulates and profiles Adamas sparse attention (arXiv 2510.18413), stage by stage.\n\nCommands:\n", to);
     for (size_t i = 0; i < n_commands; i++) fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\n`adamas COMMAND --help` explains a command. `adamas --version` prints the version.\n\n"
-          "Exit codes: 0 success, 2 bad usage or input, 4 environment or internal failure,\n"
+          "Exit codes: 0 success, 1 regression found, 2 bad usage or input, 3 inconclusive, 4 environment or internal failure,\n"
           "77 skipped because this machine lacks something, 130 interrupted.\n", to);
 }
 

@@ -29,6 +29,9 @@ typedef enum adm_statement {
     ADM_SQL_ADD_CALIBRATION,
     ADM_SQL_ADD_EVENT,
     ADM_SQL_ADD_ACTIVITY,
+    ADM_SQL_ADD_CHECK_RUN,
+    ADM_SQL_ADD_MARGIN,
+    ADM_SQL_ADD_ACKNOWLEDGEMENT,
     ADM_N_STATEMENTS
 } adm_statement;
 

@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/store.h"
 #include "core/store_row.h"
+#include "core/store_track.h"
 #include "core/version.h"
 
 const char *const adm_store_sql[ADM_N_STATEMENTS] = {
@@ -51,15 +52,23 @@ const char *const adm_store_sql[ADM_N_STATEMENTS] = {
         "INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, bytes, registers,"
         " static_shared_bytes, dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [ADM_SQL_ADD_CHECK_RUN] =
+        "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
+        " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1",
+    [ADM_SQL_ADD_MARGIN] =
+        "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, n_processes,"
+        " measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [ADM_SQL_ADD_ACKNOWLEDGEMENT] =
+        "INSERT INTO acknowledgement (config_id, source, stage, metric_id, run_uuid, verdict, who, why, made_utc)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 };
 
 /* --- Runs --------------------------------------------------------------------------------------------------------- */
 
-/* RFC 9562, version 4. */
-static adm_status new_uuid(char out[37], adm_error *err) {
+adm_status adm_new_uuid(char out[37], adm_error *err) {
     uint8_t b[16];
     if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
-        return adm_fail(err, ADM_EENVIRONMENT, "no random bytes for a run's UUID: %s", strerror(errno));
+        return adm_fail(err, ADM_EENVIRONMENT, "no random bytes for a UUID: %s", strerror(errno));
     b[6] = (uint8_t)(0x40 | (b[6] & 0x0f));
     b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
     snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
@@ -70,7 +79,7 @@ static adm_status new_uuid(char out[37], adm_error *err) {
 adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64_t *run_id, adm_error *err) {
     char uuid[37], now[25];
     adm_row row;
-    adm_status status = new_uuid(uuid, err);
+    adm_status status = adm_new_uuid(uuid, err);
     if (status == ADM_OK) status = adm_row_start(&row, store, ADM_SQL_ADD_RUN, err);
     if (status != ADM_OK) return status;
     adm_clock_utc(now);
