@@ -26,10 +26,11 @@ VERSION = "0.1.0"
 # Each name is ROOM/NAME.c.
 ROOMS = {
     "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
-             "hostinfo", "version", "output_file",
+             "hostinfo", "version", "output_file", "threads",
              "stage", "probe",                                                   # what the other rooms implement
-             "thresholds", "coding", "codebook", "quality", "policy", "sweep",   # what a replay measures
-             "replay", "replay_step", "replay_record", "replay_count",           # the replay engine
+             "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
+             "replay", "replay_stages", "replay_codes", "replay_select", "replay_quality", "replay_values",
+             "replay_record", "replay_count",                                    # the replay engine
              "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune",
              "store_track", "query",   # the database
              "cli"],                                                             # the command line's front door
@@ -79,7 +80,8 @@ WEB = [f"web-report/{name}" for name in (
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
          "test_attention", "test_registry", "test_device", "test_probe", "test_perf_probe",
-         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_quality", "test_policy",
+         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_rank", "test_quality", "test_policy",
+         "test_threads", "test_aggregate",
          "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 

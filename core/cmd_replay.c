@@ -7,25 +7,28 @@
 #include <string.h>
 
 #include "core/clock.h"
-#include "core/coding.h"
 #include "core/command.h"
 #include "core/hostinfo.h"
 #include "core/mem.h"
 #include "core/printable.h"
 #include "core/replay.h"
+#include "core/sweep.h"
+#include "core/threads.h"
+#include "kernels/quality.h"
 #include "kernels/registry.h"
 #include "probes/clock_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
 #include "traces/trace_file.h"
 
-enum { MAX_THRESHOLDS = 8, MAX_BUDGET = 1 << 24 };
+enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
 
 typedef struct replay_command {
     adm_common common;
-    const char *budgets, *seq_lens, *layers, *policies, *label, *sinks, *recent, *dense_layers, *eps, *seed, *counters;
-    const char *thresholds[MAX_THRESHOLDS + 1];
-    size_t n_thresholds;
+    const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
+    const char *counters, *threads, *timed_steps;
+    const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
+    size_t n_thresholds, n_targets;
     bool timeline, counting;
     char uncounted[256]; /* why --counters has no values, for the summary */
     char **paths;
@@ -33,7 +36,8 @@ typedef struct replay_command {
 
     adm_replay_options options;
     uint32_t *budget_list, *seq_len_list, *layer_list;
-    adm_threshold_spec threshold_list[MAX_THRESHOLDS];
+    adm_sweep sweep;
+    adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
     adm_progress progress;
     char *argv_json; /* of the command line as it was typed: argp sorts argv */
@@ -42,21 +46,29 @@ typedef struct replay_command {
 /* --- Command line ------------------------------------------------------------------------------------------------- */
 
 enum {
-    KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_COUNTERS, KEY_LABEL
+    KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_COUNTERS, KEY_LABEL,
+    KEY_SELECT, KEY_TARGET, KEY_THREADS, KEY_TIMED_STEPS
 };
 
 static const struct argp_option options[] = {
     {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
     {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
-    {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas, quest, streaming, h2o, random (default the first three)", 1},
+    {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas, quest, streaming, h2o, random (default the first three), with "
+     "settings behind a colon: adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group", 1},
+    {"select", KEY_SELECT, "WHO", 0, "Who shares a selection: head, group (the query heads of a KV head) or head+group "
+     "(default head)", 1},
+    {"target", KEY_TARGET, "METRIC=X", 0, "Also the smallest budget with which each head and step reaches mass=X or "
+     "output_rel_l2=X; repeat for more", 1},
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
-    {"thresholds", 't', "SPEC", 0, "Bucketing thresholds of adamas: calibrated, fixed:a,b,c or quantile:p,q,r; repeat to "
-     "compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first", 2},
+    {"thresholds", 't', "SPEC", 0, "Bucketing thresholds of adamas: calibrated, fixed:a,b,c, quantile:p,q,r, centred or "
+     "channel; repeat to compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first", 2},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
     {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
+    {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one a processor); no value depends on it", 3},
+    {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps of each length whose stages are timed, in one thread (default 64)", 3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0, "Of host: replay once more and count each stage's CPU cycles, instructions and "
      "cache misses", 3},
@@ -77,6 +89,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (c->n_thresholds == MAX_THRESHOLDS) argp_error(state, "--thresholds: given more than %d times", MAX_THRESHOLDS);
         c->thresholds[c->n_thresholds++] = arg;
         return 0;
+    case KEY_TARGET:
+        if (c->n_targets == MAX_TARGETS) argp_error(state, "--target: given more than %d times", MAX_TARGETS);
+        c->targets[c->n_targets++] = arg;
+        return 0;
+    case KEY_SELECT: c->select = arg; return 0;
+    case KEY_THREADS: c->threads = arg; return 0;
+    case KEY_TIMED_STEPS: c->timed_steps = arg; return 0;
     case KEY_SEQ_LENS: c->seq_lens = arg; return 0;
     case KEY_SINKS: c->sinks = arg; return 0;
     case KEY_RECENT: c->recent = arg; return 0;
@@ -101,12 +120,6 @@ static const struct argp argp = {
     .doc = "Replays decode sessions on the host: selection quality against dense attention, and the time of every stage.\v"
            "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
 
-static adm_status parse_policies(const char *text, bool policy[ADM_N_POLICIES], adm_error *err) {
-    const char *names[ADM_N_POLICIES];
-    for (int p = 0; p < ADM_N_POLICIES; p++) names[p] = adm_policy_name((adm_policy)p);
-    return adm_parse_words("--policies", text, names, ADM_N_POLICIES, policy, err);
-}
-
 static adm_status parse_small(const char *option, const char *text, uint32_t most, uint32_t *value, adm_error *err) {
     uint64_t number = *value;
     adm_status status = text != NULL ? adm_parse_u64(option, text, 0, most, &number, err) : ADM_OK;
@@ -123,28 +136,48 @@ static adm_status parse_eps(const char *text, double *eps, adm_error *err) {
     return ADM_OK;
 }
 
-static adm_status parse_thresholds(replay_command *c, adm_error *err) {
-    static const char *const both[] = {"calibrated", "fixed:-10,0,10"};
-    if (c->n_thresholds == 0)
-        for (; c->n_thresholds < 2; c->n_thresholds++) c->thresholds[c->n_thresholds] = both[c->n_thresholds];
-    for (size_t i = 0; i < c->n_thresholds; i++) {
-        adm_coding coding = adm_coding_default;
-        adm_status status = adm_threshold_parse(c->thresholds[i], &coding.thresholds, err);
-        if (status == ADM_OK) status = adm_coding_complete(&coding, err);
+static adm_status parse_sweep(replay_command *c, adm_error *err) {
+    const adm_sweep_defaults defaults = {c->thresholds, c->n_thresholds, c->select};
+    adm_replay_options *o = &c->options;
+    adm_status status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", &defaults, &c->sweep, err);
+    memcpy(o->policy, c->sweep.policy, sizeof o->policy);
+    memcpy(o->select_head, c->sweep.select_head, sizeof o->select_head);
+    memcpy(o->select_group, c->sweep.select_group, sizeof o->select_group);
+    o->codings = c->sweep.codings;
+    o->n_codings = c->sweep.n_codings;
+    return status;
+}
+
+static adm_status parse_targets(replay_command *c, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < c->n_targets; i++) {
+        char name[ADM_TARGET_NAME_BYTES], other[ADM_TARGET_NAME_BYTES];
+        status = adm_target_parse(c->targets[i], &c->target_list[i], err);
         if (status != ADM_OK) return status;
-        if (!adm_coding_is_contract(&coding))
-            return adm_fail(err, ADM_EUNSUPPORTED, "--thresholds: '%s' is not replayed yet", c->thresholds[i]);
-        c->threshold_list[i] = coding.thresholds;
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(c->thresholds[i], c->thresholds[j]) == 0)
-                return adm_fail(err, ADM_EINPUT, "--thresholds: '%s' is given twice", c->thresholds[i]);
+        adm_target_name(&c->target_list[i], name);
+        for (size_t j = 0; j < i; j++) {
+            adm_target_name(&c->target_list[j], other);
+            if (strcmp(name, other) == 0)
+                return adm_fail(err, ADM_EINPUT, "--target: '%s' is given twice", c->targets[i]);
+        }
     }
-    return ADM_OK;
+    c->options.targets = c->target_list;
+    c->options.n_targets = c->n_targets;
+    return status;
+}
+
+static adm_status parse_threads(replay_command *c, adm_error *err) {
+    uint64_t n_threads = adm_threads_available();
+    adm_status status = ADM_OK;
+    if (c->threads != NULL) status = adm_parse_u64("--threads", c->threads, 1, ADM_MAX_THREADS, &n_threads, err);
+    c->options.n_threads = (size_t)n_threads;
+    return status;
 }
 
 static adm_status parse_values(replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
     o->n_dense_layers = 2;
+    o->n_timed_steps = 64;
     o->seed = 1;
     o->eps = 0.05;
     const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
@@ -153,9 +186,10 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
         status = adm_parse_u32_list("--seq-lens", c->seq_lens, 1, MAX_BUDGET, &c->seq_len_list, &o->n_seq_lens, err);
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &o->n_layers, err);
-    if (status == ADM_OK)
-        status = parse_policies(c->policies != NULL ? c->policies : "dense,oracle,adamas", o->policy, err);
-    if (status == ADM_OK) status = parse_thresholds(c, err);
+    if (status == ADM_OK) status = parse_sweep(c, err);
+    if (status == ADM_OK) status = parse_targets(c, err);
+    if (status == ADM_OK) status = parse_threads(c, err);
+    if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
     if (status == ADM_OK) status = parse_small("--sinks", c->sinks, MAX_BUDGET, &o->n_sinks, err);
     if (status == ADM_OK) status = parse_small("--recent", c->recent, MAX_BUDGET, &o->n_recent, err);
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
@@ -167,8 +201,6 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     o->budgets = c->budget_list;
     o->seq_lens = c->seq_len_list;
     o->layers = c->layer_list;
-    o->thresholds = c->threshold_list;
-    o->n_thresholds = o->policy[ADM_POLICY_ADAMAS] ? c->n_thresholds : 0;
     o->timeline = c->timeline;
     return status;
 }
@@ -341,7 +373,9 @@ static int run(int argc, char **argv) {
     adm_host_pipeline_default(&c.pipeline);
     c.options.pipeline = &c.pipeline;
     c.options.on_progress = on_progress;
+    c.options.quality = adm_quality_fastest();
     c.options.should_stop = adm_interrupted;
+    c.options.check_input = adm_trace_check_unchanged;
     c.options.user = &c.progress;
 
     adm_status status = parse_values(&c, &err);
@@ -355,6 +389,7 @@ static int run(int argc, char **argv) {
     adm_store_close(&store);
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
     adm_free(&traces);
+    adm_sweep_clear(&c.sweep);
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);

@@ -3,25 +3,30 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
+#include <string.h>
 
-#include "core/quality.h"
+#include "core/rank.h"
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-size_t adm_streaming_select(size_t n_tokens, size_t budget, uint32_t *index) {
-    size_t n = smaller(budget, n_tokens), n_sinks = smaller(ADM_STREAMING_SINKS, n > 0 ? n - 1 : 0);
-    for (size_t i = 0; i < n; i++) index[i] = (uint32_t)(i < n_sinks ? i : n_tokens - (n - i));
+size_t adm_streaming_order(size_t n_tokens, size_t n_wanted, uint32_t *order) {
+    size_t n = smaller(n_wanted, n_tokens);
+    for (size_t i = 0; i < n; i++)
+        order[i] = (uint32_t)(i == 0 ? n_tokens - 1 : i <= ADM_STREAMING_SINKS ? i - 1 : n_tokens + ADM_STREAMING_SINKS - 1 - i);
     return n;
 }
 
-size_t adm_random_select(adm_rng *rng, size_t n_tokens, size_t budget, uint32_t *index) {
-    size_t n = smaller(budget, n_tokens), wanted = n > 0 ? n - 1 : 0, found = 0;
-    /* Selection sampling (Knuth, The Art of Computer Programming 3.4.2, algorithm S): ascending, every set alike. */
-    for (size_t t = 0; found < wanted; t++)
-        if (adm_rng_below(rng, n_tokens - 1 - t) < wanted - found) index[found++] = (uint32_t)t;
-    if (n > 0) index[found++] = (uint32_t)(n_tokens - 1);
-    return found;
+size_t adm_random_order(adm_rng *rng, size_t n_tokens, size_t n_wanted, uint32_t *order) {
+    size_t n = smaller(n_wanted, n_tokens);
+    order[0] = (uint32_t)(n_tokens - 1);
+    for (size_t t = 1; t < n_tokens; t++) order[t] = (uint32_t)(t - 1);
+    for (size_t i = 1; i < n; i++) { /* Fisher and Yates, as far as is wanted */
+        size_t j = i + (size_t)adm_rng_below(rng, n_tokens - i);
+        uint32_t token = order[j];
+        order[j] = order[i];
+        order[i] = token;
+    }
+    return n;
 }
 
 /* --- Quest -------------------------------------------------------------------------------------------------------- */
@@ -37,43 +42,58 @@ void adm_quest_append(float *bounds, size_t token, const float *key, uint32_t he
 
 size_t adm_quest_pages(size_t n_tokens) { return (n_tokens + ADM_QUEST_PAGE - 1) / ADM_QUEST_PAGE; }
 
-void adm_quest_rank(const float *bounds, const float *q, uint32_t head_dim, size_t n_tokens, double *bound,
-                    void *scratch, uint32_t *order) {
-    size_t n_pages = adm_quest_pages(n_tokens);
-    for (size_t p = 0; p < n_pages; p++) {
+void adm_quest_add_bounds(const float *bounds, const float *q, uint32_t head_dim, size_t n_tokens, double *bound) {
+    enum { LANES = 8 }; /* element i in sum i mod 8: head_dim is a multiple, and vectors can do it */
+    for (size_t p = 0; p < adm_quest_pages(n_tokens); p++) {
         const float *low = bounds + p * 2 * head_dim, *high = low + head_dim;
-        bound[p] = 0;
-        for (uint32_t i = 0; i < head_dim; i++) {
-            double at_low = (double)q[i] * low[i], at_high = (double)q[i] * high[i];
-            bound[p] += at_low > at_high ? at_low : at_high;
-        }
+        double sum[LANES] = {0};
+        for (uint32_t i = 0; i < head_dim; i += LANES)
+            for (uint32_t s = 0; s < LANES; s++) {
+                double at_low = (double)q[i + s] * low[i + s], at_high = (double)q[i + s] * high[i + s];
+                sum[s] += at_low > at_high ? at_low : at_high;
+            }
+        bound[p] += ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
     }
+}
+
+size_t adm_quest_order(double *bound, size_t n_tokens, size_t n_wanted, void *scratch, uint32_t *pages, uint32_t *order) {
+    size_t n_pages = adm_quest_pages(n_tokens), n = 0;
     bound[n_pages - 1] = INFINITY;
-    adm_rank(bound, n_pages, scratch, order);
-}
-
-static int ascending_token(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-size_t adm_quest_select(const uint32_t *order, size_t n_tokens, size_t budget, uint32_t *index) {
-    size_t n_pages = smaller(budget / ADM_QUEST_PAGE, adm_quest_pages(n_tokens)), n = 0;
-    for (size_t i = 0; i < n_pages; i++) {
-        size_t first = (size_t)order[i] * ADM_QUEST_PAGE, end = smaller(first + ADM_QUEST_PAGE, n_tokens);
-        for (size_t t = first; t < end; t++) index[n++] = (uint32_t)t;
+    adm_rank(bound, n_pages, scratch, pages);
+    for (size_t i = 0; i < n_pages && n < n_wanted; i++) {
+        size_t first = (size_t)pages[i] * ADM_QUEST_PAGE, end = smaller(first + ADM_QUEST_PAGE, n_tokens);
+        while (end-- > first) order[n++] = (uint32_t)end; /* the newest token first, like everywhere */
     }
-    qsort(index, n, sizeof *index, ascending_token);
     return n;
+}
+
+/* Tokens of the newest page, which may be short. */
+static size_t newest_page(size_t n_tokens) { return (n_tokens - 1) % ADM_QUEST_PAGE + 1; }
+
+size_t adm_quest_tokens(size_t n_tokens, size_t budget) {
+    size_t n_pages = smaller(budget / ADM_QUEST_PAGE, adm_quest_pages(n_tokens));
+    return n_pages == 0 ? 0 : newest_page(n_tokens) + (n_pages - 1) * ADM_QUEST_PAGE;
+}
+
+size_t adm_quest_budget(size_t n_tokens, size_t n_tokens_needed) {
+    size_t newest = newest_page(n_tokens);
+    if (n_tokens_needed <= newest) return ADM_QUEST_PAGE;
+    return ADM_QUEST_PAGE * (1 + adm_quest_pages(n_tokens_needed - newest));
 }
 
 /* --- H2O ---------------------------------------------------------------------------------------------------------- */
 
-size_t adm_h2o_select(const uint32_t *order, size_t n_tokens, size_t budget, uint32_t *index) {
-    size_t n = smaller(budget, n_tokens), n_recent = (n + 1) / 2, n_older = n_tokens - n_recent, found = 0;
-    for (size_t i = 0; found < n - n_recent; i++)
-        if (order[i] < n_older) index[found++] = order[i];
-    qsort(index, found, sizeof *index, ascending_token);
-    for (size_t t = n_older; t < n_tokens; t++) index[found++] = (uint32_t)t;
-    return found;
+size_t adm_h2o_order(const uint32_t *rank, size_t n_tokens, size_t n_wanted, uint8_t *taken, uint32_t *order) {
+    size_t n = smaller(n_wanted, n_tokens), next = 0;
+    memset(taken, 0, n_tokens);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t token = (uint32_t)(n_tokens - 1 - i / 2); /* an odd budget has one recent token more */
+        if (i % 2 == 1 || taken[token]) {                  /* else, and where that was in for its attention: the next by rank */
+            while (taken[rank[next]]) next++;
+            token = rank[next];
+        }
+        taken[token] = 1;
+        order[i] = token;
+    }
+    return n;
 }

@@ -15,6 +15,28 @@ const char *adm_policy_name(adm_policy policy) {
     return policy < ADM_N_POLICIES ? names[policy] : "?";
 }
 
+/* --- Targets ------------------------------------------------------------------------------------------------------- */
+
+static const char *const target_metrics[] = {[ADM_TARGET_MASS] = "mass", [ADM_TARGET_OUTPUT_REL_L2] = "output_rel_l2"};
+
+adm_status adm_target_parse(const char *text, adm_target *target, adm_error *err) {
+    for (int kind = 0; kind < 2; kind++) {
+        size_t length = strlen(target_metrics[kind]);
+        if (strncmp(text, target_metrics[kind], length) != 0 || text[length] != '=') continue;
+        char *end;
+        double value = strtod(text + length + 1, &end);
+        if (end == text + length + 1 || *end != '\0' || !(value > 0 && value <= 1))
+            return adm_fail(err, ADM_EINPUT, "--target: '%s': the value must be a number above 0, at most 1", text);
+        *target = (adm_target){(adm_target_kind)kind, value};
+        return ADM_OK;
+    }
+    return adm_fail(err, ADM_EINPUT, "--target: '%s' is not known; write mass=X or output_rel_l2=X", text);
+}
+
+void adm_target_name(const adm_target *target, char *name) {
+    snprintf(name, ADM_TARGET_NAME_BYTES, "budget_for_%s_%.9g", target_metrics[target->kind], target->value);
+}
+
 /* --- Segments ----------------------------------------------------------------------------------------------------- */
 
 /* Steps up to an eighth beyond a length still stand for it; short lengths take at least 64 steps' worth. */
@@ -114,10 +136,13 @@ static adm_status check(adm_replay *r, adm_error *err) {
     if (status == ADM_OK) status = choose_layers(r, err);
     if (status == ADM_OK)
         status = adm_replay_segments(r->trace, o->seq_lens, o->n_seq_lens, &r->segment, &r->n_segments, err);
-    for (size_t v = 0; status == ADM_OK && v < o->n_thresholds; v++)
-        if (o->thresholds[v].per_layer && r->trace->positions[r->segment[0].first_step] == 0)
+    for (size_t c = 0; status == ADM_OK && c < o->n_codings; c++) {
+        const adm_threshold_spec *thresholds = &o->codings[c].thresholds;
+        status = adm_coding_check(&o->codings[c], &r->trace->shape, err);
+        if (status == ADM_OK && thresholds->per_layer && r->trace->positions[r->segment[0].first_step] == 0)
             status = adm_fail(err, ADM_EINPUT, "%s: thresholds '%s' cannot be calibrated: no token stands before the first "
-                              "step; give fixed:a,b,c", r->trace->path, o->thresholds[v].text);
+                              "step; give fixed:a,b,c", r->trace->path, thresholds->text);
+    }
     return status;
 }
 
@@ -129,89 +154,49 @@ adm_status adm_replay_check(const adm_trace *trace, const adm_replay_options *op
     return status;
 }
 
-/* Rows a KV head that a layer's thresholds are learnt from: enough for quantiles to 1%, few enough to sort. */
-enum { CALIBRATION_ROWS = 4096 };
-
-static adm_status calibrate_layer(adm_replay *r, size_t layer, float *y, adm_error *err) {
-    const adm_trace_layer *l = r->layer[layer];
-    const adm_shape *shape = &r->trace->shape;
-    size_t n_prompt = (size_t)r->trace->positions[r->segment[0].first_step];
-    size_t n_rows = n_prompt < CALIBRATION_ROWS ? n_prompt : CALIBRATION_ROWS;
-    size_t row_bytes = shape->head_dim * adm_dtype_bytes(l->k_dtype), n = n_rows * shape->n_kv_heads * shape->head_dim;
-    for (size_t v = 0; v < r->options.n_thresholds; v++) {
-        adm_code_cache *cache = &r->cache[v * r->n_layers + layer];
-        for (size_t h = 0; h < shape->n_kv_heads && r->options.thresholds[v].per_layer; h++)
-            for (size_t i = 0; i < n_rows; i++) {
-                size_t token = i * n_prompt / n_rows;
-                const char *row = (const char *)l->k + (h * r->trace->n_tokens + token) * row_bytes;
-                r->options.pipeline->hadamard->fn.hadamard(l->k_dtype, row, 1, shape->head_dim,
-                                                           y + (h * n_rows + i) * shape->head_dim);
-            }
-        adm_status status = adm_threshold_resolve(&r->options.thresholds[v], y, n, cache->thresholds, err);
-        if (status == ADM_OK && r->options.n_counters == 0)
-            status = adm_store_calibration(r->store, r->run_id, r->trace_id, r->options.thresholds[v].text,
-                                           (int32_t)l->index, cache->thresholds, err);
-        if (status != ADM_OK) return status;
-    }
-    return ADM_OK;
+/* Layer steps of a segment that is to be replayed, for the progress. */
+static uint64_t work_of(const adm_replay *r, const adm_segment *segment) {
+    const adm_replay_options *o = &r->options;
+    uint64_t n_timed = segment->n_steps < o->n_timed_steps ? segment->n_steps : o->n_timed_steps;
+    return r->n_layers * (n_timed + (o->n_counters > 0 ? 0 : segment->n_steps));
 }
 
-static adm_status make_caches(adm_replay *r, adm_error *err) {
-    const adm_shape *shape = &r->trace->shape;
-    size_t n_caches = r->options.n_thresholds * r->n_layers;
-    adm_status status = adm_alloc(&r->cache, n_caches, sizeof *r->cache, "code caches", err);
-    for (size_t i = 0; status == ADM_OK && i < n_caches; i++) {
-        status = adm_alloc(&r->cache[i].packed, shape->n_kv_heads * r->trace->n_tokens, shape->head_dim / 4,
-                           "packed codes of a layer", err);
-        if (status == ADM_OK)
-            status = adm_alloc(&r->cache[i].n_codes, 4 * shape->n_kv_heads, sizeof(uint64_t), "code counts", err);
-    }
-    float *y = NULL;
-    if (status == ADM_OK)
-        status = adm_alloc(&y, CALIBRATION_ROWS * (size_t)shape->n_kv_heads * shape->head_dim, sizeof *y,
-                           "keys for calibration", err);
-    for (size_t layer = 0; status == ADM_OK && layer < r->n_layers; layer++)
-        status = calibrate_layer(r, layer, y, err);
-    adm_free(&y);
+/* --- The rows of the sweep ------------------------------------------------------------------------------------------ */
+
+static adm_status add_row(adm_replay *r, adm_policy policy, adm_selection selection, size_t coding, adm_error *err) {
+    adm_row *row = &r->row[r->n_rows++];
+    *row = (adm_row){.policy = policy, .selection = selection, .coding = coding};
+    adm_status status = adm_alloc(&row->slot, r->options.n_budgets * N_QUALITY, sizeof *row->slot, "rows of a sweep", err);
+    if (status == ADM_OK) status = adm_alloc(&row->target, r->options.n_targets, sizeof *row->target, "rows of a sweep", err);
     return status;
 }
 
-static adm_status make_scratch(adm_replay *r, adm_error *err) {
-    const adm_shape *shape = &r->trace->shape;
-    size_t n_tokens = r->trace->n_tokens, n_heads = shape->n_q_heads, d = shape->head_dim;
-    size_t step_rows = n_heads + shape->n_kv_heads, rows = step_rows > ADM_BULK_ROWS ? step_rows : ADM_BULK_ROWS;
-    uint32_t largest = r->options.budgets[r->options.n_budgets - 1];
-    r->widest = largest < n_tokens ? largest : n_tokens;
-    const struct { void *pointer; size_t count, size; } scratch[] = {
-        {&r->y, rows * d, sizeof *r->y},
-        {&r->codes, rows * d, sizeof *r->codes},
-        {&r->packed, step_rows * d / 4, sizeof *r->packed},
-        {&r->distance, n_heads * n_tokens, sizeof *r->distance},
-        {&r->histogram, 3 * d + 1, sizeof *r->histogram},
-        {&r->all_tokens, n_tokens, sizeof *r->all_tokens},
-        {&r->index, n_heads * r->widest, sizeof *r->index},
-        {&r->n_selected, n_heads, sizeof *r->n_selected},
-        {&r->select_info, n_heads, sizeof *r->select_info},
-        {&r->score, n_tokens, sizeof *r->score},
-        {&r->out, n_heads * d, sizeof *r->out},
-        {&r->reference, n_heads, sizeof *r->reference},
-        {&r->oracle_rel_l2, r->options.n_budgets * n_heads, sizeof *r->oracle_rel_l2},
-        {&r->page_bounds, r->n_layers * shape->n_kv_heads * adm_quest_pages(n_tokens) * 2 * d, sizeof *r->page_bounds},
-        {&r->page_bound, adm_quest_pages(n_tokens), sizeof *r->page_bound},
-        {&r->drawn, r->n_layers * n_heads * n_tokens, sizeof *r->drawn},
-        {&r->order, n_tokens, sizeof *r->order},
-        {&r->rank_scratch, n_tokens, ADM_RANK_SCRATCH},
-    };
-    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) {
-        adm_status status = adm_alloc(scratch[i].pointer, scratch[i].count, scratch[i].size, "replay scratch", err);
-        if (status != ADM_OK) return status;
+/* Dense and the oracle of each head are always there: others are measured against them. */
+static adm_status make_rows(adm_replay *r, adm_error *err) {
+    const adm_replay_options *o = &r->options;
+    adm_status status = adm_alloc(&r->row, 2 * ADM_N_POLICIES + o->n_codings, sizeof *r->row, "rows of a sweep", err);
+    if (status == ADM_OK) status = add_row(r, ADM_POLICY_DENSE, ADM_SELECT_HEAD, 0, err);
+    if (status == ADM_OK) status = add_row(r, ADM_POLICY_ORACLE, ADM_SELECT_HEAD, 0, err);
+    for (adm_policy p = ADM_POLICY_ORACLE; status == ADM_OK && p < ADM_N_POLICIES; p++) {
+        if (!o->policy[p]) continue;
+        for (size_t c = 0; status == ADM_OK && p == ADM_POLICY_ADAMAS && c < o->n_codings; c++)
+            status = add_row(r, p, o->codings[c].selection, c, err);
+        if (p == ADM_POLICY_ADAMAS) continue;
+        bool by_group = o->select_group[p] && p != ADM_POLICY_RANDOM, by_head = o->select_head[p] || !by_group;
+        if (status == ADM_OK && by_head && p != ADM_POLICY_ORACLE) status = add_row(r, p, ADM_SELECT_HEAD, 0, err);
+        if (status == ADM_OK && by_group) status = add_row(r, p, ADM_SELECT_GROUP, 0, err);
     }
-    for (size_t t = 0; t < n_tokens; t++) r->all_tokens[t] = (uint32_t)t;
-    for (size_t h = 0; h < n_heads; h++) {
-        adm_status status = adm_reference_create(n_tokens, &r->reference[h], err);
-        if (status != ADM_OK) return status;
+    if (status == ADM_OK)
+        status = adm_alloc(&r->target_metric, o->n_targets, sizeof *r->target_metric, "targets", err);
+    if (status == ADM_OK) status = adm_alloc(&r->target_name, o->n_targets, sizeof *r->target_name, "targets", err);
+    for (size_t i = 0; status == ADM_OK && i < o->n_targets; i++) {
+        static const char *const meaning[] = {
+            [ADM_TARGET_MASS] = "Smallest budget with which a head's selection keeps that much softmax mass",
+            [ADM_TARGET_OUTPUT_REL_L2] = "Smallest budget with which a head's output_rel_l2 is at most that"};
+        adm_target_name(&o->targets[i], r->target_name[i]);
+        r->target_metric[i] = (adm_metric){r->target_name[i], "tokens", "lower", meaning[o->targets[i].kind]};
     }
-    return ADM_OK;
+    return status;
 }
 
 adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *options, adm_store *store, int64_t run_id,
@@ -225,12 +210,17 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     r->store = store;
     r->run_id = run_id;
     r->now_divisor = 1;
-    adm_rng_seed(&r->rng, options->seed);
+    uint32_t largest = options->budgets[options->n_budgets - 1];
+    r->widest = largest < trace->n_tokens ? largest : trace->n_tokens;
+    if (!options->policy[ADM_POLICY_ADAMAS]) r->options.n_codings = 0;
     status = check(r, err);
     if (status == ADM_OK) status = adm_store_trace(store, trace, &r->trace_id, err);
-    if (status == ADM_OK) status = make_caches(r, err);
-    if (status == ADM_OK) status = make_scratch(r, err);
-    for (size_t i = 0; i < r->n_segments; i++) r->n_total += r->segment[i].n_steps * r->n_layers;
+    if (status == ADM_OK) status = adm_alloc(&r->is_stored, r->n_segments, sizeof *r->is_stored, "segments", err);
+    if (status == ADM_OK) status = adm_replay_find_stored(r, err);
+    if (status == ADM_OK) status = make_rows(r, err);
+    if (status == ADM_OK) status = adm_quality_pass_open(r, err);
+    if (status == ADM_OK) status = adm_stage_pass_open(r, err);
+    for (size_t i = 0; i < r->n_segments; i++) r->n_total += work_of(r, &r->segment[i]);
     if (status != ADM_OK) {
         adm_replay_close(&r);
         return status;
@@ -239,45 +229,40 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     return ADM_OK;
 }
 
+size_t adm_replay_n_resumed(const adm_replay *r) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_segments; i++) n += r->is_stored[i];
+    return n;
+}
+
 void adm_replay_close(adm_replay **replay) {
     adm_replay *r = *replay;
     if (r == NULL) return;
     adm_replay_drop_segment(r);
     free(r->event);
-    for (size_t h = 0; r->reference != NULL && h < r->trace->shape.n_q_heads; h++) adm_reference_free(&r->reference[h]);
-    for (size_t i = 0; r->cache != NULL && i < r->options.n_thresholds * r->n_layers; i++) {
-        adm_free(&r->cache[i].packed);
-        adm_free(&r->cache[i].n_codes);
+    adm_stage_pass_close(r);
+    adm_quality_pass_close(r);
+    for (size_t i = 0; i < r->n_rows; i++) {
+        adm_free(&r->row[i].slot);
+        adm_free(&r->row[i].target);
     }
-    void *const owned[] = {&r->layer, &r->segment, &r->cache, &r->y, &r->codes, &r->packed, &r->distance, &r->histogram,
-                           &r->all_tokens, &r->index, &r->n_selected, &r->select_info, &r->score, &r->out,
-                           &r->reference, &r->oracle_rel_l2, &r->page_bounds, &r->page_bound, &r->drawn,
-                           &r->order, &r->rank_scratch};
+    void *const owned[] = {&r->layer, &r->segment, &r->is_stored, &r->row, &r->target_metric, &r->target_name};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) adm_free(owned[i]);
     adm_free(replay);
 }
 
 /* --- Running ------------------------------------------------------------------------------------------------------ */
 
+adm_status adm_replay_interrupted(const adm_replay *r, const adm_segment *segment, adm_error *err) {
+    return adm_fail(err, ADM_EINTERRUPTED, "interrupted in %s at %u cached tokens; the lengths before it are kept, and "
+                    "--resume goes on from there", r->trace->path, segment->seq_len);
+}
+
 static adm_status run_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
+    const bool counts = r->options.n_counters > 0;
     adm_status status = adm_replay_begin_segment(r, segment, err);
-    memset(r->drawn, 0, r->n_layers * r->trace->shape.n_q_heads * r->trace->n_tokens * sizeof *r->drawn);
-    size_t n_steps = r->options.n_counters > 0 && !adm_replay_counts(r) ? 0 : segment->n_steps;
-    for (size_t i = 0; status == ADM_OK && i < n_steps; i++) {
-        if (r->options.should_stop != NULL && r->options.should_stop())
-            return adm_fail(err, ADM_EINTERRUPTED, "interrupted in %s at %u cached tokens; the lengths before it are kept",
-                            r->trace->path, segment->seq_len);
-        size_t step = segment->first_step + i, position = (size_t)r->trace->positions[step];
-        adm_replay_encode(r, position, segment->seq_len);
-        const adm_range range = {.kind = ADM_RANGE_STEP, .variant = "", .step = (int32_t)step, .layer = -1,
-                                 .seq_len = (uint32_t)position + 1};
-        adm_probes_begin(r->probes, &range);
-        for (size_t layer = 0; layer < r->n_layers; layer++) adm_replay_layer_step(r, segment, i, layer);
-        adm_probes_end(r->probes, &range);
-        if (r->n_encoded < position + 1) r->n_encoded = position + 1; /* the step appended its own token */
-        r->n_done += r->n_layers;
-        if (r->options.on_progress != NULL) r->options.on_progress(r->options.user, r->n_done, r->n_total);
-    }
+    if (status == ADM_OK && (!counts || adm_replay_counts(r))) status = adm_stage_pass_run(r, segment, err);
+    if (status == ADM_OK && !counts) status = adm_quality_pass_run(r, segment, err);
     return status == ADM_OK ? adm_replay_end_segment(r, segment, err) : status;
 }
 
@@ -287,7 +272,10 @@ adm_status adm_replay_run(adm_replay *r, adm_probes *probes, adm_error *err) {
     if (status != ADM_OK) return status;
     const adm_range session = {.kind = ADM_RANGE_SESSION, .variant = r->trace->name, .step = -1, .layer = -1};
     adm_probes_begin(probes, &session);
-    for (size_t i = 0; status == ADM_OK && i < r->n_segments; i++) status = run_segment(r, &r->segment[i], err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_segments; i++) {
+        if (!r->is_stored[i]) status = run_segment(r, &r->segment[i], err);
+        else r->n_done += work_of(r, &r->segment[i]);
+    }
     adm_probes_end(probes, &session);
     if (status == ADM_OK) status = adm_replay_end_session(r, err);
     adm_status stopped = adm_probes_stop(probes, status == ADM_OK ? err : NULL);

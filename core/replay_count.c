@@ -54,7 +54,7 @@ static adm_status write_counter(adm_replay *r, const adm_stage_times *times, siz
 /* Whether the replay's policies run this stage in a step. */
 static bool is_counted(const adm_replay *r, const adm_stage_times *times) {
     if (times->bulk || times->stage == ADM_STAGE_STEP) return false;
-    return times->stage == ADM_STAGE_DENSE || r->options.policy[ADM_POLICY_ADAMAS];
+    return times->stage == ADM_STAGE_DENSE || adm_replay_times_codes(r);
 }
 
 adm_status adm_replay_write_counts(adm_replay *r, adm_error *err) {

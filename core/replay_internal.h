@@ -1,27 +1,59 @@
-/* replay_internal.h: the replay engine's state, shared by replay.c (session), replay_step.c (one layer of one step),
- * replay_record.c (what is kept and how it is written) and replay_count.c (the same for counters). Nothing else
- * includes it. */
+/* replay_internal.h: the replay engine's state, shared by
+ *
+ *   replay.c          the session: what is replayed, opening, the walk over segments
+ *   replay_stages.c   the stage pass: one thread, every stage bracketed for the probes
+ *   replay_codes.c    the quality pass: a layer's key codes and page bounds, a query's distances
+ *   replay_quality.c  the quality pass: its tasks
+ *   replay_select.c   the quality pass: what a policy selects
+ *   replay_values.c   what the quality pass measured, and its distributions
+ *   replay_record.c   configurations, and how everything reaches the store
+ *   replay_count.c    counters in the place of times
+ *
+ * Nothing else includes it. */
 #ifndef ADM_CORE_REPLAY_INTERNAL_H
 #define ADM_CORE_REPLAY_INTERNAL_H
 
+#include "core/aggregate.h"
+#include "core/codebook.h"
 #include "core/policy.h"
 #include "core/quality.h"
+#include "core/rank.h"
 #include "core/replay.h"
+#include "core/rng.h"
+#include "core/threads.h"
 
-/* The quality metrics kept for each query head and step. */
+/* --- What the quality pass measures --------------------------------------------------------------------------------- */
+
 enum {
     Q_RECALL, Q_MASS, Q_KL, Q_TV, Q_OUTPUT_REL_L2, Q_OUTPUT_COSINE, Q_ORACLE_GAP, Q_EPS_EXCEED, Q_TIES, N_QUALITY
 };
 
-/* One policy at one budget in the present segment: `dense` has one, `adamas` one a budget and threshold variant, every
- * other one a budget. value is [N_QUALITY][n_layers][n_q_heads][n_steps]; a metric that the policy lacks is not kept. */
-typedef struct adm_arm {
-    adm_policy policy;
-    uint32_t budget;
-    size_t variant;
+/* Steps whose values wait to be taken into the distributions. */
+enum { ADM_BLOCK_STEPS = 64 };
+
+/* One metric of one configuration in the present segment. A task writes its values; behind a block of steps they go into
+ * the layer's distributions, and behind a layer those are put down. */
+typedef struct adm_slot {
     int64_t config_id;
-    double *value;
-} adm_arm;
+    const adm_metric *metric;
+    double *value;            /* [n_q_heads][ADM_BLOCK_STEPS] */
+    adm_aggregate *head;      /* [n_q_heads] of the present layer */
+    adm_distribution *of;     /* [n_layers][n_q_heads] */
+    adm_aggregate pooled;     /* over layers and heads */
+    adm_status status;        /* of the task that took values in */
+    adm_error err;
+} adm_slot;
+
+/* A policy in one variant: a row of the sweep, with a selection for every budget. */
+typedef struct adm_row {
+    adm_policy policy;
+    adm_selection selection;
+    size_t coding;            /* of adamas: index into the options' codings */
+    adm_slot **slot;          /* [n_budgets][N_QUALITY], of `dense` [1][N_QUALITY]; NULL: not kept */
+    adm_slot **target;        /* [n_targets]; NULL for `dense` */
+} adm_row;
+
+/* --- What the stage pass measures ----------------------------------------------------------------------------------- */
 
 /* Durations of one stage (at one budget, where it depends on one) in the present segment: a sample a layer step, or,
  * for bulk encoding, a sample a chunk of key rows, divided by the rows. */
@@ -42,12 +74,69 @@ typedef struct adm_event {
     uint64_t start_ns, end_ns;
 } adm_event;
 
-/* What one threshold variant keeps per layer, from the start of the session on. */
-typedef struct adm_code_cache {
-    float thresholds[3];
-    uint8_t *packed;          /* [n_kv_heads][n_tokens][d/4] */
-    uint64_t *n_codes;        /* [n_kv_heads][4]: how often each code occurs so far */
-} adm_code_cache;
+/* The scratch of the stage pass, and its own key codes. Rows of a layer step, in y, codes and packed alike:
+ *
+ *   [ query head 0 | query head 1 | ... | new key of KV head 0 | ... ]      n_q_heads + n_kv_heads rows */
+typedef struct adm_stage_pass {
+    uint8_t **cache;          /* [n_layers]: [n_kv_heads][n_tokens][d/4] */
+    size_t n_encoded;         /* tokens whose codes are in every cache */
+    float *y;                 /* [rows][d], rows = max(n_q_heads + n_kv_heads, ADM_BULK_ROWS) */
+    uint8_t *codes;           /* the same rows */
+    uint8_t *packed;          /* [n_q_heads + n_kv_heads][d/4] */
+    uint16_t *distance;       /* [n_q_heads][n_tokens] */
+    uint32_t *histogram;
+    uint32_t *index;          /* [n_q_heads][widest] selected tokens */
+    uint32_t *n_selected;     /* [n_q_heads] */
+    double *score;            /* [n_tokens] */
+    float *out;               /* [n_q_heads][d] */
+} adm_stage_pass;
+
+/* Rows encoded at a time: 4,096 rows of d = 256 are 4 MiB of float32. */
+enum { ADM_BULK_ROWS = 4096 };
+
+/* --- The quality pass ------------------------------------------------------------------------------------------------ */
+
+/* The keys of one layer, tokens 0 .. the segment's last, in the codes that one or more codings share. */
+typedef struct adm_layer_codes {
+    const adm_coding *coding; /* the first of them */
+    size_t row_bytes;
+    uint8_t *packed;          /* [n_kv_heads][n_tokens][row_bytes] */
+    uint64_t *n_codes;        /* [n_layers][n_kv_heads][ADM_CODES]: how often each code occurs */
+} adm_layer_codes;
+
+enum { ADM_CODES = 1 << ADM_MAX_CODE_BITS };
+
+/* One thread's scratch. group: the query heads of a KV head. n: tokens of the trace. */
+typedef struct adm_worker {
+    double *score, *weight;   /* [group][n] */
+    adm_reference *reference; /* [group] */
+    float *q, *y;             /* [group][d]: the queries, and transformed */
+    float *rows;              /* [ADM_ENCODE_ROWS][d] */
+    uint16_t *distance;       /* [n] */
+    uint16_t *near;           /* [widest] distances of those selected */
+    uint32_t *histogram;      /* a counter a distance */
+    uint16_t *table;          /* [d][ADM_CODES] */
+    void *scan_scratch;
+    uint64_t *n_codes;        /* [n_codes][n_kv_heads][ADM_CODES] of the layer at hand */
+    double *ranking;          /* [n]: what a policy ranks by */
+    void *rank_scratch;
+    uint32_t *rank, *order;   /* [n] */
+    uint32_t *candidates;     /* [group][n]: of the exact top-k */
+    size_t *n_candidates;     /* [group] */
+    adm_cut *exact;           /* [group][n_cuts] the exact top-k of each head at every size that is selected */
+    adm_cut *cut;             /* [group][n_budgets] those of the row at hand */
+    uint32_t *set, *subset;   /* [widest], [widest + 1] */
+    uint64_t *bits;           /* [n / 64 + 1], all zero between uses */
+    uint8_t *taken;           /* [n] */
+    uint32_t *list;           /* [widest + 1] and */
+    size_t *end;              /* [n_budgets]: the nested selections of the row at hand */
+    adm_select_info *info;    /* [n_budgets] */
+    double *quality_scratch;
+    adm_quality *quality;     /* [group][n_budgets] */
+    double *oracle_rel_l2;    /* [group][n_budgets] */
+} adm_worker;
+
+enum { ADM_ENCODE_ROWS = 512 }; /* a multiple of a page */
 
 struct adm_replay {
     const adm_trace *trace;
@@ -59,61 +148,144 @@ struct adm_replay {
     const adm_trace_layer **layer;  /* [n_layers] those replayed */
     size_t n_layers;
     adm_segment *segment;
+    bool *is_stored;                /* [n_segments]: the run held it already when the replay was opened */
     size_t n_segments;
+    bool calibration_is_stored;
+    adm_codebook **book;            /* [n_codings][n_layers] */
+    size_t widest;                  /* tokens of the largest selection */
 
-    adm_code_cache *cache;          /* [n_thresholds][n_layers] */
-    size_t n_encoded;               /* tokens whose codes are in every cache */
-
-    adm_arm *arm;                   /* dense | then [n_budgets] of each policy but adamas | adamas[n_thresholds][n_budgets] */
-    size_t n_arms;
+    adm_stage_pass stages;
     adm_stage_times *times;
     size_t n_times;
     adm_stage_times *now;           /* where the running stage's duration goes; NULL: it is not kept */
     double now_divisor;             /* key rows of the running chunk when bulk, else 1 */
     double last_ns;                 /* the sample just taken; 0 when nothing times */
-    struct adm_event *event;        /* ranges of the present segment, written when it ends: no write while timing */
+    adm_event *event;               /* ranges of the present segment, written when it ends: no write while timing */
     size_t n_events, event_capacity;
     adm_status sink_status;         /* first failure inside the sink, reported when the segment ends */
     adm_error sink_error;
 
-    /* Scratch of one layer step. */
-    float *y;                       /* [rows][d], rows = max(n_q_heads + n_kv_heads, ADM_BULK_ROWS) */
-    uint8_t *codes;                 /* the same rows */
-    uint8_t *packed;                /* [n_q_heads + n_kv_heads][d/4] */
-    uint16_t *distance;             /* [n_q_heads][n_tokens] */
-    uint32_t *histogram;
-    uint32_t *all_tokens;           /* 0, 1, 2, ... n_tokens - 1 */
-    uint32_t *index;                /* [n_q_heads][widest] selected tokens, widest = min(largest budget, n_tokens) */
-    uint32_t *n_selected;           /* [n_q_heads] */
-    adm_select_info *select_info;   /* [n_q_heads] */
-    double *score;                  /* [n_tokens] */
-    float *out;                     /* [n_q_heads][d] */
-    adm_reference **reference;      /* [n_q_heads] */
-    double *oracle_rel_l2;          /* [n_budgets][n_q_heads] */
-    float *page_bounds;             /* [n_layers][n_kv_heads][n_pages][2][d], see core/policy.h */
-    double *page_bound;             /* [n_pages] */
-    double *drawn;                  /* [n_layers][n_q_heads][n_tokens]: attention drawn in this segment so far */
-    uint32_t *order;                /* [n_tokens] */
-    void *rank_scratch;
-    adm_rng rng;
-    size_t widest;
+    adm_pool *pool;
+    adm_worker *worker;             /* [threads of the pool] */
+    adm_row *row;                   /* [n_rows]: dense first, oracle second */
+    size_t n_rows;
+    adm_slot *slot;
+    size_t n_slots;
+    adm_metric *target_metric;      /* [n_targets] */
+    char (*target_name)[ADM_TARGET_NAME_BYTES];
+    adm_layer_codes *codes;         /* [n_codes] */
+    size_t n_codes;
+    size_t *codes_of;               /* [n_codings] */
+    float *page_bounds;             /* [n_kv_heads][n_pages][2][d] of the present layer, see core/policy.h */
+    double *drawn;                  /* [n_q_heads][n_tokens]: attention drawn in this segment and layer so far */
+    const adm_segment *at_segment;  /* what the tasks of the present round work on */
+    size_t at_layer, at_block;      /* the block's first step, in the segment */
     uint64_t n_done, n_total;       /* layer steps */
 };
 
-/* Rows encoded at a time: 4,096 rows of d = 256 are 4 MiB of float32. */
-enum { ADM_BULK_ROWS = 4096 };
+/* Whether stages are timed: adamas's contract comes first among the codings. */
+static inline bool adm_replay_times_codes(const adm_replay *r) {
+    return r->options.n_codings > 0 && adm_coding_is_contract(&r->options.codings[0]);
+}
 
-/* replay_step.c */
+/* The cuts of the exact top-k that a step needs: one a budget, and one for each of quest's selections. */
+static inline size_t adm_replay_max_cuts(const adm_replay *r) { return 2 * r->options.n_budgets; }
 
-/* Encodes tokens [n_encoded, n_tokens) of every layer and variant. */
-void adm_replay_encode(adm_replay *replay, size_t n_tokens, uint32_t seq_len);
+static inline uint32_t adm_replay_group(const adm_replay *r) {
+    return r->trace->shape.n_q_heads / r->trace->shape.n_kv_heads;
+}
 
-/* Runs one layer of one step through every stage, and files its quality under the segment's step `step_in_segment`. */
-void adm_replay_layer_step(adm_replay *replay, const adm_segment *segment, size_t step_in_segment, size_t layer);
+static inline const unsigned char *adm_key_row(const adm_replay *r, const adm_trace_layer *layer, size_t kv_head,
+                                               size_t token) {
+    size_t row_bytes = r->trace->shape.head_dim * adm_dtype_bytes(layer->k_dtype);
+    return (const unsigned char *)layer->k + (kv_head * r->trace->n_tokens + token) * row_bytes;
+}
 
-/* replay_record.c */
+static inline const unsigned char *adm_value_rows(const adm_replay *r, const adm_trace_layer *layer, size_t kv_head) {
+    size_t row_bytes = r->trace->shape.head_dim * adm_dtype_bytes(layer->v_dtype);
+    return (const unsigned char *)layer->v + kv_head * r->trace->n_tokens * row_bytes;
+}
 
-/* Makes the segment's configurations and arms; frees the last segment's. */
+/* The queries [n_q_heads, d] of a step of the trace. */
+static inline const unsigned char *adm_query_rows(const adm_replay *r, const adm_trace_layer *layer, size_t step) {
+    const adm_shape *shape = &r->trace->shape;
+    return (const unsigned char *)layer->q + step * shape->n_q_heads * shape->head_dim * adm_dtype_bytes(layer->q_dtype);
+}
+
+/* Tokens cached when the segment ends. */
+static inline size_t adm_segment_tokens(const adm_replay *r, const adm_segment *segment) {
+    return (size_t)r->trace->positions[segment->first_step + segment->n_steps - 1] + 1;
+}
+
+/* Quest selects whole pages: a budget below one page has no meaning for it, and gets no values. */
+static inline bool adm_is_possible(adm_policy policy, uint32_t budget) {
+    return policy != ADM_POLICY_QUEST || budget >= ADM_QUEST_PAGE;
+}
+
+/* --- replay_stages.c */
+
+adm_status adm_stage_pass_open(adm_replay *replay, adm_error *err);
+void adm_stage_pass_close(adm_replay *replay);
+
+/* Runs the stages of the segment's first steps. ADM_EINTERRUPTED when asked to stop. */
+adm_status adm_stage_pass_run(adm_replay *replay, const adm_segment *segment, adm_error *err);
+
+/* --- replay_codes.c */
+
+/* Learns the codebooks, and makes room for one layer's codes. */
+adm_status adm_replay_codes_open(adm_replay *replay, adm_error *err);
+void adm_replay_codes_close(adm_replay *replay);
+
+/* Encodes the layer's keys up to the segment's end, and makes quest's page bounds; with every thread. False: stopped. */
+bool adm_replay_encode_layer(adm_replay *replay, const adm_segment *segment, size_t layer);
+
+/* worker->distance [n_tokens] of query `head` of a KV head's group from its keys, or of the whole group for a selection per
+ * group; worker->q and y hold the queries. Returns the largest distance possible. */
+uint32_t adm_replay_distances(const adm_replay *replay, adm_worker *worker, size_t coding, size_t layer, size_t kv_head,
+                              uint32_t head, size_t n_tokens);
+
+/* --- replay_quality.c */
+
+adm_status adm_quality_pass_open(adm_replay *replay, adm_error *err);
+void adm_quality_pass_close(adm_replay *replay);
+
+/* Measures every step of the segment. ADM_EINTERRUPTED when asked to stop. */
+adm_status adm_quality_pass_run(adm_replay *replay, const adm_segment *segment, adm_error *err);
+
+/* --- replay_select.c */
+
+/* One KV head at one step, as the policies see it. */
+typedef struct adm_task_at {
+    size_t layer, kv_head, step; /* layer: index into adm_replay.layer; step of the trace */
+    size_t n_tokens;             /* attended over */
+    const adm_trace_layer *l;
+} adm_task_at;
+
+/* Finds worker->exact and worker->candidates of each head of the group. Returns how many cuts there are. */
+size_t adm_select_exact(const adm_replay *replay, adm_worker *worker, const adm_task_at *at);
+
+/* Sets worker->list and worker->end, and for adamas worker->info, to what the row selects for query `head` of the group,
+ * or for all of it. Budgets at which the row is not possible have no tokens. */
+void adm_select_nested(const adm_replay *replay, adm_worker *worker, const adm_task_at *at, const adm_row *row,
+                       uint32_t head);
+
+/* Behind adm_select_nested(): worker->order [n_tokens] becomes the row's order of all tokens. */
+void adm_select_order(const adm_replay *replay, adm_worker *worker, const adm_task_at *at, const adm_row *row,
+                      uint32_t head);
+
+/* --- replay_values.c */
+
+/* Makes the rows' slots for a segment; drops the last segment's. */
+adm_status adm_replay_make_slots(adm_replay *replay, size_t n_slots, adm_error *err);
+void adm_replay_drop_slots(adm_replay *replay);
+
+/* Takes a block's values into the distributions of the layer; puts those of a whole layer down. */
+adm_status adm_replay_take_block(adm_replay *replay, size_t n_steps, adm_error *err);
+void adm_replay_take_layer(adm_replay *replay);
+
+/* --- replay_record.c */
+
+/* Makes the segment's configurations, slots and times; frees the last segment's. */
 adm_status adm_replay_begin_segment(adm_replay *replay, const adm_segment *segment, adm_error *err);
 
 /* Where durations of this stage at this budget go. */
@@ -135,10 +307,13 @@ void adm_replay_keep_event(adm_replay *replay, const adm_range *range, uint64_t 
 /* Writes and flushes the events of the session itself. */
 adm_status adm_replay_end_session(adm_replay *replay, adm_error *err);
 
-/* Frees arms and times. */
+/* Frees slots and times. */
 void adm_replay_drop_segment(adm_replay *replay);
 
-/* replay_count.c */
+/* Finds the segments that the run holds already. */
+adm_status adm_replay_find_stored(adm_replay *replay, adm_error *err);
+
+/* --- replay_count.c */
 
 /* Whether any of the options' counters counts. */
 bool adm_replay_counts(const adm_replay *replay);
@@ -146,31 +321,7 @@ bool adm_replay_counts(const adm_replay *replay);
 /* Writes what was counted in the segment, or why it was not. */
 adm_status adm_replay_write_counts(adm_replay *replay, adm_error *err);
 
-/* How many rows of arms there are behind that of `dense`. */
-static inline size_t adm_replay_arm_rows(const adm_replay *replay) {
-    return ADM_N_POLICIES - 2 + replay->options.n_thresholds;
-}
-
-/* The arm of a policy at the b-th budget and v-th threshold variant (0 where the policy has none). */
-static inline adm_arm *adm_replay_arm(const adm_replay *replay, adm_policy policy, size_t b, size_t v) {
-    if (policy == ADM_POLICY_DENSE) return &replay->arm[0];
-    size_t n_budgets = replay->options.n_budgets;
-    /* adamas's variants stand last, so the policies after it move up by one. */
-    size_t row = policy == ADM_POLICY_ADAMAS ? ADM_N_POLICIES - 2 + v
-                 : policy > ADM_POLICY_ADAMAS ? (size_t)policy - 2 : (size_t)policy - 1;
-    return &replay->arm[1 + row * n_budgets + b];
-}
-
-/* Quest selects whole pages: a budget below one page has no meaning for it, and gets no rows. */
-static inline bool adm_arm_is_possible(const adm_arm *arm) {
-    return arm->policy != ADM_POLICY_QUEST || arm->budget >= ADM_QUEST_PAGE;
-}
-
-/* Where a policy's value of one quality metric for one head and step goes. */
-static inline double *adm_arm_value(const adm_replay *replay, const adm_arm *arm, const adm_segment *segment,
-                                    int metric, size_t layer, size_t head, size_t step) {
-    size_t n_heads = replay->trace->shape.n_q_heads;
-    return arm->value + (((size_t)metric * replay->n_layers + layer) * n_heads + head) * segment->n_steps + step;
-}
+/* What to say when a replay is asked to stop. */
+adm_status adm_replay_interrupted(const adm_replay *replay, const adm_segment *segment, adm_error *err);
 
 #endif

@@ -25,11 +25,15 @@ static const adm_metric quality_metric[N_QUALITY] = {
 static const adm_metric time_metric = {"time_ns", "ns", "lower", "Duration of a stage for one layer of one decode step, all heads"};
 static const adm_metric encode_metric = {"encode_ns_per_key", "ns", "lower", "Duration of a stage in bulk encoding, per key row of one KV head"};
 static const adm_metric entropy_metric = {"bucket_entropy_bits", "bits", "higher", "Entropy of the key codes; 2 bits when all four occur equally often"};
-static const adm_metric occupancy_metric[4] = {
+static const adm_metric occupancy_metric[ADM_CODES] = {
     {"bucket_occupancy_0", "ratio", "none", "Share of key codes that are 0 (below the first threshold)"},
     {"bucket_occupancy_1", "ratio", "none", "Share of key codes that are 1"},
     {"bucket_occupancy_2", "ratio", "none", "Share of key codes that are 2"},
-    {"bucket_occupancy_3", "ratio", "none", "Share of key codes that are 3 (above the last threshold)"},
+    {"bucket_occupancy_3", "ratio", "none", "Share of key codes that are 3 (above the third threshold)"},
+    {"bucket_occupancy_4", "ratio", "none", "Share of key codes that are 4"},
+    {"bucket_occupancy_5", "ratio", "none", "Share of key codes that are 5"},
+    {"bucket_occupancy_6", "ratio", "none", "Share of key codes that are 6"},
+    {"bucket_occupancy_7", "ratio", "none", "Share of key codes that are 7 (above the last threshold)"},
 };
 
 /* Ties are adamas's; the gap to the oracle is of those that are not exact. */
@@ -39,16 +43,19 @@ static bool policy_has(adm_policy policy, int metric) {
 }
 
 /* What tells two configurations of one policy apart. */
-static void variant_name(const adm_replay *r, adm_policy policy, size_t v, char *name, size_t name_bytes) {
-    switch (policy) {
+static void variant_name(const adm_replay *r, const adm_row *row, char *name, size_t name_bytes) {
+    char coding[ADM_CODING_NAME_BYTES];
+    const char *grouped = row->selection == ADM_SELECT_GROUP ? ", per group" : "";
+    switch (row->policy) {
     case ADM_POLICY_ADAMAS:
-        snprintf(name, name_bytes, "%s %s", r->options.pipeline->distance->metric, r->options.thresholds[v].text);
+        adm_coding_name(&r->options.codings[row->coding], coding);
+        snprintf(name, name_bytes, "%s", coding);
         break;
-    case ADM_POLICY_QUEST: snprintf(name, name_bytes, "pages of %d", ADM_QUEST_PAGE); break;
-    case ADM_POLICY_STREAMING: snprintf(name, name_bytes, "%d sinks", ADM_STREAMING_SINKS); break;
-    case ADM_POLICY_H2O: snprintf(name, name_bytes, "half recent"); break;
+    case ADM_POLICY_QUEST: snprintf(name, name_bytes, "pages of %d%s", ADM_QUEST_PAGE, grouped); break;
+    case ADM_POLICY_STREAMING: snprintf(name, name_bytes, "%d sinks%s", ADM_STREAMING_SINKS, grouped); break;
+    case ADM_POLICY_H2O: snprintf(name, name_bytes, "half recent%s", grouped); break;
     case ADM_POLICY_RANDOM: snprintf(name, name_bytes, "seed %llu", (unsigned long long)r->options.seed); break;
-    default: snprintf(name, name_bytes, "exact");
+    default: snprintf(name, name_bytes, "exact%s", grouped);
     }
 }
 
@@ -61,24 +68,74 @@ static adm_config config_for(const adm_replay *r, const adm_segment *segment, co
                         .n_sinks = -1, .n_recent = -1, .cache = "warm", .launch = "host"};
 }
 
-static adm_status make_arm(adm_replay *r, const adm_segment *segment, adm_arm *arm, adm_policy policy, size_t b,
-                           size_t v, adm_error *err) {
-    char variant[128];
-    variant_name(r, policy, v, variant, sizeof variant);
-    uint32_t budget = policy == ADM_POLICY_DENSE ? 0 : r->options.budgets[b];
-    adm_config config = config_for(r, segment, adm_policy_name(policy), variant, budget);
+/* The configuration of a row at a budget; 0: of what does not depend on one. */
+static adm_status find_config(adm_replay *r, const adm_segment *segment, const adm_row *row, uint32_t budget, int64_t *id,
+                              adm_error *err) {
+    char variant[ADM_CODING_NAME_BYTES + 16];
+    variant_name(r, row, variant, sizeof variant);
+    adm_config config = config_for(r, segment, adm_policy_name(row->policy), variant, budget);
     config.cache = NULL; /* quality does not depend on it */
-    if (policy == ADM_POLICY_ADAMAS) {
+    if (row->policy == ADM_POLICY_ADAMAS) {
         config.n_sinks = (int32_t)r->options.n_sinks;
         config.n_recent = r->options.n_recent > 0 ? (int32_t)r->options.n_recent : 1; /* the newest always */
-        config.selection = "head";
     }
-    *arm = (adm_arm){.policy = policy, .budget = budget, .variant = v};
+    if (row->policy == ADM_POLICY_ADAMAS || row->selection == ADM_SELECT_GROUP)
+        config.selection = adm_selection_name(row->selection);
+    return adm_store_config(r->store, &config, id, err);
+}
+
+/* The budgets of a row: `dense` has none. */
+static size_t budgets_of(const adm_replay *r, const adm_row *row) {
+    return row->policy == ADM_POLICY_DENSE ? 1 : r->options.n_budgets;
+}
+
+/* Whether the row's values are wanted; the oracle's are computed in any case, for oracle_gap. */
+static bool is_kept(const adm_replay *r, const adm_row *row) {
+    if (!r->options.policy[row->policy]) return false;
+    return row != &r->row[1] || r->options.select_head[row->policy] || !r->options.select_group[row->policy];
+}
+
+/* Slots of a row: counted with r->slot NULL, else taken from there on. */
+static adm_status make_row_slots(adm_replay *r, const adm_segment *segment, adm_row *row, size_t *n_slots,
+                                 adm_error *err) {
     adm_status status = ADM_OK;
-    if (r->options.policy[policy]) status = adm_store_config(r->store, &config, &arm->config_id, err);
-    if (status != ADM_OK) return status;
-    return adm_alloc(&arm->value, N_QUALITY * r->n_layers * r->trace->shape.n_q_heads * segment->n_steps,
-                     sizeof *arm->value, "quality values of a segment", err);
+    int64_t config_id = 0;
+    for (size_t b = 0; is_kept(r, row) && status == ADM_OK && b < budgets_of(r, row); b++) {
+        uint32_t budget = row->policy == ADM_POLICY_DENSE ? 0 : r->options.budgets[b];
+        if (budget > 0 && !adm_is_possible(row->policy, budget)) continue;
+        if (r->slot != NULL) status = find_config(r, segment, row, budget, &config_id, err);
+        for (int metric = 0; metric < N_QUALITY; metric++) {
+            if (!policy_has(row->policy, metric)) continue;
+            size_t i = (*n_slots)++;
+            if (r->slot == NULL) continue;
+            r->slot[i].config_id = config_id;
+            r->slot[i].metric = &quality_metric[metric];
+            row->slot[b * N_QUALITY + (size_t)metric] = &r->slot[i];
+        }
+    }
+    if (!is_kept(r, row) || row->policy == ADM_POLICY_DENSE || r->options.n_targets == 0) return status;
+    if (r->slot != NULL && status == ADM_OK) status = find_config(r, segment, row, 0, &config_id, err);
+    for (size_t t = 0; t < r->options.n_targets; t++) {
+        size_t i = (*n_slots)++;
+        if (r->slot == NULL) continue;
+        r->slot[i].config_id = config_id;
+        r->slot[i].metric = &r->target_metric[t];
+        row->target[t] = &r->slot[i];
+    }
+    return status;
+}
+
+static adm_status make_all_slots(adm_replay *r, const adm_segment *segment, adm_error *err) {
+    size_t n_slots = 0, n_taken = 0;
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < r->n_rows; i++) make_row_slots(r, segment, &r->row[i], &n_slots, NULL);
+    status = adm_replay_make_slots(r, n_slots, err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_rows; i++) {
+        memset(r->row[i].slot, 0, r->options.n_budgets * N_QUALITY * sizeof *r->row[i].slot);
+        memset(r->row[i].target, 0, r->options.n_targets * sizeof *r->row[i].target);
+        status = make_row_slots(r, segment, &r->row[i], &n_taken, err);
+    }
+    return status;
 }
 
 static adm_status make_times(adm_replay *r, const adm_segment *segment, adm_stage stage, uint32_t budget, bool bulk,
@@ -92,6 +149,7 @@ static adm_status make_times(adm_replay *r, const adm_segment *segment, adm_stag
     return status;
 }
 
+/* Stages that are not timed have no times: their configurations would stand for nothing. */
 static adm_status make_all_times(adm_replay *r, const adm_segment *segment, adm_error *err) {
     const adm_host_pipeline *p = r->options.pipeline;
     const struct { adm_stage stage; const char *variant; bool bulk; } fixed[] = {
@@ -116,31 +174,21 @@ static adm_status make_all_times(adm_replay *r, const adm_segment *segment, adm_
 }
 
 adm_status adm_replay_begin_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
+    adm_status status = ADM_OK;
     adm_replay_drop_segment(r);
-    size_t n_budgets = r->options.n_budgets, n_arms = 1 + n_budgets * adm_replay_arm_rows(r);
-    adm_status status = adm_alloc(&r->arm, n_arms, sizeof *r->arm, "policies of a segment", err);
-    if (status != ADM_OK) return status;
-    r->n_arms = n_arms;
-    status = make_arm(r, segment, &r->arm[0], ADM_POLICY_DENSE, 0, 0, err);
-    for (adm_policy p = ADM_POLICY_ORACLE; p < ADM_N_POLICIES; p++) {
-        size_t n_variants = p == ADM_POLICY_ADAMAS ? r->options.n_thresholds : 1;
-        for (size_t v = 0; v < n_variants; v++)
-            for (size_t b = 0; status == ADM_OK && b < n_budgets; b++)
-                status = make_arm(r, segment, adm_replay_arm(r, p, b, v), p, b, v, err);
-    }
+    if (r->options.n_counters == 0) status = make_all_slots(r, segment, err);
     if (status == ADM_OK) status = make_all_times(r, segment, err);
     /* The database is not locked while the segment is measured. */
     return status == ADM_OK ? adm_store_flush(r->store, err) : status;
 }
 
 void adm_replay_drop_segment(adm_replay *r) {
-    for (size_t i = 0; i < r->n_arms; i++) adm_free(&r->arm[i].value);
+    adm_replay_drop_slots(r);
     for (size_t i = 0; i < r->n_times; i++) {
         free(r->times[i].sample_ns);
         free(r->times[i].count);
     }
-    r->n_arms = r->n_times = 0;
-    adm_free(&r->arm);
+    r->n_times = 0;
     adm_free(&r->times);
 }
 
@@ -182,73 +230,107 @@ void adm_replay_keep_event(adm_replay *r, const adm_range *range, uint64_t start
 
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
 
-/* Stores the distribution of n values, which it may reorder. */
 static adm_status put(adm_replay *r, int64_t config_id, const char *stage, const adm_metric *metric, int32_t layer,
-                      int32_t head, double *values, size_t n, const double *samples, adm_error *err) {
-    adm_distribution distribution = adm_distribution_of(values, n);
+                      int32_t head, const adm_distribution *distribution, const double *samples, adm_error *err) {
     adm_measurement m = {.run_id = r->run_id, .config_id = config_id, .source = "host", .stage = stage, .layer = layer,
-                         .head = head, .metric = metric, .distribution = &distribution, .status = "ok",
-                         .samples = samples, .n_samples = samples != NULL ? n : 0};
+                         .head = head, .metric = metric, .distribution = distribution, .status = "ok",
+                         .samples = samples, .n_samples = samples != NULL ? distribution->n : 0};
     return adm_store_measurement(r->store, &m, err);
 }
 
-/* A budget at which the policy has no meaning: a row for each metric that says so. */
-static adm_status write_impossible(adm_replay *r, const adm_arm *arm, adm_error *err) {
+static adm_status write_slot(adm_replay *r, adm_slot *slot, adm_bin *scratch, adm_error *err) {
+    size_t n_heads = r->trace->shape.n_q_heads;
     adm_status status = ADM_OK;
-    for (int metric = 0; status == ADM_OK && metric < N_QUALITY; metric++) {
-        adm_measurement m = {.run_id = r->run_id, .config_id = arm->config_id, .source = "host", .layer = -1, .head = -1,
-                             .metric = &quality_metric[metric], .status = "skipped",
-                             .reason = "quest selects whole pages of 16 tokens"};
-        if (policy_has(arm->policy, metric)) status = adm_store_measurement(r->store, &m, err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_layers * n_heads; i++)
+        status = put(r, slot->config_id, NULL, slot->metric, (int32_t)r->layer[i / n_heads]->index, (int32_t)(i % n_heads),
+                     &slot->of[i], NULL, err);
+    adm_distribution pooled = adm_aggregate_result(&slot->pooled, scratch);
+    return status == ADM_OK ? put(r, slot->config_id, NULL, slot->metric, -1, -1, &pooled, NULL, err) : status;
+}
+
+static adm_status write_slots(adm_replay *r, adm_error *err) {
+    adm_bin *scratch = NULL;
+    adm_status status = adm_alloc(&scratch, ADM_AGGREGATE_MAX_BINS, sizeof *scratch, "bins of a distribution", err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_slots; i++) status = write_slot(r, &r->slot[i], scratch, err);
+    adm_free(&scratch);
+    return status;
+}
+
+/* Budgets at which a row has no meaning: for each metric a measurement that says so. */
+static adm_status write_impossible(adm_replay *r, const adm_segment *segment, const adm_row *row, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t b = 0; status == ADM_OK && b < budgets_of(r, row); b++) {
+        if (row->policy == ADM_POLICY_DENSE || adm_is_possible(row->policy, r->options.budgets[b])) continue;
+        int64_t config_id;
+        status = find_config(r, segment, row, r->options.budgets[b], &config_id, err);
+        for (int metric = 0; status == ADM_OK && metric < N_QUALITY; metric++) {
+            adm_measurement m = {.run_id = r->run_id, .config_id = config_id, .source = "host", .layer = -1, .head = -1,
+                                 .metric = &quality_metric[metric], .status = "skipped",
+                                 .reason = "quest selects whole pages of 16 tokens"};
+            if (policy_has(row->policy, metric)) status = adm_store_measurement(r->store, &m, err);
+        }
     }
     return status;
 }
 
-static adm_status write_arm(adm_replay *r, const adm_segment *segment, const adm_arm *arm, double *scratch,
-                            adm_error *err) {
-    if (!adm_arm_is_possible(arm)) return write_impossible(r, arm, err);
-    size_t n_heads = r->trace->shape.n_q_heads, n = segment->n_steps, n_pooled = r->n_layers * n_heads * n;
-    for (int metric = 0; metric < N_QUALITY; metric++) {
-        if (!policy_has(arm->policy, metric)) continue;
-        for (size_t layer = 0; layer < r->n_layers; layer++)
-            for (size_t head = 0; head < n_heads; head++) {
-                const double *value = adm_arm_value(r, arm, segment, metric, layer, head, 0);
-                memcpy(scratch, value, n * sizeof *scratch);
-                adm_status status = put(r, arm->config_id, NULL, &quality_metric[metric],
-                                        (int32_t)r->layer[layer]->index, (int32_t)head, scratch, n, NULL, err);
-                if (status != ADM_OK) return status;
-            }
-        memcpy(scratch, adm_arm_value(r, arm, segment, metric, 0, 0, 0), n_pooled * sizeof *scratch);
-        adm_status status = put(r, arm->config_id, NULL, &quality_metric[metric], -1, -1, scratch, n_pooled, NULL, err);
-        if (status != ADM_OK) return status;
+/* One metric of the codes of the keys cached so far: a value a layer and KV head, and all of them pooled. code: whose
+ * share, or -1 for the entropy. */
+static adm_status write_code_metric(adm_replay *r, int64_t config_id, const adm_layer_codes *codes, int code,
+                                    double *values, adm_error *err) {
+    const adm_metric *metric = code >= 0 ? &occupancy_metric[code] : &entropy_metric;
+    size_t n_kv = r->trace->shape.n_kv_heads, n_pooled = r->n_layers * n_kv;
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < n_pooled; i++) {
+        const uint64_t *count = codes->n_codes + i * ADM_CODES;
+        double all = 0, entropy = 0;
+        for (int c = 0; c < ADM_CODES; c++) all += (double)count[c];
+        for (int c = 0; c < ADM_CODES; c++)
+            if (count[c] > 0) entropy -= (double)count[c] / all * log2((double)count[c] / all);
+        values[i] = code >= 0 ? (double)count[code] / all : entropy;
+        double one = values[i];
+        adm_distribution distribution = adm_distribution_of(&one, 1);
+        status = put(r, config_id, NULL, metric, (int32_t)r->layer[i / n_kv]->index, (int32_t)(i % n_kv), &distribution,
+                     NULL, err);
     }
-    return ADM_OK;
+    if (status != ADM_OK) return status;
+    adm_distribution pooled = adm_distribution_of(values, n_pooled);
+    return put(r, config_id, NULL, metric, -1, -1, &pooled, NULL, err);
 }
 
-/* The codes of the keys cached so far: a value a layer and KV head, and all of them pooled. */
-static adm_status write_codes(adm_replay *r, const adm_segment *segment, size_t variant, double *scratch,
+static adm_status write_codes(adm_replay *r, const adm_segment *segment, const adm_row *row, double *values,
                               adm_error *err) {
-    char name[128];
-    variant_name(r, ADM_POLICY_ADAMAS, variant, name, sizeof name);
-    adm_config config = config_for(r, segment, "adamas", name, 0);
-    config.cache = NULL;
+    const adm_layer_codes *codes = &r->codes[r->codes_of[row->coding]];
     int64_t config_id;
-    adm_status status = adm_store_config(r->store, &config, &config_id, err);
-    size_t n_kv = r->trace->shape.n_kv_heads, n_pooled = r->n_layers * n_kv;
-    for (int metric = 0; status == ADM_OK && metric < 5; metric++) {
-        const adm_metric *m = metric < 4 ? &occupancy_metric[metric] : &entropy_metric;
-        for (size_t i = 0; status == ADM_OK && i < n_pooled; i++) {
-            const uint64_t *count = r->cache[variant * r->n_layers + i / n_kv].n_codes + 4 * (i % n_kv);
-            double all = (double)(count[0] + count[1] + count[2] + count[3]), entropy = 0;
-            for (int c = 0; c < 4; c++)
-                if (count[c] > 0) entropy -= (double)count[c] / all * log2((double)count[c] / all);
-            double value = metric < 4 ? (double)count[metric] / all : entropy;
-            scratch[i] = value;
-            status = put(r, config_id, NULL, m, (int32_t)r->layer[i / n_kv]->index, (int32_t)(i % n_kv), &value, 1, NULL,
-                         err);
-        }
-        if (status == ADM_OK) status = put(r, config_id, NULL, m, -1, -1, scratch, n_pooled, NULL, err);
+    adm_status status = find_config(r, segment, row, 0, &config_id, err);
+    for (int code = -1; status == ADM_OK && code < 1 << codes->coding->bits; code++)
+        status = write_code_metric(r, config_id, codes, code, values, err);
+    return status;
+}
+
+static adm_status write_all_codes(adm_replay *r, const adm_segment *segment, adm_error *err) {
+    double *values = NULL;
+    adm_status status = adm_alloc(&values, r->n_layers * r->trace->shape.n_kv_heads, sizeof *values, "code shares", err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_rows; i++)
+        if (r->row[i].policy == ADM_POLICY_ADAMAS) status = write_codes(r, segment, &r->row[i], values, err);
+    adm_free(&values);
+    return status;
+}
+
+/* The thresholds of codings that have a layer's three. A variant of the contract goes by what it was asked for, others by
+ * their full names. */
+static adm_status write_calibration(adm_replay *r, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t c = 0; c < r->options.n_codings; c++) {
+        const adm_coding *coding = &r->options.codings[c];
+        char name[ADM_CODING_NAME_BYTES];
+        adm_coding_name(coding, name);
+        if (coding->bits != 2 || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL) continue;
+        for (size_t layer = 0; status == ADM_OK && layer < r->n_layers; layer++)
+            status = adm_store_calibration(r->store, r->run_id, r->trace_id,
+                                           adm_coding_is_contract(coding) ? coding->thresholds.text : name,
+                                           (int32_t)r->layer[layer]->index, r->book[c * r->n_layers + layer]->layer, err);
     }
+    r->calibration_is_stored = status == ADM_OK;
     return status;
 }
 
@@ -260,8 +342,9 @@ static adm_status write_times(adm_replay *r, adm_error *err) {
         adm_status status = adm_alloc(&sorted, times->n, sizeof *sorted, "stage times", err);
         if (status != ADM_OK) return status;
         memcpy(sorted, times->sample_ns, times->n * sizeof *sorted);
+        adm_distribution distribution = adm_distribution_of(sorted, times->n);
         status = put(r, times->config_id, adm_stage_name(times->stage), times->bulk ? &encode_metric : &time_metric, -1,
-                     -1, sorted, times->n, times->sample_ns, err);
+                     -1, &distribution, times->sample_ns, err);
         adm_free(&sorted);
         if (status != ADM_OK) return status;
     }
@@ -290,22 +373,37 @@ adm_status adm_replay_end_session(adm_replay *r, adm_error *err) {
 }
 
 adm_status adm_replay_end_segment(adm_replay *r, const adm_segment *segment, adm_error *err) {
-    double *scratch = NULL;
-    size_t n_values = r->n_layers * r->trace->shape.n_q_heads * segment->n_steps;
     adm_status status = sink_failure(r, err);
+    if (status == ADM_OK && r->options.check_input != NULL) status = r->options.check_input(r->trace, err);
     if (status == ADM_OK && r->options.n_counters > 0) {
         status = adm_replay_write_counts(r, err);
         return status == ADM_OK ? adm_store_flush(r->store, err) : status;
     }
-    if (status == ADM_OK) status = adm_alloc(&scratch, n_values, sizeof *scratch, "values of a segment", err);
-    for (size_t i = 0; status == ADM_OK && i < r->n_arms; i++)
-        if (r->options.policy[r->arm[i].policy]) status = write_arm(r, segment, &r->arm[i], scratch, err);
-    if (r->options.policy[ADM_POLICY_ADAMAS])
-        for (size_t v = 0; status == ADM_OK && v < r->options.n_thresholds; v++)
-            status = write_codes(r, segment, v, scratch, err);
+    if (status == ADM_OK && !r->calibration_is_stored) status = write_calibration(r, err);
+    if (status == ADM_OK) status = write_slots(r, err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_rows; i++)
+        if (is_kept(r, &r->row[i])) status = write_impossible(r, segment, &r->row[i], err);
+    if (status == ADM_OK) status = write_all_codes(r, segment, err);
     if (status == ADM_OK) status = write_times(r, err);
     if (status == ADM_OK) status = write_events(r, err);
-    if (status == ADM_OK) status = adm_store_flush(r->store, err);
-    adm_free(&scratch);
+    return status == ADM_OK ? adm_store_flush(r->store, err) : status;
+}
+
+/* --- What the run holds already ------------------------------------------------------------------------------------ */
+
+/* A segment's rows come in one batch, so that one row of it means all. */
+adm_status adm_replay_find_stored(adm_replay *r, adm_error *err) {
+    static const char sql[] =
+        "SELECT DISTINCT c.seq_len FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
+        "WHERE m.run_id = ? AND c.trace_id = ? AND (m.stage IS NULL) = ? AND k.name = ifnull(?, k.name)";
+    const char *counter = r->options.n_counters > 0 ? r->options.counters[0].name : NULL;
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(r->store, sql, &query, err, "iiis", r->run_id, r->trace_id,
+                                       (int64_t)(counter == NULL), counter);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
+        for (size_t i = 0; i < r->n_segments; i++)
+            if (r->segment[i].seq_len == adm_query_int(query, 0)) r->is_stored[i] = r->calibration_is_stored = true;
+    adm_query_close(&query);
     return status;
 }

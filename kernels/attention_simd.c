@@ -1,4 +1,5 @@
-/* attention_simd.c: attention in double precision, as the reference, on vectors: AVX2, AVX-512 and NEON.
+/* attention_simd.c: attention in double precision, as the reference, on vectors: AVX2, AVX-512 and NEON; and on the same
+ * vectors the loops behind a replay's dense reference (core/quality.h).
  *
  * Products of two elements are exact in double and every sum is a sum of doubles, so a result differs from the
  * reference's by the order of summation, some 1e-15 of sum p_j |v_j|. That moves an element to the next float32 only
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "kernels/cpu.h"
+#include "kernels/quality.h"
 
 /* What the body works on: see adm_attention_fn. */
 typedef struct problem {
@@ -27,10 +29,10 @@ static inline const unsigned char *row_of(const problem *p, const unsigned char 
 }
 
 /* Selected rows lie anywhere, which no hardware prefetcher foresees. */
-static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j) {
-    enum { AHEAD = 8, LINE_BYTES = 64 };
-    if (p->index == NULL || j + AHEAD >= p->n) return;
-    const unsigned char *row = row_of(p, base, j + AHEAD);
+static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
+    enum { LINE_BYTES = 64 };
+    if (p->index == NULL || j + ahead >= p->n) return;
+    const unsigned char *row = row_of(p, base, j + ahead);
     for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
 }
 
@@ -64,6 +66,10 @@ static inline ADM_AVX2 double sum4_avx2(__m256d x) {
 
 #define SIMD ADM_AVX2
 #define NAME(x) x##_avx2
+#define SET_NAME "avx2"
+#define SET_AVAILABLE adm_cpu_has_avx2
+#define QUERIES 2
+#define TOKENS 1
 #define V __m256d
 #define LANES 4
 #define ZERO() _mm256_setzero_pd()
@@ -81,6 +87,7 @@ static inline ADM_AVX2 double sum4_avx2(__m256d x) {
 #define ZERO_BELOW(x, limit, v) _mm256_andnot_pd(_mm256_cmp_pd(x, SET(limit), _CMP_LT_OQ), v)
 #define SUM8(v) sum4_avx2(ADD((v)[0], (v)[1]))
 #include "kernels/attention_simd.h"
+#include "kernels/quality_simd.h"
 
 static inline ADM_AVX512 __m512d widen_avx512(adm_dtype dtype, const void *p) {
     if (dtype == ADM_F32) return _mm512_cvtps_pd(_mm256_loadu_ps(p));
@@ -95,6 +102,10 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
 
 #define SIMD ADM_AVX512
 #define NAME(x) x##_avx512
+#define SET_NAME "avx512"
+#define SET_AVAILABLE adm_cpu_has_avx512
+#define QUERIES 4
+#define TOKENS 2
 #define V __m512d
 #define LANES 8
 #define ZERO() _mm512_setzero_pd()
@@ -112,6 +123,7 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
 #define ZERO_BELOW(x, limit, v) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, SET(limit), _CMP_NLT_UQ), v)
 #define SUM8(v) sum8_avx512((v)[0])
 #include "kernels/attention_simd.h"
+#include "kernels/quality_simd.h"
 
 #endif
 
@@ -179,6 +191,10 @@ static inline four max_neon(four a, four b) {
 
 #define SIMD
 #define NAME(x) x##_neon
+#define SET_NAME "neon"
+#define SET_AVAILABLE NULL
+#define QUERIES 2
+#define TOKENS 1
 #define V four
 #define LANES 4
 #define ZERO() set_neon(0)
@@ -197,5 +213,6 @@ static inline four max_neon(four a, four b) {
     ((four){{zero_below_neon((x).val[0], limit, (v).val[0]), zero_below_neon((x).val[1], limit, (v).val[1])}})
 #define SUM8(v) sum4_neon(ADD((v)[0], (v)[1]))
 #include "kernels/attention_simd.h"
+#include "kernels/quality_simd.h"
 
 #endif

@@ -1,4 +1,5 @@
-/* attention_simd.h: attention with vectors of doubles; the body that attention_simd.c includes once an instruction set.
+/* attention_simd.h: attention with vectors of doubles; the body that attention_simd.c includes once an instruction set,
+ * with quality_simd.h behind it, which also undefines what the includer defined.
  *
  * The includer defines, for its vectors V of LANES doubles:
  *
@@ -8,6 +9,7 @@
  *   ADD SUB MUL  FMA(a, b, c) = a b + c  MAX(a, b)   MAX: b where either is a NaN
  *   ROUND(x)     to the nearest integer              SCALE(x, n)         x 2^n
  *   ZERO_BELOW(x, limit, v)                          v, and 0 where x < limit
+ *   QUERIES TOKENS                                   queries and keys of a tile of scores, see quality_simd.h
  *   SUM8(v)      v[0 .. 8/LANES): lanes 0..7 added up as ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
  * Every sum has one order whatever LANES is: a dot product runs over 16 partial sums (element i in number i mod 16),
@@ -54,22 +56,23 @@ static inline SIMD V NAME(exp)(V x) {
     return ZERO_BELOW(x, -708, SCALE(y, n));
 }
 
-/* score[j] becomes its weight exp(score[j] - largest). Returns their sum. */
-static SIMD double NAME(weights)(double *score, size_t n, double largest) {
+/* weight[j] = exp(score[j] - largest); weight may be score. Returns their sum. */
+static SIMD double NAME(weights)(const double *score, size_t n, double largest, double *weight) {
     V sum[NAME(EIGHT)];
     for (int s = 0; s < NAME(EIGHT); s++) sum[s] = ZERO();
     for (size_t j = 0; j < n; j += 8) {
-        double rest[8], *eight = score + j;
+        double rest[8], *to = weight + j;
+        const double *from = score + j;
         if (n - j < 8) { /* the last few among scores of no weight */
             for (size_t i = 0; i < 8; i++) rest[i] = i < n - j ? score[j + i] : -INFINITY;
-            eight = rest;
+            from = to = rest;
         }
         for (int s = 0; s < NAME(EIGHT); s++) {
-            V weight = NAME(exp)(SUB(LOAD(eight + s * LANES), SET(largest)));
-            STORE(eight + s * LANES, weight);
-            sum[s] = ADD(sum[s], weight);
+            V w = NAME(exp)(SUB(LOAD(from + s * LANES), SET(largest)));
+            STORE(to + s * LANES, w);
+            sum[s] = ADD(sum[s], w);
         }
-        if (n - j < 8) memcpy(score + j, rest, (n - j) * sizeof *score);
+        if (n - j < 8) memcpy(weight + j, rest, (n - j) * sizeof *weight);
     }
     return SUM8(sum);
 }
@@ -99,16 +102,16 @@ static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dt
                                                                     float *out) {
     double sum[ADM_MAX_HEAD_DIM] = {0}, largest = -INFINITY;
     for (size_t j = 0; j < p->n; j++) {
-        prefetch_row(p, p->k, j);
+        prefetch_row(p, p->k, j, 8);
         score[j] = p->scale * NAME(dot)(dtype, query, row_of(p, p->k, j), d);
         if (score[j] > largest) largest = score[j];
     }
-    const double total = NAME(weights)(score, p->n, largest);
+    const double total = NAME(weights)(score, p->n, largest, score);
     size_t j = 0;
     const unsigned char *row[NAME(GROUP)];
     for (; j + NAME(GROUP) <= p->n; j += NAME(GROUP)) {
         for (size_t g = 0; g < NAME(GROUP); g++) {
-            prefetch_row(p, p->v, j + g);
+            prefetch_row(p, p->v, j + g, 8);
             row[g] = row_of(p, p->v, j + g);
         }
         NAME(add_rows)(dtype, row, score + j, NAME(GROUP), d, sum);
@@ -145,21 +148,3 @@ SIMD void NAME(adm_attention)(adm_dtype dtype, const void *q, const void *k, con
 }
 
 #undef ATTEND_DIMS
-#undef SIMD
-#undef NAME
-#undef V
-#undef LANES
-#undef ZERO
-#undef SET
-#undef LOAD
-#undef STORE
-#undef WIDEN
-#undef ADD
-#undef SUB
-#undef MUL
-#undef FMA
-#undef MAX
-#undef ROUND
-#undef SCALE
-#undef ZERO_BELOW
-#undef SUM8

@@ -12,6 +12,7 @@
 #include "kernels/distance_metric.h"
 #include "kernels/hadamard.h"
 #include "kernels/pack.h"
+#include "kernels/quality.h"
 #include "kernels/topk.h"
 
 #define ROW(row_stage, row_name, row_summary, ...) \
@@ -137,6 +138,25 @@ void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
         pipeline->code_distance[m][1] = fastest(ADM_STAGE_DISTANCE, "hamming", 1);
         pipeline->code_distance[m][2] = fastest(ADM_STAGE_DISTANCE, adm_code_metric_name(m), 2);
     }
+}
+
+const adm_quality_impl *adm_quality_at(size_t i) {
+    static const adm_quality_impl *const quality_rows[] = {
+        &adm_quality_reference,
+#if defined(__x86_64__)
+        &adm_quality_avx2, &adm_quality_avx512,
+#elif defined(__aarch64__)
+        &adm_quality_neon,
+#endif
+    };
+    return i < sizeof quality_rows / sizeof *quality_rows ? quality_rows[i] : NULL;
+}
+
+const adm_quality_impl *adm_quality_fastest(void) {
+    const adm_quality_impl *best = adm_quality_at(0), *row;
+    for (size_t i = 1; (row = adm_quality_at(i)) != NULL; i++)
+        if (row->is_available == NULL || row->is_available()) best = row;
+    return best;
 }
 
 adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {

@@ -204,7 +204,8 @@ def test_others_may_write_while_a_replay_measures(adamas, bundled, tmp_path):
     """Else a second replay into the same file gives up after 5 s, because the first takes longer."""
     database = tmp_path / "shared.db"
     n_free = n_busy = 0
-    with adamas.start("replay", bundled, "--db", database, "--quiet", "--seq-lens", "4096") as process:
+    slow = ("--policies", "dense,oracle,adamas,quest,random", "--target", "output_rel_l2=0.001", "--threads", "1")
+    with adamas.start("replay", bundled, "--db", database, "--quiet", "--seq-lens", "4096", *slow) as process:
         while process.poll() is None:
             time.sleep(0.01)
             if stored_lengths(database) is None:  # the run has not begun

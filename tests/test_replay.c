@@ -6,6 +6,8 @@
 
 #include "core/mem.h"
 #include "core/replay.h"
+#include "core/threads.h"
+#include "kernels/quality.h"
 #include "probes/clock_probe.h"
 
 enum { N_Q = 4, N_KV = 2, D = 64, N_TOKENS = 600, N_STEPS = 24, N_LAYERS = 2 };
@@ -22,7 +24,7 @@ typedef struct fixture {
     session s;
     char path[64];
     adm_host_pipeline pipeline;
-    adm_threshold_spec thresholds[2];
+    adm_coding codings[4];
     adm_replay_options options;
     adm_error err;
 } fixture;
@@ -31,6 +33,13 @@ static const uint32_t budgets[] = {1, 16, 200, N_TOKENS};
 
 static void fill(adm_rng *rng, uint16_t *out, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = adm_f32_to_f16((float)adm_rng_normal(rng) * (i % D == 5 ? 6.0f : 1.0f));
+}
+
+static void set_coding(adm_coding *coding, adm_code_metric metric, const char *thresholds) {
+    *coding = adm_coding_default;
+    coding->metric = metric;
+    adm_threshold_parse(thresholds, &coding->thresholds, NULL);
+    adm_coding_complete(coding, NULL);
 }
 
 static int make_fixture(void **state) {
@@ -55,10 +64,11 @@ static int make_fixture(void **state) {
     if (fd < 0) return -1;
     close(fd);
     adm_host_pipeline_default(&f->pipeline);
-    adm_threshold_parse("calibrated", &f->thresholds[0], NULL);
-    adm_threshold_parse("fixed:-1,0,1", &f->thresholds[1], NULL);
-    f->options = (adm_replay_options){.pipeline = &f->pipeline, .budgets = budgets, .n_budgets = 4,
-                                      .policy = {true, true, true}, .thresholds = f->thresholds, .n_thresholds = 2,
+    set_coding(&f->codings[0], ADM_METRIC_L1, "calibrated");
+    set_coding(&f->codings[1], ADM_METRIC_L1, "fixed:-1,0,1");
+    f->options = (adm_replay_options){.pipeline = &f->pipeline, .quality = adm_quality_fastest(), .n_threads = 2,
+                                      .n_timed_steps = 16, .budgets = budgets, .n_budgets = 4,
+                                      .policy = {true, true, true}, .codings = f->codings, .n_codings = 2,
                                       .n_dense_layers = 2, .eps = 0.05};
     *state = f;
     return 0;
@@ -291,7 +301,10 @@ static void an_interrupt_keeps_whole_lengths(void **state) {
     fixture *f = *state;
     int64_t run_id;
     f->options.should_stop = stop_after_a_while;
-    steps_until_stop = 12 + 5;
+    f->options.n_threads = 1;
+    /* The first length asks before each timed step, and in each of two layers before every chunk of keys of every KV head, and
+     * before every KV head of every step; a round of tasks asks once more to learn that there is none. */
+    steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + 12 * N_KV + 1) + 5;
     assert_int_equal(replay(f, &run_id), ADM_EINTERRUPTED);
     assert_non_null(strstr(f->err.text, "at 500 cached tokens"));
     assert_int_equal((int)number(f, "SELECT count(DISTINCT seq_len) FROM quality_summary"), 1);

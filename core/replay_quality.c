@@ -1,0 +1,267 @@
+/* replay_quality.c: the quality pass: every step of a segment, layer by layer, on all threads. A task is one KV head at one
+ * step; with h2o, which looks back, at every step of a block in turn. */
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/replay_internal.h"
+
+/* --- Opening and closing ---------------------------------------------------------------------------------------------- */
+
+/* Scratch of all threads together: beyond this, fewer threads run. */
+static const size_t most_scratch_bytes = (size_t)1 << 30;
+
+typedef struct buffer {
+    void *pointer; /* the address of the worker's pointer */
+    size_t count, size;
+} buffer;
+
+enum { MOST_BUFFERS = 32 };
+
+static size_t largest_distance(const adm_replay *r) {
+    size_t most = 0;
+    for (size_t c = 0; c < r->options.n_codings; c++) {
+        const adm_coding *coding = &r->options.codings[c];
+        size_t distance = adm_coding_max_distance(coding, r->trace->shape.head_dim,
+                                                  adm_coding_queries(coding, &r->trace->shape));
+        most = distance > most ? distance : most;
+    }
+    return most;
+}
+
+static size_t list_buffers(const adm_replay *r, adm_worker *w, buffer buffers[MOST_BUFFERS]) {
+    const size_t n = r->trace->n_tokens, group = adm_replay_group(r), d = r->trace->shape.head_dim;
+    const size_t n_budgets = r->options.n_budgets;
+    const buffer all[] = {
+        {&w->score, group * n, sizeof *w->score},
+        {&w->weight, group * n, sizeof *w->weight},
+        {&w->reference, group, sizeof *w->reference},
+        {&w->q, group * d, sizeof *w->q},
+        {&w->y, group * d, sizeof *w->y},
+        {&w->rows, ADM_ENCODE_ROWS * d, sizeof *w->rows},
+        {&w->distance, n, sizeof *w->distance},
+        {&w->near, r->widest, sizeof *w->near},
+        {&w->histogram, largest_distance(r) + 1, sizeof *w->histogram},
+        {&w->table, d * ADM_CODES, sizeof *w->table},
+        {&w->scan_scratch, ADM_SCAN_SCRATCH, 1},
+        {&w->n_codes, r->n_codes * r->trace->shape.n_kv_heads * ADM_CODES, sizeof *w->n_codes},
+        {&w->ranking, n, sizeof *w->ranking},
+        {&w->rank_scratch, adm_rank_scratch_bytes(n), 1},
+        {&w->rank, n, sizeof *w->rank},
+        {&w->order, n, sizeof *w->order},
+        {&w->candidates, group * n, sizeof *w->candidates},
+        {&w->n_candidates, group, sizeof *w->n_candidates},
+        {&w->exact, group * adm_replay_max_cuts(r), sizeof *w->exact},
+        {&w->cut, group * n_budgets, sizeof *w->cut},
+        {&w->set, r->widest, sizeof *w->set},
+        {&w->subset, r->widest + 1, sizeof *w->subset},
+        {&w->bits, n / 64 + 1, sizeof *w->bits},
+        {&w->taken, n, sizeof *w->taken},
+        {&w->list, r->widest + 1, sizeof *w->list},
+        {&w->end, n_budgets, sizeof *w->end},
+        {&w->info, n_budgets, sizeof *w->info},
+        {&w->quality_scratch, adm_quality_scratch(r->widest), sizeof *w->quality_scratch},
+        {&w->quality, group * n_budgets, sizeof *w->quality},
+        {&w->oracle_rel_l2, group * n_budgets, sizeof *w->oracle_rel_l2},
+    };
+    _Static_assert(sizeof all / sizeof all[0] <= MOST_BUFFERS, "room for the list");
+    memcpy(buffers, all, sizeof all);
+    return sizeof all / sizeof all[0];
+}
+
+/* Threads whose scratch fits, at least one. */
+static size_t threads_that_fit(const adm_replay *r) {
+    adm_worker nobody;
+    buffer buffers[MOST_BUFFERS];
+    size_t n = list_buffers(r, &nobody, buffers), bytes = 1;
+    for (size_t i = 0; i < n; i++) bytes += buffers[i].count * buffers[i].size;
+    size_t fit = most_scratch_bytes / bytes;
+    return fit < 1 ? 1 : fit < r->options.n_threads ? fit : r->options.n_threads;
+}
+
+adm_status adm_quality_pass_open(adm_replay *r, adm_error *err) {
+    const adm_shape *shape = &r->trace->shape;
+    adm_status status = adm_pool_create(threads_that_fit(r), &r->pool, err);
+    if (status == ADM_OK) status = adm_replay_codes_open(r, err);
+    if (status != ADM_OK || r->options.n_counters > 0) return status;
+    status = adm_alloc(&r->worker, adm_pool_size(r->pool), sizeof *r->worker, "threads' scratch", err);
+    for (size_t t = 0; status == ADM_OK && t < adm_pool_size(r->pool); t++) {
+        buffer buffers[MOST_BUFFERS];
+        size_t n = list_buffers(r, &r->worker[t], buffers);
+        for (size_t i = 0; status == ADM_OK && i < n; i++)
+            status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "a thread's scratch", err);
+    }
+    if (status == ADM_OK && r->options.policy[ADM_POLICY_QUEST])
+        status = adm_alloc(&r->page_bounds, shape->n_kv_heads * adm_quest_pages(r->trace->n_tokens) * 2 * shape->head_dim,
+                           sizeof *r->page_bounds, "page bounds of quest", err);
+    if (status == ADM_OK && r->options.policy[ADM_POLICY_H2O])
+        status = adm_alloc(&r->drawn, shape->n_q_heads * r->trace->n_tokens, sizeof *r->drawn, "attention drawn", err);
+    return status;
+}
+
+void adm_quality_pass_close(adm_replay *r) {
+    for (size_t t = 0; r->worker != NULL && t < adm_pool_size(r->pool); t++) {
+        buffer buffers[MOST_BUFFERS];
+        size_t n = list_buffers(r, &r->worker[t], buffers);
+        for (size_t i = 0; i < n; i++) adm_free(buffers[i].pointer);
+    }
+    adm_free(&r->worker);
+    adm_free(&r->page_bounds);
+    adm_free(&r->drawn);
+    adm_replay_codes_close(r);
+    adm_pool_free(&r->pool);
+}
+
+/* --- One KV head at one step ------------------------------------------------------------------------------------------- */
+
+static void put_value(const adm_replay *r, adm_slot *slot, const adm_task_at *at, uint32_t head, double value) {
+    size_t step = at->step - r->at_segment->first_step - r->at_block;
+    if (slot != NULL) slot->value[(at->kv_head * adm_replay_group(r) + head) * ADM_BLOCK_STEPS + step] = value;
+}
+
+/* oracle_rel_l2: of the exact top-k of that head at that budget; NULL for dense, which has no gap to it. */
+static void put_quality(const adm_replay *r, adm_slot **slot, const adm_task_at *at, uint32_t head,
+                        const adm_quality *quality, const double *oracle_rel_l2, double n_tied) {
+    const double value[N_QUALITY] = {
+        [Q_RECALL] = quality->recall, [Q_MASS] = quality->mass, [Q_KL] = quality->kl, [Q_TV] = quality->tv,
+        [Q_OUTPUT_REL_L2] = quality->output_rel_l2, [Q_OUTPUT_COSINE] = quality->output_cosine,
+        [Q_ORACLE_GAP] = oracle_rel_l2 != NULL ? quality->output_rel_l2 - *oracle_rel_l2 : 0,
+        [Q_EPS_EXCEED] = quality->output_rel_l2 > r->options.eps, [Q_TIES] = n_tied};
+    for (int metric = 0; metric < N_QUALITY; metric++) put_value(r, slot[metric], at, head, value[metric]);
+}
+
+/* The smallest budget with which the row reaches each target; w->order is the row's order of all tokens. */
+static void measure_targets(const adm_replay *r, const adm_worker *w, const adm_task_at *at, const adm_row *row,
+                            uint32_t head) {
+    const adm_reference *reference = &w->reference[head];
+    size_t n_recent = r->options.n_recent > 0 ? r->options.n_recent : 1, n_forced = r->options.n_sinks + n_recent;
+    for (size_t i = 0; i < r->options.n_targets; i++) {
+        const adm_target *target = &r->options.targets[i];
+        size_t k = 0;
+        if (target->kind == ADM_TARGET_MASS) {
+            double kept = 0;
+            while (k < at->n_tokens && kept < target->value * reference->total_weight)
+                kept += reference->weight[w->order[k++]];
+        } else {
+            k = r->options.quality->within(at->l->v_dtype, adm_value_rows(r, at->l, at->kv_head), w->order, at->n_tokens,
+                                           reference->head_dim, reference->weight, reference->out,
+                                           target->value * reference->out_norm);
+        }
+        if (row->policy == ADM_POLICY_QUEST) k = adm_quest_budget(at->n_tokens, k);
+        if (row->policy == ADM_POLICY_ADAMAS && k < n_forced) k = n_forced;
+        put_value(r, row->target[i], at, head, (double)k);
+    }
+}
+
+/* The cut of a head's exact top-k at each size selected. */
+static void find_cuts(const adm_replay *r, adm_worker *w, size_t n_cuts, uint32_t head, const size_t *end, size_t n_levels,
+                      adm_cut *cut) {
+    const adm_cut *exact = w->exact + head * adm_replay_max_cuts(r);
+    for (size_t b = 0, c = 0; b < n_levels; b++) {
+        while (c < n_cuts && exact[c].k < end[b]) c++;
+        cut[b] = c < n_cuts ? exact[c] : (adm_cut){.k = end[b]};
+    }
+}
+
+/* One selection, of query `head` or of n_q heads that share it. */
+static void measure_selection(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, size_t n_cuts,
+                              uint32_t head, uint32_t n_q) {
+    const size_t n_budgets = r->options.n_budgets;
+    size_t first = 0; /* budgets at which the row selects something */
+    adm_select_nested(r, w, at, row, head);
+    while (first < n_budgets && w->end[first] == 0) first++;
+    const size_t n_levels = n_budgets - first;
+    const adm_nested nested = {r->options.quality, at->l->v_dtype, adm_value_rows(r, at->l, at->kv_head), w->list,
+                               w->end + first, n_levels};
+    if (n_levels > 0) {
+        for (uint32_t g = 0; g < n_q; g++) find_cuts(r, w, n_cuts, head + g, w->end + first, n_levels, w->cut + g * n_levels);
+        adm_quality_of(&nested, w->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
+    }
+    for (uint32_t g = 0; g < n_q; g++) {
+        double *oracle = w->oracle_rel_l2 + (head + g) * n_budgets;
+        for (size_t b = first; b < n_budgets; b++) {
+            const adm_quality *quality = &w->quality[g * n_levels + b - first];
+            if (row == &r->row[1]) oracle[b] = quality->output_rel_l2;
+            put_quality(r, row->slot + b * N_QUALITY, at, head + g, quality, &oracle[b], w->info[b].n_tied);
+        }
+    }
+    if (r->options.n_targets == 0 || !r->options.policy[row->policy]) return;
+    adm_select_order(r, w, at, row, head);
+    for (uint32_t g = 0; g < n_q; g++) measure_targets(r, w, at, row, head + g);
+}
+
+static void measure_step(adm_replay *r, adm_worker *w, const adm_task_at *at) {
+    const adm_shape *shape = &r->trace->shape;
+    const uint32_t group = adm_replay_group(r), d = shape->head_dim;
+    const unsigned char *q = adm_query_rows(r, at->l, at->step) +
+                             at->kv_head * group * d * adm_dtype_bytes(at->l->q_dtype);
+    adm_to_f32(at->l->q_dtype, q, group * d, w->q);
+    r->options.pipeline->hadamard->fn.hadamard(at->l->q_dtype, q, group, d, w->y);
+    adm_reference_compute(r->options.quality, at->l->k_dtype, q, group, adm_key_row(r, at->l, at->kv_head, 0),
+                          adm_value_rows(r, at->l, at->kv_head), at->n_tokens, d, r->trace->softmax_scale, w->score,
+                          w->weight, r->trace->n_tokens, w->reference);
+    for (uint32_t g = 0; g < group; g++) {
+        adm_quality quality = adm_quality_of_dense(&w->reference[g]);
+        put_quality(r, r->row[0].slot, at, g, &quality, NULL, 0);
+    }
+    const size_t n_cuts = adm_select_exact(r, w, at);
+    for (size_t i = 1; i < r->n_rows; i++) {
+        const adm_row *row = &r->row[i];
+        const bool shared = row->selection == ADM_SELECT_GROUP || row->policy == ADM_POLICY_STREAMING;
+        for (uint32_t g = 0; g < group; g += shared ? group : 1)
+            measure_selection(r, w, at, row, n_cuts, g, shared ? group : 1);
+    }
+}
+
+/* What h2o learns from a step, after every policy has selected. */
+static void learn(adm_replay *r, const adm_worker *w, const adm_task_at *at) {
+    for (uint32_t g = 0; g < adm_replay_group(r); g++) {
+        double *drawn = r->drawn + (at->kv_head * adm_replay_group(r) + g) * r->trace->n_tokens;
+        for (size_t t = 0; t < at->n_tokens; t++) drawn[t] += w->reference[g].weight[t] / w->reference[g].total_weight;
+    }
+}
+
+static adm_task_at task_at(const adm_replay *r, size_t kv_head, size_t step_in_segment) {
+    size_t step = r->at_segment->first_step + step_in_segment;
+    return (adm_task_at){.layer = r->at_layer, .kv_head = kv_head, .step = step,
+                         .n_tokens = (size_t)r->trace->positions[step] + 1, .l = r->layer[r->at_layer]};
+}
+
+/* Longest first would be better balanced; steps of a segment are nearly alike. */
+static void run_task(void *user, size_t task, size_t worker) {
+    adm_replay *r = user;
+    size_t n_kv = r->trace->shape.n_kv_heads;
+    adm_task_at at = task_at(r, task % n_kv, r->at_block + task / n_kv);
+    measure_step(r, &r->worker[worker], &at);
+}
+
+static void run_chain(void *user, size_t kv_head, size_t worker) {
+    adm_replay *r = user;
+    size_t end = r->at_block + ADM_BLOCK_STEPS;
+    for (size_t i = r->at_block; i < end && i < r->at_segment->n_steps; i++) {
+        adm_task_at at = task_at(r, kv_head, i);
+        measure_step(r, &r->worker[worker], &at);
+        learn(r, &r->worker[worker], &at);
+    }
+}
+
+adm_status adm_quality_pass_run(adm_replay *r, const adm_segment *segment, adm_error *err) {
+    const adm_shape *shape = &r->trace->shape;
+    const bool chained = r->drawn != NULL;
+    adm_status status = ADM_OK;
+    for (size_t layer = 0; status == ADM_OK && layer < r->n_layers; layer++) {
+        if (!adm_replay_encode_layer(r, segment, layer)) return adm_replay_interrupted(r, segment, err);
+        if (chained) memset(r->drawn, 0, shape->n_q_heads * r->trace->n_tokens * sizeof *r->drawn);
+        for (size_t block = 0; status == ADM_OK && block < segment->n_steps; block += ADM_BLOCK_STEPS) {
+            size_t rest = segment->n_steps - block, n_steps = rest < ADM_BLOCK_STEPS ? rest : ADM_BLOCK_STEPS;
+            r->at_block = block;
+            if (!adm_pool_run(r->pool, (chained ? 1 : n_steps) * shape->n_kv_heads, chained ? run_chain : run_task, r,
+                              r->options.should_stop))
+                return adm_replay_interrupted(r, segment, err);
+            status = adm_replay_take_block(r, n_steps, err);
+            r->n_done += n_steps;
+            if (r->options.on_progress != NULL) r->options.on_progress(r->options.user, r->n_done, r->n_total);
+        }
+        if (status == ADM_OK) adm_replay_take_layer(r);
+    }
+    return status;
+}

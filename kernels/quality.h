@@ -1,0 +1,20 @@
+/* quality.h: the implementations of a replay's dense reference (core/quality.h) for this processor. */
+#ifndef ADM_KERNELS_QUALITY_H
+#define ADM_KERNELS_QUALITY_H
+
+#include "core/quality.h"
+
+#if defined(__x86_64__)
+/* Equal to each other to the last bit, and in scores, weights and outputs to the attention rows of the same set. */
+extern const adm_quality_impl adm_quality_avx2, adm_quality_avx512;
+#elif defined(__aarch64__)
+extern const adm_quality_impl adm_quality_neon;
+#endif
+
+/* Row i: "reference" first, the fastest last; NULL behind the last. A row may not be available. */
+const adm_quality_impl *adm_quality_at(size_t i);
+
+/* The last available. */
+const adm_quality_impl *adm_quality_fastest(void);
+
+#endif
