@@ -21,7 +21,8 @@ typedef struct profile_command {
     bool dry_run, is_static;
 
     adm_profile_options options;
-    uint32_t *lists[4], *batch_len_list, *layer_list;
+    uint32_t *lists[5], *batch_len_list, *layer_list;
+    adm_dtype dtype_list[2];
     char *batch_lens_text;
     const adm_trace *trace;             /* NULL: random inputs */
     adm_profile_trace *profile_trace;
@@ -46,8 +47,8 @@ static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "LIST", 0, "Sequences at once (default 1)", 1},
     {"batch-lens", KEY_BATCH_LENS, "LIST", 0, "One batch of these lengths, 0 for an empty sequence, instead of --seq-lens and "
      "--batch", 1},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "f16 or bf16 (default f16)", 1},
-    {"page-size", KEY_PAGE_SIZE, "N", 0, "Tokens a page of K and V, 1 to 64 (default: contiguous)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
+    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens a page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)", 2},
@@ -130,16 +131,17 @@ static adm_status number32(const char *option, const char *text, uint32_t least,
 
 static adm_status parse_lists(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
-    const struct { const char *option, *text, *fallback; uint32_t most; const uint32_t **list; size_t *n; } lists[] = {
-        {"--seq-lens", c->seq_lens, c->trace_path != NULL ? NULL : "8192,32768", 1 << 20, &o->seq_lens, &o->n_seq_lens},
-        {"--budgets", c->budgets, "256,1024", 1 << 20, &o->budgets, &o->n_budgets},
-        {"--kv-heads", c->kv_heads, "32", 4096, &o->kv_heads, &o->n_kv_heads},
-        {"--batch", c->batches, "1", 64, &o->batches, &o->n_batches},
+    const struct { const char *option, *text, *fallback; uint32_t least, most; const uint32_t **list; size_t *n; } lists[] = {
+        {"--seq-lens", c->seq_lens, c->trace_path != NULL ? NULL : "8192,32768", 1, 1 << 20, &o->seq_lens, &o->n_seq_lens},
+        {"--budgets", c->budgets, "256,1024", 1, 1 << 20, &o->budgets, &o->n_budgets},
+        {"--kv-heads", c->kv_heads, "32", 1, 4096, &o->kv_heads, &o->n_kv_heads},
+        {"--batch", c->batches, "1", 1, 64, &o->batches, &o->n_batches},
+        {"--page-size", c->page_size, "0", 0, 64, &o->page_sizes, &o->n_page_sizes},
     };
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         const char *text = lists[i].text != NULL ? lists[i].text : lists[i].fallback;
         if (text == NULL) continue;
-        adm_status status = adm_parse_u32_list(lists[i].option, text, 1, lists[i].most, &c->lists[i], lists[i].n, err);
+        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].least, lists[i].most, &c->lists[i], lists[i].n, err);
         if (status != ADM_OK) return status;
         *lists[i].list = c->lists[i];
     }
@@ -187,12 +189,15 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
     if (status == ADM_OK && c->stages != NULL)
         status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
-    if (status == ADM_OK && dtype[0] && dtype[1]) status = adm_fail(err, ADM_EINPUT, "--dtype: one type a run");
+    if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace a run");
     if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
     if (status == ADM_OK) status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
     if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
     c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
-    c->options.dtype = dtype[0] ? ADM_F16 : ADM_BF16;
+    if (dtype[0]) c->dtype_list[c->options.n_dtypes++] = ADM_F16;
+    if (dtype[1]) c->dtype_list[c->options.n_dtypes++] = ADM_BF16;
+    c->options.dtypes = c->dtype_list;
     c->options.cold = cache[0];
     return status;
 }
@@ -222,7 +227,6 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_choices(c, err);
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
     if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
-    if (status == ADM_OK) status = number32("--page-size", c->page_size, 1, 64, 0, &o->page_size, err);
     if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
     if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->n_recent, err);
     if (status == ADM_OK) status = number32("--device", c->device, 0, 15, 0, &c->device_number, err);
@@ -267,8 +271,8 @@ static adm_status open_trace(profile_command *c, adm_error *err) {
     o->head_dim = c->trace->shape.head_dim;
     c->lists[2][0] = c->trace->shape.n_kv_heads;
     o->scale = (float)c->trace->softmax_scale;
-    if (c->dtype == NULL && c->trace->layers[0].k_dtype == ADM_BF16) o->dtype = ADM_BF16;
-    c->trace_options.dtype = o->dtype;
+    if (c->dtype == NULL && c->trace->layers[0].k_dtype == ADM_BF16) c->dtype_list[0] = ADM_BF16;
+    c->trace_options.dtype = c->dtype_list[0];
     c->trace_options.seq_lens = o->seq_lens;
     c->trace_options.n_seq_lens = o->n_seq_lens;
     status = adm_shape_check(&c->trace->shape, err);
@@ -324,7 +328,7 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
                                              status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
         if (status == ADM_OK && (!c->common.quiet || c->common.json))
-            status = adm_profile_print_run(&c->common, store, run_id, err);
+            status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, err);
     }
     adm_store_close(&store);
     adm_gpu_close(&gpu);
@@ -397,7 +401,7 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK) status = adm_finish_output(&err);
     adm_profile_trace_close(&c.profile_trace);
     adm_trace_close(&c.trace);
-    for (size_t i = 0; i < 4; i++) adm_free(&c.lists[i]);
+    for (size_t i = 0; i < sizeof c.lists / sizeof c.lists[0]; i++) adm_free(&c.lists[i]);
     adm_free(&c.batch_len_list);
     adm_free(&c.layer_list);
     adm_free(&c.batch_lens_text);

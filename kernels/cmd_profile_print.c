@@ -8,6 +8,15 @@
 #include "core/printable.h"
 #include "kernels/profile_print.h"
 
+/* What all configurations share. */
+static void print_setting(const adm_profile_options *o, const adm_trace *trace) {
+    printf("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
+           adm_selection_name(o->selection));
+    if (trace != NULL) printf("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
+    else printf("inputs: random, seed %" PRIu64 "\n", o->seed);
+    if (o->n_batch_lens > 0) printf("lengths in the batch: %s\n", o->batch_lens_text);
+}
+
 /* --- The plan ----------------------------------------------------------------------------------------------------- */
 
 static void print_case(const adm_profile_options *o, const adm_profile_case *c, const adm_device_info *device) {
@@ -18,7 +27,9 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     adm_gpu_plan least, plan;
     adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, room, &least);
     adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, room, &plan);
-    printf("  %u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
+    printf("  %s, ", adm_dtype_name(c->dtype));
+    if (c->page_size > 0) printf("pages of %u, ", c->page_size);
+    printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
            c->batch, (double)(2 * least.kv_bytes) / 0x1p30, (double)least.planes_bytes / 0x1p30, (double)least.bytes / 0x1p30);
     if (o->cold) printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
     printf("\n");
@@ -30,14 +41,8 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
     size_t n_units;
     adm_status status = adm_profile_units(o, &units, &n_units, err);
     if (status != ADM_OK) return status;
-    printf("%zu configurations of %zu units, %s L2, %u query heads, d = %u, %s, selection per %s, ", adm_profile_n_cases(o),
-           n_units, o->cold ? "cold" : "warm", o->n_q_heads, o->head_dim, adm_dtype_name(o->dtype),
-           adm_selection_name(o->selection));
-    if (o->page_size > 0) printf("pages of %u\n", o->page_size);
-    else printf("contiguous\n");
-    if (trace != NULL) printf("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
-    else printf("inputs: random, seed %" PRIu64 "\n", o->seed);
-    if (o->n_batch_lens > 0) printf("lengths in the batch: %s\n", o->batch_lens_text);
+    printf("%zu configurations of %zu units\n", adm_profile_n_cases(o), n_units);
+    print_setting(o, trace);
     if (device != NULL) printf("memory on the %s:\n", device->name);
     else printf("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
     for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
@@ -62,19 +67,22 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
                     "l.stage = t.stage AND l.metric = '" name "')"
 
 static const char stages_sql[] =
-    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.stage, t.variant, t.budget, t.median, t.n, t.status,"
-    " t.reason, " OTHER("limit_ratio") ", " OTHER("floor_ns") ", " OTHER("cold_l2_ratio")
+    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.stage, t.variant, t.budget, t.median,"
+    " t.n, t.status, t.reason, " OTHER("limit_ratio") ", " OTHER("floor_ns") ", " OTHER("cold_l2_ratio") ", "
+    OTHER("median_ci_ratio")
     " FROM stage_summary t WHERE t.run_id = ? AND t.metric = 'time_ns'"
-    " ORDER BY t.launch, t.seq_len, t.kv_heads, t.batch, t.budget, t.stage, t.variant";
+    " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.stage, t.variant";
 
 static const char steps_sql[] =
-    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.variant, t.budget, t.median, d.median, d.median / t.median,"
-    " " OTHER("floor_ns")
-    " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, min(median) AS median FROM stage_summary"
-    "   WHERE run_id = ?1 AND stage = 'dense' AND metric = 'time_ns' AND status = 'ok' GROUP BY 1, 2, 3, 4) d"
-    " USING (seq_len, kv_heads, batch, launch)"
+    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
+    " d.median, d.median / t.median, " OTHER("floor_ns")
+    " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
+    "   min(median) AS median FROM stage_summary WHERE run_id = ?1 AND stage = 'dense' AND metric = 'time_ns' AND status = 'ok'"
+    "   GROUP BY 1, 2, 3, 4, 5, 6) d"
+    " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
+    "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
     " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
-    " ORDER BY t.launch, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
+    " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
 
 static const char limit_sql[] =
     "SELECT m.median FROM measurement m JOIN metric k USING (metric_id)"
@@ -93,41 +101,45 @@ static void print_number(const adm_query *q, int column, double factor, const ch
     else printf(format, adm_query_double(q, column) * factor);
 }
 
-/* tokens, KV heads, batch, launch */
+/* The first six columns of both queries. */
 static void print_configuration(const adm_query *q) {
-    printf("%8" PRId64 " %3" PRId64 " %5" PRId64 " %-6s ", adm_query_int(q, 0), adm_query_int(q, 1), adm_query_int(q, 2),
-           adm_query_text(q, 3));
+    printf("%8" PRId64 " %3" PRId64 " %5" PRId64, adm_query_int(q, 0), adm_query_int(q, 1), adm_query_int(q, 2));
+    if (adm_query_int(q, 5) > 0) printf(" %4" PRId64, adm_query_int(q, 5));
+    else printf("    -");
+    printf(" %-4s %-6s ", adm_query_text(q, 4), adm_query_text(q, 3));
 }
 
 static json_t *configuration_as_json(const adm_query *q) {
-    return json_pack("{s:I, s:I, s:I, s:s}", "seq_len", (json_int_t)adm_query_int(q, 0), "kv_heads",
+    return json_pack("{s:I, s:I, s:I, s:s, s:s, s:I}", "seq_len", (json_int_t)adm_query_int(q, 0), "kv_heads",
                      (json_int_t)adm_query_int(q, 1), "batch", (json_int_t)adm_query_int(q, 2), "launch",
-                     adm_query_text(q, 3));
+                     adm_query_text(q, 3), "dtype", adm_query_text(q, 4), "page_size", (json_int_t)adm_query_int(q, 5));
 }
 
+/* What makes a time worth less: a cache not quite cold, a median not quite sure. */
 static void print_stage(const adm_query *q) {
     print_configuration(q);
-    printf("%-10s %-10s", adm_query_text(q, 4), adm_query_text(q, 5));
-    print_number(q, 6, 1, " %7.0f", "        ");
-    if (strcmp(adm_query_text(q, 9), "ok") != 0) {
-        printf("  %s: %s\n", adm_query_text(q, 9), adm_query_text(q, 10));
+    printf("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
+    print_number(q, 8, 1, " %7.0f", "        ");
+    if (strcmp(adm_query_text(q, 11), "ok") != 0) {
+        printf("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
         return;
     }
-    print_number(q, 7, 1e-3, " %10.2f", "");
-    print_number(q, 12, 1e-3, " %9.2f", "         -");
-    print_number(q, 11, 100, " %7.1f", "       -");
-    printf(" %5" PRId64, adm_query_int(q, 8));
-    if (!adm_query_is_null(q, 13) && adm_query_double(q, 13) < 2) printf("  partly warm: %.1f times the L2", adm_query_double(q, 13));
+    print_number(q, 9, 1e-3, " %10.2f", "");
+    print_number(q, 14, 1e-3, " %9.2f", "         -");
+    print_number(q, 13, 100, " %7.1f", "       -");
+    printf(" %5" PRId64, adm_query_int(q, 10));
+    if (!adm_query_is_null(q, 15) && adm_query_double(q, 15) < 2) printf("  partly warm: %.1f times the L2", adm_query_double(q, 15));
+    if (adm_query_double(q, 16) > 0.02) printf("  +-%.0f%%", adm_query_double(q, 16) * 100);
     printf("\n");
 }
 
 static json_t *stage_as_json(const adm_query *q) {
     json_t *row = configuration_as_json(q);
-    json_t *rest = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 4), "variant",
-                             adm_query_text(q, 5), "budget", integer_or_null(q, 6), "median_ns", number_or_null(q, 7),
-                             "floor_ns", number_or_null(q, 12), "limit_ratio", number_or_null(q, 11), "cold_l2_ratio",
-                             number_or_null(q, 13), "n", (json_int_t)adm_query_int(q, 8), "status", adm_query_text(q, 9),
-                             "reason", adm_query_text(q, 10));
+    json_t *rest = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 6), "variant",
+                             adm_query_text(q, 7), "budget", integer_or_null(q, 8), "median_ns", number_or_null(q, 9),
+                             "floor_ns", number_or_null(q, 14), "limit_ratio", number_or_null(q, 13), "cold_l2_ratio",
+                             number_or_null(q, 15), "median_ci_ratio", number_or_null(q, 16), "n",
+                             (json_int_t)adm_query_int(q, 10), "status", adm_query_text(q, 11), "reason", adm_query_text(q, 12));
     json_object_update(row, rest);
     json_decref(rest);
     return row;
@@ -135,16 +147,16 @@ static json_t *stage_as_json(const adm_query *q) {
 
 static void print_step(const adm_query *q) {
     print_configuration(q);
-    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 4), adm_query_int(q, 5), adm_query_double(q, 6) * 1e-3,
-           adm_query_double(q, 7) * 1e-3, adm_query_double(q, 8));
-    print_number(q, 9, 1e-3, " %9.2f\n", "         -\n");
+    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7), adm_query_double(q, 8) * 1e-3,
+           adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
+    print_number(q, 11, 1e-3, " %9.2f\n", "         -\n");
 }
 
 static json_t *step_as_json(const adm_query *q) {
     json_t *row = configuration_as_json(q);
-    json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "variant", adm_query_text(q, 4), "budget", integer_or_null(q, 5),
-                             "median_ns", number_or_null(q, 6), "dense_ns", number_or_null(q, 7), "speedup",
-                             number_or_null(q, 8), "floor_ns", number_or_null(q, 9));
+    json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "variant", adm_query_text(q, 6), "budget", integer_or_null(q, 7),
+                             "median_ns", number_or_null(q, 8), "dense_ns", number_or_null(q, 9), "speedup",
+                             number_or_null(q, 10), "floor_ns", number_or_null(q, 11));
     json_object_update(row, rest);
     json_decref(rest);
     return row;
@@ -195,15 +207,18 @@ static adm_status print_document(const adm_common *common, int64_t run_id, doubl
     return status;
 }
 
-adm_status adm_profile_print_run(const adm_common *common, adm_store *store, int64_t run_id, adm_error *err) {
-    static const char stages_heading[] = "  tokens  KV batch launch stage      variant     budget   time, us floor, us % limit     n\n";
-    static const char steps_heading[] = "\na whole step against dense attention\n"
-                                        "  tokens  KV batch launch step        budget   time, us  dense, us    times floor, us\n";
+adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
+                                 adm_store *store, int64_t run_id, adm_error *err) {
+#define CONFIGURATION "  tokens  KV batch page type launch "
+    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us % limit     n\n";
+    static const char steps_heading[] = "\na whole step against dense attention\n" CONFIGURATION
+                                        "step        budget   time, us  dense, us    times floor, us\n";
     double limit = 0;
     json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
     adm_status status = read_limit(store, run_id, &limit, err);
     if (status == ADM_OK && !common->json) {
-        printf("run %" PRId64 " in %s\n", run_id, common->db_path);
+        printf("run %" PRId64 " in %s: ", run_id, common->db_path);
+        print_setting(options, trace);
         printf("floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
                "time\n\n", limit * 1e-12);
     }

@@ -462,8 +462,8 @@ static adm_status sample_until_sure(const timed_unit *u, cudaGraphExec_t exec, d
         status = take_sample(u, exec, &timing->sample_ns[timing->n_samples], err);
         if (status == ADM_OK) timing->n_samples++;
         if (timing->n_samples < MIN_SAMPLES) continue;
-        timing->converged = median_uncertainty(timing->sample_ns, timing->n_samples, scratch) <= target;
-        if (timing->converged || adm_clock_ns() - start > cap_ns) break;
+        timing->median_ci_ratio = median_uncertainty(timing->sample_ns, timing->n_samples, scratch);
+        if (timing->median_ci_ratio <= target || adm_clock_ns() - start > cap_ns) break;
     }
     adm_free(&scratch);
     return status;

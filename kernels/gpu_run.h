@@ -81,7 +81,7 @@ typedef struct adm_gpu_timing {
     size_t n_samples;
     uint32_t n_calls;    /* calls behind each sample, which is their mean */
     uint32_t n_sets;     /* sets that they went through in turn */
-    bool converged;      /* the confidence interval reached the target before the time cap */
+    double median_ci_ratio; /* half the 95% confidence interval of the median, over the median */
 } adm_gpu_timing;
 
 /* Times the implementations as one unit. A sample is n_calls back-to-back calls over as many sets as a cold cache takes

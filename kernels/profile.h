@@ -24,16 +24,17 @@ typedef struct adm_profile_session {
 } adm_profile_session;
 
 typedef struct adm_profile_options {
-    const uint32_t *seq_lens, *budgets, *kv_heads, *batches; /* ascending */
-    size_t n_seq_lens, n_budgets, n_kv_heads, n_batches;
+    const uint32_t *seq_lens, *budgets, *kv_heads, *batches, *page_sizes; /* ascending; a page size of 0: contiguous */
+    size_t n_seq_lens, n_budgets, n_kv_heads, n_batches, n_page_sizes;
+    const adm_dtype *dtypes;
+    size_t n_dtypes;
     const uint32_t *batch_lens;  /* [n_batch_lens] of one ragged batch, 0 for an empty sequence: instead of seq_lens */
     size_t n_batch_lens;         /* and batches; 0: none */
     const char *batch_lens_text; /* the same as the database has it */
     const adm_profile_session *sessions; /* instead of seq_lens and random inputs */
     size_t n_sessions;
     int64_t trace_id;            /* of the sessions; 0: random inputs */
-    uint32_t n_q_heads, head_dim, page_size;
-    adm_dtype dtype;
+    uint32_t n_q_heads, head_dim;
     float threshold[3];          /* of random inputs */
     float scale;                 /* of the softmax; 0: 1/sqrt(d) */
     uint32_t n_sinks, n_recent;
@@ -53,6 +54,8 @@ typedef struct adm_profile_options {
 /* One configuration of the grid, before budgets. */
 typedef struct adm_profile_case {
     uint32_t seq_len, n_kv_heads, batch;  /* seq_len: the longest */
+    uint32_t page_size;
+    adm_dtype dtype;
     uint32_t length[64];                  /* [batch], the most tokens each will hold */
     const adm_profile_session *session;   /* NULL: random inputs */
 } adm_profile_case;

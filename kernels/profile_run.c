@@ -66,11 +66,22 @@ static size_t n_lengths(const adm_profile_options *o) {
 
 static size_t n_batches(const adm_profile_options *o) { return o->n_batch_lens > 0 ? 1 : o->n_batches; }
 
-size_t adm_profile_n_cases(const adm_profile_options *o) { return n_lengths(o) * o->n_kv_heads * n_batches(o); }
+size_t adm_profile_n_cases(const adm_profile_options *o) {
+    return o->n_dtypes * o->n_page_sizes * n_lengths(o) * o->n_kv_heads * n_batches(o);
+}
+
+/* The last digit of i in a number system of that base, which is cut off. */
+static size_t digit(size_t *i, size_t base) {
+    const size_t last = *i % base;
+    *i /= base;
+    return last;
+}
 
 adm_profile_case adm_profile_case_at(const adm_profile_options *o, size_t i) {
-    const size_t b = i % n_batches(o), h = i / n_batches(o) % o->n_kv_heads, l = i / n_batches(o) / o->n_kv_heads;
+    const size_t b = digit(&i, n_batches(o)), h = digit(&i, o->n_kv_heads), l = digit(&i, n_lengths(o));
     adm_profile_case c = {.n_kv_heads = o->kv_heads[h], .batch = o->n_batch_lens > 0 ? (uint32_t)o->n_batch_lens : o->batches[b]};
+    c.page_size = o->page_sizes[digit(&i, o->n_page_sizes)];
+    c.dtype = o->dtypes[digit(&i, o->n_dtypes)];
     if (o->n_sessions > 0) c.session = &o->sessions[l];
     for (uint32_t s = 0; s < c.batch; s++) {
         if (o->n_batch_lens > 0) c.length[s] = o->batch_lens[s];
@@ -86,11 +97,11 @@ adm_gpu_shape adm_profile_shape(const adm_profile_options *o, const adm_profile_
     uint32_t longest = 1;
     for (uint32_t b = 0; b < c->batch; b++)
         if (c->length[b] > longest) longest = c->length[b];
-    adm_gpu_shape shape = {.heads = {o->n_q_heads, c->n_kv_heads, o->head_dim}, .dtype = o->dtype, .batch = c->batch,
-                           .capacity = (longest + 31) / 32 * 32, .page_size = o->page_size, .selection = o->selection};
+    adm_gpu_shape shape = {.heads = {o->n_q_heads, c->n_kv_heads, o->head_dim}, .dtype = c->dtype, .batch = c->batch,
+                           .capacity = (longest + 31) / 32 * 32, .page_size = c->page_size, .selection = o->selection};
     shape.rule = (adm_select_rule){o->budgets[o->n_budgets - 1], o->n_sinks, o->n_recent};
     memcpy(shape.threshold, o->threshold, sizeof shape.threshold);
-    if (o->page_size > 0) shape.max_pages = (shape.capacity + o->page_size - 1) / o->page_size;
+    if (c->page_size > 0) shape.max_pages = (shape.capacity + c->page_size - 1) / c->page_size;
     shape.scale = o->scale > 0 ? o->scale : (float)(1.0 / sqrt(o->head_dim));
     return shape;
 }
@@ -114,6 +125,8 @@ static const adm_metric floor_metric = {"floor_ns", "ns", "none",
                                         "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
 static const adm_metric cold_metric = {"cold_l2_ratio", "ratio", "none",
                                        "Bytes that pass between two uses of the same K, V or codes, over the L2's size"};
+static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
+                                         "Half the 95% confidence interval of the median duration, over the median"};
 static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
                                        "Bandwidth of a plain read kernel over a buffer far larger than the L2"};
 
@@ -147,7 +160,7 @@ static adm_config config_of(const walk *w, const adm_profile_unit *unit, const c
                         .n_sinks = selects ? (int32_t)w->shape.rule.n_sinks : -1,
                         .n_recent = selects ? (int32_t)w->shape.rule.n_recent : -1,
                         .selection = grouped ? adm_selection_name(w->o->selection) : NULL,
-                        .cache = w->o->cold ? "cold" : "warm", .launch = launch, .page_size = w->o->page_size,
+                        .cache = w->o->cold ? "cold" : "warm", .launch = launch, .page_size = w->shape.page_size,
                         .batch_lens = w->o->n_batch_lens > 0 ? w->o->batch_lens_text : NULL};
 }
 
@@ -217,6 +230,8 @@ static adm_status put_timing(walk *w, const workplace *at, const adm_profile_uni
     if (status != ADM_OK) return status;
     memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
     status = put(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, err);
+    double spread = timing->median_ci_ratio;
+    if (status == ADM_OK) status = put(w, config_id, "gpu", unit, &spread_metric, &spread, 1, NULL, err);
     if (status == ADM_OK) status = put_model(w, at, config_id, unit, &work, err);
     if (status == ADM_OK && w->read_limit > 0) {
         for (size_t i = 0; i < timing->n_samples; i++) sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / w->read_limit;
@@ -231,7 +246,7 @@ static adm_status measure_read_limit(walk *w, adm_error *err) {
     adm_status status = adm_bandwidth_read(0, &w->read_limit, err);
     if (status != ADM_OK) return status;
     int64_t config_id;
-    adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim}, .dtype = w->o->dtype,
+    adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim}, .dtype = w->o->dtypes[0],
                          .seq_len = 0, .batch = 1, .n_sinks = -1, .n_recent = -1, .cache = "cold", .launch = "stream"};
     status = adm_store_config(w->store, &config, &config_id, err);
     if (status != ADM_OK) return status;

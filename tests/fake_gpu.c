@@ -419,7 +419,7 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
     uint32_t covers = 0;
     (void)target, (void)cap_ns;
     for (size_t i = 0; i < n_impls; i++) covers |= impls[i]->covers;
-    *timing = (adm_gpu_timing){.n_samples = 20, .converged = true,
+    *timing = (adm_gpu_timing){.n_samples = 20, .median_ci_ratio = 0.004,
                                .n_sets = adm_gpu_plan_rotation(&c->plan, &c->shape, covers)};
     timing->n_calls = timing->n_sets;
     for (uint32_t i = 0; i < timing->n_sets; i++) {

@@ -86,7 +86,7 @@ def test_the_table_compares_steps_with_dense(fake):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--page-size", "1"], ["--page-size", "7"], ["--dtype", "bf16"], ["--head-dim", "128"], ["--head-dim", "256"],
+    ["--page-size", "0,1,7"], ["--dtype", "f16,bf16"], ["--head-dim", "128"], ["--head-dim", "256"],
     ["--sinks", "3", "--recent", "5"], ["--cache", "warm"], ["--budgets", "1,1000"], ["--seq-lens", "1,2,33"], ["--batch", "64"],
 ], ids="=".join)
 def test_what_is_right_passes_the_check(fake, arguments):
@@ -137,6 +137,7 @@ def test_a_real_trace(fake):
     (["--trace", BUNDLED, "--heads", "4"], "--trace brings its own heads"), (["--trace", "absent"], "absent"),
     (["--layers", "3"], "--layers is about a trace"), (["--trace", BUNDLED, "--thresholds", "x"], "'x'"),
     (["--trace", BUNDLED, "--thresholds", "fixed:1"], "three thresholds a layer"),
+    (["--trace", BUNDLED, "--dtype", "f16,bf16"], "one type of a trace"),
     (["--batch-lens", "1,", "--kv-heads", "8"], "--batch-lens: ''"), (["--batch-lens", "1,1048577"], "0 to 1048576"),
     (["--batch-lens", "5", "--batch", "2"], "--batch-lens gives one batch"), (["--batch-lens", "1," * 64 + "1"], "at most 64"),
     (["--select", "head,group"], "one kind"), (["--select", "all"], "'all'"),
