@@ -2,6 +2,7 @@
 #include "kernels/gpu_plan.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/gpu_input.h"
 
@@ -15,13 +16,14 @@ static size_t part(size_t *at, size_t bytes) {
     return here;
 }
 
-static size_t largest_workspace(const adm_gpu_shape *shape) {
-    size_t largest = 0;
+size_t adm_gpu_plan_workspace(const adm_gpu_shape *shape, const adm_gpu_impl *impl) {
+    size_t at = 0;
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
-        const adm_gpu_impl *impl = adm_gpu_registry_at(i);
-        if (impl->workspace_bytes != NULL) largest = most(largest, impl->workspace_bytes(shape));
+        const adm_gpu_impl *row = adm_gpu_registry_at(i);
+        if (impl != NULL && row->stage == impl->stage && strcmp(row->name, impl->name) == 0) break;
+        if (row->workspace_bytes != NULL) part(&at, row->workspace_bytes(shape));
     }
-    return largest;
+    return at;
 }
 
 static void lay_out(const adm_gpu_shape *s, adm_gpu_plan *p) {
@@ -50,9 +52,8 @@ static void lay_out(const adm_gpu_shape *s, adm_gpu_plan *p) {
     p->set_bytes = at;
 
     at = 0;
-    p->workspace_bytes = largest_workspace(s);
     p->distance = part(&at, q_rows * s->capacity * sizeof(uint16_t));
-    p->workspace = part(&at, p->workspace_bytes);
+    p->workspace = part(&at, adm_gpu_plan_workspace(s, NULL)); /* of all */
     p->shared_bytes = at;
     p->page_table_bytes = (size_t)s->batch * s->max_pages * sizeof(int32_t);
 }

@@ -2,7 +2,8 @@
  *
  *   copies  [n_kv]    | K | V | planes |
  *   sets    [n_sets]  | length | q | k_new | v_new | y | code | packed | index | n_selected | out |
- *   shared            | distance | workspace |          one for all sets: a step overwrites what the last one left
+ *   shared            | distance | workspace of each implementation |   one for all sets: a step overwrites what the
+ *                                                                       last one left
  *
  * Every part begins on a 256-byte boundary. Set s works on copy s % n_kv.
  *
@@ -33,9 +34,10 @@ typedef struct adm_gpu_plan {
     bool similar_queries;                    /* successive steps of a session select much the same tokens */
     uint32_t n_kv, n_sets;                   /* n_kv a multiple of n_layers, n_sets one of n_kv */
     size_t kv_bytes, planes_bytes;           /* of K, and of V, and of planes, in one copy */
-    size_t copy_bytes, set_bytes, shared_bytes, workspace_bytes;
+    size_t copy_bytes, set_bytes, shared_bytes;
     size_t length, q, k_new, v_new, y, code, packed, index, n_selected, out; /* offsets in a set */
-    size_t distance, workspace;                                              /* offsets in the shared part */
+    size_t distance, workspace;                                              /* offsets in the shared part, which ends */
+                                                                             /* with the workspaces */
     size_t page_table_bytes;
     size_t bytes;                            /* all of it */
 } adm_gpu_plan;
@@ -49,7 +51,12 @@ void adm_gpu_plan_make(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs,
  * every time. */
 void adm_gpu_plan_pages(const adm_gpu_shape *shape, int32_t *pages);
 
-/* Fills in a set's pointers, given where the three parts and the page table lie. */
+/* Where the workspace of the registry's row of that stage and name lies behind the first: what one leaves there, no other
+ * finds. NULL: where they end. */
+size_t adm_gpu_plan_workspace(const adm_gpu_shape *shape, const adm_gpu_impl *impl);
+
+/* Fills in a set's pointers, given where the three parts and the page table lie; workspace is that of the registry's first
+ * row. */
 adm_gpu_buffers adm_gpu_plan_buffers(const adm_gpu_plan *plan, uint32_t set, void *copies, void *sets, void *shared,
                                      const int32_t *page_table);
 

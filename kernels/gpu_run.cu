@@ -24,7 +24,7 @@ struct adm_gpu {
 struct adm_gpu_case {
     adm_gpu *gpu;
     adm_gpu_shape shape;       /* with the present budget */
-    uint32_t most_budget;      /* index rows are laid out for this many */
+    adm_gpu_shape most;        /* with the largest, for which everything is laid out */
     adm_gpu_plan plan;
     char *copies, *sets, *shared;
     int32_t *d_pages, *h_pages;
@@ -291,7 +291,7 @@ extern "C" adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *sha
     if (status != ADM_OK) return status;
     c->gpu = gpu;
     c->shape = *shape;
-    c->most_budget = shape->rule.budget;
+    c->most = *shape;
     status = allocate(c, inputs, cold, err);
     if (status == ADM_OK) status = make_pages(c, err);
     if (status == ADM_OK) status = keep_thresholds(c, inputs, err);
@@ -332,7 +332,7 @@ extern "C" adm_gpu_shape adm_gpu_case_shape(const adm_gpu_case *c, uint32_t set)
 
 extern "C" void adm_gpu_case_set_rule(adm_gpu_case *c, const adm_select_rule *rule) {
     c->shape.rule = *rule;
-    c->shape.rule.budget = least(rule->budget, c->most_budget);
+    c->shape.rule.budget = least(rule->budget, c->most.rule.budget);
 }
 
 extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_t covers, adm_error *err) {
@@ -352,18 +352,21 @@ extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_
     return cuda_status(c->gpu, result, "poisoning outputs", err);
 }
 
-/* The workspace serves one unit after another, and each may rely on the zeros of gpu.h. */
-static adm_status clear_workspace(adm_gpu_case *c, adm_error *err) {
-    if (c->plan.workspace_bytes == 0) return ADM_OK;
-    cudaError_t result = cudaMemsetAsync(c->shared + c->plan.workspace, 0, c->plan.workspace_bytes, c->gpu->stream);
-    return cuda_status(c->gpu, result, "clearing the workspace", err);
+/* A launch that failed may have left a workspace without the zeros of gpu.h. */
+static adm_status clear_workspaces(adm_gpu_case *c, adm_error *err) {
+    const size_t bytes = c->plan.shared_bytes - c->plan.workspace;
+    if (bytes == 0) return ADM_OK;
+    cudaError_t result = cudaMemsetAsync(c->shared + c->plan.workspace, 0, bytes, c->gpu->stream);
+    return cuda_status(c->gpu, result, "clearing workspaces", err);
 }
 
 static adm_status enqueue(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,
                           adm_error *err) {
     const adm_gpu_shape shape = adm_gpu_case_shape(c, set);
     for (size_t i = 0; i < n_impls; i++) {
-        adm_status status = impls[i]->launch(&shape, &c->buffers[set], c->gpu->stream, err);
+        adm_gpu_buffers buffers = c->buffers[set];
+        buffers.workspace = (char *)buffers.workspace + adm_gpu_plan_workspace(&c->most, impls[i]);
+        adm_status status = impls[i]->launch(&shape, &buffers, c->gpu->stream, err);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
@@ -371,7 +374,7 @@ static adm_status enqueue(adm_gpu_case *c, const adm_gpu_impl *const *impls, siz
 
 static adm_status run_sets(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t first, uint32_t n,
                            adm_error *err) {
-    adm_status status = clear_workspace(c, err);
+    adm_status status = clear_workspaces(c, err);
     for (uint32_t i = n; status == ADM_OK && i > 0; i--) status = enqueue(c, impls, n_impls, first + i - 1, err);
     cudaError_t result = cudaStreamSynchronize(c->gpu->stream);
     return status != ADM_OK ? status : cuda_status(c->gpu, result, impls[0]->name, err);
@@ -480,7 +483,7 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
     /* A first guess at the duration of a call decides how many make a sample. */
     u.n_calls = (32 + u.n_sets - 1) / u.n_sets * u.n_sets;
     double ns = 0;
-    adm_status status = clear_workspace(c, err);
+    adm_status status = clear_workspaces(c, err);
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
     if (status == ADM_OK) {
