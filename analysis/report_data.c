@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "analysis/report_gpu.h"
 #include "analysis/report_rows.h"
 #include "core/version.h"
 
@@ -117,8 +118,8 @@ static const char stage_sql[] =
     "SELECT m.source, m.stage, c.policy, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.seq_len, c.budget, "
     "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, m.median, m.p90, m.max, m.status, m.reason "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
-    "WHERE m.run_id = ? AND c.trace_id = ? AND m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL "
-    "ORDER BY k.metric_id, m.source, c.seq_len, instr('hadamard bucket pack append distance topk attention step dense', "
+    "WHERE m.run_id = ? AND c.trace_id = ? AND m.source <> 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL "
+    "AND m.head IS NULL ORDER BY k.metric_id, m.source, c.seq_len, instr('hadamard bucket pack append distance topk attention step dense', "
     "m.stage), c.variant, c.budget, c.config_id";
 
 static const adm_report_column calibration_columns[] = {
@@ -176,6 +177,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
     adm_status status = adm_report_select(store, database, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = read_metrics(store, document, err);
+    if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) *out = document;

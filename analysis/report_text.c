@@ -120,6 +120,7 @@ const char *adm_shown_unit(const char *unit) {
     if (strcmp(unit, "ratio") == 0) return "%";
     if (strcmp(unit, "ns") == 0) return "\u00b5s";
     if (strcmp(unit, "1") == 0) return "";
+    if (strcmp(unit, "Hz") == 0) return "MHz";
     return unit;
 }
 
@@ -138,7 +139,10 @@ void adm_shown_value(double value, const char *unit, char out[ADM_NUMBER_CHARS])
                 fixed(value, fractions[i].decimals, out);
                 return;
             }
-        snprintf(out, ADM_NUMBER_CHARS, "%.6g", value);
+        /* Counts whole, the rest in about five digits. */
+        if (strcmp(unit, "Hz") == 0) fixed(value / 1e6, 0, out);
+        else if (value == floor(value) || fabs(value) >= 1000) fixed(value, 0, out);
+        else snprintf(out, ADM_NUMBER_CHARS, "%.5g", value);
     }
 }
 

@@ -61,17 +61,8 @@ const char *adm_metric_unit(const json_t *document, const char *metric) {
 
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
-void adm_write_session_heading(adm_text *page, const json_t *document, size_t session) {
-    const json_t *run = adm_session_run(document, session), *trace = adm_session_trace(document, session);
-    adm_text_add(page, "<h3>");
-    adm_text_escaped(page, adm_field_text(trace, "name"));
-    const char *kind = adm_field_text(trace, "kind");
-    adm_text_format(page, " <span class=\"badge %s\">", strcmp(kind, "real") == 0 ? "real" : "not-real");
-    adm_text_escaped(page, kind);
-    adm_text_add(page, "</span></h3>\n<p class=\"about\">");
-    const char *model = adm_field_text(trace, "model");
-    adm_text_escaped(page, model[0] ? model : "model not stated");
-    adm_text_format(page, " \u00b7 run %lld", (long long)adm_field_int(run, "run_id"));
+void adm_write_run(adm_text *page, const json_t *run) {
+    adm_text_format(page, "run %lld", (long long)adm_field_int(run, "run_id"));
     if (adm_field_text(run, "label")[0]) {
         adm_text_add(page, " \u201c");
         adm_text_escaped(page, adm_field_text(run, "label"));
@@ -90,6 +81,27 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
     adm_text_add(page, "). Its figures cover what was finished by then.</p>\n");
 }
 
+void adm_write_session_heading(adm_text *page, const json_t *document, size_t session) {
+    const json_t *run = adm_session_run(document, session), *trace = adm_session_trace(document, session);
+    adm_text_add(page, "<h3>");
+    adm_text_escaped(page, adm_field_text(trace, "name"));
+    const char *kind = adm_field_text(trace, "kind");
+    adm_text_format(page, " <span class=\"badge %s\">", strcmp(kind, "real") == 0 ? "real" : "not-real");
+    adm_text_escaped(page, kind);
+    adm_text_add(page, "</span></h3>\n<p class=\"about\">");
+    const char *model = adm_field_text(trace, "model");
+    adm_text_escaped(page, model[0] ? model : "model not stated");
+    adm_text_add(page, " \u00b7 ");
+    adm_write_run(page, run);
+}
+
+static void write_frame(adm_text *page, const char *caption) {
+    adm_text_add(page, "><figcaption>");
+    adm_text_add(page, caption);
+    adm_text_add(page, "</figcaption><noscript><p class=\"nothing\">A chart is drawn here where scripts may run. The "
+                       "tables hold every figure of it.</p></noscript></figure>\n");
+}
+
 void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, const char *caption) {
     adm_text_format(page, "<figure class=\"plot\" data-plot=\"%s\" data-session=\"%zu\"", plot, session);
     if (metric) {
@@ -97,10 +109,12 @@ void adm_write_plot(adm_text *page, const char *plot, size_t session, const char
         adm_text_escaped(page, metric);
         adm_text_add(page, "\"");
     }
-    adm_text_add(page, "><figcaption>");
-    adm_text_add(page, caption);
-    adm_text_add(page, "</figcaption><noscript><p class=\"nothing\">A chart is drawn here where scripts may run. The "
-                       "tables hold every figure of it.</p></noscript></figure>\n");
+    write_frame(page, caption);
+}
+
+void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption) {
+    adm_text_format(page, "<figure class=\"plot\" data-plot=\"%s\" data-profile=\"%zu\"", plot, profile);
+    write_frame(page, caption);
 }
 
 void adm_write_table_start(adm_text *page, const json_t *document, const char *title, size_t n_rows, bool open,
@@ -110,13 +124,13 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
     adm_text_format(page, "<details%s><summary>", open ? " open" : "");
     adm_text_escaped(page, title);
     adm_text_format(page, " <span class=\"count\">%s row%s</span></summary>\n<div class=\"scroll\" tabindex=\"0\">"
-                          "<table>\n<caption>", count, n_rows == 1 ? "" : "s");
+                          "<table aria-label=\"", count, n_rows == 1 ? "" : "s");
     adm_text_escaped(page, title);
+    adm_text_add(page, "\">\n");
     const char *description = metric ? adm_field_text(find_metric(document, metric), "description") : "";
-    if (description[0]) {
-        adm_text_add(page, ": ");
-        adm_text_escaped(page, description);
-    }
+    if (!description[0]) return;
+    adm_text_add(page, "<caption>");
+    adm_text_escaped(page, description);
     adm_text_add(page, "</caption>\n");
 }
 
@@ -138,13 +152,8 @@ void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, co
     adm_text_format(page, "<td>%s</td>", shown);
 }
 
-void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit) {
-    double value;
+void adm_write_number_cell(adm_text *page, double value, const char *unit) {
     char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
-    if (!adm_field_number(row, key, &value)) {
-        adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
-        return;
-    }
     adm_shown_value(value, unit, shown);
     adm_exact_value(value, exact);
     adm_text_format(page, "<td title=\"%s ", exact);
@@ -152,6 +161,12 @@ void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, co
     adm_text_add(page, "\">");
     adm_text_escaped(page, shown);
     adm_text_add(page, "</td>");
+}
+
+void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit) {
+    double value;
+    if (adm_field_number(row, key, &value)) adm_write_number_cell(page, value, unit);
+    else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
 }
 
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {

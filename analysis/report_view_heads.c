@@ -118,11 +118,9 @@ static void write_worst_table(adm_text *page, const json_t *document, size_t ses
 }
 
 void adm_view_heads(adm_text *page, const json_t *document) {
-    bool any = false;
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         int64_t budget[MAX_BUDGETS];
         if (budgets_of(document, session, "output_rel_l2", budget) == 0) continue;
-        any = true;
         adm_write_session_heading(page, document, session);
         adm_write_plot(page, "heads", session, NULL,
                        "<strong>Every head</strong>: mean over the steps, one panel a budget, one row a layer, one "
@@ -131,5 +129,4 @@ void adm_view_heads(adm_text *page, const json_t *document) {
                           false);
         write_worst_table(page, document, session, "recall", "Worst head of each layer by mean recall", true);
     }
-    if (!any) adm_write_nothing(page, "No run shown here measured heads one by one.");
 }

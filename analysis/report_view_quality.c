@@ -85,11 +85,8 @@ void adm_view_quality(adm_text *page, const json_t *document) {
                           "logarithmic scale. Lower is better."},
     };
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
+        if (!session_has(document, session, NULL)) continue;
         adm_write_session_heading(page, document, session);
-        if (!session_has(document, session, NULL)) {
-            adm_write_nothing(page, "This run measured no quality.");
-            continue;
-        }
         for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++)
             if (session_has(document, session, plots[i].metric))
                 adm_write_plot(page, "quality", session, plots[i].metric, plots[i].caption);
@@ -102,7 +99,6 @@ void adm_view_quality(adm_text *page, const json_t *document) {
             if (!is_about_codes(adm_field_text(metric, "name")))
                 write_metric_table(page, document, session, adm_field_text(metric, "name"), false);
     }
-    if (adm_n_sessions(document) == 0) adm_write_nothing(page, "No run shown here measured quality.");
 }
 
 /* --- How well the codes spread -------------------------------------------------------------------------------------- */
@@ -151,7 +147,6 @@ static void write_spread_table(adm_text *page, const json_t *document, size_t se
 }
 
 void adm_view_codes(adm_text *page, const json_t *document) {
-    bool any = false;
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         bool headed = false;
         size_t i;
@@ -166,9 +161,8 @@ void adm_view_codes(adm_text *page, const json_t *document) {
                                    "at the boundary distance, among which top-k chooses the most recent.</p>\n");
                 write_spread_table(page, document, session);
             }
-            headed = any = true;
+            headed = true;
             write_metric_table(page, document, session, name, false);
         }
     }
-    if (!any) adm_write_nothing(page, "No run shown here measured how its codes spread.");
 }

@@ -56,10 +56,8 @@ static void write_stage_table(adm_text *page, const json_t *document, size_t ses
 }
 
 void adm_view_stages(adm_text *page, const json_t *document) {
-    bool any = false;
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         if (count_rows(document, session, NULL) == 0) continue;
-        any = true;
         adm_write_session_heading(page, document, session);
         if (count_rows(document, session, "time_ns") > 0)
             adm_write_plot(page, "stages", session, "time_ns",
@@ -72,5 +70,4 @@ void adm_view_stages(adm_text *page, const json_t *document) {
         json_array_foreach(adm_document_rows(document, "metrics"), i, metric)
             write_stage_table(page, document, session, adm_field_text(metric, "name"));
     }
-    if (!any) adm_write_nothing(page, "No run shown here timed its stages.");
 }

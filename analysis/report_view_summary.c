@@ -1,4 +1,5 @@
 /* report_view_summary.c: the headline figures, each computed from the document's rows. */
+#include <stdio.h>
 #include <string.h>
 
 #include "analysis/report_view.h"
@@ -137,8 +138,63 @@ static void write_shape_sentence(adm_text *page, const json_t *trace) {
                     (long long)adm_field_int(trace, "head_dim"));
 }
 
+/* --- GPU profiles --------------------------------------------------------------------------------------------------- */
+
+static void write_kind_of_step(adm_text *page, const json_t *unit, const char *words) {
+    const json_t *ratio = json_object_get(unit, "limit_ratio");
+    double ns;
+    char shown[ADM_NUMBER_CHARS];
+    if (!adm_field_number(unit, "median", &ns)) return;
+    adm_shown_duration(ns, shown);
+    adm_text_format(page, "%s %s (median, n = %lld", words, shown, (long long)adm_field_int(unit, "n"));
+    if (json_is_number(ratio)) adm_text_format(page, "; %.0f%% of what its bytes allow", json_number_value(ratio) * 100);
+    adm_text_add(page, ")");
+}
+
+/* "At 32,768 cached tokens and a budget of 256, a whole step takes 26.5 us (...), and dense attention 129 us (...): 4.9 times
+ * as long. As six stages it takes 32.0 us (...)." */
+static void write_profile_summary(adm_text *page, const json_t *document, const json_t *headline) {
+    int64_t length = adm_field_int(headline, "seq_len"), budget = adm_field_int(headline, "budget");
+    const json_t *setting = json_array_get(adm_document_rows(document, "settings"), (size_t)adm_field_int(headline, "setting"));
+    const json_t *step = adm_find_unit(document, setting, "step", NULL, length, budget);
+    const json_t *six = adm_find_unit(document, setting, "step", "six", length, budget);
+    const json_t *dense = adm_find_unit(document, setting, "dense", NULL, length, 0);
+    double step_ns, dense_ns;
+    char shown_length[ADM_NUMBER_CHARS], shown_budget[ADM_NUMBER_CHARS], words[128];
+    if (!adm_field_number(step, "median", &step_ns) || step_ns <= 0) return;
+    adm_shown_count(length, shown_length);
+    adm_shown_count(budget, shown_budget);
+    snprintf(words, sizeof words, ", a whole step (%.60s) takes", adm_field_text(adm_row_config(document, step), "variant"));
+    adm_text_format(page, "<p>At %s cached tokens and a budget of %s", shown_length, shown_budget);
+    write_kind_of_step(page, step, words);
+    if (adm_field_number(dense, "median", &dense_ns)) {
+        write_kind_of_step(page, dense, ", and dense attention");
+        adm_text_format(page, ": <strong>%.1f times</strong> as long", dense_ns / step_ns);
+    }
+    adm_text_add(page, ".");
+    if (six != NULL && six != step) {
+        write_kind_of_step(page, six, " As six separate stages it takes");
+        adm_text_add(page, ".");
+    }
+    adm_text_add(page, " One layer; ");
+    adm_text_escaped(page, adm_field_text(setting, "name"));
+    adm_text_add(page, ".</p>\n");
+}
+
+static void write_profiles(adm_text *page, const json_t *document) {
+    for (size_t i = 0; i < adm_n_profiles(document); i++) {
+        const json_t *headline = json_object_get(adm_profile(document, i), "headline");
+        if (headline == NULL) continue;
+        adm_write_profile_heading(page, document, i);
+        write_profile_summary(page, document, headline);
+    }
+}
+
+/* --- The view ------------------------------------------------------------------------------------------------------- */
+
 void adm_view_summary(adm_text *page, const json_t *document) {
-    if (adm_n_sessions(document) == 0) adm_write_nothing(page, "No run in this database measured anything yet.");
+    if (adm_n_sessions(document) == 0 && adm_n_profiles(document) == 0)
+        adm_write_nothing(page, "No run in this database measured anything yet.");
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         adm_write_session_heading(page, document, session);
         write_shape_sentence(page, adm_session_trace(document, session));
@@ -151,4 +207,5 @@ void adm_view_summary(adm_text *page, const json_t *document) {
         write_summary_table(page, document, session, length, budget);
         write_time_sentence(page, document, session, length, budget);
     }
+    write_profiles(page, document);
 }

@@ -1,11 +1,15 @@
 """`adamas report` as a user meets it: the page is a text file that any browser takes, names in the data stay text, and
 what cannot be reported is refused without a page. How the page looks in a browser is tested in web-report/tests.
 """
+import contextlib
 import html.parser
 import json
 import re
+import shutil
+import sqlite3
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -97,3 +101,100 @@ def test_report_does_not_change_the_database(adamas, small_run):
     before = small_run[1].read_bytes()
     assert adamas("report", "--db", small_run[1], "--quiet").code == 0
     assert files_of(small_run[1]) == {small_run[1].name: before}
+
+
+# ---- which GPU profiles are shown --------------------------------------------------------------------------------------
+
+def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1):
+    """A run of one configuration with an invented figure for each part; returns its run_id."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        columns = {"run_uuid": str(uuid.uuid4()), "label": label, "command": "profile", "status": status,
+                   "started_utc": f"2026-01-{day:02}T00:00:00.000Z", "tool_version": "0", "git_commit": "0", "argv": "[]",
+                   "seed": 1, "host_name": "h", "os": "o", "cpu_model": "c", "n_cpus": 1, "memory_bytes": 1,
+                   "compiler": "cc", "gpu_name": gpu}
+        run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                                 tuple(columns.values())).lastrowid
+        connection.execute("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
+                           "seq_len, batch, cache, launch) VALUES (900, 'adamas', 'l1', 8, 8, 64, 'F16', 4096, 1, 'cold', 'graph')")
+        for part in parts:
+            if part == "activity":
+                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
+                                   "registers) VALUES (?, 900, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run,))
+                continue
+            connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
+                               (part,))
+            connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, median, status) "
+                               "SELECT ?, 900, 'gpu', 'distance', metric_id, 1, 5.0, 5.0, 'ok' FROM metric WHERE name = ?",
+                               (run, part))
+        connection.commit()
+    return run
+
+
+@pytest.fixture
+def profiles(adamas, small_run, tmp_path):
+    """profiles(*arguments) -> run ids of the report's profiles; the database is own.db."""
+    shutil.copy(small_run[1], tmp_path / "own.db")
+
+    def read(*arguments):
+        result = adamas("report", "--db", "own.db", "--json", *arguments)
+        assert (result.code, result.err) == (0, "")
+        document = json.loads(result.out)
+        shown = [profile["run_id"] for profile in document["profiles"]]
+        assert set(shown) <= {run["run_id"] for run in document["runs"]}
+        assert not set(shown) & {run["run_id"] for run in document["other_runs"]}
+        return shown
+    read.database = tmp_path / "own.db"
+    return read
+
+
+def test_the_latest_profile_of_every_gpu_is_shown(profiles):
+    db = profiles.database
+    assert profiles() == []
+    add_profile(db, day=1)
+    newer = add_profile(db, day=3)
+    add_profile(db, day=2)
+    assert profiles() == [newer]
+    other = add_profile(db, gpu="Another GPU", day=1)
+    assert profiles() == [newer, other]
+
+
+def test_recorded_profiles_stand_after_own_ones_and_apart(profiles):
+    db = profiles.database
+    recorded = add_profile(db, label="recorded:x", day=9)
+    assert profiles() == [recorded]
+    own = add_profile(db, day=1)
+    assert profiles() == [own, recorded]
+
+
+def test_an_earlier_run_is_shown_for_what_later_ones_lack(profiles):
+    """Counters and timelines are often taken in runs of their own."""
+    db = profiles.database
+    timeline = add_profile(db, parts=("time_ns", "activity"), day=1)
+    counters = add_profile(db, parts=("time_ns", "dram__bytes_read.sum"), day=2)
+    add_profile(db, parts=("time_ns", "dram__bytes_read.sum"), day=1)
+    times = add_profile(db, parts=("time_ns", "sm_clock_hz"), day=3)
+    assert profiles() == [times, counters, timeline]
+    everything = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=4)
+    assert profiles() == [everything]
+
+
+def test_a_broken_profile_gives_way_to_a_complete_one(profiles):
+    db = profiles.database
+    broken = add_profile(db, status="interrupted", day=2)
+    assert profiles() == [broken]
+    complete = add_profile(db, day=1)
+    assert profiles() == [complete]
+    assert profiles("--run", str(broken)) == [broken]
+
+
+def test_a_profile_without_figures_is_not_shown(profiles):
+    nothing = add_profile(profiles.database, parts=())
+    assert profiles() == [] and profiles("--run", str(nothing)) == []
+
+
+def test_a_database_of_profiles_alone_makes_a_page(adamas, small_run, tmp_path):
+    shutil.copy(small_run[1], tmp_path / "own.db")
+    run = add_profile(tmp_path / "own.db")
+    assert adamas("report", "--db", "own.db", "--run", run, "--quiet").code == 0
+    page = Page((tmp_path / "report.html").read_text())
+    assert "Invented GPU" in page.text and "Quality against budget" not in page.text

@@ -16,7 +16,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const nodePaths = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean).map((path) => resolve(path)),
                    resolve(here, '../build/deps/web/node_modules')];
 
-const SLOTS = ['title', 'summary', 'quality', 'heads', 'codes', 'stages', 'provenance', 'data'];
+const SLOTS = ['title', 'nav', 'sections', 'data'];
 
 // What is bundled, and the notice that its licence wants in every copy: each report is one.
 const NOTICES = [

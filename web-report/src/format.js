@@ -16,6 +16,9 @@ function fixed(value, decimals) {
 
 export const count = (value) => grouped(value, 0);
 
+// "4K" for 4,096: where there is little room.
+export const compact = (value) => (value >= 1024 && value % 1024 === 0 ? `${value / 1024}K` : count(value));
+
 export const ratio = (value) => `${fixed(value * 100, 2)} %`;
 
 export const ratioRange = (low, high) => `${fixed(low * 100, 2)} to ${fixed(high * 100, 2)} %`;
@@ -33,6 +36,9 @@ export function duration(ns) {
     const size = Math.abs(value);
     return `${fixed(value, unit === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2)} ${units[unit]}`;
 }
+
+// A gain in three digits, as the tables have it: "5.02", "11.3".
+export const times = (gain) => `${gain < 10 ? gain.toFixed(2) : gain.toFixed(1)}`;
 
 // In two digits, for where there is little room: "1.9 ms".
 export function shortDuration(ns) {

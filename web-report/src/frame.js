@@ -21,6 +21,15 @@ export function element(tag, className, ...children) {
     return made;
 }
 
+// A labelled choice among [value, title] pairs; values are strings.
+export function select(label, options, value, changed) {
+    const control = element('select', '');
+    for (const [name, title] of options) control.append(Object.assign(element('option', '', title), { value: name }));
+    control.value = value;
+    control.addEventListener('change', () => changed(control.value));
+    return element('label', '', `${label} `, control);
+}
+
 // A legend: entries of { name, colour, mark }, where mark is a class of styles.css; a scale has `from` and a ramp of
 // colours, and its name stands at the far end.
 function drawLegend(legend, entries) {

@@ -2,7 +2,7 @@
 //
 //   one panel a budget:  rows are layers, columns query heads; the worst head of a panel is outlined
 
-import { axisLook, baseOption, element, layPanels, panelTitle, tooltipBody } from './frame.js';
+import { axisLook, baseOption, element, layPanels, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
 import { mix, theme } from './theme.js';
 
@@ -17,14 +17,6 @@ export function drawable(report, session) {
 const LABEL_HEIGHT = 12;
 
 // --- What the reader chooses ---
-
-function select(label, options, value, changed) {
-    const control = element('select', '');
-    for (const [name, title] of options) control.append(Object.assign(element('option', '', title), { value: name }));
-    control.value = value;
-    control.addEventListener('change', () => changed(control.value));
-    return element('label', '', `${label} `, control);
-}
 
 // Adds controls to the figure and returns the choice { metric, series, seq_len }, which they keep up to date; `changed`
 // is called after each change.

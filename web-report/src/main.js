@@ -1,14 +1,21 @@
 // main.js: finds the frames that the program wrote and draws a chart into each.
 
+import { counterControls, drawable as countersOf, drawCounters } from './counters.js';
 import { element, Frame } from './frame.js';
+import { choiceOf, distinct, fits, lengthControl, rowsOf, settingControl } from './gpu.js';
+import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
 import { drawHeads, drawable as headsOf, headControls } from './heads.js';
 import { drawQuality, drawable as qualityOf } from './quality.js';
+import { drawable as hasRoofline, drawRoofline } from './roofline.js';
+import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
 import { onThemeChange, seriesLooks } from './theme.js';
+import { drawable as timelinesOf, drawTimeline, timelineControls } from './timeline.js';
 
 const FORMAT = 'adamas-report/1';
 
-function makeFrame(figure, report, looks) {
+// A chart of a session: what one run measured of one trace.
+function makeSessionFrame(figure, report, looks) {
     const { plot, metric } = figure.dataset, session = Number(figure.dataset.session);
     if (plot === 'quality' && qualityOf(report, session, metric).length > 0)
         return new Frame(figure, (width) => drawQuality(report, looks, session, metric, width));
@@ -20,8 +27,46 @@ function makeFrame(figure, report, looks) {
         frame = new Frame(figure, (width) => drawHeads(report, session, choice, width));
         return frame;
     }
-    figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));
     return null;
+}
+
+// A chart that follows the setting chosen for its profile; only settings with whole steps are offered.
+function makeSettingFrame(figure, report, profile, draw, byLength) {
+    const units = rowsOf(report, 'units', profile);
+    const controls = settingControl(report, profile, figure, (setting) =>
+        units.some((unit) => unit.stage === 'step' && fits(setting, unit.config)));
+    if (byLength) lengthControl(report, profile, controls, distinct(units.map((unit) => unit.config.seq_len)));
+    const frame = new Frame(figure, (width) => draw(report, profile, width));
+    choiceOf(report, profile).listeners.push(() => frame.redraw());
+    return frame;
+}
+
+// A chart of a GPU profile.
+function makeProfileFrame(figure, report) {
+    const { plot } = figure.dataset, profile = Number(figure.dataset.profile);
+    if (plot === 'speedup' && hasSpeedup(report, profile)) return makeSettingFrame(figure, report, profile, drawSpeedup, false);
+    if (plot === 'gpu-stages' && hasGpuStages(report, profile))
+        return makeSettingFrame(figure, report, profile, drawGpuStages, false);
+    if (plot === 'roofline' && hasRoofline(report, profile)) return makeSettingFrame(figure, report, profile, drawRoofline, true);
+    const controls = element('div', 'controls');
+    let frame = null;
+    if (plot === 'timeline' && timelinesOf(report, profile).length > 0) {
+        figure.append(controls);
+        const choice = timelineControls(report, profile, figure, controls, () => frame.redraw());
+        frame = new Frame(figure, (width) => drawTimeline(report, profile, choice, width));
+    }
+    if (plot === 'counters' && countersOf(report, profile).length > 0) {
+        figure.append(controls);
+        const choice = counterControls(report, profile, controls, () => frame.redraw());
+        frame = new Frame(figure, (width) => drawCounters(report, profile, choice, width));
+    }
+    return frame;
+}
+
+function makeFrame(figure, report, looks) {
+    const frame = 'profile' in figure.dataset ? makeProfileFrame(figure, report) : makeSessionFrame(figure, report, looks);
+    if (!frame) figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));
+    return frame;
 }
 
 function main() {

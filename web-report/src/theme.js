@@ -1,13 +1,17 @@
 // theme.js: colours of the charts, light and dark, and which policy wears which.
 //
 // Lines: Okabe and Ito's palette, told apart under the common colour blindnesses; each also has a symbol of its own.
-// Stages: Tol's muted palette, so that no stage is taken for a policy. Heat: one ramp of rising lightness.
+// Stages: Tol's muted palette, so that no stage is taken for a policy. Stalls: Tol's bright one. Heat, gain and loss: ramps
+// of one direction in lightness each.
 
 const LIGHT = {
     text: '#1c2430', quiet: '#5b6675', line: '#c9d0d9', grid: '#e8ebef', surface: '#ffffff', exact: '#3a4350',
     series: ['#0072b2', '#d55e00', '#009e73', '#b3589a', '#b07d00', '#3f9bcf'],
     stages: { hadamard: '#c2a83e', bucket: '#8a8a2a', pack: '#882255', append: '#cc6677', distance: '#62b2da',
-              topk: '#2f9c8d', attention: '#3f3a94', dense: '#a3abb5' },
+              topk: '#2f9c8d', attention: '#3f3a94', dense: '#a3abb5', step: '#4b5563', rest: '#d5dae1' },
+    stalls: ['#4477aa', '#66ccee', '#228833', '#ccbb44', '#ee6677', '#aa3377', '#bbbbbb', '#8c6bb1', '#99610a'],
+    gain: ['#eef4f2', '#c4e0d8', '#7fbfae', '#37947f', '#0f6a58', '#053f35'],
+    loss: ['#fbf1ea', '#f3c9ad', '#e0946a', '#b85a34'],
     heat: ['#f3f6fa', '#f6d9b8', '#e8a067', '#c65f3a', '#8a2f2a', '#4a1420'], band: 0.07,
 };
 
@@ -15,7 +19,10 @@ const DARK = {
     text: '#e3e8ee', quiet: '#9aa6b4', line: '#46515e', grid: '#29313b', surface: '#171c23', exact: '#c3ccd6',
     series: ['#56b4e9', '#f0834a', '#35c79b', '#dd8fc0', '#e6b23c', '#8fb8ff'],
     stages: { hadamard: '#ddcc77', bucket: '#b0b04a', pack: '#c25a8c', append: '#e08a98', distance: '#88ccee',
-              topk: '#44aa99', attention: '#8a86e0', dense: '#6c7683' },
+              topk: '#44aa99', attention: '#8a86e0', dense: '#6c7683', step: '#aeb8c4', rest: '#3a4450' },
+    stalls: ['#6f9fd0', '#66ccee', '#4fae5e', '#ccbb44', '#ee6677', '#c965a0', '#8f979f', '#a88fd0', '#c8914a'],
+    gain: ['#1d2a2a', '#1f4640', '#1f6a5d', '#2b957f', '#5fc4ab', '#b4ecdd'],
+    loss: ['#2c2320', '#5a3526', '#94502f', '#d9804e'],
     heat: ['#212833', '#4a3230', '#7d4335', '#b96540', '#e8a565', '#fbe6c4'], band: 0.1,
 };
 

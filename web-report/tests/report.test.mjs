@@ -3,28 +3,19 @@
 //   the bundled trace            -> replay \
 //   a copy that calls itself synthetic,     -> one database -> report -> file:// in headless Chromium
 //   with markup for names        -> replay /
-//
-// ADAMAS_BIN names the program (else the release build), CHROMIUM the browser (else /usr/bin/chromium).
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const program = process.env.ADAMAS_BIN || join(root, 'build/release/adamas');
-const browserPath = process.env.CHROMIUM || '/usr/bin/chromium';
-const skip = !existsSync(browserPath) && `no Chromium at ${browserPath}: install the package chromium, or set CHROMIUM`;
+import { adamas, drawings, launch, openPage, query, root, skip } from './browser.mjs';
 
 const HOSTILE_LABEL = `</script><img src=x onerror=alert(1)>"&'`;
 const HOSTILE_MODEL = `</title></script><script>alert(2)</script>"&'`;
 const HOSTILE_NAME = `"><svg onload=alert(3)>&.safetensors`;
-const BROWSER_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-                       '--disable-background-networking', '--disable-component-update'];
 
 // A copy of a trace with other metadata: | header bytes, u64 | JSON header | tensors |
 function writeTrace(from, to, metadata) {
@@ -38,20 +29,6 @@ function writeTrace(from, to, metadata) {
     writeFileSync(to, Buffer.concat([size, Buffer.from(text), file.subarray(8 + length)]));
 }
 
-// Rows of a query as arrays. Node has SQLite from 22.5 on; Python always has it.
-async function query(database, sql) {
-    const builtin = await import('node:sqlite').catch(() => null);
-    if (builtin) {
-        const connection = new builtin.DatabaseSync(database, { readOnly: true });
-        const rows = connection.prepare(sql).all().map((row) => Object.values(row));
-        connection.close();
-        return rows;
-    }
-    const script = 'import json, sqlite3, sys\n'
-                 + 'print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))';
-    return JSON.parse(execFileSync('python3', ['-c', script, database, sql], { encoding: 'utf8' }));
-}
-
 describe('the report in a browser', { skip }, () => {
     let folder, database, url, browser;
 
@@ -60,19 +37,13 @@ describe('the report in a browser', { skip }, () => {
         database = join(folder, 'test.db');
         const real = join(root, 'traces/smollm2-135m-kjv.safetensors'), hostile = join(folder, HOSTILE_NAME);
         writeTrace(real, hostile, { kind: 'synthetic', model: HOSTILE_MODEL });
-        const adamas = (...args) => execFileSync(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
         // The newest run comes first in the report.
-        adamas('replay', hostile, '--seq-lens', '1024', '--budgets', '64', '--db', database, '--quiet',
+        adamas(folder, 'replay', hostile, '--seq-lens', '1024', '--budgets', '64', '--db', database, '--quiet',
                '--label', HOSTILE_LABEL);
-        adamas('replay', real, '--seq-lens', '1024,2048', '--budgets', '64,256', '--db', database, '--quiet');
-        adamas('report', '--db', database, '-o', join(folder, 'report.html'), '--quiet');
+        adamas(folder, 'replay', real, '--seq-lens', '1024,2048', '--budgets', '64,256', '--db', database, '--quiet');
+        adamas(folder, 'report', '--db', database, '-o', join(folder, 'report.html'), '--quiet');
         url = pathToFileURL(join(folder, 'report.html')).href;
-
-        const modules = [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean),
-                         join(root, 'build/deps/web/node_modules')];
-        const require = createRequire(import.meta.url);
-        const { chromium } = require(require.resolve('playwright-core', { paths: modules }));
-        browser = await chromium.launch({ executablePath: browserPath, args: BROWSER_FLAGS });
+        browser = await launch();
     });
 
     after(async () => {
@@ -80,32 +51,7 @@ describe('the report in a browser', { skip }, () => {
         if (folder) rmSync(folder, { recursive: true, force: true });
     });
 
-    // Opens the page; whatever it says, asks for, or pops up is kept in the three lists.
-    async function open(options = {}) {
-        const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-        const page = await context.newPage();
-        const said = [], requested = [], dialogs = [];
-        page.on('console', (message) => said.push(`${message.type()}: ${message.text()}`));
-        page.on('pageerror', (error) => said.push(`error: ${error.message}`));
-        page.on('request', (request) => requested.push(request.url()));
-        page.on('dialog', (dialog) => {
-            dialogs.push(dialog.message());
-            dialog.dismiss();
-        });
-        await page.goto(url, { waitUntil: 'load' });
-        return { page, said, requested, dialogs, close: () => context.close() };
-    }
-
-    // For every frame: how many drawings, and how many shapes in them have a size and a colour.
-    const drawings = (page) => page.locator('figure.plot').evaluateAll((figures) => figures.map((figure) => ({
-        name: [figure.dataset.plot, figure.dataset.session, figure.dataset.metric].join(' '),
-        n_svg: figure.querySelectorAll('svg').length,
-        n_shapes: [...figure.querySelectorAll('svg path')].filter((path) => {
-            const box = path.getBBox(), { fill, stroke } = getComputedStyle(path);
-            return box.width + box.height > 1 && (fill !== 'none' || stroke !== 'none');
-        }).length,
-        label: figure.querySelector('[role=img]')?.getAttribute('aria-label') ?? '',
-    })));
+    const open = (options) => openPage(browser, url, options);
 
     test('draws one chart in every frame, says nothing, and requests only itself', async () => {
         const { page, said, requested, close } = await open();
@@ -284,7 +230,8 @@ describe('the report in a browser', { skip }, () => {
         const dark = await look();
         for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
         await page.emulateMedia({ colorScheme: 'light' });
-        await page.waitForTimeout(100);
+        await page.waitForFunction((strokes) => ![...document.querySelectorAll('figure[data-metric=recall] path')]
+            .some((path) => strokes.includes(path.getAttribute('stroke'))), dark.lines);
         const light = await look();
         assert.notEqual(light.page, dark.page);
         assert.equal(light.lines.length, dark.lines.length);

@@ -1,0 +1,25 @@
+/* report_gpu.h: the GPU profiles of a report's document. Shared by the files that gather it; nothing else. */
+#ifndef ADM_ANALYSIS_REPORT_GPU_H
+#define ADM_ANALYSIS_REPORT_GPU_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/store.h"
+
+/* Names of the metrics that NVML gives, as a list in SQL: they are about the device, not about the stage. */
+#define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
+
+/* Appends to `profiles` those runs that have GPU figures, as {"run_id", "is_recorded", "gpu"}: with n_run_ids 0, of each
+ * GPU, own and recorded ones apart, the latest complete run with times, the latest with counters and the latest with a
+ * timeline, which may be one and the same; else those of the runs named that have any. */
+adm_status adm_report_gpu_select(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, json_t *profiles,
+                                 adm_error *err);
+
+/* Fills document["configs"], ["settings"], ["units"], ["counters"] and ["timelines"] for the document's profiles, and the
+ * what was measured of the devices themselves into the profiles: see web-report/README.md. */
+adm_status adm_report_gpu_read(adm_store *store, json_t *document, adm_error *err);
+
+#endif

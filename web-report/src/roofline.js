@@ -1,0 +1,83 @@
+// roofline.js: arithmetic a second against arithmetic a byte, both of the model, for every unit at one length. What does no
+// arithmetic at all has no place on it.
+
+import { axisLook, baseOption, tooltipBody } from './frame.js';
+import { count, duration, ratio } from './format.js';
+import { choiceOf, chosenUnits, STAGES } from './gpu.js';
+import { theme } from './theme.js';
+
+const ORDER = [...STAGES, 'step', 'dense'];
+const SYMBOLS = { step: 'diamond', dense: 'rect' };
+
+// "12.3 Tflop/s"
+function rate(flops_per_s) {
+    const units = ['flop/s', 'kflop/s', 'Mflop/s', 'Gflop/s', 'Tflop/s', 'Pflop/s'];
+    const unit = Math.max(0, Math.min(units.length - 1, Math.floor(Math.log10(flops_per_s) / 3)));
+    return `${Number((flops_per_s / 1000 ** unit).toPrecision(3))} ${units[unit]}`;
+}
+
+const bandwidth = (bytes_per_s) => `${(bytes_per_s / 1e12).toFixed(2)} TB/s`;
+
+function pointsOf(report, profile) {
+    const { seq_len } = choiceOf(report, profile);
+    return chosenUnits(report, profile)
+        .filter((unit) => unit.config.seq_len === seq_len && unit.flops > 0 && unit.bytes > 0)
+        .map((unit) => ({ unit, x: unit.flops / unit.bytes, y: unit.flops / unit.median * 1e9 }));
+}
+
+function tooltip({ point }, limit) {
+    const { unit, x, y } = point, { config } = unit;
+    return tooltipBody(`${unit.stage} (${config.variant})${config.budget === null ? '' : `, budget ${count(config.budget)}`}`,
+                       [[theme().stages[unit.stage], 'of the read limit', ratio(unit.bytes / unit.median * 1e9 / limit)],
+                        [null, 'arithmetic', rate(y)], [null, 'model bytes', bandwidth(unit.bytes / unit.median * 1e9)],
+                        [null, 'intensity', `${Number(x.toPrecision(3))} flop a byte`]],
+                       [`${duration(unit.median)} (n = ${count(unit.n)}) at ${count(config.seq_len)} tokens`]);
+}
+
+function axis(name, min, max, formatter) {
+    const look = axisLook();
+    const ticks = Array.from({ length: Math.round(max - min) + 1 }, (_, i) => min + i);
+    return { ...look, type: 'value', min, max, interval: 1, name, nameLocation: 'middle', axisTick: { show: false },
+             axisLabel: { ...look.axisLabel, customValues: ticks, formatter: (power) => formatter(10 ** power) } };
+}
+
+export const drawable = (report, profile) => report.profiles[profile].device.read_limit_bytes_per_s > 0
+    && report.units.some((unit) => unit.profile === profile && unit.flops > 0 && unit.bytes > 0 && unit.status === 'ok');
+
+export function drawRoofline(report, profile, width) {
+    const { device } = report.profiles[profile], limit = device.read_limit_bytes_per_s, peak = device.peak_flops_per_s ?? null;
+    const points = pointsOf(report, profile), base = baseOption(), colours = theme();
+    const stages = ORDER.filter((stage) => points.some((point) => point.unit.stage === stage));
+    const xs = points.map((point) => Math.log10(point.x)), ys = points.map((point) => Math.log10(point.y));
+    const xMin = Math.floor(Math.min(-1, ...xs)), xMax = Math.ceil(Math.max(1, ...xs) + 0.05);
+    const roof = (x) => Math.min(Math.log10(limit) + x, peak ? Math.log10(peak) : Infinity);
+    const yMin = Math.floor(Math.min(...ys, roof(xMin))), yMax = Math.ceil(Math.max(roof(xMax), ...ys));
+    const ridge = peak ? Math.log10(peak / limit) : null;
+    const height = Math.max(300, Math.min(420, width * 0.42));
+    return {
+        height,
+        label: `Roofline: ${stages.join(', ')} below the slope of ${bandwidth(limit)}. The tables hold the figures.`,
+        legend: [...stages.map((stage) => ({ name: stage, colour: colours.stages[stage], mark: 'block' })),
+                 { name: `measured read limit, ${bandwidth(limit)}${peak ? `, and peak, ${rate(peak)}` : ''}`,
+                   colour: colours.text, mark: 'line' }],
+        option: {
+            ...base,
+            tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => (hit.data.point ? tooltip(hit.data, limit) : '') },
+            grid: { left: 74, right: 16, top: 12, bottom: 44 },
+            xAxis: { ...axis('flop a byte', xMin, xMax, (value) => String(Number(value.toPrecision(1)))), nameGap: 26 },
+            yAxis: { ...axis('', yMin, yMax, rate), axisLine: { show: false } },
+            series: [
+                { type: 'line', silent: true, symbol: 'none', z: 1, lineStyle: { color: colours.text, width: 1.8 },
+                  tooltip: { show: false }, emphasis: { disabled: true },
+                  data: [xMin, ...(ridge !== null && ridge > xMin && ridge < xMax ? [ridge] : []), xMax]
+                      .map((x) => [x, roof(x)]) },
+                ...stages.map((stage) => ({
+                    type: 'scatter', symbol: SYMBOLS[stage] ?? 'circle', symbolSize: 9, z: 3, emphasis: { disabled: true },
+                    itemStyle: { color: colours.stages[stage], borderColor: colours.surface, borderWidth: 1, opacity: 1 },
+                    data: points.filter((point) => point.unit.stage === stage)
+                        .map((point) => ({ value: [Math.log10(point.x), Math.log10(point.y)], point })),
+                })),
+            ],
+        },
+    };
+}
