@@ -219,8 +219,10 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
     if (status == ADM_OK && !common->json) {
         printf("run %" PRId64 " in %s: ", run_id, common->db_path);
         print_setting(options, trace);
-        printf("floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
-               "time\n\n", limit * 1e-12);
+        if (limit > 0)
+            printf("floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
+                   "time\n\n", limit * 1e-12);
+        else printf("the device's read limit could not be measured: no floor, and no share of it\n\n");
     }
     if (status == ADM_OK)
         status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);

@@ -241,19 +241,21 @@ static adm_status put_timing(walk *w, const workplace *at, const adm_profile_uni
     return status;
 }
 
-/* The device's read limit, as a row of its own. */
+/* The device's read limit, as a row of its own. Where it cannot be measured, the times go without their floor. */
 static adm_status measure_read_limit(walk *w, adm_error *err) {
-    adm_status status = adm_bandwidth_read(0, &w->read_limit, err);
-    if (status != ADM_OK) return status;
+    adm_error why;
+    const bool measured = adm_bandwidth_read(0, &w->read_limit, &why) == ADM_OK;
     int64_t config_id;
     adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim}, .dtype = w->o->dtypes[0],
                          .seq_len = 0, .batch = 1, .n_sinks = -1, .n_recent = -1, .cache = "cold", .launch = "stream"};
-    status = adm_store_config(w->store, &config, &config_id, err);
+    adm_status status = adm_store_config(w->store, &config, &config_id, err);
     if (status != ADM_OK) return status;
     adm_distribution distribution = adm_distribution_of(&w->read_limit, 1);
     adm_measurement m = {.run_id = w->run_id, .config_id = config_id, .source = "gpu", .layer = -1, .head = -1,
-                         .metric = &read_metric, .distribution = &distribution, .status = "ok"};
-    return adm_store_measurement(w->store, &m, err);
+                         .metric = &read_metric, .distribution = measured ? &distribution : NULL,
+                         .status = measured ? "ok" : "failed", .reason = measured ? NULL : why.text};
+    status = adm_store_measurement(w->store, &m, err);
+    return status == ADM_OK ? adm_store_flush(w->store, err) : status;
 }
 
 /* --- Walking ------------------------------------------------------------------------------------------------------ */

@@ -6,7 +6,8 @@
  *   memory=BYTES     the device's memory (default 1 GiB)
  *   wrong=STAGE      that stage's implementations spoil a byte of what they write
  *   error=STAGE      their launches fail, and the context survives
- *   lost=STAGE       their launches fail, and the context does not */
+ *   lost=STAGE       their launches fail, and the context does not
+ *   no-bandwidth     the read limit cannot be measured */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,9 +269,11 @@ adm_gpu_stream adm_gpu_stream_of(const adm_gpu *gpu) { (void)gpu; return NULL; }
 bool adm_gpu_alive(const adm_gpu *gpu) { return gpu->alive; }
 
 adm_status adm_bandwidth_read(size_t buffer_bytes, double *bytes_per_s, adm_error *err) {
-    (void)buffer_bytes, (void)err;
-    *bytes_per_s = 1e9;
-    return ADM_OK;
+    (void)buffer_bytes;
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    const bool fails = asked != NULL && strstr(asked, "no-bandwidth") != NULL;
+    *bytes_per_s = fails ? 0 : 1e9;
+    return fails ? adm_fail(err, ADM_EENVIRONMENT, "this bandwidth was not to be had") : ADM_OK;
 }
 
 adm_status adm_gpu_read(adm_gpu *gpu, const void *device, size_t bytes, void *host, adm_error *err) {

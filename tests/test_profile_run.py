@@ -193,6 +193,15 @@ def test_out_of_memory_is_recorded_and_the_grid_goes_on(fake):
     assert f"needs {int(needed) / 2 ** 30:.2f} GiB" in plan
 
 
+def test_without_a_read_limit_times_stand_alone(fake):
+    result, rows = fake.profile(*SMALL, faults="no-bandwidth")
+    assert "could not be measured" in result.out and not [row for row in rows if row[7] == "failed"]
+    database = fake.folder / "x.db"
+    assert query(database, "SELECT count(*) FROM stage_summary WHERE metric IN ('floor_ns', 'limit_ratio')") == [(0,)]
+    assert query(database, "SELECT status, reason FROM measurement JOIN metric USING (metric_id) WHERE name = "
+                           "'read_limit_bytes_per_s'") == [("failed", "this bandwidth was not to be had")]
+
+
 def test_cold_means_that_four_times_the_cache_passes(fake):
     fake.profile(*SMALL)
     ratios = query(fake.folder / "x.db", "SELECT stage, min(median) FROM stage_summary WHERE metric = 'cold_l2_ratio' GROUP BY stage")
