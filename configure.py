@@ -37,8 +37,10 @@ ROOMS = {
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
                 "attention", "attention_simd", "registry",
-                "gpu_plan", "gpu_work", "profile_check", "profile_run", "profile_static", "profile_trace"],
-    "probes": ["clock_probe", "perf_probe"],
+                "gpu_plan", "gpu_work", "profile_check", "profile_run", "profile_static", "profile_trace",
+                "profile_observe", "profile_timeline"],
+    "probes": ["clock_probe", "perf_probe",                                        # on the host
+               "formula", "metric_set", "cupti_load", "counter_plan", "counter_list", "nvml_probe"], # on the GPU
     "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
                "safetensors_write", "generate", "generate_head", "generate_math",  # made,
                "requests"],                                                        # and request traces
@@ -53,24 +55,32 @@ ROOMS = {
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print", "traces/cmd_trace",
-            "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "analysis/cmd_report", "analysis/cmd_db",
+COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print", "kernels/cmd_profile_probes",
+            "traces/cmd_trace", "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "probes/cmd_counters",
+            "analysis/cmd_report", "analysis/cmd_db",
             "analysis/cmd_db_export", "analysis/cmd_db_import", "analysis/cmd_db_merge", "analysis/cmd_db_gc",
             "analysis/cmd_compare", "analysis/cmd_check"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/bandwidth.cu",
+CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/gpu_observe.cu", "kernels/bandwidth.cu",
         "kernels/encode.cu", "kernels/distance.cu", "kernels/topk.cu", "kernels/attention.cu", "kernels/fused.cu",
         "kernels/dense.cu", "kernels/gpu_registry.c"]
-NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c",
+NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c", "kernels/gpu_observe_none.c",
            "kernels/bandwidth_none.c", "kernels/gpu_registry_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
 NO_NVTX = ["probes/nvtx_probe_none.c"]
 
+# What needs CUPTI's headers, likewise; the library itself is looked for at run time.
+CUPTI = ["probes/cupti_host.cpp", "probes/counter_probe.c", "probes/activity_probe.c"]
+NO_CUPTI = ["probes/cupti_none.c"]
+
+# The GPU metric sets, which `adamas counters list` shows.
+METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
+
 # Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql",
+EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql", *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -91,7 +101,7 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = "tests/fake_gpu.c"
+FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
 
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
@@ -104,6 +114,9 @@ FUZZED = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "printable
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
 WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla"
+
+# Of the few C++ files.
+CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
 
 # No contraction to fused multiply-add: the host's numbers must not depend on the machine.
 # Position-independent and hidden throughout, so that program and library share their objects.
@@ -190,26 +203,30 @@ def cuda_objects(ninja, folder, flags):
 def profile_edges(ninja, profile, cuda):
     """Objects, program and tests of one profile; returns (program, test programs)."""
     flags, link_flags, with_cuda = PROFILES[profile]
-    nvtx = bool(cuda and cuda.nvtx)
+    nvtx, cupti = bool(cuda and cuda.nvtx), bool(cuda and cuda.cupti)
     headers = f"-isystem {cuda.top}/include" if cuda else ""
     cuda = cuda if with_cuda else None
     folder = f"build/{profile}"
     ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
     ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CC $out")
+    ninja.rule(f"cxx_{profile}", f"g++ {CXXFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
+               depfile="$out.d", deps="gcc", description="CXX $out")
     # What nvcc emits for a kernel wants a little of the C++ runtime; static, like everything else.
-    driver = "g++ -static-libstdc++ -static-libgcc" if cuda else "$cc"
+    driver = "g++ -static-libstdc++ -static-libgcc" if cuda or cupti else "$cc"
     libs = f"{LIBS} -L{cuda.library} -lcudart_static -lrt" if cuda else LIBS
     ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} -o $out $in $more {libs}", description="LINK $out")
 
     def compile_c(source, **variables):
-        return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", f"cc_{profile}", [source],
+        rule = f"cxx_{profile}" if source.endswith(".cpp") else f"cc_{profile}"
+        return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", rule, [source],
                            implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
                            **variables)
 
     plain = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
     plain.append(compile_c("core/embed.S"))
     plain += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
+    plain += [compile_c(source, more=headers) for source in CUPTI] if cupti else [compile_c(s) for s in NO_CUPTI]
     if cuda:
         objects = plain + cuda_objects(ninja, folder, flags)
         objects += [compile_c(source) for source in CUDA if source.endswith(".c")]
@@ -236,7 +253,7 @@ def profile_edges(ninja, profile, cuda):
                           [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
               for name in NVTX_TOOLS if nvtx]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
-                             [main, *commands, *plain, compile_c(FAKE_GPU)]))
+                             [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     return program, tests
 
 
@@ -311,7 +328,7 @@ def build_ninja(options, cuda, node):
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
     fuzz_edges(ninja)
     ninja.build("compdb", "run", title="COMPDB compile_commands.json",
-                command="ninja -t compdb cc_release nvcc > compile_commands.json")
+                command="ninja -t compdb cc_release cxx_release nvcc > compile_commands.json")
     ninja.lines += ["", "default all", ""]
     return "\n".join(ninja.lines)
 
@@ -321,13 +338,13 @@ def check_lists():
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *WEB, FAKE_GPU, "core/main.c", "core/embed.S"]
+    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in NVTX_TOOLS]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
-    for pattern in [f"{room}/*{suffix}" for room in [*ROOMS, "tests"] for suffix in (".c", ".cu")] + [
+    for pattern in [f"{room}/*{suffix}" for room in [*ROOMS, "tests"] for suffix in (".c", ".cpp", ".cu")] + [
             "web-report/*.mjs", "web-report/src/*"]:
         for path in sorted(deps.ROOT.glob(pattern)):
             if str(path.relative_to(deps.ROOT)) not in listed:
@@ -381,6 +398,8 @@ def configure(options):
         print("note: " + remark)
     if cuda and not cuda.nvtx:
         print(f"note: {cuda.top}/include has no nvtx3: built without NVTX ranges")
+    if cuda and not cuda.cupti:
+        print(f"note: {cuda.top}/include has no CUPTI headers: built without GPU counters and timelines")
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)

@@ -119,6 +119,7 @@ class Cuda:
     top: str      # toolkit folder, with include/
     library: str  # folder of libcudart_static.a
     nvtx: bool    # include/ has NVTX's headers, which some distributions pack apart
+    cupti: bool   # the same of CUPTI's
 
 
 def inspect_nvcc(nvcc):
@@ -135,7 +136,8 @@ def inspect_nvcc(nvcc):
     for library in (f"{top}/lib64", f"{top}/lib"):
         if os.path.exists(f"{library}/libcudart_static.a"):
             nvtx = os.path.exists(f"{top}/include/nvtx3/nvToolsExtPayload.h")
-            return Cuda(nvcc, f"{version[1]}.{version[2]}", top, library, nvtx)
+            cupti = all(os.path.exists(f"{top}/include/{name}") for name in ("cupti_range_profiler.h", "cuda.h"))
+            return Cuda(nvcc, f"{version[1]}.{version[2]}", top, library, nvtx, cupti)
     return f"{nvcc} has no libcudart_static.a in {top}/lib64"
 
 

@@ -31,6 +31,10 @@
     embed adm_embed_schema_3_sql, core/schema_3.sql
     embed adm_embed_schema_4_sql, core/schema_4.sql
     embed adm_embed_report_template, build/gen/report_template.html
+    embed adm_embed_set_basic, probes/sets/basic.metrics
+    embed adm_embed_set_memory, probes/sets/memory.metrics
+    embed adm_embed_set_full, probes/sets/full.metrics
+    embed adm_embed_set_mix, probes/sets/mix.metrics
     embed adm_embed_kernel_resources, build/gen/kernel_resources.tsv
 
     .section .note.GNU-stack, "", %progbits

@@ -31,7 +31,8 @@ typedef struct adm_range {
     int32_t layer;       /* the model's layer number; -1 outside one */
     uint32_t seq_len;    /* tokens attended over; 0 if it does not apply */
     uint32_t budget;     /* 0 where the stage does not depend on one */
-    double model_bytes, model_flops; /* of the byte and flop models, for a probe that compares; 0: not given */
+    double model_bytes, model_write_bytes, model_flops; /* compulsory work, for a probe that compares; 0: not given */
+    double timed_ns;     /* median duration of the same work, timed without that probe; 0: not given */
 } adm_range;
 
 /* One observer. A probe embeds this struct first and fills it in; begin and end must not fail and must not allocate

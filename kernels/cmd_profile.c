@@ -10,6 +10,7 @@
 #include "core/hostinfo.h"
 #include "core/mem.h"
 #include "kernels/profile_print.h"
+#include "kernels/profile_probes.h"
 #include "kernels/profile_trace.h"
 #include "traces/trace_file.h"
 
@@ -17,8 +18,8 @@ typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
-    const char *trace_path, *layers, *thresholds;
-    bool dry_run, is_static;
+    const char *trace_path, *layers, *thresholds, *counters;
+    bool dry_run, is_static, timeline;
 
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
@@ -35,7 +36,7 @@ typedef struct profile_command {
 enum {
     KEY_SEQ_LENS = 0x3000, KEY_HEADS, KEY_KV_HEADS, KEY_HEAD_DIM, KEY_BATCH, KEY_DTYPE, KEY_PAGE_SIZE, KEY_SINKS,
     KEY_RECENT, KEY_LAUNCH, KEY_CACHE, KEY_STAGES, KEY_CAP, KEY_SEED, KEY_DEVICE, KEY_LABEL, KEY_CHECK_ONLY, KEY_DRY_RUN, KEY_STATIC,
-    KEY_SELECT, KEY_BATCH_LENS, KEY_TRACE
+    KEY_SELECT, KEY_BATCH_LENS, KEY_TRACE, KEY_COUNTERS, KEY_TIMELINE
 };
 
 static const struct argp_option options[] = {
@@ -64,6 +65,8 @@ static const struct argp_option options[] = {
     {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 4},
     {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 4},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
+    {"counters", KEY_COUNTERS, "SET", 0, "Then count on the GPU: basic, memory, full, mix, or a file (`adamas counters list`)", 4},
+    {"timeline", KEY_TIMELINE, NULL, 0, "Then trace every unit a few times: kernels, copies and gaps between them", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -98,6 +101,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_DEVICE: c->device = arg; return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
+    case KEY_COUNTERS: c->counters = arg; return 0;
+    case KEY_TIMELINE: c->timeline = true; return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -306,6 +311,7 @@ static adm_status begin_run(const profile_command *c, const adm_device_info *dev
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "profile", .argv_json = c->argv_json,
                          .seed = (int64_t)c->options.seed, .gpu_name = device->name, .gpu_uuid = device->uuid,
                          .driver_version = driver, .cuda_version = runtime};
+    adm_profile_probes_clocks(device->uuid, &info);
     adm_run_info_host(&info, &host);
     return adm_store_begin_run(store, &info, run_id, err);
 }
@@ -313,6 +319,7 @@ static adm_status begin_run(const profile_command *c, const adm_device_info *dev
 static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) {
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
+    adm_profile_probes *probes = NULL;
     int64_t run_id;
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
@@ -321,6 +328,9 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
         if (c->profile_trace != NULL)
             status = adm_profile_trace_record(c->profile_trace, store, run_id, &c->options.trace_id, err);
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
+        if (status == ADM_OK)
+            status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store, run_id, &probes,
+                                             err);
         if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -329,7 +339,9 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
         if (status == ADM_OK) status = ended;
         if (status == ADM_OK && (!c->common.quiet || c->common.json))
             status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, err);
+        if (status == ADM_OK && !c->common.quiet && !c->common.json) adm_profile_probes_print(probes);
     }
+    adm_profile_probes_close(&probes);
     adm_store_close(&store);
     adm_gpu_close(&gpu);
     return status;
@@ -341,7 +353,8 @@ static adm_status print_plan(const profile_command *c, adm_error *err) {
     adm_error none;
     int n = 0;
     const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
-    return adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, err);
+    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, err);
+    return status == ADM_OK ? adm_profile_probes_plan(c->counters, c->timeline, err) : status;
 }
 
 static const char static_sql[] =
@@ -393,6 +406,7 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)
         status = c.dry_run ? print_plan(&c, &err) : c.is_static ? profile_static(&c, &err) : profile(&c, &n_failed, &err);

@@ -390,6 +390,12 @@ extern "C" adm_status adm_gpu_case_run_all(adm_gpu_case *c, const adm_gpu_impl *
     return run_sets(c, impls, n_impls, 0, c->plan.n_sets, err);
 }
 
+extern "C" adm_status adm_gpu_case_clear(adm_gpu_case *c, adm_error *err) { return clear_workspaces(c, err); }
+
+extern "C" adm_status adm_gpu_case_launch(adm_gpu_case *c, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
+    return enqueue(c, &impl, 1, set, err);
+}
+
 /* --- Timing ------------------------------------------------------------------------------------------------------- */
 
 /* What is timed as one, and over what. */
@@ -458,12 +464,13 @@ static adm_status sample_until_sure(const timed_unit *u, cudaGraphExec_t exec, d
                                     adm_gpu_timing *timing, adm_error *err) {
     double *scratch = NULL, warm_up;
     adm_status status = adm_alloc(&timing->sample_ns, MAX_SAMPLES, sizeof(double), "samples", err);
+    if (status == ADM_OK) status = adm_alloc(&timing->end_ns, MAX_SAMPLES, sizeof *timing->end_ns, "samples", err);
     if (status == ADM_OK) status = adm_alloc(&scratch, MAX_SAMPLES, sizeof(double), "samples", err);
     for (int i = 0; status == ADM_OK && i < 3; i++) status = take_sample(u, exec, &warm_up, err);
-    uint64_t start = adm_clock_ns();
+    const uint64_t start = timing->start_ns = adm_clock_ns();
     while (status == ADM_OK && timing->n_samples < MAX_SAMPLES) {
         status = take_sample(u, exec, &timing->sample_ns[timing->n_samples], err);
-        if (status == ADM_OK) timing->n_samples++;
+        if (status == ADM_OK) timing->end_ns[timing->n_samples++] = adm_clock_ns();
         if (timing->n_samples < MIN_SAMPLES) continue;
         timing->median_ci_ratio = median_uncertainty(timing->sample_ns, timing->n_samples, scratch);
         if (timing->median_ci_ratio <= target || adm_clock_ns() - start > cap_ns) break;
@@ -496,6 +503,9 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
     if (exec != NULL) cudaGraphExecDestroy(exec);
     timing->n_calls = u.n_calls;
     timing->n_sets = u.n_sets;
-    if (status != ADM_OK) adm_free(&timing->sample_ns);
+    if (status != ADM_OK) {
+        adm_free(&timing->sample_ns);
+        adm_free(&timing->end_ns);
+    }
     return status;
 }

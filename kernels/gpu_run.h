@@ -71,6 +71,10 @@ adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *i
 /* The same on every set, the first one last: what the sets share is then as that one left it. */
 adm_status adm_gpu_case_run_all(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err);
 
+/* For observers: the zeros that the workspace must hold (gpu.h), and one implementation enqueued on a set, nothing else. */
+adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err);
+adm_status adm_gpu_case_launch(adm_gpu_case *gpu_case, const adm_gpu_impl *impl, uint32_t set, adm_error *err);
+
 /* Copies bytes from the device. */
 adm_status adm_gpu_read(adm_gpu *gpu, const void *device, size_t bytes, void *host, adm_error *err);
 
@@ -82,6 +86,8 @@ typedef struct adm_gpu_timing {
     uint32_t n_calls;    /* calls behind each sample, which is their mean */
     uint32_t n_sets;     /* sets that they went through in turn */
     double median_ci_ratio; /* half the 95% confidence interval of the median, over the median */
+    uint64_t start_ns;   /* adm_clock_ns() before the first sample */
+    uint64_t *end_ns;    /* [n_samples] and at the end of each; owned: adm_free() */
 } adm_gpu_timing;
 
 /* Times the implementations as one unit. A sample is n_calls back-to-back calls over as many sets as a cold cache takes

@@ -64,3 +64,9 @@ adm_status adm_gpu_time(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls
     (void)gpu_case, (void)impls, (void)n_impls, (void)mode, (void)target, (void)cap_ns, (void)timing;
     return unreachable(err);
 }
+
+adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err) { (void)gpu_case; return unreachable(err); }
+adm_status adm_gpu_case_launch(adm_gpu_case *gpu_case, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
+    (void)gpu_case, (void)impl, (void)set;
+    return unreachable(err);
+}

@@ -16,7 +16,8 @@ typedef struct flow {
     uint32_t writers, readers;
 } flow;
 
-static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load) {
+/* Bytes read and written, or those written alone. */
+static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load, bool writes_alone) {
     const double q = (double)s->batch * s->heads.n_q_heads, kv = (double)s->batch * s->heads.n_kv_heads;
     const double d = s->heads.head_dim, row = d * (double)adm_dtype_bytes(s->dtype), selections = adm_gpu_select_heads(s);
     const flow flows[] = {
@@ -38,7 +39,7 @@ static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_lo
     double sum = 0;
     for (size_t i = 0; i < sizeof flows / sizeof flows[0]; i++) {
         const bool written = flows[i].writers & covers, read = flows[i].readers & covers;
-        if (written != read) sum += flows[i].bytes;
+        if (written != read && (written || !writes_alone)) sum += flows[i].bytes;
     }
     return sum;
 }
@@ -59,5 +60,9 @@ static double flops_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_lo
 }
 
 adm_work adm_gpu_work(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load) {
-    return (adm_work){bytes_of(shape, covers, load), flops_of(shape, covers, load)};
+    return (adm_work){bytes_of(shape, covers, load, false), flops_of(shape, covers, load)};
+}
+
+double adm_gpu_write_bytes(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load) {
+    return bytes_of(shape, covers, load, true);
 }

@@ -48,6 +48,7 @@ typedef struct adm_profile_options {
     uint64_t seed;
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
+    struct adm_profile_observer *observer; /* kernels/profile_observe.h; NULL: nobody watches */
     void *user;
 } adm_profile_options;
 

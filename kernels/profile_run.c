@@ -7,7 +7,7 @@
 #include "core/mem.h"
 #include "kernels/bandwidth.h"
 #include "kernels/gpu_work.h"
-#include "kernels/profile.h"
+#include "kernels/profile_observe.h"
 
 /* --- Units -------------------------------------------------------------------------------------------------------- */
 
@@ -148,6 +148,9 @@ typedef struct workplace {
     adm_gpu_case *gpu_case;
     adm_profile_reference **reference; /* [n_references]: of the first sets, one a layer */
     size_t n_references;
+    adm_profile_unit *right;  /* [n_right] units that passed their check: what may be observed */
+    double *right_ns;         /* [n_right] median of its timing; 0: not timed */
+    size_t n_right;
     double overlap;           /* of a group's selections at the budget overlap_at */
     uint32_t overlap_at;
 } workplace;
@@ -164,14 +167,21 @@ static adm_config config_of(const walk *w, const adm_profile_unit *unit, const c
                         .batch_lens = w->o->n_batch_lens > 0 ? w->o->batch_lens_text : NULL};
 }
 
-static adm_status put(walk *w, int64_t config_id, const char *source, const adm_profile_unit *unit,
-                      const adm_metric *metric, double *values, size_t n, const double *samples, adm_error *err) {
+/* mark: the device's throttling at each sample, or NULL. */
+static adm_status put_marked(walk *w, int64_t config_id, const char *source, const adm_profile_unit *unit,
+                             const adm_metric *metric, double *values, size_t n, const double *samples, const int32_t *mark,
+                             adm_error *err) {
     adm_distribution distribution = adm_distribution_of(values, n);
     adm_measurement m = {.run_id = w->run_id, .config_id = config_id, .source = source,
                          .stage = adm_stage_name(unit->stage), .layer = -1, .head = -1, .metric = metric,
                          .distribution = &distribution, .status = "ok", .samples = samples,
-                         .n_samples = samples != NULL ? n : 0};
+                         .n_samples = samples != NULL ? n : 0, .throttle = mark};
     return adm_store_measurement(w->store, &m, err);
+}
+
+static adm_status put(walk *w, int64_t config_id, const char *source, const adm_profile_unit *unit,
+                      const adm_metric *metric, double *values, size_t n, const double *samples, adm_error *err) {
+    return put_marked(w, config_id, source, unit, metric, values, n, samples, NULL, err);
 }
 
 /* A unit that is wrong, or could not be run: a row that says so. */
@@ -196,7 +206,7 @@ static double mean_length(const walk *w, uint32_t b) {
     return sum / s->n_steps;
 }
 
-static adm_work work_of(const walk *w, const adm_profile_unit *unit, double overlap) {
+static adm_gpu_load load_of(const walk *w, const adm_profile_unit *unit, double overlap) {
     adm_gpu_load load = {0, 0, 0};
     for (uint32_t b = 0; b < w->shape.batch; b++) {
         const double n = mean_length(w, b), n_selected = fmin(unit->budget, n);
@@ -204,7 +214,17 @@ static adm_work work_of(const walk *w, const adm_profile_unit *unit, double over
         load.n_selected += n_selected;
         load.n_distinct += n_selected * overlap;
     }
+    return load;
+}
+
+static adm_work work_of(const walk *w, const adm_profile_unit *unit, double overlap) {
+    const adm_gpu_load load = load_of(w, unit, overlap);
     return adm_gpu_work(&w->shape, adm_profile_covers(unit), &load);
+}
+
+static double write_bytes_of(const walk *w, const adm_profile_unit *unit) {
+    const adm_gpu_load load = load_of(w, unit, 1);
+    return adm_gpu_write_bytes(&w->shape, adm_profile_covers(unit), &load);
 }
 
 static adm_status put_model(walk *w, const workplace *at, int64_t config_id, const adm_profile_unit *unit,
@@ -219,17 +239,24 @@ static adm_status put_model(walk *w, const workplace *at, int64_t config_id, con
     return status;
 }
 
-static adm_status put_timing(walk *w, const workplace *at, const adm_profile_unit *unit, const char *launch,
+static adm_status put_timing(walk *w, workplace *at, const adm_profile_unit *unit, const char *launch,
                              const adm_gpu_timing *timing, adm_error *err) {
     double *sorted = NULL;
+    int32_t *mark = NULL;
     int64_t config_id;
     adm_config config = config_of(w, unit, launch);
     const adm_work work = work_of(w, unit, at->overlap);
     adm_status status = adm_store_config(w->store, &config, &config_id, err);
     if (status == ADM_OK) status = adm_alloc(&sorted, timing->n_samples, sizeof *sorted, "samples", err);
-    if (status != ADM_OK) return status;
-    memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
-    status = put(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, err);
+    if (status == ADM_OK) status = adm_alloc(&mark, timing->n_samples, sizeof *mark, "samples", err);
+    if (status == ADM_OK) {
+        memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
+        adm_profile_throttle_marks(w->o->observer, timing->start_ns, timing->end_ns, timing->n_samples, mark);
+        status = put_marked(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, mark, err);
+        double *median = &at->right_ns[at->n_right - 1]; /* of the first launch mode */
+        if (*median == 0) *median = adm_quantile_sorted(sorted, timing->n_samples, 0.5);
+    }
+    if (status == ADM_OK) status = adm_profile_put_state(w->o->observer, config_id, unit->stage, err);
     double spread = timing->median_ci_ratio;
     if (status == ADM_OK) status = put(w, config_id, "gpu", unit, &spread_metric, &spread, 1, NULL, err);
     if (status == ADM_OK) status = put_model(w, at, config_id, unit, &work, err);
@@ -238,6 +265,7 @@ static adm_status put_timing(walk *w, const workplace *at, const adm_profile_uni
         status = put(w, config_id, "gpu", unit, &limit_metric, sorted, timing->n_samples, NULL, err);
     }
     adm_free(&sorted);
+    adm_free(&mark);
     return status;
 }
 
@@ -272,6 +300,16 @@ static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *
     return ADM_OK;
 }
 
+static void overlap_at_budget(const walk *w, workplace *at, const adm_profile_unit *unit) {
+    adm_select_rule rule = w->shape.rule;
+    if (at->overlap_at == unit->budget || unit->budget == 0) return;
+    rule.budget = unit->budget;
+    at->overlap = 0;
+    for (size_t i = 0; i < at->n_references; i++)
+        at->overlap += adm_profile_reference_overlap(at->reference[i], &rule) / (double)at->n_references;
+    at->overlap_at = unit->budget;
+}
+
 /* Leaves in every set what the stages before a unit at this budget hand over. Before every unit anew, since the check of
  * the one before poisoned what it covers. */
 static adm_status prepare(walk *w, workplace *at, const adm_profile_unit *unit, adm_error *err) {
@@ -279,12 +317,7 @@ static adm_status prepare(walk *w, workplace *at, const adm_profile_unit *unit, 
     adm_select_rule rule = w->shape.rule;
     if (unit->budget > 0) rule.budget = unit->budget;
     adm_gpu_case_set_rule(at->gpu_case, &rule);
-    if (at->overlap_at != unit->budget && unit->budget > 0) {
-        at->overlap = 0;
-        for (size_t i = 0; i < at->n_references; i++)
-            at->overlap += adm_profile_reference_overlap(at->reference[i], &rule) / (double)at->n_references;
-        at->overlap_at = unit->budget;
-    }
+    overlap_at_budget(w, at, unit);
     adm_status status = stages_before(unit, &before, err);
     if (status != ADM_OK || before.n_impls == 0) return status;
     return adm_gpu_case_run_all(at->gpu_case, before.impl, before.n_impls, err);
@@ -307,22 +340,62 @@ static adm_status check(walk *w, workplace *at, const adm_profile_unit *unit, ad
 static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit, adm_status ready, adm_error *why,
                            adm_error *err) {
     if (ready == ADM_OK) ready = prepare(w, at, unit, why);
-    if (ready == ADM_OK) ready = check(w, at, unit, why);
+    if (ready == ADM_OK) {
+        adm_profile_check_begin(w->o->observer, unit, w->present.seq_len);
+        ready = check(w, at, unit, why);
+        adm_profile_check_end(w->o->observer, unit, w->present.seq_len);
+    }
+    if (ready == ADM_OK) at->right[at->n_right++] = *unit;
     for (int mode = 0; mode < 2; mode++) {
         if (!w->o->launch[mode]) continue;
         const char *launch = launch_name((adm_gpu_launch_mode)mode);
         adm_gpu_timing timing = {0};
         adm_status status = ready;
-        if (status == ADM_OK && !w->o->check_only)
+        if (status == ADM_OK && !w->o->check_only) {
+            adm_profile_timing_begin(w->o->observer, unit, w->present.seq_len);
             status = adm_gpu_time(at->gpu_case, unit->impl, unit->n_impls, (adm_gpu_launch_mode)mode, w->o->target,
                                   w->o->cap_ns, &timing, why);
+            adm_profile_timing_end(w->o->observer, unit, w->present.seq_len);
+        }
         if (status != ADM_OK) status = put_reason(w, unit, launch, why, err);
         else if (!w->o->check_only) status = put_timing(w, at, unit, launch, &timing, err);
         adm_free(&timing.sample_ns);
+        adm_free(&timing.end_ns);
         if (status == ADM_OK) status = adm_store_flush(w->store, err); /* nothing is timed with a batch open */
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
+}
+
+/* A configuration whose units are observed. */
+typedef struct observed {
+    walk *w;
+    workplace *at;
+} observed;
+
+static adm_config observed_config(void *user, const adm_profile_unit *unit, const char *launch) {
+    return config_of(((observed *)user)->w, unit, launch);
+}
+
+/* The share of a group's selections that differ depends on the budget, so prepare() has computed it for the unit. */
+static adm_work observed_work(void *user, const adm_profile_unit *unit, double *write_bytes) {
+    const observed *o = user;
+    overlap_at_budget(o->w, o->at, unit);
+    *write_bytes = write_bytes_of(o->w, unit);
+    return work_of(o->w, unit, o->at->overlap);
+}
+
+/* What was right runs once more for counters and a timeline, where they were asked for. */
+static adm_status observe(walk *w, workplace *at, adm_error *err) {
+    adm_profile_unit pipeline;
+    observed user = {w, at};
+    if (w->o->observer == NULL || !six_stages(&pipeline)) return ADM_OK;
+    const adm_profile_scene scene = {
+        .gpu_case = at->gpu_case, .n_sets = adm_gpu_case_plan(at->gpu_case)->n_sets, .rule = w->shape.rule,
+        .pipeline = &pipeline, .cold = w->o->cold, .launch = w->o->launch, .seq_len = w->present.seq_len,
+        .timed_ns = at->right_ns,
+        .config = observed_config, .work = observed_work, .user = &user};
+    return adm_profile_observe(w->o->observer, &scene, at->right, at->n_right, err);
 }
 
 static adm_status open_workplace(walk *w, workplace *at, adm_error *err) {
@@ -340,12 +413,20 @@ static void close_workplace(workplace *at) {
     for (size_t i = 0; at->reference != NULL && i < at->n_references; i++) adm_profile_reference_free(&at->reference[i]);
     adm_free(&at->reference);
     adm_gpu_case_free(&at->gpu_case);
+    adm_free(&at->right);
+    adm_free(&at->right_ns);
 }
 
 static adm_status run_configuration(walk *w, const adm_profile_unit *units, size_t n_units, adm_error *err) {
     workplace at = {.overlap = 1};
     adm_error why = {0};
-    adm_status status = ADM_OK, made = open_workplace(w, &at, &why);
+    adm_status status = adm_alloc(&at.right, n_units, sizeof *at.right, "units of a profile", err);
+    if (status == ADM_OK) status = adm_alloc(&at.right_ns, n_units, sizeof *at.right_ns, "units of a profile", err);
+    if (status != ADM_OK) {
+        close_workplace(&at);
+        return status;
+    }
+    adm_status made = open_workplace(w, &at, &why);
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
         if (w->o->should_stop != NULL && w->o->should_stop())
             status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", w->present.seq_len,
@@ -354,6 +435,7 @@ static adm_status run_configuration(walk *w, const adm_profile_unit *units, size
         if (made == ADM_OK && !adm_gpu_alive(w->gpu)) made = ADM_EENVIRONMENT; /* `why` says what ended it */
         if (w->o->on_progress != NULL) w->o->on_progress(w->o->user, ++w->n_done, w->n_total);
     }
+    if (status == ADM_OK && made == ADM_OK) status = observe(w, &at, err);
     close_workplace(&at);
     return status;
 }

@@ -16,6 +16,9 @@
 #include "core/store.h"
 #include "core/version.h"
 #include "kernels/device.h"
+#include "probes/cupti_host.h"
+#include "probes/cupti_load.h"
+#include "probes/nvml_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
 
@@ -118,15 +121,93 @@ static void check_library(finding *f, const char *what, const char *const *names
 }
 
 static void check_cupti(finding *f) {
-    static const char *const names[] = {"libcupti.so.13", "/usr/local/cuda/lib64/libcupti.so.13",
-                                        "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so.13", NULL};
-    check_library(f, "CUPTI", names, "GPU counters and timelines; install the CUDA Toolkit 13 (package cuda-cupti-13-0) or "
-                                     "the Python package nvidia-cuda-cupti and set LD_LIBRARY_PATH");
+    const char *missing = adm_cupti_missing();
+    const char *const *chips;
+    adm_error err;
+    size_t n_chips;
+    f->what = "CUPTI";
+    if (missing == NULL && adm_cupti_chips(&chips, &n_chips, &err) == ADM_OK) {
+        snprintf(f->text, sizeof f->text, "%.600s, version %u, knows %zu chips (adamas counters plan)", adm_cupti_path(),
+                 adm_cupti_version(), n_chips);
+        return;
+    }
+    f->verdict = LACK;
+    snprintf(f->text, sizeof f->text, "%.1000s", missing != NULL ? missing : err.text);
+    snprintf(f->needs, sizeof f->needs, "GPU counters and timelines (profile --counters, --timeline)");
+}
+
+/* CAP_SYS_ADMIN, bit 21 of the effective set. */
+static bool may_administer(void) {
+    char line[256];
+    unsigned long long effective = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "CapEff: %llx", &effective) == 1) break;
+    if (status != NULL) fclose(status);
+    return effective >> 21 & 1;
+}
+
+/* What the NVIDIA driver was told: 1 counters are for administrators, 0 for everybody, -1 it does not say. */
+static int restricted_to_admins(void) {
+    char line[256];
+    int restricted = -1;
+    FILE *parameters = fopen("/proc/driver/nvidia/params", "r");
+    while (parameters != NULL && fgets(line, sizeof line, parameters) != NULL)
+        if (sscanf(line, "RmProfilingAdminOnly: %d", &restricted) == 1) break;
+    if (parameters != NULL) fclose(parameters);
+    return restricted;
+}
+
+static void check_counters(finding *f) {
+    adm_device_info device;
+    adm_error err;
+    int n = 0;
+    f->what = "GPU counters";
+    if (adm_device_list(&device, 1, &n, &err) != ADM_OK) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "there is no GPU to count on; plans of passes need none (adamas counters plan)");
+        snprintf(f->needs, sizeof f->needs, "profile --counters");
+        return;
+    }
+    adm_nvml_probe *nvml = NULL;
+    int mig = adm_nvml_probe_open(device.uuid, &nvml, &err) == ADM_OK ? adm_nvml_probe_mig(nvml) : -1;
+    adm_nvml_probe_close(&nvml);
+    int restricted = restricted_to_admins();
+    if (mig == 1) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%s is split by MIG, and its counters cannot be read per instance", device.name);
+        snprintf(f->needs, sizeof f->needs, "profile --counters; cure: a GPU with MIG off (an administrator: nvidia-smi -mig 0)");
+    } else if (restricted == 1 && !may_administer()) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "the driver keeps GPU counters for administrators, and this user is none");
+        snprintf(f->needs, sizeof f->needs, "profile --counters; cure: root, CAP_SYS_ADMIN, or the driver option "
+                 "NVreg_RestrictProfilingToAdminUsers=0 in /etc/modprobe.d and a reload");
+    } else {
+        snprintf(f->text, sizeof f->text, "the driver gives them to %s%s", restricted == 0 ? "everybody" : "administrators",
+                 restricted == 0 ? "" : may_administer() ? ", and this user is one" : " or more: it does not say");
+    }
 }
 
 static void check_nvml(finding *f) {
-    static const char *const names[] = {"libnvidia-ml.so.1", NULL};
-    check_library(f, "NVML", names, "GPU clocks, power and temperature; it comes with the NVIDIA driver");
+    adm_device_info device = {.uuid = ""};
+    adm_nvml_probe *nvml = NULL;
+    adm_error err = {.text = "out of memory"};
+    int n = 0;
+    f->what = "device state";
+    adm_device_list(&device, 1, &n, &err);
+    const char *missing = adm_nvml_probe_open(device.uuid, &nvml, &err) == ADM_OK ? adm_nvml_probe_missing(nvml) : err.text;
+    if (missing != NULL) {
+        f->verdict = LACK;
+        snprintf(f->text, sizeof f->text, "%s", missing);
+        snprintf(f->needs, sizeof f->needs, "GPU clocks, throttling, power and temperature beside every time");
+    } else {
+        char throttle[128];
+        adm_device_state state = adm_nvml_probe_read(nvml);
+        adm_throttle_words(state.throttle, throttle, sizeof throttle);
+        snprintf(f->text, sizeof f->text, "NVML: SM %.0f MHz, memory %.0f MHz, %.0f W, %.0f C, clocks held back by: %s",
+                 state.sm_clock_hz / 1e6, state.memory_clock_hz / 1e6, state.power_w, state.temperature_c, throttle);
+    }
+    adm_nvml_probe_close(&nvml);
 }
 
 /* What a range costs, in ns: the median of some short series, so that an interruption does not count. */
@@ -211,7 +292,7 @@ static int run(int argc, char **argv) {
                                      .doc = "Says what this machine has and lacks, what then does not work, and the cure. "
                                             "Lacking something is no failure: the exit code is 0."};
     static void (*const checks[])(finding *) = {check_program, check_host, check_database, check_perf_events,
-                                                check_gpu,     check_nvml, check_cupti,    check_nvtx};
+                                                check_gpu,     check_nvml, check_cupti,    check_counters, check_nvtx};
     enum { N_CHECKS = sizeof checks / sizeof checks[0] };
     static finding findings[N_CHECKS];
     adm_common common = ADM_COMMON_DEFAULTS;

@@ -80,12 +80,12 @@ static void push(const adm_nvtx_probe *nvtx, const adm_range *range) {
 }
 
 static void begin(adm_probe *self, const adm_range *range) {
-    const adm_nvtx_probe *nvtx = (const adm_nvtx_probe *)self;
+    const adm_nvtx_probe *nvtx = ((const adm_nvtx_probe *)self)->owner;
     if (nvtx->domain != NULL) push(nvtx, range);
 }
 
 static void end(adm_probe *self, const adm_range *range) {
-    const adm_nvtx_probe *nvtx = (const adm_nvtx_probe *)self;
+    const adm_nvtx_probe *nvtx = ((const adm_nvtx_probe *)self)->owner;
     (void)range;
     if (nvtx->domain != NULL) nvtxDomainRangePop(nvtx->domain);
 }
@@ -99,7 +99,11 @@ static adm_status stop(adm_probe *self, adm_error *err) {
 }
 
 void adm_nvtx_probe_init(adm_nvtx_probe *nvtx) {
-    *nvtx = (adm_nvtx_probe){.probe = {.name = "nvtx", .start = start, .begin = begin, .end = end, .stop = stop}};
+    *nvtx = (adm_nvtx_probe){.probe = {.name = "nvtx", .start = start, .begin = begin, .end = end, .stop = stop}, .owner = nvtx};
+}
+
+void adm_nvtx_probe_share(const adm_nvtx_probe *nvtx, adm_nvtx_probe *out) {
+    *out = (adm_nvtx_probe){.probe = {.name = "nvtx", .begin = begin, .end = end}, .owner = nvtx};
 }
 
 const char *adm_nvtx_missing(void) { return NULL; }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/mem.h"
 #include "kernels/attention.h"
 #include "kernels/bandwidth.h"
@@ -430,6 +431,9 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
         if (status != ADM_OK) return status;
     }
     adm_status status = adm_alloc(&timing->sample_ns, timing->n_samples, sizeof(double), "samples", err);
+    timing->start_ns = adm_clock_ns();
+    if (status == ADM_OK) status = adm_alloc(&timing->end_ns, timing->n_samples, sizeof *timing->end_ns, "samples", err);
+    for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++) timing->end_ns[i] = adm_clock_ns();
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++)
         timing->sample_ns[i] = 1000.0 * (double)n_impls * (mode == ADM_LAUNCH_STREAM ? 3 : 1) + (double)(i * 7 % 20);
     return status;

@@ -32,7 +32,7 @@ INSIDE = ["core/store_db.h", "core/store_row.h", "*_internal.h"]
 
 # The C library and Linux: allowed everywhere.
 SYSTEM = set("""
-    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h immintrin.h
+    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h immintrin.h
     inttypes.h limits.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h stdarg.h
     stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/random.h
     sys/resource.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
@@ -51,6 +51,7 @@ FOREIGN = [
     ("cuda*.h", ["kernels/*.cu", "kernels/*.cuh", "probes/*"]),
     ("driver_types.h", ["kernels/*.cu", "kernels/*.cuh", "probes/*"]),
     ("vector_types.h", ["kernels/*.cu", "kernels/*.cuh", "probes/*"]),
+    ("cxxabi.h", ["probes/*.cpp"]),
     ("mma.h", ["kernels/*.cu", "kernels/*.cuh"]),
     ("cooperative_groups*", ["kernels/*.cu", "kernels/*.cuh"]),
     ("cub/*", ["kernels/*.cu", "kernels/*.cuh"]),
