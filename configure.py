@@ -31,7 +31,7 @@ ROOMS = {
              "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
              "replay", "replay_stages", "replay_codes", "replay_select", "replay_quality", "replay_values",
              "replay_record", "replay_count",                                    # the replay engine
-             "store", "store_row", "store_write", "store_insert", "store_merge", "store_prune",
+             "store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
              "store_track", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
@@ -94,7 +94,7 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_rank", "test_quality", "test_policy",
          "test_threads", "test_aggregate",
-         "test_replay", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
+         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.

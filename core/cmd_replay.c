@@ -26,7 +26,7 @@ enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
 typedef struct replay_command {
     adm_common common;
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
-    const char *counters, *threads, *timed_steps;
+    const char *counters, *threads, *timed_steps, *resume;
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
     bool timeline, counting;
@@ -40,14 +40,14 @@ typedef struct replay_command {
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
     adm_progress progress;
-    char *argv_json; /* of the command line as it was typed: argp sorts argv */
+    char *argv_json; /* of the command line as it was typed: argp sorts argv; without --resume, which does not tell runs apart */
 } replay_command;
 
 /* --- Command line ------------------------------------------------------------------------------------------------- */
 
 enum {
     KEY_SEQ_LENS = 0x2000, KEY_SINKS, KEY_RECENT, KEY_DENSE_LAYERS, KEY_EPS, KEY_SEED, KEY_TIMELINE, KEY_COUNTERS, KEY_LABEL,
-    KEY_SELECT, KEY_TARGET, KEY_THREADS, KEY_TIMED_STEPS
+    KEY_SELECT, KEY_TARGET, KEY_THREADS, KEY_TIMED_STEPS, KEY_RESUME
 };
 
 static const struct argp_option options[] = {
@@ -72,6 +72,8 @@ static const struct argp_option options[] = {
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0, "Of host: replay once more and count each stage's CPU cycles, instructions and "
      "cache misses", 3},
+    {"resume", KEY_RESUME, "RUN", 0, "Go on with a run that did not complete: the same command line with this added; lengths "
+     "that the run holds are left out", 3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
     {0},
 };
@@ -93,6 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (c->n_targets == MAX_TARGETS) argp_error(state, "--target: given more than %d times", MAX_TARGETS);
         c->targets[c->n_targets++] = arg;
         return 0;
+    case KEY_RESUME: c->resume = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_THREADS: c->threads = arg; return 0;
     case KEY_TIMED_STEPS: c->timed_steps = arg; return 0;
@@ -280,7 +283,29 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = c->argv_json,
                          .seed = (int64_t)c->options.seed, .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
-    return adm_store_begin_run(store, &info, run_id, err);
+    uint64_t resumed = 0;
+    if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
+    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &resumed, err);
+    *run_id = (int64_t)resumed;
+    return status == ADM_OK ? adm_store_resume_run(store, *run_id, &info, err) : status;
+}
+
+/* A run is of one set of files: those that it has values of must be among those given. */
+static adm_status check_traces(const replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t run_id,
+                               adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, "SELECT DISTINCT t.xxh128, t.name FROM measurement m JOIN config c USING "
+                                       "(config_id) JOIN trace t USING (trace_id) WHERE m.run_id = ?", &query, err, "i", run_id);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        size_t i = 0;
+        while (i < c->n_paths && strcmp(traces[i]->xxh128, adm_query_text(query, 0)) != 0) i++;
+        if (i == c->n_paths)
+            status = adm_fail(err, ADM_EINPUT, "run %" PRId64 " cannot be resumed: %s is not the file that it has values of",
+                              run_id, adm_query_text(query, 1));
+    }
+    adm_query_close(&query);
+    return status;
 }
 
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
@@ -288,6 +313,7 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
                           adm_error *err) {
     adm_status status = begin_run(c, store, run_id, err);
     if (status != ADM_OK) return status;
+    if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
         status = replay_trace(c, traces[i], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
@@ -361,6 +387,20 @@ static adm_status print_summary(const replay_command *c, adm_store *store, int64
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
+/* The command line as JSON, but for --resume RUN; NULL when out of memory. */
+static char *json_without_resume(int argc, char **argv) {
+    char **kept = NULL, *json = NULL;
+    int n = 0;
+    if (adm_alloc(&kept, (size_t)argc + 1, sizeof *kept, "the command line", NULL) != ADM_OK) return NULL;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--resume") == 0) i++;
+        else if (strncmp(argv[i], "--resume=", 9) != 0) kept[n++] = argv[i];
+    }
+    json = adm_argv_json(n, kept);
+    adm_free(&kept);
+    return json;
+}
+
 static int run(int argc, char **argv) {
     replay_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
@@ -368,7 +408,7 @@ static int run(int argc, char **argv) {
     adm_store *store = NULL;
     int64_t run_id = 0;
     uint64_t start_ns = adm_clock_ns();
-    c.argv_json = adm_argv_json(argc, argv);
+    c.argv_json = json_without_resume(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     adm_host_pipeline_default(&c.pipeline);
     c.options.pipeline = &c.pipeline;

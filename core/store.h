@@ -52,6 +52,11 @@ typedef struct adm_run_info {
  * interrupted run is visible as such. */
 adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64_t *run_id, adm_error *err);
 
+/* Opens a run again that ended otherwise than complete, or crashed and is still 'running', and flushes: what is written
+ * from now on joins it, and its elapsed time goes on. ADM_EINPUT unless there is such a run and its command, command line,
+ * build and processor are those of `info`. That nobody else is writing it is for the caller to know. */
+adm_status adm_store_resume_run(adm_store *store, int64_t run_id, const adm_run_info *info, adm_error *err);
+
 /* Sets the final status ("complete", "interrupted", "failed"), reason (may be NULL) and elapsed time (NULL unless this
  * run is the last that this store began), and flushes. Unless the status is "complete" the batch in flight is rolled
  * back first, so that no half of one is kept. */

@@ -18,6 +18,7 @@ enum { ADM_APPLICATION_ID = 0x41444d4c };
 typedef enum adm_statement {
     ADM_SQL_ADD_RUN,
     ADM_SQL_END_RUN,
+    ADM_SQL_RESUME_RUN,
     ADM_SQL_FIND_TRACE,
     ADM_SQL_ADD_TRACE,
     ADM_SQL_FIND_CONFIG,

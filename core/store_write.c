@@ -21,6 +21,7 @@ const char *const adm_store_sql[ADM_N_STATEMENTS] = {
         " VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [ADM_SQL_END_RUN] =
         "UPDATE run SET status = ?, reason = ?, finished_utc = ?, elapsed_ns = ? WHERE run_id = ?",
+    [ADM_SQL_RESUME_RUN] = "UPDATE run SET status = 'running', reason = NULL, finished_utc = NULL WHERE run_id = ?",
     [ADM_SQL_FIND_TRACE] = "SELECT trace_id FROM trace WHERE xxh128 = ?",
     [ADM_SQL_ADD_TRACE] =
         "INSERT INTO trace (xxh128, name, kind, model, file_bytes, n_tokens, n_steps, n_layers, n_q_heads, n_kv_heads,"
