@@ -37,8 +37,8 @@ ROOMS = {
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
                 "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
                 "attention", "attention_simd", "registry",
-                "gpu_plan", "gpu_work", "profile_check", "profile_run", "profile_static", "profile_trace",
-                "profile_observe", "profile_timeline"],
+                "gpu_plan", "gpu_work", "profile_reference", "profile_check", "profile_run", "profile_static",
+                "profile_trace", "profile_observe", "profile_timeline"],
     "probes": ["clock_probe", "perf_probe",                                        # on the host
                "formula", "metric_set", "cupti_load", "counter_plan", "counter_list", "nvml_probe"], # on the GPU
     "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
