@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""The demo: replays the bundled real trace, writes the report, and sums up what the database now says.
+"""The demo: replays the bundled real trace, adds the GPU profiles recorded in the repository, writes the report, and sums
+up what the database now says.
 
-    traces/*.safetensors -> adamas replay -> adamas.db -> adamas report -> report.html
+    traces/*.safetensors -> adamas replay ----+-> adamas.db -> adamas report -> report.html
+    analysis/recorded/*.json -> adamas db import -'
 
-Each run is appended to adamas.db, so its history stays; the summary is of the newest run. With --bench only the
+Recorded profiles are GPU figures of another machine, and labelled so; importing them again changes nothing. Each replay is
+appended to adamas.db, so its history stays; the summary is of the newest run. With --bench only the
 host's stages are timed, on the longest context, into a database of their own. `./configure.py --setup demo` and
 `ninja demo` call this; so may you, once build/release/adamas is there.
 """
@@ -20,6 +23,7 @@ PROGRAM = "build/release/adamas"
 TRACE = "traces/smollm2-135m-kjv.safetensors"
 BUDGETS = "16,32,64,128,256,512,1024"
 SEQ_LENS = "1024,2048,4096"
+RECORDED = "analysis/recorded"
 
 
 def adamas(*arguments):
@@ -70,6 +74,27 @@ def summarise(database):
     print(f" dense  {times['dense', None]} us a layer on this host; the report has every other figure")
 
 
+GPU_STEPS = """
+SELECT run_id, label, seq_len, q_heads, kv_heads, budget, variant, median / 1e3 FROM stage_summary
+WHERE source = 'gpu' AND stage = 'step' AND metric = 'time_ns' AND status = 'ok' AND label LIKE 'recorded:%'
+ORDER BY run_id, seq_len = 32768 DESC, kv_heads = q_heads DESC, batch, budget = 256 DESC, median"""
+
+GPU_DENSE = """
+SELECT median / 1e3 FROM stage_summary WHERE run_id = ? AND source = 'gpu' AND stage = 'dense' AND metric = 'time_ns'
+AND status = 'ok' AND seq_len = ? AND kv_heads = ? ORDER BY batch, median"""
+
+
+def summarise_recorded(database):
+    """A line a recorded profile: the fastest step at 32K tokens, or what was measured, beside dense attention."""
+    seen = set()
+    for run, label, seq_len, q_heads, kv_heads, budget, variant, step_us in rows(database, GPU_STEPS):
+        dense = rows(database, GPU_DENSE, run, seq_len, kv_heads)
+        if run not in seen and dense:
+            print(f"run {run} ({label}): {seq_len} tokens, budget {budget}, {q_heads} query and {kv_heads} KV heads: "
+                  f"step ({variant}) {step_us:.1f} us, dense {dense[0][0]:.1f} us: {dense[0][0] / step_us:.1f} times")
+        seen.add(run)
+
+
 def bench():
     """The host's stages on the longest context, slowest last."""
     database = "build/bench.db"
@@ -83,10 +108,14 @@ def bench():
 
 
 def demo():
+    recorded = sorted(str(path) for path in Path(RECORDED).glob("*.json"))
+    if recorded:
+        adamas("db", "import", *recorded, "--db", "adamas.db")
     adamas("replay", TRACE, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--db", "adamas.db")
     adamas("report", "--db", "adamas.db", "-o", "report.html")
     print()
     summarise("adamas.db")
+    summarise_recorded("adamas.db")
     print(f"database: {ROOT / 'adamas.db'}\nreport:   {ROOT / 'report.html'}")
 
 
