@@ -44,10 +44,11 @@ ROOMS = {
     "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
                "safetensors_write", "generate", "generate_head", "generate_math",  # made,
                "requests"],                                                        # and request traces
-    "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_rows",      # the report's document,
+    "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_rows",  # the document,
                  "report_text", "report_html", "report_view", "report_view_profile", "report_view_summary",  # its page,
                  "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
-                 "report_view_quality", "report_view_heads", "report_view_stages", "report_view_provenance",
+                 "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
+                 "report_view_provenance",
                  "timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import",
                  "shift", "quantile", "change_points", "series", "runs_find",        # regression tracking
                  "judge", "compare", "compare_refuse", "compare_explain", "compare_write", "compare_export",
@@ -87,7 +88,8 @@ EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/s
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
-    "src/roofline.js", "src/timeline.js", "src/counters.js")]
+    "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
+    "src/tasks.js")]
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",

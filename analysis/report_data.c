@@ -6,15 +6,10 @@
 
 #include "analysis/report_gpu.h"
 #include "analysis/report_rows.h"
+#include "analysis/report_tasks.h"
 #include "core/version.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-
-/* The name of a line in a chart: a policy and all that tells two of its configurations apart. */
-#define SERIES                                                                                                         \
-    "trim(c.policy || ' ' || c.variant) || CASE c.selection WHEN 'group' THEN ', per group' ELSE '' END || "           \
-    "CASE WHEN c.n_sinks > 0 THEN ', ' || c.n_sinks || ' sinks' ELSE '' END || "                                       \
-    "CASE WHEN c.n_recent > 1 THEN ', ' || c.n_recent || ' recent' ELSE '' END"
 
 /* Oracle and dense first: they are what the others are measured against. */
 #define SERIES_ORDER "c.policy NOT IN ('dense', 'oracle'), c.policy, c.variant, c.config_id"
@@ -30,7 +25,7 @@ static const adm_report_column quality_columns[] = {
 
 /* The worst head of a layer by its mean: SQLite takes the other columns from the row that holds the maximum. */
 static const char quality_sql[] =
-    "SELECT " SERIES ", c.policy, c.variant, c.seq_len, c.budget, k.name, m.n, m.mean, m.min, m.p01, m.p05, m.p10, "
+    "SELECT " ADM_REPORT_SERIES ", c.policy, c.variant, c.seq_len, c.budget, k.name, m.n, m.mean, m.min, m.p01, m.p05, m.p10, "
     "m.median, m.p90, m.p95, m.p99, m.max, m.status, m.reason, w.layer, w.head, w.mean, w.n "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
     "LEFT JOIN (SELECT h.config_id, h.metric_id, h.source, h.layer, h.head, h.mean, h.n, "
@@ -46,7 +41,7 @@ static const char quality_sql[] =
 
 /* What a heat map or the table of codes shows; the others stay in the database. */
 static const char heads_sql[] =
-    "SELECT " SERIES ", c.seq_len, c.budget, k.name, m.layer, m.head, m.n, m.mean, c.config_id, k.metric_id "
+    "SELECT " ADM_REPORT_SERIES ", c.seq_len, c.budget, k.name, m.layer, m.head, m.n, m.mean, c.config_id, k.metric_id "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
     "WHERE m.run_id = ? AND c.trace_id = ? AND m.stage IS NULL AND m.layer IS NOT NULL AND m.head IS NOT NULL "
     "AND m.status = 'ok' AND c.policy <> 'dense' AND (k.name IN ('recall', 'mass', 'output_rel_l2', 'ties') "
@@ -178,6 +173,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     adm_status status = adm_report_select(store, database, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) *out = document;

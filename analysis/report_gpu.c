@@ -115,7 +115,7 @@ static adm_status read_configs(adm_store *store, json_t *document, size_t profil
 static const adm_report_column unit_columns[] = {
     {"config_id", 'i'}, {"stage", 's'}, {"n", 'i'}, {"median", 'd'}, {"p10", 'd'}, {"p90", 'd'}, {"min", 'd'}, {"max", 'd'},
     {"status", 's'}, {"reason", 's'}, {"bytes", 'd'}, {"flops", 'd'}, {"limit_ratio", 'd'}, {"throttled_ratio", 'd'},
-    {"floor_ns", 'd'}, {"cold_l2_ratio", 'd'},
+    {"floor_ns", 'd'}, {"cold_l2_ratio", 'd'}, {"median_ci_ratio", 'd'},
 };
 
 #define OF_UNIT(source, name, column)                                                                                  \
@@ -128,7 +128,8 @@ static const char unit_sql[] =
     "SELECT m.config_id, m.stage, m.n, m.median, m.p10, m.p90, m.min, m.max, m.status, m.reason, "
     OF_UNIT("model", "model_bytes", "median") ", " OF_UNIT("model", "model_flops", "median") ", "
     OF_UNIT("gpu", "limit_ratio", "median") ", " OF_UNIT("gpu", "throttled_ratio", "median") ", "
-    OF_UNIT("model", "floor_ns", "median") ", " OF_UNIT("model", "cold_l2_ratio", "median") " "
+    OF_UNIT("model", "floor_ns", "median") ", " OF_UNIT("model", "cold_l2_ratio", "median") ", "
+    OF_UNIT("gpu", "median_ci_ratio", "median") " "
     "FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL "
     "AND k.name = 'time_ns' AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
 
@@ -163,7 +164,7 @@ static adm_status read_units(adm_store *store, json_t *document, size_t profile,
 static const char counter_sql[] =
     "SELECT m.config_id, m.stage, k.name, m.n, m.median, m.status, m.reason FROM measurement m JOIN metric k USING (metric_id) "
     "WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL "
-    "AND k.name NOT IN ('time_ns', 'limit_ratio', " ADM_REPORT_DEVICE_METRICS ") "
+    "AND k.name NOT IN (" ADM_REPORT_TIME_METRICS ", " ADM_REPORT_DEVICE_METRICS ") "
     "ORDER BY m.config_id, m.stage, m.measurement_id";
 
 static json_t *new_counters(const adm_query *query) {

@@ -9,7 +9,9 @@
 #include "core/error.h"
 #include "core/store.h"
 
-/* Names of the metrics that NVML gives, as a list in SQL: they are about the device, not about the stage. */
+/* Metrics of a GPU stage that are not counters, as lists in SQL: what comes with its time, and what NVML says of the
+ * device. */
+#define ADM_REPORT_TIME_METRICS "'time_ns', 'limit_ratio', 'median_ci_ratio'"
 #define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
 
 /* Appends to `profiles` those runs that have GPU figures, as {"run_id", "is_recorded", "gpu"}: with n_run_ids 0, of each

@@ -13,8 +13,8 @@ enum { MAX_RUNS = 200, MAX_PROFILES = 6 };
 
 /* The metrics of a GPU stage that are not counters: times, and what the timeline says. */
 #define NOT_COUNTERS                                                                                                   \
-    ADM_REPORT_DEVICE_METRICS ", 'time_ns', 'limit_ratio', 'kernel_time_ns', 'launch_gap_ns', 'kernel_launches', "     \
-                              "'activity_dropped'"
+    ADM_REPORT_TIME_METRICS ", " ADM_REPORT_DEVICE_METRICS ", 'kernel_time_ns', 'launch_gap_ns', 'kernel_launches', "  \
+                                                           "'activity_dropped'"
 
 static const char has_sql[] =
     "SELECT 1 * EXISTS (SELECT 1 FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ?1 AND m.source = 'gpu' "

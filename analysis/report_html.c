@@ -43,8 +43,10 @@ static const struct section {
     {"timeline", "Timeline", "One step, kernel by kernel", adm_view_timeline},
     {"counters", "Counters", "What the hardware counted", adm_view_counters},
     {"quality", "Quality", "Quality against budget", adm_view_quality},
+    {"budgets", "Budgets", "How large a budget must be", adm_view_budgets},
     {"heads", "Heads", "Which heads suffer", adm_view_heads},
     {"codes", "Codes", "How well the codes spread", adm_view_codes},
+    {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };

@@ -2,12 +2,14 @@
  *
  *     run ──< session >── trace     one session: what one run measured of one trace
  *     run ─── profile               one profile: what one run measured on a GPU (report_gpu_select.c)
+ *     run ─── evaluation            one evaluation: what one run measured with the model in the loop (report_tasks.c)
  *
  * Only figures of one session, or of one profile, ever share a line of a chart or a row of a table. */
 #include <string.h>
 
 #include "analysis/report_gpu.h"
 #include "analysis/report_rows.h"
+#include "analysis/report_tasks.h"
 #include "core/mem.h"
 
 /* Runs that a report does not show are listed, so that nobody wonders where they are; the latest so many. */
@@ -58,9 +60,9 @@ static adm_status add_sessions(adm_store *store, int64_t run_id, bool new_only, 
     adm_query *query = NULL;
     bool there = false;
     adm_status status = adm_query_open(
-        store, "SELECT t.trace_id FROM trace t WHERE t.trace_id IN (SELECT c.trace_id FROM config c WHERE c.config_id IN "
-               "(SELECT m.config_id FROM measurement m WHERE m.run_id = ? AND m.source <> 'gpu')) "
-               "ORDER BY t.kind <> 'real', t.kind, t.name",
+        store, "SELECT t.trace_id FROM trace t WHERE EXISTS (SELECT 1 FROM config c JOIN measurement m USING (config_id) WHERE "
+               "ifnull(c.trace_id, 0) = t.trace_id AND m.run_id = ?1 AND m.source <> 'gpu') AND EXISTS (SELECT 1 FROM run r "
+               "WHERE r.run_id = ?1 AND r.command = 'replay') ORDER BY t.kind <> 'real', t.kind, t.name",
         &query, err, "i", run_id);
     while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
         int64_t trace_id = adm_query_int(query, 0);
@@ -124,23 +126,23 @@ static adm_status choose_named(adm_store *store, const char *database, const uin
     return status;
 }
 
-/* True if the report shows this run: it has a session or a profile, or was asked for by name. */
-static bool is_shown(int64_t run_id, const json_t *sessions, const json_t *profiles, const uint32_t *run_ids,
-                     size_t n_run_ids) {
-    const json_t *lists[] = {sessions, profiles};
+/* True if the report shows this run: something of it was chosen, or it was asked for by name. */
+static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run_ids, size_t n_run_ids) {
+    static const char *const lists[] = {"sessions", "profiles", "evaluations"};
     size_t i;
     json_t *shown;
     for (i = 0; i < n_run_ids; i++)
         if (run_ids[i] == run_id) return true;
-    for (size_t l = 0; l < 2; l++)
-        json_array_foreach(lists[l], i, shown)
+    for (size_t l = 0; l < COUNT(lists); l++)
+        json_array_foreach(json_object_get(document, lists[l]), i, shown)
             if (json_integer_value(json_object_get(shown, "run_id")) == run_id) return true;
     return false;
 }
 
 /* Splits the database's runs into those shown, with every column, and the latest of the others. */
-static adm_status read_runs(adm_store *store, const json_t *sessions, const json_t *profiles, const uint32_t *run_ids,
-                            size_t n_run_ids, json_t *runs, json_t *others, json_int_t *n_others, adm_error *err) {
+static adm_status read_runs(adm_store *store, json_t *document, const uint32_t *run_ids, size_t n_run_ids, adm_error *err) {
+    json_t *runs = json_object_get(document, "runs"), *others = json_object_get(document, "other_runs");
+    json_int_t n_others = 0;
     adm_query *query = NULL;
     bool there = false;
     adm_status status = adm_query_open(
@@ -150,9 +152,9 @@ static adm_status read_runs(adm_store *store, const json_t *sessions, const json
                "FROM run ORDER BY started_utc DESC, run_id DESC",
         &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
-        bool shown = is_shown(adm_query_int(query, 0), sessions, profiles, run_ids, n_run_ids);
-        *n_others += !shown;
-        if (!shown && *n_others > MAX_OTHER_RUNS) continue;
+        bool shown = is_shown(adm_query_int(query, 0), document, run_ids, n_run_ids);
+        n_others += !shown;
+        if (!shown && n_others > MAX_OTHER_RUNS) continue;
         json_t *row = adm_report_row(query, run_columns, COUNT(run_columns));
         for (size_t i = 0; !shown && row != NULL && i < COUNT(run_columns); i++) {
             bool kept = false;
@@ -163,7 +165,7 @@ static adm_status read_runs(adm_store *store, const json_t *sessions, const json
         status = adm_report_append(shown ? runs : others, row, err);
     }
     adm_query_close(&query);
-    return status;
+    return status == ADM_OK ? adm_report_set(document, "n_other_runs", json_integer(n_others), err) : status;
 }
 
 static adm_status read_traces(adm_store *store, const json_t *sessions, json_t *traces, adm_error *err) {
@@ -189,24 +191,17 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
     if (status == ADM_OK && n_runs == 0)
         return adm_fail(err, ADM_EINPUT, "%s holds no run to report: write one with `adamas replay TRACE --db %s`",
                         database, database);
-    json_t *sessions = json_array(), *profiles = json_array(), *runs = json_array(), *others = json_array(),
-           *traces = json_array();
-    json_int_t n_others = 0;
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "runs", "other_runs", "traces"};
+    for (size_t i = 0; i < COUNT(lists) && status == ADM_OK; i++)
+        status = adm_report_set(document, lists[i], json_array(), err);
+    json_t *sessions = json_object_get(document, "sessions");
     if (status == ADM_OK)
         status = n_run_ids > 0 ? choose_named(store, database, run_ids, n_run_ids, sessions, err)
                                : choose_latest(store, sessions, err);
-    if (status == ADM_OK) status = adm_report_gpu_select(store, run_ids, n_run_ids, profiles, err);
-    if (status == ADM_OK) status = read_runs(store, sessions, profiles, run_ids, n_run_ids, runs, others, &n_others, err);
-    if (status == ADM_OK) status = read_traces(store, sessions, traces, err);
-    if (status == ADM_OK &&
-        json_object_update_new(document, json_pack("{s:O,s:O,s:O,s:O,s:I,s:O}", "sessions", sessions, "profiles",
-                                                   profiles, "runs", runs, "other_runs", others, "n_other_runs",
-                                                   n_others, "traces", traces)) != 0)
-        status = adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
-    json_decref(sessions);
-    json_decref(profiles);
-    json_decref(runs);
-    json_decref(others);
-    json_decref(traces);
-    return status;
+    if (status == ADM_OK)
+        status = adm_report_gpu_select(store, run_ids, n_run_ids, json_object_get(document, "profiles"), err);
+    if (status == ADM_OK)
+        status = adm_report_tasks_select(store, run_ids, n_run_ids, json_object_get(document, "evaluations"), err);
+    if (status == ADM_OK) status = read_runs(store, document, run_ids, n_run_ids, err);
+    return status == ADM_OK ? read_traces(store, sessions, json_object_get(document, "traces"), err) : status;
 }

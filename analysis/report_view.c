@@ -95,7 +95,7 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
     adm_write_run(page, run);
 }
 
-static void write_frame(adm_text *page, const char *caption) {
+void adm_write_frame_end(adm_text *page, const char *caption) {
     adm_text_add(page, "><figcaption>");
     adm_text_add(page, caption);
     adm_text_add(page, "</figcaption><noscript><p class=\"nothing\">A chart is drawn here where scripts may run. The "
@@ -109,12 +109,12 @@ void adm_write_plot(adm_text *page, const char *plot, size_t session, const char
         adm_text_escaped(page, metric);
         adm_text_add(page, "\"");
     }
-    write_frame(page, caption);
+    adm_write_frame_end(page, caption);
 }
 
 void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption) {
     adm_text_format(page, "<figure class=\"plot\" data-plot=\"%s\" data-profile=\"%zu\"", plot, profile);
-    write_frame(page, caption);
+    adm_write_frame_end(page, caption);
 }
 
 void adm_write_table_start(adm_text *page, const json_t *document, const char *title, size_t n_rows, bool open,

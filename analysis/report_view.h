@@ -21,8 +21,10 @@ void adm_view_roofline(adm_text *page, const json_t *document);
 void adm_view_counters(adm_text *page, const json_t *document);
 void adm_view_timeline(adm_text *page, const json_t *document);
 void adm_view_quality(adm_text *page, const json_t *document);
+void adm_view_budgets(adm_text *page, const json_t *document);
 void adm_view_heads(adm_text *page, const json_t *document);
 void adm_view_codes(adm_text *page, const json_t *document);
+void adm_view_tasks(adm_text *page, const json_t *document);
 void adm_view_stages(adm_text *page, const json_t *document);
 void adm_view_provenance(adm_text *page, const json_t *document);
 
@@ -85,6 +87,9 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
 
 /* The frame of a chart with its caption, for the script of the page (web-report/README.md). `metric` may be NULL. */
 void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, const char *caption);
+
+/* The end of a frame whose <figure is still open. */
+void adm_write_frame_end(adm_text *page, const char *caption);
 
 /* The same for a chart of a profile. */
 void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption);

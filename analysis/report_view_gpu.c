@@ -22,7 +22,7 @@ static void write_head(adm_text *page, bool with_place) {
                        "</th>");
     if (with_place)
         adm_text_add(page, "<th scope=\"col\">length, tokens</th><th scope=\"col\">budget, tokens</th>");
-    adm_text_add(page, "<th scope=\"col\">median, \u00b5s</th><th scope=\"col\">p10, \u00b5s</th><th scope=\"col\">p90, \u00b5s"
+    adm_text_add(page, "<th scope=\"col\">median, \u00b5s</th><th scope=\"col\" title=\"half the 95% confidence interval of the median\">\u00b1, %</th><th scope=\"col\">p10, \u00b5s</th><th scope=\"col\">p90, \u00b5s"
                        "</th><th scope=\"col\">n</th><th scope=\"col\">floor, \u00b5s</th><th scope=\"col\">% of limit"
                        "</th><th scope=\"col\">MB</th><th scope=\"col\">Mflop</th><th scope=\"col\">flop a byte"
                        "</th></tr></thead>\n<tbody>\n");
@@ -58,9 +58,10 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         adm_write_count_cell(page, config, "budget", "any");
     }
     if (strcmp(adm_field_text(unit, "status"), "ok") != 0) {
-        adm_write_reason_cell(page, unit, 6);
+        adm_write_reason_cell(page, unit, 7);
     } else {
         adm_write_value_cell(page, unit, "median", "ns");
+        adm_write_value_cell(page, unit, "median_ci_ratio", "ratio");
         adm_write_value_cell(page, unit, "p10", "ns");
         adm_write_value_cell(page, unit, "p90", "ns");
         if (adm_field_number(unit, "throttled_ratio", &throttled) && throttled > 0)

@@ -9,10 +9,12 @@ static const struct { const char *key, *title; } columns[] = {
 };
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
 
-/* Metrics of the codes have a view of their own. */
+/* Metrics of the codes, and adaptive budgets, have views of their own. */
 static bool is_about_codes(const char *metric) {
     return strcmp(metric, "ties") == 0 || strncmp(metric, "bucket", 6) == 0;
 }
+
+static bool is_about_budgets(const char *metric) { return strncmp(metric, "budget_for_", 11) == 0; }
 
 static void write_quality_head(adm_text *page, const char *unit) {
     const char *shown = adm_shown_unit(unit);
@@ -33,7 +35,7 @@ static void write_quality_row(adm_text *page, const json_t *row, bool first_of_s
     adm_text_escaped(page, adm_field_text(row, "series"));
     adm_text_add(page, "</th>");
     adm_write_count_cell(page, row, "seq_len", "");
-    adm_write_count_cell(page, row, "budget", "all");
+    adm_write_count_cell(page, row, "budget", is_about_budgets(adm_field_text(row, "metric")) ? "sought" : "all");
     adm_write_count_cell(page, row, "n", "");
     if (strcmp(adm_field_text(row, "status"), "ok") != 0) {
         adm_write_reason_cell(page, row, N_COLUMNS + 2);
@@ -77,6 +79,19 @@ static bool session_has(const json_t *document, size_t session, const char *metr
     return false;
 }
 
+/* How many policies and variants were measured at a budget, up to 2. */
+static int n_series(const json_t *document, size_t session) {
+    const char *first = NULL;
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "quality"), i, row) {
+        if (!adm_row_is(row, session, "output_rel_l2") || !json_is_integer(json_object_get(row, "budget"))) continue;
+        if (first != NULL && strcmp(first, adm_field_text(row, "series")) != 0) return 2;
+        first = adm_field_text(row, "series");
+    }
+    return first != NULL;
+}
+
 void adm_view_quality(adm_text *page, const json_t *document) {
     static const struct { const char *metric, *caption; } plots[] = {
         {"recall", "<strong>Recall</strong>: share of the exact top-k that was selected. Higher is better."},
@@ -87,6 +102,10 @@ void adm_view_quality(adm_text *page, const json_t *document) {
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         if (!session_has(document, session, NULL)) continue;
         adm_write_session_heading(page, document, session);
+        if (n_series(document, session) > 1)
+            adm_write_plot(page, "policies", session, NULL,
+                           "<strong>Policies side by side</strong> at one length and budget: how the values of all steps, "
+                           "layers and heads spread.");
         for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++)
             if (session_has(document, session, plots[i].metric))
                 adm_write_plot(page, "quality", session, plots[i].metric, plots[i].caption);
@@ -96,8 +115,30 @@ void adm_view_quality(adm_text *page, const json_t *document) {
         size_t i;
         json_t *metric;
         json_array_foreach(adm_document_rows(document, "metrics"), i, metric)
-            if (!is_about_codes(adm_field_text(metric, "name")))
+            if (!is_about_codes(adm_field_text(metric, "name")) && !is_about_budgets(adm_field_text(metric, "name")))
                 write_metric_table(page, document, session, adm_field_text(metric, "name"), false);
+    }
+}
+
+/* --- Adaptive budgets ----------------------------------------------------------------------------------------------- */
+
+void adm_view_budgets(adm_text *page, const json_t *document) {
+    for (size_t session = 0; session < adm_n_sessions(document); session++) {
+        bool headed = false;
+        size_t i;
+        json_t *metric;
+        json_array_foreach(adm_document_rows(document, "metrics"), i, metric) {
+            const char *name = adm_field_text(metric, "name");
+            if (!is_about_budgets(name) || !session_has(document, session, name)) continue;
+            if (!headed) {
+                adm_write_session_heading(page, document, session);
+                adm_write_plot(page, "budgets", session, NULL,
+                               "<strong>The smallest budget that reaches a target</strong>, sought for every step, layer and "
+                               "head: a head far to the right of the median is what a budget for all must be made for.");
+            }
+            headed = true;
+            write_metric_table(page, document, session, name, false);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //
 //   one panel a budget:  rows are layers, columns query heads; the worst head of a panel is outlined
 
-import { axisLook, baseOption, element, layPanels, panelTitle, select, tooltipBody } from './frame.js';
+import { axisLook, baseOption, layPanels, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
 import { mix, theme } from './theme.js';
 
@@ -18,9 +18,9 @@ const LABEL_HEIGHT = 12;
 
 // --- What the reader chooses ---
 
-// Adds controls to the figure and returns the choice { metric, series, seq_len }, which they keep up to date; `changed`
+// Fills the controls and returns the choice { metric, series, seq_len }, which they keep up to date; `changed`
 // is called after each change.
-export function headControls(report, session, figure, changed) {
+export function headControls(report, session, controls, changed) {
     const matrices = drawable(report, session);
     const names = [...new Set(matrices.map((matrix) => matrix.series))];
     const lengths = [...new Set(matrices.map((matrix) => matrix.seq_len))].sort((a, b) => a - b);
@@ -31,11 +31,11 @@ export function headControls(report, session, figure, changed) {
         choice[key] = parse(value);
         changed();
     };
-    figure.append(element('div', 'controls',
+    controls.append(
         select('metric', metrics, choice.metric, set('metric', String)),
         select('policy', names.map((name) => [name, name]), choice.series, set('series', String)),
         select('length', lengths.map((length) => [String(length), `${count(length)} tokens`]), String(choice.seq_len),
-               set('seq_len', Number))));
+               set('seq_len', Number)));
     return choice;
 }
 

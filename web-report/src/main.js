@@ -5,28 +5,44 @@ import { element, Frame } from './frame.js';
 import { choiceOf, distinct, fits, lengthControl, rowsOf, settingControl } from './gpu.js';
 import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
 import { drawHeads, drawable as headsOf, headControls } from './heads.js';
-import { drawQuality, drawable as qualityOf } from './quality.js';
+import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, policyRows } from './intervals.js';
+import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
 import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
+import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
 import { onThemeChange, seriesLooks } from './theme.js';
 import { drawable as timelinesOf, drawTimeline, timelineControls } from './timeline.js';
 
 const FORMAT = 'adamas-report/1';
 
+// A chart with controls of its own: `choose(controls, changed)` fills them and returns the choice, `draw(choice, width)`.
+function makeChoiceFrame(figure, choose, draw) {
+    let frame = null;
+    const controls = element('div', 'controls');
+    const choice = choose(controls, () => frame.redraw());
+    if (controls.childElementCount > 0) figure.append(controls);
+    frame = new Frame(figure, (width) => draw(choice, width));
+    return frame;
+}
+
 // A chart of a session: what one run measured of one trace.
 function makeSessionFrame(figure, report, looks) {
     const { plot, metric } = figure.dataset, session = Number(figure.dataset.session);
     if (plot === 'quality' && qualityOf(report, session, metric).length > 0)
-        return new Frame(figure, (width) => drawQuality(report, looks, session, metric, width));
+        return makeChoiceFrame(figure, (controls, changed) => qualityControls(report, session, metric, controls, changed),
+                               (choice, width) => drawQuality(report, looks, session, metric, choice, width));
+    if (plot === 'policies' && policyRows(report, session).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => policyControls(report, session, controls, changed),
+                               (choice, width) => drawPolicies(report, looks, session, choice, width));
+    if (plot === 'budgets' && budgetRows(report, session).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => budgetControls(report, session, controls, changed),
+                               (choice, width) => drawBudgets(report, looks, session, choice, width));
     if (plot === 'stages' && stagesOf(report, session).length > 0)
         return new Frame(figure, (width) => drawStages(report, session, width));
-    if (plot === 'heads' && headsOf(report, session).length > 0) {
-        let frame = null;
-        const choice = headControls(report, session, figure, () => frame.redraw());
-        frame = new Frame(figure, (width) => drawHeads(report, session, choice, width));
-        return frame;
-    }
+    if (plot === 'heads' && headsOf(report, session).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => headControls(report, session, controls, changed),
+                               (choice, width) => drawHeads(report, session, choice, width));
     return null;
 }
 
@@ -48,23 +64,26 @@ function makeProfileFrame(figure, report) {
     if (plot === 'gpu-stages' && hasGpuStages(report, profile))
         return makeSettingFrame(figure, report, profile, drawGpuStages, false);
     if (plot === 'roofline' && hasRoofline(report, profile)) return makeSettingFrame(figure, report, profile, drawRoofline, true);
-    const controls = element('div', 'controls');
-    let frame = null;
-    if (plot === 'timeline' && timelinesOf(report, profile).length > 0) {
-        figure.append(controls);
-        const choice = timelineControls(report, profile, figure, controls, () => frame.redraw());
-        frame = new Frame(figure, (width) => drawTimeline(report, profile, choice, width));
-    }
-    if (plot === 'counters' && countersOf(report, profile).length > 0) {
-        figure.append(controls);
-        const choice = counterControls(report, profile, controls, () => frame.redraw());
-        frame = new Frame(figure, (width) => drawCounters(report, profile, choice, width));
-    }
-    return frame;
+    if (plot === 'timeline' && timelinesOf(report, profile).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => timelineControls(report, profile, controls, changed),
+                               (choice, width) => drawTimeline(report, profile, choice, width));
+    if (plot === 'counters' && countersOf(report, profile).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => counterControls(report, profile, controls, changed),
+                               (choice, width) => drawCounters(report, profile, choice, width));
+    return null;
+}
+
+// A chart of an evaluation: what one run measured with the model in the loop.
+function makeTaskFrame(figure, report, looks) {
+    const { metric } = figure.dataset, evaluation = Number(figure.dataset.evaluation);
+    if (tasksOf(report, evaluation, metric).length === 0) return null;
+    return makeChoiceFrame(figure, (controls, changed) => taskControls(report, evaluation, metric, controls, changed),
+                           (choice, width) => drawTasks(report, looks, evaluation, metric, choice, width));
 }
 
 function makeFrame(figure, report, looks) {
-    const frame = 'profile' in figure.dataset ? makeProfileFrame(figure, report) : makeSessionFrame(figure, report, looks);
+    const frame = 'profile' in figure.dataset ? makeProfileFrame(figure, report)
+        : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);
     if (!frame) figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));
     return frame;
 }

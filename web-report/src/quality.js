@@ -2,36 +2,42 @@
 //
 //   median  ---o---o---   band: p10 to p90     hollow diamond: mean of the worst head
 //
+// With more than a few lines bands and diamonds would hide one another: then only those of one chosen policy are drawn.
+//
 // Both axes are drawn on their logarithms (x to base 2, the error to base 10), so every tick is a value that was
 // measured or a power of ten.
 
-import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
+import { axisLook, baseOption, layPanels, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio, ratioRange, ratioTick } from './format.js';
 import { lineMark, lineType, lookColour, theme } from './theme.js';
 
 const ascending = (a, b) => a - b;
 const distinct = (values) => [...new Set(values)].sort(ascending);
 
-// A scale of ratios from 0 to 1, or of decades for the error. Errors below its floor are drawn on the floor.
-function scaleOf(rows, metric) {
-    if (metric !== 'output_rel_l2') {
-        const low = Math.min(...rows.flatMap((row) => [row.p10, row.median, row.worst_mean ?? 1]));
-        const step = low >= 0.8 ? 0.05 : low >= 0.5 ? 0.1 : 0.25, min = low >= 0.5 ? Math.floor(low / step) * step : 0;
-        const n_steps = Math.max(1, Math.round((1 - min) / step));
-        return { place: (value) => value, min: 1 - n_steps * step, max: 1, floor: null, tick: ratioTick,
-                 ticks: Array.from({ length: n_steps + 1 }, (_, i) => 1 - (n_steps - i) * step) };
-    }
+// A scale of ratios up to 1, from 0 or from what lies closely below the lowest value of `lowKey`.
+export function shareScale(rows, lowKey) {
+    const low = Math.min(...rows.flatMap((row) => [row[lowKey], row.median, row.worst_mean ?? 1]));
+    const step = low >= 0.8 ? 0.05 : low >= 0.5 ? 0.1 : 0.25, min = low >= 0.5 ? Math.floor(low / step) * step : 0;
+    const n_steps = Math.max(1, Math.round((1 - min) / step));
+    return { place: (value) => value, min: 1 - n_steps * step, max: 1, floor: null, tick: ratioTick,
+             ticks: Array.from({ length: n_steps + 1 }, (_, i) => 1 - (n_steps - i) * step) };
+}
+
+// A scale of decades. Errors below its floor are drawn on the floor.
+export function errorScale(rows, lowKey, highKey) {
     // Where the budget holds the whole context only rounding is left; it would stretch the axis to nothing.
     const sparse = rows.filter((row) => row.budget < row.seq_len);
-    const values = (sparse.length > 0 ? sparse : rows).flatMap((row) => [row.p10, row.median, row.p90])
+    const values = (sparse.length > 0 ? sparse : rows).flatMap((row) => [row[lowKey], row.median, row[highKey]])
         .filter((value) => value > 0);
-    const highs = rows.flatMap((row) => [row.p90, row.worst_mean ?? 0]).filter((value) => value > 0);
+    const highs = rows.flatMap((row) => [row[highKey], row.worst_mean ?? 0]).filter((value) => value > 0);
     const min = Math.floor(Math.log10(Math.max(1e-4, Math.min(...values, 1))));
     const max = Math.max(min + 1, Math.log10(Math.max(...highs, 1e-4)) + 0.08);
     return { place: (value) => Math.max(min, value > 0 ? Math.log10(value) : min), min, max, floor: 10 ** min,
              ticks: Array.from({ length: Math.floor(max - min) + 1 }, (_, i) => min + i),
              tick: (power) => ratioTick(10 ** power) };
 }
+
+const scaleOf = (rows, metric) => (metric === 'output_rel_l2' ? errorScale(rows, 'p10', 'p90') : shareScale(rows, 'p10'));
 
 // The band's fill stays faint, for bands overlap; its edges are what the eye follows.
 function bandSeries(rows, scale, look, axes) {
@@ -66,6 +72,10 @@ function lineSeries(rows, scale, look, axes) {
         emphasis: { disabled: true },
     };
 }
+
+// The same line as one among many.
+export const faintLine = (series) => ({ ...series, z: 2, symbol: 'none', itemStyle: { color: theme().line },
+                                        lineStyle: { color: theme().line, width: 1 } });
 
 function worstSeries(rows, scale, colour, axes) {
     return {
@@ -113,18 +123,48 @@ function yAxis(gridIndex, scale) {
     };
 }
 
-function legendOf(rows, names, looks, scale) {
+// Lines whose bands can be told apart, and lines that can be told apart at all.
+const MAX_BANDS = 3, MAX_LINES = 9;
+
+// Fills the controls if there are too many lines for all bands, and returns the choice { band }: the one policy whose band
+// is drawn, or null for all.
+export function bandControls(names, words, controls, changed) {
+    if (names.length <= MAX_BANDS) return { band: null };
+    const choice = { band: names.find((name) => name.startsWith('adamas')) ?? names[0] };
+    controls.append(select(words, names.map((name) => [name, name]), choice.band, (value) => {
+        choice.band = value;
+        changed();
+    }));
+    return choice;
+}
+
+export const qualityControls = (report, session, metric, controls, changed) =>
+    bandControls([...new Set(drawable(report, session, metric).map((row) => row.series))], 'spread and worst head of',
+                 controls, changed);
+
+// Beyond so many names, those that are neither exact nor chosen are drawn in grey, without marks.
+export const isFaint = (name, names, looks, choice) =>
+    names.length > MAX_LINES && !looks.get(name).exact && name !== choice.band;
+
+export function legendNames(names, looks, choice) {
+    const faint = names.filter((name) => isFaint(name, names, looks, choice));
+    return [...names.filter((name) => !faint.includes(name))
+        .map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
+            ...(faint.length > 0 ? [{ name: `${faint.length} others`, colour: theme().line, mark: 'line' }] : [])];
+}
+
+function legendOf(rows, names, looks, choice, scale) {
     const quiet = theme().quiet;
     const isBelow = scale.floor !== null && rows.some((row) => row.median < scale.floor);
     return [
-        ...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
+        ...legendNames(names, looks, choice),
         { name: 'p10 to p90', colour: quiet, mark: 'band' },
         { name: 'mean of the worst head', colour: quiet, mark: 'hollow' },
         ...(isBelow ? [{ name: `below ${ratioTick(scale.floor)}`, colour: quiet, mark: 'below' }] : []),
     ];
 }
 
-export function drawQuality(report, looks, session, metric, width) {
+export function drawQuality(report, looks, session, metric, choice, width) {
     const rows = drawable(report, session, metric), base = baseOption();
     const lengths = distinct(rows.map((row) => row.seq_len)), budgets = distinct(rows.map((row) => row.budget));
     const names = [...looks.keys()].filter((name) => rows.some((row) => row.series === name));
@@ -136,6 +176,8 @@ export function drawQuality(report, looks, session, metric, width) {
             .sort((a, b) => a.budget - b.budget);
         if (line.length === 0) return [];
         const axes = { xAxisIndex: panel, yAxisIndex: panel }, look = looks.get(name);
+        if (isFaint(name, names, looks, choice)) return [faintLine(lineSeries(line, scale, look, axes))];
+        if (choice.band !== null && choice.band !== name) return [lineSeries(line, scale, look, axes)];
         return [bandSeries(line, scale, look, axes), lineSeries(line, scale, look, axes),
                 worstSeries(line, scale, lookColour(look), axes)];
     }));
@@ -143,7 +185,7 @@ export function drawQuality(report, looks, session, metric, width) {
         height,
         label: `Line charts of ${metric} against the budget at ${lengths.map(count).join(', ')} tokens of context, for `
              + `${names.join('; ')}. The tables below hold the figures.`,
-        legend: legendOf(rows, names, looks, scale),
+        legend: legendOf(rows, names, looks, choice, scale),
         option: {
             ...base,
             title: panels.map((panel, i) => panelTitle(`${count(lengths[i])} tokens`, panel)),

@@ -6,7 +6,7 @@
 
 const LIGHT = {
     text: '#1c2430', quiet: '#5b6675', line: '#c9d0d9', grid: '#e8ebef', surface: '#ffffff', exact: '#3a4350',
-    series: ['#0072b2', '#d55e00', '#009e73', '#b3589a', '#b07d00', '#3f9bcf'],
+    series: ['#0072b2', '#d55e00', '#009e73', '#b3589a', '#b07d00', '#3f9bcf', '#8a5a44', '#6a63c7'],
     stages: { hadamard: '#c2a83e', bucket: '#8a8a2a', pack: '#882255', append: '#cc6677', distance: '#62b2da',
               topk: '#2f9c8d', attention: '#3f3a94', dense: '#a3abb5', step: '#4b5563', rest: '#d5dae1' },
     stalls: ['#4477aa', '#66ccee', '#228833', '#ccbb44', '#ee6677', '#aa3377', '#bbbbbb', '#8c6bb1', '#99610a'],
@@ -17,7 +17,7 @@ const LIGHT = {
 
 const DARK = {
     text: '#e3e8ee', quiet: '#9aa6b4', line: '#46515e', grid: '#29313b', surface: '#171c23', exact: '#c3ccd6',
-    series: ['#56b4e9', '#f0834a', '#35c79b', '#dd8fc0', '#e6b23c', '#8fb8ff'],
+    series: ['#56b4e9', '#f0834a', '#35c79b', '#dd8fc0', '#e6b23c', '#8fb8ff', '#c79a80', '#a9a2f2'],
     stages: { hadamard: '#ddcc77', bucket: '#b0b04a', pack: '#c25a8c', append: '#e08a98', distance: '#88ccee',
               topk: '#44aa99', attention: '#8a86e0', dense: '#6c7683', step: '#aeb8c4', rest: '#3a4450' },
     stalls: ['#6f9fd0', '#66ccee', '#4fae5e', '#ccbb44', '#ee6677', '#c965a0', '#8f979f', '#a88fd0', '#c8914a'],
@@ -51,7 +51,7 @@ export function onThemeChange(redraw) {
 export function seriesLooks(document) {
     const looks = new Map();
     let next = 0;
-    for (const row of [...document.quality, ...document.heads]) {
+    for (const row of [...document.quality, ...document.heads, ...document.tasks]) {
         if (looks.has(row.series)) continue;
         const exact = row.policy === 'oracle' || row.policy === 'dense';
         looks.set(row.series, exact ? { exact, symbol: 'circle' }

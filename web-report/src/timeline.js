@@ -29,7 +29,7 @@ export const drawable = (report, profile) => rowsOf(report, 'timelines', profile
 
 // Adds the control and returns the choice { place }, which it keeps up to date. First: the place of the headline, or else
 // the one with the most kinds of step.
-export function timelineControls(report, profile, figure, controls, changed) {
+export function timelineControls(report, profile, controls, changed) {
     const rows = drawable(report, profile), places = new Map();
     for (const row of rows) if (!places.has(placeOf(row))) places.set(placeOf(row), row);
     const { headline } = report.profiles[profile];

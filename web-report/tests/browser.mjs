@@ -47,7 +47,8 @@ export async function openPage(browser, url, options = {}) {
 
 // For every frame: how many drawings, and how many shapes in them have a size and a colour.
 export const drawings = (page) => page.locator('figure.plot').evaluateAll((figures) => figures.map((figure) => ({
-    name: [figure.dataset.plot, figure.dataset.session ?? figure.dataset.profile, figure.dataset.metric].join(' '),
+    name: [figure.dataset.plot, figure.dataset.session ?? figure.dataset.profile ?? figure.dataset.evaluation,
+           figure.dataset.metric].join(' '),
     n_svg: figure.querySelectorAll('svg').length,
     n_shapes: [...figure.querySelectorAll('svg path')].filter((path) => {
         const box = path.getBBox(), { fill, stroke } = getComputedStyle(path);

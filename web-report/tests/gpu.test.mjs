@@ -24,7 +24,7 @@ const EVENT = ['config', 'kind', 'name', 'variant', 'step', 'clock', 'start_ns',
 
 const METRICS = [
     ['read_limit_bytes_per_s', 'bytes/s', 'Bandwidth'], ['time_ns', 'ns', 'Duration'], ['model_bytes', 'bytes', 'Traffic'],
-    ['model_flops', '1', 'Arithmetic'], ['floor_ns', 'ns', 'Floor'], ['cold_l2_ratio', 'ratio', 'Coldness'], ['limit_ratio', 'ratio', 'Share of the limit'], ['sm_clock_hz', 'Hz', 'SM clock'],
+    ['model_flops', '1', 'Arithmetic'], ['floor_ns', 'ns', 'Floor'], ['cold_l2_ratio', 'ratio', 'Coldness'], ['limit_ratio', 'ratio', 'Share of the limit'], ['median_ci_ratio', 'ratio', 'Confidence'], ['sm_clock_hz', 'Hz', 'SM clock'],
     ['throttled_ratio', 'ratio', 'Throttled readings'],
     ['dram__bytes_read.sum', 'bytes', 'Bytes read Caveat: by anybody <on the device>'],
     ['stall_long_scoreboard_share', 'ratio', 'Waiting for memory'], ['stall_barrier_share', 'ratio', 'Waiting for others'],
@@ -54,6 +54,7 @@ function makeRun(uuid, gpu, label, variant, isFull) {
         ['model', stage, null, null, 'floor_ns', Number((bytes / LIMIT * 1e9).toPrecision(6))],
         ...(stage === 'attention' ? [['model', stage, null, null, 'cold_l2_ratio', 1.5]] : []),
         ['gpu', stage, null, null, 'limit_ratio', ...around(Number((bytes / LIMIT / ns * 1e9).toPrecision(6)))],
+        ['gpu', stage, null, null, 'median_ci_ratio', 0.0025],
         ['gpu', stage, null, null, 'sm_clock_hz', ...around(1.98e9)],
         ['gpu', stage, null, null, 'throttled_ratio', stage === 'dense' ? 0.25 : 0]]);
     add({ policy: 'device', variant: 'read', n_q_heads: 1, n_kv_heads: 1, head_dim: 128, dtype: 'F16', seq_len: 0, batch: 1,
@@ -184,9 +185,9 @@ describe('GPU profiles in the report', { skip }, () => {
                          Array(2).fill('failed: head 0: relative error 1.5 <limit>'));
         const dense = table.locator('tbody tr', { hasText: 'dense' }).last(), bytes = 32768 * 8 * 512;
         const cells = await dense.locator('td').evaluateAll((all) => all.map((cell) => parseFloat(cell.title)));
-        assert.ok(Math.abs(cells[7] - bytes / LIMIT * 1e9) < 1e-5 * cells[7], `floor ${cells[7]} ns`);
-        assert.ok(Math.abs(cells[8] - bytes / LIMIT / 130000 * 1e9) < 1e-4, `share ${cells[8]}`);
-        assert.match(await dense.textContent(), /20\s*⚠/);
+        assert.ok(Math.abs(cells[8] - bytes / LIMIT * 1e9) < 1e-5 * cells[8], `floor ${cells[8]} ns`);
+        assert.ok(Math.abs(cells[9] - bytes / LIMIT / 130000 * 1e9) < 1e-4, `share ${cells[9]}`);
+        assert.match(await dense.textContent(), /0\.25.*20\s*⚠/);
         assert.equal(await table.locator('tbody td', { hasText: /^cluster partly warm$/ }).count(), 4);
         await close();
     });

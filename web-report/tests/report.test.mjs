@@ -57,8 +57,8 @@ describe('the report in a browser', { skip }, () => {
         const { page, said, requested, close } = await open();
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name), [
-            'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'quality 1 recall', 'quality 1 mass',
-            'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns', 'stages 1 time_ns']);
+            'policies 0 ', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'policies 1 ',
+            'quality 1 recall', 'quality 1 mass', 'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns', 'stages 1 time_ns']);
         for (const frame of frames) {
             assert.equal(frame.n_svg, 1, frame.name);
             assert.ok(frame.n_shapes > 10, `${frame.name}: ${frame.n_shapes} shapes`);
@@ -96,8 +96,8 @@ describe('the report in a browser', { skip }, () => {
     test('without scripts shows every table, its figures and where charts would be', async () => {
         const { page, requested, close } = await open({ javaScriptEnabled: false });
         assert.equal(await page.locator('figure.plot svg').count(), 0);
-        assert.equal(await page.locator('figure.plot').count(), 10);
-        assert.equal(await page.locator('figure.plot figcaption').count(), 10);
+        assert.equal(await page.locator('figure.plot').count(), 12);
+        assert.equal(await page.locator('figure.plot figcaption').count(), 12);
         assert.ok(await page.locator('figure.plot noscript').first().isVisible());
         assert.ok(await page.locator('#summary table.headline').first().isVisible());
         assert.ok(await page.locator('table').count() > 20);
