@@ -27,7 +27,7 @@ VERSION = "0.1.0"
 ROOMS = {
     "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
              "hostinfo", "version", "output_file", "threads",
-             "stage", "probe",                                                   # what the other rooms implement
+             "stage", "probe", "event_spool",                                    # what the other rooms implement
              "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
              "replay", "replay_stages", "replay_codes", "replay_select", "replay_quality", "replay_values",
              "replay_record", "replay_count",                                    # the replay engine
@@ -93,7 +93,7 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_perf_probe",
+         "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_rank", "test_quality", "test_policy",
          "test_threads", "test_aggregate",
          "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",

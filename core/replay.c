@@ -220,6 +220,7 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     if (status == ADM_OK) status = make_rows(r, err);
     if (status == ADM_OK) status = adm_quality_pass_open(r, err);
     if (status == ADM_OK) status = adm_stage_pass_open(r, err);
+    if (status == ADM_OK && options->timeline) status = adm_event_spool_open(&r->events, err);
     for (size_t i = 0; i < r->n_segments; i++) r->n_total += work_of(r, &r->segment[i]);
     if (status != ADM_OK) {
         adm_replay_close(&r);
@@ -239,7 +240,7 @@ void adm_replay_close(adm_replay **replay) {
     adm_replay *r = *replay;
     if (r == NULL) return;
     adm_replay_drop_segment(r);
-    free(r->event);
+    adm_event_spool_close(&r->events);
     adm_stage_pass_close(r);
     adm_quality_pass_close(r);
     for (size_t i = 0; i < r->n_rows; i++) {

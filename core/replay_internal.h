@@ -13,6 +13,7 @@
 #ifndef ADM_CORE_REPLAY_INTERNAL_H
 #define ADM_CORE_REPLAY_INTERNAL_H
 
+#include "core/event_spool.h"
 #include "core/aggregate.h"
 #include "core/codebook.h"
 #include "core/policy.h"
@@ -67,12 +68,6 @@ typedef struct adm_stage_times {
     size_t n_counted, count_capacity;
     double *count;            /* [n_counted][n_counters], when counting */
 } adm_stage_times;
-
-/* A finished range, for the table event. */
-typedef struct adm_event {
-    adm_range range;
-    uint64_t start_ns, end_ns;
-} adm_event;
 
 /* The scratch of the stage pass, and its own key codes. Rows of a layer step, in y, codes and packed alike:
  *
@@ -160,8 +155,7 @@ struct adm_replay {
     adm_stage_times *now;           /* where the running stage's duration goes; NULL: it is not kept */
     double now_divisor;             /* key rows of the running chunk when bulk, else 1 */
     double last_ns;                 /* the sample just taken; 0 when nothing times */
-    adm_event *event;               /* ranges of the present segment, written when it ends: no write while timing */
-    size_t n_events, event_capacity;
+    adm_event_spool *events;        /* ranges of the present segment, written when it ends; NULL: no timeline */
     adm_status sink_status;         /* first failure inside the sink, reported when the segment ends */
     adm_error sink_error;
 
@@ -300,9 +294,6 @@ bool adm_replay_grow(adm_replay *replay, void *array_address, size_t n, size_t *
 
 /* Writes and flushes what the segment measured. */
 adm_status adm_replay_end_segment(adm_replay *replay, const adm_segment *segment, adm_error *err);
-
-/* Keeps a finished range until the segment ends. */
-void adm_replay_keep_event(adm_replay *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
 
 /* Writes and flushes the events of the session itself. */
 adm_status adm_replay_end_session(adm_replay *replay, adm_error *err);

@@ -223,11 +223,6 @@ void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns) {
         times->sample_ns[times->n++] = ns;
 }
 
-void adm_replay_keep_event(adm_replay *r, const adm_range *range, uint64_t start_ns, uint64_t end_ns) {
-    if (adm_replay_grow(r, &r->event, r->n_events, &r->event_capacity, sizeof *r->event))
-        r->event[r->n_events++] = (adm_event){*range, start_ns, end_ns};
-}
-
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
 
 static adm_status put(adm_replay *r, int64_t config_id, const char *stage, const adm_metric *metric, int32_t layer,
@@ -357,13 +352,13 @@ static adm_status sink_failure(const adm_replay *r, adm_error *err) {
     return r->sink_status;
 }
 
+static adm_status write_event(void *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns, adm_error *err) {
+    const adm_replay *r = replay;
+    return adm_store_event(r->store, r->run_id, range, "host", start_ns, end_ns, err);
+}
+
 static adm_status write_events(adm_replay *r, adm_error *err) {
-    adm_status status = ADM_OK;
-    for (size_t i = 0; status == ADM_OK && i < r->n_events; i++)
-        status = adm_store_event(r->store, r->run_id, &r->event[i].range, "host", r->event[i].start_ns,
-                                 r->event[i].end_ns, err);
-    r->n_events = 0;
-    return status;
+    return r->events != NULL ? adm_event_spool_each(r->events, write_event, r, err) : ADM_OK;
 }
 
 adm_status adm_replay_end_session(adm_replay *r, adm_error *err) {

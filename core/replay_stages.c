@@ -70,7 +70,7 @@ void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_
         r->last_ns = (double)(end_ns - start_ns) / r->now_divisor;
         adm_replay_keep_time(r, r->now, r->last_ns);
     }
-    if (r->options.timeline) adm_replay_keep_event(r, range, start_ns, end_ns);
+    if (r->events != NULL) adm_event_spool_append(r->events, range, start_ns, end_ns);
 }
 
 /* --- Encoding keys -------------------------------------------------------------------------------------------------- */
@@ -222,6 +222,8 @@ adm_status adm_stage_pass_run(adm_replay *r, const adm_segment *segment, adm_err
         adm_probes_begin(r->probes, &range);
         for (size_t layer = 0; layer < r->n_layers; layer++) run_layer_step(r, step, layer);
         adm_probes_end(r->probes, &range);
+        adm_status status = r->events != NULL ? adm_event_spool_settle(r->events, err) : ADM_OK;
+        if (status != ADM_OK) return status;
         if (r->stages.n_encoded < position + 1) r->stages.n_encoded = position + 1; /* the step appended its own token */
         r->n_done += r->n_layers;
         if (r->options.on_progress != NULL) r->options.on_progress(r->options.user, r->n_done, r->n_total);
