@@ -146,7 +146,8 @@ static adm_status parse_lists(profile_command *c, adm_error *err) {
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         const char *text = lists[i].text != NULL ? lists[i].text : lists[i].fallback;
         if (text == NULL) continue;
-        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].least, lists[i].most, &c->lists[i], lists[i].n, err);
+        adm_status status =
+            adm_parse_u32_list(lists[i].option, text, lists[i].least, lists[i].most, &c->lists[i], lists[i].n, err);
         if (status != ADM_OK) return status;
         *lists[i].list = c->lists[i];
     }
@@ -189,15 +190,18 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
     if (status == ADM_OK)
-        status = adm_parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);
-    if (status == ADM_OK) status = adm_parse_words("--cache", c->cache != NULL ? c->cache : "cold", caches, 2, cache, err);
+        status =
+            adm_parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);
+    if (status == ADM_OK)
+        status = adm_parse_words("--cache", c->cache != NULL ? c->cache : "cold", caches, 2, cache, err);
     if (status == ADM_OK && c->stages != NULL)
         status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
         status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace a run");
     if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
-    if (status == ADM_OK) status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
+    if (status == ADM_OK)
+        status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
     if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
     c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
     if (dtype[0]) c->dtype_list[c->options.n_dtypes++] = ADM_F16;
@@ -211,7 +215,8 @@ static adm_status parse_trace_options(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     if (c->heads != NULL || c->kv_heads != NULL || c->head_dim != NULL)
         return adm_fail(err, ADM_EINPUT, "--trace brings its own heads: leave out --heads, --kv-heads and --head-dim");
-    adm_status status = adm_threshold_parse(c->thresholds != NULL ? c->thresholds : "calibrated", &c->trace_options.thresholds, err);
+    adm_status status =
+        adm_threshold_parse(c->thresholds != NULL ? c->thresholds : "calibrated", &c->trace_options.thresholds, err);
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &c->trace_options.n_layers, err);
     c->trace_options.layers = c->layer_list;
@@ -329,8 +334,8 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
             status = adm_profile_trace_record(c->profile_trace, store, run_id, &c->options.trace_id, err);
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
         if (status == ADM_OK)
-            status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store, run_id, &probes,
-                                             err);
+            status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store,
+                                             run_id, &probes, err);
         if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -370,7 +375,8 @@ static adm_status print_static(adm_store *store, int64_t run_id, adm_error *err)
     printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
         printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
-               adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
+               adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5),
+               adm_query_text(query, 1));
     adm_query_close(&query);
     return status;
 }
@@ -409,9 +415,12 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)
-        status = c.dry_run ? print_plan(&c, &err) : c.is_static ? profile_static(&c, &err) : profile(&c, &n_failed, &err);
+        status = c.dry_run     ? print_plan(&c, &err)
+                 : c.is_static ? profile_static(&c, &err)
+                               : profile(&c, &n_failed, &err);
     if (status == ADM_OK && n_failed > 0)
-        status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why", n_failed);
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why",
+                          n_failed);
     if (status == ADM_OK) status = adm_finish_output(&err);
     adm_profile_trace_close(&c.profile_trace);
     adm_trace_close(&c.trace);

@@ -29,9 +29,12 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, room, &plan);
     printf("  %s, ", adm_dtype_name(c->dtype));
     if (c->page_size > 0) printf("pages of %u, ", c->page_size);
-    printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
-           c->batch, (double)(2 * least.kv_bytes) / 0x1p30, (double)least.planes_bytes / 0x1p30, (double)least.bytes / 0x1p30);
-    if (o->cold) printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
+    printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len,
+           c->n_kv_heads, c->batch, (double)(2 * least.kv_bytes) / 0x1p30, (double)least.planes_bytes / 0x1p30,
+           (double)least.bytes / 0x1p30);
+    if (o->cold)
+        printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv,
+               plan.n_sets);
     printf("\n");
 }
 
@@ -128,18 +131,20 @@ static void print_stage(const adm_query *q) {
     print_number(q, 14, 1e-3, " %9.2f", "         -");
     print_number(q, 13, 100, " %7.1f", "       -");
     printf(" %5" PRId64, adm_query_int(q, 10));
-    if (!adm_query_is_null(q, 15) && adm_query_double(q, 15) < 2) printf("  partly warm: %.1f times the L2", adm_query_double(q, 15));
+    if (!adm_query_is_null(q, 15) && adm_query_double(q, 15) < 2)
+        printf("  partly warm: %.1f times the L2", adm_query_double(q, 15));
     if (adm_query_double(q, 16) > 0.02) printf("  +-%.0f%%", adm_query_double(q, 16) * 100);
     printf("\n");
 }
 
 static json_t *stage_as_json(const adm_query *q) {
     json_t *row = configuration_as_json(q);
-    json_t *rest = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 6), "variant",
-                             adm_query_text(q, 7), "budget", integer_or_null(q, 8), "median_ns", number_or_null(q, 9),
-                             "floor_ns", number_or_null(q, 14), "limit_ratio", number_or_null(q, 13), "cold_l2_ratio",
-                             number_or_null(q, 15), "median_ci_ratio", number_or_null(q, 16), "n",
-                             (json_int_t)adm_query_int(q, 10), "status", adm_query_text(q, 11), "reason", adm_query_text(q, 12));
+    json_t *rest =
+        json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 6), "variant",
+                  adm_query_text(q, 7), "budget", integer_or_null(q, 8), "median_ns", number_or_null(q, 9),
+                  "floor_ns", number_or_null(q, 14), "limit_ratio", number_or_null(q, 13), "cold_l2_ratio",
+                  number_or_null(q, 15), "median_ci_ratio", number_or_null(q, 16), "n",
+                  (json_int_t)adm_query_int(q, 10), "status", adm_query_text(q, 11), "reason", adm_query_text(q, 12));
     json_object_update(row, rest);
     json_decref(rest);
     return row;
@@ -147,8 +152,8 @@ static json_t *stage_as_json(const adm_query *q) {
 
 static void print_step(const adm_query *q) {
     print_configuration(q);
-    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7), adm_query_double(q, 8) * 1e-3,
-           adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
+    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
+           adm_query_double(q, 8) * 1e-3, adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
     print_number(q, 11, 1e-3, " %9.2f\n", "         -\n");
 }
 
@@ -226,7 +231,8 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
     }
     if (status == ADM_OK)
         status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
-    if (status == ADM_OK) status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
+    if (status == ADM_OK)
+        status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
     if (status == ADM_OK && common->json) status = print_document(common, run_id, limit, stages, steps, err);
     json_decref(stages);
     json_decref(steps);

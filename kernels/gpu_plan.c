@@ -88,7 +88,8 @@ static void choose_counts(const adm_gpu_shape *s, uint32_t least_budget, uint64_
     if (p->similar_queries) n_kv = most(n_kv, by_selection);
     n_kv = least(n_kv, room_bytes / (p->copy_bytes + p->set_bytes));
     n_kv = most(n_kv / p->n_layers, 1) * p->n_layers;
-    const uint64_t used = n_kv * p->copy_bytes, n_affordable = room_bytes > used ? (room_bytes - used) / p->set_bytes : 0;
+    const uint64_t used = n_kv * p->copy_bytes,
+                   n_affordable = room_bytes > used ? (room_bytes - used) / p->set_bytes : 0;
     p->n_kv = (uint32_t)n_kv; /* and sets a multiple: every copy is used as often as every other */
     p->n_sets = (uint32_t)(most(least(divide_up(by_selection, n_kv), n_affordable / n_kv), 1) * n_kv);
 }

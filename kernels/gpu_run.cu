@@ -97,7 +97,8 @@ __device__ static void store_value(void *out, size_t at, adm_dtype dtype, float 
 }
 
 /* Where token t's row of K or V lies, in rows. */
-__device__ static size_t cache_row(const adm_gpu_shape &shape, const int32_t *pages, uint32_t b, uint32_t h, uint32_t t) {
+__device__ static size_t cache_row(const adm_gpu_shape &shape, const int32_t *pages, uint32_t b, uint32_t h,
+                                   uint32_t t) {
     if (shape.page_size == 0) return ((size_t)b * shape.heads.n_kv_heads + h) * shape.capacity + t;
     size_t page = (size_t)pages[(size_t)b * shape.max_pages + t / shape.page_size];
     return (page * shape.heads.n_kv_heads + h) * shape.page_size + t % shape.page_size;
@@ -144,8 +145,10 @@ static cudaError_t fill_random(adm_gpu_case *c, const adm_gpu_inputs *in) {
                                  stream);
         if (result != cudaSuccess) break;
         fill_rows<<<q_grid, d, 0, stream>>>((void *)b->q, *s, b->length, ADM_INPUT_Q, s->heads.n_q_heads, i, in->seed);
-        fill_rows<<<kv_grid, d, 0, stream>>>((void *)b->k_new, *s, b->length, ADM_INPUT_K, s->heads.n_kv_heads, 0, in->seed);
-        fill_rows<<<kv_grid, d, 0, stream>>>((void *)b->v_new, *s, b->length, ADM_INPUT_V, s->heads.n_kv_heads, 0, in->seed);
+        fill_rows<<<kv_grid, d, 0, stream>>>((void *)b->k_new, *s, b->length, ADM_INPUT_K, s->heads.n_kv_heads, 0,
+                                             in->seed);
+        fill_rows<<<kv_grid, d, 0, stream>>>((void *)b->v_new, *s, b->length, ADM_INPUT_V, s->heads.n_kv_heads, 0,
+                                             in->seed);
         if (i >= c->plan.n_kv) continue;
         fill_cache<<<cache_grid, d, 0, stream>>>(b->k, *s, b->length, c->d_pages, ADM_INPUT_K, in->seed);
         fill_cache<<<cache_grid, d, 0, stream>>>(b->v, *s, b->length, c->d_pages, ADM_INPUT_V, in->seed);
@@ -154,7 +157,8 @@ static cudaError_t fill_random(adm_gpu_case *c, const adm_gpu_inputs *in) {
 }
 
 /* Every copy of one layer's K or V, through a copy of it on the device. */
-static cudaError_t fill_layer(adm_gpu_case *c, const adm_gpu_session *session, uint32_t layer, bool is_v, char *staging) {
+static cudaError_t fill_layer(adm_gpu_case *c, const adm_gpu_session *session, uint32_t layer, bool is_v,
+                              char *staging) {
     const adm_gpu_shape *s = &c->shape;
     const size_t bytes = (size_t)s->heads.n_kv_heads * session->n_tokens * s->heads.head_dim * adm_dtype_bytes(s->dtype);
     const uint32_t n_placed = session->length[session->n_steps - 1];
@@ -163,8 +167,8 @@ static cudaError_t fill_layer(adm_gpu_case *c, const adm_gpu_session *session, u
                                          cudaMemcpyHostToDevice, c->gpu->stream);
     for (uint32_t i = layer; i < c->plan.n_kv && result == cudaSuccess; i += session->n_layers) {
         void *to = is_v ? c->buffers[i].v : c->buffers[i].k;
-        place_rows<<<grid, s->heads.head_dim, 0, c->gpu->stream>>>((const uint16_t *)staging, session->n_tokens, n_placed,
-                                                                   to, *s, c->d_pages);
+        place_rows<<<grid, s->heads.head_dim, 0, c->gpu->stream>>>((const uint16_t *)staging, session->n_tokens,
+                                                                   n_placed, to, *s, c->d_pages);
         result = cudaGetLastError();
     }
     return result;
@@ -183,14 +187,14 @@ static cudaError_t fill_step(adm_gpu_case *c, const adm_gpu_session *session, ui
         result = cudaMemcpyAsync((void *)(to->length + b), &session->length[step], sizeof *session->length,
                                  cudaMemcpyHostToDevice, c->gpu->stream);
         if (result == cudaSuccess)
-            result = cudaMemcpyAsync((char *)to->q + b * q_bytes, (const char *)session->q[layer] + step * q_bytes, q_bytes,
-                                     cudaMemcpyHostToDevice, c->gpu->stream);
+            result = cudaMemcpyAsync((char *)to->q + b * q_bytes, (const char *)session->q[layer] + step * q_bytes,
+                                     q_bytes, cudaMemcpyHostToDevice, c->gpu->stream);
         if (result == cudaSuccess)
-            result = cudaMemcpy2DAsync((char *)to->k_new + new_row, row, (const char *)session->k[layer] + at, stride, row,
-                                       s->heads.n_kv_heads, cudaMemcpyHostToDevice, c->gpu->stream);
+            result = cudaMemcpy2DAsync((char *)to->k_new + new_row, row, (const char *)session->k[layer] + at, stride,
+                                       row, s->heads.n_kv_heads, cudaMemcpyHostToDevice, c->gpu->stream);
         if (result == cudaSuccess)
-            result = cudaMemcpy2DAsync((char *)to->v_new + new_row, row, (const char *)session->v[layer] + at, stride, row,
-                                       s->heads.n_kv_heads, cudaMemcpyHostToDevice, c->gpu->stream);
+            result = cudaMemcpy2DAsync((char *)to->v_new + new_row, row, (const char *)session->v[layer] + at, stride,
+                                       row, s->heads.n_kv_heads, cudaMemcpyHostToDevice, c->gpu->stream);
     }
     return result;
 }
@@ -278,7 +282,8 @@ static adm_status allocate(adm_gpu_case *c, const adm_gpu_inputs *in, bool cold,
 static adm_status keep_thresholds(adm_gpu_case *c, const adm_gpu_inputs *in, adm_error *err) {
     adm_status status = adm_alloc(&c->threshold, c->plan.n_layers, sizeof *c->threshold, "thresholds", err);
     for (uint32_t l = 0; status == ADM_OK && l < c->plan.n_layers; l++)
-        memcpy(c->threshold[l], in->session != NULL ? in->session->threshold[l] : c->shape.threshold, sizeof *c->threshold);
+        memcpy(c->threshold[l], in->session != NULL ? in->session->threshold[l] : c->shape.threshold,
+               sizeof *c->threshold);
     return status;
 }
 

@@ -54,7 +54,8 @@ static adm_status compare_y(const comparison *c) {
         adm_status status = adm_gpu_read(c->gpu, c->b->y + row * d, d * sizeof *y, y, c->err);
         if (status != ADM_OK) return status;
         for (uint32_t j = 0; j < d; j++)
-            if (memcmp(&y[j], &c->h->y[i * d + j], sizeof *y) != 0) return wrong(c, "y, element", j, y[j], c->h->y[i * d + j]);
+            if (memcmp(&y[j], &c->h->y[i * d + j], sizeof *y) != 0)
+                return wrong(c, "y, element", j, y[j], c->h->y[i * d + j]);
     }
     return ADM_OK;
 }
@@ -115,8 +116,8 @@ static adm_status compare_distance(const comparison *c, int which) {
     for (uint32_t i = 0; i < c->r->selections; i++) {
         const uint16_t *expected = c->h->distance[which] + i * n, *found = c->r->distance;
         const size_t row = first_selection(c) + i;
-        adm_status status = adm_gpu_read(c->gpu, c->b->distance + row * c->s->capacity, n * sizeof *found, c->r->distance,
-                                         c->err);
+        adm_status status =
+            adm_gpu_read(c->gpu, c->b->distance + row * c->s->capacity, n * sizeof *found, c->r->distance, c->err);
         if (status != ADM_OK) return status;
         for (size_t t = 0; t < n; t++)
             if (found[t] != expected[t]) return wrong(c, "distance of token", t, found[t], expected[t]);
@@ -147,8 +148,8 @@ static adm_status compare_row(const comparison *c, uint32_t i, const uint32_t *i
     const double tolerance = c->unit->impl[c->unit->n_impls - 1]->tolerance;
     char raw[ADM_MAX_HEAD_DIM * 4];
     float found[ADM_MAX_HEAD_DIM], expected[ADM_MAX_HEAD_DIM];
-    adm_attention_reference(c->s->dtype, (const char *)c->h->q + i * row_bytes, c->h->k, c->h->v, index, n, d, c->s->scale,
-                            c->r->score, expected);
+    adm_attention_reference(c->s->dtype, (const char *)c->h->q + i * row_bytes, c->h->k, c->h->v, index, n, d,
+                            c->s->scale, c->r->score, expected);
     adm_status status = adm_gpu_read(c->gpu, (const char *)c->b->out + (first_q_head(c) + i) * row_bytes, row_bytes, raw,
                                      c->err);
     if (status != ADM_OK) return status;

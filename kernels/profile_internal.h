@@ -35,7 +35,7 @@ struct adm_profile_reference {
 };
 
 /* Selection i of the head on the host, ascending, to index; returns how many tokens it holds. */
-uint32_t adm_profile_select(const adm_profile_reference *reference, const adm_checked_head *head, const adm_select_rule *rule,
-                            uint32_t i, uint32_t *index);
+uint32_t adm_profile_select(const adm_profile_reference *reference, const adm_checked_head *head,
+                            const adm_select_rule *rule, uint32_t i, uint32_t *index);
 
 #endif

@@ -153,14 +153,14 @@ void adm_profile_reference_free(adm_profile_reference **reference) {
                                &h->distance[1]};
         for (size_t j = 0; j < sizeof owned / sizeof owned[0]; j++) adm_free(owned[j]);
     }
-    void *const scratch[] = {&(*reference)->histogram, &(*reference)->index, &(*reference)->found, &(*reference)->distance,
-                             &(*reference)->score, &(*reference)->seen};
+    void *const scratch[] = {&(*reference)->histogram, &(*reference)->index, &(*reference)->found,
+                             &(*reference)->distance,  &(*reference)->score, &(*reference)->seen};
     for (size_t j = 0; j < sizeof scratch / sizeof scratch[0]; j++) adm_free(scratch[j]);
     adm_free(reference);
 }
 
-uint32_t adm_profile_select(const adm_profile_reference *r, const adm_checked_head *h, const adm_select_rule *rule, uint32_t i,
-                            uint32_t *index) {
+uint32_t adm_profile_select(const adm_profile_reference *r, const adm_checked_head *h, const adm_select_rule *rule,
+                            uint32_t i, uint32_t *index) {
     return adm_topk_reference(h->distance[0] + (size_t)i * h->n_tokens, h->n_tokens, largest_distance(r), rule,
                               r->histogram, index, NULL);
 }

@@ -79,7 +79,8 @@ static size_t digit(size_t *i, size_t base) {
 
 adm_profile_case adm_profile_case_at(const adm_profile_options *o, size_t i) {
     const size_t b = digit(&i, n_batches(o)), h = digit(&i, o->n_kv_heads), l = digit(&i, n_lengths(o));
-    adm_profile_case c = {.n_kv_heads = o->kv_heads[h], .batch = o->n_batch_lens > 0 ? (uint32_t)o->n_batch_lens : o->batches[b]};
+    adm_profile_case c = {.n_kv_heads = o->kv_heads[h],
+                          .batch = o->n_batch_lens > 0 ? (uint32_t)o->n_batch_lens : o->batches[b]};
     c.page_size = o->page_sizes[digit(&i, o->n_page_sizes)];
     c.dtype = o->dtypes[digit(&i, o->n_dtypes)];
     if (o->n_sessions > 0) c.session = &o->sessions[l];
@@ -169,8 +170,8 @@ static adm_config config_of(const walk *w, const adm_profile_unit *unit, const c
 
 /* mark: the device's throttling at each sample, or NULL. */
 static adm_status put_marked(walk *w, int64_t config_id, const char *source, const adm_profile_unit *unit,
-                             const adm_metric *metric, double *values, size_t n, const double *samples, const int32_t *mark,
-                             adm_error *err) {
+                             const adm_metric *metric, double *values, size_t n, const double *samples,
+                             const int32_t *mark, adm_error *err) {
     adm_distribution distribution = adm_distribution_of(values, n);
     adm_measurement m = {.run_id = w->run_id, .config_id = config_id, .source = source,
                          .stage = adm_stage_name(unit->stage), .layer = -1, .head = -1, .metric = metric,
@@ -230,8 +231,9 @@ static double write_bytes_of(const walk *w, const adm_profile_unit *unit) {
 static adm_status put_model(walk *w, const workplace *at, int64_t config_id, const adm_profile_unit *unit,
                             const adm_work *work, adm_error *err) {
     adm_gpu_shape shape = adm_gpu_case_shape(at->gpu_case, 0);
-    double values[] = {work->bytes, work->flops, w->read_limit > 0 ? work->bytes / w->read_limit * 1e9 : 0,
-                       w->o->cold ? adm_gpu_plan_coldness(adm_gpu_case_plan(at->gpu_case), &shape, adm_profile_covers(unit)) : 0};
+    double values[] = {
+        work->bytes, work->flops, w->read_limit > 0 ? work->bytes / w->read_limit * 1e9 : 0,
+        w->o->cold ? adm_gpu_plan_coldness(adm_gpu_case_plan(at->gpu_case), &shape, adm_profile_covers(unit)) : 0};
     const adm_metric *const metrics[] = {&bytes_metric, &flops_metric, &floor_metric, &cold_metric};
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < 4; i++)
@@ -252,7 +254,8 @@ static adm_status put_timing(walk *w, workplace *at, const adm_profile_unit *uni
     if (status == ADM_OK) {
         memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
         adm_profile_throttle_marks(w->o->observer, timing->start_ns, timing->end_ns, timing->n_samples, mark);
-        status = put_marked(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, mark, err);
+        status = put_marked(w, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns,
+                            mark, err);
         double *median = &at->right_ns[at->n_right - 1]; /* of the first launch mode */
         if (*median == 0) *median = adm_quantile_sorted(sorted, timing->n_samples, 0.5);
     }
@@ -261,7 +264,8 @@ static adm_status put_timing(walk *w, workplace *at, const adm_profile_unit *uni
     if (status == ADM_OK) status = put(w, config_id, "gpu", unit, &spread_metric, &spread, 1, NULL, err);
     if (status == ADM_OK) status = put_model(w, at, config_id, unit, &work, err);
     if (status == ADM_OK && w->read_limit > 0) {
-        for (size_t i = 0; i < timing->n_samples; i++) sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / w->read_limit;
+        for (size_t i = 0; i < timing->n_samples; i++)
+            sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / w->read_limit;
         status = put(w, config_id, "gpu", unit, &limit_metric, sorted, timing->n_samples, NULL, err);
     }
     adm_free(&sorted);
@@ -274,8 +278,9 @@ static adm_status measure_read_limit(walk *w, adm_error *err) {
     adm_error why;
     const bool measured = adm_bandwidth_read(0, &w->read_limit, &why) == ADM_OK;
     int64_t config_id;
-    adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim}, .dtype = w->o->dtypes[0],
-                         .seq_len = 0, .batch = 1, .n_sinks = -1, .n_recent = -1, .cache = "cold", .launch = "stream"};
+    adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim},
+                         .dtype = w->o->dtypes[0], .seq_len = 0, .batch = 1, .n_sinks = -1, .n_recent = -1,
+                         .cache = "cold", .launch = "stream"};
     adm_status status = adm_store_config(w->store, &config, &config_id, err);
     if (status != ADM_OK) return status;
     adm_distribution distribution = adm_distribution_of(&w->read_limit, 1);
@@ -429,8 +434,8 @@ static adm_status run_configuration(walk *w, const adm_profile_unit *units, size
     adm_status made = open_workplace(w, &at, &why);
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
         if (w->o->should_stop != NULL && w->o->should_stop())
-            status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", w->present.seq_len,
-                              w->present.n_kv_heads, w->present.batch);
+            status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u",
+                              w->present.seq_len, w->present.n_kv_heads, w->present.batch);
         if (status == ADM_OK) status = run_unit(w, &at, &units[i], made, &why, err);
         if (made == ADM_OK && !adm_gpu_alive(w->gpu)) made = ADM_EENVIRONMENT; /* `why` says what ended it */
         if (w->o->on_progress != NULL) w->o->on_progress(w->o->user, ++w->n_done, w->n_total);
@@ -453,8 +458,10 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
         w.shape = adm_profile_shape(o, &w.present);
         status = run_configuration(&w, units, n_units, err);
         if (status == ADM_OK && !adm_gpu_alive(gpu))
-            status = adm_fail(err, ADM_EENVIRONMENT, "the CUDA context was lost at %u tokens, %u KV heads, batch %u; what "
-                              "came before is stored", w.present.seq_len, w.present.n_kv_heads, w.present.batch);
+            status = adm_fail(err, ADM_EENVIRONMENT,
+                              "the CUDA context was lost at %u tokens, %u KV heads, batch %u; what "
+                              "came before is stored",
+                              w.present.seq_len, w.present.n_kv_heads, w.present.batch);
     }
     adm_free(&units);
     *n_failed = w.n_failed;

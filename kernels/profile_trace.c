@@ -31,8 +31,8 @@ static adm_status choose_layers(adm_profile_trace *p, adm_error *err) {
         for (size_t j = 0; j < trace->n_layers; j++)
             if (n_asked > 0 ? trace->layers[j].index == p->options.layers[i] : i == j) p->layer[i] = &trace->layers[j];
         if (p->layer[i] == NULL)
-            status = adm_fail(err, ADM_EINPUT, "%s: has no layer %u; `adamas trace info` lists its %zu layers", trace->path,
-                              p->options.layers[i], trace->n_layers);
+            status = adm_fail(err, ADM_EINPUT, "%s: has no layer %u; `adamas trace info` lists its %zu layers",
+                              trace->path, p->options.layers[i], trace->n_layers);
     }
     return status;
 }
@@ -56,9 +56,10 @@ static adm_status in_dtype(const adm_profile_trace *p, const adm_trace_layer *la
         adm_to_f32(to, converted, m, back);
         for (size_t i = 0; status == ADM_OK && i < m; i++)
             if (!isfinite(back[i]))
-                status = adm_fail(err, ADM_EINPUT, "%s: layers.%u.%c: %g at %zu is beyond %s: profile it in another type "
-                                  "(--dtype)", p->trace->path, layer->index, name, (double)wide[i], at + i,
-                                  adm_dtype_name(to));
+                status = adm_fail(err, ADM_EINPUT,
+                                  "%s: layers.%u.%c: %g at %zu is beyond %s: profile it in another type "
+                                  "(--dtype)",
+                                  p->trace->path, layer->index, name, (double)wide[i], at + i, adm_dtype_name(to));
     }
     *out = *own;
     return status;
@@ -96,8 +97,9 @@ static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
         for (size_t h = 0; h < shape->n_kv_heads; h++)
             for (size_t i = 0; i < n_rows; i++) {
                 const size_t token = i * n_prompt / n_rows;
-                adm_hadamard_reference(p->options.dtype, (const char *)p->k[l] + (h * p->trace->n_tokens + token) * row_bytes,
-                                       1, shape->head_dim, y + (h * n_rows + i) * d);
+                adm_hadamard_reference(p->options.dtype,
+                                       (const char *)p->k[l] + (h * p->trace->n_tokens + token) * row_bytes, 1,
+                                       shape->head_dim, y + (h * n_rows + i) * d);
             }
         status = adm_threshold_resolve(&p->options.thresholds, y, n_rows * shape->n_kv_heads * d, p->threshold[l], err);
     }
@@ -109,7 +111,8 @@ static adm_status make_sessions(adm_profile_trace *p, adm_error *err) {
     const adm_shape *shape = &p->trace->shape;
     const size_t step_bytes = (size_t)shape->n_q_heads * shape->head_dim * adm_dtype_bytes(p->options.dtype);
     adm_status status = adm_alloc(&p->session, p->n_sessions, sizeof *p->session, "lengths of a trace", err);
-    if (status == ADM_OK) status = adm_alloc(&p->length, p->trace->n_steps, sizeof *p->length, "lengths of a trace", err);
+    if (status == ADM_OK)
+        status = adm_alloc(&p->length, p->trace->n_steps, sizeof *p->length, "lengths of a trace", err);
     if (status == ADM_OK)
         status = adm_alloc(&p->q_at, p->n_sessions * p->n_layers, sizeof *p->q_at, "lengths of a trace", err);
     if (status != ADM_OK) return status;
@@ -135,7 +138,8 @@ adm_status adm_profile_trace_open(const adm_trace *trace, const adm_profile_trac
         return adm_fail(err, ADM_EINPUT, "%s: %zu tokens; the GPU kernels take at most %u", trace->path, trace->n_tokens,
                         1u << 20);
     const adm_threshold_spec *spec = &options->thresholds;
-    if ((spec->kind != ADM_THRESHOLDS_FIXED && spec->kind != ADM_THRESHOLDS_LAYER) || (spec->n_values != 0 && spec->n_values != 3))
+    if ((spec->kind != ADM_THRESHOLDS_FIXED && spec->kind != ADM_THRESHOLDS_LAYER) ||
+        (spec->n_values != 0 && spec->n_values != 3))
         return adm_fail(err, ADM_EINPUT, "thresholds '%s': the GPU kernels make 2-bit codes by three thresholds a layer: "
                         "calibrated, fixed:a,b,c or quantile:p,q,r", spec->text);
     adm_status status = adm_alloc(&p, 1, sizeof *p, "trace of a profile", err);

@@ -64,7 +64,8 @@ static size_t n_rows(const adm_gpu_shape *s) { return (size_t)s->batch * (s->hea
 static const void *input_row(const adm_gpu_shape *s, const adm_gpu_buffers *p, size_t r) {
     const size_t n_q = s->heads.n_q_heads, n_kv = s->heads.n_kv_heads, b = r / (n_q + n_kv), h = r % (n_q + n_kv);
     const size_t row_bytes = s->heads.head_dim * adm_dtype_bytes(s->dtype);
-    return h < n_q ? (const char *)p->q + (b * n_q + h) * row_bytes : (const char *)p->k_new + (b * n_kv + h - n_q) * row_bytes;
+    return h < n_q ? (const char *)p->q + (b * n_q + h) * row_bytes
+                   : (const char *)p->k_new + (b * n_kv + h - n_q) * row_bytes;
 }
 
 static void hadamard(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
@@ -89,8 +90,8 @@ static size_t kv_at(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b
 }
 
 /* The packed row of a token, to or from the planes. */
-static void planes_row(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, uint32_t t, uint8_t *packed,
-                       bool store) {
+static void planes_row(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, uint32_t t,
+                       uint8_t *packed, bool store) {
     const uint32_t words = s->heads.head_dim / 32;
     uint32_t *high = p->planes + (((size_t)b * s->heads.n_kv_heads + h) * (s->capacity / 32) + t / 32) * 64 * words +
                      t % 32 * words;
@@ -105,7 +106,8 @@ static void planes_row(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_
 }
 
 static void append(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
-    const size_t row_bytes = s->heads.head_dim * adm_dtype_bytes(s->dtype), n_q = s->heads.n_q_heads, n_kv = s->heads.n_kv_heads;
+    const size_t row_bytes = s->heads.head_dim * adm_dtype_bytes(s->dtype), n_q = s->heads.n_q_heads,
+                 n_kv = s->heads.n_kv_heads;
     for (uint32_t b = 0; b < s->batch; b++)
         for (uint32_t h = 0; h < n_kv && p->length[b] > 0; h++) {
             const uint32_t t = p->length[b] - 1;
@@ -134,13 +136,14 @@ static void topk(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     const uint32_t rows = adm_gpu_select_heads(s), largest = 3 * s->heads.head_dim * (s->heads.n_q_heads / rows);
     uint32_t *histogram = calloc(largest + 1, sizeof *histogram);
     for (uint32_t r = 0; r < s->batch * rows; r++)
-        p->n_selected[r] = adm_topk_reference(p->distance + (size_t)r * s->capacity, p->length[r / rows], largest, &s->rule,
-                                              histogram, p->index + (size_t)r * s->rule.budget, NULL);
+        p->n_selected[r] = adm_topk_reference(p->distance + (size_t)r * s->capacity, p->length[r / rows], largest,
+                                              &s->rule, histogram, p->index + (size_t)r * s->rule.budget, NULL);
     free(histogram);
 }
 
 /* Over index [n], or the first n tokens where that is NULL. */
-static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, const uint32_t *index, uint32_t n) {
+static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, const uint32_t *index,
+                   uint32_t n) {
     const uint32_t d = s->heads.head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(s->dtype), at = ((size_t)b * s->heads.n_q_heads + h) * row_bytes;
     char *k = calloc(n + 1, row_bytes), *v = calloc(n + 1, row_bytes);
@@ -169,8 +172,10 @@ static void attention(const adm_gpu_shape *s, const adm_gpu_buffers *p, bool den
 }
 
 /* Runs the stages in `covers`, or fails as asked; `seen` is the stage that a fault names. */
-static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t covers, adm_stage seen, adm_error *err) {
-    if (faulty("error", seen)) return adm_fail(err, ADM_EENVIRONMENT, "%s: this launch was to fail", adm_stage_name(seen));
+static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t covers, adm_stage seen,
+                      adm_error *err) {
+    if (faulty("error", seen))
+        return adm_fail(err, ADM_EENVIRONMENT, "%s: this launch was to fail", adm_stage_name(seen));
     if (faulty("lost", seen)) the_gpu.alive = false;
     if (!the_gpu.alive) return adm_fail(err, ADM_EENVIRONMENT, "the context is gone");
     if (covers >> ADM_STAGE_HADAMARD & 1) hadamard(s, p);
@@ -189,7 +194,8 @@ static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t
 }
 
 #define LAUNCH(function, covers, stage) \
-    static adm_status function(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, adm_error *err) { \
+    static adm_status function(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, \
+                               adm_error *err) { \
         (void)stream; \
         return run(s, p, covers, stage, err); \
     }
@@ -288,13 +294,15 @@ adm_status adm_gpu_read(adm_gpu *gpu, const void *device, size_t bytes, void *ho
 /* One row of what set `set` is filled with; head counts query heads for Q. */
 static void fill_row(const adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t set, adm_input_tensor tensor, uint32_t b,
                      uint32_t head, uint32_t t, void *out) {
-    const uint32_t d = c->shape.heads.head_dim, kv_head = tensor == ADM_INPUT_Q ? adm_kv_head(&c->shape.heads, head) : head;
+    const uint32_t d = c->shape.heads.head_dim,
+                   kv_head = tensor == ADM_INPUT_Q ? adm_kv_head(&c->shape.heads, head) : head;
     const adm_gpu_session *s = in->session;
     if (s != NULL) {
         const size_t row_bytes = d * adm_dtype_bytes(c->shape.dtype);
         const uint32_t layer = adm_gpu_session_layer(s, set), step = adm_gpu_session_step(s, set);
         const char *from = tensor == ADM_INPUT_Q ? s->q[layer] : tensor == ADM_INPUT_K ? s->k[layer] : s->v[layer];
-        const size_t row = tensor == ADM_INPUT_Q ? (size_t)step * c->shape.heads.n_q_heads + head : (size_t)head * s->n_tokens + t;
+        const size_t row =
+            tensor == ADM_INPUT_Q ? (size_t)step * c->shape.heads.n_q_heads + head : (size_t)head * s->n_tokens + t;
         memcpy(out, from + row * row_bytes, row_bytes);
         return;
     }
@@ -327,7 +335,8 @@ static void fill_set(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t set) {
     const adm_gpu_buffers *p = &c->buffers[set];
     const size_t row_bytes = s->heads.head_dim * adm_dtype_bytes(s->dtype);
     for (uint32_t b = 0; b < s->batch; b++) {
-        const uint32_t n = in->session != NULL ? in->session->length[adm_gpu_session_step(in->session, set)] : in->length[b];
+        const uint32_t n =
+            in->session != NULL ? in->session->length[adm_gpu_session_step(in->session, set)] : in->length[b];
         memcpy((uint32_t *)p->length + b, &n, sizeof n);
         for (uint32_t h = 0; h < s->heads.n_q_heads; h++)
             fill_row(c, in, set, ADM_INPUT_Q, b, h, 0, (char *)p->q + (b * s->heads.n_q_heads + h) * row_bytes);
@@ -347,8 +356,8 @@ adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const a
     c->shape = *shape;
     adm_gpu_plan_make(shape, inputs, cold, gpu->info.l2_bytes, gpu->info.memory_bytes / 10 * 6, &c->plan);
     if (c->plan.bytes > gpu->info.memory_bytes) {
-        adm_fail(err, ADM_EENVIRONMENT, "%s: out of device memory: %zu bytes needed, %llu free", gpu->info.name, c->plan.bytes,
-                 (unsigned long long)gpu->info.memory_bytes);
+        adm_fail(err, ADM_EENVIRONMENT, "%s: out of device memory: %zu bytes needed, %llu free", gpu->info.name,
+                 c->plan.bytes, (unsigned long long)gpu->info.memory_bytes);
         free(c);
         return ADM_EENVIRONMENT;
     }
@@ -360,7 +369,8 @@ adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const a
     c->threshold = calloc(c->plan.n_layers, sizeof *c->threshold);
     adm_gpu_plan_pages(shape, c->pages);
     for (uint32_t i = 0; i < c->plan.n_layers; i++)
-        memcpy(c->threshold[i], inputs->session != NULL ? inputs->session->threshold[i] : shape->threshold, sizeof *c->threshold);
+        memcpy(c->threshold[i], inputs->session != NULL ? inputs->session->threshold[i] : shape->threshold,
+               sizeof *c->threshold);
     for (uint32_t i = 0; i < c->plan.n_sets; i++) {
         c->buffers[i] = adm_gpu_plan_buffers(&c->plan, i, c->copies, c->sets, c->shared, c->pages);
         fill_set(c, inputs, i);
@@ -402,7 +412,8 @@ adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_t covers, a
     return ADM_OK;
 }
 
-adm_status adm_gpu_case_run(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set, adm_error *err) {
+adm_status adm_gpu_case_run(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t set,
+                            adm_error *err) {
     const adm_gpu_shape shape = adm_gpu_case_shape(c, set);
     for (size_t i = 0; i < n_impls; i++) {
         adm_status status = impls[i]->launch(&shape, &c->buffers[set], NULL, err);
@@ -413,7 +424,8 @@ adm_status adm_gpu_case_run(adm_gpu_case *c, const adm_gpu_impl *const *impls, s
 
 adm_status adm_gpu_case_run_all(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err) {
     adm_status status = ADM_OK;
-    for (uint32_t i = c->plan.n_sets; status == ADM_OK && i > 0; i--) status = adm_gpu_case_run(c, impls, n_impls, i - 1, err);
+    for (uint32_t i = c->plan.n_sets; status == ADM_OK && i > 0; i--)
+        status = adm_gpu_case_run(c, impls, n_impls, i - 1, err);
     return status;
 }
 

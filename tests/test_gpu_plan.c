@@ -10,9 +10,12 @@ static uint32_t pick(adm_rng *rng, const uint32_t *from, size_t n) { return from
 static adm_gpu_shape random_shape(adm_rng *rng) {
     static const uint32_t dims[] = {64, 128, 256}, groups[] = {1, 2, 8}, pages[] = {0, 0, 1, 7, 64};
     const uint32_t n_kv = 1 + (uint32_t)adm_rng_below(rng, 8), group = pick(rng, groups, 3);
-    adm_gpu_shape s = {.heads = {n_kv * group, n_kv, pick(rng, dims, 3)}, .dtype = ADM_F16,
-                       .batch = 1 + (uint32_t)adm_rng_below(rng, 64), .capacity = 32 * (1 + (uint32_t)adm_rng_below(rng, 100)),
-                       .page_size = pick(rng, pages, 5), .rule = {1 + (uint32_t)adm_rng_below(rng, 4096), 0, 0}};
+    adm_gpu_shape s = {.heads = {n_kv * group, n_kv, pick(rng, dims, 3)},
+                       .dtype = ADM_F16,
+                       .batch = 1 + (uint32_t)adm_rng_below(rng, 64),
+                       .capacity = 32 * (1 + (uint32_t)adm_rng_below(rng, 100)),
+                       .page_size = pick(rng, pages, 5),
+                       .rule = {1 + (uint32_t)adm_rng_below(rng, 4096), 0, 0}};
     if (s.page_size > 0) s.max_pages = (s.capacity + s.page_size - 1) / s.page_size;
     return s;
 }
@@ -43,13 +46,17 @@ static void parts_hold_what_they_must_and_do_not_overlap(void **state) {
         random_lengths(&rng, &s, length);
         adm_gpu_plan p;
         adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 1}, true, L2, 1u << 26, &p);
-        const size_t q = (size_t)s.batch * s.heads.n_q_heads, kv = (size_t)s.batch * s.heads.n_kv_heads, d = s.heads.head_dim;
+        const size_t q = (size_t)s.batch * s.heads.n_q_heads, kv = (size_t)s.batch * s.heads.n_kv_heads,
+                     d = s.heads.head_dim;
         const size_t tokens = s.page_size == 0 ? s.capacity : (size_t)s.max_pages * s.page_size;
-        const extent own[] = {{p.length, 4 * (size_t)s.batch}, {p.q, q * d * 2}, {p.k_new, kv * d * 2}, {p.v_new, kv * d * 2},
-                              {p.y, (q + kv) * d * 4}, {p.code, (q + kv) * d}, {p.packed, (q + kv) * d / 4},
-                              {p.index, q * s.rule.budget * 4}, {p.n_selected, q * 4}, {p.out, q * d * 2}};
+        const extent own[] = {{p.length, 4 * (size_t)s.batch}, {p.q, q * d * 2},
+                              {p.k_new, kv * d * 2},           {p.v_new, kv * d * 2},
+                              {p.y, (q + kv) * d * 4},         {p.code, (q + kv) * d},
+                              {p.packed, (q + kv) * d / 4},    {p.index, q * s.rule.budget * 4},
+                              {p.n_selected, q * 4},           {p.out, q * d * 2}};
         assert_disjoint(own, sizeof own / sizeof *own, p.set_bytes);
-        const extent copy[] = {{0, kv * tokens * d * 2}, {p.kv_bytes, kv * tokens * d * 2}, {2 * p.kv_bytes, kv * s.capacity * d / 4}};
+        const extent copy[] = {
+            {0, kv * tokens * d * 2}, {p.kv_bytes, kv * tokens * d * 2}, {2 * p.kv_bytes, kv * s.capacity * d / 4}};
         assert_disjoint(copy, 3, p.copy_bytes);
         const extent shared[] = {{p.distance, q * s.capacity * 2}, {p.workspace, adm_gpu_plan_workspace(&s, NULL)}};
         assert_disjoint(shared, 2, p.shared_bytes);
