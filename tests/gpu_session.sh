@@ -39,7 +39,7 @@ step() {
   [ $status != 77 ] || verdict="skipped"
   [ $status != 124 ] || verdict="FAILED: over $limit s"
   { printf '\n=== %s\n$ %s\n' "$name" "$*"; cat "$scratch/step.log"; } >>"$log"
-  verdicts+=("$(printf '%-28s %s in %d s' "$name" "$verdict" $((SECONDS - start)))")
+  verdicts+=("$(printf '%-36s %s in %d s' "$name" "$verdict" $((SECONDS - start)))")
   [ $status = 0 ] || [ $status = 77 ] || { failed=1; echo "--- $name"; tail -n 15 "$scratch/step.log"; }
 }
 
@@ -82,7 +82,7 @@ sanitize() {
 }
 
 part_sanitizer() {
-  command -v compute-sanitizer >/dev/null || { verdicts+=("sanitizer                    skipped: no compute-sanitizer here"); return; }
+  command -v compute-sanitizer >/dev/null || { verdicts+=("$(printf '%-36s' sanitizer) skipped: no compute-sanitizer here"); return; }
   local profile=("$kit/adamas" profile --check-only --seq-lens 1000 --budgets 64 --heads 8 --kv-heads 2 --quiet
                  --db "$scratch/sanitized.db")
   sanitize memcheck 30 stages "$kit/test_gpu"
@@ -94,7 +94,7 @@ part_sanitizer() {
 
 part_grid() {
   step grid 240 "$kit/adamas" profile --seq-lens 8192,16384,32768,131072 --budgets 64,128,256,512,1024,2048,4096 \
-    --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db" --quiet
+    --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db"
 }
 
 part_sdpa() {
