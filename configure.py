@@ -35,7 +35,7 @@ ROOMS = {
              "store_track", "query",   # the database
              "cli"],                                                             # the command line's front door
     "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
-                "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd",
+                "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd", "sparse",
                 "attention", "attention_simd", "registry",
                 "gpu_plan", "gpu_work", "profile_reference", "profile_check", "profile_run", "profile_static",
                 "profile_trace", "profile_observe", "profile_timeline"],
@@ -58,7 +58,7 @@ ROOMS = {
 # One file a subcommand, wiring rooms together; in the program, not in the library.
 COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print", "kernels/cmd_profile_probes",
             "traces/cmd_trace", "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "probes/cmd_counters",
-            "analysis/cmd_report", "analysis/cmd_db",
+            "analysis/cmd_report", "analysis/cmd_db", "analysis/cmd_db_create",
             "analysis/cmd_db_export", "analysis/cmd_db_import", "analysis/cmd_db_merge", "analysis/cmd_db_gc",
             "analysis/cmd_compare", "analysis/cmd_check"]
 
@@ -94,9 +94,10 @@ WEB = [f"web-report/{name}" for name in (
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
          "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_perf_probe",
-         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_rank", "test_quality", "test_policy",
-         "test_threads", "test_aggregate",
-         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store", "test_safetensors", "test_trace_file",
+         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_sparse", "test_rank", "test_quality",
+         "test_policy", "test_threads", "test_aggregate",
+         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store", "test_safetensors",
+         "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.

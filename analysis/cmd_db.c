@@ -4,7 +4,7 @@
 
 #include "analysis/db_verbs.h"
 
-static const adm_command *const verbs[] = {&adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
+static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 

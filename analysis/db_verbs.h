@@ -4,6 +4,6 @@
 
 #include "core/command.h"
 
-extern const adm_command adm_db_export, adm_db_import, adm_db_merge, adm_db_gc;
+extern const adm_command adm_db_create, adm_db_export, adm_db_import, adm_db_merge, adm_db_gc;
 
 #endif

@@ -10,7 +10,7 @@
 typedef struct sample {
     const float *y;   /* [n_kv_heads][n_rows][d] */
     float *mean;      /* [n_kv_heads][d] taken off each channel; zeros unless the kind is centred or channel */
-    float *residual;  /* the sample less the means; reordered by sorting */
+    float *residual;  /* the sample less the means; reordered by taking quantiles */
     size_t n_rows;
     uint32_t n_kv_heads, d;
 } sample;
@@ -53,13 +53,14 @@ static void spread(adm_codebook *book, const float *mean) {
 /* Each channel's own quantiles. column: n_rows floats of scratch. */
 static void spread_channels(const adm_coding *coding, adm_codebook *book, const sample *s, float *column) {
     const uint32_t n_t = (1u << book->bits) - 1, d = book->head_dim;
+    float quantile[ADM_MAX_THRESHOLDS];
     for (size_t h = 0; h < book->n_kv_heads; h++)
         for (uint32_t i = 0; i < d; i++) {
             for (size_t r = 0; r < s->n_rows; r++) column[r] = s->residual[(h * s->n_rows + r) * d + i];
-            adm_sort_floats(column, s->n_rows);
+            adm_quantiles(column, s->n_rows, coding->thresholds.value, n_t, quantile);
             for (uint32_t l = 0; l < n_t; l++) {
                 size_t at = (h * n_t + l) * d + i;
-                book->query[at] = adm_quantile_of_sorted(column, s->n_rows, coding->thresholds.value[l]);
+                book->query[at] = quantile[l];
                 book->key[at] = book->query[at] + s->mean[h * d + i];
             }
         }
@@ -118,8 +119,7 @@ static void learn(const adm_coding *coding, adm_codebook *book, sample *s) {
         spread_channels(coding, book, s, column);
         return;
     }
-    adm_sort_floats(s->residual, n);
-    for (uint32_t l = 0; l < spec->n_values; l++) book->layer[l] = adm_quantile_of_sorted(s->residual, n, spec->value[l]);
+    adm_quantiles(s->residual, n, spec->value, spec->n_values, book->layer);
     spread(book, s->mean);
 }
 

@@ -81,17 +81,48 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
 
 /* --- Quantiles ---------------------------------------------------------------------------------------------------- */
 
-static int ascending_float(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
+/* Where a value between the ends of y [n] may be found: the middle one of three. */
+static float pivot_of(const float *y, size_t n) {
+    float a = y[0], b = y[n / 2], c = y[n - 1];
+    float low = a < b ? a : b, high = a < b ? b : a;
+    return c < low ? low : c > high ? high : c;
 }
 
-void adm_sort_floats(float *y, size_t n) { qsort(y, n, sizeof *y, ascending_float); }
+/* Puts the k-th smallest of y [n] to y[k], none larger before it, none smaller behind it. Splits in three, so that a value
+ * which fills the keys (zeros) takes one round. */
+static void put_in_place(float *y, size_t n, size_t k) {
+    size_t first = 0, last = n; /* the k-th is in [first, last) */
+    while (last - first > 1) {
+        const float pivot = pivot_of(y + first, last - first);
+        size_t below = first, i = first, above = last;
+        while (i < above) {
+            float value = y[i];
+            if (value < pivot) {
+                y[i++] = y[below];
+                y[below++] = value;
+            } else if (value > pivot) {
+                y[i] = y[--above];
+                y[above] = value;
+            } else {
+                i++;
+            }
+        }
+        if (k >= below && k < above) return;
+        if (k < below) last = below;
+        else first = above;
+    }
+}
 
-float adm_quantile_of_sorted(const float *y, size_t n, double q) {
-    double rank = q * (double)(n - 1);
-    size_t below = (size_t)rank, above = below + 1 < n ? below + 1 : below;
-    return (float)(y[below] + (rank - (double)below) * ((double)y[above] - y[below]));
+void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out) {
+    size_t done = 0; /* y[0 .. done) are in place: none behind is smaller */
+    for (uint32_t i = 0; i < n_q; i++) {
+        const double rank = (double)q[i] * (double)(n - 1);
+        const size_t below = (size_t)rank, above = below + 1 < n ? below + 1 : below;
+        if (below >= done) put_in_place(y + done, n - done, below - done);
+        if (above >= done && above > below) put_in_place(y + below + 1, n - below - 1, 0);
+        done = above + 1;
+        out[i] = (float)(y[below] + (rank - (double)below) * ((double)y[above] - y[below]));
+    }
 }
 
 adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_t n, float thresholds[3],
@@ -103,7 +134,6 @@ adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_
     if (n == 0)
         return adm_fail(err, ADM_EINPUT, "thresholds '%s': no token stands before the first step to calibrate on",
                         spec->text);
-    adm_sort_floats(y, n);
-    for (int i = 0; i < 3; i++) thresholds[i] = adm_quantile_of_sorted(y, n, spec->value[i]);
+    adm_quantiles(y, n, spec->value, 3, thresholds);
     return ADM_OK;
 }

@@ -47,11 +47,9 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
  * them. Measured on the bundled session, see thresholds.c. */
 void adm_threshold_defaults(uint32_t bits, bool products, float *value);
 
-/* value[i] of the sorted y [n], n >= 1, at quantile q in 0..1, interpolated between neighbours. */
-float adm_quantile_of_sorted(const float *y, size_t n, double q);
-
-/* Sorts y ascending. */
-void adm_sort_floats(float *y, size_t n);
+/* out [n_q]: the quantiles q [n_q], ascending, each in 0..1, of y [n], n >= 1, interpolated between neighbours. Reorders y;
+ * time proportional to n. No NaN. */
+void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out);
 
 /* Writes a layer's three thresholds of 2-bit codes for the kinds fixed and quantile. y: n key elements (float32), reordered
  * in place; unused and may be NULL for a fixed specification. With n = 0 a per-layer specification is ADM_EINPUT: there was

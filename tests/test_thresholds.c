@@ -77,6 +77,36 @@ static void quantiles_split_the_keys(void **state) {
     assert_true(fabsf(t[1] + 4999.5f) < 1e-3f); /* halfway between the two lowest */
 }
 
+static int ascending(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Against sorting: few values, many alike, in order and turned round. */
+static void quantiles_are_those_of_the_sorted_values(void **state) {
+    (void)state;
+    adm_rng rng = check_rng(__func__);
+    for (int round = 0; round < 2000; round++) {
+        float y[300], sorted[300], q[7], got[7];
+        size_t n = 1 + adm_rng_below(&rng, round % 10 == 0 ? 300 : 12);
+        uint64_t n_values = 1 + adm_rng_below(&rng, 20);
+        for (size_t i = 0; i < n; i++)
+            y[i] = round % 4 == 0 ? (float)i : round % 4 == 1 ? -(float)i : (float)adm_rng_below(&rng, n_values) - 3;
+        memcpy(sorted, y, n * sizeof *y);
+        qsort(sorted, n, sizeof *sorted, ascending);
+        for (int i = 0; i < 7; i++) q[i] = (float)adm_rng_below(&rng, 101) / 100;
+        qsort(q, 7, sizeof *q, ascending);
+        adm_quantiles(y, n, q, 7, got);
+        for (int i = 0; i < 7; i++) {
+            double rank = (double)q[i] * (double)(n - 1), share = rank - floor(rank);
+            size_t below = (size_t)rank, above = below + 1 < n ? below + 1 : below;
+            assert_true(got[i] == (float)(sorted[below] + share * ((double)sorted[above] - sorted[below])));
+        }
+        qsort(y, n, sizeof *y, ascending);
+        assert_memory_equal(y, sorted, n * sizeof *y); /* only reordered */
+    }
+}
+
 static void fixed_needs_no_keys_and_quantiles_do(void **state) {
     (void)state;
     adm_threshold_spec spec;
@@ -94,7 +124,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_specifications), cmocka_unit_test(bad_specifications_are_named),
         cmocka_unit_test(defaults_ascend_and_are_even),
-        cmocka_unit_test(quantiles_split_the_keys), cmocka_unit_test(fixed_needs_no_keys_and_quantiles_do),
+        cmocka_unit_test(quantiles_split_the_keys),
+        cmocka_unit_test(quantiles_are_those_of_the_sorted_values), cmocka_unit_test(fixed_needs_no_keys_and_quantiles_do),
     };
     return cmocka_run_group_tests_name("thresholds", tests, NULL, NULL);
 }
