@@ -177,11 +177,12 @@ static adm_status compare_output(const comparison *c, bool dense) {
     return status;
 }
 
-/* Whether the unit runs an implementation that covers the stage by itself, so that its hand-over is in memory. */
-static bool runs_alone(const adm_profile_unit *unit, adm_stage stage) {
+/* Whether what `stage` hands to `consumer` is in memory after the unit: made by a kernel of its own, or for another unit. */
+static bool hands_over(const adm_profile_unit *unit, adm_stage stage, adm_stage consumer) {
     for (size_t i = 0; i < unit->n_impls; i++)
         if (unit->impl[i]->covers == 1u << stage) return true;
-    return false;
+    const uint32_t covers = adm_profile_covers(unit);
+    return (covers >> stage & 1) && !(covers >> consumer & 1);
 }
 
 uint32_t adm_profile_covers(const adm_profile_unit *unit) {
@@ -196,13 +197,13 @@ static adm_status compare_all(const comparison *c) {
     const uint32_t covers = adm_profile_covers(u);
     const bool any = c->h->n_tokens > 0;
     adm_status status = ADM_OK;
-    if (any && runs_alone(u, ADM_STAGE_HADAMARD)) status = compare_y(c);
-    if (any && status == ADM_OK && runs_alone(u, ADM_STAGE_BUCKET)) status = compare_codes(c);
-    if (any && status == ADM_OK && runs_alone(u, ADM_STAGE_PACK)) status = compare_packed(c);
+    if (any && hands_over(u, ADM_STAGE_HADAMARD, ADM_STAGE_BUCKET)) status = compare_y(c);
+    if (any && status == ADM_OK && hands_over(u, ADM_STAGE_BUCKET, ADM_STAGE_PACK)) status = compare_codes(c);
+    if (any && status == ADM_OK && hands_over(u, ADM_STAGE_PACK, ADM_STAGE_DISTANCE)) status = compare_packed(c);
     if (any && status == ADM_OK && covers >> ADM_STAGE_APPEND & 1) status = compare_planes(c);
-    if (any && status == ADM_OK && runs_alone(u, ADM_STAGE_DISTANCE))
+    if (any && status == ADM_OK && hands_over(u, ADM_STAGE_DISTANCE, ADM_STAGE_TOPK))
         status = compare_distance(c, strcmp(u->variant, "xor") == 0);
-    if (status == ADM_OK && runs_alone(u, ADM_STAGE_TOPK)) status = compare_selection(c);
+    if (status == ADM_OK && hands_over(u, ADM_STAGE_TOPK, ADM_STAGE_ATTENTION)) status = compare_selection(c);
     if (status == ADM_OK && covers >> ADM_STAGE_ATTENTION & 1) status = compare_output(c, false);
     if (status == ADM_OK && covers >> ADM_STAGE_DENSE & 1) status = compare_output(c, true);
     return status;
