@@ -195,14 +195,24 @@ static adm_status read_limit(adm_store *store, int64_t run_id, double *bytes_per
     return status;
 }
 
-static adm_status print_document(const adm_common *common, int64_t run_id, double limit, json_t *stages, json_t *steps,
-                                 adm_error *err) {
+/* print_setting() as JSON. */
+static json_t *setting_as_json(const adm_profile_options *o, const adm_trace *trace) {
+    json_t *inputs = trace == NULL ? json_pack("{s:s, s:I}", "kind", "random", "seed", (json_int_t)o->seed)
+                                   : json_pack("{s:s, s:s, s:s}", "kind", trace->kind, "trace", trace->name, "xxh128",
+                                               trace->xxh128);
+    return json_pack("{s:I, s:I, s:s, s:s, s:o}", "q_heads", (json_int_t)o->n_q_heads, "head_dim",
+                     (json_int_t)o->head_dim, "cache", o->cold ? "cold" : "warm", "selection",
+                     adm_selection_name(o->selection), "inputs", inputs);
+}
+
+static adm_status print_document(const adm_common *common, int64_t run_id, json_t *setting, double limit,
+                                 json_t *stages, json_t *steps, adm_error *err) {
     char *path = NULL;
     const size_t path_bytes = strlen(common->db_path) + 4;
     adm_status status = adm_alloc(&path, path_bytes, 1, "a database's name", err);
     if (status != ADM_OK) return status;
-    json_t *document = json_pack("{s:I, s:s, s:o, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
-                                 adm_printable(common->db_path, path, path_bytes), "read_limit_bytes_per_s",
+    json_t *document = json_pack("{s:I, s:s, s:O, s:o, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
+                                 adm_printable(common->db_path, path, path_bytes), "setting", setting, "read_limit_bytes_per_s",
                                  limit > 0 ? json_real(limit) : json_null(), "stages", stages, "steps", steps);
     if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
         status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
@@ -233,7 +243,11 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
         status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
     if (status == ADM_OK)
         status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
-    if (status == ADM_OK && common->json) status = print_document(common, run_id, limit, stages, steps, err);
+    if (status == ADM_OK && common->json) {
+        json_t *setting = setting_as_json(options, trace);
+        status = print_document(common, run_id, setting, limit, stages, steps, err);
+        json_decref(setting);
+    }
     json_decref(stages);
     json_decref(steps);
     return status;

@@ -76,6 +76,8 @@ def test_the_table_compares_steps_with_dense(fake):
     document = json.loads(result.out)
     dense = [row["median_ns"] for row in document["stages"] if row["stage"] == "dense"]
     assert document["read_limit_bytes_per_s"] == 1e9
+    assert document["setting"] == {"q_heads": 4, "head_dim": 64, "cache": "cold", "selection": "head",
+                                   "inputs": {"kind": "random", "seed": 1}}
     assert {row["variant"] for row in document["steps"]} == {"six", "fused"}
     for row in document["steps"]:
         assert (row["budget"], row["dense_ns"]) == (16, *dense)
@@ -117,12 +119,13 @@ def test_groups_select_together(fake):
 
 
 def test_a_real_trace(fake):
-    _, rows = fake.profile("--trace", BUNDLED, "--seq-lens", "1024", "--budgets", "64", "--cache", "warm")
+    result, rows = fake.profile("--trace", BUNDLED, "--seq-lens", "1024", "--budgets", "64", "--cache", "warm", "--json")
     assert {(row[2], row[3]) for row in rows} == {(1024, 3)} and not [row for row in rows if row[7] == "failed"]
     database = fake.folder / "x.db"
     [(kind, xxh128)] = query(database, "SELECT DISTINCT t.kind, t.xxh128 FROM config JOIN trace t USING (trace_id) "
                                        "WHERE policy <> 'device'")
     assert kind == "real" and len(xxh128) == 32
+    assert json.loads(result.out)["setting"]["inputs"] == {"kind": "real", "trace": BUNDLED.name, "xxh128": xxh128}
     assert query(database, "SELECT DISTINCT trace FROM stage_summary") == [(BUNDLED.name,)]
     layers = query(database, "SELECT layer, t0, t1, t2 FROM calibration WHERE variant = 'calibrated' ORDER BY layer")
     assert [row[0] for row in layers] == sorted({row[0] for row in layers}) and len(layers) >= 2
