@@ -106,6 +106,9 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
 
+# A program whose top-k is slower on purpose, by configure.py --plant-slowdown percent, for the tests of `adamas check`.
+PLANT = "tests/plant.c"
+
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
 
@@ -203,7 +206,7 @@ def cuda_objects(ninja, folder, flags):
     return objects
 
 
-def profile_edges(ninja, profile, cuda):
+def profile_edges(ninja, profile, cuda, slowdown):
     """Objects, program and tests of one profile; returns (program, test programs)."""
     flags, link_flags, with_cuda = PROFILES[profile]
     nvtx, cupti = bool(cuda and cuda.nvtx), bool(cuda and cuda.cupti)
@@ -257,6 +260,9 @@ def profile_edges(ninja, profile, cuda):
               for name in NVTX_TOOLS if nvtx]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
+    tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
+                             [main, *commands, *objects, compile_c(PLANT, more=f"-DADM_PLANT_PERCENT={slowdown}")],
+                             more="-Wl,--wrap=adm_host_pipeline_default"))
     return program, tests
 
 
@@ -298,7 +304,8 @@ def build_ninja(options, cuda, node):
     ninja.variable("python", shlex.quote(sys.executable))
     keep = f"CC={shlex.quote(os.environ['CC'])} " if "CC" in os.environ else ""
     ninja.rule("configure", f"{keep}$python configure.py --cuda={shlex.quote(options.cuda)} "
-               f"--arch={','.join(options.arch)}", generator=1, description="CONFIGURE build.ninja")
+               f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown}", generator=1,
+               description="CONFIGURE build.ninja")
     ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
@@ -306,7 +313,7 @@ def build_ninja(options, cuda, node):
     if cuda:
         cuda_rule(ninja, cuda, options.arch)
 
-    made = {profile: profile_edges(ninja, profile, cuda) for profile in PROFILES}
+    made = {profile: profile_edges(ninja, profile, cuda, options.plant_slowdown) for profile in PROFILES}
     ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
     ninja.rule("resources", "$python kernels/resources.py $out $in", description="RESOURCES $out")
     logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
@@ -341,7 +348,7 @@ def check_lists():
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, "core/main.c", "core/embed.S"]
+    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in NVTX_TOOLS]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
@@ -366,7 +373,11 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
+    parser.add_argument("--plant-slowdown", type=int, default=100, metavar="PERCENT", help="how much slower top-k is in "
+                        "build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
     options = parser.parse_args()
+    if not 0 <= options.plant_slowdown <= 10000:
+        parser.error(f"argument --plant-slowdown: {options.plant_slowdown} is outside 0 to 10000")
     for arch in options.arch:
         if not (arch.startswith("sm_") and arch[3:].rstrip("af").isdigit()):
             parser.error(f"argument --arch: '{arch}' is no GPU architecture; write for instance sm_80,sm_90")

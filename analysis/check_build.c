@@ -47,7 +47,7 @@ static const char build_script[] =
     "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
     "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
     "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"; fi\n"
-    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=.*\\)$/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
+    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
     "cd \"$2\"\n"
     "./configure.py $options\n"
     "ninja build/release/adamas\n";

@@ -17,6 +17,8 @@
 #include "core/store_merge.h"
 #include "core/store_track.h"
 
+enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
+
 static const char *const side_name[2] = {"baseline", "candidate"};
 
 /* --- The scratch folder ------------------------------------------------------------------------------------------- */
@@ -24,8 +26,8 @@ static const char *const side_name[2] = {"baseline", "candidate"};
 adm_status adm_check_start(adm_check *check, adm_error *err) {
     const char *parent = getenv("TMPDIR");
     int length = snprintf(check->folder, sizeof check->folder, "%s/adamas-check-XXXXXX", parent != NULL && *parent ? parent : "/tmp");
-    if (length >= (int)sizeof check->folder) snprintf(check->folder, sizeof check->folder, "/tmp/adamas-check-XXXXXX");
-    if (mkdtemp(check->folder) == NULL) {
+    errno = ENAMETOOLONG;
+    if (length >= (int)sizeof check->folder || mkdtemp(check->folder) == NULL) {
         adm_status status = adm_fail(err, ADM_EENVIRONMENT, "no scratch folder %s for a check: %s", check->folder, strerror(errno));
         check->folder[0] = '\0';
         return status;
@@ -43,8 +45,8 @@ void adm_check_end(adm_check *check) {
     check->folder[0] = '\0';
 }
 
-static void file_in(const adm_check *check, int side, const char *suffix, char out[128]) {
-    snprintf(out, 128, "%s/%s.%s", check->folder, side_name[side], suffix);
+static void file_in(const adm_check *check, int side, const char *suffix, char out[FILE_BYTES]) {
+    snprintf(out, FILE_BYTES, "%s/%s.%s", check->folder, side_name[side], suffix);
 }
 
 /* --- A process ---------------------------------------------------------------------------------------------------- */
@@ -107,7 +109,7 @@ static adm_status judge_exit(const adm_check *check, int side, int wait_status, 
 adm_status adm_check_next(adm_check *check, adm_error *err) {
     /* ABBA, or the candidate alone. */
     int side = check->program[0] == NULL ? 1 : check->position % 4 == 1 || check->position % 4 == 2;
-    char db[128], log[128], **argv;
+    char db[FILE_BYTES], log[FILE_BYTES], **argv;
     if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted before process %zu", check->position + 1);
     if (check->n_run[side] == ADM_CHECK_MOST_PROCESSES)
         return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes a side", ADM_CHECK_MOST_PROCESSES);
@@ -156,7 +158,7 @@ static adm_status place_runs(adm_check *check, int side, adm_store *from, adm_st
 adm_status adm_check_merge(adm_check *check, adm_store *store, adm_error *err) {
     adm_status status = ADM_OK;
     for (int side = 0; side < 2 && status == ADM_OK; side++) {
-        char db[128];
+        char db[FILE_BYTES];
         adm_merge_counts counts;
         adm_store *from = NULL;
         if (check->n_run[side] == 0) continue;

@@ -29,7 +29,7 @@ typedef struct adm_check {
     const adm_check_program *program[2]; /* baseline NULL: only the candidate runs */
     char **arguments;                    /* of the command to measure: "replay", ...; not ended by NULL */
     int n_arguments;
-    char folder[64];                     /* scratch; "" before adm_check_start() */
+    char folder[1024];                   /* scratch; "" before adm_check_start() */
     char uuid[37];
     size_t n_run[2];                     /* processes that ended well, by side */
     size_t n_merged[2];
