@@ -373,7 +373,7 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=100, metavar="PERCENT", help="how much slower top-k is in "
+    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower top-k is in "
                         "build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
     options = parser.parse_args()
     if not 0 <= options.plant_slowdown <= 10000:

@@ -1,6 +1,6 @@
 """`adamas check`: two programs in turn, from their processes to the exit code and the files for a CI.
 
-The slow candidate is tests/adamas-planted, whose top-k takes twice as long (configure.py --plant-slowdown): so much that no
+The slow candidate is tests/adamas-planted, whose top-k takes four times as long (configure.py --plant-slowdown): so much that no
 noise of the machine hides it.
 """
 import json
@@ -45,7 +45,7 @@ def script(path, text):
 
 def test_a_planted_slowdown_is_found(check, tmp_path):
     assert PLANTED.exists(), f"{PLANTED} is not built"
-    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "8", "--margin", "10", "--markdown", "s.md", "--junit",
+    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--margin", "10", "--markdown", "s.md", "--junit",
                    "j.xml", "--benchmark-json", "b.json", "--json")
     assert (result.code, result.err) == (1, "")
     document = json.loads(result.out)
@@ -61,8 +61,8 @@ def test_a_planted_slowdown_is_found(check, tmp_path):
 
     check_sound(tmp_path / "x.db")
     order = query(tmp_path / "x.db", "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
-    assert order == [("bccb" * 4,)]
-    assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(16, "complete")]
+    assert order == [("bccb" * 5,)]
+    assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(20, "complete")]
     # The same once more, from what is stored.
     again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db", "x.db",
                              "--margin", "10", "--json")
