@@ -68,11 +68,12 @@ static void last_words(const char *path, char *out, size_t out_bytes) {
     snprintf(out, out_bytes, "%s", line[0] != '\0' ? line : "it said nothing");
 }
 
-static _Noreturn void become(const char *program, char **argv, const char *log) {
+static _Noreturn void become(const char *program, char **argv, const char *log, const sigset_t *before) {
     int null = open("/dev/null", O_RDWR), file = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (null >= 0 && file >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 && dup2(file, STDERR_FILENO) >= 0) {
-        signal(SIGPIPE, SIG_DFL);
-        signal(SIGXFSZ, SIG_DFL);
+        static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM};
+        for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) signal(defaults[i], SIG_DFL);
+        sigprocmask(SIG_SETMASK, before, NULL);
         execv(program, argv);
         fprintf(stderr, "%s: %s\n", program, strerror(errno));
         fflush(stderr);
@@ -80,14 +81,24 @@ static _Noreturn void become(const char *program, char **argv, const char *log) 
     _exit(126);
 }
 
-/* Starts a program, waits, and gives its wait status. */
+/* Starts a program, waits, and gives its wait status. An interrupt between fork and exec must reach the program, not the
+ * handler that it has from us for that moment: hence the blocking. One that reaches us alone is passed on. */
 static adm_status run_process(const char *program, char **argv, const char *log, int *wait_status, adm_error *err) {
+    sigset_t interrupts, before;
+    sigemptyset(&interrupts);
+    sigaddset(&interrupts, SIGINT);
+    sigaddset(&interrupts, SIGTERM);
     fflush(NULL);
+    sigprocmask(SIG_BLOCK, &interrupts, &before);
     pid_t child = fork();
+    if (child == 0) become(program, argv, log, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (child < 0) return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be started: %s", program, strerror(errno));
-    if (child == 0) become(program, argv, log);
-    while (waitpid(child, wait_status, 0) < 0)
+    if (adm_interrupted()) kill(child, SIGINT);
+    while (waitpid(child, wait_status, 0) < 0) {
         if (errno != EINTR) return adm_fail(err, ADM_EENVIRONMENT, "waiting for %s: %s", program, strerror(errno));
+        if (adm_interrupted()) kill(child, SIGINT);
+    }
     return ADM_OK;
 }
 
