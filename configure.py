@@ -52,7 +52,7 @@ ROOMS = {
                  "timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import",
                  "shift", "quantile", "change_points", "series", "runs_find",        # regression tracking
                  "judge", "compare", "compare_refuse", "compare_explain", "compare_write", "compare_export",
-                 "compare_args", "check_run", "check_build"],
+                 "compare_args", "check_run", "check_build", "history"],
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
@@ -60,7 +60,7 @@ COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print
             "traces/cmd_trace", "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "probes/cmd_counters",
             "analysis/cmd_report", "analysis/cmd_db", "analysis/cmd_db_create",
             "analysis/cmd_db_export", "analysis/cmd_db_import", "analysis/cmd_db_merge", "analysis/cmd_db_gc",
-            "analysis/cmd_compare", "analysis/cmd_check"]
+            "analysis/cmd_compare", "analysis/cmd_check", "analysis/cmd_history"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
 CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/gpu_observe.cu", "kernels/bandwidth.cu",

@@ -64,13 +64,13 @@ static double mean_square_step(const double *v, size_t n, size_t lag, double *sc
     return sum / (double)n_kept;
 }
 
-/* Lag-1 correlation, one standard error up, within 0 and 0.9. From steps over one and two runs, whose mean squares are as
+/* Lag-1 correlation, one standard error up, within 0 and 0.5. From steps over one and two runs, whose mean squares are as
  * 1 - rho to 1 - rho^2: unlike the product of neighbours, they hardly see a change of level. */
 static double correlation(const double *v, size_t n, double *scratch) {
     if (n < 8) return 0;
     double one = mean_square_step(v, n, 1, scratch), two = mean_square_step(v, n, 2, scratch);
     if (one <= 0) return 0;
-    return fmin(0.9, fmax(0, two / one - 1 + 1.25 / sqrt((double)n)));
+    return fmin(0.5, fmax(0, two / one - 1 + 1.25 / sqrt((double)n)));
 }
 
 /* Whether a statistic is beyond what the same noise without a change gives; stops as soon as it cannot be. */

@@ -4,7 +4,8 @@
  * that sees means; the largest over all splits is tested by permuting. Differences from the paper, each for a reason:
  *   - values are clipped at 4 robust deviations from their segment's median, since one bad run is no change of level;
  *   - runs of one machine are correlated, and permuting alone would take that for changes: innovations of a first-order
- *     autoregression are permuted, with its coefficient one standard error above the estimate. */
+ *     autoregression are permuted, with its coefficient one standard error above the estimate, at most 0.5: beyond that a short series
+ *     could prove nothing, and false changes of strongly correlated ones are the price (2% of series at 0.6). */
 #ifndef ADM_ANALYSIS_CHANGE_POINTS_H
 #define ADM_ANALYSIS_CHANGE_POINTS_H
 
@@ -17,11 +18,11 @@ typedef struct adm_change_options {
     double min_ratio;         /* smallest change of the median that counts, 0.02 */
     size_t min_points;        /* on either side of a change point, 3: one or two runs after prove nothing */
     uint32_t n_permutations;  /* 499 */
-    double level;             /* largest p of a change point, 0.002 */
+    double level;             /* largest p of a change point, 0.004 */
     uint64_t seed;
 } adm_change_options;
 
-#define ADM_CHANGE_DEFAULTS {.min_ratio = 0.02, .min_points = 3, .n_permutations = 499, .level = 0.002, .seed = 1}
+#define ADM_CHANGE_DEFAULTS {.min_ratio = 0.02, .min_points = 3, .n_permutations = 499, .level = 0.004, .seed = 1}
 
 typedef struct adm_change_point {
     size_t at;             /* the first value after the change */
