@@ -102,6 +102,15 @@ static double median_of(search *s, size_t from, size_t to) {
     return adm_median(s->scratch, to - from);
 }
 
+/* Whether enough values stand on either level themselves: two bad runs and a good one make no three. */
+static bool levels_are_real(search *s, size_t from, size_t at, size_t to) {
+    double before = median_of(s, from, at), after = median_of(s, at, to), middle = (before + after) / 2;
+    size_t n_before = 0, n_after = 0;
+    for (size_t i = from; i < at; i++) n_before += (s->y[i] < middle) == (before < middle);
+    for (size_t i = at; i < to; i++) n_after += (s->y[i] < middle) == (after < middle);
+    return n_before >= s->o->min_points && n_after >= s->o->min_points;
+}
+
 /* Bisects [from, to), left part first, so that change points come in order. */
 static void bisect(search *s, size_t from, size_t to) {
     size_t n = to - from, at;
@@ -113,7 +122,7 @@ static void bisect(search *s, size_t from, size_t to) {
     for (size_t i = 0; i < n; i++) scale = fmax(scale, fabs(s->clipped[i]));
     if (at == 0 || statistic <= 1e-18 * scale * scale) return;
     double p = permutation_p(s, s->clipped, n, statistic);
-    if (p > s->o->level) return;
+    if (p > s->o->level || !levels_are_real(s, from, from + at, to)) return;
     bisect(s, from, from + at);
     s->found[s->n_found++] = (adm_change_point){.at = from + at, .p = p};
     bisect(s, from + at, to);
