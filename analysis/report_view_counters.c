@@ -92,7 +92,7 @@ static void write_value(adm_text *page, place *p, const json_t *counters, const 
     const char *reason = json_string_value(json_object_get(json_object_get(counters, "missing"), metric));
     char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
     if (value != NULL) {
-        adm_shown_value(json_number_value(value), unit, shown);
+        adm_shown_value(json_number_value(value), strcmp(unit, "1") == 0 ? "" : unit, shown);
         adm_exact_value(json_number_value(value), exact);
         adm_text_format(page, "<td title=\"%s ", exact);
         adm_text_escaped(page, unit);
@@ -216,15 +216,15 @@ static bool profile_has_counters(const json_t *document, size_t profile) {
     return false;
 }
 
-/* True if any stage's stalls were counted: stall_REASON_share. */
-static bool profile_has_stalls(const json_t *document, size_t profile) {
+/* True if any stage's stalls or instruction mix were counted: stall_REASON_share, mix_KIND_share. */
+static bool profile_has_shares(const json_t *document, size_t profile) {
     size_t i;
     json_t *counters, *value;
     const char *name;
     json_array_foreach(adm_document_rows(document, "counters"), i, counters)
         if (adm_row_is_of(counters, profile))
             json_object_foreach(json_object_get(counters, "value"), name, value)
-                if (strncmp(name, "stall_", 6) == 0) return true;
+                if (strncmp(name, "stall_", 6) == 0 || strncmp(name, "mix_", 4) == 0) return true;
     return false;
 }
 
@@ -238,10 +238,10 @@ void adm_view_counters(adm_text *page, const json_t *document) {
         adm_text_add(page, "<p class=\"about\">A column a stage and implementation. Counters are read in passes of their own, "
                            "never while a stage is timed; a value is of one pass unless its tooltip says otherwise. A dash is "
                            "a value that could not be read; its number leads to the reason below the table.</p>\n");
-        if (profile_has_stalls(document, profile))
+        if (profile_has_shares(document, profile))
             adm_write_gpu_plot(page, "counters", profile,
-                               "<strong>Stalls</strong>: what the warps of each stage wait for, as shares of all that they "
-                               "wait; and <strong>bytes</strong> read from memory, over those of the byte model.");
+                               "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and the "
+                               "bytes read from memory, over those of the byte model.");
         json_array_foreach(adm_document_rows(document, "settings"), s, setting) {
             place p = {.document = document, .setting = setting};
             if (!adm_row_is_of(setting, profile)) continue;

@@ -42,7 +42,9 @@ static void write_derived_cell(adm_text *page, bool is_there, double value, cons
 
 static void write_unit(adm_text *page, const json_t *document, const json_t *unit, bool with_place, bool is_first) {
     const json_t *config = adm_row_config(document, unit);
-    double bytes = 0, flops = 0, throttled, coldness;
+    const json_t *device = json_object_get(adm_profile(document, (size_t)adm_field_int(unit, "profile")), "device");
+    double bytes = 0, flops = 0, limit = 0, floor_ns, throttled, coldness;
+    bool has_limit = adm_field_number(device, "read_limit_bytes_per_s", &limit) && limit > 0;
     bool has_bytes = adm_field_number(unit, "bytes", &bytes), has_flops = adm_field_number(unit, "flops", &flops);
     adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", is_first ? " class=\"first\"" : "");
     adm_text_escaped(page, adm_field_text(unit, "stage"));
@@ -68,7 +70,9 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
             adm_text_format(page, "<td title=\"throttled in %.0f%% of the readings\">%lld&nbsp;\u26a0</td>", throttled * 100,
                             (long long)adm_field_int(unit, "n"));
         else adm_write_count_cell(page, unit, "n", "");
-        adm_write_value_cell(page, unit, "floor_ns", "ns");
+        if (adm_field_number(unit, "floor_ns", &floor_ns)) adm_write_number_cell(page, floor_ns, "ns");
+        else if (has_bytes && has_limit) adm_write_number_cell(page, bytes / limit * 1e9, "ns");
+        else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
         adm_write_value_cell(page, unit, "limit_ratio", "ratio");
     }
     write_derived_cell(page, has_bytes, bytes / 1e6, "MB");

@@ -1,5 +1,5 @@
-// counters.js: why the warps of each stage wait, a bar a stage and implementation, at one length and budget; beside it
-// what was read from memory over what the byte model says.
+// counters.js: why the warps of each stage wait, or what they execute, as shares: a bar a stage and implementation, at one
+// length and budget; beside it what was read from memory over what the byte model says.
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
@@ -7,14 +7,21 @@ import { rowsOf, STAGES } from './gpu.js';
 import { theme } from './theme.js';
 
 const ORDER = [...STAGES, 'step', 'dense'];
-const READ_RATIO = 'dram_read_vs_model_ratio';
+const READ_RATIO = 'dram_read_model_ratio';
 const ROW = 24;
 
-const isStall = (name) => /^stall_.*_share$/.test(name);
-const stallName = (name) => name.replace(/^stall_/, '').replace(/_share$/, '').replaceAll('_', ' ');
+// Families of shares that add up to one: stall_*_share, mix_*_share.
+const FAMILIES = [['stall', 'what warps wait for'], ['mix', 'what they execute']];
 
-export const drawable = (report, profile) =>
-    rowsOf(report, 'counters', profile).filter((row) => Object.keys(row.value).some(isStall));
+const isOf = (family) => (name) => name.startsWith(`${family}_`) && name.endsWith('_share');
+const shareName = (name) => name.replace(/^[a-z]+_/, '').replace(/_share$/, '').replaceAll('_', ' ');
+
+const withShares = (rows, family) => rows.filter((row) => Object.keys(row.value).some(isOf(family)));
+
+export const drawable = (report, profile) => {
+    const rows = rowsOf(report, 'counters', profile);
+    return rows.filter((row) => FAMILIES.some(([family]) => withShares([row], family).length > 0));
+};
 
 const placeOf = ({ config }) => [config.seq_len, config.n_kv_heads, config.batch, config.launch].join(' ');
 
@@ -27,11 +34,14 @@ export function counterControls(report, profile, controls, changed) {
     ].join(', ')]));
     const budgets = [...new Set(rows.map((row) => row.config.budget).filter((budget) => budget !== null))].sort((a, b) => a - b);
     const first = rows.find((row) => row.config.seq_len === headline?.seq_len) ?? rows[0];
-    const choice = { place: placeOf(first), budget: budgets.includes(headline?.budget) ? headline.budget : budgets[0] ?? null };
+    const families = FAMILIES.filter(([family]) => withShares(rows, family).length > 0);
+    const choice = { place: placeOf(first), budget: budgets.includes(headline?.budget) ? headline.budget : budgets[0] ?? null,
+                     family: families[0][0] };
     const set = (key, parse) => (value) => {
         choice[key] = parse(value);
         changed();
     };
+    if (families.length > 1) controls.append(select('shares', families, choice.family, set('family', String)));
     if (places.size > 1) controls.append(select('at', [...places], choice.place, set('place', String)));
     if (budgets.length > 1)
         controls.append(select('budget', budgets.map((budget) => [String(budget), count(budget)]), String(choice.budget),
@@ -39,19 +49,19 @@ export function counterControls(report, profile, controls, changed) {
     return choice;
 }
 
-function tooltip(row, stalls, colours) {
-    return tooltipBody(`${row.stage} (${row.config.variant})`, stalls.map((name, i) => [
-        colours[i % colours.length], stallName(name),
+function tooltip(row, shares, colours) {
+    return tooltipBody(`${row.stage} (${row.config.variant})`, shares.map((name, i) => [
+        colours[i % colours.length], shareName(name),
         name in row.value ? ratio(row.value[name]) : row.missing[name] ?? 'not asked for']));
 }
 
 export function drawCounters(report, profile, choice, width) {
     const colours = theme().stalls, look = axisLook(), base = baseOption();
-    const rows = drawable(report, profile)
+    const rows = withShares(rowsOf(report, 'counters', profile), choice.family)
         .filter((row) => placeOf(row) === choice.place && (row.config.budget === null || row.config.budget === choice.budget))
         .sort((a, b) => ORDER.indexOf(a.stage) - ORDER.indexOf(b.stage));
-    const stalls = report.metrics.map((metric) => metric.name)
-        .filter((name) => isStall(name) && rows.some((row) => name in row.value));
+    const shares = report.metrics.map((metric) => metric.name)
+        .filter((name) => isOf(choice.family)(name) && rows.some((row) => name in row.value));
     const ratios = rows.map((row) => row.value[READ_RATIO] ?? null), hasRatios = ratios.some((value) => value !== null);
     const wide = width >= 640 && hasRatios, left = 132, height = ROW * rows.length;
     const first = { left, top: 30, width: wide ? Math.round(width * 0.62) - left : width - left - 14, height };
@@ -68,22 +78,22 @@ export function drawCounters(report, profile, choice, width) {
         axisLabel: { ...look.axisLabel, showMaxLabel: gridIndex === 0, formatter } });
     return {
         height: grids[grids.length - 1].top + height + 34,
-        label: `Stacked bars of stall shares of ${rows.map((row) => row.stage).join(', ')}. The tables hold every counter.`,
-        legend: stalls.map((name, i) => ({ name: stallName(name), colour: colours[i % colours.length], mark: 'block' })),
+        label: `Stacked bars of ${choice.family} shares of ${rows.map((row) => row.stage).join(', ')}. The tables hold every counter.`,
+        legend: shares.map((name, i) => ({ name: shareName(name), colour: colours[i % colours.length], mark: 'block' })),
         option: {
             ...base,
-            title: [panelTitle('what warps wait for', first), ...(hasRatios ? [panelTitle('bytes read, over the model', second)]
+            title: [panelTitle(FAMILIES.find(([family]) => family === choice.family)[1], first), ...(hasRatios ? [panelTitle('bytes read, over the model', second)]
                                                                             : [])],
             tooltip: { ...base.tooltip, trigger: 'axis', axisPointer: { type: 'shadow', z: 0, shadowStyle: {
                            color: theme().grid, opacity: 0.6 } },
-                       formatter: ([hit]) => (hit ? tooltip(rows[hit.dataIndex], stalls, colours) : '') },
+                       formatter: ([hit]) => (hit ? tooltip(rows[hit.dataIndex], shares, colours) : '') },
             grid: grids,
             xAxis: [xAxis(0, 1, (share) => `${Math.round(share * 100)} %`),
                     ...(hasRatios ? [xAxis(1, most, (value) => `${Number(value.toPrecision(2))}`)] : [])],
             yAxis: grids.map((_, i) => yAxis(i)),
             series: [
-                ...stalls.map((name, i) => ({
-                    type: 'bar', stack: 'stalls', xAxisIndex: 0, yAxisIndex: 0, barWidth: '66%', emphasis: { disabled: true },
+                ...shares.map((name, i) => ({
+                    type: 'bar', stack: 'shares', xAxisIndex: 0, yAxisIndex: 0, barWidth: '66%', emphasis: { disabled: true },
                     itemStyle: { color: colours[i % colours.length] }, data: rows.map((row) => row.value[name] ?? null) })),
                 ...(hasRatios ? [{ type: 'scatter', xAxisIndex: 1, yAxisIndex: 1, symbolSize: 8, emphasis: { disabled: true },
                                    itemStyle: { color: theme().text, opacity: 1 },

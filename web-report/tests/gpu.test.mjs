@@ -28,7 +28,7 @@ const METRICS = [
     ['throttled_ratio', 'ratio', 'Throttled readings'],
     ['dram__bytes_read.sum', 'bytes', 'Bytes read Caveat: by anybody <on the device>'],
     ['stall_long_scoreboard_share', 'ratio', 'Waiting for memory'], ['stall_barrier_share', 'ratio', 'Waiting for others'],
-    ['dram_read_vs_model_ratio', 'ratio', 'Bytes read over the model'], ['launch_gap_ns', 'ns', 'Gaps between kernels'],
+    ['dram_read_model_ratio', 'ratio', 'Bytes read over the model'], ['launch_gap_ns', 'ns', 'Gaps between kernels'],
 ].map(([name, unit, description]) => ({ name, unit, better: 'none', description }));
 
 // A distribution of 20 values around the median.
@@ -89,7 +89,7 @@ function addObservations({ add, shape, activities, events }) {
     add(stream('l1'), [['gpu', 'distance', null, null, 'dram__bytes_read.sum', 33890304],
                        ['gpu', 'distance', null, null, 'stall_long_scoreboard_share', 0.75],
                        ['gpu', 'distance', null, null, 'stall_barrier_share', 0.125],
-                       ['gpu', 'distance', null, null, 'dram_read_vs_model_ratio', 1.01]]);
+                       ['gpu', 'distance', null, null, 'dram_read_model_ratio', 1.01]]);
     add(stream('cluster', budget), [
         ['gpu', 'topk', null, null, 'dram__bytes_read.sum', 'skipped', 'insufficient privileges <35>'],
         ['gpu', 'topk', null, null, 'stall_long_scoreboard_share', 0.25],
