@@ -63,7 +63,8 @@ COMMANDS = ["core/cmd_replay", "kernels/cmd_profile", "kernels/cmd_profile_print
             "analysis/cmd_compare", "analysis/cmd_check", "analysis/cmd_history"]
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/gpu_observe.cu", "kernels/bandwidth.cu",
+CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/gpu_fill.cu", "kernels/gpu_time.cu",
+        "kernels/gpu_observe.cu", "kernels/bandwidth.cu",
         "kernels/encode.cu", "kernels/distance.cu", "kernels/topk.cu", "kernels/attention.cu", "kernels/fused.cu",
         "kernels/dense.cu", "kernels/gpu_registry.c"]
 NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c", "kernels/gpu_observe_none.c",
