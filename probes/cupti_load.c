@@ -155,6 +155,7 @@ void *adm_cuda_context(void) {
 static const struct { int result; const char *sentence; } explained[] = {
     {8, "CUPTI ran out of memory"},
     {26, "the GPU's counters are busy: another profiler or monitor (ncu, nsys, DCGM) is using them; stop it, or `dcgmi profile --pause`"},
+    {27, "CUPTI's Range Profiler does not support this chip"},
     {33, "the GPU is virtual and its host does not let guests profile"},
     {35, "this user may not read GPU counters: run as root or with CAP_SYS_ADMIN, or let everybody with the driver option "
          "NVreg_RestrictProfilingToAdminUsers=0 (in /etc/modprobe.d, then reload the driver)"},

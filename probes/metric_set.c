@@ -114,6 +114,7 @@ static char *join(char *line, int *n_lines) {
     char *out = line + strcspn(line, "\n"), *in = out;
     while (*in == '\n' && (in[1] == ' ' || in[1] == '\t')) {
         in += strspn(in, " \t\n");
+        while (out > line && (out[-1] == ' ' || out[-1] == '\r')) out--;
         *out++ = ' ';
         while (*in != '\0' && *in != '\n') *out++ = *in++;
         ++*n_lines;
