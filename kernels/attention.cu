@@ -1,26 +1,30 @@
 /* attention.cu: attention over the selected tokens of each query head; see attention_gpu.h.
  *
  *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
- *   index [batch][n_q_heads][budget]            n_selected [batch][n_q_heads]
+ *   index [batch][S][budget]                    n_selected [batch][S]              S: see gpu.h
  *
  * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d =
  * 128, float16). The time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
  *
- * Versions. Not timed yet: what each gained is read off the compiler's report and the disassembly for sm_90, d =
- * 128, float16.
+ * Versions (us on an H200, 32 KV heads of 32K tokens, d = 128, float16, cold, in a graph: budget 256 / 1024).
  *   1.  K as the 16 rows of the first product, Q as its 8 columns: register moves to pair the words of two
  *       tokens, a movmatrix for the weights, 116 bytes of spill; the next tile's loads under a condition, so
  *       their registers were copied at the end of the loop, which waits for the loads.
  *   2.  K as the columns, Q in shared memory in the operand's order, the last tile out of the loop: no move, no
  *       movmatrix, no spill, nothing in the loop waits for the loads it just issued. Twice as many of the first
- *       product's instructions. */
+ *       product's instructions.                                                                  6.5 / 14.1
+ *   3.  by the stall samples of version 2 two fifths of the time went by before the queries were in shared memory,
+ *       for their loads came after, and counted with, those of K and V; one warp alone added up the block. Now
+ *       the queries come first, every warp adds up, and blocks push their parts to block 0 in place of waiting to
+ *       be read. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
+static const unsigned MAX_SPLITS = 8;
+
 /* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
  * r is (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way
- * at once. The sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block
- * 0. */
+ * at once. The sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block 0. */
 template <typename T, int D>
 __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     attention_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
@@ -29,16 +33,24 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     const unsigned splits = gridDim.x, split = blockIdx.x, head = blockIdx.y, b = blockIdx.z;
     const unsigned row_of_head = b * s.heads.n_q_heads + head;
     const unsigned kv_head = head / (s.heads.n_q_heads / s.heads.n_kv_heads), budget = s.rule.budget;
+    const unsigned selection = s.selection == ADM_SELECT_GROUP ? b * s.heads.n_kv_heads + kv_head : row_of_head;
     const adm_tile_shared<D> shared = adm_tile_shared_at<D>(shared_bytes, n_warps, 1);
-    const uint32_t *index = buffers.index + (size_t)row_of_head * budget;
+    const uint32_t *index = buffers.index + (size_t)selection * budget;
     unsigned tile = warp * splits + split;
     const unsigned tile_step = n_warps * splits;
 
+    adm_start_dependents();
+#if __CUDA_ARCH__ >= 900
+    __shared__ float part_o[MAX_SPLITS][D];
+    __shared__ float2 part_ml[MAX_SPLITS];
+    if (splits > 1) adm_cluster_arrive();
+#endif
     adm_wait_for_predecessors();
     /* The first indices are read before it is known how many of them are valid. */
     auto token_at = [&](unsigned i) { return i < budget ? index[i] : 0; };
     uint32_t token = token_at(tile * ADM_TILE + lane % ADM_TILE);
-    const unsigned n = min(buffers.n_selected[row_of_head], budget);
+    adm_tile_queries<T, D>((const T *)buffers.q + (size_t)row_of_head * D, 1, shared.q);
+    const unsigned n = min(buffers.n_selected[selection], budget);
     /* A tile's places beyond n repeat its first token, which is a row that may be read; its weight is 0. */
     auto row_of = [&](uint32_t token_read) {
         uint32_t valid = tile * ADM_TILE + lane % ADM_TILE < n ? token_read : 0xffffffffu;
@@ -54,7 +66,6 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
         adm_tile_load_k<D>(&kv, buffers.k, row, lane);
         adm_tile_load_v<D>(&kv, buffers.v, row, lane);
     }
-    adm_tile_queries<T, D>((const T *)buffers.q + (size_t)row_of_head * D, 1, shared.q);
     adm_tile_begin<D>(&sum);
     __syncthreads();
     if (tile * ADM_TILE < n) {
@@ -78,21 +89,35 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     adm_tile_store<D>(sum, shared, 1, warp, lane);
     __syncthreads();
 
-    adm_part part = adm_part_none();
-    const bool mine = threadIdx.x < D / 4;
-    if (mine) part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, threadIdx.x);
+    T *out = (T *)buffers.out + (size_t)row_of_head * D;
 #if __CUDA_ARCH__ >= 900
-    __shared__ adm_part block_part[D / 4];
-    if (splits > 1) {
-        if (mine) block_part[threadIdx.x] = part;
-        adm_cluster_sync();
-        if (mine && split == 0)
-            for (unsigned r = 1; r < splits; r++) adm_part_add(&part, *adm_cluster_peer(&block_part[threadIdx.x], r));
-        adm_cluster_sync(); /* a block's shared memory lives until block 0 has read it */
+    if (splits > 1) adm_cluster_wait(); /* block 0 has begun */
+#endif
+    for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
+        const adm_element part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, i);
+        if (splits == 1) out[i] = adm_element_result<T>(part);
+#if __CUDA_ARCH__ >= 900
+        else *adm_cluster_peer(&part_o[split][i], 0) = part.o;
+        if (splits > 1 && i == 0) *adm_cluster_peer(&part_ml[split], 0) = make_float2(part.m, part.l);
+#endif
+    }
+#if __CUDA_ARCH__ >= 900
+    if (splits == 1) return;
+    adm_cluster_arrive();
+    if (split > 0) return;
+    adm_cluster_wait();
+    for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
+        adm_element all = {0.0f, -INFINITY, 0.0f};
+        for (unsigned r = 0; r < splits; r++) all.m = fmaxf(all.m, part_ml[r].x);
+#pragma unroll 4
+        for (unsigned r = 0; r < splits; r++) {
+            const float weight = adm_part_weight(part_ml[r].x, part_ml[r].y, all.m);
+            all.o += part_o[r][i] * weight;
+            all.l += part_ml[r].y * weight;
+        }
+        out[i] = adm_element_result<T>(all);
     }
 #endif
-    if (mine && split == 0)
-        adm_part_write<T>(part, (T *)buffers.out + (size_t)row_of_head * D + threadIdx.x * 4);
 }
 
 /* ---- launcher ---- */
@@ -124,16 +149,15 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     const unsigned most_warps = shape->heads.head_dim == 256 ? 8 : 16;
     /* Blocks enough for every multiprocessor; where there are no clusters a head has one block. */
     if (splits == 0)
-        for (splits = 1; limits.compute_major >= 9 && splits < 8 && splits < tiles &&
+        for (splits = 1; limits.compute_major >= 9 && splits < MAX_SPLITS && splits < tiles &&
                          heads * splits * 2 <= (unsigned)limits.n_sms;)
             splits *= 2;
     if (n_warps == 0) n_warps = at_most((tiles + splits - 1) / splits, heads > (unsigned)limits.n_sms ? 4 : most_warps);
-    if (splits > 8 || (splits & (splits - 1)) != 0 || n_warps > most_warps)
+    if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > most_warps)
         return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
                                          "most %u", splits, n_warps, most_warps);
     if (splits > 1 && limits.compute_major < 9)
         return adm_fail(err, ADM_EUNSUPPORTED, "attention with %u splits: this device has no clusters of blocks", splits);
-    if (n_warps * 32 * 4 < shape->heads.head_dim) n_warps = (shape->heads.head_dim + 127) / 128;
     adm_gpu_grid grid = {};
     grid.blocks = dim3(splits, shape->heads.n_q_heads, shape->batch);
     grid.threads = n_warps * 32;

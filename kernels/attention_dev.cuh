@@ -304,24 +304,36 @@ __device__ __forceinline__ void adm_tile_store(const adm_tile_sum<D> &sum, const
     }
 }
 
-/* Elements 4 column .. 4 column + 3 of a query, summed over the block's warps in order. */
+/* One element of one query, and the weights it is a sum of. */
+struct adm_element {
+    float o, m, l;
+};
+
+/* The sum of a query's element over the block's warps, in order. The lanes of a warp share the query. n_warps <= 32. */
 template <int D>
-__device__ __forceinline__ adm_part adm_tile_block_sum(const adm_tile_shared<D> &shared, unsigned n_warps,
-                                                       unsigned n_queries, unsigned query, unsigned column) {
-    adm_part all = adm_part_none();
-    for (unsigned w = 0; w < n_warps; w++) all.m = fmaxf(all.m, shared.m[w * ADM_TILE_QUERIES + query]);
-#pragma unroll 4
-    for (unsigned w = 0; w < n_warps; w++) {
-        float l = shared.l[w * ADM_TILE_QUERIES + query];
-        float weight = adm_part_weight(shared.m[w * ADM_TILE_QUERIES + query], l, all.m);
-        float4 o = *(const float4 *)(shared.o + (w * n_queries + query) * D + column * 4);
-        all.o.x += o.x * weight;
-        all.o.y += o.y * weight;
-        all.o.z += o.z * weight;
-        all.o.w += o.w * weight;
-        all.l += l * weight;
+__device__ __forceinline__ adm_element adm_tile_block_sum(const adm_tile_shared<D> &shared, unsigned n_warps,
+                                                          unsigned n_queries, unsigned query, unsigned element) {
+    const unsigned lane = threadIdx.x % 32;
+    float m = -INFINITY, l = 0.0f;
+    if (lane < n_warps) {
+        m = shared.m[lane * ADM_TILE_QUERIES + query];
+        l = shared.l[lane * ADM_TILE_QUERIES + query];
     }
+    adm_element all = {0.0f, m, 0.0f};
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) all.m = fmaxf(all.m, __shfl_xor_sync(ADM_FULL_WARP, all.m, step));
+    const float weight = adm_part_weight(m, l, all.m);
+    all.l = l * weight;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) all.l += __shfl_xor_sync(ADM_FULL_WARP, all.l, step);
+    const float *o = shared.o + query * D + element;
+#pragma unroll 8
+    for (unsigned w = 0; w < n_warps; w++) all.o += o[w * n_queries * D] * __shfl_sync(ADM_FULL_WARP, weight, (int)w);
     return all;
+}
+
+template <typename T> __device__ __forceinline__ T adm_element_result(const adm_element &e) {
+    return adm_narrow<T>(e.l == 0.0f ? 0.0f : e.o / e.l);
 }
 
 /* ---- host ---- */

@@ -17,7 +17,7 @@
 
 #include "kernels/gpu_common.cuh"
 
-template <int W> struct adm_query_planes {
+template <int W> struct __align__(W == 2 ? 8 : 16) adm_query_planes {
     uint32_t high[W], low[W], edge[W];
 };
 
@@ -53,6 +53,23 @@ __device__ __forceinline__ uint32_t adm_distance_of(const adm_query_planes<W> &q
 #pragma unroll
     for (int w = 0; w < W; w += 4) sum += adm_weigh4(b + w, a + w);
     return sum;
+}
+
+/* One lane's token of a tile: its words of both planes, 16 bytes at a time. */
+template <int W> static __device__ __forceinline__ void adm_read_tile(const uint32_t *tile, uint32_t (&high)[W],
+                                                                      uint32_t (&low)[W]) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (W == 2) {
+        const uint2 h = ((const uint2 *)tile)[lane], l = ((const uint2 *)(tile + 32 * W))[lane];
+        high[0] = h.x, high[1] = h.y, low[0] = l.x, low[1] = l.y;
+    } else {
+#pragma unroll
+        for (int i = 0; i < W / 4; i++) {
+            const uint4 h = ((const uint4 *)tile)[lane * (W / 4) + i], l = ((const uint4 *)(tile + 32 * W))[lane * (W / 4) + i];
+            high[4 * i] = h.x, high[4 * i + 1] = h.y, high[4 * i + 2] = h.z, high[4 * i + 3] = h.w;
+            low[4 * i] = l.x, low[4 * i + 1] = l.y, low[4 * i + 2] = l.z, low[4 * i + 3] = l.w;
+        }
+    }
 }
 
 /* Word w of the planes from a packed row, which is 8 bytes. */

@@ -27,6 +27,7 @@ template <typename T, int D>
 static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     const uint32_t n_rows = s.batch * (s.heads.n_q_heads + s.heads.n_kv_heads);
+    adm_start_dependents();
     adm_wait_for_predecessors();
     if (row >= n_rows) return;
     float v[D / 32];
@@ -39,6 +40,7 @@ static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, co
 static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s,
                                        const __grid_constant__ adm_gpu_buffers p, uint32_t n_quads) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    adm_start_dependents();
     adm_wait_for_predecessors();
     if (i >= n_quads) return;
     const float4 y = ((const float4 *)p.y)[i];
@@ -54,6 +56,7 @@ static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s,
 /* A thread four codes, one byte. */
 static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uint32_t n_bytes) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    adm_start_dependents();
     adm_wait_for_predecessors();
     if (i >= n_bytes) return;
     const uchar4 c = ((const uchar4 *)p.code)[i];
@@ -66,6 +69,7 @@ static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, cons
     const uint32_t head = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
     const uint32_t n_kv = s.heads.n_kv_heads;
     adm_wait_for_predecessors();
+    adm_start_dependents();
     if (head >= s.batch * n_kv) return;
     const uint32_t b = head / n_kv, h = head % n_kv;
     if (p.length[b] == 0) return;
@@ -94,6 +98,7 @@ static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s,
     const uint32_t n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads, n_rows = s.batch * (n_q + n_kv);
     const unsigned lane = threadIdx.x % 32;
     adm_wait_for_predecessors();
+    adm_start_dependents();
     if (row >= n_rows) {
         const uint32_t head = row - n_rows;
         if (head >= s.batch * n_kv || p.length[head / n_kv] == 0) return;
@@ -191,7 +196,7 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     unsigned char *ring = shared + warp * (PROMPT_STAGES * tile::bytes);
     const uint32_t tiles_a_head = s.capacity / tile::tokens;
     const uint32_t n_tiles = s.batch * s.heads.n_kv_heads * tiles_a_head, step = gridDim.x * PROMPT_WARPS;
-    adm_wait_for_predecessors();
+    adm_wait_for_predecessors(); /* and starts nobody: see gpu_common.cuh */
 
     /* `fetch` runs PROMPT_STAGES tiles ahead of `at`; both skip tiles past their sequence's end in the same way. */
     uint32_t at = blockIdx.x * PROMPT_WARPS + warp, fetch = at;

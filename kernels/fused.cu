@@ -1,35 +1,43 @@
 /* fused.cu: a whole decode step of one layer in one launch.
  *
- * A cluster of blocks serves one KV head of one sequence with up to 8 of its query heads; each block has a chunk of the
- * tokens. Distances and histograms stay in shared memory, so that beyond q, the new rows and the result only codes and
- * the selected rows of K and V move:
+ * A cluster of blocks serves one KV head of one sequence with some of its query heads, and each block has a chunk of the
+ * tokens. Distances, histograms and lists of winners stay in shared memory, so that beyond q, the new rows and the result
+ * only codes and the selected rows of K and V move:
  *
  *   per warp   codes -> ring of bulk copies in shared memory -> distances, histogram
  *   meanwhile  q and the new key are transformed; the new key, its value and codes join the caches
- *   cluster    read one another's histograms: the cut; write winners to index (select.cuh)
- *   cluster    attention: block r takes the r-th part of each head's winners, whoever found them; a warp a few rows
+ *   cluster    read one another's histograms: the cut; hand each winner to the block that will attend to it (select.cuh)
+ *   cluster    attention: block r takes the r-th part of each row's winners, whoever found them; a warp a few tokens
  *   cluster    partial results go to block 0, which merges and writes
  *
- * The newest token is in by force, so nobody needs the code that this very step appends.
+ * A row is what one selection is made for: a query head, or the group where the group shares one. The newest token is in
+ * by force, so nobody needs the code that this very step appends; all others may be fetched while the kernel before this
+ * one still runs: the ring is filled, and the rest of the chunk is on its way into L2.
  *
- * History (none is timed yet: tests/gpu_bench.cu, with SWEEP=1 over clusters and rings):
- *   1  as above */
+ * History (us on an H200, budget 256, cold, in a graph: 32 KV heads at 32K / 128K; 8 KV heads at 32K / 128K):
+ *   1  as above, codes fetched after the wait, winners through global memory, clusters up to 16       26.5 / 68.5; 30.4 / 72.9
+ *      The same time for the same (token, query head) pairs, however many bytes: bound by the scan's instructions, 440
+ *      issue slots a warp's tile. */
 #include <cmath>
 
 #include "kernels/distance.cuh"
 #include "kernels/encode.cuh"
 #include "kernels/select.cuh"
 
-enum { STEP_WARPS = 16, STEP_THREADS = 32 * STEP_WARPS, PIECE_BYTES = 2048, MAX_HEADS = 8, MAX_CLUSTER = 16 };
+enum { STEP_WARPS = 16, STEP_THREADS = 32 * STEP_WARPS, PIECE_BYTES = 2048, MAX_HEADS = 8, MAX_SPLIT = 8, MAX_STAGES = 4 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct step_plan {
-    uint32_t heads;       /* query heads a block, at most MAX_HEADS */
+    uint32_t heads;       /* query heads a block: a power of two up to MAX_HEADS; the last slice may have fewer */
     uint32_t slices;      /* blocks a KV head's group takes */
+    uint32_t rows;        /* selections a block: heads, or 1 where the group shares one */
+    uint32_t split;       /* blocks a cluster */
     uint32_t stages;      /* pieces in flight a warp */
-    uint32_t kept_tokens; /* of a chunk, in shared memory; 0: distances go through buffers.distance */
+    uint32_t prefetch_bytes; /* of a chunk, beyond the ring, that go to L2 before the wait */
+    uint32_t kept_tokens; /* of a chunk's distances in shared memory; 0: they go through buffers.distance */
+    uint32_t listed;      /* winners a block attends to, a row, in shared memory; 0: they come from buffers.index */
     uint32_t n_bins;
-    uint32_t query_at, histogram_at, total_at, before_at, barrier_at, kept_at; /* the ring and later the partials: 0 */
+    uint32_t query_at, histogram_at, total_at, before_at, barrier_at, list_at, kept_at; /* ring, later partials: 0 */
     uint32_t shared_bytes;
 } step_plan;
 
@@ -38,7 +46,8 @@ typedef struct step_plan {
 /* The block's share of the step. */
 typedef struct step_block {
     uint32_t b, kv_head, first_head, heads; /* query heads first_head .. first_head + heads - 1, within the sequence */
-    uint32_t rank, split;
+    uint32_t first_row, rows;               /* of index and n_selected, over the whole batch */
+    uint32_t rank;
     uint32_t length, start, end;
     adm_contest contest;
 } step_block;
@@ -56,12 +65,14 @@ template <int W> static __device__ __forceinline__ step_block block_of(const adm
     me.kv_head = blockIdx.y / plan.slices;
     me.first_head = me.kv_head * group + slice * plan.heads;
     me.heads = min(plan.heads, group - slice * plan.heads);
+    me.rows = s.selection == ADM_SELECT_GROUP ? 1 : me.heads;
+    me.first_row = s.selection == ADM_SELECT_GROUP ? me.b * s.heads.n_kv_heads + me.kv_head
+                                                   : me.b * s.heads.n_q_heads + me.first_head;
     me.rank = adm_cluster_rank();
-    me.split = gridDim.x;
     me.length = p.length[me.b];
     me.contest = adm_contest_of(s.rule, me.length);
     const uint32_t unit = step_piece<W>::tokens;
-    const uint32_t tokens = ((me.length + me.split - 1) / me.split + unit - 1) / unit * unit;
+    const uint32_t tokens = ((me.length + plan.split - 1) / plan.split + unit - 1) / unit * unit;
     me.start = min(me.rank * tokens, me.length);
     me.end = min(me.start + tokens, me.length);
     return me;
@@ -84,53 +95,76 @@ static __device__ __forceinline__ void fetch_piece(const step_ring &ring, uint32
                       &ring.barriers[slot]);
 }
 
-template <int W> static __device__ __forceinline__ void read_plane(const uint32_t *plane, uint32_t (&words)[W]) {
-    const uint32_t lane = threadIdx.x % 32;
-    if (W == 2) {
-        const uint2 x = ((const uint2 *)plane)[lane];
-        words[0] = x.x, words[1] = x.y;
-    } else {
-#pragma unroll
-        for (int i = 0; i < W / 4; i++) {
-            const uint4 x = ((const uint4 *)plane)[lane * (W / 4) + i];
-            words[4 * i] = x.x, words[4 * i + 1] = x.y, words[4 * i + 2] = x.z, words[4 * i + 3] = x.w;
-        }
+/* The pieces that a warp asks for before or after the wait: the one with the newest token is for after. */
+template <int W>
+static __device__ __forceinline__ void fill_ring(const step_block &me, const step_plan &plan, const step_ring &ring,
+                                                 bool newest) {
+    for (uint32_t slot = 0; slot < plan.stages; slot++) {
+        const uint32_t piece = threadIdx.x / 32 + slot * STEP_WARPS;
+        if ((me.start + (piece + 1) * step_piece<W>::tokens >= me.length) == newest) fetch_piece(ring, piece, slot);
     }
 }
 
-/* kept: the first head's distances of the chunk; heads are `stride` apart. */
+/* What the ring does not hold, a part a warp, towards L2. */
+static __device__ __forceinline__ void prefetch_chunk(const step_plan &plan, const step_ring &ring) {
+    const uint32_t from = STEP_WARPS * plan.stages * PIECE_BYTES, end = min(ring.bytes, from + plan.prefetch_bytes);
+    if (from >= end) return;
+    const uint32_t part = ((end - from) / STEP_WARPS + 127) / 128 * 128, mine = from + threadIdx.x / 32 * part;
+    if (mine < end) adm_prefetch_l2_bulk(ring.codes + mine, min(part, end - mine));
+}
+
+/* kept: the first row's distances of the chunk; rows are `stride` apart. */
 template <int W>
 static __device__ __forceinline__ void scan_chunk(const step_block &me, const step_plan &plan, const step_ring &ring,
-                                                  const adm_query_planes<W> *query, uint32_t *histogram, uint16_t *kept,
-                                                  size_t stride) {
+                                                  const adm_query_planes<W> *query, uint32_t *histogram,
+                                                  uint16_t *shared_kept, uint16_t *global_kept, size_t global_stride) {
     const int n = step_piece<W>::tiles;
     const uint32_t lane = threadIdx.x % 32;
+    const bool grouped = me.rows < me.heads;
     uint32_t slot = 0, parity = 0;
+    adm_query_planes<W> q = query[0];
     for (uint32_t piece = threadIdx.x / 32; piece * PIECE_BYTES < ring.bytes; piece += STEP_WARPS) {
         const uint32_t *tile = (const uint32_t *)(ring.slots + slot * PIECE_BYTES);
-        uint32_t high[n][W], low[n][W];
+        uint32_t high[n][W], low[n][W], sum[n] = {};
         adm_barrier_wait(&ring.barriers[slot], parity);
 #pragma unroll
-        for (int i = 0; i < n; i++) {
-            read_plane<W>(tile + i * 64 * W, high[i]);
-            read_plane<W>(tile + i * 64 * W + 32 * W, low[i]);
-        }
+        for (int i = 0; i < n; i++) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
         __syncwarp();
         if (lane == 0) fetch_piece(ring, piece + plan.stages * STEP_WARPS, slot);
         if (++slot == plan.stages) slot = 0, parity ^= 1;
-        const uint32_t at = piece * step_piece<W>::tokens + lane; /* in the chunk */
+        const uint32_t at = piece * step_piece<W>::tokens, token = me.start + at; /* the piece's first */
+        const bool plain = plan.kept_tokens > 0 && token >= me.contest.first &&
+                           token + step_piece<W>::tokens <= min(me.contest.last, me.end);
+        uint16_t *kept = shared_kept + at + lane;
+        uint32_t *bins = histogram;
         for (uint32_t g = 0; g < me.heads; g++) {
-            const adm_query_planes<W> q = query[g];
-            uint32_t *bins = histogram + g * plan.n_bins;
+            if (me.heads > 1) q = query[g];
+            uint32_t d[n];
 #pragma unroll
             for (int i = 0; i < n; i++) {
-                const uint32_t d = adm_distance_of<W, ADM_METRIC_L1>(q, high[i], low[i]);
-                const uint32_t token = me.start + at + 32 * i;
-                if (token < me.end) {
-                    kept[g * stride + at + 32 * i] = (uint16_t)d;
-                    if (adm_competes(me.contest, token)) atomicAdd(&bins[d], 1u);
+                d[i] = adm_distance_of<W, ADM_METRIC_L1>(q, high[i], low[i]);
+                sum[i] += d[i];
+                if (grouped) d[i] = sum[i];
+            }
+            if (grouped && g + 1 < me.heads) continue;
+            if (plain) {
+#pragma unroll
+                for (int i = 0; i < n; i++) {
+                    kept[32 * i] = (uint16_t)d[i];
+                    atomicAdd(&bins[d[i]], 1u);
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < n; i++) {
+                    const uint32_t t = token + lane + 32 * i;
+                    if (t >= me.end) continue;
+                    if (plan.kept_tokens > 0) kept[32 * i] = (uint16_t)d[i];
+                    else global_kept[(grouped ? 0 : g) * global_stride + (t - me.start)] = (uint16_t)d[i];
+                    if (adm_competes(me.contest, t)) atomicAdd(&bins[d[i]], 1u);
                 }
             }
+            kept += plan.kept_tokens;
+            bins += plan.n_bins;
         }
     }
 }
@@ -139,10 +173,11 @@ static __device__ __forceinline__ void scan_chunk(const step_block &me, const st
 
 template <typename T, int D>
 static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
-                                                   adm_query_planes<D / 32> *query) {
+                                                   const step_plan &plan, adm_query_planes<D / 32> *query) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const bool newest = warp == STEP_WARPS - 1 && me.rank == me.split - 1 && me.length > 0;
+    const bool newest = warp == STEP_WARPS - 1 && me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0 &&
+                        me.length > 0;
     if (warp >= me.heads && !newest) return;
     const T *x = newest ? (const T *)p.k_new + kv_row * D
                         : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
@@ -191,11 +226,11 @@ static __device__ __forceinline__ void kv_rows(const adm_gpu_shape &s, const adm
     }
 }
 
-/* The rows of `index` [from, to) that this warp takes: lanes in groups of D/8, a group a row, 4 rows in flight each. */
+/* Which of `tokens` [n] this warp takes: lanes in groups of D/8, a group a row, 4 rows in flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
-                                              const uint32_t *index, const T *q_row, uint32_t from, uint32_t to,
-                                              uint32_t warp, uint32_t n_warps, step_softmax *out) {
+                                              const uint32_t *tokens, uint32_t n, const T *q_row, const adm_team &team,
+                                              step_softmax *out) {
     const int lanes = D / 8, rows = 32 / lanes, flight = 4;
     const uint32_t lane = threadIdx.x % 32, part = lane % lanes;
     const float scale = s.scale * 1.4426950408889634f; /* exponentials to base 2 */
@@ -211,15 +246,15 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
 #pragma unroll
     for (int i = 0; i < 8; i++) out->value[i] = 0;
 
-    for (uint32_t base = from + warp * rows; base < to; base += flight * rows * n_warps) {
+    for (uint32_t base = team.warp * rows; base < n; base += flight * rows * team.n_warps) {
         uint32_t token[flight];
         uint4 k[flight], v[flight];
         float score[flight];
 #pragma unroll
         for (int r = 0; r < flight; r++) { /* past the end the last one again, with no weight: no branch between loads */
-            const uint32_t j = base + r * rows * n_warps + lane / lanes;
-            token[r] = __ldcg(&index[min(j, to - 1)]);
-            score[r] = j < to ? 0.0f : -INFINITY;
+            const uint32_t j = base + r * rows * team.n_warps + lane / lanes;
+            token[r] = tokens[min(j, n - 1)];
+            score[r] = j < n ? 0.0f : -INFINITY;
         }
         kv_rows<flight>(s, p, me, token);
 #pragma unroll
@@ -275,82 +310,99 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
     }
 }
 
-/* A partial result in memory: [value, D floats | largest | sum]. Element i of the sum of n of them, `stride` floats
- * apart, scaled to the largest of their maxima. */
+/* Partial results in shared memory: value [n][D] floats | largest and sum [n] float2. */
+typedef struct step_partials {
+    float *value;
+    float2 *weight;
+} step_partials;
+
+template <int D> static __device__ __forceinline__ step_partials partials_at(float *memory, uint32_t n) {
+    return step_partials{memory, (float2 *)(memory + n * D)};
+}
+
+/* Element i of the sum of n partials, the first at `first` and the others `stride` further each, scaled to the largest of
+ * their maxima. */
 template <int D>
-static __device__ __forceinline__ float merged(const float *partials, uint32_t n, size_t stride, uint32_t i,
-                                               float *largest, float *sum) {
-    float m = -INFINITY, value = 0;
-    for (uint32_t r = 0; r < n; r++) m = fmaxf(m, partials[r * stride + D]);
-    *sum = 0;
+static __device__ __forceinline__ float merged(const step_partials &partials, uint32_t first, uint32_t n, uint32_t stride,
+                                               uint32_t i, float2 *weight) {
+    float m = -INFINITY, value = 0, sum = 0;
+#pragma unroll 8
+    for (uint32_t r = 0; r < n; r++) m = fmaxf(m, partials.weight[first + r * stride].x);
+#pragma unroll 8
     for (uint32_t r = 0; r < n; r++) {
-        const float w = weight_of(partials[r * stride + D], m);
-        *sum += w * partials[r * stride + D + 1];
-        value += w * partials[r * stride + i];
+        const float2 one = partials.weight[first + r * stride];
+        const float w = weight_of(one.x, m);
+        sum += w * one.y;
+        value += w * partials.value[(first + r * stride) * D + i];
     }
-    *largest = m;
+    *weight = make_float2(m, sum);
     return value;
 }
 
-/* Attention of all heads of the block's slice over its part of their winners, merged in block 0 of the cluster. */
+/* Attention of all heads of the block's slice over its part of their winners, merged in block 0 of the cluster. `list`:
+ * [rows][plan.listed] tokens in shared memory. */
 template <typename T, int D>
 static __device__ __forceinline__ void attention(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
-                                                 const step_plan &plan, float *partials) {
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, stride = D + 2;
-    const uint32_t team = STEP_WARPS / me.heads, g = warp / team; /* warps a head */
-    const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head;
-    const uint32_t n = min(s.rule.budget, me.length), share = (n + me.split - 1) / me.split;
-    const uint32_t from = min(me.rank * share, n), to = min(from + share, n);
-    float *gathered = partials + STEP_WARPS * stride; /* [split][plan.heads][stride], used in block 0 */
+                                                 const step_plan &plan, const uint32_t *list, float *memory) {
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint32_t n_warps = STEP_WARPS / plan.heads, g = warp / n_warps, row = me.rows < me.heads ? 0 : g;
+    const uint32_t n = min(s.rule.budget, me.length), share = (n + plan.split - 1) / plan.split;
+    const uint32_t from = min(me.rank * share, n), mine = min(share, n - from);
+    const size_t head = (size_t)me.b * s.heads.n_q_heads + me.first_head;
+    const step_partials partials = partials_at<D>(memory, STEP_WARPS);
+    const step_partials gathered = partials_at<D>(memory + STEP_WARPS * (D + 2), plan.split * plan.heads); /* block 0's */
     if (g < me.heads) {
-        step_softmax mine;
-        attend<T, D>(s, p, me, p.index + (row + g) * s.rule.budget, (const T *)p.q + (row + g) * D, from, to, warp % team,
-                     team, &mine);
-        float *to_warp = partials + warp * stride;
-        if (lane < D / 8)
-            for (int i = 0; i < 8; i++) to_warp[8 * lane + i] = mine.value[i];
-        if (lane == 0) to_warp[D] = mine.largest, to_warp[D + 1] = mine.sum;
+        step_softmax sum;
+        const uint32_t *tokens = plan.listed > 0 ? list + row * plan.listed
+                                                 : p.index + (size_t)(me.first_row + row) * s.rule.budget + from;
+        attend<T, D>(s, p, me, tokens, mine, (const T *)p.q + (head + g) * D, adm_team{warp % n_warps, n_warps}, &sum);
+        if (lane < D / 8) {
+            float4 *to = (float4 *)(partials.value + warp * D + 8 * lane);
+            to[0] = make_float4(sum.value[0], sum.value[1], sum.value[2], sum.value[3]);
+            to[1] = make_float4(sum.value[4], sum.value[5], sum.value[6], sum.value[7]);
+        }
+        if (lane == 0) partials.weight[warp] = make_float2(sum.largest, sum.sum);
     }
     __syncthreads();
-    float *there = adm_cluster_peer(gathered, 0) + me.rank * plan.heads * stride;
-    float largest, sum;
+    const step_partials there = {adm_cluster_peer(gathered.value, 0), adm_cluster_peer(gathered.weight, 0)};
+    float2 weight;
     for (uint32_t i = threadIdx.x; i < me.heads * D; i += STEP_THREADS) {
-        const uint32_t head = i / D;
-        there[head * stride + i % D] = merged<D>(partials + head * team * stride, team, stride, i % D, &largest, &sum);
-        if (i % D == 0) there[head * stride + D] = largest, there[head * stride + D + 1] = sum;
+        const uint32_t to = me.rank * plan.heads + i / D;
+        there.value[to * D + i % D] = merged<D>(partials, i / D * n_warps, n_warps, 1, i % D, &weight);
+        if (i % D == 0) there.weight[to] = weight;
     }
-    adm_cluster_sync();
-    if (me.rank != 0) return;
+    adm_cluster_arrive();
+    if (me.rank != 0) return; /* nobody reads this block's memory any more */
+    adm_cluster_wait();
     for (uint32_t i = threadIdx.x; i < me.heads * D; i += STEP_THREADS) {
-        const float value = merged<D>(gathered + i / D * stride, me.split, plan.heads * stride, i % D, &largest, &sum);
-        ((T *)p.out)[row * D + i] = adm_narrow<T>(sum > 0 ? value / sum : n > 0 ? NAN : 0.0f);
+        const float value = merged<D>(gathered, i / D, plan.split, plan.heads, i % D, &weight);
+        ((T *)p.out)[head * D + i] = adm_narrow<T>(weight.y > 0 ? value / weight.y : n > 0 ? NAN : 0.0f);
     }
 }
 
 /* ---- select ---- */
 
-/* Every block adds up the cluster's histograms of each head and finds its own cut. */
+/* Every block adds up the cluster's histograms of each row; a team a row finds its cut of them. */
 static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, uint32_t *histogram,
-                                                 uint32_t *total, uint32_t *before, adm_cut *cuts) {
-    const uint32_t warp = threadIdx.x / 32;
-    for (uint32_t bin = threadIdx.x; bin < me.heads * plan.n_bins; bin += STEP_THREADS) {
-        uint32_t all = 0, earlier = 0;
-#pragma unroll 8
-        for (uint32_t r = 0; r < me.split; r++) {
-            const uint32_t counted = adm_cluster_peer(histogram, r)[bin];
-            all += counted;
-            earlier += r < me.rank ? counted : 0;
+                                                 uint32_t *total, uint32_t *before, const adm_team &team, uint32_t row,
+                                                 uint2 *sums, adm_cut *cuts) {
+    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) {
+        uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
+#pragma unroll
+        for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < plan.split ? adm_cluster_peer(histogram, r)[bin] : 0;
+#pragma unroll
+        for (uint32_t r = 0; r < MAX_SPLIT; r++) {
+            all += counted[r];
+            earlier += r < me.rank ? counted[r] : 0;
         }
         total[bin] = all;
         before[bin] = earlier;
     }
     __syncthreads();
-    if (warp < me.heads) {
-        const adm_cut cut = adm_cut_of(total + warp * plan.n_bins, before + warp * plan.n_bins, plan.n_bins, me.contest,
-                                       me.start);
-        if (threadIdx.x % 32 == 0) cuts[warp] = cut;
-    }
-    __syncthreads();
+    adm_contest contest = me.contest;
+    if (row >= me.rows) contest.slots = 0; /* nothing was counted there */
+    adm_find_cut(total + row * plan.n_bins, before + row * plan.n_bins, plan.n_bins, contest, me.start, team, sums,
+                 &cuts[row]);
 }
 
 #endif /* __CUDA_ARCH__ >= 900 */
@@ -363,47 +415,54 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 #if __CUDA_ARCH__ >= 900
     const int W = D / 32;
     extern __shared__ __align__(128) unsigned char shared[];
-    __shared__ uint32_t counts[2 * STEP_WARPS];
+    __shared__ uint2 counts[STEP_WARPS];
     __shared__ adm_cut cuts[MAX_HEADS];
     adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + plan.query_at);
-    uint32_t *histogram = (uint32_t *)(shared + plan.histogram_at), *total = (uint32_t *)(shared + plan.total_at);
-    uint32_t *before = (uint32_t *)(shared + plan.before_at);
+    uint32_t *histogram = (uint32_t *)(shared + plan.histogram_at), *list = (uint32_t *)(shared + plan.list_at);
+    uint16_t *kept = (uint16_t *)(shared + plan.kept_at);
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
+    const step_block me = block_of<W>(s, p, plan);
+    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
     step_ring ring;
     ring.slots = shared + warp * plan.stages * PIECE_BYTES;
     ring.barriers = (uint64_t *)(shared + plan.barrier_at) + warp * plan.stages;
+    ring.codes = (const unsigned char *)(p.planes + (kv_row * s.capacity + me.start) / 32 * (64 * W));
+    ring.bytes = (me.end - me.start + 31) / 32 * (256 * W);
     if (lane == 0) {
         for (uint32_t slot = 0; slot < plan.stages; slot++) adm_barrier_init(&ring.barriers[slot]);
         adm_barrier_fence();
+        fill_ring<W>(me, plan, ring, false);
+        prefetch_chunk(plan, ring);
     }
+    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
     adm_wait_for_predecessors();
-    const step_block me = block_of<W>(s, p, plan);
-    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    ring.codes = (const unsigned char *)(p.planes + (kv_row * s.capacity + me.start) / 32 * (64 * W));
-    ring.bytes = (me.end - me.start + 31) / 32 * (256 * W);
+    adm_start_dependents();
+    if (lane == 0) fill_ring<W>(me, plan, ring, true);
     __syncwarp();
-    if (lane == 0)
-        for (uint32_t slot = 0; slot < plan.stages; slot++) fetch_piece(ring, warp + slot * STEP_WARPS, slot);
-    for (uint32_t bin = threadIdx.x; bin < me.heads * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
-    encode_rows<T, D>(s, p, me, query);
+    encode_rows<T, D>(s, p, me, plan, query);
     __syncthreads();
 
-    const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head;
-    uint16_t *kept = (uint16_t *)(shared + plan.kept_at);
-    size_t stride = plan.kept_tokens;
-    if (plan.kept_tokens == 0) kept = p.distance + row * s.capacity + me.start, stride = s.capacity;
-    scan_chunk<W>(me, plan, ring, query, histogram, kept, stride);
+    uint16_t *far = p.distance + (size_t)me.first_row * s.capacity + me.start;
+    scan_chunk<W>(me, plan, ring, query, histogram, kept, far, s.capacity);
     adm_cluster_sync();
 
-    find_cuts(me, plan, histogram, total, before, cuts);
-    const uint32_t team = STEP_WARPS / me.heads, g = min(warp / team, me.heads - 1);
-    adm_write_winners(kept + g * stride, me.start, me.end, me.contest, cuts[g], warp - g * team,
-                      g == me.heads - 1 ? STEP_WARPS - g * team : team, counts + 2 * g * team,
-                      p.index + (row + g) * s.rule.budget);
-    if (me.rank == 0 && threadIdx.x < me.heads) p.n_selected[row + threadIdx.x] = min(s.rule.budget, me.length);
+    const uint32_t n_warps = STEP_WARPS / plan.rows, row = warp / n_warps; /* a row beyond me.rows is empty */
+    const adm_team team = {warp % n_warps, n_warps};
+    uint32_t *index = p.index + (size_t)(me.first_row + row) * s.rule.budget;
+    const uint32_t n = min(s.rule.budget, me.length), share = (n + plan.split - 1) / plan.split;
+    find_cuts(me, plan, histogram, (uint32_t *)(shared + plan.total_at), (uint32_t *)(shared + plan.before_at), team, row,
+              counts + row * n_warps, cuts);
+    const uint16_t *distance = plan.kept_tokens > 0 ? kept + row * plan.kept_tokens : far + row * (size_t)s.capacity;
+    adm_write_winners(distance, me.start, row < me.rows ? me.end : me.start, me.contest, cuts[row], team,
+                      counts + row * n_warps, [&](uint32_t place, uint32_t token) {
+                          index[place] = token;
+                          if (plan.listed > 0)
+                              adm_cluster_peer(list + row * plan.listed, place / share)[place % share] = token;
+                      });
+    if (me.rank == 0 && threadIdx.x < me.rows) p.n_selected[me.first_row + threadIdx.x] = n;
     adm_cluster_sync();
-    attention<T, D>(s, p, me, plan, (float *)shared);
+    attention<T, D>(s, p, me, plan, list, (float *)shared);
 #endif
 }
 
@@ -411,39 +470,55 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 
 static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* Fills in the offsets for a cluster of `split` blocks. */
-static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t split, uint32_t shared_limit) {
-    const uint32_t d = shape->heads.head_dim, heads = plan->heads;
+/* Fills in sizes and offsets for plan->split and plan->stages; what does not fit goes through global memory. */
+static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t shared_limit) {
+    const uint32_t d = shape->heads.head_dim, split = plan->split;
     const uint32_t ring = STEP_WARPS * plan->stages * PIECE_BYTES;
-    const uint32_t partials = (STEP_WARPS + split * heads) * (d + 2) * (uint32_t)sizeof(float);
-    const uint32_t histogram = round_up(heads * plan->n_bins * (uint32_t)sizeof(uint32_t), 128);
+    const uint32_t partials = (STEP_WARPS + split * plan->heads) * (d + 2) * (uint32_t)sizeof(float);
+    const uint32_t histogram = round_up(plan->rows * plan->n_bins * (uint32_t)sizeof(uint32_t), 128);
     plan->query_at = round_up(ring > partials ? ring : partials, 128);
-    plan->histogram_at = plan->query_at + round_up(heads * d / 32 * 12, 128);
+    plan->histogram_at = plan->query_at + round_up(plan->heads * d / 32 * 12, 128);
     plan->total_at = plan->histogram_at + histogram;
     plan->before_at = plan->total_at + histogram;
     plan->barrier_at = plan->before_at + histogram;
-    plan->kept_at = plan->barrier_at + round_up(STEP_WARPS * plan->stages * (uint32_t)sizeof(uint64_t), 128);
+    plan->list_at = plan->barrier_at + round_up(STEP_WARPS * plan->stages * (uint32_t)sizeof(uint64_t), 128);
+    plan->listed = (shape->rule.budget + split - 1) / split;
+    uint32_t list = round_up(plan->rows * plan->listed * (uint32_t)sizeof(uint32_t), 128);
+    if (list > 16 * 1024) plan->listed = list = 0;
+    plan->kept_at = plan->list_at + list;
     const uint32_t kept_tokens = round_up((shape->capacity + split - 1) / split, PIECE_BYTES * 4 / d);
-    const uint64_t kept = (uint64_t)heads * kept_tokens * sizeof(uint16_t);
+    const uint64_t kept = (uint64_t)plan->rows * kept_tokens * sizeof(uint16_t);
     plan->kept_tokens = plan->kept_at + kept <= shared_limit ? kept_tokens : 0;
     plan->shared_bytes = plan->kept_at + (plan->kept_tokens > 0 ? (uint32_t)kept : 0);
 }
 
-/* Blocks a cluster: enough that nine processors in ten have one, and that the distances of a chunk stay within 32 KiB, so
- * that two blocks fit a processor and one streams while the other selects. */
-static uint32_t split_of(const adm_gpu_shape *shape, const step_plan *plan, int n_sms) {
-    const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
-    uint32_t split = 1;
-    while (split < MAX_CLUSTER && (split * n_clusters * 10 < (uint32_t)n_sms * 9 ||
-                                   (uint64_t)plan->heads * shape->capacity * sizeof(uint16_t) > split * 32768u))
-        split *= 2;
-    return split;
+/* Heads a block and blocks a cluster: enough blocks that nine processors in ten have one, and a chunk whose distances
+ * leave room for the ring. A group that shares its selection stays in one block. */
+static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, wanted = (uint32_t)n_sms * 9 / 10;
+    const bool grouped = shape->selection == ADM_SELECT_GROUP;
+    uint32_t heads = 1, split = plan->split > 0 ? plan->split : 1;
+    while (heads < group && heads < MAX_HEADS) heads *= 2;
+    for (;;) {
+        plan->heads = heads;
+        plan->slices = (group + heads - 1) / heads;
+        plan->rows = grouped ? 1 : heads;
+        const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
+        if (plan->split == 0)
+            for (split = 1; split < MAX_SPLIT && (split * n_clusters < wanted || (uint64_t)plan->rows * shape->capacity >
+                                                  split * 32768u);)
+                split *= 2;
+        if (split * n_clusters >= wanted || heads == 1 || grouped) break;
+        heads /= 2;
+    }
+    plan->split = split;
 }
 
 typedef void step_kernel(const adm_gpu_shape, const adm_gpu_buffers, const step_plan);
 
-extern "C" adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
-                                               uint32_t split, uint32_t stages, adm_gpu_stream stream, adm_error *err) {
+extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
+                                               uint32_t stages, uint32_t prefetch_bytes, adm_gpu_stream stream,
+                                               adm_error *err) {
     static step_kernel *const kernels[3][2] = {{step_fused<__half, 64>, step_fused<__nv_bfloat16, 64>},
                                                {step_fused<__half, 128>, step_fused<__nv_bfloat16, 128>},
                                                {step_fused<__half, 256>, step_fused<__nv_bfloat16, 256>}};
@@ -455,30 +530,48 @@ extern "C" adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const
         return adm_fail(err, ADM_EUNSUPPORTED, "the fused step needs clusters of blocks, compute capability 9.0; the "
                         "device has %d.x: use the six stages", limits.compute_major);
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    const bool grouped = shape->selection == ADM_SELECT_GROUP;
+    if (grouped && group > MAX_HEADS)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the fused step selects for groups of at most %d query heads, not %u: use "
+                        "the six stages", MAX_HEADS, group);
+    if (split > MAX_SPLIT || (split & (split - 1)) != 0 || stages > MAX_STAGES)
+        return adm_fail(err, ADM_EINPUT, "the fused step with %u blocks a cluster and %u pieces in flight a warp: 1, 2, 4 "
+                        "or 8, and up to %d", split, stages, MAX_STAGES);
+    const uint32_t limit = (uint32_t)limits.block_shared_bytes - 1024; /* of which 1 KiB is the static memory's */
     step_plan plan = {};
-    plan.heads = group < MAX_HEADS ? group : (uint32_t)MAX_HEADS;
-    plan.slices = (group + plan.heads - 1) / plan.heads;
-    plan.stages = stages > 0 ? stages : 2; /* with 16 warps 64 KiB on their way */
-    plan.n_bins = 3 * shape->heads.head_dim + 1;
-    const void *kernel = (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)];
-    adm_gpu_grid grid = {};
-    grid.blocks = dim3(0, shape->heads.n_kv_heads * plan.slices, shape->batch);
-    grid.threads = STEP_THREADS;
-    grid.dependent = true;
-    if (split == 0) split = split_of(shape, &plan, limits.n_sms);
-    for (int fit = 0; fit == 0; split /= 2) {
-        lay_out(&plan, shape, split, (uint32_t)limits.block_shared_bytes - 1024);
-        grid.blocks.x = grid.cluster = split;
-        grid.shared_bytes = plan.shared_bytes;
-        fit = 1;
-        if (split > 8) status = adm_gpu_clusters_fit(kernel, grid, &fit, err); /* 8 is what every chip holds */
-        if (status != ADM_OK) return status;
+    plan.split = split;
+    plan.n_bins = 3 * shape->heads.head_dim * (grouped ? group : 1) + 1;
+    plan.prefetch_bytes = prefetch_bytes;
+    cut_up(&plan, shape, limits.n_sms);
+    /* A ring of two pieces, if two blocks then fit a processor and one can fill it while the other selects; else the
+     * longest that fits. */
+    plan.stages = stages > 0 ? stages : 2;
+    lay_out(&plan, shape, limit);
+    while (stages == 0 && plan.stages < MAX_STAGES && plan.shared_bytes > limit / 2 - 1024) {
+        const step_plan before = plan;
+        plan.stages++;
+        lay_out(&plan, shape, limit);
+        if (plan.kept_tokens < before.kept_tokens) { /* distances in shared memory are worth more */
+            plan = before;
+            break;
+        }
     }
+    adm_gpu_grid grid = {};
+    grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
+    grid.threads = STEP_THREADS;
+    grid.cluster = plan.split;
+    grid.shared_bytes = plan.shared_bytes;
+    grid.dependent = true;
+    if (grid.shared_bytes > limit)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the fused step needs %zu bytes of shared memory a block for distances up to "
+                        "%u, and this device has %d: use the six stages", grid.shared_bytes, plan.n_bins - 1,
+                        limits.block_shared_bytes);
+    const void *kernel = (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)];
     void *args[] = {(void *)shape, (void *)buffers, &plan};
     return adm_gpu_launch("fused step", kernel, grid, args, stream, err);
 }
 
 extern "C" adm_status adm_gpu_step_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                          adm_gpu_stream stream, adm_error *err) {
-    return adm_gpu_step_fused_split(shape, buffers, 0, 0, stream, err);
+    return adm_gpu_step_fused_tuned(shape, buffers, 0, 0, 192 * 1024, stream, err);
 }

@@ -1,9 +1,14 @@
 /* gpu_common.cuh: what the CUDA files share: launching with a checked status, where a row of K or V lies, 16-byte
  * copies, clusters of blocks, and the dependent launch. Nothing here knows a stage.
  *
- * Dependent launch: every kernel is launched with the programmatic attribute and begins with adm_wait_for_predecessors().
- * Its blocks may then be resident, with addresses computed and lines on their way into L2, while the kernel before it
- * still drains. Before that call a kernel may prefetch into L2, but must neither write nor use what it read. */
+ * Dependent launch: every kernel is launched with the programmatic attribute. Its blocks may then be resident while the
+ * kernel before it still drains, and what they do until adm_wait_for_predecessors() overlaps with it. The rules:
+ *
+ *   before the wait   nothing is written, and nothing read but lengths, K, V and codes of tokens 0 .. length - 2
+ *   who writes those  (append, encode_step, the fused step: token length - 1) lets its dependents start only after its own
+ *                     wait, so that at most one such kernel is ever unfinished under a reader; encode_prompt, which
+ *                     writes them all, never does. Lengths are written by nobody here.
+ *   all others        let their dependents start at once */
 #ifndef ADM_KERNELS_GPU_COMMON_CUH
 #define ADM_KERNELS_GPU_COMMON_CUH
 
@@ -48,7 +53,7 @@ typedef struct adm_gpu_grid {
     unsigned threads;
     size_t shared_bytes; /* dynamic */
     unsigned cluster;    /* blocks a cluster along x; 0: no clusters */
-    bool dependent;      /* the kernel calls adm_wait_for_predecessors(); ignored before compute capability 9.0 */
+    bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
 /* Fills in a launch configuration; attributes has room for two. */
@@ -134,17 +139,29 @@ static __device__ __forceinline__ size_t adm_kv_offset(const adm_gpu_shape &s, c
 
 /* ---- device: the dependent launch ---- */
 
-/* Returns when every earlier kernel of the stream is complete and its writes are visible; also lets the next kernel's
- * blocks become resident, where they wait likewise. */
-static __device__ __forceinline__ void adm_wait_for_predecessors(void) {
+/* Lets the next kernel's blocks become resident once every block of this one has called it. */
+static __device__ __forceinline__ void adm_start_dependents(void) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/* Returns when every earlier kernel of the stream is complete and its writes are visible. */
+static __device__ __forceinline__ void adm_wait_for_predecessors(void) {
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
 static __device__ __forceinline__ void adm_prefetch_l2(const void *p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* bytes: a multiple of 16, p likewise. Nothing before compute capability 9.0. */
+static __device__ __forceinline__ void adm_prefetch_l2_bulk(const void *p, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
+#endif
 }
 
 /* ---- device: asynchronous copies into shared memory ---- */

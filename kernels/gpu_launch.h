@@ -18,16 +18,23 @@ adm_gpu_launch_fn adm_gpu_hadamard, adm_gpu_bucket, adm_gpu_pack, adm_gpu_append
 
 /* distance.cu */
 adm_gpu_launch_fn adm_gpu_distance_l1, adm_gpu_distance_xor;
+/* l1 with so many blocks a multiprocessor, and so many pieces (1 to 8) in flight a warp. */
+adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                     uint32_t blocks_a_processor, uint32_t stages, adm_gpu_stream stream, adm_error *err);
 
 /* topk.cu */
 adm_gpu_launch_fn adm_gpu_topk_cluster, adm_gpu_topk_two;
 size_t adm_gpu_topk_two_workspace_bytes(const adm_gpu_shape *shape);
+/* cluster with so many blocks a row: 1, 2, 4, 8; 0: the default. */
+adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
+                                      adm_gpu_stream stream, adm_error *err);
 
 /* fused.cu */
 adm_gpu_launch_fn adm_gpu_step_fused;
-/* The same with a given number of blocks a cluster (1, 2, 4, 8, 16) and pieces in flight a warp; 0: the best known. */
-adm_status adm_gpu_step_fused_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
-                                    uint32_t stages, adm_gpu_stream stream, adm_error *err);
+/* The same with so many blocks a cluster (1, 2, 4, 8), pieces in flight a warp (1 to 4; 0: the default for either), and
+ * bytes of a block's codes sent to L2 ahead. */
+adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
+                                    uint32_t stages, uint32_t prefetch_bytes, adm_gpu_stream stream, adm_error *err);
 
 #ifdef __cplusplus
 }

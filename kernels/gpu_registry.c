@@ -53,8 +53,6 @@ adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
     if (shape->capacity == 0 || shape->capacity % 32 != 0 || shape->capacity > 1u << 20)
         return adm_fail(err, ADM_EUNSUPPORTED, "a capacity of %u tokens: the GPU kernels take multiples of 32 up to %u",
                         shape->capacity, 1u << 20);
-    if (shape->selection == ADM_SELECT_GROUP && shape->heads.n_q_heads != shape->heads.n_kv_heads)
-        return adm_fail(err, ADM_EUNSUPPORTED, "selection per group: the GPU kernels select for each query head");
     if (shape->page_size > 64)
         return adm_fail(err, ADM_EUNSUPPORTED, "pages of %u tokens: the GPU kernels take 1 to 64, or 0 for none",
                         shape->page_size);

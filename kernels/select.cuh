@@ -4,7 +4,9 @@
  *   cut      boundary: the distance at which the winners end; too_old: how many of the tokens tied there lose (the first
  *            ones); rank and ties: winners and tied tokens in the chunks before this one
  *   write    each warp counts its share of the chunk, then writes it: a token's place is known from counts alone, so the
- *            result is in order and the same whatever the schedule */
+ *            result is in order and the same whatever the schedule
+ *
+ * A team is the warps of a block that work on one row; a block may hold several teams, which call in step. */
 #ifndef ADM_KERNELS_SELECT_CUH
 #define ADM_KERNELS_SELECT_CUH
 
@@ -29,43 +31,62 @@ static __device__ __forceinline__ bool adm_competes(const adm_contest &c, uint32
     return token - c.first < c.last - c.first;
 }
 
+/* Which of a team's warps this is. */
+typedef struct adm_team {
+    uint32_t warp, n_warps;
+} adm_team;
+
+/* Inclusive sums over the lanes. */
+static __device__ __forceinline__ uint32_t adm_warp_scan(uint32_t x) {
+#pragma unroll
+    for (uint32_t step = 1; step < 32; step *= 2) {
+        const uint32_t other = __shfl_up_sync(ADM_FULL_WARP, x, step);
+        if (threadIdx.x % 32 >= step) x += other;
+    }
+    return x;
+}
+
 typedef struct adm_cut {
     uint32_t boundary, too_old, rank, ties;
 } adm_cut;
 
-/* One warp finds the cut of a chunk that begins at token `start`: total [n_bins] counts the row's competing tokens by
- * distance, before [n_bins] those in earlier chunks. Every lane gets the result. */
-static __device__ __forceinline__ adm_cut adm_cut_of(const uint32_t *total, const uint32_t *before, uint32_t n_bins,
-                                                     const adm_contest &c, uint32_t start) {
-    const uint32_t lane = threadIdx.x % 32;
+/* A team finds the cut of a chunk that begins at token `start`: total [n_bins] counts the row's competing tokens by
+ * distance, before [n_bins] those in earlier chunks. sums: n_warps pairs, and cut, in shared memory of the team; cut is
+ * there after the call, which synchronises the block twice. */
+static __device__ __forceinline__ void adm_find_cut(const uint32_t *total, const uint32_t *before, uint32_t n_bins,
+                                                    const adm_contest &c, uint32_t start, const adm_team &team,
+                                                    uint2 *sums, adm_cut *cut) {
+    const uint32_t lane = threadIdx.x % 32, me = 32 * team.warp + lane;
+    const uint32_t bins = (n_bins + 32 * team.n_warps - 1) / (32 * team.n_warps);
+    const uint32_t from = min(me * bins, n_bins), to = min(from + bins, n_bins);
+    uint32_t mine = 0, mine_before = 0;
+    for (uint32_t bin = from; bin < to; bin++) mine += total[bin], mine_before += before[bin];
+    const uint32_t through = adm_warp_scan(mine), through_before = adm_warp_scan(mine_before);
+    if (lane == 31) sums[team.warp] = make_uint2(through, through_before);
+    __syncthreads();
+    uint2 earlier = make_uint2(0, 0);
+    if (lane < team.warp) earlier = sums[lane];
+    uint32_t below = __reduce_add_sync(ADM_FULL_WARP, earlier.x) + through - mine;
+    uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, earlier.y) + through_before - mine_before;
     const uint32_t forced = min(start, c.first) + (start > c.last ? start - c.last : 0);
-    if (c.slots == 0) return adm_cut{0, UINT32_MAX, forced, 0};
-    const uint32_t bins = (n_bins + 31) / 32, from = min(lane * bins, n_bins), to = min(from + bins, n_bins);
-    uint32_t mine = 0;
-    for (uint32_t bin = from; bin < to; bin++) mine += total[bin];
-    uint32_t through = mine;
-#pragma unroll
-    for (uint32_t step = 1; step < 32; step *= 2) {
-        const uint32_t other = __shfl_up_sync(ADM_FULL_WARP, through, step);
-        if (lane >= step) through += other;
+    if (c.slots == 0) {
+        if (me == 0) *cut = adm_cut{0, UINT32_MAX, forced, 0};
+    } else if (below < c.slots && c.slots <= below + mine) { /* one thread */
+        uint32_t boundary = from;
+        while (below + total[boundary] < c.slots) below += total[boundary], rank += before[boundary++];
+        *cut = adm_cut{boundary, total[boundary] - (c.slots - below), forced + rank, before[boundary]};
     }
-    const uint32_t owner = __ffs((int)__ballot_sync(ADM_FULL_WARP, through >= c.slots)) - 1;
-    uint32_t boundary = from, below = through - mine;
-    if (lane == owner)
-        while (below + total[boundary] < c.slots) below += total[boundary++];
-    boundary = __shfl_sync(ADM_FULL_WARP, boundary, (int)owner);
-    below = __shfl_sync(ADM_FULL_WARP, below, (int)owner);
-    uint32_t rank = 0;
-    for (uint32_t bin = from; bin < min(to, boundary); bin++) rank += before[bin];
-    rank = __reduce_add_sync(ADM_FULL_WARP, rank);
-    return adm_cut{boundary, total[boundary] - (c.slots - below), forced + rank, before[boundary]};
+    __syncthreads();
 }
 
 /* Which of 8 tokens beginning at `token` are in for sure, and which tie at the boundary: bit i is token + i. */
 static __device__ __forceinline__ void adm_judge8(uint4 distances, uint32_t token, uint32_t end, const adm_contest &c,
                                                   uint32_t boundary, uint32_t *in, uint32_t *tied) {
-    const uint32_t words[4] = {distances.x, distances.y, distances.z, distances.w};
     *in = *tied = 0;
+    /* Nearly all are among competing tokens and too far. */
+    const uint32_t least2 = __vminu2(__vminu2(distances.x, distances.y), __vminu2(distances.z, distances.w));
+    if (token >= c.first && token + 8 <= min(c.last, end) && min(least2 & 0xffffu, least2 >> 16) > boundary) return;
+    const uint32_t words[4] = {distances.x, distances.y, distances.z, distances.w};
 #pragma unroll
     for (uint32_t i = 0; i < 8; i++) {
         const uint32_t d = i % 2 ? words[i / 2] >> 16 : words[i / 2] & 0xffffu;
@@ -75,15 +96,16 @@ static __device__ __forceinline__ void adm_judge8(uint4 distances, uint32_t toke
     }
 }
 
-/* A team of n_warps warps, of which this is number `warp`, writes the winners of tokens [start, end), whose distances
- * are at `distance` (16-byte aligned, readable up to a multiple of 8), to index. counts: 2 * n_warps words of shared
- * memory of the team. Every thread of the block must call this equally often: it synchronises the block. */
+/* A team writes the winners of tokens [start, end), whose distances are at `distance` (16-byte aligned, readable up to a
+ * multiple of 8): put(place, token), each place of the row's once. counts: n_warps pairs of shared memory of the team.
+ * Synchronises the block once. */
+template <typename Put>
 static __device__ __forceinline__ void adm_write_winners(const uint16_t *distance, uint32_t start, uint32_t end,
-                                                         const adm_contest &c, const adm_cut &cut, uint32_t warp,
-                                                         uint32_t n_warps, uint32_t *counts, uint32_t *index) {
+                                                         const adm_contest &c, const adm_cut &cut, const adm_team &team,
+                                                         uint2 *counts, Put put) {
     const uint32_t lane = threadIdx.x % 32;
-    const uint32_t share = ((end - start + n_warps - 1) / n_warps + 255) / 256 * 256; /* 8 tokens a lane at a time */
-    const uint32_t from = min(start + warp * share, end), to = min(from + share, end);
+    const uint32_t share = ((end - start + team.n_warps - 1) / team.n_warps + 255) / 256 * 256; /* 8 tokens a lane */
+    const uint32_t from = min(start + team.warp * share, end), to = min(from + share, end);
     uint32_t n_in = 0, n_tied = 0, in, tied;
     for (uint32_t token = from + 8 * lane; token < to; token += 256) {
         adm_judge8(*(const uint4 *)(distance + (token - start)), token, to, c, cut.boundary, &in, &tied);
@@ -92,13 +114,13 @@ static __device__ __forceinline__ void adm_write_winners(const uint16_t *distanc
     }
     n_in = __reduce_add_sync(ADM_FULL_WARP, n_in);
     n_tied = __reduce_add_sync(ADM_FULL_WARP, n_tied);
-    if (lane == 0) counts[2 * warp] = n_in, counts[2 * warp + 1] = n_tied;
+    if (lane == 0) counts[team.warp] = make_uint2(n_in, n_tied);
     __syncthreads();
-    uint32_t rank = 0, ties = 0;
-    if (lane < warp) rank = counts[2 * lane], ties = counts[2 * lane + 1];
-    rank = cut.rank + __reduce_add_sync(ADM_FULL_WARP, rank);
-    ties = cut.ties + __reduce_add_sync(ADM_FULL_WARP, ties);
     if (n_in + n_tied == 0) return;
+    uint2 earlier = make_uint2(0, 0);
+    if (lane < team.warp) earlier = counts[lane];
+    uint32_t rank = cut.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x);
+    uint32_t ties = cut.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y);
 
     for (uint32_t base = from; base < to; base += 256) {
         const uint32_t token = base + 8 * lane;
@@ -106,25 +128,19 @@ static __device__ __forceinline__ void adm_write_winners(const uint16_t *distanc
         if (token < to)
             adm_judge8(*(const uint4 *)(distance + (token - start)), token, to, c, cut.boundary, &in, &tied);
         if (__ballot_sync(ADM_FULL_WARP, in | tied) == 0) continue;
-        const uint32_t mine = __popc(in) | __popc(tied) << 16;
-        uint32_t through = mine;
-#pragma unroll
-        for (uint32_t step = 1; step < 32; step *= 2) {
-            const uint32_t other = __shfl_up_sync(ADM_FULL_WARP, through, step);
-            if (lane >= step) through += other;
-        }
+        const uint32_t mine = __popc(in) | __popc(tied) << 16, through = adm_warp_scan(mine);
         uint32_t my_rank = rank + ((through - mine) & 0xffffu), my_ties = ties + ((through - mine) >> 16);
         for (uint32_t left = in | tied; left != 0; left &= left - 1) {
             const uint32_t i = __ffs((int)left) - 1;
             const bool ties_here = tied >> i & 1;
             if (!ties_here || my_ties >= cut.too_old)
-                index[my_rank + (my_ties > cut.too_old ? my_ties - cut.too_old : 0)] = token + i;
+                put(my_rank + (my_ties > cut.too_old ? my_ties - cut.too_old : 0), token + i);
             if (ties_here) my_ties++;
             else my_rank++;
         }
-        through = __shfl_sync(ADM_FULL_WARP, through, 31);
-        rank += through & 0xffffu;
-        ties += through >> 16;
+        const uint32_t all = __shfl_sync(ADM_FULL_WARP, through, 31);
+        rank += all & 0xffffu;
+        ties += all >> 16;
     }
 }
 
@@ -132,9 +148,11 @@ static __device__ __forceinline__ void adm_write_winners(const uint16_t *distanc
 static __device__ __forceinline__ void adm_count8(uint32_t *histogram, uint4 distances, uint32_t token,
                                                   const adm_contest &c) {
     const uint32_t words[4] = {distances.x, distances.y, distances.z, distances.w};
+    const bool all = token >= c.first && token + 8 <= c.last;
 #pragma unroll
     for (uint32_t i = 0; i < 8; i++)
-        if (adm_competes(c, token + i)) atomicAdd(&histogram[i % 2 ? words[i / 2] >> 16 : words[i / 2] & 0xffffu], 1u);
+        if (all || adm_competes(c, token + i))
+            atomicAdd(&histogram[i % 2 ? words[i / 2] >> 16 : words[i / 2] & 0xffffu], 1u);
 }
 
 #endif

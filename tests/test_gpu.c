@@ -72,7 +72,6 @@ typedef struct fixture {
     uint16_t *head_distance[2]; /* [capacity] of one query head, by l1 and by xor */
     float *expected; /* of attention [batch][n_q_heads][d] */
     adm_gpu_buffers device;
-    void *workspace;
 } fixture;
 
 static void check_ok(adm_status status, const adm_error *err) {
@@ -307,7 +306,6 @@ static void expect_results(fixture *f) {
 }
 
 static void fixture_open(fixture *f, const gpu_config *c, adm_selection selection, adm_rng *rng) {
-    adm_error err;
     memset(f, 0, sizeof *f);
     f->config = c;
     f->shape = (adm_gpu_shape){.heads = c->heads, .dtype = c->dtype, .batch = c->batch, .capacity = c->capacity,
@@ -320,16 +318,9 @@ static void fixture_open(fixture *f, const gpu_config *c, adm_selection selectio
     expect_encoded(f);
     expect_results(f);
 
-    size_t workspace_bytes = 16;
-    for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
-        const adm_gpu_impl *row = adm_gpu_registry_at(i);
-        size_t bytes = row->workspace_bytes != NULL ? row->workspace_bytes(&f->shape) : 0;
-        if (bytes > workspace_bytes) workspace_bytes = bytes;
-    }
-    check_ok(adm_gpu_allocate(workspace_bytes, 0, &f->workspace, &err), &err);
 #define AT(id) ((void *)((char *)f->buffer[id].device + GUARD))
     f->device = (adm_gpu_buffers){AT(Q), AT(K_NEW), AT(V_NEW), AT(K), AT(V), AT(PLANES), AT(PAGES), AT(LENGTH), AT(Y),
-                                  AT(CODE), AT(PACKED), AT(DISTANCE), AT(INDEX), AT(N_SELECTED), AT(OUT), f->workspace};
+                                  AT(CODE), AT(PACKED), AT(DISTANCE), AT(INDEX), AT(N_SELECTED), AT(OUT), NULL};
 }
 
 static void fixture_close(fixture *f) {
@@ -340,7 +331,6 @@ static void fixture_close(fixture *f) {
     }
     free(f->pool_packed);
     free(f->expected);
-    adm_gpu_release(&f->workspace);
 }
 
 /* ---- running a row ---- */
@@ -408,9 +398,12 @@ static void run_row(fixture *f, const adm_gpu_impl *row) {
         check_ok(adm_gpu_write(f->buffer[id].device, found(f, row, id), f->buffer[id].bytes + 2 * GUARD, &err), &err);
     adm_gpu_buffers buffers = f->device;
     if (xor) buffers.distance = AT(DISTANCE_XOR);
+    size_t workspace_bytes = row->workspace_bytes != NULL ? row->workspace_bytes(&f->shape) : 0;
+    check_ok(adm_gpu_allocate(workspace_bytes + 16, 0, &buffers.workspace, &err), &err);
     adm_status status = row->launch(&f->shape, &buffers, adm_gpu_stream_of(gpu), &err);
     if (status == ADM_EUNSUPPORTED) {
         print_message("not run: %s %s: %s\n", adm_stage_name(row->stage), row->name, err.text);
+        adm_gpu_release(&buffers.workspace);
         return;
     }
     check_ok(status, &err);
@@ -427,6 +420,7 @@ static void run_row(fixture *f, const adm_gpu_impl *row) {
         if (id == Y) forgive_nan_payloads(b->got + GUARD, want + GUARD, b->bytes / sizeof(float));
         compare_exactly(f, what, id, want);
     }
+    adm_gpu_release(&buffers.workspace);
 }
 
 /* The newest token counts as part of the prompt here: K is as after the step, planes empty. */
