@@ -16,7 +16,10 @@
  *   3.  by the stall samples of version 2 two fifths of the time went by before the queries were in shared memory,
  *       for their loads came after, and counted with, those of K and V; one warp alone added up the block. Now
  *       the queries come first, every warp adds up, and blocks push their parts to block 0 in place of waiting to
- *       be read. */
+ *       be read.                                                                                 5.4 / 8.7
+ *   4.  half of the multiprocessors, one block of 16 warps on each; by the tuner, of 1 to 8 splits and 4 to 16
+ *       warps. With fewer warps two blocks share a multiprocessor while others are idle.         4.4 / 8.7
+ *       What limits at 1024: gathering rows of 256 bytes, 16.8 MB at 1.9 TB/s. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
@@ -147,12 +150,15 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     const unsigned heads = shape->heads.n_q_heads * shape->batch;
     const unsigned tiles = (shape->rule.budget + ADM_TILE - 1) / ADM_TILE;
     const unsigned most_warps = shape->heads.head_dim == 256 ? 8 : 16;
-    /* Blocks enough for every multiprocessor; where there are no clusters a head has one block. */
+    /* Where half of the multiprocessors can hold all blocks, blocks that fill one each beat smaller ones, even if half of
+     * their warps find nothing to do: no two share a multiprocessor, and the next kernel begins on the other half. Where
+     * there are no clusters a head has one block. */
     if (splits == 0)
         for (splits = 1; limits.compute_major >= 9 && splits < MAX_SPLITS && splits < tiles &&
-                         heads * splits * 2 <= (unsigned)limits.n_sms;)
+                         heads * splits * 4 <= (unsigned)limits.n_sms;)
             splits *= 2;
-    if (n_warps == 0) n_warps = at_most((tiles + splits - 1) / splits, heads > (unsigned)limits.n_sms ? 4 : most_warps);
+    if (n_warps == 0)
+        n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? most_warps : at_most((tiles + splits - 1) / splits, 8);
     if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > most_warps)
         return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
                                          "most %u", splits, n_warps, most_warps);

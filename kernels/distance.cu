@@ -2,7 +2,7 @@
  *
  *   planes [batch][n_kv_heads][capacity/32] tiles -> distance [batch][S][capacity]      both as gpu.h has them
  *
- * The codes of all heads of all sequences stand in one line of 2 KiB pieces, of which every warp takes an equal stretch,
+ * The codes of all heads of all sequences stand in one line of 4 KiB pieces, of which every warp takes an equal stretch,
  * whatever the lengths:
  *
  *   sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...
@@ -14,11 +14,16 @@
  * History (us on an H200, 32 query heads, d = 128, cold, in a graph; of the read limit of 4.56 TB/s):
  *                                                                    32K, 32 KV heads    128K     32K, 8 KV heads
  *   1  a block 8 warps x 4 tiles, loaded at once; L2 prefetches in         10.9 (72%)   37.2 (84%)    6.1
- *      place of early loads */
+ *      place of early loads
+ *   2  equal stretches of pieces of 2 KiB, rings filled before the         9.5 (80%)    34.9 (88%)    5.3
+ *      wait; 4 blocks a processor, 2 pieces in flight a warp
+ *   3  pieces of 4 KiB, 2 blocks a processor: half the upkeep              9.3 (82%)    34.3 (89%)    5.0
+ *   What limits: about 1.5 us at either end that do not depend on the length, and the distances written, 6% of the bytes.
+ *   In between the codes come at 94% of a plain read. Tried: 3, 5 and 6 blocks a processor, rings of 1 to 6 pieces. */
 #include "kernels/distance.cuh"
 #include "kernels/encode.cuh"
 
-enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads a KV head */, PIECE_BYTES = 2048 };
+enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads a KV head */, PIECE_BYTES = 4096 };
 
 /* A place in the line of pieces. */
 typedef struct distance_place {
@@ -230,11 +235,11 @@ extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, cons
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                           adm_gpu_stream stream, adm_error *err) {
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, 3, stream, err);
+    return adm_gpu_distance_l1_tuned(shape, buffers, 2, 2, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                            adm_gpu_stream stream, adm_error *err) {
     static distance_kernel *const kernels[3] = METRIC_TABLE(ADM_METRIC_XOR);
-    return launch("distance xor", kernels, shape, buffers, 2, 3, stream, err);
+    return launch("distance xor", kernels, shape, buffers, 2, 2, stream, err);
 }

@@ -1,30 +1,45 @@
 /* fused.cu: a whole decode step of one layer in one launch.
  *
  * A cluster of blocks serves one KV head of one sequence with some of its query heads, and each block has a chunk of the
- * tokens. Distances, histograms and lists of winners stay in shared memory, so that beyond q, the new rows and the result
- * only codes and the selected rows of K and V move:
+ * tokens, each warp a part of that. Nothing is kept of a distance that cannot win, so that beyond q, the new rows and the
+ * result only codes and the selected rows of K and V move:
  *
- *   per warp   codes -> ring of bulk copies in shared memory -> distances, histogram
- *   meanwhile  q and the new key are transformed; the new key, its value and codes join the caches
- *   cluster    read one another's histograms: the cut; hand each winner to the block that will attend to it (select.cuh)
+ *   first      q and the new key are transformed; the new key, its value and codes join the caches
+ *   block      tiles of codes from all over the row -> the bound (select.cuh)
+ *   warp       strips of codes, 4 KiB, the next one loading -> distances; candidates are counted and listed
+ *   cluster    read one another's histograms: the cut; hand each winner to the block that will attend to it
  *   cluster    attention: block r takes the r-th part of each row's winners, whoever found them; a warp a few tokens
  *   cluster    partial results go to block 0, which merges and writes
  *
  * A row is what one selection is made for: a query head, or the group where the group shares one. The newest token is in
- * by force, so nobody needs the code that this very step appends; all others may be fetched while the kernel before this
- * one still runs: the ring is filled, and the rest of the chunk is on its way into L2.
+ * by force, so nobody needs the code that this very step appends; all others may be read while the kernel before this one
+ * still runs: the sample, the first strips, and, as far as L2 holds them, those after.
  *
  * History (us on an H200, budget 256, cold, in a graph: 32 KV heads at 32K / 128K; 8 KV heads at 32K / 128K):
  *   1  as above, codes fetched after the wait, winners through global memory, clusters up to 16       26.5 / 68.5; 30.4 / 72.9
- *      The same time for the same (token, query head) pairs, however many bytes: bound by the scan's instructions, 440
- *      issue slots a warp's tile. */
+ *      The same time for the same (token, query head) pairs, however many bytes: bound by the scan's instructions, and
+ *      by latency in the search of the cut.
+ *   2  the cut in parallel, winners through shared memory, the ring filled before the wait     26.6 / 73.0; 23.1 / 60.8
+ *      Still 125 instructions a tile of 32 tokens, half of them the ring's upkeep, and a third of the rest of the time
+ *      in two passes over all distances for the few that win.
+ *   3  strips in registers in place of the ring, no distance kept twice                        27.6 / 66.0; 23.4 / 49.1
+ *      Clocks at each phase, 32K and 32 KV heads, us: encode 2.1, scan 7.5 (the codes at the read limit), cluster barrier
+ *      1.5, histograms and cut 1.8, winners 3.8, barrier 1.6, attention and merge 4.
+ *   4  a bound from a sample, lists of candidates (select.cuh)                                  21.4 / 55.2; 17.3 / 38.3
+ *      By the processors' numbers the 128 blocks shared 64 processors, and every second kernel took the other 64.
+ *   5  clusters spread by load (gpu_common.cuh); appending without branches                       18.3 / 45.4; 16.7 / 38.7
+ *      Clocks, 32K and 32 KV heads, us: encode 1.0, bound 1.3, scan 6.4, barrier 1.0, histograms and cut 1.2, winners 1.0,
+ *      barrier 0.5, attention and merge 2.9, and 1 from kernel to kernel. With 8 KV heads the scan is bound by the
+ *      latency of its instructions: 8 warps a processor, 280 instructions a strip and row in 1,300 cycles.
+ *   Tried and left: 16 warps a block and one block a processor, 30.0 / 61.3; clusters of 8, 27.1 / 58.0; 32 to 256 KiB of
+ *      codes to L2 before the wait, up to 2 us slower: they push out what the kernel before still reads. */
 #include <cmath>
 
 #include "kernels/distance.cuh"
 #include "kernels/encode.cuh"
 #include "kernels/select.cuh"
 
-enum { STEP_WARPS = 16, STEP_THREADS = 32 * STEP_WARPS, PIECE_BYTES = 2048, MAX_HEADS = 8, MAX_SPLIT = 8, MAX_STAGES = 4 };
+enum { STEP_WARPS = 8, STEP_THREADS = 32 * STEP_WARPS, STRIP_BYTES = 4096, MAX_HEADS = 8, MAX_SPLIT = 8, USUAL_SPLIT = 4, LIST_ROOM = 1024 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct step_plan {
@@ -32,12 +47,11 @@ typedef struct step_plan {
     uint32_t slices;      /* blocks a KV head's group takes */
     uint32_t rows;        /* selections a block: heads, or 1 where the group shares one */
     uint32_t split;       /* blocks a cluster */
-    uint32_t stages;      /* pieces in flight a warp */
-    uint32_t prefetch_bytes; /* of a chunk, beyond the ring, that go to L2 before the wait */
-    uint32_t kept_tokens; /* of a chunk's distances in shared memory; 0: they go through buffers.distance */
+    uint32_t prefetch_bytes; /* of a chunk that go to L2 before the wait */
     uint32_t listed;      /* winners a block attends to, a row, in shared memory; 0: they come from buffers.index */
     uint32_t n_bins;
-    uint32_t query_at, histogram_at, total_at, before_at, barrier_at, list_at, kept_at; /* ring, later partials: 0 */
+    uint32_t room;        /* candidates a row and warp */
+    uint32_t query_at, histogram_at, total_at, before_at, list_at, candidates_at; /* partial results: 0 */
     uint32_t shared_bytes;
 } step_plan;
 
@@ -52,8 +66,8 @@ typedef struct step_block {
     adm_contest contest;
 } step_block;
 
-template <int W> struct step_piece {
-    static const int tiles = PIECE_BYTES / (256 * W);
+template <int W> struct step_strip {
+    static const int tiles = STRIP_BYTES / (256 * W);
     static const int tokens = 32 * tiles;
 };
 
@@ -71,7 +85,7 @@ template <int W> static __device__ __forceinline__ step_block block_of(const adm
     me.rank = adm_cluster_rank();
     me.length = p.length[me.b];
     me.contest = adm_contest_of(s.rule, me.length);
-    const uint32_t unit = step_piece<W>::tokens;
+    const uint32_t unit = step_strip<W>::tokens;
     const uint32_t tokens = ((me.length + plan.split - 1) / plan.split + unit - 1) / unit * unit;
     me.start = min(me.rank * tokens, me.length);
     me.end = min(me.start + tokens, me.length);
@@ -80,93 +94,185 @@ template <int W> static __device__ __forceinline__ step_block block_of(const adm
 
 /* ---- codes to distances ---- */
 
-/* One warp's ring of pieces. */
-typedef struct step_ring {
-    unsigned char *slots;
-    uint64_t *barriers;
-    const unsigned char *codes; /* of the chunk */
-    uint32_t bytes;             /* of the chunk's tiles */
-} step_ring;
+/* A strip's codes, a token a lane and tile. */
+template <int W> struct step_codes {
+    uint32_t high[step_strip<W>::tiles][W], low[step_strip<W>::tiles][W];
+};
 
-static __device__ __forceinline__ void fetch_piece(const step_ring &ring, uint32_t piece, uint32_t slot) {
-    const uint32_t at = piece * PIECE_BYTES;
-    if (at < ring.bytes)
-        adm_bulk_copy(ring.slots + slot * PIECE_BYTES, ring.codes + at, min(ring.bytes - at, (uint32_t)PIECE_BYTES),
-                      &ring.barriers[slot]);
+/* n_tiles: of the chunk. Tiles beyond them stay as they are. */
+template <int W> static __device__ __forceinline__ void load_strip(const uint32_t *codes, uint32_t n_tiles, uint32_t strip,
+                                                                   step_codes<W> *to) {
+    const uint32_t first = strip * step_strip<W>::tiles;
+#pragma unroll
+    for (int i = 0; i < step_strip<W>::tiles; i++)
+        if (first + i < n_tiles) adm_read_tile<W>(codes + (size_t)(first + i) * (64 * W), to->high[i], to->low[i]);
 }
 
-/* The pieces that a warp asks for before or after the wait: the one with the newest token is for after. */
+/* What a warp's scan leaves behind in shared memory. */
+typedef struct step_found {
+    uint32_t *histogram;        /* [rows][n_bins], of candidates */
+    const uint32_t *bound;      /* [rows] */
+    uint32_t *entries;          /* [rows][warps][room] */
+    uint32_t *n;                /* [rows][warps] of them, or more than there is room for */
+} step_found;
+
+static __device__ __forceinline__ adm_list list_of(const step_found &found, const step_plan &plan, uint32_t row) {
+    const uint32_t at = row * STEP_WARPS + threadIdx.x / 32;
+    return adm_list{found.entries + at * plan.room, plan.room, found.n[at]};
+}
+
+/* The distances of a strip's tiles for one row: of the query head, or summed over the group. */
 template <int W>
-static __device__ __forceinline__ void fill_ring(const step_block &me, const step_plan &plan, const step_ring &ring,
-                                                 bool newest) {
-    for (uint32_t slot = 0; slot < plan.stages; slot++) {
-        const uint32_t piece = threadIdx.x / 32 + slot * STEP_WARPS;
-        if ((me.start + (piece + 1) * step_piece<W>::tokens >= me.length) == newest) fetch_piece(ring, piece, slot);
-    }
-}
-
-/* What the ring does not hold, a part a warp, towards L2. */
-static __device__ __forceinline__ void prefetch_chunk(const step_plan &plan, const step_ring &ring) {
-    const uint32_t from = STEP_WARPS * plan.stages * PIECE_BYTES, end = min(ring.bytes, from + plan.prefetch_bytes);
-    if (from >= end) return;
-    const uint32_t part = ((end - from) / STEP_WARPS + 127) / 128 * 128, mine = from + threadIdx.x / 32 * part;
-    if (mine < end) adm_prefetch_l2_bulk(ring.codes + mine, min(part, end - mine));
-}
-
-/* kept: the first row's distances of the chunk; rows are `stride` apart. */
-template <int W>
-static __device__ __forceinline__ void scan_chunk(const step_block &me, const step_plan &plan, const step_ring &ring,
-                                                  const adm_query_planes<W> *query, uint32_t *histogram,
-                                                  uint16_t *shared_kept, uint16_t *global_kept, size_t global_stride) {
-    const int n = step_piece<W>::tiles;
-    const uint32_t lane = threadIdx.x % 32;
-    const bool grouped = me.rows < me.heads;
-    uint32_t slot = 0, parity = 0;
-    adm_query_planes<W> q = query[0];
-    for (uint32_t piece = threadIdx.x / 32; piece * PIECE_BYTES < ring.bytes; piece += STEP_WARPS) {
-        const uint32_t *tile = (const uint32_t *)(ring.slots + slot * PIECE_BYTES);
-        uint32_t high[n][W], low[n][W], sum[n] = {};
-        adm_barrier_wait(&ring.barriers[slot], parity);
+static __device__ __forceinline__ void distances_of(const step_block &me, const step_codes<W> &codes, uint32_t row,
+                                                    const adm_query_planes<W> *query, uint32_t (&d)[step_strip<W>::tiles]) {
+    const uint32_t from = me.rows < me.heads ? 0 : row, to = me.rows < me.heads ? me.heads : row + 1;
+    for (uint32_t g = from; g < to; g++) {
+        const adm_query_planes<W> q = query[g];
 #pragma unroll
-        for (int i = 0; i < n; i++) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
-        __syncwarp();
-        if (lane == 0) fetch_piece(ring, piece + plan.stages * STEP_WARPS, slot);
-        if (++slot == plan.stages) slot = 0, parity ^= 1;
-        const uint32_t at = piece * step_piece<W>::tokens, token = me.start + at; /* the piece's first */
-        const bool plain = plan.kept_tokens > 0 && token >= me.contest.first &&
-                           token + step_piece<W>::tokens <= min(me.contest.last, me.end);
-        uint16_t *kept = shared_kept + at + lane;
-        uint32_t *bins = histogram;
-        for (uint32_t g = 0; g < me.heads; g++) {
-            if (me.heads > 1) q = query[g];
-            uint32_t d[n];
-#pragma unroll
-            for (int i = 0; i < n; i++) {
-                d[i] = adm_distance_of<W, ADM_METRIC_L1>(q, high[i], low[i]);
-                sum[i] += d[i];
-                if (grouped) d[i] = sum[i];
-            }
-            if (grouped && g + 1 < me.heads) continue;
-            if (plain) {
-#pragma unroll
-                for (int i = 0; i < n; i++) {
-                    kept[32 * i] = (uint16_t)d[i];
-                    atomicAdd(&bins[d[i]], 1u);
-                }
-            } else {
-#pragma unroll
-                for (int i = 0; i < n; i++) {
-                    const uint32_t t = token + lane + 32 * i;
-                    if (t >= me.end) continue;
-                    if (plan.kept_tokens > 0) kept[32 * i] = (uint16_t)d[i];
-                    else global_kept[(grouped ? 0 : g) * global_stride + (t - me.start)] = (uint16_t)d[i];
-                    if (adm_competes(me.contest, t)) atomicAdd(&bins[d[i]], 1u);
-                }
-            }
-            kept += plan.kept_tokens;
-            bins += plan.n_bins;
+        for (int i = 0; i < step_strip<W>::tiles; i++) {
+            const uint32_t one = adm_distance_of<W, ADM_METRIC_L1>(q, codes.high[i], codes.low[i]);
+            d[i] = g > from ? d[i] + one : one;
         }
     }
+}
+
+/* Lists and counts one strip's candidates. first: the strip's first token. PLAIN: all its tokens are there and compete. */
+template <int W, bool PLAIN>
+static __device__ __forceinline__ void scan_strip(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
+                                                  uint32_t first, uint32_t part_start, const adm_query_planes<W> *query,
+                                                  const step_found &found) {
+    const int n = step_strip<W>::tiles;
+    const uint32_t lane = threadIdx.x % 32;
+    for (uint32_t row = 0; row < me.rows; row++) {
+        uint32_t d[n], candidates[n], any = 0;
+        const uint32_t bound = found.bound[row];
+        distances_of<W>(me, codes, row, query, d);
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            const uint32_t token = first + lane + 32 * i;
+            const bool near = d[i] <= bound;
+            candidates[i] = __ballot_sync(ADM_FULL_WARP, PLAIN ? near : token < me.end &&
+                                                                        (near || !adm_competes(me.contest, token)));
+            any |= candidates[i];
+        }
+        if (any == 0) continue;
+        adm_list list = list_of(found, plan, row);
+        uint32_t *bins = found.histogram + row * plan.n_bins;
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            const uint32_t token = first + lane + 32 * i, key = PLAIN ? d[i] + 1 : adm_key(me.contest, token, d[i]);
+            adm_list_add(&list, candidates[i], token - part_start, key);
+            if ((candidates[i] >> lane & 1) != 0 && key > 0) atomicAdd(&bins[d[i]], 1u);
+        }
+        if (lane == 0) found.n[row * STEP_WARPS + threadIdx.x / 32] = list.n;
+        __syncwarp();
+    }
+}
+
+/* A warp's part: strips [from, to) of the chunk. */
+typedef struct step_part {
+    uint32_t from, to;
+} step_part;
+
+template <int W> static __device__ __forceinline__ step_part part_of(const step_block &me) {
+    const uint32_t unit = step_strip<W>::tokens, n_strips = (me.end - me.start + unit - 1) / unit;
+    const uint32_t share = (n_strips + STEP_WARPS - 1) / STEP_WARPS;
+    const uint32_t from = min(threadIdx.x / 32 * share, n_strips);
+    return step_part{from, min(from + share, n_strips)};
+}
+
+/* Scans a part; `codes` holds its first strip, if any. While one strip is looked at the next is loading. */
+template <int W>
+static __device__ __forceinline__ void scan_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
+                                                 const step_part &part, step_codes<W> &codes,
+                                                 const adm_query_planes<W> *query, const step_found &found) {
+    const uint32_t unit = step_strip<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
+    const uint32_t plain_to = min(me.contest.last, me.end), part_start = me.start + part.from * unit;
+    step_codes<W> next;
+    auto scan = [&](const step_codes<W> &one, uint32_t strip) {
+        const uint32_t first = me.start + strip * unit;
+        if (first >= me.contest.first && first + unit <= plain_to)
+            scan_strip<W, true>(me, plan, one, first, part_start, query, found);
+        else scan_strip<W, false>(me, plan, one, first, part_start, query, found);
+    };
+    for (uint32_t strip = part.from; strip < part.to; strip += 2) {
+        if (strip + 1 < part.to) load_strip<W>(planes, n_tiles, strip + 1, &next);
+        scan(codes, strip);
+        if (strip + 1 >= part.to) break;
+        if (strip + 2 < part.to) load_strip<W>(planes, n_tiles, strip + 2, &codes);
+        scan(next, strip + 1);
+    }
+}
+
+/* visit(there, token, key) for a row's candidates in a warp's part, tokens counted from its start: from the list, or all
+ * again where that is too short. */
+template <int W, typename Visit>
+static __device__ __forceinline__ void visit_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
+                                                  const step_part &part, uint32_t row, const adm_query_planes<W> *query,
+                                                  const step_found &found, Visit visit) {
+    const adm_list list = list_of(found, plan, row);
+    if (list.n <= list.room) {
+        adm_list_visit(list, visit);
+        return;
+    }
+    const uint32_t unit = step_strip<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
+    for (uint32_t strip = part.from; strip < part.to; strip++) {
+        step_codes<W> codes;
+        uint32_t d[step_strip<W>::tiles];
+        load_strip<W>(planes, n_tiles, strip, &codes);
+        distances_of<W>(me, codes, row, query, d);
+#pragma unroll
+        for (int i = 0; i < step_strip<W>::tiles; i++) {
+            const uint32_t token = me.start + strip * unit + 32 * i + threadIdx.x % 32;
+            visit(token < me.end, token - (me.start + part.from * unit), adm_key(me.contest, token, d[i]));
+        }
+    }
+}
+
+/* ---- the bound ---- */
+
+/* Tiles of a sample, from all over the row: as many as a strip has, for each warp. */
+template <int W> static __device__ __forceinline__ uint32_t sampled_tile(const step_block &me, int i) {
+    const uint32_t all = STEP_WARPS * step_strip<W>::tiles, mine = threadIdx.x / 32 * step_strip<W>::tiles + i;
+    return (uint32_t)((uint64_t)(me.length / 32) * mine / all);
+}
+
+/* row_planes: of the KV head's first token. */
+template <int W>
+static __device__ __forceinline__ void load_sample(const step_block &me, const uint32_t *row_planes, step_codes<W> *to) {
+#pragma unroll
+    for (int i = 0; i < step_strip<W>::tiles; i++)
+        adm_read_tile<W>(row_planes + (size_t)sampled_tile<W>(me, i) * (64 * W), to->high[i], to->low[i]);
+}
+
+/* Leaves each row's bound in shared memory; sample [rows][n_bins] is zeros. Synchronises the block twice. */
+template <int W>
+static __device__ __forceinline__ void find_bounds(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
+                                                   const adm_query_planes<W> *query, uint32_t *sample, uint32_t *bounds) {
+    const int n = step_strip<W>::tiles;
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (uint32_t row = 0; row < me.rows; row++) {
+        uint32_t d[n];
+        distances_of<W>(me, codes, row, query, d);
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            if (adm_competes(me.contest, sampled_tile<W>(me, i) * 32 + lane))
+                atomicAdd(&sample[row * plan.n_bins + d[i]], 1u);
+    }
+    __syncthreads();
+    if (warp < me.rows) {
+        const uint32_t wanted = adm_wanted_of_sample(me.contest, 32 * STEP_WARPS * n);
+        const uint32_t bound = adm_bound_of(sample + warp * plan.n_bins, plan.n_bins, wanted);
+        if (lane == 0) bounds[warp] = bound;
+    }
+    __syncthreads();
+}
+
+/* A warp's codes after its first strip towards L2, up to its share of plan.prefetch_bytes. */
+static __device__ __forceinline__ void prefetch_part(const step_plan &plan, const uint32_t *planes, const step_part &part) {
+    const uint32_t n = min(part.to - part.from, 1 + plan.prefetch_bytes / (STEP_WARPS * STRIP_BYTES));
+    if (threadIdx.x % 32 == 0 && n > 2) /* the last strip may be short */
+        adm_prefetch_l2_bulk((const char *)planes + (size_t)(part.from + 1) * STRIP_BYTES, (n - 2) * STRIP_BYTES);
 }
 
 /* ---- the new token and the queries ---- */
@@ -176,24 +282,25 @@ static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const
                                                    const step_plan &plan, adm_query_planes<D / 32> *query) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const bool newest = warp == STEP_WARPS - 1 && me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0 &&
-                        me.length > 0;
-    if (warp >= me.heads && !newest) return;
-    const T *x = newest ? (const T *)p.k_new + kv_row * D
-                        : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
-    float v[D / 32];
-    uint32_t high[D / 32], low[D / 32];
-    adm_warp_load_row<T, D>(x, v);
-    adm_warp_hadamard<D>(v);
-    adm_warp_planes<D>(v, s.threshold, high, low);
-    if (newest) {
-        const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
-        adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
-        adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
-        adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
-    } else if (lane == 0) {
+    const bool appends = me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0 && me.length > 0;
+    for (uint32_t row = warp; row < me.heads + (appends ? 1 : 0); row += STEP_WARPS) {
+        const bool newest = row == me.heads;
+        const T *x = newest ? (const T *)p.k_new + kv_row * D
+                            : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + row) * D;
+        float v[D / 32];
+        uint32_t high[D / 32], low[D / 32];
+        adm_warp_load_row<T, D>(x, v);
+        adm_warp_hadamard<D>(v);
+        adm_warp_planes<D>(v, s.threshold, high, low);
+        if (newest) {
+            const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
+            adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
+            adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
+            adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
+        } else if (lane == 0) {
 #pragma unroll
-        for (int w = 0; w < D / 32; w++) adm_query_word<D / 32>(&query[warp], w, high[w], low[w]);
+            for (int w = 0; w < D / 32; w++) adm_query_word<D / 32>(&query[row], w, high[w], low[w]);
+        }
     }
 }
 
@@ -382,27 +489,32 @@ static __device__ __forceinline__ void attention(const adm_gpu_shape &s, const a
 
 /* ---- select ---- */
 
-/* Every block adds up the cluster's histograms of each row; a team a row finds its cut of them. */
-static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, uint32_t *histogram,
-                                                 uint32_t *total, uint32_t *before, const adm_team &team, uint32_t row,
-                                                 uint2 *sums, adm_cut *cuts) {
-    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) {
-        uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
+/* Every block adds up the cluster's histograms of each row; a team a row finds its cut of them. Where the bound was too
+ * low, the cut is left as it is. */
+static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, const step_found &found,
+                                                 uint32_t *total, uint32_t *before, adm_cut *cuts, uint2 *sums) {
+    const uint32_t n_warps = STEP_WARPS / plan.rows, row = threadIdx.x / 32 / n_warps; /* beyond me.rows there is none */
+    const adm_team team = {threadIdx.x / 32 % n_warps, n_warps};
+    for (uint32_t r = 0; r < me.rows; r++)
+        for (uint32_t i = threadIdx.x; i <= found.bound[r]; i += STEP_THREADS) {
+            const uint32_t bin = r * plan.n_bins + i;
+            uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
 #pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < plan.split ? adm_cluster_peer(histogram, r)[bin] : 0;
+            for (uint32_t k = 0; k < MAX_SPLIT; k++)
+                counted[k] = k < plan.split ? adm_cluster_peer(found.histogram, k)[bin] : 0;
 #pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) {
-            all += counted[r];
-            earlier += r < me.rank ? counted[r] : 0;
+            for (uint32_t k = 0; k < MAX_SPLIT; k++) {
+                all += counted[k];
+                earlier += k < me.rank ? counted[k] : 0;
+            }
+            total[bin] = all;
+            before[bin] = earlier;
         }
-        total[bin] = all;
-        before[bin] = earlier;
-    }
     __syncthreads();
     adm_contest contest = me.contest;
-    if (row >= me.rows) contest.slots = 0; /* nothing was counted there */
-    adm_find_cut(total + row * plan.n_bins, before + row * plan.n_bins, plan.n_bins, contest, me.start, team, sums,
-                 &cuts[row]);
+    if (row >= me.rows) contest.slots = 0;
+    adm_find_cut(total + row * plan.n_bins, before + row * plan.n_bins, row < me.rows ? found.bound[row] + 1 : 0, contest,
+                 me.start, team, sums + row * n_warps, &cuts[row]);
 }
 
 #endif /* __CUDA_ARCH__ >= 900 */
@@ -415,51 +527,74 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 #if __CUDA_ARCH__ >= 900
     const int W = D / 32;
     extern __shared__ __align__(128) unsigned char shared[];
-    __shared__ uint2 counts[STEP_WARPS];
+    __shared__ uint2 counts[MAX_HEADS * STEP_WARPS];
     __shared__ adm_cut cuts[MAX_HEADS];
+    __shared__ uint32_t bounds[MAX_HEADS], n_listed[MAX_HEADS * STEP_WARPS];
     adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + plan.query_at);
-    uint32_t *histogram = (uint32_t *)(shared + plan.histogram_at), *list = (uint32_t *)(shared + plan.list_at);
-    uint16_t *kept = (uint16_t *)(shared + plan.kept_at);
+    uint32_t *list = (uint32_t *)(shared + plan.list_at), *histogram = (uint32_t *)(shared + plan.histogram_at);
+    uint32_t *total = (uint32_t *)(shared + plan.total_at), *before = (uint32_t *)(shared + plan.before_at);
+    const step_found found = {histogram, bounds, (uint32_t *)(shared + plan.candidates_at), n_listed};
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
     const step_block me = block_of<W>(s, p, plan);
+    const step_part part = part_of<W>(me);
     const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    step_ring ring;
-    ring.slots = shared + warp * plan.stages * PIECE_BYTES;
-    ring.barriers = (uint64_t *)(shared + plan.barrier_at) + warp * plan.stages;
-    ring.codes = (const unsigned char *)(p.planes + (kv_row * s.capacity + me.start) / 32 * (64 * W));
-    ring.bytes = (me.end - me.start + 31) / 32 * (256 * W);
-    if (lane == 0) {
-        for (uint32_t slot = 0; slot < plan.stages; slot++) adm_barrier_init(&ring.barriers[slot]);
-        adm_barrier_fence();
-        fill_ring<W>(me, plan, ring, false);
-        prefetch_chunk(plan, ring);
-    }
-    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
+    const uint32_t *row_planes = p.planes + kv_row * (s.capacity / 32) * (64 * W);
+    const uint32_t *planes = row_planes + (size_t)me.start / 32 * (64 * W);
+    const bool sampled = adm_worth_a_bound(me.contest);
+    step_codes<W> sample, codes;
+    if (sampled) load_sample<W>(me, row_planes, &sample);
+    if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+    prefetch_part(plan, planes, part);
+    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = total[bin] = 0;
+    if (threadIdx.x < MAX_HEADS * STEP_WARPS) n_listed[threadIdx.x] = 0;
+    if (threadIdx.x < MAX_HEADS) cuts[threadIdx.x].boundary = UINT32_MAX, bounds[threadIdx.x] = plan.n_bins - 1;
     adm_wait_for_predecessors();
     adm_start_dependents();
-    if (lane == 0) fill_ring<W>(me, plan, ring, true);
-    __syncwarp();
     encode_rows<T, D>(s, p, me, plan, query);
     __syncthreads();
+    if (sampled) find_bounds<W>(me, plan, sample, query, total, bounds);
+    for (;;) {
+        scan_part<W>(me, plan, planes, part, codes, query, found);
+        adm_cluster_sync();
+        find_cuts(me, plan, found, total, before, cuts, counts);
+        bool again = false;
+        for (uint32_t row = 0; row < me.rows; row++) again |= cuts[row].boundary == UINT32_MAX;
+        if (!again) break;
+        adm_cluster_sync(); /* everybody has read the histograms */
+        for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
+        if (threadIdx.x < MAX_HEADS * STEP_WARPS) n_listed[threadIdx.x] = 0;
+        if (threadIdx.x < MAX_HEADS) cuts[threadIdx.x].boundary = UINT32_MAX, bounds[threadIdx.x] = plan.n_bins - 1;
+        if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+        __syncthreads();
+    }
 
-    uint16_t *far = p.distance + (size_t)me.first_row * s.capacity + me.start;
-    scan_chunk<W>(me, plan, ring, query, histogram, kept, far, s.capacity);
-    adm_cluster_sync();
-
-    const uint32_t n_warps = STEP_WARPS / plan.rows, row = warp / n_warps; /* a row beyond me.rows is empty */
-    const adm_team team = {warp % n_warps, n_warps};
-    uint32_t *index = p.index + (size_t)(me.first_row + row) * s.rule.budget;
+    for (uint32_t row = 0; row < me.rows; row++) {
+        uint2 n = make_uint2(0, 0);
+        const adm_cut cut = cuts[row];
+        visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t, uint32_t key) {
+            const uint2 winners = adm_winners(there, key, cut);
+            n.x += __popc(winners.x);
+            n.y += __popc(winners.y);
+        });
+        if (lane == 0) counts[row * STEP_WARPS + warp] = n;
+    }
+    __syncthreads();
     const uint32_t n = min(s.rule.budget, me.length), share = (n + plan.split - 1) / plan.split;
-    find_cuts(me, plan, histogram, (uint32_t *)(shared + plan.total_at), (uint32_t *)(shared + plan.before_at), team, row,
-              counts + row * n_warps, cuts);
-    const uint16_t *distance = plan.kept_tokens > 0 ? kept + row * plan.kept_tokens : far + row * (size_t)s.capacity;
-    adm_write_winners(distance, me.start, row < me.rows ? me.end : me.start, me.contest, cuts[row], team,
-                      counts + row * n_warps, [&](uint32_t place, uint32_t token) {
-                          index[place] = token;
-                          if (plan.listed > 0)
-                              adm_cluster_peer(list + row * plan.listed, place / share)[place % share] = token;
-                      });
+    const uint32_t part_start = me.start + part.from * step_strip<W>::tokens;
+    for (uint32_t row = 0; row < me.rows; row++) {
+        uint32_t *index = p.index + (size_t)(me.first_row + row) * s.rule.budget, *lists = list + row * plan.listed;
+        const adm_cut cut = cuts[row];
+        const uint2 earlier = lane < warp ? counts[row * STEP_WARPS + lane] : make_uint2(0, 0);
+        uint2 at = make_uint2(cut.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x),
+                              cut.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y));
+        visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t token, uint32_t key) {
+            adm_put_winners(adm_winners(there, key, cut), cut, &at, [&](uint32_t place) {
+                index[place] = part_start + token;
+                if (plan.listed > 0) adm_cluster_peer(lists, place / share)[place % share] = part_start + token;
+            });
+        });
+    }
     if (me.rank == 0 && threadIdx.x < me.rows) p.n_selected[me.first_row + threadIdx.x] = n;
     adm_cluster_sync();
     attention<T, D>(s, p, me, plan, list, (float *)shared);
@@ -470,32 +605,27 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 
 static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* Fills in sizes and offsets for plan->split and plan->stages; what does not fit goes through global memory. */
-static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t shared_limit) {
+/* Fills in sizes and offsets for plan->split; what does not fit goes through global memory. */
+static void lay_out(step_plan *plan, const adm_gpu_shape *shape) {
     const uint32_t d = shape->heads.head_dim, split = plan->split;
-    const uint32_t ring = STEP_WARPS * plan->stages * PIECE_BYTES;
     const uint32_t partials = (STEP_WARPS + split * plan->heads) * (d + 2) * (uint32_t)sizeof(float);
     const uint32_t histogram = round_up(plan->rows * plan->n_bins * (uint32_t)sizeof(uint32_t), 128);
-    plan->query_at = round_up(ring > partials ? ring : partials, 128);
+    plan->query_at = round_up(partials, 128);
     plan->histogram_at = plan->query_at + round_up(plan->heads * d / 32 * 12, 128);
     plan->total_at = plan->histogram_at + histogram;
     plan->before_at = plan->total_at + histogram;
-    plan->barrier_at = plan->before_at + histogram;
-    plan->list_at = plan->barrier_at + round_up(STEP_WARPS * plan->stages * (uint32_t)sizeof(uint64_t), 128);
+    plan->list_at = plan->before_at + histogram;
     plan->listed = (shape->rule.budget + split - 1) / split;
     uint32_t list = round_up(plan->rows * plan->listed * (uint32_t)sizeof(uint32_t), 128);
     if (list > 16 * 1024) plan->listed = list = 0;
-    plan->kept_at = plan->list_at + list;
-    const uint32_t kept_tokens = round_up((shape->capacity + split - 1) / split, PIECE_BYTES * 4 / d);
-    const uint64_t kept = (uint64_t)plan->rows * kept_tokens * sizeof(uint16_t);
-    plan->kept_tokens = plan->kept_at + kept <= shared_limit ? kept_tokens : 0;
-    plan->shared_bytes = plan->kept_at + (plan->kept_tokens > 0 ? (uint32_t)kept : 0);
+    plan->candidates_at = plan->list_at + list;
+    plan->room = LIST_ROOM / plan->rows;
+    plan->shared_bytes = plan->candidates_at + plan->rows * STEP_WARPS * plan->room * (uint32_t)sizeof(uint32_t);
 }
 
-/* Heads a block and blocks a cluster: enough blocks that nine processors in ten have one, and a chunk whose distances
- * leave room for the ring. A group that shares its selection stays in one block. */
+/* Heads a block and blocks a cluster: enough blocks that nine processors in ten have one. A group that shares its selection stays in one block. */
 static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, wanted = (uint32_t)n_sms * 9 / 10;
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, wanted = (uint32_t)n_sms * 9 / 5;
     const bool grouped = shape->selection == ADM_SELECT_GROUP;
     uint32_t heads = 1, split = plan->split > 0 ? plan->split : 1;
     while (heads < group && heads < MAX_HEADS) heads *= 2;
@@ -505,9 +635,7 @@ static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
         plan->rows = grouped ? 1 : heads;
         const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
         if (plan->split == 0)
-            for (split = 1; split < MAX_SPLIT && (split * n_clusters < wanted || (uint64_t)plan->rows * shape->capacity >
-                                                  split * 32768u);)
-                split *= 2;
+            for (split = 1; split < USUAL_SPLIT && split * n_clusters < wanted;) split *= 2;
         if (split * n_clusters >= wanted || heads == 1 || grouped) break;
         heads /= 2;
     }
@@ -517,8 +645,7 @@ static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
 typedef void step_kernel(const adm_gpu_shape, const adm_gpu_buffers, const step_plan);
 
 extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
-                                               uint32_t stages, uint32_t prefetch_bytes, adm_gpu_stream stream,
-                                               adm_error *err) {
+                                               uint32_t prefetch_bytes, adm_gpu_stream stream, adm_error *err) {
     static step_kernel *const kernels[3][2] = {{step_fused<__half, 64>, step_fused<__nv_bfloat16, 64>},
                                                {step_fused<__half, 128>, step_fused<__nv_bfloat16, 128>},
                                                {step_fused<__half, 256>, step_fused<__nv_bfloat16, 256>}};
@@ -534,28 +661,15 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
     if (grouped && group > MAX_HEADS)
         return adm_fail(err, ADM_EUNSUPPORTED, "the fused step selects for groups of at most %d query heads, not %u: use "
                         "the six stages", MAX_HEADS, group);
-    if (split > MAX_SPLIT || (split & (split - 1)) != 0 || stages > MAX_STAGES)
-        return adm_fail(err, ADM_EINPUT, "the fused step with %u blocks a cluster and %u pieces in flight a warp: 1, 2, 4 "
-                        "or 8, and up to %d", split, stages, MAX_STAGES);
+    if (split > MAX_SPLIT || (split & (split - 1)) != 0)
+        return adm_fail(err, ADM_EINPUT, "the fused step with %u blocks a cluster: they are 1, 2, 4 or 8", split);
     const uint32_t limit = (uint32_t)limits.block_shared_bytes - 1024; /* of which 1 KiB is the static memory's */
     step_plan plan = {};
     plan.split = split;
     plan.n_bins = 3 * shape->heads.head_dim * (grouped ? group : 1) + 1;
     plan.prefetch_bytes = prefetch_bytes;
     cut_up(&plan, shape, limits.n_sms);
-    /* A ring of two pieces, if two blocks then fit a processor and one can fill it while the other selects; else the
-     * longest that fits. */
-    plan.stages = stages > 0 ? stages : 2;
-    lay_out(&plan, shape, limit);
-    while (stages == 0 && plan.stages < MAX_STAGES && plan.shared_bytes > limit / 2 - 1024) {
-        const step_plan before = plan;
-        plan.stages++;
-        lay_out(&plan, shape, limit);
-        if (plan.kept_tokens < before.kept_tokens) { /* distances in shared memory are worth more */
-            plan = before;
-            break;
-        }
-    }
+    lay_out(&plan, shape);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
     grid.threads = STEP_THREADS;
@@ -573,5 +687,5 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
 
 extern "C" adm_status adm_gpu_step_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                          adm_gpu_stream stream, adm_error *err) {
-    return adm_gpu_step_fused_tuned(shape, buffers, 0, 0, 192 * 1024, stream, err);
+    return adm_gpu_step_fused_tuned(shape, buffers, 0, 0, stream, err);
 }

@@ -4,10 +4,11 @@
  * Dependent launch: every kernel is launched with the programmatic attribute. Its blocks may then be resident while the
  * kernel before it still drains, and what they do until adm_wait_for_predecessors() overlaps with it. The rules:
  *
- *   before the wait   nothing is written, and nothing read but lengths, K, V and codes of tokens 0 .. length - 2
+ *   before the wait   nothing is written, and nothing read but lengths, page tables, and K, V and codes of the tokens
+ *                     0 .. length - 2
  *   who writes those  (append, encode_step, the fused step: token length - 1) lets its dependents start only after its own
  *                     wait, so that at most one such kernel is ever unfinished under a reader; encode_prompt, which
- *                     writes them all, never does. Lengths are written by nobody here.
+ *                     writes them all, never does. Lengths and page tables are written by nobody here.
  *   all others        let their dependents start at once */
 #ifndef ADM_KERNELS_GPU_COMMON_CUH
 #define ADM_KERNELS_GPU_COMMON_CUH
@@ -56,11 +57,11 @@ typedef struct adm_gpu_grid {
     bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
-/* Fills in a launch configuration; attributes has room for two. */
+/* Fills in a launch configuration; attributes has room for three. */
 static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid, cudaLaunchAttribute *attributes,
                                            cudaLaunchConfig_t *config, adm_error *err) {
     cudaError_t error = cudaSuccess;
-    if (grid.shared_bytes > 48 * 1024)
+    if (grid.shared_bytes > 32 * 1024) /* with the static memory more than 48 KiB may not come unasked */
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared_bytes);
     if (error == cudaSuccess && grid.cluster > 8)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
@@ -73,13 +74,16 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
         attributes[config->numAttrs].val.clusterDim.x = grid.cluster;
         attributes[config->numAttrs].val.clusterDim.y = 1;
         attributes[config->numAttrs++].val.clusterDim.z = 1;
+        /* By default the blocks of a cluster share as few multiprocessors as can hold them: half of the device idle. */
+        attributes[config->numAttrs].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
+        attributes[config->numAttrs++].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
     }
     return adm_cuda_status(error, "preparing a kernel", err);
 }
 
 /* How many clusters of such a launch the device can hold at once; 0: it cannot run. */
 static inline adm_status adm_gpu_clusters_fit(const void *kernel, adm_gpu_grid grid, int *n, adm_error *err) {
-    cudaLaunchAttribute attributes[2];
+    cudaLaunchAttribute attributes[3];
     cudaLaunchConfig_t config = {};
     adm_status status = adm_gpu_configure(kernel, grid, attributes, &config, err);
     *n = 0;
@@ -90,7 +94,7 @@ static inline adm_status adm_gpu_clusters_fit(const void *kernel, adm_gpu_grid g
 /* Enqueues kernel(args...) and returns its status. `what` names it in the sentence. */
 static inline adm_status adm_gpu_launch(const char *what, const void *kernel, adm_gpu_grid grid, void **args,
                                         adm_gpu_stream stream, adm_error *err) {
-    cudaLaunchAttribute attributes[2];
+    cudaLaunchAttribute attributes[3];
     cudaLaunchConfig_t config = {};
     adm_gpu_limits limits;
     adm_status status = adm_gpu_configure(kernel, grid, attributes, &config, err);

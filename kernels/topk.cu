@@ -6,11 +6,17 @@
  *   two       two kernels: histograms to the workspace, then the select; for chips without clusters
  *
  * History (us on an H200, 32 rows, k = 256, cold: 32K / 128K):
- *   1  as above, 8 blocks of 512 threads a row                                                      8.9 / 18.7
- *      Stall samples: a fifth of the time 15 of 16 warps waited for the one that searched the cut. */
+ *   1  cluster: 8 blocks of 512 threads a row, all distances counted                                   8.9 / 18.7
+ *      Stall samples: a fifth of the time 15 of 16 warps waited for the one that searched the cut.
+ *   2  the cut by the whole block; winners looked for only in strips of 256 whose smallest can win     8.9 / 15.3
+ *      Clocks at each phase, 32K: load and count 1,500 cycles, cluster barrier 1,100, read the others' histograms 3,300,
+ *      cut 2,200, winners 3,900. An atomic add of a warp to shared memory takes 12 to 18 cycles of the processor.
+ *   3  cluster: a bound from a sample, lists of candidates (select.cuh); 4 blocks a row               6.7 / 12.5
+ *      Clocks, 32K: sample and bound 3,100 cycles, list 4,400, then four steps of 1,100 to 1,400 that are latency alone:
+ *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7. */
 #include "kernels/select.cuh"
 
-enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, MAX_SPLIT = 8 };
+enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, MAX_SPLIT = 8, LIST_ROOM = 512 };
 
 /* Largest distance + 1. */
 static uint32_t n_bins_of(const adm_gpu_shape *s) {
@@ -24,22 +30,43 @@ static __device__ __forceinline__ uint2 chunk_of(uint32_t length, uint32_t split
     return make_uint2(min(rank * tokens, length), min((rank + 1) * tokens, length));
 }
 
-/* Four loads of 8 tokens in flight a thread. `kept`, where not NULL, gets a copy in shared memory. */
-static __device__ __forceinline__ void count_chunk(const uint16_t *distance, uint32_t start, uint32_t end,
-                                                   const adm_contest &c, uint32_t *histogram, uint16_t *kept) {
-    for (uint32_t base = start + 8 * threadIdx.x; base < end; base += 4 * 8 * TOPK_THREADS) {
+/* Looks at tokens [start, end), 8 a thread and load, four loads in flight: counts what competes into a histogram, unless
+ * that is NULL, and writes the smallest distance of each strip to `least`, both in shared memory. */
+static __device__ __forceinline__ void scan_chunk(const uint16_t *distance, uint32_t start, uint32_t end,
+                                                  const adm_contest &c, uint32_t *histogram, uint16_t *least) {
+    for (uint32_t base = start + threadIdx.x / 32 * 256; base < end; base += 4 * 8 * TOPK_THREADS) {
         uint4 x[4];
 #pragma unroll
         for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t token = base + i * 8 * TOPK_THREADS;
+            const uint32_t token = base + i * 8 * TOPK_THREADS + 8 * (threadIdx.x % 32);
             if (token < end) x[i] = *(const uint4 *)(distance + token);
         }
 #pragma unroll
         for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t token = base + i * 8 * TOPK_THREADS;
-            if (token >= end) break;
-            if (kept != NULL) *(uint4 *)(kept + (token - start)) = x[i];
-            adm_count8(histogram, x[i], token, c);
+            const uint32_t strip = base + i * 8 * TOPK_THREADS, token = strip + 8 * (threadIdx.x % 32);
+            if (strip >= end) break;
+            const uint32_t words[4] = {x[i].x, x[i].y, x[i].z, x[i].w};
+            uint32_t smallest = 0xffffu;
+            if (strip >= c.first && strip + 256 <= min(c.last, end)) { /* all compete */
+                const uint32_t pair = __vminu2(__vminu2(words[0], words[1]), __vminu2(words[2], words[3]));
+                smallest = min(pair & 0xffffu, pair >> 16);
+                if (histogram != NULL)
+#pragma unroll
+                    for (uint32_t k = 0; k < 4; k++) {
+                        atomicAdd(&histogram[words[k] & 0xffffu], 1u);
+                        atomicAdd(&histogram[words[k] >> 16], 1u);
+                    }
+            } else {
+#pragma unroll
+                for (uint32_t k = 0; k < 8; k++) {
+                    const uint32_t d = k % 2 ? words[k / 2] >> 16 : words[k / 2] & 0xffffu;
+                    const bool competes = adm_competes(c, token + k);
+                    if (token + k < end) smallest = min(smallest, competes ? d : 0);
+                    if (histogram != NULL && competes && token + k < end) atomicAdd(&histogram[d], 1u);
+                }
+            }
+            smallest = __reduce_min_sync(ADM_FULL_WARP, smallest);
+            if (threadIdx.x % 32 == 0) least[(strip - start) / 256] = (uint16_t)smallest;
         }
     }
 }
@@ -48,53 +75,195 @@ static __device__ __forceinline__ uint32_t row_length(const adm_gpu_shape &s, co
     return p.length[row / (s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads)];
 }
 
-/* Grid (split, rows), a cluster a row. Dynamic shared memory: kept_tokens of the chunk's distances, then three
- * histograms. */
+/* One warp's part of a row in the kernel with clusters. */
+typedef struct topk_part {
+    const uint16_t *distance; /* of the row */
+    uint32_t start, end;      /* tokens; start is a multiple of 256 */
+} topk_part;
+
+/* Distances within the bound, 2 a word: bit 15 or 31 of the result. Distances and bound are below 2^15. */
+static __device__ __forceinline__ uint32_t within2(uint32_t distances, uint32_t bound2) {
+    return ((bound2 | 0x80008000u) - distances) & 0x80008000u;
+}
+
+/* Bits 0, 1, 2, 3 go to 0, 2, 4, 6. */
+static __device__ __forceinline__ uint32_t spread4(uint32_t x) {
+    x = (x | x << 2) & 0x33u;
+    return (x | x << 1) & 0x55u;
+}
+
+/* Lists and counts what lies within the bound, or is in by force, of 256 tokens beginning at `strip`, 8 a lane. */
+static __device__ __forceinline__ void list_strip(const topk_part &part, const adm_contest &c, uint4 x, uint32_t strip,
+                                                  uint32_t bound, uint32_t *histogram, adm_list *list) {
+    const uint32_t lane = threadIdx.x % 32, token = strip + 8 * lane, words[4] = {x.x, x.y, x.z, x.w};
+    uint32_t candidates; /* bit i: token + i */
+    if (strip >= c.first && strip + 256 <= min(c.last, part.end)) {
+        const uint32_t bound2 = bound * 0x10001u;
+        const uint32_t all = within2(words[0], bound2) >> 3 | within2(words[1], bound2) >> 2 |
+                             within2(words[2], bound2) >> 1 | within2(words[3], bound2);
+        if (__ballot_sync(ADM_FULL_WARP, all != 0) == 0) return;
+        candidates = spread4(all >> 12 & 15) | spread4(all >> 28) << 1;
+    } else {
+        candidates = 0;
+#pragma unroll
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t d = i % 2 ? words[i / 2] >> 16 : words[i / 2] & 0xffffu;
+            if (token + i < part.end && (!adm_competes(c, token + i) || d <= bound)) candidates |= 1u << i;
+        }
+    }
+    const uint32_t mine = __popc(candidates), through = adm_warp_scan(mine);
+    uint32_t at = list->n + through - mine;
+    for (; candidates != 0; candidates &= candidates - 1, at++) {
+        const uint32_t i = __ffs((int)candidates) - 1;
+        const uint32_t pair = i < 4 ? (i < 2 ? x.x : x.y) : (i < 6 ? x.z : x.w);
+        const uint32_t d = pair >> 16 * (i % 2) & 0xffffu, key = adm_key(c, token + i, d);
+        if (key > 0) atomicAdd(&histogram[d], 1u);
+        if (at < list->room) list->entry[at] = (token + i - part.start) << ADM_KEY_BITS | key;
+    }
+    list->n += __shfl_sync(ADM_FULL_WARP, through, 31);
+}
+
+/* Four strips, 8 tokens a lane of each. */
+static __device__ __forceinline__ void load_strips(const topk_part &part, uint32_t base, uint4 (&x)[4]) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t token = base + 256 * i + 8 * (threadIdx.x % 32);
+        if (token < part.end) x[i] = *(const uint4 *)(part.distance + token);
+    }
+}
+
+/* x holds the part's first strips. */
+static __device__ __forceinline__ void list_part(const topk_part &part, const adm_contest &c, uint4 (&x)[4], uint32_t bound,
+                                                 uint32_t *histogram, adm_list *list) {
+    list->n = 0;
+    for (uint32_t base = part.start; base < part.end; base += 4 * 256) {
+        if (base > part.start) load_strips(part, base, x);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+            if (base + 256 * i < part.end) list_strip(part, c, x[i], base + 256 * i, bound, histogram, list);
+    }
+}
+
+/* visit(there, token, key) for the candidates of a part, tokens counted from its start: from the list, or all again where
+ * that is too short. */
+template <typename Visit>
+static __device__ __forceinline__ void visit_part(const topk_part &part, const adm_contest &c, const adm_list &list,
+                                                  Visit visit) {
+    if (list.n <= list.room) {
+        adm_list_visit(list, visit);
+        return;
+    }
+    for (uint32_t base = part.start; base < part.end; base += 32) {
+        const uint32_t token = base + threadIdx.x % 32;
+        const bool there = token < part.end;
+        visit(there, token - part.start, there ? adm_key(c, token, part.distance[token]) : 0);
+    }
+}
+
+/* The sample: SAMPLED neighbours a thread, spread over the competing tokens of the whole row. */
+enum { SAMPLED = 4 };
+static __device__ __forceinline__ void sample_row(const uint16_t *distance, const adm_contest &c, uint32_t *histogram) {
+    const uint64_t span = c.last - c.first;
+    const uint32_t token = (c.first + (uint32_t)(span * threadIdx.x / TOPK_THREADS)) & ~(SAMPLED - 1u);
+    const uint2 x = *(const uint2 *)(distance + token);
+    const uint32_t d[SAMPLED] = {x.x & 0xffffu, x.x >> 16, x.y & 0xffffu, x.y >> 16};
+#pragma unroll
+    for (uint32_t i = 0; i < SAMPLED; i++)
+        if (adm_competes(c, token + i)) atomicAdd(&histogram[d[i]], 1u);
+}
+
+/* Grid (split, rows), a cluster a row. Dynamic shared memory: three histograms, a list of `room` candidates a warp. */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
-                 uint32_t kept_tokens) {
+                 uint32_t room) {
 #if __CUDA_ARCH__ >= 900
-    extern __shared__ __align__(16) uint16_t kept[];
+    extern __shared__ __align__(16) uint32_t histogram[];
     __shared__ uint2 counts[TOPK_WARPS];
     __shared__ adm_cut cut;
-    uint32_t *histogram = (uint32_t *)(kept + kept_tokens), *total = histogram + n_bins, *before = total + n_bins;
-    const uint32_t split = gridDim.x, rank = adm_cluster_rank(), row = blockIdx.y;
-    const adm_team team = {threadIdx.x / 32, TOPK_WARPS};
+    __shared__ uint32_t first_bound;
+    uint32_t *total = histogram + n_bins, *before = total + n_bins;
+    const uint32_t split = gridDim.x, rank = adm_cluster_rank(), row = blockIdx.y, warp = threadIdx.x / 32;
+    const uint32_t lane = threadIdx.x % 32;
+    const adm_team team = {warp, TOPK_WARPS};
     adm_start_dependents();
-    for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) histogram[bin] = 0;
+    for (uint32_t bin = threadIdx.x; bin < 2 * n_bins; bin += TOPK_THREADS) histogram[bin] = 0; /* and total */
     const uint32_t length = row_length(s, p, row);
     const adm_contest c = adm_contest_of(s.rule, length);
     const uint2 chunk = chunk_of(length, split, rank);
-    const uint16_t *distance = p.distance + (size_t)row * s.capacity;
-    const bool keep = chunk.y - chunk.x <= kept_tokens;
+    const uint32_t share = ((chunk.y - chunk.x + TOPK_WARPS - 1) / TOPK_WARPS + 255) / 256 * 256;
+    topk_part part;
+    part.distance = p.distance + (size_t)row * s.capacity;
+    part.start = min(chunk.x + warp * share, chunk.y);
+    part.end = min(part.start + share, chunk.y);
+    adm_list list = {before + n_bins + warp * room, room, 0};
+    if (threadIdx.x == 0) cut.boundary = UINT32_MAX;
     __syncthreads();
     adm_wait_for_predecessors();
-    count_chunk(distance, chunk.x, chunk.y, c, histogram, keep ? kept : NULL);
-    adm_cluster_sync();
-    for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) {
-        uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
-#pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < split ? adm_cluster_peer(histogram, r)[bin] : 0;
-#pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) {
-            all += counted[r];
-            earlier += r < rank ? counted[r] : 0;
+
+    uint32_t bound = n_bins - 1;
+    uint4 x[4];
+    if (part.start < part.end) load_strips(part, part.start, x);
+    if (adm_worth_a_bound(c)) {
+        sample_row(part.distance, c, total);
+        __syncthreads();
+        if (warp == 0) {
+            bound = adm_bound_of(total, n_bins, adm_wanted_of_sample(c, SAMPLED * TOPK_THREADS));
+            if (lane == 0) first_bound = bound;
         }
-        total[bin] = all;
-        before[bin] = earlier;
+        __syncthreads();
+        bound = first_bound;
     }
-    adm_cluster_arrive(); /* this block is done with its neighbours' memory */
-    __syncthreads();
-    adm_find_cut(total, before, n_bins, c, chunk.x, team, counts, &cut);
+    for (;;) {
+        list_part(part, c, x, bound, histogram, &list);
+        adm_cluster_sync();
+        for (uint32_t bin = threadIdx.x; bin <= bound; bin += TOPK_THREADS) {
+            uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
+#pragma unroll
+            for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < split ? adm_cluster_peer(histogram, r)[bin] : 0;
+#pragma unroll
+            for (uint32_t r = 0; r < MAX_SPLIT; r++) {
+                all += counted[r];
+                earlier += r < rank ? counted[r] : 0;
+            }
+            total[bin] = all;
+            before[bin] = earlier;
+        }
+        adm_cluster_arrive(); /* this block is done with its neighbours' memory */
+        __syncthreads();
+        adm_find_cut(total, before, bound + 1, c, chunk.x, team, counts, &cut);
+        if (cut.boundary != UINT32_MAX) break;
+        adm_cluster_wait(); /* too few within the bound */
+        for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) histogram[bin] = 0;
+        bound = n_bins - 1;
+        load_strips(part, part.start, x);
+        __syncthreads();
+    }
+    const adm_cut found = cut;
+    uint2 n = make_uint2(0, 0);
+    visit_part(part, c, list, [&](bool there, uint32_t, uint32_t key) {
+        const uint2 winners = adm_winners(there, key, found);
+        n.x += __popc(winners.x);
+        n.y += __popc(winners.y);
+    });
+    if (lane == 0) counts[warp] = n;
     if (rank == 0 && threadIdx.x == 0) p.n_selected[row] = min(s.rule.budget, length);
-    uint32_t *index = p.index + (size_t)row * s.rule.budget;
-    adm_write_winners(keep ? kept : distance + chunk.x, chunk.x, chunk.y, c, cut, team, counts,
-                      [&](uint32_t place, uint32_t token) { index[place] = token; });
+    __syncthreads();
+    if (n.x + n.y > 0) {
+        uint32_t *index = p.index + (size_t)row * s.rule.budget;
+        const uint2 earlier = lane < warp ? counts[lane] : make_uint2(0, 0);
+        uint2 at = make_uint2(found.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x),
+                              found.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y));
+        visit_part(part, c, list, [&](bool there, uint32_t token, uint32_t key) {
+            adm_put_winners(adm_winners(there, key, found), found, &at,
+                            [&](uint32_t place) { index[place] = part.start + token; });
+        });
+    }
     adm_cluster_wait(); /* and they with its */
 #endif
 }
 
-/* Grid (split, rows): each block's histogram, in dynamic shared memory, to the workspace [rows][split][n_bins]. */
+/* Grid (split, rows): each block's histogram to the workspace [rows][split][n_bins]. Dynamic shared memory: the histogram,
+ * the smallest of each strip. */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_count(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
     extern __shared__ __align__(16) uint32_t histogram[];
@@ -105,7 +274,8 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     const uint2 chunk = chunk_of(length, split, rank);
     __syncthreads();
     adm_wait_for_predecessors();
-    count_chunk(p.distance + (size_t)row * s.capacity, chunk.x, chunk.y, adm_contest_of(s.rule, length), histogram, NULL);
+    scan_chunk(p.distance + (size_t)row * s.capacity, chunk.x, chunk.y, adm_contest_of(s.rule, length), histogram,
+               (uint16_t *)(histogram + n_bins));
     __syncthreads();
     uint32_t *to = (uint32_t *)p.workspace + ((size_t)row * split + rank) * n_bins;
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) to[bin] = histogram[bin];
@@ -117,6 +287,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     __shared__ uint2 counts[TOPK_WARPS];
     __shared__ adm_cut cut;
     uint32_t *before = total + n_bins;
+    uint16_t *least = (uint16_t *)(before + n_bins);
     const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y;
     const adm_team team = {threadIdx.x / 32, TOPK_WARPS};
     adm_start_dependents();
@@ -137,12 +308,14 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
         total[bin] = all;
         before[bin] = earlier;
     }
+    const uint16_t *distance = p.distance + (size_t)row * s.capacity;
+    scan_chunk(distance, chunk.x, chunk.y, c, NULL, least);
     __syncthreads();
     adm_find_cut(total, before, n_bins, c, chunk.x, team, counts, &cut);
     if (rank == 0 && threadIdx.x == 0) p.n_selected[row] = min(s.rule.budget, length);
     uint32_t *index = p.index + (size_t)row * s.rule.budget;
-    adm_write_winners(p.distance + (size_t)row * s.capacity + chunk.x, chunk.x, chunk.y, c, cut, team, counts,
-                      [&](uint32_t place, uint32_t token) { index[place] = token; });
+    adm_write_winners<8>(distance + chunk.x, least, chunk.x, chunk.y, c, cut, team, counts,
+                         [&](uint32_t place, uint32_t token) { index[place] = token; });
 }
 
 /* ---- launchers ---- */
@@ -154,6 +327,20 @@ static uint32_t split_of(const adm_gpu_shape *s) {
     uint32_t split = 1;
     while (split < MAX_SPLIT && 2 * split * n_rows <= 264 && s->capacity / (2 * split) >= 2048) split *= 2;
     return split;
+}
+
+/* Blocks a row of the kernel with clusters: fewer, since blocks that wait for one another cost more than they bring until
+ * each has enough to do. */
+static uint32_t cluster_of(const adm_gpu_shape *s) {
+    const uint32_t n_rows = s->batch * adm_gpu_select_heads(s);
+    uint32_t split = 1;
+    while (split < 4 && 2 * split * n_rows <= 132 && s->capacity / split > 8192) split *= 2;
+    return split;
+}
+
+/* Of the smallest distances of a chunk's strips. */
+static size_t least_bytes_of(const adm_gpu_shape *s, uint32_t split) {
+    return ((s->capacity + split - 1) / split / 256 + 2) * sizeof(uint16_t);
 }
 
 static adm_gpu_grid grid_of(const adm_gpu_shape *shape, uint32_t split, size_t shared_bytes) {
@@ -173,7 +360,7 @@ static adm_status check(const adm_gpu_shape *shape, adm_gpu_limits *limits, adm_
     const uint32_t n_rows = shape->batch * adm_gpu_select_heads(shape), n_bins = n_bins_of(shape);
     if (n_rows > 65535)
         return adm_fail(err, ADM_EUNSUPPORTED, "top-k of %u rows: the kernel takes at most 65535", n_rows);
-    if (3 * n_bins * sizeof(uint32_t) + 1024 > (size_t)limits->block_shared_bytes)
+    if (3 * n_bins * sizeof(uint32_t) + 36 * 1024 > (size_t)limits->block_shared_bytes)
         return adm_fail(err, ADM_EUNSUPPORTED, "top-k of distances up to %u: three histograms of them need %zu bytes of "
                         "shared memory, and a block of this device has %d", n_bins - 1, 3 * n_bins * sizeof(uint32_t),
                         limits->block_shared_bytes);
@@ -190,13 +377,14 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
                         "device has %d.x: use the variant with two kernels", limits.compute_major);
     if (split > MAX_SPLIT || (split & (split - 1)) != 0)
         return adm_fail(err, ADM_EINPUT, "top-k with %u blocks a row: they are 1, 2, 4 or 8", split);
-    if (split == 0) split = split_of(shape);
-    uint32_t n_bins = n_bins_of(shape), kept_tokens = ((shape->capacity + split - 1) / split + 255) & ~255u;
-    const size_t bins_bytes = 3 * n_bins * sizeof(uint32_t);
-    if (bins_bytes + kept_tokens * sizeof(uint16_t) > 88 * 1024) kept_tokens = 0; /* two blocks a processor; read twice */
-    adm_gpu_grid grid = grid_of(shape, split, bins_bytes + kept_tokens * sizeof(uint16_t));
+    if (split == 0) split = cluster_of(shape);
+    uint32_t n_bins = n_bins_of(shape), room = LIST_ROOM;
+    if (n_bins > (1u << ADM_KEY_BITS) - 1)
+        return adm_fail(err, ADM_EUNSUPPORTED, "top-k of distances up to %u: this one takes at most %u; use the variant with "
+                        "two kernels", n_bins - 1, (1u << ADM_KEY_BITS) - 2);
+    adm_gpu_grid grid = grid_of(shape, split, (3 * n_bins + TOPK_WARPS * room) * sizeof(uint32_t));
     grid.cluster = split;
-    void *args[] = {(void *)shape, (void *)buffers, &n_bins, &kept_tokens};
+    void *args[] = {(void *)shape, (void *)buffers, &n_bins, &room};
     return adm_gpu_launch("top-k", (const void *)topk_cluster, grid, args, stream, err);
 }
 
@@ -215,11 +403,12 @@ extern "C" adm_status adm_gpu_topk_two(const adm_gpu_shape *shape, const adm_gpu
     adm_status status = check(shape, &limits, err);
     if (status != ADM_OK) return status;
     uint32_t n_bins = n_bins_of(shape);
-    const size_t bytes = n_bins * sizeof(uint32_t);
+    const uint32_t split = split_of(shape);
+    const size_t bytes = n_bins * sizeof(uint32_t), least_bytes = least_bytes_of(shape, split);
     void *args[] = {(void *)shape, (void *)buffers, &n_bins};
-    status = adm_gpu_launch("top-k, counting", (const void *)topk_count, grid_of(shape, split_of(shape), bytes), args,
+    status = adm_gpu_launch("top-k, counting", (const void *)topk_count, grid_of(shape, split, bytes + least_bytes), args,
                             stream, err);
     if (status != ADM_OK) return status;
-    return adm_gpu_launch("top-k, selecting", (const void *)topk_select, grid_of(shape, split_of(shape), 2 * bytes), args,
-                          stream, err);
+    return adm_gpu_launch("top-k, selecting", (const void *)topk_select, grid_of(shape, split, 2 * bytes + least_bytes),
+                          args, stream, err);
 }
