@@ -81,12 +81,15 @@ typedef struct CUstream_st *adm_gpu_stream;
 typedef adm_status adm_gpu_launch_fn(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                      adm_error *err);
 
+/* In adm_gpu_impl.covers: the codes of every key in K, as after a prompt, in place of one decode step's. */
+#define ADM_GPU_COVERS_PROMPT (1u << 31)
+
 /* A row of the registry: one GPU implementation of one stage, or of several fused. */
 typedef struct adm_gpu_impl {
     adm_stage stage;         /* ADM_STAGE_STEP for a fused whole step; else the last stage that it covers */
     const char *name;        /* the `variant` in the database */
     const char *summary;
-    uint32_t covers;         /* bit mask of 1 << adm_stage */
+    uint32_t covers;         /* bit mask of 1 << adm_stage, or ADM_GPU_COVERS_PROMPT */
     double tolerance;        /* relative L2 allowed against the reference; 0: bit for bit */
     adm_gpu_launch_fn *launch;
     size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */

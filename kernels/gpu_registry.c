@@ -19,6 +19,7 @@ static const adm_gpu_impl *const rows[] = {
     ROW(ADM_STAGE_PACK, "separate", "a thread a byte", STAGE_BIT(PACK), 0, adm_gpu_pack, NULL),
     ROW(ADM_STAGE_APPEND, "separate", "a warp a KV head", STAGE_BIT(APPEND), 0, adm_gpu_append, NULL),
     ROW(ADM_STAGE_APPEND, "fused", "Hadamard to append in one launch", ENCODE, 0, adm_gpu_encode_step, NULL),
+    ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
     ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
     ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
     ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0,

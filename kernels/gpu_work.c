@@ -34,6 +34,8 @@ static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_lo
         {load->n_selected * selections * sizeof(uint32_t), BIT(TOPK), BIT(ATTENTION)},  /* indices */
         {load->n_distinct * s->heads.n_kv_heads * 2 * row, 0, BIT(ATTENTION)},          /* selected K and V */
         {load->n_tokens * s->heads.n_kv_heads * 2 * row, 0, BIT(DENSE)},                /* all K and V */
+        {load->n_tokens * s->heads.n_kv_heads * row, 0, ADM_GPU_COVERS_PROMPT},         /* all K */
+        {load->n_tokens * s->heads.n_kv_heads * d / 4, ADM_GPU_COVERS_PROMPT, 0},       /* all codes */
         {q * row, BIT(ATTENTION) | BIT(DENSE), 0},                                      /* out */
     };
     double sum = 0;
@@ -46,12 +48,15 @@ static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_lo
 
 static double flops_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load) {
     const double rows = (double)s->batch * (s->heads.n_q_heads + s->heads.n_kv_heads);
+    const double keys = load->n_tokens * s->heads.n_kv_heads;
     const uint32_t d = s->heads.head_dim;
     const adm_shape selections = {adm_gpu_select_heads(s), s->heads.n_kv_heads, d};
     double sum = 0;
     if (covers & BIT(HADAMARD)) sum += adm_hadamard_flops(rows, d);
     if (covers & BIT(BUCKET)) sum += adm_bucket_flops(rows, d);
     if (covers & BIT(PACK)) sum += adm_pack_flops(rows, d);
+    if (covers & ADM_GPU_COVERS_PROMPT)
+        sum += adm_hadamard_flops(keys, d) + adm_bucket_flops(keys, d) + adm_pack_flops(keys, d);
     if (covers & BIT(DISTANCE)) sum += adm_distance_flops(&s->heads, load->n_tokens);
     if (covers & BIT(TOPK)) sum += adm_topk_flops(&selections, load->n_tokens);
     if (covers & BIT(ATTENTION)) sum += adm_attention_flops(&s->heads, load->n_selected);

@@ -200,7 +200,7 @@ static adm_status compare_all(const comparison *c) {
     if (any && hands_over(u, ADM_STAGE_HADAMARD, ADM_STAGE_BUCKET)) status = compare_y(c);
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_BUCKET, ADM_STAGE_PACK)) status = compare_codes(c);
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_PACK, ADM_STAGE_DISTANCE)) status = compare_packed(c);
-    if (any && status == ADM_OK && covers >> ADM_STAGE_APPEND & 1) status = compare_planes(c);
+    if (any && status == ADM_OK && covers & (1u << ADM_STAGE_APPEND | ADM_GPU_COVERS_PROMPT)) status = compare_planes(c);
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_DISTANCE, ADM_STAGE_TOPK))
         status = compare_distance(c, strcmp(u->variant, "xor") == 0);
     if (status == ADM_OK && hands_over(u, ADM_STAGE_TOPK, ADM_STAGE_ATTENTION)) status = compare_selection(c);

@@ -456,6 +456,7 @@ static void check_config(const gpu_config *c, adm_selection selection, adm_rng *
         const adm_gpu_impl *row = adm_gpu_registry_at(i);
         if (only != NULL && strcmp(only, adm_stage_name(row->stage)) != 0) continue;
         if (c->pattern == NONFINITE && row->tolerance > 0) continue; /* no tolerance is defined among NaNs */
+        if (row->covers == ADM_GPU_COVERS_PROMPT) continue; /* run_prompt() below */
         if (row->stage != ADM_STAGE_DENSE || all_selected) run_row(&f, row);
     }
     if (only == NULL) run_prompt(&f);
