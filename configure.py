@@ -41,7 +41,7 @@ ROOMS = {
                 "profile_trace", "profile_observe", "profile_timeline"],
     "probes": ["clock_probe", "perf_probe",                                        # on the host
                "formula", "metric_set", "cupti_load", "counter_plan", "counter_list", "nvml_probe"], # on the GPU
-    "traces": ["input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
+    "traces": ["map_guard", "input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
                "safetensors_write", "generate", "generate_head", "generate_math",  # made,
                "requests"],                                                        # and request traces
     "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_rows",  # the document,
@@ -119,7 +119,8 @@ CUPTI_TOOLS = ["fake_cupti"]
 # Each name is tests/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
 FUZZERS = ["safetensors", "requests"]
 FUZZED = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "printable", "stage")),
-          *(f"traces/{name}.c" for name in ("input_file", "safetensors", "trace_file", "trace_check", "requests"))]
+          *(f"traces/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check",
+                                              "requests"))]
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -333,7 +334,7 @@ def build_ninja(options, cuda, node):
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench_stages.py")
+                command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS)]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",

@@ -358,6 +358,46 @@ def test_an_interrupted_replay_keeps_whole_segments_and_says_so(adamas, write_tr
     assert set(files_of(database)) == {"interrupted.db"}
 
 
+def test_an_interrupted_replay_goes_on_where_it_was(adamas, write_trace, tmp_path):
+    trace, database = write_trace(**LONG), tmp_path / "resumed.db"
+    with adamas.start("replay", trace, *FEW, "--db", database) as process:
+        wait_for_lengths(process, database, 2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    before = rows_of(database, 1)
+    refuse(adamas, "replay", trace, "--budgets", "16", "--db", database, "--resume", "1", code=2,
+           says=["run 1 cannot be resumed", "command line"])
+    refuse(adamas, "replay", trace, *FEW, "--db", database, "--resume", "2", code=2, says=["has no run 2"])
+    assert adamas("replay", trace, *FEW, "--db", database, "--resume", "1").code == 0
+    check_sound(database)
+    assert query(database, "SELECT run_id, status, reason FROM run") == [(1, "complete", None)]
+    after = rows_of(database, 1)
+    assert 2 <= len(before) < len(after) and {length: after[length] for length in before} == before
+    assert adamas("replay", trace, *FEW, "--db", tmp_path / "whole.db", "--quiet").code == 0
+
+    def quality(rows):  # the first length of a resumed run encodes the tokens before it in bulk once more, and times that
+        return {length: [row for row in of_length if row[0] == ""] for length, of_length in rows.items()}
+    assert quality(after) == quality(rows_of(tmp_path / "whole.db", 1))
+    refuse(adamas, "replay", trace, *FEW, "--db", database, "--resume=1", code=2, says=["is complete"])
+
+
+def test_a_trace_that_is_cut_short_keeps_whole_segments(adamas, write_trace, tmp_path):
+    trace, database = write_trace(**LONG), tmp_path / "cut.db"
+    with adamas.start("replay", trace, *FEW, "--db", database) as process:
+        wait_for_lengths(process, database, 1)
+        os.truncate(trace, 8192)
+        out, err = (stream.decode() for stream in process.communicate(timeout=60))
+    assert (process.returncode, out) == (2, "") and err.count("\n") == 1, err
+    assert str(trace) in err and "was changed while being read" in err
+    check_sound(database)
+    assert query(database, "SELECT status FROM run") == [("failed",)]
+    found = rows_of(database, 1)
+    whole = write_trace(**LONG)
+    assert adamas("replay", whole, *FEW, "--seq-lens", ",".join(map(str, sorted(found))), "--db", tmp_path / "other.db",
+                  "--quiet").code == 0
+    assert 1 <= len(found) < 12 and found == rows_of(tmp_path / "other.db", 1)
+
+
 def test_the_command_line_is_kept_as_it_was(adamas, small_run, tmp_path):
     arguments = ["replay", str(small_run[0]), "--db", "x.db", "--label", 'a "b" </script> \u00e4', "--quiet"]
     assert adamas(*arguments).code == 0

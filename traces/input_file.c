@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "core/mem.h"
+#include "traces/map_guard.h"
 #include "core/printable.h"
 
 enum { HASH_CHUNK_BYTES = 1 << 20 };
@@ -62,7 +63,10 @@ adm_status adm_input_open(const char *path, adm_input_file *file, adm_error *err
 }
 
 void adm_input_close(adm_input_file *file) {
-    if (file->map != NULL) munmap((void *)(uintptr_t)file->map, (size_t)file->n_bytes);
+    if (file->map != NULL) {
+        adm_map_unguard(file->map);
+        munmap((void *)(uintptr_t)file->map, (size_t)file->n_bytes);
+    }
     if (file->fd >= 0) close(file->fd);
     file->map = NULL;
     file->fd = -1;
@@ -88,8 +92,10 @@ adm_status adm_input_map(adm_input_file *file, adm_error *err) {
     if (map == MAP_FAILED)
         return adm_fail(err, ADM_EENVIRONMENT, "%s: its %" PRIu64 " bytes cannot be mapped: %s", file->label,
                         file->n_bytes, strerror(errno));
-    file->map = map;
-    return ADM_OK;
+    adm_status status = adm_map_guard(map, (size_t)file->n_bytes, err);
+    if (status == ADM_OK) file->map = map;
+    else munmap(map, (size_t)file->n_bytes);
+    return status;
 }
 
 adm_status adm_input_check_unchanged(const adm_input_file *file, adm_error *err) {
@@ -97,8 +103,11 @@ adm_status adm_input_check_unchanged(const adm_input_file *file, adm_error *err)
     adm_status status = examine(file, &now, err);
     if (status != ADM_OK) return status;
     if ((uint64_t)now.st_size == file->n_bytes && now.st_mtim.tv_sec == file->modified.tv_sec &&
-        now.st_mtim.tv_nsec == file->modified.tv_nsec)
-        return ADM_OK;
+        now.st_mtim.tv_nsec == file->modified.tv_nsec) {
+        if (file->map == NULL || !adm_map_is_lost(file->map)) return ADM_OK;
+        return adm_fail(err, ADM_EENVIRONMENT, "%s: a part of it could not be read through its map: does its disk fail?",
+                        file->label);
+    }
     return adm_fail(err, ADM_EINPUT, "%s: was changed while being read: it had %" PRIu64 " bytes and now has %" PRId64,
                     file->label, file->n_bytes, (int64_t)now.st_size);
 }

@@ -27,11 +27,13 @@ void adm_input_close(adm_input_file *file);
 /* Reads n bytes at the offset. ADM_EINPUT if the file ends before that. */
 adm_status adm_input_read(const adm_input_file *file, void *buffer, size_t n, uint64_t offset, adm_error *err);
 
-/* Maps the whole file, which must not be empty. Another process that shortens the file makes access to the lost pages
- * a SIGBUS; long-running readers narrow that window with adm_input_check_unchanged(). */
+/* Maps the whole file, which must not be empty. Where another process shortens the file, or its disk fails, the lost part
+ * reads as zeros from then on (traces/map_guard.h): who has worked on the map asks adm_input_check_unchanged() before
+ * the result is used. */
 adm_status adm_input_map(adm_input_file *file, adm_error *err);
 
-/* ADM_EINPUT if the file's size or modification time is no longer what it was when opened. */
+/* ADM_EINPUT if the file's size or modification time is no longer what it was when opened, ADM_EENVIRONMENT if a part of
+ * its map was lost all the same. */
 adm_status adm_input_check_unchanged(const adm_input_file *file, adm_error *err);
 
 /* XXH3-128 of the whole file in lower-case hex, as `xxhsum -H2` prints it. Reads the file once, not through the map. */
