@@ -44,11 +44,11 @@ ROOMS = {
     "traces": ["map_guard", "input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
                "safetensors_write", "generate", "generate_head", "generate_math",  # made,
                "requests"],                                                        # and request traces
-    "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_rows",  # the document,
+    "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_rows",  # document,
                  "report_text", "report_html", "report_view", "report_view_profile", "report_view_summary",  # its page,
                  "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
                  "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
-                 "report_view_provenance",
+                 "report_view_history", "report_view_provenance",
                  "timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import",
                  "shift", "quantile", "change_points", "series", "runs_find",        # regression tracking
                  "judge", "compare", "compare_refuse", "compare_explain", "compare_write", "compare_export",
@@ -90,7 +90,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
     "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js")]
+    "src/tasks.js", "src/history.js")]
 
 # Each name is tests/NAME.c, one cmocka program.
 TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",

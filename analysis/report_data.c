@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "analysis/report_gpu.h"
+#include "analysis/report_history.h"
 #include "analysis/report_rows.h"
 #include "analysis/report_tasks.h"
 #include "core/version.h"
@@ -174,6 +175,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_history(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) *out = document;

@@ -48,6 +48,7 @@ static const struct section {
     {"codes", "Codes", "How well the codes spread", adm_view_codes},
     {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
+    {"history", "History", "How it changed", adm_view_history},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };

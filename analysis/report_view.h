@@ -25,6 +25,7 @@ void adm_view_budgets(adm_text *page, const json_t *document);
 void adm_view_heads(adm_text *page, const json_t *document);
 void adm_view_codes(adm_text *page, const json_t *document);
 void adm_view_tasks(adm_text *page, const json_t *document);
+void adm_view_history(adm_text *page, const json_t *document);
 void adm_view_stages(adm_text *page, const json_t *document);
 void adm_view_provenance(adm_text *page, const json_t *document);
 

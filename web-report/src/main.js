@@ -5,6 +5,7 @@ import { element, Frame } from './frame.js';
 import { choiceOf, distinct, fits, lengthControl, rowsOf, settingControl } from './gpu.js';
 import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
 import { drawHeads, drawable as headsOf, headControls } from './heads.js';
+import { drawable as historyOf, drawHistory, historyControls } from './history.js';
 import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, policyRows } from './intervals.js';
 import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
@@ -81,8 +82,16 @@ function makeTaskFrame(figure, report, looks) {
                            (choice, width) => drawTasks(report, looks, evaluation, metric, choice, width));
 }
 
+// The chart of the history: of all runs.
+function makeHistoryFrame(figure, report) {
+    if (historyOf(report).length === 0) return null;
+    return makeChoiceFrame(figure, (controls, changed) => historyControls(report, controls, changed),
+                           (choice, width) => drawHistory(report, choice, width));
+}
+
 function makeFrame(figure, report, looks) {
-    const frame = 'profile' in figure.dataset ? makeProfileFrame(figure, report)
+    const frame = figure.dataset.plot === 'history' ? makeHistoryFrame(figure, report)
+        : 'profile' in figure.dataset ? makeProfileFrame(figure, report)
         : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);
     if (!frame) figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));
     return frame;

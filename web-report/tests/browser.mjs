@@ -70,3 +70,8 @@ export async function query(database, sql) {
                  + 'print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))';
     return JSON.parse(execFileSync('python3', ['-c', script, database, sql], { encoding: 'utf8' }));
 }
+
+// Runs an SQL script.
+export const execute = (database, sql) => execFileSync('python3', ['-c',
+    'import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1])\nconnection.executescript(sys.argv[2])\nconnection.close()',
+    database, sql]);
