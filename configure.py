@@ -101,6 +101,9 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 
+# Likewise, but run by `ninja bench`.
+BENCHES = ["bench_probes"]
+
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
@@ -253,7 +256,7 @@ def profile_edges(ninja, profile, cuda, slowdown):
                     more="-shared -Wl,--gc-sections -Wl,--exclude-libs,ALL -Wl,-z,defs")
     # The tests find cmocka beside themselves, so that they too run on a machine without it.
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
-    programs = {name: compile_c(f"tests/{name}.c") for name in TESTS + (CUDA_TESTS if cuda else [])}
+    programs = {name: compile_c(f"tests/{name}.c") for name in TESTS + BENCHES + (CUDA_TESTS if cuda else [])}
     if not cuda:
         programs |= dict.fromkeys(CUDA_TESTS, compile_c("tests/without_cuda.c"))
     tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [test, *commands, *objects],
@@ -334,9 +337,10 @@ def build_ninja(options, cuda, node):
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py")
+                command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py && "
+                "build/release/tests/bench_probes")
     if cuda:
-        kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS)]
+        kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS + BENCHES)]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
@@ -351,7 +355,7 @@ def build_ninja(options, cuda, node):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
-    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *CUDA_TESTS, "without_cuda"]]
+    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS]]

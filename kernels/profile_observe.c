@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/mem.h"
 #include "kernels/profile_observe_internal.h"
 
@@ -275,9 +276,14 @@ static adm_status count(adm_profile_observer *o, const adm_profile_scene *s, con
 adm_status adm_profile_observe(adm_profile_observer *o, const adm_profile_scene *scene, const adm_profile_unit *units,
                                size_t n_units, adm_error *err) {
     adm_status status = ADM_OK;
-    if (o == NULL) return ADM_OK;
-    if (o->counting.n_probes > 0 && n_units > 0) status = count(o, scene, units, n_units, err);
-    if (status == ADM_OK && o->tracing.n_probes > 0 && n_units > 0) status = adm_profile_timeline_take(o, scene, units, n_units, err);
+    if (o == NULL || n_units == 0) return ADM_OK;
+    const uint64_t start_ns = adm_clock_ns();
+    if (o->counting.n_probes > 0) status = count(o, scene, units, n_units, err);
+    const uint64_t counted_ns = adm_clock_ns();
+    if (status == ADM_OK && o->tracing.n_probes > 0) status = adm_profile_timeline_take(o, scene, units, n_units, err);
+    o->counting_ns += counted_ns - start_ns;
+    o->tracing_ns += adm_clock_ns() - counted_ns;
+    o->n_configurations++;
     if (status == ADM_OK && o->sink_status != ADM_OK) {
         status = o->sink_status;
         if (err != NULL) *err = o->sink_error;

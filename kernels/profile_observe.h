@@ -27,6 +27,8 @@ typedef struct adm_profile_observer {
     uint64_t (*n_dropped)(void *trace_user);        /* records that the last trace lost; NULL: not known */
     void *trace_user;
     char uncounted[320], untraced[320];             /* out: the first reason why not; "" for none */
+    uint64_t counting_ns, tracing_ns;               /* out: wall time of all configurations */
+    size_t n_configurations;                        /* out */
 
     /* The rest is adm_profile_*'s own. */
     adm_gpu *gpu;

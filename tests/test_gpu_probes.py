@@ -75,7 +75,7 @@ def test_every_unit_is_counted_once_a_pass(fake):
     n = n_units(fake.database)
     assert calls == ["enable"] + [line for p in range(N_PASSES) for line in [f"pass {p}", *(f"push {i} {p}" for i in range(n))]] + [
         "disable"]
-    assert f"counted in {N_PASSES} passes" in result.out
+    assert f"counted in {N_PASSES} passes and " in result.out
     rows = fake.counters()
     assert len(rows) == len({row[:4] for row in rows}) == n * len({row[3] for row in rows}) and n > 12
 
