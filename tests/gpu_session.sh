@@ -5,7 +5,7 @@
 #   ./configure.py --arch sm_90 && ninja gpu-kit   # here: programs for a GPU machine without compilers or packages
 #   tests/gpu_session.sh build/gpu-kit OUT         # there: OUT/session.log, and databases beside it
 #
-# Parts can be named behind OUT, and run in the order given; all of them take about 10 minutes on an H200:
+# Parts can be named behind OUT, and run in the order given; all of them take about 11 minutes on an H200:
 #
 #   doctor        what the machine has
 #   stages        every implementation against the host, byte for byte        (test_gpu)
@@ -15,6 +15,8 @@
 #   small-grid    times at 32K and 128K                                       small.db
 #   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 150 s
 #   grid          the grid of the recorded profile                            profile.db
+#   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
+#                 our counters beside Nsight Compute's for the same kernels
 #   sdpa          dense attention beside PyTorch's best backend, same process order, same lengths     sdpa.db
 #
 # Exit status 1 if anything failed, 77 without a GPU.
@@ -97,6 +99,14 @@ part_grid() {
     --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db"
 }
 
+part_probes() {
+  step "cost of probes" 60 "$kit/bench_probes"
+  cat "$scratch/step.log"
+  step "counters and timelines" 90 "$kit/adamas" profile --seq-lens 8192,32768,131072 --budgets 64,256,1024 --launch graph,stream \
+    --counters full --timeline --cap-ms 50 --label "recorded:counters and timeline" --db "$out/observed.db"
+  step "counters beside ncu" 90 python3 "$here/compare_ncu.py" --adamas "$kit/adamas" --out "$out/compare-ncu"
+}
+
 part_sdpa() {
   local grid=(--seq-lens 8192,32768,131072 --kv-heads 8,32 --batch 1,8)
   step "dense for sdpa" 60 "$kit/adamas" profile --stages dense "${grid[@]}" --db "$out/sdpa.db"
@@ -105,7 +115,7 @@ part_sdpa() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(doctor stages attention checks small-grid sanitizer grid sdpa)
+[ ${#parts[@]} -gt 0 ] || parts=(doctor stages attention checks small-grid sanitizer grid probes sdpa)
 for part in "${parts[@]}"; do
   declare -F "part_${part//-/_}" >/dev/null || { echo "gpu_session.sh: '$part' is no part; $usage" >&2; exit 2; }
 done
