@@ -4,7 +4,7 @@
  *   encode_step                      the four in one: a warp a row, codes by votes
  *   encode_prompt                    every key of every sequence into bit planes: a thread a row
  *
- * History of encode_prompt:
+ * History of encode_prompt (32K, 32 heads, d = 128, on an H200): 90.6 us, 3.7 TB/s, 73.5% of the read limit:
  *   1  A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through
  *      shared memory by asynchronous copies, since a thread a row cannot load coalesced. The factor 1/sqrt(d) moves
  *      into the thresholds, exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with

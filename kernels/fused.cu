@@ -13,7 +13,7 @@
  *
  * A row is what one selection is made for: a query head, or the group where the group shares one. The newest token is in
  * by force, so nobody needs the code that this very step appends; all others may be read while the kernel before this one
- * still runs: the sample, the first strips, and, as far as L2 holds them, those after.
+ * still runs: the sample and the first strips.
  *
  * History (us on an H200, budget 256, cold, in a graph: 32 KV heads at 32K / 128K; 8 KV heads at 32K / 128K):
  *   1  as above, codes fetched after the wait, winners through global memory, clusters up to 16       26.5 / 68.5; 30.4 / 72.9
@@ -31,7 +31,8 @@
  *      Clocks, 32K and 32 KV heads, us: encode 1.0, bound 1.3, scan 6.4, barrier 1.0, histograms and cut 1.2, winners 1.0,
  *      barrier 0.5, attention and merge 2.9, and 1 from kernel to kernel. With 8 KV heads the scan is bound by the
  *      latency of its instructions: 8 warps a processor, 280 instructions a strip and row in 1,300 cycles.
- *   Tried and left: 16 warps a block and one block a processor, 30.0 / 61.3; clusters of 8, 27.1 / 58.0; 32 to 256 KiB of
+ *   Tried and left: half the instructions, by one loop over strips without a second buffer in turn and one code to count and
+ *      to hand out winners, 19.4 / 47.7; 19.0 / 46.4; 16 warps a block and one block a processor, 30.0 / 61.3; clusters of 8, 27.1 / 58.0; 32 to 256 KiB of
  *      codes to L2 before the wait, up to 2 us slower: they push out what the kernel before still reads. */
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
@@ -95,7 +96,6 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     step_codes<W> sample, codes;
     if (sampled) load_sample<W>(me, row_planes, &sample);
     if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
-    prefetch_part(plan, planes, part);
     for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = total[bin] = 0;
     if (threadIdx.x < MAX_HEADS * STEP_WARPS) n_listed[threadIdx.x] = 0;
     if (threadIdx.x < MAX_HEADS) cuts[threadIdx.x].boundary = UINT32_MAX, bounds[threadIdx.x] = plan.n_bins - 1;
@@ -173,7 +173,9 @@ static void lay_out(step_plan *plan, const adm_gpu_shape *shape) {
     plan->shared_bytes = plan->candidates_at + plan->rows * STEP_WARPS * plan->room * (uint32_t)sizeof(uint32_t);
 }
 
-/* Heads a block and blocks a cluster: enough blocks that nine processors in ten have one. A group that shares its selection stays in one block. */
+/* Heads a block and blocks a cluster: enough blocks for nine tenths of the places there are, two a processor, but no
+ * larger clusters than USUAL_SPLIT, whose blocks wait too long for one another. A group that shares its selection stays in
+ * one block. */
 static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, wanted = (uint32_t)n_sms * 9 / 5;
     const bool grouped = shape->selection == ADM_SELECT_GROUP;
@@ -195,7 +197,7 @@ static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
 typedef void step_kernel(const adm_gpu_shape, const adm_gpu_buffers, const step_plan);
 
 extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
-                                               uint32_t prefetch_bytes, adm_gpu_stream stream, adm_error *err) {
+                                               adm_gpu_stream stream, adm_error *err) {
     static step_kernel *const kernels[3][2] = {{step_fused<__half, 64>, step_fused<__nv_bfloat16, 64>},
                                                {step_fused<__half, 128>, step_fused<__nv_bfloat16, 128>},
                                                {step_fused<__half, 256>, step_fused<__nv_bfloat16, 256>}};
@@ -217,7 +219,6 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
     step_plan plan = {};
     plan.split = split;
     plan.n_bins = 3 * shape->heads.head_dim * (grouped ? group : 1) + 1;
-    plan.prefetch_bytes = prefetch_bytes;
     cut_up(&plan, shape, limits.n_sms);
     lay_out(&plan, shape);
     adm_gpu_grid grid = {};
@@ -237,5 +238,5 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
 
 extern "C" adm_status adm_gpu_step_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                          adm_gpu_stream stream, adm_error *err) {
-    return adm_gpu_step_fused_tuned(shape, buffers, 0, 0, stream, err);
+    return adm_gpu_step_fused_tuned(shape, buffers, 0, stream, err);
 }

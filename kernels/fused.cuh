@@ -14,7 +14,6 @@ typedef struct step_plan {
     uint32_t slices;      /* blocks a KV head's group takes */
     uint32_t rows;        /* selections a block: heads, or 1 where the group shares one */
     uint32_t split;       /* blocks a cluster */
-    uint32_t prefetch_bytes; /* of a chunk that go to L2 before the wait */
     uint32_t listed;      /* winners a block attends to, a row, in shared memory; 0: they come from buffers.index */
     uint32_t n_bins;
     uint32_t room;        /* candidates a row and warp */
@@ -131,6 +130,7 @@ static __device__ __forceinline__ void scan_strip(const step_block &me, const st
             adm_list_add(&list, candidates[i], token - part_start, key);
             if ((candidates[i] >> lane & 1) != 0 && key > 0) atomicAdd(&bins[d[i]], 1u);
         }
+        __syncwarp(); /* all lanes have read the old count */
         if (lane == 0) found.n[row * STEP_WARPS + threadIdx.x / 32] = list.n;
         __syncwarp();
     }
@@ -233,13 +233,6 @@ static __device__ __forceinline__ void find_bounds(const step_block &me, const s
         if (lane == 0) bounds[warp] = bound;
     }
     __syncthreads();
-}
-
-/* A warp's codes after its first strip towards L2, up to its share of plan.prefetch_bytes. */
-static __device__ __forceinline__ void prefetch_part(const step_plan &plan, const uint32_t *planes, const step_part &part) {
-    const uint32_t n = min(part.to - part.from, 1 + plan.prefetch_bytes / (STEP_WARPS * STRIP_BYTES));
-    if (threadIdx.x % 32 == 0 && n > 2) /* the last strip may be short */
-        adm_prefetch_l2_bulk((const char *)planes + (size_t)(part.from + 1) * STRIP_BYTES, (n - 2) * STRIP_BYTES);
 }
 
 /* ---- the cut ---- */

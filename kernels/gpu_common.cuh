@@ -161,13 +161,6 @@ static __device__ __forceinline__ void adm_prefetch_l2(const void *p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
-/* bytes: a multiple of 16, p likewise. Nothing before compute capability 9.0. */
-static __device__ __forceinline__ void adm_prefetch_l2_bulk(const void *p, uint32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
-#endif
-}
-
 /* ---- device: asynchronous copies into shared memory ---- */
 
 static __device__ __forceinline__ uint32_t adm_shared_address(const void *p) {

@@ -31,9 +31,9 @@ adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, const adm_gpu_
 
 /* fused.cu */
 adm_gpu_launch_fn adm_gpu_step_fused;
-/* The same with so many blocks a cluster (1, 2, 4, 8; 0: the default), and bytes of a block's codes sent to L2 ahead. */
+/* The same with so many blocks a cluster: 1, 2, 4, 8; 0: the default. */
 adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
-                                    uint32_t prefetch_bytes, adm_gpu_stream stream, adm_error *err);
+                                    adm_gpu_stream stream, adm_error *err);
 
 #ifdef __cplusplus
 }
