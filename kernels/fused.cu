@@ -31,9 +31,10 @@
  *      Clocks, 32K and 32 KV heads, us: encode 1.0, bound 1.3, scan 6.4, barrier 1.0, histograms and cut 1.2, winners 1.0,
  *      barrier 0.5, attention and merge 2.9, and 1 from kernel to kernel. With 8 KV heads the scan is bound by the
  *      latency of its instructions: 8 warps a processor, 280 instructions a strip and row in 1,300 cycles.
- *   Tried and left: half the instructions, by one loop over strips without a second buffer in turn and one code to count and
- *      to hand out winners, 19.4 / 47.7; 19.0 / 46.4; 16 warps a block and one block a processor, 30.0 / 61.3; clusters of 8, 27.1 / 58.0; 32 to 256 KiB of
- *      codes to L2 before the wait, up to 2 us slower: they push out what the kernel before still reads. */
+ *   Tried and left: half the instructions, by one loop over strips without a second buffer in turn and one code to count
+ *      and to hand out winners, 19.4 / 47.7; 19.0 / 46.4; 16 warps a block and one block a processor, 30.0 / 61.3; clusters
+ *      of 8, 27.1 / 58.0; 32 to 256 KiB of codes to L2 before the wait, up to 2 us slower: they push out what the kernel
+ *      before still reads. */
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
 #include "kernels/fused_attend.cuh"

@@ -157,10 +157,6 @@ static __device__ __forceinline__ void adm_wait_for_predecessors(void) {
 #endif
 }
 
-static __device__ __forceinline__ void adm_prefetch_l2(const void *p) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-}
-
 /* ---- device: asynchronous copies into shared memory ---- */
 
 static __device__ __forceinline__ uint32_t adm_shared_address(const void *p) {
