@@ -321,7 +321,7 @@ static adm_status begin_run(const profile_command *c, const adm_device_info *dev
     return adm_store_begin_run(store, &info, run_id, err);
 }
 
-static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) {
+static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_error *err) {
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
@@ -336,14 +336,14 @@ static adm_status profile(profile_command *c, size_t *n_failed, adm_error *err) 
         if (status == ADM_OK)
             status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store,
                                              run_id, &probes, err);
-        if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, n_failed, err);
+        if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, tally, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
         adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
                                              status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
         if (status == ADM_OK && (!c->common.quiet || c->common.json))
-            status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, err);
+            status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, tally, err);
         if (status == ADM_OK && !c->common.quiet && !c->common.json) adm_profile_probes_print(probes);
     }
     adm_profile_probes_close(&probes);
@@ -404,7 +404,7 @@ static adm_status profile_static(const profile_command *c, adm_error *err) {
 static int run(int argc, char **argv) {
     profile_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
-    size_t n_failed = 0;
+    adm_profile_tally tally = {0};
     c.argv_json = adm_argv_json(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     c.options.on_progress = on_progress;
@@ -417,10 +417,10 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK)
         status = c.dry_run     ? print_plan(&c, &err)
                  : c.is_static ? profile_static(&c, &err)
-                               : profile(&c, &n_failed, &err);
-    if (status == ADM_OK && n_failed > 0)
+                               : profile(&c, &tally, &err);
+    if (status == ADM_OK && tally.n_failed > 0)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why",
-                          n_failed);
+                          tally.n_failed);
     if (status == ADM_OK) status = adm_finish_output(&err);
     adm_profile_trace_close(&c.profile_trace);
     adm_trace_close(&c.trace);

@@ -223,7 +223,7 @@ static adm_status print_document(const adm_common *common, int64_t run_id, json_
 }
 
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
-                                 adm_store *store, int64_t run_id, adm_error *err) {
+                                 adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
 #define CONFIGURATION "  tokens  KV batch page type launch "
     static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us % limit     n\n";
     static const char steps_heading[] = "\na whole step against dense attention\n" CONFIGURATION
@@ -241,10 +241,15 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
     }
     if (status == ADM_OK)
         status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
+    if (!common->json)
+        printf("%s%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
+               "device\n", options->check_only ? "" : "\n", tally->n_right, tally->n_failed, tally->n_skipped);
     if (status == ADM_OK)
         status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
     if (status == ADM_OK && common->json) {
         json_t *setting = setting_as_json(options, trace);
+        json_object_set_new(setting, "checked", json_pack("{s:I, s:I, s:I}", "right", (json_int_t)tally->n_right, "failed",
+                                                          (json_int_t)tally->n_failed, "skipped", (json_int_t)tally->n_skipped));
         status = print_document(common, run_id, setting, limit, stages, steps, err);
         json_decref(setting);
     }

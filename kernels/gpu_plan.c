@@ -151,6 +151,7 @@ double adm_gpu_plan_coldness(const adm_gpu_plan *p, const adm_gpu_shape *s, uint
     const double all = n_kv * (double)p->n_tokens * kv_row_bytes(s);
     if (has(covers, ADM_STAGE_DISTANCE)) passed = n_kv * code_bytes(p, s);
     if (has(covers, ADM_STAGE_DENSE)) passed = fmin(passed, all);
+    if (covers & ADM_GPU_COVERS_PROMPT) passed = fmin(passed, all / 2); /* K alone */
     if (has(covers, ADM_STAGE_ATTENTION))
         passed = fmin(fmin(passed, all), (p->similar_queries ? n_kv : n_sets) * selected_bytes(p, s, s->rule.budget));
     return isfinite(passed) ? passed / (double)p->l2_bytes : 0;

@@ -174,6 +174,9 @@ extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_
     for (size_t i = 0; i < sizeof written / sizeof written[0] && result == cudaSuccess; i++)
         if (covers >> written[i].stage & 1)
             result = cudaMemsetAsync(written[i].from, 0xff, (size_t)(written[i].to - written[i].from), c->gpu->stream);
+    /* A session's copy holds codes beyond a step's own tokens, which a step's encoding would not bring back. */
+    if (result == cudaSuccess && (covers & ADM_GPU_COVERS_PROMPT) && !p->similar_queries)
+        result = cudaMemsetAsync(c->buffers[set].planes, 0xff, p->planes_bytes, c->gpu->stream);
     return adm_gpu_status(c->gpu, result, "poisoning outputs", err);
 }
 

@@ -61,7 +61,8 @@ const int32_t *adm_gpu_case_pages(const adm_gpu_case *gpu_case);
 void adm_gpu_case_set_rule(adm_gpu_case *gpu_case, const adm_select_rule *rule);
 
 /* Fills with 0xFF what the stages in `covers` (bits 1 << adm_stage) write into a set's own buffers, so that what they
- * fail to write is seen. Append is the exception: what it writes stays in the cache, right, from the step before. */
+ * fail to write is seen; for a prompt with random inputs the whole code cache. Append is the exception: what it writes stays
+ * in the cache, right, from the step before. */
 adm_status adm_gpu_case_poison(adm_gpu_case *gpu_case, uint32_t set, uint32_t covers, adm_error *err);
 
 /* Runs implementations one after another on a set and waits. */

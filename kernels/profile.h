@@ -110,9 +110,16 @@ adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, const adm_pro
  * rows; 0 in a build without CUDA. */
 adm_status adm_profile_static(adm_store *store, int64_t run_id, size_t *n_kernels, adm_error *err);
 
+/* How the units of all configurations fared, each counted once however it was launched. */
+typedef struct adm_profile_tally {
+    size_t n_right;    /* checked, and as the host computes it */
+    size_t n_failed;   /* wrong, or could not be run */
+    size_t n_skipped;  /* not for this shape or device */
+} adm_profile_tally;
+
 /* Runs the whole grid on a device, into a run that was begun. A failed configuration is recorded and the grid goes on
- * while the context survives; n_failed counts units that were wrong or could not run. */
+ * while the context survives. */
 adm_status adm_profile_run(const adm_profile_options *options, adm_gpu *gpu, adm_store *store, int64_t run_id,
-                           size_t *n_failed, adm_error *err);
+                           adm_profile_tally *tally, adm_error *err);
 
 #endif

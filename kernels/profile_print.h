@@ -13,6 +13,6 @@ adm_status adm_profile_print_plan(const adm_profile_options *options, const adm_
 
 /* Tables of a run's stages and of its steps against dense attention, or one JSON document; on stdout. */
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
-                                 adm_store *store, int64_t run_id, adm_error *err);
+                                 adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err);
 
 #endif

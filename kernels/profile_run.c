@@ -138,7 +138,7 @@ typedef struct walk {
     adm_store *store;
     int64_t run_id;
     double read_limit;        /* bytes/s; 0: not measured */
-    size_t n_failed;
+    adm_profile_tally tally;
     uint64_t n_done, n_total;
     adm_profile_case present; /* the configuration at hand */
     adm_gpu_shape shape;      /* its shape, with the largest budget */
@@ -192,7 +192,6 @@ static adm_status put_reason(walk *w, const adm_profile_unit *unit, const char *
     adm_config config = config_of(w, unit, launch);
     adm_status status = adm_store_config(w->store, &config, &config_id, err);
     bool skipped = why->status == ADM_EUNSUPPORTED;
-    w->n_failed += !skipped;
     adm_measurement m = {.run_id = w->run_id, .config_id = config_id, .source = "gpu",
                          .stage = adm_stage_name(unit->stage), .layer = -1, .head = -1, .metric = &time_metric,
                          .status = skipped ? "skipped" : "failed", .reason = why->text};
@@ -301,7 +300,7 @@ static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *
     const uint32_t covers = adm_profile_covers(unit);
     before->n_impls = 0;
     while (before->n_impls < 6 && (covers & ((before->impl[before->n_impls]->covers << 1) - 1)) == 0) before->n_impls++;
-    if (unit->stage == ADM_STAGE_DENSE) before->n_impls = 0; /* K and V are there from the start */
+    if (covers & (1u << ADM_STAGE_DENSE | ADM_GPU_COVERS_PROMPT)) before->n_impls = 0; /* K and V are there */
     return ADM_OK;
 }
 
@@ -340,6 +339,12 @@ static adm_status check(walk *w, workplace *at, const adm_profile_unit *unit, ad
     return status;
 }
 
+static void count(adm_profile_tally *tally, adm_status status) {
+    if (status == ADM_OK) tally->n_right++;
+    else if (status == ADM_EUNSUPPORTED) tally->n_skipped++;
+    else tally->n_failed++;
+}
+
 /* Checks a unit, and times it if it is right. Returns a failure only of the store; the unit's own is recorded. `ready`:
  * ADM_OK, or why nothing can be run, with `why`. */
 static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit, adm_status ready, adm_error *why,
@@ -351,6 +356,7 @@ static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit,
         adm_profile_check_end(w->o->observer, unit, w->present.seq_len);
     }
     if (ready == ADM_OK) at->right[at->n_right++] = *unit;
+    adm_status worst = ready;
     for (int mode = 0; mode < 2; mode++) {
         if (!w->o->launch[mode]) continue;
         const char *launch = launch_name((adm_gpu_launch_mode)mode);
@@ -362,6 +368,7 @@ static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit,
                                   w->o->cap_ns, &timing, why);
             adm_profile_timing_end(w->o->observer, unit, w->present.seq_len);
         }
+        if (status != ADM_OK) worst = status;
         if (status != ADM_OK) status = put_reason(w, unit, launch, why, err);
         else if (!w->o->check_only) status = put_timing(w, at, unit, launch, &timing, err);
         adm_free(&timing.sample_ns);
@@ -369,6 +376,7 @@ static adm_status run_unit(walk *w, workplace *at, const adm_profile_unit *unit,
         if (status == ADM_OK) status = adm_store_flush(w->store, err); /* nothing is timed with a batch open */
         if (status != ADM_OK) return status;
     }
+    count(&w->tally, worst);
     return ADM_OK;
 }
 
@@ -446,7 +454,7 @@ static adm_status run_configuration(walk *w, const adm_profile_unit *units, size
 }
 
 adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
-                           size_t *n_failed, adm_error *err) {
+                           adm_profile_tally *tally, adm_error *err) {
     adm_profile_unit *units = NULL;
     size_t n_units;
     walk w = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
@@ -464,6 +472,6 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
                               w.present.seq_len, w.present.n_kv_heads, w.present.batch);
     }
     adm_free(&units);
-    *n_failed = w.n_failed;
+    *tally = w.tally;
     return status;
 }

@@ -7,6 +7,7 @@
  *   wrong=STAGE      that stage's implementations spoil a byte of what they write
  *   error=STAGE      their launches fail, and the context survives
  *   lost=STAGE       their launches fail, and the context does not
+ *   idle-prompt      the encoding of a prompt does nothing
  *   no-bandwidth     the read limit cannot be measured */
 #include <math.h>
 #include <stdio.h>
@@ -224,12 +225,34 @@ static adm_status refuse(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_g
     return adm_fail(err, ADM_EUNSUPPORTED, "no shape is good enough for this top-k");
 }
 
+static void encode_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
+    float y[ADM_MAX_HEAD_DIM];
+    uint8_t codes[ADM_MAX_HEAD_DIM], packed[ADM_MAX_HEAD_DIM / 4];
+    for (uint32_t b = 0; b < s->batch; b++)
+        for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)
+            for (uint32_t t = 0; t < p->length[b]; t++) {
+                adm_hadamard_reference(s->dtype, (char *)p->k + kv_at(s, p, b, h, t), 1, s->heads.head_dim, y);
+                adm_bucket_reference(y, s->heads.head_dim, s->threshold, codes);
+                adm_pack_reference(codes, 1, s->heads.head_dim, packed);
+                planes_row(s, p, b, h, t, packed, true);
+            }
+}
+
+static adm_status launch_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream,
+                                adm_error *err) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    (void)stream, (void)err;
+    if (asked == NULL || strstr(asked, "idle-prompt") == NULL) encode_prompt(s, p);
+    return ADM_OK;
+}
+
 static const adm_gpu_impl rows[] = {
     {ADM_STAGE_HADAMARD, "fake", "", BIT(HADAMARD), 0, launch_hadamard, NULL},
     {ADM_STAGE_BUCKET, "fake", "", BIT(BUCKET), 0, launch_bucket, NULL},
     {ADM_STAGE_PACK, "fake", "", BIT(PACK), 0, launch_pack, NULL},
     {ADM_STAGE_APPEND, "fake", "", BIT(APPEND), 0, launch_append, NULL},
     {ADM_STAGE_APPEND, "fused", "", ENCODE, 0, launch_encode, NULL},
+    {ADM_STAGE_APPEND, "prompt", "", ADM_GPU_COVERS_PROMPT, 0, launch_prompt, NULL},
     {ADM_STAGE_DISTANCE, "l1", "", BIT(DISTANCE), 0, launch_l1, NULL},
     {ADM_STAGE_DISTANCE, "xor", "", BIT(DISTANCE), 0, launch_xor, NULL},
     {ADM_STAGE_TOPK, "fake", "", BIT(TOPK), 0, launch_topk, NULL},
@@ -314,20 +337,18 @@ static void fill_row(const adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t s
 
 static void fill_copy(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t copy) {
     const adm_gpu_shape shape = adm_gpu_case_shape(c, copy), *s = &shape;
-    const adm_gpu_buffers *p = &c->buffers[copy];
-    float y[ADM_MAX_HEAD_DIM];
-    uint8_t codes[ADM_MAX_HEAD_DIM], packed[ADM_MAX_HEAD_DIM / 4];
-    for (uint32_t b = 0; b < s->batch; b++)
+    adm_gpu_buffers p = c->buffers[copy];
+    uint32_t longest[64];
+    for (uint32_t b = 0; b < s->batch; b++) {
+        longest[b] = adm_gpu_inputs_length(in, b);
         for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)
-            for (uint32_t t = 0; t < adm_gpu_inputs_length(in, b); t++) {
-                char *k = (char *)p->k + kv_at(s, p, b, h, t);
-                fill_row(c, in, copy, ADM_INPUT_K, b, h, t, k);
-                fill_row(c, in, copy, ADM_INPUT_V, b, h, t, (char *)p->v + kv_at(s, p, b, h, t));
-                adm_hadamard_reference(s->dtype, k, 1, s->heads.head_dim, y);
-                adm_bucket_reference(y, s->heads.head_dim, s->threshold, codes);
-                adm_pack_reference(codes, 1, s->heads.head_dim, packed);
-                planes_row(s, p, b, h, t, packed, true);
+            for (uint32_t t = 0; t < longest[b]; t++) {
+                fill_row(c, in, copy, ADM_INPUT_K, b, h, t, (char *)p.k + kv_at(s, &p, b, h, t));
+                fill_row(c, in, copy, ADM_INPUT_V, b, h, t, (char *)p.v + kv_at(s, &p, b, h, t));
             }
+    }
+    p.length = longest;
+    encode_prompt(s, &p);
 }
 
 static void fill_set(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t set) {
@@ -408,6 +429,7 @@ adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_t covers, a
     if (covers & BIT(PACK)) memset(own + p->packed, 0xff, p->index - p->packed);
     if (covers & BIT(TOPK)) memset(own + p->index, 0xff, p->out - p->index);
     if (covers & BIT(DISTANCE)) memset(c->shared + p->distance, 0xff, p->workspace - p->distance);
+    if ((covers & ADM_GPU_COVERS_PROMPT) && !p->similar_queries) memset(c->buffers[set].planes, 0xff, p->planes_bytes);
     if (covers & (BIT(ATTENTION) | BIT(DENSE))) memset(own + p->out, 0xff, p->set_bytes - p->out);
     return ADM_OK;
 }

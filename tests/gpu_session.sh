@@ -13,7 +13,7 @@
 #   checks        what `profile` checks and does not time: types, head dimensions, groups, pages, ragged batches,
 #                 a million tokens; and times on the bundled trace               trace.db
 #   small-grid    times at 32K and 128K                                       small.db
-#   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 150 s
+#   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 140 s
 #   grid          the grid of the recorded profile                            profile.db
 #   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
 #                 our counters beside Nsight Compute's for the same kernels
@@ -85,13 +85,13 @@ sanitize() {
 
 part_sanitizer() {
   command -v compute-sanitizer >/dev/null || { verdicts+=("$(printf '%-36s' sanitizer) skipped: no compute-sanitizer here"); return; }
-  local profile=("$kit/adamas" profile --check-only --seq-lens 1000 --budgets 64 --heads 8 --kv-heads 2 --quiet
-                 --db "$scratch/sanitized.db")
-  sanitize memcheck 30 stages "$kit/test_gpu"
-  sanitize racecheck 40 stages "$kit/test_gpu"
-  sanitize initcheck 30 stages "$kit/test_gpu"
-  sanitize memcheck 25 profile "${profile[@]}"
-  sanitize racecheck 25 profile "${profile[@]}"
+  local profile=("$kit/adamas" profile --check-only --seq-lens 1000 --budgets 64 --heads 8 --kv-heads 2 --cache warm
+                 --quiet --db "$scratch/sanitized.db")
+  sanitize memcheck 15 stages "$kit/test_gpu"
+  sanitize racecheck 30 stages "$kit/test_gpu"
+  sanitize initcheck 15 stages "$kit/test_gpu"
+  sanitize memcheck 20 profile "${profile[@]}"
+  sanitize racecheck 60 profile "${profile[@]}"
 }
 
 part_grid() {

@@ -3,6 +3,7 @@
 everything else is the program's own."""
 import json
 import os
+import re
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_every_unit_of_every_configuration_has_a_row(fake):
     assert {row[0] for row in rows} == STAGES
     assert {(row[2], row[3], row[4], row[6]) for row in rows} == {
         (n, h, b, launch) for n in (100, 300) for h in (2, 4) for b in (1, 2) for launch in ("graph", "stream")}
-    assert len(rows) == len(set(rows)) == 16 * (8 + 2 * 5)  # a choosy and an obliging top-k, attention, two steps
+    assert len(rows) == len(set(rows)) == 16 * (9 + 2 * 5)  # a choosy and an obliging top-k, attention, two steps
     assert {row[7:] for row in rows} == {("ok", None), ("skipped", "no shape is good enough for this top-k")}
     assert all(row[1] == "choosy" for row in rows if row[7] == "skipped")
 
@@ -56,6 +57,7 @@ def test_floor_and_share_of_the_limit_follow_from_the_bytes(fake):
         ("pack", "fake"): 8 * (64 + 16),
         ("append", "fake"): 4 * (2 * row + 16) * 2,
         ("append", "fused"): 4 * row + 4 * row + 4 * row + 4 * 16 + 4 * (2 * row + 16),
+        ("append", "prompt"): 4 * 300 * (row + 16),
         ("distance", "l1"): 4 * 300 * 16 + 4 * 16 + 4 * 300 * 2,
         ("topk", "fake"): 4 * 300 * 2 + 4 * 16 * 4,
         ("attention", "fake"): 4 * 16 * 2 * row + 4 * 16 * 4 + 4 * row * 2,
@@ -76,6 +78,7 @@ def test_the_table_compares_steps_with_dense(fake):
     document = json.loads(result.out)
     dense = [row["median_ns"] for row in document["stages"] if row["stage"] == "dense"]
     assert document["read_limit_bytes_per_s"] == 1e9
+    assert document["setting"].pop("checked") == {"right": 13, "failed": 0, "skipped": 1}
     assert document["setting"] == {"q_heads": 4, "head_dim": 64, "cache": "cold", "selection": "head",
                                    "inputs": {"kind": "random", "seed": 1}}
     assert {row["variant"] for row in document["steps"]} == {"six", "fused"}
@@ -92,8 +95,11 @@ def test_the_table_compares_steps_with_dense(fake):
     ["--sinks", "3", "--recent", "5"], ["--cache", "warm"], ["--budgets", "1,1000"], ["--seq-lens", "1,2,33"], ["--batch", "64"],
 ], ids="=".join)
 def test_what_is_right_passes_the_check(fake, arguments):
-    _, rows = fake.profile(*SMALL, *arguments, "--check-only")
+    result, rows = fake.profile(*SMALL, *arguments, "--check-only")
     assert {row[7] for row in rows} == {"skipped"}
+    n_right, n_failed, n_skipped = map(int, re.search(r"(\d+) units are as the host computes them, (\d+) are not or could not "
+                                                      r"be run, (\d+) are not for", result.out).groups())
+    assert (n_failed, n_skipped) == (0, len(rows)) and n_right >= 6 * n_skipped
 
 
 def test_lengths_in_a_batch_may_differ(fake):
@@ -165,6 +171,12 @@ def test_a_wrong_stage_is_recorded_and_not_timed(fake, stage):
     assert ("dense", "fake") in timed or stage == "dense"
 
 
+def test_a_prompt_that_is_not_encoded_is_seen(fake):
+    _, rows = fake.profile("--seq-lens", "100", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64", "--stages",
+                           "append", faults="idle-prompt", code=4)
+    assert {row[1] for row in rows if row[7] == "failed"} == {"prompt"}
+
+
 def test_a_launch_that_fails_leaves_the_rest_alone(fake):
     _, rows = fake.profile(*SMALL, faults="error=attention", code=4)
     failed = [row for row in rows if row[7] == "failed"]
@@ -208,7 +220,7 @@ def test_without_a_read_limit_times_stand_alone(fake):
 def test_cold_means_that_four_times_the_cache_passes(fake):
     fake.profile(*SMALL)
     ratios = query(fake.folder / "x.db", "SELECT stage, min(median) FROM stage_summary WHERE metric = 'cold_l2_ratio' GROUP BY stage")
-    assert {stage for stage, _ in ratios} == {"distance", "attention", "step", "dense"}
+    assert {stage for stage, _ in ratios} == {"append", "distance", "attention", "step", "dense"}
     assert all(ratio >= 4 for _, ratio in ratios), ratios
     fake.profile(*SMALL, "--cache", "warm")
     assert query(fake.folder / "x.db", "SELECT count(*) FROM stage_summary WHERE metric = 'cold_l2_ratio'") == [(0,)]
