@@ -8,15 +8,17 @@
  *    "runs": [{"run": {...},                      one column a line
  *              "calibrations": [[...], ...],      rows by calibration_columns
  *              "configs": [{"config": [...],      by config_columns
- *                           "measurements": [["gpu", "topk", layer, head, "time_ns", n, mean, min, p01, p05, p10, median,
- *                                              p90, p95, p99, max],          a distribution
- *                                            ["model", "topk", layer, head, "model_bytes", value],      of one value
- *                                            ["gpu", "topk", layer, head, "time_ns", "failed", reason]]}, ...],
+ *                           "measurements": [["gpu", "topk", {"time_ns": [n, mean, min, p01, p05, p10, median, p90, p95,
+ *                                                                         p99, max],
+ *                                                             "power_w": [n, value],         n equal values
+ *                                                             "limit_ratio": value,          one
+ *                                                             "x": ["skipped", reason]}],    none
+ *                                            ["host", null, layer, head, {...}]]}, ...],
  *              "events": [[...], ...],            by event_columns
  *              "activities": [[...], ...]}]}      by activity_columns
  *
  * A line a row, in the order in which the rows were stored, so that two recordings compare line by line. Raw samples stay
- * behind. Measured figures have six significant digits unless they are whole; all else is exact. A row names its trace by
+ * behind. Measured figures have five significant digits unless they are whole; all else is exact. A row names its trace by
  * hash, an event or activity its configuration by position; their times count from the run's first. Ids belong to a
  * database and are not written.
  *

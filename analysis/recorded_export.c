@@ -10,8 +10,8 @@
 #include "analysis/report_rows.h"
 #include "core/mem.h"
 
-/* Real numbers are exact, but for measured figures: six digits are a thousand times finer than any of them repeats. */
-enum { EXACT = JSON_COMPACT | JSON_ENCODE_ANY, MEASURED = EXACT | JSON_REAL_PRECISION(6) };
+/* Real numbers are exact, but for measured figures: five digits are a hundred times finer than any of them repeats. */
+enum { DIGITS = 5, EXACT = JSON_COMPACT | JSON_ENCODE_ANY, MEASURED = EXACT | JSON_REAL_PRECISION(DIGITS) };
 
 typedef struct writer {
     adm_store *store;
@@ -151,55 +151,92 @@ static adm_status put_run_row(const writer *w, int64_t run_id, adm_error *err) {
     return status;
 }
 
-/* A measured figure as it is written: also as a whole number if six digits make it one, so that what is read and exported
- * again is the same text. */
-static json_t *figure(double value) {
+/* A measured figure as it is written. What is written is rounded here and not by the writer, so that figures which become
+ * the same are seen, and what is read and exported again is the same text. */
+static double rounded(double value) {
     char digits[32];
-    if (value != floor(value)) {
-        snprintf(digits, sizeof digits, "%.6g", value);
-        value = strtod(digits, NULL);
-    }
-    return adm_recorded_number(value);
+    if (value == floor(value)) return value;
+    snprintf(digits, sizeof digits, "%.*g", DIGITS, value);
+    return strtod(digits, NULL);
 }
 
-/* The fields of every measurement's row and, where there are figures, the figures. */
+static json_t *figure(double value) { return adm_recorded_number(rounded(value)); }
+
 enum { SOURCE, STAGE, LAYER, HEAD, METRIC, STATUS, REASON, N, FIGURES };
 
+/* The least that tells a measurement: a value, [n, value], [n, ten figures] or [status, reason]. */
 static json_t *measurement_of(const adm_query *query) {
-    static const char types[] = "ssiis";
+    bool is_ok = strcmp(adm_query_text(query, STATUS), "ok") == 0, is_same = true;
+    for (int i = 1; i < ADM_RECORDED_N_FIGURES; i++)
+        is_same &= rounded(adm_query_double(query, FIGURES + i)) == rounded(adm_query_double(query, FIGURES));
+    if (is_ok && is_same && adm_query_int(query, N) == 1) return figure(adm_query_double(query, FIGURES));
     json_t *row = json_array();
-    bool ok = true;
-    for (int i = 0; i <= METRIC; i++) ok &= json_array_append_new(row, adm_recorded_json(query, i, types[i])) == 0;
-    if (strcmp(adm_query_text(query, STATUS), "ok") != 0) {
-        ok &= json_array_append_new(row, adm_recorded_json(query, STATUS, 's')) == 0;
-        ok &= json_array_append_new(row, adm_recorded_json(query, REASON, 's')) == 0;
-    } else {
-        bool is_one = adm_query_int(query, N) == 1;
-        for (int i = 1; i < ADM_RECORDED_N_FIGURES; i++)
-            is_one &= adm_query_double(query, FIGURES + i) == adm_query_double(query, FIGURES);
-        if (!is_one) ok &= json_array_append_new(row, adm_recorded_json(query, N, 'i')) == 0;
-        for (int i = 0; i < (is_one ? 1 : ADM_RECORDED_N_FIGURES); i++)
-            ok &= json_array_append_new(row, figure(adm_query_double(query, FIGURES + i))) == 0;
-    }
+    bool ok = json_array_append_new(row, adm_recorded_json(query, is_ok ? N : STATUS, is_ok ? 'i' : 's')) == 0;
+    if (!is_ok) ok &= json_array_append_new(row, adm_recorded_json(query, REASON, 's')) == 0;
+    for (int i = 0; is_ok && i < (is_same ? 1 : ADM_RECORDED_N_FIGURES); i++)
+        ok &= json_array_append_new(row, figure(adm_query_double(query, FIGURES + i))) == 0;
     if (ok) return row;
     json_decref(row);
     return NULL;
 }
 
+/* What a line of measurements has in common, as the beginning of the line: ["gpu","topk", or ["host",null,14,5, */
+static json_t *line_of(const adm_query *query) {
+    static const char types[] = "ssii";
+    bool has_place = !adm_query_is_null(query, LAYER) || !adm_query_is_null(query, HEAD), ok = true;
+    json_t *line = json_array();
+    for (int i = SOURCE; i <= (has_place ? HEAD : STAGE); i++)
+        ok &= json_array_append_new(line, adm_recorded_json(query, i, types[i])) == 0;
+    if (ok) return line;
+    json_decref(line);
+    return NULL;
+}
+
+static adm_status put_line_start(const writer *w, const json_t *line, bool *first_line, adm_error *err) {
+    adm_status status = ADM_OK;
+    put_comma(w, first_line);
+    fputs("[", w->out);
+    for (size_t i = 0; i < json_array_size(line) && status == ADM_OK; i++) {
+        status = put(w, json_incref(json_array_get(line, i)), err);
+        fputs(",", w->out);
+    }
+    fputs("{", w->out);
+    return status;
+}
+
+/* A line for each source, stage, layer and head, in the order of their first rows. */
+static const char measurements_sql[] =
+    "SELECT m.source, m.stage, m.layer, m.head, k.name, m.status, m.reason, m.n, m.mean, m.min, m.p01, m.p05, m.p10, m.median, "
+    "m.p90, m.p95, m.p99, m.max FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.config_id = ? "
+    "ORDER BY min(m.measurement_id) OVER (PARTITION BY m.source, m.stage, m.layer, m.head), m.measurement_id";
+
 static adm_status put_measurements(const writer *w, int64_t run_id, int64_t config_id, adm_error *err) {
     adm_query *query = NULL;
-    bool row = false, first = true;
-    adm_status status = adm_query_open(
-        w->store, "SELECT m.source, m.stage, m.layer, m.head, k.name, m.status, m.reason, m.n, m.mean, m.min, m.p01, m.p05, "
-                  "m.p10, m.median, m.p90, m.p95, m.p99, m.max FROM measurement m JOIN metric k USING (metric_id) "
-                  "WHERE m.run_id = ? AND m.config_id = ? ORDER BY m.measurement_id", &query, err, "ii", run_id, config_id);
+    bool row = false, first_line = true, first = true;
+    json_t *line = NULL;
+    adm_status status = adm_query_open(w->store, measurements_sql, &query, err, "ii", run_id, config_id);
     fputs(", \"measurements\": [", w->out);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        put_comma(w, &first);
-        status = put_as(w, measurement_of(query), MEASURED, err);
+        json_t *here = line_of(query);
+        if (here == NULL) {
+            status = put(w, NULL, err);
+        } else if (line == NULL || !json_equal(here, line)) {
+            if (line != NULL) fputs("}]", w->out);
+            json_decref(line);
+            line = json_incref(here);
+            status = put_line_start(w, line, &first_line, err);
+            first = true;
+        }
+        json_decref(here);
+        if (!first) fputs(",", w->out);
+        first = false;
+        if (status == ADM_OK) status = put(w, adm_recorded_json(query, METRIC, 's'), err);
+        fputs(":", w->out);
+        if (status == ADM_OK) status = put_as(w, measurement_of(query), MEASURED, err);
     }
     adm_query_close(&query);
-    fputs("]}", w->out);
+    fputs(line != NULL ? "}]]}" : "]}", w->out);
+    json_decref(line);
     return status;
 }
 

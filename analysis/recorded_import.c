@@ -138,54 +138,81 @@ static adm_status read_config(const reader *r, const json_t *row, int64_t *id, a
 
 /* --- Measurements --------------------------------------------------------------------------------------------------- */
 
-enum { SOURCE, STAGE, LAYER, HEAD, METRIC, N_FIELDS };
-
 static const char *const measurement_columns[] = {"run_id", "config_id", "source", "stage", "layer", "head", "metric_id",
                                                   "status", "reason", "n", "mean", "min", "p01", "p05", "p10", "median",
                                                   "p90", "p95", "p99", "max"};
-enum { N_COLUMNS = sizeof measurement_columns / sizeof measurement_columns[0], STATUS_AT = 7, N_AT = 9, MEAN_AT = 10 };
+enum {
+    N_COLUMNS = sizeof measurement_columns / sizeof measurement_columns[0],
+    SOURCE_AT = 2, METRIC_AT = 6, STATUS_AT = 7, N_AT = 9, MEAN_AT = 10
+};
 
-/* What follows a measurement's fields: a value; n and ten figures; or why there is none. */
-static adm_status read_figures(const reader *r, const json_t *row, adm_value values[N_COLUMNS], adm_error *err) {
+/* A value; n and a value or ten figures; or why there is none. */
+static adm_status read_figures(const reader *r, const json_t *json, adm_value values[N_COLUMNS], adm_error *err) {
     static const adm_recorded_column figure = {"a figure", 'd', true}, whole = {"n", 'i', true}, text = {"reason", 's', true};
-    size_t n = json_array_size(row);
+    size_t n = json_is_array(json) ? json_array_size(json) : 0;
     adm_status status = ADM_OK;
-    if (n == N_FIELDS + 2 && json_is_string(json_array_get(row, N_FIELDS))) {
-        status = adm_recorded_field(&r->file, json_array_get(row, N_FIELDS), &text, &values[STATUS_AT], err);
-        if (status == ADM_OK) status = adm_recorded_field(&r->file, json_array_get(row, N_FIELDS + 1), &text, &values[STATUS_AT + 1], err);
+    if (n == 2 && json_is_string(json_array_get(json, 0))) {
+        status = adm_recorded_field(&r->file, json_array_get(json, 0), &text, &values[STATUS_AT], err);
+        if (status == ADM_OK) status = adm_recorded_field(&r->file, json_array_get(json, 1), &text, &values[STATUS_AT + 1], err);
         values[N_AT] = (adm_value){.type = 'i', .i = 0};
         return status;
     }
-    if (n != N_FIELDS + 1 && n != N_FIELDS + 1 + ADM_RECORDED_N_FIGURES)
-        return adm_recorded_refuse(&r->file, err, "a row of %zu values is no measurement", n);
-    bool is_one = n == N_FIELDS + 1;
+    if (json_is_array(json) && n != 2 && n != 1 + ADM_RECORDED_N_FIGURES)
+        return adm_recorded_refuse(&r->file, err, "a list of %zu values is no measurement", n);
     values[STATUS_AT] = (adm_value){.type = 's', .s = "ok"};
     values[N_AT] = (adm_value){.type = 'i', .i = 1};
-    if (!is_one) status = adm_recorded_field(&r->file, json_array_get(row, N_FIELDS), &whole, &values[N_AT], err);
-    for (size_t i = 0; i < ADM_RECORDED_N_FIGURES && status == ADM_OK; i++) {
-        adm_value *value = &values[MEAN_AT + i];
-        status = adm_recorded_field(&r->file, json_array_get(row, is_one ? N_FIELDS : N_FIELDS + 1 + i), &figure, value, err);
-    }
+    if (n > 0) status = adm_recorded_field(&r->file, json_array_get(json, 0), &whole, &values[N_AT], err);
+    for (size_t i = 0; i < ADM_RECORDED_N_FIGURES && status == ADM_OK; i++)
+        status = adm_recorded_field(&r->file, n == 0 ? json : json_array_get(json, n == 2 ? 1 : 1 + i), &figure,
+                                    &values[MEAN_AT + i], err);
     return status;
 }
 
-static adm_status read_measurement(const reader *r, const json_t *row, int64_t run_id, int64_t config_id, adm_error *err) {
-    static const adm_recorded_column fields[N_FIELDS] = {
-        {"source", 's', true}, {"stage", 's', false}, {"layer", 'i', false}, {"head", 'i', false}, {"metric", 's', true}};
-    adm_value values[N_COLUMNS], field[N_FIELDS];
+/* One line: what its measurements have in common goes into `values`, and *metrics are they. */
+static adm_status read_line(const reader *r, const json_t *line, adm_value values[N_COLUMNS], json_t **metrics,
+                            adm_error *err) {
+    static const adm_recorded_column fields[] = {
+        {"source", 's', true}, {"stage", 's', false}, {"layer", 'i', false}, {"head", 'i', false}};
+    size_t n = json_array_size(line);
     adm_status status = ADM_OK;
-    for (size_t i = 0; i < N_COLUMNS; i++) values[i] = (adm_value){.type = 'n'};
-    for (size_t i = 0; i < N_FIELDS && status == ADM_OK; i++)
-        status = adm_recorded_field(&r->file, json_array_get(row, i), &fields[i], &field[i], err);
-    if (status == ADM_OK) status = read_figures(r, row, values, err);
+    *metrics = json_array_get(line, n - 1);
+    if ((n != 3 && n != 5) || !json_is_object(*metrics))
+        return adm_recorded_refuse(&r->file, err, "it must be source, stage, layer and head where they apply, and an object");
+    for (size_t i = 0; i < N_COLUMNS; i++) values[i].type = 'n';
+    for (size_t i = 0; i < n - 1 && status == ADM_OK; i++)
+        status = adm_recorded_field(&r->file, json_array_get(line, i), &fields[i], &values[SOURCE_AT + i], err);
+    return status;
+}
+
+static adm_status read_measurements(reader *r, const json_t *line, int64_t run_id, int64_t config_id, adm_error *err) {
+    adm_value values[N_COLUMNS];
+    json_t *metrics, *json;
+    const char *name;
+    size_t place_length = strlen(r->file.place);
+    adm_status status = read_line(r, line, values, &metrics, err);
     if (status != ADM_OK) return status;
-    int64_t metric_id = json_integer_value(json_object_get(r->metric_ids, field[METRIC].s));
-    if (metric_id == 0) return adm_recorded_refuse(&r->file, err, "the metric '%.80s' is not in the file's list", field[METRIC].s);
     values[0] = (adm_value){.type = 'i', .i = run_id};
     values[1] = (adm_value){.type = 'i', .i = config_id};
-    for (size_t i = SOURCE; i < METRIC; i++) values[2 + i] = field[i];
-    values[6] = (adm_value){.type = 'i', .i = metric_id};
-    return at_place(r, adm_insert_row(r->measurements, values, NULL, err), err);
+    json_object_foreach(metrics, name, json) {
+        int64_t metric_id = json_integer_value(json_object_get(r->metric_ids, name));
+        snprintf(r->file.place + place_length, sizeof r->file.place - place_length, ".%.80s", name);
+        if (metric_id == 0) return adm_recorded_refuse(&r->file, err, "this metric is not in the file's list");
+        for (size_t i = STATUS_AT; i < N_COLUMNS; i++) values[i].type = 'n';
+        values[METRIC_AT] = (adm_value){.type = 'i', .i = metric_id};
+        status = read_figures(r, json, values, err);
+        if (status == ADM_OK) status = at_place(r, adm_insert_row(r->measurements, values, NULL, err), err);
+        if (status != ADM_OK) return status;
+    }
+    return ADM_OK;
+}
+
+/* How many measurements a configuration of the file has. */
+static size_t count_measurements(const json_t *config) {
+    size_t n = 0, i;
+    json_t *line;
+    json_array_foreach(json_object_get(config, "measurements"), i, line)
+        n += json_object_size(json_array_get(line, json_array_size(line) - 1));
+    return n;
 }
 
 /* --- Runs ----------------------------------------------------------------------------------------------------------- */
@@ -200,7 +227,7 @@ static adm_status read_configs(reader *r, const json_t *configs, size_t run, int
         if (status == ADM_OK) status = read_config(r, json_object_get(config, "config"), &config_ids[c], err);
         for (size_t m = 0; status == ADM_OK && m < json_array_size(rows); m++) {
             snprintf(r->file.place, sizeof r->file.place, "runs[%zu].configs[%zu].measurements[%zu]", run, c, m);
-            status = read_measurement(r, json_array_get(rows, m), run_id, config_ids[c], err);
+            status = read_measurements(r, json_array_get(rows, m), run_id, config_ids[c], err);
         }
     }
     return status;
@@ -270,7 +297,7 @@ static adm_status read_run(reader *r, const json_t *object, size_t index, adm_re
     run->n_events = json_array_size(json_object_get(object, "events")) +
                     json_array_size(json_object_get(object, "activities"));
     for (size_t c = 0; c < run->n_configs; c++)
-        run->n_measurements += json_array_size(json_object_get(json_array_get(configs, c), "measurements"));
+        run->n_measurements += count_measurements(json_array_get(configs, c));
     if (!run->is_new) return ADM_OK;
     status = adm_alloc(&config_ids, run->n_configs, sizeof *config_ids, "configurations", err);
     if (status == ADM_OK) status = read_configs(r, configs, index, run->run_id, config_ids, err);

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, launch, openPage, query, skip } from './browser.mjs';
+import { adamas, drawings, launch, measured, openPage, query, skip } from './browser.mjs';
 
 const HOSTILE = `</script><img src=x onerror=alert(1)>"&'`;
 const LIMIT = 4e12, LENGTHS = [8192, 32768], BUDGETS = [64, 4096], KV_HEADS = [32, 8];
@@ -43,7 +43,7 @@ function makeRun(uuid, gpu, label, variant, isFull) {
         const row = CONFIG.map((key) => config[key] ?? null), key = JSON.stringify(row);
         let at = configs.findIndex((one) => JSON.stringify(one.config) === key);
         if (at < 0) at = configs.push({ config: row, measurements: [] }) - 1;
-        configs[at].measurements.push(...measurements);
+        configs[at].measurements.push(...measured(measurements));
         return at;
     };
     const shape = (length, kv, rest) => ({ policy: 'adamas', n_q_heads: 32, n_kv_heads: kv, head_dim: 128, dtype: 'F16',

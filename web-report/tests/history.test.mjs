@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, execute, launch, openPage, skip } from './browser.mjs';
+import { adamas, drawings, execute, launch, measured, openPage, skip } from './browser.mjs';
 
 const HOSTILE = `</script><img src=x onerror=alert(1)>"&'`;
 const N_RUNS = 16, CHANGED = 8;
@@ -24,7 +24,7 @@ function runs() {
                n_cpus: 1, memory_bytes: 1, compiler: 'cc', gpu_name: 'Invented GPU' },
         configs: [['topk', i < CHANGED ? 5000 : 5500, 64], ['dense', 90000, null]].map(([stage, ns, budget]) => ({
             config: [null, stage === 'dense' ? 'dense' : 'adamas', 'v', 8, 8, 64, 'F16', 4096, budget, 1, 'graph'],
-            measurements: [['gpu', stage, null, null, 'time_ns', Number((ns * noise(i)).toPrecision(6))]] })) }));
+            measurements: measured([['gpu', stage, null, null, 'time_ns', Number((ns * noise(i)).toPrecision(6))]]) })) }));
 }
 
 describe('the history in the report', { skip }, () => {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, launch, openPage, skip } from './browser.mjs';
+import { adamas, drawings, launch, measured, openPage, skip } from './browser.mjs';
 
 const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch', 'launch'];
 const POLICIES = [['oracle', 'exact'], ['adamas', 'l1 calibrated'], ['adamas', '<b>l2</b>'], ['quest', 'pages of 16'],
@@ -32,7 +32,7 @@ const run = (digit, command, configs) => ({
            cpu_model: 'c', n_cpus: 1, memory_bytes: 1, compiler: 'cc', gpu_reason: 'none used' }, configs });
 
 const config = (hash, policy, variant, budget, measurements) => ({
-    config: [hash.repeat(32), policy, variant, 4, 2, 64, 'F32', 4096, budget, 1, 'host'], measurements });
+    config: [hash.repeat(32), policy, variant, 4, 2, 64, 'F32', 4096, budget, 1, 'host'], measurements: measured(measurements) });
 
 // A distribution around the median; `key` steps make the policies differ.
 const around = (median) => [1000, median, ...[0.5, 0.6, 0.7, 0.8, 1, 1.1, 1.15, 1.2, 1.25].map((factor) =>
