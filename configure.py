@@ -82,7 +82,7 @@ NO_CUPTI = ["probes/cupti_none.c"]
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
 # Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql", *METRIC_SETS,
+EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql", "core/schema_5.sql", *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -106,6 +106,9 @@ BENCHES = ["bench_probes"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
+
+# Each is tests/NAME.c, a program of its own that `ninja bench` runs.
+BENCHES = ["bench_regression"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
@@ -268,6 +271,8 @@ def profile_edges(ninja, profile, cuda, slowdown):
               for name in [*(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
+    tests += [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [compile_c(f"tests/{name}.c"), *objects])
+              for name in BENCHES]
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
                              [main, *commands, *objects, compile_c(PLANT, more=f"-DADM_PLANT_PERCENT={slowdown}")],
                              more="-Wl,--wrap=adm_host_pipeline_default"))
@@ -338,7 +343,7 @@ def build_ninja(options, cuda, node):
     ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py && "
-                "build/release/tests/bench_probes")
+                "build/release/tests/bench_probes && $python tests/bench_regression.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS + BENCHES)]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",
@@ -358,7 +363,7 @@ def check_lists():
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
-    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS]]
+    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS, *BENCHES]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:

@@ -140,34 +140,49 @@ adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err) {
 
 /* --- Bootstrap ---------------------------------------------------------------------------------------------------- */
 
-/* Marsaglia and Tsang, 2000; shape >= 1. */
-static double gamma_draw(adm_rng *rng, double shape) {
-    double d = shape - 1.0 / 3, c = 1 / sqrt(9 * d);
-    for (;;) {
-        double z = adm_rng_normal(rng), v = 1 + c * z;
-        if (v <= 0) continue;
-        v = v * v * v;
-        if (log(1 - adm_rng_unit(rng)) < 0.5 * z * z + d - d * v + d * log(v)) return d * v;
-    }
-}
-
 /* The median of n draws with replacement from n samples, without drawing them: the middle of n uniform numbers is
- * Beta((n+1)/2, (n+1)/2). Exact for odd n; for even n this is the continuous version between the two middle ones. */
-static double resampled_median(adm_rng *rng, const adm_process *process) {
-    if (process->n == 1) return log(process->sample[0]);
-    double half = ((double)process->n + 1) / 2, a = gamma_draw(rng, half), b = gamma_draw(rng, half);
-    size_t at = (size_t)(a / (a + b) * (double)process->n);
-    return log(process->sample[at < process->n ? at : process->n - 1]);
+ * Beta((n+1)/2, (n+1)/2), here by Ulrich's method for symmetric beta variates (ACM TOMS 10(2), 1984). Exact for odd n; for
+ * even n this is the continuous version between the two middle ones. log_sample: ascending. */
+static double resampled_median(adm_rng *rng, const double *log_sample, size_t n) {
+    double x, y, square;
+    do {
+        x = 2 * adm_rng_unit(rng) - 1;
+        y = 2 * adm_rng_unit(rng) - 1;
+        square = x * x + y * y;
+    } while (square > 1 || square == 0);
+    double u = 0.5 + 0.5 * sqrt(1 - pow(square, 2 / (double)n)) * x / sqrt(square);
+    size_t at = (size_t)(u * (double)n);
+    return log_sample[at < n ? at : n - 1];
 }
 
 static void resample(adm_rng *rng, const adm_process *side, size_t n, double *out) {
-    for (size_t i = 0; i < n; i++) out[i] = resampled_median(rng, &side[adm_rng_below(rng, n)]);
+    for (size_t i = 0; i < n; i++) {
+        const adm_process *process = &side[adm_rng_below(rng, n)];
+        out[i] = resampled_median(rng, process->sample, process->n);
+    }
 }
 
-static double median_log(const adm_process *process) {
+static double median_of(const adm_process *process) {
     const double *v = process->sample;
     size_t n = process->n;
-    return log(n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2);
+    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+/* Both sides with the logarithms of their samples, in one block of memory: *all holds the processes, *value the samples. */
+static adm_status take_logs(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand, adm_process **all,
+                            double **value, adm_error *err) {
+    size_t n = n_base + n_cand, n_values = 0;
+    for (size_t i = 0; i < n; i++) n_values += (i < n_base ? &base[i] : &cand[i - n_base])->n;
+    adm_status status = adm_alloc(all, n, sizeof **all, "processes", err);
+    if (status == ADM_OK) status = adm_alloc(value, n_values, sizeof **value, "logarithms of samples", err);
+    if (status != ADM_OK) return status;
+    double *at = *value;
+    for (size_t i = 0; i < n; i++) {
+        const adm_process *from = i < n_base ? &base[i] : &cand[i - n_base];
+        (*all)[i] = (adm_process){at, from->n};
+        for (size_t k = 0; k < from->n; k++) *at++ = log(from->sample[k]);
+    }
+    return ADM_OK;
 }
 
 static void interval(double *replicate, size_t n, double confidence, size_t n_base, size_t n_cand, adm_shift *s) {
@@ -189,26 +204,29 @@ adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_p
     for (size_t i = 0; i < n_base + n_cand; i++)
         if ((i < n_base ? base[i] : cand[i - n_base]).n == 0)
             return adm_fail(err, ADM_EINTERNAL, "a process without samples cannot be compared");
-    double *x = NULL, *scratch = NULL, *replicate = NULL;
-    adm_status status = adm_alloc(&x, n_base + n_cand, sizeof *x, "medians of processes", err);
+    double *x = NULL, *scratch = NULL, *replicate = NULL, *value = NULL;
+    adm_process *log_side = NULL;
+    adm_status status = take_logs(base, n_base, cand, n_cand, &log_side, &value, err);
+    if (status == ADM_OK) status = adm_alloc(&x, n_base + n_cand, sizeof *x, "medians of processes", err);
     if (status == ADM_OK) status = adm_alloc(&scratch, n_base * n_cand, sizeof *scratch, "differences of processes", err);
     if (status == ADM_OK) status = adm_alloc(&replicate, o->n_resamples, sizeof *replicate, "resamples", err);
     if (status != ADM_OK) goto done;
     double *y = x + n_base;
-    for (size_t i = 0; i < n_base; i++) x[i] = median_log(&base[i]);
-    for (size_t j = 0; j < n_cand; j++) y[j] = median_log(&cand[j]);
+    for (size_t i = 0; i < n_base + n_cand; i++) x[i] = median_of(&log_side[i]);
     out->shift = adm_hodges_lehmann(x, n_base, y, n_cand, scratch);
     status = adm_mann_whitney(x, n_base, y, n_cand, &out->p, err);
     if (status != ADM_OK || n_base < 2 || n_cand < 2 || o->n_resamples == 0) goto done;
     adm_rng rng;
     adm_rng_seed(&rng, o->seed);
     for (uint32_t r = 0; r < o->n_resamples; r++) {
-        resample(&rng, base, n_base, x);
-        resample(&rng, cand, n_cand, y);
+        resample(&rng, log_side, n_base, x);
+        resample(&rng, log_side + n_base, n_cand, y);
         replicate[r] = adm_hodges_lehmann(x, n_base, y, n_cand, scratch);
     }
     interval(replicate, o->n_resamples, o->confidence, n_base, n_cand, out);
 done:
+    adm_free(&value);
+    adm_free(&log_side);
     adm_free(&x);
     adm_free(&scratch);
     adm_free(&replicate);

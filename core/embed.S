@@ -30,6 +30,7 @@
     embed adm_embed_schema_2_sql, core/schema_2.sql
     embed adm_embed_schema_3_sql, core/schema_3.sql
     embed adm_embed_schema_4_sql, core/schema_4.sql
+    embed adm_embed_schema_5_sql, core/schema_5.sql
     embed adm_embed_report_template, build/gen/report_template.html
     embed adm_embed_set_basic, probes/sets/basic.metrics
     embed adm_embed_set_memory, probes/sets/memory.metrics

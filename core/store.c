@@ -16,7 +16,7 @@
 #include "core/store_db.h"
 
 extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[], adm_embed_schema_3_sql[],
-                  adm_embed_schema_4_sql[];
+                  adm_embed_schema_4_sql[], adm_embed_schema_5_sql[];
 
 enum { BUSY_TIMEOUT_MS = 5000 };
 
@@ -215,7 +215,8 @@ adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_s
 
 static adm_status prepare_writing(adm_store *store, adm_error *err) {
     static const char *const steps[ADM_SCHEMA_VERSION] = {adm_embed_schema_sql, adm_embed_schema_2_sql,
-                                                            adm_embed_schema_3_sql, adm_embed_schema_4_sql};
+                                                            adm_embed_schema_3_sql, adm_embed_schema_4_sql,
+                                                            adm_embed_schema_5_sql};
     int64_t version;
     if (sqlite3_db_readonly(store->db, "main") != 0)
         return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);

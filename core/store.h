@@ -21,7 +21,7 @@
 #include "core/stats.h"
 #include "core/trace.h"
 
-enum { ADM_SCHEMA_VERSION = 4 };
+enum { ADM_SCHEMA_VERSION = 5 };
 
 typedef struct adm_store adm_store;
 

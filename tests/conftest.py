@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("ADAMAS_BIN") or ROOT / "build/release/adamas").resolve()
 BUNDLED = ROOT / "traces/smollm2-135m-kjv.safetensors"
-SCHEMA_VERSION = 4  # of core/store.h
+SCHEMA_VERSION = 5  # of core/store.h
 BUNDLED_RUN = ["--budgets", "64,1024", "--seq-lens", "1024,4096"]
 
 

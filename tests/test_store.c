@@ -207,7 +207,7 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state) {
     raw_exec(f->db, "INSERT INTO config (policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)"
                     " VALUES ('adamas', 'l1', 9, 3, 64, 'F16', 4096, 1, 'host')");
     adm_store *store;
-    FAILS(ADM_EINPUT, adm_store_open(f->db, ADM_STORE_READ, &store, &f->err), "schema version 1", "version 4");
+    FAILS(ADM_EINPUT, adm_store_open(f->db, ADM_STORE_READ, &store, &f->err), "schema version 1", "version 5");
     OK(adm_store_open(f->db, ADM_STORE_WRITE, &store, &f->err));
     adm_config config = some_config(0);
     config.budget = 0;
@@ -222,6 +222,7 @@ static void a_file_of_version_1_is_brought_up_to_date(void **state) {
     assert_string_equal(RAW("SELECT group_concat(ifnull(page_size, '-')) FROM config"), "-,16");
     assert_string_equal(RAW("SELECT count(*) FROM stage_summary"), "0");
     assert_string_equal(RAW("SELECT count(*) FROM check_run, margin, acknowledgement"), "0"); /* there, and empty */
+    assert_string_equal(RAW("SELECT count(*) FROM sqlite_schema WHERE name = 'measurement_overall'"), "0");
 }
 
 static void figures_are_in_their_columns(void **state) {
