@@ -102,13 +102,10 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 
 # Likewise, but run by `ninja bench`.
-BENCHES = ["bench_probes"]
+BENCHES = ["bench_probes", "bench_regression"]
 
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
-
-# Each is tests/NAME.c, a program of its own that `ninja bench` runs.
-BENCHES = ["bench_regression"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
@@ -271,8 +268,6 @@ def profile_edges(ninja, profile, cuda, slowdown):
               for name in [*(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
-    tests += [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [compile_c(f"tests/{name}.c"), *objects])
-              for name in BENCHES]
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
                              [main, *commands, *objects, compile_c(PLANT, more=f"-DADM_PLANT_PERCENT={slowdown}")],
                              more="-Wl,--wrap=adm_host_pipeline_default"))
@@ -363,7 +358,7 @@ def check_lists():
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
-    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS, *BENCHES]]
+    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
