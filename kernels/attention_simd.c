@@ -29,11 +29,19 @@ static inline const unsigned char *row_of(const problem *p, const unsigned char 
 }
 
 /* Selected rows lie anywhere, which no hardware prefetcher foresees. */
-static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
+static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j) {
+    enum { AHEAD = 8, LINE_BYTES = 64 };
+    if (p->index == NULL || j + AHEAD >= p->n) return;
+    const unsigned char *row = row_of(p, base, j + AHEAD);
+    for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
+}
+
+/* A whole block of rows ahead: more lines than the first cache has buffers for, so into the second. */
+static inline void prefetch_far_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
     enum { LINE_BYTES = 64 };
     if (p->index == NULL || j + ahead >= p->n) return;
     const unsigned char *row = row_of(p, base, j + ahead);
-    for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
+    for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
 }
 
 static void widen_query(adm_dtype dtype, const void *q, uint32_t head_dim, double *query) {

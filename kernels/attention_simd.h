@@ -102,7 +102,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dt
                                                                     float *out) {
     double sum[ADM_MAX_HEAD_DIM] = {0}, largest = -INFINITY;
     for (size_t j = 0; j < p->n; j++) {
-        prefetch_row(p, p->k, j, 8);
+        prefetch_row(p, p->k, j);
         score[j] = p->scale * NAME(dot)(dtype, query, row_of(p, p->k, j), d);
         if (score[j] > largest) largest = score[j];
     }
@@ -111,7 +111,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dt
     const unsigned char *row[NAME(GROUP)];
     for (; j + NAME(GROUP) <= p->n; j += NAME(GROUP)) {
         for (size_t g = 0; g < NAME(GROUP); g++) {
-            prefetch_row(p, p->v, j + g, 8);
+            prefetch_row(p, p->v, j + g);
             row[g] = row_of(p, p->v, j + g);
         }
         NAME(add_rows)(dtype, row, score + j, NAME(GROUP), d, sum);

@@ -8,7 +8,7 @@
 enum {
     NAME(PARTS) = 4,                     /* vectors of a strip of values that serves several queries */
     NAME(SHARED_STRIP) = NAME(PARTS) * LANES,
-    NAME(BLOCK) = 16                     /* rows of values between two strips: they stay in the first cache */
+    NAME(BLOCK) = 32                     /* rows of values between two strips: they stay in the first cache */
 };
 
 /* One tile; n_q, n_t and d are constants. */
@@ -115,7 +115,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(combine_all)(adm_dty
     for (size_t j = 0; j < p->n; j += NAME(BLOCK)) {
         const size_t n_rows = p->n - j < NAME(BLOCK) ? p->n - j : NAME(BLOCK);
         for (size_t r = 0; r < n_rows; r++) {
-            prefetch_row(p, p->v, j + r, NAME(BLOCK));
+            prefetch_far_row(p, p->v, j + r, NAME(BLOCK));
             row[r] = row_of(p, p->v, j + r);
         }
         uint32_t g = 0;
@@ -133,7 +133,7 @@ static inline __attribute__((always_inline)) SIMD size_t NAME(within_all)(adm_dt
     const size_t element = dtype == ADM_F32 ? 4 : 2;
     double rest[ADM_MAX_HEAD_DIM] = {0}, total = 0;
     for (size_t j = 0; j < p->n; j++) {
-        prefetch_row(p, p->v, j, 8);
+        prefetch_row(p, p->v, j);
         const unsigned char *from = row_of(p, p->v, j);
         const V w = SET(weight[p->index[j]]);
         V squares[NAME(DOT_VECTORS)], eight[NAME(EIGHT)];
