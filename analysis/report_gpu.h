@@ -15,8 +15,9 @@
 #define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
 
 /* Appends to `profiles` those runs that have GPU figures, as {"run_id", "is_recorded", "gpu"}: with n_run_ids 0, of each
- * GPU, own and recorded ones apart, the latest complete run with times, the latest with counters and the latest with a
- * timeline, which may be one and the same; else those of the runs named that have any. */
+ * GPU, own and recorded ones apart, and runs of a trace from runs of random inputs, the latest complete run with times, with
+ * times of whole steps, with counters and with a timeline, which may be one and the same; else those of the runs named that
+ * have any. */
 adm_status adm_report_gpu_select(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, json_t *profiles,
                                  adm_error *err);
 

@@ -5,8 +5,9 @@
 #include "analysis/report_gpu.h"
 #include "analysis/report_rows.h"
 
-/* What a profile can have. A run is shown for what no later run of the same GPU has. */
-enum { TIMES = 1, COUNTERS = 2, TIMELINE = 4, ALL = 7 };
+/* What a profile can have: times of some stage, of whole steps, counters, a timeline. A run is shown for what no later run
+ * of the same GPU and kind of inputs has. */
+enum { TIMES = 1, STEPS = 2, COUNTERS = 4, TIMELINE = 8, ALL = 15, OF_TRACE = 16 };
 
 /* Runs looked at, the latest first, and GPUs shown: enough for any machine, and a bound for a database of years. */
 enum { MAX_RUNS = 200, MAX_PROFILES = 6 };
@@ -20,8 +21,11 @@ static const char has_sql[] =
     "SELECT 1 * EXISTS (SELECT 1 FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ?1 AND m.source = 'gpu' "
     "  AND m.stage IS NOT NULL AND k.name = 'time_ns')"
     " + 2 * EXISTS (SELECT 1 FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ?1 AND m.source = 'gpu' "
+    "  AND m.stage = 'step' AND k.name = 'time_ns')"
+    " + 4 * EXISTS (SELECT 1 FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ?1 AND m.source = 'gpu' "
     "  AND m.stage IS NOT NULL AND k.name NOT IN (" NOT_COUNTERS "))"
-    " + 4 * EXISTS (SELECT 1 FROM activity WHERE run_id = ?1)";
+    " + 8 * EXISTS (SELECT 1 FROM activity WHERE run_id = ?1)"
+    " + 16 * EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT NULL)";
 
 static adm_status parts_of(adm_store *store, int64_t run_id, int *parts, adm_error *err) {
     adm_query *query = NULL;
@@ -33,15 +37,17 @@ static adm_status parts_of(adm_store *store, int64_t run_id, int *parts, adm_err
     return status;
 }
 
-/* What the profiles chosen so far have of this GPU. */
-static int parts_chosen(const json_t *profiles, const char *gpu, bool is_recorded) {
+/* What the profiles chosen so far have of this GPU with this kind of inputs. */
+static int parts_chosen(const json_t *profiles, const char *gpu, bool is_recorded, int of_trace) {
     int parts = 0;
     size_t i;
     json_t *profile;
-    json_array_foreach(profiles, i, profile)
-        if (json_is_true(json_object_get(profile, "is_recorded")) == is_recorded &&
+    json_array_foreach(profiles, i, profile) {
+        int here = (int)json_integer_value(json_object_get(profile, "parts"));
+        if (json_is_true(json_object_get(profile, "is_recorded")) == is_recorded && (here & OF_TRACE) == of_trace &&
             strcmp(json_string_value(json_object_get(profile, "gpu")), gpu) == 0)
-            parts |= (int)json_integer_value(json_object_get(profile, "parts"));
+            parts |= here & ALL;
+    }
     return parts;
 }
 
@@ -60,10 +66,13 @@ static adm_status choose(adm_store *store, int64_t run_id, json_t *profiles, adm
            (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
         const char *gpu = adm_query_text(query, 1);
         bool is_recorded = adm_query_int(query, 2) != 0;
-        int before = parts_chosen(profiles, gpu, is_recorded), parts;
-        if (run_id == 0 && before == ALL) continue;
+        bool is_full = parts_chosen(profiles, gpu, is_recorded, 0) == ALL &&
+                       parts_chosen(profiles, gpu, is_recorded, OF_TRACE) == ALL;
+        if (run_id == 0 && is_full) continue;
+        int parts;
         status = parts_of(store, adm_query_int(query, 0), &parts, err);
-        if (status != ADM_OK || parts == 0 || (run_id == 0 && (parts & ~before) == 0)) continue;
+        int before = parts_chosen(profiles, gpu, is_recorded, parts & OF_TRACE);
+        if (status != ADM_OK || (parts & ALL) == 0 || (run_id == 0 && (parts & ALL & ~before) == 0)) continue;
         json_t *profile = json_pack("{s:I, s:o, s:b, s:i}", "run_id", (json_int_t)adm_query_int(query, 0), "gpu",
                                     adm_report_string(gpu), "is_recorded", is_recorded, "parts", parts);
         status = adm_report_append(profiles, profile, err);

@@ -23,9 +23,10 @@ static void write_head(adm_text *page, bool with_place) {
     if (with_place)
         adm_text_add(page, "<th scope=\"col\">length, tokens</th><th scope=\"col\">budget, tokens</th>");
     adm_text_add(page, "<th scope=\"col\">median, \u00b5s</th><th scope=\"col\" title=\"half the 95% confidence interval of the median\">\u00b1, %</th><th scope=\"col\">p10, \u00b5s</th><th scope=\"col\">p90, \u00b5s"
-                       "</th><th scope=\"col\">n</th><th scope=\"col\">floor, \u00b5s</th><th scope=\"col\">% of limit"
-                       "</th><th scope=\"col\">MB</th><th scope=\"col\">Mflop</th><th scope=\"col\">flop a byte"
-                       "</th></tr></thead>\n<tbody>\n");
+                       "</th><th scope=\"col\">n</th><th scope=\"col\">floor, \u00b5s</th><th scope=\"col\">% of limit</th>");
+    if (with_place)
+        adm_text_add(page, "<th scope=\"col\">MB</th><th scope=\"col\">Mflop</th><th scope=\"col\">flop a byte</th>");
+    adm_text_add(page, "</tr></thead>\n<tbody>\n");
 }
 
 /* A number with three decimals for small ones; "-" where it cannot be computed. */
@@ -75,9 +76,11 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
         adm_write_value_cell(page, unit, "limit_ratio", "ratio");
     }
-    write_derived_cell(page, has_bytes, bytes / 1e6, "MB");
-    write_derived_cell(page, has_flops, flops / 1e6, "Mflop");
-    write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0, "flop/byte");
+    if (with_place) {
+        write_derived_cell(page, has_bytes, bytes / 1e6, "MB");
+        write_derived_cell(page, has_flops, flops / 1e6, "Mflop");
+        write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0, "flop/byte");
+    }
     adm_text_add(page, "</tr>\n");
 }
 
@@ -154,7 +157,8 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
         adm_text_add(page, "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could "
                            "be read at the read limit, and the percentage is floor over median; a stage far from it is held up by "
                            "something else: launches, latency, arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> "
-                           "in as few launches as pay.</p>\n");
+                           "in as few launches as pay. \u00b1 is half the 95% interval of the median; \u26a0 marks what was timed while the "
+                           "device was throttled at times.</p>\n");
         adm_write_gpu_plot(page, "gpu-stages", profile,
                            "<strong>Six stages against fused</strong>: median time of one layer of one decode step. Left bars: "
                            "each stage timed alone, stacked, and what the six together take beyond that sum (launch gaps and "

@@ -60,13 +60,29 @@ static const json_t *run_of(const json_t *document, const json_t *profile) {
     return NULL;
 }
 
+/* "random", or the kind and name of the trace. A run has one or the other. */
+static const char *inputs_of(const json_t *document, size_t profile) {
+    size_t i;
+    json_t *setting;
+    json_array_foreach(adm_document_rows(document, "settings"), i, setting)
+        if (adm_row_is_of(setting, profile)) return adm_field_text(setting, "inputs");
+    return "random";
+}
+
 void adm_write_profile_heading(adm_text *page, const json_t *document, size_t index) {
     const json_t *profile = adm_profile(document, index);
     bool is_recorded = json_is_true(json_object_get(profile, "is_recorded"));
     adm_text_add(page, "<h3>");
     adm_text_escaped(page, adm_field_text(profile, "gpu"));
-    adm_text_format(page, " <span class=\"badge %s\">%s</span></h3>\n<p class=\"about\">", is_recorded ? "recorded" : "real",
+    adm_text_format(page, " <span class=\"badge %s\">%s</span>", is_recorded ? "recorded" : "real",
                     is_recorded ? "recorded on another machine" : "measured");
+    const char *inputs = inputs_of(document, index);
+    if (strcmp(inputs, "random") != 0) {
+        adm_text_add(page, " <small>tensors: ");
+        adm_text_escaped(page, inputs);
+        adm_text_add(page, "</small>");
+    }
+    adm_text_add(page, "</h3>\n<p class=\"about\">");
     adm_write_run(page, run_of(document, profile));
 }
 

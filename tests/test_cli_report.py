@@ -105,7 +105,7 @@ def test_report_does_not_change_the_database(adamas, small_run):
 
 # ---- which GPU profiles are shown --------------------------------------------------------------------------------------
 
-def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1):
+def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1, stage="step", trace=None):
     """A run of one configuration with an invented figure for each part; returns its run_id."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         columns = {"run_uuid": str(uuid.uuid4()), "label": label, "command": "profile", "status": status,
@@ -115,7 +115,8 @@ def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), stat
         run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                                  tuple(columns.values())).lastrowid
         connection.execute("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
-                           "seq_len, batch, cache, launch) VALUES (900, 'adamas', 'l1', 8, 8, 64, 'F16', 4096, 1, 'cold', 'graph')")
+                           "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', 4096, 1, 'cold', "
+                           "'graph', ?)", (900 + (trace or 0), trace))
         for part in parts:
             if part == "activity":
                 connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
@@ -124,8 +125,8 @@ def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), stat
             connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
                                (part,))
             connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, median, status) "
-                               "SELECT ?, 900, 'gpu', 'distance', metric_id, 1, 5.0, 5.0, 'ok' FROM metric WHERE name = ?",
-                               (run, part))
+                               "SELECT ?, ?, 'gpu', ?, metric_id, 1, 5.0, 5.0, 'ok' FROM metric WHERE name = ?",
+                               (run, 900 + (trace or 0), stage, part))
         connection.commit()
     return run
 
@@ -176,6 +177,18 @@ def test_an_earlier_run_is_shown_for_what_later_ones_lack(profiles):
     assert profiles() == [times, counters, timeline]
     everything = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=4)
     assert profiles() == [everything]
+
+
+def test_a_run_of_one_stage_does_not_hide_the_whole_steps(profiles):
+    steps = add_profile(profiles.database, day=1)
+    one = add_profile(profiles.database, stage="topk", day=2)
+    assert profiles() == [one, steps]
+
+
+def test_a_run_of_a_trace_stands_beside_one_of_random_inputs(profiles):
+    random = add_profile(profiles.database, day=1)
+    traced = add_profile(profiles.database, trace=1, day=2)
+    assert profiles() == [traced, random]
 
 
 def test_a_broken_profile_gives_way_to_a_complete_one(profiles):

@@ -108,9 +108,10 @@ export function drawSpeedup(report, profile, width) {
         label: `Heat maps of the speed-up over dense attention by length and budget, ${panels.map(({ variant }) =>
             variant).join(' and ')}; from ${times(Math.min(...gains))} to ${times(Math.max(...gains))} times. `
              + 'The tables below hold the figures.',
-        legend: [{ from: 'equal', name: `${times(most)} times faster`, mark: 'ramp', ramp: theme().gain },
+        legend: [...(gains.some((gain) => gain >= 1)
+                     ? [{ from: 'equal', name: `${times(most)} times faster`, mark: 'ramp', ramp: theme().gain }] : []),
                  ...(gains.some((gain) => gain < 1)
-                     ? [{ from: 'equal', name: 'slower', mark: 'ramp', ramp: theme().loss }] : []),
+                     ? [{ from: 'equal', name: `${times(most)} times slower`, mark: 'ramp', ramp: theme().loss }] : []),
                  { name: outcome, colour: theme().text, mark: 'tick' }],
         option: {
             ...base,
