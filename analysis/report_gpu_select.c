@@ -25,7 +25,8 @@ static const char has_sql[] =
     " + 4 * EXISTS (SELECT 1 FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ?1 AND m.source = 'gpu' "
     "  AND m.stage IS NOT NULL AND k.name NOT IN (" NOT_COUNTERS "))"
     " + 8 * EXISTS (SELECT 1 FROM activity WHERE run_id = ?1)"
-    " + 16 * EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT NULL)";
+    " + 16 * EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 "
+    "  AND c.trace_id IS NOT NULL)";
 
 static adm_status parts_of(adm_store *store, int64_t run_id, int *parts, adm_error *err) {
     adm_query *query = NULL;

@@ -20,8 +20,8 @@ static adm_status find_runs(adm_store *store, int64_t ids[MAX_RUNS], size_t *n, 
     bool row = false;
     *n = 0;
     adm_status status = adm_query_open(
-        store, "SELECT run_id FROM (SELECT run_id, started_utc FROM run WHERE status = 'complete' AND label NOT LIKE 'recorded:%' "
-               "ORDER BY started_utc DESC, run_id DESC LIMIT ?) ORDER BY started_utc, run_id", &query, err, "i",
+        store, "SELECT run_id FROM (SELECT run_id, started_utc FROM run WHERE status = 'complete' AND label NOT LIKE "
+               "'recorded:%' ORDER BY started_utc DESC, run_id DESC LIMIT ?) ORDER BY started_utc, run_id", &query, err, "i",
         (int64_t)MAX_RUNS);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
         ids[(*n)++] = adm_query_int(query, 0);
@@ -62,11 +62,11 @@ static json_t *change_of(const adm_history_change *c, const adm_series_set *set)
 static adm_status add_series(const candidate *one, const adm_history *history, const adm_series_set *set, json_t *list,
                              adm_error *err) {
     const adm_series *s = one->series;
-    json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:[], s:[]}", "source", adm_report_string(s->source), "stage",
-                            s->stage[0] ? adm_report_string(s->stage) : json_null(), "policy",
-                            adm_report_string(s->config->policy), "title", adm_report_string(s->config->title), "shape",
-                            adm_report_string(s->config->shape), "metric", s->metric->name, "unit", s->metric->unit, "better",
-                            s->metric->better, "points", "changes");
+    json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:[], s:[]}", "source", adm_report_string(s->source),
+                            "stage", s->stage[0] ? adm_report_string(s->stage) : json_null(),
+                            "policy", adm_report_string(s->config->policy), "title", adm_report_string(s->config->title),
+                            "shape", adm_report_string(s->config->shape), "metric", s->metric->name,
+                            "unit", s->metric->unit, "better", s->metric->better, "points", "changes");
     adm_status status = adm_report_append(list, row, err);
     json_t *points = json_object_get(row, "points"), *changes = json_object_get(row, "changes");
     for (size_t i = 0; i < s->n_points && status == ADM_OK; i++)

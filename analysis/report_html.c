@@ -2,7 +2,8 @@
  *
  *   ... <!--adamas:nav--> ... <!--adamas:sections--> ... <script type="application/json"><!--adamas:data--> ...
  *
- * A view that has nothing to show gets no section, and no entry in the contents. The template is web-report/'s, bundled at build time and carried in the program by core/embed.S. */
+ * A view that has nothing to show gets no section, and no entry in the contents. The template is web-report/'s, bundled at
+ * build time and carried in the program by core/embed.S. */
 #include "analysis/report_html.h"
 
 #include <stdlib.h>

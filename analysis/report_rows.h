@@ -10,8 +10,9 @@
 
 /* The name of a line in a chart, as an expression over config c: a policy and all that tells two of its configurations
  * apart. */
-#define ADM_REPORT_SERIES                                                                                                         \
-    "trim(c.policy || ' ' || c.variant) || CASE WHEN c.selection = 'group' AND c.variant NOT LIKE '%per group%' THEN ', per group' ELSE '' END || "           \
+#define ADM_REPORT_SERIES                                                                                              \
+    "trim(c.policy || ' ' || c.variant) || CASE WHEN c.selection = 'group' AND c.variant NOT LIKE '%per group%' "   \
+    "THEN ', per group' ELSE '' END || "                                                                               \
     "CASE WHEN c.n_sinks > 0 THEN ', ' || c.n_sinks || ' sinks' ELSE '' END || "                                       \
     "CASE WHEN c.n_recent > 1 THEN ', ' || c.n_recent || ' recent' ELSE '' END"
 

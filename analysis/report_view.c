@@ -134,6 +134,19 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
     adm_text_add(page, "</caption>\n");
 }
 
+void adm_write_table_head(adm_text *page, const char *titles) {
+    adm_text_add(page, "<thead><tr>");
+    for (const char *at = titles; at != NULL && *at != '\0';) {
+        size_t length = strcspn(at, "|");
+        bool is_text = *at == '<';
+        adm_text_add(page, is_text ? "<th scope=\"col\" class=\"text\">" : "<th scope=\"col\">");
+        adm_text_bytes(page, at + is_text, length - is_text);
+        adm_text_add(page, "</th>");
+        at += length + (at[length] == '|');
+    }
+    adm_text_add(page, "</tr></thead>\n<tbody>\n");
+}
+
 void adm_write_table_end(adm_text *page) { adm_text_add(page, "</tbody></table></div></details>\n"); }
 
 void adm_write_text_cell(adm_text *page, const json_t *row, const char *key) {

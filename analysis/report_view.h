@@ -101,6 +101,10 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
                            const char *metric);
 void adm_write_table_end(adm_text *page);
 
+/* The head of a table and the start of its body: titles between bars, "<name|n|median, us"; those of text columns begin with
+ * "<". Markup of our own. */
+void adm_write_table_head(adm_text *page, const char *titles);
+
 /* One cell each. A value shows in the unit's shown form and holds the exact value as its title; what is null shows as
  * a dash that says "not stored". */
 void adm_write_text_cell(adm_text *page, const json_t *row, const char *key);

@@ -199,9 +199,7 @@ static void write_glossary(adm_text *page, const json_t *document, size_t profil
         n_rows++;
     }
     adm_write_table_start(page, document, "What each metric means", n_rows, false, NULL);
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">metric</th><th scope=\"col\" class=\"text\">unit</th>"
-                       "<th scope=\"col\" class=\"text\">meaning</th><th scope=\"col\" class=\"text\">caveat</th></tr></thead>\n"
-                       "<tbody>\n");
+    adm_write_table_head(page, "<metric|<unit|<meaning|<caveat");
     if (rows.data != NULL) adm_text_bytes(page, rows.data, rows.length);
     if (rows.error.status != ADM_OK) page->error = rows.error;
     adm_text_free(&rows);
@@ -240,8 +238,8 @@ void adm_view_counters(adm_text *page, const json_t *document) {
                            "a value that could not be read; its number leads to the reason below the table.</p>\n");
         if (profile_has_shares(document, profile))
             adm_write_gpu_plot(page, "counters", profile,
-                               "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and the "
-                               "bytes read from memory, over those of the byte model.");
+                               "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and "
+                               "the bytes read from memory, over those of the byte model.");
         json_array_foreach(adm_document_rows(document, "settings"), s, setting) {
             place p = {.document = document, .setting = setting};
             if (!adm_row_is_of(setting, profile)) continue;

@@ -17,17 +17,10 @@ static bool is_of_setting(const json_t *document, const json_t *unit, const json
            adm_setting_fits(setting, adm_row_config(document, unit));
 }
 
-static void write_head(adm_text *page, bool with_place) {
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">stage</th><th scope=\"col\" class=\"text\">implementation"
-                       "</th>");
-    if (with_place)
-        adm_text_add(page, "<th scope=\"col\">length, tokens</th><th scope=\"col\">budget, tokens</th>");
-    adm_text_add(page, "<th scope=\"col\">median, \u00b5s</th><th scope=\"col\" title=\"half the 95% confidence interval of the median\">\u00b1, %</th><th scope=\"col\">p10, \u00b5s</th><th scope=\"col\">p90, \u00b5s"
-                       "</th><th scope=\"col\">n</th><th scope=\"col\">floor, \u00b5s</th><th scope=\"col\">% of limit</th>");
-    if (with_place)
-        adm_text_add(page, "<th scope=\"col\">MB</th><th scope=\"col\">Mflop</th><th scope=\"col\">flop a byte</th>");
-    adm_text_add(page, "</tr></thead>\n<tbody>\n");
-}
+static const char headline_titles[] = "<stage|<implementation|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, \u00b5s|n|floor, "
+                                      "\u00b5s|% of limit";
+static const char all_titles[] = "<stage|<implementation|length, tokens|budget, tokens|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, "
+                                 "\u00b5s|n|floor, \u00b5s|% of limit|MB|Mflop|flop a byte";
 
 /* A number with three decimals for small ones; "-" where it cannot be computed. */
 static void write_derived_cell(adm_text *page, bool is_there, double value, const char *unit) {
@@ -53,8 +46,8 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
     adm_text_add(page, "<td class=\"text\">");
     adm_text_escaped(page, adm_field_text(config, "variant"));
     if (adm_field_number(unit, "cold_l2_ratio", &coldness) && coldness < COLD)
-        adm_text_format(page, " <small title=\"%.1f times the L2 passes between two uses of the same bytes\">partly warm</small>",
-                        coldness);
+        adm_text_format(page, " <small title=\"%.1f times the L2 passes between two uses of the same bytes\">partly warm"
+                              "</small>", coldness);
     adm_text_add(page, "</td>");
     if (with_place) {
         adm_write_count_cell(page, config, "seq_len", "");
@@ -115,11 +108,11 @@ static void write_headline(adm_text *page, const json_t *document, size_t profil
     char shown_length[ADM_NUMBER_CHARS], shown_budget[ADM_NUMBER_CHARS];
     adm_shown_count(seq_len, shown_length);
     adm_shown_count(budget, shown_budget);
-    adm_text_format(page, "<div class=\"scroll\" tabindex=\"0\"><table class=\"stages\"><caption>One layer of one decode step at "
-                          "%s cached tokens with a budget of %s: ", shown_length, shown_budget);
+    adm_text_format(page, "<div class=\"scroll\" tabindex=\"0\"><table class=\"stages\"><caption>One layer of one decode "
+                          "step at %s cached tokens with a budget of %s: ", shown_length, shown_budget);
     adm_text_escaped(page, adm_field_text(setting, "name"));
     adm_text_add(page, "</caption>\n");
-    write_head(page, false);
+    adm_write_table_head(page, headline_titles);
     write_units(page, document, setting, seq_len, budget, false);
     adm_text_add(page, "</tbody></table></div>\n");
 }
@@ -142,11 +135,17 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
         n += write_units(NULL, document, setting, length, 0, true);
     if (n == 0) return;
     adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, "time_ns");
-    write_head(page, true);
+    adm_write_table_head(page, all_titles);
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         write_units(page, document, setting, length, 0, true);
     adm_write_table_end(page);
 }
+
+static const char about[] =
+    "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could be read at the read "
+    "limit, and the percentage is floor over median; a stage far from it is held up by something else: launches, latency, "
+    "arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> in as few launches as pay. \u00b1 is "
+    "half the 95% interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
 
 void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
@@ -154,11 +153,7 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, profile);
         adm_write_profile_about(page, document, profile);
         write_headline(page, document, profile);
-        adm_text_add(page, "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could "
-                           "be read at the read limit, and the percentage is floor over median; a stage far from it is held up by "
-                           "something else: launches, latency, arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> "
-                           "in as few launches as pay. \u00b1 is half the 95% interval of the median; \u26a0 marks what was timed while the "
-                           "device was throttled at times.</p>\n");
+        adm_text_add(page, about);
         adm_write_gpu_plot(page, "gpu-stages", profile,
                            "<strong>Six stages against fused</strong>: median time of one layer of one decode step. Left bars: "
                            "each stage timed alone, stacked, and what the six together take beyond that sum (launch gaps and "

@@ -77,11 +77,7 @@ static void write_changes(adm_text *page, const json_t *document, const json_t *
         return;
     }
     adm_write_table_start(page, document, "Change points", n_rows, true, NULL);
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">id</th><th scope=\"col\" class=\"text\">of</th><th scope=\"col\">"
-                       "change, %</th><th scope=\"col\">before</th><th scope=\"col\">after</th><th scope=\"col\" "
-                       "class=\"text\">unit</th><th scope=\"col\">p</th><th scope=\"col\">runs before, after</th><th "
-                       "scope=\"col\" class=\"text\">commits</th><th scope=\"col\" class=\"text\">first run after</th><th "
-                       "scope=\"col\" class=\"text\">said of it</th></tr></thead>\n<tbody>\n");
+    adm_write_table_head(page, "<id|<of|change, %|before|after|<unit|p|runs before, after|<commits|<first run after|<said of it");
     json_array_foreach(list, i, series)
         json_array_foreach(json_object_get(series, "changes"), c, change) write_change(page, series, change);
     adm_write_table_end(page);
@@ -93,9 +89,7 @@ static void write_series(adm_text *page, const json_t *document, const json_t *h
     size_t i, p;
     json_t *series, *point;
     adm_write_table_start(page, document, "The series", json_array_size(list), false, NULL);
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">of</th><th scope=\"col\" class=\"text\">metric</th><th "
-                       "scope=\"col\" class=\"text\">unit</th><th scope=\"col\">runs</th><th scope=\"col\">first</th><th scope=\"col\">"
-                       "latest</th><th scope=\"col\">lowest</th><th scope=\"col\">highest</th></tr></thead>\n<tbody>\n");
+    adm_write_table_head(page, "<of|<metric|<unit|runs|first|latest|lowest|highest");
     json_array_foreach(list, i, series) {
         const json_t *points = json_object_get(series, "points");
         const char *unit = adm_field_text(series, "unit");
@@ -124,9 +118,10 @@ static void write_series(adm_text *page, const json_t *document, const json_t *h
 void adm_view_history(adm_text *page, const json_t *document) {
     const json_t *history = json_object_get(document, "history");
     if (!json_is_object(history)) return;
-    size_t n_runs = json_array_size(json_object_get(history, "runs")), n_shown = json_array_size(json_object_get(history, "series"));
-    adm_text_format(page, "<p>Medians of the latest %zu complete runs, from %.10s to %.10s; %zu of %lld series are shown, those that "
-                          "changed first. A change point is where the level of a series changed, by at least 2%% and with at "
+    size_t n_runs = json_array_size(json_object_get(history, "runs"));
+    size_t n_shown = json_array_size(json_object_get(history, "series"));
+    adm_text_format(page, "<p>Medians of the latest %zu complete runs, from %.10s to %.10s; %zu of %lld series are shown, "
+                          "those that changed first. A change point is where the level of a series changed, by at least 2%% and with at "
                           "least three runs on either side; another machine, GPU, driver or CUDA begins anew. "
                           "<code>adamas history</code> looks at every metric, <code>adamas history ack ID</code> stores what "
                           "a change was", n_runs, adm_field_text(run_at(history, 0), "started_utc"),
@@ -135,8 +130,8 @@ void adm_view_history(adm_text *page, const json_t *document) {
     if (adm_field_int(history, "n_ignored") > 0)
         adm_text_format(page, ", and %lld ignored so are left out here", (long long)adm_field_int(history, "n_ignored"));
     adm_text_add(page, ".</p>\n<figure class=\"plot\" data-plot=\"history\"");
-    adm_write_frame_end(page, "<strong>A series over its runs</strong>: a point a run, its median; the line is the level between "
-                              "change points.");
+    adm_write_frame_end(page, "<strong>A series over its runs</strong>: a point a run, its median; the line is the level "
+                              "between change points.");
     write_changes(page, document, history);
     write_series(page, document, history);
 }

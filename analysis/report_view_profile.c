@@ -89,19 +89,21 @@ void adm_write_profile_heading(adm_text *page, const json_t *document, size_t in
 /* "SM clock 1,980 to 1,980 MHz, power 385 to 412 W": what NVML saw while the units were timed. */
 static void write_device_state(adm_text *page, const json_t *profile) {
     static const struct { const char *metric, *words; double scale; const char *unit; } shown[] = {
-        {"sm_clock_hz", "SM clock", 1e-6, "MHz"}, {"memory_clock_hz", "memory clock", 1e-6, "MHz"}, {"power_w", "power", 1, "W"},
-        {"temperature_c", "temperature", 1, "\u00b0C"}};
+        {"sm_clock_hz", "SM clock", 1e-6, "MHz"}, {"memory_clock_hz", "memory clock", 1e-6, "MHz"},
+        {"power_w", "power", 1, "W"}, {"temperature_c", "temperature", 1, "\u00b0C"}};
     size_t i, n_written = 0;
     json_t *row;
     double low, high;
     json_array_foreach(json_object_get(profile, "device_state"), i, row) {
         const char *metric = adm_field_text(row, "metric");
         for (size_t s = 0; s < sizeof shown / sizeof shown[0]; s++)
-            if (strcmp(metric, shown[s].metric) == 0 && adm_field_number(row, "min", &low) && adm_field_number(row, "max", &high))
+            if (strcmp(metric, shown[s].metric) == 0 && adm_field_number(row, "min", &low) &&
+                adm_field_number(row, "max", &high))
                 adm_text_format(page, "%s%s %.0f to %.0f %s", n_written++ > 0 ? ", " : " While they were timed: ",
                                 shown[s].words, low * shown[s].scale, high * shown[s].scale, shown[s].unit);
         if (strcmp(metric, "throttled_ratio") == 0 && adm_field_int(row, "n_units") > 0)
-            adm_text_format(page, "%s%lld of %lld units throttled at times", n_written++ > 0 ? ", " : " While they were timed: ",
+            adm_text_format(page, "%s%lld of %lld units throttled at times",
+                            n_written++ > 0 ? ", " : " While they were timed: ",
                             (long long)adm_field_int(row, "n_above_zero"), (long long)adm_field_int(row, "n_units"));
     }
     if (n_written > 0) adm_text_add(page, ".");

@@ -30,7 +30,8 @@ static void write_heading(adm_text *page, const json_t *document, size_t index) 
 }
 
 static void write_frame(adm_text *page, size_t evaluation, const char *metric, const char *caption) {
-    adm_text_format(page, "<figure class=\"plot\" data-plot=\"tasks\" data-evaluation=\"%zu\" data-metric=\"%s\"", evaluation, metric);
+    adm_text_format(page, "<figure class=\"plot\" data-plot=\"tasks\" data-evaluation=\"%zu\" data-metric=\"%s\"", evaluation,
+                    metric);
     adm_write_frame_end(page, caption);
 }
 
@@ -60,17 +61,20 @@ static void write_interval_cell(adm_text *page, const json_t *task, const char *
 
 /* What a table of one metric's tasks shows. */
 typedef struct task_table {
-    const char *metric, *title, *description;
-    struct { const char *metric, *title, *unit; } column[2];
+    const char *metric, *title, *description, *titles;
+    struct { const char *metric, *unit; } column[2];
 } task_table;
 
 static const task_table tables[] = {
-    {"perplexity", "Perplexity", "Perplexity of the text behind the cached one, and its ratio to dense attention\u2019s on the same "
-                                 "tokens, each with its 95% interval over blocks of tokens",
-     {{"perplexity", "perplexity", "1"}, {"perplexity_ratio", "over dense", "1"}}},
-    {"passkey_accuracy", "Passkey retrieval", "Share of the passkeys hidden in the cached text that the model repeats, with its "
-                                              "95% interval",
-     {{"passkey_accuracy", "found, %", "ratio"}, {NULL, NULL, NULL}}},
+    {"perplexity", "Perplexity",
+     "Perplexity of the text behind the cached one, and its ratio to dense attention\u2019s on the same tokens, each with its "
+     "95% interval over blocks of tokens",
+     "<text|<kind|<policy and variant|length, tokens|budget, tokens|n|perplexity|over dense",
+     {{"perplexity", "1"}, {"perplexity_ratio", "1"}}},
+    {"passkey_accuracy", "Passkey retrieval",
+     "Share of the passkeys hidden in the cached text that the model repeats, with its 95% interval",
+     "<text|<kind|<policy and variant|length, tokens|budget, tokens|n|found, %",
+     {{"passkey_accuracy", "ratio"}, {NULL, NULL}}},
 };
 
 static void write_table(adm_text *page, const json_t *document, size_t evaluation, const task_table *table) {
@@ -82,12 +86,8 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
                   json_object_get(json_object_get(task, "value"), table->metric) != NULL;
     if (n_rows == 0) return;
     adm_write_table_start(page, document, table->title, n_rows, false, NULL);
-    adm_text_format(page, "<caption>%s</caption><thead><tr><th scope=\"col\" class=\"text\">text</th><th scope=\"col\" class=\"text\">"
-                          "kind</th><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">length, tokens</th>"
-                          "<th scope=\"col\">budget, tokens</th><th scope=\"col\">n</th>", table->description);
-    for (int c = 0; c < 2 && table->column[c].metric != NULL; c++)
-        adm_text_format(page, "<th scope=\"col\">%s</th>", table->column[c].title);
-    adm_text_add(page, "</tr></thead>\n<tbody>\n");
+    adm_text_format(page, "<caption>%s</caption>", table->description);
+    adm_write_table_head(page, table->titles);
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) {
         if (adm_field_int(task, "evaluation") != (int64_t)evaluation ||
             json_object_get(json_object_get(task, "value"), table->metric) == NULL)
@@ -120,8 +120,8 @@ void adm_view_tasks(adm_text *page, const json_t *document) {
                         "interval. At 1 the budget costs nothing.");
         if (has_metric(document, i, "passkey_accuracy"))
             write_frame(page, i, "passkey_accuracy",
-                        "<strong>Passkeys found</strong>: a number hidden in a long made-up text and asked for at its end. Band: "
-                        "95% interval.");
+                        "<strong>Passkeys found</strong>: a number hidden in a long made-up text and asked for at its end. "
+                        "Band: 95% interval.");
         for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) write_table(page, document, i, &tables[t]);
     }
 }

@@ -41,13 +41,8 @@ static void write_steps(adm_text *page, const json_t *document, const json_t *ro
     size_t n_rows = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) n_rows += adm_row_is_of(json_array_get(rows, i), (size_t)profile);
     adm_write_table_start(page, document, "Every kernel", n_rows, false, NULL);
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">step</th><th scope=\"col\">length, tokens</th><th "
-                       "scope=\"col\">budget, tokens</th><th scope=\"col\">KV heads</th><th scope=\"col\">batch</th><th "
-                       "scope=\"col\" class=\"text\">launches</th><th scope=\"col\">start, \u00b5s</th><th scope=\"col\">"
-                       "duration, \u00b5s</th><th scope=\"col\">idle before, \u00b5s</th><th scope=\"col\" class=\"text\">"
-                       "stage</th><th scope=\"col\" class=\"text\">kernel</th><th scope=\"col\">blocks</th><th scope=\"col\">"
-                       "threads a block</th><th scope=\"col\">registers</th><th scope=\"col\">shared memory, bytes</th></tr>"
-                       "</thead>\n<tbody>\n");
+    adm_write_table_head(page, "<step|length, tokens|budget, tokens|KV heads|batch|<launches|start, \u00b5s|duration, \u00b5s|"
+                               "idle before, \u00b5s|<stage|<kernel|blocks|threads a block|registers|shared memory, bytes");
     for (size_t first = 0, end; first < json_array_size(rows); first = end) {
         int64_t idle_since_ns = 0;
         end = end_of_step(rows, first);

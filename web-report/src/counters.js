@@ -3,7 +3,7 @@
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
-import { rowsOf, STAGES } from './gpu.js';
+import { distinct, rowsOf, STAGES } from './gpu.js';
 import { theme } from './theme.js';
 
 const ORDER = [...STAGES, 'step', 'dense'];
@@ -30,9 +30,10 @@ export function counterControls(report, profile, controls, changed) {
     const varies = (key) => new Set(rows.map((row) => row.config[key])).size > 1;
     const places = new Map(rows.map((row) => [placeOf(row), [
         `${count(row.config.seq_len)} tokens`, ...(varies('n_kv_heads') ? [`${row.config.n_kv_heads} KV heads`] : []),
-        ...(varies('batch') ? [`batch ${row.config.batch}`] : []), ...(varies('launch') ? [`${row.config.launch} launches`] : []),
+        ...(varies('batch') ? [`batch ${row.config.batch}`] : []),
+        ...(varies('launch') ? [`${row.config.launch} launches`] : []),
     ].join(', ')]));
-    const budgets = [...new Set(rows.map((row) => row.config.budget).filter((budget) => budget !== null))].sort((a, b) => a - b);
+    const budgets = distinct(rows.map((row) => row.config.budget).filter((budget) => budget !== null));
     const first = rows.find((row) => row.config.seq_len === headline?.seq_len) ?? rows[0];
     const families = FAMILIES.filter(([family]) => withShares(rows, family).length > 0);
     const choice = { place: placeOf(first), budget: budgets.includes(headline?.budget) ? headline.budget : budgets[0] ?? null,
@@ -72,18 +73,21 @@ export function drawCounters(report, profile, choice, width) {
     const yAxis = (gridIndex) => ({
         ...look, gridIndex, type: 'category', inverse: true, data: rows.map((row) => `${row.stage} ${row.config.variant}`),
         splitLine: { show: false }, axisTick: { show: false }, axisLine: { show: gridIndex === 1 },
-        axisLabel: { ...look.axisLabel, show: gridIndex === 0 || !wide, interval: 0, width: left - 12, overflow: 'truncate' } });
+        axisLabel: { ...look.axisLabel, show: gridIndex === 0 || !wide, interval: 0, width: left - 12,
+                     overflow: 'truncate' } });
     const xAxis = (gridIndex, max, formatter) => ({
-        ...look, gridIndex, type: 'value', min: 0, max, ...(max === 1 ? { interval: 0.25 } : { splitNumber: 3 }), axisLine: { show: false }, axisTick: { show: false },
+        ...look, gridIndex, type: 'value', min: 0, max, ...(max === 1 ? { interval: 0.25 } : { splitNumber: 3 }),
+        axisLine: { show: false }, axisTick: { show: false },
         axisLabel: { ...look.axisLabel, showMaxLabel: gridIndex === 0, formatter } });
     return {
         height: grids[grids.length - 1].top + height + 34,
-        label: `Stacked bars of ${choice.family} shares of ${rows.map((row) => row.stage).join(', ')}. The tables hold every counter.`,
+        label: `Stacked bars of ${choice.family} shares of ${rows.map((row) => row.stage).join(', ')}. The tables hold every `
+             + 'counter.',
         legend: shares.map((name, i) => ({ name: shareName(name), colour: colours[i % colours.length], mark: 'block' })),
         option: {
             ...base,
-            title: [panelTitle(FAMILIES.find(([family]) => family === choice.family)[1], first), ...(hasRatios ? [panelTitle('bytes read, over the model', second)]
-                                                                            : [])],
+            title: [panelTitle(FAMILIES.find(([family]) => family === choice.family)[1], first),
+                    ...(hasRatios ? [panelTitle('bytes read, over the model', second)] : [])],
             tooltip: { ...base.tooltip, trigger: 'axis', axisPointer: { type: 'shadow', z: 0, shadowStyle: {
                            color: theme().grid, opacity: 0.6 } },
                        formatter: ([hit]) => (hit ? tooltip(rows[hit.dataIndex], shares, colours) : '') },

@@ -9,18 +9,19 @@ import { axisLook, baseOption, select, tooltipBody } from './frame.js';
 import { count, durationUnit, ratioTick } from './format.js';
 import { theme } from './theme.js';
 
-const nameOf = (series) => `${series.stage ?? series.policy}, ${series.title}${series.metric === 'time_ns' ? '' : `, ${series.metric}`}`;
+const nameOf = (series) =>
+    [series.stage ?? series.policy, series.title, ...(series.metric === 'time_ns' ? [] : [series.metric])].join(', ');
 
 export const drawable = (report) => report.history?.series ?? [];
 
 export function historyControls(report, controls, changed) {
     const all = drawable(report), choice = { index: 0 };
     if (all.length > 1)
-        controls.append(select('series', all.map((series, i) => [String(i), `${series.changes.length > 0 ? '\u25b8 ' : ''}${nameOf(series)}`]),
-                               '0', (value) => {
-                                   choice.index = Number(value);
-                                   changed();
-                               }));
+        controls.append(select('series', all.map((series, i) => [
+            String(i), `${series.changes.length > 0 ? '\u25b8 ' : ''}${nameOf(series)}`]), '0', (value) => {
+            choice.index = Number(value);
+            changed();
+        }));
     return choice;
 }
 
@@ -50,7 +51,8 @@ function tooltip(run, point, show) {
 }
 
 export function drawHistory(report, choice, width) {
-    const { runs } = report.history, series = drawable(report)[choice.index], base = baseOption(), look = axisLook(), colours = theme();
+    const { runs } = report.history, series = drawable(report)[choice.index];
+    const base = baseOption(), look = axisLook(), colours = theme();
     const values = series.points.map((point) => point[1]), levels = levelsOf(series, runs.length);
     const low = Math.min(...values), high = Math.max(...values), room = Math.max((high - low) * 0.15, Math.abs(high) * 0.01);
     const { show } = unitOf(series, high);
@@ -61,7 +63,8 @@ export function drawHistory(report, choice, width) {
     const indices = [...new Set(Array.from({ length: ticks }, (_, i) => Math.round(i * (runs.length - 1) / (ticks - 1))))];
     return {
         height: 250,
-        label: `${nameOf(series)} over ${series.points.length} runs, ${series.changes.length} change points. The tables below hold them.`,
+        label: `${nameOf(series)} over ${series.points.length} runs, ${series.changes.length} change points. `
+             + 'The tables below hold them.',
         legend: [{ name: `${series.shape}; ${series.metric} (${series.source})`, colour: colours.series[0], mark: 'dot' },
                  ...(levels.length > 0 ? [{ name: 'level', colour: colours.text, mark: 'line' }] : []),
                  ...(series.changes.some((change) => change.is_worse)
@@ -73,11 +76,12 @@ export function drawHistory(report, choice, width) {
             tooltip: { ...base.tooltip, trigger: 'item',
                        formatter: (hit) => (hit.data.point ? tooltip(runs[hit.data.point[0]], hit.data.point, show) : '') },
             grid: { left: 70, right: 18, top: 12, bottom: 40 },
-            xAxis: { ...look, type: 'value', min: -0.5, max: runs.length - 0.5, splitLine: { show: false }, name: isOneDay ? `runs of ${runs[0].started_utc.slice(0, 10)}` : 'runs, by date',
-                     nameLocation: 'middle', nameGap: 26, axisTick: { ...look.axisTick, customValues: indices },
+            xAxis: { ...look, type: 'value', min: -0.5, max: runs.length - 0.5, splitLine: { show: false },
+                     name: isOneDay ? `runs of ${runs[0].started_utc.slice(0, 10)}` : 'runs, by date', nameLocation: 'middle', nameGap: 26, axisTick: { ...look.axisTick, customValues: indices },
                      axisLabel: { ...look.axisLabel, customValues: indices,
                                   formatter: (at) => dateOf(runs[Math.round(at)]) } },
-            yAxis: { ...look, type: 'value', min: low - room, max: high + room, axisLine: { show: false }, axisTick: { show: false },
+            yAxis: { ...look, type: 'value', min: low - room, max: high + room, axisLine: { show: false },
+                     axisTick: { show: false },
                      axisLabel: { ...look.axisLabel, showMinLabel: false, showMaxLabel: false, formatter: show } },
             series: [
                 { type: 'scatter', symbolSize: 6, z: 3, emphasis: { disabled: true },

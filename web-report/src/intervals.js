@@ -103,7 +103,7 @@ function rowSeries(panel, names, looks, axis) {
 function tooltip({ row }, scale, looks) {
     const worst = row.worst_mean === null ? []
         : [[null, 'worst head, mean', `${scale.show(row.worst_mean)}  L${row.worst_layer} h${row.worst_head}`]];
-    const at = row.budget === null ? `of ${count(row.seq_len)} tokens` : `budget ${count(row.budget)} of ${count(row.seq_len)} tokens`;
+    const at = `${row.budget === null ? '' : `budget ${count(row.budget)} `}of ${count(row.seq_len)} tokens`;
     return tooltipBody(row.series, [[lookColour(looks.get(row.series)), 'median', scale.show(row.median)],
                                     [null, 'p10 to p90', `${scale.show(row.p10)} to ${scale.show(row.p90)}`],
                                     [null, 'p5 to p95', `${scale.show(row.p05)} to ${scale.show(row.p95)}`],
@@ -122,11 +122,12 @@ function draw(panels, names, looks, width, label) {
                                           width: Math.round(cell) - 40, height: high }));
     return {
         height: Math.ceil(panels.length / columns) * (high + 74) - 6, label,
-        legend: [{ name: 'median', colour: theme().quiet, mark: 'dot' }, { name: 'p10 to p90', colour: theme().quiet, mark: 'band' },
+        legend: [{ name: 'median', colour: theme().quiet, mark: 'dot' },
+                 { name: 'p10 to p90', colour: theme().quiet, mark: 'band' },
                  { name: 'p5 to p95', colour: theme().quiet, mark: 'line' },
                  { name: 'mean of the worst head', colour: theme().quiet, mark: 'hollow' },
-                 ...(panels.some(({ scale }) => scale.limit) ? [{ name: 'the whole context', colour: theme().text, mark: 'dashed' }]
-                                                             : [])],
+                 ...(panels.some(({ scale }) => scale.limit)
+                     ? [{ name: 'the whole context', colour: theme().text, mark: 'dashed' }] : [])],
         option: {
             ...base,
             title: panels.map((panel, i) => panelTitle(panel.title, grids[i])),
@@ -157,10 +158,10 @@ const inOrder = (looks, rows) => [...looks.keys()].filter((name) => rows.some((r
 
 export function drawPolicies(report, looks, session, choice, width) {
     const rows = policyRows(report, session).filter((row) => row.seq_len === choice.seq_len && row.budget === choice.budget);
-    const panels = POLICY_METRICS.map(([metric, title]) => ({ title, metric, rows: rows.filter((row) => row.metric === metric) }))
+    const scaleOf = (metric, own) => (metric === 'output_rel_l2' ? errorScale(own, 'p05', 'p95') : shareScale(own, 'p05'));
+    const panels = POLICY_METRICS.map(([metric, title]) => ({ metric, title, rows: rows.filter((row) => row.metric === metric) }))
         .filter((panel) => panel.rows.length > 0)
-        .map((panel) => ({ ...panel, scale: { ...(panel.metric === 'output_rel_l2' ? errorScale(panel.rows, 'p05', 'p95')
-                                                                                   : shareScale(panel.rows, 'p05')), show: ratio } }));
+        .map((panel) => ({ ...panel, scale: { ...scaleOf(panel.metric, panel.rows), show: ratio } }));
     return draw(panels, inOrder(looks, rows), looks, width,
                 `Intervals of recall, mass and output error of every policy, budget ${count(choice.budget)} of `
                 + `${count(choice.seq_len)} tokens. The tables below hold the figures.`);
@@ -173,6 +174,6 @@ export function drawBudgets(report, looks, session, choice, width) {
         return { title: targetName(metric), rows: own, scale: tokenScale(own) };
     });
     return draw(panels, inOrder(looks, rows), looks, width,
-                `Intervals of the smallest budget that reaches ${panels.map((panel) => panel.title).join(' or ')}, for every policy `
-                + `at ${count(choice.seq_len)} tokens. The tables below hold the figures.`);
+                `Intervals of the smallest budget that reaches ${panels.map((panel) => panel.title).join(' or ')}, for every `
+                + `policy at ${count(choice.seq_len)} tokens. The tables below hold the figures.`);
 }

@@ -64,7 +64,8 @@ function makeProfileFrame(figure, report) {
     if (plot === 'speedup' && hasSpeedup(report, profile)) return makeSettingFrame(figure, report, profile, drawSpeedup, false);
     if (plot === 'gpu-stages' && hasGpuStages(report, profile))
         return makeSettingFrame(figure, report, profile, drawGpuStages, false);
-    if (plot === 'roofline' && hasRoofline(report, profile)) return makeSettingFrame(figure, report, profile, drawRoofline, true);
+    if (plot === 'roofline' && hasRoofline(report, profile))
+        return makeSettingFrame(figure, report, profile, drawRoofline, true);
     if (plot === 'timeline' && timelinesOf(report, profile).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => timelineControls(report, profile, controls, changed),
                                (choice, width) => drawTimeline(report, profile, choice, width));

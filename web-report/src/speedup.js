@@ -101,8 +101,8 @@ export function drawSpeedup(report, profile, width) {
                                                      height: 84 + 32 * lengths.length, top: 34, bottom: 50, maxColumns: 3 });
     const edges = panels.map(({ cells }) => breakEven(cells));
     const isCrossed = edges.some((list) => list.length > 0);
-    const outcome = isCrossed ? 'break-even' : gains.every((gain) => gain >= 1)
-        ? 'break-even: not reached, every step here is faster than dense' : 'break-even: not reached, every step here is slower';
+    const outcome = isCrossed ? 'break-even'
+        : `break-even: not reached, every step here is ${gains.every((gain) => gain >= 1) ? 'faster' : 'slower'}`;
     return {
         height: Math.max(layout.height, 40),
         label: `Heat maps of the speed-up over dense attention by length and budget, ${panels.map(({ variant }) =>

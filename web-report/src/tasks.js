@@ -16,7 +16,8 @@ export const drawable = (report, evaluation, metric) => report.tasks.filter((row
 // Ratios around 1 on a logarithmic axis; shares from 0 to 1.
 function scaleOf(rows, metric) {
     if (metric !== 'perplexity_ratio')
-        return { place: (value) => value, min: 0, max: 1, ticks: [0, 0.25, 0.5, 0.75, 1], tick: ratioTick, show: ratio, mark: null };
+        return { place: (value) => value, min: 0, max: 1, ticks: [0, 0.25, 0.5, 0.75, 1], tick: ratioTick, show: ratio,
+                 mark: null };
     const values = rows.flatMap((row) => [row.value[metric], ...bounds(row, metric)]).filter((value) => value > 0);
     const min = Math.min(0.98, ...values), max = Math.max(1.05, ...values);
     const all = [0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000];
@@ -32,7 +33,8 @@ function scaleOf(rows, metric) {
 }
 
 function bandSeries(rows, scale, metric, look, axes) {
-    const colour = lookColour(look), at = (i) => rows.map((row) => [Math.log2(row.budget), scale.place(bounds(row, metric)[i])]);
+    const colour = lookColour(look);
+    const at = (i) => rows.map((row) => [Math.log2(row.budget), scale.place(bounds(row, metric)[i])]);
     const points = [...at(1), ...at(0).reverse()];
     return {
         ...axes, type: 'custom', silent: true, z: 1, data: [points[0]], tooltip: { show: false },
@@ -45,7 +47,8 @@ function lineSeries(rows, scale, metric, look, axes) {
     const colour = lookColour(look);
     return {
         ...axes, type: 'line', z: 3, symbol: look.symbol, symbolSize: look.exact ? 4 : 6, showAllSymbol: true,
-        lineStyle: { color: colour, width: 1.8, type: lineType(look) }, itemStyle: { color: colour }, emphasis: { disabled: true },
+        lineStyle: { color: colour, width: 1.8, type: lineType(look) }, itemStyle: { color: colour },
+        emphasis: { disabled: true },
         data: rows.map((row) => ({ value: [Math.log2(row.budget), scale.place(row.value[metric])], row })),
     };
 }
@@ -74,8 +77,8 @@ export function drawTasks(report, looks, evaluation, metric, choice, width) {
                                                                 bottom: 44 });
     return {
         height,
-        label: `Line charts of ${metric} against the budget for ${names.join('; ')} on ${texts.join(', ')}. The tables below hold `
-             + 'the figures.',
+        label: `Line charts of ${metric} against the budget for ${names.join('; ')} on ${texts.join(', ')}. `
+             + 'The tables below hold the figures.',
         legend: [...legendNames(names, looks, choice),
                  { name: '95% interval', colour: theme().quiet, mark: 'band' },
                  ...(scale.mark === null ? [] : [{ name: 'dense attention', colour: theme().text, mark: 'dashed' }])],

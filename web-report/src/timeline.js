@@ -14,8 +14,8 @@ import { theme } from './theme.js';
 const ROW = 20, TITLE = 34, AXIS = 40;
 
 // All but the implementation: what stands on one axis.
-const placeOf = ({ config }) => [config.seq_len, config.budget, config.n_q_heads, config.n_kv_heads, config.batch, config.launch,
-                                 config.selection].join(' ');
+const placeOf = ({ config }) => ['seq_len', 'budget', 'n_q_heads', 'n_kv_heads', 'batch', 'launch', 'selection']
+    .map((key) => config[key]).join(' ');
 
 function nameOf({ config }, all) {
     const varies = (key) => new Set(all.map((row) => row.config[key])).size > 1;
@@ -90,7 +90,8 @@ function gapSeries(panel, axis, left_px) {
             return { type: 'group', children: [
                 { type: 'line', shape: { x1: from, y1: y, x2: to, y2: y },
                   style: { stroke: theme().text, lineWidth: 1, lineDash: [2, 2] } },
-                { type: 'text', style: isTight ? { ...look, x: behind + 4, align: 'left' } : { ...look, x: from - 3, align: 'right' } },
+                { type: 'text', style: { ...look, ...(isTight ? { x: behind + 4, align: 'left' }
+                                                              : { x: from - 3, align: 'right' }) } },
             ] };
         },
     };
@@ -125,7 +126,8 @@ export function drawTimeline(report, profile, choice, width) {
     return {
         height: Math.max(top, 40),
         label: `Timelines of one step: ${panels.map((panel) => `${panel.variant}, ${panel.rows.length} kernels in `
-            + `${duration(panel.span_ns)}, gaps ${duration(panel.span_ns - panel.busy_ns)}`).join('; ')}. The tables hold every kernel.`,
+            + `${duration(panel.span_ns)}, gaps ${duration(panel.span_ns - panel.busy_ns)}`).join('; ')}. `
+            + 'The tables hold every kernel.',
         legend: [...stages.map((stage) => ({ name: stage === 'step' ? 'several stages at once' : stage || 'no stage',
                                              colour: theme().stages[stage] ?? theme().stages.step, mark: 'block' })),
                  { name: 'gap', colour: theme().text, mark: 'dashed' }],
