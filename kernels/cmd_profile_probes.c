@@ -36,8 +36,8 @@ adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_erro
     adm_error why;
     adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
     if (set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK)
-        printf("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n", set->name,
-               plan->n_passes);
+        printf("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n",
+               set->name, plan->n_passes);
     else if (set != NULL) printf("counters %s: none, %s\n", set->name, why.text);
     if (timeline) printf("timeline: every unit 5 times in each launch mode\n");
     adm_counter_plan_close(&plan);
@@ -64,8 +64,8 @@ static adm_status attach(adm_profile_probes *p, adm_error *err) {
     return status;
 }
 
-static adm_status open_counters(adm_profile_probes *p, const adm_profile_options *options, const char *counters, int device_number,
-                                adm_error *err) {
+static adm_status open_counters(adm_profile_probes *p, const adm_profile_options *options, const char *counters,
+                                int device_number, adm_error *err) {
     adm_profile_unit *units = NULL;
     size_t n_units;
     if (counters == NULL) return ADM_OK;
@@ -89,8 +89,9 @@ static adm_status open_timeline(adm_profile_probes *p, bool timeline, adm_error 
     return ADM_OK;
 }
 
-adm_status adm_profile_probes_open(adm_profile_options *options, const char *counters, bool timeline, int device_number, adm_gpu *gpu,
-                                   adm_store *store, int64_t run_id, adm_profile_probes **out, adm_error *err) {
+adm_status adm_profile_probes_open(adm_profile_options *options, const char *counters, bool timeline, int device_number,
+                                   adm_gpu *gpu, adm_store *store, int64_t run_id, adm_profile_probes **out,
+                                   adm_error *err) {
     adm_profile_probes *p = NULL;
     *out = NULL;
     adm_status status = adm_alloc(&p, 1, sizeof *p, "probes", err);
@@ -123,10 +124,12 @@ void adm_profile_probes_print(const adm_profile_probes *p) {
     if (p->counter != NULL && adm_counter_probe_passes(p->counter) > 0)
         printf("counted in %zu passes and %.2f s a configuration\n", adm_counter_probe_passes(p->counter),
                (double)o->counting_ns / n * 1e-9);
-    if (p->activity != NULL && o->untraced[0] == '\0') printf("traced in %.2f s a configuration\n", (double)o->tracing_ns / n * 1e-9);
+    if (p->activity != NULL && o->untraced[0] == '\0')
+        printf("traced in %.2f s a configuration\n", (double)o->tracing_ns / n * 1e-9);
     if (p->observer.uncounted[0] != '\0') printf("not counted: %s\n", p->observer.uncounted);
     if (p->observer.untraced[0] != '\0') printf("not traced: %s\n", p->observer.untraced);
-    if (p->nvml != NULL && adm_nvml_probe_missing(p->nvml) != NULL) printf("device state not watched: %s\n", adm_nvml_probe_missing(p->nvml));
+    const char *no_state = adm_nvml_probe_missing(p->nvml);
+    if (no_state != NULL) printf("device state not watched: %s\n", no_state);
 }
 
 void adm_profile_probes_clocks(const char *uuid, adm_run_info *info) {

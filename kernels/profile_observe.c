@@ -165,8 +165,8 @@ void adm_profile_counter_sink(void *observer, const adm_range *range, const doub
 }
 
 /* The counters of a unit that could not be counted at all. */
-static adm_status put_uncounted(adm_profile_observer *o, int64_t config_id, const adm_profile_unit *unit, const char *reason,
-                                adm_error *err) {
+static adm_status put_uncounted(adm_profile_observer *o, int64_t config_id, const adm_profile_unit *unit,
+                                const char *reason, adm_error *err) {
     adm_status status = ADM_OK;
     if (o->uncounted[0] == '\0') snprintf(o->uncounted, sizeof o->uncounted, "%.300s", reason);
     for (size_t i = 0; status == ADM_OK && i < o->n_counters; i++) {
@@ -217,8 +217,8 @@ static adm_status count_unit(adm_profile_observer *o, const adm_profile_scene *s
 }
 
 /* Every unit that can run, pass after pass. */
-static adm_status count_passes(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units, size_t n_units,
-                               adm_error *err) {
+static adm_status count_passes(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units,
+                               size_t n_units, adm_error *err) {
     adm_status status = adm_probes_start(&o->counting, err);
     if (status != ADM_OK) return status;
     for (bool again = true; status == ADM_OK && again;) {
@@ -232,8 +232,8 @@ static adm_status count_passes(adm_profile_observer *o, const adm_profile_scene 
 }
 
 /* A unit that the implementation does not run gets a configuration of 0, and its counters that reason. */
-static adm_status make_ranges(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units, size_t n_units,
-                              adm_error *err) {
+static adm_status make_ranges(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units,
+                              size_t n_units, adm_error *err) {
     adm_range *ranges = o->range;
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
@@ -247,7 +247,8 @@ static adm_status make_ranges(adm_profile_observer *o, const adm_profile_scene *
         status = adm_store_config(o->store, &config, &ranges[i].config_id, err);
         if (status != ADM_OK) break;
         adm_status fits = put_back(o, s, &units[i], &why);
-        for (size_t k = 0; fits == ADM_OK && k < units[i].n_impls; k++) fits = adm_gpu_case_launch(s->gpu_case, units[i].impl[k], 0, &why);
+        for (size_t k = 0; fits == ADM_OK && k < units[i].n_impls; k++)
+            fits = adm_gpu_case_launch(s->gpu_case, units[i].impl[k], 0, &why);
         if (fits == ADM_OK) fits = adm_gpu_wait(o->gpu, &why);
         if (fits == ADM_OK) continue;
         status = put_uncounted(o, ranges[i].config_id, &units[i], why.text, err);

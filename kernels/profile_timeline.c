@@ -187,8 +187,8 @@ static adm_status call_unit(adm_profile_observer *o, const adm_profile_scene *s,
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
 
 static const adm_metric kernel_metric = {"kernel_time_ns", "ns", "lower",
-                                         "Time of one call in which one of its kernels ran; where a kernel was launched before the one "
-                                         "before it ended, from that end on. Caveat: of the traced run, which is slower"};
+                                         "Time of one call in which one of its kernels ran; where a kernel was launched before the "
+                                         "one before it ended, from that end on. Caveat: of the traced run, which is slower"};
 static const adm_metric gap_metric = {"launch_gap_ns", "ns", "lower",
                                       "Time of one call, from its first kernel's start to its last one's end, in which the GPU did "
                                       "nothing. Caveat: of the traced run"};
@@ -210,7 +210,8 @@ static adm_status put_metric(adm_profile_observer *o, const adm_metric *metric, 
         if (metric == &gap_metric) values[n++] = (double)(c->end_ns - c->start_ns) - c->busy_ns;
         if (metric == &launches_metric) values[n++] = (double)c->n_kernels;
     }
-    if (metric == &dropped_metric && reason == NULL && o->n_dropped != NULL) values[n++] = (double)o->n_dropped(o->trace_user);
+    if (metric == &dropped_metric && reason == NULL && o->n_dropped != NULL)
+        values[n++] = (double)o->n_dropped(o->trace_user);
     memcpy(sorted, values, n * sizeof *values);
     adm_distribution distribution = adm_distribution_of(sorted, n);
     adm_measurement m = {.run_id = o->run_id, .config_id = calls[0].range.config_id, .source = "gpu",
@@ -292,7 +293,8 @@ adm_status adm_profile_timeline_take(adm_profile_observer *o, const adm_profile_
         status = call_all(o, s, units, n_units, (const int64_t (*)[2])config_id, &broken, err);
         adm_error lost = {0};
         if (broken.status == ADM_OK) adm_probes_stop(&o->tracing, &lost);
-        if (lost.status != ADM_OK && o->untraced[0] == '\0') snprintf(o->untraced, sizeof o->untraced, "%.300s", lost.text);
+        if (lost.status != ADM_OK && o->untraced[0] == '\0')
+            snprintf(o->untraced, sizeof o->untraced, "%.300s", lost.text);
         if (status == ADM_OK && broken.status == ADM_OK) status = put_calls(o, err);
     }
     if (status == ADM_OK) status = adm_store_flush(o->store, err);

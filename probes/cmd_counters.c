@@ -79,8 +79,10 @@ static adm_status list_set(const counters_command *c, const char *name, json_t *
             printf("%-74s %-13s %s\n", set->metric[i].name, set->metric[i].unit, set->metric[i].meaning);
     }
     if (!c->common.json && c->set == NULL)
-        printf("%-8s %2zu metrics of the hardware, %2zu derived: %s\n", set->name, set->n - n_derived, n_derived, set->summary);
-    json_array_append_new(document, json_pack("{s:s, s:s, s:o}", "set", set->name, "summary", set->summary, "metrics", metrics));
+        printf("%-8s %2zu metrics of the hardware, %2zu derived: %s\n", set->name, set->n - n_derived, n_derived,
+               set->summary);
+    json_array_append_new(document, json_pack("{s:s, s:s, s:o}", "set", set->name, "summary", set->summary, "metrics",
+                                              metrics));
     adm_metric_set_close(&set);
     return ADM_OK;
 }
@@ -95,8 +97,8 @@ static adm_status list_chip(const counters_command *c, adm_error *err) {
         size_t n;
         status = adm_cupti_host_metrics(host, kind, &names, &n, err);
         for (size_t i = 0; status == ADM_OK && i < n; i++)
-            if (c->common.json) json_array_append_new(document, json_pack("{s:s, s:s}", "name", names[i], "kind", kinds[kind]));
-            else printf("%-10s %s\n", kinds[kind], names[i]);
+            if (!c->common.json) printf("%-10s %s\n", kinds[kind], names[i]);
+            else json_array_append_new(document, json_pack("{s:s, s:s}", "name", names[i], "kind", kinds[kind]));
     }
     if (status == ADM_OK && c->common.json) json_incref(document), print_json(document);
     json_decref(document);
@@ -119,8 +121,8 @@ static adm_status list(const counters_command *c, adm_error *err) {
 /* --- explain ------------------------------------------------------------------------------------------------------ */
 
 /* The metric in the set that was named, or in the first of the program's that has it. The set is the caller's to close. */
-static adm_status find_metric(const counters_command *c, const char *name, adm_metric_set **set, const adm_set_metric **metric,
-                              adm_error *err) {
+static adm_status find_metric(const counters_command *c, const char *name, adm_metric_set **set,
+                              const adm_set_metric **metric, adm_error *err) {
     adm_status status = ADM_OK;
     *metric = NULL;
     for (size_t i = 0; i < (c->set != NULL ? 1 : adm_metric_set_count()); i++) {
@@ -200,7 +202,8 @@ static adm_status plan(counters_command *c, adm_error *err) {
     adm_status status = adm_metric_set_open(c->set != NULL ? c->set : "full", &set, err);
     if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);
     json_t *collected = json_array(), *lacking = json_array();
-    for (size_t i = 0; status == ADM_OK && i < p->n_hardware; i++) json_array_append_new(collected, json_string(p->hardware[i]));
+    for (size_t i = 0; status == ADM_OK && i < p->n_hardware; i++)
+        json_array_append_new(collected, json_string(p->hardware[i]));
     for (size_t i = 0; status == ADM_OK && i < set->n; i++)
         if (p->reason[i][0] != '\0')
             json_array_append_new(lacking, json_pack("{s:s, s:s}", "name", set->metric[i].name, "reason", p->reason[i]));
@@ -228,7 +231,8 @@ static int run(int argc, char **argv) {
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status;
     if (strcmp(c.verb, "explain") == 0) status = explain(&c, &err);
-    else if (c.n_names > 0) status = adm_fail(&err, ADM_EINPUT, "%.60s takes no '%.100s': only explain takes metrics", c.verb, c.name[0]);
+    else if (c.n_names > 0)
+        status = adm_fail(&err, ADM_EINPUT, "%.60s takes no '%.100s': only explain takes metrics", c.verb, c.name[0]);
     else if (strcmp(c.verb, "list") == 0) status = list(&c, &err);
     else if (strcmp(c.verb, "plan") == 0) status = plan(&c, &err);
     else status = adm_fail(&err, ADM_EINPUT, "'%.100s' is not known; there are list, explain and plan", c.verb);

@@ -65,7 +65,8 @@ static adm_status look_up(void *user, const char *name, size_t length, double *v
         *value = model[i].value;
         const bool given = i == 3 ? s->range->timed_ns > 0 : s->range->model_bytes > 0;
         if (given) return ADM_OK;
-        return adm_fail(err, ADM_EUNSUPPORTED, i == 3 ? "the same work was not timed" : "the range came without a model of its work");
+        return adm_fail(err, ADM_EUNSUPPORTED, i == 3 ? "the same work was not timed"
+                                                      : "the range came without a model of its work");
     }
     const adm_set_metric *metric = adm_metric_set_find(s->set, name, length);
     if (metric == NULL) return adm_fail(err, ADM_EINPUT, "there is no metric %.*s", (int)length, name);

@@ -117,8 +117,8 @@ static adm_status pass(adm_probe *self, bool *again, adm_error *err) {
         return adm_fail(err, ADM_EINTERNAL, "%zu ranges in a pass of a counter collection with room for %zu", p->n_seen,
                         p->most_ranges);
     if (p->n_seen != p->n_ranges)
-        return adm_fail(err, ADM_EINTERNAL, "pass %zu of a counter collection had %zu ranges, the first one %zu", p->n_passes,
-                        p->n_seen, p->n_ranges);
+        return adm_fail(err, ADM_EINTERNAL, "pass %zu of a counter collection had %zu ranges, the first one %zu",
+                        p->n_passes, p->n_seen, p->n_ranges);
     if (ended.isAllPassSubmitted) return ADM_OK;
     if (p->n_passes > 4 * p->plan->n_passes + 8)
         return adm_fail(err, ADM_EENVIRONMENT, "CUPTI planned %zu passes and asks for more after %zu", p->plan->n_passes,
@@ -157,7 +157,8 @@ static adm_status make_plan(adm_counter_probe *p, CUcontext context, adm_error *
     if (status == ADM_OK) status = adm_counter_plan_open(p->list.set, chip.pChipName, p->availability, &p->plan, err);
     if (status == ADM_EINPUT && err != NULL) err->status = status = ADM_EUNSUPPORTED; /* a chip that nobody typed */
     if (status == ADM_OK && p->plan->n_hardware == 0)
-        status = adm_fail(err, ADM_EUNSUPPORTED, "%s has none of the metrics of the set %.100s", p->plan->chip, p->list.set->name);
+        status = adm_fail(err, ADM_EUNSUPPORTED, "%s has none of the metrics of the set %.100s", p->plan->chip,
+                          p->list.set->name);
     return status;
 }
 
@@ -240,8 +241,8 @@ static adm_status deliver(adm_counter_probe *p, size_t *n, adm_error *err) {
         size_t index = strtoul(range.rangeName, NULL, 10); /* the name that begin() gave */
         if (index >= p->n_ranges) continue;
         place at = {p, i};
-        adm_counter_list_deliver(&p->list, &p->range[index], (const char (*)[ADM_REASON_BYTES])p->plan->reason, read_value, &at,
-                                 p->sink, p->user);
+        adm_counter_list_deliver(&p->list, &p->range[index], (const char (*)[ADM_REASON_BYTES])p->plan->reason, read_value,
+                                 &at, p->sink, p->user);
         ++*n;
     }
     return ADM_OK;
@@ -264,7 +265,8 @@ static adm_status stop(adm_probe *self, adm_error *err) {
 
 /* --- Opening ------------------------------------------------------------------------------------------------------ */
 
-adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out, adm_error *err) {
+adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out,
+                                  adm_error *err) {
     adm_counter_probe *p = NULL;
     *out = NULL;
     adm_status status = adm_alloc(&p, 1, sizeof *p, "a counter probe", err);

@@ -19,7 +19,8 @@ typedef struct adm_counter_probe adm_counter_probe;
 
 /* Opens a metric set (its name or file) for the device with this CUDA number, at most most_ranges ranges a collection.
  * ADM_EINPUT: the set is not known or not right. What the machine lacks is said by start(). */
-adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out, adm_error *err);
+adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out,
+                                  adm_error *err);
 void adm_counter_probe_close(adm_counter_probe **probe);
 
 /* What to attach. */

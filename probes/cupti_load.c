@@ -93,9 +93,15 @@ static bool find(void) {
     const char *named = getenv("ADAMAS_CUPTI");
     if (named != NULL && named[0] != '\0') {
         if (!try_file(named) && cupti.error.status == ADM_OK)
-            adm_fail(&cupti.error, ADM_EUNSUPPORTED, "ADAMAS_CUPTI names %.300s, which is not there: mend it or unset it", named);
+            adm_fail(&cupti.error, ADM_EUNSUPPORTED, "ADAMAS_CUPTI names %.300s, which is not there: mend it or unset it",
+                     named);
         return cupti.library != NULL;
     }
+#if defined(__SANITIZE_ADDRESS__)
+    adm_fail(&cupti.error, ADM_EUNSUPPORTED, "CUPTI binds its libraries in a way that ends a program with AddressSanitizer: use "
+             "another build");
+    return false;
+#endif
     cupti.library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (cupti.library != NULL) snprintf(cupti.path, sizeof cupti.path, LIBRARY);
     return cupti.library != NULL || try_build_tree() || try_toolkit(getenv("CUDA_HOME")) ||
@@ -154,7 +160,8 @@ void *adm_cuda_context(void) {
 /* By CUptiResult. What stands here is a fact of the machine, for which one skips; the rest is a failure. */
 static const struct { int result; const char *sentence; } explained[] = {
     {8, "CUPTI ran out of memory"},
-    {26, "the GPU's counters are busy: another profiler or monitor (ncu, nsys, DCGM) is using them; stop it, or `dcgmi profile --pause`"},
+    {26, "the GPU's counters are busy: another profiler or monitor (ncu, nsys, DCGM) is using them; stop it, or "
+         "`dcgmi profile --pause`"},
     {27, "CUPTI's Range Profiler does not support this chip"},
     {33, "the GPU is virtual and its host does not let guests profile"},
     {35, "this user may not read GPU counters: run as root or with CAP_SYS_ADMIN, or let everybody with the driver option "
@@ -162,7 +169,8 @@ static const struct { int result; const char *sentence; } explained[] = {
     {36, "another part of this process uses CUPTI's old profiler interface: run without it"},
     {39, "another profiler is attached to this process (ncu, nsys, compute-sanitizer or a CUPTI tool): run without it"},
     {40, "the GPU is a vGPU without the right to profile: its host must set enable_profiling=1 for this virtual machine"},
-    {41, "the GPU is in confidential computing mode, which hides counters: its administrator can turn on the mode for developers"},
+    {41, "the GPU is in confidential computing mode, which hides counters: its administrator can turn on the mode for "
+         "developers"},
     {42, "the GPU is a mining processor, which has no profiling"},
     {43, "the GPU is split by MIG, which this kind of profiling does not support: use a GPU with MIG off"},
     {44, "the GPU is in an SLI group, which has no profiling"},
@@ -177,6 +185,6 @@ adm_status adm_cupti_fail(adm_error *err, int result, const char *doing) {
     const char *words = NULL;
     int (*get_text)(int, const char **) = (int (*)(int, const char **))adm_cupti_function("cuptiGetErrorMessage");
     if (get_text == NULL || get_text(result, &words) != 0) words = NULL;
-    return adm_fail(err, ADM_EENVIRONMENT, "CUPTI failed while %s: %s (error %d)", doing, words != NULL ? words : "no words for it",
-                    result);
+    return adm_fail(err, ADM_EENVIRONMENT, "CUPTI failed while %s: %s (error %d)", doing,
+                    words != NULL ? words : "no words for it", result);
 }

@@ -68,7 +68,8 @@ static adm_status start(adm_probe *self, adm_error *err) {
 
 static void ignore(adm_probe *self, const adm_range *range) { (void)self, (void)range; }
 
-adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out, adm_error *err) {
+adm_status adm_counter_probe_open(const char *set, int device, size_t most_ranges, adm_counter_probe **out,
+                                  adm_error *err) {
     (void)device, (void)most_ranges;
     adm_counter_probe *p = NULL;
     *out = NULL;

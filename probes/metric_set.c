@@ -63,9 +63,9 @@ static adm_status finish_metric(parser *p) {
     static const char *const units[] = {ADM_METRIC_UNITS}, *const directions[] = {"lower", "higher", "none"};
     adm_set_metric *m = p->now;
     if (m == NULL) return ADM_OK;
-    if (m->unit == NULL || m->better == NULL || m->meaning == NULL)
-        return bad(p, m->unit == NULL ? "no unit for the metric above:" : m->better == NULL ? "no 'better' for the metric above:"
-                                                                                              : "no meaning for the metric above:", m->name);
+    if (m->unit == NULL) return bad(p, "no unit for the metric above:", m->name);
+    if (m->better == NULL) return bad(p, "no 'better' for the metric above:", m->name);
+    if (m->meaning == NULL) return bad(p, "no meaning for the metric above:", m->name);
     if (!is_one_of(m->unit, units, sizeof units / sizeof units[0])) return bad(p, "there is no unit", m->unit);
     if (!is_one_of(m->better, directions, 3)) return bad(p, "better is lower, higher or none, not", m->better);
     if (m->formula == NULL) return ADM_OK;
@@ -81,7 +81,8 @@ static adm_status begin_metric(parser *p, char *line) {
     size_t length = strlen(line);
     adm_status status = finish_metric(p);
     if (status != ADM_OK) return status;
-    if (length < 3 || line[length - 1] != ']' || strpbrk(line, " \t") != NULL) return bad(p, "a metric's line is [NAME], not", line);
+    if (length < 3 || line[length - 1] != ']' || strpbrk(line, " \t") != NULL)
+        return bad(p, "a metric's line is [NAME], not", line);
     line[length - 1] = '\0';
     if (adm_metric_set_find(p->set, line + 1, length - 2) != NULL) return bad(p, "the set has it twice:", line + 1);
     if (p->set->n == MAX_METRICS) return bad(p, "a set holds at most 256 metrics; one too many is", line + 1);
@@ -90,16 +91,17 @@ static adm_status begin_metric(parser *p, char *line) {
     return ADM_OK;
 }
 
+static adm_status take_head(parser *p, const char *key, char *value) {
+    if (strcmp(key, "include") == 0) return add_set(p->set, value, p->err);
+    if (strcmp(key, "summary") != 0) return bad(p, "before the first metric stand summary and include, not", key);
+    if (strcmp(p->name, p->set->name) == 0) p->set->summary = value; /* not that of an included set */
+    return ADM_OK;
+}
+
 static adm_status take(parser *p, const char *key, char *value) {
     const struct { const char *key; const char **place; } fields[] = {
         {"unit", &p->now->unit}, {"better", &p->now->better}, {"meaning", &p->now->meaning}, {"caveat", &p->now->caveat},
         {"formula", &p->now->formula}};
-    if (p->now == NULL) {
-        if (strcmp(key, "include") == 0) return add_set(p->set, value, p->err);
-        if (strcmp(key, "summary") != 0) return bad(p, "before the first metric stand summary and include, not", key);
-        if (strcmp(p->name, p->set->name) == 0) p->set->summary = value; /* not that of an included set */
-        return ADM_OK;
-    }
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (strcmp(key, fields[i].key) != 0) continue;
         if (*fields[i].place != NULL) return bad(p, "stated twice:", key);
@@ -140,7 +142,8 @@ static adm_status parse(parser *p, char *text) {
             char *value = equals + 1 + strspn(equals + 1, " \t"), *end = equals;
             while (end > line && end[-1] == ' ') end--;
             *end = '\0';
-            status = value[0] == '\0' ? bad(p, "no value for", line) : take(p, line, value);
+            if (value[0] == '\0') status = bad(p, "no value for", line);
+            else status = p->now != NULL ? take(p, line, value) : take_head(p, line, value);
         }
         p->line += n_more;
         line = rest;
@@ -186,7 +189,8 @@ static adm_status add_file(adm_metric_set *set, const char *path, adm_error *err
     int failed = ferror(file);
     fclose(file);
     if (status == ADM_OK && failed) status = adm_fail(err, ADM_EINPUT, "metric set %.200s cannot be read", path);
-    if (status == ADM_OK && length > MAX_BYTES) status = adm_fail(err, ADM_EINPUT, "metric set %.200s is longer than 1 MiB", path);
+    if (status == ADM_OK && length > MAX_BYTES)
+        status = adm_fail(err, ADM_EINPUT, "metric set %.200s is longer than 1 MiB", path);
     if (status == ADM_OK && memchr(text, '\0', length) != NULL)
         status = adm_fail(err, ADM_EINPUT, "metric set %.200s is not text: it holds a NUL byte", path);
     char *copy = NULL;
