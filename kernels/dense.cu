@@ -28,7 +28,11 @@
  *   4.  the first tiles go to L2 before the wait; every warp adds up the block's sums.    126.2 / 478.7 / 38.2
  *       Clocks: 3.3 us from the wait to the first product, 3.9 us from the last product to the end.
  *   5.  the first tiles into registers before the wait.                                   123.1 / 476.0 / 36.0
- *   Tried and left: 6 or 8 warps and two blocks a multiprocessor, so that the next kernel's block begins early: 126.5
+ *   6.  128 blocks in place of 132 where heads then end where blocks do                     123.6 / 476.5 / 36.1
+ *       What limits: 98% of the read limit in between, and about 8 us at the ends: the first loads of all blocks, and sum,
+ *       fence, count and merge. PyTorch's cuDNN backend in the same session: 125.3 / 477.0 / 38.2 beside 126.4 / 488.0 /
+ *       36.7 of version 5.
+ *   Tried and left: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8 warps and two blocks a multiprocessor, so that the next kernel's block begins early: 126.5
  *       and 131.0 at 32K; 264 blocks of 12 warps, 125.8 at 32K and 471.8 at 128K. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
@@ -336,6 +340,13 @@ extern "C" size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape) {
            (size_t)2 * MAX_BLOCKS * ADM_TILE_QUERIES * (sizeof(float2) + shape->heads.head_dim * sizeof(float));
 }
 
+/* A block a processor, or up to a sixteenth fewer where pieces then end where items end. */
+static unsigned usual_blocks(const adm_gpu_shape *s, unsigned n_sms) {
+    const unsigned items = s->batch * dense_heads_of(s->heads).items_per_sequence, rounds = (items + n_sms - 1) / n_sms;
+    const unsigned aligned = items <= n_sms ? n_sms / items * items : items % rounds == 0 ? items / rounds : n_sms;
+    return aligned * 16 >= n_sms * 15 ? aligned : n_sms;
+}
+
 extern "C" adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                           unsigned n_blocks, adm_gpu_stream stream, adm_error *err) {
     adm_gpu_limits limits;
@@ -345,7 +356,7 @@ extern "C" adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_
     if (status != ADM_OK) return status;
     if (n_blocks > MAX_BLOCKS)
         return adm_fail(err, ADM_EINPUT, "dense attention with %u blocks: at most %u", n_blocks, MAX_BLOCKS);
-    if (n_blocks == 0) n_blocks = (unsigned)limits.n_sms < MAX_BLOCKS ? (unsigned)limits.n_sms : MAX_BLOCKS;
+    if (n_blocks == 0) n_blocks = usual_blocks(shape, (unsigned)limits.n_sms < MAX_BLOCKS ? (unsigned)limits.n_sms : MAX_BLOCKS);
     dense_kernel_row row = dense_kernel_of(shape);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(n_blocks);
