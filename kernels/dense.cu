@@ -32,8 +32,9 @@
  *       What limits: 98% of the read limit in between, and about 8 us at the ends: the first loads of all blocks, and sum,
  *       fence, count and merge. PyTorch's cuDNN backend in the same session: 125.3 / 477.0 / 38.2 beside 126.4 / 488.0 /
  *       36.7 of version 5.
- *   Tried and left: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8 warps and two blocks a multiprocessor, so that the next kernel's block begins early: 126.5
- *       and 131.0 at 32K; 264 blocks of 12 warps, 125.8 at 32K and 471.8 at 128K. */
+ *   Tried and left: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8 warps and two blocks
+ *       a multiprocessor, so that the next kernel's block begins early, 126.5 and 131.0 at 32K; 264 blocks of 12 warps,
+ *       129.5 at 32K and 486 beside 486 at 128K. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
