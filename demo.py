@@ -23,6 +23,7 @@ PROGRAM = "build/release/adamas"
 TRACE = "traces/smollm2-135m-kjv.safetensors"
 BUDGETS = "16,32,64,128,256,512,1024"
 SEQ_LENS = "1024,2048,4096"
+POLICIES = "dense,oracle,adamas,quest,streaming"
 RECORDED = "analysis/recorded"
 
 
@@ -111,7 +112,8 @@ def demo():
     recorded = sorted(str(path) for path in Path(RECORDED).glob("*.json"))
     if recorded:
         adamas("db", "import", *recorded, "--db", "adamas.db")
-    adamas("replay", TRACE, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--db", "adamas.db")
+    adamas("replay", TRACE, "--policies", POLICIES, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--target", "mass=0.99",
+           "--target", "output_rel_l2=0.05", "--db", "adamas.db")
     adamas("report", "--db", "adamas.db", "-o", "report.html")
     print()
     summarise("adamas.db")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from conftest import Adamas, check_sound, files_of, query, refuse  # noqa: E402
+from conftest import ROOT, Adamas, check_sound, files_of, query, refuse  # noqa: E402
 
 import contextlib  # noqa: E402
 import sqlite3  # noqa: E402
@@ -231,6 +231,20 @@ def test_an_unfinished_run_is_not_exported(adamas, recorded, tmp_path):
 def test_bad_usage(adamas, arguments):
     result = adamas("db", *arguments)
     assert (result.code, result.out) == (2, "") and "adamas db" in result.err
+
+
+def test_the_repository_s_recorded_runs(adamas, tmp_path):
+    """Every file in analysis/recorded/ goes into a database and its report, labelled as recorded."""
+    files = sorted((ROOT / "analysis/recorded").glob("*.json"))
+    if not files:
+        pytest.skip("no run has been recorded in the repository yet")
+    result = adamas("db", "import", *files, "--db", "new.db")
+    assert (result.code, result.err) == (0, "")
+    check_sound(tmp_path / "new.db")
+    assert adamas("report", "--db", "new.db", "--quiet").code == 0
+    page = (tmp_path / "report.html").read_text()
+    for gpu, in query(tmp_path / "new.db", "SELECT DISTINCT gpu_name FROM run WHERE gpu_name IS NOT NULL"):
+        assert f"<h3>{gpu} <span class=\"badge recorded\">" in page
 
 
 def test_every_table_of_a_run_is_decided_on(recorded):
