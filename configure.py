@@ -110,8 +110,9 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
 
-# A program whose top-k is slower on purpose, by configure.py --plant-slowdown percent, for the tests of `adamas check`.
-PLANT = "tests/plant.c"
+# A program whose top-k is slower on purpose, by configure.py --plant-slowdown percent, for the tests of `adamas check`: on
+# the host by tests/plant.c, on a GPU in the second kernel of the variant `two` by kernels/plant.cuh.
+PLANT, PLANTED_KERNEL = "tests/plant.c", "kernels/topk.cu"
 
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
@@ -268,9 +269,13 @@ def profile_edges(ninja, profile, cuda, slowdown):
               for name in [*(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
+    plant = f"-DADM_PLANT_PERCENT={slowdown}"
+    right, slow = (f"{folder}/obj/{PLANTED_KERNEL}.o", f"{folder}/obj/{PLANTED_KERNEL}.planted.o")
+    if cuda:
+        ninja.build(f"{slow} | {slow}.ptxas", "nvcc", [PLANTED_KERNEL], opt=f"{flags} {plant}", object=slow)
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
-                             [main, *commands, *objects, compile_c(PLANT, more=f"-DADM_PLANT_PERCENT={slowdown}")],
-                             more="-Wl,--wrap=adm_host_pipeline_default"))
+                             [main, *commands, *(slow if name == right else name for name in objects),
+                              compile_c(PLANT, more=plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
     return program, tests
 
 
@@ -340,7 +345,7 @@ def build_ninja(options, cuda, node):
                 command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py && "
                 "build/release/tests/bench_probes && $python tests/bench_regression.py")
     if cuda:
-        kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in CUDA_TESTS + BENCHES)]
+        kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "

@@ -14,6 +14,7 @@
  *   3  cluster: a bound from a sample, lists of candidates (select.cuh); 4 blocks a row               6.7 / 12.5
  *      Clocks, 32K: sample and bound 3,100 cycles, list 4,400, then four steps of 1,100 to 1,400 that are latency alone:
  *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7. */
+#include "kernels/plant.cuh"
 #include "kernels/select.cuh"
 
 enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, MAX_SPLIT = 8, LIST_ROOM = 512 };
@@ -296,6 +297,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     const uint2 chunk = chunk_of(length, split, rank);
     const uint32_t *histograms = (const uint32_t *)p.workspace + (size_t)row * split * n_bins;
     adm_wait_for_predecessors();
+    ADM_PLANT_BEGIN
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) {
         uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
 #pragma unroll
@@ -316,6 +318,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     uint32_t *index = p.index + (size_t)row * s.rule.budget;
     adm_write_winners<8>(distance + chunk.x, least, chunk.x, chunk.y, c, cut, team, counts,
                          [&](uint32_t place, uint32_t token) { index[place] = token; });
+    ADM_PLANT_END
 }
 
 /* ---- launchers ---- */
