@@ -97,7 +97,8 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_formula", "test_profile_observe", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_sparse", "test_rank", "test_quality",
          "test_policy", "test_threads", "test_aggregate",
-         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store", "test_safetensors",
+         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
+         "test_store_insert", "test_safetensors",
          "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
 

@@ -92,7 +92,7 @@ static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *
     return status;
 }
 
-/* The latest replay of every trace, complete ones before others. Stops as soon as every trace has one. */
+/* The latest replay of every trace, own ones before recorded, complete ones before others. Stops as soon as every trace has one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;
     adm_status status = read_one(store, "SELECT count(*) FROM trace WHERE ?", 1, &n_traces, err);
@@ -100,7 +100,8 @@ static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *e
     bool there = false;
     if (status == ADM_OK)
         status = adm_query_open(store, "SELECT run_id FROM run WHERE command = 'replay' "
-                                       "ORDER BY status = 'complete' DESC, started_utc DESC, run_id DESC",
+                                       "ORDER BY label LIKE 'recorded:%', status = 'complete' DESC, started_utc DESC, "
+                                       "run_id DESC",
                                 &query, err, "");
     while (status == ADM_OK && (int64_t)json_array_size(sessions) < n_traces &&
            (status = adm_query_next(query, &there, err)) == ADM_OK && there)

@@ -14,7 +14,7 @@ static const char runs_sql[] =
     "SELECT r.run_id, (SELECT t.model FROM measurement m JOIN config c USING (config_id) JOIN trace t USING (trace_id) "
     "                  WHERE m.run_id = r.run_id LIMIT 1) AS model "
     "FROM run r WHERE r.command = 'evaluate' AND (?1 = 0 OR r.run_id = ?1) AND model IS NOT NULL "
-    "ORDER BY r.status = 'complete' DESC, r.started_utc DESC, r.run_id DESC LIMIT " MAX_RUNS;
+    "ORDER BY r.label LIKE 'recorded:%', r.status = 'complete' DESC, r.started_utc DESC, r.run_id DESC LIMIT " MAX_RUNS;
 
 static bool has_model(const json_t *evaluations, const char *model) {
     size_t i;

@@ -61,6 +61,11 @@ const char *adm_metric_unit(const json_t *document, const char *metric) {
 
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
+void adm_write_recorded_badge(adm_text *page, const json_t *run) {
+    if (strncmp(adm_field_text(run, "label"), "recorded:", 9) == 0)
+        adm_text_add(page, " <span class=\"badge recorded\">recorded on another machine</span>");
+}
+
 void adm_write_run(adm_text *page, const json_t *run) {
     adm_text_format(page, "run %lld", (long long)adm_field_int(run, "run_id"));
     if (adm_field_text(run, "label")[0]) {
@@ -88,7 +93,9 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
     const char *kind = adm_field_text(trace, "kind");
     adm_text_format(page, " <span class=\"badge %s\">", strcmp(kind, "real") == 0 ? "real" : "not-real");
     adm_text_escaped(page, kind);
-    adm_text_add(page, "</span></h3>\n<p class=\"about\">");
+    adm_text_add(page, "</span>");
+    adm_write_recorded_badge(page, run);
+    adm_text_add(page, "</h3>\n<p class=\"about\">");
     const char *model = adm_field_text(trace, "model");
     adm_text_escaped(page, model[0] ? model : "model not stated");
     adm_text_add(page, " \u00b7 ");

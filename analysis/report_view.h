@@ -83,6 +83,9 @@ const char *adm_metric_unit(const json_t *document, const char *metric);
 /* Writes "run 3 “label”, 2026-…" to the end of a paragraph, and below it a warning if the run is not complete. */
 void adm_write_run(adm_text *page, const json_t *run);
 
+/* Says so if the run was recorded elsewhere and imported. */
+void adm_write_recorded_badge(adm_text *page, const json_t *run);
+
 /* A heading with the trace's name, its kind, its model and its run; says so if the run did not complete. */
 void adm_write_session_heading(adm_text *page, const json_t *document, size_t session);
 

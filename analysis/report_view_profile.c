@@ -71,11 +71,10 @@ static const char *inputs_of(const json_t *document, size_t profile) {
 
 void adm_write_profile_heading(adm_text *page, const json_t *document, size_t index) {
     const json_t *profile = adm_profile(document, index);
-    bool is_recorded = json_is_true(json_object_get(profile, "is_recorded"));
     adm_text_add(page, "<h3>");
     adm_text_escaped(page, adm_field_text(profile, "gpu"));
-    adm_text_format(page, " <span class=\"badge %s\">%s</span>", is_recorded ? "recorded" : "real",
-                    is_recorded ? "recorded on another machine" : "measured");
+    if (!json_is_true(json_object_get(profile, "is_recorded"))) adm_text_add(page, " <span class=\"badge real\">measured</span>");
+    adm_write_recorded_badge(page, run_of(document, profile));
     const char *inputs = inputs_of(document, index);
     if (strcmp(inputs, "random") != 0) {
         adm_text_add(page, " <small>tensors: ");

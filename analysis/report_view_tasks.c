@@ -24,9 +24,14 @@ static void write_heading(adm_text *page, const json_t *document, size_t index) 
     json_t *run;
     adm_text_add(page, "<h3>");
     adm_text_escaped(page, model[0] ? model : "model not stated");
-    adm_text_add(page, "</h3>\n<p class=\"about\">");
-    json_array_foreach(adm_document_rows(document, "runs"), i, run)
-        if (adm_field_int(run, "run_id") == adm_field_int(evaluation, "run_id")) adm_write_run(page, run);
+    json_array_foreach(adm_document_rows(document, "runs"), i, run) {
+        if (adm_field_int(run, "run_id") != adm_field_int(evaluation, "run_id")) continue;
+        adm_write_recorded_badge(page, run);
+        adm_text_add(page, "</h3>\n<p class=\"about\">");
+        adm_write_run(page, run);
+        return;
+    }
+    adm_text_add(page, "</h3>\n");
 }
 
 static void write_frame(adm_text *page, size_t evaluation, const char *metric, const char *caption) {
