@@ -1,10 +1,10 @@
 /* cmd_replay.c: `adamas replay`: wires trace reader, host stages, probes and store to the replay engine. */
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/command.h"
@@ -12,6 +12,7 @@
 #include "core/mem.h"
 #include "core/printable.h"
 #include "core/replay.h"
+#include "core/replay_summary.h"
 #include "core/sweep.h"
 #include "core/threads.h"
 #include "kernels/quality.h"
@@ -30,6 +31,7 @@ typedef struct replay_command {
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
     bool timeline, counting;
+    uint64_t resumed;    /* the number of the run, with --resume */
     char uncounted[256]; /* why --counters has no values, for the summary */
     char **paths;
     size_t n_paths;
@@ -123,6 +125,17 @@ static const struct argp argp = {
     .doc = "Replays decode sessions on the host: selection quality against dense attention, and the time of every stage.\v"
            "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
 
+/* A run that is resumed is in a database that is there; to look for it must not make one. */
+static adm_status parse_resume(replay_command *c, adm_error *err) {
+    char path[256];
+    if (c->resume == NULL) return ADM_OK;
+    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err);
+    if (status == ADM_OK && access(c->common.db_path, F_OK) != 0)
+        status = adm_fail(err, ADM_EINPUT, "--resume %s: the database %s is not there", c->resume,
+                          adm_printable(c->common.db_path, path, sizeof path));
+    return status;
+}
+
 static adm_status parse_small(const char *option, const char *text, uint32_t most, uint32_t *value, adm_error *err) {
     uint64_t number = *value;
     adm_status status = text != NULL ? adm_parse_u64(option, text, 0, most, &number, err) : ADM_OK;
@@ -192,6 +205,7 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_sweep(c, err);
     if (status == ADM_OK) status = parse_targets(c, err);
     if (status == ADM_OK) status = parse_threads(c, err);
+    if (status == ADM_OK) status = parse_resume(c, err);
     if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
     if (status == ADM_OK) status = parse_small("--sinks", c->sinks, MAX_BUDGET, &o->n_sinks, err);
     if (status == ADM_OK) status = parse_small("--recent", c->recent, MAX_BUDGET, &o->n_recent, err);
@@ -283,11 +297,9 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
     adm_run_info info = {.label = c->label != NULL ? c->label : "", .command = "replay", .argv_json = c->argv_json,
                          .seed = (int64_t)c->options.seed, .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
-    uint64_t resumed = 0;
     if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
-    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &resumed, err);
-    *run_id = (int64_t)resumed;
-    return status == ADM_OK ? adm_store_resume_run(store, *run_id, &info, err) : status;
+    *run_id = (int64_t)c->resumed;
+    return adm_store_resume_run(store, *run_id, &info, err);
 }
 
 /* A run is of one set of files: those that it has values of must be among those given. */
@@ -324,68 +336,7 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
     return status != ADM_OK ? status : ended;
 }
 
-/* --- What the user sees at the end -------------------------------------------------------------------------------- */
-
-static const char summary_sql[] =
-    "SELECT trace, seq_len, policy, variant, budget,"
-    "  max(CASE metric WHEN 'recall' THEN p50 END), max(CASE metric WHEN 'mass' THEN p50 END),"
-    "  max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n)"
-    " FROM quality_summary WHERE run_id = ? AND metric IN ('recall', 'mass', 'output_rel_l2')"
-    " GROUP BY trace, seq_len, policy, variant, budget"
-    " ORDER BY trace, seq_len, CASE policy WHEN 'dense' THEN 0 WHEN 'oracle' THEN 1 ELSE 2 END, variant, budget";
-
-static void print_row(const adm_query *q) {
-    char budget[16] = "all";
-    if (adm_query_int(q, 4) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 4));
-    printf("%7" PRId64 "  %-8s %-20s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
-           adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
-           adm_query_int(q, 8));
-}
-
-static json_t *row_as_json(const adm_query *q) {
-    json_t *budget = adm_query_is_null(q, 4) ? json_null() : json_integer((json_int_t)adm_query_int(q, 4));
-    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:f, s:f, s:f, s:I}", "trace", adm_query_text(q, 0), "seq_len",
-                     (json_int_t)adm_query_int(q, 1), "policy", adm_query_text(q, 2), "variant", adm_query_text(q, 3),
-                     "budget", budget, "recall_p50", adm_query_double(q, 5), "mass_p50", adm_query_double(q, 6),
-                     "output_rel_l2_p50", adm_query_double(q, 7), "n", (json_int_t)adm_query_int(q, 8));
-}
-
-/* The document of --json; printing NULL fails. */
-static adm_status print_document(const replay_command *c, int64_t run_id, double elapsed_s, json_t *rows, adm_error *err) {
-    char *path = NULL;
-    size_t path_bytes = strlen(c->common.db_path) + 4;
-    adm_status status = adm_alloc(&path, path_bytes, 1, "a file name", err);
-    if (status != ADM_OK) return status;
-    json_t *document = json_pack("{s:I, s:s, s:f, s:O}", "run_id", (json_int_t)run_id, "db",
-                                 adm_printable(c->common.db_path, path, path_bytes), "elapsed_s", elapsed_s, "quality", rows);
-    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-        status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
-    json_decref(document);
-    adm_free(&path);
-    return status;
-}
-
-static adm_status print_summary(const replay_command *c, adm_store *store, int64_t run_id, double elapsed_s,
-                                adm_error *err) {
-    adm_query *query = NULL;
-    adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
-    json_t *rows = json_array();
-    bool row = false;
-    if (!c->common.json)
-        printf("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n\n%7s  %-8s %-20s %8s  %6s  %6s  %9s  "
-               "%6s\n", run_id, c->common.db_path, elapsed_s, "length", "policy", "variant", "budget", "recall", "mass",
-               "rel. L2", "n");
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        if (c->common.json) json_array_append_new(rows, row_as_json(query));
-        else print_row(query);
-    }
-    if (c->uncounted[0] != '\0' && !c->common.json) printf("\nnot counted: %s\n", c->uncounted);
-    adm_query_close(&query);
-    if (status == ADM_OK && c->common.json) status = print_document(c, run_id, elapsed_s, rows, err);
-    json_decref(rows);
-    return status == ADM_OK ? adm_finish_output(err) : status;
-}
+/* --- The program -------------------------------------------------------------------------------------------------- */
 
 /* The command line as JSON, but for --resume RUN; NULL when out of memory. */
 static char *json_without_resume(int argc, char **argv) {
@@ -425,7 +376,8 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
     if (status == ADM_OK) status = run_all(&c, traces, store, &run_id, &err);
     if (status == ADM_OK && (!c.common.quiet || c.common.json))
-        status = print_summary(&c, store, run_id, (double)(adm_clock_ns() - start_ns) * 1e-9, &err);
+        status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
+                                          &err);
     adm_store_close(&store);
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
     adm_free(&traces);

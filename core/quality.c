@@ -102,7 +102,8 @@ void adm_reference_compute(const adm_quality_impl *impl, adm_dtype dtype, const 
 
 /* What the selection kept of the softmax, and the rest that follows from it. */
 static void set_mass(adm_quality *quality, const adm_reference *r, double kept) {
-    quality->mass = kept / r->total_weight;
+    /* Summed in another order than the total, nearly all of it may round to a little more. */
+    quality->mass = kept < r->total_weight ? kept / r->total_weight : 1;
     quality->kl = quality->mass < 1 ? -log(quality->mass) : 0; /* not -0 */
     quality->tv = 1 - quality->mass;
 }
@@ -124,8 +125,8 @@ static void set_output(adm_quality *quality, const adm_reference *r, const float
     }
 }
 
-/* Below this share of the weights those of the selection are too near to underflow to make an output of: the largest
- * weight is 1, and what exp() dropped below e^-708 is then at most e^-108 of the least that is kept. */
+/* The largest weight is 1, and below e^-708 exp() gives 0. While the selection keeps this much, what was dropped of it is
+ * at most e^-109 of that a token: nothing. Below, it is weighed anew. */
 static const double least_kept = 1e-260;
 
 /* Weights against the selection's own largest score. Returns their sum; ln of the mass goes to *log_mass. */

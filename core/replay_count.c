@@ -51,18 +51,14 @@ static adm_status write_counter(adm_replay *r, const adm_stage_times *times, siz
     return adm_store_measurement(r->store, &m, err);
 }
 
-/* Whether the replay's policies run this stage in a step. */
-static bool is_counted(const adm_replay *r, const adm_stage_times *times) {
-    if (times->bulk || times->stage == ADM_STAGE_STEP) return false;
-    return times->stage == ADM_STAGE_DENSE || adm_replay_times_codes(r);
-}
+static bool is_counted(const adm_stage_times *times) { return !times->bulk && times->stage != ADM_STAGE_STEP; }
 
 adm_status adm_replay_write_counts(adm_replay *r, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < r->n_times; i++) {
         const adm_stage_times *times = &r->times[i];
         double *values = NULL;
-        if (!is_counted(r, times)) continue;
+        if (!is_counted(times)) continue;
         status = adm_alloc(&values, 2 * times->n_counted + 1, sizeof *values, "counts of a stage", err);
         for (size_t c = 0; status == ADM_OK && c < r->options.n_counters; c++)
             status = write_counter(r, times, c, values, err);

@@ -70,7 +70,7 @@ static size_t list_buffers(const adm_replay *r, adm_worker *w, buffer buffers[MO
 
 /* Threads whose scratch fits, at least one. */
 static size_t threads_that_fit(const adm_replay *r) {
-    adm_worker nobody;
+    adm_worker nobody = {0};
     buffer buffers[MOST_BUFFERS];
     size_t n = list_buffers(r, &nobody, buffers), bytes = 1;
     for (size_t i = 0; i < n; i++) bytes += buffers[i].count * buffers[i].size;
@@ -226,7 +226,6 @@ static adm_task_at task_at(const adm_replay *r, size_t kv_head, size_t step_in_s
                          .n_tokens = (size_t)r->trace->positions[step] + 1, .l = r->layer[r->at_layer]};
 }
 
-/* Longest first would be better balanced; steps of a segment are nearly alike. */
 static void run_task(void *user, size_t task, size_t worker) {
     adm_replay *r = user;
     size_t n_kv = r->trace->shape.n_kv_heads;

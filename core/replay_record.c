@@ -149,7 +149,7 @@ static adm_status make_times(adm_replay *r, const adm_segment *segment, adm_stag
     return status;
 }
 
-/* Stages that are not timed have no times: their configurations would stand for nothing. */
+/* Stages that are not run have none: their configurations would stand for nothing. */
 static adm_status make_all_times(adm_replay *r, const adm_segment *segment, adm_error *err) {
     const adm_host_pipeline *p = r->options.pipeline;
     const struct { adm_stage stage; const char *variant; bool bulk; } fixed[] = {
@@ -163,11 +163,13 @@ static adm_status make_all_times(adm_replay *r, const adm_segment *segment, adm_
         {ADM_STAGE_TOPK, p->topk->name}, {ADM_STAGE_ATTENTION, p->attention->name}, {ADM_STAGE_STEP, "six"},
     };
     const size_t n_fixed = sizeof fixed / sizeof fixed[0], n_by_budget = sizeof by_budget / sizeof by_budget[0];
+    if (r->options.n_timed_steps == 0) return ADM_OK;
     adm_status status = adm_alloc(&r->times, n_fixed + n_by_budget * r->options.n_budgets, sizeof *r->times,
                                   "stage times of a segment", err);
+    const bool coded = adm_replay_times_codes(r);
     for (size_t i = 0; status == ADM_OK && i < n_fixed; i++)
-        status = make_times(r, segment, fixed[i].stage, 0, fixed[i].bulk, fixed[i].variant, err);
-    for (size_t b = 0; b < r->options.n_budgets; b++)
+        if (coded || fixed[i].stage == ADM_STAGE_DENSE) status = make_times(r, segment, fixed[i].stage, 0, fixed[i].bulk, fixed[i].variant, err);
+    for (size_t b = 0; coded && b < r->options.n_budgets; b++)
         for (size_t i = 0; status == ADM_OK && i < n_by_budget; i++)
             status = make_times(r, segment, by_budget[i].stage, r->options.budgets[b], false, by_budget[i].variant, err);
     return status;

@@ -264,8 +264,10 @@ def main():
         seconds, cpu_seconds = (statistics.median(column) for column in zip(*runs))
         print(f"  ours, all metrics, no stage times: {seconds:.2f} s, median of {options.rounds} ({min(runs)[0]:.2f} to "
               f"{max(runs)[0]:.2f}); {cpu_seconds:.2f} processor seconds")
-        print(f"  ours, with stage times of every step (one thread): {replay(path, database, options.threads)[0]:.2f} s   "
-              f"goal of a session of 131072 tokens, 64 steps, 8 heads on two processors: 60 s")
+        timed = replay(path, database, options.threads)[0]
+        is_the_goals = (options.tokens, options.steps, options.heads, options.threads) == (131072, 64, 8, 2)
+        print(f"  ours, with stage times of every step (one thread): {timed:.2f} s"
+              + (f"   goal 60 s: {'reached' if timed < 60 else 'MISSED'}" if is_the_goals else ""))
         if options.scaling and options.threads > 1:
             alone = statistics.median(replay(path, database, 1, "--timed-steps", 0)[0] for _ in range(options.rounds))
             print(f"  ours on one thread: {alone:.2f} s, so {options.threads} threads gain {alone / seconds:.2f}x")
