@@ -127,6 +127,9 @@ void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out)
 
 adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_t n, float thresholds[3],
                                  adm_error *err) {
+    if (spec->kind > ADM_THRESHOLDS_LAYER || (spec->n_values != 0 && spec->n_values != 3))
+        return adm_fail(err, ADM_EINPUT, "thresholds '%s' are not three for a layer: use calibrated, fixed:a,b,c or "
+                        "quantile:p,q,r", spec->text);
     if (!spec->per_layer) {
         memcpy(thresholds, spec->value, 3 * sizeof *thresholds);
         return ADM_OK;

@@ -88,10 +88,9 @@ def trace(task, kind):
 
 def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_path, monkeypatch):
     args = arguments(tmp_path, "--policies", "quest;adamas:select=group")
-    args.resamples = 200
     arms = [("dense", None), ("quest", 64), ("adamas:select=group", 64)]
     nll = {name: {arm: rng.gamma(2, 1, (4, 8)) for arm in arms} for name in ("a.txt", "b.txt")}
-    rows = evaluate.text_rows(args, nll)
+    rows = [*evaluate.text_rows(args, "a.txt", [nll["a.txt"]]), *evaluate.text_rows(args, "texts", list(nll.values()))]
     rows += evaluate.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in evaluate.DEPTHS for arm in arms})
     traces = {r.task: trace(r.task, "synthetic" if r.task.startswith("passkey") else "real") for r in rows}
     monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))  # the run row names its version
@@ -99,8 +98,10 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_p
     variants = {"dense": "exact", "quest": "pages of 16", "adamas:select=group": "l1 calibrated, per group"}
     evaluate.make_database(args)
     for _ in range(2):
-        run = evaluate.run_row(args, ["--quick"]) | {"finished_utc": evaluate.utc(0), "elapsed_ns": 5}
-        evaluate.write_run(args, run, traces, rows, Model, variants, dict.fromkeys(traces, 1024))
+        recorder = evaluate.Recorder(args, evaluate.run_row(args, ["--quick"]), Model, variants)
+        for task, row in traces.items():
+            recorder.write(row, 1024, [r for r in rows if r.task == task])
+        recorder.end("complete")
     stored = query(tmp_path / "e.db", "SELECT run_id, trace, policy, variant, budget, metric, n, mean FROM quality_summary")
     assert {r[0] for r in stored} == {1, 2} and len(stored) == 2 * sum(len(r.values) for r in rows)
     found = {tuple(r[1:6]): r[6:] for r in stored if r[0] == 2}
@@ -261,6 +262,27 @@ def test_the_whole_tool_on_a_tiny_model(program, folder, tmp_path, capsys):
 
 
 @with_torch
+def test_what_was_finished_before_an_interruption_is_kept(program, folder, tmp_path, capsys, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
+    score = evaluate.score_text
+
+    def interrupted_in_the_second(model, library, ids, args, note):
+        if len(query(tmp_path / "e.db", "SELECT * FROM measurement")) > 0:
+            raise KeyboardInterrupt
+        return score(model, library, ids, args, note)
+
+    monkeypatch.setattr(evaluate, "score_text", interrupted_in_the_second)
+    command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"), "--db",
+               str(tmp_path / "e.db"), "--adamas", str(PROGRAM), "--library", str(LIBRARY), "--context", "64", "--blocks", "1",
+               "--block-tokens", "4", "--budgets", "16", "--passkeys", "0", "--policies", "streaming"]
+    assert evaluate.main(command) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert query(tmp_path / "e.db", "SELECT status FROM run") == [("interrupted",)]
+    assert {r[0] for r in query(tmp_path / "e.db", "SELECT trace FROM quality_summary")} == {"a.txt"}
+
+
+@with_torch
 def test_a_policy_or_text_that_will_not_do(program, folder, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("In the beginning")
     command = ["--model", str(folder), "--text", str(tmp_path / "short.txt"), "--db", str(tmp_path / "e.db"),
@@ -274,3 +296,5 @@ def test_a_policy_or_text_that_will_not_do(program, folder, tmp_path, capsys):
     (tmp_path / "long.txt").write_text("In the beginning" * 999)
     assert evaluate.main([*command[:2], "--text", str(tmp_path / "long.txt"), *command[4:]]) == 2
     assert "was made for 2048" in capsys.readouterr().err
+    assert evaluate.main([*command, "--text", str(tmp_path / "short.txt"), "--context", "64"]) == 2
+    assert query(tmp_path / "e.db", "SELECT count(*) FROM run") == [(0,)]  # nothing began

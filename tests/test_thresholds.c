@@ -118,6 +118,11 @@ static void fixed_needs_no_keys_and_quantiles_do(void **state) {
     assert_int_equal(adm_threshold_resolve(&spec, NULL, 0, t, NULL), ADM_EINPUT);
     assert_int_equal(adm_threshold_resolve(&spec, &one, 1, t, NULL), ADM_OK);
     assert_true(t[0] == 4 && t[1] == 4 && t[2] == 4);
+    const char *const others[] = {"centred", "channel:.1,.5,.9", "fixed:4", "quantile:0,.1,.2,.3,.4,.5,.6"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_int_equal(adm_threshold_parse(others[i], &spec, NULL), ADM_OK);
+        assert_int_equal(adm_threshold_resolve(&spec, &one, 1, t, NULL), ADM_EINPUT);
+    }
 }
 
 int main(void) {

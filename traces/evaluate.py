@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 POLICIES = ("dense;oracle;adamas;adamas:metric=dot;adamas:thresholds=fixed:-10,0,10;adamas:hadamard=off;"
             "adamas:hadamard=off,thresholds=fixed:-10,0,10;quest;streaming;h2o;random")
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
+RESAMPLES = 10000
+ROOM_FOR_ANSWER = 128  # tokens of the haystack's last filler, the question and the answer
 
 # The passkey task of Mohtashami and Jaggi (arXiv 2305.16300), as Quest and Adamas use it.
 TASK = ("There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about "
@@ -109,7 +111,7 @@ def score_text(model, library, ids, args, note):
     import torch
     from torch.nn.functional import cross_entropy
     size, starts = args.block_tokens, [args.context + i * args.stride for i in range(args.blocks)]
-    ids = torch.tensor(ids[:starts[-1] + size + 1])
+    ids = torch.tensor(ids)
     cache = model.new_cache(len(ids))
     note("the prompt, densely")
     with_h2o = any(p.startswith("h2o") for p in args.policies)
@@ -133,7 +135,7 @@ def ask_passkeys(model, library, tokenise, args, note):
     n_fillers = (args.passkey_context - len(task) - len(tokenise(NEEDLE.format(12345)))) // len(filler)
     before = {depth: round(n_fillers * depth) for depth in DEPTHS}
     prefix = {depth: len(task) + n * len(filler) for depth, n in before.items()}
-    cache = model.new_cache(args.passkey_context + 128)
+    cache = model.new_cache(args.passkey_context + ROOM_FOR_ANSWER)
     with_h2o = any(p.startswith("h2o") for p in args.policies)
     note("passkey: the haystack, densely")
     model.prefill(torch.tensor(task + filler * max(before.values())), cache,
@@ -178,12 +180,12 @@ def utc(t):
 
 
 def run_row(args, argv):
-    """The run as it begins; its end is added when it is written."""
+    """The run as it begins."""
     cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor() or "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     import torch
-    return {"run_uuid": str(uuid.uuid4()), "label": args.label, "command": "evaluate", "status": "complete", "started_utc": utc(time.time()),
+    return {"run_uuid": str(uuid.uuid4()), "label": args.label, "command": "evaluate", "status": "running", "started_utc": utc(time.time()),
             "tool_version": VERSION, "git_commit": text_of(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown",
             "git_dirty": int(bool(text_of(["git", "-C", str(ROOT), "status", "--porcelain"]))),
             "argv": json.dumps(["traces/evaluate.py", *argv]), "seed": args.seed, "host_name": platform.node(),
@@ -220,25 +222,44 @@ def make_database(args):
         raise BadInput(f"--db: {done.stderr.strip().removeprefix('adamas: ')}")
 
 
-def write_run(args, run, traces, rows, m, variants, seq_lens):
-    """The whole run in one transaction. traces: {task: row of the table trace}."""
-    with contextlib.closing(sqlite3.connect(args.db, timeout=60)) as db, db:
-        db.execute("PRAGMA foreign_keys = ON")
-        run_id = insert(db, "run", run)
-        trace_ids = {task: find_or_insert(db, "trace", ["xxh128"], row) for task, row in traces.items()}
-        for row in rows:
-            policy, selection = row.policy.partition(":")[0], "group" if "select=group" in row.policy else "head"
-            config = {"trace_id": trace_ids[row.task], "policy": policy, "variant": variants[row.policy],
-                      "n_q_heads": m.n_q_heads, "n_kv_heads": m.n_kv_heads, "head_dim": m.d, "dtype": "F32",
-                      "seq_len": seq_lens[row.task], "budget": row.budget, "batch": 1,
-                      "selection": selection if policy == "adamas" else None, "cache": None, "launch": "host"}
-            config_id = find_or_insert(db, "config", list(config), config)
-            for name, values in row.values.items():
-                unit, better, description = METRICS[name]
-                metric_id = find_or_insert(db, "metric", ["name"], {"name": name, "unit": unit, "better": better,
-                                                                    "description": description})
-                insert(db, "measurement", {"run_id": run_id, "config_id": config_id, "source": "host", "metric_id": metric_id,
-                                           "status": "ok", **distribution(values)})
+class Recorder:
+    """The run in the database: visible from its beginning, with what each task found as soon as it is found."""
+
+    def __init__(self, args, run, m, variants):
+        self.path, self.m, self.variants, self.clock = args.db, m, variants, time.monotonic()
+        with self._transaction() as db:
+            self.run_id = insert(db, "run", run)
+
+    @contextlib.contextmanager
+    def _transaction(self):
+        with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db, db:
+            db.execute("PRAGMA foreign_keys = ON")
+            yield db
+
+    def write(self, trace, seq_len, rows):
+        with self._transaction() as db:
+            trace_id = find_or_insert(db, "trace", ["xxh128"], trace)
+            for row in rows:
+                config = self._config(row, trace_id, seq_len)
+                config_id = find_or_insert(db, "config", list(config), config)
+                for name, values in row.values.items():
+                    unit, better, description = METRICS[name]
+                    metric = {"name": name, "unit": unit, "better": better, "description": description}
+                    insert(db, "measurement", {
+                        "run_id": self.run_id, "config_id": config_id, "source": "host",
+                        "metric_id": find_or_insert(db, "metric", ["name"], metric), "status": "ok", **distribution(values)})
+
+    def _config(self, row, trace_id, seq_len):
+        policy, selection = row.policy.partition(":")[0], "group" if "select=group" in row.policy else "head"
+        return {"trace_id": trace_id, "policy": policy, "variant": self.variants[row.policy], "n_q_heads": self.m.n_q_heads,
+                "n_kv_heads": self.m.n_kv_heads, "head_dim": self.m.d, "dtype": "F32", "seq_len": seq_len,
+                "budget": row.budget, "batch": 1, "selection": selection if policy == "adamas" else None, "cache": None,
+                "launch": "host"}
+
+    def end(self, status, reason=None):
+        with self._transaction() as db:
+            db.execute("UPDATE run SET status = ?, reason = ?, finished_utc = ?, elapsed_ns = ? WHERE run_id = ?",
+                       [status, reason, utc(time.time()), int((time.monotonic() - self.clock) * 1e9), self.run_id])
 
 
 # ---------------------------------------------------------------- command line
@@ -302,6 +323,10 @@ def check_args(args):
         raise BadInput(f"--adamas {args.adamas}: no such program; `ninja` builds it")
 
 
+def tokens_of_text(args):
+    return args.context + (args.blocks - 1) * args.stride + args.block_tokens + 1
+
+
 def read_text(path, tokenise, n_tokens):
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -332,15 +357,11 @@ def print_table(args, rows):
                       f"[{v['passkey_accuracy_ci95_low']:.3f}, {v['passkey_accuracy_ci95_high']:.3f}]")
 
 
-def text_rows(args, texts):
-    """Rows of each text and of all together, from {name: {arm: nll}}."""
-    rows = []
-    for task, members in [*((name, [nll]) for name, nll in texts.items()), ("texts", list(texts.values()))]:
-        dense = [nll["dense", None] for nll in members]
-        for policy, budget in members[0] if members else ():
-            values = perplexity_metrics([nll[policy, budget] for nll in members], dense, args.resamples, args.seed)
-            rows.append(Row(task, policy, budget, values))
-    return rows
+def text_rows(args, task, texts):
+    """Rows of a list of texts together, each {arm: nll}."""
+    dense = [nll["dense", None] for nll in texts]
+    return [Row(task, policy, budget, perplexity_metrics([nll[policy, budget] for nll in texts], dense, RESAMPLES, args.seed))
+            for policy, budget in texts[0]]
 
 
 def passkey_rows(right):
@@ -350,55 +371,72 @@ def passkey_rows(right):
     return rows
 
 
-def run(argv):
-    args = parse_args(argv)
-    args.resamples = 10000
-    clock = time.monotonic()
-    make_database(args)
-    import torch
-    import xxhash  # noqa: F401  (needed at the end: better to miss it now)
+def run_texts(args, model, library, read, sha256, recorder, note):
+    """Scores every text, writes its rows and those of all together; returns the latter."""
+    n_tokens, n_scored, all_nll = tokens_of_text(args), args.blocks * args.block_tokens, []
+    for i, (name, (data, ids)) in enumerate(read.items()):
+        nll = score_text(model, library, ids, args, lambda text, name=name: note(f"{name}: {text}"))
+        source = args.text_source[i] if i < len(args.text_source) else name
+        recorder.write(trace_row(model.m, sha256, name, "real", data, n_tokens, n_scored, task="perplexity",
+                                 text_source=source), args.context, text_rows(args, name, [nll]))
+        all_nll.append(nll)
+    rows = text_rows(args, "texts", all_nll)
+    recorder.write(trace_row(model.m, sha256, f"{len(read)} texts", "real", b"".join(data for data, _ in read.values()),
+                             n_tokens, len(read) * n_scored, task="perplexity", texts=list(read)), args.context, rows)
+    return rows
 
-    import sparse_lm
-    torch.set_grad_enabled(False)
-    row = run_row(args, argv)
-    library, model = sparse_lm.Library(args.library), sparse_lm.Model(args.model)
+
+def run_passkeys(args, model, library, tokenise, sha256, recorder, note):
+    """Asks for every passkey, writes the rows of each depth and of all together; returns them."""
+    rows = passkey_rows(ask_passkeys(model, library, tokenise, args, note))
+    for task in dict.fromkeys(r.task for r in rows):
+        data = f"{task}\n{args.passkey_context}\n{TASK}\n{FILLER}\n{NEEDLE}\n{QUESTION}".encode()
+        recorder.write(trace_row(model.m, sha256, task, "synthetic", data, args.passkey_context, args.passkeys,
+                                 task="passkey"), args.passkey_context, [r for r in rows if r.task == task])
+    return rows
+
+
+def run_tasks(args, argv, model, library, tokenise):
     m, sha256 = model.m, weights_sha256(model.m.weights.files)
     variants = {p: library.variant(p, m.n_q_heads, m.n_kv_heads, m.d, args.seed) for p in args.policies}
-    tokeniser = quiet_transformers().AutoTokenizer.from_pretrained(**pretrained_args(m.path))
-
-    def tokenise(text):
-        return tokeniser(text, add_special_tokens=False).input_ids
+    read = {Path(path).name: read_text(path, tokenise, tokens_of_text(args)) for path in args.text}
+    if len({data for data, _ in read.values()}) < len(args.text):
+        raise BadInput("two texts have one name or one content")
+    for n in [tokens_of_text(args)] * bool(read) + [args.passkey_context + ROOM_FOR_ANSWER] * bool(args.passkeys):
+        model.check_context(n)
+    recorder = Recorder(args, run_row(args, argv), m, variants)
 
     def note(text):
         if sys.stderr.isatty():
-            print(f"\r\033[K{time.monotonic() - clock:5.0f} s  {text}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{time.monotonic() - recorder.clock:5.0f} s  {text}", end="", file=sys.stderr, flush=True)
 
-    n_tokens = args.context + (args.blocks - 1) * args.stride + args.block_tokens + 1
-    read = {Path(path).name: read_text(path, tokenise, n_tokens) for path in args.text}
-    traces, texts, seq_lens = {}, {}, {}
-    for i, (name, (data, ids)) in enumerate(read.items()):
-        source = args.text_source[i] if i < len(args.text_source) else name
-        traces[name] = trace_row(m, sha256, name, "real", data, n_tokens, args.blocks * args.block_tokens,
-                                 task="perplexity", text_source=source)
-        texts[name] = score_text(model, library, ids, args, lambda text, name=name: note(f"{name}: {text}"))
-    if texts:
-        traces["texts"] = trace_row(m, sha256, f"{len(texts)} texts", "real", b"".join(data for data, _ in read.values()),
-                                    n_tokens, len(texts) * args.blocks * args.block_tokens, task="perplexity",
-                                    texts=list(texts))
-    rows = text_rows(args, texts)
-    if args.passkeys:
-        rows += passkey_rows(ask_passkeys(model, library, tokenise, args, note))
-    for task in dict.fromkeys(r.task for r in rows):
-        seq_lens[task] = args.passkey_context if task.startswith("passkey") else args.context
-        if task.startswith("passkey"):
-            data = f"{task}\n{args.passkey_context}\n{TASK}\n{FILLER}\n{NEEDLE}\n{QUESTION}".encode()
-            traces[task] = trace_row(m, sha256, task, "synthetic", data, args.passkey_context, args.passkeys, task="passkey")
-    note("")
-    elapsed = time.monotonic() - clock
-    row |= {"finished_utc": utc(time.time()), "elapsed_ns": int(elapsed * 1e9)}
-    write_run(args, row, traces, rows, m, variants, seq_lens)
-    print(f"{m.name}, {args.context} tokens and more, {elapsed:.0f} s; rows in {args.db}")
-    print_table(args, rows)
+    rows = []
+    try:
+        if read:
+            rows += run_texts(args, model, library, read, sha256, recorder, note)
+        if args.passkeys:
+            rows += run_passkeys(args, model, library, tokenise, sha256, recorder, note)
+        recorder.end("complete")
+    except BaseException as e:
+        recorder.end("interrupted" if isinstance(e, KeyboardInterrupt) else "failed", f"{type(e).__name__}: {e}")
+        raise
+    finally:
+        note("")
+    print(f"{m.name}, {args.context} tokens and more, {time.monotonic() - recorder.clock:.0f} s; rows in {args.db}")
+    return rows
+
+
+def run(argv):
+    args = parse_args(argv)
+    make_database(args)
+    import torch
+    import xxhash  # noqa: F401  (needed later: better to miss it now)
+
+    import sparse_lm
+    torch.set_grad_enabled(False)
+    library, model = sparse_lm.Library(args.library), sparse_lm.Model(args.model)
+    tokeniser = quiet_transformers().AutoTokenizer.from_pretrained(**pretrained_args(model.m.path))
+    print_table(args, run_tasks(args, argv, model, library, lambda text: tokeniser(text, add_special_tokens=False).input_ids))
 
 
 def main(argv=None):
@@ -408,7 +446,10 @@ def main(argv=None):
     except BadInput as e:
         print(f"evaluate.py: {e}", file=sys.stderr)
         return 2
-    except (ImportError, OSError, RuntimeError) as e:
+    except KeyboardInterrupt:
+        print("evaluate.py: interrupted; what was finished is in the database", file=sys.stderr)
+        return 130
+    except (ImportError, OSError, RuntimeError, sqlite3.Error) as e:
         hint = "; `pip install -r traces/requirements.txt` brings it" if isinstance(e, ImportError) else ""
         print(f"evaluate.py: {e}{hint}", file=sys.stderr)
         return 4

@@ -137,9 +137,12 @@ class Model:
                        | {"attn_q": rows("attn_q", i, m.n_q_heads), "attn_k": rows("attn_k", i, m.n_kv_heads)}
                        for i in range(m.n_layers)]
 
+    def check_context(self, n_tokens):
+        if n_tokens > self.m.context:
+            raise BadInput(f"{n_tokens} tokens: {self.m.name} was made for {self.m.context}")
+
     def new_cache(self, capacity):
-        if capacity > self.m.context:
-            raise BadInput(f"{capacity} tokens: {self.m.name} was made for {self.m.context}")
+        self.check_context(capacity)
         shape = self.m.n_layers, self.m.n_kv_heads, capacity, self.m.d
         return Cache(torch.zeros(shape), torch.zeros(shape), drawn={})
 
