@@ -286,8 +286,8 @@ def parse_args(argv):
     add("--context", type=int, metavar="N", help="tokens before the first block of a text (default 4096)")
     add("--blocks", type=int, metavar="N", help="of each text, 256 tokens apart (default 8)")
     add("--block-tokens", type=int, metavar="N", help="scored in each block (default 64)")
-    add("--passkeys", type=int, metavar="N", help="at each of the depths 10, 30, 50, 70, 90%% (default 8; 0: none)")
-    add("--passkey-context", type=int, metavar="N", help="tokens of the haystack (default 4096)")
+    add("--passkeys", type=int, metavar="N", help="at each of the depths 10, 30, 50, 70, 90%% (default 6; 0: none)")
+    add("--passkey-context", type=int, metavar="N", help="tokens of the haystack (default 2048)")
     add("--quick", action="store_true", help="a fraction of all that, to see that it works: intervals are wide")
     add("--seed", type=int, default=1, metavar="N", help="of the keys, of random and of the bootstrap (default 1)")
     add("--db", default="adamas.db", metavar="FILE", help="database to add the run to (default adamas.db)")
@@ -298,8 +298,8 @@ def parse_args(argv):
     args = p.parse_args(argv)
     small = dict(budgets=[64, 256], passkey_budgets=[64], context=1024, blocks=2, block_tokens=32, passkeys=1,
                  passkey_context=1024)
-    full = dict(budgets=[64, 128, 256, 512], passkey_budgets=[64, 256], context=4096, blocks=8, block_tokens=64, passkeys=8,
-                passkey_context=4096)
+    full = dict(budgets=[64, 128, 256, 512], passkey_budgets=[64, 256], context=4096, blocks=8, block_tokens=64, passkeys=6,
+                passkey_context=2048)
     for name, value in (small if args.quick else full).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
