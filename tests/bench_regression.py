@@ -72,7 +72,7 @@ def statistics(noise, seed, scale):
             line(f"5% step of {stage} in 100 runs: found within 3 runs", f"{100 * near_quiet / n_quiet:.1f}%", "95%",
                  near_quiet / n_quiet >= 0.95)
         if n > n_quiet:
-            line("... in series whose runs scatter by more than 1.2%", f"{100 * (near - near_quiet) / (n - n_quiet):.1f}%", "none", None)
+            line(f"... of {stage} in series that scatter by more than 1.2%", f"{100 * (near - near_quiet) / (n - n_quiet):.1f}%", "none", None)
     n = sum(r[f"change_{stage}"][0] for stage in STAGES)
     for i, what in ((2, "pure noise"), (3, "noise of lag-1 correlation 0.3")):
         k = sum(r[f"change_{stage}"][i] for stage in STAGES)
