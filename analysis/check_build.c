@@ -46,7 +46,8 @@ static const char build_script[] =
     "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
     "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
     "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
-    "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"; fi\n"
+    "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
+    "     cp build/.ninja_log \"$2/build/.ninja_log\"; fi\n" /* else ninja would install the packages once more */
     "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
     "cd \"$2\"\n"
     "./configure.py $options\n"
