@@ -29,7 +29,8 @@ static double magnitude(int64_t upper, int mantissa_bits) {
 
 static double middle_of(int64_t key, int mantissa_bits) {
     int64_t upper = key < 0 ? ~key : key;
-    double low = magnitude(upper, mantissa_bits), middle = upper == 0 ? 0 : low + (magnitude(upper + 1, mantissa_bits) - low) / 2;
+    double low = magnitude(upper, mantissa_bits), high = magnitude(upper + 1, mantissa_bits);
+    double middle = upper == 0 ? 0 : low + (high - low) / 2;
     return key < 0 ? -middle : middle;
 }
 

@@ -12,7 +12,9 @@ static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t adm_streaming_order(size_t n_tokens, size_t n_wanted, uint32_t *order) {
     size_t n = smaller(n_wanted, n_tokens);
     for (size_t i = 0; i < n; i++)
-        order[i] = (uint32_t)(i == 0 ? n_tokens - 1 : i <= ADM_STREAMING_SINKS ? i - 1 : n_tokens + ADM_STREAMING_SINKS - 1 - i);
+        order[i] = (uint32_t)(i == 0                     ? n_tokens - 1
+                              : i <= ADM_STREAMING_SINKS ? i - 1
+                                                         : n_tokens + ADM_STREAMING_SINKS - 1 - i);
     return n;
 }
 
@@ -88,7 +90,7 @@ size_t adm_h2o_order(const uint32_t *rank, size_t n_tokens, size_t n_wanted, uin
     memset(taken, 0, n_tokens);
     for (size_t i = 0; i < n; i++) {
         uint32_t token = (uint32_t)(n_tokens - 1 - i / 2); /* an odd budget has one recent token more */
-        if (i % 2 == 1 || taken[token]) {                  /* else, and where that was in for its attention: the next by rank */
+        if (i % 2 == 1 || taken[token]) { /* else, and where that was in for its attention: the next by rank */
             while (taken[rank[next]]) next++;
             token = rank[next];
         }

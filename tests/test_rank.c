@@ -27,7 +27,7 @@ static void fill(adm_rng *rng, int kind, double *score, size_t n) {
                    : kind == 1 ? floor(2 * x)
                    : kind == 2 ? -3.5
                    : kind == 3 ? x * x * x * exp(20 * fabs(x))
-                   : kind == 4 ? (one_in_five == 0 ? INFINITY : one_in_five == 1 ? -INFINITY : one_in_five == 2 ? -0.0 : one_in_five == 3 ? 0.0 : x)
+                   : kind == 4 ? (double[]){INFINITY, -INFINITY, -0.0, 0.0, x}[one_in_five]
                    : kind == 5 ? (double)i
                                : (i == n / 3 ? 1e300 : x);
     }

@@ -85,7 +85,8 @@ static void a_resumed_run_is_as_one_never_interrupted(void **state) {
     assert_int_equal(replay_run(f, &resumed), ADM_OK);
     assert_true(n_different(f, whole, resumed) == 0);
     assert_int_equal((int)number(f, "SELECT count(*) FROM run WHERE status='complete'"), 3);
-    assert_int_equal((int)number(f, "SELECT count(*) FROM calibration WHERE run_id = (SELECT max(run_id) FROM run)"), 2 * N_LAYERS);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM calibration WHERE run_id = (SELECT max(run_id) FROM run)"),
+                     2 * N_LAYERS);
     /* Complete is complete. */
     assert_int_equal(replay_run(f, &resumed), ADM_EINPUT);
     assert_non_null(strstr(f->err.text, "is complete"));
@@ -107,7 +108,8 @@ static void what_cannot_be_resumed_says_so(void **state) {
     other.cpu_model = "another";
     assert_int_equal(adm_store_resume_run(store, run_id, &other, &f->err), ADM_EINPUT);
     assert_non_null(strstr(f->err.text, "processor"));
-    assert_int_equal(adm_store_resume_run(store, run_id, &fixture_run, &f->err), ADM_OK); /* one that crashed is still 'running' */
+    /* One that crashed is still 'running'. */
+    assert_int_equal(adm_store_resume_run(store, run_id, &fixture_run, &f->err), ADM_OK);
     adm_store_close(&store);
 }
 

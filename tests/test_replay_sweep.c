@@ -75,7 +75,8 @@ static void attend_plainly(const session *s, size_t step, int head, plain *a) {
         a->p[t] /= total;
         for (int i = 0; i < D; i++) a->out[i] += a->p[t] * at(s->v[0], kv + t, i);
     }
-    adm_registry_find(ADM_STAGE_HADAMARD, "reference")->fn.hadamard(ADM_F16, s->q[0] + (step * N_Q + (size_t)head) * D, 1, D, a->y);
+    adm_registry_find(ADM_STAGE_HADAMARD, "reference")->fn.hadamard(
+        ADM_F16, s->q[0] + (step * N_Q + (size_t)head) * D, 1, D, a->y);
 }
 
 static int code_of(float y) { return (y > -1) + (y > 0) + (y > 1); } /* fixed:-1,0,1 */
@@ -240,7 +241,8 @@ static void targets_are_read_and_named(void **state) {
     adm_target_name(&target, name);
     assert_string_equal(name, "budget_for_mass_0.99");
     assert_int_equal(adm_target_parse("output_rel_l2=1", &target, &err), ADM_OK);
-    static const char *const wrong[] = {"", "mass", "mass=", "mass=0", "mass=1.5", "mass=nan", "mass=0.5x", "recall=0.5", "massive=0.5"};
+    static const char *const wrong[] = {"", "mass", "mass=", "mass=0", "mass=1.5", "mass=nan", "mass=0.5x", "recall=0.5",
+                                        "massive=0.5"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(adm_target_parse(wrong[i], &target, &err), ADM_EINPUT);
         assert_non_null(strstr(err.text, "--target"));
