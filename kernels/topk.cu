@@ -76,6 +76,10 @@ static __device__ __forceinline__ uint32_t row_length(const adm_gpu_shape &s, co
     return p.length[row / (s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads)];
 }
 
+/* ---- with clusters ---- */
+
+#if __CUDA_ARCH__ >= 900
+
 /* One warp's part of a row in the kernel with clusters. */
 typedef struct topk_part {
     const uint16_t *distance; /* of the row */
@@ -173,6 +177,8 @@ static __device__ __forceinline__ void sample_row(const uint16_t *distance, cons
         if (adm_competes(c, token + i)) atomicAdd(&histogram[d[i]], 1u);
 }
 
+#endif /* __CUDA_ARCH__ >= 900 */
+
 /* Grid (split, rows), a cluster a row. Dynamic shared memory: three histograms, a list of `room` candidates a warp. */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
@@ -262,6 +268,8 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     adm_cluster_wait(); /* and they with its */
 #endif
 }
+
+/* ---- without ---- */
 
 /* Grid (split, rows): each block's histogram to the workspace [rows][split][n_bins]. Dynamic shared memory: the histogram,
  * the smallest of each strip. */
