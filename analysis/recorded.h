@@ -19,8 +19,8 @@
  *
  * A line a row, in the order in which the rows were stored, so that two recordings compare line by line. Raw samples stay
  * behind. Measured figures have five significant digits unless they are whole; all else is exact. A row names its trace by
- * hash, an event or activity its configuration by position; their times count from the run's first. Ids belong to a
- * database and are not written.
+ * hash, an event or activity its configuration by position; their times count from the run's first. Nulls at the end of a
+ * row are left out. Ids belong to a database and are not written, nor are folders in a run's command line.
  *
  * The columns of run, trace, config, calibration, event and activity are those that the schema has, so a file carries what
  * a later schema adds. A program reads the files of its own and of earlier schemas; a later one's column is refused. */

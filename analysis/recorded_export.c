@@ -38,12 +38,15 @@ static void put_comma(const writer *w, bool *first) {
     *first = false;
 }
 
-/* The present row, its first column taken as the table's first, as an array; `before` (taken) goes first if not NULL. */
+/* The present row, its first column taken as the table's first, as an array; `before` (taken) goes first. Nulls at its end
+ * are left out. */
 static json_t *row_of(const adm_query *query, const adm_recorded_table *table, json_t *before) {
     json_t *row = json_array();
-    bool ok = before == NULL || json_array_append_new(row, before) == 0;
+    bool ok = json_array_append_new(row, before) == 0;
     for (size_t i = 0; i < table->n_columns; i++)
         ok &= json_array_append_new(row, adm_recorded_json(query, (int)i, table->column[i].type)) == 0;
+    size_t n = json_array_size(row);
+    while (n > 1 && json_is_null(json_array_get(row, n - 1))) json_array_remove(row, --n);
     if (ok) return row;
     json_decref(row);
     return NULL;
@@ -126,6 +129,24 @@ static json_t *label_of(const writer *w, const json_t *run) {
     return json_sprintf("%s%s", has_prefix ? "" : prefix, name != NULL ? name : "");
 }
 
+/* The command line without the folders of the machine: of "/folder/x.db" and "--db=/folder/x.db" what follows the last
+ * slash. What is no list of texts stays as it is. */
+static json_t *shown_argv(const json_t *argv) {
+    json_t *list = json_loads(json_string_value(argv) != NULL ? json_string_value(argv) : "", 0, NULL), *word;
+    size_t i;
+    json_array_foreach(list, i, word) {
+        const char *text = json_string_value(word), *equals = text != NULL ? strchr(text, '=') : NULL;
+        const char *path = equals != NULL ? equals + 1 : text, *slash = path != NULL ? strrchr(path, '/') : NULL;
+        if (slash != NULL && path[0] == '/')
+            json_array_set_new(list, i, json_sprintf("%.*s%s", (int)(path - text), text, slash + 1));
+    }
+    char *text = list != NULL ? json_dumps(list, JSON_COMPACT) : NULL;
+    json_t *shown = text != NULL ? json_string(text) : json_copy((json_t *)argv);
+    free(text);
+    json_decref(list);
+    return shown;
+}
+
 static adm_status put_run_row(const writer *w, int64_t run_id, adm_error *err) {
     adm_query *query = NULL;
     bool row = false, first = true;
@@ -134,7 +155,8 @@ static adm_status put_run_row(const writer *w, int64_t run_id, adm_error *err) {
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     if (status == ADM_OK && row) {
         run = object_of(query, &w->run);
-        if (run == NULL || json_object_set_new(run, "label", label_of(w, run)) != 0)
+        if (run == NULL || json_object_set_new(run, "label", label_of(w, run)) != 0 ||
+            json_object_set_new(run, "argv", shown_argv(json_object_get(run, "argv"))) != 0)
             status = adm_fail(err, ADM_EENVIRONMENT, "out of memory while exporting runs");
     }
     adm_query_close(&query);

@@ -114,7 +114,7 @@ adm_status adm_recorded_order_read(const adm_recorded_file *file, const adm_reco
 
 adm_status adm_recorded_array(const adm_recorded_file *file, const json_t *row, const adm_recorded_table *table,
                               const adm_recorded_order *order, const json_t **first, adm_value *values, adm_error *err) {
-    if (json_array_size(row) != order->n + 1)
+    if (json_array_size(row) == 0 || json_array_size(row) > order->n + 1)
         return adm_recorded_refuse(file, err, "it has %zu values, and %s_columns names %zu", json_array_size(row), table->name,
                                    order->n + 1);
     adm_status status = ADM_OK;

@@ -39,7 +39,8 @@ adm_status adm_recorded_object(const adm_recorded_file *file, const json_t *obje
 adm_status adm_recorded_order_read(const adm_recorded_file *file, const adm_recorded_table *table, const char *first,
                                    adm_recorded_order *order, adm_error *err);
 
-/* An array as a row of its table: *first (borrowed) is what stands before the columns. */
+/* An array as a row of its table: *first (borrowed) is what stands before the columns; what is missing at its end is
+ * null. */
 adm_status adm_recorded_array(const adm_recorded_file *file, const json_t *row, const adm_recorded_table *table,
                               const adm_recorded_order *order, const json_t **first, adm_value *values, adm_error *err);
 

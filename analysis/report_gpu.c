@@ -334,9 +334,12 @@ static adm_status read_profile(adm_store *store, json_t *document, size_t index,
     adm_status status = read_device(store, profile, run_id, err);
     if (status == ADM_OK) status = read_device_state(store, profile, run_id, err);
     if (status == ADM_OK) status = read_configs(store, document, index, run_id, position, err);
-    if (status == ADM_OK) status = read_units(store, document, index, run_id, position, err);
-    if (status == ADM_OK) status = read_counters(store, document, index, run_id, position, err);
-    if (status == ADM_OK) status = read_timelines(store, document, index, run_id, position, err);
+    int parts = (int)json_integer_value(json_object_get(profile, "parts"));
+    if (status == ADM_OK && (parts & ADM_REPORT_TIMES)) status = read_units(store, document, index, run_id, position, err);
+    if (status == ADM_OK && (parts & ADM_REPORT_COUNTERS))
+        status = read_counters(store, document, index, run_id, position, err);
+    if (status == ADM_OK && (parts & ADM_REPORT_TIMELINE))
+        status = read_timelines(store, document, index, run_id, position, err);
     if (status == ADM_OK) status = choose_headline(document, index, err);
     json_decref(position);
     return status;

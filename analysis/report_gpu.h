@@ -14,10 +14,13 @@
 #define ADM_REPORT_TIME_METRICS "'time_ns', 'limit_ratio', 'median_ci_ratio'"
 #define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
 
-/* Appends to `profiles` those runs that have GPU figures, as {"run_id", "is_recorded", "gpu"}: with n_run_ids 0, of each
- * GPU, own and recorded ones apart, and runs of a trace from runs of random inputs, the latest complete run with times, with
- * times of whole steps, with counters and with a timeline, which may be one and the same; else those of the runs named that
- * have any. */
+/* What a report shows of a profile. */
+enum { ADM_REPORT_TIMES = 1, ADM_REPORT_COUNTERS = 2, ADM_REPORT_TIMELINE = 4 };
+
+/* Appends to `profiles` runs that have GPU figures, as {"run_id", "gpu", "is_recorded", "parts"}. With n_run_ids 0, of each
+ * GPU, own and recorded runs apart, and runs of a trace from runs of random inputs: the latest complete one with counters, with
+ * a timeline, and with times; and for whole steps that of the latest commit which has the most of them. Else the runs named,
+ * for all that they have. */
 adm_status adm_report_gpu_select(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, json_t *profiles,
                                  adm_error *err);
 

@@ -71,8 +71,9 @@ void adm_view_timeline(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, (size_t)profile);
         adm_write_gpu_plot(page, "timeline", (size_t)profile,
                            "<strong>One decode step</strong> as the GPU ran it: a bar a kernel, a row a stage, or a kernel "
-                           "where several stages share it; dotted: launch gaps. The step shown is the one of median duration "
-                           "among those traced.");
+                           "where several stages share it; dotted: launch gaps. Kernels may overlap: one may start while the last "
+                           "blocks of the one before still run. The step shown is the one of median duration among those "
+                           "traced.");
         write_steps(page, document, rows, profile);
     }
 }

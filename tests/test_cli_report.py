@@ -3,6 +3,7 @@ what cannot be reported is refused without a page. How the page looks in a brows
 """
 import contextlib
 import html.parser
+import itertools
 import json
 import re
 import shutil
@@ -105,28 +106,30 @@ def test_report_does_not_change_the_database(adamas, small_run):
 
 # ---- which GPU profiles are shown --------------------------------------------------------------------------------------
 
-def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1, stage="step", trace=None):
+def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1, stage="step", trace=None,
+                commit="0", n_configs=1):
     """A run of one configuration with an invented figure for each part; returns its run_id."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         columns = {"run_uuid": str(uuid.uuid4()), "label": label, "command": "profile", "status": status,
-                   "started_utc": f"2026-01-{day:02}T00:00:00.000Z", "tool_version": "0", "git_commit": "0", "argv": "[]",
+                   "started_utc": f"2026-01-{day:02}T00:00:00.000Z", "tool_version": "0", "git_commit": commit, "argv": "[]",
                    "seed": 1, "host_name": "h", "os": "o", "cpu_model": "c", "n_cpus": 1, "memory_bytes": 1,
                    "compiler": "cc", "gpu_name": gpu}
         run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                                  tuple(columns.values())).lastrowid
-        connection.execute("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
-                           "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', 4096, 1, 'cold', "
-                           "'graph', ?)", (900 + (trace or 0), trace))
-        for part in parts:
+        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
+                               "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, 1, 'cold', "
+                               "'graph', ?)", [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
+        configs = [900 + 10 * (trace or 0) + i for i in range(n_configs)]
+        for part, config in itertools.product(parts, configs):
             if part == "activity":
                 connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
-                                   "registers) VALUES (?, 900, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run,))
+                                   "registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
                 continue
             connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
                                (part,))
             connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, median, status) "
                                "SELECT ?, ?, 'gpu', ?, metric_id, 1, 5.0, 5.0, 'ok' FROM metric WHERE name = ?",
-                               (run, 900 + (trace or 0), stage, part))
+                               (run, config, stage, part))
         connection.commit()
     return run
 
@@ -141,6 +144,7 @@ def profiles(adamas, small_run, tmp_path):
         assert (result.code, result.err) == (0, "")
         document = json.loads(result.out)
         shown = [profile["run_id"] for profile in document["profiles"]]
+        read.parts = [profile["parts"] for profile in document["profiles"]]
         assert set(shown) <= {run["run_id"] for run in document["runs"]}
         assert not set(shown) & {run["run_id"] for run in document["other_runs"]}
         return shown
@@ -175,6 +179,7 @@ def test_an_earlier_run_is_shown_for_what_later_ones_lack(profiles):
     add_profile(db, parts=("time_ns", "dram__bytes_read.sum"), day=1)
     times = add_profile(db, parts=("time_ns", "sm_clock_hz"), day=3)
     assert profiles() == [times, counters, timeline]
+    assert profiles.parts == [1, 2, 4], "each for what the later ones lack"
     everything = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=4)
     assert profiles() == [everything]
 
@@ -183,6 +188,17 @@ def test_a_run_of_one_stage_does_not_hide_the_whole_steps(profiles):
     steps = add_profile(profiles.database, day=1)
     one = add_profile(profiles.database, stage="topk", day=2)
     assert profiles() == [one, steps]
+
+
+def test_the_widest_grid_of_a_commit_is_shown_for_its_steps(profiles):
+    """A later run of a few configurations, for counters say, does not take the grid's place; one of a later commit does."""
+    db = profiles.database
+    grid = add_profile(db, n_configs=3, day=1)
+    observed = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=2)
+    assert profiles() == [observed, grid] and profiles.parts == [6, 1]
+    changed = add_profile(db, commit="1", day=3)
+    assert profiles() == [changed, observed] and profiles.parts == [1, 6]
+    assert profiles("--run", str(grid)) == [grid]
 
 
 def test_a_run_of_a_trace_stands_beside_one_of_random_inputs(profiles):

@@ -76,7 +76,7 @@ def test_a_run_comes_back_as_it_was(adamas, recorded, tmp_path):
         for a, b in zip(*(sorted(rows, key=what) for rows in (was, now))):
             assert all(map(close, a, b)), (table, a, b)
     assert query(tmp_path / "new.db", "SELECT count(*) FROM sample") == [(0,)]
-    columns = [row[1] for row in query(recorded[0], "PRAGMA table_info(run)") if row[1] not in ("run_id", "label")]
+    columns = [row[1] for row in query(recorded[0], "PRAGMA table_info(run)") if row[1] not in ("run_id", "label", "argv")]
     for table, sql in (("run", f"SELECT {', '.join(columns)} FROM run"), ("trace", "SELECT * FROM trace")):
         assert query(recorded[0], sql) == query(tmp_path / "new.db", sql), table
 
@@ -133,6 +133,18 @@ def test_several_runs_and_labels(adamas, small_run, tmp_path):
     assert f'"label": "recorded:{machine[0]}"' in adamas("db", "export", "--run", "1", "--db", "own.db").out
 
 
+def test_folders_of_the_machine_stay_behind(adamas, recorded, tmp_path):
+    shutil.copy(recorded[0], tmp_path / "own.db")
+    argv = ["adamas replay", "/home/me/a b.safetensors", "--db=/home/me/own.db", "--db", "rel/own.db", "a=b", "/"]
+    execute(tmp_path / "own.db", "UPDATE run SET argv = ?", json.dumps(argv))
+    document = json.loads(adamas("db", "export", "--run", "1", "--db", "own.db").out)
+    shown = json.loads(document["runs"][0]["run"]["argv"])
+    assert shown == ["adamas replay", "a b.safetensors", "--db=own.db", "--db", "rel/own.db", "a=b", ""]
+    execute(tmp_path / "own.db", "UPDATE run SET argv = 'no list'")
+    document = json.loads(adamas("db", "export", "--run", "1", "--db", "own.db").out)
+    assert document["runs"][0]["run"]["argv"] == "no list"
+
+
 def spoiled(change):
     """change(document) -> a file's text that is wrong in one place."""
     def make(text):
@@ -174,6 +186,7 @@ WRONG = {
     "fraction": (spoiled(lambda d: d["runs"][0]["run"].update(n_cpus=1.5)), "'n_cpus' must be a whole number"),
     "run status": (spoiled(lambda d: d["runs"][0]["run"].update(status="fine")), "status"),
     "config short": (spoiled(lambda d: d["runs"][0]["configs"][0]["config"].pop()), "configs[0]"),
+    "config long": (spoiled(lambda d: d["runs"][0]["configs"][0]["config"].extend([1] * 30)), "configs[0]: it has"),
     "config null": (spoiled(lambda d: d["runs"][0]["configs"][0].update(config=None)), "configs[0]"),
     "unknown trace": (spoiled(lambda d: d["traces"].clear()), "trace that the file does not hold"),
     "trace of no kind": (spoiled(lambda d: d["traces"][0].update(kind="imagined", xxh128="0")), "traces[0]"),

@@ -3,7 +3,7 @@
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
-import { distinct, rowsOf, STAGES } from './gpu.js';
+import { distinct, headlineOf, rowsOf, STAGES } from './gpu.js';
 import { theme } from './theme.js';
 
 const ORDER = [...STAGES, 'step', 'dense'];
@@ -26,7 +26,7 @@ export const drawable = (report, profile) => {
 const placeOf = ({ config }) => [config.seq_len, config.n_kv_heads, config.batch, config.launch].join(' ');
 
 export function counterControls(report, profile, controls, changed) {
-    const rows = drawable(report, profile), { headline } = report.profiles[profile];
+    const rows = drawable(report, profile), headline = headlineOf(report, profile);
     const varies = (key) => new Set(rows.map((row) => row.config[key])).size > 1;
     const places = new Map(rows.map((row) => [placeOf(row), [
         `${count(row.config.seq_len)} tokens`, ...(varies('n_kv_heads') ? [`${row.config.n_kv_heads} KV heads`] : []),
@@ -34,9 +34,9 @@ export function counterControls(report, profile, controls, changed) {
         ...(varies('launch') ? [`${row.config.launch} launches`] : []),
     ].join(', ')]));
     const budgets = distinct(rows.map((row) => row.config.budget).filter((budget) => budget !== null));
-    const first = rows.find((row) => row.config.seq_len === headline?.seq_len) ?? rows[0];
+    const first = rows.find((row) => row.config.seq_len === headline.seq_len) ?? rows[0];
     const families = FAMILIES.filter(([family]) => withShares(rows, family).length > 0);
-    const choice = { place: placeOf(first), budget: budgets.includes(headline?.budget) ? headline.budget : budgets[0] ?? null,
+    const choice = { place: placeOf(first), budget: budgets.includes(headline.budget) ? headline.budget : budgets[0] ?? null,
                      family: families[0][0] };
     const set = (key, parse) => (value) => {
         choice[key] = parse(value);

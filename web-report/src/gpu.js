@@ -27,6 +27,9 @@ function shortNames(settings) {
     return words.map((list) => list.filter((word) => !isCommon(word)).join(', ') || list.slice(0, 2).join(', '));
 }
 
+// What to show first; a run without times has no headline of its own, and then it is what the paper speaks of most.
+export const headlineOf = (report, profile) => report.profiles[profile].headline ?? { seq_len: 32768, budget: 256 };
+
 // The reader's choice for one profile; charts subscribe to its changes.
 class Choice {
     constructor(report, profile) {

@@ -8,7 +8,7 @@
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, duration, durationUnit, ratio } from './format.js';
-import { rowsOf } from './gpu.js';
+import { headlineOf, rowsOf } from './gpu.js';
 import { theme } from './theme.js';
 
 const ROW = 20, TITLE = 34, AXIS = 40;
@@ -32,10 +32,10 @@ export const drawable = (report, profile) => rowsOf(report, 'timelines', profile
 export function timelineControls(report, profile, controls, changed) {
     const rows = drawable(report, profile), places = new Map();
     for (const row of rows) if (!places.has(placeOf(row))) places.set(placeOf(row), row);
-    const { headline } = report.profiles[profile];
+    const headline = headlineOf(report, profile);
     const kinds = (place) => new Set(rows.filter((row) => placeOf(row) === place).map((row) => row.config.variant)).size;
     const rank = ([place, { config }]) => kinds(place)
-        + (headline && config.seq_len === headline.seq_len && config.budget === headline.budget ? 10 : 0)
+        + (config.seq_len === headline.seq_len && config.budget === headline.budget ? 10 : 0)
         + (config.launch === 'graph' ? 1 : 0);
     const best = [...places].reduce((a, b) => (rank(b) > rank(a) ? b : a));
     const choice = { place: best[0] };
@@ -61,6 +61,13 @@ function panelOf(variant, rows) {
         busy_until = Math.max(busy_until, row.end_ns);
     }
     return { variant, rows, lanes, gaps, span_ns: busy_until, busy_ns };
+}
+
+function titleOf({ variant, rows, span_ns, busy_ns }) {
+    const sum_ns = rows.reduce((sum, row) => sum + row.end_ns - row.start_ns, 0), gap_ns = span_ns - busy_ns;
+    const gaps = gap_ns > 0 ? `of it ${duration(gap_ns)} gaps (${ratio(gap_ns / span_ns)})` : 'no gaps';
+    return `${variant}: ${duration(span_ns)}, ${gaps}${sum_ns > busy_ns
+        ? `; kernels overlap by ${duration(sum_ns - busy_ns)}` : ''}`;
 }
 
 function barSeries(panel, axis) {
@@ -133,9 +140,7 @@ export function drawTimeline(report, profile, choice, width) {
                  { name: 'gap', colour: theme().text, mark: 'dashed' }],
         option: {
             ...base,
-            title: panels.map((panel, i) => panelTitle(
-                `${panel.variant}: ${duration(panel.span_ns)}, of it ${duration(panel.span_ns - panel.busy_ns)} gaps `
-                + `(${ratio((panel.span_ns - panel.busy_ns) / panel.span_ns)})`, { left: 2, top: grids[i].top })),
+            title: panels.map((panel, i) => panelTitle(titleOf(panel), { left: 2, top: grids[i].top })),
             tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => (hit.data.row ? tooltip(hit.data) : '') },
             grid: grids,
             xAxis: panels.map((_, gridIndex) => ({
