@@ -29,8 +29,10 @@ static void name_of(const adm_compare_row *row, char *out, size_t out_bytes) {
 static void figure_text(double value, const char *unit, char out[ADM_NUMBER_CHARS]) {
     if (isnan(value)) snprintf(out, ADM_NUMBER_CHARS, "-");
     else if (strcmp(unit, "ns") == 0 && value >= 100) adm_shown_duration(value, out);
-    else snprintf(out, ADM_NUMBER_CHARS, "%.*g%s%s", strcmp(unit, "ns") == 0 ? 3 : 6, value, strcmp(unit, "1") == 0 || strcmp(unit, "ratio") == 0 ? "" : " ",
-                  strcmp(unit, "1") == 0 || strcmp(unit, "ratio") == 0 ? "" : unit);
+    else {
+        bool plain = strcmp(unit, "1") == 0 || strcmp(unit, "ratio") == 0;
+        snprintf(out, ADM_NUMBER_CHARS, "%.*g%s%s", strcmp(unit, "ns") == 0 ? 3 : 6, value, plain ? "" : " ", plain ? "" : unit);
+    }
 }
 
 /* "+3.1% [+2.4%, +3.9%]" of a time, "+12.5%" of anything else. */

@@ -185,8 +185,8 @@ static const char points_sql[] =
     " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
     " AND (?2 IS NULL OR m.metric_id = (SELECT metric_id FROM metric WHERE name = ?2))";
 
-static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
-                           size_t *n_out, adm_error *err) {
+static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place,
+                           raw **out, size_t *n_out, adm_error *err) {
     const char *known[32];
     size_t n_known = 0;
     adm_query *q = NULL;
