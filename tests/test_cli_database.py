@@ -347,7 +347,7 @@ def test_an_interrupted_replay_keeps_whole_segments_and_says_so(adamas, write_tr
     with adamas.start("replay", trace, *FEW, "--db", database) as process:
         wait_for_lengths(process, database, 1)
         process.send_signal(signal_number)
-        out, err = (stream.decode() for stream in process.communicate(timeout=30))
+        out, err = (stream.decode() for stream in process.communicate(timeout=120))
     assert (process.returncode, out) == (130, "")
     assert err.startswith("adamas: interrupted") and err.count("\n") == 1 and str(trace) in err
     check_sound(database)
@@ -363,7 +363,7 @@ def test_an_interrupted_replay_goes_on_where_it_was(adamas, write_trace, tmp_pat
     with adamas.start("replay", trace, *FEW, "--db", database) as process:
         wait_for_lengths(process, database, 2)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     before = rows_of(database, 1)
     refuse(adamas, "replay", trace, "--budgets", "16", "--db", database, "--resume", "1", code=2,
            says=["run 1 cannot be resumed", "command line"])

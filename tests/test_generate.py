@@ -236,7 +236,7 @@ def test_an_interrupt_leaves_the_old_file(adamas, tmp_path):
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:  # until its temporary file is there
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, b"") and b"interrupted" in err
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_bytes() == b"old"
 
