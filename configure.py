@@ -342,7 +342,7 @@ def build_ninja(options, cuda, node):
     program, tests = made["asan"]
     ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan --only c/")
-    ninja.build("demo", "run", implicit=["all"], command="$python demo.py", title="DEMO")
+    ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py && "
                 "build/release/tests/bench_probes && $python tests/bench_regression.py")
@@ -446,7 +446,7 @@ def main():
     configure(options)
     if not options.setup:
         return 0
-    if deps.call(["ninja"]):
+    if deps.call(["ninja", *(["build/release/adamas"] if options.setup == "demo" else [])]):  # no test is run
         raise SetupError("The build failed; the first error above says where.")
     if options.setup == "test" and not deps.find_chromium():
         deps.install_browser()

@@ -24,11 +24,25 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* --- Finding ------------------------------------------------------------------------------------------------------ */
 
+/* CUPTI asks the loader for these by name alone, which finds them where the loader's cache lists a toolkit, and not beside
+ * a CUPTI from elsewhere; what is already loaded is found by its name. Those of CUPTI's own folder, so. */
+static void load_neighbours(const char *path) {
+    static const char *const names[] = {"libnvperf_host.so", "libnvperf_target.so"};
+    const char *slash = strrchr(path, '/');
+    for (size_t i = 0; slash != NULL && i < sizeof names / sizeof *names; i++) {
+        char neighbour[PATH_MAX];
+        int length = snprintf(neighbour, sizeof neighbour, "%.*s/%s", (int)(slash - path), path, names[i]);
+        if (length < (int)sizeof neighbour) dlopen(neighbour, RTLD_NOW | RTLD_LOCAL); /* stays for good, as CUPTI does */
+    }
+}
+
 static bool try_file(const char *path) {
     if (access(path, R_OK) != 0) return false;
     cupti.library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (cupti.library != NULL) snprintf(cupti.path, sizeof cupti.path, "%s", path);
-    else adm_fail(&cupti.error, ADM_EUNSUPPORTED, "CUPTI cannot be loaded: %s", dlerror());
+    if (cupti.library != NULL) {
+        snprintf(cupti.path, sizeof cupti.path, "%s", path);
+        load_neighbours(path);
+    } else adm_fail(&cupti.error, ADM_EUNSUPPORTED, "CUPTI cannot be loaded: %s", dlerror());
     return cupti.library != NULL;
 }
 
