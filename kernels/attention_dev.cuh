@@ -234,35 +234,6 @@ __device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_
         }
 }
 
-/* One row of a sum of parts: four elements of one query. */
-struct adm_part {
-    float4 o;
-    float m, l;
-};
-
-static __device__ __forceinline__ adm_part adm_part_none(void) {
-    return adm_part{make_float4(0.0f, 0.0f, 0.0f, 0.0f), -INFINITY, 0.0f};
-}
-
-/* a += b */
-static __device__ __forceinline__ void adm_part_add(adm_part *a, const adm_part &b) {
-    float m = fmaxf(a->m, b.m);
-    float wa = adm_part_weight(a->m, a->l, m), wb = adm_part_weight(b.m, b.l, m);
-    a->o.x = a->o.x * wa + b.o.x * wb;
-    a->o.y = a->o.y * wa + b.o.y * wb;
-    a->o.z = a->o.z * wa + b.o.z * wb;
-    a->o.w = a->o.w * wa + b.o.w * wb;
-    a->l = a->l * wa + b.l * wb;
-    a->m = m;
-}
-
-/* Four elements of the result; zeros where there was no token. */
-template <typename T> __device__ __forceinline__ void adm_part_write(const adm_part &part, void *out) {
-    float inverse = part.l == 0.0f ? 0.0f : 1.0f / part.l;
-    *(uint2 *)out = make_uint2(adm_narrow2<T>(part.o.x * inverse, part.o.y * inverse),
-                               adm_narrow2<T>(part.o.z * inverse, part.o.w * inverse));
-}
-
 /* Views of the block's shared memory. */
 template <int D> struct adm_tile_shared {
     char *q;

@@ -6,7 +6,7 @@
 #include "kernels/distance.cuh"
 #include "kernels/select.cuh"
 
-enum { STEP_WARPS = 8, STEP_THREADS = 32 * STEP_WARPS, STRIP_BYTES = 4096, MAX_HEADS = 8, MAX_SPLIT = 8, USUAL_SPLIT = 4, LIST_ROOM = 1024 };
+enum { STEP_WARPS = 8, STEP_THREADS = 32 * STEP_WARPS, STRIP_BYTES = 4096, MAX_HEADS = 8, USUAL_SPLIT = 4, LIST_ROOM = 1024 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct step_plan {
@@ -246,17 +246,8 @@ static __device__ __forceinline__ void find_cuts(const step_block &me, const ste
     for (uint32_t r = 0; r < me.rows; r++)
         for (uint32_t i = threadIdx.x; i <= found.bound[r]; i += STEP_THREADS) {
             const uint32_t bin = r * plan.n_bins + i;
-            uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
-#pragma unroll
-            for (uint32_t k = 0; k < MAX_SPLIT; k++)
-                counted[k] = k < plan.split ? adm_cluster_peer(found.histogram, k)[bin] : 0;
-#pragma unroll
-            for (uint32_t k = 0; k < MAX_SPLIT; k++) {
-                all += counted[k];
-                earlier += k < me.rank ? counted[k] : 0;
-            }
-            total[bin] = all;
-            before[bin] = earlier;
+            adm_add_up_bin(bin, plan.split, me.rank, total, before,
+                           [&](uint32_t k) { return adm_cluster_peer(found.histogram, k)[bin]; });
         }
     __syncthreads();
     adm_contest contest = me.contest;

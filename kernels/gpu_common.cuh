@@ -53,7 +53,7 @@ typedef struct adm_gpu_grid {
     dim3 blocks;
     unsigned threads;
     size_t shared_bytes; /* dynamic */
-    unsigned cluster;    /* blocks a cluster along x; 0: no clusters */
+    unsigned cluster;    /* blocks a cluster along x, at most the 8 that every chip holds; 0: no clusters */
     bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
@@ -63,8 +63,6 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
     cudaError_t error = cudaSuccess;
     if (grid.shared_bytes > 32 * 1024) /* with the static memory more than 48 KiB may not come unasked */
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared_bytes);
-    if (error == cudaSuccess && grid.cluster > 8)
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     config->gridDim = grid.blocks;
     config->blockDim = dim3(grid.threads);
     config->dynamicSmemBytes = grid.shared_bytes;
@@ -79,16 +77,6 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
         attributes[config->numAttrs++].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
     }
     return adm_cuda_status(error, "preparing a kernel", err);
-}
-
-/* How many clusters of such a launch the device can hold at once; 0: it cannot run. */
-static inline adm_status adm_gpu_clusters_fit(const void *kernel, adm_gpu_grid grid, int *n, adm_error *err) {
-    cudaLaunchAttribute attributes[3];
-    cudaLaunchConfig_t config = {};
-    adm_status status = adm_gpu_configure(kernel, grid, attributes, &config, err);
-    *n = 0;
-    if (status != ADM_OK) return status;
-    return adm_cuda_status(cudaOccupancyMaxActiveClusters(n, kernel, &config), "asking how many clusters fit", err);
 }
 
 /* Enqueues kernel(args...) and returns its status. `what` names it in the sentence. */

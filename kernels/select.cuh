@@ -55,6 +55,25 @@ typedef struct adm_cut {
     uint32_t boundary, too_old, rank, ties;
 } adm_cut;
 
+enum { MAX_SPLIT = 8 /* blocks that share a row, at most */ };
+
+/* One bin over the chunks of a row: the sum of all into total, of those before chunk `rank` into before. counted(r): the
+ * bin of chunk r. */
+template <typename Counted>
+static __device__ __forceinline__ void adm_add_up_bin(uint32_t bin, uint32_t split, uint32_t rank, uint32_t *total,
+                                                      uint32_t *before, Counted counted) {
+    uint32_t n[MAX_SPLIT], all = 0, earlier = 0;
+#pragma unroll
+    for (uint32_t r = 0; r < MAX_SPLIT; r++) n[r] = r < split ? counted(r) : 0;
+#pragma unroll
+    for (uint32_t r = 0; r < MAX_SPLIT; r++) {
+        all += n[r];
+        earlier += r < rank ? n[r] : 0;
+    }
+    total[bin] = all;
+    before[bin] = earlier;
+}
+
 /* A team finds the cut of a chunk that begins at token `start`: total [n_bins] counts the row's competing tokens by
  * distance, before [n_bins] those in earlier chunks. sums: n_warps pairs, and cut, in shared memory of the team; cut is
  * there after the call, which synchronises the block twice. Where fewer than c.slots were counted, cut stays as it is. */

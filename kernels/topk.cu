@@ -17,7 +17,7 @@
 #include "kernels/plant.cuh"
 #include "kernels/select.cuh"
 
-enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, MAX_SPLIT = 8, LIST_ROOM = 512 };
+enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, LIST_ROOM = 512 };
 
 /* Largest distance + 1. */
 static uint32_t n_bins_of(const adm_gpu_shape *s) {
@@ -223,18 +223,9 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     for (;;) {
         list_part(part, c, x, bound, histogram, &list);
         adm_cluster_sync();
-        for (uint32_t bin = threadIdx.x; bin <= bound; bin += TOPK_THREADS) {
-            uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
-#pragma unroll
-            for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < split ? adm_cluster_peer(histogram, r)[bin] : 0;
-#pragma unroll
-            for (uint32_t r = 0; r < MAX_SPLIT; r++) {
-                all += counted[r];
-                earlier += r < rank ? counted[r] : 0;
-            }
-            total[bin] = all;
-            before[bin] = earlier;
-        }
+        for (uint32_t bin = threadIdx.x; bin <= bound; bin += TOPK_THREADS)
+            adm_add_up_bin(bin, split, rank, total, before,
+                           [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
         adm_cluster_arrive(); /* this block is done with its neighbours' memory */
         __syncthreads();
         adm_find_cut(total, before, bound + 1, c, chunk.x, team, counts, &cut);
@@ -306,18 +297,8 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     const uint32_t *histograms = (const uint32_t *)p.workspace + (size_t)row * split * n_bins;
     adm_wait_for_predecessors();
     ADM_PLANT_BEGIN
-    for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) {
-        uint32_t counted[MAX_SPLIT], all = 0, earlier = 0;
-#pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) counted[r] = r < split ? histograms[r * n_bins + bin] : 0;
-#pragma unroll
-        for (uint32_t r = 0; r < MAX_SPLIT; r++) {
-            all += counted[r];
-            earlier += r < rank ? counted[r] : 0;
-        }
-        total[bin] = all;
-        before[bin] = earlier;
-    }
+    for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS)
+        adm_add_up_bin(bin, split, rank, total, before, [&](uint32_t r) { return histograms[r * n_bins + bin]; });
     const uint16_t *distance = p.distance + (size_t)row * s.capacity;
     scan_chunk(distance, chunk.x, chunk.y, c, NULL, least);
     __syncthreads();
