@@ -56,7 +56,7 @@ ROOMS = {
 }
 
 # One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "core/cmd_replay_summary",
+COMMANDS = ["core/cmd_replay", "core/cmd_json", "core/cmd_replay_summary",
             "kernels/cmd_profile", "kernels/cmd_profile_print", "kernels/cmd_profile_probes",
             "traces/cmd_trace", "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "probes/cmd_counters",
             "analysis/cmd_report", "analysis/cmd_db", "analysis/cmd_db_create",

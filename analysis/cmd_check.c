@@ -235,8 +235,7 @@ static adm_status calibrate(check_command *c, adm_error *err) {
         status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs at least %d processes of a time",
                           2 * ADM_FEWEST_PROCESSES);
     if (status == ADM_OK && c->common.json) {
-        json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
+        status = adm_print_json(json_incref(rows), err);
     } else if (status == ADM_OK && !c->common.quiet) {
         print_margins(rows);
     }

@@ -69,10 +69,7 @@ static int run(int argc, char **argv) {
     json_t *document = json_array();
     adm_status status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
     for (size_t i = 0; i < c.n_paths && status == ADM_OK; i++) status = import_one(&c, store, c.paths[i], document, &err);
-    if (status == ADM_OK && c.common.json) {
-        json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
-    }
+    if (status == ADM_OK && c.common.json) status = adm_print_json(json_incref(document), &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     adm_store_close(&store);
     json_decref(document);

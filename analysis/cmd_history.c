@@ -123,10 +123,7 @@ static adm_status print_history(const history_command *c, adm_error *err) {
     if (status == ADM_OK && c->common.json) {
         json_t *document = json_pack("{s:I, s:I, s:I, s:I, s:O}", "n_runs", (json_int_t)c->set.n_runs, "n_series", (json_int_t)h->n_series,
                                      "n_parts", (json_int_t)h->n_parts, "n_too_short", (json_int_t)h->n_short, "changes", rows);
-        if (document == NULL || json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-            status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-        putchar('\n');
-        json_decref(document);
+        status = adm_print_json(document, err);
     } else if (status == ADM_OK && !c->common.quiet) {
         printf("%zu changes in %zu series over %zu runs", n_shown, h->n_series, c->set.n_runs);
         if (h->n_parts != h->n_series) printf(", %zu by machine", h->n_parts);

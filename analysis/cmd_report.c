@@ -40,13 +40,6 @@ static adm_status write_page(const char *path, const adm_text *page, adm_error *
     return adm_output_commit(&output, err);
 }
 
-static adm_status print_document(const json_t *document, adm_error *err) {
-    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-        return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
-    return ADM_OK;
-}
-
 static adm_status make_page(const report_command *c, const json_t *document, adm_error *err) {
     adm_text page = {0};
     adm_status status = adm_report_html(document, &page, err);
@@ -73,7 +66,7 @@ static int run(int argc, char **argv) {
     if (c.runs != NULL) status = adm_parse_u32_list("--run", c.runs, 1, INT32_MAX, &runs, &n_runs, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
     if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, &document, &err);
-    if (status == ADM_OK) status = c.common.json ? print_document(document, &err) : make_page(&c, document, &err);
+    if (status == ADM_OK) status = c.common.json ? adm_print_json(json_incref(document), &err) : make_page(&c, document, &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     json_decref(document);
     adm_store_close(&store);

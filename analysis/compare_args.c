@@ -115,11 +115,7 @@ adm_status adm_compare_args_write(const adm_compare_args *a, const adm_compariso
 adm_status adm_compare_print(const adm_comparison *c, bool json, bool quiet, bool all, adm_error *err) {
     adm_status status = ADM_OK;
     if (json) {
-        json_t *document = adm_compare_json(c);
-        if (document == NULL || json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-            status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-        else putchar('\n');
-        json_decref(document);
+        status = adm_print_json(adm_compare_json(c), err);
     } else if (!quiet) {
         adm_text text = {0};
         adm_compare_text(c, all, &text);

@@ -41,12 +41,8 @@ static adm_status print_document(const adm_common *common, int64_t run_id, doubl
     if (status != ADM_OK) return status;
     json_t *document = json_pack("{s:I, s:s, s:f, s:O}", "run_id", (json_int_t)run_id, "db",
                                  adm_printable(common->db_path, path, path_bytes), "elapsed_s", elapsed_s, "quality", rows);
-    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-        status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
-    json_decref(document);
     adm_free(&path);
-    return status;
+    return adm_print_json(document, err);
 }
 
 adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_common *common, double elapsed_s,

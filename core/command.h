@@ -41,6 +41,11 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
  * adm_free(); NULL when out of memory. */
 char *adm_argv_json(int argc, char **argv);
 
+/* Prints a document and takes it; NULL is one that memory ran out for. ASCII only: names from a file then cannot drive a
+ * terminal. ADM_EENVIRONMENT if it is cut short. */
+struct json_t;
+adm_status adm_print_json(struct json_t *document, adm_error *err);
+
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 

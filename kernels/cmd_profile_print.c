@@ -214,12 +214,8 @@ static adm_status print_document(const adm_common *common, int64_t run_id, json_
     json_t *document = json_pack("{s:I, s:s, s:O, s:o, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
                                  adm_printable(common->db_path, path, path_bytes), "setting", setting, "read_limit_bytes_per_s",
                                  limit > 0 ? json_real(limit) : json_null(), "stages", stages, "steps", steps);
-    if (json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0)
-        status = adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
-    json_decref(document);
     adm_free(&path);
-    return status;
+    return adm_print_json(document, err);
 }
 
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,

@@ -60,12 +60,6 @@ static json_t *metric_json(const adm_set_metric *m) {
     return entry;
 }
 
-static void print_json(json_t *document) {
-    json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
-    json_decref(document);
-}
-
 static adm_status list_set(const counters_command *c, const char *name, json_t *document, adm_error *err) {
     adm_metric_set *set;
     adm_status status = adm_metric_set_open(name, &set, err);
@@ -100,7 +94,7 @@ static adm_status list_chip(const counters_command *c, adm_error *err) {
             if (!c->common.json) printf("%-10s %s\n", kinds[kind], names[i]);
             else json_array_append_new(document, json_pack("{s:s, s:s}", "name", names[i], "kind", kinds[kind]));
     }
-    if (status == ADM_OK && c->common.json) json_incref(document), print_json(document);
+    if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
     json_decref(document);
     adm_cupti_host_close(&host);
     return status;
@@ -113,7 +107,7 @@ static adm_status list(const counters_command *c, adm_error *err) {
     for (size_t i = 0; status == ADM_OK && c->set == NULL && i < adm_metric_set_count(); i++)
         status = list_set(c, adm_metric_set_name(i), document, err);
     if (c->set != NULL) status = list_set(c, c->set, document, err);
-    if (status == ADM_OK && c->common.json) json_incref(document), print_json(document);
+    if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
     json_decref(document);
     return status;
 }
@@ -187,7 +181,7 @@ static adm_status explain(counters_command *c, adm_error *err) {
     status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < c->n_names; i++)
         status = explain_metric(c, c->name[i], host, &no_host, document, err);
-    if (status == ADM_OK && c->common.json) json_incref(document), print_json(document);
+    if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
     json_decref(document);
     adm_cupti_host_close(&host);
     return status;
@@ -208,9 +202,9 @@ static adm_status plan(counters_command *c, adm_error *err) {
         if (p->reason[i][0] != '\0')
             json_array_append_new(lacking, json_pack("{s:s, s:s}", "name", set->metric[i].name, "reason", p->reason[i]));
     if (status == ADM_OK && c->common.json) {
-        print_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:O, s:O}", "chip", p->chip, "set", set->name, "passes",
+        status = adm_print_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:O, s:O}", "chip", p->chip, "set", set->name, "passes",
                              (json_int_t)p->n_passes, "cupti", adm_cupti_path(), "cupti_version",
-                             (json_int_t)adm_cupti_version(), "collected", collected, "lacking", lacking));
+                             (json_int_t)adm_cupti_version(), "collected", collected, "lacking", lacking), err);
     } else if (status == ADM_OK) {
         printf("%s on %s: %zu pass%s for %zu metrics of the hardware\n", set->name, p->chip, p->n_passes,
                p->n_passes == 1 ? "" : "es", p->n_hardware);

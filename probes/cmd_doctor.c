@@ -264,7 +264,7 @@ static void print_text(const finding *findings, size_t n) {
            n_lacking > 0 ? " What is lacking is optional unless you need what it is for." : "");
 }
 
-static void print_json(const finding *findings, size_t n) {
+static adm_status print_json(const finding *findings, size_t n, adm_error *err) {
     json_t *document = json_array();
     for (size_t i = 0; i < n; i++) {
         const finding *f = &findings[i];
@@ -272,9 +272,7 @@ static void print_json(const finding *findings, size_t n) {
         if (entry != NULL && f->verdict == LACK) json_object_set_new(entry, "needed_for", json_string(f->needs));
         json_array_append_new(document, entry);
     }
-    json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
-    json_decref(document);
+    return adm_print_json(document, err);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -298,10 +296,12 @@ static int run(int argc, char **argv) {
     adm_common common = ADM_COMMON_DEFAULTS;
     adm_argp_parse(&argp, argc, argv, &common);
     for (size_t i = 0; i < N_CHECKS; i++) checks[i](&findings[i]);
-    if (common.json) print_json(findings, N_CHECKS);
-    else if (!common.quiet) print_text(findings, N_CHECKS);
     adm_error err;
-    return adm_finish_output(&err) == ADM_OK ? 0 : adm_report_error(&err);
+    adm_status status = ADM_OK;
+    if (common.json) status = print_json(findings, N_CHECKS, &err);
+    else if (!common.quiet) print_text(findings, N_CHECKS);
+    if (status == ADM_OK) status = adm_finish_output(&err);
+    return status == ADM_OK ? 0 : adm_report_error(&err);
 }
 
 const adm_command adm_cmd_doctor = {"doctor", "what this machine has and lacks, and the cure", run};

@@ -29,15 +29,6 @@ void adm_trace_print_text(const char *text) {
     adm_free(&clean);
 }
 
-adm_status adm_trace_print_json(json_t *document, adm_error *err) {
-    /* ASCII only: names from a file then cannot drive a terminal either. */
-    int failed = document == NULL ? -1 : json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    json_decref(document);
-    if (failed) return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
-    return ADM_OK;
-}
-
 /* --- info --------------------------------------------------------------------------------------------------------- */
 
 /* The last step of the run of consecutive positions that begins at `step`. */
@@ -265,7 +256,7 @@ static int run_verb(const trace_verb *verb, int argc, char **argv) {
             json_array_append_new(document, json_pack("{s:o, s:o}", "path", adm_trace_json_text(options.paths[i]), "error",
                                                       adm_trace_json_text(err.text)));
     }
-    adm_status status = options.common.json ? adm_trace_print_json(document, &err) : ADM_OK;
+    adm_status status = options.common.json ? adm_print_json(document, &err) : ADM_OK;
     if (status == ADM_OK) status = adm_finish_output(&err);
     if (status != ADM_OK) exit_code = adm_report_error(&err);
     return adm_interrupted() ? adm_exit_code(ADM_EINTERRUPTED) : exit_code;

@@ -130,7 +130,7 @@ static adm_status describe(const gen_command *c, adm_error *err) {
     if (status != ADM_OK) return status;
     if (c->common.json) {
         /* The seed as text: a JSON number would lose its low bits in most readers. */
-        status = adm_trace_print_json(json_pack("{s:o, s:s, s:o, s:I, s:I, s:I, s:s}", "path",
+        status = adm_print_json(json_pack("{s:o, s:s, s:o, s:I, s:I, s:I, s:s}", "path",
             adm_trace_json_text(c->path), "kind", trace->kind, "seed", json_sprintf("%" PRIu64, c->spec.seed), "n_tokens",
             (json_int_t)trace->n_tokens, "n_steps", (json_int_t)trace->n_steps, "file_bytes",
             (json_int_t)trace->file_bytes, "xxh128", trace->xxh128), err);

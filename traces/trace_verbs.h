@@ -19,9 +19,6 @@ json_t *adm_trace_json_text(const char *text);
 /* Prints text from outside, made fit for a terminal. */
 void adm_trace_print_text(const char *text);
 
-/* Prints the one JSON document of a --json run and releases it; NULL fails. */
-adm_status adm_trace_print_json(json_t *document, adm_error *err);
-
 /* `import` of one file: prints its summary, or appends it to the document. */
 adm_status adm_trace_import_one(const char *path, const adm_trace_options *options, json_t *document, adm_error *err);
 
