@@ -89,12 +89,6 @@ template <> __device__ __forceinline__ uint32_t adm_narrow2<__nv_bfloat16>(float
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
-static __device__ __forceinline__ float adm_exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* The weight of a part in a sum whose largest score is `all`. A part without tokens (l = 0) has none; one of
  * NaNs keeps them. */
 static __device__ __forceinline__ float adm_part_weight(float m, float l, float all) {

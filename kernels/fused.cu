@@ -34,7 +34,21 @@
  *   Tried and left: half the instructions, by one loop over strips without a second buffer in turn and one code to count
  *      and to hand out winners, 19.4 / 47.7; 19.0 / 46.4; 16 warps a block and one block a processor, 30.0 / 61.3; clusters
  *      of 8, 27.1 / 58.0; 32 to 256 KiB of codes to L2 before the wait, up to 2 us slower: they push out what the kernel
- *      before still reads. */
+ *      before still reads.
+ * On an H100 version 5 takes                                                                        21.9 / 55.3; 17.5 / 38.9
+ *   6  no fence at the cluster's barriers (a release there fences the whole device, 600 to 1,200 cycles): histograms are read
+ *      where they lie, winners and results are pushed and counted; candidates are listed without a branch a tile, and
+ *      counted from the lists once the codes have come                                                 @@@
+ *      What limits: about 8 us a step in which the memory is idle, each a chain of latencies: query 0.7, bound 1.8, barrier 0.3
+ *      to 1, cut 1, winners 0.8, attention 3, kernel to kernel 0.8. By the processors' numbers 128 blocks of clusters of 4 lie
+ *      on 92 to 124 of the 132 processors: a GPC with two more than sixteen takes a fifth cluster beside those of the step
+ *      before, and the others wait for the two blocks that share a processor.
+ *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
+ *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56; 19.5 / 41, but 160 in place of 53 for a batch of 8
+ *      with 8 KV heads. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8: what
+ *      it reads waits behind the first codes of the next step, which then were all asked for at once. The next step's first
+ *      codes at the start, after the last of this one's, or after the scan: within 1 us. One block a processor, so that
+ *      none share one, 30 / 75. As much shared memory as there is in place of the first-level cache: 22.9 / 68. */
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
 #include "kernels/fused_attend.cuh"
@@ -81,11 +95,13 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ uint2 counts[MAX_HEADS * STEP_WARPS];
     __shared__ adm_cut cuts[MAX_HEADS];
-    __shared__ uint32_t bounds[MAX_HEADS], n_listed[MAX_HEADS * STEP_WARPS];
+    __shared__ uint32_t bounds[MAX_HEADS];
+    __shared__ uint64_t winners_here, results_here; /* count what others push into this block's memory */
     adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + plan.query_at);
     uint32_t *list = (uint32_t *)(shared + plan.list_at), *histogram = (uint32_t *)(shared + plan.histogram_at);
-    uint32_t *total = (uint32_t *)(shared + plan.total_at), *before = (uint32_t *)(shared + plan.before_at);
-    const step_found found = {histogram, bounds, (uint32_t *)(shared + plan.candidates_at), n_listed};
+    uint2 *sums = (uint2 *)(shared + plan.sums_at);
+    uint32_t *sampled_bins = (uint32_t *)sums; /* before there are sums */
+    step_found found = {histogram, bounds, (uint32_t *)(shared + plan.candidates_at), 0};
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
     const step_block me = block_of<W>(s, p, plan);
@@ -97,25 +113,31 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     step_codes<W> sample, codes;
     if (sampled) load_sample<W>(me, row_planes, &sample);
     if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
-    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = total[bin] = 0;
-    if (threadIdx.x < MAX_HEADS * STEP_WARPS) n_listed[threadIdx.x] = 0;
-    if (threadIdx.x < MAX_HEADS) cuts[threadIdx.x].boundary = UINT32_MAX, bounds[threadIdx.x] = plan.n_bins - 1;
+    for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = sampled_bins[bin] = 0;
+    if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
+    if (threadIdx.x == 0) {
+        adm_barrier_init(&winners_here);
+        adm_barrier_init(&results_here);
+        adm_barrier_fence();
+    }
     adm_wait_for_predecessors();
     adm_start_dependents();
     encode_rows<T, D>(s, p, me, plan, query);
     __syncthreads();
-    if (sampled) find_bounds<W>(me, plan, sample, query, total, bounds);
+    if (sampled) find_bounds<W>(me, plan, sample, query, sampled_bins, bounds);
     for (;;) {
-        scan_part<W>(me, plan, planes, part, codes, query, found);
-        adm_cluster_sync();
-        find_cuts(me, plan, found, total, before, cuts, counts);
+        scan_part<W>(me, plan, planes, part, codes, query, &found);
+        count_candidates<W>(me, plan, planes, part, query, found);
+        __syncthreads();
+        adm_cluster_arrive_relaxed();
+        adm_cluster_wait();
+        find_cuts(me, plan, found, sums, cuts);
         bool again = false;
         for (uint32_t row = 0; row < me.rows; row++) again |= cuts[row].boundary == UINT32_MAX;
         if (!again) break;
-        adm_cluster_sync(); /* everybody has read the histograms */
+        adm_cluster_wait(); /* everybody has read the histograms */
         for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
-        if (threadIdx.x < MAX_HEADS * STEP_WARPS) n_listed[threadIdx.x] = 0;
-        if (threadIdx.x < MAX_HEADS) cuts[threadIdx.x].boundary = UINT32_MAX, bounds[threadIdx.x] = plan.n_bins - 1;
+            if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
         if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
         __syncthreads();
     }
@@ -142,13 +164,23 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
         visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t token, uint32_t key) {
             adm_put_winners(adm_winners(there, key, cut), cut, &at, [&](uint32_t place) {
                 index[place] = part_start + token;
-                if (plan.listed > 0) adm_cluster_peer(lists, place / share)[place % share] = part_start + token;
+                if (plan.listed > 0) adm_push(&lists[place % share], part_start + token, place / share, &winners_here);
             });
         });
     }
     if (me.rank == 0 && threadIdx.x < me.rows) p.n_selected[me.first_row + threadIdx.x] = n;
-    adm_cluster_sync();
-    attention<T, D>(s, p, me, plan, list, (float *)shared);
+    if (plan.listed > 0) {
+        const uint32_t mine = n - min(me.rank * share, n);
+        if (threadIdx.x == 0) adm_barrier_expect(&winners_here, me.rows * min(mine, share) * (uint32_t)sizeof(uint32_t));
+        adm_barrier_wait_pushed(&winners_here, 0);
+    } else { /* through the index */
+        adm_cluster_wait();
+        adm_cluster_arrive();
+        adm_cluster_wait();
+        adm_cluster_arrive_relaxed();
+    }
+    attention<T, D>(s, p, me, plan, list, (float *)shared, &results_here);
+    adm_cluster_wait(); /* nobody leaves whose histograms are still read */
 #endif
 }
 
@@ -163,9 +195,8 @@ static void lay_out(step_plan *plan, const adm_gpu_shape *shape) {
     const uint32_t histogram = round_up(plan->rows * plan->n_bins * (uint32_t)sizeof(uint32_t), 128);
     plan->query_at = round_up(partials, 128);
     plan->histogram_at = plan->query_at + round_up(plan->heads * d / 32 * 12, 128);
-    plan->total_at = plan->histogram_at + histogram;
-    plan->before_at = plan->total_at + histogram;
-    plan->list_at = plan->before_at + histogram;
+    plan->sums_at = plan->histogram_at + histogram;
+    plan->list_at = plan->sums_at + 2 * histogram;
     plan->listed = (shape->rule.budget + split - 1) / split;
     uint32_t list = round_up(plan->rows * plan->listed * (uint32_t)sizeof(uint32_t), 128);
     if (list > 16 * 1024) plan->listed = list = 0;

@@ -17,7 +17,7 @@ typedef struct step_plan {
     uint32_t listed;      /* winners a block attends to, a row, in shared memory; 0: they come from buffers.index */
     uint32_t n_bins;
     uint32_t room;        /* candidates a row and warp */
-    uint32_t query_at, histogram_at, total_at, before_at, list_at, candidates_at; /* partial results: 0 */
+    uint32_t query_at, histogram_at, sums_at, list_at, candidates_at; /* partial results: 0 */
     uint32_t shared_bytes;
 } step_plan;
 
@@ -79,12 +79,12 @@ typedef struct step_found {
     uint32_t *histogram;        /* [rows][n_bins], of candidates */
     const uint32_t *bound;      /* [rows] */
     uint32_t *entries;          /* [rows][warps][room] */
-    uint32_t *n;                /* [rows][warps] of them, or more than there is room for */
+    uint32_t n;                 /* of them on lane r for row r, or more than there is room for */
 } step_found;
 
 static __device__ __forceinline__ adm_list list_of(const step_found &found, const step_plan &plan, uint32_t row) {
-    const uint32_t at = row * STEP_WARPS + threadIdx.x / 32;
-    return adm_list{found.entries + at * plan.room, plan.room, found.n[at]};
+    return adm_list{found.entries + (row * STEP_WARPS + threadIdx.x / 32) * plan.room, plan.room,
+                    __shfl_sync(ADM_FULL_WARP, found.n, (int)row)};
 }
 
 /* The distances of a strip's tiles for one row: of the query head, or summed over the group. */
@@ -92,6 +92,7 @@ template <int W>
 static __device__ __forceinline__ void distances_of(const step_block &me, const step_codes<W> &codes, uint32_t row,
                                                     const adm_query_planes<W> *query, uint32_t (&d)[step_strip<W>::tiles]) {
     const uint32_t from = me.rows < me.heads ? 0 : row, to = me.rows < me.heads ? me.heads : row + 1;
+#pragma unroll 1
     for (uint32_t g = from; g < to; g++) {
         const adm_query_planes<W> q = query[g];
 #pragma unroll
@@ -102,37 +103,42 @@ static __device__ __forceinline__ void distances_of(const step_block &me, const 
     }
 }
 
-/* Lists and counts one strip's candidates. first: the strip's first token. PLAIN: all its tokens are there and compete. */
-template <int W, bool PLAIN>
+/* Lists one strip's candidates for every row. first: the strip's first token. plain: all its tokens are there and compete. */
+template <int W>
 static __device__ __forceinline__ void scan_strip(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
-                                                  uint32_t first, uint32_t part_start, const adm_query_planes<W> *query,
-                                                  const step_found &found) {
-    const int n = step_strip<W>::tiles;
-    const uint32_t lane = threadIdx.x % 32;
-    for (uint32_t row = 0; row < me.rows; row++) {
-        uint32_t d[n], candidates[n], any = 0;
-        const uint32_t bound = found.bound[row];
+                                                  uint32_t first, bool plain, uint32_t part_start,
+                                                  const adm_query_planes<W> *query, step_found *found) {
+    const int N = step_strip<W>::tiles;
+    const uint32_t lane = threadIdx.x % 32, before = (1u << lane) - 1;
+    const uint32_t entry0 = (first + lane - part_start << ADM_KEY_BITS) + 1; /* of distance 0 */
+    uint32_t *list = found->entries + threadIdx.x / 32 * plan.room;
+#pragma unroll 1
+    for (uint32_t row = 0; row < me.rows; row++, list += STEP_WARPS * plan.room) {
+        const uint32_t bound = found->bound[row], n = __shfl_sync(ADM_FULL_WARP, found->n, (int)row);
+        uint32_t d[N], votes[N], sum = n;
         distances_of<W>(me, codes, row, query, d);
+        if (!plain) {
 #pragma unroll
-        for (int i = 0; i < n; i++) {
-            const uint32_t token = first + lane + 32 * i;
-            const bool near = d[i] <= bound;
-            candidates[i] = __ballot_sync(ADM_FULL_WARP, PLAIN ? near : token < me.end &&
-                                                                        (near || !adm_competes(me.contest, token)));
-            any |= candidates[i];
+            for (int i = 0; i < N; i++) {
+                const uint32_t token = first + lane + 32 * i;
+                d[i] = token >= me.end ? INT32_MAX : adm_competes(me.contest, token) ? d[i] : UINT32_MAX; /* key 0 */
+            }
         }
-        if (any == 0) continue;
-        adm_list list = list_of(found, plan, row);
-        uint32_t *bins = found.histogram + row * plan.n_bins;
 #pragma unroll
-        for (int i = 0; i < n; i++) {
-            const uint32_t token = first + lane + 32 * i, key = PLAIN ? d[i] + 1 : adm_key(me.contest, token, d[i]);
-            adm_list_add(&list, candidates[i], token - part_start, key);
-            if ((candidates[i] >> lane & 1) != 0 && key > 0) atomicAdd(&bins[d[i]], 1u);
+        for (int i = 0; i < N; i++) votes[i] = __ballot_sync(ADM_FULL_WARP, (int32_t)d[i] <= (int32_t)bound);
+#pragma unroll
+        for (int i = 0; i < N; i++) sum += __popc(votes[i]);
+        if (sum <= plan.room) {
+            uint32_t *at = list + n;
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                uint32_t *mine = at + __popc(votes[i] & before);
+                const uint32_t entry = entry0 + (32u * i << ADM_KEY_BITS) + d[i];
+                if ((int32_t)d[i] <= (int32_t)bound) *mine = entry;
+                at += __popc(votes[i]);
+            }
         }
-        __syncwarp(); /* all lanes have read the old count */
-        if (lane == 0) found.n[row * STEP_WARPS + threadIdx.x / 32] = list.n;
-        __syncwarp();
+        if (lane == row) found->n = sum;
     }
 }
 
@@ -152,15 +158,14 @@ template <int W> static __device__ __forceinline__ step_part part_of(const step_
 template <int W>
 static __device__ __forceinline__ void scan_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
                                                  const step_part &part, step_codes<W> &codes,
-                                                 const adm_query_planes<W> *query, const step_found &found) {
+                                                 const adm_query_planes<W> *query, step_found *found) {
     const uint32_t unit = step_strip<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
     const uint32_t plain_to = min(me.contest.last, me.end), part_start = me.start + part.from * unit;
     step_codes<W> next;
+    found->n = 0;
     auto scan = [&](const step_codes<W> &one, uint32_t strip) {
         const uint32_t first = me.start + strip * unit;
-        if (first >= me.contest.first && first + unit <= plain_to)
-            scan_strip<W, true>(me, plan, one, first, part_start, query, found);
-        else scan_strip<W, false>(me, plan, one, first, part_start, query, found);
+        scan_strip<W>(me, plan, one, first, first >= me.contest.first && first + unit <= plain_to, part_start, query, found);
     };
     for (uint32_t strip = part.from; strip < part.to; strip += 2) {
         if (strip + 1 < part.to) load_strip<W>(planes, n_tiles, strip + 1, &next);
@@ -171,29 +176,40 @@ static __device__ __forceinline__ void scan_part(const step_block &me, const ste
     }
 }
 
-/* visit(there, token, key) for a row's candidates in a warp's part, tokens counted from its start: from the list, or all
- * again where that is too short. */
+/* The distance of a lane's token in a tile, of n query heads together: for where a list was too short, so in nobody's way. */
+template <int W>
+static __device__ __noinline__ uint32_t distance_again(const uint32_t *tile, const adm_query_planes<W> *query, uint32_t n) {
+    uint32_t high[W], low[W], d = 0;
+    adm_read_tile<W>(tile, high, low);
+#pragma unroll 1
+    for (uint32_t g = 0; g < n; g++) d += adm_distance_of<W, ADM_METRIC_L1>(query[g], high, low);
+    return d;
+}
+
+/* visit(there, at, key) for a row's candidates in a warp's part: see adm_visit(). */
 template <int W, typename Visit>
 static __device__ __forceinline__ void visit_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
                                                   const step_part &part, uint32_t row, const adm_query_planes<W> *query,
                                                   const step_found &found, Visit visit) {
-    const adm_list list = list_of(found, plan, row);
-    if (list.n <= list.room) {
-        adm_list_visit(list, visit);
-        return;
-    }
-    const uint32_t unit = step_strip<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
-    for (uint32_t strip = part.from; strip < part.to; strip++) {
-        step_codes<W> codes;
-        uint32_t d[step_strip<W>::tiles];
-        load_strip<W>(planes, n_tiles, strip, &codes);
-        distances_of<W>(me, codes, row, query, d);
-#pragma unroll
-        for (int i = 0; i < step_strip<W>::tiles; i++) {
-            const uint32_t token = me.start + strip * unit + 32 * i + threadIdx.x % 32;
-            visit(token < me.end, token - (me.start + part.from * unit), adm_key(me.contest, token, d[i]));
-        }
-    }
+    const uint32_t first = part.from * step_strip<W>::tokens, together = me.rows < me.heads ? me.heads : 1;
+    const auto key = [&](uint32_t at) {
+        const uint32_t *tile = planes + (size_t)((first + at) / 32) * (64 * W);
+        return adm_key(me.contest, me.start + first + at, distance_again<W>(tile, query + row, together));
+    };
+    adm_visit(list_of(found, plan, row), min(part.to * step_strip<W>::tokens, me.end - me.start) - first, key, visit);
+}
+
+/* Counts a warp's candidates that compete. */
+template <int W>
+static __device__ __forceinline__ void count_candidates(const step_block &me, const step_plan &plan, const uint32_t *planes,
+                                                        const step_part &part, const adm_query_planes<W> *query,
+                                                        const step_found &found) {
+    __syncwarp();
+#pragma unroll 1
+    for (uint32_t row = 0; row < me.rows; row++)
+        visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t, uint32_t key) {
+            if (there && key - 1 <= found.bound[row]) atomicAdd(&found.histogram[row * plan.n_bins + key - 1], 1u);
+        });
 }
 
 /* ---- the bound ---- */
@@ -237,23 +253,24 @@ static __device__ __forceinline__ void find_bounds(const step_block &me, const s
 
 /* ---- the cut ---- */
 
-/* Every block adds up the cluster's histograms of each row; a team a row finds its cut of them. Where the bound was too
- * low, the cut is left as it is. */
+/* Every block adds up the cluster's histograms of each row, and a warp a row finds its cut. sums: [rows][n_bins].
+ * Synchronises the block twice, and arrives at the cluster's barrier. */
 static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, const step_found &found,
-                                                 uint32_t *total, uint32_t *before, adm_cut *cuts, uint2 *sums) {
-    const uint32_t n_warps = STEP_WARPS / plan.rows, row = threadIdx.x / 32 / n_warps; /* beyond me.rows there is none */
-    const adm_team team = {threadIdx.x / 32 % n_warps, n_warps};
+                                                 uint2 *sums, adm_cut *cuts) {
+    const uint32_t warp = threadIdx.x / 32;
     for (uint32_t r = 0; r < me.rows; r++)
+#pragma unroll 1
         for (uint32_t i = threadIdx.x; i <= found.bound[r]; i += STEP_THREADS) {
             const uint32_t bin = r * plan.n_bins + i;
-            adm_add_up_bin(bin, plan.split, me.rank, total, before,
-                           [&](uint32_t k) { return adm_cluster_peer(found.histogram, k)[bin]; });
+            sums[bin] = adm_add_up_bin(plan.split, me.rank,
+                                       [&](uint32_t k) { return adm_cluster_peer(found.histogram, k)[bin]; });
         }
+    adm_cluster_arrive_relaxed(); /* done with the others' memory */
     __syncthreads();
-    adm_contest contest = me.contest;
-    if (row >= me.rows) contest.slots = 0;
-    adm_find_cut(total + row * plan.n_bins, before + row * plan.n_bins, row < me.rows ? found.bound[row] + 1 : 0, contest,
-                 me.start, team, sums + row * n_warps, &cuts[row]);
+    if (warp < me.rows)
+        adm_find_cut(found.bound[warp] + 1, me.contest, me.start, &cuts[warp],
+                     [&](uint32_t bin) { return sums[warp * plan.n_bins + bin]; });
+    __syncthreads();
 }
 
 #endif /* __CUDA_ARCH__ >= 900 */

@@ -13,7 +13,7 @@ typedef struct step_softmax {
 } step_softmax;
 
 static __device__ __forceinline__ float weight_of(float score, float largest) {
-    return score == -INFINITY ? 0.0f : exp2f(score - largest);
+    return score == -INFINITY ? 0.0f : adm_exp2(score - largest);
 }
 
 /* From tokens to their rows in K and V, counted in rows: adm_kv_offset() / d, which stays below 2^32 in any memory there
@@ -151,7 +151,8 @@ static __device__ __forceinline__ float merged(const step_partials &partials, ui
  * [rows][plan.listed] tokens in shared memory. */
 template <typename T, int D>
 static __device__ __forceinline__ void attention(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
-                                                 const step_plan &plan, const uint32_t *list, float *memory) {
+                                                 const step_plan &plan, const uint32_t *list, float *memory,
+                                                 uint64_t *barrier) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const uint32_t n_warps = STEP_WARPS / plan.heads, g = warp / n_warps, row = me.rows < me.heads ? 0 : g;
     const uint32_t n = min(s.rule.budget, me.length), share = (n + plan.split - 1) / plan.split;
@@ -172,16 +173,18 @@ static __device__ __forceinline__ void attention(const adm_gpu_shape &s, const a
         if (lane == 0) partials.weight[warp] = make_float2(sum.largest, sum.sum);
     }
     __syncthreads();
-    const step_partials there = {adm_cluster_peer(gathered.value, 0), adm_cluster_peer(gathered.weight, 0)};
     float2 weight;
     for (uint32_t i = threadIdx.x; i < me.heads * D; i += STEP_THREADS) {
         const uint32_t to = me.rank * plan.heads + i / D;
-        there.value[to * D + i % D] = merged<D>(partials, i / D * n_warps, n_warps, 1, i % D, &weight);
-        if (i % D == 0) there.weight[to] = weight;
+        const float value = merged<D>(partials, i / D * n_warps, n_warps, 1, i % D, &weight);
+        adm_push(&gathered.value[to * D + i % D], __float_as_uint(value), 0, barrier);
+        if (i % D > 0) continue;
+        adm_push(&gathered.weight[to].x, __float_as_uint(weight.x), 0, barrier);
+        adm_push(&gathered.weight[to].y, __float_as_uint(weight.y), 0, barrier);
     }
-    adm_cluster_arrive();
-    if (me.rank != 0) return; /* nobody reads this block's memory any more */
-    adm_cluster_wait();
+    if (me.rank != 0) return;
+    if (threadIdx.x == 0) adm_barrier_expect(barrier, plan.split * me.heads * (D + 2) * (uint32_t)sizeof(float));
+    adm_barrier_wait_pushed(barrier, 0);
     for (uint32_t i = threadIdx.x; i < me.heads * D; i += STEP_THREADS) {
         const float value = merged<D>(gathered, i / D, plan.split, plan.heads, i % D, &weight);
         ((T *)p.out)[head * D + i] = adm_narrow<T>(weight.y > 0 ? value / weight.y : n > 0 ? NAN : 0.0f);

@@ -51,65 +51,71 @@ static __device__ __forceinline__ uint32_t adm_warp_scan(uint32_t x) {
     return x;
 }
 
+/* ---- the cut ---- */
+
 typedef struct adm_cut {
     uint32_t boundary, too_old, rank, ties;
 } adm_cut;
 
 enum { MAX_SPLIT = 8 /* blocks that share a row, at most */ };
 
-/* One bin over the chunks of a row: the sum of all into total, of those before chunk `rank` into before. counted(r): the
- * bin of chunk r. */
+/* One bin over the chunks of a row: the sum of all, and of those before chunk `rank`. counted(r): the bin of chunk r. */
 template <typename Counted>
-static __device__ __forceinline__ void adm_add_up_bin(uint32_t bin, uint32_t split, uint32_t rank, uint32_t *total,
-                                                      uint32_t *before, Counted counted) {
-    uint32_t n[MAX_SPLIT], all = 0, earlier = 0;
+static __device__ __forceinline__ uint2 adm_add_up_bin(uint32_t split, uint32_t rank, Counted counted) {
+    uint2 sum = make_uint2(0, 0);
+#pragma unroll 1
+    for (uint32_t first = 0; first < split; first += 4) {
+        uint32_t n[4];
 #pragma unroll
-    for (uint32_t r = 0; r < MAX_SPLIT; r++) n[r] = r < split ? counted(r) : 0;
+        for (uint32_t i = 0; i < 4; i++) n[i] = first + i < split ? counted(first + i) : 0;
 #pragma unroll
-    for (uint32_t r = 0; r < MAX_SPLIT; r++) {
-        all += n[r];
-        earlier += r < rank ? n[r] : 0;
+        for (uint32_t i = 0; i < 4; i++) {
+            sum.x += n[i];
+            sum.y += first + i < rank ? n[i] : 0;
+        }
     }
-    total[bin] = all;
-    before[bin] = earlier;
+    return sum;
 }
 
-/* A team finds the cut of a chunk that begins at token `start`: total [n_bins] counts the row's competing tokens by
- * distance, before [n_bins] those in earlier chunks. sums: n_warps pairs, and cut, in shared memory of the team; cut is
- * there after the call, which synchronises the block twice. Where fewer than c.slots were counted, cut stays as it is. */
-static __device__ __forceinline__ void adm_find_cut(const uint32_t *total, const uint32_t *before, uint32_t n_bins,
-                                                    const adm_contest &c, uint32_t start, const adm_team &team,
-                                                    uint2 *sums, adm_cut *cut) {
-    const uint32_t lane = threadIdx.x % 32, me = 32 * team.warp + lane;
-    const uint32_t bins = (n_bins + 32 * team.n_warps - 1) / (32 * team.n_warps);
-    const uint32_t from = min(me * bins, n_bins), to = min(from + bins, n_bins);
-    uint32_t mine = 0, mine_before = 0;
-    for (uint32_t bin = from; bin < to; bin++) mine += total[bin], mine_before += before[bin];
-    const uint32_t through = adm_warp_scan(mine), through_before = adm_warp_scan(mine_before);
-    if (lane == 31) sums[team.warp] = make_uint2(through, through_before);
-    __syncthreads();
-    uint2 earlier = make_uint2(0, 0);
-    if (lane < team.warp) earlier = sums[lane];
-    uint32_t below = __reduce_add_sync(ADM_FULL_WARP, earlier.x) + through - mine;
-    uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, earlier.y) + through_before - mine_before;
-    const uint32_t forced = min(start, c.first) + (start > c.last ? start - c.last : 0);
-    if (c.slots == 0) {
-        if (me == 0) *cut = adm_cut{0, UINT32_MAX, forced, 0};
-    } else if (below < c.slots && c.slots <= below + mine) { /* one thread */
-        uint32_t boundary = from;
-        while (below + total[boundary] < c.slots) below += total[boundary], rank += before[boundary++];
-        *cut = adm_cut{boundary, total[boundary] - (c.slots - below), forced + rank, before[boundary]};
+/* One warp finds the cut of a chunk that begins at token `start`: sum(bin) [n_bins] counts the row's competing tokens by
+ * distance, in .y those in earlier chunks. One lane writes cut; where fewer than c.slots were counted, its boundary is
+ * UINT32_MAX. */
+template <typename Sum>
+static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_contest &c, uint32_t start, adm_cut *cut, Sum sum) {
+    const uint32_t lane = threadIdx.x % 32, bins = (n_bins + 31) / 32;
+    const uint32_t from = min(lane * bins, n_bins), to = min(from + bins, n_bins);
+    uint2 mine = make_uint2(0, 0);
+#pragma unroll 4
+    for (uint32_t bin = from; bin < to; bin++) {
+        const uint2 one = sum(bin);
+        mine.x += one.x, mine.y += one.y;
     }
-    __syncthreads();
+    uint32_t below = adm_warp_scan(mine.x) - mine.x, rank = adm_warp_scan(mine.y) - mine.y;
+    const uint32_t forced = min(start, c.first) + (start > c.last ? start - c.last : 0);
+    const bool here = c.slots > 0 && below < c.slots && c.slots <= below + mine.x; /* on one lane at most */
+    const bool anywhere = __ballot_sync(ADM_FULL_WARP, here) != 0;
+    if (here) {
+        uint32_t boundary = from;
+        uint2 one = sum(boundary);
+#pragma unroll 1
+        while (below + one.x < c.slots) below += one.x, rank += one.y, one = sum(++boundary);
+        *cut = adm_cut{boundary, one.x - (c.slots - below), forced + rank, one.y};
+    } else if (!anywhere && lane == 0) {
+        *cut = c.slots == 0 ? adm_cut{0, UINT32_MAX, forced, 0} : adm_cut{UINT32_MAX, 0, 0, 0};
+    }
 }
 
 /* ---- the bound ---- */
+
+enum { ADM_NO_DISTANCE = 0x7fff };
 
 /* Whether a row is worth a sample; else every token is a candidate. */
 static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
     const uint32_t competing = c.last - c.first;
     return competing > 4096 && c.slots < competing / 2;
 }
+
+/* From a histogram of a sample: */
 
 /* How many of a sample of n of the competing tokens must lie within the bound: the winners' share of them, and four
  * standard deviations more. */
@@ -137,6 +143,57 @@ static __device__ __forceinline__ uint32_t adm_bound_of(const uint32_t *sample, 
     }
 }
 
+/* From parts of a sample, a warp each, without a histogram: */
+
+/* Each of n_warps warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
+ * winners lie within it but for one time in 30,000. That is four standard deviations of the mean; the k-th smallest of n has a
+ * share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). */
+static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_contest &c, uint32_t n, uint32_t n_warps) {
+    const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.slots, (float)(c.last - c.first));
+    const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
+    return min((uint32_t)(root * root) + 2, n);
+}
+
+/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two a word: the smallest again and
+ * again, with all its equals. Leaves the words without them. */
+template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth_peeled(uint32_t (&words)[N], uint32_t k) {
+    for (;;) {
+        uint32_t pair = words[0], n = 0;
+#pragma unroll
+        for (int i = 1; i < N; i++) pair = __vminu2(pair, words[i]);
+        const uint32_t least = __reduce_min_sync(ADM_FULL_WARP, min(pair & 0xffffu, pair >> 16));
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const bool low = (words[i] & 0xffffu) == least, high = words[i] >> 16 == least;
+            n += __popc(__ballot_sync(ADM_FULL_WARP, low)) + __popc(__ballot_sync(ADM_FULL_WARP, high));
+            words[i] |= (low ? ADM_NO_DISTANCE : 0u) | (high ? (uint32_t)ADM_NO_DISTANCE << 16 : 0u);
+        }
+        if (n >= k || least == ADM_NO_DISTANCE) return least;
+        k -= n;
+    }
+}
+
+/* The same for any k and at most 512 distances, below n_bins. Four ways at a time, for three counts fit a word. */
+template <int N>
+static __device__ __forceinline__ uint32_t adm_warp_kth(uint32_t (&words)[N], uint32_t k, uint32_t n_bins) {
+    if (k <= 6) return adm_warp_kth_peeled(words, k);
+    uint32_t low = 0; /* fewer than k are smaller */
+#pragma unroll 1
+    for (int shift = (32 - __clz((int)n_bins)) / 2 * 2; shift >= 0; shift -= 2) {
+        const uint32_t step = 0x10001u << shift, first = (low * 0x10001u + step - 0x10001u) | 0x80008000u;
+        uint32_t n = 0;
+#pragma unroll
+        for (int i = 0; i < N; i++) { /* bits 15 and 31 say whether the bound is no smaller; no borrow goes from half to half */
+            n += __popc((first - words[i]) & 0x80008000u);
+            n += __popc((first + step - words[i]) & 0x80008000u) << 10;
+            n += __popc((first + 2 * step - words[i]) & 0x80008000u) << 20;
+        }
+        n = __reduce_add_sync(ADM_FULL_WARP, n);
+        low += (((n & 1023) < k) + ((n >> 10 & 1023) < k) + ((n >> 20) < k)) << shift;
+    }
+    return low;
+}
+
 /* ---- candidates ---- */
 
 /* Those of a warp's part of a chunk, in order: the token, counted from the part's first, and its key, which is its
@@ -153,17 +210,15 @@ static __device__ __forceinline__ uint32_t adm_key(const adm_contest &c, uint32_
     return adm_competes(c, token) ? distance + 1 : 0;
 }
 
-/* Adds up to 32 tokens, one a lane and neighbours; the lanes in `candidates` have one. Every lane of the warp calls. */
-static __device__ __forceinline__ void adm_list_add(adm_list *list, uint32_t candidates, uint32_t token, uint32_t key) {
-    const uint32_t lane = threadIdx.x % 32, at = list->n + __popc(candidates & ((1u << lane) - 1));
-    if ((candidates >> lane & 1) != 0 && at < list->room) list->entry[at] = token << ADM_KEY_BITS | key;
-    list->n += __popc(candidates);
-}
-
 /* Winners in hand, by lane: in for sure, and tied at the boundary. there: whether the lane has a token. */
 static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_cut &cut) {
     return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or in by force */
                       __ballot_sync(ADM_FULL_WARP, there && key == cut.boundary + 1));
+}
+
+/* The place in the index of the first winner behind so many winners and tied tokens of a row. */
+static __device__ __forceinline__ uint32_t adm_place(const adm_cut &cut, uint2 before) {
+    return before.x + (before.y > cut.too_old ? before.y - cut.too_old : 0);
 }
 
 /* put(place) on the lanes that win. at: how many winners and tied tokens of the row come before; moved on. */
@@ -172,18 +227,24 @@ static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_
     const uint32_t lane = threadIdx.x % 32, before = (1u << lane) - 1;
     const uint32_t ties = at->y + __popc(winners.y & before), rank = at->x + __popc(winners.x & before);
     if ((winners.x >> lane & 1) != 0 || ((winners.y >> lane & 1) != 0 && ties >= cut.too_old))
-        put(rank + (ties > cut.too_old ? ties - cut.too_old : 0));
+        put(adm_place(cut, make_uint2(rank, ties)));
     at->x += __popc(winners.x);
     at->y += __popc(winners.y);
 }
 
-/* visit(there, token, key) for a list's entries, 32 at a time, by the whole warp. */
-template <typename Visit> static __device__ __forceinline__ void adm_list_visit(const adm_list &list, Visit visit) {
-    const uint32_t lane = threadIdx.x % 32;
-    for (uint32_t base = 0; base < list.n; base += 32) {
-        const bool there = base + lane < list.n;
-        const uint32_t entry = there ? list.entry[base + lane] : 0;
-        visit(there, entry >> ADM_KEY_BITS, entry & ((1u << ADM_KEY_BITS) - 1));
+/* visit(there, at, key) for a part's candidates, 32 at a time, by the whole warp; at: the token, counted from the part's first.
+ * From the list; or, where that was too short, for all n_tokens of the part, key(at) being their keys. */
+template <typename Key, typename Visit>
+static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t n_tokens, Key key, Visit visit) {
+    const bool listed = list.n <= list.room;
+    const uint32_t n = listed ? list.n : n_tokens;
+#pragma unroll 1
+    for (uint32_t base = 0; base < n; base += 32) {
+        const uint32_t at = base + threadIdx.x % 32;
+        uint32_t entry = 0;
+        if (!listed) entry = at << ADM_KEY_BITS | key(at);
+        else if (at < n) entry = list.entry[at];
+        visit(at < n, entry >> ADM_KEY_BITS, entry & ((1u << ADM_KEY_BITS) - 1));
     }
 }
 

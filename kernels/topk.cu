@@ -13,11 +13,20 @@
  *      cut 2,200, winners 3,900. An atomic add of a warp to shared memory takes 12 to 18 cycles of the processor.
  *   3  cluster: a bound from a sample, lists of candidates (select.cuh); 4 blocks a row               6.7 / 12.5
  *      Clocks, 32K: sample and bound 3,100 cycles, list 4,400, then four steps of 1,100 to 1,400 that are latency alone:
- *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7. */
+ *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7.
+ * On an H100 version 3 takes                                                                           7.4 / 12.2
+ *   4  no fence at the cluster's barrier (gpu_common.cuh); candidates counted from the lists; a sample of 4,096 without a
+ *      histogram; 2 blocks a row up to 32K, one alone on a processor                                     @@@
+ *      Clocks, 32K, us: loads and bound 1.8, lists 1.1, barrier 0.2, histograms and cut 0.7, winners 0.6, and 0.7 from kernel
+ *      to kernel. With 4 blocks a row that share processors the median block is done after 4.8 us and the last after
+ *      7.4: clusters find room beside those of the kernel before, so that some processors get two blocks.
+ *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
+ *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
 #include "kernels/plant.cuh"
 #include "kernels/select.cuh"
 
-enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, LIST_ROOM = 512 };
+enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, TOPK_SPLIT = 8 /* blocks a row, at most */,
+       CLUSTER_THREADS = 512, CLUSTER_WARPS = CLUSTER_THREADS / 32, LIST_ROOM = 384 /* candidates a warp */ };
 
 /* Largest distance + 1. */
 static uint32_t n_bins_of(const adm_gpu_shape *s) {
@@ -80,160 +89,174 @@ static __device__ __forceinline__ uint32_t row_length(const adm_gpu_shape &s, co
 
 #if __CUDA_ARCH__ >= 900
 
-/* One warp's part of a row in the kernel with clusters. */
+/* A warp's part of a row: whole strips of 256 tokens, eight neighbours a lane. */
+enum { STRIP = 256, STRIPS_AHEAD = 4 };
+
 typedef struct topk_part {
     const uint16_t *distance; /* of the row */
-    uint32_t start, end;      /* tokens; start is a multiple of 256 */
+    uint32_t start, end;      /* tokens; start is a multiple of STRIP */
 } topk_part;
 
-/* Distances within the bound, 2 a word: bit 15 or 31 of the result. Distances and bound are below 2^15. */
-static __device__ __forceinline__ uint32_t within2(uint32_t distances, uint32_t bound2) {
-    return ((bound2 | 0x80008000u) - distances) & 0x80008000u;
+static __device__ __forceinline__ topk_part part_of(const adm_gpu_shape &s, const adm_gpu_buffers &p, uint32_t row,
+                                                    uint2 chunk) {
+    const uint32_t warp = threadIdx.x / 32, n_strips = (chunk.y - chunk.x + STRIP - 1) / STRIP;
+    topk_part part;
+    part.distance = p.distance + (size_t)row * s.capacity;
+    part.start = min(chunk.x + n_strips * warp / CLUSTER_WARPS * STRIP, chunk.y);
+    part.end = min(chunk.x + n_strips * (warp + 1) / CLUSTER_WARPS * STRIP, chunk.y);
+    return part;
 }
 
-/* Bits 0, 1, 2, 3 go to 0, 2, 4, 6. */
-static __device__ __forceinline__ uint32_t spread4(uint32_t x) {
-    x = (x | x << 2) & 0x33u;
-    return (x | x << 1) & 0x55u;
+/* This lane's tokens of a strip; what lies beyond the part stays as it is. */
+static __device__ __forceinline__ void load_strip(const topk_part &part, uint32_t strip, uint4 *x) {
+    const uint32_t token = strip + 8 * (threadIdx.x % 32);
+    if (token < part.end) *x = *(const uint4 *)(part.distance + token);
 }
 
-/* Lists and counts what lies within the bound, or is in by force, of 256 tokens beginning at `strip`, 8 a lane. */
-static __device__ __forceinline__ void list_strip(const topk_part &part, const adm_contest &c, uint4 x, uint32_t strip,
-                                                  uint32_t bound, uint32_t *histogram, adm_list *list) {
-    const uint32_t lane = threadIdx.x % 32, token = strip + 8 * lane, words[4] = {x.x, x.y, x.z, x.w};
-    uint32_t candidates; /* bit i: token + i */
-    if (strip >= c.first && strip + 256 <= min(c.last, part.end)) {
-        const uint32_t bound2 = bound * 0x10001u;
-        const uint32_t all = within2(words[0], bound2) >> 3 | within2(words[1], bound2) >> 2 |
-                             within2(words[2], bound2) >> 1 | within2(words[3], bound2);
-        if (__ballot_sync(ADM_FULL_WARP, all != 0) == 0) return;
-        candidates = spread4(all >> 12 & 15) | spread4(all >> 28) << 1;
-    } else {
-        candidates = 0;
-#pragma unroll
+/* Bit i: whether token i of the eight is a candidate, of a strip of which all tokens are there and compete. */
+static __device__ __forceinline__ uint32_t within8(const uint4 &x, uint32_t bound) {
+    const uint32_t bound2 = bound * 0x10001u | 0x80008000u; /* bits 15 and 31 of the difference, as in adm_warp_kth() */
+    const uint32_t all = (bound2 - x.x & 0x80008000u) >> 15 | (bound2 - x.y & 0x80008000u) >> 13 |
+                         (bound2 - x.z & 0x80008000u) >> 11 | (bound2 - x.w & 0x80008000u) >> 9;
+    return (all & 0x55u) | (all >> 15 & 0xaau); /* even tokens' bits are at 0, 2, 4, 6; odd ones' at 16, 18, 20, 22 */
+}
+
+static __device__ __forceinline__ uint32_t distance8(const uint4 &x, uint32_t i) {
+    const uint32_t pair = i < 4 ? (i < 2 ? x.x : x.y) : (i < 6 ? x.z : x.w);
+    return pair >> 16 * (i % 2) & 0xffffu;
+}
+
+/* Lists what lies within the bound, or is in by force, of the strip at token `strip`. */
+static __device__ __forceinline__ void list_strip(const topk_part &part, const adm_contest &c, const uint4 &x, uint32_t strip,
+                                                  uint32_t bound, adm_list *list) {
+    const uint32_t token = strip + 8 * (threadIdx.x % 32), before = (1u << threadIdx.x % 32) - 1;
+    uint32_t candidates = within8(x, bound);
+    if (strip < c.first || strip + STRIP > min(c.last, part.end)) {
+#pragma unroll 1
         for (uint32_t i = 0; i < 8; i++) {
-            const uint32_t d = i % 2 ? words[i / 2] >> 16 : words[i / 2] & 0xffffu;
-            if (token + i < part.end && (!adm_competes(c, token + i) || d <= bound)) candidates |= 1u << i;
+            if (!adm_competes(c, token + i)) candidates |= 1u << i;
+            if (token + i >= part.end) candidates &= ~(1u << i);
         }
     }
-    const uint32_t mine = __popc(candidates), through = adm_warp_scan(mine);
-    uint32_t at = list->n + through - mine;
+    uint32_t n = __popc(candidates), at = list->n, all = 0;
+#pragma unroll
+    for (uint32_t bit = 0; bit < 4; bit++) { /* sums over the lanes before, and over all, a bit of n at a time */
+        const uint32_t lanes = __ballot_sync(ADM_FULL_WARP, n >> bit & 1);
+        at += __popc(lanes & before) << bit;
+        all += __popc(lanes) << bit;
+    }
+#pragma unroll 1
     for (; candidates != 0; candidates &= candidates - 1, at++) {
-        const uint32_t i = __ffs((int)candidates) - 1;
-        const uint32_t pair = i < 4 ? (i < 2 ? x.x : x.y) : (i < 6 ? x.z : x.w);
-        const uint32_t d = pair >> 16 * (i % 2) & 0xffffu, key = adm_key(c, token + i, d);
-        if (key > 0) atomicAdd(&histogram[d], 1u);
+        const uint32_t i = __ffs((int)candidates) - 1, key = adm_key(c, token + i, distance8(x, i));
         if (at < list->room) list->entry[at] = (token + i - part.start) << ADM_KEY_BITS | key;
     }
-    list->n += __shfl_sync(ADM_FULL_WARP, through, 31);
+    list->n += all;
 }
 
-/* Four strips, 8 tokens a lane of each. */
-static __device__ __forceinline__ void load_strips(const topk_part &part, uint32_t base, uint4 (&x)[4]) {
-#pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t token = base + 256 * i + 8 * (threadIdx.x % 32);
-        if (token < part.end) x[i] = *(const uint4 *)(part.distance + token);
-    }
-}
-
-/* x holds the part's first strips. */
-static __device__ __forceinline__ void list_part(const topk_part &part, const adm_contest &c, uint4 (&x)[4], uint32_t bound,
-                                                 uint32_t *histogram, adm_list *list) {
+/* x holds the part's first strips. While one is looked at the one STRIPS_AHEAD behind it is loading. */
+static __device__ __forceinline__ void list_part(const topk_part &part, const adm_contest &c, uint4 (&x)[STRIPS_AHEAD],
+                                                 uint32_t bound, adm_list *list) {
     list->n = 0;
-    for (uint32_t base = part.start; base < part.end; base += 4 * 256) {
-        if (base > part.start) load_strips(part, base, x);
+#pragma unroll 1
+    for (uint32_t base = part.start; base < part.end; base += STRIPS_AHEAD * STRIP) {
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-            if (base + 256 * i < part.end) list_strip(part, c, x[i], base + 256 * i, bound, histogram, list);
+        for (uint32_t i = 0; i < STRIPS_AHEAD; i++) {
+            const uint32_t strip = base + STRIP * i;
+            if (strip >= part.end) break;
+            const uint4 one = x[i];
+            load_strip(part, strip + STRIPS_AHEAD * STRIP, &x[i]);
+            list_strip(part, c, one, strip, bound, list);
+        }
     }
+    __syncwarp();
 }
 
-/* visit(there, token, key) for the candidates of a part, tokens counted from its start: from the list, or all again where
- * that is too short. */
+/* visit(there, at, key) for the candidates of a part: see adm_visit(). */
 template <typename Visit>
 static __device__ __forceinline__ void visit_part(const topk_part &part, const adm_contest &c, const adm_list &list,
                                                   Visit visit) {
-    if (list.n <= list.room) {
-        adm_list_visit(list, visit);
-        return;
-    }
-    for (uint32_t base = part.start; base < part.end; base += 32) {
-        const uint32_t token = base + threadIdx.x % 32;
-        const bool there = token < part.end;
-        visit(there, token - part.start, there ? adm_key(c, token, part.distance[token]) : 0);
-    }
+    const auto key = [&](uint32_t at) {
+        const uint32_t token = part.start + at;
+        return token < part.end ? adm_key(c, token, part.distance[token]) : 0;
+    };
+    adm_visit(list, part.end - part.start, key, visit);
 }
 
-/* The sample: SAMPLED neighbours a thread, spread over the competing tokens of the whole row. */
-enum { SAMPLED = 4 };
-static __device__ __forceinline__ void sample_row(const uint16_t *distance, const adm_contest &c, uint32_t *histogram) {
+/* The sample: eight neighbours a thread, from all over the row, two a word. */
+enum { SAMPLE = 8 * CLUSTER_THREADS, SAMPLED_WORDS = 4 };
+static __device__ __forceinline__ void sample_row(const topk_part &part, const adm_contest &c, uint32_t (&words)[SAMPLED_WORDS]) {
     const uint64_t span = c.last - c.first;
-    const uint32_t token = (c.first + (uint32_t)(span * threadIdx.x / TOPK_THREADS)) & ~(SAMPLED - 1u);
-    const uint2 x = *(const uint2 *)(distance + token);
-    const uint32_t d[SAMPLED] = {x.x & 0xffffu, x.x >> 16, x.y & 0xffffu, x.y >> 16};
+    const uint32_t token = (c.first + (uint32_t)(span * threadIdx.x / CLUSTER_THREADS)) & ~7u;
+    const uint4 x = *(const uint4 *)(part.distance + token);
+    words[0] = x.x, words[1] = x.y, words[2] = x.z, words[3] = x.w;
+    if (token >= c.first && token + 8 <= c.last) return;
 #pragma unroll
-    for (uint32_t i = 0; i < SAMPLED; i++)
-        if (adm_competes(c, token + i)) atomicAdd(&histogram[d[i]], 1u);
+    for (uint32_t i = 0; i < 8; i++)
+        if (!adm_competes(c, token + i)) words[i / 2] |= (uint32_t)ADM_NO_DISTANCE << 16 * (i % 2);
 }
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* Grid (split, rows), a cluster a row. Dynamic shared memory: three histograms, a list of `room` candidates a warp. */
-static __global__ void __launch_bounds__(TOPK_THREADS)
-    topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
-                 uint32_t room) {
+/* Grid (split, rows), a cluster a row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates a warp. */
+static __global__ void __launch_bounds__(CLUSTER_THREADS)
+    topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
 #if __CUDA_ARCH__ >= 900
-    extern __shared__ __align__(16) uint32_t histogram[];
-    __shared__ uint2 counts[TOPK_WARPS];
+    extern __shared__ __align__(16) uint2 sums[];
+    __shared__ uint2 counts[CLUSTER_WARPS];
     __shared__ adm_cut cut;
-    __shared__ uint32_t first_bound;
-    uint32_t *total = histogram + n_bins, *before = total + n_bins;
-    const uint32_t split = gridDim.x, rank = adm_cluster_rank(), row = blockIdx.y, warp = threadIdx.x / 32;
+    __shared__ uint32_t kth[CLUSTER_WARPS];
+    uint32_t *histogram = (uint32_t *)(sums + n_bins);
+    const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y, warp = threadIdx.x / 32;
     const uint32_t lane = threadIdx.x % 32;
-    const adm_team team = {warp, TOPK_WARPS};
     adm_start_dependents();
-    for (uint32_t bin = threadIdx.x; bin < 2 * n_bins; bin += TOPK_THREADS) histogram[bin] = 0; /* and total */
+#pragma unroll 1
+    for (uint32_t bin = threadIdx.x; bin < n_bins; bin += CLUSTER_THREADS) histogram[bin] = 0;
     const uint32_t length = row_length(s, p, row);
     const adm_contest c = adm_contest_of(s.rule, length);
     const uint2 chunk = chunk_of(length, split, rank);
-    const uint32_t share = ((chunk.y - chunk.x + TOPK_WARPS - 1) / TOPK_WARPS + 255) / 256 * 256;
-    topk_part part;
-    part.distance = p.distance + (size_t)row * s.capacity;
-    part.start = min(chunk.x + warp * share, chunk.y);
-    part.end = min(part.start + share, chunk.y);
-    adm_list list = {before + n_bins + warp * room, room, 0};
-    if (threadIdx.x == 0) cut.boundary = UINT32_MAX;
+    const topk_part part = part_of(s, p, row, chunk);
+    adm_list list = {histogram + n_bins + warp * LIST_ROOM, LIST_ROOM, 0};
+    const bool sampled = adm_worth_a_bound(c);
+    const uint32_t k = sampled ? adm_bound_rank(c, SAMPLE / CLUSTER_WARPS, CLUSTER_WARPS) : 0;
+    uint32_t bound = n_bins - 1, words[SAMPLED_WORDS];
+    uint4 x[STRIPS_AHEAD];
     __syncthreads();
     adm_wait_for_predecessors();
+    ADM_PLANT_BEGIN
 
-    uint32_t bound = n_bins - 1;
-    uint4 x[4];
-    if (part.start < part.end) load_strips(part, part.start, x);
-    if (adm_worth_a_bound(c)) {
-        sample_row(part.distance, c, total);
+    auto load_first = [&] {
+#pragma unroll
+        for (uint32_t i = 0; i < STRIPS_AHEAD; i++) load_strip(part, part.start + STRIP * i, &x[i]);
+    };
+    if (sampled) sample_row(part, c, words);
+    load_first();
+    if (sampled) {
+        const uint32_t mine = adm_warp_kth(words, k, n_bins);
+        if (lane == 0) kth[warp] = mine;
         __syncthreads();
-        if (warp == 0) {
-            bound = adm_bound_of(total, n_bins, adm_wanted_of_sample(c, SAMPLED * TOPK_THREADS));
-            if (lane == 0) first_bound = bound;
-        }
-        __syncthreads();
-        bound = first_bound;
+        const uint32_t all = __reduce_add_sync(ADM_FULL_WARP, lane < CLUSTER_WARPS ? kth[lane] : 0);
+        bound = min((all + CLUSTER_WARPS - 1) / CLUSTER_WARPS, n_bins - 1);
     }
     for (;;) {
-        list_part(part, c, x, bound, histogram, &list);
-        adm_cluster_sync();
-        for (uint32_t bin = threadIdx.x; bin <= bound; bin += TOPK_THREADS)
-            adm_add_up_bin(bin, split, rank, total, before,
-                           [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
-        adm_cluster_arrive(); /* this block is done with its neighbours' memory */
+        list_part(part, c, x, bound, &list);
+        visit_part(part, c, list, [&](bool there, uint32_t, uint32_t key) {
+            if (there && key - 1 <= bound) atomicAdd(&histogram[key - 1], 1u);
+        });
         __syncthreads();
-        adm_find_cut(total, before, bound + 1, c, chunk.x, team, counts, &cut);
+        adm_cluster_arrive_relaxed();
+        adm_cluster_wait();
+#pragma unroll 1
+        for (uint32_t bin = threadIdx.x; bin <= bound; bin += CLUSTER_THREADS)
+            sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
+        adm_cluster_arrive_relaxed(); /* this block is done with its neighbours' memory */
+        __syncthreads();
+        if (warp == 0) adm_find_cut(bound + 1, c, chunk.x, &cut, [&](uint32_t bin) { return sums[bin]; });
+        __syncthreads();
         if (cut.boundary != UINT32_MAX) break;
         adm_cluster_wait(); /* too few within the bound */
-        for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) histogram[bin] = 0;
+        for (uint32_t bin = threadIdx.x; bin < n_bins; bin += CLUSTER_THREADS) histogram[bin] = 0;
         bound = n_bins - 1;
-        load_strips(part, part.start, x);
+        load_first();
         __syncthreads();
     }
     const adm_cut found = cut;
@@ -257,6 +280,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
         });
     }
     adm_cluster_wait(); /* and they with its */
+    ADM_PLANT_END
 #endif
 }
 
@@ -283,11 +307,10 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
 
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_select(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
-    extern __shared__ __align__(16) uint32_t total[];
+    extern __shared__ __align__(16) uint2 sums[];
     __shared__ uint2 counts[TOPK_WARPS];
     __shared__ adm_cut cut;
-    uint32_t *before = total + n_bins;
-    uint16_t *least = (uint16_t *)(before + n_bins);
+    uint16_t *least = (uint16_t *)(sums + n_bins);
     const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y;
     const adm_team team = {threadIdx.x / 32, TOPK_WARPS};
     adm_start_dependents();
@@ -298,11 +321,12 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     adm_wait_for_predecessors();
     ADM_PLANT_BEGIN
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS)
-        adm_add_up_bin(bin, split, rank, total, before, [&](uint32_t r) { return histograms[r * n_bins + bin]; });
+        sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return histograms[r * n_bins + bin]; });
     const uint16_t *distance = p.distance + (size_t)row * s.capacity;
     scan_chunk(distance, chunk.x, chunk.y, c, NULL, least);
     __syncthreads();
-    adm_find_cut(total, before, n_bins, c, chunk.x, team, counts, &cut);
+    if (threadIdx.x < 32) adm_find_cut(n_bins, c, chunk.x, &cut, [&](uint32_t bin) { return sums[bin]; });
+    __syncthreads();
     if (rank == 0 && threadIdx.x == 0) p.n_selected[row] = min(s.rule.budget, length);
     uint32_t *index = p.index + (size_t)row * s.rule.budget;
     adm_write_winners<8>(distance + chunk.x, least, chunk.x, chunk.y, c, cut, team, counts,
@@ -317,7 +341,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
 static uint32_t split_of(const adm_gpu_shape *s) {
     const uint32_t n_rows = s->batch * adm_gpu_select_heads(s);
     uint32_t split = 1;
-    while (split < MAX_SPLIT && 2 * split * n_rows <= 264 && s->capacity / (2 * split) >= 2048) split *= 2;
+    while (split < TOPK_SPLIT && 2 * split * n_rows <= 264 && s->capacity / (2 * split) >= 2048) split *= 2;
     return split;
 }
 
@@ -326,7 +350,7 @@ static uint32_t split_of(const adm_gpu_shape *s) {
 static uint32_t cluster_of(const adm_gpu_shape *s) {
     const uint32_t n_rows = s->batch * adm_gpu_select_heads(s);
     uint32_t split = 1;
-    while (split < 4 && 2 * split * n_rows <= 132 && s->capacity / split > 8192) split *= 2;
+    while (split < 4 && 2 * split * n_rows <= 132 && s->capacity / split > 16384) split *= 2;
     return split;
 }
 
@@ -367,16 +391,22 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
     if (limits.compute_major < 9)
         return adm_fail(err, ADM_EUNSUPPORTED, "this top-k needs clusters of blocks, compute capability 9.0; the "
                         "device has %d.x: use the variant with two kernels", limits.compute_major);
-    if (split > MAX_SPLIT || (split & (split - 1)) != 0)
+    if (split > TOPK_SPLIT || (split & (split - 1)) != 0)
         return adm_fail(err, ADM_EINPUT, "top-k with %u blocks a row: they are 1, 2, 4 or 8", split);
     if (split == 0) split = cluster_of(shape);
-    uint32_t n_bins = n_bins_of(shape), room = LIST_ROOM;
+    uint32_t n_bins = n_bins_of(shape);
     if (n_bins > (1u << ADM_KEY_BITS) - 1)
         return adm_fail(err, ADM_EUNSUPPORTED, "top-k of distances up to %u: this one takes at most %u; use the variant with "
                         "two kernels", n_bins - 1, (1u << ADM_KEY_BITS) - 2);
-    adm_gpu_grid grid = grid_of(shape, split, (3 * n_bins + TOPK_WARPS * room) * sizeof(uint32_t));
+    adm_gpu_grid grid = grid_of(shape, split, (3 * n_bins + CLUSTER_WARPS * LIST_ROOM) * sizeof(uint32_t));
+    grid.threads = CLUSTER_THREADS;
     grid.cluster = split;
-    void *args[] = {(void *)shape, (void *)buffers, &n_bins, &room};
+    /* Where half of the processors hold all blocks, each gets one for itself: no two share one then, as clusters do that find
+     * room beside those of the kernel before, and the next kernel begins on the other half. */
+    const size_t more_than_half = (size_t)limits.sm_shared_bytes / 2;
+    if (2 * grid.blocks.x * grid.blocks.y <= (unsigned)limits.n_sms && grid.shared_bytes < more_than_half)
+        grid.shared_bytes = more_than_half;
+    void *args[] = {(void *)shape, (void *)buffers, &n_bins};
     return adm_gpu_launch("top-k", (const void *)topk_cluster, grid, args, stream, err);
 }
 
