@@ -119,6 +119,9 @@ PLANT, PLANTED_KERNEL = "tests/plant.c", "kernels/attention.cu"
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
 
+# The same without any headers: what stands in for NVML.
+NVML_TOOLS = ["fake_nvml"]
+
 # The same with CUPTI's headers: what stands in for CUPTI and the driver.
 CUPTI_TOOLS = ["fake_cupti"]
 
@@ -268,7 +271,7 @@ def profile_edges(ninja, profile, cuda, plants):
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
                           [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
-              for name in [*(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
@@ -367,7 +370,7 @@ def check_lists():
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
-    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS]]
+    listed += [f"tests/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:

@@ -231,6 +231,18 @@ def test_times_of_different_machines(adamas, runs, column, value, says):
     assert adamas("compare", "label:base", "label:cand", "--db", runs.path, "--across-machines", "--margin", "2").code == 0
 
 
+def test_another_power_limit_is_another_machine(adamas, runs):
+    base, cand = runs.add(10, label="base"), runs.add(10, label="cand")
+    runs.limit_power(base, 700)
+    same = ["compare", "label:base", "label:cand", "--db", runs.path, "--margin", "2"]
+    assert adamas(*same).code == 0  # one that is not known may be the same
+    runs.limit_power(cand[:9], 500)
+    refuse_pair(adamas, runs, ["power limit (700 W against 500 W)", "--across-machines"])
+    assert adamas(*same, "--across-machines").code == 0
+    runs.limit_power(cand[9:], 700)
+    refuse_pair(adamas, runs, ["power limit (several in the candidate)"])
+
+
 def test_compiled_figures_and_quality_do_not_depend_on_the_machine(adamas, runs):
     runs.add(1, label="base", without=[m["stage"] for m in runs.measurements if m["stage"]], extra=[(*SPILLS, 8)])
     runs.add(1, label="cand", without=[m["stage"] for m in runs.measurements if m["stage"]], extra=[(*SPILLS, 8)],

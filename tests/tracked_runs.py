@@ -59,6 +59,15 @@ class Runs:
                     self.add_extra(db, run_id, stage, metric, unit, better, value)
         return ids
 
+    def limit_power(self, run_ids, watts):
+        """Stores the power limit of runs as a profile does."""
+        with self.open() as db:
+            db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES ('power_limit_w', 'W', 'none', '')")
+            for run_id in run_ids:
+                db.execute("INSERT INTO measurement (run_id, config_id, source, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, "
+                           "p99, max, status) SELECT ?1, (SELECT min(config_id) FROM config), 'gpu', metric_id, 1, ?2, ?2, ?2, ?2, ?2, ?2, "
+                           "?2, ?2, ?2, ?2, 'ok' FROM metric WHERE name = 'power_limit_w'", (run_id, watts))
+
     def copy(self, db, measurement, run_id, slower, quality, noise, samples):
         row = {k: v for k, v in measurement.items() if k not in ("metric", "measurement_id")}
         row["run_id"] = run_id
