@@ -25,11 +25,11 @@ VERSION = "0.1.0"
 
 # Each name is ROOM/NAME.c.
 ROOMS = {
-    "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
+    "core": ["error", "mem", "clock", "quiet", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
              "hostinfo", "version", "output_file", "threads",
              "stage", "probe", "event_spool",                                    # what the other rooms implement
              "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
-             "replay", "replay_stages", "replay_codes", "replay_select", "replay_quality", "replay_values",
+             "replay", "replay_stages", "replay_time", "replay_codes", "replay_select", "replay_quality", "replay_values",
              "replay_record", "replay_count",                                    # the replay engine
              "store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
              "store_track", "query",   # the database
@@ -98,7 +98,7 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_formula", "test_profile_observe", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_sparse", "test_rank", "test_quality",
          "test_policy", "test_threads", "test_aggregate",
-         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
+         "test_quiet", "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
          "test_store_insert", "test_safetensors",
          "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]

@@ -24,6 +24,9 @@ static const adm_metric quality_metric[N_QUALITY] = {
 
 static const adm_metric time_metric = {"time_ns", "ns", "lower", "Duration of a stage for one layer of one decode step, all heads"};
 static const adm_metric encode_metric = {"encode_ns_per_key", "ns", "lower", "Duration of a stage in bulk encoding, per key row of one KV head"};
+static const adm_metric shared_metric[2] = {
+    {"shared_core_ratio", "ratio", "none", "Share of the times of a stage that were taken while something else used the core"},
+    {"encode_shared_core_ratio", "ratio", "none", "The same of the times of bulk encoding"}};
 static const adm_metric entropy_metric = {"bucket_entropy_bits", "bits", "higher", "Entropy of the key codes; 2 bits when all four occur equally often"};
 static const adm_metric occupancy_metric[ADM_CODES] = {
     {"bucket_occupancy_0", "ratio", "none", "Share of key codes that are 0 (below the first threshold)"},
@@ -343,6 +346,10 @@ static adm_status write_times(adm_replay *r, adm_error *err) {
         status = put(r, times->config_id, adm_stage_name(times->stage), times->bulk ? &encode_metric : &time_metric, -1,
                      -1, &distribution, times->sample_ns, err);
         adm_free(&sorted);
+        double shared = (double)times->n_shared / (double)times->n;
+        distribution = adm_distribution_of(&shared, 1);
+        if (status == ADM_OK && times->stage != ADM_STAGE_STEP)
+            status = put(r, times->config_id, adm_stage_name(times->stage), &shared_metric[times->bulk], -1, -1, &distribution, NULL, err);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
