@@ -45,6 +45,7 @@ typedef struct adm_point {
     size_t run; /* index in runs */
     int64_t measurement_id;
     bool ok;     /* it was measured; else why not is adm_series_reason() */
+    bool in_company; /* a time: something else used its core, by the loop of core/quiet.h, which in others of the runs was faster */
     bool failed; /* what was to be measured was wrong, or could not be run */
     double median, mean;
     int64_t n;

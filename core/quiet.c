@@ -24,11 +24,12 @@ bool adm_quiet_now(adm_quiet *quiet) {
     spin(FIRST_ROUNDS); /* what was timed just now may have driven the loop out of the caches */
     const uint64_t start_ns = adm_clock_ns();
     spin(ROUNDS);
-    return adm_quiet_judge(quiet, adm_clock_ns() - start_ns);
+    quiet->last_ns = adm_clock_ns() - start_ns;
+    return adm_quiet_judge(quiet, quiet->last_ns);
 }
 
 void adm_quiet_start(adm_quiet *quiet) {
-    *quiet = (adm_quiet){UINT64_MAX, 0};
+    *quiet = (adm_quiet){.fastest_ns = UINT64_MAX};
     for (const uint64_t start_ns = adm_clock_ns(); adm_clock_ns() - start_ns < START_NS;) adm_quiet_now(quiet);
 }
 

@@ -4,7 +4,8 @@
  * virtual one, of somebody else's, makes ours slower by half, for tens of microseconds to seconds, and no counter says so: it is
  * no stolen time, and no context switch. A loop that keeps the execution units busy does tell: measured on a virtual machine of
  * two processors (AMD EPYC of family 25), 970 to 990 ns alone, 1,400 to 1,550 ns beside another. So whoever times something
- * lets the loop run before and after, and takes the time again if it was slow. The decision does not look at the time itself. */
+ * lets the loop run before and after, and takes the time again if it was slow. The decision does not look at the time itself.
+ * What the loop took belongs beside a stored time: company that stays for a whole process shows only against other processes. */
 #ifndef ADM_CORE_QUIET_H
 #define ADM_CORE_QUIET_H
 
@@ -13,6 +14,7 @@
 
 typedef struct adm_quiet {
     uint64_t fastest_ns;   /* of all loops so far */
+    uint64_t last_ns;      /* the last loop */
     uint64_t may_wait_ns;  /* the caller's to set: what waiting and taking again may still cost */
 } adm_quiet;
 

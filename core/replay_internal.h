@@ -66,7 +66,8 @@ typedef struct adm_stage_times {
     bool bulk;
     int64_t config_id;
     size_t n, capacity;
-    size_t n_shared;          /* of them, taken while something else used the core */
+    size_t n_loops, loop_capacity;
+    double *loop_ns;          /* [n_loops]: of the loop of core/quiet.h beside each sample, the slower of two */
     double *sample_ns;
     size_t n_counted, count_capacity;
     double *count;            /* [n_counted][n_counters], when counting */
@@ -306,8 +307,8 @@ adm_status adm_replay_begin_segment(adm_replay *replay, const adm_segment *segme
 /* Where durations of this stage at this budget go. */
 adm_stage_times *adm_replay_times(adm_replay *replay, adm_stage stage, uint32_t budget, bool bulk);
 
-/* Appends a sample; running out of memory is kept for adm_replay_end_segment() to report. */
-void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns);
+/* Appends a sample and its loop; running out of memory is kept for adm_replay_end_segment() to report. */
+void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns, double loop_ns);
 
 /* Makes room for one more element of a growing array (the address of its pointer); false when out of memory, which
  * adm_replay_end_segment() reports, since a sink cannot. */
@@ -330,8 +331,13 @@ adm_status adm_replay_find_stored(adm_replay *replay, adm_error *err);
 /* Before the first time of a segment. */
 void adm_replay_time_begin(adm_replay *replay);
 
+typedef struct adm_stage_time {
+    double ns, loop_ns; /* what the work took, and the slower of the two loops of core/quiet.h beside it */
+} adm_stage_time;
+
 /* Times the work and keeps what it took; returns that, of a layer step. */
-double adm_replay_time_stage(adm_replay *replay, adm_stage_times *times, const adm_stage_work *work, const adm_stage_task *task);
+adm_stage_time adm_replay_time_stage(adm_replay *replay, adm_stage_times *times, const adm_stage_work *work,
+                                     const adm_stage_task *task);
 
 /* --- replay_count.c */
 

@@ -138,8 +138,8 @@ static adm_stage_work work_of(const adm_replay *r, adm_stage stage, const adm_st
 
 /* --- One stage, bracketed for the probes or timed -------------------------------------------------------------------- */
 
-/* Returns what the stage took, timed; else 0. */
-static double run_stage(adm_replay *r, adm_stage_task *t, adm_stage stage) {
+/* Returns what the stage took, timed; else zeros. */
+static adm_stage_time run_stage(adm_replay *r, adm_stage_task *t, adm_stage stage) {
     const adm_stage_work work = work_of(r, stage, t);
     adm_stage_times *times = adm_replay_times(r, stage, t->budget, t->n_rows > 0);
     if (r->is_timing) return adm_replay_time_stage(r, times, &work, t);
@@ -153,7 +153,13 @@ static double run_stage(adm_replay *r, adm_stage_task *t, adm_stage stage) {
     work.run(r, t);
     adm_probes_end(r->probes, &t->range);
     r->now = NULL;
-    return 0;
+    return (adm_stage_time){0};
+}
+
+static void run_and_add(adm_replay *r, adm_stage_task *t, adm_stage stage, adm_stage_time *sum) {
+    const adm_stage_time time = run_stage(r, t, stage);
+    sum->ns += time.ns;
+    if (time.loop_ns > sum->loop_ns) sum->loop_ns = time.loop_ns;
 }
 
 void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns) {
@@ -190,15 +196,17 @@ static void encode(adm_replay *r, size_t n_tokens, uint32_t seq_len) {
 
 /* The stages of a layer: those that do not depend on the budget, then top-k and attention at each. */
 static void run_stages(adm_replay *r, adm_stage_task *t) {
-    double shared_ns = 0;
+    adm_stage_time shared = {0};
     run_stage(r, t, ADM_STAGE_DENSE);
     if (!adm_replay_times_codes(r)) return;
-    for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_DISTANCE; stage++) shared_ns += run_stage(r, t, stage);
+    for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_DISTANCE; stage++) run_and_add(r, t, stage, &shared);
     for (size_t b = 0; b < r->options.n_budgets; b++) {
         t->budget = r->options.budgets[b];
-        double step_ns = shared_ns + run_stage(r, t, ADM_STAGE_TOPK);
-        step_ns += run_stage(r, t, ADM_STAGE_ATTENTION);
-        if (r->is_timing) adm_replay_keep_time(r, adm_replay_times(r, ADM_STAGE_STEP, t->budget, false), step_ns);
+        adm_stage_time step = shared;
+        run_and_add(r, t, ADM_STAGE_TOPK, &step);
+        run_and_add(r, t, ADM_STAGE_ATTENTION, &step);
+        if (r->is_timing)
+            adm_replay_keep_time(r, adm_replay_times(r, ADM_STAGE_STEP, t->budget, false), step.ns, step.loop_ns);
     }
     t->budget = 0;
 }

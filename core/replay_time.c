@@ -5,7 +5,7 @@
  *              key in one process and 2.4 in the next, its distances up to 20% longer
  *   long       work that takes less than some microseconds is repeated inside one time: clocks tick every 10 ns or so
  *   alone      with the loop of core/quiet.h before and behind it; if that says that something else used the core, the time is
- *              taken again while waiting is left. A time taken in company all the same is kept, and counted
+ *              taken again while waiting is left. A time taken in company all the same is kept; what the loops took is stored beside it
  *
  * so a figure is that of the code on data in the caches that it fits, and a sample is independent of what it came out as. */
 #include "core/clock.h"
@@ -28,29 +28,30 @@ void adm_replay_time_begin(adm_replay *r) {
 }
 
 /* One time; *alone: nothing else used the core meanwhile. */
-static double take(adm_replay *r, const adm_stage_work *work, const adm_stage_task *t, size_t n_repeats, bool *alone) {
+static adm_stage_time take(adm_replay *r, const adm_stage_work *work, const adm_stage_task *t, size_t n_repeats, bool *alone) {
     adm_quiet_wait(&r->quiet);
     work->run(r, t);
     *alone = adm_quiet_now(&r->quiet);
-    const uint64_t start_ns = adm_clock_ns();
+    const uint64_t before_ns = r->quiet.last_ns, start_ns = adm_clock_ns();
     for (size_t i = 0; i < n_repeats; i++) work->run(r, t);
     const uint64_t took_ns = adm_clock_ns() - start_ns;
     *alone &= adm_quiet_now(&r->quiet);
+    const uint64_t loop_ns = before_ns > r->quiet.last_ns ? before_ns : r->quiet.last_ns;
     if (!*alone) adm_quiet_spend(&r->quiet, took_ns);
-    return (double)took_ns / (double)n_repeats;
+    return (adm_stage_time){(double)took_ns / (double)n_repeats, (double)loop_ns};
 }
 
-double adm_replay_time_stage(adm_replay *r, adm_stage_times *times, const adm_stage_work *work, const adm_stage_task *t) {
+adm_stage_time adm_replay_time_stage(adm_replay *r, adm_stage_times *times, const adm_stage_work *work,
+                                     const adm_stage_task *t) {
     const bool bulk = t->n_rows > 0;
     size_t n_repeats = FEWEST_ELEMENTS / (work->n_elements > 0 ? work->n_elements : 1);
     n_repeats = n_repeats < 1 ? 1 : n_repeats > MOST_REPEATS ? MOST_REPEATS : n_repeats;
-    double ns = 0;
+    adm_stage_time time = {0};
     for (int i = 0; i < (bulk ? CHUNK_TIMES : 1) && !(bulk && times->n >= ENOUGH_CHUNKS); i++) {
         bool alone = false;
         for (int attempt = 0; !alone && attempt < MOST_ATTEMPTS && (attempt == 0 || r->quiet.may_wait_ns > 0); attempt++)
-            ns = take(r, work, t, n_repeats, &alone);
-        times->n_shared += !alone;
-        adm_replay_keep_time(r, times, bulk ? ns / (double)t->n_rows : ns);
+            time = take(r, work, t, n_repeats, &alone);
+        adm_replay_keep_time(r, times, bulk ? time.ns / (double)t->n_rows : time.ns, time.loop_ns);
     }
-    return ns;
+    return time;
 }

@@ -30,12 +30,13 @@ static void waiting_ends(void **state) {
     assert_true(adm_clock_ns() - start_ns >= 2000000);
     assert_int_equal(q.may_wait_ns, 0);
     assert_false(adm_quiet_now(&q));
+    assert_true(q.last_ns > 1);
     adm_quiet_wait(&q); /* returns, for nothing is left */
 }
 
 static void what_is_spent_is_gone(void **state) {
     (void)state;
-    adm_quiet q = {1000, 500};
+    adm_quiet q = {.fastest_ns = 1000, .may_wait_ns = 500};
     assert_true(adm_quiet_spend(&q, 499));
     assert_false(adm_quiet_spend(&q, 1));
     assert_false(adm_quiet_spend(&q, 7));
