@@ -177,6 +177,7 @@ struct adm_replay {
     adm_stage_times *now;           /* where the running stage's counts go; NULL: they are not kept */
     bool is_timing;                 /* the stage pass takes times; else it runs under the probes */
     adm_quiet quiet;
+    uint64_t wait_left_ns;          /* that may still be granted for waiting in this segment */
     adm_event_spool *events;        /* ranges of the present segment, written when it ends; NULL: no timeline */
     adm_status sink_status;         /* first failure inside the sink, reported when the segment ends */
     adm_error sink_error;

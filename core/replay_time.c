@@ -19,12 +19,21 @@ enum {
     CHUNK_TIMES = 4
 };
 
-/* A second of waiting a length: more is not worth it where something else is at work all the time. */
-static const uint64_t may_wait_ns = 1000000000;
+/* Where something else is at work all the time, waiting takes four times as long as the times themselves at most, and a second
+ * a length. */
+static const uint64_t first_wait_ns = 20000000, most_wait_ns = 1000000000;
+enum { WAIT_RATIO = 4 };
 
 void adm_replay_time_begin(adm_replay *r) {
     if (r->quiet.fastest_ns == 0) adm_quiet_start(&r->quiet);
-    r->quiet.may_wait_ns = may_wait_ns;
+    r->quiet.may_wait_ns = first_wait_ns;
+    r->wait_left_ns = most_wait_ns;
+}
+
+static void grant_wait(adm_replay *r, uint64_t took_ns) {
+    const uint64_t asked_ns = WAIT_RATIO * took_ns, granted_ns = asked_ns < r->wait_left_ns ? asked_ns : r->wait_left_ns;
+    r->wait_left_ns -= granted_ns;
+    r->quiet.may_wait_ns += granted_ns;
 }
 
 /* One time; *alone: nothing else used the core meanwhile. */
@@ -37,7 +46,8 @@ static adm_stage_time take(adm_replay *r, const adm_stage_work *work, const adm_
     const uint64_t took_ns = adm_clock_ns() - start_ns;
     *alone &= adm_quiet_now(&r->quiet);
     const uint64_t loop_ns = before_ns > r->quiet.last_ns ? before_ns : r->quiet.last_ns;
-    if (!*alone) adm_quiet_spend(&r->quiet, took_ns);
+    if (*alone) grant_wait(r, took_ns);
+    else adm_quiet_spend(&r->quiet, took_ns);
     return (adm_stage_time){(double)took_ns / (double)n_repeats, (double)loop_ns};
 }
 
