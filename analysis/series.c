@@ -293,7 +293,7 @@ static void number_hosts(const adm_series_set *set, size_t *machine) {
     }
 }
 
-/* Marks the times whose loop was slow. fastest: scratch, a value a run. */
+/* Gives the times their loops. fastest: scratch, a value a run. */
 static void mark_company(adm_series_set *set, const adm_series *loop, const adm_series *times, const size_t *machine,
                          double *fastest) {
     for (size_t i = 0; i < loop->n_points; i++) fastest[machine[loop->point[i].run]] = 0;
@@ -304,8 +304,10 @@ static void mark_company(adm_series_set *set, const adm_series *loop, const adm_
     adm_point *point = set->point + (times->point - set->point);
     for (size_t i = 0, k = 0; i < times->n_points; i++) {
         while (k < loop->n_points && loop->point[k].run < point[i].run) k++;
-        if (k < loop->n_points && loop->point[k].run == point[i].run)
-            point[i].in_company = loop->point[k].median > most_loop_ratio * fastest[machine[point[i].run]];
+        if (k == loop->n_points || loop->point[k].run != point[i].run || !loop->point[k].ok) continue;
+        point[i].loop_id = loop->point[k].measurement_id;
+        point[i].most_loop_ns = most_loop_ratio * fastest[machine[point[i].run]];
+        point[i].in_company = loop->point[k].median > point[i].most_loop_ns;
     }
 }
 
@@ -395,8 +397,10 @@ adm_status adm_series_samples(const adm_series_set *set, const adm_point *point,
     bool row = false;
     *values = NULL;
     *n = 0;
-    adm_status status = adm_query_open(set->store, "SELECT value FROM sample WHERE measurement_id = ? ORDER BY value", &q, err,
-                                       "i", point->measurement_id);
+    adm_status status = adm_query_open(set->store, "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+                                       " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+                                       &q, err, "iidi", point->measurement_id, point->loop_id, point->most_loop_ns,
+                                       (int64_t)point->in_company);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         status = grow(values, *n, sizeof **values, "samples", err);
         if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);

@@ -337,15 +337,14 @@ static adm_status write_calibration(adm_replay *r, adm_error *err) {
     return status;
 }
 
-/* Sorts the values in a copy. samples: they are stored too. */
 static adm_status write_values(adm_replay *r, const adm_stage_times *times, const adm_metric *metric, const double *values,
-                               size_t n, bool samples, adm_error *err) {
+                               size_t n, adm_error *err) {
     double *sorted;
     adm_status status = adm_alloc(&sorted, n, sizeof *sorted, "stage times", err);
     if (status != ADM_OK) return status;
     memcpy(sorted, values, n * sizeof *sorted);
     adm_distribution distribution = adm_distribution_of(sorted, n);
-    status = put(r, times->config_id, adm_stage_name(times->stage), metric, -1, -1, &distribution, samples ? values : NULL, err);
+    status = put(r, times->config_id, adm_stage_name(times->stage), metric, -1, -1, &distribution, values, err);
     adm_free(&sorted);
     return status;
 }
@@ -354,8 +353,8 @@ static adm_status write_times(adm_replay *r, adm_error *err) {
     for (size_t i = 0; i < r->n_times; i++) {
         adm_stage_times *times = &r->times[i];
         if (times->n == 0) continue; /* nothing was timed, or nothing was left to encode in bulk */
-        adm_status status = write_values(r, times, times->bulk ? &encode_metric : &time_metric, times->sample_ns, times->n, true, err);
-        if (status == ADM_OK) status = write_values(r, times, &loop_metric[times->bulk], times->loop_ns, times->n_loops, false, err);
+        adm_status status = write_values(r, times, times->bulk ? &encode_metric : &time_metric, times->sample_ns, times->n, err);
+        if (status == ADM_OK) status = write_values(r, times, &loop_metric[times->bulk], times->loop_ns, times->n_loops, err);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;

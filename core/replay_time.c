@@ -5,7 +5,7 @@
  *              key in one process and 2.4 in the next, its distances up to 20% longer
  *   long       work that takes less than some microseconds is repeated inside one time: clocks tick every 10 ns or so
  *   alone      with the loop of core/quiet.h before and behind it; if that says that something else used the core, the time is
- *              taken again while waiting is left. A time taken in company all the same is kept; what the loops took is stored beside it
+ *              taken again while waiting is left. A time taken in company all the same is kept; what the loop took is stored beside it
  *
  * so a figure is that of the code on data in the caches that it fits, and a sample is independent of what it came out as. */
 #include "core/clock.h"
