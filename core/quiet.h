@@ -18,7 +18,7 @@ typedef struct adm_quiet {
     uint64_t may_wait_ns;  /* the caller's to set: what waiting and taking again may still cost */
 } adm_quiet;
 
-/* Finds out how fast the loop is, in 30 ms; nothing may be waited yet. So long because what started a process is often still busy
+/* Finds out how fast the loop is, in 10 ms; nothing may be waited yet. So long because what started a process is often still busy
  * beside it: measured, a tenth of the processes met it for the first 3 ms, and took that for normal. */
 void adm_quiet_start(adm_quiet *quiet);
 

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from conftest import refuse  # noqa: E402
-from tracked_runs import Runs  # noqa: E402
+from tracked_runs import STAGES, Runs  # noqa: E402
 
 
 @pytest.fixture
@@ -213,6 +213,34 @@ def test_a_calibrated_margin_counts_unless_one_is_given(runs, compare):
     assert not [row for row in rows_of(document, "regressed") if row["metric"] == "time_ns"]
     assert {row["margin_ratio"] for row in document["rows"] if row["stage"] == "topk" and row["metric"] == "time_ns"} == {0.2}
     assert compare("--margin", "1")[0] == 1
+
+
+def test_processes_and_samples_in_company_are_left_out(runs, compare):
+    base = runs.add(10, label="base")
+    cand = runs.add(8, label="cand") + runs.add(2, label="cand", slower=dict.fromkeys(STAGES, 1.5))
+    runs.loops(base + cand[:8], 980)
+    runs.loops(cand[8:], 1500)
+    code, document = compare("--margin", "2")
+    assert code == 0
+    times = [row for row in document["rows"] if row["kind"] == "time"]
+    assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times if row["stage"] in STAGES} == {(10, 8, 2)}
+    assert all("2 of 20 processes ran throttled, or beside something else on their core" in row["why"] for row in times
+               if row["stage"] in STAGES)
+    # Six samples of fifteen in company, and those alone are what is compared.
+    with runs.open() as db:
+        db.execute("UPDATE sample SET value = value * 2 WHERE i < 6 AND measurement_id IN (SELECT measurement_id FROM measurement JOIN "
+                   "metric USING (metric_id) WHERE name IN ('time_ns', 'encode_ns_per_key') AND run_id = ?)", (cand[0],))
+    runs.loops(cand[:1], lambda i: 1500 if i < 6 else 980)
+    assert compare("--margin", "2")[0] == 0
+
+
+def test_where_all_ran_in_company_all_are_compared(runs, compare):
+    base, cand = runs.add(10, label="base"), runs.add(10, label="cand", slower={"topk": 1.5})
+    runs.loops(base[:4] + cand[:4], 980)
+    runs.loops(base[4:] + cand[4:], 1500)
+    code, document = compare()
+    assert code == 1 and {row["n_throttled"] for row in document["rows"] if row["kind"] == "time"} == {0}
+    assert {row["stage"] for row in rows_of(document, "regressed")} == {"topk"}
 
 
 # ---------------------------------------------------------------- what is refused

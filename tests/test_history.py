@@ -91,6 +91,14 @@ def test_a_power_limit_that_is_not_known_is_that_of_the_runs_around(runs, histor
     assert document["n_parts"] == document["n_series"]
 
 
+def test_runs_in_company_are_left_out(runs, history):
+    ids = runs.add(12) + runs.add(8, slower={"topk": 1.5}) + runs.add(12)
+    assert [change for change in history()[1]["changes"] if change["stage"] == "topk"]
+    runs.loops(ids, 980)
+    runs.loops(ids[12:20], 1500)
+    assert not [change for change in history()[1]["changes"] if change["stage"] == "topk"]
+
+
 def test_too_few_runs_are_counted(runs, history):
     runs.add(5)
     document = history()[1]
