@@ -25,11 +25,11 @@ VERSION = "0.1.0"
 
 # Each name is ROOM/NAME.c.
 ROOMS = {
-    "core": ["error", "mem", "clock", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
+    "core": ["error", "mem", "clock", "quiet", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
              "hostinfo", "version", "output_file", "threads",
              "stage", "probe", "event_spool",                                    # what the other rooms implement
              "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
-             "replay", "replay_stages", "replay_codes", "replay_select", "replay_quality", "replay_values",
+             "replay", "replay_stages", "replay_time", "replay_codes", "replay_select", "replay_quality", "replay_values",
              "replay_record", "replay_count",                                    # the replay engine
              "store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
              "store_track", "query",   # the database
@@ -98,7 +98,7 @@ TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_dis
          "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_formula", "test_profile_observe", "test_perf_probe",
          "test_thresholds", "test_coding", "test_code", "test_sweep", "test_sparse", "test_rank", "test_quality",
          "test_policy", "test_threads", "test_aggregate",
-         "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
+         "test_quiet", "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
          "test_store_insert", "test_safetensors",
          "test_trace_file",
          "test_report", "test_fuzz", "test_shift", "test_change_points"]
@@ -112,12 +112,15 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
 
-# A program whose top-k is slower on purpose, by configure.py --plant-slowdown percent, for the tests of `adamas check`: on
-# the host by tests/plant.c, on a GPU in the second kernel of the variant `two` by kernels/plant.cuh.
-PLANT, PLANTED_KERNEL = "tests/plant.c", "kernels/topk.cu"
+# A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py --plant-slowdown
+# percent (tests/plant.c), its attention on a GPU by --plant-kernel percent (kernels/plant.cuh).
+PLANT, PLANTED_KERNEL = "tests/plant.c", "kernels/attention.cu"
 
 # Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
 NVTX_TOOLS = ["nvtx_injection"]
+
+# The same without any headers: what stands in for NVML.
+NVML_TOOLS = ["fake_nvml"]
 
 # The same with CUPTI's headers: what stands in for CUPTI and the driver.
 CUPTI_TOOLS = ["fake_cupti"]
@@ -217,8 +220,8 @@ def cuda_objects(ninja, folder, flags):
     return objects
 
 
-def profile_edges(ninja, profile, cuda, slowdown):
-    """Objects, program and tests of one profile; returns (program, test programs)."""
+def profile_edges(ninja, profile, cuda, plants):
+    """Objects, program and tests of one profile; returns (program, test programs). plants: percent, on the host and a GPU."""
     flags, link_flags, with_cuda = PROFILES[profile]
     nvtx, cupti = bool(cuda and cuda.nvtx), bool(cuda and cuda.cupti)
     headers = f"-isystem {cuda.top}/include" if cuda else ""
@@ -268,16 +271,16 @@ def profile_edges(ninja, profile, cuda, slowdown):
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
                           [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
-              for name in [*(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
-    plant = f"-DADM_PLANT_PERCENT={slowdown}"
+    host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
     right, slow = (f"{folder}/obj/{PLANTED_KERNEL}.o", f"{folder}/obj/{PLANTED_KERNEL}.planted.o")
     if cuda:
-        ninja.build(f"{slow} | {slow}.ptxas", "nvcc", [PLANTED_KERNEL], opt=f"{flags} {plant}", object=slow)
+        ninja.build(f"{slow} | {slow}.ptxas", "nvcc", [PLANTED_KERNEL], opt=f"{flags} {kernel_plant}", object=slow)
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
                              [main, *commands, *(slow if name == right else name for name in objects),
-                              compile_c(PLANT, more=plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
+                              compile_c(PLANT, more=host_plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
     return program, tests
 
 
@@ -319,7 +322,8 @@ def build_ninja(options, cuda, node):
     ninja.variable("python", shlex.quote(sys.executable))
     keep = f"CC={shlex.quote(os.environ['CC'])} " if "CC" in os.environ else ""
     ninja.rule("configure", f"{keep}$python configure.py --cuda={shlex.quote(options.cuda)} "
-               f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown}", generator=1,
+               f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown} "
+               f"--plant-kernel={options.plant_kernel}", generator=1,
                description="CONFIGURE build.ninja")
     ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
@@ -328,7 +332,8 @@ def build_ninja(options, cuda, node):
     if cuda:
         cuda_rule(ninja, cuda, options.arch)
 
-    made = {profile: profile_edges(ninja, profile, cuda, options.plant_slowdown) for profile in PROFILES}
+    plants = options.plant_slowdown, options.plant_kernel
+    made = {profile: profile_edges(ninja, profile, cuda, plants) for profile in PROFILES}
     ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
     ninja.rule("resources", "$python kernels/resources.py $out $in", description="RESOURCES $out")
     logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
@@ -365,7 +370,7 @@ def check_lists():
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
     listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
-    listed += [f"tests/{name}.c" for name in [*NVTX_TOOLS, *CUPTI_TOOLS]]
+    listed += [f"tests/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
@@ -389,11 +394,14 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower top-k is in "
-                        "build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
+    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower the host's top-k is "
+                        "in build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
+    parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
+                        "kernel runs there (default %(default)s)")
     options = parser.parse_args()
-    if not 0 <= options.plant_slowdown <= 10000:
-        parser.error(f"argument --plant-slowdown: {options.plant_slowdown} is outside 0 to 10000")
+    for option in ("plant_slowdown", "plant_kernel"):
+        if not 0 <= (percent := getattr(options, option)) <= 10000:
+            parser.error(f"argument --{option.replace('_', '-')}: {percent} is outside 0 to 10000")
     for arch in options.arch:
         if not (arch.startswith("sm_") and arch[3:].rstrip("af").isdigit()):
             parser.error(f"argument --arch: '{arch}' is no GPU architecture; write for instance sm_80,sm_90")

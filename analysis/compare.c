@@ -30,8 +30,16 @@ static adm_status is_throttled(const adm_series_set *set, const adm_point *point
     return status;
 }
 
+/* Where almost all processes ran in company there is nothing better to compare: they are all taken, and scatter as they do. */
+static bool leaves_out_company(const adm_series *series) {
+    size_t n_alone = 0;
+    for (size_t i = 0; i < series->n_points; i++) n_alone += series->point[i].ok && !series->point[i].in_company;
+    return n_alone >= ADM_FEWEST_PROCESSES;
+}
+
 adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *series, const double *scale,
                                  adm_compare_side *side, adm_error *err) {
+    const bool only_alone = leaves_out_company(series);
     *side = (adm_compare_side){0};
     adm_status status = adm_alloc(&side->process, series->n_points, sizeof *side->process, "processes", err);
     if (status == ADM_OK) status = adm_alloc(&side->sample, series->n_points, sizeof *side->sample, "processes", err);
@@ -44,7 +52,7 @@ adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *se
         }
         status = is_throttled(set, point, &throttled, err);
         if (status != ADM_OK) break;
-        if (throttled) {
+        if (throttled || (only_alone && point->in_company)) {
             side->n_throttled++;
             continue;
         }
@@ -167,7 +175,7 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     row->n_throttled = a.n_throttled + b.n_throttled;
     row->verdict = ADM_VERDICT_INCONCLUSIVE;
     if (status != ADM_OK) goto done;
-    if (row->n_throttled > 0) say(row, "%zu of %zu processes ran throttled and are left out; ", row->n_throttled,
+    if (row->n_throttled > 0) say(row, "%zu of %zu processes ran throttled, or beside something else on their core, and are left out; ", row->n_throttled,
                                   row->n_throttled + a.n + b.n);
     if (a.n < o->fewest || b.n < o->fewest) {
         say(row, "at least %zu processes a side are needed, there are %zu and %zu; ", o->fewest, a.n, b.n);

@@ -15,17 +15,21 @@ static const char *const machine_name[N_MACHINE] = {"host", "CPU", "CPUs", "GPU"
 static void machine_text(const adm_series_run *r, int field, char *out, size_t out_bytes) {
     const char *texts[N_MACHINE] = {r->host_name, r->cpu_model, NULL, r->gpu_name, r->gpu_uuid, r->driver, r->cuda, NULL};
     if (field == 2) snprintf(out, out_bytes, "%lld", (long long)r->n_cpus);
-    else if (field == 7) snprintf(out, out_bytes, r->power_limit_w > 0 ? "%.0f W" : "", r->power_limit_w);
+    else if (field == 7) snprintf(out, out_bytes, r->power_limit_w > 0 ? "%.6g W" : "", r->power_limit_w);
     else snprintf(out, out_bytes, "%s", texts[field]);
 }
 
-/* The first run's value of a field, and false if another run of the set has another. */
+/* A power limit that is not known, as of runs of an older program, is no other power limit. */
+static bool matches_any(int field, const char *text) { return field == 7 && text[0] == '\0'; }
+
+/* The set's value of a field, and false if its runs have several. */
 static bool one_value(const adm_series_set *set, int field, char *out, size_t out_bytes) {
     char other[256];
     machine_text(&set->run[0], field, out, out_bytes);
     for (size_t i = 1; i < set->n_runs; i++) {
         machine_text(&set->run[i], field, other, sizeof other);
-        if (strcmp(other, out) != 0) return false;
+        if (matches_any(field, out)) snprintf(out, out_bytes, "%s", other);
+        else if (!matches_any(field, other) && strcmp(other, out) != 0) return false;
     }
     return true;
 }
@@ -35,7 +39,7 @@ static adm_status check_machines(const adm_series_set *base, const adm_series_se
     adm_text differences = {0};
     for (int field = 0; field < N_MACHINE; field++) {
         bool one_a = one_value(base, field, a, sizeof a), one_b = one_value(cand, field, b, sizeof b);
-        if (one_a && one_b && strcmp(a, b) == 0) continue;
+        if (one_a && one_b && (strcmp(a, b) == 0 || matches_any(field, a) || matches_any(field, b))) continue;
         adm_text_format(&differences, "%s%s (", differences.length > 0 ? ", " : "", machine_name[field]);
         if (one_a && one_b) adm_text_format(&differences, "%s against %s)", a[0] ? a : "none", b[0] ? b : "none");
         else adm_text_format(&differences, "several in the %s)", one_a ? "candidate" : "baseline");

@@ -17,11 +17,12 @@ static int order_machines(const adm_series_run *a, const adm_series_run *b) {
         int order = strcmp(x[i], y[i]);
         if (order != 0) return order;
     }
-    return (a->power_limit_w > b->power_limit_w) - (a->power_limit_w < b->power_limit_w);
+    return 0;
 }
 
 typedef struct place {
     const adm_series_run *run;
+    double power_limit_w;
     size_t at;
 } place;
 
@@ -31,16 +32,40 @@ static int by_machine(const void *x, const void *y) {
     return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
 }
 
+static int order_limits(const place *a, const place *b) {
+    int order = order_machines(a->run, b->run);
+    return order != 0 ? order : (a->power_limit_w > b->power_limit_w) - (a->power_limit_w < b->power_limit_w);
+}
+
+static int by_limit(const void *x, const void *y) {
+    const place *a = x, *b = y;
+    int order = order_limits(a, b);
+    return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
+}
+
+/* Where a run does not know its power limit, as of an older program, it is that of the machine's last run that does; before
+ * the first such, that of the first. `order` is by machine. */
+static void fill_limits(place *order, size_t n) {
+    for (size_t i = 1; i < n; i++)
+        if (order[i].power_limit_w == 0 && order_machines(order[i - 1].run, order[i].run) == 0)
+            order[i].power_limit_w = order[i - 1].power_limit_w;
+    for (size_t i = n; i-- > 1;)
+        if (order[i - 1].power_limit_w == 0 && order_machines(order[i - 1].run, order[i].run) == 0)
+            order[i - 1].power_limit_w = order[i].power_limit_w;
+}
+
 /* Numbers the machines of the runs: machine[i] of run i, *n_machines in all. */
 static adm_status number_machines(const adm_series_set *set, size_t *machine, size_t *n_machines, adm_error *err) {
     place *order = NULL;
     adm_status status = adm_alloc(&order, set->n_runs, sizeof *order, "runs", err);
     if (status != ADM_OK) return status;
-    for (size_t i = 0; i < set->n_runs; i++) order[i] = (place){&set->run[i], i};
+    for (size_t i = 0; i < set->n_runs; i++) order[i] = (place){&set->run[i], set->run[i].power_limit_w, i};
     qsort(order, set->n_runs, sizeof *order, by_machine);
+    fill_limits(order, set->n_runs);
+    qsort(order, set->n_runs, sizeof *order, by_limit);
     *n_machines = 0;
     for (size_t i = 0; i < set->n_runs; i++) {
-        *n_machines += i == 0 || order_machines(order[i - 1].run, order[i].run) != 0;
+        *n_machines += i == 0 || order_limits(&order[i - 1], &order[i]) != 0;
         machine[order[i].at] = *n_machines - 1;
     }
     adm_free(&order);
@@ -142,7 +167,7 @@ static adm_status analyse_series(walk *w, const adm_series *s, size_t n_machines
     for (size_t m = 0; status == ADM_OK && m < n_machines; m++) {
         size_t n = 0;
         for (size_t i = 0; i < s->n_points; i++) {
-            if (!s->point[i].ok || w->machine[s->point[i].run] != m) continue;
+            if (!s->point[i].ok || s->point[i].in_company || w->machine[s->point[i].run] != m) continue;
             w->point[n] = &s->point[i];
             w->value[n++] = figure == ADM_FIGURE_QUALITY ? s->point[i].mean : s->point[i].median;
         }

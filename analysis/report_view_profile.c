@@ -122,6 +122,8 @@ void adm_write_profile_about(adm_text *page, const json_t *document, size_t inde
                            "this one. ");
     if (adm_field_number(json_object_get(profile, "device"), "read_limit_bytes_per_s", &limit))
         adm_text_format(page, "A plain read kernel reached %.2f TB/s in the same run: the read limit. ", limit / 1e12);
+    if (adm_field_number(json_object_get(profile, "device"), "power_limit_w", &limit))
+        adm_text_format(page, "Power limit %.6g W. ", limit);
     adm_text_add(page, "Driver ");
     adm_text_escaped(page, adm_field_text(run, "driver_version"));
     adm_text_add(page, ", CUDA ");

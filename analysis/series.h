@@ -45,6 +45,10 @@ typedef struct adm_point {
     size_t run; /* index in runs */
     int64_t measurement_id;
     bool ok;     /* it was measured; else why not is adm_series_reason() */
+    /* Of a time that was taken beside the loop of core/quiet.h: */
+    int64_t loop_id;     /* the loop's measurement; 0: there is none */
+    double most_loop_ns; /* that of a core which nothing else used, by the fastest loop of the set's runs on that host */
+    bool in_company;     /* more than half of the samples' loops were slower */
     bool failed; /* what was to be measured was wrong, or could not be run */
     double median, mean;
     int64_t n;
@@ -79,7 +83,8 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
                            adm_series_set *set, adm_error *err);
 void adm_series_free(adm_series_set *set);
 
-/* The raw samples of a point, ascending; its median alone if none are stored. Values: adm_free(). */
+/* The raw samples of a point, ascending, but for those taken while something else used the core; its median alone if none are
+ * stored. Values: adm_free(). */
 adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, adm_error *err);
 
 /* Why a point holds no figure; copied into out. */

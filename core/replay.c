@@ -209,7 +209,6 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     r->options = *options;
     r->store = store;
     r->run_id = run_id;
-    r->now_divisor = 1;
     uint32_t largest = options->budgets[options->n_budgets - 1];
     r->widest = largest < trace->n_tokens ? largest : trace->n_tokens;
     if (!options->policy[ADM_POLICY_ADAMAS]) r->options.n_codings = 0;

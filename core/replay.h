@@ -4,7 +4,7 @@
  *   session (one trace)
  *     segment (one sequence length L: the steps with L .. L + max(64, L/8) - 1 cached tokens before them)
  *       stage pass, one thread, under the probes: the first n_timed_steps steps
- *         step
+ *         step, once under the probes and once more to time its stages, see replay_time.c
  *           layer: hadamard, bucket, pack, append, distance, then per budget topk and attention; and dense
  *       quality pass, all threads: every step, layer by layer
  *         one task a step and KV head: dense reference, then every policy at every budget
@@ -113,8 +113,7 @@ typedef struct adm_replay adm_replay;
 adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *options, adm_store *store, int64_t run_id,
                            adm_replay **out, adm_error *err);
 
-/* The sink to give to a timing probe, with the adm_replay as its user pointer. Without such a probe the replay measures
- * quality only. */
+/* The sink to give to a timing probe, with the adm_replay as its user pointer: the timeline's ranges. */
 void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_ns, uint64_t end_ns);
 
 /* The sink to give to a counting probe, in the same way, when options.counters are that probe's. */

@@ -2,6 +2,7 @@
  *
  *   replay.c          the session: what is replayed, opening, the walk over segments
  *   replay_stages.c   the stage pass: one thread, every stage bracketed for the probes
+ *   replay_time.c     the stage pass: how long a stage takes
  *   replay_codes.c    the quality pass: a layer's key codes and page bounds, a query's distances
  *   replay_quality.c  the quality pass: its tasks
  *   replay_select.c   the quality pass: what a policy selects
@@ -18,6 +19,7 @@
 #include "core/codebook.h"
 #include "core/policy.h"
 #include "core/quality.h"
+#include "core/quiet.h"
 #include "core/rank.h"
 #include "core/replay.h"
 #include "core/rng.h"
@@ -57,13 +59,15 @@ typedef struct adm_row {
 /* --- What the stage pass measures ----------------------------------------------------------------------------------- */
 
 /* Durations of one stage (at one budget, where it depends on one) in the present segment: a sample a layer step, or,
- * for bulk encoding, a sample a chunk of key rows, divided by the rows. */
+ * for bulk encoding, a few a chunk of key rows, divided by the rows. */
 typedef struct adm_stage_times {
     adm_stage stage;
     uint32_t budget;
     bool bulk;
     int64_t config_id;
     size_t n, capacity;
+    size_t n_loops, loop_capacity;
+    double *loop_ns;          /* [n_loops]: of the loop of core/quiet.h beside each sample, the slower of two */
     double *sample_ns;
     size_t n_counted, count_capacity;
     double *count;            /* [n_counted][n_counters], when counting */
@@ -75,7 +79,7 @@ typedef struct adm_stage_times {
 typedef struct adm_stage_pass {
     uint8_t **cache;          /* [n_layers]: [n_kv_heads][n_tokens][d/4] */
     size_t n_encoded;         /* tokens whose codes are in every cache */
-    float *y;                 /* [rows][d], rows = max(n_q_heads + n_kv_heads, ADM_BULK_ROWS) */
+    float *y;                 /* [rows][d], rows = max(n_q_heads + n_kv_heads, those of a chunk) */
     uint8_t *codes;           /* the same rows */
     uint8_t *packed;          /* [n_q_heads + n_kv_heads][d/4] */
     uint16_t *distance;       /* [n_q_heads][n_tokens] */
@@ -86,8 +90,26 @@ typedef struct adm_stage_pass {
     float *out;               /* [n_q_heads][d] */
 } adm_stage_pass;
 
-/* Rows encoded at a time: 4,096 rows of d = 256 are 4 MiB of float32. */
-enum { ADM_BULK_ROWS = 4096 };
+/* Rows are encoded in chunks of so many bytes of float32, which with their keys and codes fit a core's own cache (1 or 2 MiB). */
+enum { ADM_BULK_BYTES = 256 << 10 };
+
+/* What a stage works on: a layer step, or a chunk of the keys of one KV head. */
+typedef struct adm_stage_task {
+    size_t layer;             /* index into the replay's layers */
+    const adm_trace_layer *l;
+    const unsigned char *q;   /* [n_q_heads, d] of the step */
+    size_t token;             /* position of the new token, or of the chunk's first */
+    size_t n_tokens;          /* attended over: token + 1 */
+    uint32_t budget;          /* 0: the stage does not depend on it */
+    size_t kv_head, n_rows;   /* of the chunk; no rows: a layer step */
+    adm_range range;
+} adm_stage_task;
+
+typedef struct adm_stage_work {
+    const char *variant;
+    void (*run)(adm_replay *replay, const adm_stage_task *task); /* as often as one likes, with the same result */
+    size_t n_elements;
+} adm_stage_work;
 
 /* --- The quality pass ------------------------------------------------------------------------------------------------ */
 
@@ -152,9 +174,10 @@ struct adm_replay {
     adm_stage_pass stages;
     adm_stage_times *times;
     size_t n_times;
-    adm_stage_times *now;           /* where the running stage's duration goes; NULL: it is not kept */
-    double now_divisor;             /* key rows of the running chunk when bulk, else 1 */
-    double last_ns;                 /* the sample just taken; 0 when nothing times */
+    adm_stage_times *now;           /* where the running stage's counts go; NULL: they are not kept */
+    bool is_timing;                 /* the stage pass takes times; else it runs under the probes */
+    adm_quiet quiet;
+    uint64_t wait_left_ns;          /* that may still be granted for waiting in this segment */
     adm_event_spool *events;        /* ranges of the present segment, written when it ends; NULL: no timeline */
     adm_status sink_status;         /* first failure inside the sink, reported when the segment ends */
     adm_error sink_error;
@@ -285,8 +308,8 @@ adm_status adm_replay_begin_segment(adm_replay *replay, const adm_segment *segme
 /* Where durations of this stage at this budget go. */
 adm_stage_times *adm_replay_times(adm_replay *replay, adm_stage stage, uint32_t budget, bool bulk);
 
-/* Appends a sample; running out of memory is kept for adm_replay_end_segment() to report. */
-void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns);
+/* Appends a sample and its loop; running out of memory is kept for adm_replay_end_segment() to report. */
+void adm_replay_keep_time(adm_replay *replay, adm_stage_times *times, double ns, double loop_ns);
 
 /* Makes room for one more element of a growing array (the address of its pointer); false when out of memory, which
  * adm_replay_end_segment() reports, since a sink cannot. */
@@ -303,6 +326,19 @@ void adm_replay_drop_segment(adm_replay *replay);
 
 /* Finds the segments that the run holds already. */
 adm_status adm_replay_find_stored(adm_replay *replay, adm_error *err);
+
+/* --- replay_time.c */
+
+/* Before the first time of a segment. */
+void adm_replay_time_begin(adm_replay *replay);
+
+typedef struct adm_stage_time {
+    double ns, loop_ns; /* what the work took, and the slower of the two loops of core/quiet.h beside it */
+} adm_stage_time;
+
+/* Times the work and keeps what it took; returns that, of a layer step. */
+adm_stage_time adm_replay_time_stage(adm_replay *replay, adm_stage_times *times, const adm_stage_work *work,
+                                     const adm_stage_task *task);
 
 /* --- replay_count.c */
 

@@ -24,6 +24,9 @@ static const adm_metric quality_metric[N_QUALITY] = {
 
 static const adm_metric time_metric = {"time_ns", "ns", "lower", "Duration of a stage for one layer of one decode step, all heads"};
 static const adm_metric encode_metric = {"encode_ns_per_key", "ns", "lower", "Duration of a stage in bulk encoding, per key row of one KV head"};
+static const adm_metric loop_metric[2] = {
+    {"core_loop_ns", "ns", "none", "A reference loop beside each time of a stage: longer where something else used the core"},
+    {"encode_core_loop_ns", "ns", "none", "The same beside the times of bulk encoding"}};
 static const adm_metric entropy_metric = {"bucket_entropy_bits", "bits", "higher", "Entropy of the key codes; 2 bits when all four occur equally often"};
 static const adm_metric occupancy_metric[ADM_CODES] = {
     {"bucket_occupancy_0", "ratio", "none", "Share of key codes that are 0 (below the first threshold)"},
@@ -188,6 +191,7 @@ void adm_replay_drop_segment(adm_replay *r) {
     adm_replay_drop_slots(r);
     for (size_t i = 0; i < r->n_times; i++) {
         free(r->times[i].sample_ns);
+        free(r->times[i].loop_ns);
         free(r->times[i].count);
     }
     r->n_times = 0;
@@ -220,9 +224,11 @@ bool adm_replay_grow(adm_replay *r, void *array_address, size_t n, size_t *capac
     return true;
 }
 
-void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns) {
+void adm_replay_keep_time(adm_replay *r, adm_stage_times *times, double ns, double loop_ns) {
     if (adm_replay_grow(r, &times->sample_ns, times->n, &times->capacity, sizeof *times->sample_ns))
         times->sample_ns[times->n++] = ns;
+    if (adm_replay_grow(r, &times->loop_ns, times->n_loops, &times->loop_capacity, sizeof *times->loop_ns))
+        times->loop_ns[times->n_loops++] = loop_ns;
 }
 
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
@@ -331,18 +337,24 @@ static adm_status write_calibration(adm_replay *r, adm_error *err) {
     return status;
 }
 
+static adm_status write_values(adm_replay *r, const adm_stage_times *times, const adm_metric *metric, const double *values,
+                               size_t n, adm_error *err) {
+    double *sorted;
+    adm_status status = adm_alloc(&sorted, n, sizeof *sorted, "stage times", err);
+    if (status != ADM_OK) return status;
+    memcpy(sorted, values, n * sizeof *sorted);
+    adm_distribution distribution = adm_distribution_of(sorted, n);
+    status = put(r, times->config_id, adm_stage_name(times->stage), metric, -1, -1, &distribution, values, err);
+    adm_free(&sorted);
+    return status;
+}
+
 static adm_status write_times(adm_replay *r, adm_error *err) {
     for (size_t i = 0; i < r->n_times; i++) {
         adm_stage_times *times = &r->times[i];
         if (times->n == 0) continue; /* nothing was timed, or nothing was left to encode in bulk */
-        double *sorted;
-        adm_status status = adm_alloc(&sorted, times->n, sizeof *sorted, "stage times", err);
-        if (status != ADM_OK) return status;
-        memcpy(sorted, times->sample_ns, times->n * sizeof *sorted);
-        adm_distribution distribution = adm_distribution_of(sorted, times->n);
-        status = put(r, times->config_id, adm_stage_name(times->stage), times->bulk ? &encode_metric : &time_metric, -1,
-                     -1, &distribution, times->sample_ns, err);
-        adm_free(&sorted);
+        adm_status status = write_values(r, times, times->bulk ? &encode_metric : &time_metric, times->sample_ns, times->n, err);
+        if (status == ADM_OK) status = write_values(r, times, &loop_metric[times->bulk], times->loop_ns, times->n_loops, err);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;

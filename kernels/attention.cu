@@ -22,6 +22,7 @@
  *       What limits at 1024: gathering rows of 256 bytes, 16.8 MB at 1.9 TB/s. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
+#include "kernels/plant.cuh"
 
 static const unsigned MAX_SPLITS = 8;
 
@@ -49,6 +50,7 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     if (splits > 1) adm_cluster_arrive();
 #endif
     adm_wait_for_predecessors();
+    ADM_PLANT_BEGIN
     /* The first indices are read before it is known how many of them are valid. */
     auto token_at = [&](unsigned i) { return i < budget ? index[i] : 0; };
     uint32_t token = token_at(tile * ADM_TILE + lane % ADM_TILE);
@@ -91,6 +93,7 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     }
     adm_tile_store<D>(sum, shared, 1, warp, lane);
     __syncthreads();
+    ADM_PLANT_END
 
     T *out = (T *)buffers.out + (size_t)row_of_head * D;
 #if __CUDA_ARCH__ >= 900

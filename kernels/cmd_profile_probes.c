@@ -89,6 +89,11 @@ static adm_status open_timeline(adm_profile_probes *p, bool timeline, adm_error 
     return ADM_OK;
 }
 
+static void read_power_limit(const adm_nvml_probe *nvml, adm_profile_options *options) {
+    const double limit_w = adm_nvml_probe_power_limit(nvml, &options->no_power_limit);
+    options->power_limit_w = isnan(limit_w) ? 0 : limit_w;
+}
+
 adm_status adm_profile_probes_open(adm_profile_options *options, const char *counters, bool timeline, int device_number,
                                    adm_gpu *gpu, adm_store *store, int64_t run_id, adm_profile_probes **out,
                                    adm_error *err) {
@@ -99,6 +104,7 @@ adm_status adm_profile_probes_open(adm_profile_options *options, const char *cou
     adm_nvtx_probe_init(&p->nvtx);
     status = adm_nvml_probe_open(adm_gpu_device(gpu)->uuid, &p->nvml, err);
     if (status == ADM_OK) adm_nvml_probe_deliver_to(p->nvml, adm_profile_state_sink, &p->observer);
+    if (status == ADM_OK) read_power_limit(p->nvml, options);
     if (status == ADM_OK) status = open_counters(p, options, counters, device_number, err);
     if (status == ADM_OK) status = open_timeline(p, timeline, err);
     if (status == ADM_OK) status = attach(p, err);

@@ -49,6 +49,8 @@ typedef struct adm_profile_options {
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
     struct adm_profile_observer *observer; /* kernels/profile_observe.h; NULL: nobody watches */
+    double power_limit_w;        /* of the device; where it is not known 0, and why */
+    const char *no_power_limit;  /* NULL: nobody asked, and nothing is stored */
     void *user;
 } adm_profile_options;
 

@@ -16,7 +16,7 @@ adm_status adm_profile_probes_check(const char *counters, adm_error *err);
 adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_error *err);
 
 /* Attaches NVTX and device state always, counters if a set is given, a timeline if asked for; and starts the session. Sets
- * options->observer. Close it after a failure too. */
+ * options->observer and the power limit. Close it after a failure too. */
 adm_status adm_profile_probes_open(adm_profile_options *options, const char *counters, bool timeline, int device_number,
                                    adm_gpu *gpu, adm_store *store, int64_t run_id, adm_profile_probes **out,
                                    adm_error *err);

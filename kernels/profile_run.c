@@ -130,6 +130,7 @@ static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
                                          "Half the 95% confidence interval of the median duration, over the median"};
 static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
                                        "Bandwidth of a plain read kernel over a buffer far larger than the L2"};
+static const adm_metric power_metric = {"power_limit_w", "W", "none", "Power limit in force when the run began"};
 
 /* What a walk over the grid carries along. */
 typedef struct walk {
@@ -272,22 +273,36 @@ static adm_status put_timing(walk *w, workplace *at, const adm_profile_unit *uni
     return status;
 }
 
-/* The device's read limit, as a row of its own. Where it cannot be measured, the times go without their floor. */
-static adm_status measure_read_limit(walk *w, adm_error *err) {
-    adm_error why;
-    const bool measured = adm_bandwidth_read(0, &w->read_limit, &why) == ADM_OK;
+/* A figure of the device as a whole, as a row of its own; `reason`: why there is none. */
+static adm_status put_of_device(walk *w, const char *variant, const adm_metric *metric, double value, const char *status_text,
+                                const char *reason, adm_error *err) {
     int64_t config_id;
-    adm_config config = {.policy = "device", .variant = "read", .shape = {1, 1, w->o->head_dim},
+    adm_config config = {.policy = "device", .variant = variant, .shape = {1, 1, w->o->head_dim},
                          .dtype = w->o->dtypes[0], .seq_len = 0, .batch = 1, .n_sinks = -1, .n_recent = -1,
                          .cache = "cold", .launch = "stream"};
     adm_status status = adm_store_config(w->store, &config, &config_id, err);
     if (status != ADM_OK) return status;
-    adm_distribution distribution = adm_distribution_of(&w->read_limit, 1);
+    adm_distribution distribution = adm_distribution_of(&value, 1);
     adm_measurement m = {.run_id = w->run_id, .config_id = config_id, .source = "gpu", .layer = -1, .head = -1,
-                         .metric = &read_metric, .distribution = measured ? &distribution : NULL,
-                         .status = measured ? "ok" : "failed", .reason = measured ? NULL : why.text};
+                         .metric = metric, .distribution = reason == NULL ? &distribution : NULL, .status = status_text,
+                         .reason = reason};
     status = adm_store_measurement(w->store, &m, err);
     return status == ADM_OK ? adm_store_flush(w->store, err) : status;
+}
+
+/* Where the read limit cannot be measured, the times go without their floor. */
+static adm_status measure_read_limit(walk *w, adm_error *err) {
+    adm_error why;
+    const bool measured = adm_bandwidth_read(0, &w->read_limit, &why) == ADM_OK;
+    return put_of_device(w, "read", &read_metric, w->read_limit, measured ? "ok" : "failed", measured ? NULL : why.text, err);
+}
+
+/* Runs under another power limit are a series of their own: what a kernel takes may depend on it. */
+static adm_status put_power_limit(walk *w, adm_error *err) {
+    const bool known = w->o->power_limit_w > 0;
+    if (!known && w->o->no_power_limit == NULL) return ADM_OK;
+    return put_of_device(w, "power", &power_metric, w->o->power_limit_w, known ? "ok" : "skipped",
+                         known ? NULL : w->o->no_power_limit, err);
 }
 
 /* --- Walking ------------------------------------------------------------------------------------------------------ */
@@ -461,6 +476,7 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
     adm_status status = adm_profile_units(o, &units, &n_units, err);
     w.n_total = n_units * adm_profile_n_cases(o);
     if (status == ADM_OK) status = measure_read_limit(&w, err);
+    if (status == ADM_OK) status = put_power_limit(&w, err);
     for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
         w.present = adm_profile_case_at(o, i);
         w.shape = adm_profile_shape(o, &w.present);

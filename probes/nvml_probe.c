@@ -27,6 +27,7 @@ typedef struct nvml_functions {
     int (*temperature)(nvml_device, int, unsigned *);           /* degrees Celsius */
     int (*reasons)(nvml_device, unsigned long long *);
     int (*mig)(nvml_device, unsigned *, unsigned *);            /* NULL on old drivers */
+    int (*power_limit)(nvml_device, unsigned *);                /* mW; likewise */
 } nvml_functions;
 
 struct adm_nvml_probe {
@@ -61,6 +62,17 @@ adm_device_state adm_nvml_probe_read(const adm_nvml_probe *p) {
     if (p->nvml.temperature(p->device, TEMPERATURE_GPU, &value) == 0) state.temperature_c = value;
     if (p->nvml.reasons(p->device, &reasons) == 0) state.throttle = (int32_t)(reasons & INT32_MAX);
     return state;
+}
+
+double adm_nvml_probe_power_limit(const adm_nvml_probe *p, const char **reason) {
+    unsigned mw;
+    *reason = p->missing;
+    if (p->device == NULL) return NAN;
+    *reason = "this NVML has no nvmlDeviceGetEnforcedPowerLimit: a newer NVIDIA driver is needed";
+    if (p->nvml.power_limit == NULL) return NAN;
+    const int result = p->nvml.power_limit(p->device, &mw);
+    *reason = result != 0 ? p->nvml.error(result) : NULL;
+    return result == 0 ? mw * 1e-3 : (double)NAN;
 }
 
 int adm_nvml_probe_mig(const adm_nvml_probe *p) {
@@ -167,7 +179,8 @@ static void load(adm_nvml_probe *p, const char *uuid) {
         {"nvmlDeviceGetPowerUsage", NULL, &f->power, false},
         {"nvmlDeviceGetTemperature", NULL, &f->temperature, false},
         {"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons", &f->reasons, false},
-        {"nvmlDeviceGetMigMode", NULL, &f->mig, true}};
+        {"nvmlDeviceGetMigMode", NULL, &f->mig, true},
+        {"nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit", &f->power_limit, true}};
     p->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (p->library == NULL) {
         snprintf(p->missing, sizeof p->missing, "NVML (libnvidia-ml.so.1) is not found; it comes with the NVIDIA driver");

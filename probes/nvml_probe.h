@@ -25,6 +25,10 @@ const char *adm_nvml_probe_missing(const adm_nvml_probe *probe);
 /* One reading; NAN and -1 for what the device does not tell. */
 adm_device_state adm_nvml_probe_read(const adm_nvml_probe *probe);
 
+/* The power limit in force, in watts: the user's, or the device's own where that is lower. NAN where the device does not tell;
+ * *reason, which the probe owns, then says why. */
+double adm_nvml_probe_power_limit(const adm_nvml_probe *probe, const char **reason);
+
 /* MIG mode of the device: 1 on, 0 off, -1 unknown or none. */
 int adm_nvml_probe_mig(const adm_nvml_probe *probe);
 

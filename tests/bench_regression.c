@@ -2,7 +2,8 @@
  * Called by bench_regression.py, which prints the table; output: NAME VALUE a line.
  *
  *     recorded:  processes p0 p1 p2 p3 | p4 p5 p6 p7 | ...   of one program, in the order in which they ran
- *     a check:   five of these blocks by chance, ABBA in each: ten processes a side that are all of one program
+ *     a check:   five of these blocks by chance, ABBA in each: ten processes a side that are all of one program; those that
+ *                ran in company are then left out, as adm_series_load() has it
  *
  * Each of the 54 rows (6 stages x 9 configurations) draws blocks of its own, so that rows are independent, as the test of a
  * family has it hardest. Stages with fewer than nine recorded series repeat them with other draws. */
@@ -29,6 +30,7 @@ typedef struct series {
     size_t n[MAX_PROCESSES];                           /* samples of each */
     double sample[MAX_PROCESSES][MAX_SAMPLES];         /* ascending */
     double median[MAX_PROCESSES];
+    bool in_company[MAX_PROCESSES];
 } series;
 
 static series *all;
@@ -44,8 +46,9 @@ static void must(adm_status status) {
 /* --- Recorded noise ----------------------------------------------------------------------------------------------- */
 
 /* As many samples as there were, up to MAX_SAMPLES, at even steps through the recorded quantiles. */
-static void expand(series *s, size_t n, const double value[N_QUANTILES], double unit) {
+static void expand(series *s, size_t n, const double value[N_QUANTILES], double unit, double loop) {
     size_t kept = n < MAX_SAMPLES ? n : MAX_SAMPLES, p = s->n_processes++;
+    s->in_company[p] = loop > 1100; /* thousandths of the fastest; 0: not known */
     for (size_t i = 0; i < kept; i++) {
         double u = ((double)i + 0.5) / (double)kept;
         int k = 0;
@@ -67,7 +70,7 @@ static void read_noise(const char *path) {
     }
     must(adm_alloc(&all, MAX_SERIES, sizeof *all, "recorded noise", &err));
     while (fgets(line, sizeof line, file) != NULL) {
-        double v[N_QUANTILES];
+        double v[N_QUANTILES], loop = 0;
         size_t n;
         if (line[0] == 'S' && n_all < MAX_SERIES) {
             series *s = &all[n_all++];
@@ -75,9 +78,9 @@ static void read_noise(const char *path) {
             sscanf(line, "S\t%15[^\t]", s->stage);
             unit = strtod(last + 1, NULL);
         } else if (line[0] == 'P' && n_all > 0 && all[n_all - 1].n_processes < MAX_PROCESSES &&
-                   sscanf(line, "P\t%zu\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf", &n, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-                          &v[6], &v[7], &v[8]) == 10) {
-            expand(&all[n_all - 1], n, v, unit);
+                   sscanf(line, "P\t%zu\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf\t%lf", &n, &v[0], &v[1], &v[2], &v[3], &v[4],
+                          &v[5], &v[6], &v[7], &v[8], &loop) >= 10) {
+            expand(&all[n_all - 1], n, v, unit, loop);
         }
     }
     fclose(file);
@@ -97,18 +100,20 @@ static const series *series_of(int stage, size_t i) {
 typedef struct side {
     double sample[SIDE][MAX_SAMPLES];
     adm_process process[SIDE];
+    size_t n;
 } side;
 
-static void take(side *to, size_t *n, const series *s, size_t p, double factor) {
-    for (size_t k = 0; k < s->n[p]; k++) to->sample[*n][k] = factor * s->sample[p][k];
-    to->process[*n] = (adm_process){to->sample[*n], s->n[p]};
-    ++*n;
+static void take(side *to, const series *s, size_t p, double factor) {
+    if (s->in_company[p]) return;
+    for (size_t k = 0; k < s->n[p]; k++) to->sample[to->n][k] = factor * s->sample[p][k];
+    to->process[to->n] = (adm_process){to->sample[to->n], s->n[p]};
+    to->n++;
 }
 
 /* Ten processes a side from five blocks of four neighbours that do not overlap. */
 static void draw(adm_rng *rng, const series *s, double factor, side *a, side *b) {
     size_t offset = adm_rng_below(rng, s->n_processes % 4 + 1), n_blocks = (s->n_processes - offset) / 4, order[MAX_PROCESSES];
-    size_t n_a = 0, n_b = 0;
+    a->n = b->n = 0;
     for (size_t i = 0; i < n_blocks; i++) order[i] = i;
     for (size_t i = 0; i < 5; i++) {
         size_t j = i + adm_rng_below(rng, n_blocks - i), at = order[j];
@@ -117,7 +122,7 @@ static void draw(adm_rng *rng, const series *s, double factor, side *a, side *b)
         bool turned = adm_rng_below(rng, 2);
         for (size_t k = 0; k < 4; k++) {
             bool is_b = (k == 1 || k == 2) != turned;
-            take(is_b ? b : a, is_b ? &n_b : &n_a, s, at + k, is_b ? factor : 1);
+            take(is_b ? b : a, s, at + k, is_b ? factor : 1);
         }
     }
 }
@@ -142,7 +147,9 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         r->planted = i / N_PER_STAGE == planted_stage;
         draw(rng, series_of(i / N_PER_STAGE, (size_t)(i % N_PER_STAGE)), r->planted ? factor : 1, &r->a, &r->b);
         adm_shift_options quick = {.confidence = 0.99, .n_resamples = 0, .seed = 1};
-        must(adm_shift_compare(r->a.process, SIDE, r->b.process, SIDE, &quick, &r->shift, &err));
+        p[i] = 1;
+        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES) continue;
+        must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &quick, &r->shift, &err));
         p[i] = r->shift.p;
     }
     must(adm_benjamini_hochberg(p, N_ROWS, &err));
@@ -151,9 +158,9 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         row *r = &rows[i];
         r->p = p[i];
         r->verdict = ADM_VERDICT_INCONCLUSIVE;
-        if (p[i] > 0.01 && !r->planted) continue;
+        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES || (p[i] > 0.01 && !r->planted)) continue;
         adm_shift_options options = {.confidence = 0.99, .n_resamples = 1999, .seed = check_number};
-        must(adm_shift_compare(r->a.process, SIDE, r->b.process, SIDE, &options, &r->shift, &err));
+        must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &options, &r->shift, &err));
         r->verdict = adm_judge_time(&r->shift, p[i], margin, 0.01);
     }
 }
@@ -196,20 +203,30 @@ static void planted(adm_rng *rng, double factor, double margin, const char *name
 
 enum { RUNS = 100 };
 
+/* The medians of the processes that ran alone; returns how many. */
+static size_t medians_alone(const series *s, double v[MAX_PROCESSES]) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_processes; i++)
+        if (!s->in_company[i]) v[n++] = s->median[i];
+    return n;
+}
+
 static double robust_spread(const series *s) {
     double v[MAX_PROCESSES];
-    memcpy(v, s->median, s->n_processes * sizeof *v);
-    double middle = adm_median(v, s->n_processes);
-    for (size_t i = 0; i < s->n_processes; i++) v[i] = fabs(s->median[i] / middle - 1);
-    return 1.4826 * adm_median(v, s->n_processes);
+    size_t n = medians_alone(s, v);
+    double middle = adm_median(v, n);
+    n = medians_alone(s, v); /* the median put them into another order */
+    for (size_t i = 0; i < n; i++) v[i] = fabs(v[i] / middle - 1);
+    return 1.4826 * adm_median(v, n);
 }
 
 /* A series of runs from the recorded processes' medians; correlated: x' = rho x + sqrt(1 - rho^2) e on the log scale. */
 static void make_runs(adm_rng *rng, const series *s, double rho, double out[RUNS]) {
-    double centre = 0, x = 0;
-    for (size_t i = 0; i < s->n_processes; i++) centre += log(s->median[i]) / (double)s->n_processes;
+    double centre = 0, x = 0, median[MAX_PROCESSES];
+    const size_t n = medians_alone(s, median);
+    for (size_t i = 0; i < n; i++) centre += log(median[i]) / (double)n;
     for (int i = 0; i < RUNS; i++) {
-        double e = log(s->median[adm_rng_below(rng, s->n_processes)]) - centre;
+        double e = log(median[adm_rng_below(rng, n)]) - centre;
         x = i > 0 ? rho * x + sqrt(1 - rho * rho) * e : e;
         out[i] = exp(centre + x);
     }

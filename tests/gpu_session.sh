@@ -5,7 +5,7 @@
 #   ./configure.py --arch sm_90 && ninja gpu-kit   # here: programs for a GPU machine without compilers or packages
 #   tests/gpu_session.sh build/gpu-kit OUT         # there: OUT/session.log, and databases beside it
 #
-# Parts can be named behind OUT, and run in the order given; all of them take about 11 minutes on an H200:
+# Parts can be named behind OUT, and run in the order given; all of them take about 13 minutes on an H200:
 #
 #   doctor        what the machine has
 #   stages        every implementation against the host, byte for byte        (test_gpu)
@@ -17,6 +17,8 @@
 #   grid          the grid of the recorded profile                            profile.db
 #   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
 #                 our counters beside Nsight Compute's for the same kernels
+#   planted       `adamas check` finds a slowdown planted in one kernel, and none where there is none, ten processes a
+#                 side: planted.xml, same.xml, Markdown and databases beside them
 #   sdpa          dense attention beside PyTorch's best backend, same process order, same lengths     sdpa.db
 #
 # Exit status 1 if anything failed, 77 without a GPU.
@@ -32,11 +34,16 @@ log=$out/session.log
 verdicts=()
 failed=0
 
-# step NAME SECONDS COMMAND...: runs with a time limit, logs the output, remembers the verdict.
+# step NAME SECONDS COMMAND...: runs with a time limit, logs the output, remembers the verdict. `expect="1 3" step ...`: these
+# exit statuses are right, and others wrong.
 step() {
   local name=$1 limit=$2 start=$SECONDS status=0 verdict=ok
   shift 2
   timeout "$limit" "$@" >"$scratch/step.log" 2>&1 || status=$?
+  case " ${expect:-0} " in
+    *" $status "*) status=0 ;;
+    *) [ $status != 0 ] || status=unexpected ;;
+  esac
   [ $status = 0 ] || verdict="FAILED ($status)"
   [ $status != 77 ] || verdict="skipped"
   [ $status != 124 ] || verdict="FAILED: over $limit s"
@@ -107,6 +114,26 @@ part_probes() {
   step "counters beside ncu" 90 python3 "$here/compare_ncu.py" --adamas "$kit/adamas" --out "$out/compare-ncu"
 }
 
+# failed_stages JUNIT: the stages of its failures, a line each.
+failed_stages() { grep -o '<testcase[^>]*><failure' "$1" | grep -o 'classname="[^"]*"' | sort -u; }
+
+# compare_programs NAME STATUSES CANDIDATE STAGES: a check of CANDIDATE against the program itself, in fresh processes, ends with
+# one of STATUSES, and its JUnit file has failures of STAGES alone.
+compare_programs() {
+  local name=$1 found
+  expect=$2 step "check of $name" 100 "$kit/adamas" check --baseline "$kit/adamas" --candidate "$3" --runs 10 --all \
+    --db "$out/$name.db" --junit "$out/$name.xml" --markdown "$out/$name.md" -- \
+    profile --stages hadamard,distance,topk,attention --seq-lens 32768 --budgets 256 --cap-ms 50
+  found=$(failed_stages "$out/$name.xml")
+  step "check of $name: who is blamed" 5 test "$found" = "$4"
+  cat "$out/$name.md"
+}
+
+part_planted() {
+  compare_programs planted 1 "$kit/adamas-planted" 'classname="adamas.gpu.attention"'
+  compare_programs same "0 3" "$kit/adamas" ''
+}
+
 part_sdpa() {
   local grid=(--seq-lens 8192,32768,131072 --kv-heads 8,32 --batch 1,8)
   step "dense for sdpa" 60 "$kit/adamas" profile --stages dense "${grid[@]}" --db "$out/sdpa.db"
@@ -115,7 +142,7 @@ part_sdpa() {
 }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(doctor stages attention checks small-grid sanitizer grid probes sdpa)
+[ ${#parts[@]} -gt 0 ] || parts=(doctor stages attention checks small-grid sanitizer grid probes planted sdpa)
 for part in "${parts[@]}"; do
   declare -F "part_${part//-/_}" >/dev/null || { echo "gpu_session.sh: '$part' is no part; $usage" >&2; exit 2; }
 done

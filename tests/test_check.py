@@ -73,7 +73,7 @@ def test_a_program_against_itself_does_not_regress(check):
     result = check("--baseline", PROGRAM, "--runs", "6", "--margin", "100", "--json")
     assert result.code in (0, 3), result  # a margin of 100% keeps even a busy machine from a regression
     document = json.loads(result.out)
-    assert document["n_regressed"] == 0 and {row["n_candidate"] for row in document["rows"] if row["kind"] == "time"} == {6}
+    assert document["n_regressed"] == 0 and {row["n_candidate"] for row in document["rows"] if row["kind"] == "time"} <= {5, 6}
 
 
 def test_a_gpu_profile_is_checked_the_same_way(adamas, tmp_path):
@@ -186,15 +186,16 @@ def test_a_ref_that_does_not_build(check, checkout):
 # ---------------------------------------------------------------- margins, looks and stored baselines
 
 def test_calibration_leaves_margins_that_a_check_uses(check, tmp_path):
-    result = check("--calibrate", "--runs", "5", "--json")
+    result = check("--calibrate", "--runs", "8", "--json")
     assert (result.code, result.err) == (0, "")
-    margins = json.loads(result.out)
-    assert margins and all(row["margin_ratio"] >= 0.01 and row["n_processes"] == 10 for row in margins)
+    margins = json.loads(result.out)  # of 16 processes, or fewer where some ran beside something else
+    assert margins and all(row["margin_ratio"] >= 0.01 and 10 <= row["n_processes"] <= 16 for row in margins)
     stored = query(tmp_path / "x.db", "SELECT count(*), max(margin_ratio) FROM margin")
     assert stored == [(len(margins), max(row["margin_ratio"] for row in margins))]
     document = json.loads(check("--baseline", PROGRAM, "--runs", "5", "--json").out)
     used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"] if row["kind"] == "time"}
-    assert used == {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
+    of = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
+    assert used == {**dict.fromkeys(used, 0.01), **of}
 
 
 def test_more_runs_while_something_is_open(check, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from conftest import refuse  # noqa: E402
-from tracked_runs import Runs  # noqa: E402
+from tracked_runs import STAGES, Runs  # noqa: E402
 
 
 @pytest.fixture
@@ -215,6 +215,34 @@ def test_a_calibrated_margin_counts_unless_one_is_given(runs, compare):
     assert compare("--margin", "1")[0] == 1
 
 
+def test_processes_and_samples_in_company_are_left_out(runs, compare):
+    base = runs.add(10, label="base")
+    cand = runs.add(8, label="cand") + runs.add(2, label="cand", slower=dict.fromkeys(STAGES, 1.5))
+    runs.loops(base + cand[:8], 980)
+    runs.loops(cand[8:], 1500)
+    code, document = compare("--margin", "2")
+    assert code == 0
+    times = [row for row in document["rows"] if row["kind"] == "time"]
+    assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times if row["stage"] in STAGES} == {(10, 8, 2)}
+    assert all("2 of 20 processes ran throttled, or beside something else on their core" in row["why"] for row in times
+               if row["stage"] in STAGES)
+    # Six samples of fifteen in company, and those alone are what is compared.
+    with runs.open() as db:
+        db.execute("UPDATE sample SET value = value * 2 WHERE i < 6 AND measurement_id IN (SELECT measurement_id FROM measurement JOIN "
+                   "metric USING (metric_id) WHERE name IN ('time_ns', 'encode_ns_per_key') AND run_id = ?)", (cand[0],))
+    runs.loops(cand[:1], lambda i: 1500 if i < 6 else 980)
+    assert compare("--margin", "2")[0] == 0
+
+
+def test_where_all_ran_in_company_all_are_compared(runs, compare):
+    base, cand = runs.add(10, label="base"), runs.add(10, label="cand", slower={"topk": 1.5})
+    runs.loops(base[:4] + cand[:4], 980)
+    runs.loops(base[4:] + cand[4:], 1500)
+    code, document = compare()
+    assert code == 1 and {row["n_throttled"] for row in document["rows"] if row["kind"] == "time"} == {0}
+    assert {row["stage"] for row in rows_of(document, "regressed")} == {"topk"}
+
+
 # ---------------------------------------------------------------- what is refused
 
 def refuse_pair(adamas, runs, says, *arguments):
@@ -229,6 +257,18 @@ def test_times_of_different_machines(adamas, runs, column, value, says):
     runs.add(10, label="cand", **{column: value})
     refuse_pair(adamas, runs, [*says, "--across-machines"])
     assert adamas("compare", "label:base", "label:cand", "--db", runs.path, "--across-machines", "--margin", "2").code == 0
+
+
+def test_another_power_limit_is_another_machine(adamas, runs):
+    base, cand = runs.add(10, label="base"), runs.add(10, label="cand")
+    runs.limit_power(base, 700)
+    same = ["compare", "label:base", "label:cand", "--db", runs.path, "--margin", "2"]
+    assert adamas(*same).code == 0  # one that is not known may be the same
+    runs.limit_power(cand[:9], 500)
+    refuse_pair(adamas, runs, ["power limit (700 W against 500 W)", "--across-machines"])
+    assert adamas(*same, "--across-machines").code == 0
+    runs.limit_power(cand[9:], 700)
+    refuse_pair(adamas, runs, ["power limit (several in the candidate)"])
 
 
 def test_compiled_figures_and_quality_do_not_depend_on_the_machine(adamas, runs):

@@ -76,14 +76,27 @@ def test_another_machine_is_another_series(runs, history, column, value):
 
 
 def test_another_power_limit_is_another_series(runs, history):
-    ids = runs.add(24)
-    for run_id in ids:
-        runs.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES ('power_limit_w', 'W', 'none', '')")
-        runs.execute("INSERT INTO measurement (run_id, config_id, source, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, "
-                     "max, status) SELECT ?1, (SELECT min(config_id) FROM config), 'gpu', metric_id, 1, ?2, ?2, ?2, ?2, ?2, ?2, ?2, ?2, ?2, "
-                     "?2, 'ok' FROM metric WHERE name = 'power_limit_w'", run_id, 700 if run_id <= ids[11] else 500)
+    ids = runs.add(12) + runs.add(12, slower={"topk": 1.5})
+    assert [change for change in history()[1]["changes"] if change["stage"] == "topk"]
+    runs.limit_power(ids[:12], 700)
+    runs.limit_power(ids[12:], 500)
     document = history()[1]
-    assert document["n_parts"] == 2 * document["n_series"]
+    assert document["n_parts"] == 2 * document["n_series"] and not [c for c in document["changes"] if c["stage"] == "topk"]
+
+
+def test_a_power_limit_that_is_not_known_is_that_of_the_runs_around(runs, history):
+    ids = runs.add(24)  # 6 of an older program, 6 at 700 W, 6 that could not read it, 6 at 700 W
+    runs.limit_power(ids[6:12] + ids[18:], 700)
+    document = history()[1]
+    assert document["n_parts"] == document["n_series"]
+
+
+def test_runs_in_company_are_left_out(runs, history):
+    ids = runs.add(12) + runs.add(12, slower={"topk": 1.5})
+    assert [change for change in history()[1]["changes"] if change["stage"] == "topk"]
+    runs.loops(ids, 980)
+    runs.loops(ids[12:], 1500)
+    assert not [change for change in history()[1]["changes"] if change["stage"] == "topk"]
 
 
 def test_too_few_runs_are_counted(runs, history):

@@ -4,6 +4,7 @@ everything else is the program's own."""
 import json
 import os
 import re
+import shutil
 
 import pytest
 
@@ -215,6 +216,23 @@ def test_without_a_read_limit_times_stand_alone(fake):
     assert query(database, "SELECT count(*) FROM stage_summary WHERE metric IN ('floor_ns', 'limit_ratio')") == [(0,)]
     assert query(database, "SELECT status, reason FROM measurement JOIN metric USING (metric_id) WHERE name = "
                            "'read_limit_bytes_per_s'") == [("failed", "this bandwidth was not to be had")]
+
+
+def test_the_power_limit_is_stored_or_why_not(fake):
+    (fake.folder / "lib").mkdir()
+    shutil.copy(PROGRAM.parent / "tests/fake_nvml.so", fake.folder / "lib/libnvidia-ml.so.1")
+    tiny = ["--seq-lens", "100", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64", "--db", "x.db"]
+    for limit in ("none", "450500", None):
+        nvml = {} if limit is None else {"ADAMAS_FAKE_NVML_LIMIT_MW": limit}
+        assert fake("profile", *tiny, env={**os.environ, "LD_LIBRARY_PATH": str(fake.folder / "lib"), **nvml}).code == 0
+    database = fake.folder / "x.db"
+    stored = "SELECT median, status, reason FROM measurement JOIN metric USING (metric_id) WHERE name = 'power_limit_w' ORDER BY run_id"
+    assert query(database, stored) == [(None, "skipped", "Not Supported"), (450.5, "ok", None), (700, "ok", None)]
+    assert query(database, "SELECT DISTINCT median FROM stage_summary WHERE metric = 'sm_clock_hz'") == [(1.98e9,)]
+    result = fake("compare", "3", "2", "--db", database)
+    assert result.code == 2 and "power limit (700 W against 450.5 W)" in result.err, result
+    page = fake("report", "--db", database, "-o", "r.html")
+    assert page.code == 0 and "Power limit 700 W. " in (fake.folder / "r.html").read_text()
 
 
 def test_cold_means_that_four_times_the_cache_passes(fake):
