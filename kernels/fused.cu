@@ -38,17 +38,19 @@
  * On an H100 version 5 takes                                                                        21.9 / 55.3; 17.5 / 38.9
  *   6  no fence at the cluster's barriers (a release there fences the whole device, 600 to 1,200 cycles): histograms are read
  *      where they lie, winners and results are pushed and counted; candidates are listed without a branch a tile, and
- *      counted from the lists once the codes have come                                                 @@@
+ *      counted from the lists once the codes have come. With as much shared memory as there is in place of the first-level
+ *      cache, through which the codes come                                                         22.9 / 67.9; 16.3 / 36.9
+ *      As it is, with the driver's choice between the two: not yet measured.
  *      What limits: about 8 us a step in which the memory is idle, each a chain of latencies: query 0.7, bound 1.8, barrier 0.3
- *      to 1, cut 1, winners 0.8, attention 3, kernel to kernel 0.8. By the processors' numbers 128 blocks of clusters of 4 lie
- *      on 92 to 124 of the 132 processors: a GPC with two more than sixteen takes a fifth cluster beside those of the step
- *      before, and the others wait for the two blocks that share a processor.
+ *      to 1, cut 1, winners 0.8, attention 3, kernel to kernel 0.8. By the processors' numbers 128 blocks in clusters of 4 lie
+ *      on 92 to 124 of the 132 processors: where a cluster finds room beside those of the step before, two of its blocks, or
+ *      one and another's, share a processor, and the others wait for them.
  *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
- *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56; 19.5 / 41, but 160 in place of 53 for a batch of 8
- *      with 8 KV heads. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8: what
- *      it reads waits behind the first codes of the next step, which then were all asked for at once. The next step's first
+ *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56.0; 19.5 / 40.8, but for a batch of 8 with 8 KV heads
+ *      160 in place of 53. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8:
+ *      what it reads waits behind the first codes of the next step, which are all asked for at once. The next step's first
  *      codes at the start, after the last of this one's, or after the scan: within 1 us. One block a processor, so that
- *      none share one, 30 / 75. As much shared memory as there is in place of the first-level cache: 22.9 / 68. */
+ *      none share one, 30 / 75. */
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
 #include "kernels/fused_attend.cuh"

@@ -16,13 +16,12 @@
  *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7.
  * On an H100 version 3 takes                                                                           7.4 / 12.2
  *   4  no fence at the cluster's barrier (gpu_common.cuh); candidates counted from the lists; a sample of 4,096 without a
- *      histogram; 2 blocks a row up to 32K, one alone on a processor                                     @@@
+ *      histogram; 2 blocks a row up to 32K, one alone on a processor                                  6.6 / 10.5
  *      Clocks, 32K, us: loads and bound 1.8, lists 1.1, barrier 0.2, histograms and cut 0.7, winners 0.6, and 0.7 from kernel
  *      to kernel. With 4 blocks a row that share processors the median block is done after 4.8 us and the last after
  *      7.4: clusters find room beside those of the kernel before, so that some processors get two blocks.
  *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
  *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
-#include "kernels/plant.cuh"
 #include "kernels/select.cuh"
 
 enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, TOPK_SPLIT = 8 /* blocks a row, at most */,
@@ -222,7 +221,6 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
     uint4 x[STRIPS_AHEAD];
     __syncthreads();
     adm_wait_for_predecessors();
-    ADM_PLANT_BEGIN
 
     auto load_first = [&] {
 #pragma unroll
@@ -280,7 +278,6 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
         });
     }
     adm_cluster_wait(); /* and they with its */
-    ADM_PLANT_END
 #endif
 }
 
@@ -319,7 +316,6 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     const uint2 chunk = chunk_of(length, split, rank);
     const uint32_t *histograms = (const uint32_t *)p.workspace + (size_t)row * split * n_bins;
     adm_wait_for_predecessors();
-    ADM_PLANT_BEGIN
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS)
         sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return histograms[r * n_bins + bin]; });
     const uint16_t *distance = p.distance + (size_t)row * s.capacity;
@@ -331,7 +327,6 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     uint32_t *index = p.index + (size_t)row * s.rule.budget;
     adm_write_winners<8>(distance + chunk.x, least, chunk.x, chunk.y, c, cut, team, counts,
                          [&](uint32_t place, uint32_t token) { index[place] = token; });
-    ADM_PLANT_END
 }
 
 /* ---- launchers ---- */
