@@ -9,7 +9,7 @@
  *   [ warp 0 )[ warp 1 )[ warp 2 )[ ...                               a stretch may span some heads
  *
  * A warp has a ring of pieces in shared memory, filled by bulk copies of its own. The first pieces are on their way
- * before the kernel before this one has ended; only the piece of the newest token has to wait for it.
+ * before the kernel before this one has ended; only what holds the newest two tokens has to wait for it.
  *
  * History (us on an H200, 32 query heads, d = 128, cold, in a graph; of the read limit of 4.56 TB/s):
  *                                                                    32K, 32 KV heads    128K     32K, 8 KV heads
@@ -140,7 +140,7 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     if (lane == 0) {
         for (uint32_t slot = 0; slot < stages; slot++) adm_barrier_init(&barrier[slot]);
         adm_barrier_fence();
-        for (; n_ahead < min(stages, n_all) && ahead.piece + 1 < ahead.n_pieces; n_ahead++) {
+        for (; n_ahead < min(stages, n_all) && (ahead.piece + 1) * distance_piece<W>::tokens + 2 <= ahead.length; n_ahead++) {
             adm_bulk_copy(ring + n_ahead * PIECE_BYTES, codes_at<W>(s, p, ahead), PIECE_BYTES, &barrier[n_ahead]);
             advance<W>(s, p.length, &ahead);
         }

@@ -11,9 +11,9 @@
  *   cluster    attention: block r takes the r-th part of each row's winners, whoever found them; a warp a few tokens
  *   cluster    partial results go to block 0, which merges and writes
  *
- * A row is what one selection is made for: a query head, or the group where the group shares one. The newest token is in
- * by force, so nobody needs the code that this very step appends; all others may be read while the kernel before this one
- * still runs: the sample and the first strips.
+ * A row is what one selection is made for: a query head, or the group where the group shares one. The newest token is in by
+ * force, and its rows come from k_new and v_new, so nobody needs what this very step appends; all others but the one before it
+ * may be read while the kernel before this one still runs: the sample and the first strips.
  *
  * History (us on an H200, budget 256, cold, in a graph: 32 KV heads at 32K / 128K; 8 KV heads at 32K / 128K):
  *   1  as above, codes fetched after the wait, winners through global memory, clusters up to 16       26.5 / 68.5; 30.4 / 72.9
@@ -114,7 +114,8 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     const bool sampled = adm_worth_a_bound(me.contest);
     step_codes<W> sample, codes;
     if (sampled) load_sample<W>(me, row_planes, &sample);
-    if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+    const bool early = me.start + (part.from + 1) * step_strip<W>::tokens + 2 <= me.length;
+    if (early && part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
     for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = sampled_bins[bin] = 0;
     if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
     if (threadIdx.x == 0) {
@@ -124,6 +125,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     }
     adm_wait_for_predecessors();
     adm_start_dependents();
+    if (!early && part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
     encode_rows<T, D>(s, p, me, plan, query);
     __syncthreads();
     if (sampled) find_bounds<W>(me, plan, sample, query, sampled_bins, bounds);
@@ -139,7 +141,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
         if (!again) break;
         adm_cluster_wait(); /* everybody has read the histograms */
         for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
-            if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
+        if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
         if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
         __syncthreads();
     }

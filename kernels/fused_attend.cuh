@@ -50,6 +50,8 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
         const float2 pair = adm_widen2<T>(q_words[i]);
         q[2 * i] = pair.x * scale, q[2 * i + 1] = pair.y * scale;
     }
+    const size_t new_row = ((size_t)me.b * s.heads.n_kv_heads + me.kv_head) * D;
+    const uint4 *k_new = (const uint4 *)((const T *)p.k_new + new_row), *v_new = (const uint4 *)((const T *)p.v_new + new_row);
     out->largest = -INFINITY, out->sum = 0;
 #pragma unroll
     for (int i = 0; i < 8; i++) out->value[i] = 0;
@@ -64,11 +66,14 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
             token[r] = tokens[min(j, n - 1)];
             score[r] = j < n ? 0.0f : -INFINITY;
         }
+        bool newest[flight];
+#pragma unroll
+        for (int r = 0; r < flight; r++) newest[r] = token[r] + 1 == me.length;
         kv_rows<flight>(s, p, me, token);
 #pragma unroll
-        for (int r = 0; r < flight; r++) {
-            k[r] = __ldcg((const uint4 *)((const T *)p.k + (size_t)token[r] * D) + part);
-            v[r] = __ldcg((const uint4 *)((const T *)p.v + (size_t)token[r] * D) + part);
+        for (int r = 0; r < flight; r++) { /* another block, or cluster, may still be writing the newest row to the caches */
+            k[r] = __ldcg((newest[r] ? k_new : (const uint4 *)((const T *)p.k + (size_t)token[r] * D)) + part);
+            v[r] = __ldcg((newest[r] ? v_new : (const uint4 *)((const T *)p.v + (size_t)token[r] * D)) + part);
         }
         float largest = out->largest;
 #pragma unroll

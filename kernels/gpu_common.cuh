@@ -5,7 +5,7 @@
  * kernel before it still drains, and what they do until adm_wait_for_predecessors() overlaps with it. The rules:
  *
  *   before the wait   nothing is written, and nothing read but lengths, page tables, and K, V and codes of the tokens
- *                     0 .. length - 2
+ *                     0 .. length - 3: the newest is this step's, and the one before it may be of the kernel before
  *   who writes those  (append, encode_step, the fused step: token length - 1) lets its dependents start only after its own
  *                     wait, so that at most one such kernel is ever unfinished under a reader; encode_prompt, which
  *                     writes them all, never does. Lengths and page tables are written by nobody here.
