@@ -8,11 +8,16 @@
  *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      an item: one sequence and KV head
  *     [ block 0 )[ block 1 )[ block 2 )[ ...                               a piece may end inside an item, or span some
  *
+ * Where all items are alike and the blocks a multiple of them, a team of blocks takes the tiles of its item in turn, so
+ * that the device reads few long stretches of memory rather than many:
+ *
+ *     item 0: tile 0 block 0 | tile 1 block 1 | ... | tile t-1 block t-1 | tile t block 0, next warp | ...
+ *
  * A block that holds a whole item writes its result. Else its part goes to the workspace, and the block that
  * arrives last at an item adds up the parts in the order of their blocks, so the result does not depend on who
  * was last:
  *
- *   workspace   arrived [items] uint32, 0 between launches
+ *   workspace   arrived [items] uint32, of an item's tiles, 0 between launches
  *               part_ml [2 blocks][8 queries] float2    part 2i of block i is of the item in which its piece begins,
  *               part_o  [2 blocks][8 queries][d] float  part 2i + 1 of another in which it ends
  *
@@ -29,12 +34,31 @@
  *       Clocks: 3.3 us from the wait to the first product, 3.9 us from the last product to the end.
  *   5.  the first tiles into registers before the wait.                                   123.1 / 476.0 / 36.0
  *   6.  128 blocks in place of 132 where heads then end where blocks do                     123.6 / 476.5 / 36.1
- *       What limits: 98% of the read limit in between, and about 8 us at the ends: the first loads of all blocks, and sum,
- *       fence, count and merge. PyTorch's cuDNN backend in the same session: 125.3 / 477.0 / 38.2 beside 126.4 / 488.0 /
- *       36.7 of version 5.
- *   Tried and left: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8 warps and two blocks
- *       a multiprocessor, so that the next kernel's block begins early, 126.5 and 131.0 at 32K; 264 blocks of 12 warps,
- *       129.5 at 32K and 486 beside 486 at 128K. */
+ *       PyTorch's cuDNN backend in the same session: 125.3 / 477.0 / 38.2 beside 126.4 / 488.0 / 36.7 of version 5.
+ *   The same on an H100, of a read limit of 3.14 TB/s, and with 8 KV heads at 32K and 128K:
+ *                                                                               179.3 / 703.6 / 49.3 / 180.4
+ *   7.  the tiles of an item go round its team of blocks; one fence a block in place of one a thread; a merge looks
+ *       for the largest score first and then adds without a chain of exponentials.
+ *                                                                               177.4 / 699.9 / 50.0 / 179.4
+ *       Without teams 178.8 / 703.6 / 49.7 / 180.9: with 8 KV heads the merge's second trip to L2 costs what it saves.
+ *   What limits, by clocks in every block (H100, 32K, 32 KV heads, us): the wait ends at 0, the last tiles are in at
+ *       172, parts written at 173, all arrived at 174, the last merge done at 176, and 1.5 later the next kernel's wait
+ *       ends. Blocks finish between 127 and 172, half of them in the last 6: a tenth of the multiprocessors read a
+ *       quarter faster than the rest. That alone seems not to cost, for where those get more to do (below) nine blocks of
+ *       ten finish between 165 and 171. A read that sweeps over all of K and V with all blocks side by side takes 678 us
+ *       at 128K, one with a stretch a block 686, each with 192 KiB on their way a multiprocessor: the pattern costs 1%.
+ *   Tried and left, on the H200: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8
+ *       warps and two blocks a multiprocessor, so that the next kernel's block begins early, 126.5 and 131.0 at 32K;
+ *       264 blocks of 12 warps, 129.5 at 32K and 486 beside 486 at 128K.
+ *   Tried and left, on the H100, without teams:
+ *       K and V through rings in shared memory (cp.async, swizzled, operands by ldmatrix), two blocks of 96 KiB a
+ *       multiprocessor or one of 192: 182 to 184 / 698 to 703 / 55 to 57 / 184 to 187. Twice the bytes on their way
+ *       bring little, and the ends are longer: 10 us from the last tile to the next kernel's first. In a bare read bulk
+ *       copies of a tile are as fast as cp.async; of single rows of 256 bytes they reach 2.3 TB/s.
+ *       The same, the next kernel's blocks let in only when this one's loads are all under way: 195 / 748. One read of
+ *       it: some multiprocessors get two of those blocks then, and others none.
+ *       Pieces of falling size that blocks take from a counter: 183 / 701 / 86 / 234, for each ends in a sum and a part.
+ *       Each block beginning elsewhere in its piece: no difference. 132 blocks in place of 128: 181.6 / 704 / 54 / 183. */
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 
@@ -68,6 +92,7 @@ struct dense_line {
     uint32_t n_tiles[2];
     uint64_t total;
     uint32_t n_blocks; /* that share the line: each gets a tile */
+    uint32_t team;     /* blocks that take the tiles of one item in turn; 1: a block's piece is in one stretch */
 };
 
 static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &s, const uint32_t *length,
@@ -95,6 +120,10 @@ static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &
     uint32_t items = s.batch * h.items_per_sequence, blocks = gridDim.x;
     if (items <= blocks && blocks / items * items * 16 >= blocks * 15) blocks = blocks / items * items;
     line.n_blocks = (uint32_t)min((uint64_t)blocks, sum);
+    const uint32_t any = __shfl_sync(ADM_FULL_WARP, line.n_tiles[0], 0);
+    const bool differs = (lane < s.batch && line.n_tiles[0] != any) || (lane + 32 < s.batch && line.n_tiles[1] != any);
+    const bool in_teams = !__any_sync(ADM_FULL_WARP, differs) && line.n_blocks > items && line.n_blocks % items == 0;
+    line.team = in_teams ? line.n_blocks / items : 1;
     return line;
 }
 
@@ -106,11 +135,11 @@ static __device__ __forceinline__ uint32_t dense_block_of(const dense_line &line
     return (uint32_t)(((tile + 1) * line.n_blocks - 1) / line.total);
 }
 
-/* What a block does in one item. */
+/* What a block does in one item: warp w takes the tiles first + w stride + i stride n_warps. */
 struct dense_segment {
     uint32_t b, item_of_sequence;
     uint64_t item_begin, item_end; /* tiles of the line */
-    uint32_t first, end;           /* tiles of the item */
+    uint32_t first, end, stride;   /* tiles of the item */
 };
 
 static __device__ __forceinline__ dense_segment dense_segment_at(const dense_line &line, uint64_t tile,
@@ -123,8 +152,9 @@ static __device__ __forceinline__ dense_segment dense_segment_at(const dense_lin
     g.item_of_sequence = (uint32_t)((tile - start) / n_tiles);
     g.item_begin = start + (uint64_t)g.item_of_sequence * n_tiles;
     g.item_end = g.item_begin + n_tiles;
-    g.first = (uint32_t)(tile - g.item_begin);
-    g.end = (uint32_t)(min(g.item_end, piece_end) - g.item_begin);
+    g.stride = line.team;
+    g.first = line.team > 1 ? blockIdx.x % line.team : (uint32_t)(tile - g.item_begin);
+    g.end = line.team > 1 ? n_tiles : (uint32_t)(min(g.item_end, piece_end) - g.item_begin);
     return g;
 }
 
@@ -144,66 +174,61 @@ static __device__ __forceinline__ dense_workspace dense_workspace_at(const adm_g
     return w;
 }
 
-/* Four elements of a row on their way to the sum of an item's parts. */
-struct dense_part {
-    float4 o;
-    float m, l;
-};
-
-/* a += b */
-static __device__ __forceinline__ void dense_part_add(dense_part *a, const dense_part &b) {
-    const float m = fmaxf(a->m, b.m), wa = adm_part_weight(a->m, a->l, m), wb = adm_part_weight(b.m, b.l, m);
-    a->o.x = a->o.x * wa + b.o.x * wb;
-    a->o.y = a->o.y * wa + b.o.y * wb;
-    a->o.z = a->o.z * wa + b.o.z * wb;
-    a->o.w = a->o.w * wa + b.o.w * wb;
-    a->l = a->l * wa + b.l * wb;
-    a->m = m;
-}
-
-/* Adds up an item's parts. The block's threads take the row's columns several times over, each time a share of
- * the parts; the shares then meet in shared memory, in order. */
+/* Adds up an item's parts, in the order of their blocks. First the largest score of each query and the weights' sum, a
+ * warp a query; then the block's threads take the row's columns, four elements each, several times over, each time a
+ * share of the parts; the shares then meet in shared memory:
+ *   (largest score, 1 / sum) [8] float2 | o [threads] float4 */
 template <typename T, int D>
 __device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,
-                            dense_part *shared, T *out) {
-    const uint32_t first = dense_block_of(line, g.item_begin), last = dense_block_of(line, g.item_end - 1);
+                            char *shared, T *out) {
+    const uint32_t first = dense_block_of(line, g.item_begin), n = dense_block_of(line, g.item_end - 1) - first + 1;
     const uint32_t first_slot = dense_piece_begin(line, first) < g.item_begin ? 1 : 0; /* no later piece begins before */
-    const dense_part dense_part_none = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), -INFINITY, 0.0f};
-    const uint32_t IN_FLIGHT = 4;
-    const unsigned columns = n_queries * (D / 4);
-    const unsigned shares = max(1u, blockDim.x / columns);
+    const unsigned lane = threadIdx.x % 32;
+    auto row_of = [&](uint32_t i, unsigned query) {
+        return (size_t)(2 * (first + i) + (i == 0 ? first_slot : 0)) * ADM_TILE_QUERIES + query;
+    };
+    float2 *all = (float2 *)shared;
+    for (unsigned query = threadIdx.x / 32; query < n_queries; query += blockDim.x / 32) {
+        float m = -INFINITY, l = 0.0f;
+        auto add = [&](float2 ml) {
+            const float larger = fmaxf(m, ml.x);
+            l = l * adm_part_weight(m, l, larger) + ml.y * adm_part_weight(ml.x, ml.y, larger);
+            m = larger;
+        };
+        for (uint32_t i = lane; i < n; i += 32) add(__ldcg(w.part_ml + row_of(i, query)));
+#pragma unroll
+        for (int step = 1; step < 32; step *= 2)
+            add(make_float2(__shfl_xor_sync(ADM_FULL_WARP, m, step), __shfl_xor_sync(ADM_FULL_WARP, l, step)));
+        if (lane == 0) all[query] = make_float2(m, l == 0.0f ? 0.0f : 1.0f / l); /* no token: zeros */
+    }
+    __syncthreads();
+    float4 *sums = (float4 *)(shared + ADM_TILE_QUERIES * sizeof(float2));
+    const unsigned columns = n_queries * (D / 4), shares = max(1u, blockDim.x / columns);
     for (unsigned begin = 0; begin < columns; begin += blockDim.x) {
-        const unsigned column = begin + threadIdx.x % (columns < blockDim.x ? columns : blockDim.x);
-        const unsigned share = columns < blockDim.x ? threadIdx.x / columns : 0;
-        dense_part part = dense_part_none;
+        const unsigned column = begin + (shares > 1 ? threadIdx.x % columns : threadIdx.x), query = column / (D / 4);
+        const unsigned share = shares > 1 ? threadIdx.x / columns : 0;
+        float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (share < shares && column < columns) {
-            const size_t query = column / (D / 4);
-            for (uint32_t block = first + share; block <= last; block += IN_FLIGHT * shares) {
-                dense_part x[IN_FLIGHT];
-#pragma unroll
-                for (uint32_t i = 0; i < IN_FLIGHT; i++) {
-                    x[i] = dense_part_none;
-                    const uint32_t other = block + i * shares;
-                    if (other > last) continue;
-                    const size_t row = (2 * other + (other == first ? first_slot : 0)) * ADM_TILE_QUERIES + query;
-                    const float2 ml = __ldcg(w.part_ml + row);
-                    x[i] = dense_part{__ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4)), ml.x, ml.y};
-                }
-#pragma unroll
-                for (int i = 0; i < IN_FLIGHT; i++) dense_part_add(&part, x[i]);
+            const float2 of_all = all[query];
+#pragma unroll 4
+            for (uint32_t i = share; i < n; i += shares) {
+                const size_t row = row_of(i, query);
+                const float2 ml = __ldcg(w.part_ml + row);
+                const float4 x = __ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4));
+                const float weight = adm_part_weight(ml.x, ml.y, of_all.x) * of_all.y;
+                o = make_float4(o.x + x.x * weight, o.y + x.y * weight, o.z + x.z * weight, o.w + x.w * weight);
             }
         }
         if (shares > 1) {
-            if (share > 0 && share < shares) shared[(share - 1) * columns + column] = part;
+            sums[threadIdx.x] = o;
             __syncthreads();
-            if (share == 0)
-                for (unsigned i = 1; i < shares; i++) dense_part_add(&part, shared[(i - 1) * columns + column]);
+            for (unsigned i = 1; share == 0 && i < shares; i++) {
+                const float4 x = sums[i * columns + column];
+                o = make_float4(o.x + x.x, o.y + x.y, o.z + x.z, o.w + x.w);
+            }
         }
-        if (share == 0 && column < columns) {
-            const float inverse = part.l == 0.0f ? 0.0f : 1.0f / part.l; /* no token: zeros */
-            *(uint2 *)(out + column * 4) = make_uint2(adm_narrow2<T>(part.o.x * inverse, part.o.y * inverse),
-                                                      adm_narrow2<T>(part.o.z * inverse, part.o.w * inverse));
-        }
+        if (share == 0 && column < columns)
+            *(uint2 *)(out + column * 4) = make_uint2(adm_narrow2<T>(o.x, o.y), adm_narrow2<T>(o.z, o.w));
     }
 }
 
@@ -231,8 +256,9 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         adm_tile_load_v<D>(&kv, buffers.v, row, lane);
     };
     /* The first tiles are on their way while the kernel before this one ends, but for that of the newest token. */
-    const bool early = g.first + warp < g.end && (g.first + warp + 1) * ADM_TILE < buffers.length[g.b];
-    if (early) load(g, g.first + warp, buffers.length[g.b]);
+    const uint32_t first_tile = g.first + warp * g.stride;
+    const bool early = first_tile < g.end && (first_tile + 1) * ADM_TILE < buffers.length[g.b];
+    if (early) load(g, first_tile, buffers.length[g.b]);
     adm_wait_for_predecessors();
 
     for (uint64_t at = piece_begin; at < piece_end;) {
@@ -248,7 +274,8 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         };
 
         adm_tile_sum<D> sum;
-        uint32_t tile = g.first + warp;
+        uint32_t tile = g.first + warp * g.stride;
+        const uint32_t step = n_warps * g.stride;
         const uint32_t end = length == 0 ? 0 : g.end;
         if (tile < end && !(early && at == piece_begin)) load(g, tile, length);
         __syncthreads(); /* the segment before is done with the shared memory */
@@ -260,8 +287,8 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
             uint32_t p[2];
             /* The last tile stands apart: loads under a condition would cost copies of registers still to be
              * loaded. */
-            while (tile + n_warps < end) {
-                tile += n_warps;
+            while (tile + step < end) {
+                tile += step;
                 const uint32_t row = row_of(tile);
                 adm_tile_scores<T, D>(kv, shared.q, lane, scores);
                 adm_tile_load_k<D>(&kv, buffers.k, row, lane);
@@ -290,18 +317,18 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
             }
         }
         if (!whole) {
-            __threadfence();
             __syncthreads();
-            if (threadIdx.x == 0) {
+            if (threadIdx.x == 0) { /* its fence is for what the block wrote before the barrier */
                 uint32_t *arrived = workspace.arrived + (size_t)g.b * h.items_per_sequence + g.item_of_sequence;
-                uint32_t others = dense_block_of(line, g.item_end - 1) - dense_block_of(line, g.item_begin);
-                i_am_last = atomicAdd(arrived, 1u) == others;
+                const uint32_t n = (uint32_t)(min(g.item_end, piece_end) - at);
+                const uint32_t all = (uint32_t)(g.item_end - g.item_begin);
+                __threadfence();
+                i_am_last = atomicAdd(arrived, n) + n == all;
                 if (i_am_last) *arrived = 0;
                 __threadfence();
             }
             __syncthreads();
-            if (i_am_last)
-                dense_merge<T, D>(workspace, line, g, n_queries, (dense_part *)(void *)shared_bytes, out);
+            if (i_am_last) dense_merge<T, D>(workspace, line, g, n_queries, shared_bytes, out);
         }
         at = min(g.item_end, piece_end);
     }
@@ -325,13 +352,12 @@ static dense_kernel_row dense_kernel_of(const adm_gpu_shape *s) {
     return dense_kernel_row{kernels[d][adm_dtype_index(s->dtype)], n_warps[d]};
 }
 
-/* Of the warps' sums, or of the shares of a merge, whichever is larger: a share is the row's columns, 24 bytes
- * each. */
+/* Of the warps' sums, or of what a merge needs, whichever is larger. */
 static size_t dense_shared_bytes(const adm_gpu_shape *s, unsigned n_warps, unsigned n_queries) {
     size_t sums = s->heads.head_dim == 64    ? adm_tile_shared_bytes<64>(n_warps, n_queries)
                   : s->heads.head_dim == 128 ? adm_tile_shared_bytes<128>(n_warps, n_queries)
                                              : adm_tile_shared_bytes<256>(n_warps, n_queries);
-    size_t shares = (size_t)n_warps * 32 * sizeof(dense_part);
+    size_t shares = ADM_TILE_QUERIES * sizeof(float2) + n_warps * 32 * sizeof(float4);
     return sums > shares ? sums : shares;
 }
 
