@@ -20,7 +20,9 @@
  *   4.  half of the multiprocessors, one block of 16 warps on each; by the tuner, of 1 to 8 splits and 4 to 16
  *       warps. With fewer warps two blocks share a multiprocessor while others are idle.         4.4 / 8.7
  *   The same on an H100: 5.1 / 10.1.
- *       What limits: gathering rows of 256 bytes. A bare gather of as many random rows of K and V, nothing but indices
+ *   5.  no fence of the whole device at the cluster's barriers: parts are pushed to block 0 and counted there. Not yet
+ *       measured; a barrier with that fence takes 1,250 cycles for 512 threads, one without 230.
+ *       What limits 4: gathering rows of 256 bytes. A bare gather of as many random rows of K and V, nothing but indices
  *       read and rows added up, takes on the H100, in a graph, at 256 / 1024 / 4096 rows a head, at best 3.2 / 7.6 / 24.1
  *       us by loads to registers: 1.3, 2.2 and 2.8 TB/s. Bulk copies of rows: 3.9 / 7.9 / 25.1. Rows that need no
  *       index: 0.1 us less at 256 and 1024. What is left for queries, products and sums is 1.9 and 2.5 us.
@@ -55,7 +57,14 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
 #if __CUDA_ARCH__ >= 900
     __shared__ float part_o[MAX_SPLITS][D];
     __shared__ float2 part_ml[MAX_SPLITS];
-    if (splits > 1) adm_cluster_arrive();
+    __shared__ uint64_t parts; /* counts what the blocks push into block 0's memory */
+    if (splits > 1) {
+        if (threadIdx.x == 0) {
+            adm_barrier_init(&parts);
+            adm_barrier_fence();
+        }
+        adm_cluster_arrive_relaxed();
+    }
 #endif
     adm_wait_for_predecessors();
     ADM_PLANT_BEGIN
@@ -111,15 +120,17 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
         const adm_element part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, i);
         if (splits == 1) out[i] = adm_element_result<T>(part);
 #if __CUDA_ARCH__ >= 900
-        else *adm_cluster_peer(&part_o[split][i], 0) = part.o;
-        if (splits > 1 && i == 0) *adm_cluster_peer(&part_ml[split], 0) = make_float2(part.m, part.l);
+        if (splits == 1) continue;
+        adm_push(&part_o[split][i], __float_as_uint(part.o), 0, &parts);
+        if (i > 0) continue;
+        adm_push(&part_ml[split].x, __float_as_uint(part.m), 0, &parts);
+        adm_push(&part_ml[split].y, __float_as_uint(part.l), 0, &parts);
 #endif
     }
 #if __CUDA_ARCH__ >= 900
-    if (splits == 1) return;
-    adm_cluster_arrive();
-    if (split > 0) return;
-    adm_cluster_wait();
+    if (splits == 1 || split > 0) return;
+    if (threadIdx.x == 0) adm_barrier_expect(&parts, splits * (D + 2) * sizeof(float));
+    adm_barrier_wait_pushed(&parts, 0);
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
         adm_element all = {0.0f, -INFINITY, 0.0f};
         for (unsigned r = 0; r < splits; r++) all.m = fmaxf(all.m, part_ml[r].x);
