@@ -19,9 +19,9 @@ enum {
     CHUNK_TIMES = 4
 };
 
-/* Where something else is at work all the time, waiting takes four times as long as the times themselves at most, and a second
- * a length. */
-static const uint64_t first_wait_ns = 20000000, most_wait_ns = 1000000000;
+/* Where something else is at work all the time, waiting takes four times as long as the times themselves at most and a second a
+ * length, but for what may be waited at once: the chunks of a prompt are few and come first. */
+static const uint64_t first_wait_ns = 200000000, most_wait_ns = 1000000000;
 enum { WAIT_RATIO = 4 };
 
 void adm_replay_time_begin(adm_replay *r) {
