@@ -177,22 +177,21 @@ bool adm_replay_encode_layer(adm_replay *r, const adm_segment *segment, size_t l
 
 /* --- Distances ------------------------------------------------------------------------------------------------------ */
 
-uint32_t adm_replay_distances(const adm_replay *r, adm_worker *w, size_t c, size_t layer, size_t kv_head, uint32_t head,
-                              size_t n_tokens) {
+uint32_t adm_replay_distances(const adm_replay *r, adm_worker *w, const adm_task_at *at, size_t c, uint32_t head) {
     const adm_coding *coding = &r->options.codings[c];
-    const adm_codebook *book = r->book[c * r->n_layers + layer];
+    const adm_codebook *book = r->book[c * r->n_layers + at->layer];
     const adm_layer_codes *codes = &r->codes[r->codes_of[c]];
-    const uint8_t *keys = codes->packed + kv_head * r->trace->n_tokens * codes->row_bytes;
+    const uint8_t *keys = codes->packed + at->kv_head * r->trace->n_tokens * codes->row_bytes;
     uint32_t d = r->trace->shape.head_dim, n_queries = adm_coding_queries(coding, &r->trace->shape);
-    const float *y = (coding->hadamard ? w->y : w->q) + (n_queries > 1 ? 0 : head) * d;
+    const float *y = (coding->hadamard ? at->y : at->q) + (n_queries > 1 ? 0 : head) * d;
     const adm_host_impl *direct = r->options.pipeline->code_distance[coding->metric][coding->bits];
     if (n_queries == 1 && direct != NULL) {
         uint8_t query[ADM_MAX_HEAD_DIM];
-        r->options.pipeline->encode(y, 1, d, adm_codebook_query(book, kv_head), book->bits, query);
-        direct->fn.distance(query, keys, n_tokens, d, w->distance);
+        r->options.pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
+        direct->fn.distance(query, keys, at->n_tokens, d, w->distance);
     } else {
-        adm_codebook_table(coding, book, kv_head, y, n_queries, w->table);
-        r->options.pipeline->scan(w->table, keys, n_tokens, d, coding->bits, w->scan_scratch, w->distance);
+        adm_codebook_table(coding, book, at->kv_head, y, n_queries, w->table);
+        r->options.pipeline->scan(w->table, keys, at->n_tokens, d, coding->bits, w->scan_scratch, w->distance);
     }
     return adm_coding_max_distance(coding, d, n_queries);
 }
