@@ -98,17 +98,18 @@ static void select_first(adm_ranked *a, size_t n, size_t k) {
     }
 }
 
-/* The tokens of score `least` and above, ascending. Returns how many. */
-static size_t collect(const double *score, size_t n, double least, uint32_t *candidates) {
+/* The tokens of score `least` and above, ascending. */
+static void collect(const double *score, size_t n, double least, adm_candidates *candidates) {
+    uint32_t *token = candidates->token;
+    double *to = candidates->score;
     size_t n_found = 0;
     for (size_t t = 0; t < n; t++) {
-        candidates[n_found] = (uint32_t)t;
+        token[n_found] = (uint32_t)t;
+        to[n_found] = score[t];
         n_found += score[t] >= least;
     }
-    return n_found;
+    candidates->n = n_found;
 }
-
-enum { N_SAMPLES = 2048 };
 
 /* The last of a[0 .. n-1] in the order; selecting leaves them in none. */
 static adm_ranked last_of(const adm_ranked *a, size_t n) {
@@ -117,6 +118,8 @@ static adm_ranked last_of(const adm_ranked *a, size_t n) {
         if (comes_before(&last, &a[j])) last = a[j];
     return last;
 }
+
+enum { N_SAMPLES = 2048 };
 
 /* A score that at least k tokens very probably have, and few more: that of the sample's token at k's place and four standard
  * deviations behind. -INFINITY where a sample says nothing. */
@@ -131,9 +134,9 @@ static double guess_least(const double *score, size_t n, size_t k) {
 }
 
 /* A set of tokens that holds the first k: one pass, or, where the guess was wrong, all of them. */
-static size_t find_candidates(const double *score, size_t n, size_t k, uint32_t *candidates) {
-    size_t n_found = collect(score, n, k < n ? guess_least(score, n, k) : -INFINITY, candidates);
-    return n_found >= k ? n_found : collect(score, n, -INFINITY, candidates);
+static void find_candidates(const double *score, size_t n, size_t k, adm_candidates *candidates) {
+    collect(score, n, k < n ? guess_least(score, n, k) : -INFINITY, candidates);
+    if (candidates->n < k) collect(score, n, -INFINITY, candidates);
 }
 
 enum { N_BINS = 2048 };
@@ -146,32 +149,29 @@ static inline size_t bin_of(double score, double largest, double per_score) {
 
 /* Sorts the candidates by bin, each bin in any order: bin b is ranked[begin[b] .. begin[b + 1] - 1]. Scores that no bins can be
  * made of are all in the first. */
-static void sort_into_bins(const double *score, const uint32_t *candidates, size_t n, adm_ranked *ranked,
-                           uint32_t begin[N_BINS + 1]) {
-    adm_ranked *unsorted = ranked + n;
-    double largest = score[candidates[0]], smallest = largest;
-    for (size_t j = 0; j < n; j++) {
-        const double s = score[candidates[j]];
-        unsorted[j] = (adm_ranked){s, candidates[j]};
-        largest = s > largest ? s : largest;
-        smallest = s < smallest ? s : smallest;
-    }
+static void sort_into_bins(const adm_candidates *candidates, adm_ranked *ranked, uint32_t begin[N_BINS + 1]) {
+    const size_t n = candidates->n;
+    const double *score = candidates->score;
+    double largest = adm_largest(score, n), smallest = largest;
+    for (size_t j = 0; j < n; j++) smallest = score[j] < smallest ? score[j] : smallest;
     double per_score = (N_BINS - 1) / (largest - smallest);
     if (!isfinite(per_score)) per_score = 0; /* all alike; and where the largest is infinite it is 0 already */
     memset(begin, 0, (N_BINS + 1) * sizeof *begin);
-    for (size_t j = 0; j < n; j++) begin[bin_of(unsorted[j].score, largest, per_score)]++;
+    for (size_t j = 0; j < n; j++) begin[bin_of(score[j], largest, per_score)]++;
     for (size_t b = 0, end = 0; b <= N_BINS; b++) { /* the end of each bin, from which it is filled downwards */
         end += begin[b];
         begin[b] = (uint32_t)end;
     }
-    for (size_t j = 0; j < n; j++) ranked[--begin[bin_of(unsorted[j].score, largest, per_score)]] = unsorted[j];
+    for (size_t j = 0; j < n; j++)
+        ranked[--begin[bin_of(score[j], largest, per_score)]] = (adm_ranked){score[j], candidates->token[j]};
 }
 
-size_t adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, uint32_t *candidates) {
+void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates) {
     adm_ranked *ranked = scratch;
     uint32_t begin[N_BINS + 1];
-    size_t n_candidates = find_candidates(score, n, cut[n_cuts - 1].k, candidates), end = n_candidates, bin = N_BINS - 1;
-    sort_into_bins(score, candidates, n_candidates, ranked, begin);
+    find_candidates(score, n, cut[n_cuts - 1].k, candidates);
+    size_t end = candidates->n, bin = N_BINS - 1;
+    sort_into_bins(candidates, ranked, begin);
     for (size_t c = n_cuts; c-- > 0;) {
         while (begin[bin] >= cut[c].k) bin--;
         const size_t first = begin[bin], bin_end = begin[bin + 1];
@@ -184,16 +184,16 @@ size_t adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, 
         cut[c].n_tied = 0;
         for (size_t j = first; j < end; j++) cut[c].n_tied += ranked[j].score == last.score;
     }
-    return n_candidates;
 }
 
-size_t adm_rank_take(const double *score, const uint32_t *candidates, size_t n_candidates, const adm_cut *cut,
-                     uint32_t *selected) {
+void adm_rank_take(const adm_candidates *candidates, const adm_cut *cut, adm_candidates *selected) {
     size_t n = 0;
-    for (size_t j = 0; j < n_candidates && n < cut->k; j++) {
-        uint32_t token = candidates[j];
-        selected[n] = token;
-        n += (score[token] > cut->score) | ((score[token] == cut->score) & (token >= cut->token));
+    for (size_t j = 0; j < candidates->n && n < cut->k; j++) {
+        const uint32_t token = candidates->token[j];
+        const double score = candidates->score[j];
+        selected->token[n] = token;
+        selected->score[n] = score;
+        n += (score > cut->score) | ((score == cut->score) & (token >= cut->token));
     }
-    return n;
+    selected->n = n;
 }

@@ -119,11 +119,13 @@ typedef struct adm_worker {
     double *ranking;          /* [n]: what a policy ranks by */
     void *rank_scratch;
     uint32_t *rank, *order;   /* [n] */
-    uint32_t *candidates;     /* [group][n]: of the exact top-k */
-    size_t *n_candidates;     /* [group] */
+    adm_candidates *candidates; /* [group] of the exact top-k of each head; for another ranking [group] */
+    uint32_t *candidate;      /* [group + 1][n] and */
+    double *candidate_score;  /* [group + 1][n]: theirs */
     adm_cut *exact;           /* [group][n_cuts] the exact top-k of each head at every size that is selected */
     adm_cut *cut;             /* [group][n_budgets] those of the row at hand */
     uint32_t *set;            /* [widest]: the widest selection of the row at hand, and */
+    double *set_score;        /* [widest] */
     uint16_t *level;          /* [widest]: the smallest budget that holds each */
     uint64_t *bits;           /* [n / 64 + 1], all zero between uses */
     uint8_t *taken;           /* [n] */

@@ -15,7 +15,7 @@ typedef struct buffer {
     size_t count, size;
 } buffer;
 
-enum { MOST_BUFFERS = 32 };
+enum { MOST_BUFFERS = 40 };
 
 static size_t largest_distance(const adm_replay *r) {
     size_t most = 0;
@@ -49,11 +49,13 @@ static size_t list_buffers(const adm_replay *r, adm_worker *w, buffer buffers[MO
         {&w->rank_scratch, adm_rank_scratch_bytes(n), 1},
         {&w->rank, n, sizeof *w->rank},
         {&w->order, n, sizeof *w->order},
-        {&w->candidates, group * n, sizeof *w->candidates},
-        {&w->n_candidates, group, sizeof *w->n_candidates},
+        {&w->candidates, group + 1, sizeof *w->candidates},
+        {&w->candidate, (group + 1) * n, sizeof *w->candidate},
+        {&w->candidate_score, (group + 1) * n, sizeof *w->candidate_score},
         {&w->exact, group * adm_replay_max_cuts(r), sizeof *w->exact},
         {&w->cut, group * n_budgets, sizeof *w->cut},
         {&w->set, r->widest, sizeof *w->set},
+        {&w->set_score, r->widest, sizeof *w->set_score},
         {&w->level, r->widest, sizeof *w->level},
         {&w->bits, n / 64 + 1, sizeof *w->bits},
         {&w->taken, n, sizeof *w->taken},
@@ -110,6 +112,9 @@ adm_status adm_quality_pass_open(adm_replay *r, adm_error *err) {
         size_t n = list_buffers(r, &r->worker[t], buffers);
         for (size_t i = 0; status == ADM_OK && i < n; i++)
             status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "a thread's scratch", err);
+        for (size_t g = 0; status == ADM_OK && g <= adm_replay_group(r); g++)
+            r->worker[t].candidates[g] = (adm_candidates){0, r->worker[t].candidate + g * r->trace->n_tokens,
+                                                          r->worker[t].candidate_score + g * r->trace->n_tokens};
     }
     if (status == ADM_OK && r->options.policy[ADM_POLICY_QUEST])
         status = adm_alloc(&r->page_bounds, shape->n_kv_heads * adm_quest_pages(r->trace->n_tokens) * 2 * shape->head_dim,

@@ -31,8 +31,8 @@ size_t adm_select_exact(const adm_replay *r, adm_worker *w, const adm_task_at *a
     size_t max_cuts = adm_replay_max_cuts(r), n_cuts = sizes_of(r, at->n_tokens, w->exact);
     for (uint32_t g = 0; n_cuts > 0 && g < adm_replay_group(r); g++) {
         if (g > 0) memcpy(w->exact + g * max_cuts, w->exact, n_cuts * sizeof *w->exact);
-        w->n_candidates[g] = adm_rank_cut(at->reference[g].score, at->n_tokens, w->exact + g * max_cuts, n_cuts,
-                                          w->rank_scratch, w->candidates + g * r->trace->n_tokens);
+        adm_rank_cut(at->reference[g].score, at->n_tokens, w->exact + g * max_cuts, n_cuts, w->rank_scratch,
+                     &w->candidates[g]);
     }
     return n_cuts;
 }
@@ -90,16 +90,19 @@ static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at 
 
 /* The exact top-k by `score`; cut[b] at each budget below n. */
 static void select_by_cuts(const adm_replay *r, adm_worker *w, const double *score, size_t n_tokens,
-                           const uint32_t *candidates, size_t n_candidates, const adm_cut *cut) {
+                           const adm_candidates *candidates, const adm_cut *cut) {
     const size_t widest = r->options.n_budgets - 1, n_now = smaller(r->options.budgets[widest], n_tokens);
     size_t n_cuts = 0; /* that leave something of the set out */
     while (n_cuts < widest && r->options.budgets[n_cuts] < n_now) n_cuts++;
-    if (n_now == n_tokens)
-        for (size_t t = 0; t < n_tokens; t++) w->set[t] = (uint32_t)t;
-    else adm_rank_take(score, candidates, n_candidates, &cut[widest], w->set);
+    adm_candidates set = {n_tokens, w->set, w->set_score};
+    if (n_now < n_tokens) adm_rank_take(candidates, &cut[widest], &set);
+    for (size_t t = 0; n_now == n_tokens && t < n_tokens; t++) {
+        w->set[t] = (uint32_t)t;
+        w->set_score[t] = score[t];
+    }
     for (size_t i = 0; i < n_now; i++) {
         const uint32_t token = w->set[i];
-        const double s = score[token];
+        const double s = w->set_score[i];
         size_t level = 0;
         for (size_t b = 0; b < n_cuts; b++) level += (s < cut[b].score) | ((s == cut[b].score) & (token < cut[b].token));
         w->level[i] = (uint16_t)level;
@@ -113,8 +116,7 @@ static void select_oracle(const adm_replay *r, adm_worker *w, const adm_task_at 
         while (exact[c].k != r->options.budgets[b]) c++;
         w->cut[b] = exact[c];
     }
-    select_by_cuts(r, w, at->reference[head].score, at->n_tokens, w->candidates + head * r->trace->n_tokens,
-                   w->n_candidates[head], w->cut);
+    select_by_cuts(r, w, at->reference[head].score, at->n_tokens, &w->candidates[head], w->cut);
 }
 
 /* w->ranking: the softmax masses of the group, summed. */
@@ -128,15 +130,15 @@ static void sum_masses(const adm_replay *r, adm_worker *w, const adm_task_at *at
 }
 
 static void select_group_oracle(const adm_replay *r, adm_worker *w, const adm_task_at *at) {
-    size_t n_cuts = 0, n_candidates = 0;
+    adm_candidates *candidates = &w->candidates[adm_replay_group(r)];
+    size_t n_cuts = 0;
     sum_masses(r, w, at);
     while (n_cuts < r->options.n_budgets && r->options.budgets[n_cuts] < at->n_tokens) {
         w->cut[n_cuts] = (adm_cut){.k = r->options.budgets[n_cuts]};
         n_cuts++;
     }
-    if (n_cuts > 0)
-        n_candidates = adm_rank_cut(w->ranking, at->n_tokens, w->cut, n_cuts, w->rank_scratch, w->rank);
-    select_by_cuts(r, w, w->ranking, at->n_tokens, w->rank, n_candidates, w->cut);
+    if (n_cuts > 0) adm_rank_cut(w->ranking, at->n_tokens, w->cut, n_cuts, w->rank_scratch, candidates);
+    select_by_cuts(r, w, w->ranking, at->n_tokens, candidates, w->cut);
 }
 
 /* --- From an order ---------------------------------------------------------------------------------------------------- */

@@ -37,7 +37,7 @@ struct adm_sparse {
     uint8_t *scan_scratch, *query;
     uint32_t *histogram, *rank, *index;
     uint8_t *taken;
-    double *score;
+    double *score, *candidate_score;
     void *rank_scratch;
 };
 
@@ -130,6 +130,7 @@ static adm_status make_room(adm_sparse *s, adm_error *err) {
         {&s->taken, s->n_most, 1},
         {&s->score, s->n_most, sizeof(double)},
         {&s->rank_scratch, 1, adm_rank_scratch_bytes(s->n_most)},
+        {&s->candidate_score, s->policy == ADM_POLICY_ORACLE ? s->n_most : 0, sizeof(double)},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof rooms / sizeof rooms[0]; i++)
@@ -175,7 +176,7 @@ void adm_sparse_close(adm_sparse **sparse) {
     if (s == NULL) return;
     adm_codebook_free(&s->book);
     void *const owned[] = {&s->codes, &s->bounds, &s->edge, &s->y, &s->table, &s->distance, &s->scan_scratch, &s->query,
-                           &s->histogram, &s->rank, &s->index, &s->taken, &s->score, &s->rank_scratch};
+                           &s->histogram, &s->rank, &s->index, &s->taken, &s->score, &s->rank_scratch, &s->candidate_score};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) adm_free(owned[i]);
     adm_free(sparse);
 }
@@ -233,8 +234,10 @@ static size_t select_oracle(adm_sparse *s, const step *st, size_t head, size_t k
         for (uint32_t i = 0; i < d; i++) dot += (double)q[i] * k[i];
         s->score[t] = dot;
     }
-    size_t n_candidates = adm_rank_cut(s->score, st->n_tokens, &cut, 1, s->rank_scratch, s->rank);
-    return adm_rank_take(s->score, s->rank, n_candidates, &cut, s->index);
+    adm_candidates candidates = {0, s->index, s->candidate_score};
+    adm_rank_cut(s->score, st->n_tokens, &cut, 1, s->rank_scratch, &candidates);
+    adm_rank_take(&candidates, &cut, &candidates);
+    return candidates.n;
 }
 
 /* In the order of the policy, not of the tokens. */

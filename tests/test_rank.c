@@ -56,7 +56,8 @@ static void cuts_are_where_the_order_is_cut(void **state) {
     (void)state;
     adm_rng rng = check_rng(__func__);
     static double score[MOST];
-    static uint32_t expected[MOST], candidates[MOST], selected[MOST];
+    static uint32_t expected[MOST], token[2][MOST];
+    static double token_score[2][MOST];
     static adm_ranked scratch[2 * MOST];
     static bool in[MOST];
     for (int kind = 0; kind < N_KINDS; kind++)
@@ -71,18 +72,21 @@ static void cuts_are_where_the_order_is_cut(void **state) {
             for (size_t t = 0; t < n; t++) expected[t] = (uint32_t)t;
             compared = score;
             qsort(expected, n, sizeof *expected, by_definition);
-            size_t n_candidates = adm_rank_cut(score, n, cut, n_cuts, scratch, candidates);
+            adm_candidates candidates = {0, token[0], token_score[0]}, taken = {0, token[1], token_score[1]};
+            adm_rank_cut(score, n, cut, n_cuts, scratch, &candidates);
             for (size_t c = 0; c < n_cuts; c++) {
                 assert_int_equal(cut[c].token, expected[cut[c].k - 1]);
                 assert_true(cut[c].score == score[cut[c].token]);
                 size_t n_tied = 0;
                 for (size_t j = 0; j < cut[c].k; j++) n_tied += score[expected[j]] == cut[c].score;
                 assert_int_equal(cut[c].n_tied, n_tied);
-                assert_int_equal(adm_rank_take(score, candidates, n_candidates, &cut[c], selected), cut[c].k);
+                adm_rank_take(&candidates, &cut[c], &taken);
+                assert_int_equal(taken.n, cut[c].k);
                 memset(in, 0, sizeof in);
                 for (size_t j = 0; j < cut[c].k; j++) {
-                    in[selected[j]] = true;
-                    assert_true(j == 0 || selected[j - 1] < selected[j]);
+                    in[taken.token[j]] = true;
+                    assert_true(taken.score[j] == score[taken.token[j]]);
+                    assert_true(j == 0 || taken.token[j - 1] < taken.token[j]);
                 }
                 for (size_t j = 0; j < cut[c].k; j++) assert_true(in[expected[j]]);
             }
