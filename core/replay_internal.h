@@ -181,7 +181,7 @@ struct adm_replay {
     double *drawn;                  /* [n_q_heads][n_tokens]: attention drawn in this segment and layer so far */
     const adm_segment *at_segment;  /* what the tasks of the present round work on */
     size_t at_layer, at_block;      /* the block's first step, in the segment */
-    size_t at_batch;                /* steps of a task */
+    size_t batch[ADM_BLOCK_STEPS + 1]; /* the block's batches: the first step of each, in the segment, and behind the last */
     size_t max_batch, score_stride; /* of a worker's scratch */
     uint64_t n_done, n_total;       /* layer steps */
 };

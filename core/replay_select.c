@@ -100,12 +100,16 @@ static void select_by_cuts(const adm_replay *r, adm_worker *w, const double *sco
         w->set[t] = (uint32_t)t;
         w->set_score[t] = score[t];
     }
-    for (size_t i = 0; i < n_now; i++) {
-        const uint32_t token = w->set[i];
-        const double s = w->set_score[i];
-        size_t level = 0;
-        for (size_t b = 0; b < n_cuts; b++) level += (s < cut[b].score) | ((s == cut[b].score) & (token < cut[b].token));
-        w->level[i] = (uint16_t)level;
+    memset(w->level, 0, n_now * sizeof *w->level);
+    for (size_t b = 0; b < n_cuts; b++) {
+        size_t n_above = 0; /* or level with the cut: more than it keeps where scores tie, and then the token decides */
+        for (size_t i = 0; i < n_now; i++) {
+            const bool below = w->set_score[i] < cut[b].score;
+            w->level[i] = (uint16_t)(w->level[i] + below);
+            n_above += !below;
+        }
+        for (size_t i = 0; n_above > cut[b].k && i < n_now; i++)
+            w->level[i] = (uint16_t)(w->level[i] + (w->set_score[i] == cut[b].score && w->set[i] < cut[b].token));
     }
     split(r, w, n_now);
 }

@@ -188,8 +188,8 @@ static void an_interrupt_keeps_whole_lengths(void **state) {
     f->options.should_stop = stop_after_a_while;
     f->options.n_threads = 1;
     /* The first length asks before each timed step, and in each of two layers before every chunk of keys of every KV head, and
-     * before every KV head of every two batches of steps; a round of tasks asks once more to learn that there is none. */
-    steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + 2 * N_KV + 1) + 5;
+     * before every KV head of all its steps, which are one batch; a round of tasks asks once more to learn that there is none. */
+    steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + N_KV + 1) + 5;
     assert_int_equal(replay(f, &run_id), ADM_EINTERRUPTED);
     assert_non_null(strstr(f->err.text, "at 500 cached tokens"));
     assert_int_equal((int)number(f, "SELECT count(DISTINCT seq_len) FROM quality_summary"), 1);
