@@ -73,9 +73,8 @@ typedef struct adm_replay_options {
     bool policy[ADM_N_POLICIES];
     bool select_group[ADM_N_POLICIES];    /* of oracle, quest, streaming and h2o: a selection per GQA group, and ... */
     bool select_head[ADM_N_POLICIES];     /* ... per head; neither counts as per head */
-    const adm_coding *codings;            /* the variants of `adamas`; stages are timed if the first is the contract */
+    const adm_coding *codings;            /* the variants of `adamas`; stages are timed, by its rule, if the first is the contract */
     size_t n_codings;
-    uint32_t n_sinks, n_recent;           /* forced into `adamas`'s selection */
     uint32_t n_dense_layers;              /* the model's first layers attend densely: they are not replayed */
     double eps;                           /* of the metric eps_exceed */
     const adm_target *targets;

@@ -161,7 +161,8 @@ static void put_quality(const adm_replay *r, adm_slot **slot, const adm_task_at 
 static void measure_targets(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row,
                             uint32_t head) {
     const adm_reference *reference = &at->reference[head];
-    size_t n_recent = r->options.n_recent > 0 ? r->options.n_recent : 1, n_forced = r->options.n_sinks + n_recent;
+    const adm_coding *coding = row->policy == ADM_POLICY_ADAMAS ? &r->options.codings[row->coding] : NULL;
+    const size_t n_forced = coding != NULL ? coding->n_sinks + coding->n_recent : 0;
     r->options.quality->weights(reference->score, at->n_tokens, reference->largest, w->weight);
     for (size_t i = 0; i < r->options.n_targets; i++) {
         const adm_target *target = &r->options.targets[i];
@@ -176,7 +177,7 @@ static void measure_targets(const adm_replay *r, adm_worker *w, const adm_task_a
                                            target->value * reference->out_norm);
         }
         if (row->policy == ADM_POLICY_QUEST) k = adm_quest_budget(at->n_tokens, k);
-        if (row->policy == ADM_POLICY_ADAMAS && k < n_forced) k = n_forced;
+        if (k < n_forced) k = n_forced;
         put_value(r, row->target[i], at, head, (double)k);
     }
 }

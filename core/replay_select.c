@@ -67,12 +67,14 @@ static void find_boundaries(const adm_replay *r, adm_worker *w, size_t n_forced,
 /* The budgets' selections are the beginnings of one order: forced tokens, then by distance, the most recent first among
  * equals. So a token's place in it says which budgets hold it. */
 static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, uint32_t head) {
-    const size_t widest = r->options.n_budgets - 1, n_recent = r->options.n_recent > 0 ? r->options.n_recent : 1;
+    const size_t widest = r->options.n_budgets - 1;
+    const adm_coding *coding = &r->options.codings[row->coding];
     const uint32_t most = adm_replay_distances(r, w, at, row->coding, head);
-    const adm_select_rule rule = {r->options.budgets[widest], r->options.n_sinks, r->options.n_recent};
+    const adm_select_rule rule = adm_coding_rule(coding, r->options.budgets[widest]);
     const size_t n_now = r->options.pipeline->topk->fn.topk(w->distance, at->n_tokens, most, &rule, w->histogram, w->set,
                                                             &w->info[widest]);
-    const size_t first = smaller(r->options.n_sinks, n_now), last = n_now - first > n_recent ? n_now - n_recent : first;
+    const size_t first = smaller(coding->n_sinks, n_now);
+    const size_t last = n_now - first > coding->n_recent ? n_now - coding->n_recent : first;
     const size_t n_values = (size_t)w->info[widest].boundary + 1;
     memset(w->histogram, 0, n_values * sizeof *w->histogram);
     for (size_t i = first; i < last; i++) w->histogram[w->near[i] = w->distance[w->set[i]]]++;
@@ -215,9 +217,9 @@ void adm_select_nested(const adm_replay *r, adm_worker *w, const adm_task_at *at
 }
 
 /* Forced tokens first, whatever their order, since no budget goes without; then by distance, the most recent first. */
-static void order_by_distance(const adm_replay *r, adm_worker *w, const adm_task_at *at, uint32_t most) {
-    size_t n = at->n_tokens, n_recent = r->options.n_recent > 0 ? r->options.n_recent : 1, found = 0;
-    size_t first = smaller(r->options.n_sinks, n), last = n - first > n_recent ? n - n_recent : first;
+static void order_by_distance(const adm_coding *coding, adm_worker *w, const adm_task_at *at, uint32_t most) {
+    size_t n = at->n_tokens, found = 0;
+    size_t first = smaller(coding->n_sinks, n), last = n - first > coding->n_recent ? n - coding->n_recent : first;
     for (size_t t = n; t-- > last;) w->order[found++] = (uint32_t)t;
     for (size_t t = 0; t < first; t++) w->order[found++] = (uint32_t)t;
     memset(w->histogram, 0, ((size_t)most + 1) * sizeof *w->histogram);
@@ -233,7 +235,7 @@ static void order_by_distance(const adm_replay *r, adm_worker *w, const adm_task
 void adm_select_order(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, uint32_t head) {
     if (row->policy == ADM_POLICY_ADAMAS) {
         const adm_coding *coding = &r->options.codings[row->coding];
-        order_by_distance(r, w, at, adm_coding_max_distance(coding, r->trace->shape.head_dim,
+        order_by_distance(coding, w, at, adm_coding_max_distance(coding, r->trace->shape.head_dim,
                                                             adm_coding_queries(coding, &r->trace->shape)));
     } else if (row->policy != ADM_POLICY_ORACLE) {
         order_by_policy(r, w, at, row, head, at->n_tokens);

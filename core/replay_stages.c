@@ -177,7 +177,7 @@ static void run_budget(adm_replay *r, layer_step *s, uint32_t budget, double sha
     const adm_host_pipeline *p = r->options.pipeline;
     adm_stage_pass *pass = &r->stages;
     size_t n_heads = r->trace->shape.n_q_heads;
-    const adm_select_rule rule = {budget, r->options.n_sinks, r->options.n_recent};
+    const adm_select_rule rule = adm_coding_rule(&r->options.codings[0], budget);
     adm_select_info info;
 
     begin_stage(r, &s->range, ADM_STAGE_TOPK, p->topk->name, budget, false);

@@ -96,7 +96,7 @@ static void learn_pages(adm_sparse *s, const float *k, size_t capacity) {
 static adm_status read_policy(adm_sparse *s, const char *text, adm_error *err) {
     static const char *const calibrated[] = {"calibrated"};
     adm_sweep sweep;
-    adm_status status = adm_sweep_parse(text, &(adm_sweep_defaults){calibrated, 1, NULL}, &sweep, err);
+    adm_status status = adm_sweep_parse(text, &(adm_sweep_defaults){.thresholds = calibrated, .n_thresholds = 1}, &sweep, err);
     if (status != ADM_OK) return status;
     size_t n_named = 0;
     for (adm_policy p = 0; p < ADM_N_POLICIES; p++) {
@@ -220,7 +220,7 @@ static size_t select_adamas(adm_sparse *s, const step *st, size_t head, size_t k
         adm_codebook_table(&s->coding, s->book, kv_head, s->y, n_queries, s->table);
         s->pipeline.scan(s->table, codes, st->n_tokens, d, s->coding.bits, s->scan_scratch, s->distance);
     }
-    const adm_select_rule rule = {.budget = st->budget};
+    const adm_select_rule rule = adm_coding_rule(&s->coding, st->budget);
     return s->pipeline.topk->fn.topk(s->distance, st->n_tokens, adm_coding_max_distance(&s->coding, d, n_queries), &rule,
                                      s->histogram, s->index, NULL);
 }
@@ -321,6 +321,8 @@ adm_status adm_sparse_attend(adm_sparse *s, uint32_t budget, double scale, const
     if (budget == 0 || (s->policy == ADM_POLICY_QUEST && budget < ADM_QUEST_PAGE))
         return adm_fail(err, ADM_EINPUT, "a budget of %u tokens: at least %d with %s", budget,
                         s->policy == ADM_POLICY_QUEST ? ADM_QUEST_PAGE : 1, adm_policy_name(s->policy));
+    const adm_select_rule rule = adm_coding_rule(&s->coding, budget);
+    if (s->policy == ADM_POLICY_ADAMAS && adm_select_rule_check(&rule, err) != ADM_OK) return ADM_EINPUT;
     if (s->policy == ADM_POLICY_H2O && drawn == NULL)
         return adm_fail(err, ADM_EINPUT, "h2o needs the attention that the tokens drew before");
     for (size_t h = 0; s->policy == ADM_POLICY_QUEST && h < s->shape.n_kv_heads; h++)

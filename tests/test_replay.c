@@ -239,9 +239,9 @@ static void wrong_options_are_refused(void **state) {
     f->options.n_dense_layers = 8;
     expect_refusal(f, "first 8");
     f->options.n_dense_layers = 2;
-    f->options.n_sinks = 1;
+    f->codings[1].n_sinks = 1;
     expect_refusal(f, "do not fit a budget of 1");
-    f->options.n_sinks = 0;
+    f->codings[1].n_sinks = 0;
     f->s.layer[1].q_dtype = ADM_BF16;
     expect_refusal(f, "layer 7 has q, k, v in BF16, F16, F16");
     f->s.layer[1].q_dtype = ADM_F16;
