@@ -223,6 +223,17 @@ static void gather(const adm_nested *nested, const adm_reference *r, double *sco
     }
 }
 
+/* The first rows of V that level b will read: a level that is under way asks for its own, and nobody for its first. */
+static void prefetch_level(const adm_nested *nested, size_t b, uint32_t head_dim) {
+    enum { ROWS = 32, LINE_BYTES = 64 };
+    if (b >= nested->n_levels) return;
+    const size_t row_bytes = head_dim * adm_dtype_bytes(nested->dtype), begin = b > 0 ? nested->end[b - 1] : 0;
+    for (size_t j = begin; j < nested->end[b] && j < begin + ROWS; j++) {
+        const char *row = (const char *)nested->v + nested->list[j] * row_bytes;
+        for (size_t at = 0; at < row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
+    }
+}
+
 /* At most AT_ONCE queries, which share the reading of V. */
 enum { AT_ONCE = 8 };
 
@@ -232,10 +243,12 @@ static void judge_some(const adm_nested *nested, const adm_reference *reference,
     const size_t n_levels = nested->n_levels, widest = nested->end[n_levels - 1];
     double *score = scratch, *weight = score + AT_ONCE * widest, *kept = weight + AT_ONCE * widest;
     double *spare = kept + AT_ONCE * n_levels, sum[AT_ONCE * ADM_MAX_HEAD_DIM] = {0}, so_far[AT_ONCE] = {0};
+    prefetch_level(nested, 0, d);
     for (uint32_t g = 0; g < n_q; g++)
         gather(nested, &reference[g], score + g * widest, weight + g * widest, kept + g * n_levels);
     for (size_t b = 0, begin = 0; b < n_levels; begin = nested->end[b++]) {
         const size_t end = nested->end[b];
+        prefetch_level(nested, b + 1, d);
         if (end == reference->n) {
             for (uint32_t g = 0; g < n_q; g++) quality[g * n_levels + b] = adm_quality_of_dense(&reference[g]);
             continue;
