@@ -7,7 +7,7 @@
  *         step
  *           layer: hadamard, bucket, pack, append, distance, then per budget topk and attention; and dense
  *       quality pass, all threads: every step, layer by layer
- *         one task a step and KV head: dense reference, then every policy at every budget
+ *         one task a few steps and KV head: their dense references together, then each step, every policy at every budget
  *
  * Stages are timed alone on the machine, so that their figures do not depend on the number of threads; and no value does
  * (core/threads.h). The tokens between two steps (and the prompt before the first) are encoded in bulk. What is measured

@@ -1,6 +1,6 @@
 /* replay_stages.c: the stage pass: steps of a session as a serving system would run them, one stage after the other in one
  * thread, each bracketed for the probes; and the bulk encoding between steps. What comes out is not looked at: the quality
- * pass computes the same bits. */
+ * pass selects the same tokens. */
 #include <string.h>
 
 #include "core/mem.h"

@@ -1,9 +1,15 @@
 /* quality_simd.h: the loops of core/quality.h with vectors of doubles; the body that attention_simd.c includes behind
  * attention_simd.h, whose macros and functions it uses, and which it undefines.
  *
- * Scores go by tiles of QUERIES queries and TOKENS keys: a key is widened once for all queries of the tile, a query loaded
- * once for all keys. Values likewise: a strip of a row is widened once for all queries. Sums have the orders that
- * attention_simd.h fixes, so all sets give the same bits, and the same as the attention rows. */
+ * Many queries come at once, so that a key or a value is widened once for all of them.
+ *
+ *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after the
+ *            other, and no lanes are summed in the end
+ *   outputs  a lane is an element of the row: QUERIES queries and a strip of elements stay in registers while ROWS rows are added
+ *
+ * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
+ * loops. The weights are attention_simd.h's. What was tried and left: vectors along the keys' elements, summed over the lanes
+ * for each score (0.6 times as fast); widening a tile's keys while the one before is multiplied (no faster from memory). */
 
 enum {
     NAME(PARTS) = 4,                     /* vectors of a strip of values that serves several queries */
