@@ -7,7 +7,7 @@
 
 /* --- Opening and closing ---------------------------------------------------------------------------------------------- */
 
-/* Scratch of all threads together: beyond this, fewer threads run. */
+/* Scratch of all threads together: beyond half of this batches are smaller, beyond all of it fewer threads run. */
 static const size_t most_scratch_bytes = (size_t)1 << 30;
 
 typedef struct buffer {
@@ -72,14 +72,12 @@ static size_t list_buffers(const adm_replay *r, adm_worker *w, buffer buffers[MO
     return sizeof all / sizeof all[0];
 }
 
-/* Threads whose scratch fits, at least one. */
-static size_t threads_that_fit(const adm_replay *r) {
+static size_t scratch_bytes(const adm_replay *r) {
     adm_worker nobody = {0};
     buffer buffers[MOST_BUFFERS];
     size_t n = list_buffers(r, &nobody, buffers), bytes = 1;
     for (size_t i = 0; i < n; i++) bytes += buffers[i].count * buffers[i].size;
-    size_t fit = most_scratch_bytes / bytes;
-    return fit < 1 ? 1 : fit < r->options.n_threads ? fit : r->options.n_threads;
+    return bytes;
 }
 
 /* A batch takes as many steps as make BATCH_QUERIES queries of a KV head, whose keys and values are read and widened once for
@@ -92,8 +90,9 @@ static size_t fit_scratch(adm_replay *r) {
     const size_t group = adm_replay_group(r);
     r->score_stride = (r->trace->n_tokens / 8 | 1) * 8 + 16; /* an odd number of cache lines, see adm_reference_compute() */
     r->max_batch = group < BATCH_QUERIES ? BATCH_QUERIES / group : 1;
-    while (r->max_batch > 1 && threads_that_fit(r) < r->options.n_threads) r->max_batch /= 2;
-    return threads_that_fit(r);
+    while (r->max_batch > 1 && scratch_bytes(r) * r->options.n_threads > most_scratch_bytes / 2) r->max_batch /= 2;
+    const size_t fit = most_scratch_bytes / scratch_bytes(r); /* threads */
+    return fit < 1 ? 1 : fit < r->options.n_threads ? fit : r->options.n_threads;
 }
 
 adm_status adm_quality_pass_open(adm_replay *r, adm_error *err) {
