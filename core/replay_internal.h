@@ -95,7 +95,7 @@ enum { ADM_BULK_ROWS = 4096 };
 typedef struct adm_layer_codes {
     const adm_coding *coding; /* the first of them */
     size_t row_bytes;
-    uint8_t *packed;          /* [n_kv_heads][n_tokens][row_bytes] */
+    uint8_t *packed;          /* [n_kv_heads][n_tokens][row_bytes]; NULL: in the stage pass's cache, which holds the same */
     uint64_t *n_codes;        /* [n_layers][n_kv_heads][ADM_CODES]: how often each code occurs */
 } adm_layer_codes;
 
