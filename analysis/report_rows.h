@@ -9,12 +9,14 @@
 #include "core/store.h"
 
 /* The name of a line in a chart, as an expression over config c: a policy and all that tells two of its configurations
- * apart. */
+ * apart, where its variant's name does not say it (that of a replay does, since forced tokens can be swept). */
 #define ADM_REPORT_SERIES                                                                                              \
-    "trim(c.policy || ' ' || c.variant) || CASE WHEN c.selection = 'group' AND c.variant NOT LIKE '%per group%' "   \
+    "trim(c.policy || ' ' || c.variant) || CASE WHEN c.selection = 'group' AND c.variant NOT LIKE '%per group%' "     \
     "THEN ', per group' ELSE '' END || "                                                                               \
-    "CASE WHEN c.n_sinks > 0 THEN ', ' || c.n_sinks || ' sinks' ELSE '' END || "                                       \
-    "CASE WHEN c.n_recent > 1 THEN ', ' || c.n_recent || ' recent' ELSE '' END"
+    "CASE WHEN c.n_sinks > 0 AND c.variant NOT LIKE '%, ' || c.n_sinks || ' sink%' "                                   \
+    "THEN ', ' || c.n_sinks || ' sinks' ELSE '' END || "                                                               \
+    "CASE WHEN c.n_recent > 1 AND c.variant NOT LIKE '%, ' || c.n_recent || ' recent%' "                               \
+    "THEN ', ' || c.n_recent || ' recent' ELSE '' END"
 
 /* A column of a SELECT: 'i' whole number, 'd' floating point, 's' text, 'j' text that is itself JSON (kept as text if
  * it does not parse). A NULL becomes null. */

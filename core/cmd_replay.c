@@ -37,7 +37,7 @@ typedef struct replay_command {
     size_t n_paths;
 
     adm_replay_options options;
-    uint32_t *budget_list, *seq_len_list, *layer_list;
+    uint32_t *budget_list, *seq_len_list, *layer_list, *sinks_list, *recent_list;
     adm_sweep sweep;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
@@ -56,7 +56,8 @@ static const struct argp_option options[] = {
     {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
     {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
     {"policies", 'p', "LIST", 0, "Of dense, oracle, adamas, quest, streaming, h2o, random (default the first three), with "
-     "settings behind a colon: adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group", 1},
+     "settings behind a colon: adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group; also "
+     "sinks=4,recent=1+64", 1},
     {"select", KEY_SELECT, "WHO", 0, "Who shares a selection: head, group (the query heads of a KV head) or head+group "
      "(default head)", 1},
     {"target", KEY_TARGET, "METRIC=X", 0, "Also the smallest budget with which each head and step reaches mass=X or "
@@ -64,8 +65,8 @@ static const struct argp_option options[] = {
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
     {"thresholds", 't', "SPEC", 0, "Bucketing thresholds of adamas: calibrated, fixed:a,b,c, quantile:p,q,r, centred or "
      "channel; repeat to compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first", 2},
-    {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
-    {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
+    {"sinks", KEY_SINKS, "LIST", 0, "First tokens that adamas always selects (default 0); several are compared", 2},
+    {"recent", KEY_RECENT, "LIST", 0, "Last tokens that adamas always selects (default 1, the newest); several are compared", 2},
     {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
     {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
@@ -153,9 +154,17 @@ static adm_status parse_eps(const char *text, double *eps, adm_error *err) {
 }
 
 static adm_status parse_sweep(replay_command *c, adm_error *err) {
-    const adm_sweep_defaults defaults = {c->thresholds, c->n_thresholds, c->select};
+    adm_sweep_defaults defaults = {.thresholds = c->thresholds, .n_thresholds = c->n_thresholds, .select = c->select};
     adm_replay_options *o = &c->options;
-    adm_status status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", &defaults, &c->sweep, err);
+    adm_status status = ADM_OK;
+    if (c->sinks != NULL)
+        status = adm_parse_u32_list("--sinks", c->sinks, 0, MAX_BUDGET, &c->sinks_list, &defaults.n_sinks, err);
+    if (status == ADM_OK && c->recent != NULL)
+        status = adm_parse_u32_list("--recent", c->recent, 0, MAX_BUDGET, &c->recent_list, &defaults.n_recent, err);
+    if (status != ADM_OK) return status;
+    defaults.sinks = c->sinks_list;
+    defaults.recent = c->recent_list;
+    status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", &defaults, &c->sweep, err);
     memcpy(o->policy, c->sweep.policy, sizeof o->policy);
     memcpy(o->select_head, c->sweep.select_head, sizeof o->select_head);
     memcpy(o->select_group, c->sweep.select_group, sizeof o->select_group);
@@ -207,8 +216,6 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_threads(c, err);
     if (status == ADM_OK) status = parse_resume(c, err);
     if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
-    if (status == ADM_OK) status = parse_small("--sinks", c->sinks, MAX_BUDGET, &o->n_sinks, err);
-    if (status == ADM_OK) status = parse_small("--recent", c->recent, MAX_BUDGET, &o->n_recent, err);
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
     if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &o->seed, err);
@@ -385,6 +392,8 @@ static int run(int argc, char **argv) {
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);
+    adm_free(&c.sinks_list);
+    adm_free(&c.recent_list);
     adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

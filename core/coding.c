@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true};
+const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true, .n_recent = 1};
 
 const char *adm_code_metric_name(adm_code_metric metric) {
     static const char *const names[ADM_N_CODE_METRICS] = {"l1", "xor", "l2", "sign", "dot", "asymmetric"};
@@ -55,10 +55,13 @@ adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, ad
 }
 
 void adm_coding_name(const adm_coding *coding, char *name) {
-    char width[16] = "";
+    char width[16] = "", sinks[24] = "", recent[24] = "";
     if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text,
-             width, coding->hadamard ? "" : ", no Hadamard", coding->selection == ADM_SELECT_GROUP ? ", per group" : "");
+    if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
+    if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text,
+             width, coding->hadamard ? "" : ", no Hadamard", sinks, recent,
+             coding->selection == ADM_SELECT_GROUP ? ", per group" : "");
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {

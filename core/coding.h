@@ -34,9 +34,10 @@ typedef struct adm_coding {
     bool hadamard;
     adm_selection selection;
     adm_threshold_spec thresholds; /* value[] complete, n_values = 2^bits - 1: adm_coding_complete() */
+    uint32_t n_sinks, n_recent;    /* first and last tokens forced into a selection; n_recent >= 1, the newest */
 } adm_coding;
 
-/* l1, 2 bits, Hadamard, a selection per head; no thresholds yet. */
+/* l1, 2 bits, Hadamard, a selection per head, the newest token forced in; no thresholds yet. */
 extern const adm_coding adm_coding_default;
 
 /* Fills in thresholds that were left to their defaults. ADM_EINPUT: a number of thresholds that does not go with the width. */
@@ -45,10 +46,10 @@ adm_status adm_coding_complete(adm_coding *coding, adm_error *err);
 /* ADM_EUNSUPPORTED where the largest distance of a group does not fit 16 bits. Shape as of adm_shape_check(). */
 adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, adm_error *err);
 
-enum { ADM_CODING_NAME_BYTES = 128 };
+enum { ADM_CODING_NAME_BYTES = 160 };
 
 /* The variant's name in the database: metric and thresholds, then whatever is not the default:
- * "l1 calibrated", "dot channel, 3 bits, no Hadamard, per group". name: ADM_CODING_NAME_BYTES. */
+ * "l1 calibrated", "dot channel, 3 bits, no Hadamard, 4 sinks, 64 recent, per group". name: ADM_CODING_NAME_BYTES. */
 void adm_coding_name(const adm_coding *coding, char *name);
 
 /* The contract of core/stage.h: L1 over 2-bit codes of transformed keys, thresholds of a layer, each head by itself. The
@@ -57,6 +58,11 @@ bool adm_coding_is_contract(const adm_coding *coding);
 
 /* Whether keys get the same codes, so that one cache serves both. */
 bool adm_coding_same_codes(const adm_coding *a, const adm_coding *b);
+
+/* The rule by which a budget's tokens are selected. */
+static inline adm_select_rule adm_coding_rule(const adm_coding *coding, uint32_t budget) {
+    return (adm_select_rule){budget, coding->n_sinks, coding->n_recent};
+}
 
 /* Queries that one distance is summed over: 1, or with a selection per group the query heads of a KV head. */
 uint32_t adm_coding_queries(const adm_coding *coding, const adm_shape *shape);

@@ -5,8 +5,9 @@
  * the distribution that sparse attention uses. From that distribution to the full one the Kullback-Leibler divergence is
  * -ln m and the total variation distance 1 - m.
  *
- * Scores and weights are computed once a query and serve every selection: the output of sparse attention over S is
- * sum_{t in S} w_t v_t / sum_{t in S} w_t, so that only V is read again. */
+ * Scores are computed once a query and serve every selection: the output of sparse attention over S is
+ * sum_{t in S} w_t v_t / sum_{t in S} w_t, so that only V is read again. Weights are not kept: an exponential of what is
+ * selected costs less than a second array as long as the context, read from memory. */
 #ifndef ADM_CORE_QUALITY_H
 #define ADM_CORE_QUALITY_H
 
@@ -19,15 +20,18 @@
 
 /* --- The work over all tokens: one function a loop, several implementations ---------------------------------------- */
 
-/* score[g * stride + t] = scale q_g.k_t for n_q queries [n_q, d] and n keys [n, d] of dtype. */
+enum { ADM_QUALITY_QUERIES = 32 }; /* of a call, at most */
+
+/* score[g * stride + t] = scale q_g.k_t for n_q queries [n_q, d] and n keys [n, d] of dtype. The queries are float32 numbers,
+ * so that products are exact; they are summed from element 0 on: all rows give the same bits. */
 typedef void adm_scores_fn(adm_dtype dtype, const double *q, uint32_t n_q, const void *k, size_t n, uint32_t head_dim,
                            double scale, double *score, size_t stride);
 
 /* weight[t] = exp(score[t] - largest), and 0 below exp(-708); returns their sum. weight may be score. */
 typedef double adm_weights_fn(const double *score, size_t n, double largest, double *weight);
 
-/* out[g * d + i] = sum_j weight[g * stride + j] v[j][i], over rows index[0 .. n-1] of v [*, d], or rows 0 .. n-1 where
- * index is NULL, in that order. */
+/* out[g * d + i] += weight[g * stride + j] v[j][i] for one j after the other, over rows index[0 .. n-1] of v [*, d], or rows
+ * 0 .. n-1 where index is NULL: so a sum may be taken up again, and what one query gets does not depend on the others. */
 typedef void adm_combine_fn(adm_dtype dtype, const void *v, const uint32_t *index, size_t n, uint32_t head_dim,
                             const double *weight, size_t stride, uint32_t n_q, double *out);
 
@@ -38,7 +42,8 @@ typedef size_t adm_within_fn(adm_dtype dtype, const void *v, const uint32_t *ord
                              const double *weight, const double *o, double limit);
 
 /* A row of the registry (kernels/registry.h). Every product is a product of doubles and every sum a sum of doubles; rows
- * differ in the order of summation alone. What that may do to a result is derived in tests/test_quality.c. */
+ * differ in whether a product that is added is rounded first, in the exponential, and in the order in which weights are
+ * summed. What that may do to a result is derived in tests/test_quality.c. */
 typedef struct adm_quality_impl {
     const char *name;            /* "reference", "avx2", ... */
     bool (*is_available)(void);  /* NULL: always */
@@ -53,23 +58,24 @@ extern const adm_quality_impl adm_quality_reference;
 
 /* --- One query ------------------------------------------------------------------------------------------------------ */
 
-/* The dense reference of one query over n tokens. score and weight are borrowed. */
+/* The dense reference of one query over n tokens. score is borrowed. */
 typedef struct adm_reference {
     size_t n;
     uint32_t head_dim;
-    double *score;        /* [n] */
-    double *weight;       /* [n] */
+    const double *score;  /* [n] */
     double largest;       /* score */
     double total_weight;
     double out[ADM_MAX_HEAD_DIM];
     double out_norm;
 } adm_reference;
 
-/* Fills the references of the n_q queries [n_q, d] that read one KV head k, v [n, d], n >= 1; everything of one dtype and
- * finite. score and weight: [n_q][stride], stride >= n; reference g borrows row g of each. */
-void adm_reference_compute(const adm_quality_impl *impl, adm_dtype dtype, const void *q, uint32_t n_q, const void *k,
-                           const void *v, size_t n, uint32_t head_dim, double scale, double *score, double *weight,
-                           size_t stride, adm_reference *reference);
+/* Fills the references of n_q queries q [n_q, d] that read one KV head k, v [*, d] of dtype; query g sees its first n[g] >= 1
+ * tokens. Everything is finite. score: [n_q][stride], stride >= the largest n; reference g borrows row g. K and V are read
+ * once for ADM_QUALITY_QUERIES queries; what a query gets does not depend on those beside it. A stride that is a multiple of
+ * 4 KiB makes all rows compete for the same lines of a cache. */
+void adm_reference_compute(const adm_quality_impl *impl, adm_dtype dtype, const float *q, const size_t *n, uint32_t n_q,
+                           const void *k, const void *v, uint32_t head_dim, double scale, double *score, size_t stride,
+                           adm_reference *reference);
 
 typedef struct adm_quality {
     double recall;         /* see below */
@@ -96,7 +102,7 @@ typedef struct adm_nested {
 } adm_nested;
 
 /* Doubles of scratch for adm_quality_of(), `widest` the last end. */
-static inline size_t adm_quality_scratch(size_t widest) { return 10 * widest; }
+static inline size_t adm_quality_scratch(size_t widest, size_t n_levels) { return 17 * widest + 8 * n_levels; }
 
 /* quality [n_q][n_levels]: the metrics of each selection for each of n_q queries that share it; and of the output of
  * sparse attention over it, rounded to float32 as an attention kernel writes it.

@@ -64,17 +64,6 @@ double adm_largest(const double *score, size_t n) {
     return largest;
 }
 
-static double smallest_of(const double *score, size_t n) {
-    double lane[LANES], smallest = score[0];
-    for (int i = 0; i < LANES; i++) lane[i] = score[0];
-    size_t t = 0;
-    for (; t + LANES <= n; t += LANES)
-        for (int i = 0; i < LANES; i++) lane[i] = score[t + i] < lane[i] ? score[t + i] : lane[i];
-    for (; t < n; t++) smallest = score[t] < smallest ? score[t] : smallest;
-    for (int i = 0; i < LANES; i++) smallest = lane[i] < smallest ? lane[i] : smallest;
-    return smallest;
-}
-
 /* --- Only where it is cut ------------------------------------------------------------------------------------------ */
 
 static inline bool comes_before(const adm_ranked *a, const adm_ranked *b) {
@@ -109,59 +98,102 @@ static void select_first(adm_ranked *a, size_t n, size_t k) {
     }
 }
 
-enum { N_BINS = 4096 };
-
-/* Which of N_BINS equal parts between the largest and the smallest score: never falls as the score falls, however
- * the product rounds, so that whole bins can be left out. */
-static inline size_t bin_of(double score, double largest, double per_score) {
-    return (size_t)((largest - score) * per_score);
-}
-
-/* The tokens of the first bins that hold at least k between them. */
-static size_t find_candidates(const double *score, size_t n, size_t k, uint32_t *candidates) {
-    double largest = adm_largest(score, n), range = largest - smallest_of(score, n), per_score = (N_BINS - 1) / range;
+/* The tokens of score `least` and above, ascending. */
+static void collect(const double *score, size_t n, double least, adm_candidates *candidates) {
+    uint32_t *token = candidates->token;
+    double *to = candidates->score;
     size_t n_found = 0;
-    if (k >= n || !isfinite(range) || !isfinite(per_score)) {
-        for (size_t t = 0; t < n; t++) candidates[t] = (uint32_t)t;
-        return n;
-    }
-    uint32_t count[N_BINS] = {0};
-    for (size_t t = 0; t < n; t++) count[bin_of(score[t], largest, per_score)]++;
-    size_t last = 0;
-    for (size_t held = count[0]; held < k; held += count[last]) last++;
     for (size_t t = 0; t < n; t++) {
-        candidates[n_found] = (uint32_t)t;
-        n_found += bin_of(score[t], largest, per_score) <= last;
+        token[n_found] = (uint32_t)t;
+        to[n_found] = score[t];
+        n_found += score[t] >= least;
     }
-    return n_found;
+    candidates->n = n_found;
 }
 
-size_t adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, uint32_t *candidates) {
+/* The last of a[0 .. n-1] in the order; selecting leaves them in none. */
+static adm_ranked last_of(const adm_ranked *a, size_t n) {
+    adm_ranked last = a[0];
+    for (size_t j = 1; j < n; j++)
+        if (comes_before(&last, &a[j])) last = a[j];
+    return last;
+}
+
+enum { N_SAMPLES = 2048 };
+
+/* A score that at least k tokens very probably have, and few more: that of the sample's token at k's place and four standard
+ * deviations behind. -INFINITY where a sample says nothing. */
+static double guess_least(const double *score, size_t n, size_t k) {
+    adm_ranked sample[N_SAMPLES];
+    const double expected = (double)k * N_SAMPLES / (double)n;
+    size_t place = (size_t)(expected + 4 * sqrt(expected) + 8);
+    if (n < 4 * N_SAMPLES || place >= N_SAMPLES) return -INFINITY;
+    for (size_t i = 0; i < N_SAMPLES; i++) sample[i] = (adm_ranked){score[i * n / N_SAMPLES], (uint32_t)i};
+    select_first(sample, N_SAMPLES, place);
+    return last_of(sample, place).score;
+}
+
+/* A set of tokens that holds the first k: one pass, or, where the guess was wrong, all of them. */
+static void find_candidates(const double *score, size_t n, size_t k, adm_candidates *candidates) {
+    collect(score, n, k < n ? guess_least(score, n, k) : -INFINITY, candidates);
+    if (candidates->n < k) collect(score, n, -INFINITY, candidates);
+}
+
+enum { N_BINS = 2048 };
+
+/* Which of N_BINS equal parts between the largest and the smallest score: never falls as the score falls, however the product
+ * rounds, so that whole bins are in order. */
+static inline size_t bin_of(double score, double largest, double per_score) {
+    return per_score > 0 ? (size_t)((largest - score) * per_score) : 0;
+}
+
+/* Sorts the candidates by bin, each bin in any order: bin b is ranked[begin[b] .. begin[b + 1] - 1]. Scores that no bins can be
+ * made of are all in the first. */
+static void sort_into_bins(const adm_candidates *candidates, adm_ranked *ranked, uint32_t begin[N_BINS + 1]) {
+    const size_t n = candidates->n;
+    const double *score = candidates->score;
+    double largest = adm_largest(score, n), smallest = largest;
+    for (size_t j = 0; j < n; j++) smallest = score[j] < smallest ? score[j] : smallest;
+    double per_score = (N_BINS - 1) / (largest - smallest);
+    if (!isfinite(per_score)) per_score = 0; /* all alike; and where the largest is infinite it is 0 already */
+    memset(begin, 0, (N_BINS + 1) * sizeof *begin);
+    for (size_t j = 0; j < n; j++) begin[bin_of(score[j], largest, per_score)]++;
+    for (size_t b = 0, end = 0; b <= N_BINS; b++) { /* the end of each bin, from which it is filled downwards */
+        end += begin[b];
+        begin[b] = (uint32_t)end;
+    }
+    for (size_t j = 0; j < n; j++)
+        ranked[--begin[bin_of(score[j], largest, per_score)]] = (adm_ranked){score[j], candidates->token[j]};
+}
+
+void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates) {
     adm_ranked *ranked = scratch;
-    size_t n_candidates = find_candidates(score, n, cut[n_cuts - 1].k, candidates), end = n_candidates;
-    for (size_t j = 0; j < n_candidates; j++) ranked[j] = (adm_ranked){score[candidates[j]], candidates[j]};
+    uint32_t begin[N_BINS + 1];
+    find_candidates(score, n, cut[n_cuts - 1].k, candidates);
+    size_t end = candidates->n, bin = N_BINS - 1;
+    sort_into_bins(candidates, ranked, begin);
     for (size_t c = n_cuts; c-- > 0;) {
-        select_first(ranked, end, cut[c].k);
+        while (begin[bin] >= cut[c].k) bin--;
+        const size_t first = begin[bin], bin_end = begin[bin + 1];
+        end = bin_end < end ? bin_end : end; /* of the bin, or of the wider cut in it */
+        select_first(ranked + first, end - first, cut[c].k - first);
         end = cut[c].k;
-        /* Not [k - 1] itself: selecting leaves the first k in no order. */
-        adm_ranked last = ranked[0];
-        for (size_t j = 1; j < end; j++)
-            if (comes_before(&last, &ranked[j])) last = ranked[j];
+        const adm_ranked last = last_of(ranked + first, end - first);
         cut[c].score = last.score;
         cut[c].token = last.token;
         cut[c].n_tied = 0;
-        for (size_t j = 0; j < end; j++) cut[c].n_tied += ranked[j].score == last.score;
+        for (size_t j = first; j < end; j++) cut[c].n_tied += ranked[j].score == last.score;
     }
-    return n_candidates;
 }
 
-size_t adm_rank_take(const double *score, const uint32_t *candidates, size_t n_candidates, const adm_cut *cut,
-                     uint32_t *selected) {
+void adm_rank_take(const adm_candidates *candidates, const adm_cut *cut, adm_candidates *selected) {
     size_t n = 0;
-    for (size_t j = 0; j < n_candidates && n < cut->k; j++) {
-        uint32_t token = candidates[j];
-        selected[n] = token;
-        n += (score[token] > cut->score) | ((score[token] == cut->score) & (token >= cut->token));
+    for (size_t j = 0; j < candidates->n && n < cut->k; j++) {
+        const uint32_t token = candidates->token[j];
+        const double score = candidates->score[j];
+        selected->token[n] = token;
+        selected->score[n] = score;
+        n += (score > cut->score) | ((score == cut->score) & (token >= cut->token));
     }
-    return n;
+    selected->n = n;
 }

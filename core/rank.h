@@ -31,13 +31,18 @@ typedef struct adm_cut {
     size_t n_tied; /* found: how many of the first k have that score */
 } adm_cut;
 
-/* Finds the cuts at n_cuts >= 1 ascending k. Writes to `candidates` [n], ascending, a set that holds the first
- * cut[n_cuts - 1].k tokens and perhaps more, and returns how many. Does not sort: the time is proportional to n, and to
- * the widest cut. */
-size_t adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, uint32_t *candidates);
+/* Tokens, ascending, and their scores beside them: to look those up again among the scores of all would miss the cache. */
+typedef struct adm_candidates {
+    size_t n;
+    uint32_t *token;  /* [as many as there are tokens] */
+    double *score;    /* likewise */
+} adm_candidates;
 
-/* Writes the cut.k tokens up to the cut, ascending, and returns cut.k; candidates as adm_rank_cut() left them. */
-size_t adm_rank_take(const double *score, const uint32_t *candidates, size_t n_candidates, const adm_cut *cut,
-                     uint32_t *selected);
+/* Finds the cuts at n_cuts >= 1 ascending k. Fills `candidates` with a set that holds the first cut[n_cuts - 1].k tokens and
+ * perhaps more. Does not sort: the time is proportional to n, and to the widest cut. */
+void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates);
+
+/* Keeps of the candidates the cut.k tokens up to the cut, in `selected`, which may be the candidates themselves. */
+void adm_rank_take(const adm_candidates *candidates, const adm_cut *cut, adm_candidates *selected);
 
 #endif

@@ -91,8 +91,10 @@ adm_status adm_replay_segments(const adm_trace *trace, const uint32_t *seq_lens,
 static adm_status check_rules(const adm_replay *r, adm_error *err) {
     const adm_replay_options *o = &r->options;
     adm_status status = adm_shape_check(&r->trace->shape, err);
-    for (size_t b = 0; status == ADM_OK && b < o->n_budgets && o->policy[ADM_POLICY_ADAMAS]; b++)
-        status = adm_select_rule_check(&(adm_select_rule){o->budgets[b], o->n_sinks, o->n_recent}, err);
+    for (size_t c = 0; status == ADM_OK && c < o->n_codings && o->policy[ADM_POLICY_ADAMAS]; c++) {
+        const adm_select_rule rule = adm_coding_rule(&o->codings[c], o->budgets[0]); /* the smallest */
+        status = adm_select_rule_check(&rule, err);
+    }
     if (status == ADM_OK && r->trace->n_tokens > UINT32_MAX)
         status = adm_fail(err, ADM_EINPUT, "%s: %zu tokens; a replay takes at most %u", r->trace->path,
                           r->trace->n_tokens, UINT32_MAX);

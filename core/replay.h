@@ -7,7 +7,7 @@
  *         step, once under the probes and once more to time its stages, see replay_time.c
  *           layer: hadamard, bucket, pack, append, distance, then per budget topk and attention; and dense
  *       quality pass, all threads: every step, layer by layer
- *         one task a step and KV head: dense reference, then every policy at every budget
+ *         one task a few steps and KV head: their dense references together, then each step, every policy at every budget
  *
  * Stages are timed alone on the machine, so that their figures do not depend on the number of threads; and no value does
  * (core/threads.h). The tokens between two steps (and the prompt before the first) are encoded in bulk. What is measured
@@ -73,9 +73,8 @@ typedef struct adm_replay_options {
     bool policy[ADM_N_POLICIES];
     bool select_group[ADM_N_POLICIES];    /* of oracle, quest, streaming and h2o: a selection per GQA group, and ... */
     bool select_head[ADM_N_POLICIES];     /* ... per head; neither counts as per head */
-    const adm_coding *codings;            /* the variants of `adamas`; stages are timed if the first is the contract */
+    const adm_coding *codings;            /* the variants of `adamas`; stages are timed, by its rule, if the first is the contract */
     size_t n_codings;
-    uint32_t n_sinks, n_recent;           /* forced into `adamas`'s selection */
     uint32_t n_dense_layers;              /* the model's first layers attend densely: they are not replayed */
     double eps;                           /* of the metric eps_exceed */
     const adm_target *targets;

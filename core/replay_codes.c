@@ -70,6 +70,11 @@ static adm_status learn_all(adm_replay *r, adm_error *err) {
     return status;
 }
 
+/* The codes of one layer's keys. */
+static uint8_t *packed_of(const adm_replay *r, const adm_layer_codes *codes, size_t layer) {
+    return codes->packed != NULL ? codes->packed : r->stages.cache[layer];
+}
+
 /* --- Room for a layer ----------------------------------------------------------------------------------------------- */
 
 adm_status adm_replay_codes_open(adm_replay *r, adm_error *err) {
@@ -89,8 +94,10 @@ adm_status adm_replay_codes_open(adm_replay *r, adm_error *err) {
         codes->coding = &codings[c];
         codes->row_bytes = adm_code_row_bytes(codings[c].bits, shape->head_dim);
         if (r->options.n_counters > 0) continue; /* counting takes no quality */
-        status = adm_alloc(&codes->packed, shape->n_kv_heads * r->trace->n_tokens, codes->row_bytes,
-                           "packed codes of a layer", err);
+        const bool in_cache = c == 0 && adm_replay_times_codes(r) && r->options.n_timed_steps > 0;
+        if (!in_cache)
+            status = adm_alloc(&codes->packed, shape->n_kv_heads * r->trace->n_tokens, codes->row_bytes,
+                               "packed codes of a layer", err);
         if (status == ADM_OK)
             status = adm_alloc(&codes->n_codes, r->n_layers * shape->n_kv_heads * ADM_CODES, sizeof *codes->n_codes,
                                "code counts", err);
@@ -149,7 +156,7 @@ static void encode_rows(void *user, size_t task, size_t worker) {
             const adm_layer_codes *codes = &r->codes[i];
             if (codes->coding->hadamard != (hadamard == 1)) continue;
             const adm_codebook *book = r->book[(size_t)(codes->coding - r->options.codings) * r->n_layers + r->at_layer];
-            uint8_t *packed = codes->packed + (h * r->trace->n_tokens + first) * codes->row_bytes;
+            uint8_t *packed = packed_of(r, codes, r->at_layer) + (h * r->trace->n_tokens + first) * codes->row_bytes;
             if (!loaded) load_rows(r, l, h, first, n_rows, hadamard == 1, w->rows);
             loaded = true;
             r->options.pipeline->encode(w->rows, n_rows, d, adm_codebook_key(book, h), book->bits, packed);
@@ -177,22 +184,21 @@ bool adm_replay_encode_layer(adm_replay *r, const adm_segment *segment, size_t l
 
 /* --- Distances ------------------------------------------------------------------------------------------------------ */
 
-uint32_t adm_replay_distances(const adm_replay *r, adm_worker *w, size_t c, size_t layer, size_t kv_head, uint32_t head,
-                              size_t n_tokens) {
+uint32_t adm_replay_distances(const adm_replay *r, adm_worker *w, const adm_task_at *at, size_t c, uint32_t head) {
     const adm_coding *coding = &r->options.codings[c];
-    const adm_codebook *book = r->book[c * r->n_layers + layer];
+    const adm_codebook *book = r->book[c * r->n_layers + at->layer];
     const adm_layer_codes *codes = &r->codes[r->codes_of[c]];
-    const uint8_t *keys = codes->packed + kv_head * r->trace->n_tokens * codes->row_bytes;
+    const uint8_t *keys = packed_of(r, codes, at->layer) + at->kv_head * r->trace->n_tokens * codes->row_bytes;
     uint32_t d = r->trace->shape.head_dim, n_queries = adm_coding_queries(coding, &r->trace->shape);
-    const float *y = (coding->hadamard ? w->y : w->q) + (n_queries > 1 ? 0 : head) * d;
+    const float *y = (coding->hadamard ? at->y : at->q) + (n_queries > 1 ? 0 : head) * d;
     const adm_host_impl *direct = r->options.pipeline->code_distance[coding->metric][coding->bits];
     if (n_queries == 1 && direct != NULL) {
         uint8_t query[ADM_MAX_HEAD_DIM];
-        r->options.pipeline->encode(y, 1, d, adm_codebook_query(book, kv_head), book->bits, query);
-        direct->fn.distance(query, keys, n_tokens, d, w->distance);
+        r->options.pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
+        direct->fn.distance(query, keys, at->n_tokens, d, w->distance);
     } else {
-        adm_codebook_table(coding, book, kv_head, y, n_queries, w->table);
-        r->options.pipeline->scan(w->table, keys, n_tokens, d, coding->bits, w->scan_scratch, w->distance);
+        adm_codebook_table(coding, book, at->kv_head, y, n_queries, w->table);
+        r->options.pipeline->scan(w->table, keys, at->n_tokens, d, coding->bits, w->scan_scratch, w->distance);
     }
     return adm_coding_max_distance(coding, d, n_queries);
 }

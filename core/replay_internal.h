@@ -117,17 +117,20 @@ typedef struct adm_stage_work {
 typedef struct adm_layer_codes {
     const adm_coding *coding; /* the first of them */
     size_t row_bytes;
-    uint8_t *packed;          /* [n_kv_heads][n_tokens][row_bytes] */
+    uint8_t *packed;          /* [n_kv_heads][n_tokens][row_bytes]; NULL: in the stage pass's cache, which holds the same */
     uint64_t *n_codes;        /* [n_layers][n_kv_heads][ADM_CODES]: how often each code occurs */
 } adm_layer_codes;
 
 enum { ADM_CODES = 1 << ADM_MAX_CODE_BITS };
 
-/* One thread's scratch. group: the query heads of a KV head. n: tokens of the trace. */
+/* One thread's scratch. group: the query heads of a KV head; batch: steps whose dense reference is computed together. n: tokens
+ * of the trace. */
 typedef struct adm_worker {
-    double *score, *weight;   /* [group][n] */
-    adm_reference *reference; /* [group] */
-    float *q, *y;             /* [group][d]: the queries, and transformed */
+    double *score;            /* [batch][group][score_stride] */
+    adm_reference *reference; /* [batch][group] */
+    size_t *n_seen;           /* [batch][group] tokens */
+    float *q, *y;             /* [batch][group][d]: the queries, and transformed */
+    double *weight;           /* [n] of one head, where they are wanted of every token */
     float *rows;              /* [ADM_ENCODE_ROWS][d] */
     uint16_t *distance;       /* [n] */
     uint16_t *near;           /* [widest] distances of those selected */
@@ -138,15 +141,18 @@ typedef struct adm_worker {
     double *ranking;          /* [n]: what a policy ranks by */
     void *rank_scratch;
     uint32_t *rank, *order;   /* [n] */
-    uint32_t *candidates;     /* [group][n]: of the exact top-k */
-    size_t *n_candidates;     /* [group] */
+    adm_candidates *candidates; /* [group] of the exact top-k of each head; for another ranking [group] */
+    uint32_t *candidate;      /* [group + 1][n] and */
+    double *candidate_score;  /* [group + 1][n]: theirs */
     adm_cut *exact;           /* [group][n_cuts] the exact top-k of each head at every size that is selected */
     adm_cut *cut;             /* [group][n_budgets] those of the row at hand */
-    uint32_t *set, *subset;   /* [widest], [widest + 1] */
+    uint32_t *set;            /* [widest]: the widest selection of the row at hand, and */
+    double *set_score;        /* [widest] */
+    uint16_t *level;          /* [widest]: the smallest budget that holds each */
     uint64_t *bits;           /* [n / 64 + 1], all zero between uses */
     uint8_t *taken;           /* [n] */
-    uint32_t *list;           /* [widest + 1] and */
-    size_t *end;              /* [n_budgets]: the nested selections of the row at hand */
+    uint32_t *list;           /* [widest] and */
+    size_t *end, *next;       /* [n_budgets]: the nested selections of the row at hand, and how far they are filled */
     adm_select_info *info;    /* [n_budgets] */
     double *quality_scratch;
     adm_quality *quality;     /* [group][n_budgets] */
@@ -186,6 +192,7 @@ struct adm_replay {
     adm_worker *worker;             /* [threads of the pool] */
     adm_row *row;                   /* [n_rows]: dense first, oracle second */
     size_t n_rows;
+    uint16_t *level_of;             /* [widest]: the smallest budget that holds a place of an order */
     adm_slot *slot;
     size_t n_slots;
     adm_metric *target_metric;      /* [n_targets] */
@@ -197,6 +204,8 @@ struct adm_replay {
     double *drawn;                  /* [n_q_heads][n_tokens]: attention drawn in this segment and layer so far */
     const adm_segment *at_segment;  /* what the tasks of the present round work on */
     size_t at_layer, at_block;      /* the block's first step, in the segment */
+    size_t batch[ADM_BLOCK_STEPS + 1]; /* the block's batches: the first step of each, in the segment, and behind the last */
+    size_t max_batch, score_stride; /* of a worker's scratch */
     uint64_t n_done, n_total;       /* layer steps */
 };
 
@@ -247,6 +256,15 @@ void adm_stage_pass_close(adm_replay *replay);
 /* Runs the stages of the segment's first steps. ADM_EINTERRUPTED when asked to stop. */
 adm_status adm_stage_pass_run(adm_replay *replay, const adm_segment *segment, adm_error *err);
 
+/* One KV head at one step, as the policies see it. */
+typedef struct adm_task_at {
+    size_t layer, kv_head, step; /* layer: index into adm_replay.layer; step of the trace */
+    size_t n_tokens;             /* attended over */
+    const adm_trace_layer *l;
+    const float *q, *y;          /* [group][d]: the queries, and transformed */
+    const adm_reference *reference; /* [group] */
+} adm_task_at;
+
 /* --- replay_codes.c */
 
 /* Learns the codebooks, and makes room for one layer's codes. */
@@ -256,10 +274,10 @@ void adm_replay_codes_close(adm_replay *replay);
 /* Encodes the layer's keys up to the segment's end, and makes quest's page bounds; with every thread. False: stopped. */
 bool adm_replay_encode_layer(adm_replay *replay, const adm_segment *segment, size_t layer);
 
-/* worker->distance [n_tokens] of query `head` of a KV head's group from its keys, or of the whole group for a selection per
- * group; worker->q and y hold the queries. Returns the largest distance possible. */
-uint32_t adm_replay_distances(const adm_replay *replay, adm_worker *worker, size_t coding, size_t layer, size_t kv_head,
-                              uint32_t head, size_t n_tokens);
+/* worker->distance [n_tokens] of query `head` of the group from its keys, or of the whole group for a selection per group.
+ * Returns the largest distance possible. */
+uint32_t adm_replay_distances(const adm_replay *replay, adm_worker *worker, const adm_task_at *at, size_t coding,
+                              uint32_t head);
 
 /* --- replay_quality.c */
 
@@ -270,13 +288,6 @@ void adm_quality_pass_close(adm_replay *replay);
 adm_status adm_quality_pass_run(adm_replay *replay, const adm_segment *segment, adm_error *err);
 
 /* --- replay_select.c */
-
-/* One KV head at one step, as the policies see it. */
-typedef struct adm_task_at {
-    size_t layer, kv_head, step; /* layer: index into adm_replay.layer; step of the trace */
-    size_t n_tokens;             /* attended over */
-    const adm_trace_layer *l;
-} adm_task_at;
 
 /* Finds worker->exact and worker->candidates of each head of the group. Returns how many cuts there are. */
 size_t adm_select_exact(const adm_replay *replay, adm_worker *worker, const adm_task_at *at);

@@ -79,8 +79,8 @@ static adm_status find_config(adm_replay *r, const adm_segment *segment, const a
     adm_config config = config_for(r, segment, adm_policy_name(row->policy), variant, budget);
     config.cache = NULL; /* quality does not depend on it */
     if (row->policy == ADM_POLICY_ADAMAS) {
-        config.n_sinks = (int32_t)r->options.n_sinks;
-        config.n_recent = r->options.n_recent > 0 ? (int32_t)r->options.n_recent : 1; /* the newest always */
+        config.n_sinks = (int32_t)r->options.codings[row->coding].n_sinks;
+        config.n_recent = (int32_t)r->options.codings[row->coding].n_recent;
     }
     if (row->policy == ADM_POLICY_ADAMAS || row->selection == ADM_SELECT_GROUP)
         config.selection = adm_selection_name(row->selection);
@@ -319,6 +319,15 @@ static adm_status write_all_codes(adm_replay *r, const adm_segment *segment, adm
     return status;
 }
 
+/* Whether one of the codings before c has its thresholds stored under the same name, and differs in forced tokens alone. */
+static bool is_calibrated_before(const adm_replay *r, size_t c) {
+    const adm_coding *codings = r->options.codings;
+    for (size_t i = 0; adm_coding_is_contract(&codings[c]) && i < c; i++)
+        if (adm_coding_is_contract(&codings[i]) && strcmp(codings[i].thresholds.text, codings[c].thresholds.text) == 0)
+            return true;
+    return false;
+}
+
 /* The thresholds of codings that have a layer's three. A variant of the contract goes by what it was asked for, others by
  * their full names. */
 static adm_status write_calibration(adm_replay *r, adm_error *err) {
@@ -327,7 +336,7 @@ static adm_status write_calibration(adm_replay *r, adm_error *err) {
         const adm_coding *coding = &r->options.codings[c];
         char name[ADM_CODING_NAME_BYTES];
         adm_coding_name(coding, name);
-        if (coding->bits != 2 || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL) continue;
+        if (coding->bits != 2 || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL || is_calibrated_before(r, c)) continue;
         for (size_t layer = 0; status == ADM_OK && layer < r->n_layers; layer++)
             status = adm_store_calibration(r->store, r->run_id, r->trace_id,
                                            adm_coding_is_contract(coding) ? coding->thresholds.text : name,

@@ -31,71 +31,89 @@ size_t adm_select_exact(const adm_replay *r, adm_worker *w, const adm_task_at *a
     size_t max_cuts = adm_replay_max_cuts(r), n_cuts = sizes_of(r, at->n_tokens, w->exact);
     for (uint32_t g = 0; n_cuts > 0 && g < adm_replay_group(r); g++) {
         if (g > 0) memcpy(w->exact + g * max_cuts, w->exact, n_cuts * sizeof *w->exact);
-        w->n_candidates[g] = adm_rank_cut(w->reference[g].score, at->n_tokens, w->exact + g * max_cuts, n_cuts,
-                                          w->rank_scratch, w->candidates + g * r->trace->n_tokens);
+        adm_rank_cut(at->reference[g].score, at->n_tokens, w->exact + g * max_cuts, n_cuts, w->rank_scratch,
+                     &w->candidates[g]);
     }
     return n_cuts;
 }
 
-/* --- From the largest selection down --------------------------------------------------------------------------------- */
+/* --- From the largest selection, split by the smallest budget that holds a token --------------------------------------- */
 
-/* w->set holds the selection of budget b + 1, n_now tokens; w->subset the n positions in it that budget b keeps, ascending.
- * What b does not keep is b + 1's level. */
-static void descend(adm_worker *w, size_t b, size_t n_now, size_t n) {
-    uint32_t *level = w->list + n, behind = w->list[n_now];
-    size_t kept = 0;
-    w->end[b] = n;
-    w->subset[n] = UINT32_MAX;
-    for (size_t i = 0; i < n_now; i++) { /* without a branch: it would be mispredicted every other time */
-        size_t in = w->subset[kept] == i;
-        *level = w->set[i];
-        level += 1 - in;
-        w->set[kept] = w->set[i];
-        kept += in;
+/* w->set holds the widest selection, n_now tokens, w->level the smallest budget that holds each. */
+static void split(const adm_replay *r, adm_worker *w, size_t n_now) {
+    for (size_t b = 0; b < r->options.n_budgets; b++) {
+        w->end[b] = smaller(r->options.budgets[b], n_now);
+        w->next[b] = b > 0 ? w->end[b - 1] : 0;
     }
-    w->list[n_now] = behind; /* a token that stays may have been written where the next level begins */
+    for (size_t i = 0; i < n_now; i++) w->list[w->next[w->level[i]]++] = w->set[i];
 }
 
-static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, uint32_t head) {
-    adm_topk_fn *topk = r->options.pipeline->topk->fn.topk;
-    uint32_t most = adm_replay_distances(r, w, row->coding, at->layer, at->kv_head, head, at->n_tokens);
-    adm_select_rule rule = {0, r->options.n_sinks, r->options.n_recent};
-    size_t b = r->options.n_budgets - 1, n_now;
-    rule.budget = r->options.budgets[b];
-    n_now = w->end[b] = topk(w->distance, at->n_tokens, most, &rule, w->histogram, w->set, &w->info[b]);
-    while (b-- > 0) {
-        for (size_t i = 0; i < n_now; i++) w->near[i] = w->distance[w->set[i]];
-        rule.budget = r->options.budgets[b];
-        size_t n = topk(w->near, n_now, most, &rule, w->histogram, w->subset, &w->info[b]);
-        /* Of the tokens tied here, the wider selection may hold a part; it knows of them all. */
-        const adm_select_info *wider = &w->info[b + 1];
-        if (w->info[b].n_tied > 0 && wider->n_tied > 0 && w->info[b].boundary == wider->boundary)
-            w->info[b].n_tied = wider->n_tied;
-        descend(w, b, n_now, n);
-        n_now = n;
+/* What top-k sees at the boundary of each budget but the widest, whose is known: slots are the places that are not forced.
+ * histogram [n_values]: the distances of the widest selection's tokens that compete. Of the tokens tied at the widest
+ * boundary it holds a part. */
+static void find_boundaries(const adm_replay *r, adm_worker *w, size_t n_forced, size_t n_competing, size_t n_values) {
+    const adm_select_info widest = w->info[r->options.n_budgets - 1];
+    size_t value = 0, below = 0;
+    for (size_t b = 0; b + 1 < r->options.n_budgets; b++) {
+        const size_t slots = smaller(r->options.budgets[b] - n_forced, n_competing);
+        w->info[b] = (adm_select_info){0};
+        if (slots == 0) continue;
+        while (value + 1 < n_values && below + w->histogram[value] < slots) below += w->histogram[value++];
+        w->info[b] = (adm_select_info){(uint32_t)value, value == widest.boundary ? widest.n_tied : w->histogram[value],
+                                       (uint32_t)(slots - below)};
     }
-    memcpy(w->list, w->set, n_now * sizeof *w->list);
+}
+
+/* The budgets' selections are the beginnings of one order: forced tokens, then by distance, the most recent first among
+ * equals. So a token's place in it says which budgets hold it. */
+static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, uint32_t head) {
+    const size_t widest = r->options.n_budgets - 1;
+    const adm_coding *coding = &r->options.codings[row->coding];
+    const uint32_t most = adm_replay_distances(r, w, at, row->coding, head);
+    const adm_select_rule rule = adm_coding_rule(coding, r->options.budgets[widest]);
+    const size_t n_now = r->options.pipeline->topk->fn.topk(w->distance, at->n_tokens, most, &rule, w->histogram, w->set,
+                                                            &w->info[widest]);
+    const size_t first = smaller(coding->n_sinks, n_now);
+    const size_t last = n_now - first > coding->n_recent ? n_now - coding->n_recent : first;
+    const size_t n_values = (size_t)w->info[widest].boundary + 1;
+    memset(w->histogram, 0, n_values * sizeof *w->histogram);
+    for (size_t i = first; i < last; i++) w->histogram[w->near[i] = w->distance[w->set[i]]]++;
+    find_boundaries(r, w, n_now - (last - first), last - first, n_values);
+    uint32_t place = (uint32_t)(n_now - (last - first));
+    for (size_t v = 0; v < n_values; v++) {
+        const uint32_t here = w->histogram[v];
+        w->histogram[v] = place;
+        place += here;
+    }
+    memset(w->level, 0, n_now * sizeof *w->level);
+    for (size_t i = last; i-- > first;) w->level[i] = r->level_of[w->histogram[w->near[i]]++];
+    split(r, w, n_now);
 }
 
 /* The exact top-k by `score`; cut[b] at each budget below n. */
 static void select_by_cuts(const adm_replay *r, adm_worker *w, const double *score, size_t n_tokens,
-                           const uint32_t *candidates, size_t n_candidates, const adm_cut *cut) {
-    size_t b = r->options.n_budgets - 1, n_now = smaller(r->options.budgets[b], n_tokens);
-    w->end[b] = n_now;
-    if (n_now == n_tokens)
-        for (size_t t = 0; t < n_tokens; t++) w->set[t] = (uint32_t)t;
-    else adm_rank_take(score, candidates, n_candidates, &cut[b], w->set);
-    while (b-- > 0) {
-        size_t n = smaller(r->options.budgets[b], n_tokens), found = 0;
-        for (size_t i = 0; i < n_now && found < n; i++) {
-            double s = score[w->set[i]];
-            w->subset[found] = (uint32_t)i;
-            found += n == n_tokens || s > cut[b].score || (s == cut[b].score && w->set[i] >= cut[b].token);
-        }
-        descend(w, b, n_now, n);
-        n_now = n;
+                           const adm_candidates *candidates, const adm_cut *cut) {
+    const size_t widest = r->options.n_budgets - 1, n_now = smaller(r->options.budgets[widest], n_tokens);
+    size_t n_cuts = 0; /* that leave something of the set out */
+    while (n_cuts < widest && r->options.budgets[n_cuts] < n_now) n_cuts++;
+    adm_candidates set = {n_tokens, w->set, w->set_score};
+    if (n_now < n_tokens) adm_rank_take(candidates, &cut[widest], &set);
+    for (size_t t = 0; n_now == n_tokens && t < n_tokens; t++) {
+        w->set[t] = (uint32_t)t;
+        w->set_score[t] = score[t];
     }
-    memcpy(w->list, w->set, n_now * sizeof *w->list);
+    memset(w->level, 0, n_now * sizeof *w->level);
+    for (size_t b = 0; b < n_cuts; b++) {
+        size_t n_above = 0; /* or level with the cut: more than it keeps where scores tie, and then the token decides */
+        for (size_t i = 0; i < n_now; i++) {
+            const bool below = w->set_score[i] < cut[b].score;
+            w->level[i] = (uint16_t)(w->level[i] + below);
+            n_above += !below;
+        }
+        for (size_t i = 0; n_above > cut[b].k && i < n_now; i++)
+            w->level[i] = (uint16_t)(w->level[i] + (w->set_score[i] == cut[b].score && w->set[i] < cut[b].token));
+    }
+    split(r, w, n_now);
 }
 
 static void select_oracle(const adm_replay *r, adm_worker *w, const adm_task_at *at, uint32_t head) {
@@ -104,27 +122,29 @@ static void select_oracle(const adm_replay *r, adm_worker *w, const adm_task_at 
         while (exact[c].k != r->options.budgets[b]) c++;
         w->cut[b] = exact[c];
     }
-    select_by_cuts(r, w, w->reference[head].score, at->n_tokens, w->candidates + head * r->trace->n_tokens,
-                   w->n_candidates[head], w->cut);
+    select_by_cuts(r, w, at->reference[head].score, at->n_tokens, &w->candidates[head], w->cut);
 }
 
 /* w->ranking: the softmax masses of the group, summed. */
-static void sum_masses(adm_worker *w, size_t n_tokens, uint32_t group) {
-    memset(w->ranking, 0, n_tokens * sizeof *w->ranking);
-    for (uint32_t g = 0; g < group; g++)
-        for (size_t t = 0; t < n_tokens; t++) w->ranking[t] += w->reference[g].weight[t] / w->reference[g].total_weight;
+static void sum_masses(const adm_replay *r, adm_worker *w, const adm_task_at *at) {
+    memset(w->ranking, 0, at->n_tokens * sizeof *w->ranking);
+    for (uint32_t g = 0; g < adm_replay_group(r); g++) {
+        const adm_reference *reference = &at->reference[g];
+        r->options.quality->weights(reference->score, at->n_tokens, reference->largest, w->weight);
+        for (size_t t = 0; t < at->n_tokens; t++) w->ranking[t] += w->weight[t] / reference->total_weight;
+    }
 }
 
 static void select_group_oracle(const adm_replay *r, adm_worker *w, const adm_task_at *at) {
-    size_t n_cuts = 0, n_candidates = 0;
-    sum_masses(w, at->n_tokens, adm_replay_group(r));
+    adm_candidates *candidates = &w->candidates[adm_replay_group(r)];
+    size_t n_cuts = 0;
+    sum_masses(r, w, at);
     while (n_cuts < r->options.n_budgets && r->options.budgets[n_cuts] < at->n_tokens) {
         w->cut[n_cuts] = (adm_cut){.k = r->options.budgets[n_cuts]};
         n_cuts++;
     }
-    if (n_cuts > 0)
-        n_candidates = adm_rank_cut(w->ranking, at->n_tokens, w->cut, n_cuts, w->rank_scratch, w->rank);
-    select_by_cuts(r, w, w->ranking, at->n_tokens, w->rank, n_candidates, w->cut);
+    if (n_cuts > 0) adm_rank_cut(w->ranking, at->n_tokens, w->cut, n_cuts, w->rank_scratch, candidates);
+    select_by_cuts(r, w, w->ranking, at->n_tokens, candidates, w->cut);
 }
 
 /* --- From an order ---------------------------------------------------------------------------------------------------- */
@@ -149,7 +169,7 @@ static void order_by_policy(const adm_replay *r, adm_worker *w, const adm_task_a
     case ADM_POLICY_QUEST:
         memset(w->ranking, 0, adm_quest_pages(at->n_tokens) * sizeof *w->ranking);
         for (uint32_t g = first; g < first + n; g++)
-            adm_quest_add_bounds(r->page_bounds + at->kv_head * n_pages * 2 * d, w->q + g * d, d, at->n_tokens, w->ranking);
+            adm_quest_add_bounds(r->page_bounds + at->kv_head * n_pages * 2 * d, at->q + g * d, d, at->n_tokens, w->ranking);
         adm_quest_order(w->ranking, at->n_tokens, n_wanted, w->rank_scratch, w->rank, w->order);
         return;
     case ADM_POLICY_H2O:
@@ -197,9 +217,9 @@ void adm_select_nested(const adm_replay *r, adm_worker *w, const adm_task_at *at
 }
 
 /* Forced tokens first, whatever their order, since no budget goes without; then by distance, the most recent first. */
-static void order_by_distance(const adm_replay *r, adm_worker *w, const adm_task_at *at, uint32_t most) {
-    size_t n = at->n_tokens, n_recent = r->options.n_recent > 0 ? r->options.n_recent : 1, found = 0;
-    size_t first = smaller(r->options.n_sinks, n), last = n - first > n_recent ? n - n_recent : first;
+static void order_by_distance(const adm_coding *coding, adm_worker *w, const adm_task_at *at, uint32_t most) {
+    size_t n = at->n_tokens, found = 0;
+    size_t first = smaller(coding->n_sinks, n), last = n - first > coding->n_recent ? n - coding->n_recent : first;
     for (size_t t = n; t-- > last;) w->order[found++] = (uint32_t)t;
     for (size_t t = 0; t < first; t++) w->order[found++] = (uint32_t)t;
     memset(w->histogram, 0, ((size_t)most + 1) * sizeof *w->histogram);
@@ -215,12 +235,12 @@ static void order_by_distance(const adm_replay *r, adm_worker *w, const adm_task
 void adm_select_order(const adm_replay *r, adm_worker *w, const adm_task_at *at, const adm_row *row, uint32_t head) {
     if (row->policy == ADM_POLICY_ADAMAS) {
         const adm_coding *coding = &r->options.codings[row->coding];
-        order_by_distance(r, w, at, adm_coding_max_distance(coding, r->trace->shape.head_dim,
+        order_by_distance(coding, w, at, adm_coding_max_distance(coding, r->trace->shape.head_dim,
                                                             adm_coding_queries(coding, &r->trace->shape)));
     } else if (row->policy != ADM_POLICY_ORACLE) {
         order_by_policy(r, w, at, row, head, at->n_tokens);
     } else { /* by group the masses are still in w->ranking */
-        adm_rank(row->selection == ADM_SELECT_GROUP ? w->ranking : w->reference[head].score, at->n_tokens, w->rank_scratch,
+        adm_rank(row->selection == ADM_SELECT_GROUP ? w->ranking : at->reference[head].score, at->n_tokens, w->rank_scratch,
                  w->order);
     }
 }

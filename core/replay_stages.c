@@ -1,6 +1,6 @@
 /* replay_stages.c: the stage pass: steps of a session as a serving system would run them, one stage after the other in one
  * thread, each bracketed for the probes; and the bulk encoding between steps. After each step or chunk its stages are timed, in
- * replay_time.c. What comes out is not looked at: the quality pass computes the same bits. */
+ * replay_time.c. What comes out is not looked at: the quality pass selects the same tokens. */
 #include <string.h>
 
 #include "core/mem.h"
@@ -94,7 +94,7 @@ static void run_distance(adm_replay *r, const adm_stage_task *t) {
 
 static void run_topk(adm_replay *r, const adm_stage_task *t) {
     adm_stage_pass *pass = &r->stages;
-    const adm_select_rule rule = {t->budget, r->options.n_sinks, r->options.n_recent};
+    const adm_select_rule rule = adm_coding_rule(&r->options.codings[0], t->budget);
     adm_select_info info;
     for (size_t h = 0; h < r->trace->shape.n_q_heads; h++)
         pass->n_selected[h] = r->options.pipeline->topk->fn.topk(pass->distance + h * r->trace->n_tokens, t->n_tokens,

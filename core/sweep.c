@@ -7,7 +7,7 @@
 
 #include "core/mem.h"
 
-enum { MAX_CODINGS = 256, MAX_VALUES = 16 };
+enum { MAX_CODINGS = 256, MAX_VALUES = 16, MAX_FORCED = 1 << 24 };
 
 /* Part of the command line: not ended by a zero. */
 typedef struct text_part {
@@ -15,9 +15,10 @@ typedef struct text_part {
     size_t length;
 } text_part;
 
-typedef enum setting { METRIC, BITS, HADAMARD, THRESHOLDS, SELECT, N_SETTINGS } setting;
+typedef enum setting { METRIC, BITS, HADAMARD, THRESHOLDS, SINKS, RECENT, SELECT, N_SETTINGS } setting;
 
-static const char *const setting_names[N_SETTINGS] = {"metric", "bits", "hadamard", "thresholds", "select"};
+static const char *const setting_names[N_SETTINGS] = {"metric", "bits", "hadamard", "thresholds", "sinks", "recent",
+                                                         "select"};
 
 /* One item of the list, and the values of each of its settings; none: the default. */
 typedef struct item {
@@ -25,6 +26,7 @@ typedef struct item {
     adm_policy policy;
     text_part value[N_SETTINGS][MAX_VALUES];
     size_t n_values[N_SETTINGS];
+    char number[2][MAX_VALUES][12]; /* values of sinks and of recent that are defaults, as text */
     bool bare; /* it has no settings */
 } item;
 
@@ -78,7 +80,7 @@ static adm_status add_setting(item *it, text_part text, adm_error *err) {
     if (it->policy == ADM_POLICY_DENSE || it->policy == ADM_POLICY_RANDOM) s = N_SETTINGS;
     if (s == N_SETTINGS)
         return adm_fail(err, ADM_EINPUT, "--policies: '%s' has no setting '%.*s'; adamas has metric, bits, hadamard, "
-                        "thresholds and select, and oracle, quest, streaming and h2o have select",
+                        "thresholds, sinks, recent and select, and oracle, quest, streaming and h2o have select",
                         adm_policy_name(it->policy), shown(name), name.at);
     it->bare = false;
     return split_values(it, s, (text_part){equals + 1, text.length - name.length - 1}, err);
@@ -133,6 +135,16 @@ static adm_status read_selection(text_part value, adm_selection *selection, adm_
     return bad_value(SELECT, value, "head or group", err);
 }
 
+static adm_status read_forced(setting s, text_part value, uint32_t *n, adm_error *err) {
+    *n = 0;
+    for (size_t i = 0; i < value.length && *n <= MAX_FORCED; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9') return bad_value(s, value, "a whole number", err);
+        *n = 10 * *n + (uint32_t)(value.at[i] - '0');
+    }
+    if (value.length == 0 || *n > MAX_FORCED) return bad_value(s, value, "a whole number from 0 to 16777216", err);
+    return ADM_OK;
+}
+
 static adm_status apply(adm_coding *coding, setting s, text_part value, adm_error *err) {
     char text[sizeof coding->thresholds.text + 1];
     switch (s) {
@@ -154,6 +166,12 @@ static adm_status apply(adm_coding *coding, setting s, text_part value, adm_erro
     case THRESHOLDS:
         snprintf(text, sizeof text, "%.*s", (int)(value.length < sizeof text ? value.length : sizeof text), value.at);
         return adm_threshold_parse(text, &coding->thresholds, err);
+    case SINKS: return read_forced(s, value, &coding->n_sinks, err);
+    case RECENT: {
+        adm_status status = read_forced(s, value, &coding->n_recent, err);
+        if (coding->n_recent == 0) coding->n_recent = 1; /* the newest token is always in */
+        return status;
+    }
     case SELECT: return read_selection(value, &coding->selection, err);
     case N_SETTINGS: break;
     }
@@ -210,6 +228,19 @@ static adm_status default_thresholds(item *it, const adm_sweep_defaults *default
     return ADM_OK;
 }
 
+/* The numbers of sinks or recent tokens of an item that names none. */
+static adm_status default_forced(item *it, setting s, const char *option, const uint32_t *numbers, size_t n, adm_error *err) {
+    if (it->n_values[s] > 0) return ADM_OK;
+    if (n > MAX_VALUES) return adm_fail(err, ADM_EINPUT, "%s: %zu values; a replay compares at most %d", option, n, MAX_VALUES);
+    for (size_t i = 0; i < n; i++) {
+        char *text = it->number[s - SINKS][i];
+        snprintf(text, sizeof it->number[0][0], "%u", numbers[i]);
+        it->value[s][i] = part_of(text);
+    }
+    it->n_values[s] = n;
+    return ADM_OK;
+}
+
 static adm_status add_item(adm_sweep *sweep, item *it, const adm_sweep_defaults *defaults, adm_error *err) {
     adm_status status = ADM_OK;
     sweep->policy[it->policy] = true;
@@ -220,6 +251,8 @@ static adm_status add_item(adm_sweep *sweep, item *it, const adm_sweep_defaults 
     if (it->n_values[SELECT] == 0) status = split_values(it, SELECT, part_of(defaults->select ? defaults->select : "head"), err);
     if (status == ADM_OK && it->policy == ADM_POLICY_ADAMAS) {
         if (it->n_values[THRESHOLDS] == 0) status = default_thresholds(it, defaults, err);
+        if (status == ADM_OK) status = default_forced(it, SINKS, "--sinks", defaults->sinks, defaults->n_sinks, err);
+        if (status == ADM_OK) status = default_forced(it, RECENT, "--recent", defaults->recent, defaults->n_recent, err);
         return status == ADM_OK ? combine(sweep, it, METRIC, &adm_coding_default, err) : status;
     }
     for (size_t i = 0; status == ADM_OK && i < it->n_values[SELECT]; i++) {

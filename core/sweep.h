@@ -8,7 +8,8 @@
  * values, joined by `+`, give every combination. Settings:
  *
  *   select=head|group                 of every policy but dense and random: a selection per query head or per GQA group
- *   metric=l1|xor|l2|sign|dot|asymmetric, bits=1|2|3, hadamard=on|off, thresholds=SPEC (core/thresholds.h)    of adamas */
+ *   metric=l1|xor|l2|sign|dot|asymmetric, bits=1|2|3, hadamard=on|off, thresholds=SPEC (core/thresholds.h),
+ *   sinks=N, recent=N (first and last tokens always selected)                                                   of adamas */
 #ifndef ADM_CORE_SWEEP_H
 #define ADM_CORE_SWEEP_H
 
@@ -27,6 +28,8 @@ typedef struct adm_sweep_defaults {
     const char *const *thresholds;  /* specifications; with none a bare `adamas` takes calibrated and the paper's */
     size_t n_thresholds;            /* fixed:-10,0,10, an item with settings calibrated */
     const char *select;             /* as the value of select=; NULL: head */
+    const uint32_t *sinks, *recent; /* with none 0 sinks, and the newest token alone */
+    size_t n_sinks, n_recent;
 } adm_sweep_defaults;
 
 /* ADM_EINPUT names the option, the item and what is wrong with it: an unknown policy, setting or value, a variant given

@@ -113,7 +113,63 @@ static void put_in_place(float *y, size_t n, size_t k) {
     }
 }
 
+/* Of many values, those that share the leading bits with the k-th smallest: sign, exponent and three more. */
+enum { BIN_BITS = 12, N_BINS = 1 << BIN_BITS, MANY = 16 * N_BINS };
+
+/* Ascends with the value. */
+static uint32_t bin_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits >> 31 ? ~bits : bits | UINT32_C(1) << 31) >> (32 - BIN_BITS);
+}
+
+/* Moves the k-th smallest of y [n] to y[*at], and all that lie in its bin to the front, in place among themselves. Returns
+ * how many those are. count [N_BINS]: values in each bin. */
+static size_t select_in_bin(float *y, size_t n, const uint32_t *count, size_t k, size_t *at) {
+    uint32_t bin = 0;
+    size_t below = 0, n_found = 0;
+    while (below + count[bin] <= k) below += count[bin++];
+    for (size_t i = 0; i < n; i++) {
+        const float value = y[i];
+        if (bin_of(value) != bin) continue;
+        y[i] = y[n_found];
+        y[n_found++] = value;
+    }
+    *at = k - below;
+    put_in_place(y, n_found, *at);
+    return n_found;
+}
+
+static float smallest_from_bin(const float *y, size_t n, uint32_t bin) {
+    float smallest = INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (bin_of(y[i]) >= bin && y[i] < smallest) smallest = y[i];
+    return smallest;
+}
+
+static void quantiles_of_many(float *y, size_t n, const float *q, uint32_t n_q, float *out) {
+    uint32_t count[N_BINS] = {0};
+    for (size_t i = 0; i < n; i++) count[bin_of(y[i])]++;
+    for (uint32_t i = 0; i < n_q; i++) {
+        const double rank = (double)q[i] * (double)(n - 1);
+        size_t at, n_found = select_in_bin(y, n, count, (size_t)rank, &at);
+        const float below = y[at];
+        float above = below; /* the next value, where there is one */
+        if (at + 1 < n_found) {
+            put_in_place(y + at + 1, n_found - at - 1, 0);
+            above = y[at + 1];
+        } else if ((size_t)rank + 1 < n) {
+            above = smallest_from_bin(y, n, bin_of(below) + 1);
+        }
+        out[i] = (float)(below + (rank - (double)(size_t)rank) * ((double)above - below));
+    }
+}
+
 void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out) {
+    if (n >= MANY) {
+        quantiles_of_many(y, n, q, n_q, out);
+        return;
+    }
     size_t done = 0; /* y[0 .. done) are in place: none behind is smaller */
     for (uint32_t i = 0; i < n_q; i++) {
         const double rank = (double)q[i] * (double)(n - 1);

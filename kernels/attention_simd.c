@@ -36,12 +36,19 @@ static inline void prefetch_row(const problem *p, const unsigned char *base, siz
     for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
 }
 
-/* A whole block of rows ahead: more lines than the first cache has buffers for, so into the second. */
+/* Some blocks of rows ahead: more lines than the first cache has buffers for, so into the second. Also rows that follow one
+ * another, which the hardware forgets between two blocks. */
 static inline void prefetch_far_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
     enum { LINE_BYTES = 64 };
-    if (p->index == NULL || j + ahead >= p->n) return;
+    if (j + ahead >= p->n) return;
     const unsigned char *row = row_of(p, base, j + ahead);
     for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
+}
+
+/* What comes after the present rows, into the second cache. */
+static inline void prefetch_bytes(const unsigned char *from, size_t n_bytes) {
+    enum { LINE_BYTES = 64 };
+    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at, 0, 2);
 }
 
 static void widen_query(adm_dtype dtype, const void *q, uint32_t head_dim, double *query) {
@@ -77,7 +84,7 @@ static inline ADM_AVX2 double sum4_avx2(__m256d x) {
 #define SET_NAME "avx2"
 #define SET_AVAILABLE adm_cpu_has_avx2
 #define QUERIES 2
-#define TOKENS 1
+#define TOKENS 6
 #define V __m256d
 #define LANES 4
 #define ZERO() _mm256_setzero_pd()
@@ -113,7 +120,7 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
 #define SET_NAME "avx512"
 #define SET_AVAILABLE adm_cpu_has_avx512
 #define QUERIES 4
-#define TOKENS 2
+#define TOKENS 8
 #define V __m512d
 #define LANES 8
 #define ZERO() _mm512_setzero_pd()
@@ -202,7 +209,7 @@ static inline four max_neon(four a, four b) {
 #define SET_NAME "neon"
 #define SET_AVAILABLE NULL
 #define QUERIES 2
-#define TOKENS 1
+#define TOKENS 6
 #define V four
 #define LANES 4
 #define ZERO() set_neon(0)

@@ -9,7 +9,7 @@
  *   ADD SUB MUL  FMA(a, b, c) = a b + c  MAX(a, b)   MAX: b where either is a NaN
  *   ROUND(x)     to the nearest integer              SCALE(x, n)         x 2^n
  *   ZERO_BELOW(x, limit, v)                          v, and 0 where x < limit
- *   QUERIES TOKENS                                   queries and keys of a tile of scores, see quality_simd.h
+ *   QUERIES TOKENS                                   queries of a strip of outputs, keys of a tile of scores: quality_simd.h
  *   SUM8(v)      v[0 .. 8/LANES): lanes 0..7 added up as ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
  * Every sum has one order whatever LANES is: a dot product runs over 16 partial sums (element i in number i mod 16),

@@ -37,7 +37,7 @@ struct adm_sparse {
     uint8_t *scan_scratch, *query;
     uint32_t *histogram, *rank, *index;
     uint8_t *taken;
-    double *score;
+    double *score, *candidate_score;
     void *rank_scratch;
 };
 
@@ -96,7 +96,7 @@ static void learn_pages(adm_sparse *s, const float *k, size_t capacity) {
 static adm_status read_policy(adm_sparse *s, const char *text, adm_error *err) {
     static const char *const calibrated[] = {"calibrated"};
     adm_sweep sweep;
-    adm_status status = adm_sweep_parse(text, &(adm_sweep_defaults){calibrated, 1, NULL}, &sweep, err);
+    adm_status status = adm_sweep_parse(text, &(adm_sweep_defaults){.thresholds = calibrated, .n_thresholds = 1}, &sweep, err);
     if (status != ADM_OK) return status;
     size_t n_named = 0;
     for (adm_policy p = 0; p < ADM_N_POLICIES; p++) {
@@ -130,6 +130,7 @@ static adm_status make_room(adm_sparse *s, adm_error *err) {
         {&s->taken, s->n_most, 1},
         {&s->score, s->n_most, sizeof(double)},
         {&s->rank_scratch, 1, adm_rank_scratch_bytes(s->n_most)},
+        {&s->candidate_score, s->policy == ADM_POLICY_ORACLE ? s->n_most : 0, sizeof(double)},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof rooms / sizeof rooms[0]; i++)
@@ -175,7 +176,7 @@ void adm_sparse_close(adm_sparse **sparse) {
     if (s == NULL) return;
     adm_codebook_free(&s->book);
     void *const owned[] = {&s->codes, &s->bounds, &s->edge, &s->y, &s->table, &s->distance, &s->scan_scratch, &s->query,
-                           &s->histogram, &s->rank, &s->index, &s->taken, &s->score, &s->rank_scratch};
+                           &s->histogram, &s->rank, &s->index, &s->taken, &s->score, &s->rank_scratch, &s->candidate_score};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) adm_free(owned[i]);
     adm_free(sparse);
 }
@@ -219,7 +220,7 @@ static size_t select_adamas(adm_sparse *s, const step *st, size_t head, size_t k
         adm_codebook_table(&s->coding, s->book, kv_head, s->y, n_queries, s->table);
         s->pipeline.scan(s->table, codes, st->n_tokens, d, s->coding.bits, s->scan_scratch, s->distance);
     }
-    const adm_select_rule rule = {.budget = st->budget};
+    const adm_select_rule rule = adm_coding_rule(&s->coding, st->budget);
     return s->pipeline.topk->fn.topk(s->distance, st->n_tokens, adm_coding_max_distance(&s->coding, d, n_queries), &rule,
                                      s->histogram, s->index, NULL);
 }
@@ -233,8 +234,10 @@ static size_t select_oracle(adm_sparse *s, const step *st, size_t head, size_t k
         for (uint32_t i = 0; i < d; i++) dot += (double)q[i] * k[i];
         s->score[t] = dot;
     }
-    size_t n_candidates = adm_rank_cut(s->score, st->n_tokens, &cut, 1, s->rank_scratch, s->rank);
-    return adm_rank_take(s->score, s->rank, n_candidates, &cut, s->index);
+    adm_candidates candidates = {0, s->index, s->candidate_score};
+    adm_rank_cut(s->score, st->n_tokens, &cut, 1, s->rank_scratch, &candidates);
+    adm_rank_take(&candidates, &cut, &candidates);
+    return candidates.n;
 }
 
 /* In the order of the policy, not of the tokens. */
@@ -318,6 +321,8 @@ adm_status adm_sparse_attend(adm_sparse *s, uint32_t budget, double scale, const
     if (budget == 0 || (s->policy == ADM_POLICY_QUEST && budget < ADM_QUEST_PAGE))
         return adm_fail(err, ADM_EINPUT, "a budget of %u tokens: at least %d with %s", budget,
                         s->policy == ADM_POLICY_QUEST ? ADM_QUEST_PAGE : 1, adm_policy_name(s->policy));
+    const adm_select_rule rule = adm_coding_rule(&s->coding, budget);
+    if (s->policy == ADM_POLICY_ADAMAS && adm_select_rule_check(&rule, err) != ADM_OK) return ADM_EINPUT;
     if (s->policy == ADM_POLICY_H2O && drawn == NULL)
         return adm_fail(err, ADM_EINPUT, "h2o needs the attention that the tokens drew before");
     for (size_t h = 0; s->policy == ADM_POLICY_QUEST && h < s->shape.n_kv_heads; h++)

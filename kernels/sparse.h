@@ -37,7 +37,7 @@ ADM_API adm_status adm_sparse_attend(adm_sparse *sparse, uint32_t budget, double
 /* The variant as a replay names it in the database: "l1 calibrated", "pages of 16", ... At most ADM_SPARSE_NAME_BYTES. */
 ADM_API void adm_sparse_variant(const adm_sparse *sparse, char *name);
 
-enum { ADM_SPARSE_NAME_BYTES = 128 };
+enum { ADM_SPARSE_NAME_BYTES = 160 };
 
 /* NULL is fine; nulls the caller's pointer. */
 ADM_API void adm_sparse_close(adm_sparse **sparse);

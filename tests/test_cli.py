@@ -333,6 +333,33 @@ def test_trace_and_configurations(bundled_run, bundled):
         ("adamas", f"l1 {t}", b, 0, 1, "head", None) for t in ("calibrated", "fixed:-10,0,10") for b in (64, 1024)}
 
 
+def test_forced_tokens_are_swept_in_one_pass(adamas, small_run, tmp_path):
+    """Each combination of --sinks and --recent is a configuration of its own, in the summary and in every line of the report,
+    and has the values that it has alone."""
+    options = [small_run[0], "--budgets", "64,128", "--policies", "adamas,streaming", "--thresholds", "calibrated", "--quiet",
+               "--timed-steps", "0", "--db"]
+    result = adamas("replay", "--sinks", "4,0,4", "--recent", "0,32", "--json", *options, "swept.db")
+    assert result.code == 0, result.err
+    names = {(0, 1): "l1 calibrated", (0, 32): "l1 calibrated, 32 recent", (4, 1): "l1 calibrated, 4 sinks",
+             (4, 32): "l1 calibrated, 4 sinks, 32 recent"}
+    database = tmp_path / "swept.db"
+    assert set(query(database, "SELECT n_sinks, n_recent, variant FROM config WHERE policy = 'adamas'")) == {
+        (*forced, name) for forced, name in names.items()}
+    rows = json.loads(result.out)["quality"]
+    assert sorted((row["variant"], row["budget"]) for row in rows if row["policy"] == "adamas") == sorted(
+        (name, budget) for name in names.values() for budget in (64, 128))
+    report = json.loads(adamas("report", "--json", "--db", "swept.db").out)
+    series = [row["series"] for row in report["quality"] if row["policy"] == "adamas" and row["metric"] == "mass"]
+    assert sorted(set(series)) == sorted(f"adamas {name}" for name in names.values()) and len(series) == 2 * len(names)
+    values = "SELECT budget, metric, n, mean, p50, p95, worst FROM quality_summary WHERE variant = '{}' ORDER BY 1, 2"
+    for forced, name in names.items():
+        alone = adamas("replay", "--sinks", forced[0], "--recent", forced[1], *options, "alone.db")
+        assert alone.code == 0, alone.err
+        assert query(database, values.format(name)) == query(tmp_path / "alone.db", values.format(name)) != []
+    (calibrations,) = query(database, "SELECT count(*), count(DISTINCT layer) FROM calibration")
+    assert calibrations[0] == calibrations[1]
+
+
 def test_calibration_and_codes(bundled_run):
     database, _ = bundled_run
     rows = query(database, "SELECT variant, layer, t0, t1, t2, xxh128 FROM calibration")

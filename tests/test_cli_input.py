@@ -245,9 +245,16 @@ def test_bad_lists_of_numbers(refuse_replay, small_run, option, text):
 
 
 @pytest.mark.parametrize("option", ["--sinks", "--recent", "--dense-layers"])
-@pytest.mark.parametrize("text", ["-1", "x", "", "1.5", "99999999999999999999"])
-def test_bad_single_numbers(refuse_replay, small_run, option, text):
+@pytest.mark.parametrize("text", ["-1", "x", "1.5", "99999999999999999999"])
+def test_bad_numbers_from_zero(refuse_replay, small_run, option, text):
     refuse_replay(small_run[0], option, text, says=[option, "0 to "])
+
+
+@pytest.mark.parametrize("option", ["--sinks", "--recent"])
+@pytest.mark.parametrize("text, says", [("", "empty item"), ("4,", "empty item"), ("0,x", "0 to "),
+                                        (",".join(map(str, range(17))), "17 values")])
+def test_bad_lists_from_zero(refuse_replay, small_run, option, text, says):
+    refuse_replay(small_run[0], option, text, says=[option, says])
 
 
 @pytest.mark.parametrize("arguments, says", [
@@ -272,6 +279,8 @@ def test_bad_single_numbers(refuse_replay, small_run, option, text):
     (["--thresholds", "calibrated", "--thresholds", "calibrated"], ["given twice"]),
     (["--thresholds", "fixed:" + "1" * 100 + ",2,3"], ["63 characters"]),
     (["--budgets", "16", "--sinks", "10", "--recent", "8"], ["16", "10", "8"]),
+    (["--budgets", "16,64", "--sinks", "0,10", "--recent", "1,8"], ["16", "10", "8"]),
+    (["--policies", "adamas:sinks=x"], ["--policies", "'x'", "sinks"]),
     (["--dense-layers", "6"], ["first 6", "--dense-layers"]),
     (["--layers", "2", "--dense-layers", "3"], ["first 3"]),
     (["--eps", "-1"], ["--eps", "'-1'", "at least 0"]),

@@ -188,8 +188,8 @@ static void an_interrupt_keeps_whole_lengths(void **state) {
     f->options.should_stop = stop_after_a_while;
     f->options.n_threads = 1;
     /* The first length asks before each timed step, and in each of two layers before every chunk of keys of every KV head, and
-     * before every KV head of every step; a round of tasks asks once more to learn that there is none. */
-    steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + 12 * N_KV + 1) + 5;
+     * before every KV head of all its steps, which are one batch; a round of tasks asks once more to learn that there is none. */
+    steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + N_KV + 1) + 5;
     assert_int_equal(replay(f, &run_id), ADM_EINTERRUPTED);
     assert_non_null(strstr(f->err.text, "at 500 cached tokens"));
     assert_int_equal((int)number(f, "SELECT count(DISTINCT seq_len) FROM quality_summary"), 1);
@@ -239,9 +239,9 @@ static void wrong_options_are_refused(void **state) {
     f->options.n_dense_layers = 8;
     expect_refusal(f, "first 8");
     f->options.n_dense_layers = 2;
-    f->options.n_sinks = 1;
+    f->codings[1].n_sinks = 1;
     expect_refusal(f, "do not fit a budget of 1");
-    f->options.n_sinks = 0;
+    f->codings[1].n_sinks = 0;
     f->s.layer[1].q_dtype = ADM_BF16;
     expect_refusal(f, "layer 7 has q, k, v in BF16, F16, F16");
     f->s.layer[1].q_dtype = ADM_F16;

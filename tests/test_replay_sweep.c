@@ -22,8 +22,10 @@ static void ask_for_all(fixture *f) {
     for (int p = 0; p < ADM_N_POLICIES; p++) f->options.select_head[p] = f->options.select_group[p] = true;
     f->options.targets = targets;
     f->options.n_targets = 2;
-    f->options.n_sinks = 1;
-    f->options.n_recent = 3;
+    for (int c = 0; c < 4; c++) {
+        f->codings[c].n_sinks = (uint32_t)c;
+        f->codings[c].n_recent = 3;
+    }
     static const uint32_t some[] = {8, 16, 200, N_TOKENS};
     f->options.budgets = some;
 }

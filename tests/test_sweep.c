@@ -54,6 +54,9 @@ static void a_plus_gives_every_combination(void **state) {
     check_sweep("adamas:bits=1+2+3,select=head+group", &none,
                 "l1 calibrated, 1 bit | l1 calibrated, 1 bit, per group | l1 calibrated | l1 calibrated, per group | "
                 "l1 calibrated, 3 bits | l1 calibrated, 3 bits, per group");
+    check_sweep("adamas:sinks=0+4+0,recent=1+8,select=group", &none,
+                "l1 calibrated, per group | l1 calibrated, 8 recent, per group | l1 calibrated, 4 sinks, per group | "
+                "l1 calibrated, 4 sinks, 8 recent, per group");
     check_sweep("adamas,adamas:metric=l1+xor", &none, "l1 calibrated | l1 fixed:-10,0,10 | xor calibrated");
 }
 
@@ -63,6 +66,11 @@ static void defaults_are_of_those_that_do_not_say(void **state) {
     const adm_sweep_defaults both = {.thresholds = two, .n_thresholds = 2, .select = "group"};
     check_sweep("adamas,adamas:metric=dot,thresholds=calibrated,select=head", &both,
                 "l1 channel, per group | l1 centred, per group | dot calibrated");
+    const uint32_t sinks[] = {0, 4}, recent[] = {0, 1, 64};
+    const adm_sweep_defaults forced = {.sinks = sinks, .n_sinks = 2, .recent = recent, .n_recent = 3};
+    check_sweep("adamas:metric=l1,adamas:metric=dot,sinks=1,recent=1,quest", &forced, /* 0 recent tokens are 1 */
+                "l1 calibrated | l1 calibrated, 64 recent | l1 calibrated, 4 sinks | l1 calibrated, 4 sinks, 64 recent | "
+                "dot calibrated, 1 sink");
     adm_sweep sweep;
     assert_int_equal(adm_sweep_parse("quest,oracle:select=head+group,h2o:select=head,dense", &both, &sweep, NULL), ADM_OK);
     assert_true(sweep.select_group[ADM_POLICY_QUEST] && !sweep.select_head[ADM_POLICY_QUEST]);
@@ -91,6 +99,12 @@ static void what_is_wrong_is_named(void **state) {
         {"adamas:select=all", "'all' is no value of select"},
         {"adamas:budget=3", "no setting 'budget'"},
         {"quest:metric=l1", "'quest' has no setting 'metric'"},
+        {"quest:sinks=4", "'quest' has no setting 'sinks'"},
+        {"adamas:sinks=", "'' is no value of sinks"},
+        {"adamas:sinks=-1", "'-1' is no value of sinks: use a whole number"},
+        {"adamas:recent=1+x", "'x' is no value of recent"},
+        {"adamas:recent=16777217", "from 0 to 16777216"},
+        {"adamas:recent=99999999999999999999", "from 0 to 16777216"},
         {"dense:select=head", "'dense' has no setting 'select'"},
         {"metric=l1", "'metric=l1' is not known"},
         {"adamas:thresholds=magic", "'magic'"},
@@ -103,13 +117,16 @@ static void what_is_wrong_is_named(void **state) {
         if (strstr(err.text, bad[i].says) == NULL) fail_msg("%s: %s", bad[i].text, err.text);
         assert_null(sweep.codings);
     }
+    static const uint32_t many[17] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
     const char *const same[] = {"channel", "channel"}, *const wrong[] = {"magic"};
     adm_sweep sweep;
     adm_error err = {0};
-    assert_int_equal(adm_sweep_parse("adamas", &(adm_sweep_defaults){same, 2, NULL}, &sweep, &err), ADM_EINPUT);
+    assert_int_equal(adm_sweep_parse("adamas", &(adm_sweep_defaults){.thresholds = same, .n_thresholds = 2}, &sweep, &err), ADM_EINPUT);
     assert_non_null(strstr(err.text, "given twice"));
-    assert_int_equal(adm_sweep_parse("dense", &(adm_sweep_defaults){wrong, 1, NULL}, &sweep, &err), ADM_EINPUT);
-    assert_int_equal(adm_sweep_parse("quest", &(adm_sweep_defaults){NULL, 0, "layer"}, &sweep, &err), ADM_EINPUT);
+    assert_int_equal(adm_sweep_parse("adamas", &(adm_sweep_defaults){.sinks = many, .n_sinks = 17}, &sweep, &err), ADM_EINPUT);
+    assert_non_null(strstr(err.text, "--sinks: 17 values"));
+    assert_int_equal(adm_sweep_parse("dense", &(adm_sweep_defaults){.thresholds = wrong, .n_thresholds = 1}, &sweep, &err), ADM_EINPUT);
+    assert_int_equal(adm_sweep_parse("quest", &(adm_sweep_defaults){.select = "layer"}, &sweep, &err), ADM_EINPUT);
 }
 
 int main(void) {

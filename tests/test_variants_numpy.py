@@ -19,7 +19,7 @@ from conftest import Adamas, query, read_safetensors  # noqa: E402
 
 SEQ_LEN, BUDGET, N_STEPS, LAYER = 1024, 64, 64, 24
 
-# Item of --policies: the variant's name, bits, metric, Hadamard, kind of thresholds, quantiles, per group
+# Item of --policies: the variant's name, bits, metric, Hadamard, kind of thresholds, quantiles, per group; sinks, recent
 LOW, WIDE = (1 / 3, .5, 2 / 3), (.2, .5, .8)
 EIGHTHS = tuple(i / 8 for i in range(1, 8))
 VARIANTS = {
@@ -35,6 +35,9 @@ VARIANTS = {
     "metric=asymmetric": ("asymmetric calibrated", 2, "asymmetric", True, "layer", WIDE, False),
     "metric=asymmetric,thresholds=channel,select=group": ("asymmetric channel, per group", 2, "asymmetric", True, "channel",
                                                           WIDE, True),
+    "sinks=4": ("l1 calibrated, 4 sinks", 2, "l1", True, "layer", LOW, False, 4, 1),
+    "sinks=1,recent=40": ("l1 calibrated, 1 sink, 40 recent", 2, "l1", True, "layer", LOW, False, 1, 40),
+    "metric=dot,recent=64,select=group": ("dot calibrated, 64 recent, per group", 2, "dot", True, "layer", WIDE, True, 0, 64),
 }
 
 
@@ -112,15 +115,16 @@ def distance(metric, top, query, keys):
     return -((2 * query - top) * (2 * keys - top)).sum(1)
 
 
-def nearest(distances):
-    """BUDGET tokens of the smallest distance, the newest among them, ties to the most recent."""
-    n = len(distances)
-    return np.append(np.lexsort((-np.arange(n - 1), distances[:-1]))[:BUDGET - 1], n - 1)
+def nearest(distances, sinks=0, recent=1):
+    """BUDGET tokens: the first `sinks` and the last `recent`, then those of the smallest distance, ties to the most recent."""
+    token = np.arange(len(distances))
+    is_free = (token >= sinks) & (token < len(token) - recent)
+    return np.lexsort((-token, distances, is_free))[:BUDGET]
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_a_variant_is_what_numpy_makes_of_its_definition(stored, layer, settings):
-    name, bits, metric, with_hadamard, kind, quantiles, per_group = VARIANTS[settings]
+    name, bits, metric, with_hadamard, kind, quantiles, per_group, *forced = VARIANTS[settings]
     k, q, positions, scale = layer
     n_kv, (n_steps, n_q, d) = len(k), q.shape
     group, top = n_q // n_kv, 2**bits - 1
@@ -139,7 +143,7 @@ def test_a_variant_is_what_numpy_makes_of_its_definition(stored, layer, settings
             distances = -(values[kv, :n] @ yq[s, list(sharing)].astype(np.float64).sum(0))
         else:
             distances = sum(distance(metric, top, code(yq[s, None, h], t_query[kv])[0], key_codes[kv, :n]) for h in sharing)
-        chosen = nearest(distances)
+        chosen = nearest(distances, *forced)
         scores = scale * (k[kv, :n].astype(np.float64) @ q[s, head].astype(np.float64))
         p = np.exp(scores - scores.max())
         recall.append(np.isin(chosen, np.argsort(scores)[-BUDGET:]).mean())

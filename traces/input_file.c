@@ -115,14 +115,15 @@ adm_status adm_input_check_unchanged(const adm_input_file *file, adm_error *err)
 adm_status adm_input_xxh128(const adm_input_file *file, char hex[33], adm_error *err) {
     unsigned char *chunk = NULL;
     XXH3_state_t *state = XXH3_createState();
-    adm_status status = state == NULL ? adm_fail(err, ADM_EENVIRONMENT, "the state of a hash: out of memory")
-                                      : adm_alloc(&chunk, HASH_CHUNK_BYTES, 1, "a buffer for hashing", err);
+    adm_status status = state == NULL        ? adm_fail(err, ADM_EENVIRONMENT, "the state of a hash: out of memory")
+                        : file->map != NULL ? ADM_OK
+                                             : adm_alloc(&chunk, HASH_CHUNK_BYTES, 1, "a buffer for hashing", err);
     if (status == ADM_OK) XXH3_128bits_reset(state);
     for (uint64_t at = 0; status == ADM_OK && at < file->n_bytes; at += HASH_CHUNK_BYTES) {
         uint64_t rest = file->n_bytes - at;
         size_t n = rest < HASH_CHUNK_BYTES ? (size_t)rest : HASH_CHUNK_BYTES;
-        status = adm_input_read(file, chunk, n, at, err);
-        if (status == ADM_OK) XXH3_128bits_update(state, chunk, n);
+        if (file->map == NULL) status = adm_input_read(file, chunk, n, at, err);
+        if (status == ADM_OK) XXH3_128bits_update(state, file->map != NULL ? file->map + at : chunk, n);
     }
     if (status == ADM_OK) {
         XXH128_hash_t hash = XXH3_128bits_digest(state);

@@ -36,7 +36,8 @@ adm_status adm_input_map(adm_input_file *file, adm_error *err);
  * its map was lost all the same. */
 adm_status adm_input_check_unchanged(const adm_input_file *file, adm_error *err);
 
-/* XXH3-128 of the whole file in lower-case hex, as `xxhsum -H2` prints it. Reads the file once, not through the map. */
+/* XXH3-128 of the whole file in lower-case hex, as `xxhsum -H2` prints it. Reads the file once, through its map if it is
+ * mapped: adm_input_check_unchanged() then tells whether that was the file. */
 adm_status adm_input_xxh128(const adm_input_file *file, char hex[33], adm_error *err);
 
 #endif

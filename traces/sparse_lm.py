@@ -54,7 +54,7 @@ class Library:
     def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
         """What the database calls the variant; BadInput if the library does not know the policy."""
         sparse = self.open(policy, n_q_heads, torch.zeros(n_kv_heads, 1, d), 1, 0, seed)
-        name = ctypes.create_string_buffer(128)
+        name = ctypes.create_string_buffer(160)
         self._variant(sparse._handle, name)
         sparse.close()
         return name.value.decode()
