@@ -76,22 +76,23 @@ def summarise(database):
 
 
 GPU_STEPS = """
-SELECT run_id, label, seq_len, q_heads, kv_heads, budget, variant, median / 1e3 FROM stage_summary
+SELECT run_id, label, seq_len, q_heads, kv_heads, batch, budget, variant, median / 1e3 FROM stage_summary
 WHERE source = 'gpu' AND stage = 'step' AND metric = 'time_ns' AND status = 'ok' AND label LIKE 'recorded:%'
 ORDER BY run_id, seq_len = 32768 DESC, kv_heads = q_heads DESC, batch, budget = 256 DESC, median"""
 
 GPU_DENSE = """
 SELECT median / 1e3 FROM stage_summary WHERE run_id = ? AND source = 'gpu' AND stage = 'dense' AND metric = 'time_ns'
-AND status = 'ok' AND seq_len = ? AND kv_heads = ? ORDER BY batch, median"""
+AND status = 'ok' AND seq_len = ? AND kv_heads = ? AND batch = ? ORDER BY median"""
 
 
 def summarise_recorded(database):
     """A line a recorded profile: the fastest step at 32K tokens, or what was measured, beside dense attention."""
     seen = set()
-    for run, label, seq_len, q_heads, kv_heads, budget, variant, step_us in rows(database, GPU_STEPS):
-        dense = rows(database, GPU_DENSE, run, seq_len, kv_heads)
+    for run, label, seq_len, q_heads, kv_heads, batch, budget, variant, step_us in rows(database, GPU_STEPS):
+        dense = rows(database, GPU_DENSE, run, seq_len, kv_heads, batch)
         if run not in seen and dense:
-            print(f"run {run} ({label}): {seq_len} tokens, budget {budget}, {q_heads} query and {kv_heads} KV heads: "
+            print(f"run {run} ({label}): {seq_len} tokens, budget {budget}, {q_heads} query and {kv_heads} KV heads, "
+                  f"batch {batch}: "
                   f"step ({variant}) {step_us:.1f} us, dense {dense[0][0]:.1f} us: {dense[0][0] / step_us:.1f} times")
         seen.add(run)
 
