@@ -11,7 +11,8 @@
  *     parked: t0 -> t1 ...                 meeting point makes all others ready and goes on. Nobody ready and somebody not
  *                                          done: they wait for each other for ever, which is said, with where, and the end.
  *
- * So a cluster's threads run in an order that is the same each time. Only x86-64: emu_switch() is in assembly. */
+ * So a cluster's threads run in an order that is the same each time: in every other cluster, and launch, the last thread first,
+ * since a meeting point that is missing shows in one of the two orders. Only x86-64: emu_switch() is in assembly. */
 #include <cstdio>
 
 #include <pthread.h>
@@ -36,13 +37,14 @@ struct emu_launch {
     dim3 grid;
     unsigned n_blocks, n_threads; /* blocks a cluster, threads a block */
     size_t shared_bytes;          /* dynamic */
-    unsigned n_clusters, n_taken;
+    unsigned n_clusters, n_taken, number;
 };
 
 /* A cluster on its host thread. */
 struct emu_cluster {
     emu_launch *launch;
     emu_block block[MAX_CLUSTER];
+    bool backwards;                   /* the last thread first */
     unsigned n_left, n_arrived, turn; /* threads not done; at the cluster's barrier, and how often that was passed */
     emu_thread *ready, **ready_end, *parked;
     void *host; /* stack pointer of what started it */
@@ -95,6 +97,23 @@ static void make_ready(emu_cluster *c, emu_thread *t) {
     c->ready_end = &t->next;
 }
 
+/* Taken from the list; NULL: nobody. */
+static emu_thread *next_ready(emu_cluster *c) {
+    emu_thread *t = c->ready;
+    if (t == NULL) return NULL;
+    c->ready = t->next;
+    if (c->ready == NULL) c->ready_end = &c->ready;
+    return t;
+}
+
+/* All of n but the one that runs, and those that are done. */
+static void make_all_ready(emu_cluster *c, emu_thread *thread, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        emu_thread *t = &thread[c->backwards ? n - 1 - i : i];
+        if (t != emu_self && !t->done) make_ready(c, t);
+    }
+}
+
 [[noreturn]] static void stuck(const emu_cluster *c) {
     fprintf(stderr, "emulated threads wait for each other for ever; of the cluster with block (%u, %u, %u):\n", c->block->index.x,
             c->block->index.y, c->block->index.z);
@@ -109,13 +128,10 @@ static void make_ready(emu_cluster *c, emu_thread *t) {
 
 /* Runs the next thread; returns when somebody made this one ready and its turn came. */
 static void leave(emu_cluster *c) {
-    emu_thread *me = emu_self, *next = c->ready;
-    if (next == NULL && c->n_left > 0) stuck(c);
-    if (next == NULL) emu_switch(&me->stack_pointer, c->host);
-    c->ready = next->next;
-    if (c->ready == NULL) c->ready_end = &c->ready;
-    emu_self = next;
-    emu_switch(&me->stack_pointer, next->stack_pointer);
+    emu_thread *me = emu_self;
+    if (c->ready == NULL && c->n_left > 0) stuck(c);
+    emu_self = next_ready(c);
+    emu_switch(&me->stack_pointer, emu_self != NULL ? emu_self->stack_pointer : c->host);
 }
 
 /* Waits until wake_parked(); for conditions that the caller then looks at again. */
@@ -147,16 +163,14 @@ void emu_meet_warp(void (*last)(emu_warp *)) {
     if (last != NULL) last(w);
     w->n_arrived = 0;
     w->turn ^= 1;
-    for (unsigned i = 0; i < EMU_WARP; i++)
-        if (&w->lane[i] != emu_self) make_ready(c, &w->lane[i]);
+    make_all_ready(c, w->lane, EMU_WARP);
 }
 
 /* Threads that are done count as arrived. */
 static bool open_block(emu_block *b) {
     if (b->n_arrived == 0 || b->n_arrived + b->n_done < b->n_threads) return false;
     b->n_arrived = 0;
-    for (unsigned i = 0; i < b->n_threads; i++)
-        if (&b->thread[i] != emu_self && !b->thread[i].done) make_ready(b->cluster, &b->thread[i]);
+    make_all_ready(b->cluster, b->thread, b->n_threads);
     return true;
 }
 
@@ -275,6 +289,10 @@ void *emu_argument_at(unsigned i) { return emu_self->block->cluster->launch->arg
 void *emu_peer(const void *shared, uint32_t rank) {
     const emu_cluster *c = emu_self->block->cluster;
     if (rank >= c->launch->n_blocks) abort();
+    if (c->block[rank].n_done == c->launch->n_threads) {
+        fprintf(stderr, "block %u of a cluster reaches into the shared memory of block %u, which has ended\n", emu_self->block->rank, rank);
+        abort();
+    }
     return c->block[rank].shared + ((const char *)shared - emu_self->block->shared);
 }
 
@@ -318,7 +336,6 @@ static void block_begin(worker *w, unsigned rank, uint3 index) {
         w->thread[at] = emu_thread{NULL, NULL, b, warp, i % EMU_WARP, 0, uint3{i, 0, 0}, NULL, false};
         /* Not all stacks in the same sets of the cache. */
         thread_begin(&w->thread[at], w->stack[at + 1] - at % 16 * 256);
-        make_ready(&w->cluster, &w->thread[at]);
     }
 }
 
@@ -326,6 +343,7 @@ static void run_cluster(worker *w, unsigned i) {
     emu_launch *l = w->launch;
     emu_cluster *c = &w->cluster;
     c->launch = l;
+    c->backwards = (i + l->number) % 2 == 1;
     c->n_left = l->n_blocks * l->n_threads;
     c->n_arrived = c->turn = 0;
     c->parked = c->ready = NULL;
@@ -333,13 +351,10 @@ static void run_cluster(worker *w, unsigned i) {
     const unsigned first = i * l->n_blocks;
     for (unsigned r = 0; r < l->n_blocks; r++)
         block_begin(w, r, uint3{first % l->grid.x + r, first / l->grid.x % l->grid.y, first / l->grid.x / l->grid.y});
-    emu_thread host = {};
-    emu_self = &host;
-    emu_thread *begin = c->ready;
-    c->ready = begin->next;
-    if (c->ready == NULL) c->ready_end = &c->ready;
-    emu_self = begin;
-    emu_switch(&c->host, begin->stack_pointer);
+    emu_self = NULL;
+    make_all_ready(c, w->thread, c->n_left);
+    emu_self = next_ready(c);
+    emu_switch(&c->host, emu_self->stack_pointer);
 }
 
 static void *work(void *argument) {
@@ -360,6 +375,8 @@ static void *memory(size_t bytes) {
 
 /* Runs a launch to its end. */
 static void run(emu_launch *l) {
+    static unsigned n_launches;
+    l->number = n_launches++;
     unsigned n = (unsigned)min((long)MAX_WORKERS, sysconf(_SC_NPROCESSORS_ONLN)), n_started = 1;
     n = max(1u, min(n, l->n_clusters));
     for (unsigned i = 0; i < n; i++) {
@@ -381,7 +398,7 @@ static void run(emu_launch *l) {
 extern "C" {
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **args) {
-    emu_launch l = {(void (*)(emu_unread))kernel, args, config->gridDim, 1, config->blockDim.x, config->dynamicSmemBytes, 0, 0};
+    emu_launch l = {(void (*)(emu_unread))kernel, args, config->gridDim, 1, config->blockDim.x, config->dynamicSmemBytes, 0, 0, 0};
     for (unsigned i = 0; i < config->numAttrs; i++)
         if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) l.n_blocks = config->attrs[i].val.clusterDim.x;
     if (l.n_blocks < 1 || l.n_blocks > MAX_CLUSTER || l.grid.x % l.n_blocks != 0 || l.n_threads > MAX_THREADS ||

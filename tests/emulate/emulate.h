@@ -146,7 +146,9 @@ static inline uint32_t emu_reduce(unsigned mask, uint32_t mine, void (*last)(emu
     return room->result;
 }
 void emu_last_or(emu_warp *), emu_last_add(emu_warp *), emu_last_min(emu_warp *);
-static inline uint32_t __ballot_sync(unsigned mask, int x) { return emu_reduce(mask, (uint32_t)(x != 0) << emu_self->lane, emu_last_or); }
+static inline uint32_t __ballot_sync(unsigned mask, int x) {
+    return emu_reduce(mask, (uint32_t)(x != 0) << emu_self->lane, emu_last_or);
+}
 static inline int __any_sync(unsigned mask, int x) { return __ballot_sync(mask, x) != 0; }
 static inline uint32_t __reduce_add_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_add); }
 static inline uint32_t __reduce_min_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_min); }

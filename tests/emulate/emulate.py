@@ -31,7 +31,10 @@ REPLACED = {
 }
 
 SKIPPED = r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\''  # comments and literals
-FUNCTION = r"(?:template <[^>]*>\s*)?(?:static )?__device__ (?:__forceinline__|__noinline__) [\w\s*]+?\b(\w+)(?:<\w+>)?\([^)]*\)\s*{"
+FUNCTION = (r"(?:template <[^>]*>\s*)?(?:static )?__device__ (?:__forceinline__|__noinline__) "
+            r"[\w\s*]+?\b(\w+)(?:<\w+>)?\([^)]*\)\s*{")
+DYNAMIC = r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];"
+STATIC = r"__shared__ ([\w ]+?) (\w+(?:\[[^;]*?\])?(?:, ?\w+(?:\[[^;]*?\])?)*);"
 
 
 class Unexpected(Exception):
@@ -123,8 +126,8 @@ class Source:
         self.files.append(name)
         try:
             text = without_instructions((ROOT / name).read_text(), name)
-            text = re.sub(r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];", r"\1 *const \2 = (\1 *)emu_dynamic();", text)
-            text = re.sub(r"__shared__ ([\w ]+?) (\w+(?:\[[^;]*?\])?(?:, ?\w+(?:\[[^;]*?\])?)*);", self.static_shared, text)
+            text = re.sub(DYNAMIC, r"\1 *const \2 = (\1 *)emu_dynamic();", text)
+            text = re.sub(STATIC, self.static_shared, text)
             text = kernels_read_arguments(text)
             for left in ("asm", "__shared__"):
                 if re.search(rf"\b{left}\b", code_of(text)):
