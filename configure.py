@@ -114,7 +114,7 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # kernels, what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is
 # no x86-64, tests/without_cuda.c stands in.
 EMULATED = [f"kernels/{name}.cu" for name in ("encode", "distance", "topk", "attention", "fused", "dense")]
-EMULATOR = "tests/emulate/emulate.cpp"
+EMULATOR = [f"tests/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 EMULATED_HOST = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "stage", "clock", "printable")),
                  *(f"kernels/{name}.c" for name in ("hadamard", "bucket", "pack", "distance", "distance_metric", "code", "topk",
                                                     "attention", "gpu_registry"))]
@@ -312,9 +312,10 @@ def emulated_edges(ninja, cuda):
     """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
     ninja.note("CUDA kernels run by the host")
     ninja.rule("emulate", "$python tests/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
-    ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include -MMD -MF $out.d "
+    ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
+               f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
                "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
-    objects = [ninja.build("build/emulated/emulate.o", "cxx_emulated", [EMULATOR])]
+    objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
@@ -411,7 +412,7 @@ def check_lists():
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*EMULATED, EMULATOR, *EMULATED_HOST, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
+    listed += [*EMULATED, *EMULATOR, *EMULATED_HOST, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]

@@ -5,10 +5,11 @@
  * shared memory, that of a cluster's other blocks included; and what kernels/gpu_common.cuh and attention_dev.cuh say in machine
  * instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' product.
  *
- * A kernel that passes here has its arithmetic, its indices and its meeting points right. What cannot be seen here:
+ * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen here:
  *
- *   races, memory order   a thread runs until it has to wait for others, so two never touch a word at once; copies and pushes
- *                         arrive at once and in order; fences do nothing; a kernel begins when the one before it has ended
+ *   races, memory order   a thread runs until it has to wait for others, so two never touch a word at once, and many a missing
+ *                         meeting point goes unnoticed; a copy arrives at once or when waited for, a push at once; fences do
+ *                         nothing; a kernel begins when the one before it has ended
  *   rounding              the device's exp2, division and tensor cores round their own way, and nvcc contracts a * b + c
  *   launching             registers, spills, occupancy, speed; alignment; memory that no test watches
  *
@@ -50,10 +51,22 @@ using std::min;
 
 /* ---- who runs: see emulate.cpp ---- */
 
-enum { EMU_WARP = 32, EMU_SLOT_BYTES = 16 * 1024, EMU_SLOTS = 6, EMU_UNREAD_BYTES = 512 };
+enum { EMU_WARP = 32, EMU_SLOT_BYTES = 16 * 1024, EMU_SLOTS = 6, EMU_UNREAD_BYTES = 512, EMU_COPIES = 64 };
 
 struct emu_block;
 struct emu_warp;
+
+/* Copies that are on their way, in the order begun; what does not fit arrives early. `of`: a barrier, or a group's number. */
+struct emu_copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+    uint64_t of;
+};
+struct emu_copies {
+    emu_copy *copy; /* [EMU_COPIES] */
+    unsigned n;
+};
 
 struct emu_thread {
     void *stack_pointer; /* while it does not run */
@@ -61,6 +74,8 @@ struct emu_thread {
     emu_block *block;
     emu_warp *warp;
     unsigned lane, cluster_turn;
+    unsigned n_groups;   /* of copies, committed */
+    emu_copies copies;
     uint3 index;
     const char *waits_at; /* NULL: nowhere */
     bool done;
@@ -74,7 +89,7 @@ struct emu_warp {
     struct {
         uint64_t brought[EMU_WARP];
         uint32_t result;
-        uint32_t word[EMU_WARP][6];     /* of the tensor cores' operands: a0..a3, b0, b1 */
+        uint32_t word[EMU_WARP][6]; /* of the tensor cores' operands: a0..a3, b0, b1 */
         float product[EMU_WARP][4];
     } room[2];
 };
@@ -83,13 +98,40 @@ struct emu_block {
     emu_thread *thread;
     unsigned n_threads, n_arrived, n_done, rank, poisoned; /* poisoned: bit s, slot s of the static memory is in use */
     uint3 index;
-    char *shared; /* static memory in EMU_SLOTS slots, then the dynamic */
+    bool backwards;    /* the last thread first, and copies arrive when waited for, not at once */
+    emu_copies copies; /* of the whole block */
+    char *shared;      /* static memory in EMU_SLOTS slots, then the dynamic */
     struct emu_cluster *cluster;
 };
+
+/* What an H100 would say of itself: launchers cut their grids for it. */
+enum { EMU_N_SMS = 132, EMU_BLOCK_SHARED_BYTES = 227 * 1024, EMU_SM_SHARED_BYTES = 228 * 1024 };
+enum { EMU_MAX_CLUSTER = 8, EMU_MAX_THREADS = 1024 };
+
+/* What a kernel is called with, in place of its arguments; it reads those where the launch left them, as on the device: see
+ * emulate.py. */
+struct emu_unread {
+    char bytes[EMU_UNREAD_BYTES];
+};
+
+/* One launch. */
+struct emu_launch {
+    void (*kernel)(emu_unread);
+    void **args;
+    dim3 grid;
+    unsigned n_blocks, n_threads; /* blocks a cluster, threads a block */
+    size_t shared_bytes;          /* dynamic */
+    unsigned n_clusters, n_taken, number; /* number: of launches before */
+};
+
+void emu_run(emu_launch *); /* to its end */
 
 extern thread_local emu_thread *emu_self;
 extern thread_local uint3 blockDim, gridDim; /* no macros: a launch configuration has members of these names */
 
+/* Waits for emu_wake_parked() by another of the cluster, after which the caller looks again at what it waits for. */
+void emu_park(const char *where);
+void emu_wake_parked(void);
 void emu_meet_warp(void (*last)(emu_warp *)); /* `last`, or nothing, is done by the last lane to come */
 void emu_meet_block(void);
 void *emu_argument_at(unsigned i);
@@ -99,11 +141,7 @@ void *emu_slot(unsigned slot, size_t bytes);
 #define threadIdx (emu_self->index)
 #define blockIdx (emu_self->block->index)
 
-/* A kernel reads its arguments where the launch left them, as on the device; see emulate.py. */
 template <typename T> static inline T emu_argument(unsigned i) { return *(const T *)emu_argument_at(i); }
-struct emu_unread {
-    char bytes[EMU_UNREAD_BYTES];
-};
 
 static inline char *emu_dynamic(void) { return emu_self->block->shared + EMU_SLOTS * EMU_SLOT_BYTES; }
 
@@ -208,9 +246,11 @@ static inline float adm_exp2(float x) {
 }
 static inline void adm_start_dependents(void) {}
 static inline void adm_wait_for_predecessors(void) {}
-static inline void adm_copy16(void *shared, const void *global) { memcpy(shared, global, 16); }
-static inline void adm_copy_commit(void) {}
-template <int N> static inline void adm_copy_wait(void) {}
+void emu_copy16(void *shared, const void *global);
+void emu_copies_wait(unsigned most_groups);
+static inline void adm_copy16(void *shared, const void *global) { emu_copy16(shared, global); }
+static inline void adm_copy_commit(void) { emu_self->n_groups++; }
+template <int N> static inline void adm_copy_wait(void) { emu_copies_wait(N); }
 
 static inline uint32_t adm_cluster_rank(void) { return emu_self->block->rank; }
 template <typename T> static inline T *adm_cluster_peer(T *shared, uint32_t rank) { return (T *)emu_peer(shared, rank); }
