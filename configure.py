@@ -11,6 +11,7 @@ if sys.version_info < (3, 11):
 
 import argparse
 import os
+import platform
 import shlex
 import shutil
 from pathlib import Path
@@ -109,6 +110,15 @@ BENCHES = ["bench_probes", "bench_regression"]
 # Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
+# The same tests with the kernels run by the host (tests/emulate): build/release/tests/NAME_emulated, by `ninja emulated`. The
+# kernels, what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is
+# no x86-64, tests/without_cuda.c stands in.
+EMULATED = [f"kernels/{name}.cu" for name in ("encode", "distance", "topk", "attention", "fused", "dense")]
+EMULATOR = [f"tests/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
+EMULATED_HOST = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "stage", "clock", "printable")),
+                 *(f"kernels/{name}.c" for name in ("hadamard", "bucket", "pack", "distance", "distance_metric", "code", "topk",
+                                                    "attention", "gpu_registry"))]
+
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
 
@@ -137,6 +147,9 @@ WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 
 # Of the few C++ files.
 CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
+
+# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it likes.
+EMULATED_FLAGS = "-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare -fno-strict-aliasing -ffp-contract=off"
 
 # No contraction to fused multiply-add: the host's numbers must not depend on the machine.
 # Position-independent and hidden throughout, so that program and library share their objects.
@@ -263,11 +276,13 @@ def profile_edges(ninja, profile, cuda, plants):
     # The tests find cmocka beside themselves, so that they too run on a machine without it.
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
     programs = {name: compile_c(f"tests/{name}.c") for name in TESTS + BENCHES + (CUDA_TESTS if cuda else [])}
-    if not cuda:
-        programs |= dict.fromkeys(CUDA_TESTS, compile_c("tests/without_cuda.c"))
+    absent = [] if cuda else CUDA_TESTS
+    if not emulates(profile, cuda):
+        absent = [*absent, *(f"{name}_emulated" for name in CUDA_TESTS)]
+    if absent:
+        programs |= dict.fromkeys(absent, compile_c("tests/without_cuda.c"))
     tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [test, *commands, *objects],
-                         implicit=[f"{folder}/tests/libcmocka.so.0"],
-                         more=f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'")
+                         implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
                           [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
@@ -282,6 +297,33 @@ def profile_edges(ninja, profile, cuda, plants):
                              [main, *commands, *(slow if name == right else name for name in objects),
                               compile_c(PLANT, more=host_plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
     return program, tests
+
+
+def linked_to_cmocka(folder):
+    return f"-L{folder}/tests -l:libcmocka.so.0 -Wl,-rpath,'$$ORIGIN'"
+
+
+def emulates(profile, cuda):
+    """Whether the tests of CUDA code are also built with kernels that the host runs."""
+    return profile == "release" and bool(cuda) and platform.machine() == "x86_64"
+
+
+def emulated_edges(ninja, cuda):
+    """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
+    ninja.note("CUDA kernels run by the host")
+    ninja.rule("emulate", "$python tests/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
+    ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
+               f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
+               "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
+    objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
+    for kernel in EMULATED:
+        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/emulate/emulate.py"])
+        objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
+    host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
+    return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
+                        [f"build/release/obj/tests/{name}.o", *objects, *host],
+                        implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
+            for name in CUDA_TESTS]
 
 
 def find_fuzzing_clang():
@@ -334,6 +376,7 @@ def build_ninja(options, cuda, node):
 
     plants = options.plant_slowdown, options.plant_kernel
     made = {profile: profile_edges(ninja, profile, cuda, plants) for profile in PROFILES}
+    ninja.build("emulated", "phony", emulated_edges(ninja, cuda) if emulates("release", cuda) else [])
     ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
     ninja.rule("resources", "$python kernels/resources.py $out $in", description="RESOURCES $out")
     logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
@@ -343,7 +386,7 @@ def build_ninja(options, cuda, node):
         program, tests = made[profile]
         library = ["build/release/libadamas.so"] if profile == "release" else []
         ninja.build(name, "phony", [program, *library, *tests])
-    ninja.build("test", "run", implicit=["all"], command="$python tests/run.py", title="TEST")
+    ninja.build("test", "run", implicit=["all", "emulated"], command="$python tests/run.py", title="TEST")
     program, tests = made["asan"]
     ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan --only c/")
@@ -369,14 +412,14 @@ def check_lists():
     listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
     listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
     listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
+    listed += [*EMULATED, *EMULATOR, *EMULATED_HOST, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
     listed += [f"tests/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS]]
     listed += [name for name in EMBEDDED if not name.startswith("build/")]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
     for pattern in [f"{room}/*{suffix}" for room in [*ROOMS, "tests"] for suffix in (".c", ".cpp", ".cu")] + [
-            "web-report/*.mjs", "web-report/src/*"]:
+            "tests/emulate/*.cpp", "web-report/*.mjs", "web-report/src/*"]:
         for path in sorted(deps.ROOT.glob(pattern)):
             if str(path.relative_to(deps.ROOT)) not in listed:
                 print(f"note: {path.relative_to(deps.ROOT)} is in no list of configure.py")
@@ -385,7 +428,7 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
+        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
@@ -454,7 +497,7 @@ def main():
     configure(options)
     if not options.setup:
         return 0
-    if deps.call(["ninja", *(["build/release/adamas"] if options.setup == "demo" else [])]):  # no test is run
+    if deps.call(["ninja", *(["build/release/adamas"] if options.setup == "demo" else ["all", "emulated"])]):  # no test is run
         raise SetupError("The build failed; the first error above says where.")
     if options.setup == "test" and not deps.find_chromium():
         deps.install_browser()

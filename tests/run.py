@@ -4,6 +4,7 @@
 A suite is one file, named after its kind:
 
     c/test_NAME            cmocka program of tests/test_NAME.c, read as TAP
+    c/test_NAME_emulated   the same tests of CUDA code, with kernels that the host runs (tests/emulate)
     python/test_NAME.py    pytest file under tests/, read as JUnit XML
     web/NAME.test.mjs      Node test file under web-report/tests/, read as JUnit XML
 
@@ -28,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.dont_write_bytecode = True
+from configure import CUDA_TESTS  # noqa: E402
 import install_deps as deps  # noqa: E402  (knows where Node, Chromium and the test environment are)
 
 SUITE_LIMIT_S = 600
@@ -50,6 +52,7 @@ class Suite:
 
 def find_suites():
     suites = [Suite(f"c/{path.stem}", "c", path) for path in sorted((ROOT / "tests").glob("test_*.c"))]
+    suites += [Suite(f"c/{name}_emulated", "c", ROOT / f"tests/{name}.c") for name in CUDA_TESTS]
     suites += [Suite(f"python/{path.relative_to(ROOT / 'tests')}", "python", path)
                for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     suites += [Suite(f"web/{path.name}", "web", path)
@@ -109,9 +112,10 @@ class Runner:
                 os.killpg(child.pid, signal.SIGKILL)
 
     def run_c(self, suite):
-        program = self.programs / suite.source.stem
+        program = self.programs / suite.name.removeprefix("c/")
         if not program.exists():
-            return [], None, f"{program.relative_to(ROOT)} is not built; is the test listed in configure.py?"
+            cure = "`ninja emulated` does" if program.stem.endswith("_emulated") else "is the test listed in configure.py?"
+            return [], None, f"{program.relative_to(ROOT)} is not built; {cure}"
         status, out, err = self.execute([str(program)], CMOCKA_MESSAGE_OUTPUT="TAP")
         tests = parse_tap(out)
         for test in [test for test in tests if test.status == "failed"][-1:]:

@@ -1,5 +1,5 @@
-/* without_cuda.c: stands in for a test program of CUDA code where no CUDA toolkit could compile that code: one test that
- * skips and says so. */
+/* without_cuda.c: stands in for a test program of CUDA code where no CUDA toolkit could compile that code, and for one with
+ * emulated kernels where those are not built: one test that skips and says so. */
 #include "tests/stage_check.h"
 
 static void needs_cuda(void **state) {
