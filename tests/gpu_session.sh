@@ -14,7 +14,7 @@
 #                 a million tokens; and times on the bundled trace               trace.db
 #   small-grid    times at 32K and 128K                                       small.db
 #   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 140 s
-#   grid          the grid of the recorded profile                            profile.db
+#   grid          the grid of the recorded profile, about a minute            profile.db
 #   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
 #                 our counters beside Nsight Compute's for the same kernels
 #   planted       `adamas check` finds a slowdown planted in one kernel, and none where there is none, ten processes a
