@@ -237,12 +237,17 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
     adm_progress_step(progress, n_done);
 }
 
+/* Whether traces are to be told apart before the first is replayed. Where not, the engine waits for the hash (identify_input)
+ * when it has done all that it can without. */
+static bool needs_hashes(const replay_command *c) { return c->n_paths > 1 || c->resume != NULL; }
+
 /* Opens and checks every trace before anything is written, so that bad input leaves no rows. */
 static adm_status open_traces(const replay_command *c, const adm_trace **traces, adm_error *err) {
     for (size_t i = 0; i < c->n_paths; i++) {
-        adm_status status = adm_trace_open(c->paths[i], &traces[i], err);
+        adm_status status = adm_trace_open_early(c->paths[i], c->options.n_threads > 1, &traces[i], err);
         if (status == ADM_OK) status = adm_replay_check(traces[i], &c->options, err);
         if (status == ADM_OK) status = adm_trace_check_finite(traces[i], err);
+        if (status == ADM_OK && needs_hashes(c)) status = adm_trace_wait_for_hash(traces[i], err);
         for (size_t j = 0; status == ADM_OK && j < i; j++)
             if (strcmp(traces[i]->xxh128, traces[j]->xxh128) == 0)
                 status = adm_fail(err, ADM_EINPUT, "%s: is given twice (the same trace as %s)", c->paths[i], c->paths[j]);
@@ -374,6 +379,7 @@ static int run(int argc, char **argv) {
     c.options.quality = adm_quality_fastest();
     c.options.should_stop = adm_interrupted;
     c.options.check_input = adm_trace_check_unchanged;
+    c.options.identify_input = adm_trace_wait_for_hash;
     c.options.user = &c.progress;
 
     adm_status status = parse_values(&c, &err);

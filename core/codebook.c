@@ -20,13 +20,13 @@ static void take_off_means(const adm_coding *coding, sample *s) {
     for (size_t h = 0; h < s->n_kv_heads; h++) {
         const float *y = s->y + h * s->n_rows * s->d;
         float *residual = s->residual + h * s->n_rows * s->d;
-        for (uint32_t i = 0; i < s->d; i++) {
-            double sum = 0;
-            for (size_t r = 0; centre && r < s->n_rows; r++) sum += y[r * s->d + i];
-            float mean = centre ? (float)(sum / (double)s->n_rows) : 0.0f;
-            s->mean[h * s->d + i] = mean;
-            for (size_t r = 0; r < s->n_rows; r++) residual[r * s->d + i] = y[r * s->d + i] - mean;
-        }
+        float *mean = s->mean + h * s->d;
+        double sum[ADM_MAX_HEAD_DIM] = {0};
+        for (size_t r = 0; centre && r < s->n_rows; r++)
+            for (uint32_t i = 0; i < s->d; i++) sum[i] += y[r * s->d + i];
+        for (uint32_t i = 0; i < s->d; i++) mean[i] = centre ? (float)(sum[i] / (double)s->n_rows) : 0.0f;
+        for (size_t r = 0; r < s->n_rows; r++)
+            for (uint32_t i = 0; i < s->d; i++) residual[r * s->d + i] = y[r * s->d + i] - mean[i];
     }
 }
 
@@ -156,7 +156,7 @@ adm_status adm_codebook_create(const adm_coding *coding, const float *y, size_t 
         memcpy((*out)->layer, spec->value, spec->n_values * sizeof(float));
         spread(*out, NULL);
     }
-    if (status == ADM_OK) find_levels(coding, *out, &s);
+    if (status == ADM_OK && coding->metric == ADM_METRIC_ASYMMETRIC) find_levels(coding, *out, &s); /* nothing else asks for them */
     adm_free(&s.mean);
     adm_free(&s.residual);
     if (status != ADM_OK) adm_codebook_free(out);

@@ -215,12 +215,13 @@ adm_status adm_replay_open(const adm_trace *trace, const adm_replay_options *opt
     r->widest = largest < trace->n_tokens ? largest : trace->n_tokens;
     if (!options->policy[ADM_POLICY_ADAMAS]) r->options.n_codings = 0;
     status = check(r, err);
-    if (status == ADM_OK) status = adm_store_trace(store, trace, &r->trace_id, err);
-    if (status == ADM_OK) status = adm_alloc(&r->is_stored, r->n_segments, sizeof *r->is_stored, "segments", err);
-    if (status == ADM_OK) status = adm_replay_find_stored(r, err);
     if (status == ADM_OK) status = make_rows(r, err);
     if (status == ADM_OK) status = adm_quality_pass_open(r, err);
     if (status == ADM_OK) status = adm_stage_pass_open(r, err);
+    if (status == ADM_OK && options->identify_input != NULL) status = options->identify_input(trace, err);
+    if (status == ADM_OK) status = adm_store_trace(store, trace, &r->trace_id, err);
+    if (status == ADM_OK) status = adm_alloc(&r->is_stored, r->n_segments, sizeof *r->is_stored, "segments", err);
+    if (status == ADM_OK) status = adm_replay_find_stored(r, err);
     if (status == ADM_OK && options->timeline) status = adm_event_spool_open(&r->events, err);
     for (size_t i = 0; i < r->n_segments; i++) r->n_total += work_of(r, &r->segment[i]);
     if (status != ADM_OK) {

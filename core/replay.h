@@ -87,6 +87,8 @@ typedef struct adm_replay_options {
     bool (*should_stop)(void);            /* may be NULL; asked before every step and task, in the calling thread */
     adm_status (*check_input)(const adm_trace *trace, adm_error *err); /* may be NULL; asked before a segment is stored:
                                                                           fails if the trace is no longer what it was */
+    adm_status (*identify_input)(const adm_trace *trace, adm_error *err); /* may be NULL; asked once, before the trace's xxh128
+                                                                             is read, which it sets */
     void *user;
 } adm_replay_options;
 

@@ -18,12 +18,6 @@ static void load_rows(const adm_replay *r, const adm_trace_layer *l, size_t kv_h
     else adm_to_f32(l->k_dtype, rows, n_rows * d, y);
 }
 
-typedef struct calibration {
-    adm_replay *r;
-    adm_status *status; /* [n_layers] */
-    adm_error *err;
-} calibration;
-
 /* The books of one layer whose keys are transformed, or of those whose are not. */
 static adm_status learn_books(adm_replay *r, size_t layer, bool hadamard, adm_error *err) {
     const adm_shape *shape = &r->trace->shape;
@@ -49,25 +43,9 @@ static adm_status learn_books(adm_replay *r, size_t layer, bool hadamard, adm_er
     return status;
 }
 
-static void learn_layer(void *user, size_t layer, size_t worker) {
-    calibration *c = user;
-    (void)worker;
-    c->status[layer] = learn_books(c->r, layer, true, &c->err[layer]);
-    if (c->status[layer] == ADM_OK) c->status[layer] = learn_books(c->r, layer, false, &c->err[layer]);
-}
-
-static adm_status learn_all(adm_replay *r, adm_error *err) {
-    calibration c = {.r = r};
-    adm_status status = adm_alloc(&c.status, r->n_layers, sizeof *c.status, "calibration", err);
-    if (status == ADM_OK) status = adm_alloc(&c.err, r->n_layers, sizeof *c.err, "calibration", err);
-    if (status == ADM_OK) adm_pool_run(r->pool, r->n_layers, learn_layer, &c, NULL);
-    for (size_t layer = 0; status == ADM_OK && layer < r->n_layers; layer++) {
-        status = c.status[layer];
-        if (status != ADM_OK && err != NULL) *err = c.err[layer];
-    }
-    adm_free(&c.status);
-    adm_free(&c.err);
-    return status;
+adm_status adm_replay_learn_layer(adm_replay *r, size_t layer, adm_error *err) {
+    adm_status status = learn_books(r, layer, true, err);
+    return status == ADM_OK ? learn_books(r, layer, false, err) : status;
 }
 
 /* The codes of one layer's keys. */
@@ -84,7 +62,6 @@ adm_status adm_replay_codes_open(adm_replay *r, adm_error *err) {
     adm_status status = adm_alloc(&r->book, n_codings * r->n_layers, sizeof *r->book, "codebooks", err);
     if (status == ADM_OK) status = adm_alloc(&r->codes, n_codings, sizeof *r->codes, "key codes", err);
     if (status == ADM_OK) status = adm_alloc(&r->codes_of, n_codings, sizeof *r->codes_of, "key codes", err);
-    if (status == ADM_OK) status = learn_all(r, err);
     for (size_t c = 0; status == ADM_OK && c < n_codings; c++) {
         size_t i = 0;
         while (i < r->n_codes && !adm_coding_same_codes(r->codes[i].coding, &codings[c])) i++;

@@ -267,9 +267,12 @@ typedef struct adm_task_at {
 
 /* --- replay_codes.c */
 
-/* Learns the codebooks, and makes room for one layer's codes. */
+/* Makes room for the codebooks and for one layer's codes. */
 adm_status adm_replay_codes_open(adm_replay *replay, adm_error *err);
 void adm_replay_codes_close(adm_replay *replay);
+
+/* Learns the layer's codebooks. Different layers from different threads. */
+adm_status adm_replay_learn_layer(adm_replay *replay, size_t layer, adm_error *err);
 
 /* Encodes the layer's keys up to the segment's end, and makes quest's page bounds; with every thread. False: stopped. */
 bool adm_replay_encode_layer(adm_replay *replay, const adm_segment *segment, size_t layer);

@@ -95,26 +95,60 @@ static size_t fit_scratch(adm_replay *r) {
     return fit < 1 ? 1 : fit < r->options.n_threads ? fit : r->options.n_threads;
 }
 
+static adm_status make_worker(const adm_replay *r, adm_worker *w, adm_error *err) {
+    buffer buffers[MOST_BUFFERS];
+    const size_t n = list_buffers(r, w, buffers);
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < n; i++)
+        status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "a thread's scratch", err);
+    for (size_t g = 0; status == ADM_OK && g <= adm_replay_group(r); g++)
+        w->candidates[g] = (adm_candidates){0, w->candidate + g * r->trace->n_tokens, w->candidate_score + g * r->trace->n_tokens};
+    return status;
+}
+
+/* What takes long before the first step: the codebooks, a task a layer, and the scratch, whose pages the system has to find
+ * and to clear, a task a thread. */
+typedef struct preparation {
+    adm_replay *r;
+    adm_status *status; /* [tasks] */
+    adm_error *err;
+} preparation;
+
+static void prepare_some(void *user, size_t task, size_t worker) {
+    preparation *p = user;
+    adm_replay *r = p->r;
+    (void)worker;
+    if (task < r->n_layers) p->status[task] = adm_replay_learn_layer(r, task, &p->err[task]);
+    else p->status[task] = make_worker(r, &r->worker[task - r->n_layers], &p->err[task]);
+}
+
+static adm_status prepare(adm_replay *r, adm_error *err) {
+    const size_t n_tasks = r->n_layers + (r->worker != NULL ? adm_pool_size(r->pool) : 0);
+    preparation p = {.r = r};
+    adm_status status = adm_alloc(&p.status, n_tasks, sizeof *p.status, "preparing a replay", err);
+    if (status == ADM_OK) status = adm_alloc(&p.err, n_tasks, sizeof *p.err, "preparing a replay", err);
+    if (status == ADM_OK) adm_pool_run(r->pool, n_tasks, prepare_some, &p, NULL);
+    for (size_t task = 0; status == ADM_OK && task < n_tasks; task++) {
+        status = p.status[task];
+        if (status != ADM_OK && err != NULL) *err = p.err[task];
+    }
+    adm_free(&p.status);
+    adm_free(&p.err);
+    return status;
+}
+
 adm_status adm_quality_pass_open(adm_replay *r, adm_error *err) {
     const adm_shape *shape = &r->trace->shape;
     adm_status status = adm_pool_create(fit_scratch(r), &r->pool, err);
     if (status == ADM_OK) status = adm_replay_codes_open(r, err);
+    if (status == ADM_OK && r->options.n_counters == 0)
+        status = adm_alloc(&r->worker, adm_pool_size(r->pool), sizeof *r->worker, "threads' scratch", err);
+    if (status == ADM_OK) status = prepare(r, err);
     if (status != ADM_OK || r->options.n_counters > 0) return status;
     status = adm_alloc(&r->level_of, r->widest, sizeof *r->level_of, "the budgets of places", err);
     for (size_t place = 0, b = 0; status == ADM_OK && place < r->widest; place++) {
         while (r->options.budgets[b] <= place) b++;
         r->level_of[place] = (uint16_t)b;
-    }
-    if (status != ADM_OK) return status;
-    status = adm_alloc(&r->worker, adm_pool_size(r->pool), sizeof *r->worker, "threads' scratch", err);
-    for (size_t t = 0; status == ADM_OK && t < adm_pool_size(r->pool); t++) {
-        buffer buffers[MOST_BUFFERS];
-        size_t n = list_buffers(r, &r->worker[t], buffers);
-        for (size_t i = 0; status == ADM_OK && i < n; i++)
-            status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "a thread's scratch", err);
-        for (size_t g = 0; status == ADM_OK && g <= adm_replay_group(r); g++)
-            r->worker[t].candidates[g] = (adm_candidates){0, r->worker[t].candidate + g * r->trace->n_tokens,
-                                                          r->worker[t].candidate_score + g * r->trace->n_tokens};
     }
     if (status == ADM_OK && r->options.policy[ADM_POLICY_QUEST])
         status = adm_alloc(&r->page_bounds, shape->n_kv_heads * adm_quest_pages(r->trace->n_tokens) * 2 * shape->head_dim,

@@ -19,11 +19,15 @@ void adm_encode_reference(const float *y, size_t n_rows, uint32_t head_dim, cons
         }
 }
 
-/* Eight codes, a byte each, as one number of 8 * bits bits. */
+/* Eight codes, a byte each (the first the lowest), as one number of 8 * bits bits: neighbours move together, then pairs, then
+ * fours. */
 static inline uint32_t gather_codes(const uint8_t *codes, uint32_t bits) {
-    uint32_t word = 0;
-    for (uint32_t i = 0; i < 8; i++) word |= (uint32_t)codes[i] << bits * i;
-    return word;
+    const uint64_t two = (1u << 2 * bits) - 1, four = (1u << 4 * bits) - 1;
+    uint64_t x;
+    memcpy(&x, codes, sizeof x);
+    x = (x | x >> (8 - bits)) & (two | two << 16 | two << 32 | two << 48);
+    x = (x | x >> (16 - 2 * bits)) & (four | four << 32);
+    return (uint32_t)(x | x >> (32 - 4 * bits)) & (uint32_t)((UINT64_C(1) << 8 * bits) - 1);
 }
 
 /* Inlined with constant bits and head_dim, so that the loops over elements become vectors. */

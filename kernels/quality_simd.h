@@ -60,8 +60,10 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_few)(const dou
     const uint32_t width = n_q > LANES ? NAME(WIDE) : LANES;
     if (n_q > LANES) NAME(score_tile)(q, 2, key, d, scale, tile);
     else NAME(score_tile)(q, 1, key, d, scale, tile);
-    for (uint32_t g = 0; g < n_q; g++)
-        for (size_t t = 0; t < n_t; t++) score[g * stride + t] = tile[t * width + g];
+    for (uint32_t g = 0; g < n_q; g++, score += stride) {
+        for (size_t t = 0; t < n_t; t++) score[t] = tile[t * width + g];
+        __builtin_prefetch(score + 2 * TOKENS, 1); /* a stream a query: more than the hardware follows */
+    }
 }
 
 /* Queries [n_q, d] to [d][LANES or WIDE], each group of WIDE by itself; lanes without a query are 0. */

@@ -2,6 +2,8 @@
 #include "traces/trace_file.h"
 
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +33,11 @@ typedef struct trace_file {
     layer_tensors *found; /* by index */
     adm_trace_layer *layers;
     int64_t *positions;
+    pthread_t hasher;     /* sets the next three, which are its own while is_hashing */
+    char xxh128[33];
+    adm_status hash_status;
+    adm_error hash_err;
+    bool is_hashing, is_hashed;
 } trace_file;
 
 static adm_status copy_text(const char *text, char **out, adm_error *err) {
@@ -282,7 +289,41 @@ static adm_status check_tokens(const trace_file *f, adm_error *err) {
 
 /* --- Public ------------------------------------------------------------------------------------------------------- */
 
-adm_status adm_trace_open(const char *path, const adm_trace **out, adm_error *err) {
+static void *hash(void *argument) {
+    trace_file *f = argument;
+    f->hash_status = adm_input_xxh128(adm_safetensors_file(f->st), f->xxh128, &f->hash_err);
+    return NULL;
+}
+
+/* Without a thread the hash is computed when it is waited for. */
+static void start_hashing(trace_file *f) {
+    sigset_t blocked, before; /* as in core/threads.c: what asks the program to stop is not for this thread */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    f->is_hashing = pthread_create(&f->hasher, NULL, hash, f) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+adm_status adm_trace_wait_for_hash(const adm_trace *trace, adm_error *err) {
+    trace_file *f = (trace_file *)(uintptr_t)trace;
+    if (f->is_hashed) return ADM_OK;
+    if (f->is_hashing) pthread_join(f->hasher, NULL);
+    else hash(f);
+    f->is_hashing = false;
+    if (f->hash_status != ADM_OK) {
+        if (err != NULL) *err = f->hash_err;
+        return f->hash_status;
+    }
+    memcpy(f->view.xxh128, f->xxh128, sizeof f->view.xxh128);
+    f->is_hashed = true;
+    return adm_input_check_unchanged(adm_safetensors_file(f->st), err);
+}
+
+adm_status adm_trace_open_early(const char *path, bool beside, const adm_trace **out, adm_error *err) {
     *out = NULL;
     trace_file *f = NULL;
     adm_status status = adm_alloc(&f, 1, sizeof *f, "a trace", err);
@@ -303,17 +344,24 @@ adm_status adm_trace_open(const char *path, const adm_trace **out, adm_error *er
     if (status == ADM_OK) status = read_softmax_scale(f, err);
     if (status == ADM_OK) status = read_positions(f, err);
     if (status == ADM_OK) status = check_tokens(f, err);
-    if (status == ADM_OK) status = adm_input_xxh128(adm_safetensors_file(f->st), f->view.xxh128, err);
-    if (status == ADM_OK) status = adm_input_check_unchanged(adm_safetensors_file(f->st), err);
+    if (status == ADM_OK && beside) start_hashing(f);
 done:
     if (status != ADM_OK) adm_trace_close(&view);
     *out = view;
     return status;
 }
 
+adm_status adm_trace_open(const char *path, const adm_trace **out, adm_error *err) {
+    adm_status status = adm_trace_open_early(path, false, out, err);
+    if (status == ADM_OK) status = adm_trace_wait_for_hash(*out, err);
+    if (status != ADM_OK) adm_trace_close(out);
+    return status;
+}
+
 void adm_trace_close(const adm_trace **trace) {
     trace_file *f = (trace_file *)(uintptr_t)*trace;
     if (f == NULL) return;
+    if (f->is_hashing) pthread_join(f->hasher, NULL);
     adm_safetensors_close(&f->st);
     adm_free(&f->path);
     adm_free(&f->found);

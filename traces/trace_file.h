@@ -20,6 +20,7 @@
 #ifndef ADM_TRACES_TRACE_FILE_H
 #define ADM_TRACES_TRACE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,7 +34,14 @@
  * ADM_EINPUT with the tensor, the value and the limit for what breaks the format. */
 adm_status adm_trace_open(const char *path, const adm_trace **out, adm_error *err);
 
-/* Closes and nulls; NULL is fine. The trace must come from adm_trace_open(). */
+/* The same without the hash: xxh128 is empty until adm_trace_wait_for_hash(). beside: a thread computes it from now on, which
+ * adm_trace_close() waits for too. */
+adm_status adm_trace_open_early(const char *path, bool beside, const adm_trace **out, adm_error *err);
+
+/* Sets xxh128, if it is not set. ADM_EINPUT if the file changed until now. Not from two threads at once. */
+adm_status adm_trace_wait_for_hash(const adm_trace *trace, adm_error *err);
+
+/* Closes and nulls; NULL is fine. The trace must come from adm_trace_open() or adm_trace_open_early(). */
 void adm_trace_close(const adm_trace **trace);
 
 /* The path in a form fit for an error sentence: printable, and cut at its front if long. Lives as long as the trace. */
