@@ -189,17 +189,19 @@ class Peer:
             self.torch.quantile(pooled.flatten(), q)
 
 
-def time_peer(torch, path, thresholds, n_steps, dtype, distance):
-    """(seconds once a session, seconds a step, processor seconds a step, the peer)"""
+def time_peer(torch, path, thresholds, n_steps, dtype, distance, between=lambda: None):
+    """(seconds once a session, seconds a step, processor seconds a step, the peer). between(): called before each step."""
     start = time.perf_counter()
     peer = Peer(torch, path, thresholds, n_steps, dtype, distance)
     once = time.perf_counter() - start
-    times, cpu = [], time.process_time()
+    times, cpu = [], 0
     for s in range(peer.first, len(peer.q)):
-        start = time.perf_counter()
+        between()
+        start, cpu_start = time.perf_counter(), time.process_time()
         peer.step(s)
         times.append(time.perf_counter() - start)
-    cpu = (time.process_time() - cpu) / len(times)
+        cpu += time.process_time() - cpu_start
+    cpu /= len(times)
     start = time.perf_counter()
     peer.distributions()
     return once + time.perf_counter() - start, statistics.median(times), cpu, peer
@@ -218,7 +220,8 @@ def compare(ours, theirs, tolerance):
         sys.exit("bench_replay.py: that is too far, so nothing is timed")
 
 
-def bench_peer(torch, options, folder, seconds, cpu_seconds, threads):
+def bench_peer(torch, options, path, folder, threads):
+    """The peer's steps and whole replays of ours in turns, so that what else the machine does falls on both."""
     torch.set_num_threads(threads)
     few = folder / "few.safetensors"
     database = folder / "few.db"
@@ -230,12 +233,15 @@ def bench_peer(torch, options, folder, seconds, cpu_seconds, threads):
     print(f"peer: torch {torch.__version__}, {threads} threads, {distance.__name__} (a step: "
           + ", ".join(f"{name} {s * 1e3:.0f} ms" for name, s in trials.items()) + ")")
     for name, tolerance in (("float64", 1e-3), ("float32", 2e-3)):
-        once, step, cpu, peer = time_peer(torch, few, thresholds, options.peer_steps, getattr(torch, name), distance)
+        runs = []
+        once, step, cpu, peer = time_peer(torch, few, thresholds, options.peer_steps, getattr(torch, name), distance,
+                                          lambda: runs.append(replay(path, folder / "turns.db", threads, "--timed-steps", 0)))
         compare(stored_means(database), peer.means(), tolerance)
+        seconds, cpu_seconds = (statistics.median(column) for column in zip(*runs))
         total = once + options.steps * step
         goal = "   goal 25x: " + ("reached" if total / seconds >= 25 else "MISSED") if name == "float64" else ""
-        print(f"  PyTorch, {name}: {once:.1f} s once and {step * 1e3:.0f} ms a step, so {total:.1f} s for {options.steps} steps"
-              f"   ours is {total / seconds:.1f}x as fast{goal}")
+        print(f"  PyTorch, {name}: {once:.1f} s once and {step * 1e3:.0f} ms a step, so {total:.1f} s for {options.steps} steps;"
+              f" ours in turns {seconds:.2f} s, {total / seconds:.1f}x as fast (n = {len(runs)}){goal}")
         print(f"    processor seconds of the steps alone: {options.steps * cpu:.1f}, ours with everything {cpu_seconds:.1f}: "
               f"{options.steps * cpu / cpu_seconds:.1f}x")
 
@@ -248,7 +254,7 @@ def make_session(options, path, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     for name, value in (("tokens", 131072), ("steps", 64), ("heads", 8), ("kv-heads", 2), ("head-dim", 128),
-                        ("rounds", 3), ("peer-steps", 4), ("threads", processors())):
+                        ("rounds", 3), ("peer-steps", 8), ("threads", processors())):
         parser.add_argument(f"--{name}", type=int, default=value, help="(default %(default)s)")
     parser.add_argument("--scaling", action="store_true", help="time ours on one thread too")
     options = parser.parse_args()
@@ -276,7 +282,7 @@ def main():
         except ImportError as error:
             print(f"absent: torch ({error}); its rows are left out")
             return
-        bench_peer(torch, options, folder, seconds, cpu_seconds, options.threads)
+        bench_peer(torch, options, path, folder, options.threads)
 
 
 if __name__ == "__main__":
