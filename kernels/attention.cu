@@ -118,9 +118,11 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
 #endif
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
         const adm_element part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, i);
-        if (splits == 1) out[i] = adm_element_result<T>(part);
+        if (splits == 1) {
+            out[i] = adm_element_result<T>(part);
+            continue;
+        }
 #if __CUDA_ARCH__ >= 900
-        if (splits == 1) continue;
         adm_push(&part_o[split][i], __float_as_uint(part.o), 0, &parts);
         if (i > 0) continue;
         adm_push(&part_ml[split].x, __float_as_uint(part.m), 0, &parts);

@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
     };
     /* The first tiles are on their way while the kernel before this one ends, but for what holds the newest two tokens. */
     const uint32_t first_tile = g.first + warp * g.stride;
-    const bool early = first_tile < g.end && (first_tile + 1) * ADM_TILE + 2 <= buffers.length[g.b];
+    const bool early = first_tile < g.end && adm_settled((first_tile + 1) * ADM_TILE, buffers.length[g.b]);
     if (early) load(g, first_tile, buffers.length[g.b]);
     adm_wait_for_predecessors();
 

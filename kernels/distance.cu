@@ -140,7 +140,8 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     if (lane == 0) {
         for (uint32_t slot = 0; slot < stages; slot++) adm_barrier_init(&barrier[slot]);
         adm_barrier_fence();
-        for (; n_ahead < min(stages, n_all) && (ahead.piece + 1) * distance_piece<W>::tokens + 2 <= ahead.length; n_ahead++) {
+        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.piece + 1) * distance_piece<W>::tokens, ahead.length);
+             n_ahead++) {
             adm_bulk_copy(ring + n_ahead * PIECE_BYTES, codes_at<W>(s, p, ahead), PIECE_BYTES, &barrier[n_ahead]);
             advance<W>(s, p.length, &ahead);
         }

@@ -114,8 +114,11 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     const bool sampled = adm_worth_a_bound(me.contest);
     step_codes<W> sample, codes;
     if (sampled) load_sample<W>(me, row_planes, &sample);
-    const bool early = me.start + (part.from + 1) * step_strip<W>::tokens + 2 <= me.length;
-    if (early && part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+    auto load_first = [&] {
+        if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+    };
+    const bool early = adm_settled(me.start + (part.from + 1) * step_strip<W>::tokens, me.length);
+    if (early) load_first();
     for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = sampled_bins[bin] = 0;
     if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
     if (threadIdx.x == 0) {
@@ -125,16 +128,14 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     }
     adm_wait_for_predecessors();
     adm_start_dependents();
-    if (!early && part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+    if (!early) load_first();
     encode_rows<T, D>(s, p, me, plan, query);
     __syncthreads();
     if (sampled) find_bounds<W>(me, plan, sample, query, sampled_bins, bounds);
     for (;;) {
         scan_part<W>(me, plan, planes, part, codes, query, &found);
         count_candidates<W>(me, plan, planes, part, query, found);
-        __syncthreads();
-        adm_cluster_arrive_relaxed();
-        adm_cluster_wait();
+        adm_cluster_meet();
         find_cuts(me, plan, found, sums, cuts);
         bool again = false;
         for (uint32_t row = 0; row < me.rows; row++) again |= cuts[row].boundary == UINT32_MAX;
@@ -142,7 +143,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
         adm_cluster_wait(); /* everybody has read the histograms */
         for (uint32_t bin = threadIdx.x; bin < me.rows * plan.n_bins; bin += STEP_THREADS) histogram[bin] = 0;
         if (threadIdx.x < MAX_HEADS) bounds[threadIdx.x] = plan.n_bins - 1;
-        if (part.from < part.to) load_strip<W>(planes, (me.end - me.start + 31) / 32, part.from, &codes);
+        load_first();
         __syncthreads();
     }
 

@@ -148,6 +148,9 @@ static __device__ __forceinline__ void adm_start_dependents(void) {
 #endif
 }
 
+/* Whether the tokens below `end` of a sequence may be read before the wait. */
+static __device__ __forceinline__ bool adm_settled(uint32_t end, uint32_t length) { return end + 2 <= length; }
+
 /* Returns when every earlier kernel of the stream is complete and its writes are visible. */
 static __device__ __forceinline__ void adm_wait_for_predecessors(void) {
 #if __CUDA_ARCH__ >= 900
@@ -202,6 +205,13 @@ static __device__ __forceinline__ void adm_cluster_wait(void) {
  * memory of others goes by adm_push(). */
 static __device__ __forceinline__ void adm_cluster_arrive_relaxed(void) {
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+/* The blocks of a cluster meet: each may then read what the others had written into their own shared memory. */
+static __device__ __forceinline__ void adm_cluster_meet(void) {
+    __syncthreads();
+    adm_cluster_arrive_relaxed();
+    adm_cluster_wait();
 }
 
 /* ---- device: bulk copies, completing on a barrier in shared memory ---- */

@@ -240,9 +240,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
         visit_part(part, c, list, [&](bool there, uint32_t, uint32_t key) {
             if (there && key - 1 <= bound) atomicAdd(&histogram[key - 1], 1u);
         });
-        __syncthreads();
-        adm_cluster_arrive_relaxed();
-        adm_cluster_wait();
+        adm_cluster_meet();
 #pragma unroll 1
         for (uint32_t bin = threadIdx.x; bin <= bound; bin += CLUSTER_THREADS)
             sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
