@@ -28,27 +28,24 @@ static inline const unsigned char *row_of(const problem *p, const unsigned char 
     return base + (p->index ? p->index[j] : j) * p->row_bytes;
 }
 
+enum { LINE_BYTES = 64 };
+
 /* Selected rows lie anywhere, which no hardware prefetcher foresees. */
 static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j) {
-    enum { AHEAD = 8, LINE_BYTES = 64 };
+    enum { AHEAD = 8 };
     if (p->index == NULL || j + AHEAD >= p->n) return;
     const unsigned char *row = row_of(p, base, j + AHEAD);
     for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
 }
 
-/* Some blocks of rows ahead: more lines than the first cache has buffers for, so into the second. Also rows that follow one
- * another, which the hardware forgets between two blocks. */
-static inline void prefetch_far_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
-    enum { LINE_BYTES = 64 };
-    if (j + ahead >= p->n) return;
-    const unsigned char *row = row_of(p, base, j + ahead);
-    for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
+/* Into the second cache: for more lines than the first has buffers for. */
+static inline void prefetch_bytes(const unsigned char *from, size_t n_bytes) {
+    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at, 0, 2);
 }
 
-/* What comes after the present rows, into the second cache. */
-static inline void prefetch_bytes(const unsigned char *from, size_t n_bytes) {
-    enum { LINE_BYTES = 64 };
-    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at, 0, 2);
+/* Some blocks of rows ahead. Also rows that follow one another, which the hardware forgets between two blocks. */
+static inline void prefetch_far_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
+    if (j + ahead < p->n) prefetch_bytes(row_of(p, base, j + ahead), p->row_bytes);
 }
 
 static void widen_query(adm_dtype dtype, const void *q, uint32_t head_dim, double *query) {
