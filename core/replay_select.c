@@ -6,6 +6,12 @@
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+/* Of n tokens those from the last sink up to here compete; the others are in by force. */
+static size_t competing_to(const adm_coding *coding, size_t n) {
+    const size_t first = smaller(coding->n_sinks, n);
+    return n - first > coding->n_recent ? n - coding->n_recent : first;
+}
+
 /* --- The exact top-k of each head ------------------------------------------------------------------------------------ */
 
 /* The sizes of all selections that leave something out, ascending, each once. */
@@ -73,8 +79,7 @@ static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at 
     const adm_select_rule rule = adm_coding_rule(coding, r->options.budgets[widest]);
     const size_t n_now = r->options.pipeline->topk->fn.topk(w->distance, at->n_tokens, most, &rule, w->histogram, w->set,
                                                             &w->info[widest]);
-    const size_t first = smaller(coding->n_sinks, n_now);
-    const size_t last = n_now - first > coding->n_recent ? n_now - coding->n_recent : first;
+    const size_t first = smaller(coding->n_sinks, n_now), last = competing_to(coding, n_now);
     const size_t n_values = (size_t)w->info[widest].boundary + 1;
     memset(w->histogram, 0, n_values * sizeof *w->histogram);
     for (size_t i = first; i < last; i++) w->histogram[w->near[i] = w->distance[w->set[i]]]++;
@@ -219,7 +224,7 @@ void adm_select_nested(const adm_replay *r, adm_worker *w, const adm_task_at *at
 /* Forced tokens first, whatever their order, since no budget goes without; then by distance, the most recent first. */
 static void order_by_distance(const adm_coding *coding, adm_worker *w, const adm_task_at *at, uint32_t most) {
     size_t n = at->n_tokens, found = 0;
-    size_t first = smaller(coding->n_sinks, n), last = n - first > coding->n_recent ? n - coding->n_recent : first;
+    const size_t first = smaller(coding->n_sinks, n), last = competing_to(coding, n);
     for (size_t t = n; t-- > last;) w->order[found++] = (uint32_t)t;
     for (size_t t = 0; t < first; t++) w->order[found++] = (uint32_t)t;
     memset(w->histogram, 0, ((size_t)most + 1) * sizeof *w->histogram);
