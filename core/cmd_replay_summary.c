@@ -12,16 +12,22 @@
 static const char summary_sql[] =
     "SELECT trace, seq_len, policy, variant, budget,"
     "  max(CASE metric WHEN 'recall' THEN p50 END), max(CASE metric WHEN 'mass' THEN p50 END),"
-    "  max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n)"
+    "  max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n),"
+    "  max(20, max(length(variant)) OVER ())" /* of the column */
     " FROM quality_summary WHERE run_id = ? AND metric IN ('recall', 'mass', 'output_rel_l2')"
     " GROUP BY trace, seq_len, policy, variant, budget"
     " ORDER BY trace, seq_len, CASE policy WHEN 'dense' THEN 0 WHEN 'oracle' THEN 1 ELSE 2 END, variant, budget";
 
-static void print_row(const adm_query *q) {
+static void print_head(int variant_width) {
+    printf("\n%7s  %-8s %-*s %8s  %6s  %6s  %9s  %6s\n", "length", "policy", variant_width, "variant", "budget", "recall", "mass",
+           "rel. L2", "n");
+}
+
+static void print_row(const adm_query *q, int variant_width) {
     char budget[16] = "all";
     if (adm_query_int(q, 4) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 4));
-    printf("%7" PRId64 "  %-8s %-20s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
-           adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
+    printf("%7" PRId64 "  %-8s %-*s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
+           variant_width, adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
            adm_query_int(q, 8));
 }
 
@@ -50,14 +56,17 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
     adm_query *query = NULL;
     adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
     json_t *rows = json_array();
-    bool row = false;
+    bool row = false, first = true;
     if (!common->json)
-        printf("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n\n%7s  %-8s %-20s %8s  %6s  %6s  %9s  "
-               "%6s\n", run_id, common->db_path, elapsed_s, "length", "policy", "variant", "budget", "recall", "mass",
-               "rel. L2", "n");
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        if (common->json) json_array_append_new(rows, row_as_json(query));
-        else print_row(query);
+        printf("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n", run_id, common->db_path, elapsed_s);
+    for (; status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row; first = false) {
+        const int variant_width = (int)adm_query_int(query, 9);
+        if (common->json) {
+            json_array_append_new(rows, row_as_json(query));
+            continue;
+        }
+        if (first) print_head(variant_width);
+        print_row(query, variant_width);
     }
     if (uncounted[0] != '\0' && !common->json) printf("\nnot counted: %s\n", uncounted);
     adm_query_close(&query);
