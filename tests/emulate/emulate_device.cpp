@@ -60,8 +60,11 @@ static void finish_copies(uint64_t *barrier) {
 
 void adm_barrier_wait(uint64_t *barrier, uint32_t parity) {
     const volatile byte_barrier *b = (const byte_barrier *)barrier;
-    finish_copies(barrier);
-    while (b->phase == parity) emu_park("a barrier that counts bytes");
+    for (;;) {
+        finish_copies(barrier);
+        if (b->phase != parity) return;
+        emu_park("a barrier that counts bytes");
+    }
 }
 
 void adm_push(void *to, uint32_t value, uint32_t rank, uint64_t *barrier) {
@@ -75,6 +78,7 @@ void adm_bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *b
     emu_copies *c = &emu_self->block->copies;
     c->copy[c->n++] = emu_copy{shared, global, bytes, (uintptr_t)barrier};
     if (!emu_self->block->backwards || c->n == EMU_COPIES) finish_copies(barrier);
+    else emu_wake_parked(); /* whoever waits for it already */
 }
 
 /* ---- what the last lane of a warp does for all ---- */
