@@ -20,12 +20,12 @@
  *   4.  half of the multiprocessors, one block of 16 warps on each; by the tuner, of 1 to 8 splits and 4 to 16
  *       warps. With fewer warps two blocks share a multiprocessor while others are idle.         4.4 / 8.7
  *   The same on an H100: 5.1 / 10.1.
- *   5.  no fence of the whole device at the cluster's barriers: parts are pushed to block 0 and counted there. Not yet
- *       measured; a barrier with that fence takes 1,250 cycles for 512 threads, one without 230.
- *       What limits 4: gathering rows of 256 bytes. A bare gather of as many random rows of K and V, nothing but indices
+ *   5.  no fence of the whole device at the cluster's barriers (1,250 cycles for 512 threads, 230 without): parts are
+ *       pushed to block 0 and counted there.                                                     4.7 / 9.8
+ *       What limits: gathering rows of 256 bytes. A bare gather of as many random rows of K and V, nothing but indices
  *       read and rows added up, takes on the H100, in a graph, at 256 / 1024 / 4096 rows a head, at best 3.2 / 7.6 / 24.1
  *       us by loads to registers: 1.3, 2.2 and 2.8 TB/s. Bulk copies of rows: 3.9 / 7.9 / 25.1. Rows that need no
- *       index: 0.1 us less at 256 and 1024. What is left for queries, products and sums is 1.9 and 2.5 us.
+ *       index: 0.1 us less at 256 and 1024. What is left for queries, products and sums is 1.5 and 2.2 us.
  *   Tried and left, on the H100: the first indices and the queries asked into L2 before the wait, 5.1 / 10.1; 4 splits
  *       of 8 warps, 5.3 / 10.3; 4 of 16, 8.6 / 14.1, and 8 of 8, 8.9 / 13.7, where the next kernel's blocks find no room;
  *       tiles through shared memory (cp.async, ldmatrix, queries in registers, a barrier less), at best 5.8 / 10.1, and

@@ -39,7 +39,9 @@
  *                                                                               179.3 / 703.6 / 49.3 / 180.4
  *   7.  the tiles of an item go round its team of blocks; one fence a block in place of one a thread; a merge looks
  *       for the largest score first and then adds without a chain of exponentials.
- *                                                                               177.4 / 699.9 / 50.0 / 179.4
+ *                                                                               177.8 / 698.9 / 49.7 / 179.9
+ *       On another H100, beside cuDNN's 180.1 / 698.5 / 51.4 / 180.9: 179.7 / 704.9 / 49.9 / 181.0; batches of 8 are 0.5 to
+ *       1.7% behind it.
  *       Without teams 178.8 / 703.6 / 49.7 / 180.9: with 8 KV heads the merge's second trip to L2 costs what it saves.
  *   What limits, by clocks in every block (H100, 32K, 32 KV heads, us): the wait ends at 0, the last tiles are in at
  *       172, parts written at 173, all arrived at 174, the last merge done at 176, and 1.5 later the next kernel's wait

@@ -8,7 +8,9 @@
  *   1  A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through
  *      shared memory by asynchronous copies, since a thread a row cannot load coalesced. The factor 1/sqrt(d) moves
  *      into the thresholds, exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with
- *      fl(T s) <= t. */
+ *      fl(T s) <= t.
+ *   The same on an H100: 116.4 us, 82.7% of the read limit of 3.14 TB/s; 128K tokens 443.1, 86.9%; a batch of 8 of 32K
+ *      879.6, 87.5%. By these about 7 us do not depend on the length, and the rest moves at 88%. */
 #include <cmath>
 
 #include "kernels/encode.cuh"

@@ -38,19 +38,30 @@
  * On an H100 version 5 takes                                                                        21.9 / 55.3; 17.5 / 38.9
  *   6  no fence at the cluster's barriers (a release there fences the whole device, 600 to 1,200 cycles): histograms are read
  *      where they lie, winners and results are pushed and counted; candidates are listed without a branch a tile, and
- *      counted from the lists once the codes have come. With as much shared memory as there is in place of the first-level
- *      cache, through which the codes come                                                         22.9 / 67.9; 16.3 / 36.9
- *      As it is, with the driver's choice between the two: not yet measured.
+ *      counted from the lists once the codes have come                                                20.7 / 55.5; 15.7 / 36.9
+ *      With as much shared memory as there is in place of the first-level cache, through which the codes come, 22.9 / 67.9;
+ *      16.3 / 36.9. Another card: 20.8 / 54.4; 15.7 / 37.2.
  *      What limits: about 8 us a step in which the memory is idle, each a chain of latencies: query 0.7, bound 1.8, barrier 0.3
  *      to 1, cut 1, winners 0.8, attention 3, kernel to kernel 0.8. By the processors' numbers 128 blocks in clusters of 4 lie
  *      on 92 to 124 of the 132 processors: where a cluster finds room beside those of the step before, two of its blocks, or
- *      one and another's, share a processor, and the others wait for them.
+ *      one and another's, share a processor, and the others wait for them. With 8 KV heads the scan is bound by its
+ *      instructions: 64 strips and rows a processor take 2.6 us if one is issued a cycle and scheduler, and 3.6 with 16 warps.
+ *   Since then, not measured: lists have room for what a large budget wants. Where they had not, a batch of 8 of 128K with
+ *      32 KV heads took 450 us at a budget of 2,048 and 1,644 at 4,096. A row whose bound was too low costs a second scan of its
+ *      cluster: 159 us in place of 130 in one configuration of the recorded grid (8 KV heads, 128K, batch 8, budget 256).
  *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
  *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56.0; 19.5 / 40.8, but for a batch of 8 with 8 KV heads
  *      160 in place of 53. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8:
  *      what it reads waits behind the first codes of the next step, which are all asked for at once. The next step's first
  *      codes at the start, after the last of this one's, or after the scan: within 1 us. One block a processor, so that
- *      none share one, 30 / 75. */
+ *      none share one, 30 / 75.
+ *      12 warps, two tiles a strip, 23.3 / 59.3; 18.1 / 42.3; 16 warps likewise, 27.5 / 68.0; 21.5 / 48.5. Clusters of 8,
+ *      28.7 / 68.8; 23.1 / 45.3, with two heads a block 17.5 / 37.9 for 8 KV heads.
+ *      Two launches: 16 warps scan, a block a processor, through a ring of up to 190 KiB that fills while the step before ends,
+ *      each lane listing for itself, in no order; then a cluster a row finds the cut, marks winners in bitmaps, and attends.
+ *      20.7 / 63.7; 18.4 / 39.2, and 14.2 at 8K in place of 11.9. One thread that issues copies of 4 KiB takes 200 ns for
+ *      each, which is 2.6 TB/s; the second kernel is a chain of 8 us, 1,650 instructions a warp; and what the next step reads
+ *      early, even if never more than 20 KiB a processor are on their way, makes that chain 2 us longer. */
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
 #include "kernels/fused_attend.cuh"
@@ -193,8 +204,23 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 
 static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* Fills in sizes and offsets for plan->split; what does not fit goes through global memory. */
-static void lay_out(step_plan *plan, const adm_gpu_shape *shape) {
+/* Candidates that a warp has room for, of a row: what is usual, or twice what lies within the bound where a row fills the
+ * capacity, or all of a row too short for a bound; but no more than there can be. What does not fit is computed again, ten times as
+ * slowly. */
+static uint32_t room_of(const step_plan *plan, const adm_gpu_shape *shape) {
+    const uint32_t strip = STRIP_BYTES * 4 / shape->heads.head_dim, parts = plan->split * STEP_WARPS, n = STEP_WARPS * strip;
+    const uint32_t strips = (shape->capacity + strip - 1) / strip, tokens = (strips + parts - 1) / parts * strip;
+    const uint32_t whole = (4096 / strip + parts - 1) / parts * strip, usual = LIST_ROOM / plan->rows;
+    const float expected = (float)n * (float)shape->rule.budget / (float)shape->capacity;
+    uint32_t room = (uint32_t)(2.0f * (float)adm_wanted_of(expected) / (float)n * (float)tokens) + 64;
+    if (room < whole) room = whole;
+    if (room > tokens) room = tokens;
+    return round_up(room < usual ? usual : room, 32);
+}
+
+/* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory, or
+ * is computed again. */
+static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t most_bytes) {
     const uint32_t d = shape->heads.head_dim, split = plan->split;
     const uint32_t partials = (STEP_WARPS + split * plan->heads) * (d + 2) * (uint32_t)sizeof(float);
     const uint32_t histogram = round_up(plan->rows * plan->n_bins * (uint32_t)sizeof(uint32_t), 128);
@@ -206,8 +232,11 @@ static void lay_out(step_plan *plan, const adm_gpu_shape *shape) {
     uint32_t list = round_up(plan->rows * plan->listed * (uint32_t)sizeof(uint32_t), 128);
     if (list > 16 * 1024) plan->listed = list = 0;
     plan->candidates_at = plan->list_at + list;
-    plan->room = LIST_ROOM / plan->rows;
-    plan->shared_bytes = plan->candidates_at + plan->rows * STEP_WARPS * plan->room * (uint32_t)sizeof(uint32_t);
+    const uint32_t lists = plan->rows * STEP_WARPS * (uint32_t)sizeof(uint32_t);
+    plan->room = room_of(plan, shape);
+    if (plan->candidates_at + lists * plan->room > most_bytes && plan->candidates_at < most_bytes)
+        plan->room = (most_bytes - plan->candidates_at) / lists;
+    plan->shared_bytes = plan->candidates_at + lists * plan->room;
 }
 
 /* Heads a block and blocks a cluster: enough blocks for nine tenths of the places there are, two a processor, but no
@@ -257,7 +286,7 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
     plan.split = split;
     plan.n_bins = 3 * shape->heads.head_dim * (grouped ? group : 1) + 1;
     cut_up(&plan, shape, limits.n_sms);
-    lay_out(&plan, shape);
+    lay_out(&plan, shape, limit);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
     grid.threads = STEP_THREADS;

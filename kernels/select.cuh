@@ -117,11 +117,15 @@ static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
 
 /* From a histogram of a sample: */
 
-/* How many of a sample of n of the competing tokens must lie within the bound: the winners' share of them, and four
- * standard deviations more. */
-static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_contest &c, uint32_t n) {
-    const float expected = (float)c.slots * ((float)n / (float)(c.last - c.first));
+/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard deviations
+ * more. */
+static __host__ __device__ __forceinline__ uint32_t adm_wanted_of(float expected) {
     return (uint32_t)(expected + 4.0f * sqrtf(expected)) + 4;
+}
+
+/* The same for a sample of n of the competing tokens. */
+static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_contest &c, uint32_t n) {
+    return adm_wanted_of((float)c.slots * ((float)n / (float)(c.last - c.first)));
 }
 
 /* One warp finds the smallest bound within which `wanted` tokens of a sample's histogram lie; n_bins - 1 if so many are
@@ -145,13 +149,19 @@ static __device__ __forceinline__ uint32_t adm_bound_of(const uint32_t *sample, 
 
 /* From parts of a sample, a warp each, without a histogram: */
 
-/* Each of n_warps warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
- * winners lie within it but for one time in 30,000. That is four standard deviations of the mean; the k-th smallest of n has a
- * share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). */
+/* Each of some warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
+ * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean; the
+ * k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the number of
+ * warps. */
+static __host__ __device__ __forceinline__ uint32_t adm_bound_rank_of(float share, uint32_t n, float noise) {
+    const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
+    const uint32_t k = (uint32_t)(root * root) + 2;
+    return k < n ? k : n;
+}
+
 static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_contest &c, uint32_t n, uint32_t n_warps) {
     const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.slots, (float)(c.last - c.first));
-    const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
-    return min((uint32_t)(root * root) + 2, n);
+    return adm_bound_rank_of(share, n, noise);
 }
 
 /* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two a word: the smallest again and

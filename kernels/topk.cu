@@ -16,16 +16,19 @@
  *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7.
  * On an H100 version 3 takes                                                                           7.4 / 12.2
  *   4  no fence at the cluster's barrier (gpu_common.cuh); candidates counted from the lists; a sample of 4,096 without a
- *      histogram; 2 blocks a row up to 32K, one alone on a processor                                  6.6 / 10.5
+ *      histogram; 2 blocks a row up to 32K, one alone on a processor                                  6.4 / 11.3
  *      Clocks, 32K, us: loads and bound 1.8, lists 1.1, barrier 0.2, histograms and cut 0.7, winners 0.6, and 0.7 from kernel
  *      to kernel. With 4 blocks a row that share processors the median block is done after 4.8 us and the last after
  *      7.4: clusters find room beside those of the kernel before, so that some processors get two blocks.
+ *   Since then, not measured: lists have room for what a large budget wants. Where they had not, 32 rows of 16K took 28.7 us
+ *      at a budget of 4,096 beside 9.4 at 2,048, and 256 rows of 128K 285 at 2,048 beside 39.6 at 1,024.
  *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
  *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
 #include "kernels/select.cuh"
 
 enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, TOPK_SPLIT = 8 /* blocks a row, at most */,
-       CLUSTER_THREADS = 512, CLUSTER_WARPS = CLUSTER_THREADS / 32, LIST_ROOM = 384 /* candidates a warp */ };
+       CLUSTER_THREADS = 512, CLUSTER_WARPS = CLUSTER_THREADS / 32, USUAL_ROOM = 384 /* candidates a warp */,
+       SAMPLE = 8 * CLUSTER_THREADS, SAMPLED_WORDS = 4 /* a thread */ };
 
 /* Largest distance + 1. */
 static uint32_t n_bins_of(const adm_gpu_shape *s) {
@@ -182,7 +185,6 @@ static __device__ __forceinline__ void visit_part(const topk_part &part, const a
 }
 
 /* The sample: eight neighbours a thread, from all over the row, two a word. */
-enum { SAMPLE = 8 * CLUSTER_THREADS, SAMPLED_WORDS = 4 };
 static __device__ __forceinline__ void sample_row(const topk_part &part, const adm_contest &c, uint32_t (&words)[SAMPLED_WORDS]) {
     const uint64_t span = c.last - c.first;
     const uint32_t token = (c.first + (uint32_t)(span * threadIdx.x / CLUSTER_THREADS)) & ~7u;
@@ -197,8 +199,10 @@ static __device__ __forceinline__ void sample_row(const topk_part &part, const a
 #endif /* __CUDA_ARCH__ >= 900 */
 
 /* Grid (split, rows), a cluster a row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates a warp. */
+template <bool USUAL>
 static __global__ void __launch_bounds__(CLUSTER_THREADS)
-    topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
+    topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
+                 uint32_t any_room) {
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(16) uint2 sums[];
     __shared__ uint2 counts[CLUSTER_WARPS];
@@ -214,7 +218,8 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
     const adm_contest c = adm_contest_of(s.rule, length);
     const uint2 chunk = chunk_of(length, split, rank);
     const topk_part part = part_of(s, p, row, chunk);
-    adm_list list = {histogram + n_bins + warp * LIST_ROOM, LIST_ROOM, 0};
+    const uint32_t room = USUAL ? (uint32_t)USUAL_ROOM : any_room;
+    adm_list list = {histogram + n_bins + warp * room, room, 0};
     const bool sampled = adm_worth_a_bound(c);
     const uint32_t k = sampled ? adm_bound_rank(c, SAMPLE / CLUSTER_WARPS, CLUSTER_WARPS) : 0;
     uint32_t bound = n_bins - 1, words[SAMPLED_WORDS];
@@ -347,6 +352,19 @@ static uint32_t cluster_of(const adm_gpu_shape *s) {
     return split;
 }
 
+/* Candidates that a warp has room for, of `most` words for all of a block: twice what lies within the bound where a row fills
+ * the capacity, or all there can be. What does not fit is looked for in the distances again, ten times as slowly. */
+static uint32_t room_of(const adm_gpu_shape *s, uint32_t split, uint32_t most) {
+    const uint32_t n = SAMPLE / CLUSTER_WARPS, strips = (s->capacity + 255) / 256, parts = split * CLUSTER_WARPS;
+    const uint32_t tokens = (strips + parts - 1) / parts * 256;
+    const float share = (float)s->rule.budget / (float)s->capacity;
+    const float within = (float)adm_bound_rank_of(share, n, 2.0f / sqrtf((float)CLUSTER_WARPS)) / (float)(n + 1);
+    uint32_t room = ((uint32_t)(2.0f * within * (float)tokens) + 64) / 32 * 32;
+    if (room > tokens) room = tokens;
+    if (room < USUAL_ROOM) room = USUAL_ROOM;
+    return room < most / CLUSTER_WARPS ? room : most / CLUSTER_WARPS;
+}
+
 /* Of the smallest distances of a chunk's strips. */
 static size_t least_bytes_of(const adm_gpu_shape *s, uint32_t split) {
     return ((s->capacity + split - 1) / split / 256 + 2) * sizeof(uint16_t);
@@ -391,7 +409,8 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
     if (n_bins > (1u << ADM_KEY_BITS) - 1)
         return adm_fail(err, ADM_EUNSUPPORTED, "top-k of distances up to %u: this one takes at most %u; use the variant with "
                         "two kernels", n_bins - 1, (1u << ADM_KEY_BITS) - 2);
-    adm_gpu_grid grid = grid_of(shape, split, (3 * n_bins + CLUSTER_WARPS * LIST_ROOM) * sizeof(uint32_t));
+    uint32_t room = room_of(shape, split, ((uint32_t)limits.block_shared_bytes - 1024) / 4 - 3 * n_bins);
+    adm_gpu_grid grid = grid_of(shape, split, (3 * n_bins + CLUSTER_WARPS * room) * sizeof(uint32_t));
     grid.threads = CLUSTER_THREADS;
     grid.cluster = split;
     /* Where half of the processors hold all blocks, each gets one for itself: no two share one then, as clusters do that find
@@ -399,8 +418,9 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
     const size_t more_than_half = (size_t)limits.sm_shared_bytes / 2;
     if (2 * grid.blocks.x * grid.blocks.y <= (unsigned)limits.n_sms && grid.shared_bytes < more_than_half)
         grid.shared_bytes = more_than_half;
-    void *args[] = {(void *)shape, (void *)buffers, &n_bins};
-    return adm_gpu_launch("top-k", (const void *)topk_cluster, grid, args, stream, err);
+    void *args[] = {(void *)shape, (void *)buffers, &n_bins, &room};
+    const void *kernel = room == USUAL_ROOM ? (const void *)topk_cluster<true> : (const void *)topk_cluster<false>;
+    return adm_gpu_launch("top-k", kernel, grid, args, stream, err);
 }
 
 extern "C" adm_status adm_gpu_topk_cluster(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,

@@ -8,7 +8,9 @@ of `ncu` over `adamas profile --check-only`, filtered by our NVTX ranges, gives 
 kernels is their sum. Clocks are left alone (--clock-control none), caches are cold on both sides. Units are matched by their
 order, and their kernels' names must be the same.
 
-Counts must agree within 5%, or for bytes and sectors within 256 KiB, which a flush cannot keep the rest of the GPU from moving.
+Counts must agree within 5%; or bytes from memory within 256 KiB, which a flush cannot keep the rest of the GPU from moving, and
+sectors of the L2 within 512 KiB, since ncu empties the instruction caches too: a kernel's code then comes once from memory and some
+ten times from the L2 (on an H100 25 KB and 281 KB of top-k's 30 KB, 24 KB and 280 KB of attention's 28 KB).
 Shown and not judged: what several kernels of one unit read, since ncu empties the caches before each of them; times, since a range holds the profiler's entry and exit and the gaps between kernels; and bytes written,
 which stay in the L2 after a range of ours and are written back when ncu saves and restores memory. Exit status 0: they agree;
 1: they do not; 77: there is no ncu or no GPU.
@@ -25,7 +27,7 @@ from pathlib import Path
 
 STAGES = ["hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"]
 JUDGED = {  # metric: absolute difference that is nothing
-    "dram__bytes_read.sum": 256 << 10, "lts__t_sectors_op_read.sum": (256 << 10) // 32, "smsp__inst_executed.sum": 0,
+    "dram__bytes_read.sum": 256 << 10, "lts__t_sectors_op_read.sum": (512 << 10) // 32, "smsp__inst_executed.sum": 0,
     "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum": 1000}
 CACHED = ["dram__bytes_read.sum", "lts__t_sectors_op_read.sum"]
 SHOWN = ["dram__bytes_write.sum", "gpu__time_duration.sum"]
