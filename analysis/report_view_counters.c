@@ -226,11 +226,25 @@ static bool profile_has_shares(const json_t *document, size_t profile) {
     return false;
 }
 
+/* Every place where counters were read, or every one where the timeline alone has something to say. */
+static void write_places(adm_text *page, const json_t *document, size_t profile, bool with_counters, bool *open) {
+    size_t s;
+    json_t *setting;
+    json_array_foreach(adm_document_rows(document, "settings"), s, setting) {
+        place p = {.document = document, .setting = setting};
+        if (!adm_row_is_of(setting, profile)) continue;
+        while (next_place(&p)) {
+            fill(&p);
+            if ((count_rows(&p, COUNTERS) > 0) != with_counters) continue;
+            write_place(page, &p, *open);
+            *open = false;
+        }
+    }
+}
+
 void adm_view_counters(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
-        size_t s;
-        json_t *setting;
-        bool is_first = true;
+        bool open = true; /* the first */
         if (!profile_has_counters(document, profile)) continue;
         adm_write_profile_heading(page, document, profile);
         adm_text_add(page, "<p class=\"about\">A column a stage and implementation. Counters are read in passes of their own, "
@@ -240,15 +254,8 @@ void adm_view_counters(adm_text *page, const json_t *document) {
             adm_write_gpu_plot(page, "counters", profile,
                                "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and "
                                "the bytes read from memory, over those of the byte model.");
-        json_array_foreach(adm_document_rows(document, "settings"), s, setting) {
-            place p = {.document = document, .setting = setting};
-            if (!adm_row_is_of(setting, profile)) continue;
-            while (next_place(&p)) {
-                fill(&p);
-                write_place(page, &p, is_first);
-                is_first = false;
-            }
-        }
+        write_places(page, document, profile, true, &open);
+        write_places(page, document, profile, false, &open);
         write_glossary(page, document, profile);
     }
 }

@@ -180,12 +180,15 @@ typedef struct run_place {
 
 static int by_place(const void *a, const void *b) { return by_id(a, b); }
 
-static const char *const loops[][2] = {{"core_loop_ns", "time_ns"}, {"encode_core_loop_ns", "encode_ns_per_key"}};
+/* The loops that tell whether a core was shared (core/quiet.h), and whose times they stand beside. */
+#define TIME_LOOP "core_loop_ns"
+#define ENCODE_LOOP "encode_core_loop_ns"
+static const char *const loops[][2] = {{TIME_LOOP, "time_ns"}, {ENCODE_LOOP, "encode_ns_per_key"}};
 
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
     " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, 'core_loop_ns', 'encode_core_loop_ns')))";
+    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" TIME_LOOP "', '" ENCODE_LOOP "')))";
 
 static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place,
                            raw **out, size_t *n_out, adm_error *err) {

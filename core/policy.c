@@ -5,12 +5,11 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/least.h"
 #include "core/rank.h"
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
 size_t adm_streaming_order(size_t n_tokens, size_t n_wanted, uint32_t *order) {
-    size_t n = smaller(n_wanted, n_tokens);
+    size_t n = adm_least(n_wanted, n_tokens);
     for (size_t i = 0; i < n; i++)
         order[i] = (uint32_t)(i == 0                     ? n_tokens - 1
                               : i <= ADM_STREAMING_SINKS ? i - 1
@@ -19,7 +18,7 @@ size_t adm_streaming_order(size_t n_tokens, size_t n_wanted, uint32_t *order) {
 }
 
 size_t adm_random_order(adm_rng *rng, size_t n_tokens, size_t n_wanted, uint32_t *order) {
-    size_t n = smaller(n_wanted, n_tokens);
+    size_t n = adm_least(n_wanted, n_tokens);
     order[0] = (uint32_t)(n_tokens - 1);
     for (size_t t = 1; t < n_tokens; t++) order[t] = (uint32_t)(t - 1);
     for (size_t i = 1; i < n; i++) { /* Fisher and Yates, as far as is wanted */
@@ -63,7 +62,7 @@ size_t adm_quest_order(double *bound, size_t n_tokens, size_t n_wanted, void *sc
     bound[n_pages - 1] = INFINITY;
     adm_rank(bound, n_pages, scratch, pages);
     for (size_t i = 0; i < n_pages && n < n_wanted; i++) {
-        size_t first = (size_t)pages[i] * ADM_QUEST_PAGE, end = smaller(first + ADM_QUEST_PAGE, n_tokens);
+        size_t first = (size_t)pages[i] * ADM_QUEST_PAGE, end = adm_least(first + ADM_QUEST_PAGE, n_tokens);
         while (end-- > first) order[n++] = (uint32_t)end; /* the newest token first, like everywhere */
     }
     return n;
@@ -73,7 +72,7 @@ size_t adm_quest_order(double *bound, size_t n_tokens, size_t n_wanted, void *sc
 static size_t newest_page(size_t n_tokens) { return (n_tokens - 1) % ADM_QUEST_PAGE + 1; }
 
 size_t adm_quest_tokens(size_t n_tokens, size_t budget) {
-    size_t n_pages = smaller(budget / ADM_QUEST_PAGE, adm_quest_pages(n_tokens));
+    size_t n_pages = adm_least(budget / ADM_QUEST_PAGE, adm_quest_pages(n_tokens));
     return n_pages == 0 ? 0 : newest_page(n_tokens) + (n_pages - 1) * ADM_QUEST_PAGE;
 }
 
@@ -86,7 +85,7 @@ size_t adm_quest_budget(size_t n_tokens, size_t n_tokens_needed) {
 /* --- H2O ---------------------------------------------------------------------------------------------------------- */
 
 size_t adm_h2o_order(const uint32_t *rank, size_t n_tokens, size_t n_wanted, uint8_t *taken, uint32_t *order) {
-    size_t n = smaller(n_wanted, n_tokens), next = 0;
+    size_t n = adm_least(n_wanted, n_tokens), next = 0;
     memset(taken, 0, n_tokens);
     for (size_t i = 0; i < n; i++) {
         uint32_t token = (uint32_t)(n_tokens - 1 - i / 2); /* an odd budget has one recent token more */

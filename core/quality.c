@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/least.h"
+
 /* --- The plain loops ------------------------------------------------------------------------------------------------ */
 
 static void load_row(adm_dtype dtype, const void *base, size_t row, uint32_t head_dim, float *out) {
@@ -65,11 +67,9 @@ const adm_quality_impl adm_quality_reference = {.name = "reference", .scores = s
 
 /* --- One query ------------------------------------------------------------------------------------------------------ */
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
 /* How many of the n_block tokens from `first` on a query sees. */
 static size_t seen(const adm_reference *r, size_t first, size_t n_block) {
-    return r->n > first ? smaller(r->n - first, n_block) : 0;
+    return r->n > first ? adm_least(r->n - first, n_block) : 0;
 }
 
 /* Scores of n_q queries, at most ADM_QUALITY_QUERIES, and the largest of each, a block of keys at a time. */
@@ -80,7 +80,7 @@ static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
     for (size_t t = 0; t < n_most; t += BLOCK) {
-        const size_t n_block = smaller(n_most - t, BLOCK);
+        const size_t n_block = adm_least(n_most - t, BLOCK);
         impl->scores(dtype, wide, n_q, k + t * row_bytes, n_block, d, scale, score + t, stride);
         for (uint32_t g = 0; g < n_q; g++) {
             const size_t n_seen = seen(&reference[g], t, n_block);
@@ -99,7 +99,7 @@ static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
     for (size_t t = 0; t < n_most; t += BLOCK) {
-        const size_t n_block = smaller(n_most - t, BLOCK);
+        const size_t n_block = adm_least(n_most - t, BLOCK);
         for (uint32_t g = 0; g < n_q; g++) {
             adm_reference *r = &reference[g];
             const size_t n_seen = seen(r, t, n_block);
@@ -137,7 +137,7 @@ void adm_reference_compute(const adm_quality_impl *impl, adm_dtype dtype, const 
                            const void *k, const void *v, uint32_t head_dim, double scale, double *score, size_t stride,
                            adm_reference *reference) {
     for (uint32_t first = 0; first < n_q; first += ADM_QUALITY_QUERIES)
-        compute_some(impl, dtype, q + first * head_dim, n + first, (uint32_t)smaller(n_q - first, ADM_QUALITY_QUERIES), k, v,
+        compute_some(impl, dtype, q + first * head_dim, n + first, (uint32_t)adm_least(n_q - first, ADM_QUALITY_QUERIES), k, v,
                      head_dim, scale, score + first * stride, stride, reference + first);
 }
 
@@ -265,6 +265,6 @@ static void judge_some(const adm_nested *nested, const adm_reference *reference,
 void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_cut *cut,
                     double *scratch, adm_quality *quality) {
     for (uint32_t first = 0; first < n_q; first += AT_ONCE)
-        judge_some(nested, reference + first, (uint32_t)smaller(n_q - first, AT_ONCE), cut + first * nested->n_levels, scratch,
+        judge_some(nested, reference + first, (uint32_t)adm_least(n_q - first, AT_ONCE), cut + first * nested->n_levels, scratch,
                    quality + first * nested->n_levels);
 }

@@ -2,13 +2,12 @@
  * (adm_nested in core/quality.h). */
 #include <string.h>
 
+#include "core/least.h"
 #include "core/replay_internal.h"
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Of n tokens those from the last sink up to here compete; the others are in by force. */
 static size_t competing_to(const adm_coding *coding, size_t n) {
-    const size_t first = smaller(coding->n_sinks, n);
+    const size_t first = adm_least(coding->n_sinks, n);
     return n - first > coding->n_recent ? n - coding->n_recent : first;
 }
 
@@ -48,7 +47,7 @@ size_t adm_select_exact(const adm_replay *r, adm_worker *w, const adm_task_at *a
 /* w->set holds the widest selection, n_now tokens, w->level the smallest budget that holds each. */
 static void split(const adm_replay *r, adm_worker *w, size_t n_now) {
     for (size_t b = 0; b < r->options.n_budgets; b++) {
-        w->end[b] = smaller(r->options.budgets[b], n_now);
+        w->end[b] = adm_least(r->options.budgets[b], n_now);
         w->next[b] = b > 0 ? w->end[b - 1] : 0;
     }
     for (size_t i = 0; i < n_now; i++) w->list[w->next[w->level[i]]++] = w->set[i];
@@ -61,7 +60,7 @@ static void find_boundaries(const adm_replay *r, adm_worker *w, size_t n_forced,
     const adm_select_info widest = w->info[r->options.n_budgets - 1];
     size_t value = 0, below = 0;
     for (size_t b = 0; b + 1 < r->options.n_budgets; b++) {
-        const size_t slots = smaller(r->options.budgets[b] - n_forced, n_competing);
+        const size_t slots = adm_least(r->options.budgets[b] - n_forced, n_competing);
         w->info[b] = (adm_select_info){0};
         if (slots == 0) continue;
         while (value + 1 < n_values && below + w->histogram[value] < slots) below += w->histogram[value++];
@@ -79,7 +78,7 @@ static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at 
     const adm_select_rule rule = adm_coding_rule(coding, r->options.budgets[widest]);
     const size_t n_now = r->options.pipeline->topk->fn.topk(w->distance, at->n_tokens, most, &rule, w->histogram, w->set,
                                                             &w->info[widest]);
-    const size_t first = smaller(coding->n_sinks, n_now), last = competing_to(coding, n_now);
+    const size_t first = adm_least(coding->n_sinks, n_now), last = competing_to(coding, n_now);
     const size_t n_values = (size_t)w->info[widest].boundary + 1;
     memset(w->histogram, 0, n_values * sizeof *w->histogram);
     for (size_t i = first; i < last; i++) w->histogram[w->near[i] = w->distance[w->set[i]]]++;
@@ -98,7 +97,7 @@ static void select_adamas(const adm_replay *r, adm_worker *w, const adm_task_at 
 /* The exact top-k by `score`; cut[b] at each budget below n. */
 static void select_by_cuts(const adm_replay *r, adm_worker *w, const double *score, size_t n_tokens,
                            const adm_candidates *candidates, const adm_cut *cut) {
-    const size_t widest = r->options.n_budgets - 1, n_now = smaller(r->options.budgets[widest], n_tokens);
+    const size_t widest = r->options.n_budgets - 1, n_now = adm_least(r->options.budgets[widest], n_tokens);
     size_t n_cuts = 0; /* that leave something of the set out */
     while (n_cuts < widest && r->options.budgets[n_cuts] < n_now) n_cuts++;
     adm_candidates set = {n_tokens, w->set, w->set_score};
@@ -206,7 +205,7 @@ static void select_by_order(const adm_replay *r, adm_worker *w, const adm_task_a
     order_by_policy(r, w, at, row, head, r->widest);
     for (size_t b = 0; b < r->options.n_budgets; b++) {
         size_t budget = r->options.budgets[b];
-        w->end[b] = row->policy == ADM_POLICY_QUEST ? adm_quest_tokens(at->n_tokens, budget) : smaller(budget, at->n_tokens);
+        w->end[b] = row->policy == ADM_POLICY_QUEST ? adm_quest_tokens(at->n_tokens, budget) : adm_least(budget, at->n_tokens);
         write_ascending(w, w->order + begin, w->end[b] - begin, at->n_tokens, w->list + begin);
         begin = w->end[b];
     }
@@ -224,7 +223,7 @@ void adm_select_nested(const adm_replay *r, adm_worker *w, const adm_task_at *at
 /* Forced tokens first, whatever their order, since no budget goes without; then by distance, the most recent first. */
 static void order_by_distance(const adm_coding *coding, adm_worker *w, const adm_task_at *at, uint32_t most) {
     size_t n = at->n_tokens, found = 0;
-    const size_t first = smaller(coding->n_sinks, n), last = competing_to(coding, n);
+    const size_t first = adm_least(coding->n_sinks, n), last = competing_to(coding, n);
     for (size_t t = n; t-- > last;) w->order[found++] = (uint32_t)t;
     for (size_t t = 0; t < first; t++) w->order[found++] = (uint32_t)t;
     memset(w->histogram, 0, ((size_t)most + 1) * sizeof *w->histogram);

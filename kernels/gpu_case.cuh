@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "core/least.h"
 #include "kernels/gpu_run.h"
 
 struct adm_gpu {
@@ -23,8 +24,6 @@ struct adm_gpu_case {
     adm_gpu_buffers *buffers;  /* [n_sets] */
     float (*threshold)[3];     /* [n_layers] */
 };
-
-static inline size_t adm_least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Turns a CUDA result into a status; remembers a context that is gone. */
 adm_status adm_gpu_status(adm_gpu *gpu, cudaError_t result, const char *doing, adm_error *err);
