@@ -121,6 +121,7 @@ const char *adm_shown_unit(const char *unit) {
     if (strcmp(unit, "ns") == 0) return "\u00b5s";
     if (strcmp(unit, "1") == 0) return "";
     if (strcmp(unit, "Hz") == 0) return "MHz";
+    if (strcmp(unit, "bytes/s") == 0) return "GB/s";
     return unit;
 }
 
@@ -141,6 +142,7 @@ void adm_shown_value(double value, const char *unit, char out[ADM_NUMBER_CHARS])
             }
         /* Counts whole, the rest in about five digits. */
         if (strcmp(unit, "Hz") == 0) fixed(value / 1e6, 0, out);
+        else if (strcmp(unit, "bytes/s") == 0) fixed(value / 1e9, 1, out);
         else if (value == floor(value) || fabs(value) >= 1000) fixed(value, 0, out);
         else snprintf(out, ADM_NUMBER_CHARS, "%.5g", value);
     }

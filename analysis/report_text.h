@@ -36,8 +36,8 @@ void adm_text_script_json(adm_text *text, const char *json);
 /* Room for any number written by the functions below. */
 enum { ADM_NUMBER_CHARS = 48 };
 
-/* The unit in which people are shown values of a stored unit: "ratio" as "%", "ns" as "\u00b5s", "Hz" as "MHz", "1" as "", else
- * itself. */
+/* The unit in which people are shown values of a stored unit: "ratio" as "%", "ns" as "\u00b5s", "Hz" as "MHz", "bytes/s" as
+ * "GB/s", "1" as "", else itself. */
 const char *adm_shown_unit(const char *unit);
 
 /* Writes a value in its shown unit, without the unit: "97.27", "1,204.5", "\u22120.03", "<0.01" for what would round to
