@@ -46,9 +46,11 @@
  *      on 92 to 124 of the 132 processors: where a cluster finds room beside those of the step before, two of its blocks, or
  *      one and another's, share a processor, and the others wait for them. With 8 KV heads the scan is bound by its
  *      instructions: 64 strips and rows a processor take 2.6 us if one is issued a cycle and scheduler, and 3.6 with 16 warps.
- *   Since then, not measured: lists have room for what a large budget wants. Where they had not, a batch of 8 of 128K with
- *      32 KV heads took 450 us at a budget of 2,048 and 1,644 at 4,096. A row whose bound was too low costs a second scan of its
- *      cluster: 159 us in place of 130 in one configuration of the recorded grid (8 KV heads, 128K, batch 8, budget 256).
+ *   Since then, not measured: lists have room for what a large budget wants. By a count on the host over the inputs of a batch
+ *      of 8 of 128K with 8 KV heads, 30,720 rows, a list was too short in 0.02% of the rows at a budget of 1,024, in 2.5% at
+ *      2,048 and in 81% at 4,096, and the step took 159, 415 and 1,362 us; in none of them with the room there is now. The bound
+ *      was too low, which costs a second scan of the cluster, in one row of 20,000.
+ *      Not understood: in that batch 159 us at a budget of 256 too, between 138 at 128 and 140 at 512.
  *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
  *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56.0; 19.5 / 40.8, but for a batch of 8 with 8 KV heads
  *      160 in place of 53. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8:
@@ -212,7 +214,7 @@ static uint32_t room_of(const step_plan *plan, const adm_gpu_shape *shape) {
     const uint32_t strips = (shape->capacity + strip - 1) / strip, tokens = (strips + parts - 1) / parts * strip;
     const uint32_t whole = (4096 / strip + parts - 1) / parts * strip, usual = LIST_ROOM / plan->rows;
     const float expected = (float)n * (float)shape->rule.budget / (float)shape->capacity;
-    uint32_t room = (uint32_t)(2.0f * (float)adm_wanted_of(expected) / (float)n * (float)tokens) + 64;
+    uint32_t room = (uint32_t)(2.0f * (float)adm_wanted_of(expected) / (float)n * (float)tokens) + 128;
     if (room < whole) room = whole;
     if (room > tokens) room = tokens;
     return round_up(room < usual ? usual : room, 32);

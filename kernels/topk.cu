@@ -21,7 +21,8 @@
  *      to kernel. With 4 blocks a row that share processors the median block is done after 4.8 us and the last after
  *      7.4: clusters find room beside those of the kernel before, so that some processors get two blocks.
  *   Since then, not measured: lists have room for what a large budget wants. Where they had not, 32 rows of 16K took 28.7 us
- *      at a budget of 4,096 beside 9.4 at 2,048, and 256 rows of 128K 285 at 2,048 beside 39.6 at 1,024.
+ *      at a budget of 4,096 beside 9.4 at 2,048, and 256 rows of 128K 285 at 2,048 beside 39.6 at 1,024. By a count on the host
+ *      over those inputs the fullest list of 5,120 rows holds 414 of 704 there, and of 3,840 rows 509 of 608.
  *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
  *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
 #include "kernels/select.cuh"
@@ -359,7 +360,7 @@ static uint32_t room_of(const adm_gpu_shape *s, uint32_t split, uint32_t most) {
     const uint32_t tokens = (strips + parts - 1) / parts * 256;
     const float share = (float)s->rule.budget / (float)s->capacity;
     const float within = (float)adm_bound_rank_of(share, n, 2.0f / sqrtf((float)CLUSTER_WARPS)) / (float)(n + 1);
-    uint32_t room = ((uint32_t)(2.0f * within * (float)tokens) + 64) / 32 * 32;
+    uint32_t room = ((uint32_t)(2.0f * within * (float)tokens) + 128) / 32 * 32;
     if (room > tokens) room = tokens;
     if (room < USUAL_ROOM) room = USUAL_ROOM;
     return room < most / CLUSTER_WARPS ? room : most / CLUSTER_WARPS;
