@@ -45,10 +45,13 @@ def script(path, text):
 
 def test_a_planted_slowdown_is_found(check, tmp_path):
     assert PLANTED.exists(), f"{PLANTED} is not built"
-    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--margin", "10", "--markdown", "s.md", "--junit",
-                   "j.xml", "--benchmark-json", "b.json", "--json")
-    assert (result.code, result.err) == (1, "")
+    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--max-runs", "40", "--margin", "10", "--markdown",
+                   "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
     document = json.loads(result.out)
+    alone = next(row for row in document["rows"] if row["stage"] == "topk" and row["metric"] == "time_ns")
+    if result.code == 3 and alone["n_throttled"] > 60:
+        pytest.skip(f"something else used this machine's cores all the time: {alone['n_throttled']} of 80 processes do not count")
+    assert (result.code, result.err) == (1, "")
     slow = {row["stage"] for row in document["rows"] if row["verdict"] == "regressed" and row["metric"] == "time_ns"}
     assert "topk" in slow and slow <= {"topk", "step"}
     topk = next(row for row in document["rows"] if row["stage"] == "topk")
@@ -61,8 +64,9 @@ def test_a_planted_slowdown_is_found(check, tmp_path):
 
     check_sound(tmp_path / "x.db")
     order = query(tmp_path / "x.db", "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
-    assert order == [("bccb" * 5,)]
-    assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(20, "complete")]
+    n = len(order[0][0])
+    assert n in (20, 40, 80) and order == [("bccb" * (n // 4),)]
+    assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(n, "complete")]
     # The same once more, from what is stored.
     again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db", "x.db",
                              "--margin", "10", "--json")
