@@ -50,7 +50,8 @@
  *      of 8 of 128K with 8 KV heads, 30,720 rows, a list was too short in 0.02% of the rows at a budget of 1,024, in 2.5% at
  *      2,048 and in 81% at 4,096, and the step took 159, 415 and 1,362 us; in none of them with the room there is now. The bound
  *      was too low, which costs a second scan of the cluster, in one row of 20,000.
- *      Not understood: in that batch 159 us at a budget of 256 too, between 138 at 128 and 140 at 512.
+ *      Not understood: in that batch 159 us at a budget of 256 too, between 138 at 128 and 140 at 512. Two blocks and what the
+ *      device reserves want 131.25 KiB of shared memory there, of which it sets aside 100, 132 or 164: perhaps only one gets in.
  *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
  *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56.0; 19.5 / 40.8, but for a batch of 8 with 8 KV heads
  *      160 in place of 53. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8:
