@@ -175,8 +175,9 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     row->n_throttled = a.n_throttled + b.n_throttled;
     row->verdict = ADM_VERDICT_INCONCLUSIVE;
     if (status != ADM_OK) goto done;
-    if (row->n_throttled > 0) say(row, "%zu of %zu processes ran throttled, or beside something else on their core, and are left out; ", row->n_throttled,
-                                  row->n_throttled + a.n + b.n);
+    if (row->n_throttled > 0)
+        say(row, "%zu of %zu processes ran throttled, or beside something else on their core, and are left out; ",
+            row->n_throttled, row->n_throttled + a.n + b.n);
     if (a.n < o->fewest || b.n < o->fewest) {
         say(row, "at least %zu processes a side are needed, there are %zu and %zu; ", o->fewest, a.n, b.n);
     } else if (a.has_zero || b.has_zero) {

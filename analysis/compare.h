@@ -72,7 +72,8 @@ adm_status adm_compare_explain(const adm_series_set *base, const adm_series_set 
                                adm_compare_row *row, adm_error *err);
 
 /* The processes of one side of a series as ascending samples; release with adm_compare_free_side(). Runs whose unit was
- * throttled, or timed in company while at least five were not, are left out and counted. scale: what each sample is multiplied by, per run of the set, or NULL. */
+ * throttled, or timed in company while at least five were not, are left out and counted. scale: what each sample is multiplied
+ * by, per run of the set, or NULL. */
 typedef struct adm_compare_side {
     adm_process *process;
     double **sample;

@@ -2,6 +2,7 @@
 #include "core/quiet.h"
 
 #include "core/clock.h"
+#include "core/least.h"
 
 enum { ROUNDS = 2000, FIRST_ROUNDS = 64, START_NS = 10000000 };
 
@@ -34,7 +35,7 @@ void adm_quiet_start(adm_quiet *quiet) {
 }
 
 bool adm_quiet_spend(adm_quiet *quiet, uint64_t ns) {
-    quiet->may_wait_ns -= ns < quiet->may_wait_ns ? ns : quiet->may_wait_ns;
+    quiet->may_wait_ns -= adm_least(ns, quiet->may_wait_ns);
     return quiet->may_wait_ns > 0;
 }
 

@@ -30,6 +30,7 @@
  *       of 8 warps, 5.3 / 10.3; 4 of 16, 8.6 / 14.1, and 8 of 8, 8.9 / 13.7, where the next kernel's blocks find no room;
  *       tiles through shared memory (cp.async, ldmatrix, queries in registers, a barrier less), at best 5.8 / 10.1, and
  *       6.6 / 12.7 with so few registers that three blocks fit a multiprocessor. */
+#include "core/least.h"
 #include "kernels/attention_dev.cuh"
 #include "kernels/attention_gpu.h"
 #include "kernels/plant.cuh"
@@ -161,8 +162,6 @@ static unsigned shared_bytes_of(uint32_t head_dim, unsigned n_warps) {
                              : adm_tile_shared_bytes<256>(n_warps, 1);
 }
 
-static unsigned at_most(unsigned x, unsigned limit) { return x < limit ? x : limit; }
-
 extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                               unsigned splits, unsigned n_warps, adm_gpu_stream stream,
                                               adm_error *err) {
@@ -182,7 +181,7 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
                          heads * splits * 4 <= (unsigned)limits.n_sms;)
             splits *= 2;
     if (n_warps == 0)
-        n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? most_warps : at_most((tiles + splits - 1) / splits, 8);
+        n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? most_warps : (unsigned)adm_least((tiles + splits - 1) / splits, 8);
     if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > most_warps)
         return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
                                          "most %u", splits, n_warps, most_warps);

@@ -65,6 +65,7 @@
  *      20.7 / 63.7; 18.4 / 39.2, and 14.2 at 8K in place of 11.9. One thread that issues copies of 4 KiB takes 200 ns for
  *      each, which is 2.6 TB/s; the second kernel is a chain of 8 us, 1,650 instructions a warp; and what the next step reads
  *      early, even if never more than 20 KiB a processor are on their way, makes that chain 2 us longer. */
+#include "core/least.h"
 #include "kernels/encode.cuh"
 #include "kernels/fused.cuh"
 #include "kernels/fused_attend.cuh"
@@ -207,18 +208,20 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 
 static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* Candidates that a warp has room for, of a row: what is usual, or twice what lies within the bound where a row fills the
- * capacity, or all of a row too short for a bound; but no more than there can be. What does not fit is computed again, ten times as
- * slowly. */
+/* The most tokens of a part, of `n_tokens` in whole strips. */
+static uint32_t part_tokens(const step_plan *plan, uint32_t strip, uint32_t n_tokens) {
+    const uint32_t parts = plan->split * STEP_WARPS, strips = (n_tokens + strip - 1) / strip;
+    return (strips + parts - 1) / parts * strip;
+}
+
+/* Candidates that a warp has room for, of a row that fills the capacity, or of one too short for a bound. What does not fit is
+ * computed again, ten times as slowly. */
 static uint32_t room_of(const step_plan *plan, const adm_gpu_shape *shape) {
-    const uint32_t strip = STRIP_BYTES * 4 / shape->heads.head_dim, parts = plan->split * STEP_WARPS, n = STEP_WARPS * strip;
-    const uint32_t strips = (shape->capacity + strip - 1) / strip, tokens = (strips + parts - 1) / parts * strip;
-    const uint32_t whole = (4096 / strip + parts - 1) / parts * strip, usual = LIST_ROOM / plan->rows;
-    const float expected = (float)n * (float)shape->rule.budget / (float)shape->capacity;
-    uint32_t room = (uint32_t)(2.0f * (float)adm_wanted_of(expected) / (float)n * (float)tokens) + 128;
-    if (room < whole) room = whole;
-    if (room > tokens) room = tokens;
-    return round_up(room < usual ? usual : room, 32);
+    const uint32_t strip = STRIP_BYTES * 4 / shape->heads.head_dim, n = STEP_WARPS * strip /* sampled */;
+    const uint32_t tokens = part_tokens(plan, strip, shape->capacity), usual = LIST_ROOM / plan->rows;
+    const uint32_t whole = part_tokens(plan, strip, adm_least(ADM_SHORT_ROW, shape->capacity));
+    const float within = (float)adm_wanted_of((float)n * (float)shape->rule.budget / (float)shape->capacity) / (float)n;
+    return round_up(adm_list_room(within, tokens, usual > whole ? usual : whole), 32);
 }
 
 /* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory, or

@@ -4,9 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/least.h"
 #include "kernels/gpu_input.h"
 
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t divide_up(uint64_t a, uint64_t b) { return b > 0 ? (a + b - 1) / b : UINT32_MAX; }
 
@@ -86,12 +86,12 @@ static void choose_counts(const adm_gpu_shape *s, uint32_t least_budget, uint64_
     const uint64_t by_selection = calls_for(p, selected_bytes(p, s, least_budget));
     uint64_t n_kv = calls_for(p, code_bytes(p, s));
     if (p->similar_queries) n_kv = most(n_kv, by_selection);
-    n_kv = least(n_kv, room_bytes / (p->copy_bytes + p->set_bytes));
+    n_kv = adm_least(n_kv, room_bytes / (p->copy_bytes + p->set_bytes));
     n_kv = most(n_kv / p->n_layers, 1) * p->n_layers;
     const uint64_t used = n_kv * p->copy_bytes,
                    n_affordable = room_bytes > used ? (room_bytes - used) / p->set_bytes : 0;
     p->n_kv = (uint32_t)n_kv; /* and sets a multiple: every copy is used as often as every other */
-    p->n_sets = (uint32_t)(most(least(divide_up(by_selection, n_kv), n_affordable / n_kv), 1) * n_kv);
+    p->n_sets = (uint32_t)(most(adm_least(divide_up(by_selection, n_kv), n_affordable / n_kv), 1) * n_kv);
 }
 
 void adm_gpu_plan_make(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold, uint64_t l2_bytes,
@@ -142,7 +142,7 @@ uint32_t adm_gpu_plan_rotation(const adm_gpu_plan *p, const adm_gpu_shape *s, ui
     if (!p->cold) return p->n_layers;
     if (!has(covers, ADM_STAGE_ATTENTION)) return p->n_kv;
     const uint64_t n = calls_for(p, selected_bytes(p, s, s->rule.budget));
-    return (uint32_t)least(most(divide_up(n, p->n_kv), 1) * p->n_kv, p->n_sets);
+    return (uint32_t)adm_least(most(divide_up(n, p->n_kv), 1) * p->n_kv, p->n_sets);
 }
 
 double adm_gpu_plan_coldness(const adm_gpu_plan *p, const adm_gpu_shape *s, uint32_t covers) {

@@ -109,10 +109,12 @@ static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_c
 
 enum { ADM_NO_DISTANCE = 0x7fff };
 
+enum { ADM_SHORT_ROW = 4096 /* tokens: not worth a sample */ };
+
 /* Whether a row is worth a sample; else every token is a candidate. */
 static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
     const uint32_t competing = c.last - c.first;
-    return competing > 4096 && c.slots < competing / 2;
+    return competing > ADM_SHORT_ROW && c.slots < competing / 2;
 }
 
 /* From a histogram of a sample: */
@@ -212,6 +214,13 @@ typedef struct adm_list {
     uint32_t *entry;
     uint32_t room, n;
 } adm_list;
+
+/* How many of a part of so many tokens a list is to have room for: twice the share that lies within the bound, and some more; at
+ * least `fewest`, even if there cannot be as many. */
+static inline uint32_t adm_list_room(float within, uint32_t tokens, uint32_t fewest) {
+    const uint32_t wanted = (uint32_t)(2.0f * within * (float)tokens) + 128, room = wanted < tokens ? wanted : tokens;
+    return room > fewest ? room : fewest;
+}
 
 enum { ADM_KEY_BITS = 15 }; /* leaves 17 for the token: parts are at most 2^17 tokens long */
 

@@ -25,6 +25,7 @@
  *      over those inputs the fullest list of 5,120 rows holds 414 of 704 there, and of 3,840 rows 509 of 608.
  *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
  *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
+#include "core/least.h"
 #include "kernels/select.cuh"
 
 enum { TOPK_THREADS = 512, TOPK_WARPS = TOPK_THREADS / 32, TOPK_SPLIT = 8 /* blocks a row, at most */,
@@ -353,17 +354,14 @@ static uint32_t cluster_of(const adm_gpu_shape *s) {
     return split;
 }
 
-/* Candidates that a warp has room for, of `most` words for all of a block: twice what lies within the bound where a row fills
- * the capacity, or all there can be. What does not fit is looked for in the distances again, ten times as slowly. */
+/* Candidates that a warp has room for where a row fills the capacity, of `most` words for all of a block. What does not fit is
+ * looked for in the distances again, ten times as slowly. */
 static uint32_t room_of(const adm_gpu_shape *s, uint32_t split, uint32_t most) {
     const uint32_t n = SAMPLE / CLUSTER_WARPS, strips = (s->capacity + 255) / 256, parts = split * CLUSTER_WARPS;
     const uint32_t tokens = (strips + parts - 1) / parts * 256;
     const float share = (float)s->rule.budget / (float)s->capacity;
     const float within = (float)adm_bound_rank_of(share, n, 2.0f / sqrtf((float)CLUSTER_WARPS)) / (float)(n + 1);
-    uint32_t room = ((uint32_t)(2.0f * within * (float)tokens) + 128) / 32 * 32;
-    if (room > tokens) room = tokens;
-    if (room < USUAL_ROOM) room = USUAL_ROOM;
-    return room < most / CLUSTER_WARPS ? room : most / CLUSTER_WARPS;
+    return (uint32_t)adm_least(adm_list_room(within, tokens, USUAL_ROOM) / 32 * 32, most / CLUSTER_WARPS);
 }
 
 /* Of the smallest distances of a chunk's strips. */

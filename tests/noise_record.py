@@ -58,8 +58,8 @@ def main():
                 ratio = None if loop is None else loop / fastest
                 most = None if ratio is None or ratio > MOST_LOOP else MOST_LOOP * fastest
                 values = sorted(v for v, in db.execute(
-                    "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i WHERE s.measurement_id = ?1 "
-                    "AND (?3 IS NULL OR l.value <= ?3)", (measurement, loop_id, most)))
+                    "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = :loop AND l.i = s.i WHERE s.measurement_id = :time "
+                    "AND (:most IS NULL OR l.value <= :most)", {"time": measurement, "loop": loop_id, "most": most}))
                 series[key].append((len(values), [quantile(values, q) for q in QUANTILES], ratio))
     with open(options.out, "w", encoding="utf-8") as out:
         print(f"# {options.provenance}", file=out)
