@@ -24,67 +24,82 @@ VERSION = "0.1.0"
 
 # ---- what there is ---------------------------------------------------------------------------------------------
 
-# Each name is ROOM/NAME.c.
+# The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core": ["error", "mem", "clock", "quiet", "rng", "floatfmt", "stats", "printable",   # what all rooms stand on
-             "hostinfo", "version", "output_file", "threads",
-             "stage", "probe", "event_spool",                                    # what the other rooms implement
-             "thresholds", "coding", "codebook", "rank", "quality", "policy", "sweep", "aggregate",  # what a replay measures
-             "replay", "replay_stages", "replay_time", "replay_codes", "replay_select", "replay_quality", "replay_values",
-             "replay_record", "replay_count",                                    # the replay engine
-             "store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
-             "store_track", "query",   # the database
-             "cli"],                                                             # the command line's front door
-    "kernels": ["cpu", "hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "distance",
-                "distance_simd", "distance_metric", "distance_metric_simd", "code", "topk", "topk_simd", "sparse",
-                "attention", "attention_simd", "registry",
-                "gpu_plan", "gpu_work", "profile_reference", "profile_check", "profile_run", "profile_static",
-                "profile_trace", "profile_observe", "profile_timeline"],
-    "probes": ["clock_probe", "perf_probe",                                        # on the host
-               "formula", "metric_set", "cupti_load", "counter_plan", "counter_list", "nvml_probe"], # on the GPU
-    "traces": ["map_guard", "input_file", "safetensors", "trace_file", "trace_check",       # attention traces: read,
-               "safetensors_write", "generate", "generate_head", "generate_math",  # made,
-               "requests"],                                                        # and request traces
-    "analysis": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_rows",  # document,
-                 "report_text", "report_html", "report_view", "report_view_profile", "report_view_summary",  # its page,
-                 "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
-                 "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
-                 "report_view_history", "report_view_provenance",
-                 "timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import",
-                 "shift", "quantile", "change_points", "series", "runs_find",        # regression tracking
-                 "judge", "compare", "compare_refuse", "compare_explain", "compare_write", "compare_export",
-                 "compare_args", "check_run", "check_build", "history"],
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "output_file",
+                  "threads", "cpu", "version"],
+    "core/contract": ["stage", "probe"],
+    "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
+    "core/store": ["store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
+                   "store_track", "query", "hostinfo"],
+    "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
+                    "replay_quality", "replay_values", "replay_record", "replay_count"],
+    "core/cli": ["command"],
+    "kernels": ["registry", "gpu_work"],
+    "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
+    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
+    "kernels/topk": ["topk", "topk_simd"],
+    "kernels/attention": ["attention", "attention_simd"],
+    "kernels/step": ["sparse"],
+    "kernels/gpu": ["gpu_plan"],
+    "kernels/profile": ["profile_reference", "profile_check", "profile_run", "profile_static", "profile_trace",
+                        "profile_observe", "profile_timeline"],
+    "probes": ["clock_probe", "perf_probe", "nvml_probe"],
+    "probes/metrics": ["formula", "metric_set"],
+    "probes/cupti": ["cupti_load", "counter_plan", "counter_list"],
+    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
+    "traces/generate": ["generate", "generate_head", "generate_math"],
+    "traces/requests": ["requests"],
+    "analysis/output": ["report_rows", "report_text"],
+    "analysis/regress": ["shift", "quantile", "change_points", "series", "runs_find", "judge", "compare", "compare_refuse",
+                         "compare_explain", "compare_write", "compare_export", "compare_args", "check_run", "check_build",
+                         "history"],
+    "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
+    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_html"],
+    "analysis/report/view": ["report_view", "report_view_profile", "report_view_summary",
+                             "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
+                             "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
+                             "report_view_history", "report_view_provenance"],
 }
 
-# One file a subcommand, wiring rooms together; in the program, not in the library.
-COMMANDS = ["core/cmd_replay", "core/cmd_json", "core/cmd_replay_summary",
-            "kernels/cmd_profile", "kernels/cmd_profile_print", "kernels/cmd_profile_probes",
-            "traces/cmd_trace", "traces/cmd_trace_gen", "traces/cmd_trace_import", "probes/cmd_doctor", "probes/cmd_counters",
-            "analysis/cmd_report", "analysis/cmd_db", "analysis/cmd_db_create",
-            "analysis/cmd_db_export", "analysis/cmd_db_import", "analysis/cmd_db_merge", "analysis/cmd_db_gc",
-            "analysis/cmd_compare", "analysis/cmd_check", "analysis/cmd_history"]
+# The subcommands, which wire rooms together, likewise; in the program, not in the library.
+COMMANDS = {
+    "core/cli": ["command_json"],
+    "core/replay": ["cmd_replay", "replay_summary"],
+    "kernels/profile": ["cmd_profile", "profile_print", "profile_probes"],
+    "probes": ["cmd_doctor"],
+    "probes/cupti": ["cmd_counters"],
+    "traces/format": ["cmd_trace"],
+    "traces/generate": ["cmd_trace_gen"],
+    "traces/requests": ["cmd_trace_import"],
+    "analysis/report": ["cmd_report"],
+    "analysis/db": ["cmd_db", "cmd_db_create", "cmd_db_export", "cmd_db_import", "cmd_db_merge", "cmd_db_gc"],
+    "analysis/regress": ["cmd_compare", "cmd_check", "cmd_history"],
+}
+MAIN = "core/cli/main.c"
 
 # What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = ["kernels/device.cu", "kernels/gpu_memory.cu", "kernels/gpu_run.cu", "kernels/gpu_fill.cu", "kernels/gpu_time.cu",
-        "kernels/gpu_observe.cu", "kernels/bandwidth.cu",
-        "kernels/encode.cu", "kernels/distance.cu", "kernels/topk.cu", "kernels/attention.cu", "kernels/fused.cu",
-        "kernels/dense.cu", "kernels/gpu_registry.c"]
-NO_CUDA = ["kernels/device_none.c", "kernels/gpu_memory_none.c", "kernels/gpu_run_none.c", "kernels/gpu_observe_none.c",
-           "kernels/bandwidth_none.c", "kernels/gpu_registry_none.c"]
+CUDA = [*(f"kernels/gpu/{name}" for name in ("device.cu", "gpu_memory.cu", "gpu_run.cu", "gpu_fill.cu", "gpu_time.cu",
+                                             "gpu_observe.cu", "bandwidth.cu")),
+        "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/gpu_registry.c"]
+NO_CUDA = [*(f"kernels/gpu/{name}_none.c" for name in ("device", "gpu_memory", "gpu_run", "gpu_observe", "bandwidth")),
+           "kernels/gpu_registry_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
 NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # What needs CUPTI's headers, likewise; the library itself is looked for at run time.
-CUPTI = ["probes/cupti_host.cpp", "probes/counter_probe.c", "probes/activity_probe.c"]
-NO_CUPTI = ["probes/cupti_none.c"]
+CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/cupti/activity_probe.c"]
+NO_CUPTI = ["probes/cupti/cupti_none.c"]
 
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
-# Files the program carries inside itself by core/embed.S.
-EMBEDDED = ["core/schema.sql", "core/schema_2.sql", "core/schema_3.sql", "core/schema_4.sql", "core/schema_5.sql", *METRIC_SETS,
+# Files the program carries inside itself.
+EMBED = "core/base/embed.S"
+EMBEDDED = [*(f"core/store/schema/{version}.sql" for version in range(1, 6)), *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -94,52 +109,63 @@ WEB = [f"web-report/{name}" for name in (
     "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
-# Each name is tests/NAME.c, one cmocka program.
-TESTS = ["test_floatfmt", "test_hadamard", "test_bucket", "test_pack", "test_distance", "test_topk",
-         "test_attention", "test_registry", "test_gpu_plan", "test_device", "test_probe", "test_event_spool", "test_formula", "test_profile_observe", "test_perf_probe",
-         "test_thresholds", "test_coding", "test_code", "test_sweep", "test_sparse", "test_rank", "test_quality",
-         "test_policy", "test_threads", "test_aggregate",
-         "test_quiet", "test_replay", "test_replay_sweep", "test_replay_faults", "test_stats", "test_rng", "test_store",
-         "test_store_insert", "test_safetensors",
-         "test_trace_file",
-         "test_report", "test_fuzz", "test_shift", "test_change_points"]
+# Each is tests/ROOM/test_NAME.c, one cmocka program.
+TESTS = {
+    "core": ["floatfmt", "stats", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds", "coding",
+             "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store", "store_insert"],
+    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
+                "device", "profile_observe"],
+    "probes": ["formula", "perf_probe"],
+    "traces": ["safetensors", "trace_file"],
+    "analysis": ["report", "shift", "change_points"],
+    "fuzz": ["fuzz"],
+}
 
-# Likewise, but run by `ninja bench`.
+# Likewise tests/bench/NAME.c, but run by `ninja bench`.
 BENCHES = ["bench_probes", "bench_regression"]
 
-# Tests of CUDA code; without a toolkit tests/without_cuda.c stands in for each, and skips.
+# Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 
-# The same tests with the kernels run by the host (tests/emulate): build/release/tests/NAME_emulated, by `ninja emulated`. The
-# kernels, what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is
-# no x86-64, tests/without_cuda.c stands in.
-EMULATED = [f"kernels/{name}.cu" for name in ("encode", "distance", "topk", "attention", "fused", "dense")]
-EMULATOR = [f"tests/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "stage", "clock", "printable")),
-                 *(f"kernels/{name}.c" for name in ("hadamard", "bucket", "pack", "distance", "distance_metric", "code", "topk",
-                                                    "attention", "gpu_registry"))]
+# The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
+# what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
+# tests/support/without_cuda.c stands in.
+EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
+EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
+EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "clock", "printable")),
+                 "core/contract/stage.c",
+                 *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
+                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
+                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu_registry.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/fake_gpu.c", "tests/fake_gpu_observe.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 
-# A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py --plant-slowdown
-# percent (tests/plant.c), its attention on a GPU by --plant-kernel percent (kernels/plant.cuh).
-PLANT, PLANTED_KERNEL = "tests/plant.c", "kernels/attention.cu"
+# A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
+# --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).
+PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
-# Each is tests/NAME.c, a library that a test has the program load; with NVTX's headers only.
+# Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
+# NVML), and with CUPTI's headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-
-# The same without any headers: what stands in for NVML.
 NVML_TOOLS = ["fake_nvml"]
-
-# The same with CUPTI's headers: what stands in for CUPTI and the driver.
 CUPTI_TOOLS = ["fake_cupti"]
 
-# Each name is tests/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
+# Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
 FUZZERS = ["safetensors", "requests"]
-FUZZED = [*(f"core/{name}.c" for name in ("error", "mem", "floatfmt", "printable", "stage")),
-          *(f"traces/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check",
-                                              "requests"))]
+FUZZED = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")), "core/contract/stage.c",
+          *(f"traces/format/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check")),
+          "traces/requests/requests.c"]
+
+
+def sources_of(rooms):
+    return [f"{room}/{name}.c" for room, names in rooms.items() for name in names]
+
+
+def test_sources():
+    """{program: source} of every cmocka program."""
+    return {f"test_{name}": f"tests/{room}/test_{name}.c" for room, names in TESTS.items() for name in names}
+
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
@@ -256,8 +282,8 @@ def profile_edges(ninja, profile, cuda, plants):
                            implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
                            **variables)
 
-    plain = [compile_c(f"{room}/{name}.c") for room, names in ROOMS.items() for name in names]
-    plain.append(compile_c("core/embed.S"))
+    plain = [compile_c(source) for source in sources_of(ROOMS)]
+    plain.append(compile_c(EMBED))
     plain += [compile_c(source, more=headers) for source in NVTX] if nvtx else [compile_c(s) for s in NO_NVTX]
     plain += [compile_c(source, more=headers) for source in CUPTI] if cupti else [compile_c(s) for s in NO_CUPTI]
     if cuda:
@@ -265,9 +291,9 @@ def profile_edges(ninja, profile, cuda, plants):
         objects += [compile_c(source) for source in CUDA if source.endswith(".c")]
     else:
         objects = plain + [compile_c(source) for source in NO_CUDA]
-    commands = [compile_c(f"{name}.c") for name in COMMANDS]
+    commands = [compile_c(source) for source in sources_of(COMMANDS)]
 
-    main = compile_c("core/main.c")
+    main = compile_c(MAIN)
     program = ninja.build(f"{folder}/adamas", f"link_{profile}", [main, *commands, *objects])
     if profile == "release":
         # Only what public functions reach: Debian's static jansson is not position-independent, and they need none.
@@ -275,17 +301,19 @@ def profile_edges(ninja, profile, cuda, plants):
                     more="-shared -Wl,--gc-sections -Wl,--exclude-libs,ALL -Wl,-z,defs")
     # The tests find cmocka beside themselves, so that they too run on a machine without it.
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
-    programs = {name: compile_c(f"tests/{name}.c") for name in TESTS + BENCHES + (CUDA_TESTS if cuda else [])}
+    programs = {name: compile_c(source) for name, source in test_sources().items()}
+    programs |= {name: compile_c(f"tests/bench/{name}.c") for name in BENCHES}
+    programs |= {name: compile_c(f"tests/kernels/{name}.c") for name in CUDA_TESTS if cuda}
     absent = [] if cuda else CUDA_TESTS
     if not emulates(profile, cuda):
         absent = [*absent, *(f"{name}_emulated" for name in CUDA_TESTS)]
     if absent:
-        programs |= dict.fromkeys(absent, compile_c("tests/without_cuda.c"))
+        programs |= dict.fromkeys(absent, compile_c("tests/support/without_cuda.c"))
     tests = [ninja.build(f"{folder}/tests/{name}", f"link_{profile}", [test, *commands, *objects],
                          implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
-                          [compile_c(f"tests/{name}.c", more=headers)], more="-shared")
+                          [compile_c(f"tests/support/{name}.c", more=headers)], more="-shared")
               for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
@@ -311,17 +339,17 @@ def emulates(profile, cuda):
 def emulated_edges(ninja, cuda):
     """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
     ninja.note("CUDA kernels run by the host")
-    ninja.rule("emulate", "$python tests/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
+    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
     ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
                f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
                "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
     objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
-        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/emulate/emulate.py"])
+        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
     host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
-                        [f"build/release/obj/tests/{name}.o", *objects, *host],
+                        [f"build/release/obj/tests/kernels/{name}.o", *objects, *host],
                         implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
             for name in CUDA_TESTS]
 
@@ -345,13 +373,13 @@ def fuzz_edges(ninja):
         return
     ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
                "-l:libxxhash.a -lm", description="FUZZER $out")
-    headers = [f"{room}/{path.name}" for room in ("core", "traces") for path in sorted((deps.ROOT / room).glob("*.h"))]
-    programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz_{name}.c", *FUZZED],
-                            implicit=["tests/fuzz.h", f"tests/fuzz_{name}.h", *headers]) for name in FUZZERS]
+    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces") for path in sorted((deps.ROOT / room).rglob("*.h"))]
+    programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz/fuzz_{name}.c", *FUZZED],
+                            implicit=["tests/fuzz/fuzz.h", f"tests/fuzz/fuzz_{name}.h", *headers]) for name in FUZZERS]
     ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
                 command=" && ".join(f"mkdir -p build/fuzz/corpus-{name} && build/fuzz/{name} -max_total_time=60 "
                                     f"-artifact_prefix=build/fuzz/{name}- -max_len=16384 -close_fd_mask=1 "
-                                    f"build/fuzz/corpus-{name} tests/corpus/{name}" for name in FUZZERS))
+                                    f"build/fuzz/corpus-{name} tests/fuzz/corpus/{name}" for name in FUZZERS))
 
 
 def build_ninja(options, cuda, node):
@@ -378,9 +406,9 @@ def build_ninja(options, cuda, node):
     made = {profile: profile_edges(ninja, profile, cuda, plants) for profile in PROFILES}
     ninja.build("emulated", "phony", emulated_edges(ninja, cuda) if emulates("release", cuda) else [])
     ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
-    ninja.rule("resources", "$python kernels/resources.py $out $in", description="RESOURCES $out")
+    ninja.rule("resources", "$python kernels/profile/resources.py $out $in", description="RESOURCES $out")
     logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
-    ninja.build("build/gen/kernel_resources.tsv", "resources", logs, implicit=["kernels/resources.py"])
+    ninja.build("build/gen/kernel_resources.tsv", "resources", logs, implicit=["kernels/profile/resources.py"])
     ninja.note("What one asks for")
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]
@@ -392,11 +420,11 @@ def build_ninja(options, cuda, node):
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench_stages.py && $python tests/bench_replay.py && "
-                "build/release/tests/bench_probes && $python tests/bench_regression.py")
+                command="$python demo.py --bench && $python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
+                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
-        ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/gpu_session.sh",
+        ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/bench/gpu_session.sh",
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
@@ -409,17 +437,17 @@ def build_ninja(options, cuda, node):
 
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
-    listed = [f"{room}/{name}.c" for room, names in ROOMS.items() for name in names]
-    listed += [f"{name}.c" for name in COMMANDS] + [f"tests/{name}.c" for name in [*TESTS, *BENCHES, *CUDA_TESTS, "without_cuda"]]
-    listed += [f"tests/fuzz_{name}.c" for name in FUZZERS]
-    listed += [*EMULATED, *EMULATOR, *EMULATED_HOST, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB, *FAKE_GPU, PLANT, "core/main.c", "core/embed.S"]
-    listed += [f"tests/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS]]
-    listed += [name for name in EMBEDDED if not name.startswith("build/")]
+    listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
+              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
+              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
+              *(f"tests/support/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
+              *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
+              *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
-    for pattern in [f"{room}/*{suffix}" for room in [*ROOMS, "tests"] for suffix in (".c", ".cpp", ".cu")] + [
-            "tests/emulate/*.cpp", "web-report/*.mjs", "web-report/src/*"]:
+    for pattern in [*(f"{top}/**/*{suffix}" for top in ("core", "kernels", "probes", "traces", "analysis", "tests")
+                      for suffix in (".c", ".cpp", ".cu")), "web-report/*.mjs", "web-report/src/*"]:
         for path in sorted(deps.ROOT.glob(pattern)):
             if str(path.relative_to(deps.ROOT)) not in listed:
                 print(f"note: {path.relative_to(deps.ROOT)} is in no list of configure.py")

@@ -1,8 +1,8 @@
 /* gpu_registry.c: the table of GPU implementations, and what shapes they all take. */
 #include <string.h>
 
-#include "kernels/attention_gpu.h"
-#include "kernels/gpu_launch.h"
+#include "kernels/attention/attention_gpu.h"
+#include "kernels/gpu/gpu_launch.h"
 
 #define STAGE_BIT(stage) (1u << ADM_STAGE_##stage)
 #define ENCODE (STAGE_BIT(HADAMARD) | STAGE_BIT(BUCKET) | STAGE_BIT(PACK) | STAGE_BIT(APPEND))
@@ -12,7 +12,8 @@
 #define ATTENTION_TOLERANCE 0x1p-8
 
 /* In the order of the stages. */
-#define ROW(...) &(const adm_gpu_impl){__VA_ARGS__}
+#define ROW(...) \
+    &(const adm_gpu_impl) { __VA_ARGS__ }
 static const adm_gpu_impl *const rows[] = {
     ROW(ADM_STAGE_HADAMARD, "separate", "a warp a row", STAGE_BIT(HADAMARD), 0, adm_gpu_hadamard, NULL),
     ROW(ADM_STAGE_BUCKET, "separate", "a thread four elements", STAGE_BIT(BUCKET), 0, adm_gpu_bucket, NULL),
@@ -22,14 +23,13 @@ static const adm_gpu_impl *const rows[] = {
     ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
     ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
     ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
-    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0,
-        adm_gpu_topk_cluster, NULL),
+    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
+        NULL),
     ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,
         adm_gpu_topk_two_workspace_bytes),
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
-        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE,
-        adm_gpu_step_fused, NULL),
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE, adm_gpu_step_fused, NULL),
     &adm_gpu_dense_impl,
 };
 

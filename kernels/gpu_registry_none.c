@@ -1,5 +1,5 @@
 /* gpu_registry_none.c: the table of GPU implementations in a build without CUDA: empty. */
-#include "kernels/gpu.h"
+#include "kernels/gpu/gpu.h"
 
 size_t adm_gpu_registry_count(void) { return 0; }
 

@@ -1,12 +1,12 @@
 /* gpu_work.c: the byte and flop model of a unit of GPU work, from what flows between the stages. */
 #include "kernels/gpu_work.h"
 
-#include "kernels/attention.h"
-#include "kernels/bucket.h"
-#include "kernels/distance.h"
-#include "kernels/hadamard.h"
-#include "kernels/pack.h"
-#include "kernels/topk.h"
+#include "kernels/attention/attention.h"
+#include "kernels/encode/bucket.h"
+#include "kernels/distance/distance.h"
+#include "kernels/encode/hadamard.h"
+#include "kernels/encode/pack.h"
+#include "kernels/topk/topk.h"
 
 #define BIT(stage) (1u << ADM_STAGE_##stage)
 

@@ -8,7 +8,7 @@
 #ifndef ADM_KERNELS_GPU_WORK_H
 #define ADM_KERNELS_GPU_WORK_H
 
-#include "kernels/gpu.h"
+#include "kernels/gpu/gpu.h"
 #include "kernels/registry.h"
 
 /* Sums over the sequences of a batch. */

@@ -3,30 +3,29 @@
 
 #include <string.h>
 
-#include "core/coding.h"
-#include "kernels/attention.h"
-#include "kernels/bucket.h"
-#include "kernels/code.h"
-#include "kernels/cpu.h"
-#include "kernels/distance.h"
-#include "kernels/distance_metric.h"
-#include "kernels/hadamard.h"
-#include "kernels/pack.h"
-#include "kernels/quality.h"
-#include "kernels/topk.h"
+#include "core/policy/coding.h"
+#include "kernels/attention/attention.h"
+#include "kernels/encode/bucket.h"
+#include "kernels/encode/code.h"
+#include "core/base/cpu.h"
+#include "kernels/distance/distance.h"
+#include "kernels/distance/distance_metric.h"
+#include "kernels/encode/hadamard.h"
+#include "kernels/encode/pack.h"
+#include "kernels/attention/quality.h"
+#include "kernels/topk/topk.h"
 
 #define ROW(row_stage, row_name, row_summary, ...) \
-    {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, \
-     .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__}
+    {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__}
 
 /* The versions of one metric, slowest first. */
 #if defined(__x86_64__)
-#define METRIC(id, row_name, row_bits, row_summary)                                                             \
-    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id), \
-    ROW(DISTANCE, row_name "-popcnt", row_summary, .metric = row_name, .bits = row_bits,                        \
-        .is_available = adm_cpu_has_avx2, .fn.distance = adm_distance_##id##_popcnt),                           \
-    ROW(DISTANCE, row_name "-avx512", row_summary, .metric = row_name, .bits = row_bits,                        \
-        .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_##id##_avx512)
+#define METRIC(id, row_name, row_bits, row_summary)                                                                            \
+    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id),              \
+        ROW(DISTANCE, row_name "-popcnt", row_summary, .metric = row_name, .bits = row_bits, .is_available = adm_cpu_has_avx2, \
+            .fn.distance = adm_distance_##id##_popcnt),                                                                        \
+        ROW(DISTANCE, row_name "-avx512", row_summary, .metric = row_name, .bits = row_bits,                                   \
+            .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_##id##_avx512)
 #else
 #define METRIC(id, row_name, row_bits, row_summary) \
     ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id)
@@ -39,8 +38,7 @@
 static const adm_host_impl rows[] = {
     ROW(HADAMARD, "reference", "float32 butterflies of stride 1, 2, ... d/2", .fn.hadamard = adm_hadamard_reference),
 #if defined(__x86_64__)
-    ROW(HADAMARD, "avx2", "the same in registers of 8", .is_available = adm_cpu_has_avx2,
-        .fn.hadamard = adm_hadamard_avx2),
+    ROW(HADAMARD, "avx2", "the same in registers of 8", .is_available = adm_cpu_has_avx2, .fn.hadamard = adm_hadamard_avx2),
     ROW(HADAMARD, "avx512", "the same in registers of 16", .is_available = adm_cpu_has_avx512,
         .fn.hadamard = adm_hadamard_avx512),
 #elif defined(__aarch64__)
@@ -80,20 +78,20 @@ static const adm_host_impl rows[] = {
 #endif
     ROW(ATTENTION, "reference", "double precision, two passes", .fn.attention = adm_attention_reference),
 #if defined(__x86_64__)
-    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2,
-        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx2),
-    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512,
-        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx512),
+    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_avx2),
+    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_avx512),
 #elif defined(__aarch64__)
     ROW(ATTENTION, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_neon),
 #endif
     ROW(DENSE, "reference", "double precision, two passes over every token", .fn.attention = adm_attention_reference),
 #if defined(__x86_64__)
-    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2,
-        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx2),
-    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512,
-        .tolerance = ATTENTION_TOLERANCE, .fn.attention = adm_attention_avx512),
+    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_avx2),
+    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
+        .fn.attention = adm_attention_avx512),
 #elif defined(__aarch64__)
     ROW(DENSE, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_neon),
@@ -144,7 +142,8 @@ const adm_quality_impl *adm_quality_at(size_t i) {
     static const adm_quality_impl *const quality_rows[] = {
         &adm_quality_reference,
 #if defined(__x86_64__)
-        &adm_quality_avx2, &adm_quality_avx512,
+        &adm_quality_avx2,
+        &adm_quality_avx512,
 #elif defined(__aarch64__)
         &adm_quality_neon,
 #endif
@@ -164,20 +163,17 @@ adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {
     const uint32_t d = shape->head_dim;
     const double n_encoded = (double)shape->n_q_heads + shape->n_kv_heads; /* the queries and the new keys */
     switch (stage) {
-    case ADM_STAGE_HADAMARD:
-        return (adm_work){adm_hadamard_bytes(c->dtype, n_encoded, d), adm_hadamard_flops(n_encoded, d)};
+    case ADM_STAGE_HADAMARD: return (adm_work){adm_hadamard_bytes(c->dtype, n_encoded, d), adm_hadamard_flops(n_encoded, d)};
     case ADM_STAGE_BUCKET: return (adm_work){adm_bucket_bytes(n_encoded, d), adm_bucket_flops(n_encoded, d)};
     case ADM_STAGE_PACK: return (adm_work){adm_pack_bytes(n_encoded, d), adm_pack_flops(n_encoded, d)};
     case ADM_STAGE_APPEND: return (adm_work){adm_append_bytes(shape->n_kv_heads, d), 0};
-    case ADM_STAGE_DISTANCE:
-        return (adm_work){adm_distance_bytes(shape, c->n_tokens), adm_distance_flops(shape, c->n_tokens)};
+    case ADM_STAGE_DISTANCE: return (adm_work){adm_distance_bytes(shape, c->n_tokens), adm_distance_flops(shape, c->n_tokens)};
     case ADM_STAGE_TOPK:
         return (adm_work){adm_topk_bytes(shape, c->n_tokens, c->n_selected), adm_topk_flops(shape, c->n_tokens)};
     case ADM_STAGE_ATTENTION:
         return (adm_work){adm_attention_bytes(shape, c->dtype, c->n_selected, c->n_distinct),
                           adm_attention_flops(shape, c->n_selected)};
-    case ADM_STAGE_DENSE:
-        return (adm_work){adm_dense_bytes(shape, c->dtype, c->n_tokens), adm_dense_flops(shape, c->n_tokens)};
+    case ADM_STAGE_DENSE: return (adm_work){adm_dense_bytes(shape, c->dtype, c->n_tokens), adm_dense_flops(shape, c->n_tokens)};
     case ADM_STAGE_STEP:
     case ADM_N_STAGES: break;
     }

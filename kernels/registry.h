@@ -2,7 +2,7 @@
 #ifndef ADM_KERNELS_REGISTRY_H
 #define ADM_KERNELS_REGISTRY_H
 
-#include "core/stage.h"
+#include "core/contract/stage.h"
 
 /* The rows, in the order of the stages. A row is constant and lives as long as the program. */
 size_t adm_registry_count(void);
@@ -16,7 +16,7 @@ const adm_host_impl *adm_registry_find(adm_stage stage, const char *name);
 /* Whether this processor can run it; to call it otherwise is an illegal instruction. */
 bool adm_host_impl_available(const adm_host_impl *impl);
 
-/* The implementations that compute the contract of core/stage.h, of each stage the fastest that is available. */
+/* The implementations that compute the contract of core/contract/stage.h, of each stage the fastest that is available. */
 void adm_host_pipeline_default(adm_host_pipeline *pipeline);
 
 /* One layer of one decode step, as the byte and flop models see it. */

@@ -2,7 +2,7 @@
 #ifndef ADM_PROBES_CLOCK_PROBE_H
 #define ADM_PROBES_CLOCK_PROBE_H
 
-#include "core/probe.h"
+#include "core/contract/probe.h"
 
 enum { ADM_CLOCK_PROBE_DEPTH = 16 }; /* session > step > layer > stage is 4 */
 

@@ -9,15 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/clock.h"
-#include "core/command.h"
-#include "core/hostinfo.h"
-#include "core/stats.h"
-#include "core/store.h"
-#include "core/version.h"
-#include "kernels/device.h"
-#include "probes/cupti_host.h"
-#include "probes/cupti_load.h"
+#include "core/base/clock.h"
+#include "core/cli/command.h"
+#include "core/store/hostinfo.h"
+#include "core/base/stats.h"
+#include "core/store/store.h"
+#include "core/base/version.h"
+#include "kernels/gpu/device.h"
+#include "probes/cupti/cupti_host.h"
+#include "probes/cupti/cupti_load.h"
 #include "probes/nvml_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
@@ -98,11 +98,10 @@ static void check_gpu(finding *f) {
     }
     size_t length = 0;
     for (int i = 0; i < n && i < 8 && length < sizeof f->text; i++)
-        length += (size_t)snprintf(f->text + length, sizeof f->text - length,
-                                   "%s%s (%d.%d, %d SMs, L2 %.0f MiB, %.1f GiB, %s)", i > 0 ? "; " : "", device[i].name,
-                                   device[i].compute_major, device[i].compute_minor, device[i].n_sms,
-                                   (double)device[i].l2_bytes / 0x1p20, (double)device[i].memory_bytes / 0x1p30,
-                                   device[i].uuid);
+        length += (size_t)snprintf(f->text + length, sizeof f->text - length, "%s%s (%d.%d, %d SMs, L2 %.0f MiB, %.1f GiB, %s)",
+                                   i > 0 ? "; " : "", device[i].name, device[i].compute_major, device[i].compute_minor,
+                                   device[i].n_sms, (double)device[i].l2_bytes / 0x1p20,
+                                   (double)device[i].memory_bytes / 0x1p30, device[i].uuid);
 }
 
 /* A library that is looked for at run time, so that the program starts without it. */
@@ -176,15 +175,19 @@ static void check_counters(finding *f) {
     if (mig == 1) {
         f->verdict = LACK;
         snprintf(f->text, sizeof f->text, "%s is split by MIG, and its counters cannot be read per instance", device.name);
-        snprintf(f->needs, sizeof f->needs, "profile --counters; cure: a GPU with MIG off (an administrator: nvidia-smi -mig 0)");
+        snprintf(f->needs, sizeof f->needs,
+                 "profile --counters; cure: a GPU with MIG off (an administrator: nvidia-smi -mig 0)");
     } else if (restricted == 1 && !may_administer()) {
         f->verdict = LACK;
         snprintf(f->text, sizeof f->text, "the driver keeps GPU counters for administrators, and this user is none");
-        snprintf(f->needs, sizeof f->needs, "profile --counters; cure: root, CAP_SYS_ADMIN, or the driver option "
+        snprintf(f->needs, sizeof f->needs,
+                 "profile --counters; cure: root, CAP_SYS_ADMIN, or the driver option "
                  "NVreg_RestrictProfilingToAdminUsers=0 in /etc/modprobe.d and a reload");
     } else {
         snprintf(f->text, sizeof f->text, "the driver gives them to %s%s", restricted == 0 ? "everybody" : "administrators",
-                 restricted == 0 ? "" : may_administer() ? ", and this user is one" : " or more: it does not say");
+                 restricted == 0    ? ""
+                 : may_administer() ? ", and this user is one"
+                                    : " or more: it does not say");
     }
 }
 
@@ -216,8 +219,8 @@ static double range_cost_ns(void) {
     static double series_ns[N_SERIES];
     adm_nvtx_probe nvtx;
     adm_probes probes = {0};
-    const adm_range range = {.kind = ADM_RANGE_STAGE, .stage = ADM_STAGE_DISTANCE, .variant = "doctor", .step = -1,
-                             .layer = -1};
+    const adm_range range = {
+        .kind = ADM_RANGE_STAGE, .stage = ADM_STAGE_DISTANCE, .variant = "doctor", .step = -1, .layer = -1};
     adm_nvtx_probe_init(&nvtx);
     if (adm_probes_attach(&probes, &nvtx.probe, NULL) != ADM_OK || adm_probes_start(&probes, NULL) != ADM_OK) return NAN;
     for (int i = 0; i < N_SERIES; i++) {
@@ -286,11 +289,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 static int run(int argc, char **argv) {
     static const struct argp_child children[] = {{&adm_argp_output, 0, NULL, 0}, {0}};
-    static const struct argp argp = {.parser = parse, .children = children,
+    static const struct argp argp = {.parser = parse,
+                                     .children = children,
                                      .doc = "Says what this machine has and lacks, what then does not work, and the cure. "
                                             "Lacking something is no failure: the exit code is 0."};
-    static void (*const checks[])(finding *) = {check_program, check_host, check_database, check_perf_events,
-                                                check_gpu,     check_nvml, check_cupti,    check_counters, check_nvtx};
+    static void (*const checks[])(finding *) = {check_program, check_host,  check_database, check_perf_events, check_gpu,
+                                                check_nvml,    check_cupti, check_counters, check_nvtx};
     enum { N_CHECKS = sizeof checks / sizeof checks[0] };
     static finding findings[N_CHECKS];
     adm_common common = ADM_COMMON_DEFAULTS;

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/clock.h"
-#include "core/mem.h"
+#include "core/base/clock.h"
+#include "core/base/mem.h"
 
 enum { CLOCK_SM = 1, CLOCK_MEMORY = 2, TEMPERATURE_GPU = 0 }; /* nvmlClockType_t, nvmlTemperatureSensors_t */
 enum { PERIOD_MS = 20, MAX_STATES = 4096 };
@@ -82,10 +82,18 @@ int adm_nvml_probe_mig(const adm_nvml_probe *p) {
 }
 
 void adm_throttle_words(int32_t throttle, char *out, size_t out_bytes) {
-    static const struct { int32_t bit; const char *word; } words[] = {
-        {0x04, "power cap"}, {0x08, "hardware slowdown"}, {0x20, "thermal slowdown"}, {0x40, "hardware thermal slowdown"},
-        {0x80, "power brake"}, {0x01, "idle"}, {0x02, "clocks set by an application"}, {0x10, "synchronised boost"},
-        {0x100, "display clocks"}};
+    static const struct {
+        int32_t bit;
+        const char *word;
+    } words[] = {{0x04, "power cap"},
+                 {0x08, "hardware slowdown"},
+                 {0x20, "thermal slowdown"},
+                 {0x40, "hardware thermal slowdown"},
+                 {0x80, "power brake"},
+                 {0x01, "idle"},
+                 {0x02, "clocks set by an application"},
+                 {0x10, "synchronised boost"},
+                 {0x100, "display clocks"}};
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < sizeof words / sizeof words[0] && used < out_bytes; i++)
@@ -170,17 +178,20 @@ static adm_status stop(adm_probe *self, adm_error *err) {
 
 static void load(adm_nvml_probe *p, const char *uuid) {
     nvml_functions *f = &p->nvml;
-    const struct { const char *name, *older; void *function; bool may_lack; } wanted[] = {
-        {"nvmlInit_v2", NULL, &f->init, false},
-        {"nvmlShutdown", NULL, &f->shutdown, false},
-        {"nvmlErrorString", NULL, &f->error, false},
-        {"nvmlDeviceGetHandleByUUID", NULL, &f->by_uuid, false},
-        {"nvmlDeviceGetClockInfo", NULL, &f->clock, false},
-        {"nvmlDeviceGetPowerUsage", NULL, &f->power, false},
-        {"nvmlDeviceGetTemperature", NULL, &f->temperature, false},
-        {"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons", &f->reasons, false},
-        {"nvmlDeviceGetMigMode", NULL, &f->mig, true},
-        {"nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit", &f->power_limit, true}};
+    const struct {
+        const char *name, *older;
+        void *function;
+        bool may_lack;
+    } wanted[] = {{"nvmlInit_v2", NULL, &f->init, false},
+                  {"nvmlShutdown", NULL, &f->shutdown, false},
+                  {"nvmlErrorString", NULL, &f->error, false},
+                  {"nvmlDeviceGetHandleByUUID", NULL, &f->by_uuid, false},
+                  {"nvmlDeviceGetClockInfo", NULL, &f->clock, false},
+                  {"nvmlDeviceGetPowerUsage", NULL, &f->power, false},
+                  {"nvmlDeviceGetTemperature", NULL, &f->temperature, false},
+                  {"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons", &f->reasons, false},
+                  {"nvmlDeviceGetMigMode", NULL, &f->mig, true},
+                  {"nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit", &f->power_limit, true}};
     p->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (p->library == NULL) {
         snprintf(p->missing, sizeof p->missing, "NVML (libnvidia-ml.so.1) is not found; it comes with the NVIDIA driver");

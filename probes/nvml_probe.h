@@ -4,7 +4,7 @@
 #ifndef ADM_PROBES_NVML_PROBE_H
 #define ADM_PROBES_NVML_PROBE_H
 
-#include "core/probe.h"
+#include "core/contract/probe.h"
 
 typedef struct adm_nvml_probe adm_nvml_probe;
 

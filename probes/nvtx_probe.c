@@ -9,7 +9,9 @@
 /* Category ids: 1 + stage, and after them one a kind of enclosing range. 0 is NVTX's "none". */
 enum { FIRST_STAGE = 1, FIRST_KIND = FIRST_STAGE + ADM_N_STAGES };
 
-static const struct { const char *name, *category; } kinds[ADM_RANGE_STAGE] = {
+static const struct {
+    const char *name, *category;
+} kinds[ADM_RANGE_STAGE] = {
     [ADM_RANGE_SESSION] = {"session", "session"},
     [ADM_RANGE_STEP] = {"step", "decode step"},
     [ADM_RANGE_LAYER] = {"layer", "layer"},
@@ -17,21 +19,32 @@ static const struct { const char *name, *category; } kinds[ADM_RANGE_STAGE] = {
 
 static uint64_t register_schema(nvtxDomainHandle_t domain) {
     static const nvtxPayloadSchemaEntry_t entries[] = {
-        {.type = NVTX_PAYLOAD_ENTRY_TYPE_UINT32, .name = "seq_len", .description = "tokens attended over",
+        {.type = NVTX_PAYLOAD_ENTRY_TYPE_UINT32,
+         .name = "seq_len",
+         .description = "tokens attended over",
          .offset = offsetof(adm_nvtx_payload, seq_len)},
-        {.type = NVTX_PAYLOAD_ENTRY_TYPE_UINT32, .name = "budget", .description = "tokens selected; 0: does not apply",
+        {.type = NVTX_PAYLOAD_ENTRY_TYPE_UINT32,
+         .name = "budget",
+         .description = "tokens selected; 0: does not apply",
          .offset = offsetof(adm_nvtx_payload, budget)},
-        {.type = NVTX_PAYLOAD_ENTRY_TYPE_INT32, .name = "layer", .description = "the model's layer; -1: outside one",
+        {.type = NVTX_PAYLOAD_ENTRY_TYPE_INT32,
+         .name = "layer",
+         .description = "the model's layer; -1: outside one",
          .offset = offsetof(adm_nvtx_payload, layer)},
-        {.type = NVTX_PAYLOAD_ENTRY_TYPE_INT32, .name = "step", .description = "decode step; -1: outside one",
+        {.type = NVTX_PAYLOAD_ENTRY_TYPE_INT32,
+         .name = "step",
+         .description = "decode step; -1: outside one",
          .offset = offsetof(adm_nvtx_payload, step)},
     };
     const nvtxPayloadSchemaAttr_t schema = {
         .fieldMask = NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_NAME | NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_TYPE |
                      NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_ENTRIES | NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_NUM_ENTRIES |
                      NVTX_PAYLOAD_SCHEMA_ATTR_FIELD_STATIC_SIZE,
-        .name = "adamas range", .type = NVTX_PAYLOAD_SCHEMA_TYPE_STATIC, .entries = entries,
-        .numEntries = sizeof entries / sizeof entries[0], .payloadStaticSize = sizeof(adm_nvtx_payload)};
+        .name = "adamas range",
+        .type = NVTX_PAYLOAD_SCHEMA_TYPE_STATIC,
+        .entries = entries,
+        .numEntries = sizeof entries / sizeof entries[0],
+        .payloadStaticSize = sizeof(adm_nvtx_payload)};
     return nvtxPayloadSchemaRegister(domain, &schema);
 }
 
@@ -64,10 +77,12 @@ static void push(const adm_nvtx_probe *nvtx, const adm_range *range) {
     const adm_nvtx_payload payload = {range->seq_len, range->budget, range->layer, range->step};
     const nvtxPayloadData_t data = {nvtx->schema, sizeof payload, &payload};
     bool is_stage = range->kind == ADM_RANGE_STAGE;
-    nvtxEventAttributes_t event = {
-        .version = NVTX_VERSION, .size = NVTX_EVENT_ATTRIB_STRUCT_SIZE,
-        .category = is_stage ? FIRST_STAGE + (uint32_t)range->stage : FIRST_KIND + (uint32_t)range->kind,
-        .messageType = NVTX_MESSAGE_TYPE_REGISTERED, .message.registered = name_of(nvtx, range)};
+    nvtxEventAttributes_t event = {.version = NVTX_VERSION,
+                                   .size = NVTX_EVENT_ATTRIB_STRUCT_SIZE,
+                                   .category = is_stage ? FIRST_STAGE + (uint32_t)range->stage
+                                                        : FIRST_KIND + (uint32_t)range->kind,
+                                   .messageType = NVTX_MESSAGE_TYPE_REGISTERED,
+                                   .message.registered = name_of(nvtx, range)};
     if (nvtx->schema != 0) {
         event.payloadType = NVTX_PAYLOAD_TYPE_EXT;
         event.reserved0 = 1; /* payloads in `data` */
@@ -99,7 +114,8 @@ static adm_status stop(adm_probe *self, adm_error *err) {
 }
 
 void adm_nvtx_probe_init(adm_nvtx_probe *nvtx) {
-    *nvtx = (adm_nvtx_probe){.probe = {.name = "nvtx", .start = start, .begin = begin, .end = end, .stop = stop}, .owner = nvtx};
+    *nvtx = (adm_nvtx_probe){.probe = {.name = "nvtx", .start = start, .begin = begin, .end = end, .stop = stop},
+                             .owner = nvtx};
 }
 
 void adm_nvtx_probe_share(const adm_nvtx_probe *nvtx, adm_nvtx_probe *out) {

@@ -12,7 +12,7 @@
 #ifndef ADM_PROBES_NVTX_PROBE_H
 #define ADM_PROBES_NVTX_PROBE_H
 
-#include "core/probe.h"
+#include "core/contract/probe.h"
 
 /* Fields as in adm_range: -1 and 0 where they do not apply. */
 typedef struct adm_nvtx_payload {

@@ -14,11 +14,12 @@
 #define PER_STAGE " of a stage for one layer of one decode step, all heads, in user space"
 
 static const adm_perf_event host_events[] = {
-    {PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES,
-     {"cycles", "cycles", "lower", "CPU cycles" PER_STAGE, NULL}},
-    {PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS,
+    {PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, {"cycles", "cycles", "lower", "CPU cycles" PER_STAGE, NULL}},
+    {PERF_TYPE_HARDWARE,
+     PERF_COUNT_HW_INSTRUCTIONS,
      {"instructions", "instructions", "lower", "Instructions retired" PER_STAGE, NULL}},
-    {PERF_TYPE_HARDWARE, PERF_COUNT_HW_CACHE_MISSES,
+    {PERF_TYPE_HARDWARE,
+     PERF_COUNT_HW_CACHE_MISSES,
      {"cache_misses", "misses", "lower", "Last-level cache misses (what the CPU counts as such)" PER_STAGE, NULL}},
 };
 
@@ -41,20 +42,20 @@ static void explain(char *text, size_t text_bytes, const char *name, int error) 
     case ENOENT:
     case ENODEV:
     case EOPNOTSUPP:
-        snprintf(text, text_bytes, "this machine has no counter of %s (%s): a virtual machine without a virtual PMU has "
-                 "none; use a bare machine", name, strerror(error));
+        snprintf(text, text_bytes,
+                 "this machine has no counter of %s (%s): a virtual machine without a virtual PMU has "
+                 "none; use a bare machine",
+                 name, strerror(error));
         break;
     case EACCES:
     case EPERM:
-        snprintf(text, text_bytes, "the kernel does not let this user count %s (%s, kernel.perf_event_paranoid %d): as "
-                 "root, sysctl kernel.perf_event_paranoid=1; in a container, also allow perf_event_open", name,
-                 strerror(error), paranoid_level());
+        snprintf(text, text_bytes,
+                 "the kernel does not let this user count %s (%s, kernel.perf_event_paranoid %d): as "
+                 "root, sysctl kernel.perf_event_paranoid=1; in a container, also allow perf_event_open",
+                 name, strerror(error), paranoid_level());
         break;
-    case ENOSYS:
-        snprintf(text, text_bytes, "%s: this kernel, or the container's filter, has no perf_event_open", name);
-        break;
-    default:
-        snprintf(text, text_bytes, "%s cannot be counted: %s", name, strerror(error));
+    case ENOSYS: snprintf(text, text_bytes, "%s: this kernel, or the container's filter, has no perf_event_open", name); break;
+    default: snprintf(text, text_bytes, "%s cannot be counted: %s", name, strerror(error));
     }
 }
 
@@ -108,10 +109,14 @@ static adm_status stop(adm_probe *self, adm_error *err) {
 }
 
 static void open_one(adm_perf_probe *perf, size_t i, const adm_perf_event *event, adm_perf_open_fn *open_event) {
-    struct perf_event_attr attributes = {
-        .type = event->type, .size = sizeof attributes, .config = event->config, .disabled = perf->n_open == 0,
-        .exclude_kernel = 1, .exclude_hv = 1,
-        .read_format = PERF_FORMAT_GROUP | PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING};
+    struct perf_event_attr attributes = {.type = event->type,
+                                         .size = sizeof attributes,
+                                         .config = event->config,
+                                         .disabled = perf->n_open == 0,
+                                         .exclude_kernel = 1,
+                                         .exclude_hv = 1,
+                                         .read_format = PERF_FORMAT_GROUP | PERF_FORMAT_TOTAL_TIME_ENABLED |
+                                                        PERF_FORMAT_TOTAL_TIME_RUNNING};
     perf->counter[i] = event->counter;
     perf->fd[i] = open_event(&attributes, perf->leader_fd);
     if (perf->fd[i] >= 0) {
@@ -123,8 +128,7 @@ static void open_one(adm_perf_probe *perf, size_t i, const adm_perf_event *event
     }
 }
 
-void adm_perf_probe_open(adm_perf_probe *perf, const adm_perf_event *events, size_t n_events,
-                         adm_perf_open_fn *open_event) {
+void adm_perf_probe_open(adm_perf_probe *perf, const adm_perf_event *events, size_t n_events, adm_perf_open_fn *open_event) {
     *perf = (adm_perf_probe){.probe = {.name = "perf", .start = start, .begin = begin, .end = end, .stop = stop},
                              .leader_fd = -1};
     if (n_events == 0) {

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/probe.h"
+#include "core/contract/probe.h"
 
 enum { ADM_PERF_MAX_EVENTS = 8 };
 
@@ -51,8 +51,7 @@ typedef struct adm_perf_probe {
 
 /* Opens the events; n_events 0: cycles, instructions and cache misses; open_event NULL: the kernel. Never fails: an event
  * that the machine refuses becomes a counter with a reason. */
-void adm_perf_probe_open(adm_perf_probe *perf, const adm_perf_event *events, size_t n_events,
-                         adm_perf_open_fn *open_event);
+void adm_perf_probe_open(adm_perf_probe *perf, const adm_perf_event *events, size_t n_events, adm_perf_open_fn *open_event);
 
 /* Where finished stages go; call before the probe is attached. user is borrowed. */
 void adm_perf_probe_deliver_to(adm_perf_probe *perf, adm_counter_sink *sink, void *user);

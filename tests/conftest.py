@@ -8,6 +8,7 @@ import os
 import sqlite3
 import struct
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
 PROGRAM = Path(os.environ.get("ADAMAS_BIN") or ROOT / "build/release/adamas").resolve()
 BUNDLED = ROOT / "traces/smollm2-135m-kjv.safetensors"
-SCHEMA_VERSION = 5  # of core/store.h
+SCHEMA_VERSION = 5  # of core/store/store.h
 BUNDLED_RUN = ["--budgets", "64,1024", "--seq-lens", "1024,4096"]
 
 

@@ -3,8 +3,8 @@
 
 A suite is one file, named after its kind:
 
-    c/test_NAME            cmocka program of tests/test_NAME.c, read as TAP
-    c/test_NAME_emulated   the same tests of CUDA code, with kernels that the host runs (tests/emulate)
+    c/test_NAME            cmocka program of tests/ROOM/test_NAME.c, read as TAP
+    c/test_NAME_emulated   the same tests of CUDA code, with kernels that the host runs (tests/support/emulate)
     python/test_NAME.py    pytest file under tests/, read as JUnit XML
     web/NAME.test.mjs      Node test file under web-report/tests/, read as JUnit XML
 
@@ -51,8 +51,8 @@ class Suite:
 
 
 def find_suites():
-    suites = [Suite(f"c/{path.stem}", "c", path) for path in sorted((ROOT / "tests").glob("test_*.c"))]
-    suites += [Suite(f"c/{name}_emulated", "c", ROOT / f"tests/{name}.c") for name in CUDA_TESTS]
+    suites = [Suite(f"c/{path.stem}", "c", path) for path in sorted((ROOT / "tests").rglob("test_*.c"))]
+    suites += [Suite(f"c/{name}_emulated", "c", ROOT / f"tests/kernels/{name}.c") for name in CUDA_TESTS]
     suites += [Suite(f"python/{path.relative_to(ROOT / 'tests')}", "python", path)
                for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     suites += [Suite(f"web/{path.name}", "web", path)

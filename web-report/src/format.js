@@ -1,4 +1,4 @@
-// format.js: numbers for people, in the words of the tables (analysis/report_text.c).
+// format.js: numbers for people, in the words of the tables (analysis/output/report_text.c).
 
 const MINUS = '\u2212';
 

@@ -1,0 +1,45 @@
+/* recorded_table.h: which columns of which tables a recorded file carries. Inside of recorded_*.c. */
+#ifndef ADM_ANALYSIS_DB_RECORDED_TABLE_H
+#define ADM_ANALYSIS_DB_RECORDED_TABLE_H
+
+#include <jansson.h>
+
+#include "core/store/store_values.h"
+
+enum { ADM_RECORDED_MAX_COLUMNS = 40 };
+
+#define ADM_RECORDED_FORMAT "adamas-runs/1"
+
+typedef struct adm_recorded_column {
+    char name[48];
+    char type;        /* 'i', 'd' or 's', as in adm_value */
+    bool is_required; /* NOT NULL without a default */
+} adm_recorded_column;
+
+/* The columns that a file carries: those of the schema without ids, which mean something in one database only. */
+typedef struct adm_recorded_table {
+    const char *name;
+    adm_recorded_column column[ADM_RECORDED_MAX_COLUMNS];
+    size_t n_columns;
+} adm_recorded_table;
+
+/* Reads the columns from the schema. ADM_EINTERNAL: more than fit. */
+adm_status adm_recorded_table_read(adm_store *store, const char *name, adm_recorded_table *table, adm_error *err);
+
+/* "\"a\", \"b\"", each name after `prefix`; to be released with adm_free(). NULL when out of memory. */
+char *adm_recorded_column_list(const adm_recorded_table *table, const char *prefix);
+
+/* The figures of a measurement, in the file's order. */
+enum { ADM_RECORDED_N_FIGURES = 10 };
+extern const char *const adm_recorded_figures[ADM_RECORDED_N_FIGURES];
+
+/* A number, whole ones as such. NULL when out of memory. */
+json_t *adm_recorded_number(double value);
+
+/* A value of the query's present row as JSON: NULL when out of memory. */
+json_t *adm_recorded_json(const adm_query *query, int column, char type);
+
+/* JSON as a value for a column; text is borrowed from it. False if it does not fit the column's type. */
+bool adm_recorded_value(const json_t *json, char type, adm_value *value);
+
+#endif

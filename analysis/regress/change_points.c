@@ -1,0 +1,195 @@
+/* change_points.c: E-divisive means with a permutation test. */
+#include "analysis/regress/change_points.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/regress/shift.h"
+#include "core/base/mem.h"
+#include "core/base/rng.h"
+
+/* What a search carries along; every array holds n values. */
+typedef struct search {
+    const adm_change_options *o;
+    double *y;                      /* the values on their scale */
+    double *clipped, *noise, *made, *scratch;
+    adm_change_point *found;
+    size_t n_found;
+    adm_rng rng;
+} search;
+
+/* The energy statistic of the best split of v [n]: k (n - k) / n times the squared difference of the means. */
+static double best_split(const double *v, size_t n, size_t min_points, size_t *at) {
+    double total = 0, left = 0, best = 0;
+    for (size_t i = 0; i < n; i++) total += v[i];
+    double mean = total / (double)n;
+    *at = 0;
+    for (size_t k = 1; k + min_points <= n; k++) {
+        left += v[k - 1] - mean;
+        if (k < min_points) continue;
+        /* With the mean taken out, left / k is one mean and -left / (n - k) the other. */
+        double q = left * left * (double)n / ((double)k * (double)(n - k));
+        if (q > best) {
+            best = q;
+            *at = k;
+        }
+    }
+    return best;
+}
+
+/* Clips v [n] into out at 4 robust standard deviations from its median. */
+static void clip(const double *v, size_t n, double *out, double *scratch) {
+    memcpy(scratch, v, n * sizeof *v);
+    double median = adm_median(scratch, n);
+    for (size_t i = 0; i < n; i++) scratch[i] = fabs(v[i] - median);
+    double limit = 4 * 1.4826 * adm_median(scratch, n);
+    for (size_t i = 0; i < n; i++) out[i] = limit > 0 ? fmin(fmax(v[i], median - limit), median + limit) : v[i];
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Mean square of v[i + lag] - v[i], without the largest twentieth, which is where the level changed. */
+static double mean_square_step(const double *v, size_t n, size_t lag, double *scratch) {
+    size_t n_steps = n - lag, n_kept = n_steps - n_steps / 20 - (n_steps > 8 ? 2 : 0);
+    for (size_t i = 0; i < n_steps; i++) scratch[i] = (v[i + lag] - v[i]) * (v[i + lag] - v[i]);
+    qsort(scratch, n_steps, sizeof *scratch, ascending);
+    double sum = 0;
+    for (size_t i = 0; i < n_kept; i++) sum += scratch[i];
+    return sum / (double)n_kept;
+}
+
+/* Lag-1 correlation, one standard error up, within 0 and 0.5. From steps over one and two runs, whose mean squares are as
+ * 1 - rho to 1 - rho^2: unlike the product of neighbours, they hardly see a change of level. */
+static double correlation(const double *v, size_t n, double *scratch) {
+    if (n < 8) return 0;
+    double one = mean_square_step(v, n, 1, scratch), two = mean_square_step(v, n, 2, scratch);
+    if (one <= 0) return 0;
+    return fmin(0.5, fmax(0, two / one - 1 + 1.25 / sqrt((double)n)));
+}
+
+/* Whether a statistic is beyond what the same noise without a change gives; stops as soon as it cannot be. */
+static double permutation_p(search *s, const double *v, size_t n, double statistic) {
+    double rho = correlation(v, n, s->scratch), mean = 0;
+    size_t at, n_beyond = 0, n_allowed = (size_t)(s->o->level * (s->o->n_permutations + 1.0) + 1e-9);
+    for (size_t i = 0; i < n; i++) mean += v[i] / (double)n;
+    double spread = sqrt(1 - rho * rho);
+    /* The first value has no predecessor; scaled to the spread of an innovation, it may stand anywhere. */
+    for (size_t i = 0; i < n; i++) s->noise[i] = i > 0 ? (v[i] - mean) - rho * (v[i - 1] - mean) : (v[0] - mean) * spread;
+    for (uint32_t r = 0; r < s->o->n_permutations; r++) {
+        for (size_t i = n; i > 1; i--) {
+            size_t j = adm_rng_below(&s->rng, i);
+            double other = s->noise[i - 1];
+            s->noise[i - 1] = s->noise[j];
+            s->noise[j] = other;
+        }
+        s->made[0] = s->noise[0] / spread;
+        for (size_t i = 1; i < n; i++) s->made[i] = rho * s->made[i - 1] + s->noise[i];
+        n_beyond += best_split(s->made, n, s->o->min_points, &at) >= statistic;
+        if (n_beyond >= n_allowed) return 1;
+    }
+    return (double)(n_beyond + 1) / (s->o->n_permutations + 1.0);
+}
+
+static double median_of(search *s, size_t from, size_t to) {
+    memcpy(s->scratch, s->y + from, (to - from) * sizeof *s->y);
+    return adm_median(s->scratch, to - from);
+}
+
+/* Whether enough values stand on either level themselves: two bad runs and a good one make no three. */
+static bool levels_are_real(search *s, size_t from, size_t at, size_t to) {
+    double before = median_of(s, from, at), after = median_of(s, at, to), middle = (before + after) / 2;
+    size_t n_before = 0, n_after = 0;
+    for (size_t i = from; i < at; i++) n_before += (s->y[i] < middle) == (before < middle);
+    for (size_t i = at; i < to; i++) n_after += (s->y[i] < middle) == (after < middle);
+    return n_before >= s->o->min_points && n_after >= s->o->min_points;
+}
+
+/* Bisects [from, to), left part first, so that change points come in order. */
+static void bisect(search *s, size_t from, size_t to) {
+    size_t n = to - from, at;
+    if (n < 2 * s->o->min_points) return;
+    clip(s->y + from, n, s->clipped, s->scratch);
+    double statistic = best_split(s->clipped, n, s->o->min_points, &at);
+    /* Rounding leaves a little of a constant series. */
+    double scale = 0;
+    for (size_t i = 0; i < n; i++) scale = fmax(scale, fabs(s->clipped[i]));
+    if (at == 0 || statistic <= 1e-18 * scale * scale) return;
+    double p = permutation_p(s, s->clipped, n, statistic);
+    if (p > s->o->level || !levels_are_real(s, from, from + at, to)) return;
+    bisect(s, from, from + at);
+    s->found[s->n_found++] = (adm_change_point){.at = from + at, .p = p};
+    bisect(s, from + at, to);
+}
+
+/* Takes out the least change until all are large enough. */
+static void drop_small(search *s, size_t n, double least) {
+    for (;;) {
+        size_t smallest = 0;
+        double size = INFINITY;
+        for (size_t i = 0; i < s->n_found; i++) {
+            size_t from = i > 0 ? s->found[i - 1].at : 0, to = i + 1 < s->n_found ? s->found[i + 1].at : n;
+            double change = fabs(median_of(s, s->found[i].at, to) - median_of(s, from, s->found[i].at));
+            if (change >= size) continue;
+            size = change;
+            smallest = i;
+        }
+        if (size >= least) return;
+        s->n_found--;
+        memmove(&s->found[smallest], &s->found[smallest + 1], (s->n_found - smallest) * sizeof *s->found);
+    }
+}
+
+/* Puts the values on the scale on which they are compared. */
+static double put_on_scale(search *s, const double *value, size_t n, bool *is_log) {
+    *is_log = true;
+    for (size_t i = 0; i < n; i++) *is_log &= value[i] > 0;
+    if (*is_log) {
+        for (size_t i = 0; i < n; i++) s->y[i] = log(value[i]);
+        return log1p(s->o->min_ratio);
+    }
+    for (size_t i = 0; i < n; i++) s->scratch[i] = fabs(value[i]);
+    double unit = adm_median(s->scratch, n);
+    for (size_t i = 0; i < n; i++) s->y[i] = unit > 0 ? value[i] / unit : value[i];
+    return s->o->min_ratio;
+}
+
+adm_status adm_change_points(const double *value, size_t n, const adm_change_options *options, adm_change_point **out,
+                             size_t *n_out, adm_error *err) {
+    search s = {.o = options};
+    bool is_log;
+    *out = NULL;
+    *n_out = 0;
+    if (n < 2 * options->min_points) return ADM_OK;
+    adm_status status = adm_alloc(&s.y, 5 * n, sizeof *s.y, "a series of runs", err);
+    if (status == ADM_OK) status = adm_alloc(&s.found, n / options->min_points + 1, sizeof *s.found, "change points", err);
+    if (status != ADM_OK) goto done;
+    s.clipped = s.y + n;
+    s.noise = s.y + 2 * n;
+    s.made = s.y + 3 * n;
+    s.scratch = s.y + 4 * n;
+    adm_rng_seed(&s.rng, options->seed);
+    double least = put_on_scale(&s, value, n, &is_log);
+    bisect(&s, 0, n);
+    drop_small(&s, n, least);
+    for (size_t i = 0; i < s.n_found; i++) {
+        size_t from = i > 0 ? s.found[i - 1].at : 0, at = s.found[i].at, to = i + 1 < s.n_found ? s.found[i + 1].at : n;
+        memcpy(s.scratch, value + from, (at - from) * sizeof *value);
+        s.found[i].before = adm_median(s.scratch, at - from);
+        memcpy(s.scratch, value + at, (to - at) * sizeof *value);
+        s.found[i].after = adm_median(s.scratch, to - at);
+    }
+    *n_out = s.n_found;
+    if (s.n_found > 0) {
+        *out = s.found;
+        s.found = NULL;
+    }
+done:
+    adm_free(&s.y);
+    adm_free(&s.found);
+    return status;
+}

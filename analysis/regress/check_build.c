@@ -1,0 +1,104 @@
+/* check_build.c: what a user names as a side of a check, made into a program. Declared in check_run.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "analysis/regress/check_run.h"
+
+/* The first line of a command's output; the argument is the command's only one, so that no shell sees what it holds. */
+static bool first_line(char *const argv[], char *out, size_t out_bytes) {
+    int ends[2], wait_status = 1;
+    if (pipe(ends) != 0) return false;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        if (freopen("/dev/null", "w", stderr) != NULL) execvp(argv[0], argv);
+        _exit(126);
+    }
+    close(ends[1]);
+    FILE *file = fdopen(ends[0], "r");
+    bool read = child > 0 && file != NULL && fgets(out, (int)out_bytes, file) != NULL;
+    if (file != NULL) {
+        while (fgetc(file) != EOF) {}
+        fclose(file);
+    } else {
+        close(ends[0]);
+    }
+    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR) {}
+    if (read) out[strcspn(out, "\n")] = '\0';
+    return read && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+}
+
+/* $1: top of the checkout, $2: folder of the work tree, $3: commit. What a build needs from outside is shared with this
+ * checkout if both ask for the same packages. The options are those of the present build. */
+static const char build_script[] =
+    "set -e\n"
+    "cd \"$1\"\n"
+    "if [ ! -e \"$2/.git\" ]; then git worktree prune; git worktree add --detach \"$2\" \"$3\"; fi\n"
+    "mkdir -p \"$2/build\"\n"
+    "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
+    "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
+    "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
+    "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
+    "     cp build/.ninja_log \"$2/build/.ninja_log\"; fi\n" /* else ninja would install the packages once more */
+    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
+    "cd \"$2\"\n"
+    "./configure.py $options\n"
+    "ninja build/release/adamas\n";
+
+static adm_status build(const char *top, const char *folder, const char *commit, const char *named, adm_error *err) {
+    char log[4160];
+    snprintf(log, sizeof log, "%s.log", folder);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        if (freopen(log, "w", stdout) != NULL && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
+            execlp("sh", "sh", "-c", build_script, "sh", top, folder, commit, (char *)NULL);
+        _exit(126);
+    }
+    int wait_status = 1;
+    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR) {}
+    if (child > 0 && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "%s (commit %.12s) could not be built: %s says why", named, commit, log);
+}
+
+static bool is_program(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
+}
+
+adm_status adm_check_resolve(const char *named, void (*on_build)(const char *subject, const char *folder),
+                             adm_check_program *out, adm_error *err) {
+    char top[2048], commit[128], ref[512], folder[4000];
+    snprintf(out->subject, sizeof out->subject, "%s", named);
+    if (is_program(named)) {
+        if (realpath(named, out->path) != NULL) return ADM_OK;
+        return adm_fail(err, ADM_EINPUT, "%s cannot be opened: %s", named, strerror(errno));
+    }
+    if (strchr(named, '/') != NULL && access(named, F_OK) == 0)
+        return adm_fail(err, ADM_EINPUT, "%s is no program that can be run", named);
+    snprintf(ref, sizeof ref, "%s^{commit}", named);
+    char *const find_top[] = {"git", "rev-parse", "--show-toplevel", NULL};
+    char *const find_commit[] = {"git", "rev-parse", "--verify", "--quiet", "--end-of-options", ref, NULL};
+    if (!first_line(find_top, top, sizeof top) || !first_line(find_commit, commit, sizeof commit))
+        return adm_fail(err, ADM_EINPUT, "'%s' is neither a program nor a git ref of a checkout around this folder", named);
+    snprintf(out->subject, sizeof out->subject, "%.120s (%.12s)", named, commit);
+    snprintf(folder, sizeof folder, "%s/build/check", top);
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be made: %s", folder, strerror(errno));
+    snprintf(folder, sizeof folder, "%s/build/check/%.12s", top, commit);
+    snprintf(out->path, sizeof out->path, "%s/build/release/adamas", folder);
+    if (is_program(out->path)) return ADM_OK;
+    if (on_build != NULL) on_build(out->subject, folder);
+    adm_status status = build(top, folder, commit, named, err);
+    if (status == ADM_OK && !is_program(out->path))
+        status = adm_fail(err, ADM_EENVIRONMENT, "building %s left no program at %s", named, out->path);
+    return status;
+}

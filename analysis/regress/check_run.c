@@ -1,0 +1,192 @@
+/* check_run.c: starts the processes of a check in turn and gathers their runs. */
+#include "analysis/regress/check_run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/cli/command.h"
+#include "core/base/mem.h"
+#include "core/store/store_merge.h"
+#include "core/store/store_track.h"
+
+enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
+
+static const char *const side_name[2] = {"baseline", "candidate"};
+
+/* --- The scratch folder ------------------------------------------------------------------------------------------- */
+
+adm_status adm_check_start(adm_check *check, adm_error *err) {
+    const char *parent = getenv("TMPDIR");
+    int length = snprintf(check->folder, sizeof check->folder, "%s/adamas-check-XXXXXX",
+                          parent != NULL && *parent ? parent : "/tmp");
+    errno = ENAMETOOLONG;
+    if (length >= (int)sizeof check->folder || mkdtemp(check->folder) == NULL) {
+        adm_status status = adm_fail(err, ADM_EENVIRONMENT, "no scratch folder %s for a check: %s", check->folder,
+                                     strerror(errno));
+        check->folder[0] = '\0';
+        return status;
+    }
+    return adm_new_uuid(check->uuid, err);
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
+    (void)info, (void)type, (void)where;
+    return remove(path);
+}
+
+void adm_check_end(adm_check *check) {
+    if (check->folder[0] != '\0') nftw(check->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    check->folder[0] = '\0';
+}
+
+static void file_in(const adm_check *check, int side, const char *suffix, char out[FILE_BYTES]) {
+    snprintf(out, FILE_BYTES, "%s/%s.%s", check->folder, side_name[side], suffix);
+}
+
+/* --- A process ---------------------------------------------------------------------------------------------------- */
+
+/* The last line that a process wrote to standard error, without our prefix. */
+static void last_words(const char *path, char *out, size_t out_bytes) {
+    char tail[1024] = "";
+    FILE *file = fopen(path, "r");
+    if (file != NULL && fseek(file, 0, SEEK_END) == 0) {
+        long n_bytes = ftell(file), from = n_bytes > (long)sizeof tail - 1 ? n_bytes - (long)sizeof tail + 1 : 0;
+        if (fseek(file, from, SEEK_SET) == 0) tail[fread(tail, 1, sizeof tail - 1, file)] = '\0';
+    }
+    if (file != NULL) fclose(file);
+    size_t end = strlen(tail);
+    while (end > 0 && (tail[end - 1] == '\n' || tail[end - 1] == '\r')) tail[--end] = '\0';
+    const char *line = strrchr(tail, '\n');
+    line = line != NULL ? line + 1 : tail;
+    if (strncmp(line, "adamas: ", 8) == 0) line += 8;
+    snprintf(out, out_bytes, "%s", line[0] != '\0' ? line : "it said nothing");
+}
+
+static _Noreturn void become(const char *program, char **argv, const char *log, const sigset_t *before) {
+    int null = open("/dev/null", O_RDWR), file = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (null >= 0 && file >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+        dup2(file, STDERR_FILENO) >= 0) {
+        static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM};
+        for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) signal(defaults[i], SIG_DFL);
+        sigprocmask(SIG_SETMASK, before, NULL);
+        execv(program, argv);
+        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+        fflush(stderr);
+    }
+    _exit(126);
+}
+
+/* Starts a program, waits, and gives its wait status. An interrupt between fork and exec must reach the program, not the
+ * handler that it has from us for that moment: hence the blocking. One that reaches us alone is passed on. */
+static adm_status run_process(const char *program, char **argv, const char *log, int *wait_status, adm_error *err) {
+    sigset_t interrupts, before;
+    sigemptyset(&interrupts);
+    sigaddset(&interrupts, SIGINT);
+    sigaddset(&interrupts, SIGTERM);
+    fflush(NULL);
+    sigprocmask(SIG_BLOCK, &interrupts, &before);
+    pid_t child = fork();
+    if (child == 0) become(program, argv, log, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (child < 0) return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be started: %s", program, strerror(errno));
+    if (adm_interrupted()) kill(child, SIGINT);
+    while (waitpid(child, wait_status, 0) < 0) {
+        if (errno != EINTR) return adm_fail(err, ADM_EENVIRONMENT, "waiting for %s: %s", program, strerror(errno));
+        if (adm_interrupted()) kill(child, SIGINT);
+    }
+    return ADM_OK;
+}
+
+static adm_status judge_exit(const adm_check *check, int side, int wait_status, const char *log, adm_error *err) {
+    char said[512];
+    size_t number = check->n_run[side] + 1;
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) return ADM_OK;
+    if (adm_interrupted() || (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 130))
+        return adm_fail(err, ADM_EINTERRUPTED, "interrupted at process %zu of the %s", number, side_name[side]);
+    last_words(log, said, sizeof said);
+    if (WIFSIGNALED(wait_status))
+        return adm_fail(err, ADM_EENVIRONMENT, "the %s crashed: process %zu was ended by signal %d (%s): %s", side_name[side],
+                        number, WTERMSIG(wait_status), strsignal(WTERMSIG(wait_status)), said);
+    int code = WEXITSTATUS(wait_status);
+    adm_status status = code == 2 ? ADM_EINPUT : code == 77 ? ADM_EUNSUPPORTED : ADM_EENVIRONMENT;
+    return adm_fail(err, status, "the %s failed: process %zu ended with %d: %s", side_name[side], number, code, said);
+}
+
+adm_status adm_check_next(adm_check *check, adm_error *err) {
+    /* ABBA, or the candidate alone. */
+    int side = check->program[0] == NULL ? 1 : check->position % 4 == 1 || check->position % 4 == 2;
+    char db[FILE_BYTES], log[FILE_BYTES], **argv;
+    if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted before process %zu", check->position + 1);
+    if (check->n_run[side] == ADM_CHECK_MOST_PROCESSES)
+        return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes a side", ADM_CHECK_MOST_PROCESSES);
+    adm_status status = adm_alloc(&argv, (size_t)check->n_arguments + 5, sizeof *argv, "a command line", err);
+    if (status != ADM_OK) return status;
+    file_in(check, side, "db", db);
+    file_in(check, side, "log", log);
+    int n = 0, wait_status = 0;
+    argv[n++] = (char *)check->program[side]->path;
+    for (int i = 0; i < check->n_arguments; i++) argv[n++] = check->arguments[i];
+    argv[n++] = "--quiet";
+    argv[n++] = "--db";
+    argv[n++] = db;
+    status = run_process(check->program[side]->path, argv, log, &wait_status, err);
+    if (status == ADM_OK) status = judge_exit(check, side, wait_status, log, err);
+    if (status == ADM_OK) {
+        check->order[side][check->n_run[side]++] = (int64_t)check->position;
+        check->position++;
+    }
+    adm_free(&argv);
+    return status;
+}
+
+/* --- Gathering ---------------------------------------------------------------------------------------------------- */
+
+/* Notes which place each new run of a side had. */
+static adm_status place_runs(adm_check *check, int side, adm_store *from, adm_store *store, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    size_t n = 0;
+    adm_status status = adm_query_open(from, "SELECT run_uuid FROM run WHERE status = 'complete' ORDER BY run_id", &q, err, "");
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row && n < check->n_run[side]) {
+        if (n >= check->n_merged[side])
+            status = adm_store_check_run(store, adm_query_text(q, 0), check->uuid, side_name[side], check->order[side][n],
+                                         check->program[side]->subject, err);
+        n++;
+    }
+    adm_query_close(&q);
+    if (status == ADM_OK && n != check->n_run[side])
+        status = adm_fail(err, ADM_EENVIRONMENT,
+                          "the %s wrote %zu complete runs in %zu processes: a command to check writes one "
+                          "run a process",
+                          side_name[side], n, check->n_run[side]);
+    if (status == ADM_OK) check->n_merged[side] = n;
+    return status;
+}
+
+adm_status adm_check_merge(adm_check *check, adm_store *store, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (int side = 0; side < 2 && status == ADM_OK; side++) {
+        char db[FILE_BYTES];
+        adm_merge_counts counts;
+        adm_store *from = NULL;
+        if (check->n_run[side] == 0) continue;
+        file_in(check, side, "db", db);
+        /* Open for writing, so that the database of an older program is brought up to date. */
+        status = adm_store_open(db, ADM_STORE_WRITE, &from, err);
+        adm_store_close(&from);
+        if (status == ADM_OK) status = adm_store_merge(store, db, &counts, err);
+        if (status == ADM_OK) status = adm_store_open(db, ADM_STORE_READ, &from, err);
+        if (status == ADM_OK) status = place_runs(check, side, from, store, err);
+        adm_store_close(&from);
+        if (status == ADM_OK) status = adm_store_flush(store, err);
+    }
+    return status;
+}

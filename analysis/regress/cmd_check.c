@@ -1,0 +1,295 @@
+/* cmd_check.c: `adamas check`: runs two programs in turn on this machine and compares them; with --calibrate one program
+ * with itself, for the margins below which differences are the machine's own. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/regress/check_run.h"
+#include "analysis/regress/compare_args.h"
+#include "analysis/output/report_rows.h"
+#include "core/cli/command.h"
+#include "core/base/mem.h"
+#include "core/base/printable.h"
+#include "core/store/store_track.h"
+
+typedef struct check_command {
+    adm_common common;
+    adm_compare_args args;
+    const char *baseline, *candidate, *runs, *max_runs;
+    bool calibrate;
+    uint64_t n_runs, n_max_runs;
+    adm_check_program program[2];
+    adm_check check;
+    adm_store *store;
+    adm_series_set set[2]; /* rows of a comparison point into these */
+    adm_progress progress;
+} check_command;
+
+enum { KEY_BASELINE = 0x5200, KEY_CANDIDATE, KEY_RUNS, KEY_MAX_RUNS, KEY_CALIBRATE };
+
+static const struct argp_option options[] = {
+    {"baseline", KEY_BASELINE, "WHAT", 0,
+     "A program, a git ref (built in a work tree under build/check), or label:NAME for runs "
+     "that the database holds",
+     1},
+    {"candidate", KEY_CANDIDATE, "WHAT", 0, "A program or a git ref (default: this program)", 1},
+    {"runs", KEY_RUNS, "N", 0, "Processes a side, 2 to 500 (default 10)", 1},
+    {"max-runs", KEY_MAX_RUNS, "N", 0,
+     "Double the processes until everything is decided, or to this many a side (default: the "
+     "same as --runs); each look tests more strictly",
+     1},
+    {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store each time's margin on this machine", 1},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    check_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        state->child_inputs[2] = &c->args;
+        return 0;
+    case KEY_BASELINE: c->baseline = arg; return 0;
+    case KEY_CANDIDATE: c->candidate = arg; return 0;
+    case KEY_RUNS: c->runs = arg; return 0;
+    case KEY_MAX_RUNS: c->max_runs = arg; return 0;
+    case KEY_CALIBRATE: c->calibrate = true; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "'%s' stands before --: the command to measure comes after it", arg); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* --- What is asked for -------------------------------------------------------------------------------------------- */
+
+static adm_status check_arguments(const check_command *c, adm_error *err) {
+    char *const *a = c->check.arguments;
+    if (c->check.n_arguments == 0)
+        return adm_fail(err, ADM_EINPUT, "check: give the command to measure after --, such as -- replay TRACE");
+    if (strcmp(a[0], "replay") != 0 && strcmp(a[0], "profile") != 0)
+        return adm_fail(err, ADM_EINPUT, "check: '%s' cannot be measured; it is replay or profile", a[0]);
+    for (int i = 1; i < c->check.n_arguments; i++)
+        if (strcmp(a[i], "--db") == 0 || strncmp(a[i], "--db=", 5) == 0 || strcmp(a[i], "--json") == 0)
+            return adm_fail(err, ADM_EINPUT, "check: %s belongs before --", a[i]);
+    if (c->calibrate && c->baseline != NULL)
+        return adm_fail(err, ADM_EINPUT, "check: --calibrate runs the candidate against itself and takes no --baseline");
+    if (!c->calibrate && c->baseline == NULL)
+        return adm_fail(err, ADM_EINPUT, "check: --baseline is missing: a program, a git ref or label:NAME");
+    return ADM_OK;
+}
+
+static void on_build(const char *subject, const char *folder) {
+    char shown[2][512];
+    fprintf(stderr, "building %s in %s\n", adm_printable(subject, shown[0], sizeof shown[0]),
+            adm_printable(folder, shown[1], sizeof shown[1]));
+}
+
+static bool is_stored(const check_command *c) { return c->baseline != NULL && strncmp(c->baseline, "label:", 6) == 0; }
+
+static adm_status parse_values(check_command *c, adm_error *err) {
+    void (*said)(const char *, const char *) = c->common.quiet ? NULL : on_build;
+    c->n_runs = 10;
+    adm_status status = check_arguments(c, err);
+    if (status == ADM_OK && c->runs != NULL) status = adm_parse_u64("--runs", c->runs, 2, 500, &c->n_runs, err);
+    c->n_max_runs = c->n_runs;
+    if (status == ADM_OK && c->max_runs != NULL)
+        status = adm_parse_u64("--max-runs", c->max_runs, c->n_runs, 500, &c->n_max_runs, err);
+    if (status == ADM_OK && !c->calibrate && !is_stored(c)) {
+        status = adm_check_resolve(c->baseline, said, &c->program[0], err);
+        c->check.program[0] = &c->program[0];
+    }
+    if (status == ADM_OK)
+        status = adm_check_resolve(c->candidate != NULL ? c->candidate : "/proc/self/exe", said, &c->program[1], err);
+    if (c->candidate == NULL) snprintf(c->program[1].subject, sizeof c->program[1].subject, "this program");
+    c->check.program[1] = &c->program[1];
+    return status;
+}
+
+/* --- Running ------------------------------------------------------------------------------------------------------ */
+
+/* Runs processes until each side has n; then their runs are in the store. What ran before a failure is kept too. */
+static adm_status run_until(check_command *c, size_t n, adm_error *err) {
+    const bool both = c->check.program[0] != NULL;
+    adm_error ignored;
+    adm_status status = ADM_OK;
+    adm_progress_start(&c->progress, "check", both ? 2 * n : n, c->common.quiet);
+    while (status == ADM_OK && c->check.n_run[1] + c->check.n_run[0] < (both ? 2 * n : n)) {
+        status = adm_check_next(&c->check, err);
+        adm_progress_step(&c->progress, c->check.position);
+    }
+    adm_progress_end(&c->progress);
+    adm_status merged = adm_check_merge(&c->check, c->store, status == ADM_OK ? err : &ignored);
+    return status != ADM_OK ? status : merged;
+}
+
+static adm_status load(check_command *c, const char *named, adm_series_set *set, adm_error *err) {
+    int64_t *ids = NULL;
+    size_t n = 0;
+    adm_status status = adm_runs_find(c->store, named, c->common.db_path, &ids, &n, err);
+    if (status == ADM_OK) status = adm_series_load(c->store, ids, n, NULL, set, err);
+    adm_free(&ids);
+    return status;
+}
+
+static adm_status compare(check_command *c, const adm_compare_options *o, adm_comparison *out, adm_error *err) {
+    char named[2][80];
+    adm_comparison_free(out);
+    adm_series_free(&c->set[0]);
+    adm_series_free(&c->set[1]);
+    memset(out->n_verdicts, 0, sizeof out->n_verdicts);
+    snprintf(named[0], sizeof named[0], "check:%s:baseline", c->check.uuid);
+    snprintf(named[1], sizeof named[1], "check:%s:candidate", c->check.uuid);
+    adm_status status = load(c, is_stored(c) ? c->baseline : named[0], &c->set[0], err);
+    if (status == ADM_OK) status = load(c, named[1], &c->set[1], err);
+    return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
+}
+
+/* Looks at N, 2 N, 4 N ... processes a side share alpha, so that looking again does not raise false alarms. */
+static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
+    size_t n_looks = 1;
+    for (uint64_t n = c->n_runs; 2 * n <= c->n_max_runs; n *= 2) n_looks++;
+    o->alpha /= (double)n_looks;
+    adm_status status = ADM_OK;
+    for (uint64_t n = c->n_runs; status == ADM_OK && n <= c->n_max_runs; n *= 2) {
+        status = run_until(c, n, err);
+        if (status == ADM_OK) status = compare(c, o, out, err);
+        if (status == ADM_OK && out->n_verdicts[ADM_VERDICT_INCONCLUSIVE] == 0) break;
+    }
+    return status;
+}
+
+/* A check leaves its files also when a side crashed, so that whoever reads them learns of it. */
+static adm_status check(check_command *c, int *exit_code, adm_error *err) {
+    adm_compare_options o;
+    adm_comparison out = {0};
+    adm_error why = {0};
+    adm_status status = adm_compare_args_parse(&c->args, &o, err);
+    if (status != ADM_OK) return status;
+    adm_status ran = check_programs(c, &o, &out, &why);
+    snprintf(out.subject[0], sizeof out.subject[0], "%s", is_stored(c) ? c->baseline : c->program[0].subject);
+    snprintf(out.subject[1], sizeof out.subject[1], "%s", c->program[1].subject);
+    snprintf(out.check_uuid, sizeof out.check_uuid, "%s", c->check.uuid);
+    if (ran != ADM_OK) {
+        adm_comparison_free(&out);
+        memset(out.n_verdicts, 0, sizeof out.n_verdicts);
+        snprintf(out.failure, sizeof out.failure, "%.500s", why.text);
+    }
+    if (ran != ADM_EINTERRUPTED) status = adm_compare_args_write(&c->args, &out, err);
+    if (status == ADM_OK && ran == ADM_OK) status = adm_compare_print(&out, c->common.json, c->common.quiet, c->args.all, err);
+    *exit_code = adm_comparison_exit_code(&out);
+    adm_comparison_free(&out);
+    if (status == ADM_OK && ran != ADM_OK) *err = why;
+    return status == ADM_OK ? ran : status;
+}
+
+/* --- Calibration -------------------------------------------------------------------------------------------------- */
+
+static adm_status calibrate_series(check_command *c, const adm_series *s, uint64_t seed, json_t *rows, adm_error *err) {
+    adm_compare_side side = {0};
+    double margin = 0;
+    const adm_series_run *machine = &c->set[1].run[0];
+    adm_status status = adm_compare_read_side(&c->set[1], s, NULL, &side, err);
+    if (status != ADM_OK) return status;
+    if (side.n >= 2 * ADM_FEWEST_PROCESSES && !side.has_zero) {
+        status = adm_margin_from_itself(side.process, side.n, 0.01, seed, &margin, err);
+        const adm_series_id id = {s->config->id, s->metric->id, s->source, s->stage};
+        const adm_machine_id where = {machine->host_name, machine->cpu_model, machine->gpu_name};
+        if (status == ADM_OK) status = adm_store_margin(c->store, &id, &where, margin, (int64_t)side.n, err);
+        if (status == ADM_OK)
+            status = adm_report_append(
+                rows,
+                json_pack("{s:o, s:o, s:o, s:o, s:f, s:I}", "source", adm_report_string(s->source), "stage",
+                          adm_report_string(s->stage), "metric", adm_report_string(s->metric->name), "configuration",
+                          adm_report_string(s->config->title), "margin_ratio", margin, "n_processes", (json_int_t)side.n),
+                err);
+    }
+    adm_compare_free_side(&side);
+    return status;
+}
+
+static void print_margins(const json_t *rows) {
+    size_t i;
+    json_t *row;
+    printf("margin  what\n");
+    json_array_foreach(rows, i, row) {
+        char title[256];
+        printf("%5.1f%%  %s %s %s: %s\n", 100 * json_real_value(json_object_get(row, "margin_ratio")),
+               json_string_value(json_object_get(row, "source")), json_string_value(json_object_get(row, "stage")),
+               json_string_value(json_object_get(row, "metric")),
+               adm_printable(json_string_value(json_object_get(row, "configuration")), title, sizeof title));
+    }
+}
+
+/* Twice the processes of one side, since a check needs two. */
+static adm_status calibrate(check_command *c, adm_error *err) {
+    char named[80];
+    adm_compare_options o;
+    json_t *rows = json_array();
+    adm_status status = adm_compare_args_parse(&c->args, &o, err);
+    if (status == ADM_OK) status = run_until(c, 2 * c->n_runs, err);
+    snprintf(named, sizeof named, "check:%s:candidate", c->check.uuid);
+    if (status == ADM_OK) status = load(c, named, &c->set[1], err);
+    for (size_t i = 0; status == ADM_OK && i < c->set[1].n_series; i++) {
+        const adm_series *s = &c->set[1].series[i];
+        double tolerance;
+        if (adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance) == ADM_FIGURE_TIME)
+            status = calibrate_series(c, s, o.seed, rows, err);
+    }
+    if (status == ADM_OK) status = adm_store_flush(c->store, err);
+    if (status == ADM_OK && json_array_size(rows) == 0)
+        status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs at least %d processes of a time",
+                          2 * ADM_FEWEST_PROCESSES);
+    if (status == ADM_OK && c->common.json) {
+        status = adm_print_json(json_incref(rows), err);
+    } else if (status == ADM_OK && !c->common.quiet) {
+        print_margins(rows);
+    }
+    json_decref(rows);
+    return status == ADM_OK ? adm_finish_output(err) : status;
+}
+
+/* --- The command -------------------------------------------------------------------------------------------------- */
+
+/* What stands after "--" is not ours to parse. */
+static int find_dashes(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--") == 0) return i;
+    return argc;
+}
+
+static int run(int argc, char **argv) {
+    static const struct argp_child children[] = {
+        {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_compare, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .children = children,
+        .args_doc = "-- COMMAND [ARGUMENT...]",
+        .doc =
+            "Measures two programs in turn on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
+            "compare` does. COMMAND is replay or profile.\v"
+            "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 if "
+            "this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in each "
+            "of these cases. All runs stay in the database."};
+    static check_command c = {.common = ADM_COMMON_DEFAULTS};
+    adm_error err = {0};
+    int exit_code = 0, dashes = find_dashes(argc, argv);
+    c.check.arguments = argv + (dashes < argc ? dashes + 1 : argc);
+    c.check.n_arguments = dashes < argc ? argc - dashes - 1 : 0;
+    char *rest = argv[dashes];
+    argv[dashes] = NULL;
+    adm_argp_parse(&argp, dashes, argv, &c);
+    argv[dashes] = rest;
+    adm_status status = parse_values(&c, &err);
+    if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &c.store, &err);
+    if (status == ADM_OK) status = adm_check_start(&c.check, &err);
+    if (status == ADM_OK) status = c.calibrate ? calibrate(&c, &err) : check(&c, &exit_code, &err);
+    adm_check_end(&c.check);
+    adm_series_free(&c.set[0]);
+    adm_series_free(&c.set[1]);
+    adm_store_close(&c.store);
+    return status == ADM_OK ? exit_code : adm_report_error(&err);
+}
+
+const adm_command adm_cmd_check = {"check", "measure two programs in turn and compare them", run};

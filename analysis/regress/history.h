@@ -1,0 +1,46 @@
+/* history.h: the change points of every series of a database, which commits they lie between, and what people said of them.
+ *
+ *   series of the database        split where the machine changes (host, CPU, GPU, driver, CUDA, power limit), each part
+ *     o o o o o x x x x           by itself: another driver is another series, not a regression
+ *             ^ change point      named by its series and the first run after it */
+#ifndef ADM_ANALYSIS_REGRESS_HISTORY_H
+#define ADM_ANALYSIS_REGRESS_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "analysis/regress/change_points.h"
+#include "analysis/regress/judge.h"
+#include "analysis/regress/series.h"
+#include "core/base/error.h"
+
+typedef struct adm_history_options {
+    double min_ratio;          /* smallest change of a time, 0.02 */
+    const char *metric, *stage; /* NULL: all */
+    uint64_t seed;
+} adm_history_options;
+
+#define ADM_HISTORY_DEFAULTS {.min_ratio = 0.02, .seed = 1}
+
+typedef struct adm_history_change {
+    char id[13];               /* hexadecimal, of series and run */
+    const adm_series *series;
+    const adm_series_run *before_run, *after_run; /* the last run before, the first after */
+    size_t n_before, n_after;  /* runs on either side, to the next change or the end */
+    double before, after, p;
+    bool is_worse;
+    char verdict[16];          /* "", "acknowledged", "ignored" */
+    char who[64], why[256], made_utc[32];
+} adm_history_change;
+
+typedef struct adm_history {
+    adm_history_change *change; /* newest first */
+    size_t n_changes, n_series, n_parts, n_short; /* n_short: parts with too few runs to tell */
+} adm_history;
+
+/* Analyses a set of all its runs; the set must outlive the history, which adm_history_free() releases. */
+adm_status adm_history_find(const adm_series_set *set, const adm_history_options *options, adm_history *out, adm_error *err);
+void adm_history_free(adm_history *history);
+
+#endif

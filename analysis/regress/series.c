@@ -1,0 +1,441 @@
+/* series.c: reads runs, configurations, metrics and measurements into an adm_series_set. */
+#include "analysis/regress/series.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/base/stats.h"
+
+/* --- Text --------------------------------------------------------------------------------------------------------- */
+
+struct adm_series_text {
+    struct adm_series_text *next;
+    size_t n_used, n_bytes;
+    char bytes[];
+};
+
+static const char *keep(adm_series_set *set, const char *text, adm_error *err) {
+    size_t n = strlen(text) + 1;
+    struct adm_series_text *block = set->text;
+    if (block == NULL || block->n_bytes - block->n_used < n) {
+        size_t n_bytes = n > 65536 ? n : 65536;
+        if (adm_alloc(&block, 1, sizeof *block + n_bytes, "text of series", err) != ADM_OK) return NULL;
+        block->n_bytes = n_bytes;
+        block->next = set->text;
+        set->text = block;
+    }
+    char *at = block->bytes + block->n_used;
+    block->n_used += n;
+    return memcpy(at, text, n);
+}
+
+/* Text of a column; *status becomes a failure when out of memory. */
+static const char *column(adm_series_set *set, const adm_query *q, int i, adm_status *status, adm_error *err) {
+    const char *text = *status == ADM_OK ? keep(set, adm_query_text(q, i), err) : "";
+    if (text == NULL) *status = ADM_EENVIRONMENT;
+    return text;
+}
+
+/* Makes room for one more element of an array that doubles. */
+static adm_status grow(void *array_address, size_t n, size_t size, const char *what, adm_error *err) {
+    if (n != 0 && (n < 16 || (n & (n - 1)) != 0)) return ADM_OK; /* room for 16, then for each power of two */
+    void *old, *larger;
+    memcpy(&old, array_address, sizeof old);
+    adm_status status = adm_alloc(&larger, n < 16 ? 16 : 2 * n, size, what, err);
+    if (status != ADM_OK) return status;
+    if (n > 0) memcpy(larger, old, n * size);
+    memcpy(array_address, &larger, sizeof larger);
+    adm_free(&old);
+    return ADM_OK;
+}
+
+/* "[1,2,3]" for json_each(). */
+static adm_status as_json(const int64_t *ids, size_t n, char **json, adm_error *err) {
+    adm_status status = adm_alloc(json, n * 21 + 3, 1, "list of runs", err);
+    if (status != ADM_OK) return status;
+    char *at = *json;
+    *at++ = '[';
+    for (size_t i = 0; i < n; i++) at += sprintf(at, "%s%lld", i > 0 ? "," : "", (long long)ids[i]);
+    strcpy(at, "]");
+    return ADM_OK;
+}
+
+/* --- Runs --------------------------------------------------------------------------------------------------------- */
+
+static const char runs_sql[] =
+    "SELECT run_id, run_uuid, label, command, status, git_commit, started_utc, ifnull(git_dirty, 0), host_name, cpu_model,"
+    " ifnull(gpu_name, ''), ifnull(gpu_uuid, ''), ifnull(driver_version, ''), ifnull(cuda_version, ''), n_cpus,"
+    " (SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = r.run_id AND k.name ="
+    "  'power_limit_w' AND m.stage IS NULL LIMIT 1)"
+    " FROM run r WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY started_utc, run_id";
+
+static adm_status load_runs(adm_series_set *set, const char *json, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(set->store, runs_sql, &q, err, "s", json);
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        status = grow(&set->run, set->n_runs, sizeof *set->run, "runs", err);
+        if (status != ADM_OK) break;
+        adm_series_run *r = &set->run[set->n_runs++];
+        *r = (adm_series_run){.id = adm_query_int(q, 0),
+                              .dirty = adm_query_int(q, 7) != 0,
+                              .n_cpus = adm_query_int(q, 14),
+                              .power_limit_w = adm_query_double(q, 15)};
+        const char **const texts[] = {&r->uuid, &r->label, &r->command, &r->status, &r->commit, &r->started_utc};
+        for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
+        const char **const machine[] = {&r->host_name, &r->cpu_model, &r->gpu_name, &r->gpu_uuid, &r->driver, &r->cuda};
+        for (int i = 0; i < 6; i++) *machine[i] = column(set, q, i + 8, &status, err);
+    }
+    adm_query_close(&q);
+    return status;
+}
+
+/* --- Configurations and metrics ----------------------------------------------------------------------------------- */
+
+static const char configs_sql[] =
+    "SELECT c.config_id,"
+    " printf('%s|%s|%04d|%04d|%d|%s|%08d|%08d|%04d|%d|%d|%s|%s|%d|%s', ifnull(t.xxh128, ''), c.policy, c.n_q_heads, c.n_kv_heads,"
+    "  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), ifnull(c.n_recent, -1),"
+    "  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')),"
+    " c.policy, c.variant, c.launch,"
+    " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%s%d query heads, %d KV heads, d = %d, %s',"
+    "  CASE WHEN t.name IS NULL THEN '' ELSE 'trace ' || t.name || ', ' END, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype)"
+    "  END,"
+    " CASE WHEN c.policy = 'static' THEN c.variant ELSE printf('%s, %d tokens%s%s%s%s', c.variant, c.seq_len,"
+    "  CASE WHEN c.budget IS NULL THEN '' ELSE ', budget ' || c.budget END,"
+    "  CASE WHEN c.batch = 1 THEN '' ELSE ', batch ' || c.batch END,"
+    "  CASE WHEN c.page_size IS NULL THEN '' ELSE ', pages of ' || c.page_size END,"
+    "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END"
+    " FROM config c LEFT JOIN trace t USING (trace_id) ORDER BY c.config_id";
+
+static adm_status load_configs(adm_series_set *set, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(set->store, configs_sql, &q, err, "");
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        char key[1024];
+        status = grow(&set->config, set->n_configs, sizeof *set->config, "configurations", err);
+        if (status != ADM_OK) break;
+        adm_series_config *c = &set->config[set->n_configs++];
+        c->id = adm_query_int(q, 0);
+        const char **const texts[] = {&c->work, &c->policy, &c->variant, &c->launch, &c->shape, &c->title};
+        for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
+        if (status != ADM_OK) break;
+        snprintf(key, sizeof key, "%s|%s|%s", c->work, c->variant, c->launch);
+        c->key = keep(set, key, err);
+        if (c->key == NULL) status = ADM_EENVIRONMENT;
+    }
+    adm_query_close(&q);
+    return status;
+}
+
+static adm_status load_metrics(adm_series_set *set, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(set->store, "SELECT metric_id, name, unit, better FROM metric ORDER BY metric_id", &q,
+                                       err, "");
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        status = grow(&set->metric, set->n_metrics, sizeof *set->metric, "metrics", err);
+        if (status != ADM_OK) break;
+        adm_series_metric *m = &set->metric[set->n_metrics++];
+        m->id = adm_query_int(q, 0);
+        m->name = column(set, q, 1, &status, err);
+        m->unit = column(set, q, 2, &status, err);
+        m->better = column(set, q, 3, &status, err);
+    }
+    adm_query_close(&q);
+    return status;
+}
+
+/* --- Measurements ------------------------------------------------------------------------------------------------- */
+
+/* A measurement as read, before measurements are put into series. */
+typedef struct raw {
+    const adm_series_config *config;
+    const adm_series_metric *metric;
+    const char *source, *stage;
+    adm_point point;
+} raw;
+
+static int by_id(const void *key, const void *element) {
+    int64_t x, y;
+    memcpy(&x, key, sizeof x);
+    memcpy(&y, element, sizeof y); /* the id is the first member of each */
+    return (x > y) - (x < y);
+}
+
+/* Sources and stages are few: each distinct text is kept once. */
+static const char *intern(adm_series_set *set, const char *text, const char *known[32], size_t *n_known, adm_error *err) {
+    for (size_t i = 0; i < *n_known; i++)
+        if (strcmp(known[i], text) == 0) return known[i];
+    const char *kept = keep(set, text, err);
+    if (kept != NULL && *n_known < 32) known[(*n_known)++] = kept;
+    return kept;
+}
+
+typedef struct run_place {
+    int64_t id;
+    size_t at;
+} run_place;
+
+static int by_place(const void *a, const void *b) { return by_id(a, b); }
+
+/* The loops that tell whether a core was shared (core/base/contention.h), and whose times they stand beside. */
+#define TIME_LOOP "core_loop_ns"
+#define ENCODE_LOOP "encode_core_loop_ns"
+static const char *const loops[][2] = {{TIME_LOOP, "time_ns"}, {ENCODE_LOOP, "encode_ns_per_key"}};
+
+static const char points_sql[] =
+    "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
+    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
+    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" TIME_LOOP "', '" ENCODE_LOOP "')))";
+
+static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
+                           size_t *n_out, adm_error *err) {
+    const char *known[32];
+    size_t n_known = 0;
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(set->store, points_sql, &q, err, "ss", json, only_metric);
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        status = grow(out, *n_out, sizeof **out, "measurements", err);
+        if (status != ADM_OK) break;
+        raw *r = &(*out)[*n_out];
+        int64_t run = adm_query_int(q, 1), config = adm_query_int(q, 2), metric = adm_query_int(q, 3);
+        const run_place *p = bsearch(&run, place, set->n_runs, sizeof *place, by_id);
+        *r = (raw){.config = bsearch(&config, set->config, set->n_configs, sizeof *set->config, by_id),
+                   .metric = bsearch(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
+                   .source = intern(set, adm_query_text(q, 4), known, &n_known, err),
+                   .stage = intern(set, adm_query_text(q, 5), known, &n_known, err),
+                   .point = {.measurement_id = adm_query_int(q, 0),
+                             .ok = adm_query_int(q, 6) != 0,
+                             .failed = adm_query_int(q, 10) != 0,
+                             .median = adm_query_double(q, 7),
+                             .mean = adm_query_double(q, 8),
+                             .n = adm_query_int(q, 9)}};
+        if (r->source == NULL || r->stage == NULL) status = ADM_EENVIRONMENT;
+        if (p == NULL || r->config == NULL || r->metric == NULL) continue; /* written since the other tables were read */
+        r->point.run = p->at;
+        (*n_out)++;
+    }
+    adm_query_close(&q);
+    return status;
+}
+
+static int by_key(const void *a, const void *b) {
+    return strcmp((*(adm_series_config *const *)a)->key, (*(adm_series_config *const *)b)->key);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(adm_series_metric *const *)a)->name, (*(adm_series_metric *const *)b)->name);
+}
+
+/* Numbers instead of keys, which are long and much alike: half a million points are sorted by them. */
+static adm_status rank_all(adm_series_set *set, adm_error *err) {
+    void **order = NULL;
+    size_t n = set->n_configs > set->n_metrics ? set->n_configs : set->n_metrics;
+    adm_status status = adm_alloc(&order, n, sizeof *order, "configurations", err);
+    if (status != ADM_OK) return status;
+    for (size_t i = 0; i < set->n_configs; i++) order[i] = &set->config[i];
+    qsort(order, set->n_configs, sizeof *order, by_key);
+    for (size_t i = 0; i < set->n_configs; i++) ((adm_series_config *)order[i])->rank = i;
+    for (size_t i = 0; i < set->n_metrics; i++) order[i] = &set->metric[i];
+    qsort(order, set->n_metrics, sizeof *order, by_name);
+    for (size_t i = 0; i < set->n_metrics; i++) ((adm_series_metric *)order[i])->rank = i;
+    adm_free(&order);
+    return ADM_OK;
+}
+
+static int compare_sizes(size_t a, size_t b) { return (a > b) - (a < b); }
+
+/* The order of adm_series_order(), and within a series that of the runs. */
+static int by_series(const void *x, const void *y) {
+    const raw *a = x, *b = y;
+    int order = compare_sizes(a->config->rank, b->config->rank);
+    if (order == 0 && a->source != b->source) order = strcmp(a->source, b->source);
+    if (order == 0 && a->stage != b->stage) order = strcmp(a->stage, b->stage);
+    if (order == 0) order = compare_sizes(a->metric->rank, b->metric->rank);
+    return order != 0 ? order : compare_sizes(a->point.run, b->point.run);
+}
+
+static bool same_series(const raw *a, const raw *b) {
+    return a->config == b->config && a->metric == b->metric && a->source == b->source && a->stage == b->stage;
+}
+
+static adm_status make_series(adm_series_set *set, raw *raws, size_t n, adm_error *err) {
+    qsort(raws, n, sizeof *raws, by_series);
+    for (size_t i = 0; i < n; i++) set->n_series += i == 0 || !same_series(&raws[i - 1], &raws[i]);
+    adm_status status = adm_alloc(&set->series, set->n_series, sizeof *set->series, "series", err);
+    if (status == ADM_OK) status = adm_alloc(&set->point, n, sizeof *set->point, "points of series", err);
+    if (status != ADM_OK) return status;
+    set->n_points = n;
+    for (size_t i = 0, at = 0; i < n; i++) {
+        set->point[i] = raws[i].point;
+        if (i > 0 && same_series(&raws[i - 1], &raws[i])) {
+            set->series[at - 1].n_points++;
+            continue;
+        }
+        set->series[at++] = (adm_series){.config = raws[i].config,
+                                         .metric = raws[i].metric,
+                                         .source = raws[i].source,
+                                         .stage = raws[i].stage,
+                                         .point = &set->point[i],
+                                         .n_points = 1};
+    }
+    return ADM_OK;
+}
+
+/* --- Company ------------------------------------------------------------------------------------------------------ */
+
+/* A loop is slower by a third and more beside another thread, and by 2% at most where it is alone (core/base/contention.h). */
+static const double most_loop_ratio = 1.1;
+
+/* machine[i]: the first run on the host and CPU of run i. */
+static void number_hosts(const adm_series_set *set, size_t *machine) {
+    for (size_t i = 0; i < set->n_runs; i++) {
+        machine[i] = i;
+        for (size_t k = 0; k < i; k++) {
+            if (machine[k] != k || strcmp(set->run[k].host_name, set->run[i].host_name) != 0 ||
+                strcmp(set->run[k].cpu_model, set->run[i].cpu_model) != 0)
+                continue;
+            machine[i] = k;
+            break;
+        }
+    }
+}
+
+/* Gives the times their loops. fastest: scratch, a value a run. */
+static void mark_company(adm_series_set *set, const adm_series *loop, const adm_series *times, const size_t *machine,
+                         double *fastest) {
+    for (size_t i = 0; i < loop->n_points; i++) fastest[machine[loop->point[i].run]] = 0;
+    for (size_t i = 0; i < loop->n_points; i++) {
+        double *least = &fastest[machine[loop->point[i].run]];
+        if (*least == 0 || loop->point[i].median < *least) *least = loop->point[i].median;
+    }
+    adm_point *point = set->point + (times->point - set->point);
+    for (size_t i = 0, k = 0; i < times->n_points; i++) {
+        while (k < loop->n_points && loop->point[k].run < point[i].run) k++;
+        if (k == loop->n_points || loop->point[k].run != point[i].run || !loop->point[k].ok) continue;
+        point[i].loop_id = loop->point[k].measurement_id;
+        point[i].most_loop_ns = most_loop_ratio * fastest[machine[point[i].run]];
+        point[i].in_company = loop->point[k].median > point[i].most_loop_ns;
+    }
+}
+
+/* The series of one configuration, source and stage stand together. */
+static adm_status find_company(adm_series_set *set, adm_error *err) {
+    size_t *machine = NULL;
+    double *fastest = NULL;
+    adm_status status = adm_alloc(&machine, set->n_runs, sizeof *machine, "runs", err);
+    if (status == ADM_OK) status = adm_alloc(&fastest, set->n_runs, sizeof *fastest, "runs", err);
+    if (status == ADM_OK) number_hosts(set, machine);
+    for (size_t from = 0, to; status == ADM_OK && from < set->n_series; from = to) {
+        const adm_series *s = set->series;
+        for (to = from + 1; to < set->n_series && s[to].config == s[from].config && s[to].source == s[from].source &&
+                            s[to].stage == s[from].stage;)
+            to++;
+        for (size_t i = from; i < to; i++)
+            for (size_t k = from; k < to; k++)
+                for (size_t m = 0; m < sizeof loops / sizeof loops[0]; m++)
+                    if (strcmp(s[i].metric->name, loops[m][0]) == 0 && strcmp(s[k].metric->name, loops[m][1]) == 0)
+                        mark_company(set, &s[i], &s[k], machine, fastest);
+    }
+    adm_free(&machine);
+    adm_free(&fastest);
+    return status;
+}
+
+adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_run_ids, const char *only_metric,
+                           adm_series_set *set, adm_error *err) {
+    *set = (adm_series_set){.store = store};
+    char *json = NULL;
+    run_place *place = NULL;
+    raw *raws = NULL;
+    size_t n = 0;
+    adm_status status = as_json(run_ids, n_run_ids, &json, err);
+    if (status == ADM_OK) status = load_runs(set, json, err);
+    if (status == ADM_OK) status = load_configs(set, err);
+    if (status == ADM_OK) status = load_metrics(set, err);
+    if (status == ADM_OK) status = rank_all(set, err);
+    if (status == ADM_OK) status = adm_alloc(&place, set->n_runs, sizeof *place, "runs", err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) place[i] = (run_place){set->run[i].id, i};
+    if (status == ADM_OK) qsort(place, set->n_runs, sizeof *place, by_place);
+    if (status == ADM_OK) status = load_raw(set, json, only_metric, place, &raws, &n, err);
+    if (status == ADM_OK) status = make_series(set, raws, n, err);
+    if (status == ADM_OK) status = find_company(set, err);
+    adm_free(&json);
+    adm_free(&place);
+    adm_free(&raws);
+    if (status != ADM_OK) adm_series_free(set);
+    return status;
+}
+
+void adm_series_free(adm_series_set *set) {
+    adm_free(&set->run);
+    adm_free(&set->config);
+    adm_free(&set->metric);
+    adm_free(&set->series);
+    adm_free(&set->point);
+    while (set->text != NULL) {
+        struct adm_series_text *next = set->text->next;
+        adm_free(&set->text);
+        set->text = next;
+    }
+    *set = (adm_series_set){0};
+}
+
+int adm_series_order(const adm_series *a, const adm_series *b) {
+    int order = strcmp(a->config->key, b->config->key);
+    if (order == 0) order = strcmp(a->source, b->source);
+    if (order == 0) order = strcmp(a->stage, b->stage);
+    return order != 0 ? order : strcmp(a->metric->name, b->metric->name);
+}
+
+const adm_series *adm_series_find(const adm_series_set *set, const char *work, const char *variant, const char *source,
+                                  const char *stage, const char *metric) {
+    for (size_t i = 0; i < set->n_series; i++) {
+        const adm_series *s = &set->series[i];
+        if (strcmp(s->metric->name, metric) == 0 && strcmp(s->stage, stage) == 0 && strcmp(s->source, source) == 0 &&
+            strcmp(s->config->variant, variant) == 0 && strcmp(s->config->work, work) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+/* --- What is read later ------------------------------------------------------------------------------------------- */
+
+adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    *values = NULL;
+    *n = 0;
+    adm_status status =
+        adm_query_open(set->store,
+                       "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+                       " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+                       &q, err, "iidi", point->measurement_id, point->loop_id, point->most_loop_ns, (int64_t)point->in_company);
+    while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        status = grow(values, *n, sizeof **values, "samples", err);
+        if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);
+    }
+    adm_query_close(&q);
+    if (status == ADM_OK && *n == 0) {
+        status = adm_alloc(values, 1, sizeof **values, "samples", err);
+        if (status == ADM_OK) (*values)[(*n)++] = point->median;
+    }
+    if (status != ADM_OK) adm_free(values);
+    return status;
+}
+
+adm_status adm_series_reason(const adm_series_set *set, const adm_point *point, char *out, size_t out_bytes, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(set->store, "SELECT reason FROM measurement WHERE measurement_id = ?", &q, err, "i",
+                                       point->measurement_id);
+    if (status == ADM_OK) status = adm_query_next(q, &row, err);
+    snprintf(out, out_bytes, "%s", status == ADM_OK && row ? adm_query_text(q, 0) : "");
+    adm_query_close(&q);
+    return status;
+}

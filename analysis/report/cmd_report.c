@@ -1,0 +1,77 @@
+/* cmd_report.c: `adamas report`: one self-contained HTML page, or its data as JSON. */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "analysis/report/report_data.h"
+#include "analysis/report/report_html.h"
+#include "core/cli/command.h"
+#include "core/base/mem.h"
+#include "core/base/output_file.h"
+
+typedef struct report_command {
+    adm_common common;
+    const char *output, *runs;
+} report_command;
+
+static const struct argp_option options[] = {
+    {"output", 'o', "FILE", 0, "The page (default report.html)", 1},
+    {"run", 'r', "LIST", 0, "Show these runs (default: for each trace the latest complete replay)", 1},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    report_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case 'o': c->output = arg; return 0;
+    case 'r': c->runs = arg; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "report takes no argument, and '%s' was given; use --db FILE", arg); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static adm_status write_page(const char *path, const adm_text *page, adm_error *err) {
+    adm_output output;
+    adm_status status = adm_output_open(&output, "--output", path, err);
+    if (status != ADM_OK) return status;
+    fwrite(page->data, 1, page->length, output.file); /* committing tells whether all of it arrived */
+    return adm_output_commit(&output, err);
+}
+
+static adm_status make_page(const report_command *c, const json_t *document, adm_error *err) {
+    adm_text page = {0};
+    adm_status status = adm_report_html(document, &page, err);
+    if (status == ADM_OK) status = write_page(c->output, &page, err);
+    if (status == ADM_OK && !c->common.quiet) printf("%s: %zu bytes\n", c->output, page.length);
+    adm_text_free(&page);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+    static const struct argp argp = {.options = options,
+                                     .parser = parse,
+                                     .children = children,
+                                     .doc = "Writes one HTML page that opens from disk with no network. With --json its data "
+                                            "go to standard output instead, and no page is written."};
+    report_command c = {.common = ADM_COMMON_DEFAULTS, .output = "report.html"};
+    adm_error err = {0};
+    adm_store *store = NULL;
+    json_t *document = NULL;
+    uint32_t *runs = NULL;
+    size_t n_runs = 0;
+    adm_argp_parse(&argp, argc, argv, &c);
+
+    adm_status status = ADM_OK;
+    if (c.runs != NULL) status = adm_parse_u32_list("--run", c.runs, 1, INT32_MAX, &runs, &n_runs, &err);
+    if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
+    if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, &document, &err);
+    if (status == ADM_OK) status = c.common.json ? adm_print_json(json_incref(document), &err) : make_page(&c, document, &err);
+    if (status == ADM_OK) status = adm_finish_output(&err);
+    json_decref(document);
+    adm_store_close(&store);
+    adm_free(&runs);
+    return status == ADM_OK ? 0 : adm_report_error(&err);
+}
+
+const adm_command adm_cmd_report = {"report", "write one self-contained HTML report", run};

@@ -1,0 +1,28 @@
+/* mem.h: allocation whose size cannot overflow and whose failure is a status. */
+#ifndef ADM_CORE_BASE_MEM_H
+#define ADM_CORE_BASE_MEM_H
+
+#include <stddef.h>
+
+#include "core/base/error.h"
+
+/* Cache-line alignment: enough for every SIMD load and keeps two threads' buffers apart. */
+#define ADM_ALIGN_BYTES 64
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Allocates count * size zeroed bytes, aligned to ADM_ALIGN_BYTES, into *out (a pointer to the caller's pointer).
+ * `what` names the thing for the message ("distances of 131072 tokens"). A count of 0 gives a valid pointer.
+ * On failure *out is NULL and the status ADM_EENVIRONMENT with the size asked for. Release with adm_free(). */
+adm_status adm_alloc(void *out, size_t count, size_t size, const char *what, adm_error *err);
+
+/* Frees what adm_alloc() gave and nulls the caller's pointer; NULL is fine. Takes the address of the pointer. */
+void adm_free(void *pointer_address);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

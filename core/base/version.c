@@ -1,0 +1,16 @@
+/* version.c: which build this is; the one file that is compiled again when the commit changes. */
+#include "core/base/version.h"
+
+#include "build/gen/version.h" /* generated: ADM_VERSION, ADM_GIT_COMMIT ("" outside a checkout), ADM_GIT_DIRTY */
+
+const char *adm_version(void) { return ADM_VERSION; }
+
+const char *adm_git_commit(void) { return ADM_GIT_COMMIT[0] != '\0' ? ADM_GIT_COMMIT : "unknown"; }
+
+int adm_git_dirty(void) { return ADM_GIT_COMMIT[0] != '\0' ? ADM_GIT_DIRTY : -1; }
+
+#ifdef __clang__
+const char *adm_compiler(void) { return __VERSION__; } /* says "Clang" itself */
+#else
+const char *adm_compiler(void) { return "gcc " __VERSION__; }
+#endif

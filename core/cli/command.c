@@ -1,0 +1,206 @@
+/* cli.c: what every subcommand's command line has in common. */
+#include "core/cli/command.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/base/printable.h"
+
+/* --- Options ------------------------------------------------------------------------------------------------------ */
+
+enum { KEY_DB = 0x1000, KEY_JSON };
+
+static error_t parse_common(int key, char *arg, struct argp_state *state) {
+    adm_common *common = state->input;
+    switch (key) {
+    case KEY_DB: common->db_path = arg; return 0;
+    case KEY_JSON: common->json = true; return 0;
+    case 'q': common->quiet = true; return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option db_options[] = {
+    {"db", KEY_DB, "FILE", 0, "The database (default adamas.db)", 90},
+    {0},
+};
+
+static const struct argp_option output_options[] = {
+    {"quiet", 'q', NULL, 0, "No progress and no summary", 91},
+    {"json", KEY_JSON, NULL, 0, "One JSON document on standard output instead of text", 91},
+    {0},
+};
+
+const struct argp adm_argp_db = {.options = db_options, .parser = parse_common};
+const struct argp adm_argp_output = {.options = output_options, .parser = parse_common};
+
+void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input) {
+    /* argp ends the process itself on a bad option, with argp_err_exit_status, and on --help with 0. */
+    argp_parse(argp, argc, argv, 0, NULL, input);
+}
+
+/* Appends one JSON string; `out` has room for six bytes a character and two quotes. Returns the new end. */
+static char *append_json_string(char *out, const char *text) {
+    *out++ = '"';
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        if (*c < 0x20 || *c == '"' || *c == '\\') out += sprintf(out, "\\u%04x", *c);
+        else *out++ = (char)*c;
+    }
+    *out++ = '"';
+    return out;
+}
+
+char *adm_argv_json(int argc, char **argv) {
+    size_t longest = 0, size = 3;
+    for (int i = 0; i < argc; i++) {
+        size_t length = strlen(argv[i]);
+        if (length > longest) longest = length;
+        size += 6 * length + 3;
+    }
+    char *json, *clean = NULL;
+    if (adm_alloc(&json, size, 1, "command line", NULL) != ADM_OK) return NULL;
+    if (adm_alloc(&clean, longest + 4, 1, "command line", NULL) != ADM_OK) adm_free(&json);
+    char *end = json;
+    for (int i = 0; json != NULL && i < argc; i++) {
+        *end++ = i == 0 ? '[' : ',';
+        end = append_json_string(end, adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4));
+    }
+    if (json != NULL) *end = ']';
+    adm_free(&clean);
+    return json;
+}
+
+adm_status adm_finish_output(adm_error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", strerror(errno));
+}
+
+int adm_report_error(const adm_error *err) {
+    fprintf(stderr, "adamas: %s\n", err->text);
+    return adm_exit_code(err->status);
+}
+
+adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value, adm_error *err) {
+    char *end;
+    errno = 0;
+    /* strtoull takes signs and spaces, which are not whole numbers here. */
+    uint64_t number = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0')
+        return adm_fail(err, ADM_EINPUT, "%s: '%s' is not a whole number from %llu to %llu", option, text,
+                        (unsigned long long)least, (unsigned long long)most);
+    if (errno == ERANGE || number < least || number > most)
+        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)least,
+                        (unsigned long long)most);
+    *value = number;
+    return ADM_OK;
+}
+
+adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
+                           adm_error *err) {
+    for (const char *item = text;; item++) {
+        size_t length = strcspn(item, ","), i = 0;
+        while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
+        if (i == n_names) {
+            char known[256] = "";
+            for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
+                used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
+            return adm_fail(err, ADM_EINPUT, "%s: '%.*s' is not known; there are %s", option, (int)(length < 64 ? length : 64),
+                            item, known);
+        }
+        found[i] = true;
+        item += length;
+        if (*item == '\0') return ADM_OK;
+    }
+}
+
+static int ascending_u32(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
+                              adm_error *err) {
+    *values = NULL;
+    *n = 0;
+    size_t n_items = 1;
+    for (const char *c = text; *c; c++) n_items += *c == ',';
+    uint32_t *list;
+    adm_status status = adm_alloc(&list, n_items, sizeof *list, option, err);
+    if (status != ADM_OK) return status;
+
+    const char *item = text;
+    for (size_t i = 0; i < n_items; i++) {
+        char number[24]; /* 2^64 has 20 digits; what does not fit is refused by its first characters and a mark */
+        size_t length = strcspn(item, ",");
+        if (length == 0) {
+            status = adm_fail(err, ADM_EINPUT, "%s: '%s' has an empty item: give whole numbers separated by commas", option,
+                              text);
+            goto fail;
+        }
+        if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
+        else snprintf(number, sizeof number, "%.20s...", item);
+        uint64_t value;
+        status = adm_parse_u64(option, number, least, most, &value, err);
+        if (status != ADM_OK) goto fail;
+        list[i] = (uint32_t)value;
+        item += length + 1;
+    }
+    qsort(list, n_items, sizeof *list, ascending_u32);
+    size_t n_distinct = 0;
+    for (size_t i = 0; i < n_items; i++)
+        if (n_distinct == 0 || list[n_distinct - 1] != list[i]) list[n_distinct++] = list[i];
+    *values = list;
+    *n = n_distinct;
+    return ADM_OK;
+fail:
+    adm_free(&list);
+    return status;
+}
+
+/* --- Interrupt ---------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupt_asked;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupt_asked = 1;
+}
+
+void adm_interrupt_install(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool adm_interrupted(void) { return interrupt_asked != 0; }
+
+/* --- Progress ----------------------------------------------------------------------------------------------------- */
+
+static const uint64_t redraw_ns = 100000000; /* ten times a second is smooth and costs nothing */
+
+void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet) {
+    *progress = (adm_progress){.what = what, .n_total = n_total, .on = !quiet && isatty(STDERR_FILENO)};
+    if (progress->on) fprintf(stderr, "\r\033[K%s   0%%", what);
+}
+
+void adm_progress_step(adm_progress *progress, uint64_t n_done) {
+    progress->n_done = n_done;
+    if (!progress->on) return;
+    uint64_t now = adm_clock_ns();
+    if (progress->last_ns != 0 && now - progress->last_ns < redraw_ns) return;
+    progress->last_ns = now;
+    double percent = progress->n_total > 0 ? 100.0 * (double)n_done / (double)progress->n_total : 100.0;
+    fprintf(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
+}
+
+void adm_progress_end(adm_progress *progress) {
+    if (progress->on) fputs("\r\033[K", stderr);
+    progress->on = false;
+}

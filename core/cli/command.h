@@ -1,0 +1,88 @@
+/* command.h: what a subcommand is, and what every subcommand's command line has in common.
+ *
+ * A room's cmd_x.c defines `const adm_command adm_cmd_x` and core/cli/main.c lists it. Parsing is glibc's argp: --help,
+ * --usage and --version come with it, and a bad option exits with 2. */
+#ifndef ADM_CORE_CLI_COMMAND_H
+#define ADM_CORE_CLI_COMMAND_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+
+typedef struct adm_command {
+    const char *name;
+    const char *summary;                /* one line for `adamas --help` */
+    int (*run)(int argc, char **argv);  /* argv[0] is "adamas NAME"; returns the exit code */
+} adm_command;
+
+extern const adm_command adm_cmd_replay, adm_cmd_profile, adm_cmd_report, adm_cmd_compare, adm_cmd_check, adm_cmd_history,
+    adm_cmd_trace, adm_cmd_counters, adm_cmd_db, adm_cmd_doctor;
+
+/* Options that every command which has them spells the same way. Give adm_argp_db or adm_argp_output as a child of the
+ * command's own argp, and set state->child_inputs[i] to an adm_common in its ARGP_KEY_INIT. */
+typedef struct adm_common {
+    const char *db_path; /* --db FILE, default adamas.db */
+    bool quiet;          /* --quiet: no progress, no summary */
+    bool json;           /* --json: one JSON document on stdout instead of text */
+} adm_common;
+
+#define ADM_COMMON_DEFAULTS {.db_path = "adamas.db"}
+
+extern const struct argp adm_argp_db;     /* --db FILE */
+extern const struct argp adm_argp_output; /* --quiet, --json */
+
+/* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
+void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
+ * adm_free(); NULL when out of memory. */
+char *adm_argv_json(int argc, char **argv);
+
+/* Prints a document and takes it; NULL is one that memory ran out for. ASCII only: names from a file then cannot drive a
+ * terminal. ADM_EENVIRONMENT if it is cut short. */
+struct json_t;
+adm_status adm_print_json(struct json_t *document, adm_error *err);
+
+/* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
+adm_status adm_finish_output(adm_error *err);
+
+/* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
+int adm_report_error(const adm_error *err);
+
+/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [least, most]. `option` names it in
+ * the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
+adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
+                              adm_error *err);
+
+/* Parses "dense,adamas": sets found[i] for every word that is names[i]. ADM_EINPUT names the wrong word and the known. */
+adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
+                           adm_error *err);
+
+/* Parses one whole number in [least, most]. */
+adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value, adm_error *err);
+
+/* --- Interrupt: the first SIGINT or SIGTERM asks, the second ends the process ------------------------------------ */
+
+/* Installs the handler. Called once by the program. */
+void adm_interrupt_install(void);
+
+/* True once the user has asked to stop. */
+bool adm_interrupted(void);
+
+/* --- Progress: one line on a terminal, nothing elsewhere ---------------------------------------------------------- */
+
+typedef struct adm_progress {
+    const char *what;
+    uint64_t n_total, n_done, last_ns;
+    bool on;
+} adm_progress;
+
+/* Shows nothing if quiet or stderr is not a terminal. */
+void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet);
+void adm_progress_step(adm_progress *progress, uint64_t n_done);
+void adm_progress_end(adm_progress *progress);
+
+#endif

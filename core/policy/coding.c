@@ -1,0 +1,85 @@
+/* coding.c: what the variants of adamas are called, and what goes together. */
+#include "core/policy/coding.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true, .n_recent = 1};
+
+const char *adm_code_metric_name(adm_code_metric metric) {
+    static const char *const names[ADM_N_CODE_METRICS] = {"l1", "xor", "l2", "sign", "dot", "asymmetric"};
+    return metric < ADM_N_CODE_METRICS ? names[metric] : "?";
+}
+
+uint32_t adm_code_distance(adm_code_metric metric, uint32_t bits, uint32_t a, uint32_t b) {
+    const int m = (1 << bits) - 1, x = (int)a, y = (int)b;
+    switch (metric) {
+    case ADM_METRIC_L1: return (uint32_t)abs(x - y);
+    case ADM_METRIC_XOR: return a ^ b;
+    case ADM_METRIC_L2: return (uint32_t)((x - y) * (x - y));
+    case ADM_METRIC_SIGN: return (a ^ b) >> (bits - 1);
+    case ADM_METRIC_DOT: return (uint32_t)(m * m - (2 * x - m) * (2 * y - m)) / 2;
+    case ADM_METRIC_ASYMMETRIC:
+    case ADM_N_CODE_METRICS: break;
+    }
+    return 0;
+}
+
+uint32_t adm_code_distance_max(adm_code_metric metric, uint32_t bits) {
+    return adm_code_distance(metric, bits, 0, (1u << bits) - 1); /* the ends of the range, with each of them */
+}
+
+static bool multiplies(adm_code_metric metric) { return metric == ADM_METRIC_DOT || metric == ADM_METRIC_ASYMMETRIC; }
+
+adm_status adm_coding_complete(adm_coding *coding, adm_error *err) {
+    adm_threshold_spec *spec = &coding->thresholds;
+    const uint32_t n = (1u << coding->bits) - 1;
+    if (spec->n_values == 0) {
+        adm_threshold_defaults(coding->bits, multiplies(coding->metric), spec->value);
+        spec->n_values = n;
+    }
+    if (spec->n_values != n)
+        return adm_fail(err, ADM_EINPUT, "thresholds '%s': %u given, but codes of %u bit%s have %u", spec->text, spec->n_values,
+                        coding->bits, coding->bits > 1 ? "s" : "", n);
+    return ADM_OK;
+}
+
+adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, adm_error *err) {
+    uint32_t n_queries = adm_coding_queries(coding, shape);
+    uint32_t most = adm_coding_max_distance(coding, shape->head_dim, n_queries);
+    if (most <= UINT16_MAX) return ADM_OK;
+    return adm_fail(err, ADM_EUNSUPPORTED,
+                    "adamas with metric %s, %u bits and a selection per group: distances of %u query "
+                    "heads sum to up to %u, and 65535 is the most: select per head",
+                    adm_code_metric_name(coding->metric), coding->bits, n_queries, most);
+}
+
+void adm_coding_name(const adm_coding *coding, char *name) {
+    char width[16] = "", sinks[24] = "", recent[24] = "";
+    if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
+    if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
+    if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text,
+             width, coding->hadamard ? "" : ", no Hadamard", sinks, recent,
+             coding->selection == ADM_SELECT_GROUP ? ", per group" : "");
+}
+
+bool adm_coding_is_contract(const adm_coding *coding) {
+    return coding->metric == ADM_METRIC_L1 && coding->bits == 2 && coding->hadamard && coding->selection == ADM_SELECT_HEAD &&
+           coding->thresholds.kind <= ADM_THRESHOLDS_LAYER;
+}
+
+bool adm_coding_same_codes(const adm_coding *a, const adm_coding *b) {
+    return a->bits == b->bits && a->hadamard == b->hadamard && a->thresholds.kind == b->thresholds.kind &&
+           memcmp(a->thresholds.value, b->thresholds.value, a->thresholds.n_values * sizeof(float)) == 0;
+}
+
+uint32_t adm_coding_queries(const adm_coding *coding, const adm_shape *shape) {
+    return coding->selection == ADM_SELECT_GROUP ? shape->n_q_heads / shape->n_kv_heads : 1;
+}
+
+uint32_t adm_coding_max_distance(const adm_coding *coding, uint32_t head_dim, uint32_t n_queries) {
+    if (coding->metric == ADM_METRIC_ASYMMETRIC) return UINT16_MAX;
+    return adm_code_distance_max(coding->metric, coding->bits) * head_dim * n_queries;
+}

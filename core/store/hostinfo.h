@@ -1,0 +1,28 @@
+/* hostinfo.h: the machine a run happens on, as a run's row records it. */
+#ifndef ADM_CORE_STORE_HOSTINFO_H
+#define ADM_CORE_STORE_HOSTINFO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/store/store.h"
+
+/* What the system does not say is "unknown", or 0. */
+typedef struct adm_host_info {
+    char host_name[256];
+    char os[384];         /* "Debian GNU/Linux 12 (bookworm), Linux 6.1.0-18-amd64 x86_64" */
+    char cpu_model[128];
+    int64_t n_cpus;       /* that this process may run on */
+    int64_t memory_bytes; /* of the machine; a container may be allowed less */
+} adm_host_info;
+
+void adm_host_info_read(adm_host_info *host);
+
+/* Fills in the machine's and the build's part of info with pointers into *host, which must outlive it. */
+void adm_run_info_host(adm_run_info *info, const adm_host_info *host);
+
+/* The processor's name from a file laid out like /proc/cpuinfo: "model name" on x86, else "Model", "Hardware" or, on
+ * most AArch64 machines, the implementer's and part's numbers; "unknown" if there is none of these. */
+void adm_host_cpu_model(const char *cpuinfo_path, char *out, size_t out_bytes);
+
+#endif

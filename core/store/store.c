@@ -1,0 +1,318 @@
+/* store.c: the database file: opening, migrating, batches, closing, and what SQLite's errors mean to a user. Rows are
+ * written in store_write.c and read in query.c.
+ *
+ *     while a program writes        adm.db  adm.db-wal  adm.db-shm     (journal_mode WAL)
+ *     after adm_store_close()       adm.db                             (journal_mode DELETE, one file to copy)
+ *     after a kill                  adm.db  adm.db-wal  adm.db-shm     (the next opening reads all flushed batches)
+ */
+#include "core/store/store.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/mem.h"
+#include "core/store/store_db.h"
+
+extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[], adm_embed_schema_3_sql[], adm_embed_schema_4_sql[],
+    adm_embed_schema_5_sql[];
+
+enum { BUSY_TIMEOUT_MS = 5000 };
+
+/* --- Errors ------------------------------------------------------------------------------------------------------- */
+
+adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, adm_error *err) {
+    const char *path = store->path, *said = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
+    int cause = store->db ? sqlite3_system_errno(store->db) : 0;
+    switch (rc & 0xff) {
+    case SQLITE_NOTADB:
+        return adm_fail(err, ADM_EINPUT, "%s is not an SQLite database: move it away, or name another file", path);
+    case SQLITE_CORRUPT:
+        return adm_fail(err, ADM_EINPUT, "%s is damaged (%s while %s): go back to a copy, or try `sqlite3 FILE .recover`", path,
+                        said, doing);
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return adm_fail(err, ADM_EINPUT,
+                        "%s cannot be written (%s while %s): make it and its folder writable, or name "
+                        "another file",
+                        path, said, doing);
+    case SQLITE_CANTOPEN:
+        return adm_fail(err, ADM_EINPUT, "%s, or a journal beside it, cannot be opened while %s: %s", path, doing,
+                        cause ? strerror(cause) : said);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return adm_fail(err, ADM_EENVIRONMENT,
+                        "%s is locked by another program, after waiting %.1f s while %s: let that "
+                        "program finish, then try again",
+                        path, store->busy_timeout_ms / 1000.0, doing);
+    case SQLITE_FULL:
+        return adm_fail(err, ADM_EENVIRONMENT, "no room left for %s while %s: free some disk space, then try again", path,
+                        doing);
+    case SQLITE_IOERR:
+        return adm_fail(err, ADM_EENVIRONMENT, "%s: %s while %s (%s): check the disk and its free space", path, said, doing,
+                        cause ? strerror(cause) : sqlite3_errstr(rc));
+    case SQLITE_NOMEM: return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while %s", path, doing);
+    default: return adm_fail(err, ADM_EINTERNAL, "%s: %s while %s", path, said, doing);
+    }
+}
+
+/* Looks at the path before SQLite does, whose only word for all of this is "unable to open database file". */
+static adm_status check_path(const char *path, adm_store_mode mode, adm_error *err) {
+    if (path[0] == '\0') return adm_fail(err, ADM_EINPUT, "the database's file name is empty");
+    const char *slash = strrchr(path, '/');
+    int folder_length = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+    const char *folder = slash == NULL ? "." : path;
+    struct stat info;
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode)) return adm_fail(err, ADM_EINPUT, "%s is a folder, not a database", path);
+        if (!S_ISREG(info.st_mode)) return adm_fail(err, ADM_EINPUT, "%s is not a regular file", path);
+        if (access(path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, strerror(errno));
+        if (mode == ADM_STORE_WRITE && access(path, W_OK) != 0)
+            return adm_fail(err, ADM_EINPUT, "%s is read-only (%s): make it writable, or name another file", path,
+                            strerror(errno));
+    } else if (errno != ENOENT) {
+        return adm_fail(err, ADM_EINPUT, "%s cannot be opened: %s", path, strerror(errno));
+    } else if (mode == ADM_STORE_READ) {
+        return adm_fail(err, ADM_EINPUT, "%s does not exist: `adamas replay` and `adamas profile` write a database", path);
+    }
+    if (mode == ADM_STORE_READ) return ADM_OK;
+
+    char parent[4096];
+    if (folder_length >= (int)sizeof parent)
+        return adm_fail(err, ADM_EINPUT, "%s cannot be opened: %s", path, strerror(ENAMETOOLONG));
+    memcpy(parent, folder, (size_t)folder_length);
+    parent[folder_length] = '\0';
+    if (access(parent, W_OK | X_OK) == 0) return ADM_OK;
+    if (errno == ENOENT) return adm_fail(err, ADM_EINPUT, "%s cannot be created: there is no folder %s", path, parent);
+    return adm_fail(err, ADM_EINPUT,
+                    "%s cannot be written: SQLite keeps a journal beside it, and the folder %s is not "
+                    "writable (%s)",
+                    path, parent, strerror(errno));
+}
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
+
+static int execute(adm_store *store, const char *sql) { return sqlite3_exec(store->db, sql, NULL, NULL, NULL); }
+
+/* The first column of the first row, or `fallback` if there is no row. */
+static int scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value) {
+    *value = fallback;
+    sqlite3_stmt *statement = NULL;
+    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
+    if (rc != SQLITE_OK) return rc;
+    rc = sqlite3_step(statement);
+    if (rc == SQLITE_ROW) *value = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+char *adm_store_uri(const char *path, const char *parameters) {
+    sqlite3_str *uri = sqlite3_str_new(NULL);
+    sqlite3_str_appendall(uri, path[0] == '/' ? "file:" : "file:./");
+    for (const unsigned char *c = (const unsigned char *)path; *c; c++)
+        if (*c <= ' ' || strchr("%?#", *c) != NULL) sqlite3_str_appendf(uri, "%%%02x", *c);
+        else sqlite3_str_appendchar(uri, 1, (char)*c);
+    sqlite3_str_appendall(uri, parameters);
+    return sqlite3_str_finish(uri);
+}
+
+/* Connects and reads the header; SQLite touches the file only at the second. */
+static int connect_file(adm_store *store, const char *parameters) {
+    sqlite3_close(store->db);
+    store->db = NULL;
+    char *uri = adm_store_uri(store->path, parameters);
+    if (uri == NULL) return SQLITE_NOMEM;
+    int access_flags = store->mode == ADM_STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    int rc = sqlite3_open_v2(uri, &store->db, access_flags | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
+    sqlite3_free(uri);
+    if (rc != SQLITE_OK) return rc;
+    sqlite3_busy_timeout(store->db, store->busy_timeout_ms);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    int64_t n_objects;
+    return scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
+}
+
+static bool exists_beside(const char *path, const char *suffix, bool even_if_empty) {
+    char *name = sqlite3_mprintf("%s%s", path, suffix);
+    struct stat info;
+    bool exists = name == NULL || (stat(name, &info) == 0 && (even_if_empty || info.st_size > 0));
+    sqlite3_free(name);
+    return exists;
+}
+
+/* A reader needs no writable folder, but SQLite does for a file in WAL mode, unless told that nobody writes: safe to
+ * say when there is no journal that may hold newer rows. */
+static adm_status connect(adm_store *store, adm_error *err) {
+    int rc = connect_file(store, "");
+    if (rc == SQLITE_OK) return ADM_OK;
+    bool in_the_way = (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_READONLY;
+    if (store->mode == ADM_STORE_READ && in_the_way) {
+        if (exists_beside(store->path, "-wal", false) || exists_beside(store->path, "-journal", false))
+            return adm_fail(err, ADM_EINPUT,
+                            "%s was left with an unmerged journal (-wal or -journal) that cannot be "
+                            "merged here (%s): copy all its files to a folder you may write in, and read it there",
+                            store->path, sqlite3_errmsg(store->db));
+        rc = connect_file(store, "?immutable=1");
+        if (rc == SQLITE_OK) return ADM_OK;
+    }
+    return adm_store_sqlite_error(store, rc, "opening it", err);
+}
+
+/* Whose database it is, before anything in it is changed. *version is 0 for an empty file. */
+static adm_status identify(adm_store *store, int newest, int64_t *version, adm_error *err) {
+    int64_t application, n_objects;
+    int rc = scalar(store, "PRAGMA application_id", 0, &application);
+    if (rc == SQLITE_OK) rc = scalar(store, "PRAGMA user_version", 0, version);
+    if (rc == SQLITE_OK) rc = scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "reading its header", err);
+    if (application == 0 && *version == 0 && n_objects == 0) return ADM_OK;
+    if (application != ADM_APPLICATION_ID)
+        return adm_fail(err, ADM_EINPUT,
+                        "%s is another application's database (application_id %lld, %lld tables, views "
+                        "and indexes): name another file",
+                        store->path, (long long)application, (long long)n_objects);
+    if (*version > newest)
+        return adm_fail(err, ADM_EINPUT,
+                        "%s has schema version %lld, and this program knows versions up to %d: use a "
+                        "newer adamas, or name another file",
+                        store->path, (long long)*version, newest);
+    if (*version < 1)
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: its schema version is %lld", store->path, (long long)*version);
+    return ADM_OK;
+}
+
+/* --- Migrating ---------------------------------------------------------------------------------------------------- */
+
+static adm_status run_steps(adm_store *store, const char *const *steps, int n_steps, adm_error *err) {
+    int64_t version, n_violations;
+    adm_status status = identify(store, n_steps, &version, err); /* again, now that nobody else can change it */
+    if (status != ADM_OK) return status;
+    char doing[80];
+    for (; version < n_steps; version++) {
+        sqlite3_snprintf(sizeof doing, doing, "migrating it from version %lld to %lld", version, version + 1);
+        int rc = execute(store, steps[version]);
+        if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, doing, err);
+    }
+    int rc = scalar(store, "SELECT count(*) FROM pragma_foreign_key_check", 0, &n_violations);
+    char header[80];
+    sqlite3_snprintf(sizeof header, header, "PRAGMA application_id = %d; PRAGMA user_version = %d", ADM_APPLICATION_ID,
+                     n_steps);
+    if (rc == SQLITE_OK) rc = execute(store, header);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "migrating it", err);
+    if (n_violations > 0)
+        return adm_fail(err, ADM_EINTERNAL, "%s: migrating it to version %d would leave %lld rows that refer to nothing",
+                        store->path, n_steps, (long long)n_violations);
+    return ADM_OK;
+}
+
+adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_steps, adm_error *err) {
+    int64_t version;
+    adm_status status = identify(store, n_steps, &version, err);
+    if (status != ADM_OK || version == n_steps) return status;
+    int rc = execute(store, "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE");
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "preparing its schema", err);
+    store->in_batch = true;
+    status = run_steps(store, steps, n_steps, err);
+    if (status == ADM_OK) status = adm_store_flush(store, err);
+    adm_store_rollback(store);
+    execute(store, "PRAGMA foreign_keys = ON");
+    return status;
+}
+
+static adm_status prepare_writing(adm_store *store, adm_error *err) {
+    static const char *const steps[ADM_SCHEMA_VERSION] = {adm_embed_schema_sql, adm_embed_schema_2_sql, adm_embed_schema_3_sql,
+                                                          adm_embed_schema_4_sql, adm_embed_schema_5_sql};
+    int64_t version;
+    if (sqlite3_db_readonly(store->db, "main") != 0)
+        return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);
+    adm_status status = identify(store, ADM_SCHEMA_VERSION, &version, err);
+    if (status != ADM_OK) return status;
+    /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly. FULL: a
+     * flushed batch outlives a loss of power; the price is one fsync a batch. */
+    int rc = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "preparing to write", err);
+    return adm_store_migrate(store, steps, ADM_SCHEMA_VERSION, err);
+}
+
+static adm_status check_readable(adm_store *store, adm_error *err) {
+    int64_t version;
+    adm_status status = identify(store, ADM_SCHEMA_VERSION, &version, err);
+    if (status != ADM_OK) return status;
+    if (version == 0) return adm_fail(err, ADM_EINPUT, "%s is empty: no run was written to it", store->path);
+    if (version < ADM_SCHEMA_VERSION)
+        return adm_fail(err, ADM_EINPUT,
+                        "%s has schema version %lld, and this program reads version %d: any command that "
+                        "writes brings it up to date, such as `adamas replay --db FILE TRACE`",
+                        store->path, (long long)version, ADM_SCHEMA_VERSION);
+    return ADM_OK;
+}
+
+adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err) {
+    *out = NULL;
+    adm_store *store = NULL;
+    adm_status status = check_path(path, mode, err);
+    if (status == ADM_OK) status = adm_alloc(&store, 1, sizeof *store, "a database handle", err);
+    if (status != ADM_OK) return status;
+    store->mode = mode;
+    store->busy_timeout_ms = busy_timeout_ms;
+    status = adm_alloc(&store->path, strlen(path) + 1, 1, "a database's name", err);
+    if (status != ADM_OK) goto done;
+    strcpy(store->path, path);
+    status = connect(store, err);
+    if (status != ADM_OK) goto done;
+    status = mode == ADM_STORE_READ ? check_readable(store, err) : prepare_writing(store, err);
+done:
+    if (status == ADM_OK) *out = store;
+    else adm_store_close(&store);
+    return status;
+}
+
+adm_status adm_store_open(const char *path, adm_store_mode mode, adm_store **out, adm_error *err) {
+    return adm_store_open_waiting(path, mode, BUSY_TIMEOUT_MS, out, err);
+}
+
+void adm_store_close(adm_store **address) {
+    adm_store *store = *address;
+    if (store == NULL) return;
+    adm_store_rollback(store);
+    for (int i = 0; i < ADM_N_STATEMENTS; i++) sqlite3_finalize(store->statement[i]);
+    if (store->mode == ADM_STORE_WRITE && store->db != NULL) {
+        /* Fails while somebody else has the file open; then the last to close it merges the journal. */
+        sqlite3_busy_timeout(store->db, 0);
+        execute(store, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE");
+    }
+    sqlite3_close_v2(store->db);
+    adm_free(&store->path);
+    adm_free(address);
+}
+
+/* --- Batches ------------------------------------------------------------------------------------------------------ */
+
+adm_status adm_store_begin_batch(adm_store *store, adm_error *err) {
+    if (store->in_batch) return ADM_OK;
+    if (store->mode != ADM_STORE_WRITE) return adm_fail(err, ADM_EINTERNAL, "%s was opened for reading only", store->path);
+    int rc = execute(store, "BEGIN IMMEDIATE");
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "starting a batch", err);
+    store->in_batch = true;
+    return ADM_OK;
+}
+
+void adm_store_rollback(adm_store *store) {
+    if (!store->in_batch) return;
+    store->in_batch = false;
+    if (!sqlite3_get_autocommit(store->db)) execute(store, "ROLLBACK"); /* a full disk already rolls back by itself */
+}
+
+adm_status adm_store_flush(adm_store *store, adm_error *err) {
+    if (!store->in_batch) return ADM_OK;
+    int rc = execute(store, "COMMIT");
+    if (rc != SQLITE_OK) {
+        adm_status status = adm_store_sqlite_error(store, rc, "committing a batch", err);
+        adm_store_rollback(store);
+        return status;
+    }
+    store->in_batch = false;
+    return ADM_OK;
+}

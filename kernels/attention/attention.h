@@ -1,0 +1,34 @@
+/* attention.h: attention of one query over selected tokens, and over all of them (stage `dense`, the baseline). */
+#ifndef ADM_KERNELS_ATTENTION_ATTENTION_H
+#define ADM_KERNELS_ATTENTION_ATTENTION_H
+
+#include "core/contract/stage.h"
+
+/* Double precision throughout, the largest score subtracted before the exponential; only the result is rounded, to
+ * float32. head_dim up to ADM_MAX_HEAD_DIM. Indices may come in any order and repeat. Infinities and NaNs in the input
+ * follow IEEE arithmetic. index NULL and index 0..n-1 give the same bits. */
+ADM_API adm_attention_fn adm_attention_reference;
+
+#if defined(__x86_64__)
+/* The same in another order of summation, equal up to the rounding to float32, and to each other to the last bit; for
+ * head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
+ADM_API adm_attention_fn adm_attention_avx2;
+ADM_API adm_attention_fn adm_attention_avx512;
+#elif defined(__aarch64__)
+ADM_API adm_attention_fn adm_attention_neon;
+#endif
+
+/* Compulsory traffic of one layer of one decode step. Each query head attends to n_selected tokens; the query heads of
+ * a group attend to n_distinct different tokens between them, whose K and V rows are read once: n_selected when the
+ * group shares its selection, up to n_selected times the group when every head selects for itself. Also counted: q, the
+ * indices, the float32 output. Ignored: partial results of a split over the budget. */
+double adm_attention_bytes(const adm_shape *shape, adm_dtype dtype, double n_selected, double n_distinct);
+
+/* Multiply and add for q.k and for p.v; scale, compare, subtract, exponential and sum for each score. */
+double adm_attention_flops(const adm_shape *shape, double n_selected);
+
+/* The same for dense attention: all K and V once, no indices. */
+double adm_dense_bytes(const adm_shape *shape, adm_dtype dtype, double n_tokens);
+double adm_dense_flops(const adm_shape *shape, double n_tokens);
+
+#endif

@@ -1,0 +1,107 @@
+/* gpu.h: the pipeline of core/contract/stage.h on a CUDA device: shapes, buffers, and one launcher type a stage.
+ *
+ * One call serves one layer of one decode step of a whole batch:
+ *
+ *   q, k_new, v_new                                     [batch][heads][d]          dtype
+ *     hadamard   y        [batch][n_q_heads + n_kv_heads][d]                       float32
+ *     bucket     code     the same rows                                            uint8
+ *     pack       packed   the same rows, d/4 bytes each, layout of core/contract/stage.h
+ *     append     k_new and v_new join K and V, the new key's codes join `planes`, at token length[b] - 1
+ *     distance   distance [batch][S][capacity]                                     uint16
+ *     topk       index    [batch][S][budget], ascending; n_selected [batch][S]
+ *     attention  out      [batch][n_q_heads][d]                                    dtype
+ *
+ * The code cache `planes` holds bit planes, not the packed bytes: of a tile of 32 tokens first the high bits of every
+ * token, then the low bits, so that a warp reads both with full 16-byte, fully coalesced loads:
+ *
+ *   planes [batch][n_kv_heads][capacity/32] tiles of
+ *     high [32 tokens][d/32 words]   bit j of word w: the high bit of the code of element 32w + j
+ *     low  [32 tokens][d/32 words]
+ *
+ * K and V are contiguous, [batch][n_kv_heads][capacity][d], or paged, [n_pages][n_kv_heads][page_size][d], where token t of
+ * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence slot in both cases:
+ * it is 1/16 of K in float16, and the distance scan wants it in one piece.
+ *
+ * S is n_q_heads, or n_kv_heads where a group of query heads shares its selection (shape.selection): a distance is then
+ * the sum of the group's, and query head h attends to the tokens of index row h / group.
+ *
+ * Results are those of the host reference: codes, distances and index sets exactly, attention to a tolerance. */
+#ifndef ADM_KERNELS_GPU_GPU_H
+#define ADM_KERNELS_GPU_GPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+#include "core/contract/stage.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct adm_gpu_shape {
+    adm_shape heads;
+    adm_dtype dtype;      /* F16 or BF16 */
+    uint32_t batch;       /* 1..64 sequences */
+    uint32_t capacity;    /* tokens of space a sequence, a multiple of 32; at most 2^20 */
+    uint32_t page_size;   /* 0: contiguous; else 1..64 */
+    uint32_t max_pages;   /* entries a row of page_table; 0 when contiguous */
+    adm_select_rule rule;
+    float threshold[3];
+    float scale;          /* of the softmax */
+    adm_selection selection;
+} adm_gpu_shape;
+
+/* S above: selections a sequence. */
+static inline uint32_t adm_gpu_select_heads(const adm_gpu_shape *shape) {
+    return shape->selection == ADM_SELECT_GROUP ? shape->heads.n_kv_heads : shape->heads.n_q_heads;
+}
+
+/* Device pointers. Inputs are const to every stage but append. */
+typedef struct adm_gpu_buffers {
+    const void *q, *k_new, *v_new;
+    void *k, *v;
+    uint32_t *planes;
+    const int32_t *page_table;  /* [batch][max_pages], or NULL */
+    const uint32_t *length;     /* [batch] tokens of each sequence, the new one included; 0: an empty sequence */
+    float *y;
+    uint8_t *code, *packed;
+    uint16_t *distance;
+    uint32_t *index, *n_selected;
+    void *out;
+    void *workspace;            /* adm_gpu_impl.workspace_bytes(shape) bytes, zeroed once before the first use; every
+                                   kernel leaves it as it found it where it relies on that */
+} adm_gpu_buffers;
+
+/* A CUDA stream, opaque so that C files need no CUDA header (cudaStream_t). */
+typedef struct CUstream_st *adm_gpu_stream;
+
+/* Enqueues one stage; returns at once. ADM_EUNSUPPORTED with a sentence for a shape the implementation does not take;
+ * ADM_EENVIRONMENT for a CUDA failure, in CUDA's words. Capturable into a CUDA graph; allocates nothing. */
+typedef adm_status adm_gpu_launch_fn(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                     adm_error *err);
+
+/* In adm_gpu_impl.covers: the codes of every key in K, as after a prompt, in place of one decode step's. */
+#define ADM_GPU_COVERS_PROMPT (1u << 31)
+
+/* A row of the registry: one GPU implementation of one stage, or of several fused. */
+typedef struct adm_gpu_impl {
+    adm_stage stage;         /* ADM_STAGE_STEP for a fused whole step; else the last stage that it covers */
+    const char *name;        /* the `variant` in the database */
+    const char *summary;
+    uint32_t covers;         /* bit mask of 1 << adm_stage, or ADM_GPU_COVERS_PROMPT */
+    double tolerance;        /* relative L2 allowed against the reference; 0: bit for bit */
+    adm_gpu_launch_fn *launch;
+    size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */
+} adm_gpu_impl;
+
+/* The rows. 0 in a build without CUDA. */
+size_t adm_gpu_registry_count(void);
+const adm_gpu_impl *adm_gpu_registry_at(size_t i);
+const adm_gpu_impl *adm_gpu_registry_find(adm_stage stage, const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

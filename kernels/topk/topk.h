@@ -1,0 +1,40 @@
+/* topk.h: which tokens the query attends to: the forced ones, then those of smallest distance.
+ *
+ *   tokens   0 .. sinks-1 |            ranked by distance            | last `recent` tokens, at least the newest
+ *            forced       |  budget - forced of them; of those that  | forced
+ *                         |  tie at the boundary, the most recent    | */
+#ifndef ADM_KERNELS_TOPK_TOPK_H
+#define ADM_KERNELS_TOPK_TOPK_H
+
+#include "core/contract/stage.h"
+
+/* Counting select, exact since distances are small integers: one pass counts, one pass writes. index has room for
+ * min(budget, n_tokens); n_tokens < 2^32; the histogram need not be cleared. A distance above max_distance is the
+ * caller's error and is written outside the histogram. Where no token is selected by rank, info is all zero. */
+ADM_API adm_topk_fn adm_topk_reference;
+
+#if defined(__x86_64__)
+/* The same by bisection instead of counting; they leave the histogram alone. For processors with adm_cpu_has_avx2() and
+ * adm_cpu_has_avx512(). */
+ADM_API adm_topk_fn adm_topk_avx2;
+ADM_API adm_topk_fn adm_topk_avx512;
+#elif defined(__aarch64__)
+ADM_API adm_topk_fn adm_topk_neon;
+#endif
+
+/* What the rule leaves to rank: tokens [first, last) compete for `slots` places, all others are forced in. */
+typedef struct adm_contest {
+    size_t first, last;
+    size_t slots;
+} adm_contest;
+
+adm_contest adm_topk_contest(const adm_select_rule *rule, size_t n_tokens);
+
+/* Compulsory traffic of one layer of one decode step: every query head reads its distances and writes its indices.
+ * Ignored: the histogram, and the second look at the distances, which a cache may serve. */
+double adm_topk_bytes(const adm_shape *shape, double n_tokens, double n_selected);
+
+/* A count and a comparison a token and query head. */
+double adm_topk_flops(const adm_shape *shape, double n_tokens);
+
+#endif

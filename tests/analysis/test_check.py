@@ -1,0 +1,233 @@
+"""`adamas check`: two programs in turn, from their processes to the exit code and the files for a CI.
+
+The slow candidate is tests/adamas-planted, whose top-k takes four times as long (configure.py --plant-slowdown): so much that no
+noise of the machine hides it.
+"""
+import json
+import os
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from conftest import Adamas, PROGRAM, check_sound, query, refuse  # noqa: E402
+
+PLANTED = PROGRAM.parent / "tests/adamas-planted"
+
+
+@pytest.fixture
+def check(adamas, small_run, tmp_path, monkeypatch):
+    """check(baseline, candidate, ...) -> Result; replays a small trace, in a scratch folder of the test."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+
+    def call(*arguments, replay=(), **options):
+        result = adamas("check", "--db", "x.db", *arguments, "--", "replay", small_run[0], "--policies", "adamas", "--thresholds",
+                        "calibrated", "--budgets", "64", *replay, timeout=240, **options)
+        assert list(scratch.iterdir()) == [], "the scratch folder stays"
+        return result
+    return call
+
+
+def script(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+# ---------------------------------------------------------------- the whole path
+
+def test_a_planted_slowdown_is_found(check, tmp_path):
+    assert PLANTED.exists(), f"{PLANTED} is not built"
+    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--max-runs", "40", "--margin", "10", "--markdown",
+                   "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
+    document = json.loads(result.out)
+    topk = next(row for row in document["rows"] if row["stage"] == "topk")
+    if result.code == 3 and topk["n_throttled"] > 60:
+        pytest.skip(f"something else used this machine's cores all the time: {topk['n_throttled']} of 80 processes do not count")
+    assert (result.code, result.err) == (1, "")
+    slow = {row["stage"] for row in document["rows"] if row["verdict"] == "regressed" and row["metric"] == "time_ns"}
+    assert "topk" in slow and slow <= {"topk", "step"}
+    assert topk["time"]["low_ratio"] > 0.1 and topk["time"]["shift_ratio"] > 0.5
+
+    failures = ElementTree.parse(tmp_path / "j.xml").getroot().findall(".//testcase[failure]")
+    assert "adamas.host.topk" in {case.get("classname") for case in failures}
+    assert "**regressed** | host topk" in (tmp_path / "s.md").read_text()
+    assert any("topk" in entry["name"] for entry in json.loads((tmp_path / "b.json").read_text()))
+
+    check_sound(tmp_path / "x.db")
+    order = query(tmp_path / "x.db", "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
+    n = len(order[0][0])
+    assert n in (20, 40, 80) and order == [("bccb" * (n // 4),)]
+    assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(n, "complete")]
+    # The same once more, from what is stored.
+    again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db", "x.db",
+                             "--margin", "10", "--json")
+    assert again.code == 1 and json.loads(again.out)["rows"] == document["rows"]
+
+
+def test_a_program_against_itself_does_not_regress(check):
+    result = check("--baseline", PROGRAM, "--runs", "6", "--margin", "100", "--json")
+    assert result.code in (0, 3), result  # a margin of 100% keeps even a busy machine from a regression
+    document = json.loads(result.out)
+    assert document["n_regressed"] == 0 and {row["n_candidate"] for row in document["rows"] if row["kind"] == "time"} <= {5, 6}
+
+
+def test_a_gpu_profile_is_checked_the_same_way(adamas, tmp_path):
+    fake = PROGRAM.parent / "tests/adamas-fake-gpu"
+    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100", "--json", "--",
+                    "profile", "--seq-lens", "256", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64",
+                    timeout=120)
+    assert result.code in (0, 1, 3), result
+    document = json.loads(result.out)
+    assert {row["source"] for row in document["rows"]} == {"gpu"} and {row["stage"] for row in document["rows"]} >= {"topk", "dense"}
+
+
+# ---------------------------------------------------------------- candidates that do not run
+
+def failed(tmp_path, result, code, says):
+    """The sentence, the database and the files say that the candidate failed; it is no regression."""
+    assert result.code == code and all(part in result.err for part in says), result
+    suite = ElementTree.parse(tmp_path / "j.xml").getroot().find("testsuite")
+    assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+    assert says[0] in suite.find("testcase/error").get("message")
+    assert "not compared" in (tmp_path / "s.md").read_text() and json.loads((tmp_path / "b.json").read_text()) == []
+    check_sound(tmp_path / "x.db")
+
+
+FILES = ["--markdown", "s.md", "--junit", "j.xml", "--benchmark-json", "b.json"]
+
+
+def test_a_crashed_candidate_is_no_regression(check, tmp_path):
+    crash = script(tmp_path / "crash", "echo 'about to fall' >&2\nkill -SEGV $$\n")
+    result = check("--baseline", PROGRAM, "--candidate", crash, "--runs", "2", *FILES)
+    failed(tmp_path, result, 4, ["the candidate crashed: process 1 was ended by signal 11", "about to fall"])
+    assert query(tmp_path / "x.db", "SELECT side FROM check_run") == [("baseline",)]
+
+
+def test_a_candidate_that_crashes_later(check, tmp_path):
+    later = script(tmp_path / "later", f'[ -e seen ] && exit 9\ntouch seen\nexec {PROGRAM} "$@"\n')
+    failed(tmp_path, check("--baseline", PROGRAM, "--candidate", later, "--runs", "2", *FILES), 4,
+           ["the candidate failed: process 2 ended with 9: it said nothing"])
+
+
+@pytest.mark.parametrize("code", [2, 77])
+def test_exit_codes_of_a_side_are_its_own(check, tmp_path, code):
+    side = script(tmp_path / "side", f"echo 'adamas: the reason' >&2\nexit {code}\n")
+    failed(tmp_path, check("--baseline", side, "--candidate", PROGRAM, *FILES), code,
+           [f"the baseline failed: process 1 ended with {code}: the reason"])
+
+
+def test_a_program_that_is_no_adamas(check, tmp_path):
+    other = script(tmp_path / "other", "exit 0\n")
+    failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4, ["0 complete runs in 2 processes"])
+
+
+def test_an_interrupt_ends_it(adamas, small_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    slow = script(tmp_path / "slow", "sleep 60\n")
+    with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0], start_new_session=True) as process:
+        give_up = time.monotonic() + 30
+        while not list(tmp_path.glob("adamas-check-*/baseline.log")):
+            assert process.poll() is None and time.monotonic() < give_up
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and b"interrupted" in err and not list(tmp_path.glob("adamas-check-*"))
+
+
+# ---------------------------------------------------------------- git refs
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout whose build makes a program that is ours, and a tag `broken` whose build fails."""
+    top = tmp_path / "top"
+    top.mkdir()
+
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=top, check=True, capture_output=True)
+    git("init", "-q")
+    (top / "adamas.sh").write_text(f'#!/bin/sh\nexec {PROGRAM} "$@"\n')
+    script(top / "configure.py", """echo "$@" > arguments
+printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\nbuild build/release/adamas: make\\n' > build.ninja
+""")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    git("tag", "good")
+    script(top / "configure.py", "echo 'no such option' >&2; exit 1\n")
+    git("commit", "-qam", "two")
+    git("tag", "broken")
+    (top / "build").mkdir()
+    (top / "build.ninja").write_text("rule configure\n  command = python3 configure.py --cuda=off --arch=sm_90 --plant-slowdown=7\n")
+    return top
+
+
+def test_a_git_ref_is_built_once(check, checkout, tmp_path):
+    arguments = ["--baseline", "good", "--candidate", PROGRAM, "--runs", "5", "--margin", "100", "--db", tmp_path / "y.db"]
+    first = check(*arguments, cwd=checkout)
+    assert first.code in (0, 3) and "building good (" in first.err, first
+    second = check(*arguments, "--json", cwd=checkout)
+    assert second.code in (0, 3) and second.err == "", second
+    assert json.loads(second.out)["baseline"].startswith("good (")
+    (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
+    assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"  # those of the checkout, as far as all refs know them
+
+
+def test_a_ref_that_does_not_build(check, checkout):
+    result = check("--baseline", "broken", "--quiet", cwd=checkout)
+    assert result.code == 4 and result.err.startswith("adamas: broken (commit ") and ".log says why" in result.err
+    (log,) = (checkout / "build/check").glob("*.log")
+    assert "no such option" in log.read_text()
+
+
+# ---------------------------------------------------------------- margins, looks and stored baselines
+
+def test_calibration_leaves_margins_that_a_check_uses(check, tmp_path):
+    result = check("--calibrate", "--runs", "8", "--json")
+    assert (result.code, result.err) == (0, "")
+    margins = json.loads(result.out)  # of 16 processes, or fewer where some ran beside something else
+    assert margins and all(row["margin_ratio"] >= 0.01 and 10 <= row["n_processes"] <= 16 for row in margins)
+    stored = query(tmp_path / "x.db", "SELECT count(*), max(margin_ratio) FROM margin")
+    assert stored == [(len(margins), max(row["margin_ratio"] for row in margins))]
+    document = json.loads(check("--baseline", PROGRAM, "--runs", "5", "--json").out)
+    used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"] if row["kind"] == "time"}
+    of = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
+    assert used == {**dict.fromkeys(used, 0.01), **of}
+
+
+def test_more_runs_while_something_is_open(check, tmp_path):
+    result = check("--baseline", PROGRAM, "--runs", "2", "--max-runs", "5", "--margin", "0.01", "--quiet")
+    assert result.code == 3  # a margin below the clock's resolution is never proven
+    assert query(tmp_path / "x.db", "SELECT side, count(*) FROM check_run GROUP BY side") == [("baseline", 4), ("candidate", 4)]
+
+
+def test_a_stored_baseline(check, tmp_path):
+    assert check("--baseline", PROGRAM, "--runs", "5", "--margin", "100", "--quiet", replay=["--label", "night"]).code in (0, 3)
+    before = query(tmp_path / "x.db", "SELECT count(*) FROM run")[0][0]
+    result = check("--baseline", "label:night", "--runs", "5", "--margin", "100", "--json")
+    assert result.code in (0, 3) and json.loads(result.out)["baseline"] == "label:night"
+    assert query(tmp_path / "x.db", "SELECT count(*) FROM run") == [(before + 5,)]
+
+
+# ---------------------------------------------------------------- what is refused
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--baseline", PROGRAM], ["after --"]), (["--baseline", PROGRAM, "--"], ["after --"]),
+    (["--baseline", PROGRAM, "--", "report"], ["'report'", "replay or profile"]),
+    (["--", "replay", "x"], ["--baseline is missing"]),
+    (["--calibrate", "--baseline", PROGRAM, "--", "replay", "x"], ["--calibrate", "no --baseline"]),
+    (["--baseline", PROGRAM, "--", "replay", "x", "--db", "y"], ["--db belongs before --"]),
+    (["--baseline", PROGRAM, "--", "replay", "x", "--db=y"], ["--db=y belongs before --"]),
+    (["--baseline", PROGRAM, "--runs", "1", "--", "replay", "x"], ["--runs", "2 to 500"]),
+    (["--baseline", PROGRAM, "--max-runs", "3", "--", "replay", "x"], ["--max-runs", "10 to 500"]),
+    (["--baseline", "/dev/null", "--", "replay", "x"], ["/dev/null is no program"]),
+    (["--baseline", "no-such-ref", "--", "replay", "x"], ["'no-such-ref' is neither a program nor a git ref"]),
+    (["--baseline", "--upload-pack=x", "--", "replay", "x"], ["neither a program nor a git ref"]),
+    (["--baseline", PROGRAM, "--margin", "x", "--", "replay", "x"], ["--margin"]),
+])
+def test_bad_usage(adamas, tmp_path, arguments, says):
+    refuse(adamas, "check", "--db", "x.db", *arguments, says=says)
+    assert not (tmp_path / "x.db").exists() or query(tmp_path / "x.db", "SELECT count(*) FROM run") == [(0,)]

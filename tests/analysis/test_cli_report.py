@@ -1,0 +1,226 @@
+"""`adamas report` as a user meets it: the page is a text file that any browser takes, names in the data stay text, and
+what cannot be reported is refused without a page. How the page looks in a browser is tested in web-report/tests.
+"""
+import contextlib
+import html.parser
+import itertools
+import json
+import re
+import shutil
+import sqlite3
+import uuid
+
+import pytest
+
+from conftest import files_of, refuse  # noqa: E402
+
+EVIL = "</script><script>alert(\"1\")</script><!-- <b>'&amp;\u2028"
+
+
+class Page(html.parser.HTMLParser):
+    """Text and tags of a page; what is inside <script> is neither."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.tags, self.scripts, self.inside = "", {}, [], None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append([dict(attributes), ""])
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1][1] += data
+        else:
+            self.text += data
+
+
+def test_report_shows_hostile_names_as_text(adamas, write_trace, tmp_path):
+    pages = {}
+    for name, text in (("plain", "plain"), ("evil", EVIL)):
+        trace = write_trace(f"{name}.safetensors", metadata={"model": text, "text_source": text, text: text})
+        assert adamas("replay", trace, "--db", f"{name}.db", "--label", text, "--quiet").code == 0
+        result = adamas("report", "--db", f"{name}.db", "-o", f"{name}.html")
+        assert (result.code, result.err) == (0, "") and f"{name}.html" in result.out
+        pages[name] = Page((tmp_path / f"{name}.html").read_text())
+    assert pages["evil"].tags == pages["plain"].tags, "a name became markup"
+    assert EVIL in pages["evil"].text
+    data = [text for attributes, text in pages["evil"].scripts if attributes.get("type") == "application/json"]
+    assert len(data) == 1 and EVIL in strings_of(json.loads(data[0])), "the page's data lost the name"
+    page, printed = json.loads(data[0]), json.loads(adamas("report", "--db", "evil.db", "--json").out)
+    assert page.pop("generated_utc") <= printed.pop("generated_utc")
+    assert page == printed
+
+
+def strings_of(value):
+    """Every string in a JSON value, keys too."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, dict):
+        return set(value).union(*map(strings_of, value.values()))
+    return set().union(*map(strings_of, value)) if isinstance(value, list) else set()
+
+
+def test_report_names_nothing_on_the_network(adamas, small_run, tmp_path):
+    assert adamas("report", "--db", small_run[1], "--quiet").code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import""", page)
+    assert not re.search(r"<(?:link|iframe|img|object|embed)\b", page)
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["-o", "none/r.html"], ["none/r.html", "No such file"]), (["-o", "."], ["."]), (["-o", ""], []),
+    (["--run", "7"], ["7"]), (["--run", "0"], ["--run", "0"]), (["--run", "x"], ["--run", "'x'"]),
+])
+def test_report_with_bad_values(adamas, small_run, tmp_path, arguments, says):
+    refuse(adamas, "report", "--db", small_run[1], *arguments, says=says)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_of_a_database_without_a_run(adamas, small_run, tmp_path):
+    """A program killed before its first batch leaves such a database."""
+    shutil.copy(small_run[1], tmp_path / "x.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM run")
+        connection.commit()
+    refuse(adamas, "report", "--db", "x.db", says=["x.db", "no run"])
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_report_does_not_change_the_database(adamas, small_run):
+    before = small_run[1].read_bytes()
+    assert adamas("report", "--db", small_run[1], "--quiet").code == 0
+    assert files_of(small_run[1]) == {small_run[1].name: before}
+
+
+# ---- which GPU profiles are shown --------------------------------------------------------------------------------------
+
+def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), status="complete", day=1, stage="step", trace=None,
+                commit="0", n_configs=1):
+    """A run of one configuration with an invented figure for each part; returns its run_id."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        columns = {"run_uuid": str(uuid.uuid4()), "label": label, "command": "profile", "status": status,
+                   "started_utc": f"2026-01-{day:02}T00:00:00.000Z", "tool_version": "0", "git_commit": commit, "argv": "[]",
+                   "seed": 1, "host_name": "h", "os": "o", "cpu_model": "c", "n_cpus": 1, "memory_bytes": 1,
+                   "compiler": "cc", "gpu_name": gpu}
+        run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                                 tuple(columns.values())).lastrowid
+        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
+                               "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, 1, 'cold', "
+                               "'graph', ?)", [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
+        configs = [900 + 10 * (trace or 0) + i for i in range(n_configs)]
+        for part, config in itertools.product(parts, configs):
+            if part == "activity":
+                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
+                                   "registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
+                continue
+            connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
+                               (part,))
+            connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, median, status) "
+                               "SELECT ?, ?, 'gpu', ?, metric_id, 1, 5.0, 5.0, 'ok' FROM metric WHERE name = ?",
+                               (run, config, stage, part))
+        connection.commit()
+    return run
+
+
+@pytest.fixture
+def profiles(adamas, small_run, tmp_path):
+    """profiles(*arguments) -> run ids of the report's profiles; the database is own.db."""
+    shutil.copy(small_run[1], tmp_path / "own.db")
+
+    def read(*arguments):
+        result = adamas("report", "--db", "own.db", "--json", *arguments)
+        assert (result.code, result.err) == (0, "")
+        document = json.loads(result.out)
+        shown = [profile["run_id"] for profile in document["profiles"]]
+        read.parts = [profile["parts"] for profile in document["profiles"]]
+        assert set(shown) <= {run["run_id"] for run in document["runs"]}
+        assert not set(shown) & {run["run_id"] for run in document["other_runs"]}
+        return shown
+    read.database = tmp_path / "own.db"
+    return read
+
+
+def test_the_latest_profile_of_every_gpu_is_shown(profiles):
+    db = profiles.database
+    assert profiles() == []
+    add_profile(db, day=1)
+    newer = add_profile(db, day=3)
+    add_profile(db, day=2)
+    assert profiles() == [newer]
+    other = add_profile(db, gpu="Another GPU", day=1)
+    assert profiles() == [newer, other]
+
+
+def test_recorded_profiles_stand_after_own_ones_and_apart(profiles):
+    db = profiles.database
+    recorded = add_profile(db, label="recorded:x", day=9)
+    assert profiles() == [recorded]
+    own = add_profile(db, day=1)
+    assert profiles() == [own, recorded]
+
+
+def test_an_earlier_run_is_shown_for_what_later_ones_lack(profiles):
+    """Counters and timelines are often taken in runs of their own."""
+    db = profiles.database
+    timeline = add_profile(db, parts=("time_ns", "activity"), day=1)
+    counters = add_profile(db, parts=("time_ns", "dram__bytes_read.sum"), day=2)
+    add_profile(db, parts=("time_ns", "dram__bytes_read.sum"), day=1)
+    times = add_profile(db, parts=("time_ns", "sm_clock_hz"), day=3)
+    assert profiles() == [times, counters, timeline]
+    assert profiles.parts == [1, 2, 4], "each for what the later ones lack"
+    everything = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=4)
+    assert profiles() == [everything]
+
+
+def test_a_run_of_one_stage_does_not_hide_the_whole_steps(profiles):
+    steps = add_profile(profiles.database, day=1)
+    one = add_profile(profiles.database, stage="topk", day=2)
+    assert profiles() == [one, steps]
+
+
+def test_the_widest_grid_of_a_commit_is_shown_for_its_steps(profiles):
+    """A later run of a few configurations, for counters say, does not take the grid's place; one of a later commit does."""
+    db = profiles.database
+    grid = add_profile(db, n_configs=3, day=1)
+    observed = add_profile(db, parts=("time_ns", "dram__bytes_read.sum", "activity"), day=2)
+    assert profiles() == [observed, grid] and profiles.parts == [6, 1]
+    changed = add_profile(db, commit="1", day=3)
+    assert profiles() == [changed, observed] and profiles.parts == [1, 6]
+    assert profiles("--run", str(grid)) == [grid]
+
+
+def test_a_run_of_a_trace_stands_beside_one_of_random_inputs(profiles):
+    random = add_profile(profiles.database, day=1)
+    traced = add_profile(profiles.database, trace=1, day=2)
+    assert profiles() == [traced, random]
+
+
+def test_a_broken_profile_gives_way_to_a_complete_one(profiles):
+    db = profiles.database
+    broken = add_profile(db, status="interrupted", day=2)
+    assert profiles() == [broken]
+    complete = add_profile(db, day=1)
+    assert profiles() == [complete]
+    assert profiles("--run", str(broken)) == [broken]
+
+
+def test_a_profile_without_figures_is_not_shown(profiles):
+    nothing = add_profile(profiles.database, parts=())
+    assert profiles() == [] and profiles("--run", str(nothing)) == []
+
+
+def test_a_database_of_profiles_alone_makes_a_page(adamas, small_run, tmp_path):
+    shutil.copy(small_run[1], tmp_path / "own.db")
+    run = add_profile(tmp_path / "own.db")
+    assert adamas("report", "--db", "own.db", "--run", run, "--quiet").code == 0
+    page = Page((tmp_path / "report.html").read_text())
+    assert "Invented GPU" in page.text and "Quality against budget" not in page.text

@@ -1,6 +1,0 @@
-/* fuzz_safetensors.c: libFuzzer's way into fuzz_safetensors.h; `ninja fuzz`. tests/test_fuzz.c is the way without it. */
-#include "tests/fuzz_safetensors.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_safetensors(data, size); }

@@ -1,0 +1,277 @@
+/* test_gpu.c: every row of the GPU registry against the host reference (gpu_fixture.h).
+ *
+ * A row finds the results of earlier stages in place and its own outputs as before; afterwards every byte of every buffer
+ * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
+ * compared with a tolerance. ADAMAS_TEST_STAGE=topk, say, runs the rows of one stage only. */
+#include "kernels/gpu/gpu_launch.h"
+
+#include "tests/support/gpu_fixture.h"
+
+/* ---- running a row ---- */
+
+static bool covers(const adm_gpu_impl *row, adm_stage stage) { return stage < ADM_N_STAGES && row->covers >> stage & 1; }
+
+/* A row that covers several stages need not write what only its own later stages read. */
+static bool optional(const adm_gpu_impl *row, buffer_id id) {
+    adm_stage stage = producer(id);
+    if (!covers(row, stage) || row->stage == stage) return false;
+    if (id == Y || id == CODE) return true;
+    return row->stage == ADM_STAGE_STEP && (id == PACKED || id == DISTANCE || id == DISTANCE_XOR);
+}
+
+/* What the row finds in a buffer: results of stages before its own, its own outputs not yet. */
+static const unsigned char *found(const fixture *f, const adm_gpu_impl *row, buffer_id id) {
+    bool later = row->stage != ADM_STAGE_DENSE && row->stage != ADM_STAGE_STEP && producer(id) > row->stage;
+    bool absent = covers(row, producer(id)) || (later && producer(id) != ADM_N_STAGES);
+    return absent ? f->buffer[id].before : f->buffer[id].after;
+}
+
+/* One NaN is as good as another: where both have one, take the expected bits. */
+static void forgive_nan_payloads(unsigned char *got, const unsigned char *want, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float a, b;
+        memcpy(&a, got + i * sizeof a, sizeof a);
+        memcpy(&b, want + i * sizeof b, sizeof b);
+        if (isnan(a) && isnan(b)) memcpy(got + i * sizeof a, &b, sizeof b);
+    }
+}
+
+static void compare_exactly(fixture *f, const char *what, buffer_id id, const unsigned char *want) {
+    const image *b = &f->buffer[id];
+    for (size_t i = 0; i < b->bytes + 2 * (size_t)GUARD; i++)
+        if (b->got[i] != want[i]) {
+            const gpu_config *c = f->config;
+            fail_msg("%s: %s: byte %td of %zu is %02x, not %02x (d=%u heads=%u/%u batch=%u length[0]=%u budget=%u "
+                     "page=%u selection=%s)",
+                     what, buffer_names[id], (ptrdiff_t)i - GUARD, b->bytes, b->got[i], want[i], c->heads.head_dim,
+                     c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0], c->rule.budget, c->page_size,
+                     adm_selection_name(f->shape.selection));
+        }
+}
+
+/* F16 keeps 3 more bits than BF16, for which the row's tolerance is made. */
+static void compare_attention(fixture *f, const adm_gpu_impl *row) {
+    image *b = &f->buffer[OUT];
+    uint32_t d = f->shape.heads.head_dim, n_q = f->shape.heads.n_q_heads;
+    double limit = f->shape.dtype == ADM_F16 ? row->tolerance / 4 : row->tolerance;
+    for (uint32_t r = 0; r < f->shape.batch * n_q; r++) {
+        float got[ADM_MAX_HEAD_DIM];
+        adm_to_f32(f->shape.dtype, b->got + GUARD + (size_t)r * d * 2, d, got);
+        double error = check_relative_l2(got, f->expected + (size_t)r * d, d);
+        if (!(error <= limit))
+            fail_msg("%s %s: head %u of sequence %u: relative error %g, limit %g (d=%u length=%u budget=%u)",
+                     adm_stage_name(row->stage), row->name, r % n_q, r / n_q, error, limit, d, f->config->length[r / n_q],
+                     f->config->rule.budget);
+    }
+    memcpy(b->got + GUARD, b->after + GUARD, b->bytes); /* compared; the guards are left */
+}
+
+static void run_row(fixture *f, const adm_gpu_impl *row) {
+    adm_error err;
+    bool xor = row->stage == ADM_STAGE_DISTANCE && strcmp(row->name, "xor") == 0;
+    for (buffer_id id = 0; id < N_BUFFERS; id++)
+        check_ok(adm_gpu_write(f->buffer[id].device, found(f, row, id), f->buffer[id].bytes + 2 * GUARD, &err), &err);
+    adm_gpu_buffers buffers = f->device;
+    if (xor) buffers.distance = AT(DISTANCE_XOR);
+    size_t workspace_bytes = row->workspace_bytes != NULL ? row->workspace_bytes(&f->shape) : 0;
+    check_ok(adm_gpu_allocate(workspace_bytes + 16, 0, &buffers.workspace, &err), &err);
+    adm_status status = row->launch(&f->shape, &buffers, adm_gpu_stream_of(gpu), &err);
+    if (status == ADM_EUNSUPPORTED) {
+        print_message("not run: %s %s: %s\n", adm_stage_name(row->stage), row->name, err.text);
+        adm_gpu_release(&buffers.workspace);
+        return;
+    }
+    check_ok(status, &err);
+    char what[128];
+    snprintf(what, sizeof what, "%s %s", adm_stage_name(row->stage), row->name);
+    for (buffer_id id = 0; id < N_BUFFERS; id++) {
+        image *b = &f->buffer[id];
+        check_ok(adm_gpu_read(gpu, b->device, b->bytes + 2 * GUARD, b->got, &err), &err);
+        const unsigned char *want = found(f, row, id);
+        if (covers(row, producer(id)) || (id == OUT && row->stage == ADM_STAGE_DENSE)) want = b->after;
+        if ((id == DISTANCE && xor) || (id == DISTANCE_XOR && !xor)) want = found(f, row, id);
+        if (optional(row, id)) memcpy(b->got + GUARD, want + GUARD, b->bytes);
+        if (id == OUT && want == b->after && row->tolerance > 0) compare_attention(f, row);
+        if (id == Y) forgive_nan_payloads(b->got + GUARD, want + GUARD, b->bytes / sizeof(float));
+        compare_exactly(f, what, id, want);
+    }
+    adm_gpu_release(&buffers.workspace);
+}
+
+/* The newest token counts as part of the prompt here: K is as after the step, planes empty. */
+static void run_prompt(fixture *f) {
+    adm_error err;
+    image *planes = &f->buffer[PLANES];
+    unsigned char *want = malloc(planes->bytes + 2 * GUARD);
+    assert_non_null(want);
+    memset(want, CHECK_CANARY, planes->bytes + 2 * GUARD);
+    check_ok(adm_gpu_write(planes->device, want, planes->bytes + 2 * GUARD, &err), &err);
+    for (buffer_id id = 0; id < N_BUFFERS; id++)
+        if (id != PLANES)
+            check_ok(adm_gpu_write(f->buffer[id].device, f->buffer[id].after, f->buffer[id].bytes + 2 * GUARD, &err), &err);
+    adm_gpu_shape shape = f->shape;
+    shape.selection = ADM_SELECT_HEAD; /* which a prompt has none of */
+    check_ok(adm_gpu_encode_prompt(&shape, &f->device, adm_gpu_stream_of(gpu), &err), &err);
+    check_ok(adm_gpu_read(gpu, planes->device, planes->bytes + 2 * GUARD, planes->got, &err), &err);
+    compare_exactly(f, "prompt", PLANES, planes->after);
+    free(want);
+}
+
+/* ---- the tests ---- */
+
+/* Dense rows attend to every token, so they are compared only where the budget selects every token. */
+static void check_config(const gpu_config *c, adm_selection selection, adm_rng *rng) {
+    fixture f;
+    fixture_open(&f, c, selection, rng);
+    bool all_selected = true;
+    for (uint32_t b = 0; b < c->batch; b++) all_selected &= c->rule.budget >= c->length[b];
+    const char *only = getenv("ADAMAS_TEST_STAGE");
+    for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
+        const adm_gpu_impl *row = adm_gpu_registry_at(i);
+        if (only != NULL && strcmp(only, adm_stage_name(row->stage)) != 0) continue;
+        if (c->pattern == NONFINITE && row->tolerance > 0) continue; /* no tolerance is defined among NaNs */
+        if (row->covers == ADM_GPU_COVERS_PROMPT) continue; /* run_prompt() below */
+        if (row->stage != ADM_STAGE_DENSE || all_selected) run_row(&f, row);
+    }
+    if (only == NULL) run_prompt(&f);
+    fixture_close(&f);
+}
+
+static void check_configs(const char *name, adm_selection selection, const gpu_config *configs, size_t n) {
+    needs_gpu();
+    adm_rng rng = check_rng(name);
+    for (size_t i = 0; i < n; i++) check_config(&configs[i], selection, &rng);
+}
+
+#define CHECK_SELECTING(selection, configs) check_configs(__func__, selection, configs, sizeof(configs) / sizeof *(configs))
+#define CHECK_CONFIGS(configs) CHECK_SELECTING(ADM_SELECT_HEAD, configs)
+
+static void every_head_dim_and_dtype(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 4, 64}, ADM_F16, 1, {1000}, 1024, 0, {64, 0, 0}, SPREAD},
+        {{4, 4, 64}, ADM_BF16, 1, {1024}, 1024, 0, {64, 0, 0}, OUTLIERS},
+        {{4, 4, 128}, ADM_F16, 1, {3000}, 3008, 0, {256, 4, 16}, SPREAD},
+        {{4, 4, 128}, ADM_BF16, 1, {999}, 1024, 0, {64, 4, 16}, OUTLIERS},
+        {{4, 4, 256}, ADM_F16, 1, {1001}, 1024, 0, {64, 0, 0}, OUTLIERS},
+        {{4, 4, 256}, ADM_BF16, 1, {1000}, 1024, 0, {64, 0, 0}, SPREAD},
+        {{2, 2, 128}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, NONFINITE},
+        {{2, 2, 64}, ADM_BF16, 1, {700}, 704, 0, {64, 0, 0}, NONFINITE},
+    };
+    CHECK_CONFIGS(configs);
+}
+
+static void grouped_heads(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{16, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, SPREAD},
+        {{20, 2, 128}, ADM_F16, 2, {1500, 700}, 1504, 0, {100, 1, 7}, SPREAD}, /* more than one slice of 8 heads */
+        {{32, 8, 128}, ADM_BF16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+    };
+    CHECK_CONFIGS(configs);
+}
+
+static void groups_that_select_together(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 2, {2000, 65}, 2016, 0, {100, 1, 7}, ALL_EQUAL},
+        {{16, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{4, 4, 128}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, SPREAD}, /* groups of one */
+        {{32, 8, 128}, ADM_F16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+        {{8, 2, 128}, ADM_F16, 3, {777, 0, 40}, 800, 7, {64, 2, 9}, SPREAD},
+    };
+    CHECK_SELECTING(ADM_SELECT_GROUP, configs);
+}
+
+/* Every branch, in sizes that a slow checker gets through: tests/bench/gpu_session.sh runs these under compute-sanitizer. */
+static void small_shapes(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 2, 128}, ADM_F16, 3, {300, 0, 1}, 320, 0, {40, 2, 5}, SPREAD},
+        {{4, 2, 64}, ADM_BF16, 1, {257}, 288, 7, {32, 0, 0}, ALL_EQUAL},
+        {{2, 1, 256}, ADM_F16, 1, {200}, 224, 16, {300, 0, 0}, OUTLIERS},
+    };
+    CHECK_SELECTING(ADM_SELECT_HEAD, configs);
+    CHECK_SELECTING(ADM_SELECT_GROUP, configs);
+}
+
+static void edges(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 2, 128}, ADM_F16, 1, {1}, 32, 0, {16, 0, 0}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {0}, 32, 0, {16, 0, 0}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {31}, 32, 0, {64, 4, 8}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {64}, 64, 0, {64, 4, 8}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {65}, 96, 0, {64, 4, 8}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {1, 0, 0}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {2, 1, 1}, SPREAD},
+        {{4, 2, 64}, ADM_F16, 1, {5000}, 5024, 0, {700, 0, 0}, ALL_EQUAL},
+        {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, ALL_EQUAL},
+        {{4, 2, 128}, ADM_F16, 1, {40000}, 40000, 0, {64, 0, 0}, ALL_EQUAL}, /* more candidates than there is room for */
+        {{8, 1, 64}, ADM_F16, 4, {9000, 300, 16384, 9000}, 16384, 0, {4000, 2, 9}, SPREAD}, /* and room for as many */
+        {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 0, {64, 2, 9}, SPREAD},
+        {{2, 1, 128}, ADM_F16, 1, {4100}, 4128, 0, {4096, 0, 0}, SPREAD},
+    };
+    CHECK_CONFIGS(configs);
+}
+
+static void pages(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 2, 128}, ADM_F16, 2, {777, 64}, 800, 1, {64, 2, 9}, SPREAD},
+        {{4, 2, 64}, ADM_BF16, 2, {777, 0}, 800, 7, {64, 2, 9}, SPREAD},
+        {{4, 2, 128}, ADM_F16, 3, {1600, 1, 1599}, 1600, 16, {64, 2, 9}, SPREAD},
+        {{4, 4, 256}, ADM_F16, 2, {640, 65}, 672, 64, {1000, 2, 9}, SPREAD},
+    };
+    CHECK_CONFIGS(configs);
+}
+
+static void long_sequences(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{32, 32, 128}, ADM_F16, 1, {32768}, 32768, 0, {256, 0, 0}, SPREAD},
+        {{8, 2, 128}, ADM_F16, 1, {131071}, 131072, 0, {1024, 4, 64}, SPREAD},
+        {{2, 1, 64}, ADM_F16, 1, {1048576}, 1048576, 0, {4096, 4, 64}, SPREAD},
+    };
+    CHECK_CONFIGS(configs);
+}
+
+/* A refused shape is a sentence, not a launch failure. */
+static void unsupported_shapes_say_why(void **state) {
+    (void)state;
+    needs_gpu();
+    const adm_gpu_shape good = {.heads = {4, 4, 128}, .dtype = ADM_F16, .batch = 1, .capacity = 64, .rule = {16, 0, 0}};
+    adm_gpu_shape bad[6] = {good, good, good, good, good, good};
+    bad[0].dtype = ADM_F32;
+    bad[1].capacity = 33;
+    bad[2].batch = 65;
+    bad[3].page_size = 65;
+    bad[4].page_size = 16, bad[4].max_pages = 3;
+    bad[5].heads.head_dim = 96;
+    const adm_gpu_buffers none = {0};
+    for (size_t i = 0; i < adm_gpu_registry_count(); i++)
+        for (size_t j = 0; j < sizeof bad / sizeof *bad; j++) {
+            adm_error err = {0};
+            adm_status status = adm_gpu_registry_at(i)->launch(&bad[j], &none, NULL, &err);
+            assert_int_equal(status, j == 5 ? ADM_EINPUT : ADM_EUNSUPPORTED);
+            assert_true(strlen(err.text) > 10);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(unsupported_shapes_say_why),
+        cmocka_unit_test(every_head_dim_and_dtype),
+        cmocka_unit_test(grouped_heads),
+        cmocka_unit_test(groups_that_select_together),
+        cmocka_unit_test(small_shapes),
+        cmocka_unit_test(edges),
+        cmocka_unit_test(pages),
+        cmocka_unit_test(long_sequences),
+    };
+    cmocka_set_test_filter(getenv("ADAMAS_TEST_FILTER")); /* say "edges", under a slow checker; NULL: all */
+    return cmocka_run_group_tests_name("gpu", tests, open_gpu, close_gpu);
+}

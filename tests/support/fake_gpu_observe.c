@@ -1,0 +1,83 @@
+/* fake_gpu_observe.c: kernels/gpu/gpu_observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
+ * what was launched while it was captured. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "kernels/gpu/gpu_observe.h"
+
+enum { MOST_NODES = 64 };
+
+typedef struct node {
+    adm_gpu_case *gpu_case;
+    const adm_gpu_impl *impl;
+    uint32_t set;
+} node;
+
+struct adm_gpu_graph {
+    node node[MOST_NODES];
+    size_t n;
+};
+
+struct adm_gpu_flusher {
+    int unused;
+};
+
+static adm_gpu_graph captured;
+static bool capturing;
+
+adm_status adm_gpu_wait(adm_gpu *gpu, adm_error *err) {
+    (void)gpu, (void)err;
+    return ADM_OK;
+}
+adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out, adm_error *err) {
+    (void)gpu;
+    return adm_alloc(out, 1, sizeof **out, "an L2 flush", err);
+}
+void adm_gpu_flusher_free(adm_gpu_flusher **flusher) { adm_free(flusher); }
+adm_status adm_gpu_flush_l2(adm_gpu_flusher *flusher, adm_error *err) {
+    (void)flusher, (void)err;
+    return ADM_OK;
+}
+
+adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err) {
+    (void)gpu_case, (void)err;
+    return ADM_OK;
+}
+
+adm_status adm_gpu_case_launch(adm_gpu_case *gpu_case, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
+    if (!capturing) return adm_gpu_case_run(gpu_case, &impl, 1, set, err);
+    if (captured.n == MOST_NODES) return adm_fail(err, ADM_EINTERNAL, "the fake GPU captures at most %d nodes", MOST_NODES);
+    captured.node[captured.n++] = (node){gpu_case, impl, set};
+    return ADM_OK;
+}
+
+adm_status adm_gpu_graph_begin(adm_gpu *gpu, adm_error *err) {
+    (void)gpu, (void)err;
+    capturing = true;
+    captured.n = 0;
+    return ADM_OK;
+}
+
+adm_status adm_gpu_graph_nodes(adm_gpu *gpu, size_t *n, adm_error *err) {
+    (void)gpu, (void)err;
+    *n = captured.n;
+    return ADM_OK;
+}
+
+adm_status adm_gpu_graph_end(adm_gpu *gpu, adm_gpu_graph **out, adm_error *err) {
+    (void)gpu;
+    capturing = false;
+    adm_status status = adm_alloc(out, 1, sizeof **out, "a graph", err);
+    if (status == ADM_OK) **out = captured;
+    return status;
+}
+
+adm_status adm_gpu_graph_launch(adm_gpu_graph *graph, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < graph->n; i++)
+        status = adm_gpu_case_run(graph->node[i].gpu_case, &graph->node[i].impl, 1, graph->node[i].set, err);
+    return status;
+}
+
+void adm_gpu_graph_free(adm_gpu_graph **graph) { adm_free(graph); }
