@@ -82,7 +82,7 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}" for name in ("device.cu", "gpu_memory.cu", "gpu_run.cu", "gpu_fill.cu", "gpu_time.cu",
                                              "gpu_observe.cu", "bandwidth.cu")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/gpu_registry.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_registry.c"]
 NO_CUDA = [*(f"kernels/gpu/{name}_none.c" for name in ("device", "gpu_memory", "gpu_run", "gpu_observe", "bandwidth")),
            "kernels/gpu_registry_none.c"]
 

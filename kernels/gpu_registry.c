@@ -30,6 +30,8 @@ static const adm_gpu_impl *const rows[] = {
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE, adm_gpu_step_fused, NULL),
+    ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ATTENTION_TOLERANCE, adm_gpu_step_grouped, NULL),
     &adm_gpu_dense_impl,
 };
 

@@ -54,7 +54,7 @@ typedef struct adm_gpu_grid {
     dim3 blocks;
     unsigned threads;
     size_t shared_bytes; /* dynamic */
-    unsigned cluster;    /* blocks a cluster along x, at most the 8 that every chip holds; 0: no clusters */
+    unsigned cluster;    /* blocks a cluster along x, up to 8, which every chip holds, or 16; 0: no clusters */
     bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
@@ -64,6 +64,8 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
     cudaError_t error = cudaSuccess;
     if (grid.shared_bytes > 32 * 1024) /* with the static memory more than 48 KiB may not come unasked */
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared_bytes);
+    if (error == cudaSuccess && grid.cluster > 8)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     config->gridDim = grid.blocks;
     config->blockDim = dim3(grid.threads);
     config->dynamicSmemBytes = grid.shared_bytes;

@@ -34,6 +34,20 @@ adm_gpu_launch_fn adm_gpu_step_fused;
 adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
                                     adm_gpu_stream stream, adm_error *err);
 
+/* grouped.cu: shapes that it does not take go to the fused step. */
+adm_gpu_launch_fn adm_gpu_step_grouped;
+/* How it is cut; zeros: the default. */
+typedef struct adm_gpu_grouped_tuning {
+    uint32_t heads;   /* query heads a block, 1 to 8 */
+    uint32_t split;   /* blocks a cluster: 1, 2, 4, 8, 16 */
+    uint32_t slots;   /* pieces of codes in shared memory */
+    uint32_t kept;    /* pieces of which every distance is kept */
+    uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
+} adm_gpu_grouped_tuning;
+/* ADM_EUNSUPPORTED for shapes that it does not take. */
+adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                      const adm_gpu_grouped_tuning *tuning, adm_gpu_stream stream, adm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

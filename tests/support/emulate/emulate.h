@@ -3,7 +3,7 @@
  *
  * Emulated are: threads, warps, blocks and clusters; the warp's shuffles, votes and sums; __syncthreads(); dynamic and static
  * shared memory, that of a cluster's other blocks included; and what kernels/gpu/gpu_common.cuh and attention_dev.cuh say in machine
- * instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' product.
+ * instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' products; those of grouped.cuh likewise.
  *
  * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen here:
  *
@@ -91,6 +91,8 @@ struct emu_warp {
         uint32_t result;
         uint32_t word[EMU_WARP][6]; /* of the tensor cores' operands: a0..a3, b0, b1 */
         float product[EMU_WARP][4];
+        int32_t count[EMU_WARP][4];                     /* of a product of bits */
+        const void *address[EMU_WARP];                  /* of rows to load */
     } room[2];
 };
 
@@ -106,7 +108,7 @@ struct emu_block {
 
 /* What an H100 would say of itself: launchers cut their grids for it. */
 enum { EMU_N_SMS = 132, EMU_BLOCK_SHARED_BYTES = 227 * 1024, EMU_SM_SHARED_BYTES = 228 * 1024 };
-enum { EMU_MAX_CLUSTER = 8, EMU_MAX_THREADS = 1024 };
+enum { EMU_MAX_CLUSTER = 16, EMU_MAX_THREADS = 1024 };
 
 /* What a kernel is called with, in place of its arguments; it reads those where the launch left them, as on the device: see
  * emulate.py. */
@@ -235,6 +237,7 @@ static inline float rsqrtf(float x) { return emu_result(1.0f / sqrtf(x)); }
 template <typename T> static inline T __ldg(const T *p) { return *p; }
 template <typename T> static inline T __ldcg(const T *p) { return *p; }
 static inline uint32_t atomicAdd(uint32_t *p, uint32_t x) { return __atomic_fetch_add(p, x, __ATOMIC_SEQ_CST); }
+static inline uint32_t atomicOr(uint32_t *p, uint32_t x) { return __atomic_fetch_or(p, x, __ATOMIC_SEQ_CST); }
 static inline void __threadfence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 /* ---- in place of the functions of gpu_common.cuh that hold machine instructions ---- */
@@ -278,6 +281,30 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
     memcpy(room->word[emu_self->lane], word, sizeof word);
     emu_meet_warp(std::is_same<T, __half>::value ? emu_last_product_f16 : emu_last_product_bf16);
     for (int i = 0; i < 4; i++) c[i] += room->product[emu_self->lane][i];
+}
+
+/* ---- in place of those of grouped.cuh ---- */
+
+void grouped_barrier_init(uint64_t *barrier, uint32_t n);
+void grouped_barrier_arrive(uint64_t *barrier);
+
+/* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
+static inline void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
+    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    if (((uintptr_t)row & 15) != 0) abort(); /* as the device would end */
+    room->address[emu_self->lane] = row;
+    emu_meet_warp(NULL);
+    for (unsigned i = 0; i < 4; i++) a[i] = ((const uint32_t *)room->address[8 * i + emu_self->lane / 4])[emu_self->lane % 4];
+}
+
+void emu_last_bit_product(emu_warp *);
+static inline void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                   uint32_t b1) {
+    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    const uint32_t word[6] = {a0, a1, a2, a3, b0, b1};
+    memcpy(room->word[emu_self->lane], word, sizeof word);
+    emu_meet_warp(emu_last_bit_product);
+    for (int i = 0; i < 4; i++) c[i] += room->count[emu_self->lane][i];
 }
 
 #endif

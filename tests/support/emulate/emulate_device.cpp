@@ -31,26 +31,29 @@ void emu_copies_wait(unsigned most_groups) {
 
 /* ---- barriers that count bytes ---- */
 
-/* In the 8 bytes of the device's: one arrival a phase, and the bytes that are announced and not yet there. */
+/* In the 8 bytes of the device's: the arrivals of a phase, and the bytes that are announced and not yet there. */
 struct byte_barrier {
     int32_t n_bytes;
-    uint16_t n_missing, phase;
+    uint8_t n_arrivals, n_missing;
+    uint16_t phase;
 };
 
 static void barrier_count(void *at, uint16_t arrivals, int32_t bytes) {
     byte_barrier *b = (byte_barrier *)at;
     b->n_bytes += bytes;
-    b->n_missing = (uint16_t)(b->n_missing - arrivals);
+    b->n_missing = (uint8_t)(b->n_missing - arrivals);
     if (b->n_missing != 0 || b->n_bytes != 0) return;
-    b->n_missing = 1;
+    b->n_missing = b->n_arrivals;
     b->phase ^= 1;
     emu_wake_parked();
 }
 
-void adm_barrier_init(uint64_t *barrier) {
-    const byte_barrier fresh = {0, 1, 0};
+void grouped_barrier_init(uint64_t *barrier, uint32_t n) {
+    const byte_barrier fresh = {0, (uint8_t)n, (uint8_t)n, 0};
     memcpy(barrier, &fresh, sizeof fresh);
 }
+void adm_barrier_init(uint64_t *barrier) { grouped_barrier_init(barrier, 1); }
+void grouped_barrier_arrive(uint64_t *barrier) { barrier_count(barrier, 1, 0); }
 
 void adm_barrier_expect(uint64_t *barrier, uint32_t bytes) { barrier_count(barrier, 1, (int32_t)bytes); }
 
@@ -124,3 +127,16 @@ template <float (*WIDENED)(uint32_t)> static void product(emu_warp *w) {
 }
 void emu_last_product_f16(emu_warp *w) { product<widened_f16>(w); }
 void emu_last_product_bf16(emu_warp *w) { product<widened_bf16>(w); }
+
+/* The same with m16n8k256 of bits: lane 4g + w brings of A the rows g and g + 8, of B the column g, the words w and 4 + w. */
+void emu_last_bit_product(emu_warp *w) {
+    auto *room = &w->room[w->turn];
+    for (unsigned lane = 0; lane < EMU_WARP; lane++)
+        for (unsigned i = 0; i < 4; i++) {
+            const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+            room->count[lane][i] = 0;
+            for (unsigned k = 0; k < 8; k++)
+                room->count[lane][i] += __popc(room->word[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2] &
+                                               room->word[column * 4 + k % 4][4 + k / 4]);
+        }
+}

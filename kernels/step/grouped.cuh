@@ -1,0 +1,240 @@
+/* grouped.cuh: the step for grouped query heads: its plan, and its way from codes to bins; for grouped.cu, whose head tells the
+ * whole.
+ *
+ * L1 as a binary product. With the thermometer bits t1 = h | l, t2 = h, t3 = h & l of a code 2h + l, and the query's q1, q2, q3:
+ *
+ *   L1 = sum of |t_i - q_i| = sum of q_i  +  sum of t_i & ~q_i  -  sum of t_i & q_i
+ *
+ * so each query head takes two columns, ~q and q, and a thread gets both sums of a head: no shuffles. The first operand, 16 rows of
+ * 256 bits, is what ldmatrix brings from the planes as they lie in memory: a row is a token (two tokens where d = 64).
+ *
+ *   lane 4g + w    rows g and g + 8 of a tile's tokens, columns 2w and 2w + 1: one head, two tokens
+ *
+ * A bin is 0 for a token that is in by force and its distance + 1 for the others; ABSENT where there is no token. */
+#ifndef ADM_KERNELS_STEP_GROUPED_CUH
+#define ADM_KERNELS_STEP_GROUPED_CUH
+
+#include "kernels/topk/select.cuh"
+
+enum {
+    GROUPED_WARPS = 16,
+    GROUPED_THREADS = 32 * GROUPED_WARPS,
+    GROUPED_HEADS = 8,       /* query heads a block, at most */
+    GROUPED_SPLIT = 16,      /* blocks a cluster, at most */
+    GROUPED_SLOTS = 8,       /* pieces of codes in shared memory, at most; a piece is a tile of 32 tokens for each warp */
+    GROUPED_COARSE = 64,     /* bins of the first exchange */
+    GROUPED_UNIT = 34,       /* words of a partial result: 32 dims, largest score, sum */
+    GROUPED_TOKEN_SHIFT = 11, /* of a list's entry: the bin is below */
+    GROUPED_ABSENT = 0x7fff
+};
+
+/* How the work is cut, and where in shared memory things lie (bytes). */
+typedef struct grouped_plan {
+    uint32_t heads;      /* query heads a block */
+    uint32_t slices;     /* blocks a KV head's group takes */
+    uint32_t split;      /* blocks a cluster */
+    uint32_t slots;      /* of the ring of codes */
+    uint32_t kept;       /* pieces of which every bin is kept; the tokens after them are listed if they may win */
+    uint32_t sampled;    /* pieces from which the bound for those is taken */
+    uint32_t room;       /* listed tokens a head */
+    uint32_t share;      /* winners a block attends to, a head */
+    uint32_t map_words;  /* of a bitmap of the block's tokens, a head */
+    uint32_t trigger;    /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
+    uint32_t ring_at, bins_at, lists_at, histogram_at, coarse_at, fine_at, maps_at, winners_at, merge_at;
+    uint32_t shared_bytes;
+} grouped_plan;
+
+template <int D> struct grouped_dim {
+    static const int words = D / 32;
+    static const int tile_words = 64 * words;
+    static const int shift = D == 64 ? 2 : D == 128 ? 3 : 4; /* bins of a coarse bin, as a power of two */
+    static const int bins = GROUPED_COARSE << shift;         /* 3 d + 2, and some that stay empty */
+    static const int products = D == 256 ? 3 : 2;            /* of a tile's rows and eight columns */
+    static const int units = D == 64 ? 1 : 2;                /* of 16 rows, in a tile */
+    static const int step = D == 64 ? 16 : 8;                /* tokens between a lane's two rows */
+};
+
+/* Shared memory that grouped.cu declares. */
+typedef struct grouped_small {
+    uint64_t full[GROUPED_SLOTS], empty[GROUPED_SLOTS];
+    uint64_t bounded, coarse, fine, winners, results;
+    adm_cut cut[GROUPED_HEADS];
+    uint32_t bound[GROUPED_HEADS];
+    uint32_t listed[GROUPED_HEADS];
+    int32_t sum[GROUPED_HEADS];                  /* of a query's codes */
+    uint32_t query[GROUPED_HEADS][3][8];         /* its thermometer planes */
+    float2 weight[GROUPED_WARPS];                /* of partial results: largest score, sum */
+} grouped_small;
+
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+
+/* ---- machine instructions ---- */
+
+/* Four 8 x 8 matrices of 16-bit elements; lane i brings the address of row i % 8 of matrix i / 8. */
+static __device__ __forceinline__ void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+                 : "r"(adm_shared_address(row))
+                 : "memory");
+}
+
+/* c += popc(row & column), 16 rows of 256 bits by 8 columns. One instruction on sm_80 to sm_90; on sm_100 and later a call to
+ * products of 8-bit numbers, which is why there is none of this there. */
+static __device__ __forceinline__ void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                                       uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* A barrier that n arrivals, and the bytes announced, complete. */
+static __device__ __forceinline__ void grouped_barrier_init(uint64_t *barrier, uint32_t n) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(adm_shared_address(barrier)), "r"(n) : "memory");
+}
+static __device__ __forceinline__ void grouped_barrier_arrive(uint64_t *barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(adm_shared_address(barrier)) : "memory");
+}
+
+/* ---- the block's share ---- */
+
+typedef struct grouped_block {
+    uint32_t b, kv_head, first_head, heads; /* query heads first_head .. + heads - 1, within the sequence */
+    uint32_t rank, length, need;            /* need: winners of a row */
+    uint32_t first_tile, n_tiles, pieces;   /* its tiles of 32 tokens, of the row's */
+    adm_contest contest;
+} grouped_block;
+
+static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                                 const grouped_plan &plan) {
+    const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads, slice = blockIdx.y % plan.slices;
+    grouped_block me;
+    me.b = blockIdx.z;
+    me.kv_head = blockIdx.y / plan.slices;
+    me.first_head = me.kv_head * group + slice * plan.heads;
+    me.heads = min(plan.heads, group - slice * plan.heads);
+    me.rank = adm_cluster_rank();
+    me.length = p.length[me.b];
+    me.need = min(s.rule.budget, me.length);
+    const uint32_t tiles = (me.length + 31) / 32;
+    me.first_tile = tiles * me.rank / plan.split;
+    me.n_tiles = tiles * (me.rank + 1) / plan.split - me.first_tile;
+    me.pieces = (me.n_tiles + GROUPED_WARPS - 1) / GROUPED_WARPS;
+    me.contest = adm_contest_of(s.rule, me.length);
+    return me;
+}
+
+/* ---- the ring of codes ---- */
+
+/* Starts the copy of piece i; `planes`: of the block's first tile. By one thread. */
+template <int D>
+static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
+                                                     uint32_t i, unsigned char *ring, grouped_small *small) {
+    const uint32_t slot = i % plan.slots, bytes = grouped_dim<D>::tile_words * 4, first = i * GROUPED_WARPS;
+    adm_bulk_copy(ring + slot * (GROUPED_WARPS * bytes), planes + (size_t)first * grouped_dim<D>::tile_words,
+                  min(me.n_tiles - first, (uint32_t)GROUPED_WARPS) * bytes, &small->full[slot]);
+}
+
+/* Whether all of piece i may be read before the wait. */
+static __device__ __forceinline__ bool grouped_settled(const grouped_block &me, uint32_t i) {
+    return adm_settled((me.first_tile + min((i + 1) * GROUPED_WARPS, me.n_tiles)) * 32, me.length);
+}
+
+/* ---- bins ---- */
+
+/* The query's columns, as this lane holds them: heads in turn, four to a product (two where d = 64). N: words of bins. */
+template <int D, int N> struct grouped_query {
+    static const int columns = D == 64 ? N : N / 2;
+    uint32_t b[columns][D == 256 ? 6 : 3];
+    int32_t base[columns];
+};
+
+/* The head of word i of the bins. */
+template <int D> static __device__ __forceinline__ uint32_t grouped_head(int i) {
+    const uint32_t w = threadIdx.x % 4;
+    return D == 64 ? 2 * i + w / 2 : 4 * (i / 2) + w;
+}
+/* The first of its two tokens, within the tile. */
+template <int D> static __device__ __forceinline__ uint32_t grouped_token(int i) {
+    const uint32_t lane = threadIdx.x % 32;
+    return D == 64 ? lane / 4 * 2 + lane % 2 : (i % 2) * 16 + lane / 4;
+}
+
+template <int D, int N>
+static __device__ __forceinline__ void grouped_columns(const grouped_small *small, grouped_query<D, N> *q) {
+    const uint32_t lane = threadIdx.x % 32, column = lane / 4, w = lane % 4;
+#pragma unroll
+    for (int t = 0; t < grouped_query<D, N>::columns; t++) {
+        const uint32_t head = D == 64 ? 2 * t + column / 4 : 4 * t + column / 2, same = column % 2 == 0 ? ~0u : 0;
+#pragma unroll
+        for (int i = 0; i < (D == 256 ? 6 : 3); i++) {
+            const uint32_t plane = D == 256 ? i / 2 : i, word = D == 256 ? i % 2 * 4 + w : D == 64 ? w % 2 : w;
+            const bool used = D != 64 || w / 2 == column / 2 % 2; /* the other of the row's two tokens */
+            q->b[t][i] = used ? small->query[head][plane][word] ^ same : 0;
+        }
+        q->base[t] = 1 + small->sum[D == 64 ? 2 * t + w / 2 : 4 * t + w];
+    }
+}
+
+/* The bins of a tile in shared memory, if all of it competes. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_bins(const uint32_t *tile, const grouped_query<D, N> &q, uint32_t (&first)[N],
+                                                    uint32_t (&second)[N]) {
+    const int W = grouped_dim<D>::words;
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (int u = 0; u < grouped_dim<D>::units; u++) {
+        uint32_t h[4], l[4], both[4], any[4]; /* d = 256: rows g, g + 8, then their other halves; else high, then low */
+        if (D == 256) {
+            const uint32_t *row = tile + (u * 16 + lane % 16) * W + lane / 16 * 4;
+            grouped_load_rows(h, row);
+            grouped_load_rows(l, row + 32 * W);
+        } else {
+            uint32_t a[4];
+            grouped_load_rows(a, tile + lane / 16 * (32 * W) + u * (16 * W) + lane % 16 * 4);
+            h[0] = a[0], h[1] = a[1], l[0] = a[2], l[1] = a[3];
+        }
+#pragma unroll
+        for (int i = 0; i < (D == 256 ? 4 : 2); i++) any[i] = h[i] | l[i], both[i] = h[i] & l[i];
+#pragma unroll
+        for (int t = 0; t < grouped_query<D, N>::columns; t++) {
+            const uint32_t *b = q.b[t];
+            int32_t c[4] = {q.base[t], 0, q.base[t], 0};
+            if (D == 256) {
+                grouped_product(c, any[0], any[1], any[2], any[3], b[0], b[1]);
+                grouped_product(c, h[0], h[1], h[2], h[3], b[2], b[3 % (D == 256 ? 6 : 3)]);
+                grouped_product(c, both[0], both[1], both[2], both[3], b[4 % (D == 256 ? 6 : 3)], b[5 % (D == 256 ? 6 : 3)]);
+            } else {
+                grouped_product(c, any[0], any[1], h[0], h[1], b[0], b[1]);
+                grouped_product(c, both[0], both[1], 0, 0, b[2], 0);
+            }
+            const int i = D == 64 ? t : 2 * t + u;
+            first[i] = (uint32_t)(c[0] - c[1]);
+            second[i] = (uint32_t)(c[2] - c[3]);
+        }
+    }
+}
+
+/* What becomes of a bin where not all of a tile competes. */
+static __device__ __forceinline__ uint32_t grouped_corrected(const grouped_block &me, uint32_t token, uint32_t bin) {
+    return token >= me.length ? (uint32_t)GROUPED_ABSENT : adm_competes(me.contest, token) ? bin : 0;
+}
+
+/* The bins of the block's tile i. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_tile(const grouped_block &me, const uint32_t *tile, uint32_t i,
+                                                    const grouped_query<D, N> &q, uint32_t (&first)[N], uint32_t (&second)[N]) {
+    grouped_bins<D, N>(tile, q, first, second);
+    const uint32_t token = (me.first_tile + i) * 32;
+    if (token >= me.contest.first && token + 32 <= me.contest.last) return;
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        const uint32_t mine = token + grouped_token<D>(j);
+        first[j] = grouped_corrected(me, mine, first[j]);
+        second[j] = grouped_corrected(me, mine + grouped_dim<D>::step, second[j]);
+    }
+}
+
+#endif /* sm_90 */
+
+#endif
