@@ -10,7 +10,7 @@
  *
  *   lane 4g + w    rows g and g + 8 of a tile's tokens, columns 2w and 2w + 1: one head, two tokens
  *
- * A bin is 0 for a token that is in by force and its distance + 1 for the others; ABSENT where there is no token. */
+ * A bin is 0 for a token that is in by force and its distance + 1 for the others. */
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 
@@ -19,24 +19,26 @@
 enum {
     GROUPED_WARPS = 16,
     GROUPED_THREADS = 32 * GROUPED_WARPS,
-    GROUPED_HEADS = 8,       /* query heads a block, at most */
-    GROUPED_SPLIT = 16,      /* blocks a cluster, at most */
-    GROUPED_SLOTS = 8,       /* pieces of codes in shared memory, at most; a piece is a tile of 32 tokens for each warp */
-    GROUPED_COARSE = 64,     /* bins of the first exchange */
-    GROUPED_UNIT = 34,       /* words of a partial result: 32 dims, largest score, sum */
-    GROUPED_TOKEN_SHIFT = 11, /* of a list's entry: the bin is below */
-    GROUPED_ABSENT = 0x7fff
+    GROUPED_HEADS = 8,        /* query heads a block, at most */
+    GROUPED_SPLIT_SHIFT = 4,  /* blocks a cluster, at most, as a power of two */
+    GROUPED_SLOTS = 8,        /* pieces of codes in shared memory, at most; a piece is a tile of 32 tokens for each warp */
+    GROUPED_COARSE = 64,      /* bins of the first exchange */
+    GROUPED_UNIT = 34,        /* words of a partial result: 32 elements, largest score, sum */
+    GROUPED_BIN_BITS = 10,    /* of a list's entry; then 3 for the head, and the token */
+    GROUPED_FETCHER = GROUPED_WARPS - 1 /* the warp that starts copies before the scan */
 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct grouped_plan {
     uint32_t heads;      /* query heads a block */
     uint32_t slices;     /* blocks a KV head's group takes */
-    uint32_t split;      /* blocks a cluster */
-    uint32_t slots;      /* of the ring of codes */
-    uint32_t kept;       /* pieces of which every bin is kept; the tokens after them are listed if they may win */
-    uint32_t sampled;    /* pieces from which the bound for those is taken */
-    uint32_t room;       /* listed tokens a head */
+    uint32_t shift;      /* blocks a cluster, as a power of two */
+    uint32_t split;      /* the same as a number */
+    uint32_t warps;      /* a head, where each works for one */
+    uint32_t slots;      /* of the ring of codes; even */
+    uint32_t kept;       /* pieces of which every bin is kept, even; the tokens after them are listed if they may win */
+    uint32_t sampled;    /* pieces from which the bound for those is taken, even */
+    uint32_t room;       /* listed tokens a warp */
     uint32_t share;      /* winners a block attends to, a head */
     uint32_t map_words;  /* of a bitmap of the block's tokens, a head */
     uint32_t trigger;    /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
@@ -49,6 +51,8 @@ template <int D> struct grouped_dim {
     static const int tile_words = 64 * words;
     static const int shift = D == 64 ? 2 : D == 128 ? 3 : 4; /* bins of a coarse bin, as a power of two */
     static const int bins = GROUPED_COARSE << shift;         /* 3 d + 2, and some that stay empty */
+    static const int absent = bins - 1;                      /* of no token; nothing that counts is there */
+    static const int stride = bins + 8;                      /* of a histogram: heads begin at different banks */
     static const int products = D == 256 ? 3 : 2;            /* of a tile's rows and eight columns */
     static const int units = D == 64 ? 1 : 2;                /* of 16 rows, in a tile */
     static const int step = D == 64 ? 16 : 8;                /* tokens between a lane's two rows */
@@ -59,8 +63,8 @@ typedef struct grouped_small {
     uint64_t full[GROUPED_SLOTS], empty[GROUPED_SLOTS];
     uint64_t bounded, coarse, fine, winners, results;
     adm_cut cut[GROUPED_HEADS];
-    uint32_t bound[GROUPED_HEADS];
-    uint32_t listed[GROUPED_HEADS];
+    int32_t bound[GROUPED_HEADS];
+    uint32_t listed[GROUPED_WARPS];              /* candidates, or more than there is room for */
     int32_t sum[GROUPED_HEADS];                  /* of a query's codes */
     uint32_t query[GROUPED_HEADS][3][8];         /* its thermometer planes */
     float2 weight[GROUPED_WARPS];                /* of partial results: largest score, sum */
@@ -100,6 +104,7 @@ static __device__ __forceinline__ void grouped_barrier_arrive(uint64_t *barrier)
 
 typedef struct grouped_block {
     uint32_t b, kv_head, first_head, heads; /* query heads first_head .. + heads - 1, within the sequence */
+    uint32_t warp, head, part;              /* the warp's head, where each works for one, and which of that head's it is */
     uint32_t rank, length, need;            /* need: winners of a row */
     uint32_t first_tile, n_tiles, pieces;   /* its tiles of 32 tokens, of the row's */
     adm_contest contest;
@@ -113,12 +118,15 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.kv_head = blockIdx.y / plan.slices;
     me.first_head = me.kv_head * group + slice * plan.heads;
     me.heads = min(plan.heads, group - slice * plan.heads);
+    me.warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0); /* so that the compiler knows it to be the warp's */
+    me.head = me.warp / plan.warps;
+    me.part = me.warp - me.head * plan.warps;
     me.rank = adm_cluster_rank();
     me.length = p.length[me.b];
     me.need = min(s.rule.budget, me.length);
     const uint32_t tiles = (me.length + 31) / 32;
-    me.first_tile = tiles * me.rank / plan.split;
-    me.n_tiles = tiles * (me.rank + 1) / plan.split - me.first_tile;
+    me.first_tile = tiles * me.rank >> plan.shift;
+    me.n_tiles = (tiles * (me.rank + 1) >> plan.shift) - me.first_tile;
     me.pieces = (me.n_tiles + GROUPED_WARPS - 1) / GROUPED_WARPS;
     me.contest = adm_contest_of(s.rule, me.length);
     return me;
@@ -126,11 +134,11 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
 
 /* ---- the ring of codes ---- */
 
-/* Starts the copy of piece i; `planes`: of the block's first tile. By one thread. */
+/* Starts the copy of piece i to a slot; `planes`: of the block's first tile. By one thread. */
 template <int D>
-static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                     uint32_t i, unsigned char *ring, grouped_small *small) {
-    const uint32_t slot = i % plan.slots, bytes = grouped_dim<D>::tile_words * 4, first = i * GROUPED_WARPS;
+static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const uint32_t *planes, uint32_t i, uint32_t slot,
+                                                     unsigned char *ring, grouped_small *small) {
+    const uint32_t bytes = grouped_dim<D>::tile_words * 4, first = i * GROUPED_WARPS;
     adm_bulk_copy(ring + slot * (GROUPED_WARPS * bytes), planes + (size_t)first * grouped_dim<D>::tile_words,
                   min(me.n_tiles - first, (uint32_t)GROUPED_WARPS) * bytes, &small->full[slot]);
 }
@@ -216,22 +224,22 @@ static __device__ __forceinline__ void grouped_bins(const uint32_t *tile, const 
 }
 
 /* What becomes of a bin where not all of a tile competes. */
+template <int D>
 static __device__ __forceinline__ uint32_t grouped_corrected(const grouped_block &me, uint32_t token, uint32_t bin) {
-    return token >= me.length ? (uint32_t)GROUPED_ABSENT : adm_competes(me.contest, token) ? bin : 0;
+    return token >= me.length ? (uint32_t)grouped_dim<D>::absent : adm_competes(me.contest, token) ? bin : 0;
 }
 
-/* The bins of the block's tile i. */
+/* The same for the bins of tile i of the block. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_tile(const grouped_block &me, const uint32_t *tile, uint32_t i,
-                                                    const grouped_query<D, N> &q, uint32_t (&first)[N], uint32_t (&second)[N]) {
-    grouped_bins<D, N>(tile, q, first, second);
+static __device__ __forceinline__ void grouped_correct(const grouped_block &me, uint32_t i, uint32_t (&first)[N],
+                                                       uint32_t (&second)[N]) {
     const uint32_t token = (me.first_tile + i) * 32;
     if (token >= me.contest.first && token + 32 <= me.contest.last) return;
 #pragma unroll
     for (int j = 0; j < N; j++) {
         const uint32_t mine = token + grouped_token<D>(j);
-        first[j] = grouped_corrected(me, mine, first[j]);
-        second[j] = grouped_corrected(me, mine + grouped_dim<D>::step, second[j]);
+        first[j] = grouped_corrected<D>(me, mine, first[j]);
+        second[j] = grouped_corrected<D>(me, mine + grouped_dim<D>::step, second[j]);
     }
 }
 

@@ -169,6 +169,17 @@ void emu_meet_block(void) {
     leave(b->cluster);
 }
 
+int emu_block_or(int x) {
+    emu_block *b = emu_self->block;
+    if (x != 0) b->vote = true;
+    emu_meet_block();
+    const bool any = b->vote;
+    emu_meet_block();
+    b->vote = false;
+    emu_meet_block();
+    return any;
+}
+
 void adm_cluster_arrive(void) {
     emu_cluster *c = emu_self->block->cluster;
     emu_self->cluster_turn = c->turn;
@@ -234,6 +245,7 @@ static void block_begin(worker *w, unsigned rank, uint3 index, bool backwards) {
     b->n_arrived = b->n_done = b->poisoned = 0;
     b->copies = {w->copy[EMU_MAX_CLUSTER * EMU_MAX_THREADS + rank], 0};
     b->rank = rank;
+    b->vote = false;
     b->index = index;
     b->backwards = backwards;
     b->shared = w->shared[rank];

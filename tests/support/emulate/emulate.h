@@ -98,7 +98,9 @@ struct emu_warp {
 
 struct emu_block {
     emu_thread *thread;
-    unsigned n_threads, n_arrived, n_done, rank, poisoned; /* poisoned: bit s, slot s of the static memory is in use */
+    unsigned n_threads, n_arrived, n_done, rank;
+    bool vote;         /* of __syncthreads_or() */
+    unsigned poisoned; /* poisoned: bit s, slot s of the static memory is in use */
     uint3 index;
     bool backwards;    /* the last thread first, and copies arrive when waited for, not at once */
     emu_copies copies; /* of the whole block */
@@ -199,6 +201,8 @@ static inline void __syncwarp(unsigned mask = ~0u) {
     emu_meet_warp(NULL);
 }
 static inline void __syncthreads(void) { emu_meet_block(); }
+int emu_block_or(int x);
+static inline int __syncthreads_or(int x) { return emu_block_or(x); }
 
 /* ---- a thread's own instructions ---- */
 

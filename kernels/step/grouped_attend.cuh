@@ -1,0 +1,151 @@
+/* grouped_attend.cuh: the grouped step's attention over the winners that a block was handed. For grouped.cu. */
+#ifndef ADM_KERNELS_STEP_GROUPED_ATTEND_CUH
+#define ADM_KERNELS_STEP_GROUPED_ATTEND_CUH
+
+#include "kernels/step/fused_attend.cuh"
+#include "kernels/step/grouped_scan.cuh"
+
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+
+/* Winners of this block, of a head. */
+static __device__ __forceinline__ uint32_t grouped_share(const grouped_block &me, const grouped_plan &plan) {
+    return me.need + plan.split - 1 - me.rank >> plan.shift;
+}
+
+/* Attends to the head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in flight
+ * each. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                      const uint32_t *tokens, uint32_t n, const float (&q)[8],
+                                                      const adm_team &team, step_softmax *out) {
+    const int lanes = D / 8, rows = 32 / lanes, flight = 4;
+    const uint32_t lane = threadIdx.x % 32, part = lane % lanes;
+    const size_t new_row = ((size_t)me.b * s.heads.n_kv_heads + me.kv_head) * D;
+    const uint4 *k_new = (const uint4 *)((const T *)p.k_new + new_row), *v_new = (const uint4 *)((const T *)p.v_new + new_row);
+    step_block where;
+    where.b = me.b, where.kv_head = me.kv_head;
+    out->largest = -INFINITY, out->sum = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) out->value[i] = 0;
+
+    for (uint32_t base = team.warp * rows; base < n; base += flight * rows * team.n_warps) {
+        const uint32_t stride = rows * team.n_warps;
+        uint32_t token[flight];
+        uint4 k[flight], v[flight];
+        float score[flight];
+        bool newest[flight];
+#pragma unroll
+        for (int r = 0; r < flight; r++) {
+            const uint32_t j = base + r * stride + lane / lanes;
+            token[r] = tokens[min(j, n - 1)];
+            newest[r] = token[r] + 1 == me.length;
+            score[r] = j < n ? 0.0f : -INFINITY;
+            k[r] = v[r] = make_uint4(0, 0, 0, 0);
+        }
+        kv_rows<flight>(s, p, where, token);
+#pragma unroll
+        for (int r = 0; r < flight; r++) /* another block may still be writing the newest row to the caches */
+            if (base + r * stride + lane / lanes < n) {
+                k[r] = __ldcg((newest[r] ? k_new : (const uint4 *)((const T *)p.k + (size_t)token[r] * D)) + part);
+                v[r] = __ldcg((newest[r] ? v_new : (const uint4 *)((const T *)p.v + (size_t)token[r] * D)) + part);
+            }
+        float largest = out->largest;
+#pragma unroll
+        for (int r = 0; r < flight; r++) {
+            if (base + r * stride >= n) continue;
+            const uint32_t words[4] = {k[r].x, k[r].y, k[r].z, k[r].w};
+            float dot = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float2 pair = adm_widen2<T>(words[i]);
+                dot = fmaf(q[2 * i], pair.x, fmaf(q[2 * i + 1], pair.y, dot));
+            }
+#pragma unroll
+            for (int step = 1; step < lanes; step *= 2) dot += __shfl_xor_sync(ADM_FULL_WARP, dot, step);
+            score[r] += dot;
+            largest = fmaxf(largest, score[r]);
+        }
+        const float shrink = weight_of(out->largest, largest);
+        out->sum *= shrink;
+#pragma unroll
+        for (int i = 0; i < 8; i++) out->value[i] *= shrink;
+#pragma unroll
+        for (int r = 0; r < flight; r++) {
+            if (base + r * stride >= n) continue;
+            const float w = weight_of(score[r], largest);
+            const uint32_t words[4] = {v[r].x, v[r].y, v[r].z, v[r].w};
+            out->sum += w;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float2 pair = adm_widen2<T>(words[i]);
+                out->value[2 * i] = fmaf(w, pair.x, out->value[2 * i]);
+                out->value[2 * i + 1] = fmaf(w, pair.y, out->value[2 * i + 1]);
+            }
+        }
+        out->largest = largest;
+    }
+#pragma unroll
+    for (int step = lanes; step < 32; step *= 2) { /* the groups of the warp into one */
+        const float other = __shfl_xor_sync(ADM_FULL_WARP, out->largest, step), largest = fmaxf(out->largest, other);
+        const float shrink = weight_of(out->largest, largest);
+        out->sum *= shrink;
+        out->sum += __shfl_xor_sync(ADM_FULL_WARP, out->sum, step);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            out->value[i] *= shrink;
+            out->value[i] += __shfl_xor_sync(ADM_FULL_WARP, out->value[i], step);
+        }
+        out->largest = largest;
+    }
+}
+
+/* This lane's elements of the query, scaled for exponentials to base 2. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                          uint32_t head, float (&q)[8]) {
+    const float scale = s.scale * 1.4426950408889634f;
+    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + head) * D;
+    const uint4 packed = ((const uint4 *)row)[threadIdx.x % (D / 8)];
+    const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = adm_widen2<T>(words[i]);
+        q[2 * i] = pair.x * scale, q[2 * i + 1] = pair.y * scale;
+    }
+}
+
+/* Partial results of the block's warps, in `memory`, into one a head, 32 elements at a time to the block that adds up those of the
+ * cluster: unit u = head * D / 32 + element / 32 to block u % split. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                     const grouped_plan &plan, const grouped_memory &m, const float *memory) {
+    const step_partials partials = {(float *)memory, m.small->weight};
+    const uint32_t lane = threadIdx.x % 32, units = me.heads * (D / 32), mask = plan.split - 1;
+    for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {
+        float2 weight;
+        const float value = merged<D>(partials, u / (D / 32) * plan.warps, plan.warps, 1, u % (D / 32) * 32 + lane, &weight);
+        float *to = m.merge + ((u & ~mask) + me.rank) * GROUPED_UNIT;
+        adm_push(to + lane, __float_as_uint(value), u & mask, &m.small->results);
+        if (lane < 2) adm_push(to + 32 + lane, __float_as_uint(lane == 0 ? weight.x : weight.y), u & mask, &m.small->results);
+    }
+    if ((me.warp << plan.shift) + me.rank >= units) return;
+    adm_barrier_wait_pushed(&m.small->results, 0);
+    for (uint32_t u = (me.warp << plan.shift) + me.rank; u < units; u += GROUPED_WARPS << plan.shift) {
+        const float *from = m.merge + (u & ~mask) * GROUPED_UNIT;
+        float largest = -INFINITY, sum = 0, value = 0;
+#pragma unroll 8
+        for (uint32_t r = 0; r < plan.split; r++) largest = fmaxf(largest, from[r * GROUPED_UNIT + 32]);
+#pragma unroll 8
+        for (uint32_t r = 0; r < plan.split; r++) {
+            const float w = weight_of(from[r * GROUPED_UNIT + 32], largest);
+            sum += w * from[r * GROUPED_UNIT + 33];
+            value += w * from[r * GROUPED_UNIT + lane];
+        }
+        T *out = (T *)p.out + ((size_t)me.b * s.heads.n_q_heads + me.first_head) * D;
+        out[u * 32 + lane] = adm_narrow<T>(sum > 0 ? value / sum : NAN);
+    }
+}
+
+#endif /* sm_90 */
+
+#endif
