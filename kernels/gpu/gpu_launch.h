@@ -43,6 +43,7 @@ typedef struct adm_gpu_grouped_tuning {
     uint32_t slots;   /* pieces of codes in shared memory */
     uint32_t kept;    /* pieces of which every distance is kept */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
+    uint32_t ahead;   /* pieces to ask into the second-level cache before the wait */
 } adm_gpu_grouped_tuning;
 /* ADM_EUNSUPPORTED for shapes that it does not take. */
 adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,

@@ -6,12 +6,6 @@
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
-#ifdef ADM_GROUPED_STAMPS /* a header that says what a stamp is, to see where the time goes */
-#include ADM_GROUPED_STAMPS
-#else
-#define STAMP(phase)
-#endif
-
 /* ---- the query ---- */
 
 /* The planes of the queries into shared memory; the new key, its value and its codes into the caches. */
@@ -42,9 +36,9 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
     for (int w = 0; w < D / 32; w++) {
         sum += 2 * __popc(high[w]) + __popc(low[w]);
         if (lane == w) {
-            small->query[warp][0][w] = high[w] | low[w];
-            small->query[warp][1][w] = high[w];
-            small->query[warp][2][w] = high[w] & low[w];
+            small->query[warp][0][w] = ~(high[w] | low[w]);
+            small->query[warp][1][w] = high[w] ^ low[w];
+            small->query[warp][2][w] = high[w];
         }
     }
     if (lane == 0) small->sum[warp] = sum;
@@ -61,12 +55,14 @@ static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, 
         grouped_barrier_init(&small->empty[i], GROUPED_WARPS);
     }
     grouped_barrier_init(&small->bounded, 1);
+    grouped_barrier_init(&small->window, 1);
     grouped_barrier_init(&small->coarse, 1);
     grouped_barrier_init(&small->fine, 1);
     grouped_barrier_init(&small->winners, 1);
     grouped_barrier_init(&small->results, 1);
     adm_barrier_fence();
     adm_barrier_expect(&small->bounded, counts * 32 * 4);
+    adm_barrier_expect(&small->window, counts * 32 * 4);
     adm_barrier_expect(&small->coarse, counts * 32 * 4);
     adm_barrier_expect(&small->fine, counts * (2u << grouped_dim<D>::shift));
     adm_barrier_expect(&small->winners, me.heads * grouped_share(me, plan) * 4);
@@ -110,13 +106,21 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         grouped_prepare<D>(me, plan, &small);
         for (uint32_t i = 0; i < fetched; i++)
             if (grouped_settled(me, i)) grouped_fetch<D>(me, planes, i, i, m.ring, &small);
+        for (uint32_t i = fetched; i < fetched + plan.ahead; i++)
+            if (i + 1 < me.pieces)
+                grouped_prefetch(planes + (size_t)i * GROUPED_WARPS * grouped_dim<D>::tile_words,
+                                 GROUPED_WARPS * grouped_dim<D>::tile_words * 4);
     }
+    const uint32_t at = grouped_sampled(me);
+    const bool sampled = at != UINT32_MAX;
+    grouped_codes<D> sample;
+    if (sampled) grouped_read_global<D>(p.planes + (kv_row * (s.capacity / 32) + at) * grouped_dim<D>::tile_words, &sample);
     __syncwarp();
     adm_cluster_arrive_relaxed(); /* the barriers are there to be pushed at */
     for (uint32_t i = threadIdx.x; i < 2 * N * grouped_dim<D>::stride; i += GROUPED_THREADS) m.histogram[i] = 0;
     for (uint32_t i = threadIdx.x; i < 2 * plan.heads * plan.map_words; i += GROUPED_THREADS) m.maps[i] = 0;
     if (me.warp >= me.heads && me.warp < GROUPED_HEADS) { /* columns without a query count into bins that nobody reads */
-        if (lane < 24) small.query[me.warp][lane / 8][lane % 8] = 0;
+        if (lane < 24) small.query[me.warp][lane / 8][lane % 8] = lane < 8 ? ~0u : 0; /* as if of zeros */
         if (lane == 0) small.sum[me.warp] = 0;
     }
     adm_wait_for_predecessors();
@@ -130,24 +134,19 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     STAMP(2);
     if (plan.trigger == 1) adm_start_dependents();
-    grouped_scan<D, N>(me, plan, planes, m);
+    grouped_scan<D, N>(me, plan, planes, m, sampled, sample);
     __syncthreads();
     STAMP(3);
     if (plan.trigger == 2) adm_start_dependents();
 
-    if (me.head < me.heads) {
-        grouped_push_coarse<D>(me, plan, m.histogram, me.head, me.part, plan.warps, m.coarse, &small.coarse);
-        if (me.part == 0) {
-            adm_barrier_wait_pushed(&small.coarse, 0);
-            STAMP(4);
-            grouped_find_cut<D>(me, plan, m, me.head);
-        }
-    }
-    __syncthreads();
+    STAMP(4);
+    grouped_find_cuts<D, N>(me, plan, m, sampled);
     STAMP(5);
     grouped_mark_all<D, N>(s, p, me, plan, planes, m);
     __syncthreads();
     STAMP(6);
+    uint4 query = make_uint4(0, 0, 0, 0);
+    if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
     grouped_hand_out(s, p, me, plan, m);
     if (plan.trigger == 3) adm_start_dependents();
 
@@ -155,10 +154,10 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (me.head < me.heads) {
         float q[8];
         step_softmax sum;
-        grouped_load_query<T, D>(s, p, me, me.head, q);
         STAMP(7);
         adm_barrier_wait_pushed(&small.winners, 0);
         STAMP(8);
+        grouped_widen_query<T>(s, query, q);
         grouped_attend<T, D>(s, p, me, m.winners + me.head * plan.share, grouped_share(me, plan), q,
                              adm_team{me.part, plan.warps}, &sum);
         if (lane < D / 8) {
@@ -172,6 +171,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     grouped_merge<T, D>(s, p, me, plan, m, partial);
     STAMP(10);
+    STAMPS_OUT;
 #endif
 }
 
@@ -213,8 +213,9 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     plan->bins_at = slots * piece > GROUPED_WARPS * d * 4 ? slots * piece : GROUPED_WARPS * d * 4; /* and partial results */
     plan->lists_at = plan->bins_at + kept * bins;
     plan->histogram_at = plan->lists_at + plan->room * GROUPED_WARPS * 4;
-    plan->coarse_at = plan->histogram_at + histogram;
-    plan->fine_at = plan->coarse_at + counts * 128 * 2;
+    plan->counts_at = plan->histogram_at + histogram;
+    plan->bounds_at = plan->counts_at + counts * 128;
+    plan->fine_at = plan->bounds_at + (kept < pieces ? counts * 128 : 0);
     plan->maps_at = plan->fine_at + fine;
     plan->winners_at = plan->maps_at + maps;
     plan->merge_at = plan->winners_at + winners;
@@ -257,6 +258,7 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     plan.slots = tuning->slots;
     plan.kept = tuning->kept;
     plan.trigger = tuning->trigger;
+    plan.ahead = tuning->ahead;
     if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
         plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || tuning->kept % 2 != 0)
         return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u pieces, trigger %u",

@@ -1,12 +1,14 @@
 /* grouped.cuh: the step for grouped query heads: its plan, and its way from codes to bins; for grouped.cu, whose head tells the
  * whole.
  *
- * L1 as a binary product. With the thermometer bits t1 = h | l, t2 = h, t3 = h & l of a code 2h + l, and the query's q1, q2, q3:
+ * L1 as a binary product. A key's code is a = 2h + l; against a query's code b its distance is
  *
- *   L1 = sum of |t_i - q_i| = sum of q_i  +  sum of t_i & ~q_i  -  sum of t_i & q_i
+ *   b = 0:  2h + l              b = 1:  1 - l + 2hl              b = 2:  2 - 2h - l + 2hl              b = 3:  3 - 2h - l
  *
- * so each query head takes two columns, ~q and q, and a thread gets both sums of a head: no shuffles. The first operand, 16 rows of
- * 256 bits, is what ldmatrix brings from the planes as they lie in memory: a row is a token (two tokens where d = 64).
+ * so over all elements L1 = sum of b + 2 X - Y, where X counts h and l where b = 0, and hl where b is 1 or 2, and Y counts l
+ * everywhere and h, twice, where b is 2 or 3. Each query head takes two columns, for X and for Y, of the products with the rows
+ * [l h] and [hl h] of 256 bits, and a thread gets both sums of a head: no shuffles. [l h] is what ldmatrix brings from the planes as
+ * they lie in memory: a row is a token (two tokens where d = 64).
  *
  *   lane 4g + w    rows g and g + 8 of a tile's tokens, columns 2w and 2w + 1: one head, two tokens
  *
@@ -42,7 +44,8 @@ typedef struct grouped_plan {
     uint32_t share;      /* winners a block attends to, a head */
     uint32_t map_words;  /* of a bitmap of the block's tokens, a head */
     uint32_t trigger;    /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
-    uint32_t ring_at, bins_at, lists_at, histogram_at, coarse_at, fine_at, maps_at, winners_at, merge_at;
+    uint32_t ahead;      /* pieces beyond the ring that are asked into the second-level cache before the wait */
+    uint32_t ring_at, bins_at, lists_at, histogram_at, counts_at, bounds_at, fine_at, maps_at, winners_at, merge_at;
     uint32_t shared_bytes;
 } grouped_plan;
 
@@ -53,7 +56,6 @@ template <int D> struct grouped_dim {
     static const int bins = GROUPED_COARSE << shift;         /* 3 d + 2, and some that stay empty */
     static const int absent = bins - 1;                      /* of no token; nothing that counts is there */
     static const int stride = bins + 8;                      /* of a histogram: heads begin at different banks */
-    static const int products = D == 256 ? 3 : 2;            /* of a tile's rows and eight columns */
     static const int units = D == 64 ? 1 : 2;                /* of 16 rows, in a tile */
     static const int step = D == 64 ? 16 : 8;                /* tokens between a lane's two rows */
 };
@@ -61,14 +63,23 @@ template <int D> struct grouped_dim {
 /* Shared memory that grouped.cu declares. */
 typedef struct grouped_small {
     uint64_t full[GROUPED_SLOTS], empty[GROUPED_SLOTS];
-    uint64_t bounded, coarse, fine, winners, results;
+    uint64_t bounded, window, coarse, fine, winners, results;
     adm_cut cut[GROUPED_HEADS];
-    int32_t bound[GROUPED_HEADS];
+    int32_t bound[GROUPED_HEADS];                /* bins up to this are counted */
+    uint32_t least[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
+    int32_t listing[GROUPED_HEADS];              /* and listed, beyond the kept pieces */
     uint32_t listed[GROUPED_WARPS];              /* candidates, or more than there is room for */
     int32_t sum[GROUPED_HEADS];                  /* of a query's codes */
-    uint32_t query[GROUPED_HEADS][3][8];         /* its thermometer planes */
+    uint32_t query[GROUPED_HEADS][3][8];         /* where its codes are 0, are 1 or 2, are 2 or 3 */
     float2 weight[GROUPED_WARPS];                /* of partial results: largest score, sum */
 } grouped_small;
+
+#ifdef ADM_GROUPED_STAMPS /* a header that says what a stamp is, to see where the time goes */
+#include ADM_GROUPED_STAMPS
+#else
+#define STAMP(phase)
+#define STAMPS_OUT
+#endif
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
@@ -90,6 +101,23 @@ static __device__ __forceinline__ void grouped_product(int32_t c[4], uint32_t a0
         "{%0, %1, %2, %3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* Adds 1 where `counts` says so, without a branch. */
+static __device__ __forceinline__ void grouped_count(uint32_t *counter, bool counts) {
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 ".reg .u32 before;\n"
+                 "setp.ne.u32 p, %1, 0;\n"
+                 "@p atom.shared.add.u32 before, [%0], 1;\n"
+                 "}" ::"r"(adm_shared_address(counter)),
+                 "r"((uint32_t)counts)
+                 : "memory");
+}
+
+/* Asks for bytes, a multiple of 16, to come to the second-level cache. */
+static __device__ __forceinline__ void grouped_prefetch(const void *from, uint32_t bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
 /* A barrier that n arrivals, and the bytes announced, complete. */
@@ -152,8 +180,8 @@ static __device__ __forceinline__ bool grouped_settled(const grouped_block &me, 
 
 /* The query's columns, as this lane holds them: heads in turn, four to a product (two where d = 64). N: words of bins. */
 template <int D, int N> struct grouped_query {
-    static const int columns = D == 64 ? N : N / 2;
-    uint32_t b[columns][D == 256 ? 6 : 3];
+    static const int columns = D == 64 ? N : N / 2, words = D == 256 ? 2 : 1; /* words: of a half row */
+    uint32_t l[columns][words], h[columns][words], hl[columns][words], h_again[columns][words];
     int32_t base[columns];
 };
 
@@ -171,54 +199,91 @@ template <int D> static __device__ __forceinline__ uint32_t grouped_token(int i)
 template <int D, int N>
 static __device__ __forceinline__ void grouped_columns(const grouped_small *small, grouped_query<D, N> *q) {
     const uint32_t lane = threadIdx.x % 32, column = lane / 4, w = lane % 4;
+    const bool x = column % 2 == 0, used = D != 64 || w / 2 == column / 2 % 2; /* or of the other of the row's two tokens */
 #pragma unroll
     for (int t = 0; t < grouped_query<D, N>::columns; t++) {
-        const uint32_t head = D == 64 ? 2 * t + column / 4 : 4 * t + column / 2, same = column % 2 == 0 ? ~0u : 0;
+        const uint32_t head = D == 64 ? 2 * t + column / 4 : 4 * t + column / 2;
 #pragma unroll
-        for (int i = 0; i < (D == 256 ? 6 : 3); i++) {
-            const uint32_t plane = D == 256 ? i / 2 : i, word = D == 256 ? i % 2 * 4 + w : D == 64 ? w % 2 : w;
-            const bool used = D != 64 || w / 2 == column / 2 % 2; /* the other of the row's two tokens */
-            q->b[t][i] = used ? small->query[head][plane][word] ^ same : 0;
+        for (int i = 0; i < grouped_query<D, N>::words; i++) {
+            const uint32_t word = D == 64 ? w % 2 : 4 * i + w, *planes = &small->query[head][0][word];
+            const uint32_t zero = used && x ? planes[0] : 0, large = used && !x ? planes[16] : 0;
+            q->l[t][i] = x ? zero : used ? ~0u : 0;
+            q->h[t][i] = x ? zero : large;
+            q->hl[t][i] = used && x ? planes[8] : 0;
+            q->h_again[t][i] = large;
         }
-        q->base[t] = 1 + small->sum[D == 64 ? 2 * t + w / 2 : 4 * t + w];
+        q->base[t] = -1 - small->sum[D == 64 ? 2 * t + w / 2 : 4 * t + w];
     }
 }
 
-/* The bins of a tile in shared memory, if all of it competes. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_bins(const uint32_t *tile, const grouped_query<D, N> &q, uint32_t (&first)[N],
-                                                    uint32_t (&second)[N]) {
+/* A tile's codes as operands: of the bits rows g and g + 8; d = 256: and then the other halves of those. */
+template <int D> struct grouped_codes {
+    static const int n = D == 256 ? 4 : 2;
+    uint32_t high[grouped_dim<D>::units][n], low[grouped_dim<D>::units][n];
+};
+
+template <int D> static __device__ __forceinline__ void grouped_read(const uint32_t *tile, grouped_codes<D> *to) {
     const int W = grouped_dim<D>::words;
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
     for (int u = 0; u < grouped_dim<D>::units; u++) {
-        uint32_t h[4], l[4], both[4], any[4]; /* d = 256: rows g, g + 8, then their other halves; else high, then low */
+        uint32_t a[4];
         if (D == 256) {
             const uint32_t *row = tile + (u * 16 + lane % 16) * W + lane / 16 * 4;
-            grouped_load_rows(h, row);
-            grouped_load_rows(l, row + 32 * W);
+            grouped_load_rows(a, row);
+#pragma unroll
+            for (int i = 0; i < grouped_codes<D>::n; i++) to->high[u][i] = a[i];
+            grouped_load_rows(a, row + 32 * W);
+#pragma unroll
+            for (int i = 0; i < grouped_codes<D>::n; i++) to->low[u][i] = a[i];
         } else {
-            uint32_t a[4];
-            grouped_load_rows(a, tile + lane / 16 * (32 * W) + u * (16 * W) + lane % 16 * 4);
-            h[0] = a[0], h[1] = a[1], l[0] = a[2], l[1] = a[3];
+            grouped_load_rows(a, tile + (lane < 16 ? 32 * W : 0) + u * (16 * W) + lane % 16 * 4); /* the low ones first */
+            to->low[u][0] = a[0], to->low[u][1] = a[1], to->high[u][0] = a[2], to->high[u][1] = a[3];
         }
+    }
+}
+
+/* The same of a tile in global memory. */
+template <int D> static __device__ __forceinline__ void grouped_read_global(const uint32_t *tile, grouped_codes<D> *to) {
+    const int W = grouped_dim<D>::words;
+    const uint32_t lane = threadIdx.x % 32, at = D == 256 ? lane / 4 * W + lane % 4 : lane;
 #pragma unroll
-        for (int i = 0; i < (D == 256 ? 4 : 2); i++) any[i] = h[i] | l[i], both[i] = h[i] & l[i];
+    for (int u = 0; u < grouped_dim<D>::units; u++)
 #pragma unroll
-        for (int t = 0; t < grouped_query<D, N>::columns; t++) {
-            const uint32_t *b = q.b[t];
-            int32_t c[4] = {q.base[t], 0, q.base[t], 0};
+        for (int i = 0; i < grouped_codes<D>::n; i++) {
+            const uint32_t *from = tile + u * (16 * W) + i % 2 * (D == 256 ? 8 * W : 32) + i / 2 * 4 + at;
+            to->high[u][i] = __ldg(from);
+            to->low[u][i] = __ldg(from + 32 * W);
+        }
+}
+
+/* A tile's bins, if all of it competes. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_bins(const grouped_codes<D> &codes, const grouped_query<D, N> &q,
+                                                    uint32_t (&first)[N], uint32_t (&second)[N]) {
+    const int n = grouped_codes<D>::n, columns = grouped_query<D, N>::columns;
+#pragma unroll
+    for (int u = 0; u < grouped_dim<D>::units; u++) {
+        const uint32_t *h = codes.high[u], *l = codes.low[u];
+        uint32_t both[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) both[i] = h[i] & l[i];
+#pragma unroll
+        for (int t = 0; t < columns; t++) {
+            int32_t c[4] = {0, q.base[t], 0, q.base[t]};
             if (D == 256) {
-                grouped_product(c, any[0], any[1], any[2], any[3], b[0], b[1]);
-                grouped_product(c, h[0], h[1], h[2], h[3], b[2], b[3 % (D == 256 ? 6 : 3)]);
-                grouped_product(c, both[0], both[1], both[2], both[3], b[4 % (D == 256 ? 6 : 3)], b[5 % (D == 256 ? 6 : 3)]);
+                const int m = grouped_query<D, N>::words - 1;
+                grouped_product(c, l[0], l[1], l[2 % n], l[3 % n], q.l[t][0], q.l[t][m]);
+                grouped_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h[t][0], q.h[t][m]);
+                grouped_product(c, both[0], both[1], both[2 % n], both[3 % n], q.hl[t][0], q.hl[t][m]);
+                grouped_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h_again[t][0], q.h_again[t][m]);
             } else {
-                grouped_product(c, any[0], any[1], h[0], h[1], b[0], b[1]);
-                grouped_product(c, both[0], both[1], 0, 0, b[2], 0);
+                grouped_product(c, l[0], l[1], h[0], h[1], q.l[t][0], q.h[t][0]);
+                grouped_product(c, both[0], both[1], h[0], h[1], q.hl[t][0], q.h_again[t][0]);
             }
             const int i = D == 64 ? t : 2 * t + u;
-            first[i] = (uint32_t)(c[0] - c[1]);
-            second[i] = (uint32_t)(c[2] - c[3]);
+            first[i] = (uint32_t)(c[0] + c[0] - c[1]);
+            second[i] = (uint32_t)(c[2] + c[2] - c[3]);
         }
     }
 }

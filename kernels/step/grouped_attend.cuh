@@ -99,13 +99,17 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
     }
 }
 
-/* This lane's elements of the query, scaled for exponentials to base 2. */
+/* This lane's elements of its head's query. */
 template <typename T, int D>
-static __device__ __forceinline__ void grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                          uint32_t head, float (&q)[8]) {
+static __device__ __forceinline__ uint4 grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me) {
+    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.head) * D;
+    return ((const uint4 *)row)[threadIdx.x % (D / 8)];
+}
+
+/* The same, scaled for exponentials to base 2. */
+template <typename T>
+static __device__ __forceinline__ void grouped_widen_query(const adm_gpu_shape &s, const uint4 &packed, float (&q)[8]) {
     const float scale = s.scale * 1.4426950408889634f;
-    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + head) * D;
-    const uint4 packed = ((const uint4 *)row)[threadIdx.x % (D / 8)];
     const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {

@@ -12,7 +12,8 @@ typedef struct grouped_memory {
     uint32_t *bins;       /* [kept][N][threads] pairs */
     uint32_t *lists;      /* [warps][room] */
     uint32_t *histogram;  /* [4 or 8 heads][stride] */
-    uint32_t *coarse;     /* [split][heads][32] pairs, twice */
+    uint32_t *counts;     /* [split][heads][32] pairs of counts, from each block of the cluster */
+    uint32_t *bounds;     /* the same, of the sampled pieces */
     uint32_t *fine;       /* [split][heads][pairs] */
     uint32_t *maps;       /* [nearer, tied][heads][map_words], a bit a token of the block */
     uint32_t *winners;    /* [heads][share] */
@@ -27,7 +28,8 @@ static __device__ __forceinline__ grouped_memory grouped_memory_of(const grouped
     m.bins = (uint32_t *)(shared + plan.bins_at);
     m.lists = (uint32_t *)(shared + plan.lists_at);
     m.histogram = (uint32_t *)(shared + plan.histogram_at);
-    m.coarse = (uint32_t *)(shared + plan.coarse_at);
+    m.counts = (uint32_t *)(shared + plan.counts_at);
+    m.bounds = (uint32_t *)(shared + plan.bounds_at);
     m.fine = (uint32_t *)(shared + plan.fine_at);
     m.maps = (uint32_t *)(shared + plan.maps_at);
     m.winners = (uint32_t *)(shared + plan.winners_at);
@@ -36,9 +38,67 @@ static __device__ __forceinline__ grouped_memory grouped_memory_of(const grouped
     return m;
 }
 
+/* ---- a sample ---- */
+
+/* Which tile of the row this warp samples, if the row is worth a bound; else UINT32_MAX. Few tokens may win, or too often all
+ * sampled tiles hold one. All blocks of the cluster take the same tiles. */
+static __device__ __forceinline__ uint32_t grouped_sampled(const grouped_block &me) {
+    const uint32_t first = (me.contest.first + 31) / 32, last = min(me.contest.last, me.length < 2 ? 0 : me.length - 2) / 32;
+    if (last < first + 128 || me.need > me.length / 24) return UINT32_MAX;
+    return first + (last - first) * (2 * me.warp + 1) / (2 * GROUPED_WARPS);
+}
+
+/* The smallest bin of each head in this warp's sampled tile. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_find_least(const grouped_block &me, const grouped_codes<D> &codes,
+                                                          const grouped_query<D, N> &q, grouped_small *small) {
+    const int apart = D == 64 ? 1 : 2; /* words of the same head */
+    uint32_t first[N], second[N];
+    grouped_bins<D, N>(codes, q, first, second);
+#pragma unroll
+    for (int j = 0; j < N; j += apart) {
+        uint32_t least = min(min(first[j], second[j]), min(first[j + apart - 1], second[j + apart - 1]));
+        if (D == 64) least = min(least, __shfl_xor_sync(ADM_FULL_WARP, least, 1));
+#pragma unroll
+        for (int step = 4; step < 32; step *= 2) least = min(least, __shfl_xor_sync(ADM_FULL_WARP, least, step));
+        if (threadIdx.x % 32 < 4) small->least[me.warp][grouped_head<D>(j)] = least;
+    }
+}
+
+/* Up to where the bins of the heads of this lane's words are counted: to the largest of the least bins, which is where about a tenth
+ * of the tokens lie, and far beyond the few that win. By the whole warp, once all warps have found theirs. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_bounds(const grouped_small *small, int32_t (&bound)[N]) {
+    const int apart = D == 64 ? 1 : 2;
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < N; j += apart) {
+        const uint32_t head = grouped_head<D>(j);
+        uint32_t least = max(small->least[lane / 4][head], small->least[8 + lane / 4][head]);
+#pragma unroll
+        for (int step = 4; step < 32; step *= 2) least = max(least, __shfl_xor_sync(ADM_FULL_WARP, least, step));
+        bound[j] = bound[j + apart - 1] = (int32_t)least;
+    }
+}
+
 /* ---- exchanges ---- */
 
-/* How many of the block's tokens are in coarse bins up to 2 lane and up to 2 lane + 1, by one warp, 16 bits each. */
+/* How many of the block's tokens are in bins up to from + 2 lane and up to from + 2 lane + 1, by one warp, 16 bits each. */
+static __device__ __forceinline__ uint32_t grouped_window_counts(const uint32_t *histogram, uint32_t from) {
+    const uint32_t lane = threadIdx.x % 32, even = histogram[from + 2 * lane], odd = histogram[from + 2 * lane + 1];
+    uint32_t before = 0;
+#pragma unroll 4
+    for (uint32_t i = lane; i < from; i += 32) before += histogram[i];
+    const uint32_t through = adm_warp_scan(even + odd) + __reduce_add_sync(ADM_FULL_WARP, before);
+    return (through - odd) | through << 16;
+}
+
+/* The first bin of the exchange of a head whose bins are counted up to `bound`. */
+static __device__ __forceinline__ uint32_t grouped_window(int32_t bound) {
+    return bound < GROUPED_COARSE ? 0 : (uint32_t)bound - (GROUPED_COARSE - 1);
+}
+
+/* The same for coarse bins, from 0. */
 template <int D> static __device__ __forceinline__ uint32_t grouped_coarse_counts(const uint32_t *histogram) {
     const int n = 1 << grouped_dim<D>::shift;
     const uint4 *bins = (const uint4 *)(histogram + threadIdx.x % 32 * (2 * n));
@@ -53,36 +113,61 @@ template <int D> static __device__ __forceinline__ uint32_t grouped_coarse_count
     return (through - odd) | through << 16;
 }
 
-/* Counts of head `head` to all blocks of the cluster, by `n` warps, of which this is `which`. */
-template <int D>
-static __device__ __forceinline__ void grouped_push_coarse(const grouped_block &me, const grouped_plan &plan,
-                                                           const uint32_t *histogram, uint32_t head, uint32_t which, uint32_t n,
-                                                           uint32_t *coarse, uint64_t *barrier) {
-    const uint32_t counts = grouped_coarse_counts<D>(histogram + head * grouped_dim<D>::stride);
-    uint32_t *to = coarse + (me.rank * plan.heads + head) * 32 + threadIdx.x % 32;
+/* A warp's counts of a head to all blocks of the cluster, with n - 1 other warps, of which this is `which`. */
+static __device__ __forceinline__ void grouped_push_counts(const grouped_block &me, const grouped_plan &plan, uint32_t counts,
+                                                           uint32_t head, uint32_t which, uint32_t n, uint32_t *to,
+                                                           uint64_t *barrier) {
+    to += (me.rank * plan.heads + head) * 32 + threadIdx.x % 32;
 #pragma unroll 4
     for (uint32_t r = which; r < plan.split; r += n) adm_push(to, counts, r, barrier);
 }
 
-/* The first coarse bin by which `need` of the row's tokens are counted; GROUPED_COARSE: not so many are counted at all. */
-static __device__ __forceinline__ uint32_t grouped_reached(const grouped_plan &plan, const uint32_t *coarse, uint32_t head,
+/* The first of the exchanged bins by which `need` of the row's tokens are counted; GROUPED_COARSE: not so many are counted. */
+static __device__ __forceinline__ uint32_t grouped_reached(const grouped_plan &plan, const uint32_t *pairs, uint32_t head,
                                                            uint32_t need) {
     uint32_t even = 0, odd = 0;
 #pragma unroll 8
     for (uint32_t r = 0; r < plan.split; r++) {
-        const uint32_t counts = coarse[(r * plan.heads + head) * 32 + threadIdx.x % 32];
+        const uint32_t counts = pairs[(r * plan.heads + head) * 32 + threadIdx.x % 32];
         even += counts & 0xffffu, odd += counts >> 16;
     }
     const uint32_t short_even = __ballot_sync(ADM_FULL_WARP, even < need), short_odd = __ballot_sync(ADM_FULL_WARP, odd < need);
     return __popc(short_even) + __popc(short_odd);
 }
 
-/* One warp finds the cut of its head, whose coarse counts have come: exchanges those of the bins within the coarse bin. */
+/* From one lane a block: its winners for sure, and its ties at bin `boundary`. */
+static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, uint32_t boundary, uint32_t nearer, uint32_t tied,
+                                                       adm_cut *cut) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t n_nearer = __reduce_add_sync(ADM_FULL_WARP, nearer), n_tied = __reduce_add_sync(ADM_FULL_WARP, tied);
+    const uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? nearer : 0);
+    const uint32_t ties = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? tied : 0);
+    if (lane == 0) *cut = adm_cut{boundary, n_tied - (me.need - n_nearer), rank, ties};
+}
+
+/* One warp finds the cut of its head, whose counts of single bins have come. Boundary UINT32_MAX: it is not among them. */
+static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
+                                                        uint32_t from, uint32_t head) {
+    const uint32_t lane = threadIdx.x % 32, at = grouped_reached(plan, m.counts, head, me.need);
+    if (at == GROUPED_COARSE || (at == 0 && from > 0)) {
+        if (lane == 0) m.small->cut[head].boundary = UINT32_MAX;
+        return;
+    }
+    uint32_t nearer = 0, tied = 0;
+    if (lane < plan.split) {
+        const uint16_t *its = (const uint16_t *)(m.counts + (lane * plan.heads + head) * 32);
+        nearer = at > 0 ? its[at - 1] : 0;
+        tied = its[at] - nearer;
+    }
+    grouped_put_cut(me, from + at, nearer, tied, &m.small->cut[head]);
+}
+
+/* The same from coarse counts: exchanges those of the bins within the coarse bin. */
 template <int D>
-static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan,
-                                                        const grouped_memory &m, uint32_t head) {
+static __device__ __forceinline__ void grouped_find_cut_within(const grouped_block &me, const grouped_plan &plan,
+                                                               const grouped_memory &m, uint32_t head) {
     const uint32_t n = 1u << grouped_dim<D>::shift, lane = threadIdx.x % 32, word = lane % (n / 2);
-    const uint32_t bin = grouped_reached(plan, m.coarse, head, me.need);
+    const uint32_t bin = grouped_reached(plan, m.counts, head, me.need);
     const uint32_t *own = m.histogram + head * grouped_dim<D>::stride + bin * n;
     uint32_t before = 0;
 #pragma unroll
@@ -92,7 +177,7 @@ static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me,
 #pragma unroll 2
     for (uint32_t r = lane / (n / 2); r < plan.split; r += 64 / n) adm_push(to, pair, r, &m.small->fine);
     uint32_t below = 0; /* of block `lane`, before the coarse bin */
-    if (lane < plan.split && bin > 0) below = ((const uint16_t *)(m.coarse + (lane * plan.heads + head) * 32))[bin - 1];
+    if (lane < plan.split && bin > 0) below = ((const uint16_t *)(m.counts + (lane * plan.heads + head) * 32))[bin - 1];
     const uint32_t need = me.need - __reduce_add_sync(ADM_FULL_WARP, below);
     adm_barrier_wait_pushed(&m.small->fine, 0);
     const uint16_t *counts = (const uint16_t *)m.fine;
@@ -109,10 +194,7 @@ static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me,
         tied = its[at] - nearer;
         nearer += below;
     }
-    const uint32_t n_nearer = __reduce_add_sync(ADM_FULL_WARP, nearer), n_tied = __reduce_add_sync(ADM_FULL_WARP, tied);
-    const uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? nearer : 0);
-    const uint32_t ties = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? tied : 0);
-    if (lane == 0) m.small->cut[head] = adm_cut{bin * n + at, n_tied - (me.need - n_nearer), rank, ties};
+    grouped_put_cut(me, bin * n + at, nearer, tied, &m.small->cut[head]);
 }
 
 /* ---- the scan ---- */
@@ -132,8 +214,11 @@ static __device__ __forceinline__ void grouped_two_tiles(const grouped_block &me
     const bool both = tile + GROUPED_WARPS < me.n_tiles;
     adm_barrier_wait(&m.small->full[place.slot], place.parity);
     if (both) adm_barrier_wait(&m.small->full[place.slot + 1], place.parity);
-    grouped_bins<D, N>(codes, q, first[0], second[0]);
-    grouped_bins<D, N>(both ? codes + GROUPED_WARPS * words : codes, q, first[1], second[1]);
+    grouped_codes<D> one, other;
+    grouped_read<D>(codes, &one);
+    grouped_read<D>(both ? codes + GROUPED_WARPS * words : codes, &other);
+    grouped_bins<D, N>(one, q, first[0], second[0]);
+    grouped_bins<D, N>(other, q, first[1], second[1]);
     const uint32_t token = (me.first_tile + tile) * 32;
     if (token >= me.contest.first && token + GROUPED_THREADS + 32 <= me.contest.last) return;
     grouped_correct<D, N>(me, tile, first[0], second[0]);
@@ -162,15 +247,18 @@ static __device__ __forceinline__ void grouped_release(const grouped_block &me, 
     if (place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
 }
 
-/* The bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
+/* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
 template <int D>
 static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m) {
     if (me.warp < me.heads) {
+        const int32_t bound = m.small->bound[me.warp];
         adm_barrier_wait_pushed(&m.small->bounded, 0);
-        const uint32_t bin = grouped_reached(plan, m.coarse + plan.split * plan.heads * 32, me.warp, me.need);
+        const uint32_t at = grouped_reached(plan, m.bounds, me.warp, me.need);
+        __syncwarp();
         if (threadIdx.x % 32 == 0)
-            m.small->bound[me.warp] = (int32_t)min((bin + 1) << grouped_dim<D>::shift, (uint32_t)grouped_dim<D>::absent) - 1;
+            m.small->listing[me.warp] =
+                at < GROUPED_COARSE ? (int32_t)(grouped_window(bound) + at) : grouped_dim<D>::absent - 1;
     }
     __syncthreads();
 }
@@ -190,69 +278,155 @@ static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, co
     *n += __popc(votes);
 }
 
-/* All of the block's codes to bins, counts and lists. */
+/* Two pieces from i on, to kept bins and counts. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_keep(const grouped_block &me, const grouped_memory &m, uint32_t i,
+                                                    const grouped_place &place, const grouped_query<D, N> &q,
+                                                    const int32_t (&bound)[N]) {
+    const uint32_t tile = i * GROUPED_WARPS + me.warp;
+    uint32_t first[2][N], second[2][N];
+    if (tile >= me.n_tiles) return;
+    grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
+#pragma unroll
+    for (int t = 0; t < 2; t++) {
+        if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
+            m.bins[((i + t) * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[t][j], second[t][j], 0x5410);
+            grouped_count(counts + first[t][j], (int32_t)first[t][j] <= bound[j]);
+            grouped_count(counts + second[t][j], (int32_t)second[t][j] <= bound[j]);
+        }
+    }
+}
+
+/* The others, to lists and counts. n: listed so far. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_pick(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
+                                                    uint32_t i, const grouped_place &place, const grouped_query<D, N> &q,
+                                                    const int32_t (&bound)[N], uint32_t *n) {
+    const uint32_t tile = i * GROUPED_WARPS + me.warp;
+    uint32_t first[2][N], second[2][N], *list = m.lists + me.warp * plan.room;
+    if (tile >= me.n_tiles) return;
+    grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
+#pragma unroll
+    for (int t = 0; t < 2; t++) {
+        if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const uint32_t head = grouped_head<D>(j), at = (tile + t * GROUPED_WARPS) * 32 + grouped_token<D>(j);
+            grouped_list<D>(plan, m, list, head, at, first[t][j], bound[j], n);
+            grouped_list<D>(plan, m, list, head, at + grouped_dim<D>::step, second[t][j], bound[j], n);
+        }
+    }
+}
+
+/* All of the block's codes to bins, counts and lists. sample: of the row, if it is sampled. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_scan(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                    const grouped_memory &m) {
-    const int stride = grouped_dim<D>::stride, step = grouped_dim<D>::step;
+                                                    const grouped_memory &m, bool sampled, const grouped_codes<D> &sample) {
     const uint32_t most = (((me.length + 31) / 32 + plan.split - 1 >> plan.shift) + GROUPED_WARPS - 1) / GROUPED_WARPS;
     const uint32_t kept = min(me.pieces, plan.kept);
     grouped_query<D, N> q;
     grouped_place place = {0, 0};
-    uint32_t first[2][N], second[2][N];
+    int32_t bound[N];
+    uint32_t i = 0, n = 0;
     grouped_columns<D, N>(m.small, &q);
-    auto keep = [&](uint32_t from, uint32_t to) {
-        for (uint32_t i = from; i < to; i += 2) {
-            const uint32_t tile = i * GROUPED_WARPS + me.warp;
-            if (tile < me.n_tiles) {
-                grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
+    STAMP(16);
 #pragma unroll
-                for (int t = 0; t < 2; t++) {
-                    if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
+    for (int j = 0; j < N; j++) bound[j] = grouped_dim<D>::absent - 1;
+    if (sampled) {
+        grouped_find_least<D, N>(me, sample, q, m.small);
+        STAMP(17);
+        __syncthreads();
+        STAMP(18);
+        grouped_bounds<D, N>(m.small, bound);
+    }
 #pragma unroll
-                    for (int j = 0; j < N; j++) {
-                        uint32_t *counts = m.histogram + grouped_head<D>(j) * stride;
-                        m.bins[((i + t) * N + j) * GROUPED_THREADS + threadIdx.x] = first[t][j] | second[t][j] << 16;
-                        atomicAdd(&counts[first[t][j]], 1u);
-                        atomicAdd(&counts[second[t][j]], 1u);
-                    }
-                }
-            }
+    for (int j = 0; j < N; j++) {
+        const uint32_t head = grouped_head<D>(j);
+        if (head >= me.heads) bound[j] = -1;
+        else if (me.warp == 0) m.small->bound[head] = bound[j]; /* for after the scan */
+    }
+    STAMP(19);
+    auto keep = [&](uint32_t to) {
+        for (; i < to; i += 2) {
+            grouped_keep<D, N>(me, m, i, place, q, bound);
+            STAMP(20 + (i / 2 < 11 ? i / 2 : 11));
             grouped_release<D>(me, plan, planes, m, i, &place);
         }
     };
     if (most <= plan.kept) { /* the usual short row; all blocks of the cluster decide alike */
-        keep(0, me.pieces);
+        keep(me.pieces);
         return;
     }
-    keep(0, min(plan.sampled, me.pieces));
+    keep(min(plan.sampled, me.pieces));
     __syncthreads();
-    if (me.warp < me.heads)
-        grouped_push_coarse<D>(me, plan, m.histogram, me.warp, 0, 1, m.coarse + plan.split * plan.heads * 32, &m.small->bounded);
-    keep(min(plan.sampled, me.pieces), kept);
+    if (me.warp < me.heads) {
+        const uint32_t from = grouped_window(m.small->bound[me.warp]);
+        const uint32_t counts = grouped_window_counts(m.histogram + me.warp * grouped_dim<D>::stride, from);
+        grouped_push_counts(me, plan, counts, me.warp, 0, 1, m.bounds, &m.small->bounded);
+    }
+    keep(kept);
     grouped_find_bounds<D>(me, plan, m);
-    int32_t bound[N];
 #pragma unroll
-    for (int j = 0; j < N; j++) bound[j] = grouped_head<D>(j) < me.heads ? m.small->bound[grouped_head<D>(j)] : -1;
-    uint32_t *list = m.lists + me.warp * plan.room, n = 0;
-    for (uint32_t i = kept; i < me.pieces; i += 2) {
-        const uint32_t tile = i * GROUPED_WARPS + me.warp;
-        if (tile < me.n_tiles) {
-            grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
-#pragma unroll
-            for (int t = 0; t < 2; t++) {
-                if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
-#pragma unroll
-                for (int j = 0; j < N; j++) {
-                    const uint32_t head = grouped_head<D>(j), at = (tile + t * GROUPED_WARPS) * 32 + grouped_token<D>(j);
-                    grouped_list<D>(plan, m, list, head, at, first[t][j], bound[j], &n);
-                    grouped_list<D>(plan, m, list, head, at + step, second[t][j], bound[j], &n);
-                }
-            }
-        }
+    for (int j = 0; j < N; j++) bound[j] = grouped_head<D>(j) < me.heads ? m.small->listing[grouped_head<D>(j)] : -1;
+    for (; i < me.pieces; i += 2) {
+        grouped_pick<D, N>(me, plan, m, i, place, q, bound, &n);
         grouped_release<D>(me, plan, planes, m, i, &place);
     }
     if (threadIdx.x % 32 == 0) m.small->listed[me.warp] = n;
+}
+
+/* Counts the kept tokens beyond the bounds, of which too many were thought unable to win. */
+template <int D, int N>
+static __device__ __noinline__ void grouped_count_again(uint32_t n_pieces, uint32_t n_heads, const uint32_t *bins,
+                                                        uint32_t *histogram, const grouped_small *small) {
+    for (uint32_t i = 0; i < n_pieces; i++)
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const uint32_t head = grouped_head<D>(j), pair = bins[(i * N + j) * GROUPED_THREADS + threadIdx.x];
+            if (head >= n_heads) continue;
+            uint32_t *counts = histogram + head * grouped_dim<D>::stride;
+            if ((int32_t)(pair & 0xffffu) > small->bound[head]) atomicAdd(&counts[pair & 0xffffu], 1u);
+            if ((int32_t)(pair >> 16) > small->bound[head]) atomicAdd(&counts[pair >> 16], 1u);
+        }
+}
+
+/* The cuts of all heads, for all threads of the block; the scan is done. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_find_cuts(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
+                                                         bool sampled) {
+    const uint32_t *histogram = m.histogram + me.head * grouped_dim<D>::stride;
+    if (sampled) {
+        if (me.head < me.heads) {
+            const int32_t bound = m.small->bound[me.head];
+            const uint32_t from = grouped_window(bound);
+            grouped_push_counts(me, plan, grouped_window_counts(histogram, from), me.head, me.part, plan.warps, m.counts,
+                                &m.small->window);
+            if (me.part == 0) {
+                adm_barrier_wait_pushed(&m.small->window, 0);
+                grouped_find_cut(me, plan, m, from, me.head);
+            }
+        }
+        __syncthreads();
+        bool all = true; /* blocks of the cluster know the same counts, so they agree */
+        for (uint32_t h = 0; h < me.heads; h++) all &= m.small->cut[h].boundary != UINT32_MAX;
+        if (all) return;
+        adm_cluster_meet(); /* nobody reads counts any more */
+        const uint32_t mine = me.n_tiles + GROUPED_WARPS - 1 - me.warp;
+        grouped_count_again<D, N>(min(mine / GROUPED_WARPS, plan.kept), me.heads, m.bins, m.histogram, m.small);
+        __syncthreads();
+    }
+    if (me.head < me.heads) {
+        grouped_push_counts(me, plan, grouped_coarse_counts<D>(histogram), me.head, me.part, plan.warps, m.counts,
+                            &m.small->coarse);
+        if (me.part == 0) {
+            adm_barrier_wait_pushed(&m.small->coarse, 0);
+            grouped_find_cut_within<D>(me, plan, m, me.head);
+        }
+    }
+    __syncthreads();
 }
 
 #endif /* sm_90 */

@@ -8,36 +8,33 @@
 
 /* A winner, or a token tied with the last of them, to its bitmap. at: within the block. */
 static __device__ __forceinline__ void grouped_mark(const grouped_plan &plan, const grouped_memory &m, uint32_t head, uint32_t at,
-                                                    uint32_t bin) {
-    const uint32_t boundary = m.small->cut[head].boundary;
+                                                    uint32_t bin, uint32_t boundary) {
     if (bin > boundary) return;
     uint32_t *map = m.maps + ((bin == boundary ? plan.heads : 0) + head) * plan.map_words;
     atomicOr(&map[at / 32], 1u << at % 32);
 }
 
-/* Where a list was too short: all the tokens that are not kept once more, from memory. Through the ring, a tile a warp. */
+/* Where a list was too short: all the tokens that are not kept once more, from memory. */
 template <int D, int N>
 static __device__ __noinline__ void grouped_mark_again(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_plan &plan,
                                                        const uint32_t *planes, unsigned char *shared, grouped_small *small) {
     const grouped_block me = grouped_block_of(s, p, plan); /* again, too: nothing of this is to be in anybody's way */
     const grouped_memory m = grouped_memory_of(plan, shared, small);
-    uint32_t *tile = (uint32_t *)m.ring + me.warp * grouped_dim<D>::tile_words;
     grouped_query<D, N> q;
     grouped_columns<D, N>(m.small, &q);
     for (uint32_t i = plan.kept * GROUPED_WARPS + me.warp; i < me.n_tiles; i += GROUPED_WARPS) {
         uint32_t first[N], second[N];
-        __syncwarp();
-        for (uint32_t j = threadIdx.x % 32; j < grouped_dim<D>::tile_words; j += 32)
-            tile[j] = __ldcg(planes + (size_t)i * grouped_dim<D>::tile_words + j);
-        __syncwarp();
-        grouped_bins<D, N>(tile, q, first, second);
+        grouped_codes<D> codes;
+        grouped_read_global<D>(planes + (size_t)i * grouped_dim<D>::tile_words, &codes);
+        grouped_bins<D, N>(codes, q, first, second);
         grouped_correct<D, N>(me, i, first, second);
 #pragma unroll
         for (int j = 0; j < N; j++) {
             const uint32_t head = grouped_head<D>(j), at = i * 32 + grouped_token<D>(j);
             if (head >= me.heads) continue;
-            grouped_mark(plan, m, head, at, first[j]);
-            grouped_mark(plan, m, head, at + grouped_dim<D>::step, second[j]);
+            const uint32_t boundary = m.small->cut[head].boundary;
+            grouped_mark(plan, m, head, at, first[j], boundary);
+            grouped_mark(plan, m, head, at + grouped_dim<D>::step, second[j], boundary);
         }
     }
 }
@@ -48,10 +45,13 @@ static __device__ __forceinline__ void grouped_mark_kept(const grouped_block &me
                                                          const grouped_memory &m) {
     const int batch = 8 / N; /* pieces, of 16 bins a thread */
     const uint32_t mine = me.n_tiles + GROUPED_WARPS - 1 - me.warp, kept = min(mine / GROUPED_WARPS, plan.kept);
-    uint32_t beyond[N]; /* what lifts a bin beyond the boundary to 0x8000 */
+    uint32_t boundary[N], beyond[N]; /* beyond: what lifts a bin beyond the boundary to 0x8000 */
 #pragma unroll
-    for (int j = 0; j < N; j++)
-        beyond[j] = grouped_head<D>(j) < me.heads ? (0x7fffu - m.small->cut[grouped_head<D>(j)].boundary) * 0x10001u : 0x80008000u;
+    for (int j = 0; j < N; j++) {
+        const bool used = grouped_head<D>(j) < me.heads;
+        boundary[j] = used ? m.small->cut[grouped_head<D>(j)].boundary : 0;
+        beyond[j] = used ? (0x7fffu - boundary[j]) * 0x10001u : 0x80008000u;
+    }
     for (uint32_t from = 0; from < kept; from += batch) {
         const uint32_t *bins = m.bins + from * (N * GROUPED_THREADS) + threadIdx.x;
         uint32_t hits = 0;
@@ -67,9 +67,12 @@ static __device__ __forceinline__ void grouped_mark_kept(const grouped_block &me
             const uint32_t pair = bins[i * GROUPED_THREADS], lane = threadIdx.x % 32;
             const uint32_t head = D == 64 ? 2 * j + lane % 4 / 2 : 4 * (j / 2) + lane % 4;
             const uint32_t at = (D == 64 ? lane / 4 * 2 + lane % 2 : j % 2 * 16 + lane / 4) + (bit / 16) * grouped_dim<D>::step;
+            uint32_t its = boundary[0];
+#pragma unroll
+            for (int k = 1; k < N; k++) its = j == k ? boundary[k] : its;
             hits ^= 1u << bit;
             grouped_mark(plan, m, head, ((from + i / N) * GROUPED_WARPS + me.warp) * 32 + at,
-                         bit >= 16 ? pair >> 16 : pair & 0xffffu);
+                         bit >= 16 ? pair >> 16 : pair & 0xffffu, its);
         }
     }
 }
@@ -89,7 +92,7 @@ static __device__ __forceinline__ void grouped_mark_all(const adm_gpu_shape &s, 
     }
     for (uint32_t i = threadIdx.x % 32; i < n; i += 32) {
         const uint32_t entry = m.lists[me.warp * plan.room + i], token = entry >> GROUPED_BIN_BITS;
-        grouped_mark(plan, m, token % 8, token / 8, entry % (1u << GROUPED_BIN_BITS));
+        grouped_mark(plan, m, token % 8, token / 8, entry % (1u << GROUPED_BIN_BITS), m.small->cut[token % 8].boundary);
     }
 }
 
