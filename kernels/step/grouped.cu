@@ -118,7 +118,6 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncwarp();
     adm_cluster_arrive_relaxed(); /* the barriers are there to be pushed at */
     for (uint32_t i = threadIdx.x; i < 2 * N * grouped_dim<D>::stride; i += GROUPED_THREADS) m.histogram[i] = 0;
-    for (uint32_t i = threadIdx.x; i < 2 * plan.heads * plan.map_words; i += GROUPED_THREADS) m.maps[i] = 0;
     if (me.warp >= me.heads && me.warp < GROUPED_HEADS) { /* columns without a query count into bins that nobody reads */
         if (lane < 24) small.query[me.warp][lane / 8][lane % 8] = lane < 8 ? ~0u : 0; /* as if of zeros */
         if (lane == 0) small.sum[me.warp] = 0;
@@ -139,8 +138,9 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     STAMP(3);
     if (plan.trigger == 2) adm_start_dependents();
 
+    for (uint32_t i = threadIdx.x; i < 2 * plan.heads * plan.map_words; i += GROUPED_THREADS) m.maps[i] = 0;
     STAMP(4);
-    grouped_find_cuts<D, N>(me, plan, m, sampled);
+    grouped_find_cuts<D, N>(s, p, me, plan, m, sampled);
     STAMP(5);
     grouped_mark_all<D, N>(s, p, me, plan, planes, m);
     __syncthreads();
@@ -192,7 +192,8 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t fine = round_up(counts * n * 2, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t merge = round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
-    const uint32_t fixed = histogram + counts * 128 * 2 + fine + maps + winners + merge;
+    const uint32_t partials = GROUPED_WARPS * d * 4, last = winners + merge;
+    const uint32_t fixed = (histogram > last ? histogram : last) + counts * 128 * (plan->kept > 0 ? 2 : 1) + fine;
     uint32_t slots = plan->slots > 0 ? plan->slots : 4, kept = plan->kept > 0 ? plan->kept : pieces;
     if (slots > pieces) slots = pieces;
     while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots -= 2;
@@ -209,17 +210,17 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     }
     plan->slots = slots;
     plan->kept = kept;
-    plan->ring_at = 0;
-    plan->bins_at = slots * piece > GROUPED_WARPS * d * 4 ? slots * piece : GROUPED_WARPS * d * 4; /* and partial results */
+    plan->ring_at = 0; /* once the codes are read: partial results and the maps */
+    plan->maps_at = partials;
+    plan->bins_at = slots * piece > partials + maps ? slots * piece : partials + maps;
     plan->lists_at = plan->bins_at + kept * bins;
     plan->histogram_at = plan->lists_at + plan->room * GROUPED_WARPS * 4;
-    plan->counts_at = plan->histogram_at + histogram;
+    plan->winners_at = plan->histogram_at; /* what comes from blocks that know the counts */
+    plan->merge_at = plan->winners_at + winners;
+    plan->counts_at = plan->histogram_at + (histogram > last ? histogram : last);
     plan->bounds_at = plan->counts_at + counts * 128;
     plan->fine_at = plan->bounds_at + (kept < pieces ? counts * 128 : 0);
-    plan->maps_at = plan->fine_at + fine;
-    plan->winners_at = plan->maps_at + maps;
-    plan->merge_at = plan->winners_at + winners;
-    plan->shared_bytes = plan->merge_at + merge;
+    plan->shared_bytes = plan->fine_at + fine;
 }
 
 /* Heads a block and blocks a cluster. */

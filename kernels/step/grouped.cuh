@@ -65,9 +65,9 @@ typedef struct grouped_small {
     uint64_t full[GROUPED_SLOTS], empty[GROUPED_SLOTS];
     uint64_t bounded, window, coarse, fine, winners, results;
     adm_cut cut[GROUPED_HEADS];
-    int32_t bound[GROUPED_HEADS];                /* bins up to this are counted */
+    uint32_t bound[GROUPED_HEADS];               /* bins up to this are counted, all others as the next one */
     uint32_t least[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
-    int32_t listing[GROUPED_HEADS];              /* and listed, beyond the kept pieces */
+    uint32_t listing[GROUPED_HEADS];             /* bins below this are listed, behind the kept pieces */
     uint32_t listed[GROUPED_WARPS];              /* candidates, or more than there is room for */
     int32_t sum[GROUPED_HEADS];                  /* of a query's codes */
     uint32_t query[GROUPED_HEADS][3][8];         /* where its codes are 0, are 1 or 2, are 2 or 3 */
@@ -101,18 +101,6 @@ static __device__ __forceinline__ void grouped_product(int32_t c[4], uint32_t a0
         "{%0, %1, %2, %3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-/* Adds 1 where `counts` says so, without a branch. */
-static __device__ __forceinline__ void grouped_count(uint32_t *counter, bool counts) {
-    asm volatile("{\n"
-                 ".reg .pred p;\n"
-                 ".reg .u32 before;\n"
-                 "setp.ne.u32 p, %1, 0;\n"
-                 "@p atom.shared.add.u32 before, [%0], 1;\n"
-                 "}" ::"r"(adm_shared_address(counter)),
-                 "r"((uint32_t)counts)
-                 : "memory");
 }
 
 /* Asks for bytes, a multiple of 16, to come to the second-level cache. */

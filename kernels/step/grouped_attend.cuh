@@ -137,9 +137,9 @@ static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, con
     for (uint32_t u = (me.warp << plan.shift) + me.rank; u < units; u += GROUPED_WARPS << plan.shift) {
         const float *from = m.merge + (u & ~mask) * GROUPED_UNIT;
         float largest = -INFINITY, sum = 0, value = 0;
-#pragma unroll 8
+#pragma unroll 4
         for (uint32_t r = 0; r < plan.split; r++) largest = fmaxf(largest, from[r * GROUPED_UNIT + 32]);
-#pragma unroll 8
+#pragma unroll 4
         for (uint32_t r = 0; r < plan.split; r++) {
             const float w = weight_of(from[r * GROUPED_UNIT + 32], largest);
             sum += w * from[r * GROUPED_UNIT + 33];

@@ -68,7 +68,7 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
 /* Up to where the bins of the heads of this lane's words are counted: to the largest of the least bins, which is where about a tenth
  * of the tokens lie, and far beyond the few that win. By the whole warp, once all warps have found theirs. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_bounds(const grouped_small *small, int32_t (&bound)[N]) {
+static __device__ __forceinline__ void grouped_bounds(const grouped_small *small, uint32_t (&bound)[N]) {
     const int apart = D == 64 ? 1 : 2;
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
@@ -77,7 +77,7 @@ static __device__ __forceinline__ void grouped_bounds(const grouped_small *small
         uint32_t least = max(small->least[lane / 4][head], small->least[8 + lane / 4][head]);
 #pragma unroll
         for (int step = 4; step < 32; step *= 2) least = max(least, __shfl_xor_sync(ADM_FULL_WARP, least, step));
-        bound[j] = bound[j + apart - 1] = (int32_t)least;
+        bound[j] = bound[j + apart - 1] = least;
     }
 }
 
@@ -94,8 +94,8 @@ static __device__ __forceinline__ uint32_t grouped_window_counts(const uint32_t 
 }
 
 /* The first bin of the exchange of a head whose bins are counted up to `bound`. */
-static __device__ __forceinline__ uint32_t grouped_window(int32_t bound) {
-    return bound < GROUPED_COARSE ? 0 : (uint32_t)bound - (GROUPED_COARSE - 1);
+static __device__ __forceinline__ uint32_t grouped_window(uint32_t bound) {
+    return bound < GROUPED_COARSE ? 0 : bound - (GROUPED_COARSE - 1);
 }
 
 /* The same for coarse bins, from 0. */
@@ -228,23 +228,18 @@ static __device__ __forceinline__ void grouped_two_tiles(const grouped_block &me
 /* Two pieces have been read: their slots may be filled again. */
 template <int D>
 static __device__ __forceinline__ void grouped_release(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                       const grouped_memory &m, uint32_t i, grouped_place *place) {
-    if (me.pieces > plan.slots) {
-        const bool mine = threadIdx.x % 32 == 0;
+                                                       const grouped_memory &m, uint32_t i, const grouped_place &place) {
+    const bool mine = threadIdx.x % 32 == 0;
+    __syncwarp();
+    if (mine) grouped_barrier_arrive(&m.small->empty[place.slot]);
+    if (i / 2 % GROUPED_WARPS == me.warp && i + plan.slots < me.pieces) {
+        adm_barrier_wait(&m.small->empty[place.slot], place.parity);
+        if (mine)
+#pragma unroll 1
+            for (uint32_t t = 0; t < 2 && i + plan.slots + t < me.pieces; t++)
+                grouped_fetch<D>(me, planes, i + plan.slots + t, place.slot + t, m.ring, m.small);
         __syncwarp();
-        if (mine) grouped_barrier_arrive(&m.small->empty[place->slot]);
-        if (i / 2 % GROUPED_WARPS == me.warp && i + plan.slots < me.pieces) {
-            adm_barrier_wait(&m.small->empty[place->slot], place->parity);
-            if (mine) {
-                grouped_fetch<D>(me, planes, i + plan.slots, place->slot, m.ring, m.small);
-                if (i + plan.slots + 1 < me.pieces)
-                    grouped_fetch<D>(me, planes, i + plan.slots + 1, place->slot + 1, m.ring, m.small);
-            }
-            __syncwarp();
-        }
     }
-    place->slot += 2;
-    if (place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
 }
 
 /* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
@@ -252,13 +247,13 @@ template <int D>
 static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m) {
     if (me.warp < me.heads) {
-        const int32_t bound = m.small->bound[me.warp];
+        const uint32_t bound = m.small->bound[me.warp];
         adm_barrier_wait_pushed(&m.small->bounded, 0);
         const uint32_t at = grouped_reached(plan, m.bounds, me.warp, me.need);
         __syncwarp();
         if (threadIdx.x % 32 == 0)
             m.small->listing[me.warp] =
-                at < GROUPED_COARSE ? (int32_t)(grouped_window(bound) + at) : grouped_dim<D>::absent - 1;
+                at < GROUPED_COARSE ? grouped_window(bound) + at + 1 : (uint32_t)grouped_dim<D>::absent;
     }
     __syncthreads();
 }
@@ -266,8 +261,8 @@ static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &
 /* Lists and counts a warp's candidates among tokens of which each lane has one. n: listed so far. */
 template <int D>
 static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, const grouped_memory &m, uint32_t *list, uint32_t head,
-                                                    uint32_t at, uint32_t bin, int32_t bound, uint32_t *n) {
-    const bool candidate = (int32_t)bin <= bound;
+                                                    uint32_t at, uint32_t bin, uint32_t bound, uint32_t *n) {
+    const bool candidate = bin < bound; /* here the first that is none */
     const uint32_t votes = __ballot_sync(ADM_FULL_WARP, candidate);
     if (votes == 0) return;
     const uint32_t place = *n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
@@ -282,7 +277,7 @@ static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, co
 template <int D, int N>
 static __device__ __forceinline__ void grouped_keep(const grouped_block &me, const grouped_memory &m, uint32_t i,
                                                     const grouped_place &place, const grouped_query<D, N> &q,
-                                                    const int32_t (&bound)[N]) {
+                                                    const uint32_t (&bound)[N]) {
     const uint32_t tile = i * GROUPED_WARPS + me.warp;
     uint32_t first[2][N], second[2][N];
     if (tile >= me.n_tiles) return;
@@ -294,8 +289,8 @@ static __device__ __forceinline__ void grouped_keep(const grouped_block &me, con
         for (int j = 0; j < N; j++) {
             uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
             m.bins[((i + t) * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[t][j], second[t][j], 0x5410);
-            grouped_count(counts + first[t][j], (int32_t)first[t][j] <= bound[j]);
-            grouped_count(counts + second[t][j], (int32_t)second[t][j] <= bound[j]);
+            atomicAdd(&counts[min(first[t][j], bound[j] + 1)], 1u); /* those beyond together, which costs less than a branch */
+            atomicAdd(&counts[min(second[t][j], bound[j] + 1)], 1u);
         }
     }
 }
@@ -304,7 +299,7 @@ static __device__ __forceinline__ void grouped_keep(const grouped_block &me, con
 template <int D, int N>
 static __device__ __forceinline__ void grouped_pick(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                     uint32_t i, const grouped_place &place, const grouped_query<D, N> &q,
-                                                    const int32_t (&bound)[N], uint32_t *n) {
+                                                    const uint32_t (&bound)[N], uint32_t *n) {
     const uint32_t tile = i * GROUPED_WARPS + me.warp;
     uint32_t first[2][N], second[2][N], *list = m.lists + me.warp * plan.room;
     if (tile >= me.n_tiles) return;
@@ -326,11 +321,10 @@ template <int D, int N>
 static __device__ __forceinline__ void grouped_scan(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
                                                     const grouped_memory &m, bool sampled, const grouped_codes<D> &sample) {
     const uint32_t most = (((me.length + 31) / 32 + plan.split - 1 >> plan.shift) + GROUPED_WARPS - 1) / GROUPED_WARPS;
-    const uint32_t kept = min(me.pieces, plan.kept);
+    const bool lists = most > plan.kept; /* all blocks of the cluster decide alike */
     grouped_query<D, N> q;
     grouped_place place = {0, 0};
-    int32_t bound[N];
-    uint32_t i = 0, n = 0;
+    uint32_t bound[N], n = 0;
     grouped_columns<D, N>(m.small, &q);
     STAMP(16);
 #pragma unroll
@@ -343,90 +337,98 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
         grouped_bounds<D, N>(m.small, bound);
     }
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-        const uint32_t head = grouped_head<D>(j);
-        if (head >= me.heads) bound[j] = -1;
-        else if (me.warp == 0) m.small->bound[head] = bound[j]; /* for after the scan */
-    }
+    for (int j = 0; j < N; j++)
+        if (me.warp == 0 && grouped_head<D>(j) < me.heads) m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
     STAMP(19);
-    auto keep = [&](uint32_t to) {
-        for (; i < to; i += 2) {
-            grouped_keep<D, N>(me, m, i, place, q, bound);
-            STAMP(20 + (i / 2 < 11 ? i / 2 : 11));
-            grouped_release<D>(me, plan, planes, m, i, &place);
+#pragma unroll 1
+    for (uint32_t i = 0;; i += 2) {
+        if (lists && i == plan.sampled) {
+            __syncthreads();
+            if (me.warp < me.heads) {
+                const uint32_t from = grouped_window(m.small->bound[me.warp]);
+                const uint32_t counts = grouped_window_counts(m.histogram + me.warp * grouped_dim<D>::stride, from);
+                grouped_push_counts(me, plan, counts, me.warp, 0, 1, m.bounds, &m.small->bounded);
+            }
         }
-    };
-    if (most <= plan.kept) { /* the usual short row; all blocks of the cluster decide alike */
-        keep(me.pieces);
-        return;
-    }
-    keep(min(plan.sampled, me.pieces));
-    __syncthreads();
-    if (me.warp < me.heads) {
-        const uint32_t from = grouped_window(m.small->bound[me.warp]);
-        const uint32_t counts = grouped_window_counts(m.histogram + me.warp * grouped_dim<D>::stride, from);
-        grouped_push_counts(me, plan, counts, me.warp, 0, 1, m.bounds, &m.small->bounded);
-    }
-    keep(kept);
-    grouped_find_bounds<D>(me, plan, m);
+        if (lists && i == plan.kept) {
+            grouped_find_bounds<D>(me, plan, m);
 #pragma unroll
-    for (int j = 0; j < N; j++) bound[j] = grouped_head<D>(j) < me.heads ? m.small->listing[grouped_head<D>(j)] : -1;
-    for (; i < me.pieces; i += 2) {
-        grouped_pick<D, N>(me, plan, m, i, place, q, bound, &n);
-        grouped_release<D>(me, plan, planes, m, i, &place);
+            for (int j = 0; j < N; j++) bound[j] = grouped_head<D>(j) < me.heads ? m.small->listing[grouped_head<D>(j)] : 0;
+        }
+        if (i >= me.pieces) {
+            if (lists && i < plan.kept) continue; /* a piece less than another block: still to find the bounds */
+            break;
+        }
+        if (i < plan.kept) grouped_keep<D, N>(me, m, i, place, q, bound);
+        else grouped_pick<D, N>(me, plan, m, i, place, q, bound, &n);
+        STAMP(20 + (i / 2 < 11 ? i / 2 : 11));
+        if (me.pieces > plan.slots) grouped_release<D>(me, plan, planes, m, i, place);
+        place.slot += 2;
+        if (place.slot == plan.slots) place.slot = 0, place.parity ^= 1;
     }
     if (threadIdx.x % 32 == 0) m.small->listed[me.warp] = n;
 }
 
 /* Counts the kept tokens beyond the bounds, of which too many were thought unable to win. */
 template <int D, int N>
-static __device__ __noinline__ void grouped_count_again(uint32_t n_pieces, uint32_t n_heads, const uint32_t *bins,
-                                                        uint32_t *histogram, const grouped_small *small) {
-    for (uint32_t i = 0; i < n_pieces; i++)
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            const uint32_t head = grouped_head<D>(j), pair = bins[(i * N + j) * GROUPED_THREADS + threadIdx.x];
-            if (head >= n_heads) continue;
-            uint32_t *counts = histogram + head * grouped_dim<D>::stride;
-            if ((int32_t)(pair & 0xffffu) > small->bound[head]) atomicAdd(&counts[pair & 0xffffu], 1u);
-            if ((int32_t)(pair >> 16) > small->bound[head]) atomicAdd(&counts[pair >> 16], 1u);
-        }
+static __device__ __forceinline__ void grouped_count_again(const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m) {
+    const uint32_t mine = me.n_tiles + GROUPED_WARPS - 1 - me.warp, kept = min(mine / GROUPED_WARPS, plan.kept);
+    if (threadIdx.x < me.heads) m.histogram[threadIdx.x * grouped_dim<D>::stride + m.small->bound[threadIdx.x] + 1] = 0;
+    __syncthreads();
+    for (uint32_t i = 0; i < kept * N; i++) {
+        const uint32_t pair = m.bins[i * GROUPED_THREADS + threadIdx.x], j = i % N, w = threadIdx.x % 4;
+        const uint32_t head = D == 64 ? 2 * j + w / 2 : 4 * (j / 2) + w;
+        if (head >= me.heads) continue;
+        uint32_t *counts = m.histogram + head * grouped_dim<D>::stride;
+        if ((pair & 0xffffu) > m.small->bound[head]) atomicAdd(&counts[pair & 0xffffu], 1u);
+        if (pair >> 16 > m.small->bound[head]) atomicAdd(&counts[pair >> 16], 1u);
+    }
+    __syncthreads();
 }
 
-/* The cuts of all heads, for all threads of the block; the scan is done. */
+/* The cuts of all heads from counts of all bins, in two exchanges: where there was no sample, or it misled. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_find_cuts(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
-                                                         bool sampled) {
-    const uint32_t *histogram = m.histogram + me.head * grouped_dim<D>::stride;
-    if (sampled) {
-        if (me.head < me.heads) {
-            const int32_t bound = m.small->bound[me.head];
-            const uint32_t from = grouped_window(bound);
-            grouped_push_counts(me, plan, grouped_window_counts(histogram, from), me.head, me.part, plan.warps, m.counts,
-                                &m.small->window);
-            if (me.part == 0) {
-                adm_barrier_wait_pushed(&m.small->window, 0);
-                grouped_find_cut(me, plan, m, from, me.head);
-            }
-        }
-        __syncthreads();
-        bool all = true; /* blocks of the cluster know the same counts, so they agree */
-        for (uint32_t h = 0; h < me.heads; h++) all &= m.small->cut[h].boundary != UINT32_MAX;
-        if (all) return;
+static __device__ __noinline__ void grouped_find_cuts_within(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                             const grouped_plan &plan, unsigned char *shared,
+                                                             grouped_small *small, bool again) {
+    const grouped_block me = grouped_block_of(s, p, plan); /* anew: nothing of this is to be in anybody's way */
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
+    if (again) {
         adm_cluster_meet(); /* nobody reads counts any more */
-        const uint32_t mine = me.n_tiles + GROUPED_WARPS - 1 - me.warp;
-        grouped_count_again<D, N>(min(mine / GROUPED_WARPS, plan.kept), me.heads, m.bins, m.histogram, m.small);
-        __syncthreads();
+        grouped_count_again<D, N>(me, plan, m);
     }
     if (me.head < me.heads) {
-        grouped_push_counts(me, plan, grouped_coarse_counts<D>(histogram), me.head, me.part, plan.warps, m.counts,
-                            &m.small->coarse);
+        const uint32_t counts = grouped_coarse_counts<D>(m.histogram + me.head * grouped_dim<D>::stride);
+        grouped_push_counts(me, plan, counts, me.head, me.part, plan.warps, m.counts, &small->coarse);
         if (me.part == 0) {
-            adm_barrier_wait_pushed(&m.small->coarse, 0);
+            adm_barrier_wait_pushed(&small->coarse, 0);
             grouped_find_cut_within<D>(me, plan, m, me.head);
         }
     }
     __syncthreads();
+}
+
+/* The cuts of all heads, for all threads of the block; the scan is done. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                         const grouped_plan &plan, const grouped_memory &m, bool sampled) {
+    bool found = sampled;
+    if (sampled) {
+        if (me.head < me.heads) {
+            const uint32_t from = grouped_window(m.small->bound[me.head]);
+            const uint32_t counts = grouped_window_counts(m.histogram + me.head * grouped_dim<D>::stride, from);
+            grouped_push_counts(me, plan, counts, me.head, me.part, plan.warps, m.counts, &m.small->window);
+            if (me.part == 0) {
+                adm_barrier_wait_pushed(&m.small->window, 0);
+                STAMP(11);
+                grouped_find_cut(me, plan, m, from, me.head);
+            }
+        }
+        __syncthreads();
+        for (uint32_t h = 0; h < me.heads; h++) found &= m.small->cut[h].boundary != UINT32_MAX; /* all blocks know the same */
+    }
+    if (!found) grouped_find_cuts_within<D, N>(s, p, plan, m.ring - plan.ring_at, m.small, sampled);
 }
 
 #endif /* sm_90 */

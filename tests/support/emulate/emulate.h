@@ -289,7 +289,6 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
 
 /* ---- in place of those of grouped.cuh ---- */
 
-static inline void grouped_count(uint32_t *counter, bool counts) { *counter += counts; }
 static inline void grouped_prefetch(const void *, uint32_t) {}
 void grouped_barrier_init(uint64_t *barrier, uint32_t n);
 void grouped_barrier_arrive(uint64_t *barrier);
