@@ -50,16 +50,12 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
 template <int D>
 static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, const grouped_plan &plan, grouped_small *small) {
     const uint32_t units = me.heads * (D / 32), counts = plan.split * me.heads;
-    for (uint32_t i = 0; i < plan.slots; i++) {
-        grouped_barrier_init(&small->full[i], 1);
-        grouped_barrier_init(&small->empty[i], GROUPED_WARPS);
-    }
-    grouped_barrier_init(&small->bounded, 1);
-    grouped_barrier_init(&small->window, 1);
-    grouped_barrier_init(&small->coarse, 1);
-    grouped_barrier_init(&small->fine, 1);
-    grouped_barrier_init(&small->winners, 1);
-    grouped_barrier_init(&small->results, 1);
+    adm_barrier_init(&small->bounded);
+    adm_barrier_init(&small->window);
+    adm_barrier_init(&small->coarse);
+    adm_barrier_init(&small->fine);
+    adm_barrier_init(&small->winners);
+    adm_barrier_init(&small->results);
     adm_barrier_fence();
     adm_barrier_expect(&small->bounded, counts * 32 * 4);
     adm_barrier_expect(&small->window, counts * 32 * 4);
@@ -95,19 +91,19 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     const grouped_memory m = grouped_memory_of(plan, shared, &small);
     const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
     const uint32_t *planes = p.planes + (kv_row * (s.capacity / 32) + me.first_tile) * grouped_dim<D>::tile_words;
-    const uint32_t lane = threadIdx.x % 32, fetched = min(me.pieces, plan.slots);
-    const bool fetches = me.warp == GROUPED_FETCHER && lane == 0;
+    const uint32_t lane = threadIdx.x % 32;
     if (me.length == 0) {
         grouped_empty<T, D>(s, p, me);
         return;
     }
     STAMP(0);
-    if (fetches) {
-        grouped_prepare<D>(me, plan, &small);
-        for (uint32_t i = 0; i < fetched; i++)
-            if (grouped_settled(me, i)) grouped_fetch<D>(me, planes, i, i, m.ring, &small);
-        for (uint32_t i = fetched; i < fetched + plan.ahead; i++)
-            if (i + 1 < me.pieces)
+    if (lane == 0) {
+        if (me.warp == 0) grouped_prepare<D>(me, plan, &small);
+        for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&small.full[me.warp][i]);
+        adm_barrier_fence();
+        grouped_fetch_first<D>(me, plan, planes, m.ring, &small, true);
+        for (uint32_t i = plan.slots; i < plan.slots + plan.ahead; i++)
+            if ((i + 1) * GROUPED_WARPS < me.n_tiles && me.warp == i % GROUPED_WARPS)
                 grouped_prefetch(planes + (size_t)i * GROUPED_WARPS * grouped_dim<D>::tile_words,
                                  GROUPED_WARPS * grouped_dim<D>::tile_words * 4);
     }
@@ -125,9 +121,9 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     adm_wait_for_predecessors();
     STAMP(1);
     if (plan.trigger == 0) adm_start_dependents();
-    if (fetches && fetched > 0 && !grouped_settled(me, fetched - 1)) /* at most two pieces hold what was not settled */
-        for (uint32_t i = fetched > 1 ? fetched - 2 : 0; i < fetched; i++)
-            if (!grouped_settled(me, i)) grouped_fetch<D>(me, planes, i, i, m.ring, &small);
+    if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles) * 32, me.length))
+        grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
+    __syncwarp();
     grouped_encode<T, D>(s, p, me, plan, &small);
     adm_cluster_wait();
     __syncthreads();
@@ -184,7 +180,7 @@ static uint32_t share_of(uint32_t n, uint32_t parts) { return (n + parts - 1) / 
  * pieces as many of those as fit. */
 static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
     const uint32_t d = shape->heads.head_dim, words = plan->heads > 4 ? 4 : 2, n = d == 64 ? 4 : d == 128 ? 8 : 16;
-    const uint32_t tiles = share_of(shape->capacity / 32, plan->split), pieces = round_up(share_of(tiles, GROUPED_WARPS), 2);
+    const uint32_t tiles = share_of(shape->capacity / 32, plan->split), pieces = share_of(tiles, GROUPED_WARPS);
     const uint32_t piece = GROUPED_WARPS * d * 8, bins = words * GROUPED_THREADS * 4, units = plan->heads * (d / 32);
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
@@ -196,12 +192,12 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t fixed = (histogram > last ? histogram : last) + counts * 128 * (plan->kept > 0 ? 2 : 1) + fine;
     uint32_t slots = plan->slots > 0 ? plan->slots : 4, kept = plan->kept > 0 ? plan->kept : pieces;
     if (slots > pieces) slots = pieces;
-    while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots -= 2;
+    while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots--;
     plan->room = 0;
     if (kept > pieces) kept = pieces;
     if (kept < pieces || fixed + slots * piece + kept * bins > most) { /* not all: lists for the others */
         if (plan->kept == 0) kept = adm_min(pieces, 6u);
-        plan->sampled = kept > 4 ? kept - 2 : 2;
+        plan->sampled = kept > 2 ? kept - 1 : 1;
         const float expected = 3.0f * (float)shape->rule.budget * (float)pieces / (float)(plan->sampled * plan->split);
         plan->room = round_up((uint32_t)(expected * (float)plan->heads / GROUPED_WARPS) * 3 / 2 + 64, 32);
         const uint32_t left = most > fixed + slots * piece + kept * bins ? most - fixed - slots * piece - kept * bins : 0;
@@ -261,7 +257,7 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     plan.trigger = tuning->trigger;
     plan.ahead = tuning->ahead;
     if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || tuning->kept % 2 != 0)
+        plan.trigger > 3 || plan.slots > GROUPED_SLOTS)
         return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u pieces, trigger %u",
                         plan.heads, plan.split, plan.slots, plan.trigger);
     cut_up(&plan, shape, limits.n_sms);

@@ -23,11 +23,10 @@ enum {
     GROUPED_THREADS = 32 * GROUPED_WARPS,
     GROUPED_HEADS = 8,        /* query heads a block, at most */
     GROUPED_SPLIT_SHIFT = 4,  /* blocks a cluster, at most, as a power of two */
-    GROUPED_SLOTS = 8,        /* pieces of codes in shared memory, at most; a piece is a tile of 32 tokens for each warp */
+    GROUPED_SLOTS = 8,        /* tiles of codes in shared memory, a warp, at most; a piece is a tile of 32 tokens for each warp */
     GROUPED_COARSE = 64,      /* bins of the first exchange */
     GROUPED_UNIT = 34,        /* words of a partial result: 32 elements, largest score, sum */
-    GROUPED_BIN_BITS = 10,    /* of a list's entry; then 3 for the head, and the token */
-    GROUPED_FETCHER = GROUPED_WARPS - 1 /* the warp that starts copies before the scan */
+    GROUPED_BIN_BITS = 10     /* of a list's entry; then 3 for the head, and the token */
 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
@@ -37,9 +36,9 @@ typedef struct grouped_plan {
     uint32_t shift;      /* blocks a cluster, as a power of two */
     uint32_t split;      /* the same as a number */
     uint32_t warps;      /* a head, where each works for one */
-    uint32_t slots;      /* of the ring of codes; even */
-    uint32_t kept;       /* pieces of which every bin is kept, even; the tokens after them are listed if they may win */
-    uint32_t sampled;    /* pieces from which the bound for those is taken, even */
+    uint32_t slots;      /* of a warp's ring of codes */
+    uint32_t kept;       /* pieces of which every bin is kept; the tokens after them are listed if they may win */
+    uint32_t sampled;    /* pieces from which the bound for those is taken */
     uint32_t room;       /* listed tokens a warp */
     uint32_t share;      /* winners a block attends to, a head */
     uint32_t map_words;  /* of a bitmap of the block's tokens, a head */
@@ -62,7 +61,7 @@ template <int D> struct grouped_dim {
 
 /* Shared memory that grouped.cu declares. */
 typedef struct grouped_small {
-    uint64_t full[GROUPED_SLOTS], empty[GROUPED_SLOTS];
+    uint64_t full[GROUPED_WARPS][GROUPED_SLOTS];
     uint64_t bounded, window, coarse, fine, winners, results;
     adm_cut cut[GROUPED_HEADS];
     uint32_t bound[GROUPED_HEADS];               /* bins up to this are counted, all others as the next one */
@@ -108,14 +107,6 @@ static __device__ __forceinline__ void grouped_prefetch(const void *from, uint32
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-/* A barrier that n arrivals, and the bytes announced, complete. */
-static __device__ __forceinline__ void grouped_barrier_init(uint64_t *barrier, uint32_t n) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(adm_shared_address(barrier)), "r"(n) : "memory");
-}
-static __device__ __forceinline__ void grouped_barrier_arrive(uint64_t *barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(adm_shared_address(barrier)) : "memory");
-}
-
 /* ---- the block's share ---- */
 
 typedef struct grouped_block {
@@ -150,18 +141,30 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
 
 /* ---- the ring of codes ---- */
 
-/* Starts the copy of piece i to a slot; `planes`: of the block's first tile. By one thread. */
+/* Where a warp's tile i of the block (i * warps + warp) lies in its ring, and whose barrier says that it is there. */
 template <int D>
-static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const uint32_t *planes, uint32_t i, uint32_t slot,
-                                                     unsigned char *ring, grouped_small *small) {
-    const uint32_t bytes = grouped_dim<D>::tile_words * 4, first = i * GROUPED_WARPS;
-    adm_bulk_copy(ring + slot * (GROUPED_WARPS * bytes), planes + (size_t)first * grouped_dim<D>::tile_words,
-                  min(me.n_tiles - first, (uint32_t)GROUPED_WARPS) * bytes, &small->full[slot]);
+static __device__ __forceinline__ uint32_t *grouped_slot(const grouped_block &me, const grouped_plan &plan, uint32_t slot,
+                                                         unsigned char *ring) {
+    return (uint32_t *)ring + (me.warp * plan.slots + slot) * grouped_dim<D>::tile_words;
 }
 
-/* Whether all of piece i may be read before the wait. */
-static __device__ __forceinline__ bool grouped_settled(const grouped_block &me, uint32_t i) {
-    return adm_settled((me.first_tile + min((i + 1) * GROUPED_WARPS, me.n_tiles)) * 32, me.length);
+/* Starts the copy of the warp's tile i to a slot; `planes`: of the block's first tile. By one lane. */
+template <int D>
+static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
+                                                     uint32_t i, uint32_t slot, unsigned char *ring, grouped_small *small) {
+    adm_bulk_copy(grouped_slot<D>(me, plan, slot, ring), planes + (size_t)(i * GROUPED_WARPS + me.warp) * grouped_dim<D>::tile_words,
+                  grouped_dim<D>::tile_words * 4, &small->full[me.warp][slot]);
+}
+
+/* Starts the copies of the warp's first tiles: of those that may be read before the wait, or the others. */
+template <int D>
+static __device__ __forceinline__ void grouped_fetch_first(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
+                                                           unsigned char *ring, grouped_small *small, bool settled) {
+#pragma unroll 1
+    for (uint32_t i = 0; i < plan.slots && i * GROUPED_WARPS + me.warp < me.n_tiles; i++) {
+        const uint32_t tile = me.first_tile + i * GROUPED_WARPS + me.warp;
+        if (adm_settled((tile + 1) * 32, me.length) == settled) grouped_fetch<D>(me, plan, planes, i, i, ring, small);
+    }
 }
 
 /* ---- bins ---- */

@@ -149,7 +149,7 @@ static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, 
 static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                         uint32_t from, uint32_t head) {
     const uint32_t lane = threadIdx.x % 32, at = grouped_reached(plan, m.counts, head, me.need);
-    if (at == GROUPED_COARSE || (at == 0 && from > 0)) {
+    if (from + at > m.small->bound[head] || (at == 0 && from > 0)) {
         if (lane == 0) m.small->cut[head].boundary = UINT32_MAX;
         return;
     }
@@ -199,47 +199,28 @@ static __device__ __forceinline__ void grouped_find_cut_within(const grouped_blo
 
 /* ---- the scan ---- */
 
-/* Where a warp is in the ring. */
+/* Where a warp is in its ring. */
 typedef struct grouped_place {
     uint32_t slot, parity;
 } grouped_place;
 
-/* The bins of this warp's tiles in two pieces, i and i + 1, whose codes it waits for; of one, twice, where there is only one. */
+/* The bins of the warp's tile i, whose codes it waits for, and in whose place it asks for others. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_two_tiles(const grouped_block &me, const grouped_memory &m, uint32_t i,
-                                                         const grouped_place &place, const grouped_query<D, N> &q,
-                                                         uint32_t (&first)[2][N], uint32_t (&second)[2][N]) {
-    const uint32_t words = grouped_dim<D>::tile_words, tile = i * GROUPED_WARPS + me.warp;
-    const uint32_t *codes = (const uint32_t *)m.ring + (place.slot * GROUPED_WARPS + me.warp) * words;
-    const bool both = tile + GROUPED_WARPS < me.n_tiles;
-    adm_barrier_wait(&m.small->full[place.slot], place.parity);
-    if (both) adm_barrier_wait(&m.small->full[place.slot + 1], place.parity);
-    grouped_codes<D> one, other;
-    grouped_read<D>(codes, &one);
-    grouped_read<D>(both ? codes + GROUPED_WARPS * words : codes, &other);
-    grouped_bins<D, N>(one, q, first[0], second[0]);
-    grouped_bins<D, N>(other, q, first[1], second[1]);
-    const uint32_t token = (me.first_tile + tile) * 32;
-    if (token >= me.contest.first && token + GROUPED_THREADS + 32 <= me.contest.last) return;
-    grouped_correct<D, N>(me, tile, first[0], second[0]);
-    grouped_correct<D, N>(me, tile + GROUPED_WARPS, first[1], second[1]);
-}
-
-/* Two pieces have been read: their slots may be filled again. */
-template <int D>
-static __device__ __forceinline__ void grouped_release(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                       const grouped_memory &m, uint32_t i, const grouped_place &place) {
-    const bool mine = threadIdx.x % 32 == 0;
-    __syncwarp();
-    if (mine) grouped_barrier_arrive(&m.small->empty[place.slot]);
-    if (i / 2 % GROUPED_WARPS == me.warp && i + plan.slots < me.pieces) {
-        adm_barrier_wait(&m.small->empty[place.slot], place.parity);
-        if (mine)
-#pragma unroll 1
-            for (uint32_t t = 0; t < 2 && i + plan.slots + t < me.pieces; t++)
-                grouped_fetch<D>(me, planes, i + plan.slots + t, place.slot + t, m.ring, m.small);
-        __syncwarp();
+static __device__ __forceinline__ void grouped_next_tile(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
+                                                         const grouped_memory &m, uint32_t i, grouped_place *place,
+                                                         const grouped_query<D, N> &q, uint32_t (&first)[N],
+                                                         uint32_t (&second)[N]) {
+    const uint32_t tile = i * GROUPED_WARPS + me.warp;
+    grouped_codes<D> codes;
+    adm_barrier_wait(&m.small->full[me.warp][place->slot], place->parity);
+    grouped_read<D>(grouped_slot<D>(me, plan, place->slot, m.ring), &codes);
+    if (tile + plan.slots * GROUPED_WARPS < me.n_tiles) {
+        __syncwarp(); /* all have read */
+        if (threadIdx.x % 32 == 0) grouped_fetch<D>(me, plan, planes, i + plan.slots, place->slot, m.ring, m.small);
     }
+    if (++place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
+    grouped_bins<D, N>(codes, q, first, second);
+    grouped_correct<D, N>(me, tile, first, second);
 }
 
 /* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
@@ -253,7 +234,7 @@ static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &
         __syncwarp();
         if (threadIdx.x % 32 == 0)
             m.small->listing[me.warp] =
-                at < GROUPED_COARSE ? grouped_window(bound) + at + 1 : (uint32_t)grouped_dim<D>::absent;
+                grouped_window(bound) + at <= bound ? grouped_window(bound) + at + 1 : (uint32_t)grouped_dim<D>::absent;
     }
     __syncthreads();
 }
@@ -273,49 +254,6 @@ static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, co
     *n += __popc(votes);
 }
 
-/* Two pieces from i on, to kept bins and counts. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_keep(const grouped_block &me, const grouped_memory &m, uint32_t i,
-                                                    const grouped_place &place, const grouped_query<D, N> &q,
-                                                    const uint32_t (&bound)[N]) {
-    const uint32_t tile = i * GROUPED_WARPS + me.warp;
-    uint32_t first[2][N], second[2][N];
-    if (tile >= me.n_tiles) return;
-    grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
-#pragma unroll
-    for (int t = 0; t < 2; t++) {
-        if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
-            m.bins[((i + t) * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[t][j], second[t][j], 0x5410);
-            atomicAdd(&counts[min(first[t][j], bound[j] + 1)], 1u); /* those beyond together, which costs less than a branch */
-            atomicAdd(&counts[min(second[t][j], bound[j] + 1)], 1u);
-        }
-    }
-}
-
-/* The others, to lists and counts. n: listed so far. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_pick(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
-                                                    uint32_t i, const grouped_place &place, const grouped_query<D, N> &q,
-                                                    const uint32_t (&bound)[N], uint32_t *n) {
-    const uint32_t tile = i * GROUPED_WARPS + me.warp;
-    uint32_t first[2][N], second[2][N], *list = m.lists + me.warp * plan.room;
-    if (tile >= me.n_tiles) return;
-    grouped_two_tiles<D, N>(me, m, i, place, q, first, second);
-#pragma unroll
-    for (int t = 0; t < 2; t++) {
-        if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            const uint32_t head = grouped_head<D>(j), at = (tile + t * GROUPED_WARPS) * 32 + grouped_token<D>(j);
-            grouped_list<D>(plan, m, list, head, at, first[t][j], bound[j], n);
-            grouped_list<D>(plan, m, list, head, at + grouped_dim<D>::step, second[t][j], bound[j], n);
-        }
-    }
-}
-
 /* All of the block's codes to bins, counts and lists. sample: of the row, if it is sampled. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_scan(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
@@ -324,7 +262,7 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
     const bool lists = most > plan.kept; /* all blocks of the cluster decide alike */
     grouped_query<D, N> q;
     grouped_place place = {0, 0};
-    uint32_t bound[N], n = 0;
+    uint32_t bound[N], first[N], second[N], n = 0;
     grouped_columns<D, N>(m.small, &q);
     STAMP(16);
 #pragma unroll
@@ -341,7 +279,7 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
         if (me.warp == 0 && grouped_head<D>(j) < me.heads) m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
     STAMP(19);
 #pragma unroll 1
-    for (uint32_t i = 0;; i += 2) {
+    for (uint32_t i = 0;; i++) {
         if (lists && i == plan.sampled) {
             __syncthreads();
             if (me.warp < me.heads) {
@@ -359,12 +297,27 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
             if (lists && i < plan.kept) continue; /* a piece less than another block: still to find the bounds */
             break;
         }
-        if (i < plan.kept) grouped_keep<D, N>(me, m, i, place, q, bound);
-        else grouped_pick<D, N>(me, plan, m, i, place, q, bound, &n);
+        const uint32_t tile = i * GROUPED_WARPS + me.warp;
+        if (tile >= me.n_tiles) continue;
+        grouped_next_tile<D, N>(me, plan, planes, m, i, &place, q, first, second);
+        if (i < plan.kept) {
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
+                m.bins[(i * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[j], second[j], 0x5410);
+                atomicAdd(&counts[min(first[j], bound[j] + 1)], 1u); /* those beyond together, which costs less than a branch */
+                atomicAdd(&counts[min(second[j], bound[j] + 1)], 1u);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                const uint32_t head = grouped_head<D>(j), at = tile * 32 + grouped_token<D>(j);
+                uint32_t *list = m.lists + me.warp * plan.room;
+                grouped_list<D>(plan, m, list, head, at, first[j], bound[j], &n);
+                grouped_list<D>(plan, m, list, head, at + grouped_dim<D>::step, second[j], bound[j], &n);
+            }
+        }
         STAMP(20 + (i / 2 < 11 ? i / 2 : 11));
-        if (me.pieces > plan.slots) grouped_release<D>(me, plan, planes, m, i, place);
-        place.slot += 2;
-        if (place.slot == plan.slots) place.slot = 0, place.parity ^= 1;
     }
     if (threadIdx.x % 32 == 0) m.small->listed[me.warp] = n;
 }
@@ -398,8 +351,10 @@ static __device__ __noinline__ void grouped_find_cuts_within(const adm_gpu_shape
         adm_cluster_meet(); /* nobody reads counts any more */
         grouped_count_again<D, N>(me, plan, m);
     }
+    uint32_t counts = 0;
+    if (me.head < me.heads) counts = grouped_coarse_counts<D>(m.histogram + me.head * grouped_dim<D>::stride);
+    __syncthreads();
     if (me.head < me.heads) {
-        const uint32_t counts = grouped_coarse_counts<D>(m.histogram + me.head * grouped_dim<D>::stride);
         grouped_push_counts(me, plan, counts, me.head, me.part, plan.warps, m.counts, &small->coarse);
         if (me.part == 0) {
             adm_barrier_wait_pushed(&small->coarse, 0);
@@ -415,9 +370,13 @@ static __device__ __forceinline__ void grouped_find_cuts(const adm_gpu_shape &s,
                                                          const grouped_plan &plan, const grouped_memory &m, bool sampled) {
     bool found = sampled;
     if (sampled) {
+        uint32_t from = 0, counts = 0;
         if (me.head < me.heads) {
-            const uint32_t from = grouped_window(m.small->bound[me.head]);
-            const uint32_t counts = grouped_window_counts(m.histogram + me.head * grouped_dim<D>::stride, from);
+            from = grouped_window(m.small->bound[me.head]);
+            counts = grouped_window_counts(m.histogram + me.head * grouped_dim<D>::stride, from);
+        }
+        __syncthreads(); /* whoever has a count of this block may push winners to where the histogram is */
+        if (me.head < me.heads) {
             grouped_push_counts(me, plan, counts, me.head, me.part, plan.warps, m.counts, &m.small->window);
             if (me.part == 0) {
                 adm_barrier_wait_pushed(&m.small->window, 0);

@@ -290,8 +290,6 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
 /* ---- in place of those of grouped.cuh ---- */
 
 static inline void grouped_prefetch(const void *, uint32_t) {}
-void grouped_barrier_init(uint64_t *barrier, uint32_t n);
-void grouped_barrier_arrive(uint64_t *barrier);
 
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
 static inline void grouped_load_rows(uint32_t a[4], const uint32_t *row) {

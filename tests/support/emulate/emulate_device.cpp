@@ -31,29 +31,26 @@ void emu_copies_wait(unsigned most_groups) {
 
 /* ---- barriers that count bytes ---- */
 
-/* In the 8 bytes of the device's: the arrivals of a phase, and the bytes that are announced and not yet there. */
+/* In the 8 bytes of the device's: one arrival a phase, and the bytes that are announced and not yet there. */
 struct byte_barrier {
     int32_t n_bytes;
-    uint8_t n_arrivals, n_missing;
-    uint16_t phase;
+    uint16_t n_missing, phase;
 };
 
 static void barrier_count(void *at, uint16_t arrivals, int32_t bytes) {
     byte_barrier *b = (byte_barrier *)at;
     b->n_bytes += bytes;
-    b->n_missing = (uint8_t)(b->n_missing - arrivals);
+    b->n_missing = (uint16_t)(b->n_missing - arrivals);
     if (b->n_missing != 0 || b->n_bytes != 0) return;
-    b->n_missing = b->n_arrivals;
+    b->n_missing = 1;
     b->phase ^= 1;
     emu_wake_parked();
 }
 
-void grouped_barrier_init(uint64_t *barrier, uint32_t n) {
-    const byte_barrier fresh = {0, (uint8_t)n, (uint8_t)n, 0};
+void adm_barrier_init(uint64_t *barrier) {
+    const byte_barrier fresh = {0, 1, 0};
     memcpy(barrier, &fresh, sizeof fresh);
 }
-void adm_barrier_init(uint64_t *barrier) { grouped_barrier_init(barrier, 1); }
-void grouped_barrier_arrive(uint64_t *barrier) { barrier_count(barrier, 1, 0); }
 
 void adm_barrier_expect(uint64_t *barrier, uint32_t bytes) { barrier_count(barrier, 1, (int32_t)bytes); }
 
