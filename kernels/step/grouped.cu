@@ -177,10 +177,10 @@ static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / un
 static uint32_t share_of(uint32_t n, uint32_t parts) { return (n + parts - 1) / parts; }
 
 /* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots or kept
- * pieces as many of those as fit. */
-static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
+ * pieces as many of those as fit. False: lists may become longer than there is room for, which is right, but slow. */
+static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
     const uint32_t d = shape->heads.head_dim, words = plan->heads > 4 ? 4 : 2, n = d == 64 ? 4 : d == 128 ? 8 : 16;
-    const uint32_t tiles = share_of(shape->capacity / 32, plan->split), pieces = share_of(tiles, GROUPED_WARPS);
+    const uint32_t tiles = share_of(shape->capacity / 32, plan->split), pieces = round_up(share_of(tiles, GROUPED_WARPS), 2);
     const uint32_t piece = GROUPED_WARPS * d * 8, bins = words * GROUPED_THREADS * 4, units = plan->heads * (d / 32);
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
@@ -190,17 +190,19 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t merge = round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
     const uint32_t partials = GROUPED_WARPS * d * 4, last = winners + merge;
     const uint32_t fixed = (histogram > last ? histogram : last) + counts * 128 * (plan->kept > 0 ? 2 : 1) + fine;
-    uint32_t slots = plan->slots > 0 ? plan->slots : 4, kept = plan->kept > 0 ? plan->kept : pieces;
+    uint32_t slots = plan->slots > 0 ? plan->slots : 2, kept = plan->kept > 0 ? plan->kept : pieces;
     if (slots > pieces) slots = pieces;
-    while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots--;
+    while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots -= 2;
+    bool enough = true;
     plan->room = 0;
     if (kept > pieces) kept = pieces;
     if (kept < pieces || fixed + slots * piece + kept * bins > most) { /* not all: lists for the others */
-        if (plan->kept == 0) kept = adm_min(pieces, 6u);
-        plan->sampled = kept > 2 ? kept - 1 : 1;
+        if (plan->kept == 0) kept = adm_min(pieces, 8u);
+        plan->sampled = kept > 4 ? kept - 2 : 2;
         const float expected = 3.0f * (float)shape->rule.budget * (float)pieces / (float)(plan->sampled * plan->split);
         plan->room = round_up((uint32_t)(expected * (float)plan->heads / GROUPED_WARPS) * 3 / 2 + 64, 32);
         const uint32_t left = most > fixed + slots * piece + kept * bins ? most - fixed - slots * piece - kept * bins : 0;
+        enough = plan->room * GROUPED_WARPS * 4 <= left && shape->rule.budget <= shape->capacity / 24;
         if (plan->room * GROUPED_WARPS * 4 > left) plan->room = left / (GROUPED_WARPS * 4 * 32) * 32;
         if (plan->room < 64) plan->room = 64;
     }
@@ -217,18 +219,31 @@ static void lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     plan->bounds_at = plan->counts_at + counts * 128;
     plan->fine_at = plan->bounds_at + (kept < pieces ? counts * 128 : 0);
     plan->shared_bytes = plan->fine_at + fine;
+    return enough;
 }
 
-/* Heads a block and blocks a cluster. */
-static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape, int n_sms) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
-    if (plan->heads == 0) plan->heads = group <= GROUPED_HEADS ? group : share_of(group, share_of(group, GROUPED_HEADS));
+/* Heads a block and blocks a cluster, by what was fastest on an H200 (GROUPED_LOG.md): up to four heads, which are one product's
+ * columns, but all where the blocks are few and each has much to read; clusters of 8, of 16 where there are few of them and much to
+ * read, and smaller ones for larger batches. */
+static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, kv = shape->batch * shape->heads.n_kv_heads;
+    const bool is_long = shape->capacity > 65536;
+    if (plan->heads == 0) {
+        const uint32_t most = kv <= 4 && is_long ? GROUPED_HEADS : 4;
+        plan->heads = share_of(group, share_of(group, most));
+    }
     plan->slices = share_of(group, plan->heads);
     plan->warps = GROUPED_WARPS / plan->heads;
-    const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices, most = 1u << GROUPED_SPLIT_SHIFT;
+    const uint32_t n_clusters = kv * plan->slices;
     if (plan->split == 0)
-        for (plan->split = 1; plan->split < most && 2 * plan->split * n_clusters <= (uint32_t)n_sms;) plan->split *= 2;
+        plan->split = n_clusters <= 8 && is_long ? 16 : n_clusters <= 32 ? 8 : n_clusters <= 64 ? 4 : n_clusters <= 128 ? 2 : 1;
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
+}
+
+/* Whether the fused step is known to be no slower: short rows, whose time is the exchanges', and eight heads a KV head at 32K. */
+static bool rather_fused(const adm_gpu_shape *shape) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    return group < 2 || shape->capacity < (group > 7 ? 65536 : 16384);
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -257,15 +272,17 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     plan.trigger = tuning->trigger;
     plan.ahead = tuning->ahead;
     if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.trigger > 3 || plan.slots > GROUPED_SLOTS)
+        plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || plan.kept % 2 != 0)
         return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u pieces, trigger %u",
                         plan.heads, plan.split, plan.slots, plan.trigger);
-    cut_up(&plan, shape, limits.n_sms);
+    cut_up(&plan, shape);
     if (shape->capacity / plan.split > 65504)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most 65504 tokens a block, not %u",
                         shape->capacity / plan.split);
     const uint32_t two = (uint32_t)limits.sm_shared_bytes / 2 - 1024 - round_up(sizeof(grouped_small), 128);
-    lay_out(&plan, shape, two);
+    if (!lay_out(&plan, shape, two) && tuning->kept == 0)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no room for the lists of a budget of %u of %u tokens",
+                        shape->rule.budget, shape->capacity);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
     grid.threads = GROUPED_THREADS;
@@ -283,8 +300,9 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
 
 extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    const adm_gpu_grouped_tuning usual = {};
-    if (adm_gpu_shape_check(shape, err) == ADM_OK && shape->heads.n_q_heads > shape->heads.n_kv_heads) {
+    adm_gpu_grouped_tuning usual = {};
+    usual.trigger = 2;
+    if (adm_gpu_shape_check(shape, err) == ADM_OK && !rather_fused(shape)) {
         const adm_status status = adm_gpu_step_grouped_tuned(shape, buffers, &usual, stream, err);
         if (status != ADM_EUNSUPPORTED) return status;
     }

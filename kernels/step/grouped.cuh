@@ -36,7 +36,7 @@ typedef struct grouped_plan {
     uint32_t shift;      /* blocks a cluster, as a power of two */
     uint32_t split;      /* the same as a number */
     uint32_t warps;      /* a head, where each works for one */
-    uint32_t slots;      /* of a warp's ring of codes */
+    uint32_t slots;      /* of a warp's ring of codes; this, kept and sampled are even */
     uint32_t kept;       /* pieces of which every bin is kept; the tokens after them are listed if they may win */
     uint32_t sampled;    /* pieces from which the bound for those is taken */
     uint32_t room;       /* listed tokens a warp */

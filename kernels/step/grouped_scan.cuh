@@ -204,23 +204,37 @@ typedef struct grouped_place {
     uint32_t slot, parity;
 } grouped_place;
 
-/* The bins of the warp's tile i, whose codes it waits for, and in whose place it asks for others. */
+/* The bins of the warp's tiles i and i + 1 (of the first twice, where there is no other), whose codes it waits for, and in whose
+ * place it asks for others: of two at once, since each is a chain of latencies. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_next_tile(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                         const grouped_memory &m, uint32_t i, grouped_place *place,
-                                                         const grouped_query<D, N> &q, uint32_t (&first)[N],
-                                                         uint32_t (&second)[N]) {
+static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
+                                                          const grouped_memory &m, uint32_t i, grouped_place *place,
+                                                          const grouped_query<D, N> &q, uint32_t (&first)[2][N],
+                                                          uint32_t (&second)[2][N]) {
     const uint32_t tile = i * GROUPED_WARPS + me.warp;
-    grouped_codes<D> codes;
+    const bool both = tile + GROUPED_WARPS < me.n_tiles;
+    const uint32_t *codes = grouped_slot<D>(me, plan, place->slot, m.ring);
+    grouped_codes<D> one, other;
     adm_barrier_wait(&m.small->full[me.warp][place->slot], place->parity);
-    grouped_read<D>(grouped_slot<D>(me, plan, place->slot, m.ring), &codes);
+    if (both) adm_barrier_wait(&m.small->full[me.warp][place->slot + 1], place->parity);
+    grouped_read<D>(codes, &one);
+    grouped_read<D>(both ? codes + grouped_dim<D>::tile_words : codes, &other);
     if (tile + plan.slots * GROUPED_WARPS < me.n_tiles) {
         __syncwarp(); /* all have read */
-        if (threadIdx.x % 32 == 0) grouped_fetch<D>(me, plan, planes, i + plan.slots, place->slot, m.ring, m.small);
+        if (threadIdx.x % 32 == 0) {
+            grouped_fetch<D>(me, plan, planes, i + plan.slots, place->slot, m.ring, m.small);
+            if (tile + (plan.slots + 1) * GROUPED_WARPS < me.n_tiles)
+                grouped_fetch<D>(me, plan, planes, i + plan.slots + 1, place->slot + 1, m.ring, m.small);
+        }
     }
-    if (++place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
-    grouped_bins<D, N>(codes, q, first, second);
-    grouped_correct<D, N>(me, tile, first, second);
+    place->slot += 2;
+    if (place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
+    grouped_bins<D, N>(one, q, first[0], second[0]);
+    grouped_bins<D, N>(other, q, first[1], second[1]);
+    const uint32_t token = (me.first_tile + tile) * 32;
+    if (token >= me.contest.first && token + GROUPED_THREADS + 32 <= me.contest.last) return;
+    grouped_correct<D, N>(me, tile, first[0], second[0]);
+    grouped_correct<D, N>(me, tile + GROUPED_WARPS, first[1], second[1]);
 }
 
 /* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
@@ -262,7 +276,7 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
     const bool lists = most > plan.kept; /* all blocks of the cluster decide alike */
     grouped_query<D, N> q;
     grouped_place place = {0, 0};
-    uint32_t bound[N], first[N], second[N], n = 0;
+    uint32_t bound[N], first[2][N], second[2][N], n = 0;
     grouped_columns<D, N>(m.small, &q);
     STAMP(16);
 #pragma unroll
@@ -279,7 +293,7 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
         if (me.warp == 0 && grouped_head<D>(j) < me.heads) m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
     STAMP(19);
 #pragma unroll 1
-    for (uint32_t i = 0;; i++) {
+    for (uint32_t i = 0;; i += 2) {
         if (lists && i == plan.sampled) {
             __syncthreads();
             if (me.warp < me.heads) {
@@ -299,22 +313,30 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
         }
         const uint32_t tile = i * GROUPED_WARPS + me.warp;
         if (tile >= me.n_tiles) continue;
-        grouped_next_tile<D, N>(me, plan, planes, m, i, &place, q, first, second);
+        grouped_next_tiles<D, N>(me, plan, planes, m, i, &place, q, first, second);
         if (i < plan.kept) {
 #pragma unroll
-            for (int j = 0; j < N; j++) {
-                uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
-                m.bins[(i * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[j], second[j], 0x5410);
-                atomicAdd(&counts[min(first[j], bound[j] + 1)], 1u); /* those beyond together, which costs less than a branch */
-                atomicAdd(&counts[min(second[j], bound[j] + 1)], 1u);
+            for (int t = 0; t < 2; t++) {
+                if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    uint32_t *counts = m.histogram + grouped_head<D>(j) * grouped_dim<D>::stride;
+                    m.bins[((i + t) * N + j) * GROUPED_THREADS + threadIdx.x] = __byte_perm(first[t][j], second[t][j], 0x5410);
+                    atomicAdd(&counts[min(first[t][j], bound[j] + 1)], 1u); /* those beyond together: cheaper than a branch */
+                    atomicAdd(&counts[min(second[t][j], bound[j] + 1)], 1u);
+                }
             }
         } else {
 #pragma unroll
-            for (int j = 0; j < N; j++) {
-                const uint32_t head = grouped_head<D>(j), at = tile * 32 + grouped_token<D>(j);
-                uint32_t *list = m.lists + me.warp * plan.room;
-                grouped_list<D>(plan, m, list, head, at, first[j], bound[j], &n);
-                grouped_list<D>(plan, m, list, head, at + grouped_dim<D>::step, second[j], bound[j], &n);
+            for (int t = 0; t < 2; t++) {
+                if (tile + t * GROUPED_WARPS >= me.n_tiles) break;
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    const uint32_t head = grouped_head<D>(j), at = (tile + t * GROUPED_WARPS) * 32 + grouped_token<D>(j);
+                    uint32_t *list = m.lists + me.warp * plan.room;
+                    grouped_list<D>(plan, m, list, head, at, first[t][j], bound[j], &n);
+                    grouped_list<D>(plan, m, list, head, at + grouped_dim<D>::step, second[t][j], bound[j], &n);
+                }
             }
         }
         STAMP(20 + (i / 2 < 11 ? i / 2 : 11));

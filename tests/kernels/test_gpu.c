@@ -198,6 +198,45 @@ static void small_shapes(void **state) {
     CHECK_SELECTING(ADM_SELECT_GROUP, configs);
 }
 
+static adm_gpu_grouped_tuning grouped_tuning;
+
+static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                 adm_error *err) {
+    return adm_gpu_step_grouped_tuned(shape, buffers, &grouped_tuning, stream, err);
+}
+
+/* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, tiles in flight, bins kept or
+ * listed (kept = 2: everything behind the first 1,024 tokens of a block). */
+static void grouped_steps_cut_every_way(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {100, 1, 7}, SPREAD},
+        {{8, 1, 128}, ADM_BF16, 3, {9000, 1, 333}, 9024, 0, {64, 0, 0}, OUTLIERS},
+        {{6, 2, 64}, ADM_BF16, 2, {9000, 65}, 9024, 0, {100, 1, 7}, SPREAD},
+        {{7, 1, 64}, ADM_F16, 1, {9000}, 9024, 0, {300, 4, 64}, OUTLIERS},
+        {{5, 1, 256}, ADM_F16, 1, {5000}, 5024, 0, {100, 1, 7}, SPREAD},
+        {{16, 2, 256}, ADM_BF16, 2, {4500, 2}, 4512, 16, {33, 0, 0}, OUTLIERS},
+        {{4, 2, 128}, ADM_F16, 1, {9000}, 9024, 0, {700, 0, 0}, ALL_EQUAL},
+        {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
+        {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
+    };
+    static const adm_gpu_grouped_tuning tunings[] = {{0, 1, 2, 2, 0, 0}, {0, 2, 4, 0, 1, 0}, {2, 4, 2, 2, 2, 0},
+                                                     {1, 8, 2, 0, 3, 1}, {0, 8, 2, 2, 2, 2}, {4, 16, 4, 0, 2, 0}};
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
+    row.launch = launch_grouped;
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        fixture f;
+        fixture_open(&f, &configs[i], ADM_SELECT_HEAD, &rng);
+        for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
+            grouped_tuning = tunings[t];
+            run_row(&f, &row);
+        }
+        fixture_close(&f);
+    }
+}
+
 static void edges(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -268,6 +307,7 @@ int main(void) {
         cmocka_unit_test(grouped_heads),
         cmocka_unit_test(groups_that_select_together),
         cmocka_unit_test(small_shapes),
+        cmocka_unit_test(grouped_steps_cut_every_way),
         cmocka_unit_test(edges),
         cmocka_unit_test(pages),
         cmocka_unit_test(long_sequences),
