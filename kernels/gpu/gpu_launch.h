@@ -39,9 +39,9 @@ adm_gpu_launch_fn adm_gpu_step_grouped;
 /* How it is cut; zeros: the default. */
 typedef struct adm_gpu_grouped_tuning {
     uint32_t heads;   /* query heads a block, 1 to 8 */
-    uint32_t split;   /* blocks a cluster: 1, 2, 4, 8, 16 */
-    uint32_t slots;   /* pieces of codes in shared memory */
-    uint32_t kept;    /* pieces of which every distance is kept */
+    uint32_t split;   /* blocks a cluster: 2, 4, 8, 16 */
+    uint32_t slots;   /* tiles of codes in shared memory, a warp: 2, 4, 6, 8 */
+    uint32_t kept;    /* tiles a warp of which every distance is kept, even */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
     uint32_t ahead;   /* pieces to ask into the second-level cache before the wait */
 } adm_gpu_grouped_tuning;

@@ -1,4 +1,16 @@
-/* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads. */
+/* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
+ *
+ *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits (grouped.cuh):
+ *              the bins of all tokens are kept, or, of long rows, listed if they may win (grouped_scan.cuh)
+ *   exchange   16 sampled tiles say up to where to count; counts of the 64 bins below go to all blocks: that gives the cut
+ *   winners    to bitmaps, and in order to the block that attends to them (grouped_select.cuh); its sums to who merges
+ *
+ * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; the fused step takes 15.8 / 37.1; more in GROUPED_LOG.md):
+ *   1  every distance counted, two exchanges, a block's ring        17.3 / 37.3
+ *   2  two tiles at once, no division by what is not a constant     13.7 / 28.0
+ *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
+ *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
 #include "core/base/minmax.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
@@ -48,7 +60,8 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
 
 /* Barriers, each with what it is to count. By one thread. */
 template <int D>
-static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, const grouped_plan &plan, grouped_small *small) {
+static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, const grouped_plan &plan,
+                                                       grouped_small *small) {
     const uint32_t units = me.heads * (D / 32), counts = plan.split * me.heads;
     adm_barrier_init(&small->bounded);
     adm_barrier_init(&small->window);
@@ -62,13 +75,15 @@ static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, 
     adm_barrier_expect(&small->coarse, counts * 32 * 4);
     adm_barrier_expect(&small->fine, counts * (2u << grouped_dim<D>::shift));
     adm_barrier_expect(&small->winners, me.heads * grouped_share(me, plan) * 4);
-    adm_barrier_expect(&small->results,
-                       me.rank < units ? (units + plan.split - 1 - me.rank >> plan.shift) * plan.split * (GROUPED_UNIT * 4) : 0);
+    adm_barrier_expect(&small->results, me.rank < units
+                                            ? (units + plan.split - 1 - me.rank >> plan.shift) * plan.split * (GROUPED_UNIT * 4)
+                                            : 0);
 }
 
 /* An empty sequence attends to nothing. */
 template <typename T, int D>
-static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me) {
+static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                     const grouped_block &me) {
     const size_t head = (size_t)me.b * s.heads.n_q_heads + me.first_head;
     adm_wait_for_predecessors();
     adm_start_dependents();
@@ -223,27 +238,28 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
 }
 
 /* Heads a block and blocks a cluster, by what was fastest on an H200 (GROUPED_LOG.md): up to four heads, which are one product's
- * columns, but all where the blocks are few and each has much to read; clusters of 8, of 16 where there are few of them and much to
- * read, and smaller ones for larger batches. */
+ * columns; clusters of 8, of 16 where there are few of them and much to read, and smaller ones for larger batches. */
 static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, kv = shape->batch * shape->heads.n_kv_heads;
     const bool is_long = shape->capacity > 65536;
-    if (plan->heads == 0) {
-        const uint32_t most = kv <= 4 && is_long ? GROUPED_HEADS : 4;
-        plan->heads = share_of(group, share_of(group, most));
-    }
+    if (plan->heads == 0) plan->heads = share_of(group, share_of(group, 4));
     plan->slices = share_of(group, plan->heads);
     plan->warps = GROUPED_WARPS / plan->heads;
     const uint32_t n_clusters = kv * plan->slices;
     if (plan->split == 0)
-        plan->split = n_clusters <= 8 && is_long ? 16 : n_clusters <= 32 ? 8 : n_clusters <= 64 ? 4 : n_clusters <= 128 ? 2 : 1;
+        plan->split = n_clusters <= 8 && is_long                          ? 16
+                      : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8
+                      : n_clusters <= 64                                  ? 4
+                                                                          : 2;
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
 }
 
-/* Whether the fused step is known to be no slower: short rows, whose time is the exchanges', and eight heads a KV head at 32K. */
+/* Whether the fused step was seen to be no slower, or nobody has looked: short rows, whose time is the exchanges', eight heads a KV
+ * head at 32K, and batches of 2 to 7. */
 static bool rather_fused(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
-    return group < 2 || shape->capacity < (group > 7 ? 65536 : 16384);
+    return group < 2 || shape->capacity < (group > 7 ? 65536u : 16384u) ||
+           (shape->batch > 1 && shape->batch * shape->heads.n_kv_heads < 64);
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -259,9 +275,10 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
     if (limits.compute_major != 9)
-        return adm_fail(err, ADM_EUNSUPPORTED,
-                        "the grouped step needs clusters of blocks and products of bits, compute capability 9.0; the device has %d.x",
-                        limits.compute_major);
+        return adm_fail(
+            err, ADM_EUNSUPPORTED,
+            "the grouped step needs clusters of blocks and products of bits, compute capability 9.0; the device has %d.x",
+            limits.compute_major);
     if (shape->selection == ADM_SELECT_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step selects for each query head, not for a group");
     grouped_plan plan = {};
@@ -272,7 +289,7 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     plan.trigger = tuning->trigger;
     plan.ahead = tuning->ahead;
     if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || plan.kept % 2 != 0)
+        plan.split == 1 || plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || plan.kept % 2 != 0)
         return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u pieces, trigger %u",
                         plan.heads, plan.split, plan.slots, plan.trigger);
     cut_up(&plan, shape);
@@ -290,8 +307,9 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     grid.shared_bytes = plan.shared_bytes;
     grid.dependent = true;
     if (grid.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)
-        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step needs %zu bytes of shared memory a block, and this device has %d",
-                        grid.shared_bytes, limits.block_shared_bytes);
+        return adm_fail(err, ADM_EUNSUPPORTED,
+                        "the grouped step needs %zu bytes of shared memory a block, and this device has %d", grid.shared_bytes,
+                        limits.block_shared_bytes);
     const void *kernel =
         (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)][plan.heads > 4];
     void *args[] = {(void *)shape, (void *)buffers, &plan};

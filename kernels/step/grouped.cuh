@@ -21,29 +21,29 @@
 enum {
     GROUPED_WARPS = 16,
     GROUPED_THREADS = 32 * GROUPED_WARPS,
-    GROUPED_HEADS = 8,        /* query heads a block, at most */
-    GROUPED_SPLIT_SHIFT = 4,  /* blocks a cluster, at most, as a power of two */
-    GROUPED_SLOTS = 8,        /* tiles of codes in shared memory, a warp, at most; a piece is a tile of 32 tokens for each warp */
-    GROUPED_COARSE = 64,      /* bins of the first exchange */
-    GROUPED_UNIT = 34,        /* words of a partial result: 32 elements, largest score, sum */
-    GROUPED_BIN_BITS = 10     /* of a list's entry; then 3 for the head, and the token */
+    GROUPED_HEADS = 8, /* query heads a block, at most */
+    GROUPED_SPLIT_SHIFT = 4, /* blocks a cluster, at most, as a power of two */
+    GROUPED_SLOTS = 8, /* tiles of codes in shared memory, a warp, at most; a piece is a tile of 32 tokens for each warp */
+    GROUPED_COARSE = 64, /* bins of the first exchange */
+    GROUPED_UNIT = 34, /* words of a partial result: 32 elements, largest score, sum */
+    GROUPED_BIN_BITS = 10 /* of a list's entry; then 3 for the head, and the token */
 };
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct grouped_plan {
-    uint32_t heads;      /* query heads a block */
-    uint32_t slices;     /* blocks a KV head's group takes */
-    uint32_t shift;      /* blocks a cluster, as a power of two */
-    uint32_t split;      /* the same as a number */
-    uint32_t warps;      /* a head, where each works for one */
-    uint32_t slots;      /* of a warp's ring of codes; this, kept and sampled are even */
-    uint32_t kept;       /* pieces of which every bin is kept; the tokens after them are listed if they may win */
-    uint32_t sampled;    /* pieces from which the bound for those is taken */
-    uint32_t room;       /* listed tokens a warp */
-    uint32_t share;      /* winners a block attends to, a head */
-    uint32_t map_words;  /* of a bitmap of the block's tokens, a head */
-    uint32_t trigger;    /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
-    uint32_t ahead;      /* pieces beyond the ring that are asked into the second-level cache before the wait */
+    uint32_t heads; /* query heads a block */
+    uint32_t slices; /* blocks a KV head's group takes */
+    uint32_t shift; /* blocks a cluster, as a power of two */
+    uint32_t split; /* the same as a number */
+    uint32_t warps; /* a head, where each works for one */
+    uint32_t slots; /* of a warp's ring of codes; this, kept and sampled are even */
+    uint32_t kept; /* pieces of which every bin is kept; the tokens after them are listed if they may win */
+    uint32_t sampled; /* pieces from which the bound for those is taken */
+    uint32_t room; /* listed tokens a warp */
+    uint32_t share; /* winners a block attends to, a head */
+    uint32_t map_words; /* of a bitmap of the block's tokens, a head */
+    uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
+    uint32_t ahead; /* pieces beyond the ring that are asked into the second-level cache before the wait */
     uint32_t ring_at, bins_at, lists_at, histogram_at, counts_at, bounds_at, fine_at, maps_at, winners_at, merge_at;
     uint32_t shared_bytes;
 } grouped_plan;
@@ -52,11 +52,11 @@ template <int D> struct grouped_dim {
     static const int words = D / 32;
     static const int tile_words = 64 * words;
     static const int shift = D == 64 ? 2 : D == 128 ? 3 : 4; /* bins of a coarse bin, as a power of two */
-    static const int bins = GROUPED_COARSE << shift;         /* 3 d + 2, and some that stay empty */
-    static const int absent = bins - 1;                      /* of no token; nothing that counts is there */
-    static const int stride = bins + 8;                      /* of a histogram: heads begin at different banks */
-    static const int units = D == 64 ? 1 : 2;                /* of 16 rows, in a tile */
-    static const int step = D == 64 ? 16 : 8;                /* tokens between a lane's two rows */
+    static const int bins = GROUPED_COARSE << shift; /* 3 d + 2, and some that stay empty */
+    static const int absent = bins - 1; /* of no token; nothing that counts is there */
+    static const int stride = bins + 8; /* of a histogram: heads begin at different banks */
+    static const int units = D == 64 ? 1 : 2; /* of 16 rows, in a tile */
+    static const int step = D == 64 ? 16 : 8; /* tokens between a lane's two rows */
 };
 
 /* Shared memory that grouped.cu declares. */
@@ -64,13 +64,13 @@ typedef struct grouped_small {
     uint64_t full[GROUPED_WARPS][GROUPED_SLOTS];
     uint64_t bounded, window, coarse, fine, winners, results;
     adm_cut cut[GROUPED_HEADS];
-    uint32_t bound[GROUPED_HEADS];               /* bins up to this are counted, all others as the next one */
+    uint32_t bound[GROUPED_HEADS]; /* bins up to this are counted, all others as the next one */
     uint32_t least[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
-    uint32_t listing[GROUPED_HEADS];             /* bins below this are listed, behind the kept pieces */
-    uint32_t listed[GROUPED_WARPS];              /* candidates, or more than there is room for */
-    int32_t sum[GROUPED_HEADS];                  /* of a query's codes */
-    uint32_t query[GROUPED_HEADS][3][8];         /* where its codes are 0, are 1 or 2, are 2 or 3 */
-    float2 weight[GROUPED_WARPS];                /* of partial results: largest score, sum */
+    uint32_t listing[GROUPED_HEADS]; /* bins below this are listed, behind the kept pieces */
+    uint32_t listed[GROUPED_WARPS]; /* candidates, or more than there is room for */
+    int32_t sum[GROUPED_HEADS]; /* of a query's codes */
+    uint32_t query[GROUPED_HEADS][3][8]; /* where its codes are 0, are 1 or 2, are 2 or 3 */
+    float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
 } grouped_small;
 
 #ifdef ADM_GROUPED_STAMPS /* a header that says what a stamp is, to see where the time goes */
@@ -111,9 +111,9 @@ static __device__ __forceinline__ void grouped_prefetch(const void *from, uint32
 
 typedef struct grouped_block {
     uint32_t b, kv_head, first_head, heads; /* query heads first_head .. + heads - 1, within the sequence */
-    uint32_t warp, head, part;              /* the warp's head, where each works for one, and which of that head's it is */
-    uint32_t rank, length, need;            /* need: winners of a row */
-    uint32_t first_tile, n_tiles, pieces;   /* its tiles of 32 tokens, of the row's */
+    uint32_t warp, head, part; /* the warp's head, where each works for one, and which of that head's it is */
+    uint32_t rank, length, need; /* need: winners of a row */
+    uint32_t first_tile, n_tiles, pieces; /* its tiles of 32 tokens, of the row's */
     adm_contest contest;
 } grouped_block;
 
@@ -152,14 +152,16 @@ static __device__ __forceinline__ uint32_t *grouped_slot(const grouped_block &me
 template <int D>
 static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
                                                      uint32_t i, uint32_t slot, unsigned char *ring, grouped_small *small) {
-    adm_bulk_copy(grouped_slot<D>(me, plan, slot, ring), planes + (size_t)(i * GROUPED_WARPS + me.warp) * grouped_dim<D>::tile_words,
-                  grouped_dim<D>::tile_words * 4, &small->full[me.warp][slot]);
+    adm_bulk_copy(grouped_slot<D>(me, plan, slot, ring),
+                  planes + (size_t)(i * GROUPED_WARPS + me.warp) * grouped_dim<D>::tile_words, grouped_dim<D>::tile_words * 4,
+                  &small->full[me.warp][slot]);
 }
 
 /* Starts the copies of the warp's first tiles: of those that may be read before the wait, or the others. */
 template <int D>
-static __device__ __forceinline__ void grouped_fetch_first(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                           unsigned char *ring, grouped_small *small, bool settled) {
+static __device__ __forceinline__ void grouped_fetch_first(const grouped_block &me, const grouped_plan &plan,
+                                                           const uint32_t *planes, unsigned char *ring, grouped_small *small,
+                                                           bool settled) {
 #pragma unroll 1
     for (uint32_t i = 0; i < plan.slots && i * GROUPED_WARPS + me.warp < me.n_tiles; i++) {
         const uint32_t tile = me.first_tile + i * GROUPED_WARPS + me.warp;

@@ -101,7 +101,8 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
 
 /* This lane's elements of its head's query. */
 template <typename T, int D>
-static __device__ __forceinline__ uint4 grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me) {
+static __device__ __forceinline__ uint4 grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                           const grouped_block &me) {
     const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.head) * D;
     return ((const uint4 *)row)[threadIdx.x % (D / 8)];
 }

@@ -9,15 +9,15 @@
 /* Shared memory by what it holds. */
 typedef struct grouped_memory {
     unsigned char *ring;
-    uint32_t *bins;       /* [kept][N][threads] pairs */
-    uint32_t *lists;      /* [warps][room] */
-    uint32_t *histogram;  /* [4 or 8 heads][stride] */
-    uint32_t *counts;     /* [split][heads][32] pairs of counts, from each block of the cluster */
-    uint32_t *bounds;     /* the same, of the sampled pieces */
-    uint32_t *fine;       /* [split][heads][pairs] */
-    uint32_t *maps;       /* [nearer, tied][heads][map_words], a bit a token of the block */
-    uint32_t *winners;    /* [heads][share] */
-    float *merge;         /* [units / split][split][GROUPED_UNIT] */
+    uint32_t *bins; /* [kept][N][threads] pairs */
+    uint32_t *lists; /* [warps][room] */
+    uint32_t *histogram; /* [4 or 8 heads][stride] */
+    uint32_t *counts; /* [split][heads][32] pairs of counts, from each block of the cluster */
+    uint32_t *bounds; /* the same, of the sampled pieces */
+    uint32_t *fine; /* [split][heads][pairs] */
+    uint32_t *maps; /* [nearer, tied][heads][map_words], a bit a token of the block */
+    uint32_t *winners; /* [heads][share] */
+    float *merge; /* [units / split][split][GROUPED_UNIT] */
     grouped_small *small;
 } grouped_memory;
 
@@ -136,8 +136,8 @@ static __device__ __forceinline__ uint32_t grouped_reached(const grouped_plan &p
 }
 
 /* From one lane a block: its winners for sure, and its ties at bin `boundary`. */
-static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, uint32_t boundary, uint32_t nearer, uint32_t tied,
-                                                       adm_cut *cut) {
+static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, uint32_t boundary, uint32_t nearer,
+                                                       uint32_t tied, adm_cut *cut) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t n_nearer = __reduce_add_sync(ADM_FULL_WARP, nearer), n_tied = __reduce_add_sync(ADM_FULL_WARP, tied);
     const uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? nearer : 0);
@@ -146,8 +146,8 @@ static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, 
 }
 
 /* One warp finds the cut of its head, whose counts of single bins have come. Boundary UINT32_MAX: it is not among them. */
-static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
-                                                        uint32_t from, uint32_t head) {
+static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan,
+                                                        const grouped_memory &m, uint32_t from, uint32_t head) {
     const uint32_t lane = threadIdx.x % 32, at = grouped_reached(plan, m.counts, head, me.need);
     if (from + at > m.small->bound[head] || (at == 0 && from > 0)) {
         if (lane == 0) m.small->cut[head].boundary = UINT32_MAX;
@@ -207,10 +207,10 @@ typedef struct grouped_place {
 /* The bins of the warp's tiles i and i + 1 (of the first twice, where there is no other), whose codes it waits for, and in whose
  * place it asks for others: of two at once, since each is a chain of latencies. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                          const grouped_memory &m, uint32_t i, grouped_place *place,
-                                                          const grouped_query<D, N> &q, uint32_t (&first)[2][N],
-                                                          uint32_t (&second)[2][N]) {
+static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &me, const grouped_plan &plan,
+                                                          const uint32_t *planes, const grouped_memory &m, uint32_t i,
+                                                          grouped_place *place, const grouped_query<D, N> &q,
+                                                          uint32_t (&first)[2][N], uint32_t (&second)[2][N]) {
     const uint32_t tile = i * GROUPED_WARPS + me.warp;
     const bool both = tile + GROUPED_WARPS < me.n_tiles;
     const uint32_t *codes = grouped_slot<D>(me, plan, place->slot, m.ring);
@@ -247,16 +247,16 @@ static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &
         const uint32_t at = grouped_reached(plan, m.bounds, me.warp, me.need);
         __syncwarp();
         if (threadIdx.x % 32 == 0)
-            m.small->listing[me.warp] =
-                grouped_window(bound) + at <= bound ? grouped_window(bound) + at + 1 : (uint32_t)grouped_dim<D>::absent;
+            m.small->listing[me.warp] = grouped_window(bound) + at <= bound ? grouped_window(bound) + at + 1
+                                                                            : (uint32_t)grouped_dim<D>::absent;
     }
     __syncthreads();
 }
 
 /* Lists and counts a warp's candidates among tokens of which each lane has one. n: listed so far. */
 template <int D>
-static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, const grouped_memory &m, uint32_t *list, uint32_t head,
-                                                    uint32_t at, uint32_t bin, uint32_t bound, uint32_t *n) {
+static __device__ __forceinline__ void grouped_list(const grouped_plan &plan, const grouped_memory &m, uint32_t *list,
+                                                    uint32_t head, uint32_t at, uint32_t bin, uint32_t bound, uint32_t *n) {
     const bool candidate = bin < bound; /* here the first that is none */
     const uint32_t votes = __ballot_sync(ADM_FULL_WARP, candidate);
     if (votes == 0) return;
@@ -290,7 +290,8 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
     }
 #pragma unroll
     for (int j = 0; j < N; j++)
-        if (me.warp == 0 && grouped_head<D>(j) < me.heads) m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
+        if (me.warp == 0 && grouped_head<D>(j) < me.heads)
+            m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
     STAMP(19);
 #pragma unroll 1
     for (uint32_t i = 0;; i += 2) {
@@ -388,8 +389,9 @@ static __device__ __noinline__ void grouped_find_cuts_within(const adm_gpu_shape
 
 /* The cuts of all heads, for all threads of the block; the scan is done. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                         const grouped_plan &plan, const grouped_memory &m, bool sampled) {
+static __device__ __forceinline__ void grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                         const grouped_block &me, const grouped_plan &plan,
+                                                         const grouped_memory &m, bool sampled) {
     bool found = sampled;
     if (sampled) {
         uint32_t from = 0, counts = 0;

@@ -7,8 +7,8 @@
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
 /* A winner, or a token tied with the last of them, to its bitmap. at: within the block. */
-static __device__ __forceinline__ void grouped_mark(const grouped_plan &plan, const grouped_memory &m, uint32_t head, uint32_t at,
-                                                    uint32_t bin, uint32_t boundary) {
+static __device__ __forceinline__ void grouped_mark(const grouped_plan &plan, const grouped_memory &m, uint32_t head,
+                                                    uint32_t at, uint32_t bin, uint32_t boundary) {
     if (bin > boundary) return;
     uint32_t *map = m.maps + ((bin == boundary ? plan.heads : 0) + head) * plan.map_words;
     atomicOr(&map[at / 32], 1u << at % 32);
@@ -16,8 +16,9 @@ static __device__ __forceinline__ void grouped_mark(const grouped_plan &plan, co
 
 /* Where a list was too short: all the tokens that are not kept once more, from memory. */
 template <int D, int N>
-static __device__ __noinline__ void grouped_mark_again(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_plan &plan,
-                                                       const uint32_t *planes, unsigned char *shared, grouped_small *small) {
+static __device__ __noinline__ void grouped_mark_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                       const grouped_plan &plan, const uint32_t *planes, unsigned char *shared,
+                                                       grouped_small *small) {
     const grouped_block me = grouped_block_of(s, p, plan); /* again, too: nothing of this is to be in anybody's way */
     const grouped_memory m = grouped_memory_of(plan, shared, small);
     grouped_query<D, N> q;
@@ -79,9 +80,9 @@ static __device__ __forceinline__ void grouped_mark_kept(const grouped_block &me
 
 /* Marks winners and ties of all heads in the bitmaps. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_mark_all(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                        const grouped_plan &plan, const uint32_t *planes,
-                                                        const grouped_memory &m) {
+static __device__ __forceinline__ void grouped_mark_all(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_block &me, const grouped_plan &plan,
+                                                        const uint32_t *planes, const grouped_memory &m) {
     grouped_mark_kept<D, N>(me, plan, m);
     if (me.pieces <= plan.kept) return;
     const uint32_t n = m.small->listed[me.warp];
@@ -97,8 +98,9 @@ static __device__ __forceinline__ void grouped_mark_all(const adm_gpu_shape &s, 
 }
 
 /* Winners, in order, to the index and to the blocks that attend to them: place r of a row to block r % split. */
-static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                        const grouped_plan &plan, const grouped_memory &m) {
+static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_block &me, const grouped_plan &plan,
+                                                        const grouped_memory &m) {
     const uint32_t lane = threadIdx.x % 32;
     if (me.head >= me.heads) return;
     const uint32_t *nearer = m.maps + me.head * plan.map_words, *tied = nearer + plan.heads * plan.map_words;

@@ -301,8 +301,7 @@ static inline void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
 }
 
 void emu_last_bit_product(emu_warp *);
-static inline void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                   uint32_t b1) {
+static inline void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     auto *room = &emu_self->warp->room[emu_self->warp->turn];
     const uint32_t word[6] = {a0, a1, a2, a3, b0, b1};
     memcpy(room->word[emu_self->lane], word, sizeof word);
