@@ -46,7 +46,7 @@ ROOMS = {
                         "profile_observe", "profile_timeline"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
-    "probes/cupti": ["cupti_load", "counter_plan", "counter_list"],
+    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],

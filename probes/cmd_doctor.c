@@ -126,8 +126,9 @@ static void check_cupti(finding *f) {
     size_t n_chips;
     f->what = "CUPTI";
     if (missing == NULL && adm_cupti_chips(&chips, &n_chips, &err) == ADM_OK) {
-        snprintf(f->text, sizeof f->text, "%.600s, version %u, knows %zu chips (adamas counters plan)", adm_cupti_path(),
-                 adm_cupti_version(), n_chips);
+        const char *note = adm_cupti_note();
+        snprintf(f->text, sizeof f->text, "%.300s, version %u, knows %zu chips (adamas counters plan)%s%.600s", adm_cupti_path(),
+                 adm_cupti_version(), n_chips, note != NULL ? "; " : "", note != NULL ? note : "");
         return;
     }
     f->verdict = LACK;

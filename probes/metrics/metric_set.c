@@ -34,6 +34,7 @@ typedef struct parser {
     const char *name;       /* of the set or file being read */
     int line;
     adm_set_metric *now;    /* NULL: still in the head */
+    char *alternatives;     /* of that metric, as written; NULL: none */
     adm_error *err;
 } parser;
 
@@ -59,6 +60,20 @@ static bool is_one_of(const char *value, const char *const *words, size_t n) {
     return false;
 }
 
+/* Splits the names in place. */
+static adm_status split_alternatives(parser *p, adm_set_metric *m) {
+    char *rest = p->alternatives;
+    if (rest != NULL && m->formula != NULL) return bad(p, "a metric with a formula has no alternative:", m->name);
+    for (char *name; rest != NULL && (name = strsep(&rest, ",")) != NULL;) {
+        name += strspn(name, " \t");
+        name[strcspn(name, " \t")] = '\0';
+        if (name[0] == '\0') return bad(p, "an alternative is empty for the metric above:", m->name);
+        if (m->n_alternatives == ADM_MAX_ALTERNATIVES) return bad(p, "a metric has at most 4 alternatives; one too many is", name);
+        m->alternative[m->n_alternatives++] = name;
+    }
+    return ADM_OK;
+}
+
 /* Checks the metric whose lines just ended. */
 static adm_status finish_metric(parser *p) {
     static const char *const units[] = {ADM_METRIC_UNITS}, *const directions[] = {"lower", "higher", "none"};
@@ -69,7 +84,8 @@ static adm_status finish_metric(parser *p) {
     if (m->meaning == NULL) return bad(p, "no meaning for the metric above:", m->name);
     if (!is_one_of(m->unit, units, sizeof units / sizeof units[0])) return bad(p, "there is no unit", m->unit);
     if (!is_one_of(m->better, directions, 3)) return bad(p, "better is lower, higher or none, not", m->better);
-    if (m->formula == NULL) return ADM_OK;
+    adm_status split = split_alternatives(p, m);
+    if (split != ADM_OK || m->formula == NULL) return split;
     double value;
     adm_error why;
     p->set->n--; /* a formula may not use itself */
@@ -88,6 +104,7 @@ static adm_status begin_metric(parser *p, char *line) {
     if (adm_metric_set_find(p->set, line + 1, length - 2) != NULL) return bad(p, "the set has it twice:", line + 1);
     if (p->set->n == MAX_METRICS) return bad(p, "a set holds at most 256 metrics; one too many is", line + 1);
     p->now = &p->set->metric[p->set->n++];
+    p->alternatives = NULL;
     *p->now = (adm_set_metric){.name = line + 1, .set = p->name};
     return ADM_OK;
 }
@@ -100,6 +117,7 @@ static adm_status take_head(parser *p, const char *key, char *value) {
 }
 
 static adm_status take(parser *p, const char *key, char *value) {
+    const char *alternatives = p->alternatives;
     const struct {
         const char *key;
         const char **place;
@@ -107,14 +125,17 @@ static adm_status take(parser *p, const char *key, char *value) {
                   {"better", &p->now->better},
                   {"meaning", &p->now->meaning},
                   {"caveat", &p->now->caveat},
+                  {"absent", &p->now->absent},
+                  {"alternative", &alternatives},
                   {"formula", &p->now->formula}};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (strcmp(key, fields[i].key) != 0) continue;
         if (*fields[i].place != NULL) return bad(p, "stated twice:", key);
         *fields[i].place = value;
+        if (alternatives != NULL && p->alternatives == NULL) p->alternatives = value;
         return ADM_OK;
     }
-    return bad(p, "a metric has unit, better, meaning, caveat and formula, not", key);
+    return bad(p, "a metric has unit, better, meaning, caveat, absent, alternative and formula, not", key);
 }
 
 /* Joins the lines that continue this one, in place; returns the start of the next. */
