@@ -146,9 +146,10 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML), and with CUPTI's headers (it stands in for CUPTI and the driver).
+# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI and
+# the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-NVML_TOOLS = ["fake_nvml"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
@@ -313,8 +314,9 @@ def profile_edges(ninja, profile, cuda, plants):
                          implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
-                          [compile_c(f"tests/support/{name}.c", more=headers)], more="-shared")
-              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+                          [compile_c(f"tests/support/{name}.c", more=headers)],
+                          more=f"-shared{' -Wl,-soname,libnvperf_host.so' if name == 'fake_nvperf' else ''}")
+              for name in [*PLAIN_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
@@ -440,7 +442,7 @@ def check_lists():
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
-              *(f"tests/support/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
+              *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]

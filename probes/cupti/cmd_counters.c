@@ -21,7 +21,7 @@ typedef struct counters_command {
 enum { KEY_CHIP = 0x5000, KEY_SET };
 
 static const struct argp_option options[] = {
-    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200)", 1},
+    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200); plan: 'all' for each that it knows", 1},
     {"set", KEY_SET, "SET", 0, "basic, memory, full, mix, or a file of your own (default: list all of them, plan full)", 1},
     {0},
 };
@@ -234,14 +234,52 @@ static void print_plan(const adm_counter_plan *p) {
     if (adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
 }
 
+/* Every chip that CUPTI knows, a line or an object each. A chip that this profiler does not support is no failure. */
+static adm_status plan_all(const counters_command *c, const adm_metric_set *set, adm_error *err) {
+    const char *const *chips;
+    size_t n_chips;
+    json_t *document = json_array();
+    adm_status status = adm_cupti_chips(&chips, &n_chips, err);
+    for (size_t i = 0; status == ADM_OK && i < n_chips; i++) {
+        adm_counter_plan *p = NULL;
+        adm_error why;
+        adm_status planned = adm_counter_plan_open(set, chips[i], NULL, &p, &why);
+        if (planned != ADM_OK && planned != ADM_EUNSUPPORTED) {
+            *err = why;
+            status = planned;
+        } else if (c->common.json) {
+            json_array_append_new(document, p != NULL ? plan_json(p)
+                                                      : json_pack("{s:s, s:s, s:s}", "chip", chips[i], "set", set->name,
+                                                                  "reason", why.text));
+        } else if (p == NULL) {
+            printf("%-6s not: %s\n", chips[i], why.text);
+        } else {
+            size_t n_alternatives = 0, n_lacking = 0;
+            for (size_t m = 0; m < set->n; m++) {
+                n_alternatives += is_alternative(p, m);
+                n_lacking += p->reason[m][0] != '\0';
+            }
+            printf("%-6s %2zu pass%s for %2zu metrics, %zu of them under another name; %zu lacking\n", p->chip, p->n_passes,
+                   p->n_passes == 1 ? "  " : "es", p->n_hardware, n_alternatives, n_lacking);
+        }
+        adm_counter_plan_close(&p);
+    }
+    if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
+    else if (status == ADM_OK && adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
+    json_decref(document);
+    return status;
+}
+
 static adm_status plan(counters_command *c, adm_error *err) {
     adm_metric_set *set = NULL;
     adm_counter_plan *p = NULL;
     if (c->chip == NULL) c->chip = default_chip;
     adm_status status = adm_metric_set_open(c->set != NULL ? c->set : "full", &set, err);
-    if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);
-    if (status == ADM_OK && c->common.json) status = adm_print_json(plan_json(p), err);
-    else if (status == ADM_OK) print_plan(p);
+    const bool all = strcmp(c->chip, "all") == 0;
+    if (status == ADM_OK && all) status = plan_all(c, set, err);
+    else if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);
+    if (p != NULL && c->common.json) status = adm_print_json(plan_json(p), err);
+    else if (p != NULL) print_plan(p);
     adm_counter_plan_close(&p);
     adm_metric_set_close(&set);
     return status;
