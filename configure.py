@@ -30,7 +30,7 @@ ROOMS = {
                   "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
+    "core/store": ["store", "store_api", "columns", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
                    "store_track", "query", "hostinfo"],
     "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
                     "replay_quality", "replay_values", "replay_record", "replay_count"],
