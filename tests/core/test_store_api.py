@@ -22,7 +22,7 @@ NLL = {"source": "host", "metric": "nll", "unit": "nats", "better": "lower", "de
 
 
 class Field(ctypes.Structure):
-    _fields_ = [("name", c_char_p), ("value", c_char_p)]
+    _fields_ = (("name", c_char_p), ("value", c_char_p))
 
 
 class StoreError(Exception):
@@ -265,7 +265,7 @@ def test_null_pointers_are_refused(store, path):
 def test_a_sentence_is_cut_to_the_callers_buffer(store):
     error = ctypes.create_string_buffer(b"x" * 12)
     assert store.lib.adm_db_open(b"", byref(c_void_p()), error, 8) == INPUT
-    assert error.raw[7:9] == b"\0x" and b"the dat" == error.value
+    assert error.raw[7:9] == b"\0x" and error.value == b"the dat"
 
 
 def test_another_applications_file_is_refused(tmp_path):
