@@ -4,8 +4,9 @@ A walk names a function as `folder/file.c`: `function()`. The file must define o
 """
 import re
 
-from conftest import ROOT
 from test_layering import MAY
+
+from conftest import ROOT
 
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
 
@@ -24,7 +25,8 @@ def unknown_functions(text):
         path = ROOT / name
         source = path.read_text() if path.is_file() else ""
         for function in re.findall(r"\w+", functions):
-            if not re.search(rf"^[^\n*/]*\b{function}\(|def {function}\(|function {function}\(|#define {function}\b", source, re.M):
+            held = rf"^[^\n*/]*\b{function}\(|def {function}\(|function {function}\(|#define {function}\b"
+            if not re.search(held, source, re.M):
                 yield f"{name}: {function}()"
 
 

@@ -77,6 +77,7 @@ def test_every_option_in_a_command_exists(adamas, name):
 
 
 def test_calls_are_read():
-    text = "```sh\nadamas check --runs 2 -- replay T --label x\nbuild/release/adamas db export --run 1 \\\n   -o f   # --no\n```\n"
+    text = "```sh\nadamas check --runs 2 -- replay T --label x\n"
+    text += "build/release/adamas db export --run 1 \\\n   -o f   # --no\n```\n"
     assert list(calls(text)) == [("check", ["--runs"]), ("db export", ["--run"])]
     assert Path(__file__).is_file() and len(DOCUMENTS) > 5
