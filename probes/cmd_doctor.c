@@ -127,8 +127,8 @@ static void check_cupti(finding *f) {
     f->what = "CUPTI";
     if (missing == NULL && adm_cupti_chips(&chips, &n_chips, &err) == ADM_OK) {
         const char *note = adm_cupti_note();
-        snprintf(f->text, sizeof f->text, "%.300s, version %u, knows %zu chips (adamas counters plan)%s%.600s", adm_cupti_path(),
-                 adm_cupti_version(), n_chips, note != NULL ? "; " : "", note != NULL ? note : "");
+        snprintf(f->text, sizeof f->text, "%.300s, version %u, knows %zu chips (adamas counters plan)%s%.600s",
+                 adm_cupti_path(), adm_cupti_version(), n_chips, note != NULL ? "; " : "", note != NULL ? note : "");
         return;
     }
     f->verdict = LACK;

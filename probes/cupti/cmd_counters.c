@@ -21,7 +21,8 @@ typedef struct counters_command {
 enum { KEY_CHIP = 0x5000, KEY_SET };
 
 static const struct argp_option options[] = {
-    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200); plan: 'all' for each that it knows", 1},
+    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200); plan: 'all' for each that it knows",
+     1},
     {"set", KEY_SET, "SET", 0, "basic, memory, full, mix, or a file of your own (default: list all of them, plan full)", 1},
     {0},
 };
@@ -218,9 +219,9 @@ static json_t *plan_json(const adm_counter_plan *p) {
     }
     for (size_t i = 0; i < p->n_hardware; i++) json_array_append_new(scheduled, json_string(p->hardware[i]));
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:s*, s:o, s:o, s:o, s:o}", "chip", p->chip, "set", p->set->name, "passes",
-                     (json_int_t)p->n_passes, "passes_in_own_order", (json_int_t)p->own_order_passes, "cupti",
-                     adm_cupti_path(), "cupti_version", (json_int_t)adm_cupti_version(), "note", adm_cupti_note(), "collected",
-                     collected, "scheduled", scheduled, "alternatives", alternatives, "lacking", lacking);
+                     (json_int_t)p->n_passes, "passes_in_own_order", (json_int_t)p->own_order_passes, "cupti", adm_cupti_path(),
+                     "cupti_version", (json_int_t)adm_cupti_version(), "note", adm_cupti_note(), "collected", collected,
+                     "scheduled", scheduled, "alternatives", alternatives, "lacking", lacking);
 }
 
 static void print_plan(const adm_counter_plan *p) {
@@ -248,9 +249,9 @@ static adm_status plan_all(const counters_command *c, const adm_metric_set *set,
             *err = why;
             status = planned;
         } else if (c->common.json) {
-            json_array_append_new(document, p != NULL ? plan_json(p)
-                                                      : json_pack("{s:s, s:s, s:s}", "chip", chips[i], "set", set->name,
-                                                                  "reason", why.text));
+            json_array_append_new(
+                document, p != NULL ? plan_json(p)
+                                    : json_pack("{s:s, s:s, s:s}", "chip", chips[i], "set", set->name, "reason", why.text));
         } else if (p == NULL) {
             printf("%-6s not: %s\n", chips[i], why.text);
         } else {

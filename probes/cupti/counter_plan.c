@@ -176,7 +176,8 @@ void adm_counter_values(const adm_metric_set *set, const adm_range *range, const
             snprintf(reason[i], sizeof reason[i], "%s", lacking[i]);
         } else if (m->formula == NULL) {
             value[i] = read(user, collected[i]);
-            if (!isfinite(value[i])) snprintf(reason[i], sizeof reason[i], "the hardware gave no value for %.200s", collected[i]);
+            if (!isfinite(value[i]))
+                snprintf(reason[i], sizeof reason[i], "the hardware gave no value for %.200s", collected[i]);
         } else if (adm_formula_evaluate(m->formula, look_up, &s, &value[i], &err) != ADM_OK) {
             snprintf(reason[i], sizeof reason[i], "%.300s", err.text);
         }

@@ -193,13 +193,13 @@ void adm_cupti_ask(const char *library, adm_cupti_answer *answer) {
     }
     int failure = spawn_child(library, ends[1], &child);
     close(ends[1]);
-    if (failure != 0) snprintf(answer->error, sizeof answer->error, "this program cannot be started again: %s", strerror(failure));
+    if (failure != 0)
+        snprintf(answer->error, sizeof answer->error, "this program cannot be started again: %s", strerror(failure));
     else listen(ends[0], answer);
     close(ends[0]);
     if (failure != 0) return;
     kill(child, SIGKILL); /* over or not: its answer is all that counts */
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (WIFSIGNALED(status) && !answer->timed_out && answer->stage != ADM_CUPTI_ASKED_CHIPS) answer->signal = WTERMSIG(status);
     if (answer->signal == SIGKILL) answer->signal = 0; /* ours, while it was ending */
 }

@@ -22,7 +22,8 @@ static bool try_pattern(const search *s, const char *folder, const char *pattern
     if (folder == NULL || folder[0] == '\0') return false;
     if (snprintf(text, sizeof text, "%s/%s/" ADM_CUPTI_LIBRARY, folder, pattern) >= (int)sizeof text) return false;
     if (glob(text, 0, NULL, &found) != 0) return false;
-    for (size_t i = found.gl_pathc; i-- > 0 && !done;) done = s->visit(s->user, found.gl_pathv[i]); /* the newest Python first */
+    for (size_t i = found.gl_pathc; i-- > 0 && !done;)
+        done = s->visit(s->user, found.gl_pathv[i]); /* the newest Python first */
     globfree(&found);
     return done;
 }

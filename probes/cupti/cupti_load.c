@@ -53,11 +53,11 @@ static adm_status check_host(const adm_cupti_answer *a, adm_error *err) {
     unsigned year, release;
     if (a->host_year == 0 || !host_release(a->version, &year, &release)) return ADM_OK;
     if (a->host_year == year && a->host_release == release) return ADM_OK;
-    return adm_fail(err, ADM_EUNSUPPORTED,
-                    "%.300s is CUPTI %u.%u and would use %.300s, which is release %u.%u and not its own %u.%u, so plans and values "
-                    "would be wrong: put the libnvperf_host.so of CUPTI's package beside it",
-                    a->path, a->version / 10000, a->version / 100 % 100, a->host_path, a->host_year, a->host_release, year,
-                    release);
+    return adm_fail(
+        err, ADM_EUNSUPPORTED,
+        "%.300s is CUPTI %u.%u and would use %.300s, which is release %u.%u and not its own %u.%u, so plans and values "
+        "would be wrong: put the libnvperf_host.so of CUPTI's package beside it",
+        a->path, a->version / 10000, a->version / 100 % 100, a->host_path, a->host_year, a->host_release, year, release);
 }
 
 /* What the child found, as a verdict; library: as the candidate was called. */
@@ -83,9 +83,8 @@ static adm_status judge(const char *library, const adm_cupti_answer *a, adm_erro
     if (a->version < OLDEST)
         return adm_fail(err, ADM_EUNSUPPORTED, "%.300s is CUPTI %u; 13.0 or newer is needed", path, a->version);
     if (a->chips_result != 0 && !a->has_driver)
-        return adm_fail(err, ADM_EUNSUPPORTED,
-                        "%.300s (CUPTI %s) lists no chips, error %d: is libnvperf_host.so beside it?", path, release,
-                        a->chips_result);
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s (CUPTI %s) lists no chips, error %d: is libnvperf_host.so beside it?",
+                        path, release, a->chips_result);
     return check_host(a, err);
 }
 
@@ -139,15 +138,17 @@ static void load(void) {
                      cupti.version / 10000, cupti.version / 100 % 100, cupti.path);
     } else if (cupti.error.status != ADM_OK && !is_named) {
         adm_error first = cupti.error;
-        adm_fail(&cupti.error, ADM_EUNSUPPORTED,
-                 "%.600s; no other CUPTI was found: `./configure.py --setup` or `pip install nvidia-cuda-cupti==13.0.85` brings "
-                 "one that answers",
-                 first.text);
+        adm_fail(
+            &cupti.error, ADM_EUNSUPPORTED,
+            "%.600s; no other CUPTI was found: `./configure.py --setup` or `pip install nvidia-cuda-cupti==13.0.85` brings "
+            "one that answers",
+            first.text);
     } else if (cupti.error.status == ADM_OK && is_named) {
         adm_fail(&cupti.error, ADM_EUNSUPPORTED, "ADAMAS_CUPTI names %.300s, which is not there: mend it or unset it", named);
     } else if (cupti.error.status == ADM_OK) {
         adm_fail(&cupti.error, ADM_EUNSUPPORTED,
-                 "CUPTI (" ADM_CUPTI_LIBRARY ") is not found: install the CUDA Toolkit 13 (package cuda-cupti-13-0) or NVIDIA's "
+                 "CUPTI (" ADM_CUPTI_LIBRARY
+                 ") is not found: install the CUDA Toolkit 13 (package cuda-cupti-13-0) or NVIDIA's "
                  "Python package nvidia-cuda-cupti, or name the file in ADAMAS_CUPTI");
     }
 }

@@ -68,7 +68,8 @@ static adm_status split_alternatives(parser *p, adm_set_metric *m) {
         name += strspn(name, " \t");
         name[strcspn(name, " \t")] = '\0';
         if (name[0] == '\0') return bad(p, "an alternative is empty for the metric above:", m->name);
-        if (m->n_alternatives == ADM_MAX_ALTERNATIVES) return bad(p, "a metric has at most 4 alternatives; one too many is", name);
+        if (m->n_alternatives == ADM_MAX_ALTERNATIVES)
+            return bad(p, "a metric has at most 4 alternatives; one too many is", name);
         m->alternative[m->n_alternatives++] = name;
     }
     return ADM_OK;
@@ -121,12 +122,8 @@ static adm_status take(parser *p, const char *key, char *value) {
     const struct {
         const char *key;
         const char **place;
-    } fields[] = {{"unit", &p->now->unit},
-                  {"better", &p->now->better},
-                  {"meaning", &p->now->meaning},
-                  {"caveat", &p->now->caveat},
-                  {"absent", &p->now->absent},
-                  {"alternative", &alternatives},
+    } fields[] = {{"unit", &p->now->unit},      {"better", &p->now->better}, {"meaning", &p->now->meaning},
+                  {"caveat", &p->now->caveat},  {"absent", &p->now->absent}, {"alternative", &alternatives},
                   {"formula", &p->now->formula}};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (strcmp(key, fields[i].key) != 0) continue;

@@ -331,7 +331,7 @@ static struct {
     int n_enabled, depth;
     uint64_t stack[16], last_ns;
     uint32_t correlation;
-    bool launched[16];  /* whether a range inside this one, or it, had a kernel */
+    bool launched[16]; /* whether a range inside this one, or it, had a kernel */
     uint8_t *buffer;
     size_t used, size;
 } trace;
