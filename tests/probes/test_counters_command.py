@@ -192,7 +192,8 @@ GOOD = "[a__b.sum]\nunit = bytes\nbetter = lower\nmeaning = Bytes\n"
     (GOOD + "alternative = c__d.sum,\n", ["alternative is empty", "a__b.sum"]),
     (GOOD + "alternative = c__d.sum\nalternative = e__f.sum\n", ["twice", "'alternative'"]),
     (GOOD + "alternative = a, b, c, d, e\n", ["at most 4", "'e'"]),
-    (GOOD + "[x]\nunit = ratio\nbetter = none\nmeaning = X\nformula = a__b.sum\nalternative = c__d.sum\n", ["no alternative", "'x'"]),
+    (GOOD + "[x]\nunit = ratio\nbetter = none\nmeaning = X\nformula = a__b.sum\nalternative = c__d.sum\n",
+     ["no alternative", "'x'"]),
     ("\0", ["NUL"]), pytest.param("# " + "x" * (1 << 20), ["1 MiB"], id="large")])
 def test_a_bad_set_is_refused_with_its_line(adamas, tmp_path, text, says):
     (tmp_path / "mine.metrics").write_text(text)

@@ -1,5 +1,5 @@
-"""Which CUPTI is taken, and what is said of those that are not: stand-ins for libraries that do not answer, answer an error, or would
-use another release's libnvperf_host.so (tests/support). What the real releases do is tests/probes/cupti_matrix.py's.
+"""Which CUPTI is taken, and what is said of those that are not: stand-ins for libraries that do not answer, answer an error,
+or would use another release's libnvperf_host.so (tests/support). What the real releases do is tests/probes/cupti_matrix.py's.
 """
 import json
 import os
@@ -35,7 +35,8 @@ def toolkits(program, tmp_path):
 
 def environment(**changes):
     """Without what a developer's shell may name."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "ADAMAS_CUPTI")}
+    named = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "ADAMAS_CUPTI")
+    kept = {name: value for name, value in os.environ.items() if name not in named}
     return {**kept, "ADAMAS_CUPTI_SECONDS": "1", **{name: str(value) for name, value in changes.items()}}
 
 
@@ -104,5 +105,5 @@ def test_another_releases_host_library_is_named(adamas, toolkits, beside):
     """beside: in CUPTI's own folder; else CUPTI has none, and the loader gives it that one."""
     folder = toolkits("cu12-mixed", FAKE, HOST) if beside else toolkits("cuda-13", FAKE)
     old = folder if beside else toolkits("cu12", None, HOST)
-    refuse(adamas, *PLAN, code=77, env=environment(ADAMAS_CUPTI=folder / LIBRARY, LD_LIBRARY_PATH=old, ADAMAS_FAKE_CUPTI_HOST="1"),
-           says=[str(old / "libnvperf_host.so"), "release 2024.5 and not its own 2025.4"])
+    env = environment(ADAMAS_CUPTI=folder / LIBRARY, LD_LIBRARY_PATH=old, ADAMAS_FAKE_CUPTI_HOST="1")
+    refuse(adamas, *PLAN, code=77, env=env, says=[str(old / "libnvperf_host.so"), "release 2024.5 and not its own 2025.4"])
