@@ -1,4 +1,4 @@
-/* track.h: rows of regression tracking (schema_4.sql): which side of a check a run was, margins of this machine, and
+/* track.h: rows of regression tracking (schema/4.sql): which side of a check a run was, margins of this machine, and
  * what people said of change points. Appended to the batch, like measurements (store.h). */
 #ifndef ADM_CORE_STORE_TRACK_H
 #define ADM_CORE_STORE_TRACK_H

@@ -285,8 +285,6 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
 
 /* --- Trace -------------------------------------------------------------------------------------------------------- */
 
-/* The first layers of a model attend densely in Adamas. */
-
 /* Without --layers: all but the model's first two, or all if there are no others. */
 static adm_status choose_layers(profile_command *c, adm_error *err) {
     adm_profile_trace_options *o = &c->trace_options;
