@@ -61,7 +61,7 @@ static void check_database(finding *f) {
     }
     close(fd);
     if (adm_store_open(path, ADM_STORE_WRITE, &store, &err) == ADM_OK) {
-        snprintf(f->text, sizeof f->text, "can be written here, schema version %d", ADM_SCHEMA_VERSION);
+        snprintf(f->text, sizeof f->text, "can be written here, schema version %d", adm_schema_version());
     } else {
         f->verdict = LACK;
         snprintf(f->text, sizeof f->text, "%.1000s", err.text);

@@ -7,19 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "probes/metrics/formula.h"
 
-extern const char adm_embed_set_basic[], adm_embed_set_memory[], adm_embed_set_full[], adm_embed_set_mix[];
+enum { MAX_METRICS = 256, MAX_BYTES = 1 << 20 };
 
-static const struct {
-    const char *name, *text;
-} own[] = {
-    {"basic", adm_embed_set_basic}, {"memory", adm_embed_set_memory}, {"full", adm_embed_set_full}, {"mix", adm_embed_set_mix}};
-enum { N_OWN = sizeof own / sizeof own[0], MAX_METRICS = 256, MAX_BYTES = 1 << 20 };
+/* The program's own sets: every file of probes/sets that configure.py lists. */
+static const adm_embedded_file *own_set(size_t i) { return adm_embedded_in("probes/sets/", i); }
 
-size_t adm_metric_set_count(void) { return N_OWN; }
-const char *adm_metric_set_name(size_t i) { return i < N_OWN ? own[i].name : NULL; }
+const char *adm_metric_set_name(size_t i) { return own_set(i) != NULL ? own_set(i)->name : NULL; }
+
+size_t adm_metric_set_count(void) {
+    size_t n = 0;
+    while (own_set(n) != NULL) n++;
+    return n;
+}
 
 const adm_set_metric *adm_metric_set_find(const adm_metric_set *set, const char *name, size_t length) {
     for (size_t i = 0; i < set->n; i++)
@@ -193,11 +196,13 @@ static adm_status keep_text(adm_metric_set *set, const char *text, size_t length
 
 static adm_status add_set(adm_metric_set *set, const char *name, adm_error *err) {
     char known[128] = "", *text = NULL;
-    for (size_t i = 0, used = 0; i < N_OWN; i++) {
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", own[i].name);
-        if (strcmp(name, own[i].name) != 0) continue;
-        adm_status status = keep_text(set, own[i].text, strlen(own[i].text), &text, err);
-        return status == ADM_OK ? add_text(set, own[i].name, text, err) : status;
+    const adm_embedded_file *own;
+    for (size_t i = 0, used = 0; (own = own_set(i)) != NULL; i++) {
+        if (used < sizeof known)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", own->name);
+        if (strcmp(name, own->name) != 0) continue;
+        adm_status status = keep_text(set, own->data, own->n_bytes, &text, err);
+        return status == ADM_OK ? add_text(set, own->name, text, err) : status;
     }
     return adm_fail(err, ADM_EINPUT, "there is no metric set '%.100s'; there are %s, and files: ./NAME.metrics", name, known);
 }
