@@ -26,12 +26,12 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "output_file",
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded", "output_file",
                   "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "store_api", "columns", "store_row", "store_write", "store_resume", "store_insert", "store_merge",
-                   "store_prune", "store_track", "query", "hostinfo"],
+    "core/store": ["store", "migrate", "query", "columns", "statement", "row", "run", "write", "insert", "track", "merge", "prune",
+                   "store_api", "hostinfo"],
     "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
                     "replay_quality", "replay_values", "replay_record", "replay_count"],
     "core/cli": ["command"],
@@ -46,7 +46,7 @@ ROOMS = {
                         "profile_observe", "profile_timeline"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
-    "probes/cupti": ["cupti_load", "counter_plan", "counter_list"],
+    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
@@ -95,12 +95,16 @@ NO_NVTX = ["probes/nvtx_probe_none.c"]
 CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/cupti/activity_probe.c"]
 NO_CUPTI = ["probes/cupti/cupti_none.c"]
 
+# The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA_NOW = "core/store/schema/now.sql"
+
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
-# Files the program carries inside itself.
+# Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*(f"core/store/schema/{version}.sql" for version in range(1, 6)), *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -147,9 +151,10 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML), and with CUPTI's headers (it stands in for CUPTI and the driver).
+# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI and
+# the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-NVML_TOOLS = ["fake_nvml"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
@@ -234,6 +239,15 @@ def generated_files(ninja, node):
     ninja.rule("version", VERSION_COMMAND, restat=1, description="VERSION $out")
     ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
 
+    ninja.note("The files that the program carries, as lines for embed.S.")
+    lines = " ".join(shlex.quote(f'embed "{path}", "{Path(path).stem}"') for path in EMBEDDED)
+    ninja.rule("embedded", f"printf '%s\\n' {lines} > $out", description="LIST $out")
+    ninja.build("build/gen/embedded.inc", "embedded")
+
+    ninja.note("The whole schema of today, for readers; it is also in the repository, and only a new text is written.")
+    ninja.rule("schema_now", "$python core/store/schema/write_now.py $out $in", restat=1, description="SCHEMA $out")
+    ninja.build(SCHEMA_NOW, "schema_now", SCHEMA, implicit=["core/store/schema/write_now.py"])
+
     ninja.note("The report's page. node_modules stays out of the source tree.")
     ninja.rule("npm", "$python install_deps.py", description="NPM ci: JavaScript packages into build/deps/web")
     ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
@@ -282,7 +296,7 @@ def profile_edges(ninja, profile, cuda, plants):
     def compile_c(source, **variables):
         rule = f"cxx_{profile}" if source.endswith(".cpp") else f"cc_{profile}"
         return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", rule, [source],
-                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
+                           implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (), order_only=["build/gen/version.h"],
                            **variables)
 
     plain = [compile_c(source) for source in sources_of(ROOMS)]
@@ -316,8 +330,9 @@ def profile_edges(ninja, profile, cuda, plants):
                          implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
-                          [compile_c(f"tests/support/{name}.c", more=headers)], more="-shared")
-              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+                          [compile_c(f"tests/support/{name}.c", more=headers)],
+                          more=f"-shared{' -Wl,-soname,libnvperf_host.so' if name == 'fake_nvperf' else ''}")
+              for name in [*PLAIN_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
@@ -419,7 +434,7 @@ def build_ninja(options, cuda, node):
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]
         library = ["build/release/libadamas.so"] if profile == "release" else []
-        ninja.build(name, "phony", [program, *library, *tests])
+        ninja.build(name, "phony", [program, *library, *tests, SCHEMA_NOW])
     ninja.build("test", "run", implicit=["all", "emulated"], command="$python tests/run.py", title="TEST")
     program, tests = made["asan"]
     ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
@@ -447,7 +462,7 @@ def check_lists():
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
-              *(f"tests/support/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
+              *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]

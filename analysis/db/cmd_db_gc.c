@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "analysis/db/db_verbs.h"
-#include "core/store/store_merge.h"
+#include "core/store/prune.h"
 
 typedef struct gc_command {
     adm_common common;

@@ -5,7 +5,7 @@
 
 #include "analysis/db/db_verbs.h"
 #include "core/base/printable.h"
-#include "core/store/store_merge.h"
+#include "core/store/merge.h"
 
 typedef struct merge_command {
     adm_common common;

@@ -12,7 +12,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct check_command {
     adm_common common;

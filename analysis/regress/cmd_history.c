@@ -11,7 +11,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct history_command {
     adm_common common;

@@ -1,12 +1,12 @@
 /* columns.h: which column of a table which field of a struct goes to. INSERT statements, the search for a row that is already
  * there, and rows that come as text (store_api.h) follow from these lists: a new column is one line here, a field of the
- * struct, and a migration. Inside of the store, like store_db.h. */
+ * struct, and a migration. Inside of the store, like store_internal.h. */
 #ifndef ADM_CORE_STORE_COLUMNS_H
 #define ADM_CORE_STORE_COLUMNS_H
 
 #include "core/store/store.h"
 #include "core/store/store_api.h"
-#include "core/store/store_row.h"
+#include "core/store/row.h"
 
 /* The type of the struct's field. */
 typedef enum adm_field_type {

@@ -122,6 +122,18 @@ def test_what_the_chip_lacks_or_does_not_say_has_a_reason(fake):
     assert "FAKE100 has no metric" in reasons["sm__inst_executed_pipe_tensor_op_gmma.sum"][2]
 
 
+def test_a_metric_under_another_name_is_counted_and_its_formulas_hold(fake):
+    fake.profile("--counters", "basic", ADAMAS_FAKE_CUPTI_LACKS="dram__bytes_read")
+    names = ["dram__bytes_read.sum", "dram__bytes_write.sum", "dram_read_model_ratio"]
+    of_unit = {}
+    for *unit, metric, value, status, reason in fake.counters(names):
+        assert status == "ok", reason
+        of_unit.setdefault(tuple(unit), {})[metric] = value
+    assert len(of_unit) == n_units(fake.database)
+    more = len("dram__bytes_op_read.sum") - len("dram__bytes_write.sum")  # the fake's value holds the length of the name
+    assert all(v["dram__bytes_read.sum"] == v["dram__bytes_write.sum"] + more for v in of_unit.values())
+
+
 @pytest.mark.parametrize("function, result, says", [
     ("cuptiProfilerGetCounterAvailability", 35, "NVreg_RestrictProfilingToAdminUsers=0"),
     ("cuptiRangeProfilerStart", 35, "CAP_SYS_ADMIN"),

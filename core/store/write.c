@@ -1,135 +1,35 @@
-/* store_write.c: the rows of a run, and finding those that runs share (traces, configurations, metrics). */
-#include <errno.h>
+/* write.c: the rows of a run, and finding those that runs share (traces, configurations, metrics). */
+#include "core/store/write.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <xxhash.h>
 
-#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/base/printable.h"
 #include "core/store/columns.h"
-#include "core/store/store.h"
-#include "core/store/store_row.h"
-#include "core/store/store_track.h"
-#include "core/base/version.h"
-
-const adm_statement_text adm_store_sql[ADM_N_STATEMENTS] = {
-    [ADM_SQL_ADD_RUN] = {.insert_into = &adm_run_table},
-    [ADM_SQL_ADD_TRACE] = {.insert_into = &adm_trace_table},
-    [ADM_SQL_FIND_CONFIG] = {.find_in = &adm_config_table},
-    [ADM_SQL_ADD_CONFIG] = {.insert_into = &adm_config_table},
-    [ADM_SQL_ADD_MEASUREMENT] = {.insert_into = &adm_measurement_table},
-    [ADM_SQL_END_RUN] = {.sql = "UPDATE run SET status = ?, reason = ?, finished_utc = ?, elapsed_ns = ? WHERE run_id = ?"},
-    [ADM_SQL_RESUME_RUN] = {.sql = "UPDATE run SET status = 'running', reason = NULL, finished_utc = NULL WHERE run_id = ?"},
-    [ADM_SQL_FIND_TRACE] = {.sql = "SELECT trace_id FROM trace WHERE xxh128 = ?"},
-    [ADM_SQL_FIND_METRIC] = {.sql = "SELECT metric_id, unit, better FROM metric WHERE name = ?"},
-    [ADM_SQL_ADD_METRIC] = {.sql = "INSERT INTO metric (name, unit, better, description) VALUES (?, ?, ?, ?)"},
-    [ADM_SQL_ADD_SAMPLE] = {.sql = "INSERT INTO sample (measurement_id, i, value, throttle) VALUES (?, ?, ?, ?)"},
-    [ADM_SQL_ADD_CALIBRATION] =
-        {.sql =
-             "INSERT INTO calibration (run_id, trace_id, variant, layer, t0, t1, t2, xxh128) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
-    [ADM_SQL_ADD_EVENT] =
-        {.sql = "INSERT INTO event (run_id, config_id, kind, name, variant, step, layer, clock, start_ns, end_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-    [ADM_SQL_ADD_ACTIVITY] =
-        {.sql = "INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, bytes, registers,"
-                " static_shared_bytes, dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-    [ADM_SQL_ADD_CHECK_RUN] = {.sql = "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
-                                      " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1"},
-    [ADM_SQL_ADD_MARGIN] =
-        {.sql =
-             "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, n_processes,"
-             " measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-    [ADM_SQL_ADD_ACKNOWLEDGEMENT] =
-        {.sql = "INSERT INTO acknowledgement (config_id, source, stage, metric_id, run_uuid, verdict, who, why, made_utc)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-};
-
-/* --- Runs --------------------------------------------------------------------------------------------------------- */
-
-adm_status adm_new_uuid(char out[37], adm_error *err) {
-    uint8_t b[16];
-    if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
-        return adm_fail(err, ADM_EENVIRONMENT, "no random bytes for a UUID: %s", strerror(errno));
-    b[6] = (uint8_t)(0x40 | (b[6] & 0x0f));
-    b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
-    snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
-             b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-    return ADM_OK;
-}
-
-adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64_t *run_id, adm_error *err) {
-    char uuid[37], now[25];
-    adm_run_info run = *info;
-    adm_row row;
-    adm_status status = adm_new_uuid(uuid, err);
-    if (status == ADM_OK) status = adm_row_start(&row, store, ADM_SQL_ADD_RUN, err);
-    if (status != ADM_OK) return status;
-    adm_clock_utc(now);
-    run.run_uuid = uuid;
-    run.started_utc = now;
-    run.status = "running";
-    if (run.label == NULL) run.label = "";
-    if (run.tool_version == NULL) run.tool_version = adm_version();
-    if (run.git_commit == NULL) {
-        run.git_commit = adm_git_commit();
-        run.git_dirty = adm_git_dirty();
-    }
-    adm_row_struct(&row, &adm_run_table, &run);
-    status = adm_row_finish(&row, "recording a run", err);
-    if (status != ADM_OK) return status;
-    *run_id = store->run_id = adm_row_new_id(store);
-    store->run_started_ns = adm_clock_ns();
-    return adm_store_flush(store, err);
-}
-
-adm_status adm_store_end_run(adm_store *store, int64_t run_id, const char *run_status, const char *reason, adm_error *err) {
-    char now[25];
-    adm_row row;
-    if (strcmp(run_status, "complete") != 0) adm_store_rollback(store);
-    adm_status status = adm_row_start(&row, store, ADM_SQL_END_RUN, err);
-    if (status != ADM_OK) return status;
-    adm_clock_utc(now);
-    adm_row_text(&row, run_status);
-    adm_row_text(&row, reason);
-    adm_row_text(&row, now);
-    if (run_id == store->run_id) adm_row_int(&row, (int64_t)(adm_clock_ns() - store->run_started_ns));
-    else adm_row_null(&row);
-    adm_row_int(&row, run_id);
-    status = adm_row_finish(&row, "recording the end of a run", err);
-    if (status != ADM_OK) return status;
-    if (sqlite3_changes(store->db) != 1) {
-        adm_store_rollback(store);
-        return adm_fail(err, ADM_EINTERNAL, "%s: there is no run %lld to end", store->path, (long long)run_id);
-    }
-    return adm_store_flush(store, err);
-}
+#include "core/store/row.h"
+#include "core/store/store_internal.h"
 
 /* --- What runs share ---------------------------------------------------------------------------------------------- */
 
-static void append_json_string(sqlite3_str *json, const char *text) {
-    sqlite3_str_appendchar(json, 1, '"');
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c == '"' || *c == '\\') sqlite3_str_appendf(json, "\\%c", *c);
-        else if (*c < 0x20) sqlite3_str_appendf(json, "\\u%04x", *c);
-        else sqlite3_str_appendchar(json, 1, (char)*c);
-    }
-    sqlite3_str_appendchar(json, 1, '"');
-}
-
-/* The metadata as a JSON object, to be released with sqlite3_free(); NULL when out of memory. */
-static char *metadata_of(const adm_trace *trace) {
-    sqlite3_str *json = sqlite3_str_new(NULL);
-    sqlite3_str_appendchar(json, 1, '{');
+/* The metadata as a JSON object, to be released with adm_free(). */
+static adm_status metadata_of(const adm_trace *trace, char **json, adm_error *err) {
+    size_t size = 3;
+    for (size_t i = 0; i < trace->n_meta; i++)
+        size += adm_json_string_bytes(trace->meta[i].key) + adm_json_string_bytes(trace->meta[i].value) + 4;
+    adm_status status = adm_alloc(json, size, 1, "a trace's metadata", err);
+    if (status != ADM_OK) return status;
+    char *end = *json;
+    *end++ = '{';
     for (size_t i = 0; i < trace->n_meta; i++) {
-        if (i > 0) sqlite3_str_appendall(json, ", ");
-        append_json_string(json, trace->meta[i].key);
-        sqlite3_str_appendall(json, ": ");
-        append_json_string(json, trace->meta[i].value);
+        if (i > 0) end = stpcpy(end, ", ");
+        end = stpcpy(adm_json_string(trace->meta[i].key, end), ": ");
+        end = adm_json_string(trace->meta[i].value, end);
     }
-    sqlite3_str_appendchar(json, 1, '}');
-    return sqlite3_str_finish(json);
+    strcpy(end, "}");
+    return ADM_OK;
 }
 
 adm_status adm_store_trace_row(adm_store *store, const adm_trace_row *trace, int64_t *trace_id, adm_error *err) {
@@ -149,14 +49,12 @@ adm_status adm_store_trace_row(adm_store *store, const adm_trace_row *trace, int
 }
 
 adm_status adm_store_trace(adm_store *store, const adm_trace *trace, int64_t *trace_id, adm_error *err) {
-    char *metadata = metadata_of(trace);
-    if (metadata == NULL) {
-        adm_store_rollback(store);
-        return adm_store_sqlite_error(store, SQLITE_NOMEM, "recording a trace", err);
-    }
+    char *metadata = NULL;
+    adm_status status = metadata_of(trace, &metadata, err);
     adm_trace_row row = {.trace = *trace, .metadata_json = metadata};
-    adm_status status = adm_store_trace_row(store, &row, trace_id, err);
-    sqlite3_free(metadata);
+    if (status == ADM_OK) status = adm_store_trace_row(store, &row, trace_id, err);
+    else adm_store_rollback(store);
+    adm_free(&metadata);
     return status;
 }
 

@@ -1,5 +1,5 @@
-/* store_row.c: one statement and the values on their way into it. */
-#include "core/store/store_row.h"
+/* row.c: one statement and the values on their way into it. */
+#include "core/store/row.h"
 
 #include "core/base/printable.h"
 #include "core/store/columns.h"
