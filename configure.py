@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-import install_deps as deps  # noqa: E402
-from install_deps import SetupError  # noqa: E402
+import install_deps as deps
+from install_deps import SetupError
 
 VERSION = "0.1.0"
 
@@ -30,8 +30,8 @@ ROOMS = {
                   "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
-                   "store_track", "query", "hostinfo"],
+    "core/store": ["store", "store_api", "columns", "store_row", "store_write", "store_resume", "store_insert", "store_merge",
+                   "store_prune", "store_track", "query", "hostinfo"],
     "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
                     "replay_quality", "replay_values", "replay_record", "replay_count"],
     "core/cli": ["command"],
@@ -55,7 +55,8 @@ ROOMS = {
                          "compare_explain", "compare_write", "compare_export", "compare_args", "check_run", "check_build",
                          "history"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
-    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_html"],
+    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history",
+                        "report_html"],
     "analysis/report/view": ["report_view", "report_view_profile", "report_view_summary",
                              "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
                              "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
@@ -174,8 +175,10 @@ WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 # Of the few C++ files.
 CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
 
-# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it likes.
-EMULATED_FLAGS = "-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare -fno-strict-aliasing -ffp-contract=off"
+# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it
+# likes.
+EMULATED_FLAGS = ("-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare "
+                  "-fno-strict-aliasing -ffp-contract=off")
 
 # No contraction to fused multiply-add: the host's numbers must not depend on the machine.
 # Position-independent and hidden throughout, so that program and library share their objects.
@@ -339,13 +342,15 @@ def emulates(profile, cuda):
 def emulated_edges(ninja, cuda):
     """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
     ninja.note("CUDA kernels run by the host")
-    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
+    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc",
+               description="EMULATE $out")
     ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
                f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
                "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
     objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
-        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/support/emulate/emulate.py"])
+        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
+                           implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
     host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
@@ -373,7 +378,8 @@ def fuzz_edges(ninja):
         return
     ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
                "-l:libxxhash.a -lm", description="FUZZER $out")
-    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces") for path in sorted((deps.ROOT / room).rglob("*.h"))]
+    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces")
+               for path in sorted((deps.ROOT / room).rglob("*.h"))]
     programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz/fuzz_{name}.c", *FUZZED],
                             implicit=["tests/fuzz/fuzz.h", f"tests/fuzz/fuzz_{name}.h", *headers]) for name in FUZZERS]
     ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
@@ -420,7 +426,8 @@ def build_ninja(options, cuda, node):
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
+                command="$python demo.py --bench && "
+                "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
                 "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
@@ -456,7 +463,8 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
+        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.",
+        allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
@@ -465,7 +473,8 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower the host's top-k is "
+    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT",
+                        help="how much slower the host's top-k is "
                         "in build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
     parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
                         "kernel runs there (default %(default)s)")

@@ -52,7 +52,7 @@ class Adamas:
 
 
 def text_of(argument):
-    return argument if isinstance(argument, (str, bytes, os.PathLike)) else str(argument)
+    return argument if isinstance(argument, str | bytes | os.PathLike) else str(argument)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,11 @@ typedef struct adm_run_info {
     int64_t n_cpus, memory_bytes;
     const char *gpu_name, *gpu_uuid, *gpu_reason, *driver_version, *cuda_version;
     int64_t sm_clock_hz, memory_clock_hz; /* 0: NULL */
+    /* NULL: this build's. git_dirty (0, 1, -1 unknown) goes with git_commit. */
+    const char *tool_version, *git_commit;
+    int64_t git_dirty;
+    /* Set by adm_store_begin_run(). */
+    const char *run_uuid, *status, *started_utc;
 } adm_run_info;
 
 /* Inserts a run with status 'running', a fresh UUID, the start time and this build's version, and flushes, so that an

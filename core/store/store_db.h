@@ -36,7 +36,13 @@ typedef enum adm_statement {
     ADM_N_STATEMENTS
 } adm_statement;
 
-extern const char *const adm_store_sql[ADM_N_STATEMENTS];
+/* A statement's text, or the table (columns.h) whose columns give it. */
+typedef struct adm_statement_text {
+    const char *sql;
+    const struct adm_table *insert_into, *find_in;
+} adm_statement_text;
+
+extern const adm_statement_text adm_store_sql[ADM_N_STATEMENTS];
 
 struct adm_store {
     sqlite3 *db;

@@ -1,5 +1,4 @@
-/* store_write.c: the rows of a run, and finding those that runs share (traces, configurations, metrics). Values are
- * bound in the order of the statement's columns. */
+/* store_write.c: the rows of a run, and finding those that runs share (traces, configurations, metrics). */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,57 +7,43 @@
 #include <xxhash.h>
 
 #include "core/base/clock.h"
+#include "core/store/columns.h"
 #include "core/store/store.h"
 #include "core/store/store_row.h"
 #include "core/store/store_track.h"
 #include "core/base/version.h"
 
-const char *const adm_store_sql[ADM_N_STATEMENTS] = {
-    [ADM_SQL_ADD_RUN] =
-        "INSERT INTO run (run_uuid, label, command, status, started_utc, tool_version, git_commit, git_dirty, argv, seed,"
-        " host_name, os, cpu_model, n_cpus, memory_bytes, compiler, gpu_name, gpu_uuid, gpu_reason, driver_version,"
-        " cuda_version, sm_clock_hz, memory_clock_hz)"
-        " VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_END_RUN] = "UPDATE run SET status = ?, reason = ?, finished_utc = ?, elapsed_ns = ? WHERE run_id = ?",
-    [ADM_SQL_RESUME_RUN] = "UPDATE run SET status = 'running', reason = NULL, finished_utc = NULL WHERE run_id = ?",
-    [ADM_SQL_FIND_TRACE] = "SELECT trace_id FROM trace WHERE xxh128 = ?",
-    [ADM_SQL_ADD_TRACE] =
-        "INSERT INTO trace (xxh128, name, kind, model, file_bytes, n_tokens, n_steps, n_layers, n_q_heads, n_kv_heads,"
-        " head_dim, softmax_scale, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    /* The expressions of the index config_identity, so that it is used. */
-    [ADM_SQL_FIND_CONFIG] =
-        "SELECT config_id FROM config WHERE ifnull(trace_id, 0) = ifnull(?, 0) AND policy = ? AND variant = ?"
-        " AND n_q_heads = ? AND n_kv_heads = ? AND head_dim = ? AND dtype = ? AND seq_len = ?"
-        " AND ifnull(budget, 0) = ifnull(?, 0) AND batch = ? AND ifnull(n_sinks, -1) = ifnull(?, -1)"
-        " AND ifnull(n_recent, -1) = ifnull(?, -1) AND ifnull(selection, '') = ifnull(?, '')"
-        " AND ifnull(cache, '') = ifnull(?, '') AND launch = ? AND ifnull(page_size, 0) = ifnull(?, 0)"
-        " AND ifnull(batch_lens, '') = ifnull(?, '')",
-    [ADM_SQL_ADD_CONFIG] =
-        "INSERT INTO config (trace_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, budget, batch,"
-        " n_sinks, n_recent, selection, cache, launch, page_size, batch_lens)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_FIND_METRIC] = "SELECT metric_id, unit, better FROM metric WHERE name = ?",
-    [ADM_SQL_ADD_METRIC] = "INSERT INTO metric (name, unit, better, description) VALUES (?, ?, ?, ?)",
-    [ADM_SQL_ADD_MEASUREMENT] =
-        "INSERT INTO measurement (run_id, config_id, source, stage, layer, head, metric_id, status, reason, n, mean, min,"
-        " p01, p05, p10, median, p90, p95, p99, max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_ADD_SAMPLE] = "INSERT INTO sample (measurement_id, i, value, throttle) VALUES (?, ?, ?, ?)",
+const adm_statement_text adm_store_sql[ADM_N_STATEMENTS] = {
+    [ADM_SQL_ADD_RUN] = {.insert_into = &adm_run_table},
+    [ADM_SQL_ADD_TRACE] = {.insert_into = &adm_trace_table},
+    [ADM_SQL_FIND_CONFIG] = {.find_in = &adm_config_table},
+    [ADM_SQL_ADD_CONFIG] = {.insert_into = &adm_config_table},
+    [ADM_SQL_ADD_MEASUREMENT] = {.insert_into = &adm_measurement_table},
+    [ADM_SQL_END_RUN] = {.sql = "UPDATE run SET status = ?, reason = ?, finished_utc = ?, elapsed_ns = ? WHERE run_id = ?"},
+    [ADM_SQL_RESUME_RUN] = {.sql = "UPDATE run SET status = 'running', reason = NULL, finished_utc = NULL WHERE run_id = ?"},
+    [ADM_SQL_FIND_TRACE] = {.sql = "SELECT trace_id FROM trace WHERE xxh128 = ?"},
+    [ADM_SQL_FIND_METRIC] = {.sql = "SELECT metric_id, unit, better FROM metric WHERE name = ?"},
+    [ADM_SQL_ADD_METRIC] = {.sql = "INSERT INTO metric (name, unit, better, description) VALUES (?, ?, ?, ?)"},
+    [ADM_SQL_ADD_SAMPLE] = {.sql = "INSERT INTO sample (measurement_id, i, value, throttle) VALUES (?, ?, ?, ?)"},
     [ADM_SQL_ADD_CALIBRATION] =
-        "INSERT INTO calibration (run_id, trace_id, variant, layer, t0, t1, t2, xxh128) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_ADD_EVENT] = "INSERT INTO event (run_id, config_id, kind, name, variant, step, layer, clock, start_ns, end_ns)"
-                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        {.sql =
+             "INSERT INTO calibration (run_id, trace_id, variant, layer, t0, t1, t2, xxh128) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
+    [ADM_SQL_ADD_EVENT] =
+        {.sql = "INSERT INTO event (run_id, config_id, kind, name, variant, step, layer, clock, start_ns, end_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
     [ADM_SQL_ADD_ACTIVITY] =
-        "INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, bytes, registers,"
-        " static_shared_bytes, dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    [ADM_SQL_ADD_CHECK_RUN] = "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
-                              " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1",
+        {.sql = "INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, bytes, registers,"
+                " static_shared_bytes, dynamic_shared_bytes, grid_x, grid_y, grid_z, block_x, block_y, block_z)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+    [ADM_SQL_ADD_CHECK_RUN] = {.sql = "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
+                                      " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1"},
     [ADM_SQL_ADD_MARGIN] =
-        "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, n_processes,"
-        " measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        {.sql =
+             "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, n_processes,"
+             " measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
     [ADM_SQL_ADD_ACKNOWLEDGEMENT] =
-        "INSERT INTO acknowledgement (config_id, source, stage, metric_id, run_uuid, verdict, who, why, made_utc)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        {.sql = "INSERT INTO acknowledgement (config_id, source, stage, metric_id, run_uuid, verdict, who, why, made_utc)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"},
 };
 
 /* --- Runs --------------------------------------------------------------------------------------------------------- */
@@ -76,33 +61,22 @@ adm_status adm_new_uuid(char out[37], adm_error *err) {
 
 adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64_t *run_id, adm_error *err) {
     char uuid[37], now[25];
+    adm_run_info run = *info;
     adm_row row;
     adm_status status = adm_new_uuid(uuid, err);
     if (status == ADM_OK) status = adm_row_start(&row, store, ADM_SQL_ADD_RUN, err);
     if (status != ADM_OK) return status;
     adm_clock_utc(now);
-    adm_row_text(&row, uuid);
-    adm_row_text(&row, info->label != NULL ? info->label : "");
-    adm_row_text(&row, info->command);
-    adm_row_text(&row, now);
-    adm_row_text(&row, adm_version());
-    adm_row_text(&row, adm_git_commit());
-    adm_row_int_unless(&row, adm_git_dirty(), -1);
-    adm_row_text(&row, info->argv_json);
-    adm_row_int(&row, info->seed);
-    adm_row_text(&row, info->host_name);
-    adm_row_text(&row, info->os);
-    adm_row_text(&row, info->cpu_model);
-    adm_row_int(&row, info->n_cpus);
-    adm_row_int(&row, info->memory_bytes);
-    adm_row_text(&row, info->compiler);
-    adm_row_text(&row, info->gpu_name);
-    adm_row_text(&row, info->gpu_uuid);
-    adm_row_text(&row, info->gpu_reason);
-    adm_row_text(&row, info->driver_version);
-    adm_row_text(&row, info->cuda_version);
-    adm_row_int_unless(&row, info->sm_clock_hz, 0);
-    adm_row_int_unless(&row, info->memory_clock_hz, 0);
+    run.run_uuid = uuid;
+    run.started_utc = now;
+    run.status = "running";
+    if (run.label == NULL) run.label = "";
+    if (run.tool_version == NULL) run.tool_version = adm_version();
+    if (run.git_commit == NULL) {
+        run.git_commit = adm_git_commit();
+        run.git_dirty = adm_git_dirty();
+    }
+    adm_row_struct(&row, &adm_run_table, &run);
     status = adm_row_finish(&row, "recording a run", err);
     if (status != ADM_OK) return status;
     *run_id = store->run_id = adm_row_new_id(store);
@@ -144,8 +118,9 @@ static void append_json_string(sqlite3_str *json, const char *text) {
     sqlite3_str_appendchar(json, 1, '"');
 }
 
-static void put_metadata(adm_row *row, const adm_trace *trace) {
-    sqlite3_str *json = sqlite3_str_new(row->store->db);
+/* The metadata as a JSON object, to be released with sqlite3_free(); NULL when out of memory. */
+static char *metadata_of(const adm_trace *trace) {
+    sqlite3_str *json = sqlite3_str_new(NULL);
     sqlite3_str_appendchar(json, 1, '{');
     for (size_t i = 0; i < trace->n_meta; i++) {
         if (i > 0) sqlite3_str_appendall(json, ", ");
@@ -154,59 +129,35 @@ static void put_metadata(adm_row *row, const adm_trace *trace) {
         append_json_string(json, trace->meta[i].value);
     }
     sqlite3_str_appendchar(json, 1, '}');
-    int rc = sqlite3_str_errcode(json);
-    char *text = sqlite3_str_finish(json);
-    if (row->rc == SQLITE_OK) row->rc = rc;
-    adm_row_text(row, text);
-    sqlite3_free(text);
+    return sqlite3_str_finish(json);
 }
 
-adm_status adm_store_trace(adm_store *store, const adm_trace *trace, int64_t *trace_id, adm_error *err) {
+adm_status adm_store_trace_row(adm_store *store, const adm_trace_row *trace, int64_t *trace_id, adm_error *err) {
     const char *doing = "recording a trace";
     adm_row row;
     adm_status status = adm_row_start(&row, store, ADM_SQL_FIND_TRACE, err);
     if (status != ADM_OK) return status;
-    adm_row_text(&row, trace->xxh128);
+    adm_row_text(&row, trace->trace.xxh128);
     status = adm_row_find(&row, trace_id, doing, err);
     if (status != ADM_OK || *trace_id != 0) return status;
     status = adm_row_start(&row, store, ADM_SQL_ADD_TRACE, err);
     if (status != ADM_OK) return status;
-    adm_row_text(&row, trace->xxh128);
-    adm_row_text(&row, trace->name);
-    adm_row_text(&row, trace->kind);
-    adm_row_text(&row, trace->model);
-    adm_row_int(&row, (int64_t)trace->file_bytes);
-    adm_row_int(&row, (int64_t)trace->n_tokens);
-    adm_row_int(&row, (int64_t)trace->n_steps);
-    adm_row_int(&row, (int64_t)trace->n_layers);
-    adm_row_int(&row, trace->shape.n_q_heads);
-    adm_row_int(&row, trace->shape.n_kv_heads);
-    adm_row_int(&row, trace->shape.head_dim);
-    adm_row_real(&row, trace->softmax_scale);
-    put_metadata(&row, trace);
+    adm_row_struct(&row, &adm_trace_table, trace);
     status = adm_row_finish(&row, doing, err);
     if (status == ADM_OK) *trace_id = adm_row_new_id(store);
     return status;
 }
 
-static void put_config(adm_row *row, const adm_config *config) {
-    adm_row_int_unless(row, config->trace_id, 0);
-    adm_row_text(row, config->policy);
-    adm_row_text(row, config->variant);
-    adm_row_int(row, config->shape.n_q_heads);
-    adm_row_int(row, config->shape.n_kv_heads);
-    adm_row_int(row, config->shape.head_dim);
-    adm_row_text(row, adm_dtype_name(config->dtype));
-    adm_row_int(row, config->seq_len);
-    adm_row_int_unless(row, config->budget, 0);
-    adm_row_int(row, config->batch);
-    adm_row_int_unless(row, config->n_sinks, -1);
-    adm_row_int_unless(row, config->n_recent, -1);
-    adm_row_text(row, config->selection);
-    adm_row_text(row, config->cache);
-    adm_row_text(row, config->launch);
-    adm_row_int_unless(row, config->page_size, 0);
-    adm_row_text(row, config->batch_lens);
+adm_status adm_store_trace(adm_store *store, const adm_trace *trace, int64_t *trace_id, adm_error *err) {
+    char *metadata = metadata_of(trace);
+    if (metadata == NULL) {
+        adm_store_rollback(store);
+        return adm_store_sqlite_error(store, SQLITE_NOMEM, "recording a trace", err);
+    }
+    adm_trace_row row = {.trace = *trace, .metadata_json = metadata};
+    adm_status status = adm_store_trace_row(store, &row, trace_id, err);
+    sqlite3_free(metadata);
+    return status;
 }
 
 adm_status adm_store_config(adm_store *store, const adm_config *config, int64_t *config_id, adm_error *err) {
@@ -214,12 +165,12 @@ adm_status adm_store_config(adm_store *store, const adm_config *config, int64_t 
     adm_row row;
     adm_status status = adm_row_start(&row, store, ADM_SQL_FIND_CONFIG, err);
     if (status != ADM_OK) return status;
-    put_config(&row, config);
+    adm_row_struct(&row, &adm_config_table, config);
     status = adm_row_find(&row, config_id, doing, err);
     if (status != ADM_OK || *config_id != 0) return status;
     status = adm_row_start(&row, store, ADM_SQL_ADD_CONFIG, err);
     if (status != ADM_OK) return status;
-    put_config(&row, config);
+    adm_row_struct(&row, &adm_config_table, config);
     status = adm_row_finish(&row, doing, err);
     if (status == ADM_OK) *config_id = adm_row_new_id(store);
     return status;
@@ -279,21 +230,6 @@ static adm_status check_measurement(const adm_measurement *m, adm_error *err) {
     return ADM_OK;
 }
 
-static void put_distribution(adm_row *row, const adm_distribution *d) {
-    adm_row_int(row, d != NULL ? (int64_t)d->n : 0);
-    if (d == NULL) return;
-    adm_row_real(row, d->mean);
-    adm_row_real(row, d->min);
-    adm_row_real(row, d->p01);
-    adm_row_real(row, d->p05);
-    adm_row_real(row, d->p10);
-    adm_row_real(row, d->median);
-    adm_row_real(row, d->p90);
-    adm_row_real(row, d->p95);
-    adm_row_real(row, d->p99);
-    adm_row_real(row, d->max);
-}
-
 static adm_status add_samples(adm_store *store, int64_t measurement_id, const adm_measurement *m, adm_error *err) {
     for (size_t i = 0; i < m->n_samples; i++) {
         adm_row row;
@@ -309,7 +245,10 @@ static adm_status add_samples(adm_store *store, int64_t measurement_id, const ad
     return ADM_OK;
 }
 
+static const adm_distribution not_measured = {0, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+
 adm_status adm_store_measurement(adm_store *store, const adm_measurement *m, adm_error *err) {
+    adm_measurement_row values = {.m = *m, .d = m->distribution != NULL ? *m->distribution : not_measured};
     int64_t metric_id = 0;
     adm_row row;
     adm_status status = check_measurement(m, err);
@@ -320,16 +259,8 @@ adm_status adm_store_measurement(adm_store *store, const adm_measurement *m, adm
     status = metric_id_of(store, m->metric, &metric_id, err);
     if (status == ADM_OK) status = adm_row_start(&row, store, ADM_SQL_ADD_MEASUREMENT, err);
     if (status != ADM_OK) return status;
-    adm_row_int(&row, m->run_id);
-    adm_row_int(&row, m->config_id);
-    adm_row_text(&row, m->source);
-    adm_row_text(&row, m->stage);
-    adm_row_int_unless(&row, m->layer, -1);
-    adm_row_int_unless(&row, m->head, -1);
-    adm_row_int(&row, metric_id);
-    adm_row_text(&row, m->status);
-    adm_row_text(&row, m->reason);
-    put_distribution(&row, m->distribution);
+    values.metric_id = metric_id;
+    adm_row_struct(&row, &adm_measurement_table, &values);
     char doing[200];
     sqlite3_snprintf(sizeof doing, doing, "writing metric '%s' of run %lld, config %lld, %s stage %s, layer %d, head %d",
                      m->metric->name, m->run_id, m->config_id, m->source, m->stage ? m->stage : "none", m->layer, m->head);

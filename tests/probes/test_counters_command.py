@@ -1,5 +1,5 @@
-"""`adamas counters`, the metric sets themselves, and the reader of sets. Plans are CUPTI's own, for every chip that it knows, and
-need no GPU; without CUPTI they skip with the program's reason.
+"""`adamas counters`, the metric sets themselves, and the reader of sets. Plans are CUPTI's own, for every chip that it knows,
+and need no GPU; without CUPTI they skip with the program's reason.
 """
 import json
 import re
@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, refuse
 
 SETS = ["basic", "memory", "full", "mix"]
-UNITS = {"ns", "Hz", "%", "ratio", "1", "bytes", "bytes/s", "sectors", "instructions", "threads", "warps", "cycles", "conflicts",
-         "wavefronts"}
+UNITS = {"ns", "Hz", "%", "ratio", "1", "bytes", "bytes/s", "sectors", "instructions", "threads", "warps", "cycles",
+         "conflicts", "wavefronts"}
 
 
 def listed(adamas, name):
@@ -42,13 +42,15 @@ def test_lint(adamas, name):
         assert m["unit"] in UNITS and m["better"] in ("lower", "higher", "none"), m
         for field in ("meaning", "caveat"):
             text = m.get(field, "A text")
-            assert (text[0].isupper() or text[0].isdigit()) and not text.endswith(".") and "  " not in text and "Caveat:" not in text, (m["name"], field)
+            assert text[0].isupper() or text[0].isdigit(), (m["name"], field)
+            assert not text.endswith(".") and "  " not in text and "Caveat:" not in text, (m["name"], field)
             assert 6 <= len(text) <= 330, (m["name"], field)
         is_cupti = re.fullmatch(r"[a-z0-9]+__\w+\.(sum|avg|pct|ratio)(\.\w+)?", m["name"])
         assert bool(is_cupti) == ("formula" not in m), m["name"]
         if "formula" in m:
             words = set(re.findall(r"[a-z_][\w.]*", m["formula"]))
-            assert words and all(w in names[:at] or w in ("model.bytes", "model.write_bytes", "model.flops", "timed.ns") for w in words)
+            assert words and all(w in names[:at] or w in ("model.bytes", "model.write_bytes", "model.flops", "timed.ns")
+                                 for w in words)
         elif m["name"].endswith(".pct") or ".pct_" in m["name"]:
             assert m["unit"] == "%", m["name"]
         elif m["name"].endswith(".ratio"):
@@ -113,7 +115,8 @@ def test_text_and_json_say_the_same(plan, adamas):
 
 def test_explain(plan, adamas):
     plan("GH100", "basic")
-    entries = json.loads(adamas("counters", "explain", "dram__bytes_read.sum", "l2_read_hit_ratio", "sm__cycles_active", "--json").out)
+    entries = json.loads(adamas("counters", "explain", "dram__bytes_read.sum", "l2_read_hit_ratio", "sm__cycles_active",
+                                "--json").out)
     assert entries[0]["unit"] == "bytes" and "caveat" in entries[0] and "DRAM" in entries[0]["cupti"]
     assert entries[1]["formula"].count("lts__") == 2 and "cupti" not in entries[1]
     assert set(entries[2]) == {"name", "cupti"}
@@ -137,9 +140,10 @@ def test_dry_run_says_what_counters_cost(plan, adamas):
 # ---- refusals ----
 
 @pytest.mark.parametrize("arguments, says", [
-    (["plan", "--set", "nope"], ["'nope'", "basic, memory, full, mix"]), (["plan", "--set", "./gone.metrics"], ["./gone.metrics"]),
-    (["list", "--set", "nope"], ["'nope'"]), (["shout"], ["'shout'", "list, explain and plan"]), (["explain"], ["name metrics"]),
-    (["plan", "extra"], ["'extra'"])])
+    (["plan", "--set", "nope"], ["'nope'", "basic, memory, full, mix"]),
+    (["plan", "--set", "./gone.metrics"], ["./gone.metrics"]),
+    (["list", "--set", "nope"], ["'nope'"]), (["shout"], ["'shout'", "list, explain and plan"]),
+    (["explain"], ["name metrics"]), (["plan", "extra"], ["'extra'"])])
 def test_bad_usage(adamas, arguments, says):
     refuse(adamas, "counters", *arguments, says=says)
 
@@ -183,5 +187,5 @@ def test_lines_may_go_on_and_end_as_they_like(adamas, tmp_path):
                                             b"caveat = One\n   two\n\tthree")
     document = listed(adamas, "./mine.metrics")
     assert document["summary"] == "Mine, all of it"
-    assert document["metrics"] == [{"name": "a__b.sum", "unit": "bytes", "better": "lower", "meaning": "Bytes", "caveat": "One two three",
-                                    "set": "./mine.metrics"}]
+    assert document["metrics"] == [{"name": "a__b.sum", "unit": "bytes", "better": "lower", "meaning": "Bytes",
+                                    "caveat": "One two three", "set": "./mine.metrics"}]

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from configure import COMMANDS, MAIN, sources_of  # noqa: E402
+from configure import COMMANDS, MAIN, sources_of
 
 COMMAND_FILES = [*sources_of(COMMANDS), MAIN]
 COMMAND_FILES += [name[:-1] + "h" for name in COMMAND_FILES]
@@ -66,8 +66,8 @@ INSIDE = ["*/store_db.h", "*/store_row.h", "*_internal.h"]
 
 # The C library and Linux: allowed everywhere.
 SYSTEM = set("""
-    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h immintrin.h
-    inttypes.h limits.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h stdarg.h
+    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
+    immintrin.h inttypes.h limits.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h stdarg.h
     stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/random.h
     sys/resource.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
     unistd.h""".split())
@@ -194,7 +194,8 @@ def test_the_directions_have_no_circle():
     ("core/cli/command.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for core/cli"),
     ("core/store/store.h", "#include <jansson.h>", "jansson.h is only for"),
     ("kernels/topk/topk.c", '#include "probes/clock_probe.h"', "probes/clock_probe.h is not for kernels/topk"),
-    ("kernels/topk/topk.h", '#  include   "analysis/output/report_rows.h"', "analysis/output/report_rows.h is not for kernels/topk"),
+    ("kernels/topk/topk.h", '#  include   "analysis/output/report_rows.h"',
+     "analysis/output/report_rows.h is not for kernels/topk"),
     ("kernels/topk/topk.c", "#include <sqlite3.h>", "sqlite3.h is only for"),
     ("kernels/gpu/device.h", "#include <cuda_runtime.h>", "cuda_runtime.h is only for"),
     ("kernels/gpu/device.cu", "#include <cupti.h>", "cupti.h is only for"),
@@ -202,8 +203,10 @@ def test_the_directions_have_no_circle():
     ("probes/clock_probe.c", '#include "kernels/gpu/device.h"', "kernels/gpu/device.h is not for probes"),
     ("traces/format/trace_file.c", '#include "core/store/store_db.h"', "core/store/store_db.h is the inside of core/store"),
     ("traces/format/trace_file.c", '#include "trace_file.h"', "trace_file.h is not for traces/format"),
-    ("traces/format/cmd_trace.c", '#include "core/replay/replay_internal.h"', "core/replay/replay_internal.h is the inside of core/replay"),
-    ("analysis/output/report_rows.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for analysis/output"),
+    ("traces/format/cmd_trace.c", '#include "core/replay/replay_internal.h"',
+     "core/replay/replay_internal.h is the inside of core/replay"),
+    ("analysis/output/report_rows.c", '#include "traces/format/trace_file.h"',
+     "traces/format/trace_file.h is not for analysis/output"),
     ("analysis/output/report_rows.c", "#include <sqlite3.h>", "sqlite3.h is only for"),
     ("core/replay/cmd_replay.c", '#include "traces/format/cmd_trace.c"', "is a command, which nothing includes"),
     ("tests/kernels/test_topk.c", '#include "traces/cmd_trace.h"', "is a command, which nothing includes"),
