@@ -12,14 +12,14 @@ import pytest
 from tiny_models import MODELS, WITH_GGUF, save_folder, tiny_model, write_gguf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
-from forward import embed, forward_logits, layer_forward  # noqa: E402
-from model_files import load_model  # noqa: E402
-from verify import KV_LIMIT, LOGITS_LIMIT, check_model  # noqa: E402
+from forward import embed, forward_logits, layer_forward
+from model_files import load_model
+from verify import KV_LIMIT, LOGITS_LIMIT, check_model
 
 ABSENT = [name for name in ("torch", "transformers", "gguf", "safetensors") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}; ./configure.py --setup test "
                                 "--with-models brings them")
-TOKENS = np.random.default_rng(7).integers(0, 257, 256)
+TOKENS = np.random.default_rng(7).integers(0, 258, 256)
 
 
 def wanted(model):

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
-import capture  # noqa: E402
-import evaluate  # noqa: E402
-from conftest import PROGRAM, ROOT, query  # noqa: E402
+import capture
+import evaluate
+from conftest import PROGRAM, ROOT, query
 
 LIBRARY = ROOT / "build/release/libadamas.so"
 ABSENT = [name for name in ("torch", "transformers", "tokenizers", "xxhash") if importlib.util.find_spec(name) is None]
@@ -161,8 +161,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def decoder(folder):
     """(model, library, tokens, cache after all of them, their hidden states)"""
-    import sparse_lm
     import torch
+
+    import sparse_lm
     torch.set_grad_enabled(False)
     model = sparse_lm.Model(folder)
     tokens = torch.from_numpy(np.random.default_rng(5).integers(0, 256, 200))

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-SIZES = dict(vocab_size=257, hidden_size=256, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2,
+SIZES = dict(vocab_size=258, hidden_size=256, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2,
              num_hidden_layers=3, max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0,
              pad_token_id=0, tie_word_embeddings=False)
 PLAIN = {"rope_type": "default", "rope_theta": 1e4}
@@ -121,14 +121,13 @@ def llama3_factors(rope, d):
     return np.array(factors, np.float32)
 
 
-def write_tokeniser(w, n_tokens):
-    """A byte-level vocabulary: token 0 ends a text, token 1 + b is the byte b."""
-    alphabet = byte_alphabet()
+def write_tokeniser(w):
+    """A byte-level vocabulary: token 0 ends a text, token 1 + b is the byte b, and the last is "th"."""
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
-    w.add_token_list(["<|endoftext|>", *alphabet][:n_tokens])
-    w.add_token_merges([])
-    w.add_token_types([3] + [1] * (n_tokens - 1))
+    w.add_token_list(["<|endoftext|>", *byte_alphabet(), "th"])
+    w.add_token_merges(["t h"])  # an empty list is left out of the file, and transformers wants it
+    w.add_token_types([3] + [1] * 257)
     w.add_bos_token_id(0)
     w.add_eos_token_id(0)
     w.add_add_bos_token(False)
@@ -146,7 +145,7 @@ def write_gguf(model, path, arch, extra=lambda writer: None):
     import gguf
     c, w = model.config, gguf.GGUFWriter(path, arch)
     write_fields(w, arch, c)
-    write_tokeniser(w, c.vocab_size)
+    write_tokeniser(w)
     names = HF_NAMES | (GEMMA_NAMES if arch == "gemma3" else {})
     for full, p in model.state_dict().items():
         if full == "lm_head.weight" and c.tie_word_embeddings:

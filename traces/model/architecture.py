@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from bad_input import BadInput
 
+ALL = slice(None)  # rows of a tensor
 HEAD_DIMS = (64, 128, 256)  # what the Hadamard transform of core/ and kernels/ takes
 
 
@@ -91,13 +93,13 @@ class Model:
         """Whether the layer's window, if it has one, holds all of n_tokens."""
         return self.windows[layer] == 0 or self.windows[layer] >= n_tokens
 
-    def weight(self, name, layer=None, rows=slice(None)):
+    def weight(self, name, layer=None, rows=ALL):
         """Float32 array of a weight, without its suffix: "attn_q" of layer 3. Q and K turn as Rope says."""
         return self._tensor(name + ".weight", layer, rows)
 
     def bias(self, name, layer):
         """Likewise of a bias; 0 where the model has none."""
-        return self._tensor(name + ".bias", layer, slice(None)) if name in self.biases else np.float32(0)
+        return self._tensor(name + ".bias", layer, ALL) if name in self.biases else np.float32(0)
 
     def _tensor(self, name, layer, rows):
         q, kv, f = self.n_q_heads * self.d, self.n_kv_heads * self.d, self.n_feed_forward
@@ -158,8 +160,8 @@ def refuse_tensors_left_over(m, shapes, expected):
     for name in shapes:
         if name not in expected:
             full = m.weights.file_name(name)
-            why = next((why for parts, why in WHY if any(part in full for part in parts)), "the model needs it, "
-                       f"and what is known of {m.arch} does not use it")
+            why = next((why for parts, why in WHY if any(part in full for part in parts)),
+                       f"no part of the {m.arch} architecture with {m.n_layers} layers uses it")
             raise BadInput(f"{m.path}: tensor {full} would be left out: {why}")
 
 

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from bad_input import BadInput, CheckFailed
 from forward import capture
 from model_files import load_model, weights_sha256

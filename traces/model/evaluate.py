@@ -23,12 +23,13 @@ import sys
 import time
 import uuid
 from collections import namedtuple
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread leaves its core to others
-import numpy as np  # noqa: E402
-from capture import BadInput, pretrained_args, quiet_transformers, weights_sha256  # noqa: E402
+import numpy as np
+
+from capture import BadInput, pretrained_args, quiet_transformers, weights_sha256
 
 VERSION = "evaluate.py 1.0"
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,7 +177,7 @@ def text_of(command):
 
 
 def utc(t):
-    return datetime.fromtimestamp(t, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(t, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def run_row(args, argv):

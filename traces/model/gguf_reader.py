@@ -5,7 +5,8 @@ A field of the model's architecture that this reader does not know is refused by
 import math
 
 import numpy as np
-from architecture import FAMILIES, Model, Rope, accept
+
+from architecture import ALL, FAMILIES, Model, Rope, accept
 from bad_input import BadInput, refuse_lfs_pointer
 
 ARCHITECTURES = [arch for arch in FAMILIES if arch != "mistral"]  # whose GGUF files say llama
@@ -69,9 +70,9 @@ class GgufFile:
     def number(self, name, *default):
         """One number; some converters write a list, one value per layer."""
         value = self.value(name, *default)
-        if isinstance(value, (list, tuple, np.ndarray)):
+        if isinstance(value, list | tuple | np.ndarray):
             raise BadInput(f"{self.files[0]}: {self.arch}.{name} has a value per layer; one for all layers is supported")
-        if isinstance(value, (bool, str)):
+        if isinstance(value, bool | str):
             raise BadInput(f"{self.files[0]}: {self.arch}.{name} is {value!r}, not a number")
         return value
 
@@ -89,7 +90,7 @@ class GgufFile:
     def file_name(self, name):
         return name
 
-    def read(self, name, rows=slice(None)):
+    def read(self, name, rows=ALL):
         t = self._tensors[name]
         return self._dequantize(t.data[rows], t.tensor_type).astype(np.float32, copy=False)
 
@@ -129,10 +130,7 @@ def read_windows(w, n_layers):
     if w.arch == "phi3":
         return (window,) * n_layers
     pattern = w.value("attention.sliding_window_pattern", 6)  # llama.cpp's default: every sixth layer sees all
-    if isinstance(pattern, int):
-        slides = [(i + 1) % pattern != 0 for i in range(n_layers)]
-    else:
-        slides = list(map(bool, pattern))
+    slides = [(i + 1) % pattern != 0 for i in range(n_layers)] if isinstance(pattern, int) else list(map(bool, pattern))
     if len(slides) != n_layers:
         raise BadInput(f"{w.files[0]}: attention.sliding_window_pattern has {len(slides)} values for {n_layers} layers")
     return tuple(window if s else 0 for s in slides)

@@ -8,7 +8,8 @@ import math
 import re
 
 import numpy as np
-from architecture import Model, Rope, accept, llama3_divisors
+
+from architecture import ALL, Model, Rope, accept, llama3_divisors
 from bad_input import BadInput, refuse_lfs_pointer
 
 MODEL_TYPES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3",
@@ -63,7 +64,7 @@ class Config:
 
     def number(self, name, *default):
         value = self.take(name, *default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadInput(f"{self.folder}: config.json: {name} is {value!r}; one number is supported")
         return value
 
@@ -124,7 +125,7 @@ class HfFolder:
                 shard = safe_open(path, framework="pt")  # NumPy has no bfloat16
             except (OSError, SafetensorError) as e:
                 raise BadInput(f"{path}: not a readable safetensors file: {e}") from e
-            for full in shard.keys():
+            for full in list(shard.keys()):  # an object of the library, which is no dictionary
                 if where is not None and where.get(full) != path:
                     raise BadInput(f"{path}: has the tensor {full}, which the index does not place there")
                 self._add(path, shard, full, short)
@@ -147,7 +148,7 @@ class HfFolder:
         layer, name, suffix = re.fullmatch(r"(?:blk\.(\d+)\.)?(.*)(\.\w+)", name).groups()
         return ("" if layer is None else f"model.layers.{layer}.") + self._names[name] + suffix
 
-    def read(self, name, rows=slice(None)):
+    def read(self, name, rows=ALL):
         full = self._full[name]
         w = self._shards[full].get_tensor(full)[rows].float().numpy()
         return w + self._norm_bias if name.endswith("norm.weight") else w

@@ -10,11 +10,12 @@ attention made of the layers below, as in real decoding. Llama from GGUF or a Hu
 import ctypes
 from dataclasses import dataclass
 
-import capture
 import numpy as np
 import torch
-from capture import BadInput
 from torch.nn.functional import scaled_dot_product_attention, silu
+
+import capture
+from capture import BadInput
 
 PREFILL_BLOCK = 512  # queries whose scores are held at a time
 

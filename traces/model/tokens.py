@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from bad_input import BadInput, refuse_lfs_pointer
 from model_files import pretrained_args, quiet_transformers
 

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from bad_input import BadInput
 
 UNIT_ROUNDOFF = {"f16": 2.0 ** -11, "bf16": 2.0 ** -8, "f32": 2.0 ** -24}

@@ -2,6 +2,7 @@
 import math
 
 import numpy as np
+
 from bad_input import CheckFailed
 from forward import forward_logits
 from model_files import pretrained_args, quiet_transformers
