@@ -85,7 +85,8 @@ def test_a_gguf_file_is_what_transformers_computes(made, tmp_path):
 def test_folders_of_each_precision_single_and_sharded(tmp_path, dtype, shards):
     import torch
     import transformers
-    save_folder(tiny_model("llama").to(getattr(torch, dtype)), tmp_path / "m", **({"max_shard_size": "300KB"} if shards else {}))
+    options = {"max_shard_size": "300KB"} if shards else {}
+    save_folder(tiny_model("llama").to(getattr(torch, dtype)), tmp_path / "m", **options)
     assert (tmp_path / "m/model.safetensors").exists() != shards
     m = load_model(tmp_path / "m")
     assert len(m.weights.files) > 3 if shards else len(m.weights.files) == 1

@@ -1,5 +1,5 @@
-"""traces/model/evaluate.py and sparse_lm.py: the statistics against their definitions, the rows in the database, refusals, and with
-PyTorch a tiny random model: decoding with everything selected is dense attention, and the whole tool runs through.
+"""traces/model/evaluate.py and sparse_lm.py: the statistics against their definitions, the rows in the database, refusals, and
+with PyTorch small random models: decoding with everything selected is dense attention, and the whole tool runs through.
 
 The last part is skipped where the packages of traces/model/requirements.txt are absent; the rest needs NumPy alone.
 """
@@ -13,13 +13,20 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
-import capture
+from tiny_models import MODELS, save_folder, tiny_model, write_gguf
+
 import evaluate
-from conftest import PROGRAM, ROOT, query
+import forward
+import intervals
+import tasks
+from conftest import ROOT, query
+from library import Library
+from recorder import Recorder, run_row
 
 LIBRARY = ROOT / "build/release/libadamas.so"
-ABSENT = [name for name in ("torch", "transformers", "tokenizers", "xxhash") if importlib.util.find_spec(name) is None]
-with_torch = pytest.mark.skipif(bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed: see traces/model/requirements.txt")
+ABSENT = [name for name in ("torch", "transformers", "tokenizers", "xxhash", "gguf") if importlib.util.find_spec(name) is None]
+with_torch = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}; ./configure.py --setup test "
+                                "--with-models brings them")
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_import_brings_in_nothing_heavy():
 @pytest.mark.parametrize("right, n", [(0, 10), (10, 10), (3, 40), (39, 40), (1, 1)])
 def test_wilson_is_where_the_score_test_turns(right, n):
     """Its ends are the shares p with |right/n - p| = z sqrt(p (1 - p) / n), or 0 and 1."""
-    low, high = evaluate.wilson(right, n)
+    low, high = intervals.wilson(right, n)
     assert 0 <= low <= right / n <= high <= 1 and low < high
     for p in (low, high):
         if 1e-12 < p < 1 - 1e-12:
@@ -47,8 +54,8 @@ def test_wilson_is_where_the_score_test_turns(right, n):
 
 def test_the_bootstrap_resamples_blocks_within_their_text(rng):
     blocks = [rng.normal(0, 1, 8), rng.normal(100, 1, 12)]
-    means = evaluate.bootstrap_means(blocks, 20000, seed=3)
-    np.testing.assert_array_equal(means, evaluate.bootstrap_means(blocks, 20000, seed=3))
+    means = intervals.bootstrap_means(blocks, 20000, seed=3)
+    np.testing.assert_array_equal(means, intervals.bootstrap_means(blocks, 20000, seed=3))
     both = np.concatenate(blocks)
     # Each text keeps its weight, so the hundred that lies between them adds nothing to the spread.
     expected = math.sqrt(sum(len(b) * b.var() for b in blocks)) / len(both)
@@ -59,7 +66,7 @@ def test_the_bootstrap_resamples_blocks_within_their_text(rng):
 def test_ratios_to_dense_are_taken_token_by_token(rng):
     dense = [rng.gamma(2, 1, (6, 16)) for _ in range(3)]
     sparse = [d + 0.25 for d in dense]  # the same loss everywhere: nothing is uncertain about it
-    v = evaluate.perplexity_metrics(sparse, dense, 500, 1)
+    v = intervals.perplexity_metrics(sparse, dense, 500, 1)
     for name in ("perplexity_ratio", "perplexity_ratio_ci95_low", "perplexity_ratio_ci95_high"):
         assert v[name] == pytest.approx(math.exp(0.25), rel=1e-12)
     assert v["perplexity"] == pytest.approx(math.exp(np.concatenate(sparse).mean()))
@@ -74,8 +81,7 @@ class Model:
 
 
 def arguments(tmp_path, *more):
-    return evaluate.parse_args(["--model", "m", "--text", "t", "--quick", "--db", str(tmp_path / "e.db"),
-                                "--adamas", str(PROGRAM), *more])
+    return evaluate.parse_args(["--model", "m", "--text", "t", "--quick", "--db", str(tmp_path / "e.db"), *more])
 
 
 def trace(task, kind):
@@ -85,19 +91,18 @@ def trace(task, kind):
             "softmax_scale": 0.125, "metadata": "{}"}
 
 
-def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_path, monkeypatch):
+def test_rows_reach_the_views_and_a_second_run_stands_beside(rng, tmp_path, monkeypatch):
     args = arguments(tmp_path, "--policies", "quest;adamas:select=group")
     arms = [("dense", None), ("quest", 64), ("adamas:select=group", 64)]
     nll = {name: {arm: rng.gamma(2, 1, (4, 8)) for arm in arms} for name in ("a.txt", "b.txt")}
-    rows = [*evaluate.text_rows(args, "a.txt", [nll["a.txt"]]), *evaluate.text_rows(args, "texts", list(nll.values()))]
-    rows += evaluate.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in evaluate.DEPTHS for arm in arms})
+    rows = [*tasks.text_rows(args, "a.txt", [nll["a.txt"]]), *tasks.text_rows(args, "texts", list(nll.values()))]
+    rows += tasks.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in tasks.DEPTHS for arm in arms})
     traces = {r.task: trace(r.task, "synthetic" if r.task.startswith("passkey") else "real") for r in rows}
     monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))  # the run row names its version
     sys.modules["torch"].__version__, sys.modules["torch"].get_num_threads = "0", lambda: 1
     variants = {"dense": "exact", "quest": "pages of 16", "adamas:select=group": "l1 calibrated, per group"}
-    evaluate.make_database(args)
     for _ in range(2):
-        recorder = evaluate.Recorder(args, evaluate.run_row(args, ["--quick"]), Model, variants)
+        recorder = Recorder(Library(LIBRARY), args.db, run_row(args, ["--quick"], evaluate.VERSION), Model, variants)
         for task, row in traces.items():
             recorder.write(row, 1024, [r for r in rows if r.task == task])
         recorder.end("complete")
@@ -111,7 +116,7 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_p
     assert (n, share) == (10, 0.7)
     assert found["passkey at 90%", "adamas", "l1 calibrated, per group", 64, "passkey_accuracy"] == (2, 0.5)
     low = found["passkey", "quest", "pages of 16", 64, "passkey_accuracy_ci95_low"][1]
-    assert low == pytest.approx(evaluate.wilson(7, 10)[0])
+    assert low == pytest.approx(intervals.wilson(7, 10)[0])
     assert query(tmp_path / "e.db", "SELECT command, status, gpu_reason FROM run WHERE run_id = 2") == [
         ("evaluate", "complete", "the model runs on the host")]
     assert query(tmp_path / "e.db", "SELECT DISTINCT policy, selection FROM config ORDER BY 1") == [
@@ -120,17 +125,17 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_p
 
 @pytest.mark.parametrize("more, says", [
     (["--budgets", "8,64"], "below 16 tokens"), (["--context", "3"], "--context 3"), (["--blocks", "0"], "--blocks 0"),
-    (["--text-source", "a", "--text-source", "b"], "more --text-source"), (["--adamas", "nowhere"], "no such program"),
+    (["--text-source", "a", "--text-source", "b"], "more --text-source"), (["--library", "nowhere"], "not the host library"),
     (["--budgets", "x"], "list of whole numbers"), (["--passkeys", "-1"], "--passkeys -1"), (["--nonsense"], "--nonsense"),
 ])
 def test_what_is_wrong_is_said_before_anything_heavy(capsys, tmp_path, more, says):
-    code = evaluate.main(["--model", "m", "--text", "t", "--adamas", str(PROGRAM), *more])
+    code = evaluate.main(["--model", "m", "--text", "t", *more])
     assert code == 2 and says in capsys.readouterr().err
 
 
-def test_a_database_that_is_none_is_refused_at_once(program, capsys, tmp_path):
+def test_a_database_that_is_none_is_refused_at_once(capsys, tmp_path):
     (tmp_path / "e.db").write_text("nothing of the kind, but long enough to be looked at as a database file" * 20)
-    assert evaluate.main(["--model", "m", "--text", "t", "--adamas", str(PROGRAM), "--db", str(tmp_path / "e.db")]) == 2
+    assert evaluate.main(["--model", "m", "--text", "t", "--db", str(tmp_path / "e.db")]) == 2
     assert "is not an SQLite database" in capsys.readouterr().err
 
 
@@ -139,22 +144,9 @@ def test_a_database_that_is_none_is_refused_at_once(program, capsys, tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A random Llama with heads of 64, in float32, and a tokeniser of single bytes."""
-    import tokenizers
-    import torch
-    import transformers
     path = tmp_path_factory.mktemp("tiny") / "model"
-    config = transformers.LlamaConfig(vocab_size=256, hidden_size=48, intermediate_size=64, num_attention_heads=6, head_dim=64,
-                                      num_key_value_heads=2, num_hidden_layers=4, max_position_embeddings=2048,
-                                      rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0)
-    torch.manual_seed(20262)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    for p in model.parameters():
-        p.data.normal_(0.0, 0.3)
-    model.save_pretrained(path)
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    t = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    t.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=t).save_pretrained(path)
+    save_folder(tiny_model("llama", num_hidden_layers=4, num_attention_heads=6, head_dim=64, hidden_size=48,
+                           max_position_embeddings=2048), path)
     return path
 
 
@@ -168,14 +160,14 @@ def decoder(folder):
     model = sparse_lm.Model(folder)
     tokens = torch.from_numpy(np.random.default_rng(5).integers(0, 256, 200))
     cache = model.new_cache(len(tokens))
-    return model, sparse_lm.Library(LIBRARY), tokens, cache, model.prefill(tokens, cache, keep_drawn_at=(1, 64, 150))
+    return model, Library(LIBRARY), tokens, cache, model.prefill(tokens, cache, keep_drawn_at=(1, 64, 150))
 
 
 @with_torch
 def test_prefill_is_the_forward_pass_of_the_capture_tool(decoder):
     model, _, tokens, _, hidden = decoder
-    expected = capture.forward_logits(model.m, tokens.numpy(), len(tokens))
-    # both float32, in other orders: see LOGITS_LIMIT in capture.py
+    expected = forward.forward_logits(model.m, tokens.numpy(), len(tokens))
+    # both float32, in other orders: see LOGITS_LIMIT in verify.py
     assert np.abs(model.logits(hidden).numpy() - expected).max() <= 1e-3 * np.sqrt(np.mean(expected ** 2))
 
 
@@ -202,12 +194,33 @@ def test_every_token_draws_what_queries_pay(decoder):
         np.testing.assert_allclose(drawn.sum(-1), n, rtol=1e-5)
         assert (drawn.numpy() <= np.arange(n, 0, -1) + 1e-4).all()
     m = model.m
-    x = capture.rms_norm(capture.embed(m, tokens.numpy()), m.weights.get("attn_norm", 0), m.eps)
-    q = capture.rope((x @ m.weights.get("attn_q", 0).T).reshape(len(x), 6, 64).swapaxes(0, 1), m.rope_base)[:, :64]
+    x = forward.rms_norm(forward.embed(m, tokens.numpy()), m.weight("attn_norm", 0), m.eps)
+    q = forward.rotate((x @ m.weight("attn_q", 0).T).reshape(len(x), 6, 64).swapaxes(0, 1), m.rope)[:, :64]
     scores = q @ np.repeat(cache.k[0, :, :64].numpy(), 3, 0).swapaxes(1, 2) * m.softmax_scale
     scores[:, np.triu(np.ones((64, 64), bool), 1)] = -np.inf
     p = np.exp(scores - scores.max(-1, keepdims=True))
     np.testing.assert_allclose(cache.drawn[64][0], (p / p.sum(-1, keepdims=True)).sum(1), atol=1e-3)
+
+
+@with_torch
+@pytest.mark.parametrize("name", MODELS)
+def test_every_architecture_decodes_as_it_reads(tmp_path, name):
+    """Prefill is the forward pass; steps that select everything are dense; layers with a window stay within it."""
+    import torch
+
+    import sparse_lm
+    torch.set_grad_enabled(False)
+    save_folder(tiny_model(name), tmp_path / "m")
+    model, tokens = sparse_lm.Model(tmp_path / "m", n_dense_layers=1), np.random.default_rng(5).integers(0, 258, 120)
+    expected = forward.forward_logits(model.m, tokens, len(tokens))
+    limit = 1e-3 * np.sqrt(np.mean(expected ** 2))
+    cache = model.new_cache(len(tokens))
+    hidden = model.prefill(torch.from_numpy(tokens), cache)
+    assert np.abs(model.logits(hidden).numpy() - expected).max() <= limit
+    few, all_of_them = model.decode(Library(LIBRARY), "adamas", [16, 256], cache, 100, torch.from_numpy(tokens[100:]))
+    assert np.abs(all_of_them.numpy() - expected[100:]).max() <= limit
+    has_a_choice = any(w == 0 for w in model.m.windows[1:])
+    assert (np.abs(few.numpy() - expected[100:]).max() > 10 * limit) == has_a_choice
 
 
 @with_torch
@@ -218,7 +231,7 @@ def test_decoding_with_all_tokens_selected_is_dense(decoder, policy):
     before = cache.k.clone(), cache.v.clone()
     logits = model.decode(library, policy, [32, 256], cache, 150, tokens[150:])
     dense = model.logits(hidden[150:])
-    assert tuple(logits.shape) == (2, 50, 256)
+    assert tuple(logits.shape) == (2, 50, 258)
     limit = 1e-3 * float(dense.square().mean().sqrt())
     assert float((logits[1] - dense).abs().max()) <= limit
     assert policy == "dense" or float((logits[0] - dense).abs().max()) > 10 * limit  # 32 of 200 tokens make a difference
@@ -235,11 +248,11 @@ def test_steps_see_no_step_behind_them(decoder):
 
 
 @with_torch
-def test_the_whole_tool_on_a_tiny_model(program, folder, tmp_path, capsys):
+def test_the_whole_tool_on_a_tiny_model(folder, tmp_path, capsys):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
     command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"),
-               "--text-source", "the first", "--db", str(tmp_path / "e.db"), "--adamas", str(PROGRAM), "--library", str(LIBRARY),
+               "--text-source", "the first", "--db", str(tmp_path / "e.db"),
                "--context", "64", "--blocks", "2", "--block-tokens", "8", "--budgets", "16,512", "--passkeys", "1",
                "--passkey-context", "512", "--passkey-budgets", "16", "--policies", "adamas;quest;streaming;h2o;random;oracle"]
     assert evaluate.main(command) == 0, capsys.readouterr().err
@@ -262,19 +275,38 @@ def test_the_whole_tool_on_a_tiny_model(program, folder, tmp_path, capsys):
 
 
 @with_torch
-def test_what_was_finished_before_an_interruption_is_kept(program, folder, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("gguf", [False, True])
+def test_a_single_text_gives_the_rows_of_that_text(folder, tmp_path, capsys, gguf):
+    path = folder
+    if gguf:
+        path = tmp_path / "m.gguf"
+        write_gguf(tiny_model("qwen2"), path, "qwen2")
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"In she beginning God created she heaven and she earsh. " * 9)
+    command = ["--model", str(path), "--text", str(tmp_path / "a.txt"), "--db", str(tmp_path / "e.db"), "--context", "64",
+               "--blocks", "1", "--block-tokens", "4", "--budgets", "16", "--passkeys", "0", "--policies", "streaming"]
+    for _ in range(2):
+        assert evaluate.main(command) == 0, capsys.readouterr().err
+    assert "perplexity of 4 tokens" in capsys.readouterr().out
+    assert query(tmp_path / "e.db", "SELECT status FROM run") == [("complete",)] * 2
+    assert query(tmp_path / "e.db", "SELECT name, file_bytes FROM trace") == [("a.txt", 55 * 9)]  # without its mark
+    assert query(tmp_path / "e.db", "SELECT count(*) FROM quality_summary WHERE metric = 'nll' AND n = 4") == [(4,)]
+
+
+@with_torch
+def test_what_was_finished_before_an_interruption_is_kept(folder, tmp_path, capsys, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
-    score = evaluate.score_text
+    score, scored = evaluate.score_text, []
 
     def interrupted_in_the_second(model, library, ids, args, note):
-        if len(query(tmp_path / "e.db", "SELECT * FROM measurement")) > 0:
+        if scored:
             raise KeyboardInterrupt
+        scored.append(True)
         return score(model, library, ids, args, note)
 
     monkeypatch.setattr(evaluate, "score_text", interrupted_in_the_second)
     command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"), "--db",
-               str(tmp_path / "e.db"), "--adamas", str(PROGRAM), "--library", str(LIBRARY), "--context", "64", "--blocks", "1",
+               str(tmp_path / "e.db"), "--context", "64", "--blocks", "1",
                "--block-tokens", "4", "--budgets", "16", "--passkeys", "0", "--policies", "streaming"]
     assert evaluate.main(command) == 130
     assert "interrupted" in capsys.readouterr().err
@@ -283,10 +315,10 @@ def test_what_was_finished_before_an_interruption_is_kept(program, folder, tmp_p
 
 
 @with_torch
-def test_a_policy_or_text_that_will_not_do(program, folder, tmp_path, capsys):
+def test_a_policy_or_text_that_will_not_do(folder, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("In the beginning")
     command = ["--model", str(folder), "--text", str(tmp_path / "short.txt"), "--db", str(tmp_path / "e.db"),
-               "--adamas", str(PROGRAM), "--library", str(LIBRARY), "--passkeys", "0"]
+               "--passkeys", "0"]
     assert evaluate.main([*command, "--context", "64"]) == 2
     assert "has 16 tokens" in capsys.readouterr().err
     assert evaluate.main([*command, "--policies", "snapkv"]) == 2

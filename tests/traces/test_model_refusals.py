@@ -38,6 +38,10 @@ def bias(name, n, layer=0):
     return lambda w: w.add_tensor(f"blk.{layer}.{name}.bias", np.full(n, 2, np.float32))
 
 
+def experts(w):
+    w.add_tensor("blk.0.ffn_gate_exps.weight", np.ones((2, 96, 256), np.float32))
+
+
 def norms(w):
     w.add_tensor("blk.2.attn_q_norm.weight", np.ones(64, np.float32))
 
@@ -47,7 +51,7 @@ def norms(w):
     ("llama", "llama", bias("ffn_down", 256, 2), "tensor blk.2.ffn_down.bias would be left out"),
     ("llama", "llama", norms, "tensor blk.2.attn_q_norm.weight would be left out"),
     ("qwen3", "qwen3", bias("attn_q", 256), "tensor blk.0.attn_q.bias would be left out"),
-    ("llama", "llama", lambda w: w.add_tensor("blk.0.ffn_gate_exps.weight", np.ones((2, 96, 256), np.float32)), "mixtures of experts"),
+    ("llama", "llama", experts, "mixtures of experts"),
     ("phi3", "phi3", lambda w: w.add_tensor("rope_factors_long.weight", np.ones(24, np.float32)), "LongRoPE"),
     ("llama", "llama", lambda w: w.add_sliding_window(64), "llama.attention.sliding_window = 64"),
     ("llama", "llama", lambda w: w.add_float32("llama.attention.scale", 0.5), "llama.attention.scale is 0.5; only 0.125"),

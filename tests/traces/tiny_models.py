@@ -29,7 +29,8 @@ MODELS = {
     "mistral": ("MistralConfig", dict(sliding_window=None), "llama"),
     "mistral, windowed": ("MistralConfig", dict(sliding_window=40), None),
     "qwen2": ("Qwen2Config", {}, "qwen2"),
-    "qwen2, windowed from layer 1": ("Qwen2Config", dict(use_sliding_window=True, sliding_window=40, max_window_layers=1), None),
+    "qwen2, windowed from layer 1": ("Qwen2Config", dict(
+        use_sliding_window=True, sliding_window=40, max_window_layers=1), None),
     "qwen3": ("Qwen3Config", dict(hidden_size=96, head_dim=64), "qwen3"),
     "qwen3 with biases": ("Qwen3Config", dict(hidden_size=96, head_dim=64, attention_bias=True), None),
     "gemma3": ("Gemma3TextConfig", GEMMA, "gemma3"),

@@ -19,6 +19,7 @@ import argparse
 import os
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def plan_positions(steps_at, n_steps, context, limit):
         raise BadInput(f"--n-steps {n_steps} from position {starts[0]}: at least one step, from 0 on, is needed")
     if last >= limit:
         raise BadInput(f"the last captured position is {last}, but the model's context ends at {limit - 1}")
-    for a, b in zip(starts, starts[1:]):
+    for a, b in pairwise(starts):
         if b < a + n_steps:
             raise BadInput(f"--steps-at {a},{b}: the {n_steps} steps from {a} run into those from {b}")
     return np.concatenate([np.arange(a, a + n_steps, dtype=np.int64) for a in starts])
