@@ -3,22 +3,20 @@
 The expected values are those of the transformers model in memory, before it was saved: 256 tokens, all logits, K and V of
 every layer. Skipped where the packages of traces/model/requirements.txt are absent; `tests/run.py --with-models` runs it.
 """
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import MODELS, WITH_GGUF, save_folder, tiny_model, write_gguf
+from tiny_models import MODELS, WITH_GGUF, save_folder, skip_module_without_models, tiny_model, write_gguf
+
+skip_module_without_models()
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
 from forward import embed, forward_logits, layer_forward
 from model_files import load_model
 from verify import KV_LIMIT, LOGITS_LIMIT, check_model
 
-ABSENT = [name for name in ("torch", "transformers", "gguf", "safetensors") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}; ./configure.py --setup test "
-                                "--with-models brings them")
 TOKENS = np.random.default_rng(7).integers(0, 258, 256)
 
 

@@ -3,23 +3,21 @@
 Each starts from a small model that is accepted, and changes one thing. Skipped where the packages of
 traces/model/requirements.txt are absent.
 """
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import save_folder, tiny_model, write_gguf
+from tiny_models import save_folder, skip_module_without_models, tiny_model, write_gguf
+
+skip_module_without_models()
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
 import capture
 from bad_input import BadInput
 from model_files import load_model
 
-ABSENT = [name for name in ("torch", "transformers", "gguf", "safetensors") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}; ./configure.py --setup test "
-                                "--with-models brings them")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:56193aa9\nsize 142376815\n"
 
 

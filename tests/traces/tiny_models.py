@@ -3,10 +3,24 @@
 The GGUF files are written as llama.cpp's converter writes them: its names, its order of Llama's Q and K rows, Gemma's
 norms with their 1 added, Llama 3's scaling as the tensor rope_freqs. Every parameter is random and matters.
 """
+import importlib.util
 import math
 import re
 
 import numpy as np
+import pytest
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate", "xxhash")
+
+
+def skip_module_without_models():
+    """Ends the import of a test file where the packages of traces/model/requirements.txt are absent."""
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}; `./configure.py --setup test --with-models` adds them and runs "
+                    "these tests", allow_module_level=True)
+
+
 
 SIZES = dict(vocab_size=258, hidden_size=256, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2,
              num_hidden_layers=3, max_position_embeddings=512, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0,
