@@ -188,6 +188,8 @@ EMULATED_FLAGS = ("-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses 
 # Position-independent and hidden throughout, so that program and library share their objects.
 CFLAGS = f"-std=gnu11 -D_GNU_SOURCE {WARNINGS} -ffp-contract=off -fPIC -fvisibility=hidden -pthread -I."
 
+CLANG_FLAGS = "-Wno-enum-float-conversion"  # our constants are enumerators, in sums of doubles too
+
 SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
 PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "release": ("-O3 -g", "", True),
@@ -308,7 +310,7 @@ def profile_edges(ninja, profile, cuda, plants):
     folder = f"build/{profile}"
     werror = "$werror" if profile in ("release", "debug") else ""  # GCC's instruments have it see what is not there
     ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
-    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} {werror} $more $cppflags $cflags -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} $dialect {flags} {werror} $more $cppflags $cflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CC $out")
     ninja.rule(f"cxx_{profile}", f"$cxx {CXXFLAGS} {flags} {werror} $more $cppflags $cxxflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CXX $out")
@@ -415,7 +417,7 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
+    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
                "-l:libxxhash.a -lm", description="FUZZER $out")
     headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces")
                for path in sorted((deps.ROOT / room).rglob("*.h"))]
@@ -438,6 +440,8 @@ def build_ninja(options, cuda, node):
         ninja.variable(name.lower(), given.get(name, otherwise).replace("$", "$$"))
     for name in ENVIRONMENT[2:]:
         ninja.variable(name.lower(), given.get(name, "").replace("$", "$$"))
+    is_clang = "clang" in deps.output_of(deps.compiler(), "--version")
+    ninja.variable("dialect", CLANG_FLAGS if is_clang else "")
     ninja.variable("werror", "-Werror" if options.werror else "")
     ninja.variable("python", as_word(sys.executable))
     keep = "".join(f"{name}={as_word(value)} " for name, value in given.items())
