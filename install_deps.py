@@ -52,7 +52,7 @@ WHEELS = {  # by group of wheels.txt
     "cupti-13.1": Wheels("CUPTI 13.1", 12, 47),
     "cupti-13.5": Wheels("CUPTI 13.5", 13, 50),
 }
-CUDA_VERSIONS = {"13.0": "cuda", "13.5": "cuda-13.5"}  # for --cuda-version: the group of each toolkit; a later one is beside 13.0
+CUDA_VERSIONS = {"13.0": "cuda", "13.5": "cuda-13.5"}  # for --cuda-version: the group of each toolkit
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def pins(group):
     return [(pin, hashes) for name, pin, *hashes in lines if name == group]
 
 
-TEST_WHEELS_MB = (20, 100)  # tests/requirements.txt: download, disk
+TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -252,7 +252,8 @@ def missing(goal, cuda_choice, cuda_version=None):
     if not find_node():
         needs.append(Need("Node 20 or newer with npm (bundles the report's page)", "wheels", "node"))
     if wants_cuda_wheels:
-        needs.append(Need(f"CUDA {cuda_version or 13} toolkit (--cuda=off does without)", "wheels", CUDA_VERSIONS[cuda_version or "13.0"]))
+        group = CUDA_VERSIONS[cuda_version or "13.0"]
+        needs.append(Need(f"CUDA {cuda_version or 13} toolkit (--cuda=off does without)", "wheels", group))
     is_newer = wants_cuda_wheels and cuda_version not in (None, "13.0") and not installed("cuda") and not installed("cupti")
     if goal != "build" and (is_newer or lacks_answering_cupti(cuda)):
         needs.append(Need("CUPTI 13.0 (later ones plan no counters without a driver)", "wheels", "cupti"))
@@ -307,7 +308,7 @@ def describe(needs):
             sizes.append(f"  {wheels.what}: {wheels.download_mb} MB to download, {wheels.disk_mb} MB "
                          f"in build/deps/{need.name}")
         elif need.source == "wheels":
-            sizes.append("  NumPy and pytest: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
+            sizes.append("  NumPy, pytest and lint's tools: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
         elif need.source == "npm":
             sizes.append("  JavaScript packages: %d MB to download, %d MB in build/deps/web" % NPM_MB)
         elif need.source == "browser":
@@ -391,8 +392,10 @@ def install_wheels(name):
     part, wanted = DEPS / (name + ".part"), DEPS / (name + ".pins")
     shutil.rmtree(part, ignore_errors=True)
     DEPS.mkdir(parents=True, exist_ok=True)
-    wanted.write_text("".join(f"{pin} {' '.join(f'--hash=sha256:{each}' for each in hashes)}\n" for pin, hashes in pins(name)))
-    pip(f"installing {WHEELS[name].what}", f"pip-{name}.log", "--no-deps", "--require-hashes", "--target", str(part), "-r", str(wanted))
+    wanted.write_text("".join(f"{pin} {' '.join(f'--hash=sha256:{each}' for each in hashes)}\n"
+                              for pin, hashes in pins(name)))
+    pip(f"installing {WHEELS[name].what}", f"pip-{name}.log", "--no-deps", "--require-hashes", "--target", str(part),
+        "-r", str(wanted))
     (part / "pins.txt").write_text(pins_text(name))
     shutil.rmtree(DEPS / name, ignore_errors=True)
     part.rename(DEPS / name)

@@ -6,8 +6,9 @@ Outside the tests of every day, because it installs 48 MB of wheels (wheels.txt)
     | CUPTI | driver | command | exit | says |
 
 where "13.5.25" is that release alone, "13.5.25, then 13.0.85" the first on LD_LIBRARY_PATH and the second in CUDA_HOME,
-"13.0.85 with 12.8.90" a folder with the first's libcupti and the second's libnvperf_host.so, and "13.0.85, path 12.8.90" the first
-with the second's folder on LD_LIBRARY_PATH. A row for the other kind of machine, with or without a driver, is counted as left out.
+"13.0.85 with 12.8.90" a folder with the first's libcupti and the second's libnvperf_host.so, and "13.0.85, path 12.8.90" the
+first with the second's folder on LD_LIBRARY_PATH. A row for the other kind of machine, with or without a driver, is counted as
+left out.
 13.2 is in no row: without a driver it never returns, and test_cupti_choice.py has a stand-in for it.
 """
 import os
@@ -26,7 +27,8 @@ import install_deps as deps
 
 GROUPS = {"12.8.90": "cupti-12.8", "13.0.85": "cupti", "13.1.115": "cupti-13.1", "13.5.25": "cupti-13.5"}
 LIBRARY = "libcupti.so.13"
-ROW = re.compile(r"^\| (?P<cupti>[\d.]+[^|]*) \| (?P<driver>yes|no) \| `adamas (?P<command>[^`]+)` \| (?P<code>\d+) \| (?P<says>.+) \|$")
+ROW = re.compile(r"^\| (?P<cupti>[\d.]+[^|]*) \| (?P<driver>yes|no) \| `adamas (?P<command>[^`]+)` \| (?P<code>\d+) "
+                 r"\| (?P<says>.+) \|$")
 
 
 def rows():
