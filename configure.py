@@ -30,7 +30,7 @@ ROOMS = {
                   "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "migrate", "query", "columns", "statement", "row", "run", "write", "insert", "track", "merge",
+    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
     "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
                     "replay_quality", "replay_values", "replay_record", "replay_count"],
@@ -50,17 +50,14 @@ ROOMS = {
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
-    "analysis/output": ["report_rows", "report_text"],
-    "analysis/regress": ["shift", "quantile", "change_points", "series", "runs_find", "judge", "compare", "compare_refuse",
-                         "compare_explain", "compare_write", "compare_export", "compare_args", "check_run", "check_build",
-                         "history"],
+    "analysis/output": ["rows", "text", "numbers"],
+    "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge", "check_run",
+                         "check_build", "history"],
+    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
-    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history",
-                        "report_html"],
-    "analysis/report/view": ["report_view", "report_view_profile", "report_view_summary",
-                             "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
-                             "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
-                             "report_view_history", "report_view_provenance"],
+    "analysis/report": ["select", "gpu_select", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
+                             "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -74,8 +71,9 @@ COMMANDS = {
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
     "analysis/report": ["cmd_report"],
-    "analysis/db": ["cmd_db", "cmd_db_create", "cmd_db_export", "cmd_db_import", "cmd_db_merge", "cmd_db_gc"],
-    "analysis/regress": ["cmd_compare", "cmd_check", "cmd_history"],
+    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
+    "analysis/regress": ["cmd_check", "cmd_history"],
+    "analysis/regress/compare": ["cmd_compare"],
 }
 MAIN = "core/cli/main.c"
 
