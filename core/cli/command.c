@@ -134,7 +134,7 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
         }
         if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
         else snprintf(number, sizeof number, "%.20s...", item);
-        uint64_t value;
+        uint64_t value = 0;
         status = adm_parse_u64(option, number, least, most, &value, err);
         if (status != ADM_OK) goto fail;
         list[i] = (uint32_t)value;
