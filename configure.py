@@ -120,7 +120,7 @@ TESTS = {
                 "device", "profile_observe"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points"],
     "fuzz": ["fuzz"],
 }
 

@@ -140,7 +140,7 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
         list[i] = (uint32_t)value;
         item += length + 1;
     }
-    qsort(list, n_items, sizeof *list, ascending_u32);
+    adm_sort(list, n_items, sizeof *list, ascending_u32);
     size_t n_distinct = 0;
     for (size_t i = 0; i < n_items; i++)
         if (n_distinct == 0 || list[n_distinct - 1] != list[i]) list[n_distinct++] = list[i];
