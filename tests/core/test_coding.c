@@ -46,7 +46,7 @@ static void names_say_what_is_not_the_default(void **state) {
     coding.hadamard = false;
     coding.selection = ADM_SELECT_GROUP;
     adm_coding_name(&coding, name);
-    assert_string_equal(name, "dot channel, 1 bit, no Hadamard, per group");
+    assert_string_equal(name, "dot channel, 1 bit, no Hadamard"); /* the group is the variant's, core/policy/policy.h */
     assert_false(adm_coding_is_contract(&coding));
     coding = coding_of(ADM_METRIC_L1, 2, "centred");
     assert_false(adm_coding_is_contract(&coding));

@@ -1,4 +1,4 @@
-"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (kernels/step/sparse.h).
+"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (core/contract/adamas.h).
 
     prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn (h2o)
     steps    layers 0, 1: dense; the others: adm_sparse_attend  -> logits
@@ -33,7 +33,7 @@ POINTER, SIZE, U32, U64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, cty
 
 
 class Library:
-    """The functions of kernels/step/sparse.h in libadamas.so."""
+    """The functions of core/contract/adamas.h in libadamas.so."""
 
     def __init__(self, path):
         try:
@@ -54,7 +54,7 @@ class Library:
     def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
         """What the database calls the variant; BadInput if the library does not know the policy."""
         sparse = self.open(policy, n_q_heads, torch.zeros(n_kv_heads, 1, d), 1, 0, seed)
-        name = ctypes.create_string_buffer(160)
+        name = ctypes.create_string_buffer(176)
         self._variant(sparse._handle, name)
         sparse.close()
         return name.value.decode()
