@@ -8,9 +8,6 @@
 #include "core/replay/quality.h"
 #include "core/replay/target.h"
 
-/* The model's first layers attend densely, as in the paper: they are not replayed. */
-enum { ADM_DEFAULT_DENSE_LAYERS = 2 };
-
 typedef struct adm_replay_options {
     const adm_host_pipeline *pipeline;
     const adm_quality_impl *quality;
@@ -25,7 +22,7 @@ typedef struct adm_replay_options {
     const adm_variant *variants; /* in the order of adm_sweep_parse(); stages are timed, by its rule, if the first of adamas
                                     is the contract (adm_coding_is_contract()) */
     size_t n_variants;
-    uint32_t n_dense_layers;
+    uint32_t n_dense_layers;    /* the model's first layers attend densely: they are not replayed */
     double eps;                 /* of the metric eps_exceed */
     const adm_target *targets;
     size_t n_targets;

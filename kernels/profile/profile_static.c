@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/embedded.h"
 #include "kernels/profile/profile.h"
-
-extern const char adm_embed_kernel_resources[], adm_embed_kernel_resources_end[];
 
 enum { N_FIGURES = 5 };
 
@@ -84,9 +83,10 @@ static adm_status store_kernel(adm_store *store, int64_t run_id, char *const fie
 }
 
 adm_status adm_profile_static(adm_store *store, int64_t run_id, size_t *n_kernels, adm_error *err) {
+    const adm_embedded_file *table = adm_embedded("build/gen/kernel_resources.tsv");
     adm_status status = ADM_OK;
     *n_kernels = 0;
-    for (const char *at = adm_embed_kernel_resources; status == ADM_OK && at < adm_embed_kernel_resources_end;) {
+    for (const char *at = table->data; status == ADM_OK && at < table->data + table->n_bytes;) {
         char line[768], *field[3 + N_FIGURES];
         size_t length = strcspn(at, "\n");
         snprintf(line, sizeof line, "%.*s", (int)(length < sizeof line ? length : sizeof line - 1), at);

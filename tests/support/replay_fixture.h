@@ -91,7 +91,7 @@ static inline int make_fixture(void **state) {
                                       .n_timed_steps = 16,
                                       .budgets = budgets,
                                       .n_budgets = 4,
-                                      .n_dense_layers = ADM_DEFAULT_DENSE_LAYERS,
+                                      .n_dense_layers = ADM_DENSE_LAYERS,
                                       .eps = 0.05};
     set_policies(f, "dense,oracle,adamas:thresholds=calibrated+fixed:-1,0,1");
     *state = f;
