@@ -26,13 +26,13 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded", "output_file",
-                  "threads", "cpu", "version"],
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded",
+                  "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "random", "coding", "codebook", "thresholds"],
-    "core/store": ["store", "migrate", "query", "columns", "statement", "row", "run", "write", "insert", "track", "merge", "prune",
-                   "store_api", "hostinfo"],
+    "core/store": ["store", "migrate", "query", "columns", "statement", "row", "run", "write", "insert", "track", "merge",
+                   "prune", "store_api", "hostinfo"],
     "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
                     "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
     "core/cli": ["command"],
