@@ -29,11 +29,12 @@ ROOMS = {
     "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded",
                   "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
-    "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
+    "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
+                    "random", "coding", "codebook", "thresholds"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
-    "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
-                    "replay_quality", "replay_values", "replay_record", "replay_count"],
+    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
+                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
     "core/cli": ["command"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
@@ -63,7 +64,7 @@ ROOMS = {
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
     "core/cli": ["command_json"],
-    "core/replay": ["cmd_replay", "replay_summary"],
+    "core/replay": ["cmd_replay", "summary"],
     "kernels/profile": ["cmd_profile", "profile_print", "profile_probes"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
@@ -108,7 +109,7 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS,
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
     "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
@@ -120,7 +121,7 @@ TESTS = {
                 "device", "profile_observe"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points"],
     "fuzz": ["fuzz"],
 }
 
