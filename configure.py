@@ -109,8 +109,8 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS,
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
-    "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
+    "src/speedup.js", "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.

@@ -91,9 +91,9 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
 
 static const char configs_sql[] =
     "SELECT c.config_id,"
-    " printf('%s|%s|%04d|%04d|%d|%s|%08d|%08d|%04d|%d|%d|%s|%s|%d|%s', ifnull(t.xxh128, ''), c.policy, c.n_q_heads, c.n_kv_heads,"
-    "  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), ifnull(c.n_recent, -1),"
-    "  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')),"
+    " printf('%s|%s|%04d|%04d|%d|%s|%08d|%08d|%04d|%d|%d|%s|%s|%d|%s', ifnull(t.xxh128, ''), c.policy, c.n_q_heads, "
+    "c.n_kv_heads,  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), ifnull(c.n_recent, "
+    "-1),  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')),"
     " c.policy, c.variant, c.launch,"
     " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%s%d query heads, %d KV heads, d = %d, %s',"
     "  CASE WHEN t.name IS NULL THEN '' ELSE 'trace ' || t.name || ', ' END, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype)"
@@ -179,9 +179,9 @@ static int by_place(const void *a, const void *b) { return by_id(a, b); }
 
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
-    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP
-    "')))";
+    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT "
+    "value FROM json_each(?1)) AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN "
+    "(?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP "')))";
 
 static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
                            size_t *n_out, adm_error *err) {

@@ -57,8 +57,8 @@ adm_status adm_finish_output(adm_error *err);
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
 
-/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [least, most]. `option` names it in
- * the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
+/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [least, most]. `option` names it
+ * in the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
 adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
                               adm_error *err);
 

@@ -1,4 +1,5 @@
-/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a layer.
+/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a
+ * layer.
  *
  *   fixed:a,b,c           the same for every layer; the paper's are fixed:-10,0,10
  *   quantile:p,q,r        per layer: these quantiles of the keys of the prompt, as they are coded (transformed, or not)

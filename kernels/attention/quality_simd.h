@@ -3,9 +3,10 @@
  *
  * Many queries come at once, so that a key or a value is widened once for all of them.
  *
- *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after the
- *            other, and no lanes are summed in the end
- *   outputs  a lane is an element of the row: QUERIES queries and a strip of elements stay in registers while ROWS rows are added
+ *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after
+ *            the other, and no lanes are summed in the end
+ *   outputs  a lane is an element of the row: QUERIES queries and a strip of elements stay in registers while ROWS rows are
+ *            added
  *
  * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
  * loops. The weights are attention_simd.h's. What was tried and left: vectors along the keys' elements, summed over the lanes
@@ -87,9 +88,8 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_all)(adm_dtype
         const size_t n_t = n - t < TOKENS ? n - t : TOKENS;
         for (size_t j = 0; j < n_t; j++) NAME(widen_row)(dtype, k + (t + j) * row_bytes, d, key + j * d);
         prefetch_bytes(k + (t + TOKENS) * row_bytes, n - t > 2 * TOKENS ? TOKENS * row_bytes : 0);
-        for (uint32_t g = 0; g < n_q; g += NAME(WIDE))
-            NAME(score_few)
-            (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
+        for (uint32_t g = 0; g < n_q; g += NAME(WIDE)) NAME(score_few)
+        (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
     }
 }
 

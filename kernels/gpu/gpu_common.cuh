@@ -192,8 +192,8 @@ static __device__ __forceinline__ void adm_cluster_arrive(void) {
 static __device__ __forceinline__ void adm_cluster_wait(void) { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
 /* Arrives without that promise: good for what a block wrote into its own shared memory before a __syncthreads() before this,
- * for that is in place then, and whoever reads it from afar reads it there; and for what this thread has read. What goes into the
- * memory of others goes by adm_push(). */
+ * for that is in place then, and whoever reads it from afar reads it there; and for what this thread has read. What goes into
+ * the memory of others goes by adm_push(). */
 static __device__ __forceinline__ void adm_cluster_arrive_relaxed(void) {
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }

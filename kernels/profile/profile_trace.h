@@ -1,5 +1,5 @@
-/* profile_trace.h: a decode session (core/contract/trace.h) as the input of a GPU profile: chosen layers and lengths, in the type
- * that the kernels take, with each layer's thresholds. */
+/* profile_trace.h: a decode session (core/contract/trace.h) as the input of a GPU profile: chosen layers and lengths, in the
+ * type that the kernels take, with each layer's thresholds. */
 #ifndef ADM_KERNELS_PROFILE_PROFILE_TRACE_H
 #define ADM_KERNELS_PROFILE_PROFILE_TRACE_H
 

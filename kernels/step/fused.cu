@@ -48,10 +48,11 @@
  *      instructions: 64 strips and rows a processor take 2.6 us if one is issued a cycle and scheduler, and 3.6 with 16 warps.
  *   Since then, not measured: lists have room for what a large budget wants. By a count on the host over the inputs of a batch
  *      of 8 of 128K with 8 KV heads, 30,720 rows, a list was too short in 0.02% of the rows at a budget of 1,024, in 2.5% at
- *      2,048 and in 81% at 4,096, and the step took 159, 415 and 1,362 us; in none of them with the room there is now. The bound
- *      was too low, which costs a second scan of the cluster, in one row of 20,000.
+ *      2,048 and in 81% at 4,096, and the step took 159, 415 and 1,362 us; in none of them with the room there is now. The
+ *      bound was too low, which costs a second scan of the cluster, in one row of 20,000.
  *      Not understood: in that batch 159 us at a budget of 256 too, between 138 at 128 and 140 at 512. Two blocks and what the
- *      device reserves want 131.25 KiB of shared memory there, of which it sets aside 100, 132 or 164: perhaps only one gets in.
+ *      device reserves want 131.25 KiB of shared memory there, of which it sets aside 100, 132 or 164: perhaps only one gets
+ *      in.
  *   Tried and left (us on an H100, same columns): 16 warps, codes through a ring of bulk copies, each block attending to its
  *      own winners, 24.9 / 78; 24.2 / 47. The same with 8 warps, 20.3 / 56.0; 19.5 / 40.8, but for a batch of 8 with 8 KV heads
  *      160 in place of 53. No clusters, the last block to arrive at a counter selects and attends, 29.9 / 72; 23.3 / 39.8:
@@ -224,8 +225,8 @@ static uint32_t room_of(const step_plan *plan, const adm_gpu_shape *shape) {
     return round_up(adm_list_room(within, tokens, usual > whole ? usual : whole), 32);
 }
 
-/* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory, or
- * is computed again. */
+/* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory,
+ * or is computed again. */
 static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t most_bytes) {
     const uint32_t d = shape->heads.head_dim, split = plan->split;
     const uint32_t partials = (STEP_WARPS + split * plan->heads) * (d + 2) * (uint32_t)sizeof(float);

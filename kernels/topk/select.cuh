@@ -120,8 +120,8 @@ static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
 
 /* From a histogram of a sample: */
 
-/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard deviations
- * more. */
+/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard
+ * deviations more. */
 static __host__ __device__ __forceinline__ uint32_t adm_wanted_of(float expected) {
     return (uint32_t)(expected + 4.0f * sqrtf(expected)) + 4;
 }
@@ -153,9 +153,9 @@ static __device__ __forceinline__ uint32_t adm_bound_of(const uint32_t *sample, 
 /* From parts of a sample, a warp each, without a histogram: */
 
 /* Each of some warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
- * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean; the
- * k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the number of
- * warps. */
+ * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean;
+ * the k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the
+ * number of warps. */
 static __host__ __device__ __forceinline__ uint32_t adm_bound_rank_of(float share, uint32_t n, float noise) {
     const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
     const uint32_t k = (uint32_t)(root * root) + 2;
@@ -215,8 +215,8 @@ typedef struct adm_list {
     uint32_t room, n;
 } adm_list;
 
-/* How many of a part of so many tokens a list is to have room for: twice the share that lies within the bound, and some more; at
- * least `fewest`, even if there cannot be as many. */
+/* How many of a part of so many tokens a list is to have room for: twice the share that lies within the bound, and some more;
+ * at least `fewest`, even if there cannot be as many. */
 static inline uint32_t adm_list_room(float within, uint32_t tokens, uint32_t fewest) {
     const uint32_t wanted = (uint32_t)(2.0f * within * (float)tokens) + 128, room = wanted < tokens ? wanted : tokens;
     return room > fewest ? room : fewest;

@@ -91,8 +91,8 @@ static float *random_keys(adm_rng *rng) {
     return y;
 }
 
-/* Share of values that are at most t: a quantile of n values may split them anywhere within one, and t is rounded, which may put
- * it on either side of n_near values. */
+/* Share of values that are at most t: a quantile of n values may split them anywhere within one, and t is rounded, which may
+ * put it on either side of n_near values. */
 static void check_share(size_t n_below, size_t n_near, size_t n, double quantile) {
     if (fabs((double)n_below / (double)n - quantile) > (1.0 + (double)n_near) / (double)n + 1e-9)
         fail_msg("%zu of %zu values are below the quantile %g, and %zu at it", n_below, n, quantile, n_near);

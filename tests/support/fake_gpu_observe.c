@@ -1,5 +1,5 @@
-/* fake_gpu_observe.c: kernels/gpu/gpu_observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
- * what was launched while it was captured. */
+/* fake_gpu_observe.c: kernels/gpu/gpu_observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list
+ * of what was launched while it was captured. */
 #include <stdlib.h>
 #include <string.h>
 
