@@ -5,6 +5,7 @@
 
 #include "core/policy/coding.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/code.h"
 #include "core/base/cpu.h"
@@ -12,7 +13,6 @@
 #include "kernels/distance/distance_metric.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
-#include "kernels/attention/quality.h"
 #include "kernels/topk/topk.h"
 
 #define ROW(row_stage, row_name, row_summary, ...) \
@@ -32,7 +32,7 @@
 #endif
 
 /* One unit in the last place of a float32: derived in attention_simd.c. */
-#define ATTENTION_TOLERANCE 0x1p-23
+#define HOST_ATTENTION_TOLERANCE 0x1p-23
 
 /* Within a stage slowest first: the default pipeline takes the last that runs here. */
 static const adm_host_impl rows[] = {
@@ -78,22 +78,22 @@ static const adm_host_impl rows[] = {
 #endif
     ROW(ATTENTION, "reference", "double precision, two passes", .fn.attention = adm_attention_reference),
 #if defined(__x86_64__)
-    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
+    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_avx2),
-    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
+    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_avx512),
 #elif defined(__aarch64__)
-    ROW(ATTENTION, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
+    ROW(ATTENTION, "neon", "double precision, 4 lanes in two registers", .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_neon),
 #endif
     ROW(DENSE, "reference", "double precision, two passes over every token", .fn.attention = adm_attention_reference),
 #if defined(__x86_64__)
-    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
+    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_avx2),
-    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
+    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_avx512),
 #elif defined(__aarch64__)
-    ROW(DENSE, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
+    ROW(DENSE, "neon", "double precision, 4 lanes in two registers", .tolerance = HOST_ATTENTION_TOLERANCE,
         .fn.attention = adm_attention_neon),
 #endif
 };
@@ -136,26 +136,6 @@ void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
         pipeline->code_distance[m][1] = fastest(ADM_STAGE_DISTANCE, "hamming", 1);
         pipeline->code_distance[m][2] = fastest(ADM_STAGE_DISTANCE, adm_code_metric_name(m), 2);
     }
-}
-
-const adm_quality_impl *adm_quality_at(size_t i) {
-    static const adm_quality_impl *const quality_rows[] = {
-        &adm_quality_reference,
-#if defined(__x86_64__)
-        &adm_quality_avx2,
-        &adm_quality_avx512,
-#elif defined(__aarch64__)
-        &adm_quality_neon,
-#endif
-    };
-    return i < sizeof quality_rows / sizeof *quality_rows ? quality_rows[i] : NULL;
-}
-
-const adm_quality_impl *adm_quality_fastest(void) {
-    const adm_quality_impl *best = adm_quality_at(0), *row;
-    for (size_t i = 1; (row = adm_quality_at(i)) != NULL; i++)
-        if (row->is_available == NULL || row->is_available()) best = row;
-    return best;
 }
 
 adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {

@@ -1,4 +1,4 @@
-/* attention.cu: attention over the selected tokens of each query head; see attention_gpu.h.
+/* attention.cu: attention over the selected tokens of each query head; see attention.h.
  *
  *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
  *   index [batch][S][budget]                    n_selected [batch][S]              S: see gpu.h
@@ -31,8 +31,8 @@
  *       tiles through shared memory (cp.async, ldmatrix, queries in registers, a barrier less), at best 5.8 / 10.1, and
  *       6.6 / 12.7 with so few registers that three blocks fit a multiprocessor. */
 #include "core/base/minmax.h"
+#include "kernels/attention/attention.h"
 #include "kernels/attention/attention_dev.cuh"
-#include "kernels/attention/attention_gpu.h"
 #include "kernels/gpu/plant.cuh"
 
 static const unsigned MAX_SPLITS = 8;

@@ -1,4 +1,4 @@
-/* dense.cu: attention over every token, the baseline that selecting has to beat; see attention_gpu.h.
+/* dense.cu: attention over every token, the baseline that selecting has to beat; see dense.h.
  *
  *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
  *
@@ -61,8 +61,8 @@
  *       it: some multiprocessors get two of those blocks then, and others none.
  *       Pieces of falling size that blocks take from a counter: 183 / 701 / 86 / 234, for each ends in a sum and a part.
  *       Each block beginning elsewhere in its piece: no difference. 132 blocks in place of 128: 181.6 / 704 / 54 / 183. */
+#include "kernels/attention/dense.h"
 #include "kernels/attention/attention_dev.cuh"
-#include "kernels/attention/attention_gpu.h"
 
 static const unsigned MAX_BLOCKS = 512; /* that the workspace has room for */
 

@@ -20,6 +20,7 @@
  *   3  pieces of 4 KiB, 2 blocks a processor: half the upkeep              9.3 (82%)    34.3 (89%)    5.0
  *   What limits: about 1.5 us at either end that do not depend on the length, and the distances written, 6% of the bytes.
  *   In between the codes come at 94% of a plain read. Tried: 3, 5 and 6 blocks a processor, rings of 1 to 6 pieces. */
+#include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
 #include "kernels/encode/encode.cuh"
 

@@ -13,6 +13,7 @@
  *      879.6, 87.5%. By these about 7 us do not depend on the length, and the rest moves at 88%. */
 #include <cmath>
 
+#include "kernels/encode/encode.h"
 #include "kernels/encode/encode.cuh"
 
 /* ---- the stages one by one: rows [batch][n_q_heads + n_kv_heads] ---- */
@@ -198,7 +199,7 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     unsigned char *ring = shared + warp * (PROMPT_STAGES * tile::bytes);
     const uint32_t tiles_a_head = s.capacity / tile::tokens;
     const uint32_t n_tiles = s.batch * s.heads.n_kv_heads * tiles_a_head, step = gridDim.x * PROMPT_WARPS;
-    adm_wait_for_predecessors(); /* and starts nobody: see gpu_common.cuh */
+    adm_wait_for_predecessors(); /* and starts nobody: see common.cuh */
 
     /* `fetch` runs PROMPT_STAGES tiles ahead of `at`; both skip tiles past their sequence's end in the same way. */
     uint32_t at = blockIdx.x * PROMPT_WARPS + warp, fetch = at;

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 enum { THREADS = 512, IN_FLIGHT = 8, PASSES = 9 };
 

@@ -1,4 +1,4 @@
-/* device.h: which CUDA devices there are. device.cu answers in a build with CUDA, device_none.c in one without. */
+/* device.h: which CUDA devices there are. device.cu answers in a build with CUDA, none.c in one without. */
 #ifndef ADM_KERNELS_GPU_DEVICE_H
 #define ADM_KERNELS_GPU_DEVICE_H
 

@@ -84,7 +84,7 @@ typedef adm_status adm_gpu_launch_fn(const adm_gpu_shape *shape, const adm_gpu_b
 /* In adm_gpu_impl.covers: the codes of every key in K, as after a prompt, in place of one decode step's. */
 #define ADM_GPU_COVERS_PROMPT (1u << 31)
 
-/* A row of the registry: one GPU implementation of one stage, or of several fused. */
+/* A row of the registry (registry.h): one GPU implementation of one stage, or of several fused. */
 typedef struct adm_gpu_impl {
     adm_stage stage;         /* ADM_STAGE_STEP for a fused whole step; else the last stage that it covers */
     const char *name;        /* the `variant` in the database */
@@ -95,10 +95,8 @@ typedef struct adm_gpu_impl {
     size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */
 } adm_gpu_impl;
 
-/* The rows. 0 in a build without CUDA. */
-size_t adm_gpu_registry_count(void);
-const adm_gpu_impl *adm_gpu_registry_at(size_t i);
-const adm_gpu_impl *adm_gpu_registry_find(adm_stage stage, const char *name);
+/* ADM_EUNSUPPORTED, with the limit, for a shape outside what is allowed above. Every launcher calls it first. */
+adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err);
 
 #ifdef __cplusplus
 }

@@ -14,8 +14,8 @@
 
 #include "core/base/error.h"
 #include "core/store/store.h"
-#include "kernels/gpu/gpu.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/registry.h"
+#include "kernels/gpu/time.h"
 
 /* One length of a real trace, instead of random inputs (kernels/profile/profile_trace.h makes them). */
 typedef struct adm_profile_session {

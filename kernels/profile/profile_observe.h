@@ -14,7 +14,7 @@
 
 #include "core/contract/probe.h"
 #include "core/store/store.h"
-#include "kernels/gpu/gpu_observe.h"
+#include "kernels/gpu/observe.h"
 #include "kernels/profile/profile.h"
 #include "kernels/registry.h"
 

@@ -4,7 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/store/store.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/case.h"
 #include "kernels/profile/profile.h"
 
 typedef struct adm_profile_probes adm_profile_probes;

@@ -1,11 +1,11 @@
 /* profile_reference.c: what a set of a GPU case should hold and give, recomputed on the host. Random inputs come from their
- * formula (gpu_input.h), a session's from the host: nothing that the device holds is taken on trust. */
+ * formula (input.h), a session's from the host: nothing that the device holds is taken on trust. */
 #include <string.h>
 
 #include "core/base/mem.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
-#include "kernels/gpu/gpu_input.h"
+#include "kernels/gpu/input.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/profile/profile_internal.h"

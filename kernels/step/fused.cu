@@ -27,7 +27,7 @@
  *      1.5, histograms and cut 1.8, winners 3.8, barrier 1.6, attention and merge 4.
  *   4  a bound from a sample, lists of candidates (select.cuh)                                  21.4 / 55.2; 17.3 / 38.3
  *      By the processors' numbers the 128 blocks shared 64 processors, and every second kernel took the other 64.
- *   5  clusters spread by load (gpu_common.cuh); appending without branches                       18.3 / 45.4; 16.7 / 38.7
+ *   5  clusters spread by load (common.cuh); appending without branches                       18.3 / 45.4; 16.7 / 38.7
  *      Clocks, 32K and 32 KV heads, us: encode 1.0, bound 1.3, scan 6.4, barrier 1.0, histograms and cut 1.2, winners 1.0,
  *      barrier 0.5, attention and merge 2.9, and 1 from kernel to kernel. With 8 KV heads the scan is bound by the
  *      latency of its instructions: 8 warps a processor, 280 instructions a strip and row in 1,300 cycles.
@@ -66,6 +66,7 @@
  *      each, which is 2.6 TB/s; the second kernel is a chain of 8 us, 1,650 instructions a warp; and what the next step reads
  *      early, even if never more than 20 KiB a processor are on their way, makes that chain 2 us longer. */
 #include "core/base/minmax.h"
+#include "kernels/step/fused.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/fused.cuh"
 #include "kernels/step/fused_attend.cuh"
@@ -111,7 +112,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     const int W = D / 32;
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ uint2 counts[MAX_HEADS * STEP_WARPS];
-    __shared__ adm_cut cuts[MAX_HEADS];
+    __shared__ adm_row_cut cuts[MAX_HEADS];
     __shared__ uint32_t bounds[MAX_HEADS];
     __shared__ uint64_t winners_here, results_here; /* count what others push into this block's memory */
     adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + plan.query_at);
@@ -164,7 +165,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
 
     for (uint32_t row = 0; row < me.rows; row++) {
         uint2 n = make_uint2(0, 0);
-        const adm_cut cut = cuts[row];
+        const adm_row_cut cut = cuts[row];
         visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t, uint32_t key) {
             const uint2 winners = adm_winners(there, key, cut);
             n.x += __popc(winners.x);
@@ -177,7 +178,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 2)
     const uint32_t part_start = me.start + part.from * step_strip<W>::tokens;
     for (uint32_t row = 0; row < me.rows; row++) {
         uint32_t *index = p.index + (size_t)(me.first_row + row) * s.rule.budget, *lists = list + row * plan.listed;
-        const adm_cut cut = cuts[row];
+        const adm_row_cut cut = cuts[row];
         const uint2 earlier = lane < warp ? counts[row * STEP_WARPS + lane] : make_uint2(0, 0);
         uint2 at = make_uint2(cut.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x),
                               cut.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y));

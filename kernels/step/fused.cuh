@@ -29,7 +29,7 @@ typedef struct step_block {
     uint32_t first_row, rows;               /* of index and n_selected, over the whole batch */
     uint32_t rank;
     uint32_t length, start, end;
-    adm_contest contest;
+    adm_row_eligible contest;
 } step_block;
 
 template <int W> struct step_strip {
@@ -50,7 +50,7 @@ static __device__ __forceinline__ step_block block_of(const adm_gpu_shape &s, co
                                                    : me.b * s.heads.n_q_heads + me.first_head;
     me.rank = adm_cluster_rank();
     me.length = p.length[me.b];
-    me.contest = adm_contest_of(s.rule, me.length);
+    me.contest = adm_row_eligible_of(s.rule, me.length);
     const uint32_t unit = step_strip<W>::tokens;
     const uint32_t tokens = ((me.length + plan.split - 1) / plan.split + unit - 1) / unit * unit;
     me.start = min(me.rank * tokens, me.length);
@@ -121,7 +121,7 @@ static __device__ __forceinline__ void scan_strip(const step_block &me, const st
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 const uint32_t token = first + lane + 32 * i;
-                d[i] = token >= me.end ? INT32_MAX : adm_competes(me.contest, token) ? d[i] : UINT32_MAX; /* key 0 */
+                d[i] = token >= me.end ? INT32_MAX : adm_is_eligible(me.contest, token) ? d[i] : UINT32_MAX; /* key 0 */
             }
         }
 #pragma unroll
@@ -239,7 +239,7 @@ static __device__ __forceinline__ void find_bounds(const step_block &me, const s
         distances_of<W>(me, codes, row, query, d);
 #pragma unroll
         for (int i = 0; i < n; i++)
-            if (adm_competes(me.contest, sampled_tile<W>(me, i) * 32 + lane)) atomicAdd(&sample[row * plan.n_bins + d[i]], 1u);
+            if (adm_is_eligible(me.contest, sampled_tile<W>(me, i) * 32 + lane)) atomicAdd(&sample[row * plan.n_bins + d[i]], 1u);
     }
     __syncthreads();
     if (warp < me.rows) {
@@ -255,7 +255,7 @@ static __device__ __forceinline__ void find_bounds(const step_block &me, const s
 /* Every block adds up the cluster's histograms of each row, and a warp a row finds its cut. sums: [rows][n_bins].
  * Synchronises the block twice, and arrives at the cluster's barrier. */
 static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, const step_found &found,
-                                                 uint2 *sums, adm_cut *cuts) {
+                                                 uint2 *sums, adm_row_cut *cuts) {
     const uint32_t warp = threadIdx.x / 32;
     for (uint32_t r = 0; r < me.rows; r++)
 #pragma unroll 1

@@ -1,7 +1,7 @@
 /* select.cuh: the counting select of core/contract/stage.h split over the blocks that share a row, for topk.cu and fused.cu.
  *
  *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of its distances for each chunk
- *   cut      boundary: the distance at which the winners end; too_old: how many of the tokens tied there lose (the first
+ *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the first
  *            ones); rank and ties: winners and tied tokens in the chunks before this one
  *   write    each warp counts the winners in its part of the chunk, then writes them: a token's place is known from
  *            counts alone, so the result is in order and the same whatever the schedule
@@ -15,24 +15,24 @@
 #ifndef ADM_KERNELS_TOPK_SELECT_CUH
 #define ADM_KERNELS_TOPK_SELECT_CUH
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
-/* Tokens [first, last) compete for `slots` places; the others are in by force. */
-typedef struct adm_contest {
-    uint32_t first, last, slots;
-} adm_contest;
+/* Tokens [first, last) are eligible for the `remaining` budget; the others are in by force. */
+typedef struct adm_row_eligible {
+    uint32_t first, last, remaining;
+} adm_row_eligible;
 
-static __device__ __forceinline__ adm_contest adm_contest_of(const adm_select_rule &rule, uint32_t n_tokens) {
+static __device__ __forceinline__ adm_row_eligible adm_row_eligible_of(const adm_select_rule &rule, uint32_t n_tokens) {
     const uint32_t n_recent = max(rule.n_recent, 1u);
-    adm_contest c;
+    adm_row_eligible c;
     c.first = min(rule.n_sinks, n_tokens);
     c.last = n_tokens - c.first > n_recent ? n_tokens - n_recent : c.first;
-    const uint32_t competing = c.last - c.first;
-    c.slots = min(rule.budget - (n_tokens - competing), competing);
+    const uint32_t n_eligible = c.last - c.first;
+    c.remaining = min(rule.budget - (n_tokens - n_eligible), n_eligible);
     return c;
 }
 
-static __device__ __forceinline__ bool adm_competes(const adm_contest &c, uint32_t token) {
+static __device__ __forceinline__ bool adm_is_eligible(const adm_row_eligible &c, uint32_t token) {
     return token - c.first < c.last - c.first;
 }
 
@@ -53,9 +53,9 @@ static __device__ __forceinline__ uint32_t adm_warp_scan(uint32_t x) {
 
 /* ---- the cut ---- */
 
-typedef struct adm_cut {
-    uint32_t boundary, too_old, rank, ties;
-} adm_cut;
+typedef struct adm_row_cut {
+    uint32_t boundary, ties_dropped, rank, ties;
+} adm_row_cut;
 
 enum { MAX_SPLIT = 8 /* blocks that share a row, at most */ };
 
@@ -77,11 +77,11 @@ static __device__ __forceinline__ uint2 adm_add_up_bin(uint32_t split, uint32_t 
     return sum;
 }
 
-/* One warp finds the cut of a chunk that begins at token `start`: sum(bin) [n_bins] counts the row's competing tokens by
- * distance, in .y those in earlier chunks. One lane writes cut; where fewer than c.slots were counted, its boundary is
+/* One warp finds the cut of a chunk that begins at token `start`: sum(bin) [n_bins] counts the row's eligible tokens by
+ * distance, in .y those in earlier chunks. One lane writes cut; where fewer than c.remaining were counted, its boundary is
  * UINT32_MAX. */
 template <typename Sum>
-static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_contest &c, uint32_t start, adm_cut *cut,
+static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_row_eligible &c, uint32_t start, adm_row_cut *cut,
                                                     Sum sum) {
     const uint32_t lane = threadIdx.x % 32, bins = (n_bins + 31) / 32;
     const uint32_t from = min(lane * bins, n_bins), to = min(from + bins, n_bins);
@@ -93,16 +93,16 @@ static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_c
     }
     uint32_t below = adm_warp_scan(mine.x) - mine.x, rank = adm_warp_scan(mine.y) - mine.y;
     const uint32_t forced = min(start, c.first) + (start > c.last ? start - c.last : 0);
-    const bool here = c.slots > 0 && below < c.slots && c.slots <= below + mine.x; /* on one lane at most */
+    const bool here = c.remaining > 0 && below < c.remaining && c.remaining <= below + mine.x; /* on one lane at most */
     const bool anywhere = __ballot_sync(ADM_FULL_WARP, here) != 0;
     if (here) {
         uint32_t boundary = from;
         uint2 one = sum(boundary);
 #pragma unroll 1
-        while (below + one.x < c.slots) below += one.x, rank += one.y, one = sum(++boundary);
-        *cut = adm_cut{boundary, one.x - (c.slots - below), forced + rank, one.y};
+        while (below + one.x < c.remaining) below += one.x, rank += one.y, one = sum(++boundary);
+        *cut = adm_row_cut{boundary, one.x - (c.remaining - below), forced + rank, one.y};
     } else if (!anywhere && lane == 0) {
-        *cut = c.slots == 0 ? adm_cut{0, UINT32_MAX, forced, 0} : adm_cut{UINT32_MAX, 0, 0, 0};
+        *cut = c.remaining == 0 ? adm_row_cut{0, UINT32_MAX, forced, 0} : adm_row_cut{UINT32_MAX, 0, 0, 0};
     }
 }
 
@@ -113,9 +113,9 @@ enum { ADM_NO_DISTANCE = 0x7fff };
 enum { ADM_SHORT_ROW = 4096 /* tokens: not worth a sample */ };
 
 /* Whether a row is worth a sample; else every token is a candidate. */
-static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
-    const uint32_t competing = c.last - c.first;
-    return competing > ADM_SHORT_ROW && c.slots < competing / 2;
+static __device__ __forceinline__ bool adm_worth_a_bound(const adm_row_eligible &c) {
+    const uint32_t n_eligible = c.last - c.first;
+    return n_eligible > ADM_SHORT_ROW && c.remaining < n_eligible / 2;
 }
 
 /* From a histogram of a sample: */
@@ -126,9 +126,9 @@ static __host__ __device__ __forceinline__ uint32_t adm_wanted_of(float expected
     return (uint32_t)(expected + 4.0f * sqrtf(expected)) + 4;
 }
 
-/* The same for a sample of n of the competing tokens. */
-static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_contest &c, uint32_t n) {
-    return adm_wanted_of((float)c.slots * ((float)n / (float)(c.last - c.first)));
+/* The same for a sample of n of the eligible tokens. */
+static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_row_eligible &c, uint32_t n) {
+    return adm_wanted_of((float)c.remaining * ((float)n / (float)(c.last - c.first)));
 }
 
 /* One warp finds the smallest bound within which `wanted` tokens of a sample's histogram lie; n_bins - 1 if so many are
@@ -162,8 +162,8 @@ static __host__ __device__ __forceinline__ uint32_t adm_bound_rank_of(float shar
     return k < n ? k : n;
 }
 
-static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_contest &c, uint32_t n, uint32_t n_warps) {
-    const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.slots, (float)(c.last - c.first));
+static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_row_eligible &c, uint32_t n, uint32_t n_warps) {
+    const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.remaining, (float)(c.last - c.first));
     return adm_bound_rank_of(share, n, noise);
 }
 
@@ -225,27 +225,27 @@ static inline uint32_t adm_list_room(float within, uint32_t tokens, uint32_t few
 enum { ADM_KEY_BITS = 15 }; /* leaves 17 for the token: parts are at most 2^17 tokens long */
 
 /* The key of a token, for an entry and for judging. */
-static __device__ __forceinline__ uint32_t adm_key(const adm_contest &c, uint32_t token, uint32_t distance) {
-    return adm_competes(c, token) ? distance + 1 : 0;
+static __device__ __forceinline__ uint32_t adm_key(const adm_row_eligible &c, uint32_t token, uint32_t distance) {
+    return adm_is_eligible(c, token) ? distance + 1 : 0;
 }
 
 /* Winners in hand, by lane: in for sure, and tied at the boundary. there: whether the lane has a token. */
-static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_cut &cut) {
+static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_row_cut &cut) {
     return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or in by force */
                       __ballot_sync(ADM_FULL_WARP, there && key == cut.boundary + 1));
 }
 
 /* The place in the index of the first winner behind so many winners and tied tokens of a row. */
-static __device__ __forceinline__ uint32_t adm_place(const adm_cut &cut, uint2 before) {
-    return before.x + (before.y > cut.too_old ? before.y - cut.too_old : 0);
+static __device__ __forceinline__ uint32_t adm_place(const adm_row_cut &cut, uint2 before) {
+    return before.x + (before.y > cut.ties_dropped ? before.y - cut.ties_dropped : 0);
 }
 
 /* put(place) on the lanes that win. at: how many winners and tied tokens of the row come before; moved on. */
 template <typename Put>
-static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_cut &cut, uint2 *at, Put put) {
+static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_row_cut &cut, uint2 *at, Put put) {
     const uint32_t lane = threadIdx.x % 32, before = (1u << lane) - 1;
     const uint32_t ties = at->y + __popc(winners.y & before), rank = at->x + __popc(winners.x & before);
-    if ((winners.x >> lane & 1) != 0 || ((winners.y >> lane & 1) != 0 && ties >= cut.too_old))
+    if ((winners.x >> lane & 1) != 0 || ((winners.y >> lane & 1) != 0 && ties >= cut.ties_dropped))
         put(adm_place(cut, make_uint2(rank, ties)));
     at->x += __popc(winners.x);
     at->y += __popc(winners.y);
@@ -294,15 +294,15 @@ template <int N> static __device__ __forceinline__ adm_strip<N> adm_strip_load(c
 /* Which of a lane's tokens, the first of them `token`, are in for sure, and which tie at the boundary: bit i is
  * token + i. */
 template <int N>
-static __device__ __forceinline__ void adm_judge(const adm_strip<N> &strip, uint32_t token, uint32_t end, const adm_contest &c,
+static __device__ __forceinline__ void adm_judge(const adm_strip<N> &strip, uint32_t token, uint32_t end, const adm_row_eligible &c,
                                                  uint32_t boundary, uint32_t *in, uint32_t *tied) {
     *in = *tied = 0;
 #pragma unroll
     for (uint32_t i = 0; i < N; i++) {
         const uint32_t d = i % 2 ? strip.word[i / 2] >> 16 : strip.word[i / 2] & 0xffffu;
-        const bool competes = adm_competes(c, token + i), there = token + i < end;
-        if (there && (!competes || d < boundary)) *in |= 1u << i;
-        if (there && competes && d == boundary) *tied |= 1u << i;
+        const bool eligible = adm_is_eligible(c, token + i), there = token + i < end;
+        if (there && (!eligible || d < boundary)) *in |= 1u << i;
+        if (there && eligible && d == boundary) *tied |= 1u << i;
     }
 }
 
@@ -311,7 +311,7 @@ static __device__ __forceinline__ void adm_judge(const adm_strip<N> &strip, uint
  * Synchronises the block once. */
 template <int N, typename Put>
 static __device__ __forceinline__ void adm_write_winners(const uint16_t *distance, const uint16_t *least, uint32_t start,
-                                                         uint32_t end, const adm_contest &c, const adm_cut &cut,
+                                                         uint32_t end, const adm_row_eligible &c, const adm_row_cut &cut,
                                                          const adm_team &team, uint2 *counts, Put put) {
     const uint32_t lane = threadIdx.x % 32, n_strips = (end - start + adm_strip<N>::tokens - 1) / adm_strip<N>::tokens;
     const uint32_t share = (n_strips + team.n_warps - 1) / team.n_warps;
@@ -348,8 +348,8 @@ static __device__ __forceinline__ void adm_write_winners(const uint16_t *distanc
             for (uint32_t own = in | tied; own != 0; own &= own - 1) {
                 const uint32_t i = __ffs((int)own) - 1;
                 const bool ties_here = tied >> i & 1;
-                if (!ties_here || my_ties >= cut.too_old)
-                    put(my_rank + (my_ties > cut.too_old ? my_ties - cut.too_old : 0), start + at + i);
+                if (!ties_here || my_ties >= cut.ties_dropped)
+                    put(my_rank + (my_ties > cut.ties_dropped ? my_ties - cut.ties_dropped : 0), start + at + i);
                 if (ties_here) my_ties++;
                 else my_rank++;
             }

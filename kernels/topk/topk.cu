@@ -15,7 +15,7 @@
  *      Clocks, 32K: sample and bound 3,100 cycles, list 4,400, then four steps of 1,100 to 1,400 that are latency alone:
  *      barrier, histograms, cut, winners. 2 blocks a row: 8.3 / 17.6; 8: 10.5 / 15.5; 1: 10.3 / 25.7.
  * On an H100 version 3 takes                                                                           7.4 / 12.2
- *   4  no fence at the cluster's barrier (gpu_common.cuh); candidates counted from the lists; a sample of 4,096 without a
+ *   4  no fence at the cluster's barrier (common.cuh); candidates counted from the lists; a sample of 4,096 without a
  *      histogram; 2 blocks a row up to 32K, one alone on a processor                                  6.4 / 11.3
  *      Clocks, 32K, us: loads and bound 1.8, lists 1.1, barrier 0.2, histograms and cut 0.7, winners 0.6, and 0.7 from kernel
  *      to kernel. With 4 blocks a row that share processors the median block is done after 4.8 us and the last after
@@ -26,6 +26,7 @@
  *   Tried and left: 8 warps a block, 7.8 / 18.5; strips of 64 tokens, two a lane, 7.3 / 14.7; 4 blocks a row alone on
  *      their processors, 10.3 / 14.3; 2 blocks a row that share them, 8.6 / 14.8. */
 #include "core/base/minmax.h"
+#include "kernels/topk/topk.h"
 #include "kernels/topk/select.cuh"
 
 enum {
@@ -51,9 +52,9 @@ static __device__ __forceinline__ uint2 chunk_of(uint32_t length, uint32_t split
     return make_uint2(min(rank * tokens, length), min((rank + 1) * tokens, length));
 }
 
-/* Looks at tokens [start, end), 8 a thread and load, four loads in flight: counts what competes into a histogram, unless
+/* Looks at tokens [start, end), 8 a thread and load, four loads in flight: counts the eligible ones into a histogram, unless
  * that is NULL, and writes the smallest distance of each strip to `least`, both in shared memory. */
-static __device__ __forceinline__ void scan_chunk(const uint16_t *distance, uint32_t start, uint32_t end, const adm_contest &c,
+static __device__ __forceinline__ void scan_chunk(const uint16_t *distance, uint32_t start, uint32_t end, const adm_row_eligible &c,
                                                   uint32_t *histogram, uint16_t *least) {
     for (uint32_t base = start + threadIdx.x / 32 * 256; base < end; base += 4 * 8 * TOPK_THREADS) {
         uint4 x[4];
@@ -68,7 +69,7 @@ static __device__ __forceinline__ void scan_chunk(const uint16_t *distance, uint
             if (strip >= end) break;
             const uint32_t words[4] = {x[i].x, x[i].y, x[i].z, x[i].w};
             uint32_t smallest = 0xffffu;
-            if (strip >= c.first && strip + 256 <= min(c.last, end)) { /* all compete */
+            if (strip >= c.first && strip + 256 <= min(c.last, end)) { /* all are eligible */
                 const uint32_t pair = __vminu2(__vminu2(words[0], words[1]), __vminu2(words[2], words[3]));
                 smallest = min(pair & 0xffffu, pair >> 16);
                 if (histogram != NULL)
@@ -81,9 +82,9 @@ static __device__ __forceinline__ void scan_chunk(const uint16_t *distance, uint
 #pragma unroll
                 for (uint32_t k = 0; k < 8; k++) {
                     const uint32_t d = k % 2 ? words[k / 2] >> 16 : words[k / 2] & 0xffffu;
-                    const bool competes = adm_competes(c, token + k);
-                    if (token + k < end) smallest = min(smallest, competes ? d : 0);
-                    if (histogram != NULL && competes && token + k < end) atomicAdd(&histogram[d], 1u);
+                    const bool eligible = adm_is_eligible(c, token + k);
+                    if (token + k < end) smallest = min(smallest, eligible ? d : 0);
+                    if (histogram != NULL && eligible && token + k < end) atomicAdd(&histogram[d], 1u);
                 }
             }
             smallest = __reduce_min_sync(ADM_FULL_WARP, smallest);
@@ -138,14 +139,14 @@ static __device__ __forceinline__ uint32_t distance8(const uint4 &x, uint32_t i)
 }
 
 /* Lists what lies within the bound, or is in by force, of the strip at token `strip`. */
-static __device__ __forceinline__ void list_strip(const topk_part &part, const adm_contest &c, const uint4 &x, uint32_t strip,
+static __device__ __forceinline__ void list_strip(const topk_part &part, const adm_row_eligible &c, const uint4 &x, uint32_t strip,
                                                   uint32_t bound, adm_list *list) {
     const uint32_t token = strip + 8 * (threadIdx.x % 32), before = (1u << threadIdx.x % 32) - 1;
     uint32_t candidates = within8(x, bound);
     if (strip < c.first || strip + STRIP > min(c.last, part.end)) {
 #pragma unroll 1
         for (uint32_t i = 0; i < 8; i++) {
-            if (!adm_competes(c, token + i)) candidates |= 1u << i;
+            if (!adm_is_eligible(c, token + i)) candidates |= 1u << i;
             if (token + i >= part.end) candidates &= ~(1u << i);
         }
     }
@@ -165,7 +166,7 @@ static __device__ __forceinline__ void list_strip(const topk_part &part, const a
 }
 
 /* x holds the part's first strips. While one is looked at the one STRIPS_AHEAD behind it is loading. */
-static __device__ __forceinline__ void list_part(const topk_part &part, const adm_contest &c, uint4 (&x)[STRIPS_AHEAD],
+static __device__ __forceinline__ void list_part(const topk_part &part, const adm_row_eligible &c, uint4 (&x)[STRIPS_AHEAD],
                                                  uint32_t bound, adm_list *list) {
     list->n = 0;
 #pragma unroll 1
@@ -184,7 +185,7 @@ static __device__ __forceinline__ void list_part(const topk_part &part, const ad
 
 /* visit(there, at, key) for the candidates of a part: see adm_visit(). */
 template <typename Visit>
-static __device__ __forceinline__ void visit_part(const topk_part &part, const adm_contest &c, const adm_list &list,
+static __device__ __forceinline__ void visit_part(const topk_part &part, const adm_row_eligible &c, const adm_list &list,
                                                   Visit visit) {
     const auto key = [&](uint32_t at) {
         const uint32_t token = part.start + at;
@@ -194,7 +195,7 @@ static __device__ __forceinline__ void visit_part(const topk_part &part, const a
 }
 
 /* The sample: eight neighbours a thread, from all over the row, two a word. */
-static __device__ __forceinline__ void sample_row(const topk_part &part, const adm_contest &c,
+static __device__ __forceinline__ void sample_row(const topk_part &part, const adm_row_eligible &c,
                                                   uint32_t (&words)[SAMPLED_WORDS]) {
     const uint64_t span = c.last - c.first;
     const uint32_t token = (c.first + (uint32_t)(span * threadIdx.x / CLUSTER_THREADS)) & ~7u;
@@ -203,7 +204,7 @@ static __device__ __forceinline__ void sample_row(const topk_part &part, const a
     if (token >= c.first && token + 8 <= c.last) return;
 #pragma unroll
     for (uint32_t i = 0; i < 8; i++)
-        if (!adm_competes(c, token + i)) words[i / 2] |= (uint32_t)ADM_NO_DISTANCE << 16 * (i % 2);
+        if (!adm_is_eligible(c, token + i)) words[i / 2] |= (uint32_t)ADM_NO_DISTANCE << 16 * (i % 2);
 }
 
 #endif /* __CUDA_ARCH__ >= 900 */
@@ -216,7 +217,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(16) uint2 sums[];
     __shared__ uint2 counts[CLUSTER_WARPS];
-    __shared__ adm_cut cut;
+    __shared__ adm_row_cut cut;
     __shared__ uint32_t kth[CLUSTER_WARPS];
     uint32_t *histogram = (uint32_t *)(sums + n_bins);
     const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y, warp = threadIdx.x / 32;
@@ -225,7 +226,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
 #pragma unroll 1
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += CLUSTER_THREADS) histogram[bin] = 0;
     const uint32_t length = row_length(s, p, row);
-    const adm_contest c = adm_contest_of(s.rule, length);
+    const adm_row_eligible c = adm_row_eligible_of(s.rule, length);
     const uint2 chunk = chunk_of(length, split, rank);
     const topk_part part = part_of(s, p, row, chunk);
     const uint32_t room = USUAL ? (uint32_t)USUAL_ROOM : any_room;
@@ -270,7 +271,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
         load_first();
         __syncthreads();
     }
-    const adm_cut found = cut;
+    const adm_row_cut found = cut;
     uint2 n = make_uint2(0, 0);
     visit_part(part, c, list, [&](bool there, uint32_t, uint32_t key) {
         const uint2 winners = adm_winners(there, key, found);
@@ -308,7 +309,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     const uint2 chunk = chunk_of(length, split, rank);
     __syncthreads();
     adm_wait_for_predecessors();
-    scan_chunk(p.distance + (size_t)row * s.capacity, chunk.x, chunk.y, adm_contest_of(s.rule, length), histogram,
+    scan_chunk(p.distance + (size_t)row * s.capacity, chunk.x, chunk.y, adm_row_eligible_of(s.rule, length), histogram,
                (uint16_t *)(histogram + n_bins));
     __syncthreads();
     uint32_t *to = (uint32_t *)p.workspace + ((size_t)row * split + rank) * n_bins;
@@ -319,13 +320,13 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_select(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
     extern __shared__ __align__(16) uint2 sums[];
     __shared__ uint2 counts[TOPK_WARPS];
-    __shared__ adm_cut cut;
+    __shared__ adm_row_cut cut;
     uint16_t *least = (uint16_t *)(sums + n_bins);
     const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y;
     const adm_team team = {threadIdx.x / 32, TOPK_WARPS};
     adm_start_dependents();
     const uint32_t length = row_length(s, p, row);
-    const adm_contest c = adm_contest_of(s.rule, length);
+    const adm_row_eligible c = adm_row_eligible_of(s.rule, length);
     const uint2 chunk = chunk_of(length, split, rank);
     const uint32_t *histograms = (const uint32_t *)p.workspace + (size_t)row * split * n_bins;
     adm_wait_for_predecessors();

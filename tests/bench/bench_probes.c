@@ -16,7 +16,7 @@
 #include "core/contract/probe.h"
 #include "core/base/rng.h"
 #include "core/base/stats.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/time.h"
 #include "kernels/profile/profile.h"
 #include "kernels/registry.h"
 #include "probes/cupti/activity_probe.h"

@@ -1,6 +1,7 @@
 /* test_attention.c: every row of the stages `attention` and `dense` against attention in long double, with an error
  * bound computed from the inputs, and the properties of a softmax average. */
 #include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
 
 #include "tests/support/stage_check.h"
 

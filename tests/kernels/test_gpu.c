@@ -3,7 +3,7 @@
  * A row finds the results of earlier stages in place and its own outputs as before; afterwards every byte of every buffer
  * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
  * compared with a tolerance. ADAMAS_TEST_STAGE=topk, say, runs the rows of one stage only. */
-#include "kernels/gpu/gpu_launch.h"
+#include "kernels/gpu/registry.h"
 
 #include "tests/support/gpu_fixture.h"
 

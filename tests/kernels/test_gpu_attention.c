@@ -5,9 +5,10 @@
  * of it are watched: a stray read or write shows. Every launch is made twice, since the workspace must come back
  * usable and the result may not depend on which block is last. */
 #include "kernels/attention/attention.h"
-#include "kernels/attention/attention_gpu.h"
-#include "kernels/gpu/gpu_memory.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
+#include "kernels/gpu/memory.h"
+#include "kernels/gpu/context.h"
 
 #include "tests/support/need_gpu.h"
 

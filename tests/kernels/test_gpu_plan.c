@@ -1,5 +1,6 @@
 /* test_gpu_plan.c: how a GPU case's memory is cut, and how many copies and sets make a cache cold. */
-#include "kernels/gpu/gpu_plan.h"
+#include "kernels/gpu/plan.h"
+#include "kernels/gpu/registry.h"
 
 #include "tests/support/stage_check.h"
 

@@ -1,10 +1,11 @@
-/* fake_gpu_observe.c: kernels/gpu/gpu_observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
+/* fake_gpu_observe.c: kernels/gpu/observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
  * what was launched while it was captured. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "kernels/gpu/gpu_observe.h"
+#include "kernels/gpu/case.h"
+#include "kernels/gpu/observe.h"
 
 enum { MOST_NODES = 64 };
 

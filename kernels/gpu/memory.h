@@ -1,7 +1,7 @@
-/* gpu_memory.h: plain device memory for C files that prepare their own buffers (tests, benchmarks); gpu_run.h
- * makes whole cases. gpu_memory.cu answers in a build with CUDA, gpu_memory_none.c in one without. */
-#ifndef ADM_KERNELS_GPU_GPU_MEMORY_H
-#define ADM_KERNELS_GPU_GPU_MEMORY_H
+/* memory.h: plain device memory for C files that prepare their own buffers (tests, benchmarks); case.h
+ * makes whole cases. memory.cu answers in a build with CUDA, none.c in one without. */
+#ifndef ADM_KERNELS_GPU_MEMORY_H
+#define ADM_KERNELS_GPU_MEMORY_H
 
 #include <stddef.h>
 

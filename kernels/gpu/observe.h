@@ -1,11 +1,11 @@
-/* gpu_observe.h: what running stages under observation needs of a device beside gpu_run.h: an L2 that is in the same state
+/* observe.h: what running stages under observation needs from a device beside case.h: an L2 that is in the same state
  * before every pass, waiting, and a graph whose launch is a call of its own. */
-#ifndef ADM_KERNELS_GPU_GPU_OBSERVE_H
-#define ADM_KERNELS_GPU_GPU_OBSERVE_H
+#ifndef ADM_KERNELS_GPU_OBSERVE_H
+#define ADM_KERNELS_GPU_OBSERVE_H
 
 #include <stddef.h>
 
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/context.h"
 
 #ifdef __cplusplus
 extern "C" {

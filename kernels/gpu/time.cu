@@ -1,11 +1,13 @@
-/* gpu_time.cu: how long implementations take on a case; see adm_gpu_time() in gpu_run.h. */
+/* time.cu: how long implementations take on a case; see time.h. */
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
-#include "kernels/gpu/gpu_case.cuh"
+#include "core/base/minmax.h"
+#include "kernels/gpu/case.cuh"
+#include "kernels/gpu/time.h"
 
 /* What is timed as one, and over what. */
 struct timed_unit {

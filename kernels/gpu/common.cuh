@@ -1,4 +1,4 @@
-/* gpu_common.cuh: what the CUDA files share: launching with a checked status, where a row of K or V lies, 16-byte
+/* common.cuh: what the CUDA files share: launching with a checked status, where a row of K or V lies, 16-byte
  * copies, clusters of blocks, and the dependent launch. Nothing here knows a stage.
  *
  * Dependent launch: every kernel is launched with the programmatic attribute. Its blocks may then be resident while the
@@ -10,14 +10,14 @@
  *                     wait, so that at most one such kernel is ever unfinished under a reader; encode_prompt, which
  *                     writes them all, never does. Lengths and page tables are written by nobody here.
  *   all others        let their dependents start at once */
-#ifndef ADM_KERNELS_GPU_GPU_COMMON_CUH
-#define ADM_KERNELS_GPU_GPU_COMMON_CUH
+#ifndef ADM_KERNELS_GPU_COMMON_CUH
+#define ADM_KERNELS_GPU_COMMON_CUH
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "kernels/gpu/gpu_launch.h"
+#include "kernels/gpu/gpu.h"
 
 #define ADM_FULL_WARP 0xffffffffu
 

@@ -1,4 +1,4 @@
-/* gpu_plan.h: what memory a case of gpu_run.h takes and how it is cut, as arithmetic: no device is touched.
+/* plan.h: what memory a case of case.h takes and how it is cut, as arithmetic: no device is touched.
  *
  *   copies  [n_kv]    | K | V | planes |
  *   sets    [n_sets]  | length | q | k_new | v_new | y | code | packed | index | n_selected | out |
@@ -10,15 +10,15 @@
  * A cold cache is a matter of counts: between two uses of the same bytes at least ADM_COLD_L2 times the level-2 cache
  * must have passed. So there are as many copies as it takes for their codes, and as many sets (each with a query, hence
  * with a selection of its own) as it takes for the selected rows of K and V, memory allowing. */
-#ifndef ADM_KERNELS_GPU_GPU_PLAN_H
-#define ADM_KERNELS_GPU_GPU_PLAN_H
+#ifndef ADM_KERNELS_GPU_PLAN_H
+#define ADM_KERNELS_GPU_PLAN_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/gpu/gpu.h"
-#include "kernels/gpu/gpu_session.h"
+#include "kernels/gpu/session.h"
 
 #ifdef __cplusplus
 extern "C" {

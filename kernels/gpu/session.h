@@ -1,9 +1,9 @@
-/* gpu_session.h: what a GPU case is filled with: random inputs (gpu_input.h), or steps of a decode session in host memory,
+/* session.h: what a GPU case is filled with: random inputs (input.h), or steps of a decode session in host memory,
  * whoever read them.
  *
  *   set s    layer s % n_layers, step (s / n_layers) % n_steps, with that step's query, new token and length */
-#ifndef ADM_KERNELS_GPU_GPU_SESSION_H
-#define ADM_KERNELS_GPU_GPU_SESSION_H
+#ifndef ADM_KERNELS_GPU_SESSION_H
+#define ADM_KERNELS_GPU_SESSION_H
 
 #include <stddef.h>
 #include <stdint.h>

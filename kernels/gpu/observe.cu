@@ -1,8 +1,8 @@
-/* gpu_observe.cu: flushing the L2, waiting, and graphs by hand; see gpu_observe.h. */
-#include "kernels/gpu/gpu_observe.h"
+/* observe.cu: flushing the L2, waiting, and graphs by hand; see observe.h. */
+#include "kernels/gpu/observe.h"
 
 #include "core/base/mem.h"
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 enum { FLUSH_FACTOR = 4, THREADS = 512 };
 

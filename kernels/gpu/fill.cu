@@ -1,10 +1,11 @@
-/* gpu_fill.cu: the inputs of a GPU case. Random ones (gpu_input.h) are made on the device, a session's come from the host. */
+/* fill.cu: the inputs of a GPU case. Random ones (input.h) are made on the device, a session's come from the host. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/gpu/gpu_case.cuh"
-#include "kernels/gpu/gpu_input.h"
-#include "kernels/gpu/gpu_launch.h"
+#include "core/base/minmax.h"
+#include "kernels/gpu/fill.cuh"
+#include "kernels/gpu/input.h"
+#include "kernels/gpu/registry.h"
 
 __device__ static void store_value(void *out, size_t at, adm_dtype dtype, float value) {
     if (dtype == ADM_F16) ((__half *)out)[at] = __float2half_rn(value);
@@ -125,6 +126,8 @@ static cudaError_t fill_session(adm_gpu_case *c, const adm_gpu_session *session)
 
 /* The codes of every copy, of the longest step's tokens. */
 static adm_status encode_copies(adm_gpu_case *c, const adm_gpu_inputs *in, adm_error *err) {
+    const adm_gpu_impl *prompt = adm_gpu_registry_find(ADM_STAGE_APPEND, "prompt");
+    if (prompt == NULL) return adm_fail(err, ADM_EINTERNAL, "the GPU registry cannot encode a prompt");
     uint32_t *length = NULL;
     adm_status status = ADM_OK;
     cudaError_t result = cudaMalloc((void **)&length, c->shape.batch * sizeof *length);
@@ -137,7 +140,7 @@ static adm_status encode_copies(adm_gpu_case *c, const adm_gpu_inputs *in, adm_e
         adm_gpu_shape shape = adm_gpu_case_shape(c, i);
         shape.selection = ADM_SELECT_HEAD; /* a prompt selects nothing */
         buffers.length = length;
-        status = adm_gpu_encode_prompt(&shape, &buffers, c->gpu->stream, err);
+        status = prompt->launch(&shape, &buffers, c->gpu->stream, err);
     }
     cudaError_t done = cudaStreamSynchronize(c->gpu->stream);
     cudaFree(length);

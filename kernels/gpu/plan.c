@@ -1,11 +1,12 @@
-/* gpu_plan.c: what memory a case takes; see gpu_plan.h. */
-#include "kernels/gpu/gpu_plan.h"
+/* plan.c: what memory a case takes; see plan.h. */
+#include "kernels/gpu/plan.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "core/base/minmax.h"
-#include "kernels/gpu/gpu_input.h"
+#include "kernels/gpu/input.h"
+#include "kernels/gpu/registry.h"
 
 static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t divide_up(uint64_t a, uint64_t b) { return b > 0 ? (a + b - 1) / b : UINT32_MAX; }

@@ -1,4 +1,4 @@
-/* gpu_input.h: the random inputs of a GPU profile, as a pure function of (seed, tensor, sequence, head, token, element),
+/* input.h: the random inputs of a GPU profile, as a pure function of (seed, tensor, sequence, head, token, element),
  * so that host and device make the same bits without ever copying a cache: the host recomputes any row it wants to check.
  *
  * Real keys are not white noise, and an easy input flatters a kernel. So keys have
@@ -7,8 +7,8 @@
  *   - ties: every 8th token repeats the key before it, so that its distance ties exactly;
  * and queries lean on the same channels. Values are sums of four uniform 16-bit numbers (variance 1, so nearly normal),
  * multiplied once in float32 and added once: the same on every IEEE machine. */
-#ifndef ADM_KERNELS_GPU_GPU_INPUT_H
-#define ADM_KERNELS_GPU_GPU_INPUT_H
+#ifndef ADM_KERNELS_GPU_INPUT_H
+#define ADM_KERNELS_GPU_INPUT_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
-/* quality_simd.h: the loops of core/replay/quality.h with vectors of doubles; the body that attention_simd.c includes behind
- * attention_simd.h, whose macros and functions it uses, and which it undefines.
+/* quality_body.h: the loops of core/replay/quality.h with vectors of doubles; the body that attention_simd.c includes behind
+ * attention_body.h, whose macros and functions it uses, and which it undefines.
  *
  * Many queries come at once, so that a key or a value is widened once for all of them.
  *
@@ -8,7 +8,7 @@
  *   outputs  a lane is an element of the row: QUERIES queries and a strip of elements stay in registers while ROWS rows are added
  *
  * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
- * loops. The weights are attention_simd.h's. What was tried and left: vectors along the keys' elements, summed over the lanes
+ * loops. The weights are attention_body.h's. What was tried and left: vectors along the keys' elements, summed over the lanes
  * for each score (0.6 times as fast); widening a tile's keys while the one before is multiplied (no faster from memory). */
 
 enum {

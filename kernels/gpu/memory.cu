@@ -1,5 +1,5 @@
-/* gpu_memory.cu: device memory; see gpu_memory.h. */
-#include "kernels/gpu/gpu_memory.h"
+/* memory.cu: device memory; see memory.h. */
+#include "kernels/gpu/memory.h"
 
 #include <cuda_runtime.h>
 
