@@ -32,7 +32,8 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
         adm_gpu_topk_two_workspace_bytes),
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
-        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused, NULL),
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
+        NULL),
     &adm_gpu_dense_impl,
 };
 

@@ -9,7 +9,7 @@
  *   ADD SUB MUL  FMA(a, b, c) = a b + c  MAX(a, b)   MAX: b where either is a NaN
  *   ROUND(x)     to the nearest integer              SCALE(x, n)         x 2^n
  *   ZERO_BELOW(x, limit, v)                          v, and 0 where x < limit
- *   QUERIES TOKENS                                   queries of a strip of outputs, keys of a tile of scores: quality_body.h
+ *   QUERIES TOKENS                                   queries of a tile of outputs, keys of a tile of scores: quality_body.h
  *   SUM8(v)      v[0 .. 8/LANES): lanes 0..7 added up as ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
  * Every sum has one order whatever LANES is: a dot product runs over 16 partial sums (element i in number i mod 16),
@@ -18,7 +18,7 @@
 enum {
     NAME(DOT_VECTORS) = 16 / LANES,
     NAME(EIGHT) = 8 / LANES,
-    NAME(STRIP) = 8 * LANES, /* output elements that stay in registers while a group of tokens is added */
+    NAME(TILE) = 8 * LANES, /* output elements that stay in registers while a group of tokens is added */
     NAME(GROUP) = 8          /* tokens */
 };
 
@@ -41,7 +41,7 @@ static inline SIMD double NAME(dot)(adm_dtype dtype, const double *query, const 
 
 /* e^x for x <= 0: x = n ln 2 + r with |r| <= ln 2 / 2, then the Taylor series of e^r to r^13, whose rest is below
  * 2^-57; the evaluation errs by less than two units of 2^-53. Below -708, where the result leaves the normal numbers,
- * it is 0. ln 2 is split so that n times its first part is exact. */
+ * it is 0. ln 2 is split so that n times its first half is exact. */
 static inline SIMD V NAME(exp)(V x) {
     static const double reciprocal_factorial[14] = {
         1,          1,           1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
@@ -81,18 +81,18 @@ static SIMD double NAME(weights)(const double *score, size_t n, double largest, 
 static inline SIMD void NAME(add_rows)(adm_dtype dtype, const unsigned char *const *row, const double *weight, int n_rows,
                                        uint32_t d, double *sum) {
     const size_t element = dtype == ADM_F32 ? 4 : 2;
-    for (uint32_t strip = 0; strip < d; strip += NAME(STRIP)) {
-        V part[8];
+    for (uint32_t tile = 0; tile < d; tile += NAME(TILE)) {
+        V sums[8];
 #pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) part[s] = LOAD(sum + strip + s * LANES);
+        for (int s = 0; s < 8; s++) sums[s] = LOAD(sum + tile + s * LANES);
         for (int g = 0; g < n_rows; g++) {
             const V w = SET(weight[g]);
-            const unsigned char *from = row[g] + strip * element;
+            const unsigned char *from = row[g] + tile * element;
 #pragma GCC unroll 8
-            for (int s = 0; s < 8; s++) part[s] = FMA(w, WIDEN(dtype, from + (size_t)s * LANES * element), part[s]);
+            for (int s = 0; s < 8; s++) sums[s] = FMA(w, WIDEN(dtype, from + (size_t)s * LANES * element), sums[s]);
         }
 #pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) STORE(sum + strip + s * LANES, part[s]);
+        for (int s = 0; s < 8; s++) STORE(sum + tile + s * LANES, sums[s]);
     }
 }
 

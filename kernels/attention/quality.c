@@ -4,15 +4,7 @@
 #include "kernels/attention/attention_simd.h"
 
 const adm_quality_impl *adm_quality_at(size_t i) {
-    static const adm_quality_impl *const quality_rows[] = {
-        &adm_quality_reference,
-#if defined(__x86_64__)
-        &adm_quality_avx2,
-        &adm_quality_avx512,
-#elif defined(__aarch64__)
-        &adm_quality_neon,
-#endif
-    };
+    static const adm_quality_impl *const quality_rows[] = {&adm_quality_reference, ADM_QUALITY_SIMD};
     return i < sizeof quality_rows / sizeof *quality_rows ? quality_rows[i] : NULL;
 }
 

@@ -5,16 +5,15 @@
  *
  *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after the
  *            other, and no lanes are summed in the end
- *   outputs  a lane is an element of the row: QUERIES queries and a strip of elements stay in registers while ROWS rows are added
+ *   outputs  a lane is an element of the row: QUERIES queries and a tile of elements stay in registers while ROWS rows are added
  *
  * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
- * loops. The weights are attention_body.h's. What was tried and left: vectors along the keys' elements, summed over the lanes
- * for each score (0.6 times as fast); widening a tile's keys while the one before is multiplied (no faster from memory). */
+ * loops. The weights are attention_body.h's. What was tried and dropped: kernels/LOG.md. */
 
 enum {
-    NAME(PARTS) = 4,                     /* vectors of a strip of values that serves several queries */
-    NAME(STRIP_OF_MANY) = NAME(PARTS) * LANES,
-    NAME(ROWS) = 16,                     /* of values between two strips: widened, they stay in the first cache */
+    NAME(TILE_VECTORS) = 4,                     /* vectors of a tile of values that serves several queries */
+    NAME(TILE_OF_MANY) = NAME(TILE_VECTORS) * LANES,
+    NAME(ROWS) = 16,                     /* of values between two tiles: widened, they stay in the L1 */
     NAME(WIDE) = 2 * LANES               /* queries of a tile of scores */
 };
 
@@ -25,7 +24,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(widen_row)(adm_dtype
     for (uint32_t i = 0; i < d; i += LANES) STORE(wide + i, WIDEN(dtype, row + i * element));
 }
 
-/* --- Scores: a lane a query ------------------------------------------------------------------------------------------ */
+/* --- Scores: a lane per query ---------------------------------------------------------------------------------------- */
 
 /* One tile: n_v vectors of queries q [d][n_v * LANES], a constant, and TOKENS keys [TOKENS][d], to [TOKENS][n_v * LANES]. */
 static inline __attribute__((always_inline)) SIMD void NAME(score_tile)(const double *q, uint32_t n_v, const double *key,
@@ -62,7 +61,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_few)(const dou
     else NAME(score_tile)(q, 1, key, d, scale, tile);
     for (uint32_t g = 0; g < n_q; g++, score += stride) {
         for (size_t t = 0; t < n_t; t++) score[t] = tile[t * width + g];
-        __builtin_prefetch(score + 2 * TOKENS, 1); /* a stream a query: more than the hardware follows */
+        __builtin_prefetch(score + 2 * TOKENS, 1); /* a stream per query: more than the hardware follows */
     }
 }
 
@@ -87,39 +86,38 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_all)(adm_dtype
         const size_t n_t = n - t < TOKENS ? n - t : TOKENS;
         for (size_t j = 0; j < n_t; j++) NAME(widen_row)(dtype, k + (t + j) * row_bytes, d, key + j * d);
         prefetch_bytes(k + (t + TOKENS) * row_bytes, n - t > 2 * TOKENS ? TOKENS * row_bytes : 0);
-        for (uint32_t g = 0; g < n_q; g += NAME(WIDE))
-            NAME(score_few)
-            (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
+        for (uint32_t g = 0; g < n_q; g += NAME(WIDE)) NAME(score_few)
+        (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
     }
 }
 
-/* --- Outputs: a lane an element ---------------------------------------------------------------------------------------- */
+/* --- Outputs: a lane per element -------------------------------------------------------------------------------------- */
 
 /* out[g] += sum_r weight[g][r] value[r] for n_q queries, a constant of at most 4; value [n_rows][d]. */
 static inline __attribute__((always_inline)) SIMD void NAME(combine_few)(const double *value, const double *weight,
                                                                          size_t stride, size_t n_rows, uint32_t n_q, uint32_t d,
                                                                          double *out) {
-    for (uint32_t strip = 0; strip < d; strip += NAME(STRIP_OF_MANY)) {
-        V part[4][NAME(PARTS)];
+    for (uint32_t column = 0; column < d; column += NAME(TILE_OF_MANY)) {
+        V sums[4][NAME(TILE_VECTORS)];
 #pragma GCC unroll 4
         for (uint32_t g = 0; g < n_q; g++)
 #pragma GCC unroll 4
-            for (int s = 0; s < NAME(PARTS); s++) part[g][s] = LOAD(out + g * d + strip + s * LANES);
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = LOAD(out + g * d + column + s * LANES);
         for (size_t r = 0; r < n_rows; r++) {
-            V row[NAME(PARTS)];
+            V row[NAME(TILE_VECTORS)];
 #pragma GCC unroll 4
-            for (int s = 0; s < NAME(PARTS); s++) row[s] = LOAD(value + r * d + strip + (size_t)s * LANES);
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) row[s] = LOAD(value + r * d + column + (size_t)s * LANES);
 #pragma GCC unroll 4
             for (uint32_t g = 0; g < n_q; g++) {
                 const V w = SET(weight[g * stride + r]);
 #pragma GCC unroll 4
-                for (int s = 0; s < NAME(PARTS); s++) part[g][s] = FMA(w, row[s], part[g][s]);
+                for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = FMA(w, row[s], sums[g][s]);
             }
         }
 #pragma GCC unroll 4
         for (uint32_t g = 0; g < n_q; g++)
 #pragma GCC unroll 4
-            for (int s = 0; s < NAME(PARTS); s++) STORE(out + g * d + strip + s * LANES, part[g][s]);
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) STORE(out + g * d + column + s * LANES, sums[g][s]);
     }
 }
 

@@ -122,26 +122,26 @@ static inline __attribute__((always_inline)) ADM_AVX2 void rows_avx2(adm_dtype d
                                                                      float *y) {
     const unsigned char *from = x;
     const size_t step = 8 * (dtype == ADM_F32 ? 4 : 2);
-    const uint32_t n_parts = d / 64;
+    const uint32_t n_chunks = d / 64;
     const __m256 scale = _mm256_set1_ps((float)(1.0 / sqrt((double)d)));
     const int stream = streams(y, n_rows, d);
     for (size_t row = 0; row < n_rows; row++, y += d) {
-        __m256 part[4][8]; /* of 64 elements */
-        for (uint32_t p = 0; p < n_parts; p++, from += 8 * step) {
+        __m256 chunk[4][8]; /* of 64 elements */
+        for (uint32_t p = 0; p < n_chunks; p++, from += 8 * step) {
             __m256 v[8];
 #pragma GCC unroll 8
             for (uint32_t i = 0; i < 8; i++) v[i] = within8(load8(dtype, from + i * step));
             between8(v, 8);
 #pragma GCC unroll 8
-            for (uint32_t i = 0; i < 8; i++) part[p][i] = v[i];
+            for (uint32_t i = 0; i < 8; i++) chunk[p][i] = v[i];
         }
         for (uint32_t i = 0; i < 8; i++) {
             __m256 v[4];
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) v[p] = part[p][i];
-            between8(v, n_parts);
+            for (uint32_t p = 0; p < n_chunks; p++) v[p] = chunk[p][i];
+            between8(v, n_chunks);
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) {
+            for (uint32_t p = 0; p < n_chunks; p++) {
                 if (stream) _mm256_stream_ps(y + 64 * p + 8 * i, _mm256_mul_ps(v[p], scale));
                 else _mm256_storeu_ps(y + 64 * p + 8 * i, _mm256_mul_ps(v[p], scale));
             }
@@ -211,25 +211,25 @@ static inline __attribute__((always_inline)) void rows_neon(adm_dtype dtype, con
                                                             float *y) {
     const unsigned char *from = x;
     const size_t step = 4 * (dtype == ADM_F32 ? 4 : 2);
-    const uint32_t n_parts = d / 64;
+    const uint32_t n_chunks = d / 64;
     const float scale = (float)(1.0 / sqrt((double)d));
     for (size_t row = 0; row < n_rows; row++, y += d) {
-        float32x4_t part[4][16]; /* of 64 elements */
-        for (uint32_t p = 0; p < n_parts; p++, from += 16 * step) {
+        float32x4_t chunk[4][16]; /* of 64 elements */
+        for (uint32_t p = 0; p < n_chunks; p++, from += 16 * step) {
             float32x4_t v[16];
 #pragma GCC unroll 16
             for (uint32_t i = 0; i < 16; i++) v[i] = within4(load4(dtype, from + i * step));
             between4(v, 16);
 #pragma GCC unroll 16
-            for (uint32_t i = 0; i < 16; i++) part[p][i] = v[i];
+            for (uint32_t i = 0; i < 16; i++) chunk[p][i] = v[i];
         }
         for (uint32_t i = 0; i < 16; i++) {
             float32x4_t v[4];
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) v[p] = part[p][i];
-            between4(v, n_parts);
+            for (uint32_t p = 0; p < n_chunks; p++) v[p] = chunk[p][i];
+            between4(v, n_chunks);
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) vst1q_f32(y + 64 * p + 4 * i, vmulq_n_f32(v[p], scale));
+            for (uint32_t p = 0; p < n_chunks; p++) vst1q_f32(y + 64 * p + 4 * i, vmulq_n_f32(v[p], scale));
         }
     }
 }

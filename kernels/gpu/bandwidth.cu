@@ -1,7 +1,7 @@
 /* bandwidth.cu: a plain read of a large buffer; see bandwidth.h.
  *
- *   1.  a grid-stride loop of 16-byte loads, 8 in flight a thread, swept over 1 to 32 blocks a multiprocessor;
- *       the best counts: 4.56 to 4.67 TB/s on an H200. */
+ *   1  a grid-stride loop of 16-byte loads, 8 in flight per thread, swept over 1 to 32 blocks per SM; the best counts:
+ *      4.56 to 4.67 TB/s on an H200 */
 #include "kernels/gpu/bandwidth.h"
 
 #include <algorithm>

@@ -64,7 +64,7 @@ extern "C" adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *sha
     if (status != ADM_OK) return status;
     c->gpu = gpu;
     c->shape = *shape;
-    c->most = *shape;
+    c->max_shape = *shape;
     status = allocate(c, inputs, cold, err);
     if (status == ADM_OK) status = make_pages(c, err);
     if (status == ADM_OK) status = keep_thresholds(c, inputs, err);
@@ -102,11 +102,11 @@ extern "C" adm_gpu_shape adm_gpu_case_shape(const adm_gpu_case *c, uint32_t set)
 
 extern "C" void adm_gpu_case_set_rule(adm_gpu_case *c, const adm_select_rule *rule) {
     c->shape.rule = *rule;
-    c->shape.rule.budget = adm_min(rule->budget, c->most.rule.budget);
+    c->shape.rule.budget = adm_min(rule->budget, c->max_shape.rule.budget);
 }
 
 extern "C" adm_status adm_gpu_case_poison(adm_gpu_case *c, uint32_t set, uint32_t covers, adm_error *err) {
-    /* Parts follow one another: what a stage writes ends where the next part begins. */
+    /* Regions follow one another: what a stage writes ends where the next region begins. */
     const adm_gpu_plan *p = &c->plan;
     char *own = c->sets + set * p->set_bytes;
     const struct {
@@ -144,7 +144,7 @@ adm_status adm_gpu_case_enqueue(adm_gpu_case *c, const adm_gpu_impl *const *impl
     const adm_gpu_shape shape = adm_gpu_case_shape(c, set);
     for (size_t i = 0; i < n_impls; i++) {
         adm_gpu_buffers buffers = c->buffers[set];
-        buffers.workspace = (char *)buffers.workspace + adm_gpu_plan_workspace(&c->most, impls[i]);
+        buffers.workspace = (char *)buffers.workspace + adm_gpu_plan_workspace(&c->max_shape, impls[i]);
         adm_status status = impls[i]->launch(&shape, &buffers, c->gpu->stream, err);
         if (status != ADM_OK) return status;
     }

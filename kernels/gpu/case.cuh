@@ -8,7 +8,7 @@
 struct adm_gpu_case {
     adm_gpu *gpu;
     adm_gpu_shape shape;       /* with the present budget */
-    adm_gpu_shape most;        /* with the largest, for which everything is laid out */
+    adm_gpu_shape max_shape;   /* with the largest budget, for which everything is laid out */
     adm_gpu_plan plan;
     char *copies, *sets, *shared;
     int32_t *d_pages, *h_pages;

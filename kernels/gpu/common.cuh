@@ -34,8 +34,8 @@ static inline adm_status adm_cuda_status(cudaError_t error, const char *what, ad
 typedef struct adm_gpu_limits {
     int compute_major;
     int n_sms;
-    int block_shared_bytes; /* the most dynamic shared memory of a block */
-    int sm_shared_bytes;    /* of a multiprocessor, for all its blocks; each costs 1 KiB more */
+    int block_shared_bytes; /* the largest dynamic shared memory of a block */
+    int sm_shared_bytes;    /* of an SM, for all its blocks; each costs 1 KiB more */
 } adm_gpu_limits;
 
 static inline adm_status adm_gpu_limits_get(adm_gpu_limits *limits, adm_error *err) {
@@ -54,11 +54,11 @@ typedef struct adm_gpu_grid {
     dim3 blocks;
     unsigned threads;
     size_t shared_bytes; /* dynamic */
-    unsigned cluster;    /* blocks a cluster along x, at most the 8 that every chip holds; 0: no clusters */
+    unsigned cluster;    /* blocks per cluster along x, at most the 8 that every chip holds; 0: no clusters */
     bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
 } adm_gpu_grid;
 
-/* Fills in a launch configuration; attributes has room for three. */
+/* Fills in a launch configuration; attributes [3]. */
 static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid, cudaLaunchAttribute *attributes,
                                            cudaLaunchConfig_t *config, adm_error *err) {
     cudaError_t error = cudaSuccess;
@@ -73,7 +73,7 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
         attributes[config->numAttrs].val.clusterDim.x = grid.cluster;
         attributes[config->numAttrs].val.clusterDim.y = 1;
         attributes[config->numAttrs++].val.clusterDim.z = 1;
-        /* By default the blocks of a cluster share as few multiprocessors as can hold them: half of the device idle. */
+        /* By default the blocks of a cluster share as few SMs as can hold them: half of the device idle. */
         attributes[config->numAttrs].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
         attributes[config->numAttrs++].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
     }
@@ -185,7 +185,7 @@ template <typename T> __device__ __forceinline__ T *adm_cluster_peer(T *shared, 
 }
 
 /* Arrive promises that this thread's earlier accesses are done; wait returns when every thread of the cluster arrived. The
- * promise is a fence of the whole device, 600 to 1,200 cycles on an H100 and five times as long as the barrier itself. */
+ * promise is a fence of the whole device: 600 to 1,200 cycles on an H100; on an H200 366 to 660 where the barrier alone takes 106. */
 static __device__ __forceinline__ void adm_cluster_arrive(void) {
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }

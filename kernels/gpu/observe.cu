@@ -45,7 +45,7 @@ extern "C" adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out
     cudaError_t error = cudaMalloc((void **)&f->buffer, (f->n + 1) * sizeof *f->buffer);
     if (error == cudaSuccess) error = cudaMemset(f->buffer, 0, (f->n + 1) * sizeof *f->buffer);
     f->sink = (uint32_t *)(f->buffer + f->n);
-    status = adm_cuda_status(error, "making room for an L2 flush", err);
+    status = adm_cuda_status(error, "allocating an L2 flush", err);
     if (status == ADM_OK) *out = f;
     else adm_gpu_flusher_free(&f);
     return status;

@@ -8,10 +8,10 @@
 #include "kernels/gpu/input.h"
 #include "kernels/gpu/registry.h"
 
-static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t divide_up(uint64_t a, uint64_t b) { return b > 0 ? (a + b - 1) / b : UINT32_MAX; }
 
-static size_t part(size_t *at, size_t bytes) {
+static size_t reserve(size_t *at, size_t bytes) {
     size_t here = *at;
     *at += (bytes + 255) / 256 * 256;
     return here;
@@ -22,7 +22,7 @@ size_t adm_gpu_plan_workspace(const adm_gpu_shape *shape, const adm_gpu_impl *im
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
         const adm_gpu_impl *row = adm_gpu_registry_at(i);
         if (impl != NULL && row->stage == impl->stage && strcmp(row->name, impl->name) == 0) break;
-        if (row->workspace_bytes != NULL) part(&at, row->workspace_bytes(shape));
+        if (row->workspace_bytes != NULL) reserve(&at, row->workspace_bytes(shape));
     }
     return at;
 }
@@ -32,29 +32,29 @@ static void lay_out(const adm_gpu_shape *s, adm_gpu_plan *p) {
     const size_t d = s->heads.head_dim, element = adm_dtype_bytes(s->dtype);
     const size_t pool = s->page_size == 0 ? kv_rows * s->capacity : kv_rows * s->max_pages * s->page_size;
     size_t at = 0;
-    part(&at, pool * d * element);
+    reserve(&at, pool * d * element);
     p->kv_bytes = at;
     at = 0;
-    part(&at, kv_rows * s->capacity * d / 4);
+    reserve(&at, kv_rows * s->capacity * d / 4);
     p->planes_bytes = at;
     p->copy_bytes = 2 * p->kv_bytes + p->planes_bytes;
 
     at = 0;
-    p->length = part(&at, s->batch * sizeof(uint32_t));
-    p->q = part(&at, q_rows * d * element);
-    p->k_new = part(&at, kv_rows * d * element);
-    p->v_new = part(&at, kv_rows * d * element);
-    p->y = part(&at, (q_rows + kv_rows) * d * sizeof(float));
-    p->code = part(&at, (q_rows + kv_rows) * d);
-    p->packed = part(&at, (q_rows + kv_rows) * d / 4);
-    p->index = part(&at, q_rows * s->rule.budget * sizeof(uint32_t));
-    p->n_selected = part(&at, q_rows * sizeof(uint32_t));
-    p->out = part(&at, q_rows * d * element);
+    p->length = reserve(&at, s->batch * sizeof(uint32_t));
+    p->q = reserve(&at, q_rows * d * element);
+    p->k_new = reserve(&at, kv_rows * d * element);
+    p->v_new = reserve(&at, kv_rows * d * element);
+    p->y = reserve(&at, (q_rows + kv_rows) * d * sizeof(float));
+    p->code = reserve(&at, (q_rows + kv_rows) * d);
+    p->packed = reserve(&at, (q_rows + kv_rows) * d / 4);
+    p->index = reserve(&at, q_rows * s->rule.budget * sizeof(uint32_t));
+    p->n_selected = reserve(&at, q_rows * sizeof(uint32_t));
+    p->out = reserve(&at, q_rows * d * element);
     p->set_bytes = at;
 
     at = 0;
-    p->distance = part(&at, q_rows * s->capacity * sizeof(uint16_t));
-    p->workspace = part(&at, adm_gpu_plan_workspace(s, NULL)); /* of all */
+    p->distance = reserve(&at, q_rows * s->capacity * sizeof(uint16_t));
+    p->workspace = reserve(&at, adm_gpu_plan_workspace(s, NULL)); /* of all */
     p->shared_bytes = at;
     p->page_table_bytes = (size_t)s->batch * s->max_pages * sizeof(int32_t);
 }
@@ -69,7 +69,7 @@ static double kv_row_bytes(const adm_gpu_shape *s) {
     return 2.0 * s->heads.n_kv_heads * s->heads.head_dim * (double)adm_dtype_bytes(s->dtype);
 }
 
-/* Rows of K and V that the query heads of a group select between them: those that one head selects, at the least. */
+/* Rows of K and V that the query heads of a group select between them: at least those that one head selects. */
 static double selected_bytes(const adm_gpu_plan *p, const adm_gpu_shape *s, uint32_t budget) {
     return fmin((double)budget * s->batch, (double)p->n_tokens) * kv_row_bytes(s);
 }
@@ -78,24 +78,25 @@ static double selected_bytes(const adm_gpu_plan *p, const adm_gpu_shape *s, uint
 
 static uint64_t calls_for(const adm_gpu_plan *p, double bytes_a_call) {
     double wanted = (double)ADM_COLD_L2 * (double)p->l2_bytes;
-    return bytes_a_call > 0 ? (uint64_t)fmin(ceil(wanted / bytes_a_call), ADM_MOST_SETS) : ADM_MOST_SETS;
+    return bytes_a_call > 0 ? (uint64_t)fmin(ceil(wanted / bytes_a_call), ADM_MAX_SETS) : ADM_MAX_SETS;
 }
 
-static void choose_counts(const adm_gpu_shape *s, uint32_t least_budget, uint64_t room_bytes, adm_gpu_plan *p) {
+static void choose_counts(const adm_gpu_shape *s, uint32_t min_budget, uint64_t available_bytes, adm_gpu_plan *p) {
     p->n_kv = p->n_sets = p->n_layers;
     if (!p->cold) return;
-    const uint64_t by_selection = calls_for(p, selected_bytes(p, s, least_budget));
+    const uint64_t by_selection = calls_for(p, selected_bytes(p, s, min_budget));
     uint64_t n_kv = calls_for(p, code_bytes(p, s));
-    if (p->similar_queries) n_kv = most(n_kv, by_selection);
-    n_kv = adm_min(n_kv, room_bytes / (p->copy_bytes + p->set_bytes));
-    n_kv = most(n_kv / p->n_layers, 1) * p->n_layers;
-    const uint64_t used = n_kv * p->copy_bytes, n_affordable = room_bytes > used ? (room_bytes - used) / p->set_bytes : 0;
+    if (p->similar_queries) n_kv = max_u64(n_kv, by_selection);
+    n_kv = adm_min(n_kv, available_bytes / (p->copy_bytes + p->set_bytes));
+    n_kv = max_u64(n_kv / p->n_layers, 1) * p->n_layers;
+    const uint64_t used = n_kv * p->copy_bytes,
+                   n_affordable = available_bytes > used ? (available_bytes - used) / p->set_bytes : 0;
     p->n_kv = (uint32_t)n_kv; /* and sets a multiple: every copy is used as often as every other */
-    p->n_sets = (uint32_t)(most(adm_min(divide_up(by_selection, n_kv), n_affordable / n_kv), 1) * n_kv);
+    p->n_sets = (uint32_t)(max_u64(adm_min(divide_up(by_selection, n_kv), n_affordable / n_kv), 1) * n_kv);
 }
 
 void adm_gpu_plan_make(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold, uint64_t l2_bytes,
-                       uint64_t room_bytes, adm_gpu_plan *plan) {
+                       uint64_t available_bytes, adm_gpu_plan *plan) {
     *plan = (adm_gpu_plan){.cold = cold, .l2_bytes = l2_bytes, .n_layers = 1};
     if (inputs->session != NULL) {
         plan->n_layers = inputs->session->n_layers;
@@ -103,7 +104,7 @@ void adm_gpu_plan_make(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs,
     }
     for (uint32_t b = 0; b < shape->batch; b++) plan->n_tokens += adm_gpu_inputs_length(inputs, b);
     lay_out(shape, plan);
-    choose_counts(shape, inputs->least_budget > 0 ? inputs->least_budget : shape->rule.budget, room_bytes, plan);
+    choose_counts(shape, inputs->min_budget > 0 ? inputs->min_budget : shape->rule.budget, available_bytes, plan);
     plan->bytes = plan->n_kv * plan->copy_bytes + plan->n_sets * plan->set_bytes + plan->shared_bytes + plan->page_table_bytes;
 }
 
@@ -151,7 +152,7 @@ uint32_t adm_gpu_plan_rotation(const adm_gpu_plan *p, const adm_gpu_shape *s, ui
     if (!p->cold) return p->n_layers;
     if (!has(covers, ADM_STAGE_ATTENTION)) return p->n_kv;
     const uint64_t n = calls_for(p, selected_bytes(p, s, s->rule.budget));
-    return (uint32_t)adm_min(most(divide_up(n, p->n_kv), 1) * p->n_kv, p->n_sets);
+    return (uint32_t)adm_min(max_u64(divide_up(n, p->n_kv), 1) * p->n_kv, p->n_sets);
 }
 
 double adm_gpu_plan_coldness(const adm_gpu_plan *p, const adm_gpu_shape *s, uint32_t covers) {

@@ -5,7 +5,7 @@
  *   shared            | distance | workspace of each implementation |   one for all sets: a step overwrites what the
  *                                                                       last one left
  *
- * Every part begins on a 256-byte boundary. Set s works on copy s % n_kv.
+ * Every region begins on a 256-byte boundary. Set s works on copy s % n_kv.
  *
  * A cold cache is a matter of counts: between two uses of the same bytes at least ADM_COLD_L2 times the level-2 cache
  * must have passed. So there are as many copies as it takes for their codes, and as many sets (each with a query, hence
@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-enum { ADM_COLD_L2 = 4, ADM_MOST_SETS = 1024 };
+enum { ADM_COLD_L2 = 4, ADM_MAX_SETS = 1024 };
 
 typedef struct adm_gpu_plan {
     bool cold;
@@ -36,16 +36,16 @@ typedef struct adm_gpu_plan {
     size_t kv_bytes, planes_bytes;           /* of K, and of V, and of planes, in one copy */
     size_t copy_bytes, set_bytes, shared_bytes;
     size_t length, q, k_new, v_new, y, code, packed, index, n_selected, out; /* offsets in a set */
-    size_t distance, workspace;                                              /* offsets in the shared part, which ends */
+    size_t distance, workspace;                                              /* offsets in the shared region, which ends */
                                                                              /* with the workspaces */
     size_t page_table_bytes;
     size_t bytes;                            /* all of it */
 } adm_gpu_plan;
 
-/* The plan of a case of these inputs on a device with that L2; room_bytes: what copies and sets may take beyond the
- * least that works. The shape must be a valid one. */
+/* The plan of a case of these inputs on a device with that L2; available_bytes: what copies and sets may take beyond the
+ * minimum. The shape must be a valid one. */
 void adm_gpu_plan_make(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold, uint64_t l2_bytes,
-                       uint64_t room_bytes, adm_gpu_plan *plan);
+                       uint64_t available_bytes, adm_gpu_plan *plan);
 
 /* The page table [batch][max_pages]: pages in a scattered order, as a serving system's allocator leaves them, the same
  * every time. */
@@ -55,7 +55,7 @@ void adm_gpu_plan_pages(const adm_gpu_shape *shape, int32_t *pages);
  * finds. NULL: where they end. */
 size_t adm_gpu_plan_workspace(const adm_gpu_shape *shape, const adm_gpu_impl *impl);
 
-/* Fills in a set's pointers, given where the three parts and the page table lie; workspace is that of the registry's first
+/* Fills in a set's pointers, given where the three regions and the page table lie; workspace is that of the registry's first
  * row. */
 adm_gpu_buffers adm_gpu_plan_buffers(const adm_gpu_plan *plan, uint32_t set, void *copies, void *sets, void *shared,
                                      const int32_t *page_table);

@@ -21,7 +21,7 @@ typedef struct adm_gpu_session {
 typedef struct adm_gpu_inputs {
     const uint32_t *length;          /* [batch], each 0..capacity; unused with a session */
     uint64_t seed;                   /* of random inputs */
-    uint32_t least_budget;           /* the smallest that will be timed; 0: the shape's */
+    uint32_t min_budget;           /* the smallest that will be timed; 0: the shape's */
     const adm_gpu_session *session;  /* NULL: random inputs */
 } adm_gpu_inputs;
 
@@ -31,7 +31,7 @@ static inline uint32_t adm_gpu_session_step(const adm_gpu_session *session, uint
     return set / session->n_layers % session->n_steps;
 }
 
-/* The most tokens that sequence b will hold. */
+/* The longest that sequence b will be, in tokens. */
 static inline uint32_t adm_gpu_inputs_length(const adm_gpu_inputs *inputs, uint32_t b) {
     const adm_gpu_session *session = inputs->session;
     return session != NULL ? session->length[session->n_steps - 1] : inputs->length[b];

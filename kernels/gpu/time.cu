@@ -104,8 +104,8 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
     if (status == ADM_OK) {
-        double most_calls = (double)MAX_NODES / (double)n_impls;
-        double calls = fmin(fmax(sample_ns_wanted / ns, 1), most_calls);
+        double max_calls = (double)MAX_NODES / (double)n_impls;
+        double calls = fmin(fmax(sample_ns_wanted / ns, 1), max_calls);
         u.n_calls = (uint32_t)fmax(1, ceil(calls / u.n_sets)) * u.n_sets;
     }
     if (status == ADM_OK && mode == ADM_LAUNCH_GRAPH) status = capture(&u, &exec, err);

@@ -15,7 +15,8 @@ adm_eligible adm_topk_eligible(const adm_select_rule *rule, size_t n_tokens) {
 }
 
 /* The distance at which the winners end, and how many of the tokens there still win. */
-static adm_select_info boundary_of(const uint16_t *distance, const adm_eligible *c, uint32_t max_distance, uint32_t *histogram) {
+static adm_select_info boundary_of(const uint16_t *distance, const adm_eligible *c, uint32_t max_distance,
+                                   uint32_t *histogram) {
     if (c->remaining == 0) return (adm_select_info){0};
     memset(histogram, 0, ((size_t)max_distance + 1) * sizeof *histogram);
     for (size_t t = c->first; t < c->last; t++) histogram[distance[t]]++;

@@ -17,7 +17,7 @@
 #include "core/base/rng.h"
 #include "core/base/stats.h"
 #include "kernels/gpu/time.h"
-#include "kernels/profile/profile.h"
+#include "kernels/profile/run.h"
 #include "kernels/registry.h"
 #include "probes/cupti/activity_probe.h"
 #include "probes/clock_probe.h"

@@ -46,7 +46,7 @@ static void parts_hold_what_they_must_and_do_not_overlap(void **state) {
         uint32_t length[64];
         random_lengths(&rng, &s, length);
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 1}, true, L2, 1u << 26, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 1}, true, L2, 1u << 26, &p);
         const size_t q = (size_t)s.batch * s.heads.n_q_heads, kv = (size_t)s.batch * s.heads.n_kv_heads, d = s.heads.head_dim;
         const size_t tokens = s.page_size == 0 ? s.capacity : (size_t)s.max_pages * s.page_size;
         const extent own[] = {{p.length, 4 * (size_t)s.batch}, {p.q, q * d * 2},
@@ -84,7 +84,7 @@ static void sets_point_into_their_own_parts(void **state) {
     const adm_gpu_shape s = {.heads = {4, 2, 64}, .dtype = ADM_F16, .batch = 2, .capacity = 64, .rule = {16, 0, 0}};
     const uint32_t length[2] = {64, 3};
     adm_gpu_plan p;
-    adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 16}, true, L2, UINT64_MAX, &p);
+    adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 16}, true, L2, UINT64_MAX, &p);
     assert_true(p.n_kv > 1 && p.n_sets >= p.n_kv);
     for (uint32_t i = 0; i < p.n_sets; i++) {
         const adm_gpu_buffers b = adm_gpu_plan_buffers(&p, i, copies, sets, shared, NULL);
@@ -105,12 +105,12 @@ static void with_room_every_stage_finds_a_cold_cache(void **state) {
         for (uint32_t b = 0; b < s.batch; b++) length[b] = s.capacity;
         const uint32_t least = 1 + (uint32_t)adm_rng_below(&rng, s.rule.budget);
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = least}, true, L2, UINT64_MAX, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = least}, true, L2, UINT64_MAX, &p);
         for (s.rule.budget = least; s.rule.budget <= 4096; s.rule.budget *= 2)
             for (int j = 0; j < 3; j++) {
                 const uint32_t n = adm_gpu_plan_rotation(&p, &s, 1u << stages[j]);
                 assert_true(n >= 1 && n <= p.n_sets && n % p.n_kv == 0);
-                if (n < ADM_MOST_SETS) assert_true(adm_gpu_plan_coldness(&p, &s, 1u << stages[j]) >= ADM_COLD_L2);
+                if (n < ADM_MAX_SETS) assert_true(adm_gpu_plan_coldness(&p, &s, 1u << stages[j]) >= ADM_COLD_L2);
             }
     }
 }
@@ -123,13 +123,13 @@ static void room_is_kept(void **state) {
     const adm_gpu_session session = {.n_layers = 3, .n_tokens = 1000, .n_steps = 2, .length = steps};
     for (uint64_t room = 0; room < 1u << 30; room = 2 * room + 1000) {
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 16}, true, 1 << 26, room, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 16}, true, 1 << 26, room, &p);
         assert_true(p.n_kv >= 1 && p.n_sets % p.n_kv == 0);
         assert_true((p.n_kv == 1 && p.n_sets == 1) || p.n_kv * p.copy_bytes + p.n_sets * p.set_bytes <= room);
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .least_budget = 16}, true, 1 << 26, room, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .min_budget = 16}, true, 1 << 26, room, &p);
         assert_true(p.n_kv >= 3 && p.n_kv % 3 == 0 && p.n_sets % p.n_kv == 0);
         assert_int_equal(p.n_tokens, 1000);
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .least_budget = 16}, false, 1 << 26, room, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .min_budget = 16}, false, 1 << 26, room, &p);
         assert_int_equal(p.n_kv, 3);
         assert_int_equal(p.n_sets, 3);
     }

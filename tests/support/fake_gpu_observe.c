@@ -7,7 +7,7 @@
 #include "kernels/gpu/case.h"
 #include "kernels/gpu/observe.h"
 
-enum { MOST_NODES = 64 };
+enum { MAX_NODES = 64 };
 
 typedef struct node {
     adm_gpu_case *gpu_case;
@@ -16,7 +16,7 @@ typedef struct node {
 } node;
 
 struct adm_gpu_graph {
-    node node[MOST_NODES];
+    node node[MAX_NODES];
     size_t n;
 };
 
@@ -48,7 +48,7 @@ adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err) {
 
 adm_status adm_gpu_case_launch(adm_gpu_case *gpu_case, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
     if (!capturing) return adm_gpu_case_run(gpu_case, &impl, 1, set, err);
-    if (captured.n == MOST_NODES) return adm_fail(err, ADM_EINTERNAL, "the fake GPU captures at most %d nodes", MOST_NODES);
+    if (captured.n == MAX_NODES) return adm_fail(err, ADM_EINTERNAL, "the fake GPU captures at most %d nodes", MAX_NODES);
     captured.node[captured.n++] = (node){gpu_case, impl, set};
     return ADM_OK;
 }

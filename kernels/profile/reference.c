@@ -1,5 +1,7 @@
-/* profile_reference.c: what a set of a GPU case should hold and give, recomputed on the host. Random inputs come from their
+/* reference.c: what a set of a GPU case should hold and give, recomputed on the host. Random inputs come from their
  * formula (input.h), a session's from the host: nothing that the device holds is taken on trust. */
+#include "kernels/profile/reference.h"
+
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -8,7 +10,6 @@
 #include "kernels/gpu/input.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
-#include "kernels/profile/profile_internal.h"
 #include "kernels/topk/topk.h"
 
 static adm_distance_fn *const metric[2] = {adm_distance_l1, adm_distance_xor};
@@ -72,7 +73,7 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
     const struct {
         void *pointer;
         size_t count, size;
-    } parts[] = {
+    } buffers[] = {
         {&h->packed, n, d / 4},
         {&h->y, (g + 1) * d, sizeof(float)},
         {&h->q_packed, g, d / 4},
@@ -80,8 +81,8 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
         {&h->distance[1], r->selections * n, 2},
     };
     adm_status status = ADM_OK;
-    for (size_t i = 0; status == ADM_OK && i < sizeof parts / sizeof parts[0]; i++)
-        status = adm_alloc(parts[i].pointer, parts[i].count, parts[i].size, "host reference of a profile", err);
+    for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
+        status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "host reference of a profile", err);
     if (status == ADM_OK && r->inputs.session == NULL) status = make_random_rows(r, h, err);
     else if (status == ADM_OK) take_session_rows(r, h);
     for (uint32_t t = 0; status == ADM_OK && t < n; t++) /* y: the newest stays */
@@ -103,7 +104,7 @@ static void choose_heads(adm_profile_reference *r) {
     const uint32_t batch = r->shape.batch, n_kv = r->shape.heads.n_kv_heads;
     bool ragged = false;
     for (uint32_t b = 1; b < batch; b++) ragged |= length_of(r, b) != length_of(r, 0);
-    r->n_heads = ragged ? (batch < ADM_MOST_CHECKED ? batch : ADM_MOST_CHECKED) : batch * n_kv > 1 ? 2 : 1;
+    r->n_heads = ragged ? (batch < ADM_MAX_CHECKED ? batch : ADM_MAX_CHECKED) : batch * n_kv > 1 ? 2 : 1;
     for (uint32_t i = 0; i < r->n_heads; i++) {
         uint32_t b = ragged ? i : i * (batch - 1), head = ragged ? i % n_kv : i * (n_kv - 1);
         r->head[i] = (adm_checked_head){.sequence = b, .kv_head = head, .n_tokens = length_of(r, b)};
@@ -121,7 +122,7 @@ static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
     const struct {
         void *pointer;
         size_t count, size;
-    } parts[] = {
+    } buffers[] = {
         {&r->histogram, largest_distance(r) + 1, sizeof *r->histogram},
         {&r->index, longest, sizeof *r->index},
         {&r->found, longest, sizeof *r->found},
@@ -130,8 +131,8 @@ static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
         {&r->seen, longest, sizeof *r->seen},
     };
     adm_status status = ADM_OK;
-    for (size_t i = 0; status == ADM_OK && i < sizeof parts / sizeof parts[0]; i++)
-        status = adm_alloc(parts[i].pointer, parts[i].count, parts[i].size, "host reference of a profile", err);
+    for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
+        status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "host reference of a profile", err);
     return status;
 }
 

@@ -1,10 +1,10 @@
-/* profile_static.c: what the CUDA assembler said of every kernel, from the table that the build left in the program
+/* static.c: what the CUDA assembler said of every kernel, from the table that the build left in the program
  * (kernels/profile/resources.py): figures that change only when compiler or source change, and that need no GPU. */
+#include "kernels/profile/static.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "kernels/profile/profile.h"
 
 extern const char adm_embed_kernel_resources[], adm_embed_kernel_resources_end[];
 

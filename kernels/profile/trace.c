@@ -1,5 +1,5 @@
-/* profile_trace.c: a decode session as the input of a GPU profile; see profile_trace.h. */
-#include "kernels/profile/profile_trace.h"
+/* trace.c: a decode session as the input of a GPU profile; see trace.h. */
+#include "kernels/profile/trace.h"
 
 #include <math.h>
 
@@ -72,10 +72,10 @@ static adm_status convert_layers(adm_profile_trace *p, adm_error *err) {
     const struct {
         void *pointer;
         size_t count;
-    } parts[] = {{&p->k, 1}, {&p->v, 1}, {&p->q, 1}, {&p->own, 3}};
+    } arrays[] = {{&p->k, 1}, {&p->v, 1}, {&p->q, 1}, {&p->own, 3}};
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < 4; i++)
-        status = adm_alloc(parts[i].pointer, parts[i].count * p->n_layers, sizeof(void *), "layers of a trace", err);
+        status = adm_alloc(arrays[i].pointer, arrays[i].count * p->n_layers, sizeof(void *), "layers of a trace", err);
     for (size_t i = 0; status == ADM_OK && i < p->n_layers; i++) {
         const adm_trace_layer *l = p->layer[i];
         status = in_dtype(p, l, 'k', l->k_dtype, l->k, n_kv, &p->own[3 * i], &p->k[i], err);

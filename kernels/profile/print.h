@@ -1,10 +1,10 @@
-/* profile_print.h: what `adamas profile` shows of its plan and of a finished run (kernels/profile/profile_print.c). */
-#ifndef ADM_KERNELS_PROFILE_PROFILE_PRINT_H
-#define ADM_KERNELS_PROFILE_PROFILE_PRINT_H
+/* print.h: what `adamas profile` shows of its plan and of a finished run. */
+#ifndef ADM_KERNELS_PROFILE_PRINT_H
+#define ADM_KERNELS_PROFILE_PRINT_H
 
 #include "core/cli/command.h"
 #include "core/contract/trace.h"
-#include "kernels/profile/profile.h"
+#include "kernels/profile/run.h"
 
 /* The configurations, the memory each needs on `device` (NULL: on a device with 60 MiB of L2, and memory enough), and
  * the units; on stdout. */

@@ -1,11 +1,12 @@
-/* profile_trace.h: a decode session (core/contract/trace.h) as the input of a GPU profile: chosen layers and lengths, in the type
+/* trace.h: a decode session (core/contract/trace.h) as the input of a GPU profile: chosen layers and lengths, in the type
  * that the kernels take, with each layer's thresholds. */
-#ifndef ADM_KERNELS_PROFILE_PROFILE_TRACE_H
-#define ADM_KERNELS_PROFILE_PROFILE_TRACE_H
+#ifndef ADM_KERNELS_PROFILE_TRACE_H
+#define ADM_KERNELS_PROFILE_TRACE_H
 
 #include "core/policy/thresholds.h"
 #include "core/contract/trace.h"
-#include "kernels/profile/profile.h"
+#include "core/store/store.h"
+#include "kernels/profile/grid.h"
 
 typedef struct adm_profile_trace adm_profile_trace;
 

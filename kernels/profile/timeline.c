@@ -1,4 +1,4 @@
-/* profile_timeline.c: traces a profile's units: each is called a few times in each launch mode, back to back; what the GPU
+/* timeline.c: traces a profile's units: each is called a few times in each launch mode, back to back; what the GPU
  * did in each call becomes rows of the tables activity and event, and figures of the call.
  *
  *     unit, mode     prepare sets 0..n-1, flush, wait
@@ -8,11 +8,12 @@
  *
  * A graph is one launch, so all its kernels belong to the range of the call; since one stream was captured they run in the
  * order of its nodes, which says which kernel is of which stage. */
+#include "kernels/profile/timeline.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "kernels/profile/profile_observe_internal.h"
 
 enum { N_CALLS = 5, MAX_HOST_EVENTS = 1 << 16 };
 
@@ -128,33 +129,33 @@ void adm_profile_activity_sink(void *observer, const adm_range *range, const adm
 
 /* The implementations one after another, those of a step each in a range of its own. c->n_nodes is filled in while a
  * graph is captured. */
-static adm_status launch_parts(adm_profile_observer *o, const adm_profile_scene *s, call *c, uint32_t set, adm_error *err) {
+static adm_status launch_stages(adm_profile_observer *o, const adm_profile_subject *s, call *c, uint32_t set, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < c->unit->n_impls; i++) {
-        adm_range part = c->range;
+        adm_range stage = c->range;
         bool bracketed = c->range.kind == ADM_RANGE_STEP && !c->is_graph;
-        part.kind = ADM_RANGE_STAGE;
-        part.stage = c->unit->impl[i]->stage;
-        part.variant = c->unit->impl[i]->name;
-        if (bracketed) adm_probes_begin(&o->tracing, &part);
+        stage.kind = ADM_RANGE_STAGE;
+        stage.stage = c->unit->impl[i]->stage;
+        stage.variant = c->unit->impl[i]->name;
+        if (bracketed) adm_probes_begin(&o->tracing, &stage);
         status = adm_gpu_case_launch(s->gpu_case, c->unit->impl[i], set, err);
-        if (bracketed) adm_probes_end(&o->tracing, &part);
+        if (bracketed) adm_probes_end(&o->tracing, &stage);
         if (status == ADM_OK && c->is_graph) status = adm_gpu_graph_nodes(o->gpu, &c->n_nodes[i], err);
     }
     return status;
 }
 
-static adm_status capture(adm_profile_observer *o, const adm_profile_scene *s, call *c, uint32_t set, adm_gpu_graph **graph,
+static adm_status capture(adm_profile_observer *o, const adm_profile_subject *s, call *c, uint32_t set, adm_gpu_graph **graph,
                           adm_error *err) {
     adm_status status = adm_gpu_graph_begin(o->gpu, err);
     if (status != ADM_OK) return status;
-    status = launch_parts(o, s, c, set, err);
+    status = launch_stages(o, s, c, set, err);
     adm_status ended = adm_gpu_graph_end(o->gpu, graph, status == ADM_OK ? err : NULL);
     return status == ADM_OK ? ended : status;
 }
 
 /* The calls of one unit in one mode, with everything prepared before the first. */
-static adm_status call_unit(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *unit, bool is_graph,
+static adm_status call_unit(adm_profile_observer *o, const adm_profile_subject *s, const adm_profile_unit *unit, bool is_graph,
                             int64_t config_id, adm_error *err) {
     adm_profile_timeline *t = o->timeline;
     adm_gpu_graph *graph[N_CALLS] = {NULL};
@@ -182,7 +183,7 @@ static adm_status call_unit(adm_profile_observer *o, const adm_profile_scene *s,
     for (uint32_t i = 0; status == ADM_OK && i < N_CALLS; i++) {
         t->n_calls++;
         adm_probes_begin(&o->tracing, &calls[i].range);
-        status = is_graph ? adm_gpu_graph_launch(graph[i], err) : launch_parts(o, s, &calls[i], i % s->n_sets, err);
+        status = is_graph ? adm_gpu_graph_launch(graph[i], err) : launch_stages(o, s, &calls[i], i % s->n_sets, err);
         adm_probes_end(&o->tracing, &calls[i].range);
     }
     adm_status done = adm_gpu_wait(o->gpu, status == ADM_OK ? err : NULL);
@@ -268,7 +269,7 @@ static adm_status put_untraced(adm_profile_observer *o, const adm_profile_unit *
 /* --- All of it ---------------------------------------------------------------------------------------------------- */
 
 /* Calls every unit in every mode asked for. What cannot run is stored with its reason; `broken` says that nothing will. */
-static adm_status call_all(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units, size_t n_units,
+static adm_status call_all(adm_profile_observer *o, const adm_profile_subject *s, const adm_profile_unit *units, size_t n_units,
                            const int64_t (*config_id)[2], const adm_error *broken, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < n_units; i++)
@@ -284,7 +285,7 @@ static adm_status call_all(adm_profile_observer *o, const adm_profile_scene *s, 
     return status;
 }
 
-adm_status adm_profile_timeline_take(adm_profile_observer *o, const adm_profile_scene *s, const adm_profile_unit *units,
+adm_status adm_profile_timeline_take(adm_profile_observer *o, const adm_profile_subject *s, const adm_profile_unit *units,
                                      size_t n_units, adm_error *err) {
     static const char *const launch[2] = {[ADM_LAUNCH_GRAPH] = "graph", [ADM_LAUNCH_STREAM] = "stream"};
     adm_profile_timeline *t = o->timeline;

@@ -1,11 +1,11 @@
-/* test_profile_observe.c: which samples of a timing were taken while the device was throttled. The rest of the observer runs in
+/* test_profile_state.c: which samples of a timing were taken while the device was throttled. The rest of the observer runs in
  * tests/probes/test_gpu_probes.py. */
 #include "tests/support/stage_check.h"
 
 #include <math.h>
 
 #include "core/base/mem.h"
-#include "kernels/profile/profile_observe.h"
+#include "kernels/profile/state.h"
 
 static adm_device_state at(uint64_t ns, int32_t throttle) { return (adm_device_state){ns, 1.98e9, 3.2e9, 100, 40, throttle}; }
 
@@ -50,5 +50,5 @@ int main(void) {
         cmocka_unit_test(a_sample_has_what_was_seen_around_it),
         cmocka_unit_test(nothing_seen_is_no_mark),
     };
-    return cmocka_run_group_tests_name("profile_observe", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("profile_state", tests, NULL, NULL);
 }

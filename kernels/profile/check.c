@@ -1,6 +1,8 @@
-/* profile_check.c: the GPU's results against the host reference (profile_reference.c), on the buffers that are timed: of some
+/* check.c: the GPU's results against the host reference (reference.c), on the buffers that are timed: of some
  * (sequence, KV head) of a batch, with all query heads that read them, every code of the cache, every distance, the selected
  * set and the output. */
+#include "kernels/profile/check.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +10,6 @@
 #include "kernels/attention/attention.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/pack.h"
-#include "kernels/profile/profile_internal.h"
 
 /* What a comparison works with. */
 typedef struct comparison {
@@ -181,12 +182,6 @@ static bool hands_over(const adm_profile_unit *unit, adm_stage stage, adm_stage 
         if (unit->impl[i]->covers == 1u << stage) return true;
     const uint32_t covers = adm_profile_covers(unit);
     return (covers >> stage & 1) && !(covers >> consumer & 1);
-}
-
-uint32_t adm_profile_covers(const adm_profile_unit *unit) {
-    uint32_t covers = 0;
-    for (size_t i = 0; i < unit->n_impls; i++) covers |= unit->impl[i]->covers;
-    return covers;
 }
 
 /* An empty sequence has no new token: what its rows of y, code and packed hold does not matter. */

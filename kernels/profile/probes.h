@@ -1,11 +1,10 @@
-/* profile_probes.h: the probes of one `adamas profile`, and what its command line says about them. */
-#ifndef ADM_KERNELS_PROFILE_PROFILE_PROBES_H
-#define ADM_KERNELS_PROFILE_PROFILE_PROBES_H
+/* probes.h: the probes of one `adamas profile`, and what its command line says about them. */
+#ifndef ADM_KERNELS_PROFILE_PROBES_H
+#define ADM_KERNELS_PROFILE_PROBES_H
 
 #include "core/base/error.h"
 #include "core/store/store.h"
-#include "kernels/gpu/case.h"
-#include "kernels/profile/profile.h"
+#include "kernels/profile/grid.h"
 
 typedef struct adm_profile_probes adm_profile_probes;
 

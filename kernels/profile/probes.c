@@ -1,10 +1,13 @@
-/* cmd_profile_probes.c: wires probes to `adamas profile`. */
+/* probes.c: wires probes to `adamas profile`. */
 #include <math.h>
 #include <stdio.h>
 
 #include "core/base/mem.h"
-#include "kernels/profile/profile_observe.h"
-#include "kernels/profile/profile_probes.h"
+#include "kernels/profile/count.h"
+#include "kernels/profile/observe.h"
+#include "kernels/profile/probes.h"
+#include "kernels/profile/state.h"
+#include "kernels/profile/timeline.h"
 #include "probes/cupti/activity_probe.h"
 #include "probes/clock_probe.h"
 #include "probes/cupti/counter_plan.h"
@@ -47,7 +50,7 @@ adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_erro
 
 static uint64_t dropped(void *activity) { return adm_activity_probe_dropped(activity); }
 
-/* The lists of core/profile_observe.h. A clock comes last, so that it times none of the others. */
+/* The lists of observer.h. A clock comes last, so that it times none of the others. */
 static adm_status attach(adm_profile_probes *p, adm_error *err) {
     adm_profile_observer *o = &p->observer;
     adm_nvtx_probe_share(&p->nvtx, &p->in_timing);

@@ -1,4 +1,4 @@
-/* cmd_profile_print.c: what `adamas profile` shows of its plan and of a finished run. */
+/* print.c: what `adamas profile` shows of its plan and of a finished run. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "kernels/profile/profile_print.h"
+#include "kernels/profile/print.h"
 
 /* What all configurations share. */
 static void print_setting(const adm_profile_options *o, const adm_trace *trace) {
@@ -23,14 +23,15 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     const adm_gpu_shape shape = adm_profile_shape(o, c);
     const adm_gpu_inputs inputs = adm_profile_inputs(o, c);
     const uint64_t l2_bytes = device != NULL ? device->l2_bytes : 60u << 20;
-    const uint64_t room = device != NULL ? device->memory_bytes / 10 * 6 : UINT64_MAX;
-    adm_gpu_plan least, plan;
-    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, room, &least);
-    adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, room, &plan);
+    const uint64_t available = device != NULL ? device->memory_bytes / 10 * 6 : UINT64_MAX;
+    adm_gpu_plan min_plan, plan;
+    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &min_plan);
+    adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, available, &plan);
     printf("  %s, ", adm_dtype_name(c->dtype));
     if (c->page_size > 0) printf("pages of %u, ", c->page_size);
     printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
-           c->batch, (double)(2 * least.kv_bytes) / 0x1p30, (double)least.planes_bytes / 0x1p30, (double)least.bytes / 0x1p30);
+           c->batch, (double)(2 * min_plan.kv_bytes) / 0x1p30, (double)min_plan.planes_bytes / 0x1p30,
+           (double)min_plan.bytes / 0x1p30);
     if (o->cold)
         printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
     printf("\n");

@@ -1,5 +1,5 @@
-/* profile_observe.h: a GPU profile under observation. Which probes there are is not known here: whoever runs a profile
- * attaches them to four lists, and gives them the sinks below.
+/* observer.h: a GPU profile under observation. Which probes there are is not known here: whoever runs a profile
+ * attaches them to four lists, and gives them the sinks of state.h, count.h and timeline.h.
  *
  *   session    from the first configuration to the last; and each unit's check      ranges for tools (NVTX)
  *   timing     each unit's timing                              the same, and the device's state
@@ -9,13 +9,13 @@
  *
  * Nothing is timed while something counts or traces. What a probe cannot do is stored as skipped with its reason, and the
  * rest of the profile goes on. */
-#ifndef ADM_KERNELS_PROFILE_PROFILE_OBSERVE_H
-#define ADM_KERNELS_PROFILE_PROFILE_OBSERVE_H
+#ifndef ADM_KERNELS_PROFILE_OBSERVER_H
+#define ADM_KERNELS_PROFILE_OBSERVER_H
 
 #include "core/contract/probe.h"
 #include "core/store/store.h"
 #include "kernels/gpu/observe.h"
-#include "kernels/profile/profile.h"
+#include "kernels/profile/grid.h"
 #include "kernels/registry.h"
 
 typedef struct adm_profile_timeline adm_profile_timeline;
@@ -45,33 +45,8 @@ typedef struct adm_profile_observer {
     adm_profile_timeline *timeline;
 } adm_profile_observer;
 
-/* The sinks; user is the observer. */
-adm_counter_sink adm_profile_counter_sink;
-adm_activity_sink adm_profile_activity_sink;
-adm_range_sink adm_profile_range_sink;   /* of the launching side, while tracing */
-adm_state_sink adm_profile_state_sink;
-
-/* Around adm_profile_run(). end() is fine after a failed begin(). */
-adm_status adm_profile_observe_begin(adm_profile_observer *observer, adm_gpu *gpu, adm_store *store, int64_t run_id,
-                                     adm_error *err);
-void adm_profile_observe_end(adm_profile_observer *observer);
-
-/* Around the check of one unit, and around its timing; observer NULL: nothing happens. */
-void adm_profile_check_begin(adm_profile_observer *observer, const adm_profile_unit *unit, uint32_t seq_len);
-void adm_profile_check_end(adm_profile_observer *observer, const adm_profile_unit *unit, uint32_t seq_len);
-void adm_profile_timing_begin(adm_profile_observer *observer, const adm_profile_unit *unit, uint32_t seq_len);
-void adm_profile_timing_end(adm_profile_observer *observer, const adm_profile_unit *unit, uint32_t seq_len);
-
-/* What NVML saw while the unit was timed: mark [n_samples] for adm_measurement.throttle, -1 where nothing was seen;
- * ends_ns [n_samples] are adm_clock_ns() at the end of each sample, the first began at start_ns. */
-void adm_profile_throttle_marks(const adm_profile_observer *observer, uint64_t start_ns, const uint64_t *ends_ns,
-                                size_t n_samples, int32_t *mark);
-
-/* Stores the device's state during the unit timed last, under its configuration. */
-adm_status adm_profile_put_state(adm_profile_observer *observer, int64_t config_id, adm_stage stage, adm_error *err);
-
-/* A configuration whose units are to be counted and traced. */
-typedef struct adm_profile_scene {
+/* What is observed: a configuration whose units are to be counted and traced. */
+typedef struct adm_profile_subject {
     adm_gpu_case *gpu_case;
     uint32_t n_sets;
     adm_select_rule rule;                 /* with any budget: that of a unit replaces it */
@@ -83,10 +58,13 @@ typedef struct adm_profile_scene {
     adm_config (*config)(void *user, const adm_profile_unit *unit, const char *launch);
     adm_work (*work)(void *user, const adm_profile_unit *unit, double *write_bytes);
     void *user;
-} adm_profile_scene;
+} adm_profile_subject;
 
-/* Counts and traces the units, as far as probes are attached. Fails only where the store does. */
-adm_status adm_profile_observe(adm_profile_observer *observer, const adm_profile_scene *scene, const adm_profile_unit *units,
-                               size_t n_units, adm_error *err);
+/* The range of a unit, as the probes see it. */
+adm_range adm_profile_range_of(const adm_profile_unit *unit, uint32_t seq_len);
+
+/* Sets the unit's budget and leaves on a set what the stages before it hand over. Does not wait. */
+adm_status adm_profile_prepare_set(const adm_profile_subject *subject, const adm_profile_unit *unit, uint32_t set,
+                                   adm_error *err);
 
 #endif
