@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-import install_deps as deps  # noqa: E402
-from install_deps import SetupError  # noqa: E402
+import install_deps as deps
+from install_deps import SetupError
 
 VERSION = "0.1.0"
 
@@ -26,12 +26,12 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "output_file",
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded", "output_file",
                   "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
-                   "store_track", "query", "hostinfo"],
+    "core/store": ["store", "migrate", "query", "columns", "statement", "row", "run", "write", "insert", "track", "merge", "prune",
+                   "store_api", "hostinfo"],
     "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
                     "replay_quality", "replay_values", "replay_record", "replay_count"],
     "core/cli": ["command"],
@@ -46,7 +46,7 @@ ROOMS = {
                         "observe"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
-    "probes/cupti": ["cupti_load", "counter_plan", "counter_list"],
+    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
@@ -55,7 +55,8 @@ ROOMS = {
                          "compare_explain", "compare_write", "compare_export", "compare_args", "check_run", "check_build",
                          "history"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
-    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_html"],
+    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history",
+                        "report_html"],
     "analysis/report/view": ["report_view", "report_view_profile", "report_view_summary",
                              "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
                              "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
@@ -92,12 +93,16 @@ NO_NVTX = ["probes/nvtx_probe_none.c"]
 CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/cupti/activity_probe.c"]
 NO_CUPTI = ["probes/cupti/cupti_none.c"]
 
+# The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA_NOW = "core/store/schema/now.sql"
+
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
-# Files the program carries inside itself.
+# Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*(f"core/store/schema/{version}.sql" for version in range(1, 6)), *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -145,9 +150,10 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML), and with CUPTI's headers (it stands in for CUPTI and the driver).
+# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI and
+# the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-NVML_TOOLS = ["fake_nvml"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
@@ -173,8 +179,10 @@ WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 # Of the few C++ files.
 CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
 
-# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it likes.
-EMULATED_FLAGS = "-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare -fno-strict-aliasing -ffp-contract=off"
+# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it
+# likes.
+EMULATED_FLAGS = ("-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare "
+                  "-fno-strict-aliasing -ffp-contract=off")
 
 # No contraction to fused multiply-add: the host's numbers must not depend on the machine.
 # Position-independent and hidden throughout, so that program and library share their objects.
@@ -230,6 +238,15 @@ def generated_files(ninja, node):
     ninja.rule("version", VERSION_COMMAND, restat=1, description="VERSION $out")
     ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
 
+    ninja.note("The files that the program carries, as lines for embed.S.")
+    lines = " ".join(shlex.quote(f'embed "{path}", "{Path(path).stem}"') for path in EMBEDDED)
+    ninja.rule("embedded", f"printf '%s\\n' {lines} > $out", description="LIST $out")
+    ninja.build("build/gen/embedded.inc", "embedded")
+
+    ninja.note("The whole schema of today, for readers; it is also in the repository, and only a new text is written.")
+    ninja.rule("schema_now", "$python core/store/schema/write_now.py $out $in", restat=1, description="SCHEMA $out")
+    ninja.build(SCHEMA_NOW, "schema_now", SCHEMA, implicit=["core/store/schema/write_now.py"])
+
     ninja.note("The report's page. node_modules stays out of the source tree.")
     ninja.rule("npm", "$python install_deps.py", description="NPM ci: JavaScript packages into build/deps/web")
     ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
@@ -278,7 +295,7 @@ def profile_edges(ninja, profile, cuda, plants):
     def compile_c(source, **variables):
         rule = f"cxx_{profile}" if source.endswith(".cpp") else f"cc_{profile}"
         return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", rule, [source],
-                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
+                           implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (), order_only=["build/gen/version.h"],
                            **variables)
 
     plain = [compile_c(source) for source in sources_of(ROOMS)]
@@ -312,8 +329,9 @@ def profile_edges(ninja, profile, cuda, plants):
                          implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
-                          [compile_c(f"tests/support/{name}.c", more=headers)], more="-shared")
-              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+                          [compile_c(f"tests/support/{name}.c", more=headers)],
+                          more=f"-shared{' -Wl,-soname,libnvperf_host.so' if name == 'fake_nvperf' else ''}")
+              for name in [*PLAIN_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
@@ -338,13 +356,15 @@ def emulates(profile, cuda):
 def emulated_edges(ninja, cuda):
     """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
     ninja.note("CUDA kernels run by the host")
-    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
+    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc",
+               description="EMULATE $out")
     ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
                f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
                "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
     objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
-        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/support/emulate/emulate.py"])
+        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
+                           implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
     host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
@@ -372,7 +392,8 @@ def fuzz_edges(ninja):
         return
     ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
                "-l:libxxhash.a -lm", description="FUZZER $out")
-    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces") for path in sorted((deps.ROOT / room).rglob("*.h"))]
+    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces")
+               for path in sorted((deps.ROOT / room).rglob("*.h"))]
     programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz/fuzz_{name}.c", *FUZZED],
                             implicit=["tests/fuzz/fuzz.h", f"tests/fuzz/fuzz_{name}.h", *headers]) for name in FUZZERS]
     ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
@@ -412,14 +433,15 @@ def build_ninja(options, cuda, node):
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]
         library = ["build/release/libadamas.so"] if profile == "release" else []
-        ninja.build(name, "phony", [program, *library, *tests])
+        ninja.build(name, "phony", [program, *library, *tests, SCHEMA_NOW])
     ninja.build("test", "run", implicit=["all", "emulated"], command="$python tests/run.py", title="TEST")
     program, tests = made["asan"]
     ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan --only c/")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
+                command="$python demo.py --bench && "
+                "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
                 "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
@@ -439,7 +461,7 @@ def check_lists():
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
-              *(f"tests/support/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
+              *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
@@ -455,7 +477,8 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
+        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.",
+        allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
@@ -464,7 +487,8 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower the host's top-k is "
+    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT",
+                        help="how much slower the host's top-k is "
                         "in build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
     parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
                         "kernel runs there (default %(default)s)")

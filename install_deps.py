@@ -285,7 +285,7 @@ def describe(needs):
             sizes.append("  JavaScript packages: %d MB to download, %d MB in build/deps/web" % NPM_MB)
         elif need.source == "browser":
             sizes.append("  Chromium: its installer does not say beforehand; allow 200 MB in build/deps/browsers")
-    return lines + ["sizes:"] + sizes
+    return [*lines, "sizes:", *sizes]
 
 
 # ---- getting it ------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.dont_write_bytecode = True
-from configure import CUDA_TESTS  # noqa: E402
-import install_deps as deps  # noqa: E402  (knows where Node, Chromium and the test environment are)
+import install_deps as deps
+from configure import CUDA_TESTS
 
 SUITE_LIMIT_S = 600
 CURE = "run ./configure.py --setup test"

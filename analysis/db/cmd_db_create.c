@@ -28,8 +28,8 @@ static int run(int argc, char **argv) {
     adm_status status = adm_store_open(common.db_path, ADM_STORE_WRITE, &store, &err);
     adm_store_close(&store);
     const char *path = adm_printable(common.db_path, shown, sizeof shown);
-    if (status == ADM_OK && common.json) printf("{\"schema_version\": %d}\n", ADM_SCHEMA_VERSION);
-    else if (status == ADM_OK && !common.quiet) printf("%s: schema version %d\n", path, ADM_SCHEMA_VERSION);
+    if (status == ADM_OK && common.json) printf("{\"schema_version\": %d}\n", adm_schema_version());
+    else if (status == ADM_OK && !common.quiet) printf("%s: schema version %d\n", path, adm_schema_version());
     if (status == ADM_OK) status = adm_finish_output(&err);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

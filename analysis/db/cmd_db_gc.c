@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "analysis/db/db_verbs.h"
-#include "core/store/store_merge.h"
+#include "core/store/prune.h"
 
 typedef struct gc_command {
     adm_common common;
@@ -17,7 +17,7 @@ static const struct argp_option options[] = {
     {"keep", KEY_KEEP, "N", 0, "Keep the newest N runs of each command, label, host and GPU", 1},
     {"keep-samples", KEY_SAMPLES, "N", 0, "Keep raw samples of the newest N of each only; medians and quantiles stay", 1},
     {"keep-label", KEY_LABEL, "TEXT", 0, "Leave runs with this label alone", 1},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Count, and change nothing", 1},
+    {"dry-run", KEY_DRY_RUN, NULL, 0, "Only count what would be removed", 1},
     {0},
 };
 
@@ -67,9 +67,8 @@ static int run(int argc, char **argv) {
         .options = options,
         .parser = parse,
         .children = children,
-        .doc =
-            "Removes older runs, or only their raw samples, then what nothing refers to, and makes the file smaller. Recorded "
-            "runs ('recorded:...') and unfinished ones stay, and so do margins and acknowledged change points."};
+        .doc = "Removes older runs, or only their raw samples, then every row that nothing refers to, and shrinks the file. "
+               "Recorded runs ('recorded:...') and unfinished ones stay, and so do margins and acknowledged change points."};
     gc_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err;
     adm_store *store = NULL;

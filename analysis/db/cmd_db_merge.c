@@ -5,7 +5,7 @@
 
 #include "analysis/db/db_verbs.h"
 #include "core/base/printable.h"
-#include "core/store/store_merge.h"
+#include "core/store/merge.h"
 
 typedef struct merge_command {
     adm_common common;
@@ -51,10 +51,9 @@ static int run(int argc, char **argv) {
         .parser = parse,
         .children = children,
         .args_doc = "[FILE...]",
-        .doc =
-            "Adds the finished runs of other databases, with all that belongs to them, each file whole or not at all. Runs are "
-            "told apart by UUID, so a file merged twice changes nothing. Without FILE it brings the database itself up to "
-            "this program's schema."};
+        .doc = "Adds the finished runs of other databases with everything that belongs to them, each file whole or not at all. "
+               "Runs are told apart by UUID, so merging a file again is safe. Without FILE it brings the database itself up to "
+               "this program's schema."};
     merge_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err;
     adm_store *store = NULL;

@@ -369,7 +369,7 @@ adm_status adm_recorded_import(adm_store *store, const char *path, adm_recorded_
     if (status == ADM_OK) status = read_document(&r, runs, n_runs, err);
     adm_insert_close(&r.measurements);
     if (status == ADM_OK) status = adm_store_flush(store, err);
-    else adm_store_discard(store);
+    else adm_store_rollback(store);
     json_decref(r.trace_ids);
     json_decref(r.metric_ids);
     json_decref(r.file.document);

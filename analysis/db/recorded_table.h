@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "core/store/store_values.h"
+#include "core/store/insert.h"
 
 enum { ADM_RECORDED_MAX_COLUMNS = 40 };
 

@@ -14,8 +14,8 @@
 
 #include "core/cli/command.h"
 #include "core/base/mem.h"
-#include "core/store/store_merge.h"
-#include "core/store/store_track.h"
+#include "core/store/merge.h"
+#include "core/store/track.h"
 
 enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
 

@@ -12,7 +12,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct check_command {
     adm_common common;
@@ -35,12 +35,12 @@ static const struct argp_option options[] = {
      "that the database holds",
      1},
     {"candidate", KEY_CANDIDATE, "WHAT", 0, "A program or a git ref (default: this program)", 1},
-    {"runs", KEY_RUNS, "N", 0, "Processes a side, 2 to 500 (default 10)", 1},
+    {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Double the processes until everything is decided, or to this many a side (default: the "
-     "same as --runs); each look tests more strictly",
+     "Double the processes until everything is decided, up to this many per side (default: the "
+     "same as --runs); each look uses a stricter threshold",
      1},
-    {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store each time's margin on this machine", 1},
+    {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},
 };
 
@@ -267,7 +267,7 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "-- COMMAND [ARGUMENT...]",
         .doc =
-            "Measures two programs in turn on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
+            "Runs two programs alternately on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
             "compare` does. COMMAND is replay or profile.\v"
             "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 if "
             "this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in each "
@@ -292,4 +292,4 @@ static int run(int argc, char **argv) {
     return status == ADM_OK ? exit_code : adm_report_error(&err);
 }
 
-const adm_command adm_cmd_check = {"check", "measure two programs in turn and compare them", run};
+const adm_command adm_cmd_check = {"check", "measure two programs alternately and compare them", run};

@@ -11,7 +11,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct history_command {
     adm_common common;
@@ -29,11 +29,11 @@ static const struct argp_option options[] = {
     {"runs", KEY_RUNS, "RUNS", 0, "Only these: numbers (3-99), a label, commit:PREFIX (default all complete ones)", 1},
     {"metric", KEY_METRIC, "NAME", 0, "Only this metric (default: times, counts and quality)", 1},
     {"stage", KEY_STAGE, "NAME", 0, "Only this stage", 1},
-    {"min-change", KEY_MIN, "PERCENT", 0, "Smallest change of a time (default 2)", 1},
-    {"seed", KEY_SEED, "N", 0, "Of the permutation test (default 1)", 1},
-    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if something got worse and nobody has acknowledged it", 2},
+    {"min-change", KEY_MIN, "PERCENT", 0, "Ignore smaller changes of a time (default 2)", 1},
+    {"seed", KEY_SEED, "N", 0, "Seed of the permutation test (default 1)", 1},
+    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if a regression is unacknowledged", 2},
     {"all", KEY_ALL, NULL, 0, "Show ignored changes too", 2},
-    {"who", KEY_WHO, "NAME", 0, "With ack: who says so (default: $USER)", 3},
+    {"who", KEY_WHO, "NAME", 0, "With ack: who acknowledges it (default: $USER)", 3},
     {"why", KEY_WHY, "TEXT", 0, "With ack: the reason", 3},
     {"ignore", KEY_IGNORE, NULL, 0, "With ack: hide it from now on", 3},
     {0},

@@ -14,13 +14,13 @@ enum { KEY_MARGIN = 0x5000, KEY_TOLERANCE, KEY_SEED, KEY_MARKDOWN, KEY_JUNIT, KE
 
 static const struct argp_option options[] = {
     {"margin", KEY_MARGIN, "PERCENT", 0,
-     "Changes of times within this are equivalent (default: calibrated on this machine, else 1)", 50},
+     "A time that changes by less is equivalent (default: calibrated on this machine, else 1)", 50},
     {"tolerance", KEY_TOLERANCE, "METRIC=RATIO", 0,
      "Relative difference up to which a count or quality figure is equal; may be "
      "repeated",
      50},
     {"across-machines", KEY_ACROSS, NULL, 0, "Compare times of different machines", 50},
-    {"seed", KEY_SEED, "N", 0, "Of the bootstrap (default 1)", 50},
+    {"seed", KEY_SEED, "N", 0, "Seed of the bootstrap (default 1)", 50},
     {"markdown", KEY_MARKDOWN, "FILE", 0, "Write a summary for a pull request", 51},
     {"junit", KEY_JUNIT, "FILE", 0, "Write JUnit XML: regressed is a failure, inconclusive is skipped", 51},
     {"benchmark-json", KEY_BENCHMARK, "FILE", 0, "Write the candidate's figures as customSmallerIsBetter JSON", 51},

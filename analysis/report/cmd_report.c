@@ -52,8 +52,9 @@ static int run(int argc, char **argv) {
     static const struct argp argp = {.options = options,
                                      .parser = parse,
                                      .children = children,
-                                     .doc = "Writes one HTML page that opens from disk with no network. With --json its data "
-                                            "go to standard output instead, and no page is written."};
+                                     .doc =
+                                         "Writes one HTML page that opens from disk without a network. With --json it prints "
+                                         "the page's data on standard output instead."};
     report_command c = {.common = ADM_COMMON_DEFAULTS, .output = "report.html"};
     adm_error err = {0};
     adm_store *store = NULL;

@@ -9,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/embedded.h"
 #include "analysis/report/view/report_view.h"
-
-extern const char adm_embed_report_template[], adm_embed_report_template_end[];
 
 static void write_title(adm_text *page, const json_t *document) {
     size_t n_sessions = adm_n_sessions(document), n = n_sessions + adm_n_profiles(document);
@@ -100,7 +99,7 @@ static const adm_text *part_named(const parts *p, const char *name, size_t lengt
 
 static adm_status fill_template(const parts *p, adm_text *page, adm_error *err) {
     static const char opening[] = "<!--adamas:";
-    const char *at = adm_embed_report_template;
+    const char *at = adm_embedded("build/gen/report_template.html")->data;
     size_t n_filled = 0;
     for (const char *mark; (mark = strstr(at, opening)) != NULL; n_filled++) {
         const char *name = mark + sizeof opening - 1, *end = strstr(name, "-->");
@@ -110,7 +109,7 @@ static adm_status fill_template(const parts *p, adm_text *page, adm_error *err) 
         if (part->length > 0) adm_text_bytes(page, part->data, part->length);
         at = end + 3;
     }
-    adm_text_bytes(page, at, (size_t)(adm_embed_report_template_end - at));
+    adm_text_add(page, at);
     if (n_filled != 4) return adm_fail(err, ADM_EINTERNAL, "the report's template has %zu slots, not 4", n_filled);
     return adm_text_check(page, err);
 }

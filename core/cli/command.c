@@ -45,23 +45,12 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
 
-/* Appends one JSON string; `out` has room for six bytes a character and two quotes. Returns the new end. */
-static char *append_json_string(char *out, const char *text) {
-    *out++ = '"';
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
-        if (*c < 0x20 || *c == '"' || *c == '\\') out += sprintf(out, "\\u%04x", *c);
-        else *out++ = (char)*c;
-    }
-    *out++ = '"';
-    return out;
-}
-
 char *adm_argv_json(int argc, char **argv) {
     size_t longest = 0, size = 3;
     for (int i = 0; i < argc; i++) {
         size_t length = strlen(argv[i]);
         if (length > longest) longest = length;
-        size += 6 * length + 3;
+        size += adm_json_string_bytes(argv[i]) + 1;
     }
     char *json, *clean = NULL;
     if (adm_alloc(&json, size, 1, "command line", NULL) != ADM_OK) return NULL;
@@ -69,7 +58,7 @@ char *adm_argv_json(int argc, char **argv) {
     char *end = json;
     for (int i = 0; json != NULL && i < argc; i++) {
         *end++ = i == 0 ? '[' : ',';
-        end = append_json_string(end, adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4));
+        end = adm_json_string(adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4), end);
     }
     if (json != NULL) *end = ']';
     adm_free(&clean);

@@ -42,6 +42,9 @@ typedef enum adm_stage {
 
 enum { ADM_MAX_HEAD_DIM = 256 };
 
+/* A model's first layers attend densely unless the user says otherwise. */
+enum { ADM_DENSE_LAYERS = 2 };
+
 /* "hadamard", "bucket", ... as the database spells them; never NULL. */
 const char *adm_stage_name(adm_stage stage);
 

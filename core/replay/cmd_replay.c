@@ -227,7 +227,7 @@ static adm_status parse_threads(replay_command *c, adm_error *err) {
 
 static adm_status parse_values(replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
-    o->n_dense_layers = 2;
+    o->n_dense_layers = ADM_DENSE_LAYERS;
     o->n_timed_steps = 64;
     o->seed = 1;
     o->eps = 0.05;

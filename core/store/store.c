@@ -1,5 +1,5 @@
-/* store.c: the database file: opening, migrating, batches, closing, and what SQLite's errors mean to a user. Rows are
- * written in store_write.c and read in query.c.
+/* store.c: the database file: opening, batches, closing, and what SQLite's errors mean to a user. migrate.c brings the schema up to
+ * date; rows are written in run.c, write.c and insert.c, and read in query.c.
  *
  *     while a program writes        adm.db  adm.db-wal  adm.db-shm     (journal_mode WAL)
  *     after adm_store_close()       adm.db                             (journal_mode DELETE, one file to copy)
@@ -13,10 +13,8 @@
 #include <unistd.h>
 
 #include "core/base/mem.h"
-#include "core/store/store_db.h"
-
-extern const char adm_embed_schema_sql[], adm_embed_schema_2_sql[], adm_embed_schema_3_sql[], adm_embed_schema_4_sql[],
-    adm_embed_schema_5_sql[];
+#include "core/store/migrate.h"
+#include "core/store/store_internal.h"
 
 enum { BUSY_TIMEOUT_MS = 5000 };
 
@@ -92,12 +90,11 @@ static adm_status check_path(const char *path, adm_store_mode mode, adm_error *e
                     path, parent, strerror(errno));
 }
 
-/* --- Opening ------------------------------------------------------------------------------------------------------ */
+/* --- Statements --------------------------------------------------------------------------------------------------- */
 
-static int execute(adm_store *store, const char *sql) { return sqlite3_exec(store->db, sql, NULL, NULL, NULL); }
+int adm_store_execute(adm_store *store, const char *sql) { return sqlite3_exec(store->db, sql, NULL, NULL, NULL); }
 
-/* The first column of the first row, or `fallback` if there is no row. */
-static int scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value) {
+int adm_store_scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value) {
     *value = fallback;
     sqlite3_stmt *statement = NULL;
     int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
@@ -107,6 +104,22 @@ static int scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *
     sqlite3_finalize(statement);
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
+
+int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values) {
+    int rc = SQLITE_OK;
+    for (int i = 0; i < (int)n_values && rc == SQLITE_OK; i++) {
+        switch (values[i].type) {
+        case 'i': rc = sqlite3_bind_int64(statement, i + 1, values[i].i); break;
+        case 'd': rc = sqlite3_bind_double(statement, i + 1, values[i].d); break;
+        case 's': rc = sqlite3_bind_text(statement, i + 1, values[i].s, -1, SQLITE_TRANSIENT); break;
+        case 'n': rc = sqlite3_bind_null(statement, i + 1); break;
+        default: rc = SQLITE_MISUSE;
+        }
+    }
+    return rc;
+}
+
+/* --- Opening ------------------------------------------------------------------------------------------------------ */
 
 char *adm_store_uri(const char *path, const char *parameters) {
     sqlite3_str *uri = sqlite3_str_new(NULL);
@@ -131,7 +144,7 @@ static int connect_file(adm_store *store, const char *parameters) {
     sqlite3_busy_timeout(store->db, store->busy_timeout_ms);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     int64_t n_objects;
-    return scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
+    return adm_store_scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
 }
 
 static bool exists_beside(const char *path, const char *suffix, bool even_if_empty) {
@@ -160,92 +173,37 @@ static adm_status connect(adm_store *store, adm_error *err) {
     return adm_store_sqlite_error(store, rc, "opening it", err);
 }
 
-/* Whose database it is, before anything in it is changed. *version is 0 for an empty file. */
-static adm_status identify(adm_store *store, int newest, int64_t *version, adm_error *err) {
-    int64_t application, n_objects;
-    int rc = scalar(store, "PRAGMA application_id", 0, &application);
-    if (rc == SQLITE_OK) rc = scalar(store, "PRAGMA user_version", 0, version);
-    if (rc == SQLITE_OK) rc = scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
-    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "reading its header", err);
-    if (application == 0 && *version == 0 && n_objects == 0) return ADM_OK;
-    if (application != ADM_APPLICATION_ID)
-        return adm_fail(err, ADM_EINPUT,
-                        "%s is another application's database (application_id %lld, %lld tables, views "
-                        "and indexes): name another file",
-                        store->path, (long long)application, (long long)n_objects);
-    if (*version > newest)
-        return adm_fail(err, ADM_EINPUT,
-                        "%s has schema version %lld, and this program knows versions up to %d: use a "
-                        "newer adamas, or name another file",
-                        store->path, (long long)*version, newest);
-    if (*version < 1)
-        return adm_fail(err, ADM_EINPUT, "%s is damaged: its schema version is %lld", store->path, (long long)*version);
-    return ADM_OK;
-}
-
-/* --- Migrating ---------------------------------------------------------------------------------------------------- */
-
-static adm_status run_steps(adm_store *store, const char *const *steps, int n_steps, adm_error *err) {
-    int64_t version, n_violations;
-    adm_status status = identify(store, n_steps, &version, err); /* again, now that nobody else can change it */
-    if (status != ADM_OK) return status;
-    char doing[80];
-    for (; version < n_steps; version++) {
-        sqlite3_snprintf(sizeof doing, doing, "migrating it from version %lld to %lld", version, version + 1);
-        int rc = execute(store, steps[version]);
-        if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, doing, err);
-    }
-    int rc = scalar(store, "SELECT count(*) FROM pragma_foreign_key_check", 0, &n_violations);
-    char header[80];
-    sqlite3_snprintf(sizeof header, header, "PRAGMA application_id = %d; PRAGMA user_version = %d", ADM_APPLICATION_ID,
-                     n_steps);
-    if (rc == SQLITE_OK) rc = execute(store, header);
-    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "migrating it", err);
-    if (n_violations > 0)
-        return adm_fail(err, ADM_EINTERNAL, "%s: migrating it to version %d would leave %lld rows that refer to nothing",
-                        store->path, n_steps, (long long)n_violations);
-    return ADM_OK;
-}
-
-adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_steps, adm_error *err) {
-    int64_t version;
-    adm_status status = identify(store, n_steps, &version, err);
-    if (status != ADM_OK || version == n_steps) return status;
-    int rc = execute(store, "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE");
-    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "preparing its schema", err);
-    store->in_batch = true;
-    status = run_steps(store, steps, n_steps, err);
-    if (status == ADM_OK) status = adm_store_flush(store, err);
-    adm_store_rollback(store);
-    execute(store, "PRAGMA foreign_keys = ON");
-    return status;
+int adm_schema_version(void) {
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    return adm_schema_steps(steps);
 }
 
 static adm_status prepare_writing(adm_store *store, adm_error *err) {
-    static const char *const steps[ADM_SCHEMA_VERSION] = {adm_embed_schema_sql, adm_embed_schema_2_sql, adm_embed_schema_3_sql,
-                                                          adm_embed_schema_4_sql, adm_embed_schema_5_sql};
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    int n_steps = adm_schema_steps(steps);
     int64_t version;
     if (sqlite3_db_readonly(store->db, "main") != 0)
         return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);
-    adm_status status = identify(store, ADM_SCHEMA_VERSION, &version, err);
+    adm_status status = adm_store_identify(store, n_steps, &version, err);
     if (status != ADM_OK) return status;
     /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly. FULL: a
-     * flushed batch outlives a loss of power; the price is one fsync a batch. */
-    int rc = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+     * flushed batch outlives a loss of power; the price is one fsync per batch. */
+    int rc = adm_store_execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
     if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "preparing to write", err);
-    return adm_store_migrate(store, steps, ADM_SCHEMA_VERSION, err);
+    return adm_store_migrate(store, steps, n_steps, err);
 }
 
 static adm_status check_readable(adm_store *store, adm_error *err) {
+    const int newest = adm_schema_version();
     int64_t version;
-    adm_status status = identify(store, ADM_SCHEMA_VERSION, &version, err);
+    adm_status status = adm_store_identify(store, newest, &version, err);
     if (status != ADM_OK) return status;
     if (version == 0) return adm_fail(err, ADM_EINPUT, "%s is empty: no run was written to it", store->path);
-    if (version < ADM_SCHEMA_VERSION)
+    if (version < newest)
         return adm_fail(err, ADM_EINPUT,
                         "%s has schema version %lld, and this program reads version %d: any command that "
                         "writes brings it up to date, such as `adamas replay --db FILE TRACE`",
-                        store->path, (long long)version, ADM_SCHEMA_VERSION);
+                        store->path, (long long)version, newest);
     return ADM_OK;
 }
 
@@ -281,7 +239,7 @@ void adm_store_close(adm_store **address) {
     if (store->mode == ADM_STORE_WRITE && store->db != NULL) {
         /* Fails while somebody else has the file open; then the last to close it merges the journal. */
         sqlite3_busy_timeout(store->db, 0);
-        execute(store, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE");
+        adm_store_execute(store, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE");
     }
     sqlite3_close_v2(store->db);
     adm_free(&store->path);
@@ -293,7 +251,7 @@ void adm_store_close(adm_store **address) {
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err) {
     if (store->in_batch) return ADM_OK;
     if (store->mode != ADM_STORE_WRITE) return adm_fail(err, ADM_EINTERNAL, "%s was opened for reading only", store->path);
-    int rc = execute(store, "BEGIN IMMEDIATE");
+    int rc = adm_store_execute(store, "BEGIN IMMEDIATE");
     if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "starting a batch", err);
     store->in_batch = true;
     return ADM_OK;
@@ -302,12 +260,12 @@ adm_status adm_store_begin_batch(adm_store *store, adm_error *err) {
 void adm_store_rollback(adm_store *store) {
     if (!store->in_batch) return;
     store->in_batch = false;
-    if (!sqlite3_get_autocommit(store->db)) execute(store, "ROLLBACK"); /* a full disk already rolls back by itself */
+    if (!sqlite3_get_autocommit(store->db)) adm_store_execute(store, "ROLLBACK"); /* a full disk already rolls back by itself */
 }
 
 adm_status adm_store_flush(adm_store *store, adm_error *err) {
     if (!store->in_batch) return ADM_OK;
-    int rc = execute(store, "COMMIT");
+    int rc = adm_store_execute(store, "COMMIT");
     if (rc != SQLITE_OK) {
         adm_status status = adm_store_sqlite_error(store, rc, "committing a batch", err);
         adm_store_rollback(store);

@@ -287,16 +287,13 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
 
 /* --- Trace -------------------------------------------------------------------------------------------------------- */
 
-/* The first layers of a model attend densely in Adamas. */
-enum { DENSE_LAYERS = 2 };
-
 /* Without --layers: all but the model's first two, or all if there are no others. */
 static adm_status choose_layers(profile_command *c, adm_error *err) {
     adm_profile_trace_options *o = &c->trace_options;
     if (c->layers != NULL || c->layer_list != NULL) return ADM_OK;
     adm_status status = adm_alloc(&c->layer_list, c->trace->n_layers, sizeof *c->layer_list, "layers of a trace", err);
     for (size_t i = 0; status == ADM_OK && i < c->trace->n_layers; i++)
-        if (c->trace->layers[i].index >= DENSE_LAYERS) c->layer_list[o->n_layers++] = c->trace->layers[i].index;
+        if (c->trace->layers[i].index >= ADM_DENSE_LAYERS) c->layer_list[o->n_layers++] = c->trace->layers[i].index;
     o->layers = c->layer_list;
     return status;
 }

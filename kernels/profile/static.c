@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char adm_embed_kernel_resources[], adm_embed_kernel_resources_end[];
+#include "core/base/embedded.h"
 
 enum { N_FIGURES = 5 };
 
@@ -21,23 +21,24 @@ static const adm_metric metrics[N_FIGURES] = {
 /* The stage that a kernel serves, by its source file and the start of its name; the first that fits. Kernels that make
  * inputs or measure the device serve none. */
 static const struct {
-    const char *source, *kernel, *stage;
+    const char *source, *kernel;
+    adm_stage stage;
 } stages[] = {
-    {"encode.cu", "hadamard_", "hadamard"},
-    {"encode.cu", "bucket_", "bucket"},
-    {"encode.cu", "pack_", "pack"},
-    {"encode.cu", "", "append"},
-    {"distance.cu", "", "distance"},
-    {"topk.cu", "", "topk"},
-    {"attention.cu", "", "attention"},
-    {"fused.cu", "", "step"},
-    {"dense.cu", "", "dense"},
+    {"encode.cu", "hadamard_", ADM_STAGE_HADAMARD},
+    {"encode.cu", "bucket_", ADM_STAGE_BUCKET},
+    {"encode.cu", "pack_", ADM_STAGE_PACK},
+    {"encode.cu", "", ADM_STAGE_APPEND},
+    {"distance.cu", "", ADM_STAGE_DISTANCE},
+    {"topk.cu", "", ADM_STAGE_TOPK},
+    {"attention.cu", "", ADM_STAGE_ATTENTION},
+    {"fused.cu", "", ADM_STAGE_STEP},
+    {"dense.cu", "", ADM_STAGE_DENSE},
 };
 
 static const char *stage_of(const char *source, const char *kernel) {
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
         if (strcmp(stages[i].source, source) == 0 && strncmp(stages[i].kernel, kernel, strlen(stages[i].kernel)) == 0)
-            return stages[i].stage;
+            return adm_stage_name(stages[i].stage);
     return NULL;
 }
 
@@ -84,9 +85,10 @@ static adm_status store_kernel(adm_store *store, int64_t run_id, char *const fie
 }
 
 adm_status adm_profile_static(adm_store *store, int64_t run_id, size_t *n_kernels, adm_error *err) {
+    const adm_embedded_file *table = adm_embedded("build/gen/kernel_resources.tsv");
     adm_status status = ADM_OK;
     *n_kernels = 0;
-    for (const char *at = adm_embed_kernel_resources; status == ADM_OK && at < adm_embed_kernel_resources_end;) {
+    for (const char *at = table->data; status == ADM_OK && at < table->data + table->n_bytes;) {
         char line[768], *field[3 + N_FIGURES];
         size_t length = strcspn(at, "\n");
         snprintf(line, sizeof line, "%.*s", (int)(length < sizeof line ? length : sizeof line - 1), at);

@@ -250,8 +250,8 @@ static adm_status deliver(adm_counter_probe *p, size_t *n, adm_error *err) {
         size_t index = strtoul(range.rangeName, NULL, 10); /* the name that begin() gave */
         if (index >= p->n_ranges) continue;
         place at = {p, i};
-        adm_counter_list_deliver(&p->list, &p->range[index], (const char(*)[ADM_REASON_BYTES])p->plan->reason, read_value, &at,
-                                 p->sink, p->user);
+        adm_counter_list_deliver(&p->list, &p->range[index], p->plan->collected,
+                                 (const char(*)[ADM_REASON_BYTES])p->plan->reason, read_value, &at, p->sink, p->user);
         ++*n;
     }
     return ADM_OK;

@@ -107,7 +107,7 @@ adm_status adm_cupti_host_describe(adm_cupti_host *host, const char *metric, adm
     p.pMetricName = metric;
     CUptiResult result = FUNCTION(cuptiProfilerHostGetMetricProperties)(&p);
     if (result == CUPTI_ERROR_INVALID_METRIC_NAME)
-        return adm_fail(err, ADM_EUNSUPPORTED, "%s has no metric %.200s", host->chip, metric);
+        return adm_fail(err, ADM_EINPUT, "%s has no metric %.200s", host->chip, metric);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "describing a metric");
     *words = {p.pDescription, p.pHwUnit, p.pDimUnit};
     return ADM_OK;
@@ -132,26 +132,18 @@ static CUptiResult add_metrics(CUpti_Profiler_Host_Object *object, const char *c
     return FUNCTION(cuptiProfilerHostConfigAddMetrics)(&p);
 }
 
-/* Which of the metrics was refused: each tried alone on an object of its own. */
-static adm_status blame(adm_cupti_host *host, const char *const *metrics, size_t n, int result, adm_error *err) {
-    for (size_t i = 0; i < n; i++) {
-        CUpti_Profiler_Host_Object *alone = nullptr;
-        bool taken = initialize(host, &alone) == CUPTI_SUCCESS && add_metrics(alone, &metrics[i], 1) == CUPTI_SUCCESS;
-        deinitialize(alone);
-        if (!taken) return adm_fail(err, ADM_EUNSUPPORTED, "%s cannot collect %.200s", host->chip, metrics[i]);
-    }
-    return adm_cupti_fail(err, result, "scheduling metrics");
-}
-
-adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
-                                   size_t *image_bytes, size_t *n_passes, adm_error *err) {
+/* Adds metrics to an object and gives its configuration and passes. */
+static adm_status schedule(adm_cupti_host *host, CUpti_Profiler_Host_Object *object, const char *const *metrics, size_t n,
+                           uint8_t **image, size_t *image_bytes, size_t *n_passes, adm_error *err) {
     PARAMETERS(CUpti_Profiler_Host_GetConfigImageSize, size);
     PARAMETERS(CUpti_Profiler_Host_GetConfigImage, config);
     PARAMETERS(CUpti_Profiler_Host_GetNumOfPasses, passes);
     *image = nullptr;
-    CUptiResult result = add_metrics(host->object, metrics, n);
-    if (result != CUPTI_SUCCESS) return blame(host, metrics, n, result, err);
-    size.pHostObject = config.pHostObject = host->object;
+    CUptiResult result = add_metrics(object, metrics, n);
+    if (n == 1 && (result == CUPTI_ERROR_INVALID_PARAMETER || result == CUPTI_ERROR_INVALID_METRIC_NAME))
+        return adm_fail(err, ADM_EINPUT, "%s cannot collect %.200s", host->chip, metrics[0]);
+    if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "scheduling metrics");
+    size.pHostObject = config.pHostObject = object;
     result = FUNCTION(cuptiProfilerHostGetConfigImageSize)(&size);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "planning passes");
     adm_status status = adm_alloc(image, size.configImageSize, 1, "a counter configuration", err);
@@ -166,6 +158,23 @@ adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metr
     }
     adm_free(image);
     return adm_cupti_fail(err, result, "planning passes");
+}
+
+adm_status adm_cupti_host_passes(adm_cupti_host *host, const char *const *metrics, size_t n, size_t *n_passes, adm_error *err) {
+    CUpti_Profiler_Host_Object *object = nullptr;
+    uint8_t *image = nullptr;
+    size_t image_bytes;
+    CUptiResult result = initialize(host, &object);
+    if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "opening a chip's metrics");
+    adm_status status = schedule(host, object, metrics, n, &image, &image_bytes, n_passes, err);
+    deinitialize(object);
+    adm_free(&image);
+    return status;
+}
+
+adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
+                                   size_t *image_bytes, size_t *n_passes, adm_error *err) {
+    return schedule(host, host->object, metrics, n, image, image_bytes, n_passes, err);
 }
 
 adm_status adm_cupti_host_value(adm_cupti_host *host, const uint8_t *data, size_t data_bytes, size_t range, const char *metric,

@@ -1,7 +1,7 @@
 """`adamas check`: two programs in turn, from their processes to the exit code and the files for a CI.
 
-The slow candidate is tests/adamas-planted, whose top-k takes four times as long (configure.py --plant-slowdown): so much that no
-noise of the machine hides it.
+The slow candidate is tests/adamas-planted, whose top-k takes four times as long (configure.py --plant-slowdown): so much that
+no noise of the machine hides it.
 """
 import json
 import os
@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import Adamas, PROGRAM, check_sound, query, refuse  # noqa: E402
+from conftest import PROGRAM, Adamas, check_sound, query, refuse
 
 PLANTED = PROGRAM.parent / "tests/adamas-planted"
 
@@ -25,8 +25,8 @@ def check(adamas, small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(scratch))
 
     def call(*arguments, replay=(), **options):
-        result = adamas("check", "--db", "x.db", *arguments, "--", "replay", small_run[0], "--policies", "adamas", "--thresholds",
-                        "calibrated", "--budgets", "64", *replay, timeout=240, **options)
+        result = adamas("check", "--db", "x.db", *arguments, "--", "replay", small_run[0], "--policies", "adamas",
+                        "--thresholds", "calibrated", "--budgets", "64", *replay, timeout=240, **options)
         assert list(scratch.iterdir()) == [], "the scratch folder stays"
         return result
     return call
@@ -42,12 +42,12 @@ def script(path, text):
 
 def test_a_planted_slowdown_is_found(check, tmp_path):
     assert PLANTED.exists(), f"{PLANTED} is not built"
-    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--max-runs", "40", "--margin", "10", "--markdown",
-                   "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
+    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--max-runs", "40", "--margin", "10",
+                   "--markdown", "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
     document = json.loads(result.out)
     topk = next(row for row in document["rows"] if row["stage"] == "topk")
     if result.code == 3 and topk["n_throttled"] > 60:
-        pytest.skip(f"something else used this machine's cores all the time: {topk['n_throttled']} of 80 processes do not count")
+        pytest.skip(f"other work kept this machine's cores busy: {topk['n_throttled']} of 80 processes do not count")
     assert (result.code, result.err) == (1, "")
     slow = {row["stage"] for row in document["rows"] if row["verdict"] == "regressed" and row["metric"] == "time_ns"}
     assert "topk" in slow and slow <= {"topk", "step"}
@@ -59,13 +59,14 @@ def test_a_planted_slowdown_is_found(check, tmp_path):
     assert any("topk" in entry["name"] for entry in json.loads((tmp_path / "b.json").read_text()))
 
     check_sound(tmp_path / "x.db")
-    order = query(tmp_path / "x.db", "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
+    order = query(tmp_path / "x.db",
+                  "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
     n = len(order[0][0])
     assert n in (20, 40, 80) and order == [("bccb" * (n // 4),)]
     assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(n, "complete")]
     # The same once more, from what is stored.
-    again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db", "x.db",
-                             "--margin", "10", "--json")
+    again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db",
+                             "x.db", "--margin", "10", "--json")
     assert again.code == 1 and json.loads(again.out)["rows"] == document["rows"]
 
 
@@ -78,12 +79,14 @@ def test_a_program_against_itself_does_not_regress(check):
 
 def test_a_gpu_profile_is_checked_the_same_way(adamas, tmp_path):
     fake = PROGRAM.parent / "tests/adamas-fake-gpu"
-    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100", "--json", "--",
+    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100",
+                    "--json", "--",
                     "profile", "--seq-lens", "256", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64",
                     timeout=120)
     assert result.code in (0, 1, 3), result
     document = json.loads(result.out)
-    assert {row["source"] for row in document["rows"]} == {"gpu"} and {row["stage"] for row in document["rows"]} >= {"topk", "dense"}
+    assert {row["source"] for row in document["rows"]} == {"gpu"}
+    assert {row["stage"] for row in document["rows"]} >= {"topk", "dense"}
 
 
 # ---------------------------------------------------------------- candidates that do not run
@@ -123,13 +126,15 @@ def test_exit_codes_of_a_side_are_its_own(check, tmp_path, code):
 
 def test_a_program_that_is_no_adamas(check, tmp_path):
     other = script(tmp_path / "other", "exit 0\n")
-    failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4, ["0 complete runs in 2 processes"])
+    failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4,
+           ["0 complete runs in 2 processes"])
 
 
 def test_an_interrupt_ends_it(adamas, small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     slow = script(tmp_path / "slow", "sleep 60\n")
-    with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0], start_new_session=True) as process:
+    with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0],
+                      start_new_session=True) as process:
         give_up = time.monotonic() + 30
         while not list(tmp_path.glob("adamas-check-*/baseline.log")):
             assert process.poll() is None and time.monotonic() < give_up
@@ -148,11 +153,13 @@ def checkout(tmp_path):
     top.mkdir()
 
     def git(*arguments):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=top, check=True, capture_output=True)
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=top, check=True,
+                       capture_output=True)
     git("init", "-q")
     (top / "adamas.sh").write_text(f'#!/bin/sh\nexec {PROGRAM} "$@"\n')
     script(top / "configure.py", """echo "$@" > arguments
-printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\nbuild build/release/adamas: make\\n' > build.ninja
+printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\n' > build.ninja
+printf 'build build/release/adamas: make\\n' >> build.ninja
 """)
     git("add", ".")
     git("commit", "-qm", "one")
@@ -161,7 +168,8 @@ printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && c
     git("commit", "-qam", "two")
     git("tag", "broken")
     (top / "build").mkdir()
-    (top / "build.ninja").write_text("rule configure\n  command = python3 configure.py --cuda=off --arch=sm_90 --plant-slowdown=7\n")
+    (top / "build.ninja").write_text("rule configure\n  command = python3 configure.py --cuda=off --arch=sm_90 "
+                                     "--plant-slowdown=7\n")
     return top
 
 
@@ -173,7 +181,8 @@ def test_a_git_ref_is_built_once(check, checkout, tmp_path):
     assert second.code in (0, 3) and second.err == "", second
     assert json.loads(second.out)["baseline"].startswith("good (")
     (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
-    assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"  # those of the checkout, as far as all refs know them
+    # those of the checkout, as far as all refs know them
+    assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"
 
 
 def test_a_ref_that_does_not_build(check, checkout):
@@ -193,7 +202,8 @@ def test_calibration_leaves_margins_that_a_check_uses(check, tmp_path):
     stored = query(tmp_path / "x.db", "SELECT count(*), max(margin_ratio) FROM margin")
     assert stored == [(len(margins), max(row["margin_ratio"] for row in margins))]
     document = json.loads(check("--baseline", PROGRAM, "--runs", "5", "--json").out)
-    used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"] if row["kind"] == "time"}
+    used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"]
+            if row["kind"] == "time"}
     of = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
     assert used == {**dict.fromkeys(used, 0.01), **of}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCHEMA_VERSION, Adamas, check_sound, files_of, query, refuse  # noqa: E402
+from conftest import SCHEMA_VERSION, Adamas, check_sound, files_of, query, refuse
 
 NOBODY = 65534
 
@@ -366,7 +366,8 @@ def test_an_interrupted_replay_goes_on_where_it_was(adamas, write_trace, tmp_pat
     refuse(adamas, "replay", trace, "--budgets", "16", "--db", database, "--resume", "1", code=2,
            says=["run 1 cannot be resumed", "command line"])
     refuse(adamas, "replay", trace, *FEW, "--db", database, "--resume", "2", code=2, says=["has no run 2"])
-    refuse(adamas, "replay", trace, *FEW, "--db", tmp_path / "other.db", "--resume", "1", code=2, says=["other.db", "not there"])
+    refuse(adamas, "replay", trace, *FEW, "--db", tmp_path / "other.db", "--resume", "1", code=2,
+           says=["other.db", "not there"])
     assert not (tmp_path / "other.db").exists()
     assert adamas("replay", trace, *FEW, "--db", database, "--resume", "1").code == 0
     check_sound(database)

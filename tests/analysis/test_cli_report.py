@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from conftest import files_of, refuse  # noqa: E402
+from conftest import files_of, refuse
 
 EVIL = "</script><script>alert(\"1\")</script><!-- <b>'&amp;\u2028"
 
@@ -113,14 +113,15 @@ def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), stat
                    "compiler": "cc", "gpu_name": gpu}
         run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                                  tuple(columns.values())).lastrowid
-        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
-                               "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, 1, 'cold', "
-                               "'graph', ?)", [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
+        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, "
+                               "dtype, seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, "
+                               "1, 'cold', 'graph', ?)",
+                               [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
         configs = [900 + 10 * (trace or 0) + i for i in range(n_configs)]
         for part, config in itertools.product(parts, configs):
             if part == "activity":
-                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
-                                   "registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
+                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, "
+                                   "end_ns, registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
                 continue
             connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
                                (part,))

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import pytest
 
-from conftest import BUNDLED_RUN, Adamas, Result, check_sound, files_of, query, refuse  # noqa: E402
+from conftest import BUNDLED_RUN, Adamas, Result, check_sound, files_of, query, refuse
 
 COMMANDS = [[], ["replay"], ["profile"], ["report"], ["trace"], ["trace", "info"], ["trace", "verify"], ["trace", "gen"],
             ["trace", "import"], ["db"], ["db", "export"], ["doctor"]]
@@ -239,7 +239,7 @@ def test_oracle_recalls_everything(bundled_run):
 
 def test_identities_of_mass_tv_and_kl(bundled_run):
     values = {}
-    for config, layer, head, metric, n, mean in query(
+    for config, layer, head, metric, _, mean in query(
             bundled_run[0], "SELECT config_id, layer, head, k.name, n, mean FROM measurement "
             "JOIN metric k USING (metric_id) WHERE k.name IN ('mass', 'tv', 'kl')"):
         values.setdefault((config, layer, head), {})[metric] = mean

@@ -1,5 +1,5 @@
-"""The NVTX ranges of a replay, as a tool sees them: the program loads tests/support/nvtx_injection.c, which writes every call to
-a file, and the tree of ranges in that file is compared with the events that --timeline put into the database. Needs no
+"""The NVTX ranges of a replay, as a tool sees them: the program loads tests/support/nvtx_injection.c, which writes every call
+to a file, and the tree of ranges in that file is compared with the events that --timeline put into the database. Needs no
 GPU.
 """
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from conftest import PROGRAM, query  # noqa: E402
+from conftest import PROGRAM, query
 
 TOOL = PROGRAM.parent / "tests/nvtx_injection.so"
 STAGES = ["hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"]

@@ -16,7 +16,8 @@ def commands():
         for call in re.findall(r"\badamas ((?:check|compare|history|db merge|db gc)\b[^\n]*)", joined):
             call = re.split(r" \|\| | # |   ", call)[0]
             own, _, measured = call.partition(" -- ")
-            yield re.match(r"db \w+|\w+", own)[0], re.findall(r"--[a-z-]+", own), measured.split(" ")[0], re.findall(r"--[a-z-]+", measured)
+            yield (re.match(r"db \w+|\w+", own)[0], re.findall(r"--[a-z-]+", own),
+                   measured.split(" ")[0], re.findall(r"--[a-z-]+", measured))
 
 
 def test_there_are_workflows():

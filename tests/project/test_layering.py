@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from configure import COMMANDS, MAIN, sources_of  # noqa: E402
+from configure import COMMANDS, MAIN, sources_of
 
 COMMAND_FILES = [*sources_of(COMMANDS), MAIN]
 COMMAND_FILES += [name[:-1] + "h" for name in COMMAND_FILES]
@@ -59,23 +59,24 @@ MAY = {
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
 
 # Files that are no room's: what they may include beside the rest of their room.
-ALSO = {"core/base/version.c": ["build/gen/version.h"], "kernels/gpu_rows.c": ["kernels/step/fused.h"]}
+ALSO = {"core/base/version.c": ["build/gen/version.h"], "core/base/embed.S": ["build/gen/embedded.inc"],
+        "kernels/gpu_rows.c": ["kernels/step/fused.h"]}
 
 # Headers that are the inside of a module: for that room and the tests alone, not even for a command of another.
-INSIDE = ["*/store_db.h", "*/store_row.h", "*_internal.h"]
+INSIDE = [*(f"core/store/{name}.h" for name in ("columns", "migrate", "row", "statement")), "*_internal.h"]
 
 # The C library and Linux: allowed everywhere.
 SYSTEM = set("""
-    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h immintrin.h
-    inttypes.h limits.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h stdarg.h
-    stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/random.h
+    argp.h arm_neon.h assert.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
+    immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h spawn.h
+    stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/random.h
     sys/resource.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
     unistd.h""".split())
 
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
-    ("xxhash.h", ["core/store/store_write.c", "traces/*"]),
+    ("xxhash.h", ["core/store/write.c", "traces/*"]),
     ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
@@ -194,16 +195,19 @@ def test_the_directions_have_no_circle():
     ("core/cli/command.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for core/cli"),
     ("core/store/store.h", "#include <jansson.h>", "jansson.h is only for"),
     ("kernels/topk/topk.c", '#include "probes/clock_probe.h"', "probes/clock_probe.h is not for kernels/topk"),
-    ("kernels/topk/topk.h", '#  include   "analysis/output/report_rows.h"', "analysis/output/report_rows.h is not for kernels/topk"),
+    ("kernels/topk/topk.h", '#  include   "analysis/output/report_rows.h"',
+     "analysis/output/report_rows.h is not for kernels/topk"),
     ("kernels/topk/topk.c", "#include <sqlite3.h>", "sqlite3.h is only for"),
     ("kernels/gpu/device.h", "#include <cuda_runtime.h>", "cuda_runtime.h is only for"),
     ("kernels/gpu/device.cu", "#include <cupti.h>", "cupti.h is only for"),
     ("kernels/gpu/device.cu", "#include <nvtx3/nvToolsExt.h>", "nvtx3/nvToolsExt.h is only for"),
     ("probes/clock_probe.c", '#include "kernels/gpu/device.h"', "kernels/gpu/device.h is not for probes"),
-    ("traces/format/trace_file.c", '#include "core/store/store_db.h"', "core/store/store_db.h is the inside of core/store"),
+    ("traces/format/trace_file.c", '#include "core/store/store_internal.h"', "core/store/store_internal.h is the inside of core/store"),
     ("traces/format/trace_file.c", '#include "trace_file.h"', "trace_file.h is not for traces/format"),
-    ("traces/format/cmd_trace.c", '#include "core/replay/replay_internal.h"', "core/replay/replay_internal.h is the inside of core/replay"),
-    ("analysis/output/report_rows.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for analysis/output"),
+    ("traces/format/cmd_trace.c", '#include "core/replay/replay_internal.h"',
+     "core/replay/replay_internal.h is the inside of core/replay"),
+    ("analysis/output/report_rows.c", '#include "traces/format/trace_file.h"',
+     "traces/format/trace_file.h is not for analysis/output"),
     ("analysis/output/report_rows.c", "#include <sqlite3.h>", "sqlite3.h is only for"),
     ("core/replay/cmd_replay.c", '#include "traces/format/cmd_trace.c"', "is a command, which nothing includes"),
     ("tests/kernels/test_topk.c", '#include "traces/cmd_trace.h"', "is a command, which nothing includes"),

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "core/store/store.h"
-#include "core/store/store_db.h"
+#include "core/store/store_internal.h"
 
 /* ---- a folder a test, with one database in it -------------------------------------------------------------------- */
 

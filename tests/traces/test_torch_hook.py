@@ -3,10 +3,12 @@ import importlib.util
 import re
 
 import pytest
+
 from conftest import ROOT
 
 ABSENT = [name for name in ("torch", "transformers", "safetensors") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)} (traces/model/requirements.txt has them)")
+pytestmark = pytest.mark.skipif(bool(ABSENT),
+                                reason=f"not installed: {', '.join(ABSENT)} (traces/model/requirements.txt has them)")
 
 SAVE, HOOK = re.findall(r"```python\n(.*?)```", (ROOT / "traces/README.md").read_text(), re.S)
 

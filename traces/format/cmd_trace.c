@@ -213,7 +213,7 @@ static const struct argp info_argp = {
 };
 
 static const struct argp_option verify_options[] = {
-    {"steps", KEY_STEPS, "N", 0, "Recompute only N steps a layer, evenly spread (default: all)", 1},
+    {"steps", KEY_STEPS, "N", 0, "Recompute only N evenly spread steps per layer (default: all)", 1},
     {0},
 };
 

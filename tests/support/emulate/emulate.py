@@ -3,8 +3,8 @@
 
     emulate.py kernels/NAME.cu OUT.cpp        and OUT.cpp.d, for ninja: what it was made from
 
-The .cuh files are put in place, each once, so that OUT.cpp holds all CUDA there is. Four things are changed, on as many lines as
-before, and #line says where they came from:
+The .cuh files are put in place, each once, so that OUT.cpp holds all CUDA there is. Four things are changed, on as many lines
+as before, and #line says where they came from:
 
     a function with machine instructions    taken out: emulate.h has one of the same name
     __shared__ T a[N], b;                   auto &a = emu_static<T[N], 0>(); auto &b = emu_static<T, 1>();

@@ -1,14 +1,11 @@
-/* store_track.h: rows of regression tracking (schema_4.sql): which side of a check a run was, margins of this machine, and
+/* track.h: rows of regression tracking (schema/4.sql): which side of a check a run was, margins of this machine, and
  * what people said of change points. Appended to the batch, like measurements (store.h). */
-#ifndef ADM_CORE_STORE_STORE_TRACK_H
-#define ADM_CORE_STORE_STORE_TRACK_H
+#ifndef ADM_CORE_STORE_TRACK_H
+#define ADM_CORE_STORE_TRACK_H
 
 #include <stdint.h>
 
 #include "core/store/store.h"
-
-/* A random UUID (RFC 9562, version 4) and its NUL. ADM_EENVIRONMENT: no random bytes. */
-adm_status adm_new_uuid(char out[37], adm_error *err);
 
 /* side is "baseline" or "candidate". The run must be there; a run belongs to one check. */
 adm_status adm_store_check_run(adm_store *store, const char *run_uuid, const char *check_uuid, const char *side,

@@ -1,12 +1,12 @@
-/* store_row.h: one statement and the values on their way into it, so that a function that writes a row reads as the
- * list of its columns. Inside of the store, like store_db.h.
+/* row.h: one statement and the values on their way into it, so that a function that writes a row reads as the
+ * list of its columns. Inside of the store, like store_internal.h.
  *
  * The first failure sticks in rc and turns what follows into no-ops, until adm_row_finish() or adm_row_find() reports
  * it, rolls the batch back and leaves the statement ready for its next use. */
-#ifndef ADM_CORE_STORE_STORE_ROW_H
-#define ADM_CORE_STORE_STORE_ROW_H
+#ifndef ADM_CORE_STORE_ROW_H
+#define ADM_CORE_STORE_ROW_H
 
-#include "core/store/store_db.h"
+#include "core/store/store_internal.h"
 
 typedef struct adm_row {
     adm_store *store;

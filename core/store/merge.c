@@ -1,16 +1,16 @@
-/* store_merge.c: copies runs from one database file into another.
+/* merge.c: copies runs from one database file into another.
  *
  *   shared tables (trace, metric, config, ...)   a row is found by what it says, or added
  *   run                                          added unless its UUID is there
  *   tables that hang on a run (measurement, ...) rows of the added runs are added, their ids moved past ours
  *
  * Each table with an id leaves temp.map_TABLE(old, new) behind, through which later tables translate their references. */
-#include "core/store/store_merge.h"
+#include "core/store/merge.h"
 
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/store/store_db.h"
+#include "core/store/store_internal.h"
 
 /* --- What the schema says of a table ------------------------------------------------------------------------------ */
 
@@ -43,17 +43,6 @@ static int run_sql(adm_store *store, sqlite3_str *text) {
     if (rc == SQLITE_OK) rc = sqlite3_step(statement);
     sqlite3_finalize(statement);
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
-}
-
-static int run_plain(adm_store *store, const char *sql) { return sqlite3_exec(store->db, sql, NULL, NULL, NULL); }
-
-static int scalar(adm_store *store, const char *sql, int64_t *value) {
-    sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
-    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
-    if (rc == SQLITE_ROW) *value = sqlite3_column_int64(statement, 0);
-    sqlite3_finalize(statement);
-    return rc == SQLITE_ROW ? SQLITE_OK : rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
 }
 
 static bool owned(const table *tables, int n, const char *name) {
@@ -131,7 +120,7 @@ static int copy_shared(adm_store *store, const table *t, bool is_run) {
     sqlite3_str *text = sqlite3_str_new(store->db);
     int64_t newest = 0;
     char *largest = sqlite3_mprintf("SELECT ifnull(max(\"%w\"), 0) FROM main.\"%w\"", t->column[t->id].name, t->name);
-    int rc = largest == NULL ? SQLITE_NOMEM : scalar(store, largest, &newest);
+    int rc = largest == NULL ? SQLITE_NOMEM : adm_store_scalar(store, largest, 0, &newest);
     sqlite3_free(largest);
     sqlite3_str_appendf(text, "INSERT INTO main.\"%w\" (", t->name);
     add_names(text, t, false);
@@ -164,7 +153,7 @@ static int copy_owned(adm_store *store, const table *t) {
     int rc = SQLITE_OK;
     if (t->id >= 0) {
         char *largest = sqlite3_mprintf("SELECT ifnull(max(\"%w\"), 0) FROM main.\"%w\"", t->column[t->id].name, t->name);
-        rc = largest == NULL ? SQLITE_NOMEM : scalar(store, largest, &offset);
+        rc = largest == NULL ? SQLITE_NOMEM : adm_store_scalar(store, largest, 0, &offset);
         sqlite3_free(largest);
         if (rc == SQLITE_OK) rc = add_map(store, t);
     }
@@ -257,7 +246,7 @@ static int drop_maps(adm_store *store) {
     if (rc == SQLITE_OK) rc = sqlite3_step(names);
     char *sql = rc == SQLITE_ROW ? sqlite3_mprintf("%s", sqlite3_column_text(names, 0)) : NULL;
     sqlite3_finalize(names);
-    rc = sql != NULL ? run_plain(store, sql) : SQLITE_OK;
+    rc = sql != NULL ? adm_store_execute(store, sql) : SQLITE_OK;
     sqlite3_free(sql);
     return rc;
 }
@@ -268,10 +257,11 @@ static adm_status merge_attached(adm_store *store, const char *path, adm_merge_c
     adm_status status = check_metrics(store, path, err);
     if (status == ADM_OK) status = adm_store_begin_batch(store, err);
     if (status != ADM_OK) return status;
-    int rc = scalar(store, "SELECT count(*) FROM other.run WHERE status <> 'running'", &n_finished);
-    if (rc == SQLITE_OK) rc = scalar(store, "SELECT count(*) FROM other.run WHERE status = 'running'", &counts->n_unfinished);
+    int rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status <> 'running'", 0, &n_finished);
+    if (rc == SQLITE_OK)
+        rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status = 'running'", 0, &counts->n_unfinished);
     if (rc == SQLITE_OK) rc = copy_tables(store, doing, sizeof doing);
-    if (rc == SQLITE_OK) rc = scalar(store, "SELECT count(*) FROM temp.map_run", &counts->n_runs);
+    if (rc == SQLITE_OK) rc = adm_store_scalar(store, "SELECT count(*) FROM temp.map_run", 0, &counts->n_runs);
     counts->n_present = n_finished - counts->n_runs;
     if (rc == SQLITE_OK) rc = drop_maps(store);
     if (rc != SQLITE_OK) {
@@ -295,11 +285,11 @@ adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts 
         return adm_fail(err, ADM_EINPUT, "%s cannot be merged into itself", path);
     char *uri = adm_store_uri(path, "?mode=ro");
     char *attach = uri == NULL ? NULL : sqlite3_mprintf("ATTACH %Q AS other", uri);
-    int rc = attach == NULL ? SQLITE_NOMEM : run_plain(store, attach);
+    int rc = attach == NULL ? SQLITE_NOMEM : adm_store_execute(store, attach);
     sqlite3_free(uri);
     sqlite3_free(attach);
     if (rc != SQLITE_OK) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, sqlite3_errmsg(store->db));
     status = merge_attached(store, path, counts, err);
-    run_plain(store, "DETACH other");
+    adm_store_execute(store, "DETACH other");
     return status;
 }

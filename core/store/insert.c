@@ -1,9 +1,8 @@
-/* store_insert.c: inserting rows whose columns are known only at run time. */
-#include <sqlite3.h>
+/* insert.c: inserting rows whose columns are known only at run time. */
+#include "core/store/insert.h"
 
 #include "core/base/mem.h"
-#include "core/store/store_db.h"
-#include "core/store/store_values.h"
+#include "core/store/store_internal.h"
 
 struct adm_insert {
     adm_store *store;
@@ -79,5 +78,3 @@ void adm_insert_close(adm_insert **address) {
     sqlite3_finalize(insert->statement);
     adm_free(address);
 }
-
-void adm_store_discard(adm_store *store) { adm_store_rollback(store); }

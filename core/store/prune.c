@@ -1,8 +1,7 @@
-/* store_prune.c: removes older runs, or only their raw samples, and what nothing refers to then. */
-#include <stdio.h>
+/* prune.c: removes older runs, or only their raw samples, and what nothing refers to then. */
+#include "core/store/prune.h"
 
-#include "core/store/store_db.h"
-#include "core/store/store_merge.h"
+#include "core/store/store_internal.h"
 
 /* The rank of each finished run among those it may be compared with, the newest first. */
 static const char rank_sql[] =
@@ -22,12 +21,8 @@ static adm_status step(adm_store *store, const char *sql, const char *text, int6
 }
 
 static adm_status scalar(adm_store *store, const char *sql, int64_t *value, adm_error *err) {
-    sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
-    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
-    if (rc == SQLITE_ROW) *value = sqlite3_column_int64(statement, 0);
-    sqlite3_finalize(statement);
-    return rc == SQLITE_ROW ? ADM_OK : adm_store_sqlite_error(store, rc, "counting", err);
+    int rc = adm_store_scalar(store, sql, 0, value);
+    return rc == SQLITE_OK ? ADM_OK : adm_store_sqlite_error(store, rc, "counting", err);
 }
 
 /* Bytes of the file if it were closed now. */

@@ -1,8 +1,8 @@
-/* store_track.c: writes the rows of regression tracking. */
-#include "core/store/store_track.h"
+/* track.c: writes the rows of regression tracking. */
+#include "core/store/track.h"
 
 #include "core/base/clock.h"
-#include "core/store/store_row.h"
+#include "core/store/row.h"
 
 static void put_stage(adm_row *row, const char *stage) {
     if (stage == NULL || stage[0] == '\0') adm_row_null(row);

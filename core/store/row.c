@@ -1,15 +1,26 @@
-/* store_row.c: one statement and the values on their way into it. */
-#include "core/store/store_row.h"
+/* row.c: one statement and the values on their way into it. */
+#include "core/store/row.h"
 
 #include "core/base/printable.h"
+#include "core/store/columns.h"
+
+static int prepare(adm_store *store, adm_statement which) {
+    const adm_statement_text *text = &adm_store_sql[which];
+    char *made = text->insert_into != NULL ? adm_table_insert_sql(text->insert_into)
+                 : text->find_in != NULL   ? adm_table_find_sql(text->find_in)
+                                           : NULL;
+    const char *sql = text->sql != NULL ? text->sql : made;
+    int rc = sql == NULL ? SQLITE_NOMEM
+                         : sqlite3_prepare_v3(store->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &store->statement[which], NULL);
+    sqlite3_free(made);
+    return rc;
+}
 
 adm_status adm_row_start(adm_row *row, adm_store *store, adm_statement which, adm_error *err) {
     *row = (adm_row){.store = store};
     adm_status status = adm_store_begin_batch(store, err);
     if (status != ADM_OK) return status;
-    if (store->statement[which] == NULL)
-        row->rc = sqlite3_prepare_v3(store->db, adm_store_sql[which], -1, SQLITE_PREPARE_PERSISTENT, &store->statement[which],
-                                     NULL);
+    if (store->statement[which] == NULL) row->rc = prepare(store, which);
     row->statement = store->statement[which];
     return ADM_OK;
 }

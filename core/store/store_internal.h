@@ -1,7 +1,6 @@
-/* store_db.h: the inside of the store, shared by store.c, store_row.c, store_write.c, query.c and their tests; nobody
- * else includes it. */
-#ifndef ADM_CORE_STORE_STORE_DB_H
-#define ADM_CORE_STORE_STORE_DB_H
+/* store_internal.h: the inside of the store, for the files of this folder and their tests. */
+#ifndef ADM_CORE_STORE_STORE_INTERNAL_H
+#define ADM_CORE_STORE_STORE_INTERNAL_H
 
 #include <sqlite3.h>
 #include <stdbool.h>
@@ -9,34 +8,10 @@
 
 #include "core/base/error.h"
 #include "core/store/store.h"
-#include "core/store/store_values.h"
+#include "core/store/statement.h"
 
 /* PRAGMA application_id: tells our database from another application's. "ADML" in ASCII. */
 enum { ADM_APPLICATION_ID = 0x41444d4c };
-
-/* Statements that are prepared at their first use and kept; their text is in store_write.c. */
-typedef enum adm_statement {
-    ADM_SQL_ADD_RUN,
-    ADM_SQL_END_RUN,
-    ADM_SQL_RESUME_RUN,
-    ADM_SQL_FIND_TRACE,
-    ADM_SQL_ADD_TRACE,
-    ADM_SQL_FIND_CONFIG,
-    ADM_SQL_ADD_CONFIG,
-    ADM_SQL_FIND_METRIC,
-    ADM_SQL_ADD_METRIC,
-    ADM_SQL_ADD_MEASUREMENT,
-    ADM_SQL_ADD_SAMPLE,
-    ADM_SQL_ADD_CALIBRATION,
-    ADM_SQL_ADD_EVENT,
-    ADM_SQL_ADD_ACTIVITY,
-    ADM_SQL_ADD_CHECK_RUN,
-    ADM_SQL_ADD_MARGIN,
-    ADM_SQL_ADD_ACKNOWLEDGEMENT,
-    ADM_N_STATEMENTS
-} adm_statement;
-
-extern const char *const adm_store_sql[ADM_N_STATEMENTS];
 
 struct adm_store {
     sqlite3 *db;
@@ -52,11 +27,6 @@ struct adm_store {
 /* adm_store_open() with another patience for locks. */
 adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err);
 
-/* Brings the file to version n_steps in one transaction, or leaves it as it was. steps[v] is SQL that takes version v
- * to v + 1; step 0 creates. The step that fails is named. Foreign keys are off in between, so that a step may rebuild
- * a table, and checked before the commit. */
-adm_status adm_store_migrate(adm_store *store, const char *const *steps, int n_steps, adm_error *err);
-
 /* Turns an SQLite result code into our status and a sentence with file and cure. `doing` completes "while ...". */
 adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, adm_error *err);
 
@@ -70,7 +40,9 @@ int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size
 /* Opens the batch if none is open. */
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err);
 
-/* Takes back the batch in flight, if there is one. */
-void adm_store_rollback(adm_store *store);
+/* Runs statements without parameters or results, and reads the first column of the first row, `fallback` if there is no row.
+ * Both return SQLite's result code. */
+int adm_store_execute(adm_store *store, const char *sql);
+int adm_store_scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value);
 
 #endif
