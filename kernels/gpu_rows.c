@@ -18,15 +18,15 @@
 #define ROW(...) \
     &(const adm_gpu_impl) { __VA_ARGS__ }
 const adm_gpu_impl *const adm_gpu_rows[] = {
-    ROW(ADM_STAGE_HADAMARD, "separate", "a warp a row", STAGE_BIT(HADAMARD), 0, adm_gpu_hadamard, NULL),
+    ROW(ADM_STAGE_HADAMARD, "separate", "a warp per row", STAGE_BIT(HADAMARD), 0, adm_gpu_hadamard, NULL),
     ROW(ADM_STAGE_BUCKET, "separate", "a thread four elements", STAGE_BIT(BUCKET), 0, adm_gpu_bucket, NULL),
-    ROW(ADM_STAGE_PACK, "separate", "a thread a byte", STAGE_BIT(PACK), 0, adm_gpu_pack, NULL),
-    ROW(ADM_STAGE_APPEND, "separate", "a warp a KV head", STAGE_BIT(APPEND), 0, adm_gpu_append, NULL),
+    ROW(ADM_STAGE_PACK, "separate", "a thread per byte", STAGE_BIT(PACK), 0, adm_gpu_pack, NULL),
+    ROW(ADM_STAGE_APPEND, "separate", "a warp per KV head", STAGE_BIT(APPEND), 0, adm_gpu_append, NULL),
     ROW(ADM_STAGE_APPEND, "fused", "Hadamard to append in one launch", ENCODE, 0, adm_gpu_encode_step, NULL),
     ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
     ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
     ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
-    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks a row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
+    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks per row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
         NULL),
     ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,
         adm_gpu_topk_two_workspace_bytes),

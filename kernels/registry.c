@@ -156,8 +156,8 @@ adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {
     case ADM_N_STAGES: break;
     }
     adm_work sum = {0, 0};
-    for (int part = ADM_STAGE_HADAMARD; part <= ADM_STAGE_ATTENTION; part++) {
-        adm_work work = adm_stage_work((adm_stage)part, c);
+    for (int one = ADM_STAGE_HADAMARD; one <= ADM_STAGE_ATTENTION; one++) {
+        adm_work work = adm_stage_work((adm_stage)one, c);
         sum.bytes += work.bytes;
         sum.flops += work.flops;
     }

@@ -19,7 +19,9 @@
 
 static const unsigned MAX_SPLITS = 8;
 
-/* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
+/* q (batch, n_q, d), K, V, index (batch, S, budget), n_selected (batch, S) -> out (batch, n_q, d). Grid (splits, n_q, batch).
+ *
+ * A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
  * r is (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way
  * at once. The sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block 0. */
 template <typename T, int D>

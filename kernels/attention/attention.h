@@ -16,7 +16,7 @@ ADM_API adm_attention_fn adm_attention_reference;
 
 #if defined(__x86_64__)
 /* The same in another order of summation, equal up to the rounding to float32, and to each other to the last bit; for
- * head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
+ * head_dim 64, 128 and 256, on CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
 ADM_API adm_attention_fn adm_attention_avx2;
 ADM_API adm_attention_fn adm_attention_avx512;
 #elif defined(__aarch64__)

@@ -102,8 +102,8 @@ static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
     return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
 }
 
-/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are 512 GiB at the
- * least. */
+/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are at least
+ * 512 GiB. */
 static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, const int32_t *page_table, uint32_t b,
                                                         uint32_t kv_head, uint32_t t) {
     if (s.page_size == 0) return (b * s.heads.n_kv_heads + kv_head) * s.capacity + t;

@@ -200,6 +200,7 @@ __device__ void dense_merge(const dense_workspace &w, const dense_line &line, co
     }
 }
 
+/* q (batch, n_q, d), K, V, length (batch) -> out (batch, n_q, d). Grid: any number of blocks up to MAX_BLOCKS. */
 template <typename T, int D>
 __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
     dense_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {

@@ -1,4 +1,4 @@
-/* quality.h: the implementations of a replay's dense reference (core/replay/quality.h) for this processor. */
+/* quality.h: the implementations of a replay's dense reference (core/replay/quality.h) for this CPU. */
 #ifndef ADM_KERNELS_ATTENTION_QUALITY_H
 #define ADM_KERNELS_ATTENTION_QUALITY_H
 

@@ -111,7 +111,8 @@ static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, cons
     __syncwarp();
 }
 
-/* Grid: any number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel
+/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4) -> distance (batch, S, capacity).
+ * Grid: any number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel
  * by this name. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
@@ -133,7 +134,7 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     uint32_t n_ahead = 0; /* loads asked for so far */
     const uint32_t n_all = n_left;
     if (lane == 0) {
-        for (uint32_t slot = 0; slot < stages; slot++) adm_barrier_init(&barrier[slot]);
+        for (uint32_t buffer = 0; buffer < stages; buffer++) adm_barrier_init(&barrier[buffer]);
         adm_barrier_fence();
         for (; n_ahead < min(stages, n_all) && adm_settled((ahead.load + 1) * distance_load<W>::tokens, ahead.length);
              n_ahead++) {
@@ -149,7 +150,7 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
             advance<W>(s, p.length, &ahead);
         }
     __syncwarp();
-    uint32_t slot = 0, parity = 0;
+    uint32_t buffer = 0, parity = 0;
 #else
     adm_wait_for_predecessors();
 #endif
@@ -157,17 +158,18 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
         if (new_head) load_queries<W>(s, p, at, group, query);
         uint32_t high[n][W], low[n][W];
 #if __CUDA_ARCH__ >= 900
-        const uint32_t *tile = (const uint32_t *)(ring + slot * LOAD_BYTES);
-        adm_barrier_wait(&barrier[slot], parity);
+        const uint32_t *tile = (const uint32_t *)(ring + buffer * LOAD_BYTES);
+        adm_barrier_wait(&barrier[buffer], parity);
 #pragma unroll
         for (int i = 0; i < n; i++) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
         __syncwarp();
         if (lane == 0 && n_ahead < n_all) {
-            adm_bulk_copy(ring + slot * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W), &barrier[slot]);
+            adm_bulk_copy(ring + buffer * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
+                          &barrier[buffer]);
             advance<W>(s, p.length, &ahead);
             n_ahead++;
         }
-        if (++slot == stages) slot = 0, parity ^= 1;
+        if (++buffer == stages) buffer = 0, parity ^= 1;
 #else
         const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
 #pragma unroll

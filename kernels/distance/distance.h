@@ -29,7 +29,7 @@ ADM_API adm_distance_fn adm_distance_reference;
 ADM_API adm_distance_fn adm_distance_l1;
 
 #if defined(__x86_64__)
-/* L1, 16 tokens at a time, for processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
+/* L1, 16 tokens at a time, for CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
 ADM_API adm_distance_fn adm_distance_l1_avx2;
 ADM_API adm_distance_fn adm_distance_l1_avx512;
 #elif defined(__aarch64__)

@@ -24,7 +24,7 @@ static __device__ __forceinline__ const T *row_source(const adm_gpu_shape &s, co
     return h < n_q ? (const T *)p.q + (size_t)(b * n_q + h) * D : (const T *)p.k_new + (size_t)(b * n_kv + h - n_q) * D;
 }
 
-/* A warp per row. */
+/* (rows, d): q and k_new, dtype -> y, float32. A warp per row. */
 template <typename T, int D>
 static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -38,7 +38,7 @@ static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, co
     for (int e = 0; e < D / 32; e++) p.y[(size_t)row * D + 32 * e + threadIdx.x % 32] = v[e];
 }
 
-/* Four elements per thread. */
+/* (rows, d): y, float32 -> code, uint8. Four elements per thread. */
 static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                                        uint32_t n_quads) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -55,7 +55,7 @@ static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s, 
     ((uchar4 *)p.code)[i] = code;
 }
 
-/* Four codes, one byte, per thread. */
+/* code (rows, d) -> packed (rows, d/4). Four codes, one byte, per thread. */
 static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uint32_t n_bytes) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     adm_start_dependents();
@@ -65,7 +65,8 @@ static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uin
     p.packed[i] = (uint8_t)(c.x | c.y << 2 | c.z << 4 | c.w << 6);
 }
 
-/* A warp per KV head of a sequence: its key's codes, its K row, its V row. */
+/* packed (rows, d/4), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a sequence: its
+ * key's codes, its K row, its V row. */
 template <int D>
 static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t head = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -92,7 +93,8 @@ static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, cons
 
 /* ---- the four in one ---- */
 
-/* Warps [0, batch * (n_q + n_kv)) take a row of q or k_new each, the batch * n_kv after them a row of v_new. */
+/* (rows, d): q and k_new -> packed (rows, d/4); k_new and v_new -> planes, K and V at token length - 1.
+ * Warps [0, batch * (n_q + n_kv)) take a row of q or k_new each, the batch * n_kv after them a row of v_new. */
 template <typename T, int D>
 static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -133,9 +135,9 @@ enum { PROMPT_WARPS = 4, PROMPT_STAGES = 2 };
 
 /* A chunk is what one thread transforms: a row, or half a row of d = 256. A warp's tile is 32 chunks. */
 template <int D> struct prompt_tile {
-    static const int chunk = D < 128 ? D : 128;  /* elements */
-    static const int chunks = D / chunk;          /* of a row */
-    static const int tokens = 32 / chunks;       /* of a tile */
+    static const int chunk = D < 128 ? D : 128; /* elements */
+    static const int chunks = D / chunk; /* of a row */
+    static const int tokens = 32 / chunks; /* of a tile */
     static const int stride_bytes = 2 * chunk + 16; /* in shared memory: the padding spreads the rows over the banks */
     static const int bytes = 32 * stride_bytes;
 };
@@ -146,7 +148,7 @@ static __device__ __forceinline__ void prompt_fetch(const adm_gpu_shape &s, cons
                                                     uint32_t first_token, uint32_t length, unsigned char *shared) {
     typedef prompt_tile<D> tile;
     const uint32_t lane = threadIdx.x % 32, n_kv = s.heads.n_kv_heads;
-    const int vectors = tile::chunk / 8;     /* of a chunk */
+    const int vectors = tile::chunk / 8; /* of a chunk */
     const int rows_a_step = 32 / vectors;
     uint32_t token = first_token + lane / tile::chunks;
     if (token >= length) token = length - 1;
@@ -189,6 +191,7 @@ static __device__ __forceinline__ uint32_t above(const float *v, float t) {
     return bits;
 }
 
+/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d). Grid: any number of blocks. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     encode_prompt_tiles(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {
@@ -202,13 +205,13 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
 
     /* `fetch` runs PROMPT_STAGES tiles ahead of `at`; both skip tiles past their sequence's end in the same way. */
     uint32_t at = blockIdx.x * PROMPT_WARPS + warp, fetch = at;
-    uint32_t slot = 0, n_ahead = 0;
+    uint32_t buffer = 0, n_ahead = 0;
     for (;;) {
         while (n_ahead < PROMPT_STAGES && fetch < n_tiles) {
             const uint32_t head = fetch / tiles_a_head, first = fetch % tiles_a_head * tile::tokens;
             const uint32_t length = p.length[head / s.heads.n_kv_heads];
             if (first < length) {
-                prompt_fetch<D>(s, p, head, first, length, ring + (slot + n_ahead) % PROMPT_STAGES * tile::bytes);
+                prompt_fetch<D>(s, p, head, first, length, ring + (buffer + n_ahead) % PROMPT_STAGES * tile::bytes);
                 adm_copy_commit();
                 n_ahead++;
             }
@@ -221,7 +224,7 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
         __syncwarp();
 
         float v[tile::chunk];
-        const uint4 *row = (const uint4 *)(ring + slot * tile::bytes + lane * tile::stride_bytes);
+        const uint4 *row = (const uint4 *)(ring + buffer * tile::bytes + lane * tile::stride_bytes);
 #pragma unroll
         for (int i = 0; i < tile::chunk / 8; i++) {
             const uint4 x = row[i];
@@ -229,7 +232,7 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
             v[8 * i] = a.x, v[8 * i + 1] = a.y, v[8 * i + 2] = b.x, v[8 * i + 3] = b.y;
             v[8 * i + 4] = c.x, v[8 * i + 5] = c.y, v[8 * i + 6] = d.x, v[8 * i + 7] = d.y;
         }
-        __syncwarp(); /* the slot is free for the next fetch */
+        __syncwarp(); /* the buffer is free for the next fetch */
         prompt_hadamard<D>(v);
         uint32_t high[tile::chunk / 32], low[tile::chunk / 32];
 #pragma unroll
@@ -252,7 +255,7 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
             }
         }
         at += step;
-        slot = (slot + 1) % PROMPT_STAGES;
+        buffer = (buffer + 1) % PROMPT_STAGES;
         n_ahead--;
     }
 }

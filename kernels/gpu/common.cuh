@@ -243,24 +243,17 @@ static __device__ __forceinline__ void adm_bulk_copy(void *shared, const void *g
 }
 
 static __device__ __forceinline__ void adm_barrier_wait(uint64_t *barrier, uint32_t parity) {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra again;\n"
-                 "}" ::"r"(adm_shared_address(barrier)),
-                 "r"(parity)
-                 : "memory");
+    asm volatile(
+        "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
+            adm_shared_address(barrier)),
+        "r"(parity)
+        : "memory");
 }
 
 /* For what blocks of the cluster pushed. */
 static __device__ __forceinline__ void adm_barrier_wait_pushed(uint64_t *barrier, uint32_t parity) {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra again;\n"
-                 "}" ::"r"(adm_shared_address(barrier)),
+    asm volatile("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra again;\n}" ::"r"(adm_shared_address(barrier)),
                  "r"(parity)
                  : "memory");
 }

@@ -16,7 +16,7 @@ adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
         return adm_fail(err, ADM_EUNSUPPORTED, "pages of %u tokens: the GPU kernels take 1 to 64, or 0 for none",
                         shape->page_size);
     if (shape->page_size > 0 && (uint64_t)shape->max_pages * shape->page_size < shape->capacity)
-        return adm_fail(err, ADM_EUNSUPPORTED, "%u pages of %u tokens a sequence do not reach its capacity of %u",
+        return adm_fail(err, ADM_EUNSUPPORTED, "%u pages of %u tokens per sequence do not reach its capacity of %u",
                         shape->max_pages, shape->page_size, shape->capacity);
     return ADM_OK;
 }

@@ -19,7 +19,7 @@
  *     low  [32 tokens][d/32 words]
  *
  * K and V are contiguous, [batch][n_kv_heads][capacity][d], or paged, [n_pages][n_kv_heads][page_size][d], where token t of
- * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence slot in both cases:
+ * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence in both cases:
  * it is 1/16 of K in float16, and the distance scan wants it contiguous.
  *
  * S is n_q_heads, or n_kv_heads where a group of query heads shares its selection (shape.selection): a distance is then

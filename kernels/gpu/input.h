@@ -2,7 +2,7 @@
  * so that host and device make the same bits without ever copying a cache: the host recomputes any row it wants to check.
  *
  * Real keys are not white noise, and an easy input flatters a kernel. So keys have
- *   - outlier channels: 3 a KV head, with a mean of +-4 standard deviations, as RoPE models show;
+ *   - outlier channels: 3 per KV head, with a mean of +-4 standard deviations, as RoPE models show;
  *   - attention sinks: the first 4 tokens carry twice the mean in those channels;
  *   - ties: every 8th token repeats the key before it, so that its distance ties exactly;
  * and queries lean on the same channels. Values are sums of four uniform 16-bit numbers (variance 1, so nearly normal),

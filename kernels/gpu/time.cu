@@ -38,7 +38,7 @@ static adm_status capture(const timed_unit *u, cudaGraphExec_t *exec, adm_error 
     return status;
 }
 
-/* One sample: nanoseconds a call. */
+/* One sample: nanoseconds per call. */
 static adm_status take_sample(const timed_unit *u, cudaGraphExec_t exec, double *ns, adm_error *err) {
     adm_gpu *gpu = u->c->gpu;
     float milliseconds = 0;

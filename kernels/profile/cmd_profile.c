@@ -74,7 +74,7 @@ static const struct argp_option options[] = {
      "--batch",
      1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
-    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens a page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
+    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens per page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)",
@@ -231,11 +231,11 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
         status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
-        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace a run");
-    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace per run");
+    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state per run");
     if (status == ADM_OK)
         status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
-    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
+    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind per run");
     c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
     if (dtype[0]) c->dtype_list[c->options.n_dtypes++] = ADM_F16;
     if (dtype[1]) c->dtype_list[c->options.n_dtypes++] = ADM_BF16;

@@ -74,12 +74,12 @@ static adm_status count_unit(adm_profile_observer *o, const adm_profile_subject 
     if (status != ADM_OK) return status;
     adm_probes_begin(&o->counting, range);
     for (size_t i = 0; status == ADM_OK && i < unit->n_impls; i++) {
-        adm_range part = *range;
-        part.stage = unit->impl[i]->stage;
-        part.variant = unit->impl[i]->name;
-        if (unit->n_impls > 1) adm_probes_begin(&o->counting, &part);
+        adm_range stage = *range;
+        stage.stage = unit->impl[i]->stage;
+        stage.variant = unit->impl[i]->name;
+        if (unit->n_impls > 1) adm_probes_begin(&o->counting, &stage);
         status = adm_gpu_case_launch(s->gpu_case, unit->impl[i], 0, err);
-        if (unit->n_impls > 1) adm_probes_end(&o->counting, &part);
+        if (unit->n_impls > 1) adm_probes_end(&o->counting, &stage);
     }
     adm_status done = adm_gpu_wait(o->gpu, status == ADM_OK ? err : NULL);
     adm_probes_end(&o->counting, range);

@@ -41,7 +41,7 @@ typedef struct adm_profile_options {
     bool check_only;
     bool stage[ADM_N_STAGES];    /* which stages' units run */
     double target;               /* relative half width of the 95% interval of the median */
-    uint64_t cap_ns;             /* time limit a unit */
+    uint64_t cap_ns;             /* time limit per unit */
     uint64_t seed;
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
@@ -56,7 +56,7 @@ typedef struct adm_profile_case {
     uint32_t seq_len, n_kv_heads, batch;  /* seq_len: the longest */
     uint32_t page_size;
     adm_dtype dtype;
-    uint32_t length[64];                  /* [batch], the most tokens each will hold */
+    uint32_t length[64];                  /* [batch], the longest that each will be */
     const adm_profile_session *session;   /* NULL: random inputs */
 } adm_profile_case;
 

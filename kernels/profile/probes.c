@@ -131,10 +131,10 @@ void adm_profile_probes_print(const adm_profile_probes *p) {
     const adm_profile_observer *o = &p->observer;
     const double n = o->n_configurations > 0 ? (double)o->n_configurations : 1;
     if (p->counter != NULL && adm_counter_probe_passes(p->counter) > 0)
-        printf("counted in %zu passes and %.2f s a configuration\n", adm_counter_probe_passes(p->counter),
+        printf("counted in %zu passes and %.2f s per configuration\n", adm_counter_probe_passes(p->counter),
                (double)o->counting_ns / n * 1e-9);
     if (p->activity != NULL && o->untraced[0] == '\0')
-        printf("traced in %.2f s a configuration\n", (double)o->tracing_ns / n * 1e-9);
+        printf("traced in %.2f s per configuration\n", (double)o->tracing_ns / n * 1e-9);
     if (p->observer.uncounted[0] != '\0') printf("not counted: %s\n", p->observer.uncounted);
     if (p->observer.untraced[0] != '\0') printf("not traced: %s\n", p->observer.untraced);
     const char *no_state = adm_nvml_probe_missing(p->nvml);

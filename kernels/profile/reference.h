@@ -25,7 +25,7 @@ typedef struct adm_profile_reference {
     adm_gpu_shape shape;       /* with the set's thresholds */
     adm_gpu_inputs inputs;
     uint32_t set;
-    uint32_t group;            /* query heads a KV head */
+    uint32_t group;            /* query heads per KV head */
     uint32_t selections;       /* a KV head: group, or 1 */
     size_t n_heads;
     adm_checked_head head[ADM_MAX_CHECKED];

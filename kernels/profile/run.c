@@ -49,7 +49,7 @@ typedef struct grid_run {
 /* What one configuration needs; all NULL where it could not be made. */
 typedef struct case_run {
     adm_gpu_case *gpu_case;
-    adm_profile_reference **reference; /* [n_references]: of the first sets, one a layer */
+    adm_profile_reference **reference; /* [n_references]: of the first sets, one per layer */
     size_t n_references;
     adm_profile_unit *right;  /* [n_right] units that passed their check: what may be observed */
     double *right_ns;         /* [n_right] median of its timing; 0: not timed */

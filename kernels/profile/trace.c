@@ -85,7 +85,7 @@ static adm_status convert_layers(adm_profile_trace *p, adm_error *err) {
     return status;
 }
 
-/* Rows a KV head that a layer's thresholds are learnt from, as many as a replay takes. */
+/* Rows per KV head that a layer's thresholds are learnt from, as many as a replay takes. */
 enum { CALIBRATION_ROWS = 4096 };
 
 static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
@@ -145,7 +145,7 @@ adm_status adm_profile_trace_open(const adm_trace *trace, const adm_profile_trac
     if ((spec->kind != ADM_THRESHOLDS_FIXED && spec->kind != ADM_THRESHOLDS_LAYER) ||
         (spec->n_values != 0 && spec->n_values != 3))
         return adm_fail(err, ADM_EINPUT,
-                        "thresholds '%s': the GPU kernels make 2-bit codes by three thresholds a layer: "
+                        "thresholds '%s': the GPU kernels make 2-bit codes by three thresholds per layer: "
                         "calibrated, fixed:a,b,c or quantile:p,q,r",
                         spec->text);
     adm_status status = adm_alloc(&p, 1, sizeof *p, "trace of a profile", err);

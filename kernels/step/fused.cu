@@ -50,7 +50,8 @@ static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* Grid (split, KV heads * slices, sequences), clusters along x.
+/* q (batch, n_q, d), k_new and v_new (batch, n_kv, d), K, V, planes -> out (batch, n_q, d), index (batch, S, budget); the new token in
+ * K, V and planes. Grid (split, KV heads * slices, sequences), clusters along x.
  *
  * A cluster serves one KV head of one sequence with some of its query heads; each block has a chunk of the tokens, each warp a range
  * of that. Nothing is kept of a distance that cannot win, so beyond q, the new rows and the result only codes and the selected rows

@@ -167,7 +167,7 @@ static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_row_eligible
     return adm_bound_rank_of(share, n, noise);
 }
 
-/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two a word: the smallest again and
+/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two per word: the smallest again and
  * again, with all its equals. Leaves the words without them. */
 template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth_peeled(uint32_t (&words)[N], uint32_t k) {
     for (;;) {

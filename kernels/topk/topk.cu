@@ -194,7 +194,8 @@ static __device__ __forceinline__ void sample_row(const warp_range &range, const
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* Grid (split, rows), a cluster per row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates per warp. */
+/* distance (rows, capacity) -> index (rows, budget), n_selected (rows).
+ * Grid (split, rows), a cluster per row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates per warp. */
 template <bool USUAL>
 static __global__ void __launch_bounds__(CLUSTER_THREADS)
     topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
@@ -282,7 +283,7 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
 
 /* ---- without ---- */
 
-/* Grid (split, rows): each block's histogram to the workspace [rows][split][n_bins]. Dynamic shared memory: the histogram,
+/* distance (rows, capacity) -> workspace (rows, split, n_bins): each block's histogram. Grid (split, rows). Dynamic shared memory: the histogram,
  * the smallest of each tile. */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_count(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
@@ -301,6 +302,7 @@ static __global__ void __launch_bounds__(TOPK_THREADS)
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += TOPK_THREADS) to[bin] = histogram[bin];
 }
 
+/* distance (rows, capacity), workspace (rows, split, n_bins) -> index (rows, budget), n_selected (rows). Grid (split, rows). */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_select(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
     extern __shared__ __align__(16) uint2 sums[];

@@ -18,7 +18,7 @@ extern "C" {
 ADM_API adm_topk_fn adm_topk_reference;
 
 #if defined(__x86_64__)
-/* The same by bisection instead of counting; they leave the histogram alone. For processors with adm_cpu_has_avx2() and
+/* The same by bisection instead of counting; they leave the histogram alone. For CPUs with adm_cpu_has_avx2() and
  * adm_cpu_has_avx512(). */
 ADM_API adm_topk_fn adm_topk_avx2;
 ADM_API adm_topk_fn adm_topk_avx512;
@@ -38,7 +38,7 @@ adm_eligible adm_topk_eligible(const adm_select_rule *rule, size_t n_tokens);
  * Ignored: the histogram, and the second look at the distances, which a cache may serve. */
 double adm_topk_bytes(const adm_shape *shape, double n_tokens, double n_selected);
 
-/* A count and a comparison a token and query head. */
+/* A count and a comparison per token and query head. */
 double adm_topk_flops(const adm_shape *shape, double n_tokens);
 
 /* On a GPU (kernels/gpu/gpu.h): distance -> index [batch][S][budget], n_selected [batch][S]. */

@@ -174,7 +174,7 @@ static void one_selecting_all(const adm_host_impl *row, adm_rng *rng, check_kind
     problem_free(&p);
 }
 
-/* The rows on vectors sum in one order, so that figures do not depend on the processor. */
+/* The rows on vectors sum in one order, so that figures do not depend on the CPU. */
 static void one_against_its_siblings(const adm_host_impl *row, adm_rng *rng, check_kind kind, adm_dtype dtype, uint32_t d,
                                      size_t n) {
     if (row->tolerance == 0) return;

@@ -82,11 +82,11 @@ static void make_selection(problem *p, adm_rng *rng) {
     p->index = host_new(rows * s->rule.budget, sizeof *p->index);
     p->n_selected = host_new(rows, sizeof *p->n_selected);
     for (size_t r = 0; r < rows; r++) {
-        uint32_t length = p->length[r / s->heads.n_q_heads], most = s->rule.budget;
+        uint32_t length = p->length[r / s->heads.n_q_heads], budget = s->rule.budget;
         uint64_t which = adm_rng_below(rng, 4);
-        p->n_selected[r] = length == 0 ? 0 : which == 0 ? (uint32_t)adm_rng_below(rng, most + 1) : most;
-        for (uint32_t j = 0; j < most; j++) /* beyond the count: nonsense that must not be followed */
-            p->index[r * most + j] = j < p->n_selected[r] ? (uint32_t)adm_rng_below(rng, length) : 0xffffffffu;
+        p->n_selected[r] = length == 0 ? 0 : which == 0 ? (uint32_t)adm_rng_below(rng, budget + 1) : budget;
+        for (uint32_t j = 0; j < budget; j++) /* beyond the count: nonsense that must not be followed */
+            p->index[r * budget + j] = j < p->n_selected[r] ? (uint32_t)adm_rng_below(rng, length) : 0xffffffffu;
     }
 }
 
@@ -235,7 +235,7 @@ static void allowed(const problem *p, const gathered *g, const float *q, const d
     free(sum);
 }
 
-/* The most additions behind one sum: a warp's tiles, at least 8 warps a block sharing the tiles of the batch or
+/* The largest number of additions behind one sum: a warp's tiles, at least 8 warps per block sharing the tiles of the batch or
  * of a head, then warps, then blocks. */
 static double steps_of(const problem *p, tuning t) {
     double tiles = 0;

@@ -258,7 +258,7 @@ static inline double check_relative_l2(const float *a, const float *b, size_t n)
     return difference == 0 ? 0 : sqrt(difference / norm);
 }
 
-/* `row` iterates over the registry's rows of one stage that this processor can run and ADAMAS_TEST_ONLY leaves in; test_registry
+/* `row` iterates over the registry's rows of one stage that this CPU can run and ADAMAS_TEST_ONLY leaves in; test_registry
  * skips for those that it cannot run. A stage without rows is an error of the test. */
 static inline const adm_host_impl *check_next(adm_stage stage, const adm_host_impl *row, const char *test_name) {
     size_t i = 0;
