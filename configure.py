@@ -174,7 +174,8 @@ def test_sources():
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
-WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla"
+WARNINGS = ("-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith "
+            "-Wvla")
 
 # Of the few C++ files.
 CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
@@ -192,8 +193,16 @@ SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-r
 PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "release": ("-O3 -g", "", True),
     "debug": ("-O0 -g", "", True),
-    "asan": (f"-O1 -g {SANITIZE}", SANITIZE, False),  # ASan takes addresses that the CUDA driver wants
+    # Without CUDA: ASan takes addresses that the CUDA driver wants. GCC's checks bring conversions of their own.
+    "asan": (f"-O1 -g {SANITIZE} -Wno-conversion -Wno-sign-conversion", SANITIZE, False),
+    "coverage": ("-O0 -g --coverage -fprofile-update=atomic", "--coverage", False),
 }
+
+# Variables of the environment that change the build; `ninja` configures again with those that it was configured with.
+ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
+
+# Suites that `ninja asan` runs: tests whose names contain one of these.
+SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -201,8 +210,22 @@ LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
 ARCHITECTURES = ["sm_80", "sm_89", "sm_90", "sm_100"]
 
 
+def as_path(path):
+    """A path as build.ninja spells it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def as_word(path):
+    """A program or folder as one word of a command: relative where it is in this checkout, whatever that one's name is."""
+    path = str(path)
+    if path.startswith(f"{deps.ROOT}/"):
+        path = os.path.relpath(path, deps.ROOT)
+    return shlex.quote(path).replace("$", "$$")
+
+
 class Ninja:
-    """The text of a build.ninja in the making."""
+    """The text of a build.ninja in the making. Paths of build() are escaped here; a command is Ninja's own language, in which
+    $ begins a variable, so that what a caller puts there goes through as_word()."""
 
     def __init__(self):
         self.lines = []
@@ -217,10 +240,12 @@ class Ninja:
         self.lines += [f"rule {name}", f"  command = {command}"]
         self.lines += [f"  {key} = {value}" for key, value in settings.items()]
 
-    def build(self, output, rule, inputs=(), implicit=(), order_only=(), **variables):
-        line = f"build {output}: {rule} {' '.join(inputs)}".rstrip()
-        line += f" | {' '.join(implicit)}" if implicit else ""
-        line += f" || {' '.join(order_only)}" if order_only else ""
+    def build(self, output, rule, inputs=(), implicit=(), order_only=(), also=(), **variables):
+        """An edge from inputs to output, and to what the command makes also."""
+        def listed(mark, paths):
+            return "".join([mark, *(" " + as_path(path) for path in paths)]) if paths else ""
+        line = f"build {as_path(output)}{listed(' |', also)}: {rule}"
+        line += listed("", inputs) + listed(" |", implicit) + listed(" ||", order_only)
         self.lines += [line] + [f"  {key} = {value}" for key, value in variables.items()]
         return output
 
@@ -250,7 +275,7 @@ def generated_files(ninja, node):
     ninja.note("The report's page. node_modules stays out of the source tree.")
     ninja.rule("npm", "$python install_deps.py", description="NPM ci: JavaScript packages into build/deps/web")
     ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
-    ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {node} web-report/build.mjs $out",
+    ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {as_word(node)} web-report/build.mjs $out",
                description="BUNDLE $out")
     ninja.build("build/gen/report_template.html", "template", implicit=[*WEB, "build/deps/web/installed"])
 
@@ -259,9 +284,9 @@ def cuda_rule(ninja, cuda, architectures):
     targets = [f"-gencode arch={a.replace('sm_', 'compute_')},code={a}" for a in architectures]
     newest = architectures[-1].replace("sm_", "compute_")
     targets.append(f"-gencode arch={newest},code={newest}")  # intermediate code for chips to come
-    ninja.variable("nvcc", cuda.nvcc)
+    ninja.variable("nvcc", as_word(cuda.nvcc))
     ninja.variable("gencode", " ".join(targets))
-    ninja.rule("nvcc", "$nvcc -ccbin g++ -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
+    ninja.rule("nvcc", "$nvcc -ccbin $cxx -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
                "-Wall,-Wextra,-ffp-contract=off -Xptxas -v -I. -MD -MF $object.d -c $in -o $object > $object.ptxas 2>&1 || "
                "{ cat $object.ptxas; exit 1; }; grep -vE '^ptxas info|bytes stack frame' $object.ptxas || true",
                depfile="$object.d", deps="gcc", description="NVCC $object")
@@ -271,7 +296,7 @@ def cuda_objects(ninja, folder, flags):
     """Edges for every .cu file; returns the objects. What the assembler says of each goes to OBJECT.ptxas."""
     objects = [f"{folder}/obj/{source}.o" for source in CUDA if source.endswith(".cu")]
     for source, out in zip((source for source in CUDA if source.endswith(".cu")), objects):
-        ninja.build(f"{out} | {out}.ptxas", "nvcc", [source], opt=flags, object=out)
+        ninja.build(out, "nvcc", [source], also=[f"{out}.ptxas"], opt=flags, object=out)
     return objects
 
 
@@ -279,18 +304,18 @@ def profile_edges(ninja, profile, cuda, plants):
     """Objects, program and tests of one profile; returns (program, test programs). plants: percent, on the host and a GPU."""
     flags, link_flags, with_cuda = PROFILES[profile]
     nvtx, cupti = bool(cuda and cuda.nvtx), bool(cuda and cuda.cupti)
-    headers = f"-isystem {cuda.top}/include" if cuda else ""
+    headers = f"-isystem {as_word(cuda.top + '/include')}" if cuda else ""
     cuda = cuda if with_cuda else None
     folder = f"build/{profile}"
     ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
-    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} $werror $more $cppflags $cflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CC $out")
-    ninja.rule(f"cxx_{profile}", f"g++ {CXXFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cxx_{profile}", f"$cxx {CXXFLAGS} {flags} $werror $more $cppflags $cxxflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CXX $out")
     # What nvcc emits for a kernel wants a little of the C++ runtime; static, like everything else.
-    driver = "g++ -static-libstdc++ -static-libgcc" if cuda or cupti else "$cc"
-    libs = f"{LIBS} -L{cuda.library} -lcudart_static -lrt" if cuda else LIBS
-    ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} -o $out $in $more {libs}", description="LINK $out")
+    driver = "$cxx -static-libstdc++ -static-libgcc" if cuda or cupti else "$cc"
+    libs = f"{LIBS} -L{as_word(cuda.library)} -lcudart_static -lrt" if cuda else LIBS
+    ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} $ldflags -o $out $in $more {libs}", description="LINK $out")
 
     def compile_c(source, **variables):
         rule = f"cxx_{profile}" if source.endswith(".cpp") else f"cc_{profile}"
@@ -337,7 +362,7 @@ def profile_edges(ninja, profile, cuda, plants):
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
     right, slow = (f"{folder}/obj/{PLANTED_KERNEL}.o", f"{folder}/obj/{PLANTED_KERNEL}.planted.o")
     if cuda:
-        ninja.build(f"{slow} | {slow}.ptxas", "nvcc", [PLANTED_KERNEL], opt=f"{flags} {kernel_plant}", object=slow)
+        ninja.build(slow, "nvcc", [PLANTED_KERNEL], also=[f"{slow}.ptxas"], opt=f"{flags} {kernel_plant}", object=slow)
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
                              [main, *commands, *(slow if name == right else name for name in objects),
                               compile_c(PLANT, more=host_plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
@@ -358,9 +383,9 @@ def emulated_edges(ninja, cuda):
     ninja.note("CUDA kernels run by the host")
     ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc",
                description="EMULATE $out")
-    ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
-               f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
-               "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
+    include = as_word(cuda.top + "/include")
+    ninja.rule("cxx_emulated", f"$cxx {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {include} -isystem {include}/cccl "
+               "-MMD -MF $out.d -c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
     objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
@@ -408,13 +433,17 @@ def build_ninja(options, cuda, node):
     ninja.lines.append("# Written by configure.py; run that again rather than edit this.")
     ninja.variable("ninja_required_version", "1.8")
     ninja.variable("builddir", "build")
-    ninja.variable("cc", os.environ.get("CC", "gcc"))
-    ninja.variable("python", shlex.quote(sys.executable))
-    keep = f"CC={shlex.quote(os.environ['CC'])} " if "CC" in os.environ else ""
-    ninja.rule("configure", f"{keep}$python configure.py --cuda={shlex.quote(options.cuda)} "
-               f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown} "
-               f"--plant-kernel={options.plant_kernel}", generator=1,
-               description="CONFIGURE build.ninja")
+    given = {name: os.environ[name] for name in ENVIRONMENT if os.environ.get(name)}
+    for name, otherwise in {"CC": "gcc", "CXX": "g++"}.items():
+        ninja.variable(name.lower(), given.get(name, otherwise).replace("$", "$$"))
+    for name in ENVIRONMENT[2:]:
+        ninja.variable(name.lower(), given.get(name, "").replace("$", "$$"))
+    ninja.variable("werror", "-Werror" if options.werror else "")
+    ninja.variable("python", as_word(sys.executable))
+    keep = "".join(f"{name}={as_word(value)} " for name, value in given.items())
+    ninja.rule("configure", f"{keep}$python configure.py --cuda={as_word(options.cuda)} --arch={','.join(options.arch)} "
+               f"--plant-slowdown={options.plant_slowdown} --plant-kernel={options.plant_kernel}"
+               + " --werror" * options.werror, generator=1, description="CONFIGURE build.ninja")
     ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
@@ -435,9 +464,17 @@ def build_ninja(options, cuda, node):
         library = ["build/release/libadamas.so"] if profile == "release" else []
         ninja.build(name, "phony", [program, *library, *tests, SCHEMA_NOW])
     ninja.build("test", "run", implicit=["all", "emulated"], command="$python tests/run.py", title="TEST")
+    ninja.build("lint", "run", command="$python tests/lint.py", title="LINT")
+    ninja.build("format", "run", command="$python tests/lint.py --format", title="FORMAT")
+    ninja.build("check", "run", implicit=["all"], title="CHECK: lint, unit tests, layering",
+                command="$python tests/lint.py && $python tests/run.py --fast")
     program, tests = made["asan"]
-    ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
-                command="$python tests/run.py --profile asan --only c/")
+    ninja.build("asan", "run", implicit=[program, *tests, "build/release/libadamas.so"],
+                title="TEST with address and undefined-behaviour checks",
+                command="$python tests/run.py --profile asan " + " ".join(f"--only {name}" for name in SANITIZED))
+    program, tests = made["coverage"]
+    ninja.build("coverage", "run", implicit=[program, *tests, "build/release/libadamas.so"], title="COVERAGE",
+                command="$python tests/coverage.py")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
@@ -477,8 +514,8 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.",
-        allow_abbrev=False)
+        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
+               "compdb, gpu-kit.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
@@ -487,9 +524,10 @@ def parse_arguments():
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT",
-                        help="how much slower the host's top-k is "
-                        "in build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
+    parser.add_argument("--werror", action="store_true", help="warnings of the C and C++ compilers are errors, as in our CI")
+    parser.add_argument("--plant-slowdown", type=int, default=1900, metavar="PERCENT",
+                        help="how much slower the host's top-k is in build/*/tests/adamas-planted, which tests `adamas check` "
+                        "(default %(default)s)")
     parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
                         "kernel runs there (default %(default)s)")
     options = parser.parse_args()

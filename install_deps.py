@@ -51,7 +51,7 @@ WHEELS = {
         "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cccl==13.0.85", "nvidia-cuda-cupti==13.0.85",
         "nvidia-nvtx==13.0.85"), 115, 315),
 }
-TEST_WHEELS_MB = (20, 100)  # tests/requirements.txt: download, disk
+TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -280,7 +280,7 @@ def describe(needs):
             sizes.append(f"  {wheels.what}: {wheels.download_mb} MB to download, {wheels.disk_mb} MB "
                          f"in build/deps/{need.name}")
         elif need.source == "wheels":
-            sizes.append("  NumPy and pytest: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
+            sizes.append("  NumPy, pytest and lint's tools: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
         elif need.source == "npm":
             sizes.append("  JavaScript packages: %d MB to download, %d MB in build/deps/web" % NPM_MB)
         elif need.source == "browser":

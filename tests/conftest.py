@@ -43,7 +43,7 @@ class Adamas:
                    "cwd": self.folder, **options}
         return subprocess.Popen([os.fspath(self.path), *map(os.fspath, map(text_of, arguments))], **options)
 
-    def __call__(self, *arguments, timeout=60, **options):
+    def __call__(self, *arguments, timeout=300, **options):  # what hangs is ended; nothing here takes that long
         with self.start(*arguments, **options) as process:
             try:
                 out, err = process.communicate(timeout=timeout)

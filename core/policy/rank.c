@@ -58,7 +58,7 @@ double adm_largest(const double *score, size_t n) {
     for (int i = 0; i < LANES; i++) lane[i] = score[0];
     size_t t = 0;
     for (; t + LANES <= n; t += LANES)
-        for (int i = 0; i < LANES; i++) lane[i] = score[t + i] > lane[i] ? score[t + i] : lane[i];
+        for (size_t i = 0; i < LANES; i++) lane[i] = score[t + i] > lane[i] ? score[t + i] : lane[i];
     for (; t < n; t++) largest = score[t] > largest ? score[t] : largest;
     for (int i = 0; i < LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
     return largest;

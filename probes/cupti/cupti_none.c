@@ -39,6 +39,11 @@ adm_status adm_cupti_host_metrics(adm_cupti_host *host, int kind, const char *co
     return none(err);
 }
 
+adm_status adm_cupti_host_passes(adm_cupti_host *host, const char *const *metrics, size_t n, size_t *n_passes, adm_error *err) {
+    (void)host, (void)metrics, (void)n, (void)n_passes;
+    return none(err);
+}
+
 adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
                                    size_t *image_bytes, size_t *n_passes, adm_error *err) {
     (void)host, (void)metrics, (void)n, (void)image_bytes, (void)n_passes;

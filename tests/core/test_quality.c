@@ -217,7 +217,7 @@ static void huge_scores_stay_finite(void **state) {
     assert_true(lost.mass == 0 && lost.tv == 1 && isfinite(lost.kl));
     assert_true(fabs(lost.kl / (p->score[best[0]] - p->score[worst[0]]) - 1) < 1e-12);
     double dot = 0, norm = 0;
-    for (int i = 0; i < D; i++) {
+    for (uint32_t i = 0; i < D; i++) {
         dot += p->v[worst[0] * D + i] * p->reference.out[i];
         norm += (double)p->v[worst[0] * D + i] * p->v[worst[0] * D + i];
     }
