@@ -73,6 +73,33 @@ static adm_status parse_header(adm_safetensors *st, const char *text, size_t n, 
     return ADM_OK;
 }
 
+enum { HEAD_BYTES = 48 };
+
+/* What is not even the beginning of a header: other kinds of file by name, and text by its beginning. */
+static adm_status check_kind(const adm_safetensors *st, adm_error *err) {
+    adm_status status = adm_input_check_kind(&st->file, err);
+    char head[HEAD_BYTES + 1] = {0}, shown[64];
+    size_t n = st->file.n_bytes < HEAD_BYTES ? (size_t)st->file.n_bytes : HEAD_BYTES;
+    if (status == ADM_OK) status = adm_input_read(&st->file, head, n, 0, err);
+    if (status != ADM_OK) return status;
+    /* Eight bytes of text are a length of more than 10^17 bytes: no header is printable from its first byte on. */
+    size_t n_text = 0;
+    while (n_text < n && ((unsigned char)head[n_text] >= ' ' || strchr("\t\n\r", head[n_text]) != NULL) && head[n_text] != 0x7f)
+        n_text++;
+    if (n_text < n || n < LENGTH_BYTES) return ADM_OK;
+    head[strcspn(head, "\r\n")] = '\0';
+    return adm_fail(err, ADM_EINPUT, "%s: is no safetensors file but text, which begins with '%s'", st->file.label,
+                    adm_printable(head, shown, sizeof shown));
+}
+
+/* Where the length in the first bytes cannot be: whether a header follows it at all. */
+static const char *no_header_remark(const adm_safetensors *st) {
+    char first = '\0';
+    if (st->file.n_bytes > LENGTH_BYTES && adm_input_read(&st->file, &first, 1, LENGTH_BYTES, NULL) == ADM_OK && first == '{')
+        return "";
+    return "; is it a safetensors file? No header begins after the first 8 bytes";
+}
+
 /* Reads the header and leaves st->data at the first byte behind it. */
 static adm_status read_header(adm_safetensors *st, adm_error *err) {
     const char *label = st->file.label;
@@ -82,11 +109,12 @@ static adm_status read_header(adm_safetensors *st, adm_error *err) {
                         "%s: has %" PRIu64 " bytes, but a safetensors file starts with %d bytes of "
                         "header length",
                         label, n_bytes, LENGTH_BYTES);
-    adm_status status = adm_input_read(&st->file, &n, sizeof n, 0, err);
+    adm_status status = check_kind(st, err);
+    if (status == ADM_OK) status = adm_input_read(&st->file, &n, sizeof n, 0, err);
     if (status != ADM_OK) return status;
     if (n > ADM_ST_MAX_HEADER_BYTES)
-        return adm_fail(err, ADM_EINPUT, "%s: says that its header has %" PRIu64 " bytes, the limit is %d", label, n,
-                        ADM_ST_MAX_HEADER_BYTES);
+        return adm_fail(err, ADM_EINPUT, "%s: says that its header has %" PRIu64 " bytes, the limit is %d%s", label, n,
+                        ADM_ST_MAX_HEADER_BYTES, no_header_remark(st));
     if (n > n_bytes - LENGTH_BYTES)
         return adm_fail(err, ADM_EINPUT,
                         "%s: says that its header has %" PRIu64 " bytes, but only %" PRIu64 " bytes follow in the file", label,

@@ -321,7 +321,8 @@ static adm_status read_first_line(reader *r, char *line, adm_error *err) {
 
 static adm_status read_rows(reader *r, adm_error *err) {
     char *line;
-    adm_status status = next_line(r, &line, err);
+    adm_status status = adm_input_check_kind(&r->file, err);
+    if (status == ADM_OK) status = next_line(r, &line, err);
     if (status == ADM_OK && line == NULL)
         return adm_fail(err, ADM_EINPUT, "%s: is empty, so it holds no requests", r->file.label);
     if (status == ADM_OK) status = read_first_line(r, line, err);
