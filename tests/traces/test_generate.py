@@ -235,8 +235,9 @@ def test_wrong_options(adamas, tmp_path, arguments, says):
 def test_an_interrupt_leaves_the_old_file(adamas, tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     process = adamas.start("trace", "gen", "-o", "x", "--tokens", "8000000", "--head-dim", "256", "--quiet")
-    end = time.monotonic() + 20
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:  # until its temporary file is there
+    give_up = time.monotonic() + 120
+    while len(list(tmp_path.iterdir())) < 2:  # until its temporary file is there
+        assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
