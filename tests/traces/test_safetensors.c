@@ -80,7 +80,7 @@ static void files_of_another_kind(void **state) {
         {"PK\x03\x04\x00\x00\x00\x00\x00\x00", 10, "is a ZIP archive"},
         {"GGUF\x03\x00\x00\x00\x00\x00", 10, "is a GGUF model"},
         {"SQLite format 3\x00", 16, "is an SQLite database"},
-        {"# Attention traces\n\nOne file is one session.\n", 46, "is no safetensors file but text, which begins with '# Att"},
+        {"# Attention traces\n\nOne file is one session.\n", 45, "is no safetensors file but text, which begins with '# Att"},
         {"<!DOCTYPE html>\n", 16, "is no safetensors file but text, which begins with '<!DOCTYPE html>'"},
         {"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16, "No header begins after the first 8 bytes"},
     };

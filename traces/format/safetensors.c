@@ -1,6 +1,7 @@
 /* safetensors.c: opens, checks and maps a .safetensors file. Every number in the header is checked before it is used. */
 #include "traces/format/safetensors.h"
 
+#include <ctype.h>
 #include <endian.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -82,11 +83,12 @@ static adm_status check_kind(const adm_safetensors *st, adm_error *err) {
     size_t n = st->file.n_bytes < HEAD_BYTES ? (size_t)st->file.n_bytes : HEAD_BYTES;
     if (status == ADM_OK) status = adm_input_read(&st->file, head, n, 0, err);
     if (status != ADM_OK) return status;
-    /* Eight bytes of text are a length of more than 10^17 bytes: no header is printable from its first byte on. */
-    size_t n_text = 0;
-    while (n_text < n && ((unsigned char)head[n_text] >= ' ' || strchr("\t\n\r", head[n_text]) != NULL) && head[n_text] != 0x7f)
-        n_text++;
-    if (n_text < n || n < LENGTH_BYTES) return ADM_OK;
+    /* Eight characters of ASCII would be a length of more than 10^17 bytes. */
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)head[i];
+        if ((i < LENGTH_BYTES && c >= 0x7f) || (c < ' ' && !isspace(c))) return ADM_OK;
+    }
+    if (n < LENGTH_BYTES) return ADM_OK;
     head[strcspn(head, "\r\n")] = '\0';
     return adm_fail(err, ADM_EINPUT, "%s: is no safetensors file but text, which begins with '%s'", st->file.label,
                     adm_printable(head, shown, sizeof shown));
