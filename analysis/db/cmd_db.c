@@ -2,7 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "analysis/db/db_verbs.h"
+#include "analysis/db/db_create.h"
+#include "analysis/db/db_export.h"
+#include "analysis/db/db_gc.h"
+#include "analysis/db/db_import.h"
+#include "analysis/db/db_merge.h"
 
 static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 

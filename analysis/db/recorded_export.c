@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/db/recorded.h"
+#include "analysis/db/recorded_export.h"
 #include "analysis/db/recorded_table.h"
-#include "analysis/output/report_rows.h"
+#include "analysis/output/rows.h"
 #include "core/base/mem.h"
 
 /* Real numbers are exact, but for measured figures: five digits are a hundred times finer than any of them repeats. */
@@ -104,7 +104,7 @@ static adm_status put_shared(const writer *w, const adm_recorded_table *table, c
             char id[24];
             snprintf(id, sizeof id, "%" PRId64, adm_query_int(query, (int)table->n_columns));
             if (json_object_get(seen, id) != NULL) continue;
-            status = adm_report_set(seen, id, json_true(), err);
+            status = adm_rows_set(seen, id, json_true(), err);
             if (status != ADM_OK) break;
             put_comma(w, &first);
             status = put(w, object_of(query, table), err);
@@ -277,7 +277,7 @@ static adm_status put_configs(const writer *w, int64_t run_id, json_t *position,
         char id[24];
         int n = (int)w->config.n_columns;
         snprintf(id, sizeof id, "%" PRId64, adm_query_int(query, n + 1));
-        status = adm_report_set(position, id, json_integer((json_int_t)json_object_size(position)), err);
+        status = adm_rows_set(position, id, json_integer((json_int_t)json_object_size(position)), err);
         put_comma(w, &first);
         fputs("{\"config\": ", w->out);
         if (status == ADM_OK) status = put(w, row_of(query, &w->config, adm_recorded_json(query, n, 's')), err);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "analysis/db/recorded.h"
+#include "analysis/db/recorded_import.h"
 #include "analysis/db/recorded_read.h"
 #include "core/base/mem.h"
 

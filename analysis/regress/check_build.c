@@ -1,13 +1,14 @@
-/* check_build.c: what a user names as a side of a check, made into a program. Declared in check_run.h. */
+/* check_build.c: what a user names as a side of a check, made into a program. */
+#include "analysis/regress/check_build.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "analysis/regress/check_run.h"
 
 /* The first line of a command's output; the argument is the command's only one, so that no shell sees what it holds. */
 static bool first_line(char *const argv[], char *out, size_t out_bytes) {

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/compare/side.h"
+#include "analysis/regress/runs_find.h"
 #include "analysis/regress/check_run.h"
-#include "analysis/regress/compare_args.h"
-#include "analysis/output/report_rows.h"
+#include "analysis/regress/compare/args.h"
+#include "analysis/output/rows.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -191,18 +193,18 @@ static adm_status calibrate_series(check_command *c, const adm_series *s, uint64
     const adm_series_run *machine = &c->set[1].run[0];
     adm_status status = adm_compare_read_side(&c->set[1], s, NULL, &side, err);
     if (status != ADM_OK) return status;
-    if (side.n >= 2 * ADM_FEWEST_PROCESSES && !side.has_zero) {
+    if (side.n >= 2 * ADM_MIN_PROCESSES && !side.has_zero) {
         status = adm_margin_from_itself(side.process, side.n, 0.01, seed, &margin, err);
         const adm_series_id id = {s->config->id, s->metric->id, s->source, s->stage};
         const adm_machine_id where = {machine->host_name, machine->cpu_model, machine->gpu_name};
         if (status == ADM_OK) status = adm_store_margin(c->store, &id, &where, margin, (int64_t)side.n, err);
         if (status == ADM_OK)
-            status = adm_report_append(
-                rows,
-                json_pack("{s:o, s:o, s:o, s:o, s:f, s:I}", "source", adm_report_string(s->source), "stage",
-                          adm_report_string(s->stage), "metric", adm_report_string(s->metric->name), "configuration",
-                          adm_report_string(s->config->title), "margin_ratio", margin, "n_processes", (json_int_t)side.n),
-                err);
+            status = adm_rows_append(rows,
+                                     json_pack("{s:o, s:o, s:o, s:o, s:f, s:I}", "source", adm_rows_string(s->source), "stage",
+                                               adm_rows_string(s->stage), "metric", adm_rows_string(s->metric->name),
+                                               "configuration", adm_rows_string(s->config->title), "margin_ratio", margin,
+                                               "n_processes", (json_int_t)side.n),
+                                     err);
     }
     adm_compare_free_side(&side);
     return status;
@@ -239,7 +241,7 @@ static adm_status calibrate(check_command *c, adm_error *err) {
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
     if (status == ADM_OK && json_array_size(rows) == 0)
         status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs at least %d processes of a time",
-                          2 * ADM_FEWEST_PROCESSES);
+                          2 * ADM_MIN_PROCESSES);
     if (status == ADM_OK && c->common.json) {
         status = adm_print_json(json_incref(rows), err);
     } else if (status == ADM_OK && !c->common.quiet) {

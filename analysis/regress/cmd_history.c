@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/runs_find.h"
 #include "analysis/regress/history.h"
-#include "analysis/output/report_rows.h"
-#include "analysis/output/report_text.h"
+#include "analysis/output/rows.h"
+#include "analysis/output/text.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -96,16 +97,16 @@ static void print_change(const adm_history_change *c) {
 static json_t *change_json(const adm_history_change *c) {
     const bool said = c->verdict[0] != '\0';
     return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-                     "id", c->id, "worse", c->is_worse, "source", adm_report_string(c->series->source), "stage",
-                     c->series->stage[0] != '\0' ? adm_report_string(c->series->stage) : json_null(), "policy",
-                     adm_report_string(c->series->config->policy), "metric", adm_report_string(c->series->metric->name), "unit",
-                     adm_report_string(c->series->metric->unit), "configuration", adm_report_string(c->series->config->title),
+                     "id", c->id, "worse", c->is_worse, "source", adm_rows_string(c->series->source), "stage",
+                     c->series->stage[0] != '\0' ? adm_rows_string(c->series->stage) : json_null(), "policy",
+                     adm_rows_string(c->series->config->policy), "metric", adm_rows_string(c->series->metric->name), "unit",
+                     adm_rows_string(c->series->metric->unit), "configuration", adm_rows_string(c->series->config->title),
                      "before", c->before, "after", c->after, "p", c->p, "n_before", (json_int_t)c->n_before, "n_after",
-                     (json_int_t)c->n_after, "last_commit_before", adm_report_string(c->before_run->commit),
-                     "first_commit_after", adm_report_string(c->after_run->commit), "first_run_after",
-                     adm_report_string(c->after_run->uuid), "started_utc", adm_report_string(c->after_run->started_utc),
-                     "verdict", said ? adm_report_string(c->verdict) : json_null(), "who",
-                     said ? adm_report_string(c->who) : json_null(), "why", said ? adm_report_string(c->why) : json_null());
+                     (json_int_t)c->n_after, "last_commit_before", adm_rows_string(c->before_run->commit), "first_commit_after",
+                     adm_rows_string(c->after_run->commit), "first_run_after", adm_rows_string(c->after_run->uuid),
+                     "started_utc", adm_rows_string(c->after_run->started_utc), "verdict",
+                     said ? adm_rows_string(c->verdict) : json_null(), "who", said ? adm_rows_string(c->who) : json_null(),
+                     "why", said ? adm_rows_string(c->why) : json_null());
 }
 
 static bool shown(const history_command *c, const adm_history_change *change) {
@@ -120,7 +121,7 @@ static adm_status print_history(const history_command *c, adm_error *err) {
     for (size_t i = 0; status == ADM_OK && i < h->n_changes; i++) {
         if (!shown(c, &h->change[i])) continue;
         n_shown++;
-        if (c->common.json) status = adm_report_append(rows, change_json(&h->change[i]), err);
+        if (c->common.json) status = adm_rows_append(rows, change_json(&h->change[i]), err);
         else if (!c->common.quiet) print_change(&h->change[i]);
     }
     if (status == ADM_OK && c->common.json) {

@@ -173,7 +173,7 @@ static adm_status analyse_series(walk *w, const adm_series *s, size_t n_machines
     for (size_t m = 0; status == ADM_OK && m < n_machines; m++) {
         size_t n = 0;
         for (size_t i = 0; i < s->n_points; i++) {
-            if (!s->point[i].ok || s->point[i].in_company || w->machine[s->point[i].run] != m) continue;
+            if (!s->point[i].ok || s->point[i].is_contended || w->machine[s->point[i].run] != m) continue;
             w->point[n] = &s->point[i];
             w->value[n++] = figure == ADM_FIGURE_QUALITY ? s->point[i].mean : s->point[i].median;
         }

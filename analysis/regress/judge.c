@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 

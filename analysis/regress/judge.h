@@ -30,7 +30,7 @@ typedef enum adm_verdict {
 const char *adm_verdict_name(adm_verdict verdict);
 
 /* Fewer processes a side prove nothing: the least p of 5 against 5 is 0.008, before it is adjusted. */
-enum { ADM_FEWEST_PROCESSES = 5 };
+enum { ADM_MIN_PROCESSES = 5 };
 
 /* The decision on a time of which less is better. p_adjusted: over the family. margin and alpha as ratios.
  *   regressed     p_adjusted <= alpha, the interval is above 0 and the shift above the margin

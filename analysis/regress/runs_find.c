@@ -1,10 +1,11 @@
-/* runs_find.c: which runs a user means by a few words. Declared in series.h. */
+/* runs_find.c: which runs a user means by a few words. */
+#include "analysis/regress/runs_find.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/regress/series.h"
 #include "core/base/mem.h"
 
 /* Appends the first column of every row. */

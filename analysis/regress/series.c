@@ -5,16 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/contended.h"
 #include "core/base/mem.h"
 #include "core/base/stats.h"
 
 /* --- Text --------------------------------------------------------------------------------------------------------- */
-
-struct adm_series_text {
-    struct adm_series_text *next;
-    size_t n_used, n_bytes;
-    char bytes[];
-};
 
 static const char *keep(adm_series_set *set, const char *text, adm_error *err) {
     size_t n = strlen(text) + 1;
@@ -182,15 +177,11 @@ typedef struct run_place {
 
 static int by_place(const void *a, const void *b) { return by_id(a, b); }
 
-/* The loops that tell whether a core was shared (core/base/contention.h), and whose times they stand beside. */
-#define TIME_LOOP "core_loop_ns"
-#define ENCODE_LOOP "encode_core_loop_ns"
-static const char *const loops[][2] = {{TIME_LOOP, "time_ns"}, {ENCODE_LOOP, "encode_ns_per_key"}};
-
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
     " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" TIME_LOOP "', '" ENCODE_LOOP "')))";
+    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP
+    "')))";
 
 static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
                            size_t *n_out, adm_error *err) {
@@ -287,66 +278,6 @@ static adm_status make_series(adm_series_set *set, raw *raws, size_t n, adm_erro
     return ADM_OK;
 }
 
-/* --- Company ------------------------------------------------------------------------------------------------------ */
-
-/* A loop is slower by a third and more beside another thread, and by 2% at most where it is alone (core/base/contention.h). */
-static const double most_loop_ratio = 1.1;
-
-/* machine[i]: the first run on the host and CPU of run i. */
-static void number_hosts(const adm_series_set *set, size_t *machine) {
-    for (size_t i = 0; i < set->n_runs; i++) {
-        machine[i] = i;
-        for (size_t k = 0; k < i; k++) {
-            if (machine[k] != k || strcmp(set->run[k].host_name, set->run[i].host_name) != 0 ||
-                strcmp(set->run[k].cpu_model, set->run[i].cpu_model) != 0)
-                continue;
-            machine[i] = k;
-            break;
-        }
-    }
-}
-
-/* Gives the times their loops. fastest: scratch, a value a run. */
-static void mark_company(adm_series_set *set, const adm_series *loop, const adm_series *times, const size_t *machine,
-                         double *fastest) {
-    for (size_t i = 0; i < loop->n_points; i++) fastest[machine[loop->point[i].run]] = 0;
-    for (size_t i = 0; i < loop->n_points; i++) {
-        double *least = &fastest[machine[loop->point[i].run]];
-        if (*least == 0 || loop->point[i].median < *least) *least = loop->point[i].median;
-    }
-    adm_point *point = set->point + (times->point - set->point);
-    for (size_t i = 0, k = 0; i < times->n_points; i++) {
-        while (k < loop->n_points && loop->point[k].run < point[i].run) k++;
-        if (k == loop->n_points || loop->point[k].run != point[i].run || !loop->point[k].ok) continue;
-        point[i].loop_id = loop->point[k].measurement_id;
-        point[i].most_loop_ns = most_loop_ratio * fastest[machine[point[i].run]];
-        point[i].in_company = loop->point[k].median > point[i].most_loop_ns;
-    }
-}
-
-/* The series of one configuration, source and stage stand together. */
-static adm_status find_company(adm_series_set *set, adm_error *err) {
-    size_t *machine = NULL;
-    double *fastest = NULL;
-    adm_status status = adm_alloc(&machine, set->n_runs, sizeof *machine, "runs", err);
-    if (status == ADM_OK) status = adm_alloc(&fastest, set->n_runs, sizeof *fastest, "runs", err);
-    if (status == ADM_OK) number_hosts(set, machine);
-    for (size_t from = 0, to; status == ADM_OK && from < set->n_series; from = to) {
-        const adm_series *s = set->series;
-        for (to = from + 1; to < set->n_series && s[to].config == s[from].config && s[to].source == s[from].source &&
-                            s[to].stage == s[from].stage;)
-            to++;
-        for (size_t i = from; i < to; i++)
-            for (size_t k = from; k < to; k++)
-                for (size_t m = 0; m < sizeof loops / sizeof loops[0]; m++)
-                    if (strcmp(s[i].metric->name, loops[m][0]) == 0 && strcmp(s[k].metric->name, loops[m][1]) == 0)
-                        mark_company(set, &s[i], &s[k], machine, fastest);
-    }
-    adm_free(&machine);
-    adm_free(&fastest);
-    return status;
-}
-
 adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_run_ids, const char *only_metric,
                            adm_series_set *set, adm_error *err) {
     *set = (adm_series_set){.store = store};
@@ -364,44 +295,12 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
     if (status == ADM_OK) qsort(place, set->n_runs, sizeof *place, by_place);
     if (status == ADM_OK) status = load_raw(set, json, only_metric, place, &raws, &n, err);
     if (status == ADM_OK) status = make_series(set, raws, n, err);
-    if (status == ADM_OK) status = find_company(set, err);
+    if (status == ADM_OK) status = adm_series_mark_contended(set, err);
     adm_free(&json);
     adm_free(&place);
     adm_free(&raws);
     if (status != ADM_OK) adm_series_free(set);
     return status;
-}
-
-void adm_series_free(adm_series_set *set) {
-    adm_free(&set->run);
-    adm_free(&set->config);
-    adm_free(&set->metric);
-    adm_free(&set->series);
-    adm_free(&set->point);
-    while (set->text != NULL) {
-        struct adm_series_text *next = set->text->next;
-        adm_free(&set->text);
-        set->text = next;
-    }
-    *set = (adm_series_set){0};
-}
-
-int adm_series_order(const adm_series *a, const adm_series *b) {
-    int order = strcmp(a->config->key, b->config->key);
-    if (order == 0) order = strcmp(a->source, b->source);
-    if (order == 0) order = strcmp(a->stage, b->stage);
-    return order != 0 ? order : strcmp(a->metric->name, b->metric->name);
-}
-
-const adm_series *adm_series_find(const adm_series_set *set, const char *work, const char *variant, const char *source,
-                                  const char *stage, const char *metric) {
-    for (size_t i = 0; i < set->n_series; i++) {
-        const adm_series *s = &set->series[i];
-        if (strcmp(s->metric->name, metric) == 0 && strcmp(s->stage, stage) == 0 && strcmp(s->source, source) == 0 &&
-            strcmp(s->config->variant, variant) == 0 && strcmp(s->config->work, work) == 0)
-            return s;
-    }
-    return NULL;
 }
 
 /* --- What is read later ------------------------------------------------------------------------------------------- */
@@ -411,11 +310,11 @@ adm_status adm_series_samples(const adm_series_set *set, const adm_point *point,
     bool row = false;
     *values = NULL;
     *n = 0;
-    adm_status status =
-        adm_query_open(set->store,
-                       "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
-                       " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
-                       &q, err, "iidi", point->measurement_id, point->loop_id, point->most_loop_ns, (int64_t)point->in_company);
+    adm_status status = adm_query_open(
+        set->store,
+        "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+        " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+        &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns, (int64_t)point->is_contended);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         status = grow(values, *n, sizeof **values, "samples", err);
         if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);

@@ -2,8 +2,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "analysis/report/report_data.h"
-#include "analysis/report/report_html.h"
+#include "analysis/report/data.h"
+#include "analysis/report/html.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/output_file.h"

@@ -1,11 +1,9 @@
 /* columns.c: the lists of columns, and what follows from them. */
 #include "core/store/columns.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 /* --- The lists ---------------------------------------------------------------------------------------------------- */
 
@@ -129,127 +127,4 @@ char *adm_table_find_sql(const adm_table *table) {
         else sqlite3_str_appendf(sql, "%s = ?", c->name);
     }
     return sqlite3_str_finish(sql);
-}
-
-/* --- Structs to rows ---------------------------------------------------------------------------------------------- */
-
-static int64_t whole_number(const adm_column *column, const void *field) {
-    switch (column->type) {
-    case ADM_FIELD_I64: return *(const int64_t *)field;
-    case ADM_FIELD_I32: return *(const int32_t *)field;
-    case ADM_FIELD_U64: return (int64_t) * (const uint64_t *)field;
-    default: return *(const uint32_t *)field;
-    }
-}
-
-static void put_number(adm_row *row, const adm_column *column, int64_t value) {
-    if (column->null == ADM_NULL_IF_ABSENT) adm_row_int_unless(row, value, 0);
-    else if (column->null == ADM_NULL_IF_MINUS_1) adm_row_int_unless(row, value, -1);
-    else adm_row_int(row, value);
-}
-
-void adm_row_struct(adm_row *row, const adm_table *table, const void *values) {
-    for (size_t i = 0; i < table->n_columns; i++) {
-        const adm_column *c = &table->column[i];
-        const void *field = (const char *)values + c->offset;
-        if (c->type == ADM_FIELD_TEXT) adm_row_text(row, *(const char *const *)field);
-        else if (c->type == ADM_FIELD_CHARS) adm_row_text(row, field);
-        else if (c->type == ADM_FIELD_DTYPE) adm_row_text(row, adm_dtype_name(*(const adm_dtype *)field));
-        else if (c->type != ADM_FIELD_REAL) put_number(row, c, whole_number(c, field));
-        else if (c->null == ADM_NULL_IF_NAN && isnan(*(const double *)field)) adm_row_null(row);
-        else adm_row_real(row, *(const double *)field);
-    }
-}
-
-/* --- Text to structs ---------------------------------------------------------------------------------------------- */
-
-static void set_number(const adm_column *column, void *field, int64_t value) {
-    switch (column->type) {
-    case ADM_FIELD_I64: *(int64_t *)field = value; break;
-    case ADM_FIELD_I32: *(int32_t *)field = (int32_t)value; break;
-    case ADM_FIELD_U64: *(uint64_t *)field = (uint64_t)value; break;
-    default: *(uint32_t *)field = (uint32_t)value; break;
-    }
-}
-
-static bool read_number(const adm_column *column, void *field, const char *text) {
-    const int64_t min = column->type == ADM_FIELD_I64 ? INT64_MIN : column->type == ADM_FIELD_I32 ? INT32_MIN : 0;
-    const int64_t max = column->type == ADM_FIELD_I32 ? INT32_MAX : column->type == ADM_FIELD_U32 ? UINT32_MAX : INT64_MAX;
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < min || value > max) return false;
-    set_number(column, field, value);
-    return true;
-}
-
-static bool read_real(void *field, const char *text) {
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(value)) return false;
-    *(double *)field = value;
-    return true;
-}
-
-static bool read_dtype(void *field, const char *text) {
-    static const adm_dtype dtypes[] = {ADM_F32, ADM_F16, ADM_BF16};
-    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
-        if (strcmp(text, adm_dtype_name(dtypes[i])) == 0) {
-            *(adm_dtype *)field = dtypes[i];
-            return true;
-        }
-    return false;
-}
-
-/* The only fixed-size text is a hash, 32 characters. */
-static bool read_chars(void *field, const char *text) {
-    if (strlen(text) != 32) return false;
-    memcpy(field, text, 33);
-    return true;
-}
-
-static bool read_text(const adm_column *column, void *field, const char *text) {
-    switch (column->type) {
-    case ADM_FIELD_TEXT: *(const char **)field = text; return true;
-    case ADM_FIELD_CHARS: return read_chars(field, text);
-    case ADM_FIELD_DTYPE: return read_dtype(field, text);
-    case ADM_FIELD_REAL: return read_real(field, text);
-    default: return read_number(column, field, text);
-    }
-}
-
-static void set_null(const adm_column *column, void *field) {
-    if (column->type == ADM_FIELD_TEXT) *(const char **)field = NULL;
-    else if (column->null == ADM_NULL_IF_NAN) *(double *)field = NAN;
-    else set_number(column, field, column->null == ADM_NULL_IF_MINUS_1 ? -1 : 0);
-}
-
-/* The position of the column of this name; n_columns if there is none. */
-static size_t position_of(const adm_table *table, const char *name) {
-    size_t i = 0;
-    while (i < table->n_columns && strcmp(table->column[i].name, name) != 0) i++;
-    return i;
-}
-
-adm_status adm_table_read_fields(const adm_table *table, const adm_field *fields, size_t n_fields, void *values,
-                                 adm_error *err) {
-    bool given[ADM_MAX_COLUMNS] = {false};
-    for (size_t i = 0; i < table->n_columns; i++) {
-        const adm_column *c = &table->column[i];
-        if (c->null >= ADM_NULL_IF_ABSENT) set_null(c, (char *)values + c->offset);
-    }
-    for (size_t f = 0; f < n_fields; f++) {
-        const char *name = fields[f].name != NULL ? fields[f].name : "(null)";
-        size_t i = position_of(table, name);
-        if (i == table->n_columns) return adm_fail(err, ADM_EINPUT, "table %s has no column '%s'", table->name, name);
-        if (fields[f].value == NULL) continue;
-        const adm_column *c = &table->column[i];
-        if (!read_text(c, (char *)values + c->offset, fields[f].value))
-            return adm_fail(err, ADM_EINPUT, "'%s' is no value for %s.%s", fields[f].value, table->name, name);
-        given[i] = true;
-    }
-    for (size_t i = 0; i < table->n_columns; i++)
-        if (table->column[i].null == ADM_NEVER_NULL && !given[i])
-            return adm_fail(err, ADM_EINPUT, "%s.%s is not given, and it is never NULL", table->name, table->column[i].name);
-    return ADM_OK;
 }

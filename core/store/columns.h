@@ -1,12 +1,14 @@
 /* columns.h: which column of a table which field of a struct goes to. INSERT statements, the search for a row that is already
  * there, and rows that come as text (store_api.h) follow from these lists: a new column is one line here, a field of the
- * struct, and a migration. Inside of the store, like store_internal.h. */
+ * struct, and a migration. Inside of the store, like database_internal.h. */
 #ifndef ADM_CORE_STORE_COLUMNS_H
 #define ADM_CORE_STORE_COLUMNS_H
 
-#include "core/store/store.h"
-#include "core/store/store_api.h"
-#include "core/store/row.h"
+#include <stddef.h>
+
+#include "core/base/stats.h"
+#include "core/store/run.h"
+#include "core/store/write.h"
 
 /* The type of the struct's field. */
 typedef enum adm_field_type {
@@ -47,16 +49,7 @@ typedef struct adm_table {
 extern const adm_table adm_run_table;    /* from adm_run_info */
 extern const adm_table adm_config_table; /* from adm_config; in the order of the index config_identity */
 
-/* trace: an adm_trace, and its metadata as a JSON object. */
-typedef struct adm_trace_row {
-    adm_trace trace;
-    const char *metadata_json;
-} adm_trace_row;
-
-extern const adm_table adm_trace_table;
-
-/* adm_store_trace() with the metadata as text. */
-adm_status adm_store_trace_row(adm_store *store, const adm_trace_row *trace, int64_t *trace_id, adm_error *err);
+extern const adm_table adm_trace_table;  /* from adm_trace_row */
 
 /* measurement: identity and figures. A figure that was not measured is NaN. */
 typedef struct adm_measurement_row {
@@ -71,14 +64,5 @@ extern const adm_table adm_measurement_table;
  * the expressions of the index TABLE_identity so that it is used. To be released with sqlite3_free(); NULL: out of memory. */
 char *adm_table_insert_sql(const adm_table *table);
 char *adm_table_find_sql(const adm_table *table);
-
-/* Binds the struct's fields to the statement, in the order of the columns. */
-void adm_row_struct(adm_row *row, const adm_table *table, const void *values);
-
-/* Sets fields of the struct from text. Fields not named keep their values, but those that may be NULL become so. ADM_EINPUT:
- * the table has no such column, the text is no number of the field's type, a column that is never NULL is not given. Text is
- * borrowed. */
-adm_status adm_table_read_fields(const adm_table *table, const adm_field *fields, size_t n_fields, void *values,
-                                 adm_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "core/store/hostinfo.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>

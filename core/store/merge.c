@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 /* --- What the schema says of a table ------------------------------------------------------------------------------ */
 

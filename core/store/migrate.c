@@ -2,7 +2,7 @@
 #include "core/store/migrate.h"
 
 #include "core/base/embedded.h"
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 int adm_schema_steps(const char *steps[ADM_MAX_SCHEMA_VERSION]) {
     const adm_embedded_file *file;

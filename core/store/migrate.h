@@ -5,7 +5,7 @@
 #ifndef ADM_CORE_STORE_MIGRATE_H
 #define ADM_CORE_STORE_MIGRATE_H
 
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 enum { ADM_MAX_SCHEMA_VERSION = 64 };
 

@@ -2,10 +2,11 @@
 #ifndef ADM_CORE_STORE_PRUNE_H
 #define ADM_CORE_STORE_PRUNE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/error.h"
-#include "core/store/store.h"
+#include "core/store/database.h"
 
 typedef struct adm_prune_options {
     int64_t n_keep;          /* newest finished runs to keep of each (command, label, host, GPU); -1: all */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 struct adm_query {
     adm_store *store;

@@ -1,12 +1,13 @@
 /* row.h: one statement and the values on their way into it, so that a function that writes a row reads as the
- * list of its columns. Inside of the store, like store_internal.h.
+ * list of its columns. Inside of the store, like database_internal.h.
  *
  * The first failure sticks in rc and turns what follows into no-ops, until adm_row_finish() or adm_row_find() reports
  * it, rolls the batch back and leaves the statement ready for its next use. */
 #ifndef ADM_CORE_STORE_ROW_H
 #define ADM_CORE_STORE_ROW_H
 
-#include "core/store/store_internal.h"
+#include "core/store/columns.h"
+#include "core/store/database_internal.h"
 
 typedef struct adm_row {
     adm_store *store;
@@ -27,6 +28,9 @@ void adm_row_null(adm_row *row);
 /* NULL binds NULL. File names and arguments are bytes, but text that is not UTF-8 stops many of a database's readers:
  * each byte that is no part of a character is stored as U+FFFD. */
 void adm_row_text(adm_row *row, const char *text);
+
+/* The columns of a table from the fields of a struct. */
+void adm_row_struct(adm_row *row, const adm_table *table, const void *values);
 
 /* Runs an INSERT or UPDATE. `doing` completes "while ..." in the message. */
 adm_status adm_row_finish(adm_row *row, const char *doing, adm_error *err);

@@ -9,9 +9,8 @@
 
 #include "core/base/clock.h"
 #include "core/base/version.h"
-#include "core/store/columns.h"
 #include "core/store/row.h"
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 adm_status adm_new_uuid(char out[37], adm_error *err) {
     uint8_t b[16];

@@ -1,14 +1,114 @@
 /* store_api.c: the store for other programs: checks what they pass, and turns text into the structs of store.h. */
 #include "core/store/store_api.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
 #include "core/store/columns.h"
 #include "core/store/hostinfo.h"
 #include "core/store/store.h"
+
+/* --- Text to structs ---------------------------------------------------------------------------------------------- */
+
+static void set_number(const adm_column *column, void *field, int64_t value) {
+    switch (column->type) {
+    case ADM_FIELD_I64: *(int64_t *)field = value; break;
+    case ADM_FIELD_I32: *(int32_t *)field = (int32_t)value; break;
+    case ADM_FIELD_U64: *(uint64_t *)field = (uint64_t)value; break;
+    default: *(uint32_t *)field = (uint32_t)value; break;
+    }
+}
+
+static bool read_number(const adm_column *column, void *field, const char *text) {
+    const int64_t min = column->type == ADM_FIELD_I64 ? INT64_MIN : column->type == ADM_FIELD_I32 ? INT32_MIN : 0;
+    const int64_t max = column->type == ADM_FIELD_I32 ? INT32_MAX : column->type == ADM_FIELD_U32 ? UINT32_MAX : INT64_MAX;
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min || value > max) return false;
+    set_number(column, field, value);
+    return true;
+}
+
+static bool read_real(void *field, const char *text) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value)) return false;
+    *(double *)field = value;
+    return true;
+}
+
+static bool read_dtype(void *field, const char *text) {
+    static const adm_dtype dtypes[] = {ADM_F32, ADM_F16, ADM_BF16};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
+        if (strcmp(text, adm_dtype_name(dtypes[i])) == 0) {
+            *(adm_dtype *)field = dtypes[i];
+            return true;
+        }
+    return false;
+}
+
+/* The only fixed-size text is a hash, 32 characters. */
+static bool read_chars(void *field, const char *text) {
+    if (strlen(text) != 32) return false;
+    memcpy(field, text, 33);
+    return true;
+}
+
+static bool read_text(const adm_column *column, void *field, const char *text) {
+    switch (column->type) {
+    case ADM_FIELD_TEXT: *(const char **)field = text; return true;
+    case ADM_FIELD_CHARS: return read_chars(field, text);
+    case ADM_FIELD_DTYPE: return read_dtype(field, text);
+    case ADM_FIELD_REAL: return read_real(field, text);
+    default: return read_number(column, field, text);
+    }
+}
+
+static void set_null(const adm_column *column, void *field) {
+    if (column->type == ADM_FIELD_TEXT) *(const char **)field = NULL;
+    else if (column->null == ADM_NULL_IF_NAN) *(double *)field = NAN;
+    else set_number(column, field, column->null == ADM_NULL_IF_MINUS_1 ? -1 : 0);
+}
+
+/* The position of the column of this name; n_columns if there is none. */
+static size_t position_of(const adm_table *table, const char *name) {
+    size_t i = 0;
+    while (i < table->n_columns && strcmp(table->column[i].name, name) != 0) i++;
+    return i;
+}
+
+/* Sets fields of the struct from text. Fields not named keep their values, but those that may be NULL become so. ADM_EINPUT:
+ * the table has no such column, the text is no number of the field's type, a column that is never NULL is not given. Text is
+ * borrowed. */
+static adm_status read_fields(const adm_table *table, const adm_field *fields, size_t n_fields, void *values, adm_error *err) {
+    bool given[ADM_MAX_COLUMNS] = {false};
+    for (size_t i = 0; i < table->n_columns; i++) {
+        const adm_column *c = &table->column[i];
+        if (c->null >= ADM_NULL_IF_ABSENT) set_null(c, (char *)values + c->offset);
+    }
+    for (size_t f = 0; f < n_fields; f++) {
+        const char *name = fields[f].name != NULL ? fields[f].name : "(null)";
+        size_t i = position_of(table, name);
+        if (i == table->n_columns) return adm_fail(err, ADM_EINPUT, "table %s has no column '%s'", table->name, name);
+        if (fields[f].value == NULL) continue;
+        const adm_column *c = &table->column[i];
+        if (!read_text(c, (char *)values + c->offset, fields[f].value))
+            return adm_fail(err, ADM_EINPUT, "'%s' is no value for %s.%s", fields[f].value, table->name, name);
+        given[i] = true;
+    }
+    for (size_t i = 0; i < table->n_columns; i++)
+        if (table->column[i].null == ADM_NEVER_NULL && !given[i])
+            return adm_fail(err, ADM_EINPUT, "%s.%s is not given, and it is never NULL", table->name, table->column[i].name);
+    return ADM_OK;
+}
+
+/* --- Runs, traces and configurations ------------------------------------------------------------------------------------ */
 
 /* The status as a number, with the sentence in the caller's buffer. */
 static int answer(adm_status status, const adm_error *err, char *error, size_t error_bytes) {
@@ -52,7 +152,7 @@ int adm_db_begin_run(adm_store *store, const adm_field *fields, size_t n_fields,
     adm_status status = check_call(store, fields, n_fields, run_id, &err);
     adm_host_info_read(&host);
     adm_run_info_host(&run, &host);
-    if (status == ADM_OK) status = adm_table_read_fields(&adm_run_table, fields, n_fields, &run, &err);
+    if (status == ADM_OK) status = read_fields(&adm_run_table, fields, n_fields, &run, &err);
     if (status == ADM_OK && run.gpu_name == NULL && run.gpu_reason == NULL)
         status = adm_fail(&err, ADM_EINPUT, "neither gpu_name nor gpu_reason is given: a run without a GPU says why");
     status = rolled_back(store, status);
@@ -67,7 +167,7 @@ int adm_db_add_trace(adm_store *store, const adm_field *fields, size_t n_fields,
     adm_error err;
     adm_trace_row row = {0};
     adm_status status = check_call(store, fields, n_fields, trace_id, &err);
-    if (status == ADM_OK) status = adm_table_read_fields(&adm_trace_table, fields, n_fields, &row, &err);
+    if (status == ADM_OK) status = read_fields(&adm_trace_table, fields, n_fields, &row, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = adm_store_trace_row(store, &row, trace_id, &err);
     return answer(status, &err, error, error_bytes);
@@ -78,7 +178,7 @@ int adm_db_add_config(adm_store *store, const adm_field *fields, size_t n_fields
     adm_error err;
     adm_config config = {0};
     adm_status status = check_call(store, fields, n_fields, config_id, &err);
-    if (status == ADM_OK) status = adm_table_read_fields(&adm_config_table, fields, n_fields, &config, &err);
+    if (status == ADM_OK) status = read_fields(&adm_config_table, fields, n_fields, &config, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = adm_store_config(store, &config, config_id, &err);
     return answer(status, &err, error, error_bytes);
@@ -146,7 +246,7 @@ int adm_db_add_measurement(adm_store *store, int64_t run_id, int64_t config_id, 
     adm_error err;
     measured row = {.m = {.run_id = run_id, .config_id = config_id}};
     adm_status status = check_call(store, fields, n_fields, &row, &err);
-    if (status == ADM_OK) status = adm_table_read_fields(&measured_table, fields, n_fields, &row, &err);
+    if (status == ADM_OK) status = read_fields(&measured_table, fields, n_fields, &row, &err);
     if (status == ADM_OK) status = check_values(&row, values, n_values, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = add_measurement(store, &row, values, n_values, keep_samples, &err);

@@ -16,6 +16,14 @@ typedef struct adm_store adm_store;
 /* Finds or inserts the trace's row by its hash. */
 adm_status adm_store_trace(adm_store *store, const adm_trace *trace, int64_t *trace_id, adm_error *err);
 
+/* The same with the trace's metadata as the text of a JSON object. */
+typedef struct adm_trace_row {
+    adm_trace trace;
+    const char *metadata_json;
+} adm_trace_row;
+
+adm_status adm_store_trace_row(adm_store *store, const adm_trace_row *row, int64_t *trace_id, adm_error *err);
+
 /* One configuration. 0 or NULL where the schema's column is nullable means NULL, except n_sinks and n_recent (-1). */
 typedef struct adm_config {
     int64_t trace_id;

@@ -1,6 +1,7 @@
 /* test_shift.c: the comparison of two samples of processes. */
 #include "tests/support/stage_check.h"
 
+#include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/stats.h"
 

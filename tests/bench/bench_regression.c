@@ -14,6 +14,7 @@
 
 #include "analysis/regress/change_points.h"
 #include "analysis/regress/judge.h"
+#include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
@@ -38,7 +39,7 @@ typedef struct series {
     size_t n[MAX_PROCESSES];                           /* samples of each */
     double sample[MAX_PROCESSES][MAX_SAMPLES];         /* ascending */
     double median[MAX_PROCESSES];
-    bool in_company[MAX_PROCESSES];
+    bool is_contended[MAX_PROCESSES];
 } series;
 
 static series *all;
@@ -56,7 +57,7 @@ static void must(adm_status status) {
 /* As many samples as there were, up to MAX_SAMPLES, at even steps through the recorded quantiles. */
 static void expand(series *s, size_t n, const double value[N_QUANTILES], double unit, double loop) {
     size_t kept = n < MAX_SAMPLES ? n : MAX_SAMPLES, p = s->n_processes++;
-    s->in_company[p] = loop > 1100; /* thousandths of the fastest; 0: not known */
+    s->is_contended[p] = loop > 1100; /* thousandths of the fastest; 0: not known */
     for (size_t i = 0; i < kept; i++) {
         double u = ((double)i + 0.5) / (double)kept;
         int k = 0;
@@ -112,7 +113,7 @@ typedef struct side {
 } side;
 
 static void take(side *to, const series *s, size_t p, double factor) {
-    if (s->in_company[p]) return;
+    if (s->is_contended[p]) return;
     for (size_t k = 0; k < s->n[p]; k++) to->sample[to->n][k] = factor * s->sample[p][k];
     to->process[to->n] = (adm_process){to->sample[to->n], s->n[p]};
     to->n++;
@@ -156,7 +157,7 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         draw(rng, series_of(i / N_PER_STAGE, (size_t)(i % N_PER_STAGE)), r->planted ? factor : 1, &r->a, &r->b);
         adm_shift_options quick = {.confidence = 0.99, .n_resamples = 0, .seed = 1};
         p[i] = 1;
-        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES) continue;
+        if (r->a.n < ADM_MIN_PROCESSES || r->b.n < ADM_MIN_PROCESSES) continue;
         must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &quick, &r->shift, &err));
         p[i] = r->shift.p;
     }
@@ -166,7 +167,7 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         row *r = &rows[i];
         r->p = p[i];
         r->verdict = ADM_VERDICT_INCONCLUSIVE;
-        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES || (p[i] > 0.01 && !r->planted)) continue;
+        if (r->a.n < ADM_MIN_PROCESSES || r->b.n < ADM_MIN_PROCESSES || (p[i] > 0.01 && !r->planted)) continue;
         adm_shift_options options = {.confidence = 0.99, .n_resamples = 1999, .seed = check_number};
         must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &options, &r->shift, &err));
         r->verdict = adm_judge_time(&r->shift, p[i], margin, 0.01);
@@ -215,7 +216,7 @@ enum { RUNS = 100 };
 static size_t medians_alone(const series *s, double v[MAX_PROCESSES]) {
     size_t n = 0;
     for (size_t i = 0; i < s->n_processes; i++)
-        if (!s->in_company[i]) v[n++] = s->median[i];
+        if (!s->is_contended[i]) v[n++] = s->median[i];
     return n;
 }
 

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "core/store/store.h"
-#include "core/store/store_internal.h"
+#include "core/store/database_internal.h"
 
 /* ---- a folder a test, with one database in it -------------------------------------------------------------------- */
 

@@ -1,0 +1,212 @@
+/* select.c: which runs and traces a report is about.
+ *
+ *     run ──< session >── trace     one session: what one run measured of one trace
+ *     run ─── profile               one profile: what one run measured on a GPU (report_gpu_select.c)
+ *     run ─── evaluation            one evaluation: what one run measured with the model in the loop (report_tasks.c)
+ *
+ * Only figures of one session, or of one profile, ever share a line of a chart or a row of a table. */
+#include "analysis/report/select.h"
+
+#include <string.h>
+
+#include "analysis/report/gpu_select.h"
+#include "analysis/output/rows.h"
+#include "analysis/report/tasks.h"
+#include "core/base/mem.h"
+
+/* Runs that a report does not show are listed, so that nobody wonders where they are; the latest so many. */
+enum { MAX_OTHER_RUNS = 50 };
+
+static const adm_rows_column run_columns[] = {
+    {"run_id", 'i'},      {"run_uuid", 's'},        {"label", 's'},        {"command", 's'},        {"status", 's'},
+    {"reason", 's'},      {"started_utc", 's'},     {"finished_utc", 's'}, {"elapsed_ns", 'i'},     {"tool_version", 's'},
+    {"git_commit", 's'},  {"git_dirty", 'i'},       {"argv", 'j'},         {"seed", 'i'},           {"host_name", 's'},
+    {"os", 's'},          {"cpu_model", 's'},       {"n_cpus", 'i'},       {"memory_bytes", 'i'},   {"compiler", 's'},
+    {"gpu_name", 's'},    {"gpu_uuid", 's'},        {"gpu_reason", 's'},   {"driver_version", 's'}, {"cuda_version", 's'},
+    {"sm_clock_hz", 'i'}, {"memory_clock_hz", 'i'},
+};
+
+static const adm_rows_column trace_columns[] = {
+    {"trace_id", 'i'},   {"xxh128", 's'},   {"name", 's'},          {"kind", 's'},     {"model", 's'},
+    {"file_bytes", 'i'}, {"n_tokens", 'i'}, {"n_steps", 'i'},       {"n_layers", 'i'}, {"n_q_heads", 'i'},
+    {"n_kv_heads", 'i'}, {"head_dim", 'i'}, {"softmax_scale", 'd'}, {"metadata", 'j'},
+};
+
+static const adm_rows_column other_columns[] = {
+    {"run_id", 'i'}, {"label", 's'}, {"command", 's'}, {"status", 's'}, {"reason", 's'}, {"started_utc", 's'},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* Reads the first column of the only row. */
+static adm_status read_one(adm_store *store, const char *sql, int64_t parameter, int64_t *value, adm_error *err) {
+    adm_query *query = NULL;
+    bool there = false;
+    adm_status status = adm_query_open(store, sql, &query, err, "i", parameter);
+    if (status == ADM_OK) status = adm_query_next(query, &there, err);
+    *value = status == ADM_OK && there ? adm_query_int(query, 0) : 0;
+    adm_query_close(&query);
+    return status;
+}
+
+static bool has_trace(const json_t *sessions, int64_t trace_id) {
+    size_t i;
+    json_t *session;
+    json_array_foreach(sessions, i,
+                       session) if (json_integer_value(json_object_get(session, "trace_id")) == trace_id) return true;
+    return false;
+}
+
+/* Adds a session for each trace that a run measured, real ones first; with `new_only`, for traces without a session. */
+static adm_status add_sessions(adm_store *store, int64_t run_id, bool new_only, json_t *sessions, adm_error *err) {
+    adm_query *query = NULL;
+    bool there = false;
+    adm_status status = adm_query_open(
+        store,
+        "SELECT t.trace_id FROM trace t WHERE EXISTS (SELECT 1 FROM config c JOIN measurement m USING (config_id) WHERE "
+        "ifnull(c.trace_id, 0) = t.trace_id AND m.run_id = ?1 AND m.source <> 'gpu') AND EXISTS (SELECT 1 FROM run r "
+        "WHERE r.run_id = ?1 AND r.command = 'replay') ORDER BY t.kind <> 'real', t.kind, t.name",
+        &query, err, "i", run_id);
+    while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
+        int64_t trace_id = adm_query_int(query, 0);
+        if (new_only && has_trace(sessions, trace_id)) continue;
+        status = adm_rows_append(sessions,
+                                 json_pack("{s:I,s:I}", "run_id", (json_int_t)run_id, "trace_id", (json_int_t)trace_id), err);
+    }
+    adm_query_close(&query);
+    return status;
+}
+
+/* Moves sessions of real traces before the others, and keeps the order among each. */
+static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *err) {
+    size_t n = json_array_size(sessions), n_real = 0;
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        json_t *session = json_array_get(sessions, i);
+        int64_t is_real;
+        status = read_one(store, "SELECT kind = 'real' FROM trace WHERE trace_id = ?",
+                          json_integer_value(json_object_get(session, "trace_id")), &is_real, err);
+        if (status != ADM_OK || !is_real) continue;
+        json_incref(session); /* it leaves the array for a moment */
+        json_array_remove(sessions, i);
+        if (json_array_insert_new(sessions, n_real++, session) != 0)
+            status = adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
+    }
+    return status;
+}
+
+/* The latest replay of every trace, own ones before recorded, complete ones before others. Stops as soon as every trace has one. */
+static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
+    int64_t n_traces;
+    adm_status status = read_one(store, "SELECT count(*) FROM trace WHERE ?", 1, &n_traces, err);
+    adm_query *query = NULL;
+    bool there = false;
+    if (status == ADM_OK)
+        status = adm_query_open(store,
+                                "SELECT run_id FROM run WHERE command = 'replay' "
+                                "ORDER BY label LIKE 'recorded:%', status = 'complete' DESC, started_utc DESC, "
+                                "run_id DESC",
+                                &query, err, "");
+    while (status == ADM_OK && (int64_t)json_array_size(sessions) < n_traces &&
+           (status = adm_query_next(query, &there, err)) == ADM_OK && there)
+        status = add_sessions(store, adm_query_int(query, 0), true, sessions, err);
+    adm_query_close(&query);
+    return status == ADM_OK ? put_real_first(store, sessions, err) : status;
+}
+
+static adm_status choose_named(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
+                               json_t *sessions, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < n_run_ids && status == ADM_OK; i++) {
+        int64_t n, newest;
+        status = read_one(store, "SELECT count(*) FROM run WHERE run_id = ?", run_ids[i], &n, err);
+        if (status == ADM_OK && n == 0) {
+            status = read_one(store, "SELECT max(run_id) FROM run WHERE ?", 1, &newest, err);
+            if (status == ADM_OK)
+                status = adm_fail(err, ADM_EINPUT, "--run: %s holds no run %u; its newest is run %lld", database, run_ids[i],
+                                  (long long)newest);
+        }
+        if (status == ADM_OK) status = add_sessions(store, run_ids[i], false, sessions, err);
+    }
+    return status;
+}
+
+/* True if the report shows this run: something of it was chosen, or it was asked for by name. */
+static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run_ids, size_t n_run_ids) {
+    static const char *const lists[] = {"sessions", "profiles", "evaluations"};
+    size_t i;
+    json_t *shown;
+    for (i = 0; i < n_run_ids; i++)
+        if (run_ids[i] == run_id) return true;
+    for (size_t l = 0; l < COUNT(lists); l++)
+        json_array_foreach(json_object_get(document, lists[l]), i,
+                           shown) if (json_integer_value(json_object_get(shown, "run_id")) == run_id) return true;
+    return false;
+}
+
+/* Splits the database's runs into those shown, with every column, and the latest of the others. */
+static adm_status read_runs(adm_store *store, json_t *document, const uint32_t *run_ids, size_t n_run_ids, adm_error *err) {
+    json_t *runs = json_object_get(document, "runs"), *others = json_object_get(document, "other_runs");
+    json_int_t n_others = 0;
+    adm_query *query = NULL;
+    bool there = false;
+    adm_status status =
+        adm_query_open(store,
+                       "SELECT run_id, run_uuid, label, command, status, reason, started_utc, finished_utc, elapsed_ns, "
+                       "tool_version, git_commit, git_dirty, argv, seed, host_name, os, cpu_model, n_cpus, memory_bytes, "
+                       "compiler, gpu_name, gpu_uuid, gpu_reason, driver_version, cuda_version, sm_clock_hz, memory_clock_hz "
+                       "FROM run ORDER BY started_utc DESC, run_id DESC",
+                       &query, err, "");
+    while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
+        bool shown = is_shown(adm_query_int(query, 0), document, run_ids, n_run_ids);
+        n_others += !shown;
+        if (!shown && n_others > MAX_OTHER_RUNS) continue;
+        json_t *row = adm_rows_object(query, run_columns, COUNT(run_columns));
+        for (size_t i = 0; !shown && row != NULL && i < COUNT(run_columns); i++) {
+            bool kept = false;
+            for (size_t j = 0; j < COUNT(other_columns); j++) kept |= strcmp(run_columns[i].name, other_columns[j].name) == 0;
+            if (!kept) json_object_del(row, run_columns[i].name);
+        }
+        status = adm_rows_append(shown ? runs : others, row, err);
+    }
+    adm_query_close(&query);
+    return status == ADM_OK ? adm_rows_set(document, "n_other_runs", json_integer(n_others), err) : status;
+}
+
+static adm_status read_traces(adm_store *store, const json_t *sessions, json_t *traces, adm_error *err) {
+    adm_status status = ADM_OK;
+    size_t i;
+    json_t *session;
+    json_array_foreach(sessions, i, session) {
+        int64_t trace_id = json_integer_value(json_object_get(session, "trace_id"));
+        if (status != ADM_OK || has_trace(traces, trace_id)) continue;
+        adm_query *query = NULL;
+        status = adm_query_open(store,
+                                "SELECT trace_id, xxh128, name, kind, model, file_bytes, n_tokens, n_steps, "
+                                "n_layers, n_q_heads, n_kv_heads, head_dim, softmax_scale, metadata FROM trace "
+                                "WHERE trace_id = ?",
+                                &query, err, "i", trace_id);
+        if (status == ADM_OK) status = adm_rows_read(&query, trace_columns, COUNT(trace_columns), -1, traces, err);
+    }
+    return status;
+}
+
+adm_status adm_report_select(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
+                             json_t *document, adm_error *err) {
+    int64_t n_runs;
+    adm_status status = read_one(store, "SELECT count(*) FROM run WHERE ?", 1, &n_runs, err);
+    if (status == ADM_OK && n_runs == 0)
+        return adm_fail(err, ADM_EINPUT, "%s holds no run to report: write one with `adamas replay TRACE --db %s`", database,
+                        database);
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "runs", "other_runs", "traces"};
+    for (size_t i = 0; i < COUNT(lists) && status == ADM_OK; i++) status = adm_rows_set(document, lists[i], json_array(), err);
+    json_t *sessions = json_object_get(document, "sessions");
+    if (status == ADM_OK)
+        status = n_run_ids > 0 ? choose_named(store, database, run_ids, n_run_ids, sessions, err)
+                               : choose_latest(store, sessions, err);
+    if (status == ADM_OK) status = adm_report_gpu_select(store, run_ids, n_run_ids, json_object_get(document, "profiles"), err);
+    if (status == ADM_OK)
+        status = adm_report_tasks_select(store, run_ids, n_run_ids, json_object_get(document, "evaluations"), err);
+    if (status == ADM_OK) status = read_runs(store, document, run_ids, n_run_ids, err);
+    return status == ADM_OK ? read_traces(store, sessions, json_object_get(document, "traces"), err) : status;
+}
