@@ -109,7 +109,7 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS,
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
     "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
@@ -121,7 +121,7 @@ TESTS = {
                 "device", "profile_observe"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points"],
     "fuzz": ["fuzz"],
 }
 
