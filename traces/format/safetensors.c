@@ -224,20 +224,20 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const adm_st_tensor *)a)->name, ((const adm_st_tensor *)b)->name);
 }
 
-static int by_place(const void *a, const void *b) {
+static int by_position(const void *a, const void *b) {
     const adm_st_tensor *x = *(const adm_st_tensor *const *)a, *y = *(const adm_st_tensor *const *)b;
     if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
     return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
 }
 
-/* Laid out by place, the tensors must touch without overlap and fill the data: the format forbids holes, in which
+/* In order of their positions, the tensors must touch without overlap and fill the data: the format forbids holes, in which
  * something could hide. */
 static adm_status check_layout(const adm_safetensors *st, adm_error *err) {
     const adm_st_tensor **order = NULL;
     adm_status status = adm_alloc(&order, st->n_tensors, sizeof *order, "the order of tensors", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < st->n_tensors; i++) order[i] = &st->tensor[i];
-    qsort(order, st->n_tensors, sizeof *order, by_place);
+    qsort(order, st->n_tensors, sizeof *order, by_position);
     size_t next = 0;
     for (size_t i = 0; i < st->n_tensors && status == ADM_OK; i++) {
         size_t begin = (size_t)((const unsigned char *)order[i]->data - st->data);
