@@ -29,11 +29,12 @@ ROOMS = {
     "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded",
                   "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
-    "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
+    "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
+                    "random", "coding", "codebook", "thresholds"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
-    "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
-                    "replay_quality", "replay_values", "replay_record", "replay_count"],
+    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
+                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
     "core/cli": ["command"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
@@ -46,7 +47,7 @@ ROOMS = {
                         "profile_observe", "profile_timeline"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
-    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "counter_plan", "counter_list"],
+    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
@@ -63,7 +64,7 @@ ROOMS = {
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
     "core/cli": ["command_json"],
-    "core/replay": ["cmd_replay", "replay_summary"],
+    "core/replay": ["cmd_replay", "summary"],
     "kernels/profile": ["cmd_profile", "profile_print", "profile_probes"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
@@ -91,7 +92,7 @@ NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # What needs CUPTI's headers, likewise; the library itself is looked for at run time.
 CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/cupti/activity_probe.c"]
-NO_CUPTI = ["probes/cupti/cupti_none.c"]
+NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
 SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
@@ -149,8 +150,8 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI and
-# the driver).
+# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
+# and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
 PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
 CUPTI_TOOLS = ["fake_cupti"]
@@ -441,10 +442,12 @@ def build_ninja(options, cuda, node):
     ninja.variable("werror", "-Werror" if options.werror else "")
     ninja.variable("python", as_word(sys.executable))
     keep = "".join(f"{name}={as_word(value)} " for name, value in given.items())
-    ninja.rule("configure", f"{keep}$python configure.py --cuda={as_word(options.cuda)} --arch={','.join(options.arch)} "
-               f"--plant-slowdown={options.plant_slowdown} --plant-kernel={options.plant_kernel}"
+    version = f"--cuda-version={options.cuda_version} " if options.cuda_version else ""
+    ninja.rule("configure", f"{keep}$python configure.py --cuda={as_word(options.cuda)} {version}"
+               f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown} "
+               f"--plant-kernel={options.plant_kernel}"
                + " --werror" * options.werror, generator=1, description="CONFIGURE build.ninja")
-    ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
+    ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py", "wheels.txt"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
     generated_files(ninja, node)
@@ -486,6 +489,8 @@ def build_ninja(options, cuda, node):
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
+    ninja.build("cupti-matrix", "run", implicit=["build/release/adamas"], command="$python tests/probes/cupti_matrix.py",
+                title="CUPTI-MATRIX: the real releases, 48 MB of wheels")
     fuzz_edges(ninja)
     ninja.build("compdb", "run", title="COMPDB compile_commands.json",
                 command="ninja -t compdb cc_release cxx_release nvcc > compile_commands.json")
@@ -515,13 +520,15 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
         epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
-               "compdb, gpu-kit.", allow_abbrev=False)
+               "compdb, gpu-kit, cupti-matrix.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
                         "would install and from which package; exit status 0 when nothing is missing, else 2")
     parser.add_argument("--cuda", default="auto", metavar="auto|off|PATH", help="CUDA toolkit 13: found or with "
                         "--setup installed (auto), not used (off), or this folder or nvcc")
+    parser.add_argument("--cuda-version", choices=list(deps.CUDA_VERSIONS), help="only this version of the toolkit will do; "
+                        "--setup installs the newest pinned release of it (default: any 13, and 13.0 is installed)")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
     parser.add_argument("--werror", action="store_true", help="warnings of the C and C++ compilers are errors, as in our CI")
@@ -543,7 +550,7 @@ def parse_arguments():
 def set_up(options):
     """Reports what is missing and installs it. Ends the program after a mere report."""
     goal = options.setup or "demo"
-    needs = deps.missing(goal, options.cuda)
+    needs = deps.missing(goal, options.cuda, options.cuda_version)
     if needs and not options.no_install and deps.apt_packages(needs):
         deps.refresh_apt(deps.apt_packages(needs))
     if needs:
@@ -558,12 +565,12 @@ def set_up(options):
 
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
-    needs = deps.missing("build", options.cuda)
+    needs = deps.missing("build", options.cuda, options.cuda_version)
     if needs:
         raise SetupError("A build needs what this machine lacks:\n" + "\n".join(deps.describe(needs)) +
                          "\n`./configure.py --setup demo` installs all of it.")
     check_lists()
-    cuda, remarks = deps.find_cuda(options.cuda)
+    cuda, remarks = deps.find_cuda(options.cuda, options.cuda_version)
     for remark in remarks:
         print("note: " + remark)
     if cuda and not cuda.nvtx:

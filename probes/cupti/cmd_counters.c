@@ -23,7 +23,7 @@ enum { KEY_CHIP = 0x5000, KEY_SET };
 static const struct argp_option options[] = {
     {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200); plan: 'all' for each that it knows",
      1},
-    {"set", KEY_SET, "SET", 0, "basic, memory, full, mix, or a file of your own (default: list all of them, plan full)", 1},
+    {"set", KEY_SET, "SET", 0, "One that list names, or a file of your own (default: list all of them, plan full)", 1},
     {0},
 };
 

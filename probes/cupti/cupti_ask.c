@@ -19,7 +19,7 @@
 #include "core/base/clock.h"
 
 #define CHILD_NAME "adamas-cupti-ask"
-enum { CHILD_PIPE = 3, DEFAULT_SECONDS = 10 };
+enum { CHILD_PIPE = 3, DEFAULT_SECONDS = 20 };
 _Static_assert(sizeof(adm_cupti_answer) <= PIPE_BUF, "an answer is written in one piece");
 
 extern char **environ;

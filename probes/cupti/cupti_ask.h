@@ -3,7 +3,7 @@
  *
  *     this process                      the child: this program again, started as "adamas-cupti-ask"
  *     spawn ------------------------->  dlopen, libnvperf_* of its folder, symbols       -> answer, ASKED_LOADED
- *     wait for the pipe, 10 s at most   cuptiGetVersion                                  -> answer, ASKED_VERSION
+ *     wait for the pipe, 20 s at most   cuptiGetVersion                                  -> answer, ASKED_VERSION
  *     kill, reap                        cuptiProfilerHostGetSupportedChips               -> answer, ASKED_CHIPS
  *
  * The child answers before main() runs, so every program that is linked with this file can ask. */
@@ -40,7 +40,7 @@ typedef struct adm_cupti_answer {
     double seconds;        /* the limit */
 } adm_cupti_answer;
 
-/* Asks a file, or a name for the loader to find. The limit is 10 s, or ADAMAS_CUPTI_SECONDS. */
+/* Asks a file, or a name for the loader to find. The limit is 20 s, or ADAMAS_CUPTI_SECONDS. */
 void adm_cupti_ask(const char *library, adm_cupti_answer *answer);
 
 /* Loads a library and the libnvperf_* of its own folder; returns what dlopen() does, and the file in path. */

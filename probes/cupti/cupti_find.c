@@ -56,7 +56,7 @@ static bool try_python_on_path(const search *s) {
     return false;
 }
 
-/* build/PROFILE/adamas and build/deps/cuda, or cuda-13.5 and the like. */
+/* build/PROFILE/adamas and build/deps/cuda, or CUPTI 13.0 alone, or cuda-13.5 and the like. */
 static bool try_build_tree(const search *s) {
     char program[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
@@ -66,7 +66,8 @@ static bool try_build_tree(const search *s) {
         char *slash = strrchr(program, '/');
         if (slash == NULL) return false;
         *slash = '\0';
-        if (try_pattern(s, program, "deps/cuda/nvidia/cu13/lib") || try_pattern(s, program, "deps/cuda-*/nvidia/cu13/lib"))
+        if (try_pattern(s, program, "deps/cuda/nvidia/cu13/lib") || try_pattern(s, program, "deps/cupti/nvidia/cu13/lib") ||
+            try_pattern(s, program, "deps/cuda-*/nvidia/cu13/lib"))
             return true;
     }
     return false;

@@ -1,6 +1,6 @@
 /* cupti_host.h: what CUPTI knows about chips and their metrics, without a GPU or a driver: which exist, how many passes a
  * set of them takes, and their values from a collected image. The C face of cupti_profiler_host.h, which is C++; a build
- * without CUPTI's headers has cupti_none.c instead, where everything is ADM_EUNSUPPORTED. */
+ * without CUPTI's headers has cupti_host_none.c instead, where everything is ADM_EUNSUPPORTED. */
 #ifndef ADM_PROBES_CUPTI_CUPTI_HOST_H
 #define ADM_PROBES_CUPTI_CUPTI_HOST_H
 

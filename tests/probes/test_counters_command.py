@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT, refuse
 
-SETS = ["basic", "memory", "full", "mix"]
+SETS = sorted(path.stem for path in (ROOT / "probes/sets").glob("*.metrics"))
 UNITS = {"ns", "Hz", "%", "ratio", "1", "bytes", "bytes/s", "sectors", "instructions", "threads", "warps", "cycles",
          "conflicts", "wavefronts"}
 CUPTI_NAME = r"[a-z0-9]+__\w+\.(sum|avg|pct|ratio)(\.\w+)?"
@@ -75,6 +75,10 @@ def test_one_name_means_one_thing(adamas):
 def test_a_larger_set_holds_the_smaller_one_in_its_order(adamas):
     basic, memory, full = ([m["name"] for m in listed(adamas, name)["metrics"]] for name in ("basic", "memory", "full"))
     assert memory[:len(basic)] == basic and full[:len(memory)] == memory and len(full) > len(memory) > len(basic)
+
+
+def test_every_file_of_the_folder_is_a_set_of_the_program(adamas):
+    assert sorted(entry["set"] for entry in json.loads(adamas("counters", "list", "--json").out)) == SETS
 
 
 def test_lines_are_short_enough_to_read():
