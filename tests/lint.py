@@ -53,7 +53,8 @@ def tool(name):
 
 
 def check_lines(names):
-    return [fault for name in names if name.endswith(TEXT) for fault in line_faults(name, (ROOT / name).read_text())]
+    return [fault for name in names if name.endswith(TEXT) and not name.startswith("findings/")  # for others to run, as they are
+            for fault in line_faults(name, (ROOT / name).read_text())]
 
 
 def run_tool(argv):
