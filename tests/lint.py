@@ -53,7 +53,7 @@ def tool(name):
 
 
 def check_lines(names):
-    return [fault for name in names if name.endswith(TEXT) and not name.startswith("findings/")  # for others to run, as they are
+    return [fault for name in names if name.endswith(TEXT) and not name.startswith("findings/")  # as others run them
             for fault in line_faults(name, (ROOT / name).read_text())]
 
 
