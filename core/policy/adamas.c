@@ -328,7 +328,7 @@ static size_t eligible_end(const adm_coding *coding, size_t n) {
 }
 
 /* What top-k sees at the boundary of each budget but the widest, whose is known. histogram [n_values]: the distances of the
- * widest selection's eligible tokens. Of the tokens tied at the widest boundary it holds a part. */
+ * widest selection's eligible tokens. It holds only some of the tokens tied at the widest boundary. */
 static void find_boundaries(const adamas_scratch *s, const adm_budgets *budgets, size_t n_forced, size_t n_eligible,
                             size_t n_values, adm_select_info *info) {
     const adm_select_info widest = info[budgets->n - 1];

@@ -93,7 +93,7 @@ typedef struct adm_head_scores {
     const double *score; /* [n_tokens]: softmax scale times q.k */
     double largest, total_weight; /* the largest score; the sum of exp(score - largest) */
     const adm_candidates *candidates; /* the exact top-k at n_cuts sizes, where the caller has found it; else NULL */
-    const adm_cut *cut;
+    const adm_score_cut *cut;
     size_t n_cuts;
 } adm_head_scores;
 

@@ -18,7 +18,7 @@ _Static_assert(ADM_APPEND_STEP % PAGE == 0, "a page is appended by one thread, a
 
 typedef struct quest_memory {
     float *bounds;
-    size_t n_pages; /* that there is room for */
+    size_t n_pages; /* allocated */
 } quest_memory;
 
 typedef struct quest_scratch {

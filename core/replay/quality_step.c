@@ -44,17 +44,17 @@ void adm_step_scratch_init(const adm_session *s, adm_step_scratch *w) {
 /* --- The exact top-k of each head ------------------------------------------------------------------------------------ */
 
 /* Adds a size to the ascending cuts, unless it is there, or leaves nothing out. Returns how many cuts there are. */
-static size_t add_size(adm_cut *cut, size_t n, size_t k, size_t n_tokens) {
+static size_t add_size(adm_score_cut *cut, size_t n, size_t k, size_t n_tokens) {
     size_t at = n;
     if (k == 0 || k >= n_tokens) return n;
     while (at > 0 && cut[at - 1].k > k) at--;
     if (at > 0 && cut[at - 1].k == k) return n;
     memmove(cut + at + 1, cut + at, (n - at) * sizeof *cut);
-    cut[at] = (adm_cut){.k = k};
+    cut[at] = (adm_score_cut){.k = k};
     return n + 1;
 }
 
-static size_t find_sizes(const adm_session *s, size_t n_tokens, adm_cut *cut) {
+static size_t find_sizes(const adm_session *s, size_t n_tokens, adm_score_cut *cut) {
     size_t n = 0;
     for (size_t b = 0; b < s->budgets.n; b++) n = add_size(cut, n, s->budgets.budget[b], n_tokens);
     for (size_t row = 0; row < s->n_rows; row++)
@@ -68,7 +68,7 @@ static void find_exact(const adm_session *s, adm_step_scratch *w, const adm_qual
     const size_t n_tokens = step->query.n_tokens, n_cuts = find_sizes(s, n_tokens, w->exact);
     for (uint32_t g = 0; g < s->group; g++) {
         const adm_reference *reference = &step->reference[g];
-        adm_cut *cut = w->exact + g * max_cuts(s);
+        adm_score_cut *cut = w->exact + g * max_cuts(s);
         if (g > 0) memcpy(cut, w->exact, n_cuts * sizeof *cut);
         w->head[g] = (adm_head_scores){.score = reference->score,
                                        .largest = reference->largest,
@@ -82,10 +82,10 @@ static void find_exact(const adm_session *s, adm_step_scratch *w, const adm_qual
 }
 
 /* The cut of a head's exact top-k at each size selected. */
-static void find_cuts(const adm_head_scores *head, const size_t *end, size_t n_levels, adm_cut *cut) {
+static void find_cuts(const adm_head_scores *head, const size_t *end, size_t n_levels, adm_score_cut *cut) {
     for (size_t b = 0, c = 0; b < n_levels; b++) {
         while (c < head->n_cuts && head->cut[c].k < end[b]) c++;
-        cut[b] = c < head->n_cuts ? head->cut[c] : (adm_cut){.k = end[b]};
+        cut[b] = c < head->n_cuts ? head->cut[c] : (adm_score_cut){.k = end[b]};
     }
 }
 
