@@ -133,7 +133,8 @@ static adm_status check(const adm_variant *variant, const adm_policy_limits *lim
 
 /* --- Codebooks -------------------------------------------------------------------------------------------------------- */
 
-/* Rows a KV head that a layer's thresholds are learnt from: enough for quantiles to 1%, few enough to sort. */
+/* Rows a KV head that a layer's thresholds are learnt from, at equal distances in the prompt where that is longer: enough for
+ * quantiles to 1%, few enough to sort. */
 enum { CALIBRATION_ROWS = 4096 };
 
 static void load_rows(const adm_policy_state *state, const adm_policy_keys *keys, size_t kv_head, size_t token, size_t n_rows,

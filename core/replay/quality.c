@@ -178,13 +178,15 @@ static double weigh_anew(const adm_quality_impl *impl, const adm_reference *r, c
     return total;
 }
 
-static double recall_of(const adm_score_cut *cut, const double *score, size_t n) {
+/* Of a selection of n < n_seen tokens. */
+static double recall_of(const adm_score_cut *cut, const double *score, size_t n, size_t n_seen) {
     size_t n_above = 0, n_tied = 0;
+    if (cut->k >= n_seen) return (double)n / (double)n_seen; /* every token is among the k */
     for (size_t j = 0; j < n; j++) {
         n_above += score[j] > cut->score;
         n_tied += score[j] == cut->score;
     }
-    return (double)(n_above + (n_tied < cut->n_tied ? n_tied : cut->n_tied)) / (double)n;
+    return (double)(n_above + (n_tied < cut->n_tied ? n_tied : cut->n_tied)) / (double)cut->k;
 }
 
 static adm_quality round_and_judge(const adm_reference *r, double recall, double kept, const double *sum, double divisor) {
@@ -203,7 +205,7 @@ adm_quality adm_quality_of_dense(const adm_reference *r) { return round_and_judg
 static adm_quality judge(const adm_nested *nested, const adm_reference *r, size_t n, const adm_score_cut *cut,
                          const double *score, const double *sum, double kept, double *scratch) {
     const adm_quality_impl *impl = nested->impl;
-    double recall = recall_of(cut, score, n), anew[ADM_MAX_HEAD_DIM], log_mass;
+    double recall = recall_of(cut, score, n, r->n), anew[ADM_MAX_HEAD_DIM], log_mass;
     if (kept >= min_kept) return round_and_judge(r, recall, kept, sum, kept);
     double total = weigh_anew(impl, r, nested->list, n, scratch, &log_mass);
     memset(anew, 0, sizeof anew);
