@@ -21,7 +21,7 @@ def test_the_table_of_directions_is_the_layering_test_s():
 
 def unknown_functions(text):
     """Every `file`: `function()` whose file is not there or has no such function."""
-    for name, functions in re.findall(r"`([\w./-]+\.\w+)`: ((?:`\w+\(\)`(?:, )?)+)", text):
+    for name, functions in re.findall(r"`([\w./-]+\.\w+)`:\s+((?:`\w+\(\)`(?:,\s+)?)+)", text):
         path = ROOT / name
         source = path.read_text() if path.is_file() else ""
         for function in re.findall(r"\w+", functions):
