@@ -57,7 +57,7 @@ static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const
  * of that. Nothing is kept of a distance that cannot win, so beyond q, the new rows and the result only codes and the selected rows
  * of K and V move. A row is what one selection is made for: a query head, or the group where the group shares one.
  *
- * The newest token is in by force, and its rows come from k_new and v_new, so nobody needs what this very step appends. All other
+ * The newest token is forced in, and its rows come from k_new and v_new, so nobody needs what this very step appends. All other
  * tokens but the one before it may be read while the kernel before this one still runs: the sample and the first loads. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(STEP_THREADS, 2)

@@ -123,7 +123,7 @@ static __device__ __forceinline__ uint32_t distance8(const uint4 &x, uint32_t i)
     return pair >> 16 * (i % 2) & 0xffffu;
 }
 
-/* Lists what lies within the bound, or is in by force, of the tile at token `tile`. */
+/* Lists what lies within the bound, or is forced in, of the tile at token `tile`. */
 static __device__ __forceinline__ void list_tile(const warp_range &range, const adm_row_eligible &c, const uint4 &x,
                                                  uint32_t tile, uint32_t bound, adm_list *list) {
     const uint32_t token = tile + 8 * (threadIdx.x % 32), before = (1u << threadIdx.x % 32) - 1;
