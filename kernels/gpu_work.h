@@ -1,10 +1,10 @@
 /* gpu_work.h: what a unit of GPU work must move and compute for one layer of one decode step of a whole batch: the bytes
  * behind the floor and the percentage of the read limit.
  *
- * Compulsory traffic: a unit reads its inputs once and writes its results once. What one stage hands to the next counts only where
- * the two are separate units. Where one unit covers both it does not count, whether the unit is one kernel or six: a step's floor is
- * the queries, the new token, the codes, the selected rows and the result. Ignored: partial results, the page table, and that a row
- * of codes moves in whole 32-byte sectors. */
+ * Compulsory traffic: a unit reads its inputs once and writes its results once. What one stage hands to the next counts only
+ * where the two are separate units. Where one unit covers both it does not count, whether the unit is one kernel or six: a
+ * step's floor is the queries, the new token, the codes, the selected rows and the result. Ignored: partial results, the page
+ * table, and that a row of codes moves in whole 32-byte sectors. */
 #ifndef ADM_KERNELS_GPU_WORK_H
 #define ADM_KERNELS_GPU_WORK_H
 

@@ -1,5 +1,5 @@
-/* observe.h: what counting and tracing need from a device beyond case.h: an L2 in the same state before every pass, waiting, and a
- * graph that is launched by a call of its own. */
+/* observe.h: what counting and tracing need from a device beyond case.h: an L2 in the same state before every pass, waiting,
+ * and a graph that is launched by a call of its own. */
 #ifndef ADM_KERNELS_GPU_OBSERVE_H
 #define ADM_KERNELS_GPU_OBSERVE_H
 

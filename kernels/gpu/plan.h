@@ -7,9 +7,9 @@
  *
  * Every region begins on a 256-byte boundary. Set s works on copy s % n_kv.
  *
- * Counts keep the cache cold: between two uses of the same bytes at least ADM_COLD_L2 times the size of the L2 must pass. So there
- * are enough copies for the codes, and enough sets for the selected rows of K and V (each set has its own query, hence its own
- * selection), as far as memory allows. */
+ * Counts keep the cache cold: between two uses of the same bytes at least ADM_COLD_L2 times the size of the L2 must pass. So
+ * there are enough copies for the codes, and enough sets for the selected rows of K and V (each set has its own query, hence
+ * its own selection), as far as memory allows. */
 #ifndef ADM_KERNELS_GPU_PLAN_H
 #define ADM_KERNELS_GPU_PLAN_H
 

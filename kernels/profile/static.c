@@ -1,5 +1,5 @@
-/* static.c: what the CUDA assembler stated about every kernel, from the table that the build put into the program (resources.py).
- * These figures need no GPU, and change only with the compiler or the source. */
+/* static.c: what the CUDA assembler stated about every kernel, from the table that the build put into the program
+ * (resources.py). These figures need no GPU, and change only with the compiler or the source. */
 #include "kernels/profile/static.h"
 
 #include <stdio.h>
