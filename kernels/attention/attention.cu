@@ -11,7 +11,7 @@
  *   2  K as the columns, Q in shared memory in the operand's order                   H200 6.5 / 14.1
  *   3  queries first; every warp adds up; blocks push partial results to block 0     H200 5.4 / 8.7
  *   4  half of the SMs, one block of 16 warps on each                                H200 4.4 / 8.7, H100 5.1 / 10.1
- *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8 */
+ *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8, H200 4.4 / 8.7 */
 #include "core/base/minmax.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_dev.cuh"

@@ -11,7 +11,7 @@
  *   3  loads into registers in place of the ring, no distance twice      H200 27.6 / 66.0; 23.4 / 49.1
  *   4  a bound from a sample, lists of candidates                        H200 21.4 / 55.2; 17.3 / 38.3
  *   5  clusters spread by load                H200 18.3 / 45.4; 16.7 / 38.7, H100 21.9 / 55.3; 17.5 / 38.9
- *   6  no fence at the cluster barriers; no branch per tile              H100 20.7 / 55.5; 15.7 / 36.9 */
+ *   6  no fence at cluster barriers           H100 20.7 / 55.5; 15.7 / 36.9, H200 17.7 / 45.2; 15.8 / 37.0 */
 #include "core/base/minmax.h"
 #include "kernels/step/fused.h"
 #include "kernels/encode/encode.cuh"
@@ -58,9 +58,8 @@ static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const
  * selected rows of K and V move. A row is what one selection is made for: a query head, or the group where the group shares
  * one.
  *
- * The newest token is in by force, and its rows come from k_new and v_new, so nobody needs what this very step appends. All
- * other tokens but the one before it may be read while the kernel before this one still runs: the sample and the first
- * loads. */
+ * The newest token is forced in, and its rows come from k_new and v_new, so nobody needs what this very step appends. All other
+ * tokens but the one before it may be read while the kernel before this one still runs: the sample and the first loads. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(STEP_THREADS, 2)
     step_fused(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,

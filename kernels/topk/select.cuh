@@ -1,15 +1,14 @@
 /* select.cuh: the counting select of core/contract/stage.h split over the blocks that share a row, for topk.cu and fused.cu.
  *
- *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of its distances for each chunk
- *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the first
- *            ones); rank and ties: winners and tied tokens in the chunks before this one
- *   write    each warp counts the winners in its range of the chunk, then writes them: a token's position is known from
- *            counts alone, so the result is in order and the same whatever the schedule
+ *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of distances per chunk
+ *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the
+ *            oldest); rank and ties: winners and tied tokens in the chunks before this one
+ *   write    each warp counts the winners in its range of the chunk, then writes them: counts alone give a token's
+ *            position, so the result is in order and the same whatever the schedule
  *
- * Few tokens win, and adding each to a histogram costs more than anything else. So a bound comes first, a distance beyond
- * which nobody is likely to win, from a sample of the row; only candidates within it are counted, and each warp lists
- * those of its range in order. Should the bound have been too low, which the counts tell, it is lifted and all is done
- * again: luck decides the time, never the result.
+ * Few tokens win. So a bound comes first, from a sample of the row: a distance beyond which no token is likely to win. Only
+ * candidates within it are counted, and each warp lists those of its range in order. The counts tell when the bound was too
+ * low; it is then lifted and all is done again: luck decides the time, never the result.
  *
  * A team is the warps of a block that work on one row; a block may hold several teams, which call in step. */
 #ifndef ADM_KERNELS_TOPK_SELECT_CUH
@@ -17,7 +16,7 @@
 
 #include "kernels/gpu/common.cuh"
 
-/* Tokens [first, last) are eligible for the `remaining` budget; the others are in by force. */
+/* Tokens [first, last) are eligible for the `remaining` budget; the others are forced in. */
 typedef struct adm_row_eligible {
     uint32_t first, last, remaining;
 } adm_row_eligible;
@@ -209,7 +208,7 @@ template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth(uint32_
 /* ---- candidates ---- */
 
 /* Those of a warp's range of a chunk, in order: the token, counted from the range's first, and its key, which is its
- * distance + 1, or 0 where it is in by force. n may exceed the capacity; the list is useless then. */
+ * distance + 1, or 0 where it is forced in. n may exceed the capacity; the list is useless then. */
 typedef struct adm_list {
     uint32_t *entry;
     uint32_t capacity, n;
@@ -231,7 +230,7 @@ static __device__ __forceinline__ uint32_t adm_key(const adm_row_eligible &c, ui
 
 /* Winners in hand, by lane: in for sure, and tied at the boundary. there: whether the lane has a token. */
 static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_row_cut &cut) {
-    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or in by force */
+    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or forced in */
                       __ballot_sync(ADM_FULL_WARP, there && key == cut.boundary + 1));
 }
 
@@ -270,7 +269,7 @@ static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t 
 /* ---- without a bound ---- */
 
 /* A tile is the tokens that a warp looks at together, N neighbours per lane. Where its smallest distance is beyond the
- * boundary nothing in it wins, which is nearly everywhere; a tile with a token that is in by force counts as 0. */
+ * boundary nothing in it wins, which is nearly everywhere; a tile with a token that is forced in counts as 0. */
 template <int N> struct adm_lane_tile {
     static const int tokens = 32 * N;
     uint32_t word[N / 2]; /* two distances each */

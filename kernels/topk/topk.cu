@@ -9,7 +9,7 @@
  *   1  cluster: 8 blocks per row, all distances counted                          H200 8.9 / 18.7
  *   2  the cut by the whole block; only tiles whose smallest can win             H200 8.9 / 15.3
  *   3  a bound from a sample, lists of candidates; 4 blocks per row              H200 6.7 / 12.5, H100 7.4 / 12.2
- *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 6.4 / 11.3 */
+ *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/topk/select.cuh"
@@ -123,7 +123,7 @@ static __device__ __forceinline__ uint32_t distance8(const uint4 &x, uint32_t i)
     return pair >> 16 * (i % 2) & 0xffffu;
 }
 
-/* Lists what lies within the bound, or is in by force, of the tile at token `tile`. */
+/* Lists what lies within the bound, or is forced in, of the tile at token `tile`. */
 static __device__ __forceinline__ void list_tile(const warp_range &range, const adm_row_eligible &c, const uint4 &x,
                                                  uint32_t tile, uint32_t bound, adm_list *list) {
     const uint32_t token = tile + 8 * (threadIdx.x % 32), before = (1u << threadIdx.x % 32) - 1;
@@ -194,9 +194,8 @@ static __device__ __forceinline__ void sample_row(const warp_range &range, const
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* distance (rows, capacity) -> index (rows, budget), n_selected (rows).
- * Grid (split, rows), a cluster per row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates per
- * warp. */
+/* distance (rows, capacity) -> index (rows, budget), n_selected (rows). Grid (split, rows), a cluster per row. Dynamic shared
+ * memory: sums and a histogram of n_bins, a list of candidates per warp. */
 template <bool USUAL>
 static __global__ void __launch_bounds__(CLUSTER_THREADS)
     topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
