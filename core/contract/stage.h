@@ -154,6 +154,9 @@ typedef uint32_t adm_topk_fn(const uint16_t *distance, size_t n_tokens, uint32_t
 typedef void adm_attention_fn(adm_dtype dtype, const void *q, const void *k, const void *v, const uint32_t *index, size_t n,
                               uint32_t head_dim, double scale, double *score, float *out);
 
+/* weight[t] = exp(score[t] - largest), and 0 below exp(-708); returns their sum. weight may be score. */
+typedef double adm_weights_fn(const double *score, size_t n, double largest, double *weight);
+
 /* A row of the registry (kernels/registry.h): one host implementation of one stage. */
 typedef struct adm_host_impl {
     adm_stage stage;

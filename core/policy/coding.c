@@ -60,9 +60,8 @@ void adm_coding_name(const adm_coding *coding, char *name) {
     if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
     if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
     if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text,
-             width, coding->hadamard ? "" : ", no Hadamard", sinks, recent,
-             coding->selection == ADM_SELECT_GROUP ? ", per group" : "");
+    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text, width,
+             coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {

@@ -27,9 +27,6 @@ enum { ADM_QUALITY_QUERIES = 32 }; /* of a call, at most */
 typedef void adm_scores_fn(adm_dtype dtype, const double *q, uint32_t n_q, const void *k, size_t n, uint32_t head_dim,
                            double scale, double *score, size_t stride);
 
-/* weight[t] = exp(score[t] - largest), and 0 below exp(-708); returns their sum. weight may be score. */
-typedef double adm_weights_fn(const double *score, size_t n, double largest, double *weight);
-
 /* out[g * d + i] += weight[g * stride + j] v[j][i] for one j after the other, over rows index[0 .. n-1] of v [*, d], or rows
  * 0 .. n-1 where index is NULL: so a sum may be taken up again, and what one query gets does not depend on the others. */
 typedef void adm_combine_fn(adm_dtype dtype, const void *v, const uint32_t *index, size_t n, uint32_t head_dim,

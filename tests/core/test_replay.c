@@ -40,9 +40,9 @@ static void selections_are_as_good_as_they_must_be(void **state) {
 static void every_policy_keeps_the_rules(void **state) {
     fixture *f = *state;
     int64_t run_id;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
+    set_policies(f, ALL_POLICIES);
     assert_int_equal(replay(f, &run_id), ADM_OK);
-    assert_int_equal((int)number(f, "SELECT count(DISTINCT policy) FROM quality_summary"), ADM_N_POLICIES);
+    assert_int_equal((int)number(f, "SELECT count(DISTINCT policy) FROM quality_summary"), N_ALL_POLICIES);
     assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary WHERE policy='quest' AND budget=1"), 0);
     assert_int_equal((int)number(f, "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE policy='quest' AND "
                                     "budget=1 AND status='skipped' AND reason LIKE '%whole pages%'"),
@@ -265,9 +265,9 @@ static void wrong_options_are_refused(void **state) {
     f->options.n_dense_layers = 8;
     expect_refusal(f, "first 8");
     f->options.n_dense_layers = 2;
-    f->codings[1].n_sinks = 1;
+    set_policies(f, "adamas:sinks=1");
     expect_refusal(f, "do not fit a budget of 1");
-    f->codings[1].n_sinks = 0;
+    set_policies(f, "adamas");
     f->s.layer[1].q_dtype = ADM_BF16;
     expect_refusal(f, "layer 7 has q, k, v in BF16, F16, F16");
     f->s.layer[1].q_dtype = ADM_F16;

@@ -2,30 +2,17 @@
  * selections per group and adaptive budgets against their definitions, written out. */
 #include "tests/support/replay_fixture.h"
 
-#include "core/policy/policy.h"
-
 /* --- Threads --------------------------------------------------------------------------------------------------------- */
 
 /* Everything that the engine can do, at once. */
 static void ask_for_all(fixture *f) {
     static const adm_target targets[] = {{ADM_TARGET_MASS, 0.9}, {ADM_TARGET_OUTPUT_REL_L2, 0.2}};
-    set_coding(&f->codings[2], ADM_METRIC_DOT, "channel");
-    f->codings[2].selection = ADM_SELECT_GROUP;
-    f->codings[3] = adm_coding_default;
-    f->codings[3].metric = ADM_METRIC_ASYMMETRIC;
-    f->codings[3].bits = 3;
-    f->codings[3].hadamard = false;
-    adm_threshold_parse("centred", &f->codings[3].thresholds, NULL);
-    assert_int_equal(adm_coding_complete(&f->codings[3], &f->err), ADM_OK);
-    f->options.n_codings = 4;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.select_head[p] = f->options.select_group[p] = true;
+    set_policies(f, "dense,random,oracle:select=head+group,quest:select=head+group,streaming:select=head+group,"
+                    "h2o:select=head+group,adamas:thresholds=calibrated,recent=3,adamas:thresholds=fixed:-1,0,1,sinks=1,"
+                    "recent=3,adamas:metric=dot,thresholds=channel,select=group,sinks=2,recent=3,adamas:metric=asymmetric,"
+                    "bits=3,hadamard=off,thresholds=centred,sinks=3,recent=3");
     f->options.targets = targets;
     f->options.n_targets = 2;
-    for (int c = 0; c < 4; c++) {
-        f->codings[c].n_sinks = (uint32_t)c;
-        f->codings[c].n_recent = 3;
-    }
     static const uint32_t some[] = {8, 16, 200, N_TOKENS};
     f->options.budgets = some;
 }
@@ -157,6 +144,18 @@ static double error_of(const session *s, int head, const plain *a, const uint32_
     return sqrt(difference / norm);
 }
 
+/* Tokens that quest selects, by its definition: whole pages, of which the newest may be short; and the smallest budget for so
+ * many of them. */
+static size_t quest_tokens(size_t n, size_t budget) {
+    return budget / 16 * 16 >= n + 15 ? n : (budget / 16 - 1) * 16 + (n - 1) % 16 + 1;
+}
+
+static size_t quest_budget(size_t n, size_t needed) {
+    size_t budget = 16;
+    while (quest_tokens(n, budget) < needed) budget += 16;
+    return budget;
+}
+
 static const char *const names[N_PLAIN] = {"oracle", "adamas", "quest"};
 
 static double stored_mean(const fixture *f, int policy, bool grouped, int head, const char *metric, int budget) {
@@ -173,13 +172,7 @@ static double stored_mean(const fixture *f, int policy, bool grouped, int head, 
 /* Replays oracle, adamas and quest with the codes above, per head and per group. */
 static void replay_both_ways(fixture *f) {
     int64_t run_id;
-    set_coding(&f->codings[0], ADM_METRIC_L1, "fixed:-1,0,1");
-    set_coding(&f->codings[1], ADM_METRIC_L1, "fixed:-1,0,1");
-    f->codings[1].selection = ADM_SELECT_GROUP;
-    for (int p = 0; p < ADM_N_POLICIES; p++) {
-        f->options.policy[p] = p == ADM_POLICY_ORACLE || p == ADM_POLICY_ADAMAS || p == ADM_POLICY_QUEST;
-        f->options.select_head[p] = f->options.select_group[p] = true;
-    }
+    set_policies(f, "oracle:select=head+group,quest:select=head+group,adamas:thresholds=fixed:-1,0,1,select=head+group");
     if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
 }
 
@@ -199,7 +192,7 @@ static void selections_per_head_and_per_group_are_as_defined(void **state) {
                     attend_plainly(&f->s, step, head, &a);
                     order_of(&f->s, policy, step, head, grouped == 1, order);
                     for (int b = 0; b < 2; b++) {
-                        size_t k = policy == QUEST ? adm_quest_tokens(a.n, (size_t)budget[b]) : (size_t)budget[b];
+                        size_t k = policy == QUEST ? quest_tokens(a.n, (size_t)budget[b]) : (size_t)budget[b];
                         for (size_t j = 0; j < k; j++) mass[b] += a.p[order[j]] / 12;
                         error[b] += error_of(&f->s, head, &a, order, k) / 12;
                     }
@@ -229,9 +222,9 @@ static void adaptive_budgets_are_the_smallest_that_reach(void **state) {
                     attend_plainly(&f->s, step, head, &a);
                     order_of(&f->s, policy, step, head, grouped == 1, order);
                     while (mass < 0.75) mass += a.p[order[k++]];
-                    sum[0] += (double)(policy == QUEST ? adm_quest_budget(a.n, k) : k);
+                    sum[0] += (double)(policy == QUEST ? quest_budget(a.n, k) : k);
                     for (k = 1; error_of(&f->s, head, &a, order, k) > 0.3;) k++;
-                    sum[1] += (double)(policy == QUEST ? adm_quest_budget(a.n, k) : k);
+                    sum[1] += (double)(policy == QUEST ? quest_budget(a.n, k) : k);
                 }
                 assert_true(fabs(stored_mean(f, policy, grouped, head, "budget_for_mass_0.75", 0) - sum[0] / 12) < 1e-9);
                 assert_true(fabs(stored_mean(f, policy, grouped, head, "budget_for_output_rel_l2_0.3", 0) - sum[1] / 12) <

@@ -1,4 +1,4 @@
-"""libadamas.so through ctypes: attention under a policy (kernels/step/sparse.h), and the database (core/store/store_api.h)."""
+"""libadamas.so through ctypes: attention under a policy (core/contract/adamas.h), and the database (core/store/store_api.h)."""
 import ctypes
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 
@@ -64,7 +64,7 @@ class Library:
     def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
         """What the database calls the variant; BadInput if the library does not know the policy."""
         sparse = self.open(policy, n_q_heads, np.zeros((n_kv_heads, 1, d), np.float32), 1, 0, seed)
-        name = ctypes.create_string_buffer(160)
+        name = ctypes.create_string_buffer(176)
         self.sparse.variant(sparse.handle, name)
         sparse.close()
         return name.value.decode()

@@ -1,4 +1,4 @@
-"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (kernels/step/sparse.h).
+"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (core/contract/adamas.h).
 
     prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn (h2o)
     steps    layers 0, 1: dense; the others: adm_sparse_attend  -> logits

@@ -1,6 +1,6 @@
-/* replay_summary.h: what `adamas replay` prints when it is done. */
-#ifndef ADM_CORE_REPLAY_REPLAY_SUMMARY_H
-#define ADM_CORE_REPLAY_REPLAY_SUMMARY_H
+/* summary.h: what `adamas replay` prints when it is done. */
+#ifndef ADM_CORE_REPLAY_SUMMARY_H
+#define ADM_CORE_REPLAY_SUMMARY_H
 
 #include "core/cli/command.h"
 #include "core/store/store.h"

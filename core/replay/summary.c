@@ -1,5 +1,5 @@
-/* cmd_replay_summary.c: what `adamas replay` prints when it is done. */
-#include "core/replay/replay_summary.h"
+/* summary.c: what `adamas replay` prints when it is done. */
+#include "core/replay/summary.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,0 +1,197 @@
+/* quality_step.c: one KV head at one step. */
+#include "core/replay/quality_step.h"
+
+#include <string.h>
+
+#include "core/base/minmax.h"
+
+/* --- Scratch ------------------------------------------------------------------------------------------------------- */
+
+/* The cuts of the exact top-k that a step needs: one a budget, and one for each size of rows that select other numbers. */
+static size_t max_cuts(const adm_session *s) {
+    size_t n = s->budgets.n;
+    for (size_t row = 0; row < s->n_rows; row++)
+        if (s->row[row].policy->n_selected != NULL) n += s->budgets.n;
+    return n;
+}
+
+void adm_step_scratch_take(const adm_session *s, const adm_policy_set *set, adm_layout *layout, adm_step_scratch *w) {
+    const size_t n = s->trace->n_tokens, group = s->group, n_budgets = s->budgets.n, widest = s->budgets.widest;
+    w->head = adm_layout_take(layout, group, sizeof *w->head);
+    w->candidates = adm_layout_take(layout, group, sizeof *w->candidates);
+    w->candidate = adm_layout_take(layout, group * n, sizeof *w->candidate);
+    w->candidate_score = adm_layout_take(layout, group * n, sizeof *w->candidate_score);
+    w->exact = adm_layout_take(layout, group * max_cuts(s), sizeof *w->exact);
+    w->cut = adm_layout_take(layout, group * n_budgets, sizeof *w->cut);
+    w->rank = adm_layout_take(layout, adm_rank_scratch_bytes(n), 1);
+    w->order = adm_layout_take(layout, n, sizeof *w->order);
+    w->weight = adm_layout_take(layout, n, sizeof *w->weight);
+    w->selected.list = adm_layout_take(layout, widest, sizeof *w->selected.list);
+    w->selected.end = adm_layout_take(layout, n_budgets, sizeof *w->selected.end);
+    w->selected.info = adm_layout_take(layout, n_budgets, sizeof *w->selected.info);
+    w->quality_scratch = adm_layout_take(layout, adm_quality_scratch(widest, n_budgets), sizeof *w->quality_scratch);
+    w->quality = adm_layout_take(layout, group * n_budgets, sizeof *w->quality);
+    w->oracle_rel_l2 = adm_layout_take(layout, group * n_budgets, sizeof *w->oracle_rel_l2);
+    w->policy = adm_layout_take(layout, adm_policy_set_scratch_bytes(set), 1);
+}
+
+void adm_step_scratch_init(const adm_session *s, adm_step_scratch *w) {
+    const size_t n = s->trace->n_tokens;
+    for (size_t g = 0; g < s->group; g++)
+        w->candidates[g] = (adm_candidates){0, w->candidate + g * n, w->candidate_score + g * n};
+}
+
+/* --- The exact top-k of each head ------------------------------------------------------------------------------------ */
+
+/* Adds a size to the ascending cuts, unless it is there, or leaves nothing out. Returns how many cuts there are. */
+static size_t add_size(adm_cut *cut, size_t n, size_t k, size_t n_tokens) {
+    size_t at = n;
+    if (k == 0 || k >= n_tokens) return n;
+    while (at > 0 && cut[at - 1].k > k) at--;
+    if (at > 0 && cut[at - 1].k == k) return n;
+    memmove(cut + at + 1, cut + at, (n - at) * sizeof *cut);
+    cut[at] = (adm_cut){.k = k};
+    return n + 1;
+}
+
+static size_t find_sizes(const adm_session *s, size_t n_tokens, adm_cut *cut) {
+    size_t n = 0;
+    for (size_t b = 0; b < s->budgets.n; b++) n = add_size(cut, n, s->budgets.budget[b], n_tokens);
+    for (size_t row = 0; row < s->n_rows; row++)
+        for (size_t b = 0; b < s->budgets.n && s->row[row].policy->n_selected != NULL; b++)
+            n = add_size(cut, n, adm_policy_n_selected(&s->row[row], n_tokens, s->budgets.budget[b]), n_tokens);
+    return n;
+}
+
+/* Fills scratch->head. */
+static void find_exact(const adm_session *s, adm_step_scratch *w, const adm_quality_step *step) {
+    const size_t n_tokens = step->query.n_tokens, n_cuts = find_sizes(s, n_tokens, w->exact);
+    for (uint32_t g = 0; g < s->group; g++) {
+        const adm_reference *reference = &step->reference[g];
+        adm_cut *cut = w->exact + g * max_cuts(s);
+        if (g > 0) memcpy(cut, w->exact, n_cuts * sizeof *cut);
+        w->head[g] = (adm_head_scores){.score = reference->score,
+                                       .largest = reference->largest,
+                                       .total_weight = reference->total_weight,
+                                       .candidates = &w->candidates[g],
+                                       .cut = cut,
+                                       .n_cuts = n_cuts};
+    }
+    for (uint32_t g = 0; n_cuts > 0 && g < s->group; g++)
+        adm_rank_cut(w->head[g].score, n_tokens, w->exact + g * max_cuts(s), n_cuts, w->rank, &w->candidates[g]);
+}
+
+/* The cut of a head's exact top-k at each size selected. */
+static void find_cuts(const adm_head_scores *head, const size_t *end, size_t n_levels, adm_cut *cut) {
+    for (size_t b = 0, c = 0; b < n_levels; b++) {
+        while (c < head->n_cuts && head->cut[c].k < end[b]) c++;
+        cut[b] = c < head->n_cuts ? head->cut[c] : (adm_cut){.k = end[b]};
+    }
+}
+
+/* --- A step ---------------------------------------------------------------------------------------------------------- */
+
+/* The step as the functions below see it. */
+typedef struct measuring {
+    const adm_session *s;
+    adm_policy_set *set;
+    const adm_quality_record *record;
+    adm_step_scratch *w;
+    const adm_quality_step *step;
+} measuring;
+
+/* oracle_rel_l2: of the exact top-k of that head at that budget; NULL for dense, which has no gap to it. */
+static void put_quality(const measuring *m, size_t row, size_t budget, uint32_t head, const adm_quality *quality,
+                        const double *oracle_rel_l2, double n_tied) {
+    const double value[N_QUALITY] = {[Q_RECALL] = quality->recall,
+                                     [Q_MASS] = quality->mass,
+                                     [Q_KL] = quality->kl,
+                                     [Q_TV] = quality->tv,
+                                     [Q_OUTPUT_REL_L2] = quality->output_rel_l2,
+                                     [Q_OUTPUT_COSINE] = quality->output_cosine,
+                                     [Q_ORACLE_GAP] = oracle_rel_l2 != NULL ? quality->output_rel_l2 - *oracle_rel_l2 : 0,
+                                     [Q_EPS_EXCEED] = quality->output_rel_l2 > m->s->options.eps,
+                                     [Q_TIES] = n_tied};
+    adm_quality_record_put(m->record, row, budget, m->step->query.kv_head * m->s->group + head, m->step->in_block, value);
+}
+
+/* The smallest budget with which the row reaches each target; w->order is the row's order of all tokens. */
+static void measure_targets(const measuring *m, size_t row, uint32_t head) {
+    const adm_session *s = m->s;
+    adm_step_scratch *w = m->w;
+    const adm_reference *reference = &m->step->reference[head];
+    const size_t n_tokens = m->step->query.n_tokens, kv_head = m->step->query.kv_head;
+    s->options.quality->weights(reference->score, n_tokens, reference->largest, w->weight);
+    for (size_t i = 0; i < s->options.n_targets; i++) {
+        const adm_target *target = &s->options.targets[i];
+        size_t k = 0;
+        if (target->kind == ADM_TARGET_MASS) {
+            double kept = 0;
+            while (k < n_tokens && kept < target->value * reference->total_weight) kept += w->weight[w->order[k++]];
+        } else {
+            k = s->options.quality->within(m->step->layer->v_dtype, adm_session_values(s, m->step->layer, kv_head), w->order,
+                                           n_tokens, reference->head_dim, w->weight, reference->out,
+                                           target->value * reference->out_norm);
+        }
+        k = adm_policy_budget_for(&s->row[row], n_tokens, k);
+        const size_t min_budget = adm_policy_min_budget(&s->row[row]);
+        adm_quality_record_put_target(m->record, row, i, kv_head * s->group + head, m->step->in_block,
+                                      (double)(k < min_budget ? min_budget : k));
+    }
+}
+
+/* One selection, of query `head` or of n_q heads that share it. */
+static void measure_selection(const measuring *m, size_t row, uint32_t head, uint32_t n_q) {
+    const adm_session *s = m->s;
+    adm_step_scratch *w = m->w;
+    const size_t n_budgets = s->budgets.n, *end = w->selected.end;
+    size_t first = 0; /* budgets at which the row selects something */
+    adm_policy_set_select(m->set, w->policy, &m->step->query, row, head, &s->budgets, &w->selected);
+    while (first < n_budgets && end[first] == 0) first++;
+    const size_t n_levels = n_budgets - first;
+    const adm_nested nested = {.impl = s->options.quality,
+                               .dtype = m->step->layer->v_dtype,
+                               .v = adm_session_values(s, m->step->layer, m->step->query.kv_head),
+                               .list = w->selected.list,
+                               .end = end + first,
+                               .n_levels = n_levels};
+    if (n_levels > 0) {
+        for (uint32_t g = 0; g < n_q; g++) find_cuts(&w->head[head + g], end + first, n_levels, w->cut + g * n_levels);
+        adm_quality_of(&nested, m->step->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
+    }
+    for (uint32_t g = 0; g < n_q; g++) {
+        double *oracle = w->oracle_rel_l2 + (head + g) * n_budgets;
+        for (size_t b = first; b < n_budgets; b++) {
+            const adm_quality *quality = &w->quality[g * n_levels + b - first];
+            if (row == ADM_ROW_ORACLE) oracle[b] = quality->output_rel_l2;
+            put_quality(m, row, b, head + g, quality, &oracle[b], w->selected.info[b].n_tied);
+        }
+    }
+    if (s->options.n_targets == 0 || !s->is_kept[row]) return;
+    adm_policy_set_order(m->set, w->policy, &m->step->query, row, head, w->order);
+    for (uint32_t g = 0; g < n_q; g++) measure_targets(m, row, head + g);
+}
+
+static void observe(const measuring *m, uint32_t head) {
+    const adm_reference *reference = &m->step->reference[head];
+    const adm_attention_paid paid = {NULL, m->step->query.n_tokens, m->w->weight, reference->total_weight};
+    m->s->options.quality->weights(reference->score, paid.n, reference->largest, m->w->weight);
+    adm_policy_set_observe(m->set, &m->step->query, head, &paid);
+}
+
+void adm_quality_step_measure(const adm_session *s, adm_policy_set *set, const adm_quality_record *record, adm_step_scratch *w,
+                              const adm_quality_step *given) {
+    adm_quality_step step = *given;
+    const measuring m = {s, set, record, w, &step};
+    step.query.head = w->head;
+    for (uint32_t g = 0; g < s->group; g++) {
+        const adm_quality quality = adm_quality_of_dense(&step.reference[g]);
+        put_quality(&m, ADM_ROW_DENSE, 0, g, &quality, NULL, 0);
+    }
+    find_exact(s, w, &step);
+    for (size_t row = ADM_ROW_ORACLE; row < s->n_rows; row++) {
+        const bool shared = s->row[row].selection == ADM_SELECT_GROUP || s->row[row].policy->ignores_queries;
+        for (uint32_t g = 0; g < s->group; g += shared ? s->group : 1) measure_selection(&m, row, g, shared ? s->group : 1);
+    }
+    for (uint32_t g = 0; adm_policy_set_observes(set) && g < s->group; g++) observe(&m, g);
+}
