@@ -40,11 +40,11 @@ ROOMS = {
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
     "kernels/topk": ["topk", "topk_simd"],
-    "kernels/attention": ["attention", "attention_simd"],
+    "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
-    "kernels/gpu": ["gpu_plan"],
-    "kernels/profile": ["profile_reference", "profile_check", "profile_run", "profile_static", "profile_trace",
-                        "profile_observe", "profile_timeline"],
+    "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
+                        "observe"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -65,7 +65,7 @@ ROOMS = {
 COMMANDS = {
     "core/cli": ["command_json"],
     "core/replay": ["cmd_replay", "summary"],
-    "kernels/profile": ["cmd_profile", "profile_print", "profile_probes"],
+    "kernels/profile": ["cmd_profile", "print", "probes"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -78,13 +78,11 @@ COMMANDS = {
 }
 MAIN = "core/cli/main.c"
 
-# What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = [*(f"kernels/gpu/{name}" for name in ("device.cu", "gpu_memory.cu", "gpu_run.cu", "gpu_fill.cu", "gpu_time.cu",
-                                             "gpu_observe.cu", "bandwidth.cu")),
+# What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
+CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/gpu_registry.c"]
-NO_CUDA = [*(f"kernels/gpu/{name}_none.c" for name in ("device", "gpu_memory", "gpu_run", "gpu_observe", "bandwidth")),
-           "kernels/gpu_registry_none.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -109,7 +107,7 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS,
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
     "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
@@ -118,10 +116,10 @@ TESTS = {
     "core": ["floatfmt", "stats", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds", "coding",
              "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store", "store_insert"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
-                "device", "profile_observe"],
+                "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points"],
     "fuzz": ["fuzz"],
 }
 
@@ -140,7 +138,8 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "core/contract/stage.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
                  *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
-                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu_registry.c"]
+                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
+                 "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]

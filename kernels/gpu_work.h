@@ -21,7 +21,7 @@ typedef struct adm_gpu_load {
 /* covers: bits 1 << adm_stage. */
 adm_work adm_gpu_work(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
-/* The part of those bytes that is written. */
+/* How many of those bytes are written. */
 double adm_gpu_write_bytes(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
 #endif

@@ -13,7 +13,7 @@ const adm_host_impl *adm_registry_at(size_t i);
 /* The row of that stage and name ("reference", "avx2", ...), or NULL. It may not be available. */
 const adm_host_impl *adm_registry_find(adm_stage stage, const char *name);
 
-/* Whether this processor can run it; to call it otherwise is an illegal instruction. */
+/* Whether this CPU can run it; to call it otherwise is an illegal instruction. */
 bool adm_host_impl_available(const adm_host_impl *impl);
 
 /* The implementations that compute the contract of core/contract/stage.h, of each stage the fastest that is available. */
@@ -24,7 +24,7 @@ typedef struct adm_work_case {
     adm_shape shape;
     adm_dtype dtype;    /* of q, K and V */
     double n_tokens;    /* in the cache, the new one included */
-    double n_selected;  /* tokens a query head attends to, <= n_tokens */
+    double n_selected;  /* tokens that a query head attends to, <= n_tokens */
     double n_distinct;  /* different tokens that the query heads of a group attend to, see attention.h */
 } adm_work_case;
 

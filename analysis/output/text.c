@@ -27,7 +27,7 @@ static bool reserve(adm_text *text, size_t n) {
     while (capacity <= text->length + n) capacity *= 2;
     char *larger;
     if (adm_alloc(&larger, capacity, 1, "the report's text", &text->error) != ADM_OK) return false;
-    if (text->length > 0) memcpy(larger, text->data, text->length);
+    adm_copy(larger, text->data, text->length);
     adm_free(&text->data);
     text->data = larger;
     text->capacity = capacity;
@@ -36,7 +36,7 @@ static bool reserve(adm_text *text, size_t n) {
 
 void adm_text_bytes(adm_text *text, const char *bytes, size_t n) {
     if (!reserve(text, n)) return;
-    memcpy(text->data + text->length, bytes, n);
+    adm_copy(text->data + text->length, bytes, n);
     text->length += n;
     text->data[text->length] = '\0';
 }

@@ -42,7 +42,7 @@ static double best_split(const double *v, size_t n, size_t min_points, size_t *a
 
 /* Clips v [n] into out at 4 robust standard deviations from its median. */
 static void clip(const double *v, size_t n, double *out, double *scratch) {
-    memcpy(scratch, v, n * sizeof *v);
+    adm_copy(scratch, v, n * sizeof *v);
     double median = adm_median(scratch, n);
     for (size_t i = 0; i < n; i++) scratch[i] = fabs(v[i] - median);
     double limit = 4 * 1.4826 * adm_median(scratch, n);
@@ -58,7 +58,7 @@ static int ascending(const void *a, const void *b) {
 static double mean_square_step(const double *v, size_t n, size_t lag, double *scratch) {
     size_t n_steps = n - lag, n_kept = n_steps - n_steps / 20 - (n_steps > 8 ? 2 : 0);
     for (size_t i = 0; i < n_steps; i++) scratch[i] = (v[i + lag] - v[i]) * (v[i + lag] - v[i]);
-    qsort(scratch, n_steps, sizeof *scratch, ascending);
+    adm_sort(scratch, n_steps, sizeof *scratch, ascending);
     double sum = 0;
     for (size_t i = 0; i < n_kept; i++) sum += scratch[i];
     return sum / (double)n_kept;
@@ -97,7 +97,7 @@ static double permutation_p(search *s, const double *v, size_t n, double statist
 }
 
 static double median_of(search *s, size_t from, size_t to) {
-    memcpy(s->scratch, s->y + from, (to - from) * sizeof *s->y);
+    adm_copy(s->scratch, s->y + from, (to - from) * sizeof *s->y);
     return adm_median(s->scratch, to - from);
 }
 
@@ -179,9 +179,9 @@ adm_status adm_change_points(const double *value, size_t n, const adm_change_opt
     drop_small(&s, n, least);
     for (size_t i = 0; i < s.n_found; i++) {
         size_t from = i > 0 ? s.found[i - 1].at : 0, at = s.found[i].at, to = i + 1 < s.n_found ? s.found[i + 1].at : n;
-        memcpy(s.scratch, value + from, (at - from) * sizeof *value);
+        adm_copy(s.scratch, value + from, (at - from) * sizeof *value);
         s.found[i].before = adm_median(s.scratch, at - from);
-        memcpy(s.scratch, value + at, (to - at) * sizeof *value);
+        adm_copy(s.scratch, value + at, (to - at) * sizeof *value);
         s.found[i].after = adm_median(s.scratch, to - at);
     }
     *n_out = s.n_found;

@@ -60,9 +60,9 @@ static adm_status number_machines(const adm_series_set *set, size_t *machine, si
     adm_status status = adm_alloc(&order, set->n_runs, sizeof *order, "runs", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < set->n_runs; i++) order[i] = (place){&set->run[i], set->run[i].power_limit_w, i};
-    qsort(order, set->n_runs, sizeof *order, by_machine);
+    adm_sort(order, set->n_runs, sizeof *order, by_machine);
     fill_limits(order, set->n_runs);
-    qsort(order, set->n_runs, sizeof *order, by_limit);
+    adm_sort(order, set->n_runs, sizeof *order, by_limit);
     *n_machines = 0;
     for (size_t i = 0; i < set->n_runs; i++) {
         *n_machines += i == 0 || order_limits(&order[i - 1], &order[i]) != 0;
@@ -128,7 +128,7 @@ static adm_status add_change(walk *w, const adm_series *s, size_t n, const adm_c
         adm_history_change *larger;
         adm_status status = adm_alloc(&larger, w->n_room > 0 ? 2 * w->n_room : 64, sizeof *larger, "change points", err);
         if (status != ADM_OK) return status;
-        if (w->n_room > 0) memcpy(larger, w->out->change, w->n_room * sizeof *larger);
+        adm_copy(larger, w->out->change, w->n_room * sizeof *larger);
         adm_free(&w->out->change);
         w->out->change = larger;
         w->n_room = w->n_room > 0 ? 2 * w->n_room : 64;
@@ -198,7 +198,7 @@ adm_status adm_history_find(const adm_series_set *set, const adm_history_options
     if (status == ADM_OK) status = number_machines(set, w.machine, &n_machines, err);
     for (size_t i = 0; status == ADM_OK && i < set->n_series; i++)
         status = analyse_series(&w, &set->series[i], n_machines, err);
-    if (status == ADM_OK && out->n_changes > 0) qsort(out->change, out->n_changes, sizeof *out->change, newest_first);
+    if (status == ADM_OK && out->n_changes > 0) adm_sort(out->change, out->n_changes, sizeof *out->change, newest_first);
     adm_free(&w.machine);
     adm_free(&w.point);
     adm_free(&w.value);

@@ -19,7 +19,7 @@ static adm_status collect(adm_query **q, int64_t **ids, size_t *n, adm_error *er
             capacity = capacity < 64 ? 64 : 2 * capacity;
             status = adm_alloc(&larger, capacity, sizeof *larger, "runs", err);
             if (status != ADM_OK) break;
-            if (*n > 0) memcpy(larger, *ids, *n * sizeof *larger);
+            adm_copy(larger, *ids, *n * sizeof *larger);
             adm_free(ids);
             *ids = larger;
         }

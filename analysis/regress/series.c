@@ -40,7 +40,7 @@ static adm_status grow(void *array_address, size_t n, size_t size, const char *w
     memcpy(&old, array_address, sizeof old);
     adm_status status = adm_alloc(&larger, n < 16 ? 16 : 2 * n, size, what, err);
     if (status != ADM_OK) return status;
-    if (n > 0) memcpy(larger, old, n * size);
+    adm_copy(larger, old, n * size);
     memcpy(array_address, &larger, sizeof larger);
     adm_free(&old);
     return ADM_OK;
@@ -195,9 +195,9 @@ static adm_status load_raw(adm_series_set *set, const char *json, const char *on
         if (status != ADM_OK) break;
         raw *r = &(*out)[*n_out];
         int64_t run = adm_query_int(q, 1), config = adm_query_int(q, 2), metric = adm_query_int(q, 3);
-        const run_place *p = bsearch(&run, place, set->n_runs, sizeof *place, by_id);
-        *r = (raw){.config = bsearch(&config, set->config, set->n_configs, sizeof *set->config, by_id),
-                   .metric = bsearch(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
+        const run_place *p = adm_search(&run, place, set->n_runs, sizeof *place, by_id);
+        *r = (raw){.config = adm_search(&config, set->config, set->n_configs, sizeof *set->config, by_id),
+                   .metric = adm_search(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
                    .source = intern(set, adm_query_text(q, 4), known, &n_known, err),
                    .stage = intern(set, adm_query_text(q, 5), known, &n_known, err),
                    .point = {.measurement_id = adm_query_int(q, 0),
@@ -230,10 +230,10 @@ static adm_status rank_all(adm_series_set *set, adm_error *err) {
     adm_status status = adm_alloc(&order, n, sizeof *order, "configurations", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < set->n_configs; i++) order[i] = &set->config[i];
-    qsort(order, set->n_configs, sizeof *order, by_key);
+    adm_sort(order, set->n_configs, sizeof *order, by_key);
     for (size_t i = 0; i < set->n_configs; i++) ((adm_series_config *)order[i])->rank = i;
     for (size_t i = 0; i < set->n_metrics; i++) order[i] = &set->metric[i];
-    qsort(order, set->n_metrics, sizeof *order, by_name);
+    adm_sort(order, set->n_metrics, sizeof *order, by_name);
     for (size_t i = 0; i < set->n_metrics; i++) ((adm_series_metric *)order[i])->rank = i;
     adm_free(&order);
     return ADM_OK;
@@ -256,7 +256,7 @@ static bool same_series(const raw *a, const raw *b) {
 }
 
 static adm_status make_series(adm_series_set *set, raw *raws, size_t n, adm_error *err) {
-    qsort(raws, n, sizeof *raws, by_series);
+    adm_sort(raws, n, sizeof *raws, by_series);
     for (size_t i = 0; i < n; i++) set->n_series += i == 0 || !same_series(&raws[i - 1], &raws[i]);
     adm_status status = adm_alloc(&set->series, set->n_series, sizeof *set->series, "series", err);
     if (status == ADM_OK) status = adm_alloc(&set->point, n, sizeof *set->point, "points of series", err);
@@ -292,7 +292,7 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
     if (status == ADM_OK) status = rank_all(set, err);
     if (status == ADM_OK) status = adm_alloc(&place, set->n_runs, sizeof *place, "runs", err);
     for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) place[i] = (run_place){set->run[i].id, i};
-    if (status == ADM_OK) qsort(place, set->n_runs, sizeof *place, by_place);
+    if (status == ADM_OK) adm_sort(place, set->n_runs, sizeof *place, by_place);
     if (status == ADM_OK) status = load_raw(set, json, only_metric, place, &raws, &n, err);
     if (status == ADM_OK) status = make_series(set, raws, n, err);
     if (status == ADM_OK) status = adm_series_mark_contended(set, err);

@@ -57,7 +57,7 @@ adm_status adm_mann_whitney(const double *x, size_t n_x, const double *y, size_t
         status = adm_alloc(&count, n_x * n_y + 1, sizeof *count, "ranks", err);
     if (status != ADM_OK) goto done;
     for (size_t i = 0; i < n; i++) all[i] = i < n_x ? (ranked){x[i], 0} : (ranked){y[i - n_x], 1};
-    qsort(all, n, sizeof *all, by_value);
+    adm_sort(all, n, sizeof *all, by_value);
     double rank_sum = 0, ties = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i + 1;
@@ -97,7 +97,7 @@ adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err) {
     adm_status status = adm_alloc(&order, n, sizeof *order, "p values", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < n; i++) order[i] = (indexed){p[i], i};
-    qsort(order, n, sizeof *order, by_p);
+    adm_sort(order, n, sizeof *order, by_p);
     double least = 1;
     for (size_t i = n; i-- > 0;) {
         double adjusted = order[i].p * (double)n / (double)(i + 1);

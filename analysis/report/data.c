@@ -1,6 +1,7 @@
 /* data.c: gathers a report's figures from the database. */
 #include "analysis/report/data.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,6 +11,7 @@
 #include "analysis/report/select.h"
 #include "analysis/report/tasks.h"
 #include "analysis/report/sql.h"
+#include "core/contract/stage.h"
 #include "core/base/version.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -114,9 +116,8 @@ static const char stage_sql[] =
     "SELECT m.source, m.stage, c.policy, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.seq_len, c.budget, "
     "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, m.median, m.p90, m.max, m.status, m.reason "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
-    "WHERE m.run_id = ? AND c.trace_id = ? AND m.source <> 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL "
-    "AND m.head IS NULL ORDER BY k.metric_id, m.source, c.seq_len, instr('hadamard bucket pack append distance topk attention step dense', "
-    "m.stage), c.variant, c.budget, c.config_id";
+    "WHERE m.run_id = ?1 AND c.trace_id = ?2 AND m.source <> 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL "
+    "AND m.head IS NULL ORDER BY k.metric_id, m.source, c.seq_len, instr(?3, m.stage), c.variant, c.budget, c.config_id";
 
 static const adm_rows_column calibration_columns[] = {
     {"variant", 's'}, {"layer", 'i'}, {"t0", 'd'}, {"t1", 'd'}, {"t2", 'd'}, {"xxh128", 's'},
@@ -137,18 +138,32 @@ static adm_status read_metrics(adm_store *store, json_t *document, adm_error *er
     return status != ADM_OK ? status : adm_rows_set(document, "metrics", metrics, err);
 }
 
+/* Every stage, in the order in which a step runs them. */
+static adm_status add_stage_names(json_t *document, adm_error *err) {
+    json_t *names = json_array();
+    adm_status status = adm_rows_set(document, "stage_names", names, err);
+    for (adm_stage s = 0; s < ADM_N_STAGES && status == ADM_OK; s++)
+        status = adm_rows_append(names, json_string(adm_stage_name(s)), err);
+    return status;
+}
+
 /* Everything that one run measured of one trace. */
 static adm_status read_session(adm_store *store, json_t *document, int index, adm_error *err) {
     const json_t *session = json_array_get(json_object_get(document, "sessions"), (size_t)index);
     int64_t run_id = json_integer_value(json_object_get(session, "run_id"));
     int64_t trace_id = json_integer_value(json_object_get(session, "trace_id"));
+    char names[128] = "";
+    for (adm_stage s = 0; s < ADM_N_STAGES; s++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s ", adm_stage_name(s));
+    }
     adm_query *query = NULL;
     adm_status status = adm_query_open(store, quality_sql, &query, err, "iii", run_id, run_id, trace_id);
     if (status == ADM_OK)
         status = adm_rows_read(&query, quality_columns, COUNT(quality_columns), index, json_object_get(document, "quality"),
                                err);
     if (status == ADM_OK) status = read_heads(store, run_id, trace_id, index, json_object_get(document, "heads"), err);
-    if (status == ADM_OK) status = adm_query_open(store, stage_sql, &query, err, "ii", run_id, trace_id);
+    if (status == ADM_OK) status = adm_query_open(store, stage_sql, &query, err, "iis", run_id, trace_id, names);
     if (status == ADM_OK)
         status = adm_rows_read(&query, stage_columns, COUNT(stage_columns), index, json_object_get(document, "stages"), err);
     if (status == ADM_OK) status = adm_query_open(store, calibration_sql, &query, err, "ii", run_id, trace_id);
@@ -170,6 +185,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
                                  adm_rows_string(database), "quality", "heads", "stages", "calibrations");
     if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
     adm_status status = adm_report_select(store, database, run_ids, n_run_ids, document, err);
+    if (status == ADM_OK) status = add_stage_names(document, err);
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);

@@ -95,7 +95,7 @@ static adm_status add_best(const adm_series_set *set, const adm_history *history
         }
         if (one.n_ok >= MIN_RUNS) all[n++] = one;
     }
-    if (status == ADM_OK) qsort(all, n, sizeof *all, by_interest);
+    if (status == ADM_OK) adm_sort(all, n, sizeof *all, by_interest);
     for (size_t i = 0; status == ADM_OK && i < n && i < MAX_SERIES; i++) status = add_series(&all[i], history, set, list, err);
     adm_free(&all);
     return status;

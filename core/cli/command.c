@@ -45,6 +45,22 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
 
+int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to)) {
+    if (argc < 2) {
+        print_help(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("%s\n", argp_program_version);
+        return 0;
+    }
+    return -1;
+}
+
 char *adm_argv_json(int argc, char **argv) {
     size_t longest = 0, size = 3;
     for (int i = 0; i < argc; i++) {
@@ -140,7 +156,7 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
         list[i] = (uint32_t)value;
         item += length + 1;
     }
-    qsort(list, n_items, sizeof *list, ascending_u32);
+    adm_sort(list, n_items, sizeof *list, ascending_u32);
     size_t n_distinct = 0;
     for (size_t i = 0; i < n_items; i++)
         if (n_distinct == 0 || list[n_distinct - 1] != list[i]) list[n_distinct++] = list[i];

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/base/error.h"
 
@@ -36,6 +37,10 @@ extern const struct argp adm_argp_output; /* --quiet, --json */
 
 /* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* For a command with commands of its own, such as `adamas db`: answers a missing word (exit code 2), --help and --version.
+ * Returns the exit code, or -1 if argv[1] is another word. */
+int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to));
 
 /* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
  * adm_free(); NULL when out of memory. */

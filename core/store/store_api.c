@@ -228,7 +228,7 @@ static adm_status add_measurement(adm_store *store, measured *row, const double 
     double *sorted = NULL;
     adm_status status = adm_alloc(&sorted, n_values, sizeof *sorted, "values of a measurement", err);
     if (status != ADM_OK) return rolled_back(store, status);
-    if (n_values > 0) memcpy(sorted, values, n_values * sizeof *sorted);
+    adm_copy(sorted, values, n_values * sizeof *sorted);
     distribution = adm_distribution_of(sorted, n_values);
     adm_free(&sorted);
     if (row->m.status == NULL) row->m.status = n_values > 0 ? "ok" : "skipped";

@@ -9,9 +9,11 @@
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
-#include "kernels/profile/profile_print.h"
-#include "kernels/profile/profile_probes.h"
-#include "kernels/profile/profile_trace.h"
+#include "kernels/profile/print.h"
+#include "kernels/profile/probes.h"
+#include "kernels/profile/run.h"
+#include "kernels/profile/static.h"
+#include "kernels/profile/trace.h"
 #include "traces/format/trace_file.h"
 
 typedef struct profile_command {
@@ -72,7 +74,7 @@ static const struct argp_option options[] = {
      "--batch",
      1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
-    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens a page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
+    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens per page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)",
@@ -147,16 +149,16 @@ static const struct argp argp = {
 
 /* --- Values ------------------------------------------------------------------------------------------------------- */
 
-static adm_status number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t fallback,
-                         uint64_t *value, adm_error *err) {
+static adm_status number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t fallback, uint64_t *value,
+                         adm_error *err) {
     *value = fallback;
-    return text != NULL ? adm_parse_u64(option, text, least, most, value, err) : ADM_OK;
+    return text != NULL ? adm_parse_u64(option, text, min, max, value, err) : ADM_OK;
 }
 
-static adm_status number32(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t fallback,
-                           uint32_t *value, adm_error *err) {
+static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
+                           adm_error *err) {
     uint64_t wide;
-    adm_status status = number(option, text, least, most, fallback, &wide, err);
+    adm_status status = number(option, text, min, max, fallback, &wide, err);
     *value = (uint32_t)wide;
     return status;
 }
@@ -165,7 +167,7 @@ static adm_status parse_lists(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     const struct {
         const char *option, *text, *fallback;
-        uint32_t least, most;
+        uint32_t min, max;
         const uint32_t **list;
         size_t *n;
     } lists[] = {
@@ -178,7 +180,7 @@ static adm_status parse_lists(profile_command *c, adm_error *err) {
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         const char *text = lists[i].text != NULL ? lists[i].text : lists[i].fallback;
         if (text == NULL) continue;
-        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].least, lists[i].most, &c->lists[i], lists[i].n,
+        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].min, lists[i].max, &c->lists[i], lists[i].n,
                                                err);
         if (status != ADM_OK) return status;
         *lists[i].list = c->lists[i];
@@ -229,11 +231,11 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
         status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
-        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace a run");
-    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace per run");
+    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state per run");
     if (status == ADM_OK)
         status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
-    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
+    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind per run");
     c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
     if (dtype[0]) c->dtype_list[c->options.n_dtypes++] = ADM_F16;
     if (dtype[1]) c->dtype_list[c->options.n_dtypes++] = ADM_BF16;

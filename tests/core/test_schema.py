@@ -1,4 +1,5 @@
 """The schema that people read, and the one place that says how many versions there are."""
+import json
 import re
 import sqlite3
 import sys
@@ -53,3 +54,12 @@ def test_a_stale_text_would_be_seen(tmp_path, name):
     text = schema([*MIGRATIONS, tmp_path / "6.sql"])
     assert text != schema(MIGRATIONS) and "version 6" in text
     assert bool(re.search(r"^    x {14}INTEGER, +-- new\n    CHECK", text, re.M)) == (name == "column")
+
+
+def test_stages_are_those_of_the_program(adamas):
+    """C has the list; the report's script reads it from the document, and the schema checks it."""
+    assert adamas("db", "import", ROOT / "analysis/recorded/h200.json", "--db", "x.db").code == 0
+    names = json.loads(adamas("report", "--json", "--db", "x.db").out)["stage_names"]
+    checked = re.search(r"CHECK \(stage IN \((.*?)\)\)", (ROOT / SCHEMA_NOW).read_text(), re.S)[1]
+    assert names == re.findall(r"'(\w+)'", checked)
+    assert names[-2:] == ["step", "dense"]  # which the script takes for granted

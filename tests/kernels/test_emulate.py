@@ -63,11 +63,11 @@ def test_static_shared_memory_is_one_slot_a_variable():
 
 
 @pytest.mark.parametrize("name, old, new, complaint", [
-    ("gpu/gpu_common.cuh", "void adm_copy_commit(", "void adm_copy_over(", r"adm_copy_over\(\) holds machine instructions"),
-    ("gpu/gpu_common.cuh", 'asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = exp2f(x);",
+    ("gpu/common.cuh", "void adm_copy_commit(", "void adm_copy_over(", r"adm_copy_over\(\) holds machine instructions"),
+    ("gpu/common.cuh", 'asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = exp2f(x);",
      r"adm_exp2\(\) is not there"),
     ("topk/select.cuh", "#define ADM_KERNELS_TOPK_SELECT_CUH", 'asm("nop;");', "select.cuh: asm is left"),
-    ("topk/topk.cu", "__shared__ adm_cut cut;", "__shared__ adm_cut *(*cut)();", "topk.cu: __shared__ is left"),
+    ("topk/topk.cu", "__shared__ adm_row_cut cut;", "__shared__ adm_row_cut *(*cut)();", "topk.cu: __shared__ is left"),
 ])
 def test_what_is_not_known_is_refused(copy, name, old, new, complaint):
     path = copy / "kernels" / name

@@ -151,7 +151,7 @@ def test_a_real_trace(fake):
     (["--trace", BUNDLED, "--layers", "99"], "no layer 99"),
     (["--trace", BUNDLED, "--heads", "4"], "--trace brings its own heads"), (["--trace", "absent"], "absent"),
     (["--layers", "3"], "--layers is about a trace"), (["--trace", BUNDLED, "--thresholds", "x"], "'x'"),
-    (["--trace", BUNDLED, "--thresholds", "fixed:1"], "three thresholds a layer"),
+    (["--trace", BUNDLED, "--thresholds", "fixed:1"], "three thresholds per layer"),
     (["--trace", BUNDLED, "--dtype", "f16,bf16"], "one type of a trace"),
     (["--batch-lens", "1,", "--kv-heads", "8"], "--batch-lens: ''"), (["--batch-lens", "1,1048577"], "0 to 1048576"),
     (["--batch-lens", "5", "--batch", "2"], "--batch-lens gives one batch"), (["--batch-lens", "1," * 64 + "1"], "at most 64"),

@@ -274,18 +274,8 @@ static void print_help(FILE *to) {
 }
 
 static int run(int argc, char **argv) {
-    if (argc < 2) {
-        print_help(stderr);
-        return 2;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-        printf("%s\n", argp_program_version);
-        return 0;
-    }
+    int exit_code = adm_group_options(argc, argv, print_help);
+    if (exit_code >= 0) return exit_code;
     if (strcmp(argv[1], "gen") == 0) {
         argv[1] = "adamas trace gen";
         return adm_trace_gen(argc - 1, argv + 1);

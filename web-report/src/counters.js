@@ -3,10 +3,10 @@
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
-import { distinct, headlineOf, rowsOf, STAGES } from './gpu.js';
+import { distinct, headlineOf, rowsOf } from './gpu.js';
+import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
 
-const ORDER = [...STAGES, 'step', 'dense'];
 const READ_RATIO = 'dram_read_model_ratio';
 const ROW = 24;
 

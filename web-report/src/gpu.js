@@ -4,8 +4,6 @@
 import { element, select } from './frame.js';
 import { count } from './format.js';
 
-export const STAGES = ['hadamard', 'bucket', 'pack', 'append', 'distance', 'topk', 'attention'];
-
 const FIRM = ['n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'batch', 'cache', 'launch', 'page_size', 'batch_lens', 'inputs'];
 const LOOSE = ['selection', 'n_sinks', 'n_recent'];
 

@@ -9,7 +9,8 @@
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { compact, count, duration, durationUnit, times } from './format.js';
-import { chosenUnits, distinct, findUnit, STAGES } from './gpu.js';
+import { chosenUnits, distinct, findUnit } from './gpu.js';
+import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
 
 const PER_BUDGET = 'step';

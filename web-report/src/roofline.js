@@ -3,10 +3,10 @@
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, duration, ratio } from './format.js';
-import { choiceOf, chosenUnits, STAGES } from './gpu.js';
+import { choiceOf, chosenUnits } from './gpu.js';
+import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
 
-const ORDER = [...STAGES, 'step', 'dense'];
 const SYMBOLS = { step: 'diamond', dense: 'rect' };
 
 // "12.3 Tflop/s"

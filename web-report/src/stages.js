@@ -7,9 +7,8 @@
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, duration, durationUnit, shortDuration } from './format.js';
+import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
-
-const STAGES = ['hadamard', 'bucket', 'pack', 'append', 'distance', 'topk', 'attention'];
 
 export function drawable(report, session) {
     return report.stages.filter((row) => row.session === session && row.metric === 'time_ns' && row.status === 'ok');

@@ -251,6 +251,6 @@ adm_status adm_compare(const adm_series_set *base, const adm_series_set *cand, c
         less_accurate |= row->figure == ADM_FIGURE_QUALITY && row->verdict == ADM_VERDICT_REGRESSED;
     }
     out->faster_but_less_accurate = faster && less_accurate;
-    qsort(out->row, out->n_rows, sizeof *out->row, by_importance);
+    adm_sort(out->row, out->n_rows, sizeof *out->row, by_importance);
     return ADM_OK;
 }

@@ -7,6 +7,7 @@
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/write.h"
+#include "core/contract/stage.h"
 
 /* --- Metrics -------------------------------------------------------------------------------------------------------- */
 
@@ -41,17 +42,14 @@ typedef struct place {
     size_t n_reasons;
 } place;
 
-static const char *const stages[] = {"hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"};
-
 static void fill(place *p) {
     size_t i;
     json_t *counters;
     p->n_columns = p->n_reasons = 0;
-    for (size_t s = 0; s < sizeof stages / sizeof stages[0]; s++)
-        json_array_foreach(adm_document_rows(p->document, "counters"), i, counters) {
+    for (adm_stage s = 0; s < ADM_N_STAGES; s++) json_array_foreach(adm_document_rows(p->document, "counters"), i, counters) {
             const json_t *config = adm_row_config(p->document, counters);
             int64_t budget = adm_field_int(config, "budget");
-            if (p->n_columns < MAX_COLUMNS && strcmp(adm_field_text(counters, "stage"), stages[s]) == 0 &&
+            if (p->n_columns < MAX_COLUMNS && strcmp(adm_field_text(counters, "stage"), adm_stage_name(s)) == 0 &&
                 adm_field_int(counters, "profile") == adm_field_int(p->setting, "profile") &&
                 adm_field_int(config, "seq_len") == p->seq_len && (budget == 0 || budget == p->budget) &&
                 adm_setting_fits(p->setting, config))

@@ -7,6 +7,7 @@
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/write.h"
+#include "core/contract/stage.h"
 
 static bool profile_has_units(const json_t *document, size_t profile) {
     size_t i;
@@ -84,19 +85,15 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
     adm_text_add(page, "</tr>\n");
 }
 
-/* The stages in the order in which a step runs them, `dense` last. */
-static const char *const stages[] = {"hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"};
-enum { N_STAGES = sizeof stages / sizeof stages[0] };
-
 /* The rows of one length and budget (0: of every budget), stage by stage; returns how many. With `page` NULL counts only. */
 static size_t write_units(adm_text *page, const json_t *document, const json_t *setting, int64_t seq_len, int64_t budget,
                           bool with_place) {
     size_t n = 0, i;
     json_t *unit;
-    for (int s = 0; s < N_STAGES; s++) json_array_foreach(adm_document_rows(document, "units"), i, unit) {
+    for (adm_stage s = 0; s < ADM_N_STAGES; s++) json_array_foreach(adm_document_rows(document, "units"), i, unit) {
             const json_t *config = adm_row_config(document, unit);
             int64_t b = adm_field_int(config, "budget");
-            if (strcmp(adm_field_text(unit, "stage"), stages[s]) != 0 || !is_of_setting(document, unit, setting) ||
+            if (strcmp(adm_field_text(unit, "stage"), adm_stage_name(s)) != 0 || !is_of_setting(document, unit, setting) ||
                 adm_field_int(config, "seq_len") != seq_len || (budget != 0 && b != 0 && b != budget))
                 continue;
             if (page != NULL) write_unit(page, document, unit, with_place, with_place && n == 0);
