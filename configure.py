@@ -524,6 +524,8 @@ def parse_arguments():
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
                         "would install and from which package; exit status 0 when nothing is missing, else 2")
+    parser.add_argument("--with-models", action="store_true", help="with --setup test: also run the tests that need PyTorch "
+                        "and transformers, from a private environment")
     parser.add_argument("--cuda", default="auto", metavar="auto|off|PATH", help="CUDA toolkit 13: found or with "
                         "--setup installed (auto), not used (off), or this folder or nvcc")
     parser.add_argument("--cuda-version", choices=list(deps.CUDA_VERSIONS), help="only this version of the toolkit will do; "
@@ -537,6 +539,8 @@ def parse_arguments():
     parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
                         "kernel runs there (default %(default)s)")
     options = parser.parse_args()
+    if options.with_models and options.setup != "test":
+        parser.error("argument --with-models: needs --setup test")
     for option in ("plant_slowdown", "plant_kernel"):
         if not 0 <= (percent := getattr(options, option)) <= 10000:
             parser.error(f"argument --{option.replace('_', '-')}: {percent} is outside 0 to 10000")
@@ -549,7 +553,7 @@ def parse_arguments():
 def set_up(options):
     """Reports what is missing and installs it. Ends the program after a mere report."""
     goal = options.setup or "demo"
-    needs = deps.missing(goal, options.cuda, options.cuda_version)
+    needs = deps.missing(goal, options.cuda, options.cuda_version, options.with_models)
     if needs and not options.no_install and deps.apt_packages(needs):
         deps.refresh_apt(deps.apt_packages(needs))
     if needs:
@@ -597,7 +601,7 @@ def main():
     if options.setup == "test" and not deps.find_chromium():
         deps.install_browser()
     script = {"demo": "demo.py", "test": "tests/run.py"}[options.setup]
-    os.execv(sys.executable, [sys.executable, script])
+    os.execv(sys.executable, [sys.executable, script, *["--with-models"] * options.with_models])
 
 
 if __name__ == "__main__":

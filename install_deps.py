@@ -4,6 +4,7 @@ Three sources, none of which touches anything of the user's but the system's own
 
     apt       compiler, ninja, libraries with headers, a browser for the tests      /usr
     wheels    Node, CUDA toolkit, NumPy and pytest, from the Python index           build/deps/{node,cuda,cupti,venv}
+              PyTorch and transformers, if model tests are asked for                build/deps/models
     npm       ECharts, esbuild, playwright-core, by web-report/package-lock.json    build/deps/web
 
 Wheels and npm packages are pinned. A folder under build/deps carries a copy of its pins, written last, so an
@@ -28,6 +29,8 @@ DEPS = ROOT / "build/deps"
 LOGS = ROOT / "build/logs"
 VENV_PYTHON = DEPS / "venv/bin/python"
 REQUIREMENTS = ROOT / "tests/requirements.txt"
+MODELS_PYTHON = DEPS / "models/bin/python"
+MODEL_REQUIREMENTS = ROOT / "traces/model/requirements.txt"
 WEB_MODULES = DEPS / "web/node_modules"
 BROWSERS = DEPS / "browsers"
 
@@ -63,6 +66,8 @@ def pins(group):
 
 
 TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
+# Both measured on x86-64, with the CPU build of PyTorch; the Python index itself has only the CUDA build for Linux.
+MODEL_WHEELS_MB = (280, 1210, 2820)  # download, disk; download with the CUDA build
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -212,6 +217,13 @@ def test_wheels_installed():
     return pins.exists() and pins.read_bytes() == REQUIREMENTS.read_bytes() and os.access(VENV_PYTHON, os.X_OK)
 
 
+def model_wheels_installed():
+    """True when build/deps/models holds what both requirements files pin."""
+    return os.access(MODELS_PYTHON, os.X_OK) and all(
+        (copy := DEPS / "models" / name).exists() and copy.read_bytes() == source.read_bytes()
+        for name, source in (("tests.txt", REQUIREMENTS), ("models.txt", MODEL_REQUIREMENTS)))
+
+
 def npm_installed():
     lock, wanted = DEPS / "web/package-lock.json", ROOT / "web-report/package-lock.json"
     return ((DEPS / "web/installed").exists() and lock.exists() and wanted.exists()
@@ -228,7 +240,7 @@ APT_LIBRARIES = (
 )
 
 
-def missing(goal, cuda_choice, cuda_version=None):
+def missing(goal, cuda_choice, cuda_version=None, with_models=False):
     """Needs of `goal` (build, demo or test) that this machine lacks. A plain build never asks for CUDA."""
     needs = []
 
@@ -259,6 +271,8 @@ def missing(goal, cuda_choice, cuda_version=None):
         needs.append(Need("CUPTI 13.0 (later ones plan no counters without a driver)", "wheels", "cupti"))
     if goal == "test" and not test_wheels_installed():
         needs.append(Need("NumPy and pytest", "wheels", "tests/requirements.txt"))
+    if with_models and not model_wheels_installed():
+        needs.append(Need("PyTorch and transformers (model tests)", "wheels", "traces/model/requirements.txt"))
     if goal != "build" and any(n.source == "wheels" for n in needs) and not importlib.util.find_spec("ensurepip"):
         apt("Python's venv and pip", "python3-venv")
     if goal != "build" and not npm_installed():
@@ -307,6 +321,9 @@ def describe(needs):
             wheels = WHEELS[need.name]
             sizes.append(f"  {wheels.what}: {wheels.download_mb} MB to download, {wheels.disk_mb} MB "
                          f"in build/deps/{need.name}")
+        elif need.name == "traces/model/requirements.txt":
+            sizes.append("  PyTorch and transformers: %d MB to download, %d MB in build/deps/models, if pip's settings offer a "
+                         "CPU build of PyTorch; else %d MB to download" % MODEL_WHEELS_MB)
         elif need.source == "wheels":
             sizes.append("  NumPy, pytest and lint's tools: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
         elif need.source == "npm":
@@ -375,16 +392,25 @@ def install_apt(packages):
 PIP_CURE = "Check the network and pip's settings (`pip config list`), then run the same command again."
 
 
-def pip(title, log, *arguments):
-    if not ((DEPS / "venv/ready").exists() and os.access(VENV_PYTHON, os.X_OK)):
-        logged("making build/deps/venv", "venv.log", [sys.executable, "-m", "venv", "--clear", str(DEPS / "venv")],
+def pip(title, log, *arguments, venv="venv"):
+    python, ready = DEPS / venv / "bin/python", DEPS / venv / "ready"
+    if not (ready.exists() and os.access(python, os.X_OK)):
+        logged(f"making build/deps/{venv}", f"{venv}.log", [sys.executable, "-m", "venv", "--clear", str(DEPS / venv)],
                "Python's venv module is needed: on Debian and Ubuntu the package python3-venv.")
-        (DEPS / "venv/ready").touch()
-    logged(title, log, [str(VENV_PYTHON), "-m", "pip", "install", "--only-binary", ":all:",
+        ready.touch()
+    logged(title, log, [str(python), "-m", "pip", "install", "--only-binary", ":all:",
                         "--disable-pip-version-check", "--progress-bar", "off", *arguments], PIP_CURE)
 
 
 def install_wheels(name):
+    if name == "traces/model/requirements.txt":
+        for copy in ("tests.txt", "models.txt"):
+            (DEPS / "models" / copy).unlink(missing_ok=True)
+        for title, requirements in (("NumPy and pytest", REQUIREMENTS), ("PyTorch and transformers", MODEL_REQUIREMENTS)):
+            pip(f"installing {title} for the model tests", "pip-models.log", "-r", str(requirements), venv="models")
+        shutil.copyfile(REQUIREMENTS, DEPS / "models/tests.txt")
+        shutil.copyfile(MODEL_REQUIREMENTS, DEPS / "models/models.txt")
+        return
     if name not in WHEELS:
         pip("installing NumPy and pytest", "pip-venv.log", "-r", str(REQUIREMENTS))
         shutil.copyfile(REQUIREMENTS, DEPS / "venv/requirements.txt")

@@ -77,6 +77,11 @@ def python_with_pytest():
     return None
 
 
+def needs_models(suite):
+    """Whether the suite needs PyTorch and transformers (tests/traces/tiny_models.py)."""
+    return "\nskip_module_without_models()\n" in suite.source.read_text()
+
+
 def end_group(child):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -85,8 +90,8 @@ def end_group(child):
 class Runner:
     """The tools and the environment that the suites share; `scratch` goes away with everything in it."""
 
-    def __init__(self, profile, scratch):
-        build = ROOT / "build" / profile
+    def __init__(self, profile, scratch, with_models=False):
+        build, self.with_models = ROOT / "build" / profile, with_models
         self.programs, self.scratch = build / "tests", Path(scratch)
         self.lock = threading.Lock()  # around what the first suite that needs it looks up
         self.python = self.node = None
@@ -152,9 +157,11 @@ class Runner:
             self.python = self.python or python_with_pytest()
         if not self.python:
             return [], None, f"no Python with NumPy and pytest; {CURE}"
-        report = self.report_of(suite)
-        status, out, err = self.execute([self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                                         "-o", "junit_logging=all", f"--junitxml={report}", str(suite.source)])
+        report, python, environment = self.report_of(suite), self.python, {}
+        if self.with_models and needs_models(suite):  # one thread: suites run side by side
+            python, environment = str(deps.MODELS_PYTHON), {"ADAMAS_WITH_MODELS": "1", "OMP_NUM_THREADS": "1"}
+        status, out, err = self.execute([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_logging=all",
+                                         f"--junitxml={report}", str(suite.source)], **environment)
         return parse_junit(report), (0 if status == 5 else status), out + err  # 5: pytest found no test
 
     def run_web(self, suite):
@@ -208,7 +215,10 @@ def parse_junit(path):
             tests.append(Test(case.get("name"), "failed",
                               "\n".join([e.text or e.get("message", "") for e in bad] + [said])))
         elif skip is not None:
-            tests.append(Test(case.get("name"), "skipped", skip.get("message") or skip.text or ""))
+            reason = skip.get("message") or skip.text or ""
+            if reason == "collection skipped":  # a whole file, whose reason pytest puts elsewhere
+                reason = (skip.text or "").partition("Skipped: ")[2].rstrip("')\" ")
+            tests.append(Test(case.get("name"), "skipped", reason))
         else:
             tests.append(Test(case.get("name"), "passed"))
     return tests
@@ -263,6 +273,8 @@ def parse_arguments():
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
                         help="only suites whose name contains NAME, such as c/, python/ or topk; may be repeated")
     parser.add_argument("--fast", action="store_true", help="only the C programs and the checks of the sources")
+    parser.add_argument("--with-models", action="store_true",
+                        help="also the tests that need PyTorch and transformers, in build/deps/models")
     parser.add_argument("--list", action="store_true", help="name the suites and run nothing")
     parser.add_argument("--profile", default="release", choices=["release", "debug", "asan", "coverage"],
                         help="whose programs to test (default %(default)s)")
@@ -271,6 +283,9 @@ def parse_arguments():
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"argument --jobs: {options.jobs} is below 1")
+    if options.with_models and not deps.model_wheels_installed():
+        parser.error("argument --with-models: build/deps/models is not there or not up to date; "
+                     "run ./configure.py --setup test --with-models")
     options.only += FAST if options.fast else []
     options.suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
     if not options.suites:
@@ -285,7 +300,8 @@ def main():
         return 0
     results, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adamas-tests-") as scratch:
-        for suite, tests, seconds in run_all(options.suites, Runner(options.profile, scratch), options.jobs):
+        for suite, tests, seconds in run_all(options.suites, Runner(options.profile, scratch, options.with_models),
+                                             options.jobs):
             results.append((suite, tests, seconds))
             here = Counter(test.status for test in tests)
             print(f"{'FAIL' if here['failed'] else 'ok  '}  {suite.name:<38} {summary(here):<34} {seconds:7.2f} s", flush=True)

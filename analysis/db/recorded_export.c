@@ -20,7 +20,7 @@ typedef struct writer {
     adm_recorded_table run, trace, metric, config, calibration, event, activity;
 } writer;
 
-/* --- Pieces of the document ----------------------------------------------------------------------------------------- */
+/* --- Parts of the document ------------------------------------------------------------------------------------------- */
 
 /* Writes a value and releases it. */
 static adm_status put_as(const writer *w, json_t *value, size_t flags, adm_error *err) {
@@ -184,7 +184,7 @@ static json_t *figure(double value) { return adm_recorded_number(rounded(value))
 
 enum { SOURCE, STAGE, LAYER, HEAD, METRIC, STATUS, REASON, N, FIGURES };
 
-/* The least that tells a measurement: a value, [n, value], [n, ten figures] or [status, reason]. */
+/* A measurement in the shortest form that keeps it: a value, [n, value], [n, ten figures] or [status, reason]. */
 static json_t *measurement_of(const adm_query *query) {
     bool is_ok = strcmp(adm_query_text(query, STATUS), "ok") == 0, is_same = true;
     for (int i = 1; i < ADM_RECORDED_N_FIGURES; i++)
@@ -224,7 +224,7 @@ static adm_status put_line_start(const writer *w, const json_t *line, bool *firs
     return status;
 }
 
-/* A line for each source, stage, layer and head, in the order of their first rows. */
+/* One line for each source, stage, layer and head, in the order of their first rows. */
 static const char measurements_sql[] =
     "SELECT m.source, m.stage, m.layer, m.head, k.name, m.status, m.reason, m.n, m.mean, m.min, m.p01, m.p05, m.p10, m.median, "
     "m.p90, m.p95, m.p99, m.max FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.config_id = ? "

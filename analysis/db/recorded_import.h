@@ -18,7 +18,7 @@ typedef struct adm_recorded_run {
 
 /* Reads a file and adds those of its runs that the database does not hold yet, by UUID: all of them or, on failure,
  * none. *runs, in the file's order, is released with adm_free(); NULL on failure. ADM_EINPUT: the file cannot be read, is
- * no such file, or a row breaks the schema; the sentence names file, place and value. */
+ * no such file, or a row breaks the schema; the sentence names file, position and value. */
 adm_status adm_recorded_import(adm_store *store, const char *path, adm_recorded_run **runs, size_t *n_runs, adm_error *err);
 
 #endif

@@ -5,7 +5,7 @@
  *    "event_columns": ["config", ...], "activity_columns": ["config", ...],
  *    "traces":  [{...}, ...],                     rows of the table, one a line
  *    "metrics": [{...}, ...],
- *    "runs": [{"run": {...},                      one column a line
+ *    "runs": [{"run": {...},                      one column per line
  *              "calibrations": [[...], ...],      rows by calibration_columns
  *              "configs": [{"config": [...],      by config_columns
  *                           "measurements": [["gpu", "topk", {"time_ns": [n, mean, min, p01, p05, p10, median, p90, p95,
@@ -17,7 +17,7 @@
  *              "events": [[...], ...],            by event_columns
  *              "activities": [[...], ...]}]}      by activity_columns
  *
- * A line a row, in the order in which the rows were stored, so that two recordings compare line by line. Raw samples stay
+ * One row per line, in the order in which the rows were stored, so that two recordings compare line by line. Raw samples stay
  * behind. Measured figures have five significant digits unless they are whole; all else is exact. A row names its trace by
  * hash, an event or activity its configuration by position; their times count from the run's first. Nulls at the end of a
  * row are left out. Ids belong to a database and are not written, nor are folders in a run's command line.

@@ -19,7 +19,7 @@ adm_status adm_text_check(const adm_text *text, adm_error *err) {
     return ADM_OK;
 }
 
-/* Makes room for n more bytes and a NUL. */
+/* Grows the buffer so that n more bytes and a NUL fit. */
 static bool reserve(adm_text *text, size_t n) {
     if (text->error.status != ADM_OK) return false;
     if (text->length + n < text->capacity) return true;
@@ -56,7 +56,7 @@ void adm_text_format(adm_text *text, const char *format, ...) {
     va_end(again);
 }
 
-/* Copies `from`, putting entity(c) in the place of every character for which it is not NULL. */
+/* Copies `from`, replacing every character for which entity(c) is not NULL. */
 static void add_replacing(adm_text *text, const char *from, const char *(*entity)(char)) {
     const char *plain = from;
     for (; *from; from++) {

@@ -1,4 +1,4 @@
-/* check_build.c: what a user names as a side of a check, made into a program. */
+/* check_build.c: finds or builds the program that a user names as one side of a check. */
 #include "analysis/regress/check_build.h"
 
 #include <errno.h>

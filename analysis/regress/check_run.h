@@ -1,4 +1,4 @@
-/* check_run.h: running two programs in turn, a fresh process each time, and where their runs land.
+/* check_run.h: running two programs alternately, a fresh process each time, and collecting their runs.
  *
  *   position   0 1 2 3 4 5 6 7 ...
  *   program    A B B A A B B A ...     a drift of the machine reaches both sides alike
@@ -35,7 +35,7 @@ void adm_check_end(adm_check *check);
  * ADM_EUNSUPPORTED: it said so itself (exit codes 2 and 77); ADM_EINTERRUPTED. */
 adm_status adm_check_next(adm_check *check, adm_error *err);
 
-/* Merges the runs so far into a store open for writing, with their places in the check. */
+/* Merges the runs so far into a store open for writing, with their positions in the check. */
 adm_status adm_check_merge(adm_check *check, adm_store *store, adm_error *err);
 
 enum { ADM_CHECK_MAX_PROCESSES = 1024 };

@@ -58,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RUNS: c->runs = arg; return 0;
     case KEY_MAX_RUNS: c->max_runs = arg; return 0;
     case KEY_CALIBRATE: c->calibrate = true; return 0;
-    case ARGP_KEY_ARG: argp_error(state, "'%s' stands before --: the command to measure comes after it", arg); return 0;
+    case ARGP_KEY_ARG: argp_error(state, "'%s' comes before --: the command to measure goes after it", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -147,7 +147,7 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
 }
 
-/* Looks at N, 2 N, 4 N ... processes a side share alpha, so that looking again does not raise false alarms. */
+/* The tests after N, 2 N, 4 N ... processes per side share alpha, so that testing again does not raise false alarms. */
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
     size_t n_looks = 1;
     for (uint64_t n = c->n_runs; 2 * n <= c->n_max_runs; n *= 2) n_looks++;
@@ -161,7 +161,7 @@ static adm_status check_programs(check_command *c, adm_compare_options *o, adm_c
     return status;
 }
 
-/* A check leaves its files also when a side crashed, so that whoever reads them learns of it. */
+/* A check writes its files even when a side crashed, so that their readers learn about it. */
 static adm_status check(check_command *c, int *exit_code, adm_error *err) {
     adm_compare_options o;
     adm_comparison out = {0};
@@ -240,7 +240,7 @@ static adm_status calibrate(check_command *c, adm_error *err) {
     }
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
     if (status == ADM_OK && json_array_size(rows) == 0)
-        status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs at least %d processes of a time",
+        status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs a time from at least %d processes",
                           2 * ADM_MIN_PROCESSES);
     if (status == ADM_OK && c->common.json) {
         status = adm_print_json(json_incref(rows), err);
@@ -253,7 +253,7 @@ static adm_status calibrate(check_command *c, adm_error *err) {
 
 /* --- The command -------------------------------------------------------------------------------------------------- */
 
-/* What stands after "--" is not ours to parse. */
+/* Arguments after "--" belong to the measured command. */
 static int find_dashes(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--") == 0) return i;

@@ -1,4 +1,4 @@
-/* contended.c: which times were taken while another thread shared the core, by the loop that was timed with them
+/* contended.c: which times were taken while another thread shared the core, by the reference loop that was timed with them
  * (core/base/contention.h). */
 #include "analysis/regress/contended.h"
 
@@ -9,7 +9,7 @@
 /* Each loop's metric, and the times it belongs to. */
 static const char *const loops[][2] = {{ADM_TIME_LOOP, "time_ns"}, {ADM_ENCODE_LOOP, "encode_ns_per_key"}};
 
-/* A loop is slower by a third and more beside another thread, and by 2% at most where it is alone (core/base/contention.h). */
+/* Another thread on the core slows the loop down by a third or more; alone it varies by 2% at most (core/base/contention.h). */
 static const double max_loop_ratio = 1.1;
 
 /* machine[i]: the first run on the host and CPU of run i. */
@@ -31,8 +31,8 @@ static void mark_contended(adm_series_set *set, const adm_series *loop, const ad
                            double *fastest) {
     for (size_t i = 0; i < loop->n_points; i++) fastest[machine[loop->point[i].run]] = 0;
     for (size_t i = 0; i < loop->n_points; i++) {
-        double *least = &fastest[machine[loop->point[i].run]];
-        if (*least == 0 || loop->point[i].median < *least) *least = loop->point[i].median;
+        double *smallest = &fastest[machine[loop->point[i].run]];
+        if (*smallest == 0 || loop->point[i].median < *smallest) *smallest = loop->point[i].median;
     }
     adm_point *point = set->point + (times->point - set->point);
     for (size_t i = 0, k = 0; i < times->n_points; i++) {

@@ -33,9 +33,9 @@ static const char *column(adm_series_set *set, const adm_query *q, int i, adm_st
     return text;
 }
 
-/* Makes room for one more element of an array that doubles. */
+/* Grows an array so that one more element fits: 16 at first, then twice as many each time. */
 static adm_status grow(void *array_address, size_t n, size_t size, const char *what, adm_error *err) {
-    if (n != 0 && (n < 16 || (n & (n - 1)) != 0)) return ADM_OK; /* room for 16, then for each power of two */
+    if (n != 0 && (n < 16 || (n & (n - 1)) != 0)) return ADM_OK;
     void *old, *larger;
     memcpy(&old, array_address, sizeof old);
     adm_status status = adm_alloc(&larger, n < 16 ? 16 : 2 * n, size, what, err);
@@ -170,12 +170,12 @@ static const char *intern(adm_series_set *set, const char *text, const char *kno
     return kept;
 }
 
-typedef struct run_place {
+typedef struct run_position {
     int64_t id;
     size_t at;
-} run_place;
+} run_position;
 
-static int by_place(const void *a, const void *b) { return by_id(a, b); }
+static int by_position(const void *a, const void *b) { return by_id(a, b); }
 
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
@@ -183,8 +183,8 @@ static const char points_sql[] =
     " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP
     "')))";
 
-static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
-                           size_t *n_out, adm_error *err) {
+static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_position *position,
+                           raw **out, size_t *n_out, adm_error *err) {
     const char *known[32];
     size_t n_known = 0;
     adm_query *q = NULL;
@@ -195,7 +195,7 @@ static adm_status load_raw(adm_series_set *set, const char *json, const char *on
         if (status != ADM_OK) break;
         raw *r = &(*out)[*n_out];
         int64_t run = adm_query_int(q, 1), config = adm_query_int(q, 2), metric = adm_query_int(q, 3);
-        const run_place *p = adm_search(&run, place, set->n_runs, sizeof *place, by_id);
+        const run_position *p = adm_search(&run, position, set->n_runs, sizeof *position, by_id);
         *r = (raw){.config = adm_search(&config, set->config, set->n_configs, sizeof *set->config, by_id),
                    .metric = adm_search(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
                    .source = intern(set, adm_query_text(q, 4), known, &n_known, err),
@@ -282,7 +282,7 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
                            adm_series_set *set, adm_error *err) {
     *set = (adm_series_set){.store = store};
     char *json = NULL;
-    run_place *place = NULL;
+    run_position *position = NULL;
     raw *raws = NULL;
     size_t n = 0;
     adm_status status = as_json(run_ids, n_run_ids, &json, err);
@@ -290,14 +290,14 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
     if (status == ADM_OK) status = load_configs(set, err);
     if (status == ADM_OK) status = load_metrics(set, err);
     if (status == ADM_OK) status = rank_all(set, err);
-    if (status == ADM_OK) status = adm_alloc(&place, set->n_runs, sizeof *place, "runs", err);
-    for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) place[i] = (run_place){set->run[i].id, i};
-    if (status == ADM_OK) adm_sort(place, set->n_runs, sizeof *place, by_place);
-    if (status == ADM_OK) status = load_raw(set, json, only_metric, place, &raws, &n, err);
+    if (status == ADM_OK) status = adm_alloc(&position, set->n_runs, sizeof *position, "runs", err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) position[i] = (run_position){set->run[i].id, i};
+    if (status == ADM_OK) adm_sort(position, set->n_runs, sizeof *position, by_position);
+    if (status == ADM_OK) status = load_raw(set, json, only_metric, position, &raws, &n, err);
     if (status == ADM_OK) status = make_series(set, raws, n, err);
     if (status == ADM_OK) status = adm_series_mark_contended(set, err);
     adm_free(&json);
-    adm_free(&place);
+    adm_free(&position);
     adm_free(&raws);
     if (status != ADM_OK) adm_series_free(set);
     return status;

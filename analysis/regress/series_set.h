@@ -45,10 +45,10 @@ typedef struct adm_point {
     size_t run; /* index in runs */
     int64_t measurement_id;
     bool ok;     /* it was measured; else why not is adm_series_reason() */
-    /* Of a time that was taken beside the loop of core/base/contention.h: */
+    /* For a time whose samples are bracketed by the loop of core/base/contention.h: */
     int64_t loop_id;     /* the loop's measurement; 0: there is none */
-    double max_loop_ns; /* that of a core which nothing else used, by the fastest loop of the set's runs on that host */
-    bool is_contended;     /* more than half of the samples' loops were slower */
+    double max_loop_ns; /* the slowest loop of an uncontended core, from the fastest loop among the set's runs on that host */
+    bool is_contended; /* more than half of the samples' loops were slower than that */
     bool failed; /* what was to be measured was wrong, or could not be run */
     double median, mean;
     int64_t n;
@@ -58,7 +58,7 @@ typedef struct adm_series {
     const adm_series_config *config;
     const adm_series_metric *metric;
     const char *source, *stage; /* stage "": quality of the whole policy */
-    const adm_point *point;     /* in the order of runs */
+    const adm_point *point; /* in the order of runs */
     size_t n_points;
 } adm_series;
 

@@ -32,13 +32,13 @@ static int by_value(const void *a, const void *b) {
 
 /* P(U <= u) without ties: counts of arrangements, from the generating function prod (1 - x^(m+i)) / (1 - x^i). */
 static double exact_tail(size_t m, size_t n, size_t u, double *count) {
-    size_t most = m * n;
-    memset(count, 0, (most + 1) * sizeof *count);
+    size_t max = m * n;
+    memset(count, 0, (max + 1) * sizeof *count);
     count[0] = 1;
     double total = 1;
     for (size_t i = 1; i <= n; i++) {
-        for (size_t k = most; k >= m + i; k--) count[k] -= count[k - m - i];
-        for (size_t k = i; k <= most; k++) count[k] += count[k - i];
+        for (size_t k = max; k >= m + i; k--) count[k] -= count[k - m - i];
+        for (size_t k = i; k <= max; k++) count[k] += count[k - i];
         total = total * (double)(m + i) / (double)i;
     }
     double sum = 0;
@@ -98,11 +98,11 @@ adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err) {
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < n; i++) order[i] = (indexed){p[i], i};
     adm_sort(order, n, sizeof *order, by_p);
-    double least = 1;
+    double smallest = 1;
     for (size_t i = n; i-- > 0;) {
         double adjusted = order[i].p * (double)n / (double)(i + 1);
-        if (adjusted < least) least = adjusted;
-        p[order[i].at] = least;
+        if (adjusted < smallest) smallest = adjusted;
+        p[order[i].at] = smallest;
     }
     adm_free(&order);
     return ADM_OK;
@@ -160,8 +160,8 @@ static void interval(double *replicate, size_t n, double confidence, size_t n_ba
     size_t k = (size_t)floor(tail * (double)(n + 1));
     k = k > 0 ? k - 1 : 0;
     double low = adm_select(replicate, n, k), high = adm_select(replicate, n, n - 1 - k);
-    double fewest = (double)(n_base < n_cand ? n_base : n_cand);
-    double wider = sqrt(fewest / (fewest - 1)) * adm_student_quantile(1 - tail, (double)(n_base + n_cand - 2)) /
+    double n_min = (double)(n_base < n_cand ? n_base : n_cand);
+    double wider = sqrt(n_min / (n_min - 1)) * adm_student_quantile(1 - tail, (double)(n_base + n_cand - 2)) /
                    adm_normal_quantile(1 - tail);
     s->low = s->shift - wider * fmax(0, s->shift - low);
     s->high = s->shift + wider * fmax(0, high - s->shift);

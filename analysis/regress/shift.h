@@ -36,7 +36,7 @@ typedef struct adm_shift {
 
 /* Compares two sides. The interval is that of a hierarchical bootstrap, processes first and then samples inside each, as
  * far from the shift as its percentiles are, widened by sqrt(n/(n-1)) * t/z (Hesterberg, The American Statistician 69(4),
- * 2015, section 5.3): plain percentiles of ten values are too narrow. One process on a side: low and high are infinite.
+ * 2015, section 5.3): plain percentiles of ten values are too narrow. With one process on a side, low and high are infinite.
  * ADM_EENVIRONMENT: out of memory. ADM_EINTERNAL: an empty side or process. */
 adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand,
                              const adm_shift_options *options, adm_shift *out, adm_error *err);
@@ -44,7 +44,7 @@ adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_p
 /* The median of all y_j - x_i; scratch has room for n_x * n_y. n_x, n_y >= 1. */
 double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch);
 
-/* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values a side; else the normal
+/* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values per side; else the normal
  * approximation with correction for ties and continuity, which for few values errs to the large side. 1 if a side is empty
  * or all values are equal. Values are not NaN. ADM_EENVIRONMENT: out of memory. */
 adm_status adm_mann_whitney(const double *x, size_t n_x, const double *y, size_t n_y, double *p, adm_error *err);

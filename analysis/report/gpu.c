@@ -1,5 +1,5 @@
 /* gpu.c: what GPU runs measured, for a report's document: a row a unit, that is, a stage's implementation in one
- * configuration, with its time beside its byte and flop model. */
+ * configuration, with its time and its byte and flop model. */
 #include "analysis/report/gpu.h"
 #include "analysis/report/gpu_select.h"
 
@@ -96,7 +96,7 @@ static adm_status add_setting(json_t *settings, const json_t *config, size_t pro
     return status;
 }
 
-/* Appends the run's configurations; position[config_id] tells where each came to stand. */
+/* Appends the run's configurations; position[config_id] is the index of each. */
 static adm_status read_configs(adm_store *store, json_t *document, size_t profile, int64_t run_id, json_t *position,
                                adm_error *err) {
     json_t *configs = json_object_get(document, "configs"), *settings = json_object_get(document, "settings"), *config;
@@ -163,7 +163,7 @@ static const char unit_sql[] =
                                                                                                                                      "FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL "
                                                                                                                                      "AND k.name = 'time_ns' AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
 
-/* Puts {"profile", "config"} in the place of "config_id" in the rows from `first` on. */
+/* Replaces "config_id" by {"profile", "config"} in the rows from `first` on. */
 static adm_status place_rows(json_t *rows, size_t first, size_t profile, const json_t *position, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t i = first; i < json_array_size(rows) && status == ADM_OK; i++) {
@@ -269,7 +269,7 @@ static adm_status read_timelines(adm_store *store, json_t *document, size_t prof
 
 /* --- The headline --------------------------------------------------------------------------------------------------- */
 
-/* How well a setting stands for the others: as the paper measured, then as most would serve. */
+/* How well a setting represents the others: first as the paper measured, then as most people would serve. */
 static int rank_of(const json_t *setting) {
     const char *launch = json_string_value(json_object_get(setting, "launch"));
     const char *selection = json_string_value(json_object_get(setting, "selection"));
@@ -288,7 +288,7 @@ static bool is_nearer(int64_t value, int64_t best, int64_t wanted) {
 }
 
 /* The setting, length and budget that a reader is shown first: of the whole steps measured the setting of the highest rank,
- * and there the length and budget of which the paper speaks most, or the nearest. */
+ * and there the length and budget that the paper discusses most, or the nearest to it. */
 static adm_status choose_headline(json_t *document, size_t profile, adm_error *err) {
     enum { LENGTH = 32768, BUDGET = 256 };
     json_t *settings = json_object_get(document, "settings"), *configs = json_object_get(document, "configs"), *unit;

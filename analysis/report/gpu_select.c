@@ -68,7 +68,7 @@ static const char runs_sql[] =
     "AND (?1 = 0 OR run_id = ?1) ORDER BY label LIKE 'recorded:%', status = 'complete' DESC, started_utc DESC, run_id DESC "
     "LIMIT ?2";
 
-/* Appends candidates to all [*n], which has room for them. `run_id` 0: every run. */
+/* Appends candidates to all [*n], which is large enough. `run_id` 0: every run. */
 static adm_status read_candidates(adm_store *store, int64_t run_id, candidate *all, size_t *n, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
@@ -108,7 +108,7 @@ static void choose(candidate *all, size_t n) {
     static const int parts[] = {STEPS, TIMES, COUNTERS, TIMELINE};
     for (size_t first = 0; first < n; first++)
         for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) choose_part(all, n, first, parts[p]);
-    /* Times of some stage that are newer than the steps: shown beside them. */
+    /* Times of some stage that are newer than the steps are shown too. */
     for (size_t i = 0; i < n; i++)
         for (size_t j = i + 1; j < n; j++) {
             bool is_hidden = is_alternative(&all[i], &all[j]) && (all[j].chosen & STEPS) && !(all[i].has & STEPS);

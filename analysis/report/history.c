@@ -8,10 +8,11 @@
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
 
-/* Runs looked at, the latest; fewer than the least have no change point; series shown, those with changes first. */
+/* Only the latest MAX_RUNS runs are analysed, and fewer than MIN_RUNS have no change point. MAX_SERIES series are shown, those
+ * with changes first. */
 enum { MAX_RUNS = 200, MIN_RUNS = 6, MAX_SERIES = 40 };
 
-/* Times, and the one metric of quality that stands for the others: `adamas history` looks at all. */
+/* Times, and one metric of quality in place of all of them: `adamas history` analyses every metric. */
 static const char *const metrics[] = {"time_ns", "output_rel_l2"};
 
 /* The latest complete runs of this database's own, in the order in which they started. */
@@ -36,7 +37,7 @@ typedef struct candidate {
     size_t n_worse, n_changes, n_ok;
 } candidate;
 
-/* What got worse first, then what changed, then whole steps and dense attention, then the longest. */
+/* Series that got worse come first, then those that changed, then whole steps and dense attention, then the longest. */
 static int by_interest(const void *x, const void *y) {
     const candidate *a = x, *b = y;
     const char *stages[] = {a->series->stage, b->series->stage};

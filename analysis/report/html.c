@@ -94,12 +94,12 @@ static adm_status write_sections(const json_t *document, adm_text *nav, adm_text
 
 /* --- The page ------------------------------------------------------------------------------------------------------- */
 
-/* The parts of the page, each put into its slot once. */
-typedef struct parts {
+/* What goes into the slots of the template, each exactly once. */
+typedef struct contents {
     adm_text title, nav, sections, data;
-} parts;
+} contents;
 
-static const adm_text *part_named(const parts *p, const char *name, size_t length) {
+static const adm_text *content_named(const contents *p, const char *name, size_t length) {
     const struct {
         const char *name;
         const adm_text *text;
@@ -109,16 +109,16 @@ static const adm_text *part_named(const parts *p, const char *name, size_t lengt
     return NULL;
 }
 
-static adm_status fill_template(const parts *p, adm_text *page, adm_error *err) {
+static adm_status fill_template(const contents *p, adm_text *page, adm_error *err) {
     static const char opening[] = "<!--adamas:";
     const char *at = adm_embedded("build/gen/report_template.html")->data;
     size_t n_filled = 0;
     for (const char *mark; (mark = strstr(at, opening)) != NULL; n_filled++) {
         const char *name = mark + sizeof opening - 1, *end = strstr(name, "-->");
-        const adm_text *part = end != NULL ? part_named(p, name, (size_t)(end - name)) : NULL;
-        if (part == NULL) return adm_fail(err, ADM_EINTERNAL, "the report's template has an unknown slot '%.20s'", name);
+        const adm_text *content = end != NULL ? content_named(p, name, (size_t)(end - name)) : NULL;
+        if (content == NULL) return adm_fail(err, ADM_EINTERNAL, "the report's template has an unknown slot '%.20s'", name);
         adm_text_bytes(page, at, (size_t)(mark - at));
-        if (part->length > 0) adm_text_bytes(page, part->data, part->length);
+        if (content->length > 0) adm_text_bytes(page, content->data, content->length);
         at = end + 3;
     }
     adm_text_add(page, at);
@@ -127,7 +127,7 @@ static adm_status fill_template(const parts *p, adm_text *page, adm_error *err) 
 }
 
 adm_status adm_report_html(const json_t *document, adm_text *page, adm_error *err) {
-    parts p = {0};
+    contents p = {0};
     write_title(&p.title, document);
     write_data(&p.data, document);
     adm_status status = adm_text_check(&p.title, err);

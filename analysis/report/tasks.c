@@ -1,4 +1,4 @@
-/* tasks.c: task-level results: perplexity and passkey retrieval, a row a text, policy and budget. */
+/* tasks.c: task-level results: perplexity and passkey retrieval, one row per text, policy and budget. */
 #include "analysis/report/tasks.h"
 
 #include <string.h>

@@ -67,7 +67,7 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
+    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context: all of them", 1},
     {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
     {"policies", 'p', "LIST", 0, NULL, 1}, /* help_of_policies() */
     {"select", KEY_SELECT, "WHO", 0,
@@ -75,8 +75,8 @@ static const struct argp_option options[] = {
      "(default head)",
      1},
     {"target", KEY_TARGET, "METRIC=X", 0,
-     "Also the smallest budget with which each head and step reaches mass=X or "
-     "output_rel_l2=X; repeat for more",
+     "Also find the smallest budget with which each head and step reaches mass=X or "
+     "output_rel_l2=X; may be repeated",
      1},
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
     {"thresholds", 't', "SPEC", 0,
@@ -88,17 +88,17 @@ static const struct argp_option options[] = {
      2},
     {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
-    {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
-    {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one a processor); no value depends on it", 3},
-    {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps of each length whose stages are timed, in one thread (default 64)", 3},
+    {"seed", KEY_SEED, "N", 0, "Seed of the policy random (default 1)", 2},
+    {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one per processor); no value depends on it", 3},
+    {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
-     "Of host: replay once more and count each stage's CPU cycles, instructions and "
+     "With host: replay once more and count each stage's CPU cycles, instructions and "
      "cache misses",
      3},
     {"resume", KEY_RESUME, "RUN", 0,
-     "Go on with a run that did not complete: the same command line with this added; lengths "
-     "that the run holds are left out",
+     "Continue an incomplete run: give the same command line and this; lengths already stored "
+     "are skipped",
      3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
     {0},
@@ -109,7 +109,7 @@ static char *help_of_policies(void) {
     char names[256], *text = NULL;
     adm_sweep_policies(names, sizeof names);
     if (asprintf(&text,
-                 "Of %s (default the first three), with settings behind a colon: "
+                 "Policies to compare: %s (default the first three); settings follow a colon: "
                  "adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group; also sinks=4,recent=1+64",
                  names) < 0)
         return NULL;

@@ -89,7 +89,7 @@ def test_few_processes_prove_nothing(runs, compare):
     runs.add(10, label="cand", slower={"topk": 2})
     code, document = compare()
     assert code == 3 and not rows_of(document, "regressed")
-    assert all("at least 5 processes a side are needed, there are 4 and 10" in row["why"]
+    assert all("at least 5 processes per side are needed; there are 4 and 10" in row["why"]
                for row in rows_of(document, "inconclusive"))
 
 
@@ -222,7 +222,7 @@ def test_processes_and_samples_in_company_are_left_out(runs, compare):
     times = [row for row in document["rows"] if row["kind"] == "time"]
     assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times
             if row["stage"] in STAGES} == {(10, 8, 2)}
-    assert all("2 of 20 processes ran throttled, or beside something else on their core" in row["why"] for row in times
+    assert all("2 of 20 processes ran throttled or on a contended core" in row["why"] for row in times
                if row["stage"] in STAGES)
     # Six samples of fifteen in company, and those alone are what is compared.
     with runs.open() as db:

@@ -2,7 +2,7 @@
  * Called by bench_regression.py, which prints the table; output: NAME VALUE a line.
  *
  *     recorded:  processes p0 p1 p2 p3 | p4 p5 p6 p7 | ...   of one program, in the order in which they ran
- *     a check:   five of these blocks by chance, ABBA in each: ten processes a side that are all of one program; those that
+ *     a check:   five of these blocks by chance, ABBA in each: ten processes per side that are all of one program; those that
  *                ran in company are then left out, as adm_series_load() has it
  *
  * Each of the 54 rows (6 stages x 9 configurations) draws blocks of its own, so that rows are independent, as the test of a
@@ -119,7 +119,7 @@ static void take(side *to, const series *s, size_t p, double factor) {
     to->n++;
 }
 
-/* Ten processes a side from five blocks of four neighbours that do not overlap. */
+/* Ten processes per side from five blocks of four neighbours that do not overlap. */
 static void draw(adm_rng *rng, const series *s, double factor, side *a, side *b) {
     size_t offset = adm_rng_below(rng, s->n_processes % 4 + 1), n_blocks = (s->n_processes - offset) / 4, order[MAX_PROCESSES];
     a->n = b->n = 0;

@@ -54,7 +54,7 @@ def statistics(noise, seed, scale):
     scatter of 1.2% is as much as they can bear (z of 3.7 for one row of 54, and of 1.6 for 95%, times 0.46 of it, are 3%)."""
     r = simulate(noise, seed, scale)
     print(f"\n{noise.name}: {noise.read_text().splitlines()[0][2:]}")
-    print(f"  {r['series'][0]:.0f} recorded series; a check is 6 stages x 9 configurations, ten processes a side, margin 1%")
+    print(f"  {r['series'][0]:.0f} recorded series; a check is 6 stages x 9 configurations, ten processes per side, margin 1%")
     n = r["checks"][0]
     k = r["false_regressed"][0] + r["false_improved"][0]
     line("A/A: checks with a false regressed or improved", share(k, n), "at most 1%", k / n <= 0.01)

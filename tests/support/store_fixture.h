@@ -24,7 +24,7 @@
 #include "core/store/store.h"
 #include "core/store/database_internal.h"
 
-/* ---- a folder a test, with one database in it -------------------------------------------------------------------- */
+/* ---- one folder per test, with one database in it -------------------------------------------------------------------- */
 
 typedef struct fixture {
     char folder[200], db[256];

@@ -195,7 +195,7 @@ def test_a_policy_or_text_that_will_not_do(folder, tmp_path, capsys):
     assert evaluate.main([*command, "--policies", "snapkv"]) == 2
     assert "'snapkv' is not known" in capsys.readouterr().err
     assert evaluate.main([*command, "--policies", "adamas:metric=l1+l2"]) == 2
-    assert "one policy and variant is needed" in capsys.readouterr().err
+    assert "it names 2 variants, and one is needed" in capsys.readouterr().err
     (tmp_path / "long.txt").write_text("In the beginning" * 999)
     assert evaluate.main([*command[:2], "--text", str(tmp_path / "long.txt"), *command[4:]]) == 2
     assert "was made for 2048" in capsys.readouterr().err

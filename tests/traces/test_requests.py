@@ -175,3 +175,12 @@ def test_several_files_and_one_that_fails(adamas, tmp_path):
     result = adamas("trace", "import", "good")
     assert result.code == 0 and "1 distinct arrival times" in result.out and "p50 5" in result.out
     assert adamas("trace", "import", "good", "--quiet").out == ""
+
+
+@pytest.mark.parametrize("content, says", [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:56193aa9\nsize 142376815\n", "git lfs pull"),
+    (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "is gzip-compressed"),
+])
+def test_a_file_in_place_of_the_trace_is_named(adamas, tmp_path, content, says):
+    (tmp_path / "bad").write_bytes(content)
+    refuse(adamas, "trace", "import", "bad", says=["bad: is ", says])

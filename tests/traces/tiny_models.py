@@ -5,6 +5,7 @@ norms with their 1 added, Llama 3's scaling as the tensor rope_freqs. Every para
 """
 import importlib.util
 import math
+import os
 import re
 
 import numpy as np
@@ -14,8 +15,10 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accel
 
 
 def skip_module_without_models():
-    """Ends the import of a test file where the packages of traces/model/requirements.txt are absent."""
+    """Skips a test file where the packages of traces/model/requirements.txt are absent; tests/run.py --with-models has them."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent and "ADAMAS_WITH_MODELS" in os.environ:
+        pytest.fail(f"not installed in the environment of the model tests: {', '.join(absent)}")
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}; `./configure.py --setup test --with-models` adds them and runs "
                     "these tests", allow_module_level=True)

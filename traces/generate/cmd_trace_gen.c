@@ -60,19 +60,18 @@ static adm_status parse_dtype(const char *text, adm_dtype *dtype, adm_error *err
     return ADM_OK;
 }
 
-static adm_status parse_u32(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t *value,
-                            adm_error *err) {
+static adm_status parse_u32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *value, adm_error *err) {
     uint64_t wide = 0;
-    adm_status status = adm_parse_u64(option, text, least, most, &wide, err);
+    adm_status status = adm_parse_u64(option, text, min, max, &wide, err);
     *value = (uint32_t)wide;
     return status;
 }
 
 /* An option given twice counts as its last. */
-static adm_status parse_list(const char *option, const char *text, uint32_t most, uint32_t **owned, const uint32_t **values,
+static adm_status parse_list(const char *option, const char *text, uint32_t max, uint32_t **owned, const uint32_t **values,
                              size_t *n, adm_error *err) {
     adm_free(owned);
-    adm_status status = adm_parse_u32_list(option, text, 0, most, owned, n, err);
+    adm_status status = adm_parse_u32_list(option, text, 0, max, owned, n, err);
     *values = *owned;
     return status;
 }

@@ -77,9 +77,9 @@ def parse_args(argv):
 
 
 def check_args(args):
-    for name, least in (("context", 64), ("blocks", 1), ("block_tokens", 1), ("passkeys", 0), ("passkey_context", 256)):
-        if getattr(args, name) < least:
-            raise BadInput(f"--{name.replace('_', '-')} {getattr(args, name)}: at least {least}")
+    for name, minimum in (("context", 64), ("blocks", 1), ("block_tokens", 1), ("passkeys", 0), ("passkey_context", 256)):
+        if getattr(args, name) < minimum:
+            raise BadInput(f"--{name.replace('_', '-')} {getattr(args, name)}: at least {minimum}")
     if min(args.budgets + args.passkey_budgets) < 16:
         raise BadInput("a budget below 16 tokens: quest selects pages of 16")
     if not args.text and not args.passkeys:

@@ -16,7 +16,7 @@ FILLER = " The grass is green. The sky is blue. The sun is yellow. Here we go. T
 NEEDLE = " The pass key is {0}. Remember it. {0} is the pass key."
 QUESTION = "\nWhat is the pass key? The pass key is"
 
-# One policy at one budget (None: dense) in one place; values: {metric: numbers whose distribution is stored}
+# One policy at one budget (None: dense) on one task; values: {metric: numbers whose distribution is stored}
 Row = namedtuple("Row", "task policy budget values")
 
 

@@ -1,5 +1,5 @@
-// counters.js: why the warps of each stage wait, or what they execute, as shares: a bar a stage and implementation, at one
-// length and budget; beside it what was read from memory over what the byte model says.
+// counters.js: why the warps of each stage wait, or what they execute, as shares: one bar per stage and implementation, at one
+// length and budget; and the bytes read from memory over those of the byte model.
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';

@@ -1,4 +1,4 @@
-// intervals.js: distributions side by side: a row a policy, a panel a metric or target.
+// intervals.js: distributions side by side: one row per policy, one panel per metric or target.
 //
 //     adamas l1   |    ---====o====-----   <>        ---- p5 to p95   ==== p10 to p90   o median   <> mean of the worst head
 

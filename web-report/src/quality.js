@@ -1,4 +1,4 @@
-// quality.js: one metric against the budget: a panel a length, a line a policy and variant.
+// quality.js: one metric against the budget: one panel per length, one line per policy and variant.
 //
 //   median  ---o---o---   band: p10 to p90     hollow diamond: mean of the worst head
 //

@@ -1,5 +1,5 @@
-// roofline.js: arithmetic a second against arithmetic a byte, both of the model, for every unit at one length. What does no
-// arithmetic at all has no place on it.
+// roofline.js: arithmetic per second against arithmetic per byte, both of the model, for every unit at one length. A unit
+// without arithmetic is not on it.
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, duration, ratio } from './format.js';

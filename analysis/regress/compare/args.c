@@ -50,10 +50,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 const struct argp adm_argp_compare = {.options = options, .parser = parse};
 
-static bool parse_real(const char *text, double least, double most, double *value) {
+static bool parse_real(const char *text, double min, double max, double *value) {
     char *end;
     *value = strtod(text, &end);
-    return end != text && *end == '\0' && isfinite(*value) && *value >= least && *value <= most;
+    return end != text && *end == '\0' && isfinite(*value) && *value >= min && *value <= max;
 }
 
 adm_status adm_compare_args_parse(const adm_compare_args *a, adm_compare_options *o, adm_error *err) {

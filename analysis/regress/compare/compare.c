@@ -106,10 +106,10 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     row->verdict = ADM_VERDICT_INCONCLUSIVE;
     if (status != ADM_OK) goto done;
     if (row->n_throttled > 0)
-        adm_compare_say(row, "%zu of %zu processes ran throttled, or beside something else on their core, and are left out; ",
-                        row->n_throttled, row->n_throttled + a.n + b.n);
+        adm_compare_say(row, "%zu of %zu processes ran throttled or on a contended core, and are left out; ", row->n_throttled,
+                        row->n_throttled + a.n + b.n);
     if (a.n < o->min_processes || b.n < o->min_processes) {
-        adm_compare_say(row, "at least %zu processes a side are needed, there are %zu and %zu; ", o->min_processes, a.n, b.n);
+        adm_compare_say(row, "at least %zu processes per side are needed; there are %zu and %zu; ", o->min_processes, a.n, b.n);
     } else if (a.has_zero || b.has_zero) {
         adm_compare_say(row, "some samples are 0: below the clock's resolution; ");
     } else {
@@ -135,7 +135,7 @@ static bool none_measured(const adm_series *s) {
     return true;
 }
 
-/* A stage that one side lacks, or could not measure. */
+/* A stage that is missing on one side, or could not be measured there. */
 static adm_status judge_missing(const adm_series_set *base, const adm_series_set *cand, adm_compare_row *row, adm_error *err) {
     const adm_series *there = row->base != NULL ? row->base : row->cand;
     row->verdict = ADM_VERDICT_INCONCLUSIVE;

@@ -1,4 +1,4 @@
-/* compare.h: two sets of runs, one verdict a series, and what the whole comes to.
+/* compare.h: two sets of runs, one verdict per series and one for the whole.
  *
  *     baseline set --+                          +-- rows of times: shift, interval, p adjusted over all of them
  *                    +-- same machine, shape? --+-- rows of counts and quality: exact or tight

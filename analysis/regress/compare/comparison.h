@@ -16,7 +16,7 @@ typedef struct adm_compare_options {
     double alpha;              /* of adjusted p, 0.01; a check that looks more than once divides it */
     uint64_t seed;
     uint32_t n_resamples;      /* 1999 */
-    size_t min_processes;             /* processes a side below which a time is not judged, ADM_MIN_PROCESSES */
+    size_t min_processes;             /* processes per side; with fewer a time is not judged, ADM_MIN_PROCESSES */
     bool across_machines;
     const char *const *tolerance; /* "METRIC=RATIO", for counts and quality */
     size_t n_tolerances;

@@ -58,7 +58,7 @@ static bool same_stage(const adm_series *a, const adm_series *b) {
 
 /* What else a set says of a stage of one configuration: of its own launch mode, else of another, since counters are
  * taken with plain launches. */
-static const adm_series *beside(const adm_series_set *set, const adm_series *time, const char *metric) {
+static const adm_series *also_measured(const adm_series_set *set, const adm_series *time, const char *metric) {
     const adm_series *other = NULL;
     for (size_t i = 0; i < set->n_series; i++) {
         const adm_series *s = &set->series[i];
@@ -74,7 +74,7 @@ static const adm_series *beside(const adm_series_set *set, const adm_series *tim
 /* GHz by run of the set: nanoseconds times this are cycles. NULL if a run does not know its clock. */
 static adm_status clock_of_runs(const adm_series_set *set, const adm_series *time, double **ghz, adm_error *err) {
     *ghz = NULL;
-    const adm_series *clock = beside(set, time, "sm_clock_hz");
+    const adm_series *clock = also_measured(set, time, "sm_clock_hz");
     if (clock == NULL || strcmp(time->source, "gpu") != 0) return ADM_OK;
     adm_status status = adm_alloc(ghz, set->n_runs, sizeof **ghz, "clocks", err);
     for (size_t i = 0; status == ADM_OK && i < clock->n_points; i++)
@@ -127,14 +127,14 @@ static bool fits(const char *pattern, const char *name) {
 /* Looks at one other figure of the stage; says what it did if that goes with the time's change. */
 static bool consider(const adm_series_set *cand, const adm_series *s, size_t cause, adm_compare_row *row, int n_said) {
     double before, after;
-    const adm_series *now = beside(cand, row->cand, s->metric->name);
+    const adm_series *now = also_measured(cand, row->cand, s->metric->name);
     if (!median_of(s, &before) || !median_of(now, &after)) return false;
     double change = causes[cause].is_share ? after - before : before > 0 && after > 0 ? log(after / before) : 0;
     double expected = causes[cause].sign * (row->shift.shift > 0 ? 1 : -1);
     if (fabs(change) < fmax(0.3 * fabs(row->shift.shift), 0.005) || change * expected < 0) return false;
     adm_compare_say(row, "%s%s ",
                     n_said == 0   ? "likely: "
-                    : n_said == 1 ? "beside it: "
+                    : n_said == 1 ? "also: "
                                   : "",
                     causes[cause].words != NULL ? causes[cause].words : s->metric->name);
     if (causes[cause].is_share) adm_compare_say(row, "%.3g to %.3g; ", before, after);
@@ -148,7 +148,7 @@ static int name_causes(const adm_series_set *base, const adm_series_set *cand, a
         for (size_t i = 0; i < base->n_series && n_said < 3; i++) {
             const adm_series *s = &base->series[i];
             if (!fits(causes[c].metric, s->metric->name) || !same_stage(s, row->base)) continue;
-            if (beside(base, row->base, s->metric->name) != s) continue; /* the other launch mode's */
+            if (also_measured(base, row->base, s->metric->name) != s) continue; /* the other launch mode's */
             n_known += strcmp(s->metric->name, "model_bytes") != 0;
             n_said += consider(cand, s, c, row, n_said);
         }

@@ -8,7 +8,7 @@
 #include "analysis/output/text.h"
 #include "analysis/regress/compare/comparison.h"
 
-/* A test case a row: regressed is a failure, inconclusive is skipped with its reason; a comparison that failed as a whole is
+/* One test case per row: regressed is a failure, inconclusive is skipped with its reason; a comparison that failed as a whole is
  * one error. */
 void adm_compare_junit(const adm_comparison *comparison, adm_text *out);
 

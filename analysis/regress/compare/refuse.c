@@ -93,7 +93,7 @@ static adm_status check_shapes(const adm_comparison *c, adm_error *err) {
 adm_status adm_compare_refuse(const adm_series_set *base, const adm_series_set *cand, const adm_compare_options *o,
                               adm_comparison *out, adm_error *err) {
     size_t n_times = 0, n_common = 0;
-    if (base->n_runs == 0 || cand->n_runs == 0) return adm_fail(err, ADM_EINPUT, "a side without runs cannot be compared");
+    if (base->n_runs == 0 || cand->n_runs == 0) return adm_fail(err, ADM_EINPUT, "one side has no runs to compare");
     for (size_t i = 0; i < out->n_rows; i++) {
         const adm_series *s = out->row[i].base != NULL ? out->row[i].base : out->row[i].cand;
         double tolerance;

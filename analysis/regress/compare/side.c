@@ -21,7 +21,7 @@ static adm_status is_throttled(const adm_series_set *set, const adm_point *point
     return status;
 }
 
-/* Where almost all processes ran in company there is nothing better to compare: they are all taken, and scatter as they do. */
+/* Contended processes are left out, unless too few others remain: then all are compared, and their scatter shows. */
 static bool leaves_out_contended(const adm_series *series) {
     size_t n_alone = 0;
     for (size_t i = 0; i < series->n_points; i++) n_alone += series->point[i].ok && !series->point[i].is_contended;

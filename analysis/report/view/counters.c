@@ -11,7 +11,7 @@
 
 /* --- Metrics -------------------------------------------------------------------------------------------------------- */
 
-/* What the counters say, and what the timeline says of the launches. */
+/* Metrics from counters, and metrics of launches from the timeline. */
 typedef enum group { COUNTERS, LAUNCHES, N_GROUPS } group;
 
 static const char *const group_titles[N_GROUPS] = {"Counters", "Launches"};
@@ -28,21 +28,21 @@ static bool has_metric(const json_t *counters, const char *metric) {
            json_object_get(json_object_get(counters, "missing"), metric) != NULL;
 }
 
-/* --- Which counters stand side by side ------------------------------------------------------------------------------ */
+/* --- Which counters share a table ------------------------------------------------------------------------------ */
 
 enum { MAX_COLUMNS = 64, MAX_REASONS = 24 };
 
-/* What was counted at one length and budget in one setting: a column a stage and implementation. */
-typedef struct place {
+/* What was counted at one length and budget in one setting: one column per stage and implementation. */
+typedef struct table {
     const json_t *document, *setting;
     int64_t seq_len, budget;           /* budget 0: stages that do not depend on one, where nothing else was counted */
     const json_t *column[MAX_COLUMNS];
     size_t n_columns;
     const char *reason[MAX_REASONS];   /* distinct reasons, numbered from 1 below the table */
     size_t n_reasons;
-} place;
+} table;
 
-static void fill(place *p) {
+static void fill(table *p) {
     size_t i;
     json_t *counters;
     p->n_columns = p->n_reasons = 0;
@@ -57,9 +57,9 @@ static void fill(place *p) {
         }
 }
 
-/* The place after (seq_len, budget) in ascending order; false if there is none. Stages without a budget stand in every
- * place of their length, and in one of their own only where no stage has a budget. */
-static bool next_place(place *p) {
+/* Moves on to the next (seq_len, budget) in ascending order; false if there is none. Stages without a budget are in every
+ * table of their length, and have a table of their own only where no stage has a budget. */
+static bool next_table(table *p) {
     int64_t seq_len = 0, budget = 0;
     size_t i;
     json_t *counters;
@@ -81,7 +81,7 @@ static bool next_place(place *p) {
 
 /* --- Writing -------------------------------------------------------------------------------------------------------- */
 
-static size_t number_of_reason(place *p, const char *reason) {
+static size_t number_of_reason(table *p, const char *reason) {
     for (size_t i = 0; i < p->n_reasons; i++)
         if (strcmp(p->reason[i], reason) == 0) return i + 1;
     if (p->n_reasons == MAX_REASONS) return 0;
@@ -89,7 +89,7 @@ static size_t number_of_reason(place *p, const char *reason) {
     return p->n_reasons;
 }
 
-static void write_value(adm_text *page, place *p, const json_t *counters, const char *metric, const char *unit) {
+static void write_value(adm_text *page, table *p, const json_t *counters, const char *metric, const char *unit) {
     const json_t *value = json_object_get(json_object_get(counters, "value"), metric);
     const json_t *n = json_object_get(json_object_get(counters, "n"), metric);
     const char *reason = json_string_value(json_object_get(json_object_get(counters, "missing"), metric));
@@ -111,7 +111,7 @@ static void write_value(adm_text *page, place *p, const json_t *counters, const 
     }
 }
 
-static size_t count_rows(const place *p, group of) {
+static size_t count_rows(const table *p, group of) {
     size_t n = 0, i;
     json_t *metric;
     json_array_foreach(adm_document_rows(p->document, "metrics"), i, metric) {
@@ -123,7 +123,7 @@ static size_t count_rows(const place *p, group of) {
     return n;
 }
 
-static void write_rows(adm_text *page, place *p, group of) {
+static void write_rows(adm_text *page, table *p, group of) {
     size_t i;
     json_t *metric;
     if (count_rows(p, of) == 0) return;
@@ -146,7 +146,7 @@ static void write_rows(adm_text *page, place *p, group of) {
     }
 }
 
-static void write_place(adm_text *page, place *p, bool open) {
+static void write_table(adm_text *page, table *p, bool open) {
     char title[900], length[ADM_NUMBER_CHARS], budget[ADM_NUMBER_CHARS];
     adm_shown_count(p->seq_len, length);
     adm_shown_count(p->budget, budget);
@@ -227,17 +227,17 @@ static bool profile_has_shares(const json_t *document, size_t profile) {
     return false;
 }
 
-/* Every place where counters were read, or every one where the timeline alone has something to say. */
-static void write_places(adm_text *page, const json_t *document, size_t profile, bool with_counters, bool *open) {
+/* Every table with counters, or every one for which only the timeline has figures. */
+static void write_tables(adm_text *page, const json_t *document, size_t profile, bool with_counters, bool *open) {
     size_t s;
     json_t *setting;
     json_array_foreach(adm_document_rows(document, "settings"), s, setting) {
-        place p = {.document = document, .setting = setting};
+        table p = {.document = document, .setting = setting};
         if (!adm_row_is_of(setting, profile)) continue;
-        while (next_place(&p)) {
+        while (next_table(&p)) {
             fill(&p);
             if ((count_rows(&p, COUNTERS) > 0) != with_counters) continue;
-            write_place(page, &p, *open);
+            write_table(page, &p, *open);
             *open = false;
         }
     }
@@ -248,15 +248,16 @@ void adm_view_counters(adm_text *page, const json_t *document) {
         bool open = true; /* the first */
         if (!profile_has_counters(document, profile)) continue;
         adm_write_profile_heading(page, document, profile);
-        adm_text_add(page, "<p class=\"about\">A column a stage and implementation. Counters are read in passes of their own, "
-                           "never while a stage is timed; a value is of one pass unless its tooltip says otherwise. A dash is "
-                           "a value that could not be read; its number leads to the reason below the table.</p>\n");
+        adm_text_add(page,
+                     "<p class=\"about\">One column per stage and implementation. Counters are collected in separate passes, "
+                     "never while a stage is timed; a value comes from one pass unless its tooltip says otherwise. A dash "
+                     "marks a value that could not be read; its number leads to the reason below the table.</p>\n");
         if (profile_has_shares(document, profile))
             adm_write_gpu_plot(page, "counters", profile,
                                "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and "
                                "the bytes read from memory, over those of the byte model.");
-        write_places(page, document, profile, true, &open);
-        write_places(page, document, profile, false, &open);
+        write_tables(page, document, profile, true, &open);
+        write_tables(page, document, profile, false, &open);
         write_glossary(page, document, profile);
     }
 }

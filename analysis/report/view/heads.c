@@ -123,7 +123,7 @@ void adm_view_heads(adm_text *page, const json_t *document) {
         if (budgets_of(document, session, "output_rel_l2", budget) == 0) continue;
         adm_write_session_heading(page, document, session);
         adm_write_plot(page, "heads", session, NULL,
-                       "<strong>Every head</strong>: mean over the steps, one panel a budget, one row a layer, one "
+                       "<strong>Every head</strong>: mean over the steps, one panel per budget, one row per layer, one "
                        "column a query head. The worst head of each panel is outlined.");
         write_worst_table(page, document, session, "output_rel_l2", "Worst head of each layer by mean output error", false);
         write_worst_table(page, document, session, "recall", "Worst head of each layer by mean recall", true);

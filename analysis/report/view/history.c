@@ -82,7 +82,7 @@ static void write_changes(adm_text *page, const json_t *document, const json_t *
     }
     adm_write_table_start(page, document, "Change points", n_rows, true, NULL);
     adm_write_table_head(page,
-                         "<id|<of|change, %|before|after|<unit|p|runs before, after|<commits|<first run after|<said of it");
+                         "<id|<of|change, %|before|after|<unit|p|runs before, after|<commits|<first run after|<acknowledged");
     json_array_foreach(list, i, series) json_array_foreach(json_object_get(series, "changes"), c, change)
         write_change(page, series, change);
     adm_write_table_end(page);
@@ -129,16 +129,16 @@ void adm_view_history(adm_text *page, const json_t *document) {
         page,
         "<p>Medians of the latest %zu complete runs, from %.10s to %.10s; %zu of %lld series are shown, "
         "those that changed first. A change point is where the level of a series changed, by at least 2%% and with at "
-        "least three runs on either side; another machine, GPU, driver or CUDA begins anew. "
-        "<code>adamas history</code> looks at every metric, <code>adamas history ack ID</code> stores what "
-        "a change was",
+        "least three runs on either side; another machine, GPU, driver or CUDA begins a new series. "
+        "<code>adamas history</code> analyses every metric, <code>adamas history ack ID</code> stores what "
+        "is known about a change",
         n_runs, adm_field_text(run_at(history, 0), "started_utc"),
         adm_field_text(run_at(history, (int64_t)n_runs - 1), "started_utc"), n_shown,
         (long long)adm_field_int(history, "n_series"));
     if (adm_field_int(history, "n_ignored") > 0)
-        adm_text_format(page, ", and %lld ignored so are left out here", (long long)adm_field_int(history, "n_ignored"));
+        adm_text_format(page, " (%lld ignored with it, not shown)", (long long)adm_field_int(history, "n_ignored"));
     adm_text_add(page, ".</p>\n<figure class=\"plot\" data-plot=\"history\"");
-    adm_write_frame_end(page, "<strong>A series over its runs</strong>: a point a run, its median; the line is the level "
+    adm_write_frame_end(page, "<strong>A series over its runs</strong>: one point per run, its median; the line is the level "
                               "between change points.");
     write_changes(page, document, history);
     write_series(page, document, history);

@@ -92,7 +92,7 @@ void adm_view_provenance(adm_text *page, const json_t *document) {
         write_fields(page, "Trace", row);
         const json_t *metadata = json_object_get(row, "metadata");
         if (json_is_object(metadata) && json_object_size(metadata) > 0)
-            write_fields(page, "What the trace says of itself", metadata);
+            write_fields(page, "The trace's own metadata", metadata);
     }
     for (size_t session = 0; session < adm_n_sessions(document); session++) write_thresholds(page, document, session);
     write_other_runs(page, document);

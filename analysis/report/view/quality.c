@@ -112,7 +112,7 @@ void adm_view_quality(adm_text *page, const json_t *document) {
         for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++)
             if (session_has(document, session, plots[i].metric))
                 adm_write_plot(page, "quality", session, plots[i].metric, plots[i].caption);
-        adm_text_add(page, "<h4>Every figure</h4>\n<p class=\"about\">One value a step, layer and query head. p1 to p99 "
+        adm_text_add(page, "<h4>Every figure</h4>\n<p class=\"about\">One value per step, layer and query head. p1 to p99 "
                            "are percentiles of those values; the worst head is the head of one layer whose mean over "
                            "the steps is worst. A cell\u2019s tooltip holds the exact value.</p>\n");
         size_t i;
@@ -161,7 +161,7 @@ static const json_t *find_like(const json_t *document, size_t session, const cha
     return NULL;
 }
 
-/* All codes side by side: one row a policy and length, the means over layers and KV heads. */
+/* All codes side by side: one row per policy and length, the means over layers and KV heads. */
 static void write_spread_table(adm_text *page, const json_t *document, size_t session) {
     size_t i, n_rows = 0;
     json_t *row;

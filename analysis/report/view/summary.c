@@ -24,7 +24,7 @@ static int64_t longest_length(const json_t *document, size_t session) {
     return longest;
 }
 
-/* The budget that the summary speaks of: the largest measured that is at most an eighth of the length, else the
+/* The budget in the summary's sentences: the largest measured that is at most an eighth of the length, else the
  * smallest measured. An eighth is where sparse attention should still be clearly cheaper than dense. */
 static int64_t headline_budget(const json_t *document, size_t session, int64_t length) {
     int64_t best = 0, smallest = 0;

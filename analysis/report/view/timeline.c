@@ -46,7 +46,7 @@ static void write_steps(adm_text *page, const json_t *document, const json_t *ro
     for (size_t i = 0; i < json_array_size(rows); i++) n_rows += adm_row_is_of(json_array_get(rows, i), (size_t)profile);
     adm_write_table_start(page, document, "Every kernel", n_rows, false, NULL);
     adm_write_table_head(page, "<step|length, tokens|budget, tokens|KV heads|batch|<launches|start, \u00b5s|duration, \u00b5s|"
-                               "idle before, \u00b5s|<stage|<kernel|blocks|threads a block|registers|shared memory, bytes");
+                               "idle before, \u00b5s|<stage|<kernel|blocks|threads per block|registers|shared memory, bytes");
     for (size_t first = 0, end; first < json_array_size(rows); first = end) {
         int64_t idle_since_ns = 0;
         end = end_of_step(rows, first);
@@ -75,7 +75,7 @@ void adm_view_timeline(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, (size_t)profile);
         adm_write_gpu_plot(
             page, "timeline", (size_t)profile,
-            "<strong>One decode step</strong> as the GPU ran it: a bar a kernel, a row a stage, or a kernel "
+            "<strong>One decode step</strong> as the GPU ran it: one bar per kernel, one row per stage, or a kernel "
             "where several stages share it; dotted: launch gaps. Kernels may overlap: one may start while the last "
             "blocks of the one before still run. The step shown is the one of median duration among those "
             "traced.");

@@ -1,4 +1,4 @@
-/* write.c: the pieces that views write. */
+/* write.c: what views write: headings, frames, tables and cells. */
 #include "analysis/report/view/write.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* write.h: the pieces that views write: headings, frames that the page's script draws charts into, tables and cells. All of them
+/* write.h: what views write: headings, frames that the page's script draws charts into, tables and cells. All of them
  * are valid HTML for any document. */
 #ifndef ADM_ANALYSIS_REPORT_VIEW_WRITE_H
 #define ADM_ANALYSIS_REPORT_VIEW_WRITE_H
