@@ -76,28 +76,29 @@ static const struct argp_option options[] = {
      "One batch of these lengths, 0 for an empty sequence, instead of --seq-lens and "
      "--batch",
      1},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or f16,bf16 (default f16)", 1},
     {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens per page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
-    {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)",
-     2},
+    {"select", KEY_SELECT, "WHO", 0,
+     "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
     {"trace", KEY_TRACE, "FILE", 0,
      "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
      "the steps as in a replay (default all)",
      3},
-    {"layers", 'l', "LIST", 0, "The trace's layers, rotated through (default: all but the model's first 2)", 3},
-    {"thresholds", 't', "SPEC", 0, "Of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
-    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 4},
+    {"layers", 'l', "LIST", 0, "Layers of the trace, used in rotation (default: all but the model's first 2)", 3},
+    {"thresholds", 't', "SPEC", 0,
+     "Thresholds of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
+    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or graph,stream (default graph)", 4},
     {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 4},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 4},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 4},
-    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 4},
+    {"seed", KEY_SEED, "N", 0, "Seed of the random inputs (default 1)", 4},
     {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 4},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
-    {"counters", KEY_COUNTERS, "SET", 0, "Then count on the GPU: a set that `adamas counters list` names, or a file", 4},
-    {"timeline", KEY_TIMELINE, NULL, 0, "Then trace every unit a few times: kernels, copies and gaps between them", 4},
+    {"counters", KEY_COUNTERS, "SET", 0, "Also collect GPU counters: a set that `adamas counters list` names, or a file", 4},
+    {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
     {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
      "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
@@ -151,8 +152,8 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. What "
-           "is wrong is recorded as failed and never timed.\v"
+    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. A "
+           "wrong result is recorded as failed and never timed.\v"
            "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
            "code is 77 without a GPU, and 4 if a check failed."};
 
