@@ -91,17 +91,17 @@ int adm_report_error(const adm_error *err) {
     return adm_exit_code(err->status);
 }
 
-adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value, adm_error *err) {
+adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err) {
     char *end;
     errno = 0;
     /* strtoull takes signs and spaces, which are not whole numbers here. */
     uint64_t number = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0')
         return adm_fail(err, ADM_EINPUT, "%s: '%s' is not a whole number from %llu to %llu", option, text,
-                        (unsigned long long)least, (unsigned long long)most);
-    if (errno == ERANGE || number < least || number > most)
-        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)least,
-                        (unsigned long long)most);
+                        (unsigned long long)min, (unsigned long long)max);
+    if (errno == ERANGE || number < min || number > max)
+        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)min,
+                        (unsigned long long)max);
     *value = number;
     return ADM_OK;
 }
@@ -129,7 +129,7 @@ static int ascending_u32(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
+adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t **values, size_t *n,
                               adm_error *err) {
     *values = NULL;
     *n = 0;
@@ -150,8 +150,8 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
         }
         if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
         else snprintf(number, sizeof number, "%.20s...", item);
-        uint64_t value;
-        status = adm_parse_u64(option, number, least, most, &value, err);
+        uint64_t value = 0;
+        status = adm_parse_u64(option, number, min, max, &value, err);
         if (status != ADM_OK) goto fail;
         list[i] = (uint32_t)value;
         item += length + 1;

@@ -1,4 +1,5 @@
-/* adamas.c: the tokens whose codes are nearest to the query's: Adamas, arXiv 2510.18413, and variants of it (core/policy/coding.h).
+/* adamas.c: the tokens whose codes are nearest to the query's: Adamas, arXiv 2510.18413, and variants of it
+ * (core/policy/coding.h).
  *
  *   book   [n_variants][n_layers]                  thresholds, learnt from the prompt
  *   packed [n_kv_heads][n_tokens][row_bytes]       the keys of the layer that was begun, once for all variants whose codes are
@@ -133,7 +134,8 @@ static adm_status check(const adm_variant *variant, const adm_policy_limits *lim
 
 /* --- Codebooks -------------------------------------------------------------------------------------------------------- */
 
-/* Rows a KV head that a layer's thresholds are learnt from: enough for quantiles to 1%, few enough to sort. */
+/* Rows a KV head that a layer's thresholds are learnt from, at equal distances in the prompt where that is longer: enough for
+ * quantiles to 1%, few enough to sort. */
 enum { CALIBRATION_ROWS = 4096 };
 
 static void load_rows(const adm_policy_state *state, const adm_policy_keys *keys, size_t kv_head, size_t token, size_t n_rows,
@@ -328,7 +330,7 @@ static size_t eligible_end(const adm_coding *coding, size_t n) {
 }
 
 /* What top-k sees at the boundary of each budget but the widest, whose is known. histogram [n_values]: the distances of the
- * widest selection's eligible tokens. Of the tokens tied at the widest boundary it holds a part. */
+ * widest selection's eligible tokens. It holds only some of the tokens tied at the widest boundary. */
 static void find_boundaries(const adamas_scratch *s, const adm_budgets *budgets, size_t n_forced, size_t n_eligible,
                             size_t n_values, adm_select_info *info) {
     const adm_select_info widest = info[budgets->n - 1];

@@ -30,7 +30,7 @@ void adm_nested_from_set(const adm_nested_scratch *scratch, const adm_budgets *b
 }
 
 void adm_nested_from_cuts(const adm_nested_scratch *scratch, const adm_budgets *budgets, const double *score, size_t n_tokens,
-                          const adm_candidates *candidates, const adm_cut *cut, adm_selected *selected) {
+                          const adm_candidates *candidates, const adm_score_cut *cut, adm_selected *selected) {
     const size_t last = budgets->n - 1, n_set = adm_min(budgets->budget[last], n_tokens);
     uint32_t *set = scratch->set;
     double *set_score = scratch->set_score;

@@ -46,7 +46,7 @@ void adm_nested_from_set(const adm_nested_scratch *scratch, const adm_budgets *b
 /* The exact top-k by score [n_tokens]; cut [budgets below n_tokens] with what adm_rank_cut() found at them, and the candidates
  * that it left. */
 void adm_nested_from_cuts(const adm_nested_scratch *scratch, const adm_budgets *budgets, const double *score, size_t n_tokens,
-                          const adm_candidates *candidates, const adm_cut *cut, adm_selected *selected);
+                          const adm_candidates *candidates, const adm_score_cut *cut, adm_selected *selected);
 
 /* The first end[b] tokens of an order; selected->end is given. */
 void adm_nested_from_order(const adm_nested_scratch *scratch, const adm_budgets *budgets, const uint32_t *order,

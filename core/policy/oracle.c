@@ -10,7 +10,7 @@ typedef struct oracle_scratch {
     double *mass, *weight; /* [n_tokens] of the group, and of one head */
     uint32_t *candidate;   /* [n_tokens] and */
     double *candidate_score;
-    adm_cut *cut;          /* [max_budgets] */
+    adm_score_cut *cut;          /* [max_budgets] */
     void *rank;
 } oracle_scratch;
 
@@ -56,7 +56,7 @@ static void find_cuts(oracle_scratch *s, const double *score, const adm_budgets 
                       adm_candidates *candidates) {
     size_t n_cuts = 0;
     for (; n_cuts < budgets->n && budgets->budget[n_cuts] < n_tokens; n_cuts++)
-        s->cut[n_cuts] = (adm_cut){.k = budgets->budget[n_cuts]};
+        s->cut[n_cuts] = (adm_score_cut){.k = budgets->budget[n_cuts]};
     if (n_cuts > 0) adm_rank_cut(score, n_tokens, s->cut, n_cuts, s->rank, candidates);
 }
 

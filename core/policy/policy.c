@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/minmax.h"
-
 /* One row a policy, in the order of help and messages: core/policy/NAME.c defines adm_policy_NAME. */
 #define POLICIES(ROW) \
     ROW(dense)        \
@@ -62,16 +60,6 @@ void adm_variant_name(const adm_variant *variant, char *name) {
 
 size_t adm_policy_min_budget(const adm_variant *variant) {
     return variant->policy->min_budget != NULL ? variant->policy->min_budget(variant) : 1;
-}
-
-size_t adm_policy_n_selected(const adm_variant *variant, size_t n_tokens, size_t budget) {
-    const adm_policy *policy = variant->policy;
-    return policy->n_selected != NULL ? policy->n_selected(variant, n_tokens, budget) : adm_min(budget, n_tokens);
-}
-
-size_t adm_policy_budget_for(const adm_variant *variant, size_t n_tokens, size_t n_needed) {
-    const adm_policy *policy = variant->policy;
-    return policy->budget_for != NULL ? policy->budget_for(variant, n_tokens, n_needed) : n_needed;
 }
 
 const void *adm_policy_key(const adm_policy_keys *keys, const adm_shape *shape, size_t kv_head, size_t token) {

@@ -93,17 +93,19 @@ typedef struct adm_head_scores {
     const double *score; /* [n_tokens]: softmax scale times q.k */
     double largest, total_weight; /* the largest score; the sum of exp(score - largest) */
     const adm_candidates *candidates; /* the exact top-k at n_cuts sizes, where the caller has found it; else NULL */
-    const adm_cut *cut;
+    const adm_score_cut *cut;
     size_t n_cuts;
 } adm_head_scores;
 
-/* The query heads of one KV head at one step. */
+/* The query heads of one KV head at one step. They see the first n_tokens tokens; more may have been appended, since a replay
+ * appends a layer at once, and a selection must not depend on those. */
 typedef struct adm_policy_query {
     size_t layer; /* below setup->n_layers */
     uint32_t layer_index; /* the model's number of it; with the step it tells streams of random numbers apart */
     uint64_t step;
     size_t kv_head, n_tokens;
     const float *q, *y; /* [group][d]: the queries, and transformed */
+    adm_policy_keys keys; /* of the layer and KV head; first and n unused */
     const adm_head_scores *head; /* [group]; NULL unless a policy needs_scores */
 } adm_policy_query;
 
@@ -144,8 +146,8 @@ struct adm_policy {
     adm_status (*check)(const adm_variant *variant, const adm_policy_limits *limits, adm_error *err);
     size_t (*min_budget)(const adm_variant *variant); /* NULL: 1 */
     const char *min_budget_reason; /* why a smaller one has no values */
-    size_t (*n_selected)(const adm_variant *variant, size_t n_tokens, size_t budget); /* NULL: the smaller of the two */
-    size_t (*budget_for)(const adm_variant *variant, size_t n_tokens, size_t n_needed); /* NULL: n_needed */
+    size_t noted_budget; /* below it the summary says, once, */
+    const char *note;    /* this */
 
     adm_status (*open)(adm_policy_state *state, adm_error *err); /* makes state->memory */
     void (*close)(adm_policy_state *state); /* also of what open() left half made */
@@ -158,6 +160,8 @@ struct adm_policy {
                    const adm_budgets *budgets, adm_selected *selected);
     void (*order)(const adm_policy_state *state, void *scratch, const adm_policy_query *at, size_t variant, uint32_t head,
                   uint32_t *order); /* all tokens: the first n are the selection of the budget n; behind select */
+    size_t (*budget_for)(const adm_policy_state *state, const void *scratch, const adm_policy_query *at, size_t variant,
+                         size_t n_needed); /* the smallest that selects the first tokens of that order; NULL: n_needed */
     void (*observe)(adm_policy_state *state, const adm_policy_query *at, uint32_t head, const adm_attention_paid *paid);
 };
 
@@ -169,9 +173,7 @@ const adm_policy *adm_policy_at(size_t i);
 /* The row of that name, or NULL. */
 const adm_policy *adm_policy_find(const char *name);
 
-/* The functions of a row, or what stands in for them. */
+/* The row's min_budget, or 1. */
 size_t adm_policy_min_budget(const adm_variant *variant);
-size_t adm_policy_n_selected(const adm_variant *variant, size_t n_tokens, size_t budget);
-size_t adm_policy_budget_for(const adm_variant *variant, size_t n_tokens, size_t n_needed);
 
 #endif

@@ -2,6 +2,7 @@
 #include "core/policy/policy_set.h"
 
 #include "core/base/mem.h"
+#include "core/base/minmax.h"
 
 struct adm_policy_set {
     adm_policy_setup setup;
@@ -123,4 +124,14 @@ void adm_policy_set_order(const adm_policy_set *set, void *scratch, const adm_po
     size_t variant;
     const adm_policy_state *state = adm_policy_set_state(set, i, &variant);
     state->policy->order(state, scratch_of(state, scratch), at, variant, head, order);
+}
+
+size_t adm_policy_set_budget_for(const adm_policy_set *set, void *scratch, const adm_policy_query *at, size_t i,
+                                 size_t n_needed) {
+    size_t variant, budget = n_needed;
+    const adm_policy_state *state = adm_policy_set_state(set, i, &variant);
+    if (state->policy->budget_for != NULL)
+        budget = state->policy->budget_for(state, scratch_of(state, scratch), at, variant, n_needed);
+    const size_t min_budget = adm_policy_min_budget(&state->variant[variant]);
+    return adm_min(budget < min_budget ? min_budget : budget, at->n_tokens);
 }

@@ -33,4 +33,8 @@ void adm_policy_set_select(const adm_policy_set *set, void *scratch, const adm_p
 void adm_policy_set_order(const adm_policy_set *set, void *scratch, const adm_policy_query *at, size_t i, uint32_t head,
                           uint32_t *order);
 
+/* The smallest budget at which variants[i] selects the first n_needed tokens of the order just asked for; no more than all. */
+size_t adm_policy_set_budget_for(const adm_policy_set *set, void *scratch, const adm_policy_query *at, size_t i,
+                                 size_t n_needed);
+
 #endif

@@ -3,7 +3,18 @@
  *   bounds [n_kv_heads][n_pages][2][d]   the smallest and the largest value of every channel in a page
  *   bound of a page on q.k               sum_i max(q_i low_i, q_i high_i); for a group the sum over its queries
  *
- * The newest page is always in; then pages by descending bound, the most recent first among equals. */
+ * A budget b buys floor(b / 16) pages. Its authors' code has two rules (github.com/mit-han-lab/quest), which differ for the
+ * page that the newest token is in:
+ *
+ *   rule=kernel       as their CUDA kernels: the newest page is always in, and the others are ranked for what is left. It costs
+ *   a
+ *                     page also where it is partial: a budget of 16 attends to 8.5 tokens on average, 48 to 40.5
+ *   rule=evaluation   as their evaluation in PyTorch, from which the paper's accuracy comes: the newest page is ranked like any
+ *                     other, so that the newest token may be left out; and at least 3 pages are taken, so that budgets below 48
+ *                     have no values here, for they would attend to more than they say
+ *
+ * Equal bounds: the more recent page first; theirs leave that to the library. At or above the context length a budget selects
+ * every token, as theirs do. Below 3 pages the rule `kernel` is no setting that the authors evaluate. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,46 +29,43 @@ _Static_assert(ADM_APPEND_STEP % PAGE == 0, "a page is appended by one thread, a
 
 typedef struct quest_memory {
     float *bounds;
-    size_t n_pages; /* that there is room for */
+    size_t n_pages; /* allocated */
 } quest_memory;
 
 typedef struct quest_scratch {
     adm_nested_scratch nested;
     float *key;      /* [d] */
+    float *newest;   /* [2][d]: the bounds of the newest page, of the tokens that the query sees */
     double *bound;   /* [n_pages] */
     uint32_t *page;  /* [n_pages] in the order of the policy */
     uint32_t *order; /* [n_tokens] */
     void *rank;
 } quest_scratch;
 
+/* --- Settings ---------------------------------------------------------------------------------------------------------- */
+
+typedef enum quest_rule { KERNEL, EVALUATION } quest_rule;
+
+static quest_rule rule_of(const adm_variant *variant) { return *(const quest_rule *)variant->own.bytes; }
+
+static adm_status read_rule(adm_variant *variant, const char *value, adm_error *err) {
+    const bool evaluation = strcmp(value, "evaluation") == 0;
+    (void)err;
+    *(quest_rule *)variant->own.bytes = evaluation ? EVALUATION : KERNEL;
+    return evaluation || strcmp(value, "kernel") == 0 ? ADM_OK : ADM_EINPUT;
+}
+
 static void describe(const adm_variant *variant, char *text) {
-    (void)variant;
-    snprintf(text, ADM_DESCRIPTION_BYTES, "pages of %d", PAGE);
+    snprintf(text, ADM_DESCRIPTION_BYTES, "pages of %d%s", PAGE, rule_of(variant) == EVALUATION ? ", evaluation's rule" : "");
 }
 
 /* --- Pages and budgets ------------------------------------------------------------------------------------------------ */
 
+enum { EVALUATION_PAGES = 3 };
+
 static size_t pages_of(size_t n_tokens) { return (n_tokens + PAGE - 1) / PAGE; }
 
-/* Tokens of the newest page, which may be short. */
-static size_t newest_page(size_t n_tokens) { return (n_tokens - 1) % PAGE + 1; }
-
-static size_t min_budget(const adm_variant *variant) {
-    (void)variant;
-    return PAGE;
-}
-
-static size_t n_selected(const adm_variant *variant, size_t n_tokens, size_t budget) {
-    const size_t n_pages = adm_min(budget / PAGE, pages_of(n_tokens));
-    (void)variant;
-    return n_pages == 0 ? 0 : newest_page(n_tokens) + (n_pages - 1) * PAGE;
-}
-
-static size_t budget_for(const adm_variant *variant, size_t n_tokens, size_t n_needed) {
-    const size_t newest = newest_page(n_tokens);
-    (void)variant;
-    return n_needed <= newest ? PAGE : PAGE * (1 + pages_of(n_needed - newest));
-}
+static size_t min_budget(const adm_variant *variant) { return rule_of(variant) == EVALUATION ? EVALUATION_PAGES * PAGE : PAGE; }
 
 /* --- The bounds ------------------------------------------------------------------------------------------------------- */
 
@@ -78,18 +86,29 @@ static void close_bounds(adm_policy_state *state) {
     adm_free(&state->memory);
 }
 
+/* Takes tokens [first, end) into the bounds [2][d] of the page that they are in. key: scratch. */
+static void take_in(float *bounds, const adm_policy_keys *keys, const adm_shape *shape, size_t first, size_t end, float *key) {
+    const uint32_t d = shape->head_dim;
+    float *low = bounds, *high = bounds + d;
+    for (size_t token = first; token < end; token++) {
+        const bool is_first = token % PAGE == 0;
+        adm_to_f32(keys->dtype, adm_policy_key(keys, shape, keys->kv_head, token), d, key);
+        for (uint32_t i = 0; i < d; i++) {
+            if (is_first || key[i] < low[i]) low[i] = key[i];
+            if (is_first || key[i] > high[i]) high[i] = key[i];
+        }
+    }
+}
+
 static void append(adm_policy_state *state, void *scratch, const adm_policy_keys *keys) {
     const quest_memory *m = state->memory;
     const quest_scratch *s = scratch;
-    const uint32_t d = state->setup->shape.head_dim;
-    for (size_t token = keys->first; token < keys->first + keys->n; token++) {
-        float *low = m->bounds + (keys->kv_head * m->n_pages + token / PAGE) * 2 * d, *high = low + d;
-        const bool first = token % PAGE == 0;
-        adm_to_f32(keys->dtype, adm_policy_key(keys, &state->setup->shape, keys->kv_head, token), d, s->key);
-        for (uint32_t i = 0; i < d; i++) {
-            if (first || s->key[i] < low[i]) low[i] = s->key[i];
-            if (first || s->key[i] > high[i]) high[i] = s->key[i];
-        }
+    const adm_shape *shape = &state->setup->shape;
+    const size_t end = keys->first + keys->n;
+    for (size_t token = keys->first, next; token < end; token = next) {
+        next = adm_min(token / PAGE * PAGE + PAGE, end);
+        take_in(m->bounds + (keys->kv_head * m->n_pages + token / PAGE) * 2 * shape->head_dim, keys, shape, token, next,
+                s->key);
     }
 }
 
@@ -116,6 +135,7 @@ static void *make_scratch(const adm_policy_state *state, adm_layout *layout) {
     quest_scratch s, *own = adm_layout_take(layout, 1, sizeof *own);
     adm_nested_take(layout, setup->n_tokens, setup->max_selected, setup->max_budgets, &s.nested);
     s.key = adm_layout_take(layout, setup->shape.head_dim, sizeof *s.key);
+    s.newest = adm_layout_take(layout, 2 * setup->shape.head_dim, sizeof *s.newest);
     s.bound = adm_layout_take(layout, n_pages, sizeof *s.bound);
     s.page = adm_layout_take(layout, n_pages, sizeof *s.page);
     s.order = adm_layout_take(layout, setup->n_tokens, sizeof *s.order);
@@ -124,6 +144,7 @@ static void *make_scratch(const adm_policy_state *state, adm_layout *layout) {
     return own;
 }
 
+/* s->page: the pages in the order in which budgets take them. */
 static void rank_pages(const adm_policy_state *state, quest_scratch *s, const adm_policy_query *at, size_t variant,
                        uint32_t head) {
     const quest_memory *m = state->memory;
@@ -131,39 +152,59 @@ static void rank_pages(const adm_policy_state *state, quest_scratch *s, const ad
     const bool grouped = state->variant[variant].selection == ADM_SELECT_GROUP;
     const uint32_t first = grouped ? 0 : head, n = grouped ? shape->n_q_heads / shape->n_kv_heads : 1, d = shape->head_dim;
     const size_t n_pages = pages_of(at->n_tokens);
+    const bool is_forced = rule_of(&state->variant[variant]) == KERNEL; /* the newest page */
     memset(s->bound, 0, n_pages * sizeof *s->bound);
-    for (uint32_t g = first; g < first + n; g++)
-        add_bounds(m->bounds + at->kv_head * m->n_pages * 2 * d, at->q + g * d, d, n_pages, s->bound);
-    s->bound[n_pages - 1] = INFINITY;
+    if (!is_forced) take_in(s->newest, &at->keys, shape, (n_pages - 1) * PAGE, at->n_tokens, s->key);
+    for (uint32_t g = first; g < first + n; g++) {
+        add_bounds(m->bounds + at->kv_head * m->n_pages * 2 * d, at->q + g * d, d, n_pages - 1, s->bound);
+        if (!is_forced) add_bounds(s->newest, at->q + g * d, d, 1, &s->bound[n_pages - 1]);
+    }
+    if (is_forced) s->bound[n_pages - 1] = INFINITY;
     adm_rank(s->bound, n_pages, s->rank, s->page);
 }
 
-/* The tokens of the first pages, at least n_wanted; the newest of a page first, like everywhere. */
-static void order_first(const quest_scratch *s, size_t n_tokens, size_t n_wanted, uint32_t *order) {
-    for (size_t i = 0, n = 0; i < pages_of(n_tokens) && n < n_wanted; i++) {
-        const size_t first = (size_t)s->page[i] * PAGE;
-        size_t end = adm_min(first + PAGE, n_tokens);
-        while (end-- > first) order[n++] = (uint32_t)end;
-    }
+/* Appends a page's tokens to an order of n, the newest first, as everywhere. Returns how many there are then. */
+static size_t add_page(size_t page, size_t n_tokens, uint32_t *order, size_t n) {
+    size_t end = adm_min(page * PAGE + PAGE, n_tokens);
+    while (end-- > page * PAGE) order[n++] = (uint32_t)end;
+    return n;
 }
 
 static void select_pages(const adm_policy_state *state, void *scratch, const adm_policy_query *at, size_t variant,
                          uint32_t head, const adm_budgets *budgets, adm_selected *selected) {
     quest_scratch *s = scratch;
+    const size_t n_pages = pages_of(at->n_tokens), min = min_budget(&state->variant[variant]);
+    size_t n = 0, taken = 0;
     rank_pages(state, s, at, variant, head);
-    for (size_t b = 0; b < budgets->n; b++)
-        selected->end[b] = n_selected(&state->variant[variant], at->n_tokens, budgets->budget[b]);
-    order_first(s, at->n_tokens, selected->end[budgets->n - 1], s->order);
+    for (size_t b = 0; b < budgets->n; b++) {
+        const size_t budget = budgets->budget[b];
+        size_t wanted = budget >= at->n_tokens ? n_pages : budget >= min ? budget / PAGE : 0;
+        for (; taken < wanted; taken++) n = add_page(s->page[taken], at->n_tokens, s->order, n);
+        selected->end[b] = n;
+    }
     adm_nested_from_order(&s->nested, budgets, s->order, at->n_tokens, selected);
 }
 
 static void order_all(const adm_policy_state *state, void *scratch, const adm_policy_query *at, size_t variant, uint32_t head,
                       uint32_t *order) {
-    (void)state, (void)variant, (void)head; /* the pages are still ranked */
-    order_first(scratch, at->n_tokens, at->n_tokens, order);
+    const quest_scratch *s = scratch; /* the pages are still ranked */
+    (void)state, (void)variant, (void)head;
+    for (size_t i = 0, n = 0; i < pages_of(at->n_tokens); i++) n = add_page(s->page[i], at->n_tokens, order, n);
 }
 
-static const adm_setting settings[] = {ADM_SETTING_SELECT, {0}};
+static size_t budget_for(const adm_policy_state *state, const void *scratch, const adm_policy_query *at, size_t variant,
+                         size_t n_needed) {
+    const quest_scratch *s = scratch;
+    size_t n = 0, pages = 0;
+    (void)state, (void)variant;
+    while (n < n_needed) {
+        const size_t first = (size_t)s->page[pages++] * PAGE;
+        n += adm_min(first + PAGE, at->n_tokens) - first;
+    }
+    return pages * PAGE;
+}
+
+static const adm_setting settings[] = {{"rule", "kernel or evaluation", "kernel", NULL, read_rule}, ADM_SETTING_SELECT, {0}};
 
 const adm_policy adm_policy_quest = {
     .name = "quest",
@@ -171,13 +212,14 @@ const adm_policy adm_policy_quest = {
     .settings = settings,
     .describe = describe,
     .min_budget = min_budget,
-    .min_budget_reason = "quest selects whole pages of 16 tokens",
-    .n_selected = n_selected,
-    .budget_for = budget_for,
+    .min_budget_reason = "quest selects whole pages of 16 tokens, and by its evaluation's rule at least 3 of them",
+    .noted_budget = EVALUATION_PAGES * PAGE,
+    .note = "quest below a budget of 48: its authors take at least 3 pages, of which the newest may be partial",
     .open = open_bounds,
     .close = close_bounds,
     .append = append,
     .scratch = make_scratch,
     .select = select_pages,
     .order = order_all,
+    .budget_for = budget_for,
 };

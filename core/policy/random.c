@@ -42,9 +42,9 @@ static void *make_scratch(const adm_policy_state *state, adm_layout *layout) {
 static void seed_stream(const adm_policy_state *state, const adm_policy_query *at, size_t variant, uint32_t head,
                         adm_rng *rng) {
     const adm_shape *shape = &state->setup->shape;
-    const uint64_t part[] = {at->step, at->layer_index, at->kv_head * (shape->n_q_heads / shape->n_kv_heads) + head};
+    const uint64_t word[] = {at->step, at->layer_index, at->kv_head * (shape->n_q_heads / shape->n_kv_heads) + head};
     uint64_t key = own_of(&state->variant[variant])->seed;
-    for (int i = 0; i < 3; i++) key = (key ^ part[i]) * UINT64_C(0x9e3779b97f4a7c15) + (key >> 29);
+    for (int i = 0; i < 3; i++) key = (key ^ word[i]) * UINT64_C(0x9e3779b97f4a7c15) + (key >> 29);
     adm_rng_seed(rng, key);
 }
 

@@ -81,7 +81,8 @@ static const struct argp_option options[] = {
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
     {"thresholds", 't', "SPEC", 0,
      "Bucketing thresholds of adamas: calibrated, fixed:a,b,c, quantile:p,q,r, centred or "
-     "channel; repeat to compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first",
+     "channel, learnt from up to 4096 tokens of the prompt; repeat to compare (default calibrated and the paper's "
+     "fixed:-10,0,10). Stages are timed with the first",
      2},
     {"sinks", KEY_SINKS, "LIST", 0, "First tokens that adamas always selects (default 0); several are compared", 2},
     {"recent", KEY_RECENT, "LIST", 0, "Last tokens that adamas always selects (default 1, the newest); several are compared",

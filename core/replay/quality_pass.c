@@ -68,18 +68,19 @@ void adm_quality_pass_close(adm_quality_pass *p) {
 enum { APPEND_ROWS = 512 };
 _Static_assert(APPEND_ROWS % ADM_APPEND_STEP == 0, "tasks may append in any order");
 
+static adm_policy_keys keys_of(const adm_quality_pass *p, size_t kv_head) {
+    const adm_trace_layer *l = p->session->layer[p->layer];
+    return (adm_policy_keys){
+        .layer = p->layer, .dtype = l->k_dtype, .k = l->k, .stride = p->session->trace->n_tokens, .kv_head = kv_head};
+}
+
 static void append_rows(void *user, size_t task, size_t worker) {
     adm_quality_pass *p = user;
     const adm_trace *trace = p->session->trace;
-    const adm_trace_layer *l = p->session->layer[p->layer];
-    const size_t n_kv = trace->shape.n_kv_heads, first = task / n_kv * APPEND_ROWS;
-    const adm_policy_keys keys = {.layer = p->layer,
-                                  .dtype = l->k_dtype,
-                                  .k = l->k,
-                                  .stride = trace->n_tokens,
-                                  .first = first,
-                                  .n = adm_min(adm_segment_tokens(trace, p->segment) - first, APPEND_ROWS),
-                                  .kv_head = task % n_kv};
+    const size_t n_kv = trace->shape.n_kv_heads;
+    adm_policy_keys keys = keys_of(p, task % n_kv);
+    keys.first = task / n_kv * APPEND_ROWS;
+    keys.n = adm_min(adm_segment_tokens(trace, p->segment) - keys.first, APPEND_ROWS);
     adm_policy_set_append(p->set, p->worker[worker].step.policy, &keys);
 }
 
@@ -105,7 +106,8 @@ static adm_quality_step step_at(const adm_quality_pass *p, const adm_quality_wor
                                         .kv_head = kv_head,
                                         .n_tokens = (size_t)s->trace->positions[step] + 1,
                                         .q = w->q + at * d,
-                                        .y = w->y + at * d},
+                                        .y = w->y + at * d,
+                                        .keys = keys_of(p, kv_head)},
                               .layer = s->layer[p->layer],
                               .reference = w->reference + at,
                               .in_block = first + i - p->block};

@@ -7,21 +7,13 @@
 
 /* --- Scratch ------------------------------------------------------------------------------------------------------- */
 
-/* The cuts of the exact top-k that a step needs: one a budget, and one for each size of rows that select other numbers. */
-static size_t max_cuts(const adm_session *s) {
-    size_t n = s->budgets.n;
-    for (size_t row = 0; row < s->n_rows; row++)
-        if (s->row[row].policy->n_selected != NULL) n += s->budgets.n;
-    return n;
-}
-
 void adm_step_scratch_take(const adm_session *s, const adm_policy_set *set, adm_layout *layout, adm_step_scratch *w) {
     const size_t n = s->trace->n_tokens, group = s->group, n_budgets = s->budgets.n, widest = s->budgets.widest;
     w->head = adm_layout_take(layout, group, sizeof *w->head);
     w->candidates = adm_layout_take(layout, group, sizeof *w->candidates);
     w->candidate = adm_layout_take(layout, group * n, sizeof *w->candidate);
     w->candidate_score = adm_layout_take(layout, group * n, sizeof *w->candidate_score);
-    w->exact = adm_layout_take(layout, group * max_cuts(s), sizeof *w->exact);
+    w->exact = adm_layout_take(layout, group * n_budgets, sizeof *w->exact);
     w->cut = adm_layout_take(layout, group * n_budgets, sizeof *w->cut);
     w->rank = adm_layout_take(layout, adm_rank_scratch_bytes(n), 1);
     w->order = adm_layout_take(layout, n, sizeof *w->order);
@@ -43,49 +35,22 @@ void adm_step_scratch_init(const adm_session *s, adm_step_scratch *w) {
 
 /* --- The exact top-k of each head ------------------------------------------------------------------------------------ */
 
-/* Adds a size to the ascending cuts, unless it is there, or leaves nothing out. Returns how many cuts there are. */
-static size_t add_size(adm_cut *cut, size_t n, size_t k, size_t n_tokens) {
-    size_t at = n;
-    if (k == 0 || k >= n_tokens) return n;
-    while (at > 0 && cut[at - 1].k > k) at--;
-    if (at > 0 && cut[at - 1].k == k) return n;
-    memmove(cut + at + 1, cut + at, (n - at) * sizeof *cut);
-    cut[at] = (adm_cut){.k = k};
-    return n + 1;
-}
-
-static size_t find_sizes(const adm_session *s, size_t n_tokens, adm_cut *cut) {
-    size_t n = 0;
-    for (size_t b = 0; b < s->budgets.n; b++) n = add_size(cut, n, s->budgets.budget[b], n_tokens);
-    for (size_t row = 0; row < s->n_rows; row++)
-        for (size_t b = 0; b < s->budgets.n && s->row[row].policy->n_selected != NULL; b++)
-            n = add_size(cut, n, adm_policy_n_selected(&s->row[row], n_tokens, s->budgets.budget[b]), n_tokens);
-    return n;
-}
-
-/* Fills scratch->head. */
+/* Fills scratch->head: the cuts at every budget that leaves something out, which come first. */
 static void find_exact(const adm_session *s, adm_step_scratch *w, const adm_quality_step *step) {
-    const size_t n_tokens = step->query.n_tokens, n_cuts = find_sizes(s, n_tokens, w->exact);
+    const size_t n_tokens = step->query.n_tokens;
+    size_t n_cuts = 0;
+    while (n_cuts < s->budgets.n && s->budgets.budget[n_cuts] < n_tokens) n_cuts++;
     for (uint32_t g = 0; g < s->group; g++) {
         const adm_reference *reference = &step->reference[g];
-        adm_cut *cut = w->exact + g * max_cuts(s);
-        if (g > 0) memcpy(cut, w->exact, n_cuts * sizeof *cut);
+        adm_score_cut *cut = w->exact + g * s->budgets.n;
+        for (size_t b = 0; b < s->budgets.n; b++) cut[b] = (adm_score_cut){.k = adm_min(s->budgets.budget[b], n_tokens)};
+        if (n_cuts > 0) adm_rank_cut(reference->score, n_tokens, cut, n_cuts, w->rank, &w->candidates[g]);
         w->head[g] = (adm_head_scores){.score = reference->score,
                                        .largest = reference->largest,
                                        .total_weight = reference->total_weight,
                                        .candidates = &w->candidates[g],
                                        .cut = cut,
                                        .n_cuts = n_cuts};
-    }
-    for (uint32_t g = 0; n_cuts > 0 && g < s->group; g++)
-        adm_rank_cut(w->head[g].score, n_tokens, w->exact + g * max_cuts(s), n_cuts, w->rank, &w->candidates[g]);
-}
-
-/* The cut of a head's exact top-k at each size selected. */
-static void find_cuts(const adm_head_scores *head, const size_t *end, size_t n_levels, adm_cut *cut) {
-    for (size_t b = 0, c = 0; b < n_levels; b++) {
-        while (c < head->n_cuts && head->cut[c].k < end[b]) c++;
-        cut[b] = c < head->n_cuts ? head->cut[c] : (adm_cut){.k = end[b]};
     }
 }
 
@@ -133,10 +98,8 @@ static void measure_targets(const measuring *m, size_t row, uint32_t head) {
                                            n_tokens, reference->head_dim, w->weight, reference->out,
                                            target->value * reference->out_norm);
         }
-        k = adm_policy_budget_for(&s->row[row], n_tokens, k);
-        const size_t min_budget = adm_policy_min_budget(&s->row[row]);
-        adm_quality_record_put_target(m->record, row, i, kv_head * s->group + head, m->step->in_block,
-                                      (double)(k < min_budget ? min_budget : k));
+        k = adm_policy_set_budget_for(m->set, w->policy, &m->step->query, row, k);
+        adm_quality_record_put_target(m->record, row, i, kv_head * s->group + head, m->step->in_block, (double)k);
     }
 }
 
@@ -156,7 +119,8 @@ static void measure_selection(const measuring *m, size_t row, uint32_t head, uin
                                .end = end + first,
                                .n_levels = n_levels};
     if (n_levels > 0) {
-        for (uint32_t g = 0; g < n_q; g++) find_cuts(&w->head[head + g], end + first, n_levels, w->cut + g * n_levels);
+        for (uint32_t g = 0; g < n_q; g++)
+            memcpy(w->cut + g * n_levels, w->head[head + g].cut + first, n_levels * sizeof *w->cut);
         adm_quality_of(&nested, m->step->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
     }
     for (uint32_t g = 0; g < n_q; g++) {

@@ -11,8 +11,8 @@ typedef struct adm_step_scratch {
     adm_candidates *candidates; /* [group] of the exact top-k of each head */
     uint32_t *candidate;      /* [group][n] and */
     double *candidate_score;  /* [group][n]: theirs */
-    adm_cut *exact;           /* [group][max_cuts] the exact top-k of each head at every size that is selected */
-    adm_cut *cut;             /* [group][n_budgets] those of the row at hand */
+    adm_score_cut *exact;           /* [group][n_budgets] the exact top-k of each head */
+    adm_score_cut *cut;             /* [group][n_budgets] those of the row at hand */
     void *rank;
     uint32_t *order;          /* [n] */
     double *weight;           /* [n] of one head, where they are wanted of every token */

@@ -14,6 +14,7 @@
 #include "kernels/profile/run.h"
 #include "kernels/profile/static.h"
 #include "kernels/profile/trace.h"
+#include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"
 
 typedef struct profile_command {
@@ -21,7 +22,8 @@ typedef struct profile_command {
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *counters;
-    bool dry_run, is_static, timeline;
+    bool dry_run, is_static, timeline, software_timestamps;
+    adm_cupti_features features;
 
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
@@ -59,7 +61,8 @@ enum {
     KEY_BATCH_LENS,
     KEY_TRACE,
     KEY_COUNTERS,
-    KEY_TIMELINE
+    KEY_TIMELINE,
+    KEY_TIMESTAMPS
 };
 
 static const struct argp_option options[] = {
@@ -73,29 +76,31 @@ static const struct argp_option options[] = {
      "One batch of these lengths, 0 for an empty sequence, instead of --seq-lens and "
      "--batch",
      1},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or f16,bf16 (default f16)", 1},
     {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens per page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
-    {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)",
-     2},
+    {"select", KEY_SELECT, "WHO", 0,
+     "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
     {"trace", KEY_TRACE, "FILE", 0,
      "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
      "the steps as in a replay (default all)",
      3},
-    {"layers", 'l', "LIST", 0, "The trace's layers, rotated through (default: all but the model's first 2)", 3},
-    {"thresholds", 't', "SPEC", 0, "Of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
-    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 4},
+    {"layers", 'l', "LIST", 0, "Layers of the trace, used in rotation (default: all but the model's first 2)", 3},
+    {"thresholds", 't', "SPEC", 0,
+     "Thresholds of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
+    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or graph,stream (default graph)", 4},
     {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 4},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 4},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 4},
-    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 4},
+    {"seed", KEY_SEED, "N", 0, "Seed of the random inputs (default 1)", 4},
     {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 4},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
-    {"counters", KEY_COUNTERS, "SET", 0, "Then count on the GPU: basic, memory, full, mix, or a file (`adamas counters list`)",
-     4},
-    {"timeline", KEY_TIMELINE, NULL, 0, "Then trace every unit a few times: kernels, copies and gaps between them", 4},
+    {"counters", KEY_COUNTERS, "SET", 0, "Also collect GPU counters: a set that `adamas counters list` names, or a file", 4},
+    {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
+    {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
+     "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -130,6 +135,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_TIMESTAMPS:
+        c->software_timestamps = strcmp(arg, "software") == 0;
+        if (!c->software_timestamps && strcmp(arg, "auto") != 0)
+            argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
+        return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -142,8 +152,8 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. What "
-           "is wrong is recorded as failed and never timed.\v"
+    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. A "
+           "wrong result is recorded as failed and never timed.\v"
            "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
            "code is 77 without a GPU, and 4 if a check failed."};
 
@@ -362,7 +372,15 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
     int64_t run_id;
+    const bool is_observed = c->counters != NULL || c->timeline;
+    if (is_observed) adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    if (status == ADM_OK && is_observed) {
+        adm_cupti_features_read(&c->features);
+        c->options.fact = c->features.fact;
+        c->options.fact_value = c->features.value;
+        c->options.n_facts = ADM_CUPTI_N_FACTS;
+    }
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
     if (status == ADM_OK) {

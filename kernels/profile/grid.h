@@ -1,9 +1,8 @@
 /* grid.h: what a GPU profile runs: the grid of configurations, and the units of each.
  *
- * A configuration is a batch of sequences of given lengths on a number of KV heads; each holds units. A unit is what is
- * timed as one: a stage's implementation, the six stages in turn (`step`, variant `six`), or a fused step. Every unit is
- * checked against the host reference on the very buffers that are timed; what fails is recorded as failed and never
- * timed. */
+ * A configuration is a batch of sequences of given lengths on a number of KV heads; each has units. A unit is timed as one: a
+ * stage's implementation, the six stages in turn (`step`, variant `six`), or a fused step. Every unit is checked against the
+ * host reference on the buffers that are timed. A unit that fails is recorded as failed and never timed. */
 #ifndef ADM_KERNELS_PROFILE_GRID_H
 #define ADM_KERNELS_PROFILE_GRID_H
 
@@ -11,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/error.h"
+#include "core/contract/probe.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
 
@@ -48,6 +48,9 @@ typedef struct adm_profile_options {
     struct adm_profile_observer *observer; /* observer.h; NULL: nobody watches */
     double power_limit_w;        /* of the device; where it is not known 0, and why */
     const char *no_power_limit;  /* NULL: nobody asked, and nothing is stored */
+    const adm_counter *fact;     /* [n_facts] what the tools that count and trace could use, a row each; borrowed */
+    const double *fact_value;    /* [n_facts] */
+    size_t n_facts;
     void *user;
 } adm_profile_options;
 

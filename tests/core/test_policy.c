@@ -156,6 +156,24 @@ static void check_pages(const float *q, const float *keys, const bool in[24]) {
     assert_true(min_in >= max_out);
 }
 
+/* For every number of tokens of the order, the budget that is said to be needed selects as many, and none smaller does; none is
+ * beyond the context. */
+static void check_budgets_needed(opened *o, const adm_policy_query *at) {
+    uint32_t order[MAX_TOKENS];
+    const size_t min_budget = adm_policy_min_budget(o->sweep.variant);
+    for (size_t needed = 1; needed <= at->n_tokens; needed++) {
+        select_at(o, at, (const uint32_t[]){(uint32_t)at->n_tokens}, 1);
+        adm_policy_set_order(o->set, o->scratch, at, 0, 0, order);
+        const uint32_t budget = (uint32_t)adm_policy_set_budget_for(o->set, o->scratch, at, 0, needed);
+        assert_true(budget <= at->n_tokens && (budget >= min_budget || budget == at->n_tokens));
+        select_at(o, at, &budget, 1);
+        assert_true(o->end[0] >= needed);
+        if (budget == min_budget) continue;
+        select_at(o, at, (const uint32_t[]){budget - 1}, 1);
+        assert_true(o->end[0] < needed);
+    }
+}
+
 static void quest_takes_the_pages_with_the_largest_bound(void **state) {
     (void)state;
     enum { N = 23 * PAGE + 5 }; /* the last page is short */
@@ -182,17 +200,42 @@ static void quest_takes_the_pages_with_the_largest_bound(void **state) {
         check_pages(q, keys, in);
     }
     check_order(o, &at);
-    const adm_variant *variant = o->sweep.variant;
-    assert_int_equal(adm_policy_min_budget(variant), PAGE);
-    assert_int_equal(adm_policy_n_selected(variant, N, 10 * N), N);
-    assert_int_equal(adm_policy_n_selected(variant, N, PAGE), 5); /* the newest page alone */
-    assert_int_equal(adm_policy_n_selected(variant, N, PAGE - 1), 0);
-    /* The smallest budget for so many tokens is the first that has them. */
-    for (size_t needed = 1; needed <= N; needed++) {
-        const size_t budget = adm_policy_budget_for(variant, N, needed);
-        assert_true(adm_policy_n_selected(variant, N, budget) >= needed);
-        assert_true(budget == PAGE || adm_policy_n_selected(variant, N, budget - PAGE) < needed);
-    }
+    assert_int_equal(adm_policy_min_budget(o->sweep.variant), PAGE);
+    static const uint32_t budgets[] = {PAGE - 1, PAGE, 2 * PAGE + 15, N - 1, N, 10 * N};
+    static const size_t n_expected[] = {0, 5, PAGE + 5, 22 * PAGE + 5, N, N}; /* 372 tokens buy 23 pages, 373 all 24 */
+    select_at(o, &at, budgets, 6);
+    for (int b = 0; b < 6; b++) assert_int_equal(o->end[b], n_expected[b]);
+    check_budgets_needed(o, &at);
+    close_policy(o);
+}
+
+/* The newest page is in only where its bound is high enough, and a page is a page whatever it holds. */
+static void quest_by_the_evaluations_rule(void **state) {
+    (void)state;
+    enum { N = 4 * PAGE + 5, N_LATER = 5 * PAGE };
+    static float keys[N_LATER * D]; /* those behind N, which the query does not see, are in the newest page and large */
+    float q[D] = {1};
+    opened *o = open_policy("quest:rule=evaluation");
+    const adm_policy_query at = {.n_tokens = N, .q = q, .keys = {.k = keys, .stride = N_LATER}};
+    static const float page_value[] = {3, 9, 1, 7, 5}; /* of the pages, in channel 0 */
+    for (int t = 0; t < N_LATER; t++) keys[t * D] = t < N ? page_value[t / PAGE] : 100;
+    adm_policy_set_append(o->set, o->scratch, &(adm_policy_keys){.k = keys, .stride = N_LATER, .n = N_LATER});
+    static const uint32_t budgets[] = {16, 47, 48, 64, N - 1, N};
+    static const size_t n_expected[] = {0, 0, 2 * PAGE + 5, 3 * PAGE + 5, 3 * PAGE + 5, N};
+    select_at(o, &at, budgets, 6);
+    for (int b = 0; b < 6; b++) assert_int_equal(o->end[b], n_expected[b]);
+    qsort(o->list, o->end[2], sizeof *o->list, ascending);
+    assert_int_equal(o->list[0], PAGE); /* pages 1, 3 and the newest, 4 */
+    assert_int_equal(o->list[PAGE], 3 * PAGE);
+    assert_int_equal(o->list[2 * PAGE], 4 * PAGE);
+    for (int t = 4 * PAGE; t < N; t++) keys[t * D] = 2; /* now the newest page is the fourth of five */
+    adm_policy_set_append(o->set, o->scratch, &(adm_policy_keys){.k = keys, .stride = N_LATER, .n = N_LATER});
+    select_at(o, &at, budgets, 6);
+    assert_int_equal(o->end[2], 3 * PAGE);
+    for (size_t i = 0; i < o->end[2]; i++) assert_true(o->list[i] < 4 * PAGE);
+    assert_int_equal(o->end[3], 3 * PAGE + 5);
+    check_budgets_needed(o, &at);
+    assert_int_equal(adm_policy_min_budget(o->sweep.variant), 48);
     close_policy(o);
 }
 
@@ -237,7 +280,7 @@ static void h2o_takes_the_recent_and_the_heavy(void **state) {
 /* Several budgets at once select what each selects alone. */
 static void budgets_at_once_are_as_one_by_one(void **state) {
     (void)state;
-    static const char *const policies[] = {"oracle", "quest", "streaming", "h2o", "random"};
+    static const char *const policies[] = {"oracle", "quest", "quest:rule=evaluation", "streaming", "h2o", "random"};
     static const uint32_t budgets[] = {1, 16, 17, 64, 200, 390};
     enum { N_BUDGETS = sizeof budgets / sizeof *budgets, N = 303 };
     static float keys[N * D];
@@ -248,7 +291,7 @@ static void budgets_at_once_are_as_one_by_one(void **state) {
     for (int i = 0; i < N * D; i++) keys[i] = (float)adm_rng_normal(&rng);
     for (int t = 0; t < N; t++) score[t] = (double)adm_rng_below(&rng, 40); /* ties */
     const adm_head_scores head = {.score = score};
-    const adm_policy_query at = {.n_tokens = N, .q = q, .head = &head};
+    const adm_policy_query at = {.n_tokens = N, .q = q, .keys = {.k = keys, .stride = N}, .head = &head};
     for (size_t p = 0; p < sizeof policies / sizeof *policies; p++) {
         opened *all = open_policy(policies[p]), *one = open_policy(policies[p]);
         const adm_policy_keys appended = {.k = keys, .stride = N, .n = N};
@@ -276,6 +319,7 @@ int main(void) {
         cmocka_unit_test(streaming_keeps_both_ends),
         cmocka_unit_test(random_is_fair_and_repeatable),
         cmocka_unit_test(quest_takes_the_pages_with_the_largest_bound),
+        cmocka_unit_test(quest_by_the_evaluations_rule),
         cmocka_unit_test(h2o_takes_the_recent_and_the_heavy),
         cmocka_unit_test(budgets_at_once_are_as_one_by_one),
     };

@@ -38,13 +38,13 @@ static void drop_problem(problem *p) { free(p); }
 
 /* The metrics of nested selections: level b is selected[begin .. end[b] - 1], ascending. */
 static void judge_levels(problem *p, const uint32_t *selected, const size_t *end, size_t n_levels, adm_quality *quality) {
-    adm_cut cut[8];
+    adm_score_cut cut[8];
     size_t n_cuts = 0;
     static uint32_t token[N];
     static double token_score[N];
     adm_candidates candidates = {0, token, token_score};
     static double scratch[10 * N + 64 * N];
-    for (size_t b = 0; b < n_levels; b++) cut[b] = (adm_cut){.k = end[b]};
+    for (size_t b = 0; b < n_levels; b++) cut[b] = (adm_score_cut){.k = end[b]};
     while (n_cuts < n_levels && end[n_cuts] < N) n_cuts++;
     if (n_cuts > 0) adm_rank_cut(p->score, N, cut, n_cuts, scratch, &candidates);
     const adm_nested nested = {p->impl, ADM_F32, p->v, selected, end, n_levels};
@@ -228,8 +228,8 @@ static void huge_scores_stay_finite(void **state) {
 /* --- The rows ------------------------------------------------------------------------------------------------------- */
 
 /* How far a row may be from the plain loops. Scores not at all: the products are exact and added in one order. With u = 2^-53,
- * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products, rounded
- * first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
+ * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products,
+ * rounded first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
 static void rows_are_the_reference(void **state) {
     (void)state;
     enum { ROWS = 77, MOST_Q = 27, STRIDE = 80 };

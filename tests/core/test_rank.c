@@ -62,11 +62,11 @@ static void cuts_are_where_the_order_is_cut(void **state) {
     static bool in[MOST];
     for (int kind = 0; kind < N_KINDS; kind++)
         for (size_t n = 1; n <= MOST; n = n * 3 + 1) {
-            adm_cut cut[5];
+            adm_score_cut cut[5];
             size_t k = 0, n_cuts = 0;
             while (n_cuts < 5 && k < n) {
                 k += 1 + adm_rng_below(&rng, n_cuts == 0 ? 2 : (n - k + 1) / 2 + 1);
-                cut[n_cuts++] = (adm_cut){.k = k < n ? k : n};
+                cut[n_cuts++] = (adm_score_cut){.k = k < n ? k : n};
             }
             fill(&rng, kind, score, n);
             for (size_t t = 0; t < n; t++) expected[t] = (uint32_t)t;

@@ -146,14 +146,12 @@ static double error_of(const session *s, int head, const plain *a, const uint32_
 
 /* Tokens that quest selects, by its definition: whole pages, of which the newest may be short; and the smallest budget for so
  * many of them. */
-static size_t quest_tokens(size_t n, size_t budget) {
-    return budget / 16 * 16 >= n + 15 ? n : (budget / 16 - 1) * 16 + (n - 1) % 16 + 1;
-}
+static size_t quest_tokens(size_t n, size_t budget) { return budget >= n ? n : (budget / 16 - 1) * 16 + (n - 1) % 16 + 1; }
 
 static size_t quest_budget(size_t n, size_t needed) {
     size_t budget = 16;
     while (quest_tokens(n, budget) < needed) budget += 16;
-    return budget;
+    return budget < n ? budget : n;
 }
 
 static const char *const names[N_PLAIN] = {"oracle", "adamas", "quest"};

@@ -82,6 +82,7 @@ static void a_plus_gives_every_combination(void **state) {
     check_sweep("adamas,adamas:metric=l1+xor", &none, "l1 calibrated | l1 fixed:-10,0,10 | xor calibrated");
     check_sweep("quest:select=head+group,random:seed=3+4", &none,
                 "quest pages of 16 | quest pages of 16, per group | random seed 3 | random seed 4");
+    check_sweep("quest:rule=kernel+evaluation", &none, "quest pages of 16 | quest pages of 16, evaluation's rule");
 }
 
 static void defaults_are_of_those_that_do_not_say(void **state) {
@@ -121,7 +122,7 @@ static void what_is_wrong_is_named(void **state) {
         {"adamas:hadamard=no", "'no' is no value of hadamard"},
         {"adamas:select=all", "'all' is no value of select"},
         {"adamas:budget=3", "no setting 'budget'; it has metric, bits, hadamard, thresholds, sinks, recent and select"},
-        {"quest:metric=l1", "'quest' has no setting 'metric'; it has select"},
+        {"quest:metric=l1", "'quest' has no setting 'metric'; it has rule and select"},
         {"quest:sinks=4", "'quest' has no setting 'sinks'"},
         {"adamas:sinks=", "'' is no value of sinks"},
         {"adamas:sinks=-1", "'-1' is no value of sinks: use a whole number"},
