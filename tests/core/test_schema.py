@@ -5,11 +5,13 @@ import sqlite3
 import sys
 
 import pytest
+
 from conftest import ROOT, SCHEMA_VERSION, query
 
 sys.path[:0] = [str(ROOT / "core/store/schema")]
-from configure import SCHEMA, SCHEMA_NOW
 from write_now import schema
+
+from configure import SCHEMA, SCHEMA_NOW
 
 MIGRATIONS = [ROOT / name for name in SCHEMA]
 
