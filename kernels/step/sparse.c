@@ -115,6 +115,14 @@ adm_status adm_sparse_open(const char *policy, const adm_shape *shape, const flo
 
 void adm_sparse_variant(const adm_sparse *s, char *name) { adm_variant_name(s->sweep.variant, name); }
 
+int adm_sparse_looks_back(const char *policy) {
+    adm_sweep sweep;
+    if (adm_sweep_parse(policy, NULL, 0, &sweep, NULL) != ADM_OK) return 0;
+    const bool looks_back = sweep.variant->policy->observes != ADM_OBSERVES_NOTHING;
+    adm_sweep_clear(&sweep);
+    return looks_back;
+}
+
 void adm_sparse_close(adm_sparse **sparse) {
     adm_sparse *s = *sparse;
     if (s == NULL) return;

@@ -240,6 +240,8 @@ static void accounts_are_kept(void **state) {
 
 static void what_is_wrong_is_said(void **state) {
     (void)state;
+    assert_true(adm_sparse_looks_back("h2o:select=group") && adm_sparse_looks_back("accumulated"));
+    assert_false(adm_sparse_looks_back("quest") || adm_sparse_looks_back("snapkv") || adm_sparse_looks_back(""));
     adm_sparse *s;
     adm_error err = {0};
     const char *const bad[] = {"snapkv", "quest,oracle", "adamas:metric=l1+l2", "quest:select=head+group", "adamas:bits=9"};
