@@ -19,7 +19,7 @@
  *
  * METRIC_SETS are those in which every metric but L1 is computed, adm_distance_METRIC_SET, and "METRIC-SET" their name. */
 #if defined(__x86_64__)
-/*  set, registers, what says that it is there, then 1 for each of: H Hadamard, B bucketing, P packing, L L1, T top-k, A attention */
+/* set, registers, whether the CPU has it; then 1 for each of Hadamard, bucketing, packing, L1, top-k, attention */
 #define SETS(X)                                             \
     X(avx2, "256 bits", adm_cpu_has_avx2, 1, 1, 1, 1, 1, 1) \
     X(avx512, "512 bits", adm_cpu_has_avx512, 1, 0, 0, 1, 1, 1)

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
-from configure import SCHEMA  # noqa: E402
+from configure import SCHEMA
 
 PROGRAM = Path(os.environ.get("ADAMAS_BIN") or ROOT / "build/release/adamas").resolve()
 BUNDLED = ROOT / "traces/smollm2-135m-kjv.safetensors"

@@ -21,8 +21,8 @@ import install_deps as deps
 
 COLUMNS = 128
 C_LIKE = (".c", ".h", ".cu", ".cuh", ".cpp")
-TEXT = (*C_LIKE, ".py", ".sh", ".mjs", ".js", ".css", ".html", ".sql", ".toml", ".yml", ".yaml")  # but documents
-AS_RECORDED = ["tests/bench/noise/*", "tests/fuzz/corpus/*", "traces/*.safetensors"]
+# But documents, and SQL, which databases keep as it is written.
+TEXT = (*C_LIKE, ".py", ".sh", ".mjs", ".js", ".css", ".html", ".toml", ".yml", ".yaml")
 UNBROKEN = re.compile(r"https?://\S{80,}|--hash=")  # what cannot be broken
 
 
@@ -53,7 +53,8 @@ def tool(name):
 
 
 def check_lines(names):
-    return [fault for name in names if name.endswith(TEXT) for fault in line_faults(name, (ROOT / name).read_text())]
+    return [fault for name in names if name.endswith(TEXT) and not name.startswith("findings/")  # as others run them
+            for fault in line_faults(name, (ROOT / name).read_text())]
 
 
 def run_tool(argv):

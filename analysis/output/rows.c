@@ -41,6 +41,19 @@ json_t *adm_rows_object(const adm_query *query, const adm_rows_column *columns, 
     return row;
 }
 
+json_t *adm_rows_whole(const adm_query *query, const char *json_column) {
+    json_t *row = json_object();
+    for (int i = 0; i < adm_query_n_columns(query); i++) {
+        const char *name = adm_query_name(query, i);
+        char type = name != NULL && strcmp(name, json_column) == 0 ? 'j' : adm_query_type(query, i);
+        if (name == NULL || json_object_set_new(row, name, value_of(query, i, type)) != 0) {
+            json_decref(row);
+            return NULL;
+        }
+    }
+    return row;
+}
+
 adm_status adm_rows_append(json_t *array, json_t *value, adm_error *err) {
     if (json_array_append_new(array, value) == 0) return ADM_OK;
     return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");

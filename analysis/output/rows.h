@@ -21,6 +21,10 @@ json_t *adm_rows_string(const char *text);
 /* The present row as an object. NULL when out of memory. */
 json_t *adm_rows_object(const adm_query *query, const adm_rows_column *columns, size_t n_columns);
 
+/* The present row of a SELECT *, every column by its own name and type; the text of `json_column` is itself JSON. NULL when out
+ * of memory. */
+json_t *adm_rows_whole(const adm_query *query, const char *json_column);
+
 /* Adds `value` (taken, also on failure) to an array or under a key of an object. ADM_EENVIRONMENT when out of memory,
  * which a value of NULL is taken for. */
 adm_status adm_rows_append(json_t *array, json_t *value, adm_error *err);

@@ -4,8 +4,8 @@
  * that sees means; the largest over all splits is tested by permuting. Differences from the paper, each for a reason:
  *   - values are clipped at 4 robust deviations from their segment's median, since one bad run is no change of level;
  *   - runs of one machine are correlated, and permuting alone would take that for changes: innovations of a first-order
- *     autoregression are permuted, with its coefficient one standard error above the estimate, at most 0.5: beyond that a short series
- *     could prove nothing, and false changes of strongly correlated ones are the price (2% of series at 0.6). */
+ *     autoregression are permuted, with its coefficient one standard error above the estimate, at most 0.5: beyond that a short
+ *     series could prove nothing, and false changes of strongly correlated ones are the price (2% of series at 0.6). */
 #ifndef ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 #define ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 

@@ -44,12 +44,14 @@ static const char build_script[] =
     "cd \"$1\"\n"
     "if [ ! -e \"$2/.git\" ]; then git worktree prune; git worktree add --detach \"$2\" \"$3\"; fi\n"
     "mkdir -p \"$2/build\"\n"
-    "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
+    "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json "
+    "\"$2/web-report/package-lock.json\"\n"
     "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
     "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
     "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
     "     cp build/.ninja_log \"$2/build/.ninja_log\"; fi\n" /* else ninja would install the packages once more */
-    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
+    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | "
+    "head -n 1)\n"
     "cd \"$2\"\n"
     "./configure.py $options\n"
     "ninja build/release/adamas\n";

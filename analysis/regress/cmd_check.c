@@ -271,9 +271,9 @@ static int run(int argc, char **argv) {
         .doc =
             "Runs two programs alternately on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
             "compare` does. COMMAND is replay or profile.\v"
-            "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 if "
-            "this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in each "
-            "of these cases. All runs stay in the database."};
+            "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 "
+            "if this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in "
+            "each of these cases. All runs stay in the database."};
     static check_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
     int exit_code = 0, dashes = find_dashes(argc, argv);

@@ -202,8 +202,8 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "\nack ID",
         .doc =
-            "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, at "
-            "least three runs on either side. Another host, GPU, driver, CUDA or power limit begins a new series.\v"
+            "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, "
+            "at least three runs on either side. Another host, GPU, driver, CUDA or power limit begins a new series.\v"
             "`adamas history ack ID --why TEXT` stores that somebody knows of a change; with --ignore it is hidden."};
     history_command c = {.common = ADM_COMMON_DEFAULTS, .options = ADM_HISTORY_DEFAULTS};
     adm_error err = {0};

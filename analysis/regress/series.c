@@ -89,26 +89,53 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
 
 /* --- Configurations and metrics ----------------------------------------------------------------------------------- */
 
+/* A configuration's identity and names. The columns that a later schema adds to config become part of the identity where they
+ * are not NULL (other_columns_sql), so that a new column keeps series apart by itself. */
 static const char configs_sql[] =
     "SELECT c.config_id,"
-    " printf('%s|%s|%04d|%04d|%d|%s|%08d|%08d|%04d|%d|%d|%s|%s|%d|%s', ifnull(t.xxh128, ''), c.policy, c.n_q_heads, c.n_kv_heads,"
-    "  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), ifnull(c.n_recent, -1),"
-    "  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')),"
-    " c.policy, c.variant, c.launch,"
-    " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%s%d query heads, %d KV heads, d = %d, %s',"
+    " printf('%%s|%%s|%%04d|%%04d|%%d|%%s|%%08d|%%08d|%%04d|%%d|%%d|%%s|%%s|%%d|%%s', ifnull(t.xxh128, ''), c.policy, "
+    "c.n_q_heads, c.n_kv_heads,  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), "
+    "ifnull(c.n_recent, -1),  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')) "
+    "|| %s, c.policy, c.variant, c.launch,"
+    " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%%s%%d query heads, %%d KV heads, d = %%d, %%s',"
     "  CASE WHEN t.name IS NULL THEN '' ELSE 'trace ' || t.name || ', ' END, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype)"
     "  END,"
-    " CASE WHEN c.policy = 'static' THEN c.variant ELSE printf('%s, %d tokens%s%s%s%s', c.variant, c.seq_len,"
+    " CASE WHEN c.policy = 'static' THEN c.variant ELSE printf('%%s, %%d tokens%%s%%s%%s%%s', c.variant, c.seq_len,"
     "  CASE WHEN c.budget IS NULL THEN '' ELSE ', budget ' || c.budget END,"
     "  CASE WHEN c.batch = 1 THEN '' ELSE ', batch ' || c.batch END,"
     "  CASE WHEN c.page_size IS NULL THEN '' ELSE ', pages of ' || c.page_size END,"
     "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END"
     " FROM config c LEFT JOIN trace t USING (trace_id) ORDER BY c.config_id";
 
+/* An expression: "|name=value" of each column that configs_sql does not name. */
+static const char other_columns_sql[] =
+    "SELECT ifnull(group_concat('CASE WHEN c.\"' || name || '\" IS NULL THEN '''' ELSE ''|' || name || '='' || c.\"' || name ||"
+    " '\" END', ' || '), '''''') FROM pragma_table_info('config') WHERE name NOT IN ('config_id', 'trace_id', 'policy', "
+    "'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch', 'n_sinks', 'n_recent', "
+    "'selection', 'cache', 'launch', 'page_size', 'batch_lens')";
+
+/* configs_sql with that expression; to be released with adm_free(). */
+static adm_status make_configs_sql(adm_store *store, char **sql, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, other_columns_sql, &q, err, "");
+    if (status == ADM_OK) status = adm_query_next(q, &row, err);
+    if (status == ADM_OK) {
+        size_t size = sizeof configs_sql + strlen(adm_query_text(q, 0));
+        status = adm_alloc(sql, size, 1, "a query", err);
+        if (status == ADM_OK) snprintf(*sql, size, configs_sql, adm_query_text(q, 0));
+    }
+    adm_query_close(&q);
+    return status;
+}
+
 static adm_status load_configs(adm_series_set *set, adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
-    adm_status status = adm_query_open(set->store, configs_sql, &q, err, "");
+    char *sql = NULL;
+    adm_status status = make_configs_sql(set->store, &sql, err);
+    if (status == ADM_OK) status = adm_query_open(set->store, sql, &q, err, "");
+    adm_free(&sql);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         char key[1024];
         status = grow(&set->config, set->n_configs, sizeof *set->config, "configurations", err);
@@ -179,9 +206,9 @@ static int by_position(const void *a, const void *b) { return by_id(a, b); }
 
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
-    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP
-    "')))";
+    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT "
+    "value FROM json_each(?1)) AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP
+    "', '" ADM_ENCODE_LOOP "')))";
 
 static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_position *position,
                            raw **out, size_t *n_out, adm_error *err) {

@@ -1,4 +1,4 @@
-/* gpu.c: what GPU runs measured, for a report's document: a row a unit, that is, a stage's implementation in one
+/* gpu.c: what GPU runs measured, for a report's document: one row per unit, which is a stage's implementation in one
  * configuration, with its time and its byte and flop model. */
 #include "analysis/report/gpu.h"
 #include "analysis/report/gpu_select.h"
@@ -150,18 +150,19 @@ static const adm_rows_column unit_columns[] = {
     "= '" name "')"
 
 /* In the order in which they were stored: the implementations of a stage as the registry has them. */
+// clang-format off
 static const char unit_sql[] =
-    "SELECT m.config_id, m.stage, m.n, m.median, m.p10, m.p90, m.min, m.max, m.status, m.reason, " OF_UNIT("model", "model_bytes", "median") ", " OF_UNIT(
-        "model", "model_flops",
-        "median") ", " OF_UNIT("gpu", "limit_ratio",
-                               "median") ", " OF_UNIT("gpu", "throttled_ratio",
-                                                      "median") ", " OF_UNIT("model", "floor_ns",
-                                                                             "median") ", " OF_UNIT("model", "cold_l2_ratio",
-                                                                                                    "median") ", " OF_UNIT("gpu",
-                                                                                                                           "median_ci_ratio",
-                                                                                                                           "median") " "
-                                                                                                                                     "FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL "
-                                                                                                                                     "AND k.name = 'time_ns' AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
+    "SELECT m.config_id, m.stage, m.n, m.median, m.p10, m.p90, m.min, m.max, m.status, m.reason, "
+    OF_UNIT("model", "model_bytes", "median") ", "
+    OF_UNIT("model", "model_flops", "median") ", "
+    OF_UNIT("gpu", "limit_ratio", "median") ", "
+    OF_UNIT("gpu", "throttled_ratio", "median") ", "
+    OF_UNIT("model", "floor_ns", "median") ", "
+    OF_UNIT("model", "cold_l2_ratio", "median") ", "
+    OF_UNIT("gpu", "median_ci_ratio", "median")
+    " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL "
+    "AND k.name = 'time_ns' AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
+// clang-format on
 
 /* Replaces "config_id" by {"profile", "config"} in the rows from `first` on. */
 static adm_status place_rows(json_t *rows, size_t first, size_t profile, const json_t *position, adm_error *err) {
@@ -288,7 +289,7 @@ static bool is_nearer(int64_t value, int64_t best, int64_t wanted) {
 }
 
 /* The setting, length and budget that a reader is shown first: of the whole steps measured the setting of the highest rank,
- * and there the length and budget that the paper discusses most, or the nearest to it. */
+ * with the length and budget that the paper discusses most, or the nearest to it. */
 static adm_status choose_headline(json_t *document, size_t profile, adm_error *err) {
     enum { LENGTH = 32768, BUDGET = 256 };
     json_t *settings = json_object_get(document, "settings"), *configs = json_object_get(document, "configs"), *unit;

@@ -45,7 +45,8 @@ static bool is_alternative(const candidate *a, const candidate *b) {
 static const char has_sql[] =
     "SELECT EXISTS (SELECT 1 " OF_RUN "AND k.name = 'time_ns'), (SELECT count(*) " OF_RUN "AND m.stage = 'step' AND k.name = "
     "'time_ns'), EXISTS (SELECT 1 " OF_RUN "AND k.name NOT IN (" NOT_COUNTERS ")), EXISTS (SELECT 1 FROM activity WHERE run_id "
-    "= ?1), EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT NULL)";
+    "= ?1), EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT "
+    "NULL)";
 
 static adm_status read_parts(adm_store *store, candidate *c, adm_error *err) {
     adm_query *query = NULL;

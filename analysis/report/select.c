@@ -17,24 +17,8 @@
 /* Runs that a report does not show are listed, so that nobody wonders where they are; the latest so many. */
 enum { MAX_OTHER_RUNS = 50 };
 
-static const adm_rows_column run_columns[] = {
-    {"run_id", 'i'},      {"run_uuid", 's'},        {"label", 's'},        {"command", 's'},        {"status", 's'},
-    {"reason", 's'},      {"started_utc", 's'},     {"finished_utc", 's'}, {"elapsed_ns", 'i'},     {"tool_version", 's'},
-    {"git_commit", 's'},  {"git_dirty", 'i'},       {"argv", 'j'},         {"seed", 'i'},           {"host_name", 's'},
-    {"os", 's'},          {"cpu_model", 's'},       {"n_cpus", 'i'},       {"memory_bytes", 'i'},   {"compiler", 's'},
-    {"gpu_name", 's'},    {"gpu_uuid", 's'},        {"gpu_reason", 's'},   {"driver_version", 's'}, {"cuda_version", 's'},
-    {"sm_clock_hz", 'i'}, {"memory_clock_hz", 'i'},
-};
-
-static const adm_rows_column trace_columns[] = {
-    {"trace_id", 'i'},   {"xxh128", 's'},   {"name", 's'},          {"kind", 's'},     {"model", 's'},
-    {"file_bytes", 'i'}, {"n_tokens", 'i'}, {"n_steps", 'i'},       {"n_layers", 'i'}, {"n_q_heads", 'i'},
-    {"n_kv_heads", 'i'}, {"head_dim", 'i'}, {"softmax_scale", 'd'}, {"metadata", 'j'},
-};
-
-static const adm_rows_column other_columns[] = {
-    {"run_id", 'i'}, {"label", 's'}, {"command", 's'}, {"status", 's'}, {"reason", 's'}, {"started_utc", 's'},
-};
+/* Of a run that is not shown. */
+static const char *const other_columns[] = {"run_id", "label", "command", "status", "reason", "started_utc"};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -95,7 +79,8 @@ static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *
     return status;
 }
 
-/* The latest replay of every trace, own ones before recorded, complete ones before others. Stops as soon as every trace has one. */
+/* The latest replay of every trace, own ones before recorded, complete ones before others. Stops as soon as every trace has
+ * one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;
     adm_status status = read_one(store, "SELECT count(*) FROM trace WHERE ?", 1, &n_traces, err);
@@ -144,28 +129,33 @@ static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run
     return false;
 }
 
+/* The row with other_columns alone; takes the row. NULL when out of memory. */
+static json_t *cut_row(json_t *row) {
+    json_t *cut = json_object();
+    bool ok = true;
+    for (size_t i = 0; i < COUNT(other_columns); i++)
+        ok &= json_object_set(cut, other_columns[i], json_object_get(row, other_columns[i])) == 0;
+    json_decref(row);
+    if (ok) return cut;
+    json_decref(cut);
+    return NULL;
+}
+
 /* Splits the database's runs into those shown, with every column, and the latest of the others. */
 static adm_status read_runs(adm_store *store, json_t *document, const uint32_t *run_ids, size_t n_run_ids, adm_error *err) {
     json_t *runs = json_object_get(document, "runs"), *others = json_object_get(document, "other_runs");
     json_int_t n_others = 0;
     adm_query *query = NULL;
     bool there = false;
-    adm_status status =
-        adm_query_open(store,
-                       "SELECT run_id, run_uuid, label, command, status, reason, started_utc, finished_utc, elapsed_ns, "
-                       "tool_version, git_commit, git_dirty, argv, seed, host_name, os, cpu_model, n_cpus, memory_bytes, "
-                       "compiler, gpu_name, gpu_uuid, gpu_reason, driver_version, cuda_version, sm_clock_hz, memory_clock_hz "
-                       "FROM run ORDER BY started_utc DESC, run_id DESC",
-                       &query, err, "");
+    adm_status status = adm_query_open(store, "SELECT * FROM run ORDER BY started_utc DESC, run_id DESC", &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
-        bool shown = is_shown(adm_query_int(query, 0), document, run_ids, n_run_ids);
+        json_t *row = adm_rows_whole(query, "argv");
+        bool shown = is_shown(json_integer_value(json_object_get(row, "run_id")), document, run_ids, n_run_ids);
         n_others += !shown;
-        if (!shown && n_others > MAX_OTHER_RUNS) continue;
-        json_t *row = adm_rows_object(query, run_columns, COUNT(run_columns));
-        for (size_t i = 0; !shown && row != NULL && i < COUNT(run_columns); i++) {
-            bool kept = false;
-            for (size_t j = 0; j < COUNT(other_columns); j++) kept |= strcmp(run_columns[i].name, other_columns[j].name) == 0;
-            if (!kept) json_object_del(row, run_columns[i].name);
+        if (!shown && row != NULL) row = cut_row(row);
+        if (!shown && n_others > MAX_OTHER_RUNS) {
+            json_decref(row);
+            continue;
         }
         status = adm_rows_append(shown ? runs : others, row, err);
     }
@@ -181,12 +171,11 @@ static adm_status read_traces(adm_store *store, const json_t *sessions, json_t *
         int64_t trace_id = json_integer_value(json_object_get(session, "trace_id"));
         if (status != ADM_OK || has_trace(traces, trace_id)) continue;
         adm_query *query = NULL;
-        status = adm_query_open(store,
-                                "SELECT trace_id, xxh128, name, kind, model, file_bytes, n_tokens, n_steps, "
-                                "n_layers, n_q_heads, n_kv_heads, head_dim, softmax_scale, metadata FROM trace "
-                                "WHERE trace_id = ?",
-                                &query, err, "i", trace_id);
-        if (status == ADM_OK) status = adm_rows_read(&query, trace_columns, COUNT(trace_columns), -1, traces, err);
+        bool there = false;
+        status = adm_query_open(store, "SELECT * FROM trace WHERE trace_id = ?", &query, err, "i", trace_id);
+        if (status == ADM_OK) status = adm_query_next(query, &there, err);
+        if (status == ADM_OK && there) status = adm_rows_append(traces, adm_rows_whole(query, "metadata"), err);
+        adm_query_close(&query);
     }
     return status;
 }

@@ -1,12 +1,12 @@
 /* contention.h: whether something else uses this core.
  *
  * Two hardware threads share a core's execution units and its caches. What runs on the other one, of this machine or, on a
- * virtual one, of somebody else's, makes ours slower by half, for tens of microseconds to seconds, and no counter says so: it is
- * neither stolen time nor a context switch. A loop that keeps the execution units busy does tell: measured on a virtual machine
- * with two processors (AMD EPYC, family 25), 970 to 990 ns alone, 1,400 to 1,550 ns on a contended core. So whoever times
- * something runs the loop before and after, and takes the time again if it was slow. The decision does not look at the time
- * itself. What the loop took belongs beside a stored time: contention that lasts for a whole process shows only against other
- * processes. */
+ * virtual one, of somebody else's, makes ours slower by half, for tens of microseconds to seconds, and no counter says so: it
+ * is neither stolen time nor a context switch. A loop that keeps the execution units busy does tell: measured on a virtual
+ * machine with two processors (AMD EPYC, family 25), 970 to 990 ns alone, 1,400 to 1,550 ns on a contended core. So whoever
+ * times something runs the loop before and after, and takes the time again if it was slow. The decision does not look at the
+ * time itself. What the loop took belongs beside a stored time: contention that lasts for a whole process shows only against
+ * other processes. */
 #ifndef ADM_CORE_BASE_CONTENTION_H
 #define ADM_CORE_BASE_CONTENTION_H
 
@@ -19,8 +19,8 @@ typedef struct adm_contention {
     uint64_t may_wait_ns; /* the caller's to set: what waiting and taking again may still cost */
 } adm_contention;
 
-/* Finds out how fast the loop is, in 10 ms; nothing may be waited yet. So long because what started a process is often still busy
- * on the same core: measured, a tenth of the processes saw it for the first 3 ms, and took that for normal. */
+/* Finds out how fast the loop is, in 10 ms; nothing may be waited yet. So long because what started a process is often still
+ * busy on the same core: measured, a tenth of the processes saw it for the first 3 ms, and took that for normal. */
 void adm_contention_start(adm_contention *contention);
 
 /* Runs the loop once, about a microsecond: true if the core is ours alone. */

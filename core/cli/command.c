@@ -150,7 +150,7 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min
         }
         if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
         else snprintf(number, sizeof number, "%.20s...", item);
-        uint64_t value;
+        uint64_t value = 0;
         status = adm_parse_u64(option, number, min, max, &value, err);
         if (status != ADM_OK) goto fail;
         list[i] = (uint32_t)value;

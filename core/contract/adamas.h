@@ -38,9 +38,10 @@ ADM_API adm_status adm_sparse_open(const char *policy, const adm_shape *shape, c
 
 /* Attends n_steps <= max_steps steps from the prompt on; any number of calls, each from the prompt on anew. budget >= 1 tokens,
  * and at least what the policy needs. scale: of the softmax.
- * drawn: attention that each token of the prompt drew from it, [n_q_heads][n_prompt + n_steps] of which the first n_prompt count,
- * for policies that look back, which go on from there with what their own steps pay; NULL for others.
- * index: if not NULL, [n_steps][n_q_heads][budget] the tokens attended to, ascending, and behind the last of them UINT32_MAX. */
+ * drawn: attention that each token of the prompt drew from it, [n_q_heads][n_prompt + n_steps] of which the first n_prompt
+ * count, for policies that look back, which go on from there with what their own steps pay; NULL for others.
+ * index: if not NULL, [n_steps][n_q_heads][budget] the tokens attended to, ascending, and behind the last of them
+ * UINT32_MAX. */
 ADM_API adm_status adm_sparse_attend(adm_sparse *sparse, uint32_t budget, double scale, const float *q, const float *k,
                                      const float *v, size_t capacity, size_t n_steps, const double *drawn, float *out,
                                      uint32_t *index, adm_error *err);

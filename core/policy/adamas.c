@@ -1,4 +1,5 @@
-/* adamas.c: the tokens whose codes are nearest to the query's: Adamas, arXiv 2510.18413, and variants of it (core/policy/coding.h).
+/* adamas.c: the tokens whose codes are nearest to the query's: Adamas, arXiv 2510.18413, and variants of it
+ * (core/policy/coding.h).
  *
  *   book   [n_variants][n_layers]                  thresholds, learnt from the prompt
  *   packed [n_kv_heads][n_tokens][row_bytes]       the keys of the layer that was begun, once for all variants whose codes are

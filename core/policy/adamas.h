@@ -1,5 +1,5 @@
-/* adamas.h: what a replay stores of the policy adamas beside its selections: the variant's coding, its thresholds, and how often
- * each code occurs. */
+/* adamas.h: what a replay stores of the policy adamas beside its selections: the variant's coding, its thresholds, and how
+ * often each code occurs. */
 #ifndef ADM_CORE_POLICY_ADAMAS_H
 #define ADM_CORE_POLICY_ADAMAS_H
 

@@ -3,10 +3,11 @@
  *   bounds [n_kv_heads][n_pages][2][d]   the smallest and the largest value of every channel in a page
  *   bound of a page on q.k               sum_i max(q_i low_i, q_i high_i); for a group the sum over its queries
  *
- * A budget b buys floor(b / 16) pages. Its authors' code has two rules (github.com/mit-han-lab/quest), which differ for the page
- * that the newest token is in:
+ * A budget b buys floor(b / 16) pages. Its authors' code has two rules (github.com/mit-han-lab/quest), which differ for the
+ * page that the newest token is in:
  *
- *   rule=kernel       as their CUDA kernels: the newest page is always in, and the others are ranked for what is left. It costs a
+ *   rule=kernel       as their CUDA kernels: the newest page is always in, and the others are ranked for what is left. It costs
+ *   a
  *                     page also where it is partial: a budget of 16 attends to 8.5 tokens on average, 48 to 40.5
  *   rule=evaluation   as their evaluation in PyTorch, from which the paper's accuracy comes: the newest page is ranked like any
  *                     other, so that the newest token may be left out; and at least 3 pages are taken, so that budgets below 48

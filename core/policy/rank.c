@@ -141,8 +141,8 @@ static void find_candidates(const double *score, size_t n, size_t k, adm_candida
 
 enum { N_BINS = 2048 };
 
-/* Which of N_BINS equal intervals between the largest and the smallest score: never falls as the score falls, however the product
- * rounds, so that whole bins are in order. */
+/* Which of N_BINS equal intervals between the largest and the smallest score: never falls as the score falls, however the
+ * product rounds, so that whole bins are in order. */
 static inline size_t bin_of(double score, double largest, double per_score) {
     return per_score > 0 ? (size_t)((largest - score) * per_score) : 0;
 }

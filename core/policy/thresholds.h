@@ -1,4 +1,5 @@
-/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a layer.
+/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a
+ * layer.
  *
  *   fixed:a,b,c           the same for every layer; the paper's are fixed:-10,0,10
  *   quantile:p,q,r        per layer: these quantiles of the keys of the prompt, as they are coded (transformed, or not)
@@ -53,8 +54,8 @@ void adm_threshold_defaults(uint32_t bits, bool products, float *value);
 void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out);
 
 /* Writes a layer's three thresholds of 2-bit codes for the kinds fixed and quantile. y: n key elements (float32), reordered
- * in place; for a fixed specification it is not read and may be NULL. ADM_EINPUT: a specification of another kind or width, or one per
- * layer and n = 0, nothing to learn from. Quantiles that coincide (constant keys) are allowed. */
+ * in place; for a fixed specification it is not read and may be NULL. ADM_EINPUT: a specification of another kind or width, or
+ * one per layer and n = 0, nothing to learn from. Quantiles that coincide (constant keys) are allowed. */
 adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_t n, float thresholds[3], adm_error *err);
 
 #endif

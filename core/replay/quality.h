@@ -106,8 +106,9 @@ static inline size_t adm_quality_scratch(size_t widest, size_t n_levels) { retur
  *
  * Recall is the share of an exact top-k by score that the selection holds. k is the budget, or all tokens where those are
  * fewer, also where the selection is smaller. cut [n_q][n_levels]: the cuts of each query's scores at k (adm_rank_cut()), not
- * below the selection's size; of one at all tokens only k is looked at. Where scores tie at the k-th position any of the tied tokens makes an exact top-k, so each counts until the tied positions are used up: the recall of an
- * exact top-k is 1, however it broke its ties. */
+ * below the selection's size; of one at all tokens only k is looked at. Where scores tie at the k-th position any of the tied
+ * tokens makes an exact top-k, so each counts until the tied positions are used up: the recall of an exact top-k is 1, however
+ * it broke its ties. */
 void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
                     double *scratch, adm_quality *quality);
 

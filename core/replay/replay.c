@@ -49,8 +49,8 @@ static adm_status open_policies(adm_replay *r, adm_error *err) {
     return status;
 }
 
-/* What takes long before the first step: what policies learn of a layer, a task a layer, and the scratch, whose pages the system
- * has to find and to clear, a task a thread. */
+/* What takes long before the first step: what policies learn of a layer, a task a layer, and the scratch, whose pages the
+ * system has to find and to clear, a task a thread. */
 typedef struct preparation {
     adm_replay *r;
     adm_status *status; /* [tasks] */

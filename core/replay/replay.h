@@ -36,8 +36,8 @@ void adm_replay_range_sink(void *replay, const adm_range *range, uint64_t start_
 /* The sink to give to a counting probe, in the same way, when options.counters are that probe's. */
 void adm_replay_counter_sink(void *replay, const adm_range *range, const double *value);
 
-/* Runs, under the probes, every segment that the run does not already hold; where no counter of options.counters counts, it runs
- * no step and only stores the reasons. On ADM_EINTERRUPTED or failure the segments flushed so far are kept. */
+/* Runs, under the probes, every segment that the run does not already hold; where no counter of options.counters counts, it
+ * runs no step and only stores the reasons. On ADM_EINTERRUPTED or failure the segments flushed so far are kept. */
 adm_status adm_replay_run(adm_replay *replay, adm_probes *probes, adm_error *err);
 
 void adm_replay_close(adm_replay **replay);

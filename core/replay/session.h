@@ -1,5 +1,5 @@
-/* session.h: what is replayed: the trace, the options, and what follows from the two. It does not change while a replay runs, and
- * both passes and the recorder read it. */
+/* session.h: what is replayed: the trace, the options, and what follows from the two. It does not change while a replay runs,
+ * and both passes and the recorder read it. */
 #ifndef ADM_CORE_REPLAY_SESSION_H
 #define ADM_CORE_REPLAY_SESSION_H
 

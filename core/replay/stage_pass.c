@@ -6,7 +6,8 @@
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
 
-/* Rows are encoded in chunks of so many bytes of float32, which with their keys and codes fit a core's own cache (1 or 2 MiB). */
+/* Rows are encoded in chunks of so many bytes of float32, which with their keys and codes fit a core's own cache (1 or 2
+ * MiB). */
 enum { BULK_BYTES = 256 << 10 };
 
 /* Of bulk encoding so many times are taken a chunk, and no more than so many a length: the chunks after those are not timed. */

@@ -1,6 +1,6 @@
-/* stage_pass.h: steps of a session as a serving system would run them, one stage after the other in one thread, each bracketed for
- * the probes; and the bulk encoding between steps. After each step or chunk its stages are timed (stage_timer.h). What comes out is
- * not looked at: the quality pass selects the same tokens. */
+/* stage_pass.h: steps of a session as a serving system would run them, one stage after the other in one thread, each bracketed
+ * for the probes; and the bulk encoding between steps. After each step or chunk its stages are timed (stage_timer.h). What
+ * comes out is not looked at: the quality pass selects the same tokens. */
 #ifndef ADM_CORE_REPLAY_STAGE_PASS_H
 #define ADM_CORE_REPLAY_STAGE_PASS_H
 

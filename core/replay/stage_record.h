@@ -1,11 +1,12 @@
-/* stage_record.h: what the stage pass measured in the present segment: times, or with a counting probe counts, of each stage. */
+/* stage_record.h: what the stage pass measured in the present segment: times, or with a counting probe counts, of each
+ * stage. */
 #ifndef ADM_CORE_REPLAY_STAGE_RECORD_H
 #define ADM_CORE_REPLAY_STAGE_RECORD_H
 
 #include "core/replay/record.h"
 
-/* Durations of one stage (at one budget, where it depends on one): a sample a layer step, or, for bulk encoding, a few a chunk of
- * key rows, divided by the rows. */
+/* Durations of one stage (at one budget, where it depends on one): a sample a layer step, or, for bulk encoding, a few a chunk
+ * of key rows, divided by the rows. */
 typedef struct adm_stage_times {
     adm_stage stage;
     uint32_t budget;

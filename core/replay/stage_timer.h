@@ -1,8 +1,8 @@
 /* stage_timer.h: how long a stage takes. Each time is taken
  *
  *   warm   right after a run of the same work. Inside a step, a stage finds in the caches what the stage before left of its
- *          bytes, which depends on where in memory a process happens to lie: the same program's packing took 1.1 ns a key in one
- *          process and 2.4 in the next, its distances up to 20% longer
+ *          bytes, which depends on where in memory a process happens to lie: the same program's packing took 1.1 ns a key in
+ *          one process and 2.4 in the next, its distances up to 20% longer
  *   long   work that takes less than some microseconds is repeated inside one time: clocks tick every 10 ns or so
  *   alone  with the loop of core/base/contention.h before and after it; if that says that the core was contended, the time is
  *          taken again while waiting is left. A time on a contended core is kept all the same; what the loop took is stored

@@ -89,6 +89,19 @@ const char *adm_query_text(const adm_query *query, int column) {
     return text != NULL ? text : "";
 }
 
+int adm_query_n_columns(const adm_query *query) { return sqlite3_column_count(query->statement); }
+
+const char *adm_query_name(const adm_query *query, int column) { return sqlite3_column_name(query->statement, column); }
+
+char adm_query_type(const adm_query *query, int column) {
+    switch (sqlite3_column_type(query->statement, column)) {
+    case SQLITE_INTEGER: return 'i';
+    case SQLITE_FLOAT: return 'd';
+    case SQLITE_NULL: return 'n';
+    default: return 's';
+    }
+}
+
 void adm_query_close(adm_query **address) {
     adm_query *query = *address;
     if (query == NULL) return;

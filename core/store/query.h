@@ -23,6 +23,12 @@ bool adm_query_is_null(const adm_query *query, int column);
 int64_t adm_query_int(const adm_query *query, int column);
 double adm_query_double(const adm_query *query, int column);
 
+/* The columns of the SELECT, for queries such as SELECT *: how many, their names, and the type of the present row's value: 'i',
+ * 'd', 's' or 'n' (NULL). */
+int adm_query_n_columns(const adm_query *query);
+const char *adm_query_name(const adm_query *query, int column);
+char adm_query_type(const adm_query *query, int column);
+
 /* Valid until the next adm_query_next(); "" for NULL. */
 const char *adm_query_text(const adm_query *query, int column);
 

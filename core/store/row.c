@@ -36,9 +36,8 @@ static const statement_text texts[ADM_N_STATEMENTS] = {
     [ADM_SQL_ADD_CHECK_RUN] = {.sql = "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
                                       " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1"},
     [ADM_SQL_ADD_MARGIN] =
-        {.sql =
-             "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, n_processes,"
-             " measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {.sql = "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, "
+                "n_processes, measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
     [ADM_SQL_ADD_ACKNOWLEDGEMENT] =
         {.sql = "INSERT INTO acknowledgement (config_id, source, stage, metric_id, run_uuid, verdict, who, why, made_utc)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"},

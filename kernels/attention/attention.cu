@@ -3,15 +3,15 @@
  *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
  *   index [batch][S][budget]                    n_selected [batch][S]              S: see gpu.h
  *
- * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d = 128, float16). The
- * time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
+ * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d = 128, float16).
+ * The time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
  *
  * Versions, us for 32 KV heads of 32K tokens, d = 128, cold, budget 256 / 1024 (more: kernels/LOG.md):
  *   1  K as the 16 rows of the first product, Q as its 8 columns                     not timed
  *   2  K as the columns, Q in shared memory in the operand's order                   H200 6.5 / 14.1
  *   3  queries first; every warp adds up; blocks push partial results to block 0     H200 5.4 / 8.7
  *   4  half of the SMs, one block of 16 warps on each                                H200 4.4 / 8.7, H100 5.1 / 10.1
- *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8 */
+ *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8, H200 4.4 / 8.7 */
 #include "core/base/minmax.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_dev.cuh"

@@ -22,9 +22,10 @@
 
 enum { ADM_TILE = 16, ADM_TILE_QUERIES = 8 };
 
-/* K and V of a tile, as one lane holds them. The instruction wants each lane to hold certain pairs of elements, and the order of the
- * rows of O is free too; for a lone query it still costs less than ordinary arithmetic would. V^T wants two tokens of one element in
- * a register: a byte permute of two loaded words. K's registers take the next tile's loads as soon as S is made, V's once O is. */
+/* K and V of a tile, as one lane holds them. The instruction wants each lane to hold certain pairs of elements, and the order
+ * of the rows of O is free too; for a lone query it still costs less than ordinary arithmetic would. V^T wants two tokens of
+ * one element in a register: a byte permute of two loaded words. K's registers take the next tile's loads as soon as S is made,
+ * V's once O is. */
 template <int D> struct adm_tile_kv {
     uint4 k[D / 32][2];
     uint4 v[D / 64][4];
@@ -85,8 +86,8 @@ template <> __device__ __forceinline__ uint32_t adm_narrow2<__nv_bfloat16>(float
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
-/* The weight of a partial result in a sum whose largest score is `all`. A partial result without tokens (l = 0) has none; one of
- * NaNs keeps them. */
+/* The weight of a partial result in a sum whose largest score is `all`. A partial result without tokens (l = 0) has none; one
+ * of NaNs keeps them. */
 static __device__ __forceinline__ float adm_partial_weight(float m, float l, float all) {
     return l == 0.0f ? 0.0f : adm_exp2(m - all);
 }

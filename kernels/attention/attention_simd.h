@@ -5,8 +5,8 @@
 #include "core/replay/quality.h"
 
 #if defined(__x86_64__)
-/* Equal to each other to the last bit. The attention rows of the same set sum a score in another order: their outputs may differ
- * in the last place. */
+/* Equal to each other to the last bit. The attention rows of the same set sum a score in another order: their outputs may
+ * differ in the last place. */
 extern const adm_quality_impl adm_quality_avx2, adm_quality_avx512;
 #define ADM_QUALITY_SIMD &adm_quality_avx2, &adm_quality_avx512 /* slowest first */
 #elif defined(__aarch64__)

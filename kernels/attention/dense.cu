@@ -2,8 +2,8 @@
  *
  *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
  *
- *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of tiles of 16 tokens; an item is one sequence
- *     [ block 0 )[ block 1 )[ block 2 )[ ...                               and KV head; equal chunks, whatever the lengths
+ *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of tiles of 16 tokens; an item is a KV head
+ *     [ block 0 )[ block 1 )[ block 2 )[ ...                               of a sequence; equal chunks, whatever the lengths
  *
  * Versions, us, d = 128, cold: 32 KV heads 32K / 128K; 8 KV heads 32K / 128K (more: kernels/LOG.md)
  *   1  one block per SM, 12 warps, a tile of K and V in flight in each               not timed
@@ -12,20 +12,20 @@
  *   4  the first tiles to L2 before the wait; every warp adds up                     H200 126.2 / 478.7; 38.2
  *   5  the first tiles into registers before the wait                                H200 123.1 / 476.0; 36.0
  *   6  blocks that end where heads do       H200 123.6 / 476.5; 36.1, H100 179.3 / 703.6; 49.3 / 180.4
- *   7  teams of blocks per item; one fence per block                                 H100 177.8 / 698.9; 49.7 / 179.9 */
+ *   7  teams of blocks per item      H100 177.8 / 698.9; 49.7 / 179.9, H200 128.1 / 493; 37.0 / 129 */
 #include "kernels/attention/dense.h"
 #include "kernels/attention/attention_dev.cuh"
 
 /* How the line of tiles is shared:
  *
- * Every block takes an equal chunk of it. A chunk may end inside an item, or span some. Where all items are alike and the blocks a
- * multiple of them, a team of blocks takes the tiles of its item in turn, so that the device reads few long stretches of memory
- * rather than many:
+ * Every block takes an equal chunk of it. A chunk may end inside an item, or span some. Where all items are alike and the
+ * blocks a multiple of them, a team of blocks takes the tiles of its item in turn, so that the device reads few long stretches
+ * of memory rather than many:
  *
  *     item 0: tile 0 block 0 | tile 1 block 1 | ... | tile t-1 block t-1 | tile t block 0, next warp | ...
  *
- * A block that holds a whole item writes its result. Else its partial result goes to the workspace, and the block that arrives last
- * at an item adds up the partial results in the order of their blocks, so the result does not depend on who was last:
+ * A block that holds a whole item writes its result. Else its partial result goes to the workspace, and the block that arrives
+ * last at an item adds up the partial results in the order of their blocks, so the result does not depend on who was last:
  *
  *   workspace   arrived [items] uint32, of an item's tiles, 0 between launches
  *               partial_ml [2 blocks][8 queries] float2    partial 2i of block i is of the item in which its chunk begins,
@@ -142,9 +142,9 @@ static __device__ __forceinline__ dense_workspace dense_workspace_at(const adm_g
     return w;
 }
 
-/* Adds up an item's partial results, in the order of their blocks. First the largest score of each query and the weights' sum, a
- * warp per query; then the block's threads take the row's columns, four elements each, several times over, each time a
- * share of the partial results; the shares then meet in shared memory:
+/* Adds up an item's partial results, in the order of their blocks. First the largest score of each query and the weights' sum,
+ * a warp per query; then the block's threads take the row's columns, four elements each, several times over, each time a share
+ * of the partial results; the shares then meet in shared memory:
  *   (largest score, 1 / sum) [8] float2 | o [threads] float4 */
 template <typename T, int D>
 __device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,

@@ -1,5 +1,5 @@
-/* dense.h: attention over every token (stage `dense`), the baseline that selecting has to beat. On the host it is attention.h with
- * index NULL. */
+/* dense.h: attention over every token (stage `dense`), the baseline that selecting has to beat. On the host it is attention.h
+ * with index NULL. */
 #ifndef ADM_KERNELS_ATTENTION_DENSE_H
 #define ADM_KERNELS_ATTENTION_DENSE_H
 
@@ -14,8 +14,8 @@ extern "C" {
 double adm_dense_bytes(const adm_shape *shape, adm_dtype dtype, double n_tokens);
 double adm_dense_flops(const adm_shape *shape, double n_tokens);
 
-/* On a GPU (kernels/gpu/gpu.h). Reads q, k, v, page_table, length; writes out. An empty sequence gives zeros. q, k, v and out must
- * be aligned to 16 bytes (ADM_EINPUT). A group of more than 8 query heads reads K and V once for every 8. */
+/* On a GPU (kernels/gpu/gpu.h). Reads q, k, v, page_table, length; writes out. An empty sequence gives zeros. q, k, v and out
+ * must be aligned to 16 bytes (ADM_EINPUT). A group of more than 8 query heads reads K and V once for every 8. */
 adm_gpu_launch_fn adm_gpu_dense_launch;
 size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape);
 extern const adm_gpu_impl adm_gpu_dense_impl;

@@ -5,8 +5,8 @@
  *   sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of loads of 4 KiB
  *   [ warp 0 )[ warp 1 )[ warp 2 )[ ...                                  equal ranges, whatever the lengths
  *
- * A warp has a ring of loads in shared memory, filled by bulk copies of its own. The first ones are on their way before the kernel
- * before this one has ended; only what holds the newest two tokens has to wait for it.
+ * A warp has a ring of loads in shared memory, filled by bulk copies of its own. The first ones are on their way before the
+ * kernel before this one has ended; only what holds the newest two tokens has to wait for it.
  *
  * Versions, us and share of the read limit, cold: 32 KV heads 32K, 128K; 8 KV heads 32K (H200; more: kernels/LOG.md)
  *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
@@ -111,9 +111,8 @@ static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, cons
     __syncwarp();
 }
 
-/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4) -> distance (batch, S, capacity).
- * Grid: any number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel
- * by this name. */
+/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4) -> distance (batch, S, capacity). Grid: any number of blocks.
+ * Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by this name. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_pieces(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {

@@ -4,9 +4,9 @@
  *   encode_step                      the four in one: a warp per row, codes by votes
  *   encode_prompt                    every key of every sequence into bit planes: a thread per row
  *
- * A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through shared memory by
- * asynchronous copies, since a thread per row cannot load coalesced. The factor 1/sqrt(d) moves into the thresholds, exactly:
- * rounding is monotone, so fl(x s) > t is x > T for the largest T with fl(T s) <= t.
+ * A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through shared memory
+ * by asynchronous copies, since a thread per row cannot load coalesced. The factor 1/sqrt(d) moves into the thresholds,
+ * exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with fl(T s) <= t.
  *
  * Versions of encode_prompt, us for 32K tokens, 32 heads, d = 128 (more: kernels/LOG.md):
  *   1  as above      H200 90.6 (73.5% of the read limit), H100 116.4 (82.7%) */
@@ -65,8 +65,8 @@ static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uin
     p.packed[i] = (uint8_t)(c.x | c.y << 2 | c.z << 4 | c.w << 6);
 }
 
-/* packed (rows, d/4), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a sequence: its
- * key's codes, its K row, its V row. */
+/* packed (rows, d/4), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a
+ * sequence: its key's codes, its K row, its V row. */
 template <int D>
 static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t head = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -191,7 +191,8 @@ static __device__ __forceinline__ uint32_t above(const float *v, float t) {
     return bits;
 }
 
-/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d). Grid: any number of blocks. */
+/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d). Grid: any number of
+ * blocks. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     encode_prompt_tiles(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {

@@ -1,14 +1,14 @@
 /* common.cuh: what the CUDA files share: launching with a checked status, where a row of K or V lies, 16-byte
  * copies, clusters of blocks, and the dependent launch. Nothing here knows a stage.
  *
- * Dependent launch: every kernel is launched with the programmatic attribute. Its blocks may then be resident while the
- * kernel before it still drains, and what they do until adm_wait_for_predecessors() overlaps with it. The rules:
+ * Dependent launch: every kernel is launched with the programmatic attribute. Its blocks may be resident while the kernel
+ * before it still drains, and what they do before adm_wait_for_predecessors() overlaps with that kernel. The rules:
  *
  *   before the wait   nothing is written, and nothing read but lengths, page tables, and K, V and codes of the tokens
  *                     0 .. length - 3: the newest is this step's, and the one before it may be of the kernel before
  *   who writes those  (append, encode_step, the fused step: token length - 1) lets its dependents start only after its own
- *                     wait, so that at most one such kernel is ever unfinished under a reader; encode_prompt, which
- *                     writes them all, never does. Lengths and page tables are written by nobody here.
+ *                     wait, so that at most one such kernel is unfinished under a reader; encode_prompt, which writes them all,
+ *                     never does. No kernel here writes lengths or page tables.
  *   all others        let their dependents start at once */
 #ifndef ADM_KERNELS_GPU_COMMON_CUH
 #define ADM_KERNELS_GPU_COMMON_CUH
@@ -185,15 +185,16 @@ template <typename T> __device__ __forceinline__ T *adm_cluster_peer(T *shared, 
 }
 
 /* Arrive promises that this thread's earlier accesses are done; wait returns when every thread of the cluster arrived. The
- * promise is a fence of the whole device: 600 to 1,200 cycles on an H100; on an H200 366 to 660 where the barrier alone takes 106. */
+ * promise is a fence of the whole device: 600 to 1,200 cycles on an H100; on an H200 366 to 660 where the barrier alone takes
+ * 106. */
 static __device__ __forceinline__ void adm_cluster_arrive(void) {
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 static __device__ __forceinline__ void adm_cluster_wait(void) { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
-/* Arrives without that promise: good for what a block wrote into its own shared memory before a __syncthreads() before this,
- * for that is in place then, and whoever reads it from afar reads it there; and for what this thread has read. What goes into the
- * memory of others goes by adm_push(). */
+/* Arrives without that promise. This is enough for what a block wrote into its own shared memory before a __syncthreads() that
+ * came before this, because remote reads go to that memory; and for what this thread has read. Writes to other blocks' memory
+ * go through adm_push(). */
 static __device__ __forceinline__ void adm_cluster_arrive_relaxed(void) {
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }

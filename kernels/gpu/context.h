@@ -1,4 +1,4 @@
-/* context.h: a device that was opened: its stream, and reading results from it. */
+/* context.h: an opened device: its stream, and copying results from it. */
 #ifndef ADM_KERNELS_GPU_CONTEXT_H
 #define ADM_KERNELS_GPU_CONTEXT_H
 

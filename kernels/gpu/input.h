@@ -1,7 +1,7 @@
 /* input.h: the random inputs of a GPU profile, as a pure function of (seed, tensor, sequence, head, token, element),
- * so that host and device make the same bits without ever copying a cache: the host recomputes any row it wants to check.
+ * so that host and device make the same bits and no cache is ever copied: the host recomputes any row it wants to check.
  *
- * Real keys are not white noise, and an easy input flatters a kernel. So keys have
+ * Real keys are not white noise, and easy inputs flatter a kernel. So keys have
  *   - outlier channels: 3 per KV head, with a mean of +-4 standard deviations, as RoPE models show;
  *   - attention sinks: the first 4 tokens carry twice the mean in those channels;
  *   - ties: every 8th token repeats the key before it, so that its distance ties exactly;

@@ -1,5 +1,5 @@
-/* none.c: the GPU room in a build without CUDA. What asks whether there is a device is told why there is none, with the cure; the
- * table of implementations is empty; nothing else can be reached, since there is no adm_gpu. */
+/* none.c: the GPU room in a build without CUDA. Questions about devices are answered with the reason why there is none, and the
+ * cure. The table of implementations is empty. Nothing else can be reached, since there is no adm_gpu. */
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu/case.h"
 #include "kernels/gpu/memory.h"

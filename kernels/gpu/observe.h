@@ -1,5 +1,5 @@
-/* observe.h: what running stages under observation needs from a device beside case.h: an L2 that is in the same state
- * before every pass, waiting, and a graph whose launch is a call of its own. */
+/* observe.h: what counting and tracing need from a device beyond case.h: an L2 in the same state before every pass, waiting,
+ * and a graph that is launched by a call of its own. */
 #ifndef ADM_KERNELS_GPU_OBSERVE_H
 #define ADM_KERNELS_GPU_OBSERVE_H
 

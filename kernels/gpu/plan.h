@@ -1,4 +1,4 @@
-/* plan.h: what memory a case of case.h takes and how it is cut, as arithmetic: no device is touched.
+/* plan.h: the memory of a case (case.h) and its layout, as arithmetic: no device is touched.
  *
  *   copies  [n_kv]    | K | V | planes |
  *   sets    [n_sets]  | length | q | k_new | v_new | y | code | packed | index | n_selected | out |
@@ -7,9 +7,9 @@
  *
  * Every region begins on a 256-byte boundary. Set s works on copy s % n_kv.
  *
- * A cold cache is a matter of counts: between two uses of the same bytes at least ADM_COLD_L2 times the level-2 cache
- * must have passed. So there are as many copies as it takes for their codes, and as many sets (each with a query, hence
- * with a selection of its own) as it takes for the selected rows of K and V, memory allowing. */
+ * Counts keep the cache cold: between two uses of the same bytes at least ADM_COLD_L2 times the size of the L2 must pass. So
+ * there are enough copies for the codes, and enough sets for the selected rows of K and V (each set has its own query, hence
+ * its own selection), as far as memory allows. */
 #ifndef ADM_KERNELS_GPU_PLAN_H
 #define ADM_KERNELS_GPU_PLAN_H
 

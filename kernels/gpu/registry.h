@@ -17,8 +17,8 @@ const adm_gpu_impl *adm_gpu_registry_at(size_t i);
 /* The row of that stage and name, or NULL. */
 const adm_gpu_impl *adm_gpu_registry_find(adm_stage stage, const char *name);
 
-/* The table itself, [adm_gpu_n_rows]. This room knows no stage, so kernels/gpu_rows.c fills it in; without CUDA none.c leaves it
- * empty. Only registry.c reads it. */
+/* The table itself, [adm_gpu_n_rows]. This room knows no stage, so kernels/gpu_rows.c fills it in; without CUDA none.c leaves
+ * it empty. Only registry.c reads it. */
 extern const adm_gpu_impl *const adm_gpu_rows[];
 extern const size_t adm_gpu_n_rows;
 

@@ -1,5 +1,5 @@
-/* session.h: what a GPU case is filled with: random inputs (input.h), or steps of a decode session in host memory,
- * whoever read them.
+/* session.h: the contents of a GPU case: random inputs (input.h), or steps of a decode session in host memory, whatever its
+ * source.
  *
  *   set s    layer s % n_layers, step (s / n_layers) % n_steps, with that step's query, new token and length */
 #ifndef ADM_KERNELS_GPU_SESSION_H

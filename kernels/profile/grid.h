@@ -1,9 +1,8 @@
 /* grid.h: what a GPU profile runs: the grid of configurations, and the units of each.
  *
- * A configuration is a batch of sequences of given lengths on a number of KV heads; each holds units. A unit is what is
- * timed as one: a stage's implementation, the six stages in turn (`step`, variant `six`), or a fused step. Every unit is
- * checked against the host reference on the very buffers that are timed; what fails is recorded as failed and never
- * timed. */
+ * A configuration is a batch of sequences of given lengths on a number of KV heads; each has units. A unit is timed as one: a
+ * stage's implementation, the six stages in turn (`step`, variant `six`), or a fused step. Every unit is checked against the
+ * host reference on the buffers that are timed. A unit that fails is recorded as failed and never timed. */
 #ifndef ADM_KERNELS_PROFILE_GRID_H
 #define ADM_KERNELS_PROFILE_GRID_H
 

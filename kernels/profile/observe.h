@@ -1,4 +1,5 @@
-/* observe.h: a GPU profile under observation: brackets its session, checks and timings, and has its units counted and traced. */
+/* observe.h: a GPU profile under observation: brackets its session, checks and timings, and has its units counted and
+ * traced. */
 #ifndef ADM_KERNELS_PROFILE_OBSERVE_H
 #define ADM_KERNELS_PROFILE_OBSERVE_H
 

@@ -1,10 +1,10 @@
-/* observer.h: a GPU profile under observation. Which probes there are is not known here: whoever runs a profile
- * attaches them to four lists, and gives them the sinks of state.h, count.h and timeline.h.
+/* observer.h: a GPU profile under observation. This room knows no probe: the caller of a profile attaches probes to four lists
+ * and gives them the sinks of state.h, count.h and timeline.h.
  *
  *   session    from the first configuration to the last; and each unit's check      ranges for tools (NVTX)
  *   timing     each unit's timing                              the same, and the device's state
- *   counting   after the timing of a configuration: every unit once a pass, on set 0, state put back and L2 flushed (or
- *              warmed) before each                             GPU counters
+ *   counting   after the timing of a configuration: every unit once per pass, on set 0, with its state restored and the L2
+ *              flushed (or warmed) before each                 GPU counters
  *   tracing    then every unit a few times in each launch mode, back to back, on set after set       GPU activities
  *
  * Nothing is timed while something counts or traces. What a probe cannot do is stored as skipped with its reason, and the

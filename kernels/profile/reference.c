@@ -1,5 +1,5 @@
 /* reference.c: what a set of a GPU case should hold and give, recomputed on the host. Random inputs come from their
- * formula (input.h), a session's from the host: nothing that the device holds is taken on trust. */
+ * formula (input.h), a session's from host memory: nothing on the device is trusted. */
 #include "kernels/profile/reference.h"
 
 #include <string.h>

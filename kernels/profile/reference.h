@@ -1,4 +1,4 @@
-/* reference.h: what the host computes, to check the GPU's results against. check.c compares with all of it. */
+/* reference.h: the results that the host computes, against which check.c compares the GPU's. */
 #ifndef ADM_KERNELS_PROFILE_REFERENCE_H
 #define ADM_KERNELS_PROFILE_REFERENCE_H
 

@@ -1,5 +1,5 @@
-/* static.c: what the CUDA assembler said of every kernel, from the table that the build left in the program
- * (kernels/profile/resources.py): figures that change only when compiler or source change, and that need no GPU. */
+/* static.c: what the CUDA assembler stated about every kernel, from the table that the build put into the program
+ * (resources.py). These figures need no GPU, and change only with the compiler or the source. */
 #include "kernels/profile/static.h"
 
 #include <stdio.h>

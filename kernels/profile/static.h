@@ -1,4 +1,4 @@
-/* static.h: what the CUDA assembler said of every kernel. */
+/* static.h: registers, shared memory and spills of every kernel, as the CUDA assembler stated them. */
 #ifndef ADM_KERNELS_PROFILE_STATIC_H
 #define ADM_KERNELS_PROFILE_STATIC_H
 

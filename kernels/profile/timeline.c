@@ -1,13 +1,13 @@
-/* timeline.c: traces a profile's units: each is called a few times in each launch mode, back to back; what the GPU
- * did in each call becomes rows of the tables activity and event, and figures of the call.
+/* timeline.c: traces a profile's units. Each is called a few times in each launch mode, back to back. What the GPU did in each
+ * call becomes rows of the tables activity and event, and figures of the call.
  *
  *     unit, mode     prepare sets 0..n-1, flush, wait
  *       call 0..n-1  begin { launch, or for a step each stage in a range of its own } end        nobody waits in between
  *       wait
  *     stop           activities come by range -> the call they belong to
  *
- * A graph is one launch, so all its kernels belong to the range of the call; since one stream was captured they run in the
- * order of its nodes, which says which kernel is of which stage. */
+ * A graph is one launch, so all its kernels belong to the range of the call. It was captured from one stream, so they run in
+ * the order of its nodes, and that order tells the stage of each kernel. */
 #include "kernels/profile/timeline.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* timeline.h: traces a configuration's units: what the GPU did in each call, by time. */
+/* timeline.h: traces a configuration's units: what the GPU did in each call, and when. */
 #ifndef ADM_KERNELS_PROFILE_TIMELINE_H
 #define ADM_KERNELS_PROFILE_TIMELINE_H
 

@@ -11,7 +11,7 @@
  *   3  loads into registers in place of the ring, no distance twice      H200 27.6 / 66.0; 23.4 / 49.1
  *   4  a bound from a sample, lists of candidates                        H200 21.4 / 55.2; 17.3 / 38.3
  *   5  clusters spread by load                H200 18.3 / 45.4; 16.7 / 38.7, H100 21.9 / 55.3; 17.5 / 38.9
- *   6  no fence at the cluster barriers; no branch per tile              H100 20.7 / 55.5; 15.7 / 36.9 */
+ *   6  no fence at cluster barriers           H100 20.7 / 55.5; 15.7 / 36.9, H200 17.7 / 45.2; 15.8 / 37.0 */
 #include "core/base/minmax.h"
 #include "kernels/step/fused.h"
 #include "kernels/encode/encode.cuh"
@@ -50,14 +50,15 @@ static __device__ __forceinline__ void encode_rows(const adm_gpu_shape &s, const
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* q (batch, n_q, d), k_new and v_new (batch, n_kv, d), K, V, planes -> out (batch, n_q, d), index (batch, S, budget); the new token in
- * K, V and planes. Grid (split, KV heads * slices, sequences), clusters along x.
+/* q (batch, n_q, d), k_new and v_new (batch, n_kv, d), K, V, planes -> out (batch, n_q, d), index (batch, S, budget); the new
+ * token in K, V and planes. Grid (split, KV heads * slices, sequences), clusters along x.
  *
- * A cluster serves one KV head of one sequence with some of its query heads; each block has a chunk of the tokens, each warp a range
- * of that. Nothing is kept of a distance that cannot win, so beyond q, the new rows and the result only codes and the selected rows
- * of K and V move. A row is what one selection is made for: a query head, or the group where the group shares one.
+ * A cluster serves one KV head of one sequence with some of its query heads; each block has a chunk of the tokens, each warp a
+ * range of that. Nothing is kept of a distance that cannot win, so beyond q, the new rows and the result only codes and the
+ * selected rows of K and V move. A row is what one selection is made for: a query head, or the group where the group shares
+ * one.
  *
- * The newest token is in by force, and its rows come from k_new and v_new, so nobody needs what this very step appends. All other
+ * The newest token is forced in, and its rows come from k_new and v_new, so nobody needs what this very step appends. All other
  * tokens but the one before it may be read while the kernel before this one still runs: the sample and the first loads. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(STEP_THREADS, 2)
@@ -180,8 +181,8 @@ static uint32_t list_capacity_of(const step_plan *plan, const adm_gpu_shape *sha
     return round_up(adm_list_capacity(within, tokens, usual > whole ? usual : whole), 32);
 }
 
-/* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory, or
- * is computed again. */
+/* Fills in sizes and offsets for plan->split, of at most so many bytes if it can; what does not fit goes through global memory,
+ * or is computed again. */
 static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t max_bytes) {
     const uint32_t d = shape->heads.head_dim, split = plan->split;
     const uint32_t partials = (STEP_WARPS + split * plan->heads) * (d + 2) * (uint32_t)sizeof(float);
@@ -201,8 +202,8 @@ static void lay_out(step_plan *plan, const adm_gpu_shape *shape, uint32_t max_by
     plan->shared_bytes = plan->candidates_at + lists * plan->list_capacity;
 }
 
-/* Heads per block and blocks per cluster: enough blocks to fill nine tenths of the SMs, two per SM, but no larger clusters than USUAL_SPLIT, whose blocks wait too long for one another. A group that shares its selection stays in
- * one block. */
+/* Heads per block and blocks per cluster: enough blocks to fill nine tenths of the SMs, two per SM, but no larger clusters than
+ * USUAL_SPLIT, whose blocks wait too long for one another. A group that shares its selection stays in one block. */
 static void cut_up(step_plan *plan, const adm_gpu_shape *shape, int n_sms) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, wanted = (uint32_t)n_sms * 9 / 5;
     const bool grouped = shape->selection == ADM_SELECT_GROUP;

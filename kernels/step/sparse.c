@@ -1,5 +1,5 @@
-/* sparse.c: one layer's attention under a selection policy (core/contract/adamas.h): the policies of core/policy with the stages of
- * this processor. */
+/* sparse.c: one layer's attention under a selection policy (core/contract/adamas.h): the policies of core/policy with the
+ * stages of this processor. */
 #include "core/contract/adamas.h"
 
 #include <math.h>

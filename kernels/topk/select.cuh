@@ -1,15 +1,14 @@
 /* select.cuh: the counting select of core/contract/stage.h split over the blocks that share a row, for topk.cu and fused.cu.
  *
- *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of its distances for each chunk
- *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the first
- *            ones); rank and ties: winners and tied tokens in the chunks before this one
- *   write    each warp counts the winners in its range of the chunk, then writes them: a token's position is known from
- *            counts alone, so the result is in order and the same whatever the schedule
+ *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of distances per chunk
+ *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the
+ *            oldest); rank and ties: winners and tied tokens in the chunks before this one
+ *   write    each warp counts the winners in its range of the chunk, then writes them: counts alone give a token's
+ *            position, so the result is in order and the same whatever the schedule
  *
- * Few tokens win, and adding each to a histogram costs more than anything else. So a bound comes first, a distance beyond
- * which nobody is likely to win, from a sample of the row; only candidates within it are counted, and each warp lists
- * those of its range in order. Should the bound have been too low, which the counts tell, it is lifted and all is done
- * again: luck decides the time, never the result.
+ * Few tokens win. So a bound comes first, from a sample of the row: a distance beyond which no token is likely to win. Only
+ * candidates within it are counted, and each warp lists those of its range in order. The counts tell when the bound was too
+ * low; it is then lifted and all is done again: luck decides the time, never the result.
  *
  * A team is the warps of a block that work on one row; a block may hold several teams, which call in step. */
 #ifndef ADM_KERNELS_TOPK_SELECT_CUH
@@ -17,7 +16,7 @@
 
 #include "kernels/gpu/common.cuh"
 
-/* Tokens [first, last) are eligible for the `remaining` budget; the others are in by force. */
+/* Tokens [first, last) are eligible for the `remaining` budget; the others are forced in. */
 typedef struct adm_row_eligible {
     uint32_t first, last, remaining;
 } adm_row_eligible;
@@ -120,8 +119,8 @@ static __device__ __forceinline__ bool adm_worth_a_bound(const adm_row_eligible 
 
 /* From a histogram of a sample: */
 
-/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard deviations
- * more. */
+/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard
+ * deviations more. */
 static __host__ __device__ __forceinline__ uint32_t adm_wanted_of(float expected) {
     return (uint32_t)(expected + 4.0f * sqrtf(expected)) + 4;
 }
@@ -153,9 +152,9 @@ static __device__ __forceinline__ uint32_t adm_bound_of(const uint32_t *sample, 
 /* From a share of a sample per warp, without a histogram: */
 
 /* Each of some warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
- * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean; the
- * k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the number of
- * warps. */
+ * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean;
+ * the k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the
+ * number of warps. */
 static __host__ __device__ __forceinline__ uint32_t adm_bound_rank_of(float share, uint32_t n, float noise) {
     const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
     const uint32_t k = (uint32_t)(root * root) + 2;
@@ -167,8 +166,8 @@ static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_row_eligible
     return adm_bound_rank_of(share, n, noise);
 }
 
-/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two per word: the smallest again and
- * again, with all its equals. Leaves the words without them. */
+/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two per word: the smallest again
+ * and again, with all its equals. Leaves the words without them. */
 template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth_peeled(uint32_t (&words)[N], uint32_t k) {
     for (;;) {
         uint32_t pair = words[0], n = 0;
@@ -209,7 +208,7 @@ template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth(uint32_
 /* ---- candidates ---- */
 
 /* Those of a warp's range of a chunk, in order: the token, counted from the range's first, and its key, which is its
- * distance + 1, or 0 where it is in by force. n may exceed the capacity; the list is useless then. */
+ * distance + 1, or 0 where it is forced in. n may exceed the capacity; the list is useless then. */
 typedef struct adm_list {
     uint32_t *entry;
     uint32_t capacity, n;
@@ -231,7 +230,7 @@ static __device__ __forceinline__ uint32_t adm_key(const adm_row_eligible &c, ui
 
 /* Winners in hand, by lane: in for sure, and tied at the boundary. there: whether the lane has a token. */
 static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_row_cut &cut) {
-    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or in by force */
+    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or forced in */
                       __ballot_sync(ADM_FULL_WARP, there && key == cut.boundary + 1));
 }
 
@@ -251,8 +250,8 @@ static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_
     at->y += __popc(winners.y);
 }
 
-/* visit(there, at, key) for a range's candidates, 32 at a time, by the whole warp; at: the token, counted from the range's first.
- * From the list; or, where that was too short, for all n_tokens of the range, key(at) being their keys. */
+/* visit(there, at, key) for a range's candidates, 32 at a time, by the whole warp; at: the token, counted from the range's
+ * first. From the list; or, where that was too short, for all n_tokens of the range, key(at) being their keys. */
 template <typename Key, typename Visit>
 static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t n_tokens, Key key, Visit visit) {
     const bool listed = list.n <= list.capacity;
@@ -270,7 +269,7 @@ static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t 
 /* ---- without a bound ---- */
 
 /* A tile is the tokens that a warp looks at together, N neighbours per lane. Where its smallest distance is beyond the
- * boundary nothing in it wins, which is nearly everywhere; a tile with a token that is in by force counts as 0. */
+ * boundary nothing in it wins, which is nearly everywhere; a tile with a token that is forced in counts as 0. */
 template <int N> struct adm_lane_tile {
     static const int tokens = 32 * N;
     uint32_t word[N / 2]; /* two distances each */

@@ -9,7 +9,7 @@
  *   1  cluster: 8 blocks per row, all distances counted                          H200 8.9 / 18.7
  *   2  the cut by the whole block; only tiles whose smallest can win             H200 8.9 / 15.3
  *   3  a bound from a sample, lists of candidates; 4 blocks per row              H200 6.7 / 12.5, H100 7.4 / 12.2
- *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 6.4 / 11.3 */
+ *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/topk/select.cuh"
@@ -123,7 +123,7 @@ static __device__ __forceinline__ uint32_t distance8(const uint4 &x, uint32_t i)
     return pair >> 16 * (i % 2) & 0xffffu;
 }
 
-/* Lists what lies within the bound, or is in by force, of the tile at token `tile`. */
+/* Lists what lies within the bound, or is forced in, of the tile at token `tile`. */
 static __device__ __forceinline__ void list_tile(const warp_range &range, const adm_row_eligible &c, const uint4 &x,
                                                  uint32_t tile, uint32_t bound, adm_list *list) {
     const uint32_t token = tile + 8 * (threadIdx.x % 32), before = (1u << threadIdx.x % 32) - 1;
@@ -194,8 +194,8 @@ static __device__ __forceinline__ void sample_row(const warp_range &range, const
 
 #endif /* __CUDA_ARCH__ >= 900 */
 
-/* distance (rows, capacity) -> index (rows, budget), n_selected (rows).
- * Grid (split, rows), a cluster per row. Dynamic shared memory: sums and a histogram of n_bins, a list of candidates per warp. */
+/* distance (rows, capacity) -> index (rows, budget), n_selected (rows). Grid (split, rows), a cluster per row. Dynamic shared
+ * memory: sums and a histogram of n_bins, a list of candidates per warp. */
 template <bool USUAL>
 static __global__ void __launch_bounds__(CLUSTER_THREADS)
     topk_cluster(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,
@@ -283,8 +283,8 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
 
 /* ---- without ---- */
 
-/* distance (rows, capacity) -> workspace (rows, split, n_bins): each block's histogram. Grid (split, rows). Dynamic shared memory: the histogram,
- * the smallest of each tile. */
+/* distance (rows, capacity) -> workspace (rows, split, n_bins): each block's histogram. Grid (split, rows). Dynamic shared
+ * memory: the histogram, the smallest of each tile. */
 static __global__ void __launch_bounds__(TOPK_THREADS)
     topk_count(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
     extern __shared__ __align__(16) uint32_t histogram[];
@@ -350,8 +350,8 @@ static uint32_t cluster_of(const adm_gpu_shape *s) {
     return split;
 }
 
-/* Candidates that a warp's list holds where a row fills the capacity, of `max_words` words for all of a block. What does not fit
- * is looked for in the distances again, ten times as slowly. */
+/* Candidates that a warp's list holds where a row fills the capacity, of `max_words` words for all of a block. What does not
+ * fit is looked for in the distances again, ten times as slowly. */
 static uint32_t list_capacity_of(const adm_gpu_shape *s, uint32_t split, uint32_t max_words) {
     const uint32_t n = SAMPLE / CLUSTER_WARPS, tiles = (s->capacity + 255) / 256, ranges = split * CLUSTER_WARPS;
     const uint32_t tokens = (tiles + ranges - 1) / ranges * 256;

@@ -13,8 +13,9 @@
 extern "C" {
 #endif
 
-/* Counting select, exact since distances are small integers: one pass counts, one pass writes. index [min(budget, n_tokens)]; n_tokens < 2^32; the histogram need not be cleared. A distance above max_distance is the
- * caller's error and is written outside the histogram. Where no token is selected by rank, info is all zero. */
+/* Counting select, exact since distances are small integers: one pass counts, one pass writes. index [min(budget, n_tokens)];
+ * n_tokens < 2^32; the histogram need not be cleared. A distance above max_distance is the caller's error and is written
+ * outside the histogram. Where no token is selected by rank, info is all zero. */
 ADM_API adm_topk_fn adm_topk_reference;
 
 #if defined(__x86_64__)

@@ -114,9 +114,8 @@ def test_a_stage_that_failed_its_check_regresses(runs, compare):
 def test_a_renamed_implementation_is_still_its_stage(runs, compare):
     runs.add(10, label="base")
     ids = runs.add(10, label="cand", slower={"topk": 1.1})
-    runs.execute("INSERT INTO config SELECT config_id + 1000, trace_id, policy, 'other', n_q_heads, n_kv_heads, head_dim, "
-                 "dtype, seq_len, budget, batch, n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM "
-                 "config WHERE config_id IN (SELECT config_id FROM measurement WHERE stage = 'topk')")
+    runs.copy_configs("config_id + 1000", "WHERE config_id IN (SELECT config_id FROM measurement WHERE stage = 'topk')",
+                      variant="'other'")
     runs.execute(f"UPDATE measurement SET config_id = config_id + 1000 WHERE stage = 'topk' AND run_id >= {ids[0]}")
     code, document = compare("--margin", "2")
     assert code == 1 and not rows_of(document, "inconclusive")
@@ -280,8 +279,7 @@ def test_compiled_figures_and_quality_do_not_depend_on_the_machine(adamas, runs)
 def test_different_shapes(adamas, runs):
     runs.add(10, label="base")
     ids = runs.add(10, label="cand")
-    runs.execute("INSERT INTO config SELECT config_id + 1000, trace_id, policy, variant, 8, n_kv_heads, head_dim, dtype, "
-                 "seq_len, budget, batch, n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM config")
+    runs.copy_configs("config_id + 1000", n_q_heads="8")
     runs.execute(f"UPDATE measurement SET config_id = config_id + 1000 WHERE run_id >= {ids[0]}")
     refuse_pair(adamas, runs, ["different things", "4 query heads", "8 query heads"])
 

@@ -35,8 +35,7 @@ def two(small_run, tmp_path):
     for measurement in b.measurements:
         measurement["config_id"] += 500
     b.add(4, label="b", extra=[("topk", "registers", "1", "lower", 7)])
-    b.execute("INSERT INTO config SELECT 900, trace_id, policy, 'new', n_q_heads, n_kv_heads, head_dim, dtype, seq_len, "
-              "budget, batch, n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM config LIMIT 1")
+    b.copy_configs("900", "LIMIT 1", variant="'new'")
     return a, b
 
 

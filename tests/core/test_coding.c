@@ -27,7 +27,7 @@ static void metrics_are_their_formulas(void **state) {
                 assert_int_equal(adm_code_distance(ADM_METRIC_L2, bits, x, y), (a - b) * (a - b));
                 assert_int_equal(adm_code_distance(ADM_METRIC_SIGN, bits, x, y), (2 * a > m) != (2 * b > m));
                 assert_int_equal(2 * adm_code_distance(ADM_METRIC_DOT, bits, x, y), m * m - (2 * a - m) * (2 * b - m));
-                for (int metric = 0; metric < ADM_METRIC_ASYMMETRIC; metric++) {
+                for (adm_code_metric metric = 0; metric < ADM_METRIC_ASYMMETRIC; metric++) {
                     assert_true(adm_code_distance(metric, bits, x, y) <= adm_code_distance_max(metric, bits));
                     if (bits == 1) assert_int_equal(adm_code_distance(metric, bits, x, y), a ^ b);
                 }
@@ -91,8 +91,8 @@ static float *random_keys(adm_rng *rng) {
     return y;
 }
 
-/* Share of values that are at most t: a quantile of n values may split them anywhere within one, and t is rounded, which may put
- * it on either side of n_near values. */
+/* Share of values that are at most t: a quantile of n values may split them anywhere within one, and t is rounded, which may
+ * put it on either side of n_near values. */
 static void check_share(size_t n_below, size_t n_near, size_t n, double quantile) {
     if (fabs((double)n_below / (double)n - quantile) > (1.0 + (double)n_near) / (double)n + 1e-9)
         fail_msg("%zu of %zu values are below the quantile %g, and %zu at it", n_below, n, quantile, n_near);
@@ -147,7 +147,7 @@ static void tables_of_codes_are_sums_over_queries(void **state) {
     adm_rng rng = check_rng(__func__);
     const float *y = random_keys(&rng);
     static uint16_t table[D << ADM_MAX_CODE_BITS];
-    for (int metric = 0; metric < ADM_METRIC_ASYMMETRIC; metric++)
+    for (adm_code_metric metric = 0; metric < ADM_METRIC_ASYMMETRIC; metric++)
         for (uint32_t bits = 1; bits <= 3; bits++) {
             adm_coding coding = coding_of(metric, bits, "centred");
             const uint32_t n_t = (1u << bits) - 1;

@@ -228,8 +228,8 @@ static void huge_scores_stay_finite(void **state) {
 /* --- The rows ------------------------------------------------------------------------------------------------------- */
 
 /* How far a row may be from the plain loops. Scores not at all: the products are exact and added in one order. With u = 2^-53,
- * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products, rounded
- * first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
+ * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products,
+ * rounded first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
 static void rows_are_the_reference(void **state) {
     (void)state;
     enum { ROWS = 77, MOST_Q = 27, STRIDE = 80 };

@@ -4,7 +4,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 
-/* --- Out of memory: the n-th allocation of core/base/mem.h from now on fails ----------------------------------------------- */
+/* --- Out of memory: the n-th allocation of core/base/mem.h from now on fails ---------------------------------------------- */
 
 static atomic_long n_until_failure = LONG_MAX, n_allocations;
 

@@ -8,6 +8,7 @@ from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t,
 
 import numpy as np
 import pytest
+
 from conftest import ROOT, SCHEMA_VERSION
 
 LIBRARY = ROOT / "build/release/libadamas.so"

@@ -1,6 +1,6 @@
-/* fake_gpu.c: the room kernels/gpu and the table of GPU implementations on host memory, so that the whole of `adamas profile` can be tried on
- * a machine without a GPU: the plan, the inputs, the checks, the faults, the rows. It is slow, its times are made up, and
- * no program but the test's links it.
+/* fake_gpu.c: the room kernels/gpu and the table of GPU implementations on host memory, so that the whole of `adamas profile`
+ * can be tried on a machine without a GPU: the plan, the inputs, the checks, the faults, the rows. It is slow, its times are
+ * made up, and no program but the test's links it.
  *
  * ADAMAS_FAKE_GPU, words separated by spaces:
  *   memory=BYTES     the device's memory (default 1 GiB)

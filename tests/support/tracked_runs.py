@@ -38,6 +38,12 @@ class Runs:
         with self.open() as db:
             return db.execute(sql, values).fetchall()
 
+    def copy_configs(self, config_id, rest="", **changed):
+        """Adds configurations that are copies but for their id and what `changed` names, as SQL expressions of the old row."""
+        columns = [name for name, in self.execute("SELECT name FROM pragma_table_info('config')")]
+        values = ", ".join({"config_id": config_id, **changed}.get(name, name) for name in columns)
+        self.execute(f"INSERT INTO config ({', '.join(columns)}) SELECT {values} FROM config {rest}")
+
     def add(self, n=1, slower=None, noise=0.005, samples=15, quality=None, without=(), extra=None, **run):
         """Adds n runs; slower: {stage: factor}, quality: {metric: factor}, without: stages left out, extra: a list of
         (stage, metric, unit, better, value) for every configuration of a stage; the rest are columns of the run."""

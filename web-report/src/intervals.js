@@ -159,7 +159,8 @@ const inOrder = (looks, rows) => [...looks.keys()].filter((name) => rows.some((r
 export function drawPolicies(report, looks, session, choice, width) {
     const rows = policyRows(report, session).filter((row) => row.seq_len === choice.seq_len && row.budget === choice.budget);
     const scaleOf = (metric, own) => (metric === 'output_rel_l2' ? errorScale(own, 'p05', 'p95') : shareScale(own, 'p05'));
-    const panels = POLICY_METRICS.map(([metric, title]) => ({ metric, title, rows: rows.filter((row) => row.metric === metric) }))
+    const panels = POLICY_METRICS
+        .map(([metric, title]) => ({ metric, title, rows: rows.filter((row) => row.metric === metric) }))
         .filter((panel) => panel.rows.length > 0)
         .map((panel) => ({ ...panel, scale: { ...scaleOf(panel.metric, panel.rows), show: ratio } }));
     return draw(panels, inOrder(looks, rows), looks, width,

@@ -1,5 +1,5 @@
-// speedup.js: dense attention's time over that of a whole step, as a heat map: one panel per kind of step, one row per length, one
-// column per budget, and the line where both are equally fast.
+// speedup.js: dense attention's time over that of a whole step, as a heat map: one panel per kind of step, one row per length,
+// one column per budget, and the line where both are equally fast.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, duration, times } from './format.js';

@@ -1,4 +1,5 @@
-// timeline.js: one decode step as the GPU ran it: one panel per kind of step on a common axis, one row per stage, one bar per kernel.
+// timeline.js: one decode step as the GPU ran it: one panel per kind of step on a common axis, one row per stage, one bar per
+// kernel.
 //
 //     hadamard  ▆
 //     distance     ▆▆▆▆▆▆▆

@@ -109,8 +109,8 @@ static int run(int argc, char **argv) {
             "Compares two sets of stored runs, series by series: times by the shift between processes with its 99% interval, "
             "counts and quality exactly or within a stated tolerance.\v"
             "Each side is RUNS, FILE or FILE:RUNS, and RUNS a list of numbers (3-9,12), a label, commit:PREFIX, "
-            "check:UUID:baseline, check:UUID:candidate or all. A run is one process; times need at least five per side, and ten "
-            "are better. `adamas check` runs both sides, interleaved.\n\n"
+            "check:UUID:baseline, check:UUID:candidate or all. A run is one process; times need at least five per side, and "
+            "ten are better. `adamas check` runs both sides, interleaved.\n\n"
             "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0."};
     compare_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};

@@ -11,9 +11,9 @@ static adm_status is_throttled(const adm_series_set *set, const adm_point *point
     *throttled = false;
     adm_status status = adm_query_open(
         set->store,
-        "SELECT EXISTS (SELECT 1 FROM sample WHERE measurement_id = ?1 AND throttle & ?2) OR EXISTS (SELECT 1 FROM measurement m"
-        " JOIN metric k USING (metric_id) JOIN measurement t ON t.measurement_id = ?1 WHERE m.run_id = t.run_id AND"
-        " m.config_id = t.config_id AND m.stage IS t.stage AND k.name = 'throttled_ratio' AND m.median > 0)",
+        "SELECT EXISTS (SELECT 1 FROM sample WHERE measurement_id = ?1 AND throttle & ?2) OR EXISTS (SELECT 1 FROM "
+        "measurement m JOIN metric k USING (metric_id) JOIN measurement t ON t.measurement_id = ?1 WHERE m.run_id = t.run_id "
+        "AND m.config_id = t.config_id AND m.stage IS t.stage AND k.name = 'throttled_ratio' AND m.median > 0)",
         &q, err, "ii", point->measurement_id, (int64_t)ADM_THROTTLED);
     if (status == ADM_OK) status = adm_query_next(q, &row, err);
     if (status == ADM_OK && row) *throttled = adm_query_int(q, 0) != 0;

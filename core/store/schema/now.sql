@@ -1,5 +1,6 @@
 -- now.sql: the database of Adamas Lab as it is today, version 5 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 5.sql; ninja runs it. The program runs the migrations, not this.
+-- core/store/schema/write_now.py from the migrations 1.sql to 5.sql; ninja runs it. The program runs the
+-- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
 --    │          │    └───── metric                  NULL: of quality) in one configuration

@@ -12,7 +12,8 @@ from pathlib import Path
 NAME_WIDTH = 15
 HEAD = """\
 -- now.sql: the database of Adamas Lab as it is today, version {version} (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations {first} to {last}; ninja runs it. The program runs the migrations, not this.
+-- core/store/schema/write_now.py from the migrations {first} to {last}; ninja runs it. The program runs the
+-- migrations, not this.
 """
 
 
@@ -65,7 +66,8 @@ def with_added_columns(name, sql, columns):
             lines[at] = f"{code.rstrip() + ',':<48} --{behind}" if dashes else f"{code.rstrip()},"
         else:  # the comma that follows belongs to both
             definition += ","
-        new = [*(f"    {line}" for line in comment), definition] if len(comment) > 1 else [" ".join([f"{definition:<48}", *comment])]
+        above = [*(f"    {line}" for line in comment), definition]
+        new = above if len(comment) > 1 else [" ".join([f"{definition:<48}", *comment])]
         sql = "\n".join([*lines[:at + 1], *new, *lines[at + 1:]])
     return sql
 
@@ -79,7 +81,8 @@ def schema(paths):
     head = re.match(r"(?:--.*\n)*", migrations[0])[0].splitlines()
     rest = "\n".join(head[next(i for i, line in enumerate(head) if line == "--"):])
     text = HEAD.format(version=len(paths), first=Path(paths[0]).name, last=Path(paths[-1]).name) + rest + "\n"
-    for name, sql in database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type = 'view', rowid"):
+    for name, sql in database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL "
+                                      "ORDER BY type = 'view', rowid"):
         above = "".join(f"{line}\n" for line in objects[name])
         text += f"\n{above}{with_added_columns(name, sql, columns)};\n"
     return text

@@ -2,10 +2,11 @@
  * emulate.cpp has the scheduler behind it, and the picture of it.
  *
  * Emulated are: threads, warps, blocks and clusters; the warp's shuffles, votes and sums; __syncthreads(); dynamic and static
- * shared memory, that of a cluster's other blocks included; and what kernels/gpu/common.cuh and attention_dev.cuh say in machine
- * instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' product.
+ * shared memory, that of a cluster's other blocks included; and what kernels/gpu/common.cuh and attention_dev.cuh say in
+ * machine instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' product.
  *
- * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen here:
+ * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen
+ * here:
  *
  *   races, memory order   a thread runs until it has to wait for others, so two never touch a word at once, and many a missing
  *                         meeting point goes unnoticed; a copy arrives at once or when waited for, a push at once; fences do
