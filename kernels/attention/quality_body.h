@@ -4,10 +4,9 @@
  * Many queries come at once, so that a key or a value is widened once for all of them.
  *
  *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after
- *   the
- *            other, and no lanes are summed in the end
+ *            the other, and no lanes are summed in the end
  *   outputs  a lane is an element of the row: QUERIES queries and a tile of elements stay in registers while ROWS rows are
- *   added
+ *            added
  *
  * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
  * loops. The weights are attention_body.h's. What was tried and dropped: kernels/LOG.md. */

@@ -14,6 +14,7 @@
 #include "kernels/profile/run.h"
 #include "kernels/profile/static.h"
 #include "kernels/profile/trace.h"
+#include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"
 
 typedef struct profile_command {
@@ -21,7 +22,8 @@ typedef struct profile_command {
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *counters;
-    bool dry_run, is_static, timeline;
+    bool dry_run, is_static, timeline, software_timestamps;
+    adm_cupti_features features;
 
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
@@ -59,7 +61,8 @@ enum {
     KEY_BATCH_LENS,
     KEY_TRACE,
     KEY_COUNTERS,
-    KEY_TIMELINE
+    KEY_TIMELINE,
+    KEY_TIMESTAMPS
 };
 
 static const struct argp_option options[] = {
@@ -96,6 +99,8 @@ static const struct argp_option options[] = {
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
     {"counters", KEY_COUNTERS, "SET", 0, "Also collect GPU counters: a set that `adamas counters list` names, or a file", 4},
     {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
+    {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
+     "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -130,6 +135,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_TIMESTAMPS:
+        c->software_timestamps = strcmp(arg, "software") == 0;
+        if (!c->software_timestamps && strcmp(arg, "auto") != 0)
+            argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
+        return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -362,7 +372,15 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
     int64_t run_id;
+    const bool is_observed = c->counters != NULL || c->timeline;
+    if (is_observed) adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    if (status == ADM_OK && is_observed) {
+        adm_cupti_features_read(&c->features);
+        c->options.fact = c->features.fact;
+        c->options.fact_value = c->features.value;
+        c->options.n_facts = ADM_CUPTI_N_FACTS;
+    }
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
     if (status == ADM_OK) {

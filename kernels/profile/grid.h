@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "core/base/error.h"
+#include "core/contract/probe.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
 
@@ -47,6 +48,9 @@ typedef struct adm_profile_options {
     struct adm_profile_observer *observer; /* observer.h; NULL: nobody watches */
     double power_limit_w;        /* of the device; where it is not known 0, and why */
     const char *no_power_limit;  /* NULL: nobody asked, and nothing is stored */
+    const adm_counter *fact;     /* [n_facts] what the tools that count and trace could use, a row each; borrowed */
+    const double *fact_value;    /* [n_facts] */
+    size_t n_facts;
     void *user;
 } adm_profile_options;
 

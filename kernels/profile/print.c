@@ -73,15 +73,16 @@ static const char stages_sql[] =
     "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.stage, t.variant, t.budget, t.median,"
     " t.n, t.status, t.reason, " OTHER("limit_ratio") ", " OTHER("floor_ns") ", " OTHER("cold_l2_ratio") ", " OTHER(
         "median_ci_ratio") " FROM stage_summary t WHERE t.run_id = ? AND t.metric = 'time_ns'"
-                           " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.stage, "
-                           "t.variant";
+                           " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget,"
+                           " t.stage, t.variant";
 
 static const char steps_sql[] =
     "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
     " d.median, d.median / t.median, " OTHER(
         "floor_ns") " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
-                    "   min(median) AS median FROM stage_summary WHERE run_id = ?1 AND stage = 'dense' AND metric = 'time_ns' "
-                    "AND status = 'ok'   GROUP BY 1, 2, 3, 4, 5, 6) d"
+                    "   min(median) AS median FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
+                    "   AND metric = 'time_ns' AND status = 'ok'"
+                    "   GROUP BY 1, 2, 3, 4, 5, 6) d"
                     " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
                     "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
                     " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"

@@ -238,6 +238,17 @@ static adm_status put_power_limit(grid_run *g, adm_error *err) {
                          known ? NULL : g->o->no_power_limit, err);
 }
 
+/* A fact without a value is a row with the reason. */
+static adm_status put_facts(grid_run *g, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < g->o->n_facts; i++) {
+        const adm_counter *f = &g->o->fact[i];
+        const adm_metric metric = {f->name, f->unit, f->better, f->description};
+        status = put_of_device(g, "cupti", &metric, g->o->fact_value[i], f->reason == NULL ? "ok" : "skipped", f->reason, err);
+    }
+    return status;
+}
+
 /* --- Running ------------------------------------------------------------------------------------------------------ */
 
 static const char *launch_name(adm_gpu_launch_mode mode) { return mode == ADM_LAUNCH_GRAPH ? "graph" : "stream"; }
@@ -416,6 +427,7 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
     g.n_total = n_units * adm_profile_n_cases(o);
     if (status == ADM_OK) status = measure_read_limit(&g, err);
     if (status == ADM_OK) status = put_power_limit(&g, err);
+    if (status == ADM_OK) status = put_facts(&g, err);
     for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
         g.present = adm_profile_case_at(o, i);
         g.shape = adm_profile_shape(o, &g.present);

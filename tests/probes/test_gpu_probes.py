@@ -312,6 +312,51 @@ def test_the_timeline_is_exported(fake):
     assert len(kernels) == query(fake.database, "SELECT count(*) FROM activity")[0][0] and kernels[0]["args"]["registers"] == 32
 
 
+# ---- what newer CUPTI releases offer ----
+
+FACTS = ("SELECT name, median, measurement.status, ifnull(reason, '') FROM measurement JOIN metric USING (metric_id) "
+         "JOIN config USING (config_id) WHERE variant = 'cupti'")
+
+
+def facts(fake):
+    return {metric: (value, status, reason) for metric, value, status, reason in query(fake.database, FACTS)}
+
+
+def test_what_cupti_offers_is_recorded(fake):
+    fake.profile("--timeline")
+    assert fake.log.read_text().splitlines()[0] == "hardware timestamps 1"
+    rows = facts(fake)
+    assert rows["cupti_version"] == (130001, "ok", "") and rows["hardware_timestamps"] == (1, "ok", "")
+    assert rows["clock_lock_status"] == (2, "ok", "")
+    assert rows["cupti_cache_control"][:2] == (None, "skipped") and "came with 13.4" in rows["cupti_cache_control"][2]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--timeline", "--timestamps", "software"], "not asked for"), (["--counters", "basic"], "not asked for")])
+def test_hardware_timestamps_are_not_always_asked_for(fake, arguments, says):
+    fake.profile(*arguments)
+    assert not fake.log.exists() or "hardware" not in fake.log.read_text()
+    assert facts(fake)["hardware_timestamps"] == (None, "skipped", says)
+
+
+@pytest.mark.parametrize("function, metric", [("cuptiActivityEnableHWTrace", "hardware_timestamps"),
+                                              ("cuptiClockControlGetStatus", "clock_lock_status")])
+def test_what_cupti_refuses_is_a_reason(fake, function, metric):
+    fake.profile("--timeline", ADAMAS_FAKE_CUPTI=f"{function}:43")
+    assert facts(fake)[metric][:2] == (None, "skipped") and "MIG" in facts(fake)[metric][2]
+    assert {row[5] for row in fake.traced("kernel_time_ns")} == {"ok"}
+
+
+def test_without_counters_and_timeline_cupti_is_not_looked_for(fake):
+    fake.profile()
+    assert facts(fake) == {}
+
+
+def test_timestamps_are_auto_or_software(fake):
+    result = fake("profile", *SMALL, "--timestamps", "precise", "--db", fake.database)
+    assert result.code == 2 and "--timestamps is auto or software, not 'precise'" in result.err
+
+
 # ---- ranges for tools, and the device's state ----
 
 def test_a_tool_sees_the_profile_as_ranges(fake):

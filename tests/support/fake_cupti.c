@@ -54,6 +54,11 @@ EXPORT CUresult cuCtxGetCurrent(CUcontext *context) {
     return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuInit(unsigned flags) {
+    (void)flags;
+    return CUDA_SUCCESS;
+}
+
 EXPORT CUptiResult cuptiGetVersion(uint32_t *version) {
     if (getenv("ADAMAS_FAKE_CUPTI_ABORT") != NULL) abort();
     ANSWER();
@@ -320,6 +325,21 @@ EXPORT CUptiResult cuptiRangeProfilerCounterDataGetRangeInfo(CUpti_RangeProfiler
     ANSWER();
     p->rangeName = profiler.names[p->rangeIndex];
     return CUPTI_SUCCESS;
+}
+
+/* --- What newer releases have --------------------------------------------------------------------------------------- */
+
+EXPORT CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
+    ANSWER();
+    note("%s %zu\n", "hardware timestamps", enable);
+    return CUPTI_SUCCESS;
+}
+
+CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status); /* of 13.4's headers */
+EXPORT CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status) {
+    ANSWER();
+    *status = 2;
+    return context == (CUcontext)(uintptr_t)0x1000 ? CUPTI_SUCCESS : CUPTI_ERROR_INVALID_PARAMETER;
 }
 
 /* --- Activities ------------------------------------------------------------------------------------------------------ */
