@@ -89,8 +89,8 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
 
 /* --- Configurations and metrics ----------------------------------------------------------------------------------- */
 
-/* A configuration's identity and names. The columns that a later schema adds to config become part of the identity where they
- * are not NULL (other_columns_sql), so that a new column keeps series apart by itself. */
+/* A configuration's identity and names. Columns that a later schema adds to config become part of the identity where they are not
+ * NULL (other_columns_sql), so a new column keeps series apart by itself. */
 static const char configs_sql[] =
     "SELECT c.config_id,"
     " printf('%%s|%%s|%%04d|%%04d|%%d|%%s|%%08d|%%08d|%%04d|%%d|%%d|%%s|%%s|%%d|%%s', ifnull(t.xxh128, ''), c.policy, "

@@ -41,7 +41,7 @@ typedef struct adm_shift {
 adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand,
                              const adm_shift_options *options, adm_shift *out, adm_error *err);
 
-/* The median of all y_j - x_i; scratch has room for n_x * n_y. n_x, n_y >= 1. */
+/* The median of all y_j - x_i; scratch holds n_x * n_y values. n_x, n_y >= 1. */
 double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch);
 
 /* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values per side; else the normal

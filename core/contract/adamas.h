@@ -39,7 +39,7 @@ ADM_API adm_status adm_sparse_open(const char *policy, const adm_shape *shape, c
 /* Attends n_steps <= max_steps steps from the prompt on; any number of calls, each from the prompt on anew. budget >= 1 tokens,
  * and at least what the policy needs. scale: of the softmax.
  * drawn: attention that each token of the prompt drew from it, [n_q_heads][n_prompt + n_steps] of which the first n_prompt
- * count, for policies that look back (h2o), which go on from there with what their own steps pay; NULL for others.
+ * count, for policies that look back, which go on from there with what their own steps pay; NULL for others.
  * index: if not NULL, [n_steps][n_q_heads][budget] the tokens attended to, ascending, and behind the last of them
  * UINT32_MAX. */
 ADM_API adm_status adm_sparse_attend(adm_sparse *sparse, uint32_t budget, double scale, const float *q, const float *k,
@@ -50,6 +50,9 @@ enum { ADM_SPARSE_NAME_BYTES = 176 };
 
 /* The variant as a replay names it in the database: "l1 calibrated", "pages of 16", ... At most ADM_SPARSE_NAME_BYTES. */
 ADM_API void adm_sparse_variant(const adm_sparse *sparse, char *name);
+
+/* Whether a policy, as adm_sparse_open() takes it, needs `drawn`. 0 where it is not known. */
+ADM_API int adm_sparse_looks_back(const char *policy);
 
 /* NULL is fine; nulls the caller's pointer. */
 ADM_API void adm_sparse_close(adm_sparse **sparse);

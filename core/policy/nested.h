@@ -17,7 +17,8 @@ typedef struct adm_budgets {
     const uint32_t *budget; /* [n] ascending, >= 1 */
     size_t n;
     size_t widest;            /* tokens of the largest selection: the smaller of the last budget and all tokens */
-    const uint16_t *level_of; /* [widest] */
+    const uint16_t *level_of; /* [widest]; NULL for one budget of a policy that is asked for one at a time */
+    size_t level;             /* of budget[0] among all that are compared: 0 unless it is asked for by itself */
 } adm_budgets;
 
 /* Fills level_of [widest]. */

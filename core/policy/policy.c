@@ -12,6 +12,7 @@
     ROW(quest)        \
     ROW(streaming)    \
     ROW(h2o)          \
+    ROW(accumulated)  \
     ROW(random)
 
 #define DECLARE(name) extern const adm_policy adm_policy_##name;

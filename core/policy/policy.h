@@ -117,6 +117,10 @@ typedef struct adm_attention_paid {
     double total;
 } adm_attention_paid;
 
+/* Whose attention a policy observes: once a step and head dense attention, or for each variant and budget that which its selection
+ * paid. A model in the loop computes no dense attention, and hands in its own in both cases. */
+typedef enum adm_observing { ADM_OBSERVES_NOTHING, ADM_OBSERVES_DENSE, ADM_OBSERVES_OWN } adm_observing;
+
 /* What a variant is checked against before anything is opened. */
 typedef struct adm_policy_limits {
     const char *input; /* the trace's path, for messages */
@@ -139,7 +143,8 @@ struct adm_policy {
     bool has_boundary; /* it fills adm_selected.info: it has the metric ties */
     bool ignores_queries; /* all query heads of a KV head get the same */
     bool needs_scores;
-    bool observes; /* steps must come one after the other */
+    adm_observing observes; /* but NOTHING: steps must come one after the other */
+    bool needs_prompt; /* the attention of every query of the prompt; then every step from there on must come */
 
     adm_status (*complete)(adm_variant *variant, adm_error *err); /* behind the last setting */
     void (*describe)(const adm_variant *variant, char *text); /* ADM_DESCRIPTION_BYTES */
@@ -147,7 +152,7 @@ struct adm_policy {
     size_t (*min_budget)(const adm_variant *variant); /* NULL: 1 */
     const char *min_budget_reason; /* why a smaller one has no values */
     size_t noted_budget; /* below it the summary says, once, */
-    const char *note;    /* this */
+    const char *note; /* this */
 
     adm_status (*open)(adm_policy_state *state, adm_error *err); /* makes state->memory */
     void (*close)(adm_policy_state *state); /* also of what open() left half made */
@@ -162,7 +167,11 @@ struct adm_policy {
                   uint32_t *order); /* all tokens: the first n are the selection of the budget n; behind select */
     size_t (*budget_for)(const adm_policy_state *state, const void *scratch, const adm_policy_query *at, size_t variant,
                          size_t n_needed); /* the smallest that selects the first tokens of that order; NULL: n_needed */
-    void (*observe)(adm_policy_state *state, const adm_policy_query *at, uint32_t head, const adm_attention_paid *paid);
+    const char
+        *order_reason; /* without order: why there are no adaptive budgets. Then select is asked for one budget at a time */
+    void (*observe)(adm_policy_state *state, const adm_policy_query *at, size_t variant, size_t level, uint32_t head,
+                    const adm_attention_paid *paid); /* level: of the budget, as adm_budgets has it */
+    void (*observe_prompt)(adm_policy_state *state, const adm_policy_query *at, uint32_t head, const adm_attention_paid *paid);
 };
 
 enum { ADM_APPEND_STEP = 16 };

@@ -68,7 +68,13 @@ bool adm_policy_set_appends(const adm_policy_set *set) {
 
 bool adm_policy_set_observes(const adm_policy_set *set) {
     for (size_t i = 0; i < set->n_states; i++)
-        if (set->state[i].policy->observes) return true;
+        if (set->state[i].policy->observes != ADM_OBSERVES_NOTHING) return true;
+    return false;
+}
+
+bool adm_policy_set_needs_prompt(const adm_policy_set *set) {
+    for (size_t i = 0; i < set->n_states; i++)
+        if (set->state[i].policy->needs_prompt) return true;
     return false;
 }
 
@@ -101,9 +107,26 @@ void adm_policy_set_append(adm_policy_set *set, void *scratch, const adm_policy_
     }
 }
 
-void adm_policy_set_observe(adm_policy_set *set, const adm_policy_query *at, uint32_t head, const adm_attention_paid *paid) {
+void adm_policy_set_observe_dense(adm_policy_set *set, const adm_policy_query *at, uint32_t head,
+                                  const adm_attention_paid *paid) {
     for (size_t i = 0; i < set->n_states; i++)
-        if (set->state[i].policy->observe != NULL) set->state[i].policy->observe(&set->state[i], at, head, paid);
+        if (set->state[i].policy->observes == ADM_OBSERVES_DENSE)
+            set->state[i].policy->observe(&set->state[i], at, 0, 0, head, paid);
+}
+
+void adm_policy_set_observe(adm_policy_set *set, const adm_policy_query *at, size_t i, size_t level, uint32_t head,
+                            const adm_attention_paid *paid) {
+    adm_policy_state *state = &set->state[set->state_of[i]];
+    state->policy->observe(state, at, (size_t)(&set->variant[i] - state->variant), level, head, paid);
+}
+
+void adm_policy_set_observe_prompt(adm_policy_set *set, const adm_policy_query *at, uint32_t head,
+                                   const adm_attention_paid *paid, bool only_needed) {
+    for (size_t i = 0; i < set->n_states; i++) {
+        const adm_policy *policy = set->state[i].policy;
+        if (policy->observe_prompt != NULL && (policy->needs_prompt || !only_needed))
+            policy->observe_prompt(&set->state[i], at, head, paid);
+    }
 }
 
 const adm_policy_state *adm_policy_set_state(const adm_policy_set *set, size_t i, size_t *variant) {

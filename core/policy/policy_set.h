@@ -18,12 +18,21 @@ void adm_policy_set_begin(adm_policy_set *set, size_t layer);
 /* Whether any state takes keys in, observes, or needs scores. */
 bool adm_policy_set_appends(const adm_policy_set *set);
 bool adm_policy_set_observes(const adm_policy_set *set);
+bool adm_policy_set_needs_prompt(const adm_policy_set *set);
 bool adm_policy_set_needs_scores(const adm_policy_set *set);
 
 /* One thread's scratch, for one state at a time: adm_policy_set_scratch_bytes() bytes, aligned as adm_alloc() does. */
 size_t adm_policy_set_scratch_bytes(const adm_policy_set *set);
 void adm_policy_set_append(adm_policy_set *set, void *scratch, const adm_policy_keys *keys);
-void adm_policy_set_observe(adm_policy_set *set, const adm_policy_query *at, uint32_t head, const adm_attention_paid *paid);
+
+/* Hands dense attention to every state that observes it; what variants[i] paid at a level to its state; what a query of the prompt
+ * paid to every state that takes that in, or to those that need it. */
+void adm_policy_set_observe_dense(adm_policy_set *set, const adm_policy_query *at, uint32_t head,
+                                  const adm_attention_paid *paid);
+void adm_policy_set_observe(adm_policy_set *set, const adm_policy_query *at, size_t i, size_t level, uint32_t head,
+                            const adm_attention_paid *paid);
+void adm_policy_set_observe_prompt(adm_policy_set *set, const adm_policy_query *at, uint32_t head,
+                                   const adm_attention_paid *paid, bool only_needed);
 
 /* The state of variants[i] and the variant's number in it. */
 const adm_policy_state *adm_policy_set_state(const adm_policy_set *set, size_t i, size_t *variant);

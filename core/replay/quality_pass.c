@@ -93,13 +93,16 @@ static bool append_layer(adm_quality_pass *p) {
     return adm_pool_run(p->pool, n_chunks * trace->shape.n_kv_heads, append_rows, p, p->session->options.should_stop);
 }
 
+/* Steps of the prompt between two looks at whether to stop. */
+enum { PROMPT_STEPS = 256 };
+
 /* --- A batch ----------------------------------------------------------------------------------------------------------- */
 
-/* Step i of a batch that begins at `first` of the segment. */
+/* Step i of those from `first` of the trace on. */
 static adm_quality_step step_at(const adm_quality_pass *p, const adm_quality_worker *w, size_t kv_head, size_t first,
                                 size_t i) {
     const adm_session *s = p->session;
-    const size_t step = p->segment->first_step + first + i, at = i * s->group, d = s->trace->shape.head_dim;
+    const size_t step = first + i, at = i * s->group, d = s->trace->shape.head_dim;
     return (adm_quality_step){.query = {.layer = p->layer,
                                         .layer_index = s->layer[p->layer]->index,
                                         .step = step,
@@ -110,20 +113,19 @@ static adm_quality_step step_at(const adm_quality_pass *p, const adm_quality_wor
                                         .keys = keys_of(p, kv_head)},
                               .layer = s->layer[p->layer],
                               .reference = w->reference + at,
-                              .in_block = first + i - p->block};
+                              .has_prompt = p->has_prompt};
 }
 
-/* The queries of a batch and their dense references. */
+/* The queries of n_steps steps and their dense references. */
 static void compute_references(const adm_quality_pass *p, adm_quality_worker *w, size_t kv_head, size_t first, size_t n_steps) {
     const adm_session *s = p->session;
     const uint32_t group = s->group, d = s->trace->shape.head_dim;
     const adm_trace_layer *l = s->layer[p->layer];
     for (size_t i = 0; i < n_steps; i++) {
-        const adm_quality_step at = step_at(p, w, kv_head, first, i);
-        const unsigned char *q = adm_session_queries(s, l, at.query.step) + kv_head * group * d * adm_dtype_bytes(l->q_dtype);
+        const unsigned char *q = adm_session_queries(s, l, first + i) + kv_head * group * d * adm_dtype_bytes(l->q_dtype);
         adm_to_f32(l->q_dtype, q, group * d, w->q + i * group * d);
         s->options.pipeline->hadamard->fn.hadamard(l->q_dtype, q, group, d, w->y + i * group * d);
-        for (uint32_t g = 0; g < group; g++) w->n_seen[i * group + g] = at.query.n_tokens;
+        for (uint32_t g = 0; g < group; g++) w->n_seen[i * group + g] = (size_t)s->trace->positions[first + i] + 1;
     }
     adm_reference_compute(s->options.quality, l->k_dtype, w->q, w->n_seen, (uint32_t)n_steps * group,
                           adm_session_keys(s, l, kv_head, 0), adm_session_values(s, l, kv_head), d, s->trace->softmax_scale,
@@ -131,12 +133,37 @@ static void compute_references(const adm_quality_pass *p, adm_quality_worker *w,
 }
 
 static void run_batch(adm_quality_pass *p, adm_quality_worker *w, size_t kv_head, size_t batch) {
-    const size_t first = p->batch[batch], n_steps = p->batch[batch + 1] - first;
+    const size_t first = p->segment->first_step + p->batch[batch], n_steps = p->batch[batch + 1] - p->batch[batch];
     compute_references(p, w, kv_head, first, n_steps);
     for (size_t i = 0; i < n_steps; i++) {
-        const adm_quality_step step = step_at(p, w, kv_head, first, i);
+        adm_quality_step step = step_at(p, w, kv_head, first, i);
+        step.in_block = p->batch[batch] - p->block + i;
         adm_quality_step_measure(p->session, p->set, p->record, &w->step, &step);
     }
+}
+
+/* Queries of the prompt, from p->block of the trace on, for policies that need them. */
+static void run_prompt(void *user, size_t kv_head, size_t worker) {
+    adm_quality_pass *p = user;
+    adm_quality_worker *w = &p->worker[worker];
+    const size_t end = adm_min(p->block + PROMPT_STEPS, p->segment->first_step);
+    for (size_t first = p->block, n; first < end; first += n) {
+        n = adm_min(p->max_batch, end - first);
+        compute_references(p, w, kv_head, first, n);
+        for (size_t i = 0; i < n; i++) {
+            const adm_quality_step step = step_at(p, w, kv_head, first, i);
+            adm_quality_step_observe_prompt(p->session, p->set, &w->step, &step);
+        }
+    }
+}
+
+/* False: stopped. */
+static bool observe_prompt(adm_quality_pass *p) {
+    const adm_session *s = p->session;
+    if (!p->has_prompt || !adm_policy_set_needs_prompt(p->set)) return true;
+    for (p->block = 0; p->block < p->segment->first_step; p->block += PROMPT_STEPS)
+        if (!adm_pool_run(p->pool, s->trace->shape.n_kv_heads, run_prompt, p, s->options.should_stop)) return false;
+    return true;
 }
 
 static void run_task(void *user, size_t task, size_t worker) {
@@ -185,8 +212,9 @@ static adm_status run_block(adm_quality_pass *p, adm_error *err) {
 adm_status adm_quality_pass_run(adm_quality_pass *p, const adm_segment *segment, adm_error *err) {
     adm_status status = ADM_OK;
     p->segment = segment;
+    p->has_prompt = adm_segment_is_whole(p->session->trace, segment);
     for (p->layer = 0; status == ADM_OK && p->layer < p->session->n_layers; p->layer++) {
-        if (!append_layer(p)) return adm_session_interrupted(p->session, segment, err);
+        if (!append_layer(p) || !observe_prompt(p)) return adm_session_interrupted(p->session, segment, err);
         for (p->block = 0; status == ADM_OK && p->block < segment->n_steps; p->block += ADM_BLOCK_STEPS)
             status = run_block(p, err);
         if (status == ADM_OK) adm_quality_record_take_layer(p->record, p->pool, p->layer);

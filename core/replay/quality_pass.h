@@ -26,6 +26,7 @@ typedef struct adm_quality_pass {
 
     /* What the tasks of the present round work on. */
     const adm_segment *segment;
+    bool has_prompt; /* the trace holds every query up to the segment's last step */
     size_t layer, block;               /* the block's first step, in the segment */
     size_t batch[ADM_BLOCK_STEPS + 1]; /* the first step of each batch of the block, in the segment, and behind the last */
 } adm_quality_pass;

@@ -1,6 +1,7 @@
 /* quality_record.c: what the quality pass measured of a segment, and its distributions. */
 #include "core/replay/quality_record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -81,8 +82,24 @@ static uint32_t budget_of(const adm_session *s, size_t row, size_t b) {
     return s->row[row].policy->attends_to_all ? 0 : s->options.budgets[b];
 }
 
-static bool is_possible(const adm_session *s, size_t row, size_t b) {
-    return s->row[row].policy->attends_to_all || s->options.budgets[b] >= adm_policy_min_budget(&s->row[row]);
+static bool is_possible(const adm_session *s, const adm_segment *segment, size_t row, size_t b) {
+    const adm_policy *policy = s->row[row].policy;
+    if (policy->needs_prompt && !adm_segment_is_whole(s->trace, segment)) return false;
+    return policy->attends_to_all || s->options.budgets[b] >= adm_policy_min_budget(&s->row[row]);
+}
+
+/* Why it is not. */
+static const char *reason_of(const adm_session *s, const adm_segment *segment, size_t row, char *text, size_t text_bytes) {
+    const adm_policy *policy = s->row[row].policy;
+    if (!policy->needs_prompt || adm_segment_is_whole(s->trace, segment)) return policy->min_budget_reason;
+    snprintf(text, text_bytes, "%s needs the query of every token, the prompt's too: of %zu the trace holds %zu", policy->name,
+             adm_segment_tokens(s->trace, segment), segment->first_step + segment->n_steps);
+    return text;
+}
+
+/* Whether a row has adaptive budgets. */
+static bool has_targets(const adm_session *s, size_t row) {
+    return !s->row[row].policy->attends_to_all && s->row[row].policy->order != NULL;
 }
 
 /* Slots of a row: counted with q->slot NULL, else taken from there on. */
@@ -93,7 +110,7 @@ static adm_status make_row_slots(adm_quality_record *q, const adm_record *record
     int64_t config_id = 0;
     if (!s->is_kept[row]) return ADM_OK;
     for (size_t b = 0; status == ADM_OK && b < n_budgets_of(s, row); b++) {
-        if (!is_possible(s, row, b)) continue;
+        if (!is_possible(s, segment, row, b)) continue;
         if (q->slot != NULL) status = adm_record_row(record, segment, &s->row[row], budget_of(s, row, b), &config_id, err);
         for (int metric = 0; metric < N_QUALITY; metric++) {
             if (!row_has(&s->row[row], metric)) continue;
@@ -104,7 +121,7 @@ static adm_status make_row_slots(adm_quality_record *q, const adm_record *record
             metric_slots(q, row, b)[metric] = &q->slot[i];
         }
     }
-    if (s->row[row].policy->attends_to_all || s->options.n_targets == 0) return status;
+    if (!has_targets(s, row) || s->options.n_targets == 0) return status;
     if (q->slot != NULL && status == ADM_OK) status = adm_record_row(record, segment, &s->row[row], 0, &config_id, err);
     for (size_t t = 0; t < s->options.n_targets; t++) {
         const size_t i = (*n_slots)++;
@@ -222,14 +239,27 @@ static adm_status write_slot(const adm_record *record, adm_slot *slot, adm_bin *
 static adm_status write_impossible(const adm_record *record, const adm_segment *segment, size_t row, adm_error *err) {
     const adm_session *s = record->session;
     adm_status status = ADM_OK;
+    char text[160];
     for (size_t b = 0; status == ADM_OK && b < n_budgets_of(s, row); b++) {
         int64_t config_id;
-        if (is_possible(s, row, b)) continue;
+        if (is_possible(s, segment, row, b)) continue;
+        const char *reason = reason_of(s, segment, row, text, sizeof text);
         status = adm_record_row(record, segment, &s->row[row], s->options.budgets[b], &config_id, err);
         for (int metric = 0; status == ADM_OK && metric < N_QUALITY; metric++)
-            if (row_has(&s->row[row], metric))
-                status = adm_record_skip(record, config_id, NULL, &metrics[metric], s->row[row].policy->min_budget_reason, err);
+            if (row_has(&s->row[row], metric)) status = adm_record_skip(record, config_id, NULL, &metrics[metric], reason, err);
     }
+    return status;
+}
+
+/* The same for adaptive budgets. */
+static adm_status write_no_targets(const adm_quality_record *q, const adm_record *record, const adm_segment *segment,
+                                   size_t row, adm_error *err) {
+    const adm_session *s = record->session;
+    int64_t config_id;
+    if (s->options.n_targets == 0 || s->row[row].policy->attends_to_all || has_targets(s, row)) return ADM_OK;
+    adm_status status = adm_record_row(record, segment, &s->row[row], 0, &config_id, err);
+    for (size_t t = 0; status == ADM_OK && t < s->options.n_targets; t++)
+        status = adm_record_skip(record, config_id, NULL, &q->target_metric[t], s->row[row].policy->order_reason, err);
     return status;
 }
 
@@ -240,6 +270,9 @@ adm_status adm_quality_record_write(adm_quality_record *q, const adm_record *rec
     for (size_t i = 0; status == ADM_OK && i < q->n_slots; i++) status = write_slot(record, &q->slot[i], scratch, err);
     adm_free(&scratch);
     for (size_t row = 0; status == ADM_OK && row < q->session->n_rows; row++)
-        if (q->session->is_kept[row]) status = write_impossible(record, segment, row, err);
+        if (q->session->is_kept[row]) {
+            status = write_impossible(record, segment, row, err);
+            if (status == ADM_OK) status = write_no_targets(q, record, segment, row, err);
+        }
     return status;
 }

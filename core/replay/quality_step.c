@@ -103,13 +103,13 @@ static void measure_targets(const measuring *m, size_t row, uint32_t head) {
     }
 }
 
-/* One selection, of query `head` or of n_q heads that share it. */
-static void measure_selection(const measuring *m, size_t row, uint32_t head, uint32_t n_q) {
+/* The selections at some budgets, of query `head` or of n_q heads that share them. */
+static void measure_budgets(const measuring *m, size_t row, uint32_t head, uint32_t n_q, const adm_budgets *budgets) {
     const adm_session *s = m->s;
     adm_step_scratch *w = m->w;
-    const size_t n_budgets = s->budgets.n, *end = w->selected.end;
+    const size_t n_budgets = budgets->n, *end = w->selected.end;
     size_t first = 0; /* budgets at which the row selects something */
-    adm_policy_set_select(m->set, w->policy, &m->step->query, row, head, &s->budgets, &w->selected);
+    adm_policy_set_select(m->set, w->policy, &m->step->query, row, head, budgets, &w->selected);
     while (first < n_budgets && end[first] == 0) first++;
     const size_t n_levels = n_budgets - first;
     const adm_nested nested = {.impl = s->options.quality,
@@ -118,29 +118,66 @@ static void measure_selection(const measuring *m, size_t row, uint32_t head, uin
                                .list = w->selected.list,
                                .end = end + first,
                                .n_levels = n_levels};
-    if (n_levels > 0) {
-        for (uint32_t g = 0; g < n_q; g++)
-            memcpy(w->cut + g * n_levels, w->head[head + g].cut + first, n_levels * sizeof *w->cut);
-        adm_quality_of(&nested, m->step->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
-    }
+    if (n_levels == 0) return;
+    for (uint32_t g = 0; g < n_q; g++)
+        memcpy(w->cut + g * n_levels, w->head[head + g].cut + budgets->level + first, n_levels * sizeof *w->cut);
+    adm_quality_of(&nested, m->step->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
     for (uint32_t g = 0; g < n_q; g++) {
-        double *oracle = w->oracle_rel_l2 + (head + g) * n_budgets;
+        double *oracle = w->oracle_rel_l2 + (head + g) * s->budgets.n + budgets->level;
         for (size_t b = first; b < n_budgets; b++) {
             const adm_quality *quality = &w->quality[g * n_levels + b - first];
             if (row == ADM_ROW_ORACLE) oracle[b] = quality->output_rel_l2;
-            put_quality(m, row, b, head + g, quality, &oracle[b], w->selected.info[b].n_tied);
+            put_quality(m, row, budgets->level + b, head + g, quality, &oracle[b], w->selected.info[b].n_tied);
         }
     }
-    if (s->options.n_targets == 0 || !s->is_kept[row]) return;
-    adm_policy_set_order(m->set, w->policy, &m->step->query, row, head, w->order);
+}
+
+/* What the row's own selection paid: the softmax over it. */
+static void observe_own(const measuring *m, size_t row, size_t level, uint32_t head) {
+    const adm_selected *selected = &m->w->selected;
+    const size_t n = selected->end[0];
+    double *weight = m->w->weight;
+    for (size_t j = 0; j < n; j++) weight[j] = m->step->reference[head].score[selected->list[j]];
+    const double total = m->s->options.quality->weights(weight, n, adm_largest(weight, n), weight);
+    adm_policy_set_observe(m->set, &m->step->query, row, level, head, &(adm_attention_paid){selected->list, n, weight, total});
+}
+
+/* A row whose selections do not nest. */
+static void measure_one_by_one(const measuring *m, size_t row, uint32_t head, uint32_t n_q) {
+    const adm_budgets *all = &m->s->budgets;
+    for (size_t b = 0; b < all->n; b++) {
+        const adm_budgets one = {.budget = &all->budget[b], .n = 1, .widest = adm_min(all->budget[b], all->widest), .level = b};
+        measure_budgets(m, row, head, n_q, &one);
+        for (uint32_t g = 0; m->s->row[row].policy->observes == ADM_OBSERVES_OWN && g < n_q; g++)
+            observe_own(m, row, b, head + g);
+    }
+}
+
+static void measure_selection(const measuring *m, size_t row, uint32_t head, uint32_t n_q) {
+    if (m->s->row[row].policy->order == NULL) {
+        measure_one_by_one(m, row, head, n_q);
+        return;
+    }
+    measure_budgets(m, row, head, n_q, &m->s->budgets);
+    if (m->s->options.n_targets == 0 || !m->s->is_kept[row]) return;
+    adm_policy_set_order(m->set, m->w->policy, &m->step->query, row, head, m->w->order);
     for (uint32_t g = 0; g < n_q; g++) measure_targets(m, row, head + g);
 }
 
-static void observe(const measuring *m, uint32_t head) {
+/* Dense attention of a head. */
+static adm_attention_paid find_paid(const measuring *m, uint32_t head) {
     const adm_reference *reference = &m->step->reference[head];
-    const adm_attention_paid paid = {NULL, m->step->query.n_tokens, m->w->weight, reference->total_weight};
-    m->s->options.quality->weights(reference->score, paid.n, reference->largest, m->w->weight);
-    adm_policy_set_observe(m->set, &m->step->query, head, &paid);
+    m->s->options.quality->weights(reference->score, reference->n, reference->largest, m->w->weight);
+    return (adm_attention_paid){NULL, reference->n, m->w->weight, reference->total_weight};
+}
+
+void adm_quality_step_observe_prompt(const adm_session *s, adm_policy_set *set, adm_step_scratch *w,
+                                     const adm_quality_step *step) {
+    const measuring m = {.s = s, .w = w, .step = step};
+    for (uint32_t g = 0; g < s->group; g++) {
+        const adm_attention_paid paid = find_paid(&m, g);
+        adm_policy_set_observe_prompt(set, &step->query, g, &paid, true);
+    }
 }
 
 void adm_quality_step_measure(const adm_session *s, adm_policy_set *set, const adm_quality_record *record, adm_step_scratch *w,
@@ -154,8 +191,12 @@ void adm_quality_step_measure(const adm_session *s, adm_policy_set *set, const a
     }
     find_exact(s, w, &step);
     for (size_t row = ADM_ROW_ORACLE; row < s->n_rows; row++) {
+        if (s->row[row].policy->needs_prompt && !step.has_prompt) continue;
         const bool shared = s->row[row].selection == ADM_SELECT_GROUP || s->row[row].policy->ignores_queries;
         for (uint32_t g = 0; g < s->group; g += shared ? s->group : 1) measure_selection(&m, row, g, shared ? s->group : 1);
     }
-    for (uint32_t g = 0; adm_policy_set_observes(set) && g < s->group; g++) observe(&m, g);
+    for (uint32_t g = 0; adm_policy_set_observes(set) && g < s->group; g++) {
+        const adm_attention_paid paid = find_paid(&m, g);
+        adm_policy_set_observe_dense(set, &step.query, g, &paid);
+    }
 }

@@ -34,7 +34,12 @@ typedef struct adm_quality_step {
     const adm_trace_layer *layer;
     const adm_reference *reference; /* [group] */
     size_t in_block;                /* the step's number in the block */
+    bool has_prompt;                /* policies that need the prompt's attention have it */
 } adm_quality_step;
+
+/* Hands a query of the prompt to the policies that need them; of the step the query and the references. */
+void adm_quality_step_observe_prompt(const adm_session *session, adm_policy_set *set, adm_step_scratch *scratch,
+                                     const adm_quality_step *step);
 
 /* Measures the step, and lets policies that look back observe it. set: the states of the session's rows. */
 void adm_quality_step_measure(const adm_session *session, adm_policy_set *set, const adm_quality_record *record,

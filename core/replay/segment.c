@@ -61,3 +61,9 @@ size_t adm_segment_tokens(const adm_trace *trace, const adm_segment *segment) {
 size_t adm_segment_prompt(const adm_trace *trace, const adm_segment *segment) {
     return (size_t)trace->positions[segment->first_step];
 }
+
+/* Positions ascend strictly from 0 on, so that none is left out where the last is its own number. */
+bool adm_segment_is_whole(const adm_trace *trace, const adm_segment *segment) {
+    const size_t last = segment->first_step + segment->n_steps - 1;
+    return trace->positions[last] == (int64_t)last;
+}

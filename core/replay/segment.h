@@ -2,6 +2,8 @@
 #ifndef ADM_CORE_REPLAY_SEGMENT_H
 #define ADM_CORE_REPLAY_SEGMENT_H
 
+#include <stdbool.h>
+
 #include "core/contract/trace.h"
 
 /* Steps [first_step, first_step + n_steps) of a trace, which are replayed as one sequence length. */
@@ -19,5 +21,8 @@ adm_status adm_replay_segments(const adm_trace *trace, const uint32_t *seq_lens,
 /* Tokens cached when the segment ends, and those before its first step. */
 size_t adm_segment_tokens(const adm_trace *trace, const adm_segment *segment);
 size_t adm_segment_prompt(const adm_trace *trace, const adm_segment *segment);
+
+/* Whether the trace holds the query of every token up to the segment's last step. */
+bool adm_segment_is_whole(const adm_trace *trace, const adm_segment *segment);
 
 #endif

@@ -76,7 +76,8 @@ static adm_status make_rows(adm_session *s, adm_error *err) {
 
 static adm_status make_budgets(adm_session *s, adm_error *err) {
     const adm_replay_options *o = &s->options;
-    s->budgets = (adm_budgets){o->budgets, o->n_budgets, adm_min(o->budgets[o->n_budgets - 1], s->trace->n_tokens), NULL};
+    s->budgets = (adm_budgets){
+        .budget = o->budgets, .n = o->n_budgets, .widest = adm_min(o->budgets[o->n_budgets - 1], s->trace->n_tokens)};
     adm_status status = adm_alloc(&s->level_of, s->budgets.widest, sizeof *s->level_of, "the budgets of positions", err);
     if (status != ADM_OK) return status;
     adm_budgets_levels(o->budgets, s->budgets.widest, s->level_of);

@@ -20,14 +20,14 @@ static const char summary_sql[] =
     " ORDER BY trace, seq_len, CASE policy WHEN 'dense' THEN 0 WHEN 'oracle' THEN 1 ELSE 2 END, variant, budget";
 
 static void print_head(int variant_width) {
-    printf("\n%7s  %-8s %-*s %8s  %6s  %6s  %9s  %6s\n", "length", "policy", variant_width, "variant", "budget", "recall",
+    printf("\n%7s  %-11s %-*s %8s  %6s  %6s  %9s  %6s\n", "length", "policy", variant_width, "variant", "budget", "recall",
            "mass", "rel. L2", "n");
 }
 
 static void print_row(const adm_query *q, int variant_width) {
     char budget[16] = "all";
     if (adm_query_int(q, 4) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 4));
-    printf("%7" PRId64 "  %-8s %-*s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
+    printf("%7" PRId64 "  %-11s %-*s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
            variant_width, adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
            adm_query_int(q, 8));
 }

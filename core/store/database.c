@@ -33,8 +33,8 @@ adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, a
                         "program finish, then try again",
                         path, store->busy_timeout_ms / 1000.0, doing);
     case SQLITE_FULL:
-        return adm_fail(err, ADM_EENVIRONMENT, "no room left for %s while %s: free some disk space, then try again", path,
-                        doing);
+        return adm_fail(err, ADM_EENVIRONMENT,
+                        "%s cannot grow while %s: the disk is full; free some disk space, then try again", path, doing);
     case SQLITE_IOERR:
         return adm_fail(err, ADM_EENVIRONMENT, "%s: %s while %s (%s): check the disk and its free space", path, said, doing,
                         cause ? strerror(cause) : sqlite3_errstr(rc));

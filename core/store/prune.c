@@ -118,6 +118,6 @@ adm_status adm_store_prune(adm_store *store, const adm_prune_options *o, bool dr
     if (status == ADM_OK) status = adm_store_flush(store, err);
     adm_store_rollback(store);
     if (status == ADM_OK) status = remove_orphans(store, counts, err);
-    if (status == ADM_OK) status = step(store, "VACUUM", NULL, -1, "giving back room", err);
+    if (status == ADM_OK) status = step(store, "VACUUM", NULL, -1, "shrinking it", err);
     return status == ADM_OK ? file_bytes(store, &counts->bytes_after, err) : status;
 }

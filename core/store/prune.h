@@ -19,8 +19,8 @@ typedef struct adm_prune_counts {
     int64_t bytes_before, bytes_after;
 } adm_prune_counts;
 
-/* Removes older runs, or only their samples, then configurations and traces that nothing refers to, and gives the room
- * back to the file system. Runs labelled 'recorded:...' and runs still 'running' stay. With `dry_run` all of it is rolled
+/* Removes older runs, or only their samples, then configurations and traces that nothing refers to, and shrinks the
+ * file. Runs labelled 'recorded:...' and runs still 'running' stay. With `dry_run` all of it is rolled
  * back after counting, and bytes_after is bytes_before. */
 adm_status adm_store_prune(adm_store *store, const adm_prune_options *options, bool dry_run, adm_prune_counts *counts,
                            adm_error *err);

@@ -33,7 +33,7 @@ adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64
 
 /* Opens a run again that ended otherwise than complete, or crashed and is still 'running', and flushes: what is written
  * from now on joins it, and its elapsed time goes on. ADM_EINPUT unless there is such a run and its command, command line,
- * build and processor are those of `info`. That nobody else is writing it is for the caller to know. */
+ * build and processor are those of `info`. The caller makes sure that nobody else is writing it. */
 adm_status adm_store_resume_run(adm_store *store, int64_t run_id, const adm_run_info *info, adm_error *err);
 
 /* Sets the final status ("complete", "interrupted", "failed"), reason (may be NULL) and elapsed time (NULL unless this

@@ -1,5 +1,5 @@
-/* store.h: the database (core/store/schema/now.sql), whole: opening and migrating it, and writing and reading runs in
- * batches. */
+/* store.h: the whole of the database (core/store/schema/now.sql): opening and migrating it, writing runs in batches, and
+ * reading. */
 #ifndef ADM_CORE_STORE_STORE_H
 #define ADM_CORE_STORE_STORE_H
 

@@ -115,6 +115,14 @@ adm_status adm_sparse_open(const char *policy, const adm_shape *shape, const flo
 
 void adm_sparse_variant(const adm_sparse *s, char *name) { adm_variant_name(s->sweep.variant, name); }
 
+int adm_sparse_looks_back(const char *policy) {
+    adm_sweep sweep;
+    if (adm_sweep_parse(policy, NULL, 0, &sweep, NULL) != ADM_OK) return 0;
+    const bool looks_back = sweep.variant->policy->observes != ADM_OBSERVES_NOTHING;
+    adm_sweep_clear(&sweep);
+    return looks_back;
+}
+
 void adm_sparse_close(adm_sparse **sparse) {
     adm_sparse *s = *sparse;
     if (s == NULL) return;
@@ -173,14 +181,15 @@ static void attend_head(adm_sparse *s, const step *st, const adm_policy_query *a
     if (!adm_policy_set_observes(s->set)) return;
     const double largest = find_scores(q, k, d, st->scale, s->list, s->end, s->weight);
     const double total = s->setup.weights(s->weight, s->end, largest, s->weight);
-    adm_policy_set_observe(s->set, at, head, &(adm_attention_paid){s->list, s->end, s->weight, total});
+    adm_policy_set_observe(s->set, at, 0, 0, head, &(adm_attention_paid){s->list, s->end, s->weight, total});
 }
 
 static void attend_step(adm_sparse *s, const step *st) {
     const adm_shape *shape = &s->setup.shape;
     const adm_variant *variant = s->sweep.variant;
     const bool shared = variant->selection == ADM_SELECT_GROUP || variant->policy->ignores_queries;
-    const adm_budgets budgets = {&st->budget, 1, adm_min(st->budget, s->setup.n_tokens), s->level_of};
+    const adm_budgets budgets = {
+        .budget = &st->budget, .n = 1, .widest = adm_min(st->budget, s->setup.n_tokens), .level_of = s->level_of};
     adm_selected selected = {s->list, &s->end, &s->info};
     append(s, st->k, st->capacity, st->n_tokens - 1, st->n_tokens);
     for (size_t kv_head = 0; kv_head < shape->n_kv_heads; kv_head++) {
@@ -203,7 +212,7 @@ static void rewind_to_prompt(adm_sparse *s, const float *k, size_t capacity, siz
     for (uint32_t h = 0; drawn != NULL && h < s->setup.shape.n_q_heads; h++) {
         const adm_policy_query at = {.kv_head = h / s->group, .n_tokens = s->n_prompt};
         const adm_attention_paid paid = {NULL, s->n_prompt, drawn + h * (s->n_prompt + n_steps), 1};
-        adm_policy_set_observe(s->set, &at, h % s->group, &paid);
+        adm_policy_set_observe_prompt(s->set, &at, h % s->group, &paid, false);
     }
 }
 

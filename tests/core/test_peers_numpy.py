@@ -1,5 +1,6 @@
 """The policies that Adamas is compared with, in `adamas replay`, against NumPy written from their authors' papers and code and
-not from the C: Quest by both of its authors' rules, on the bundled real trace, and recall as the share of the budget.
+not from the C: Quest by both of its authors' rules, on the bundled real trace, recall as the share of the budget, and H2O on a
+session that holds the query of every token.
 
     K -> pages of 16: smallest and largest value of each channel -> bound on q.k -> pages by bound -> selection
     selection, exact top-k -> recall, mass; the smallest budget that keeps a mass
@@ -132,3 +133,91 @@ def test_no_adaptive_budget_is_beyond_the_context(program, write_trace, tmp_path
     assert {policy for policy, *_ in rows} == {"quest", "oracle", "adamas"}
     assert all(1 <= low <= high <= 60 for _, _, low, high, _ in rows)
     assert min(low for policy, _, low, _, _ in rows if policy == "quest") < 16  # the first step has 11 tokens
+
+
+# ---------------------------------------------------------------- H2O
+
+H2O_TOKENS, H2O_PROMPT, H2O_STEPS, H2O_BUDGETS = 280, 150, 64, (9, 32, 100, 160, 300)
+
+
+def softmax(scores):
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+class Cache:
+    """H2OKVCache_LayerWise: a cache of hh_size + recent_size tokens between steps; scores are sums of attention."""
+
+    def __init__(self, hh_size, recent_size):
+        self.hh_size, self.recent_size, self.tokens, self.scores = hh_size, recent_size, np.arange(0), np.zeros(0)
+
+    def join(self, tokens):
+        self.tokens = np.append(self.tokens, tokens)
+        self.scores = np.append(self.scores, np.zeros(len(np.atleast_1d(tokens))))
+
+    def update(self, attention):
+        self.scores = self.scores + attention
+        n = len(self.tokens)
+        if n <= self.hh_size + self.recent_size:
+            return
+        older = self.scores[:n - self.recent_size]
+        heavy = np.lexsort((-np.arange(len(older)), -older))[:self.hh_size]
+        kept = np.append(np.sort(heavy), np.arange(n - self.recent_size, n)).astype(int)
+        self.tokens, self.scores = self.tokens[kept], self.scores[kept]
+
+
+def decode(k, q, scale, budget):
+    """[step][head] tokens attended to, by heads q [T, n_q, d] that share one cache of the keys k [T, d]."""
+    cache = Cache(budget // 2, (budget + 1) // 2 - 1)
+    scores = np.where(np.tri(H2O_PROMPT, dtype=bool)[None], np.einsum("qhd,td->hqt", q[:H2O_PROMPT], k[:H2O_PROMPT]) * scale,
+                      -np.inf)
+    cache.join(np.arange(H2O_PROMPT))
+    cache.update(softmax(scores).sum((0, 1)))
+    chosen = []
+    for t in range(H2O_PROMPT, H2O_PROMPT + H2O_STEPS):
+        cache.join(t)
+        chosen.append(cache.tokens.copy())
+        cache.update(sum(softmax(scale * (k[cache.tokens] @ head)) for head in q[t]))
+    return chosen
+
+
+def test_h2o_is_what_numpy_makes_of_its_authors_cache(program, write_trace, tmp_path):
+    path = write_trace("whole.safetensors", n_tokens=H2O_TOKENS, n_steps=H2O_TOKENS, dtype="F32", layers=(3,))
+    result = Adamas(tmp_path)("replay", path, "--seq-lens", H2O_PROMPT, "--budgets", ",".join(map(str, H2O_BUDGETS)),
+                              "--policies", "h2o:select=head+group,streaming", "--timed-steps", 0, "--db", "h.db", "--quiet")
+    assert result.code == 0, result.err
+    stored = {tuple(row[:4]): row[4] for row in query(
+        tmp_path / "h.db", "SELECT c.variant, c.budget, k.name, m.head, m.mean FROM measurement m JOIN config c USING "
+        "(config_id) JOIN metric k USING (metric_id) WHERE c.policy = 'h2o' AND m.head IS NOT NULL AND m.n = 64")}
+    tensors, metadata = read_safetensors(path)
+    k, q = (tensors[f"layers.3.{role}"].astype(np.float64) for role in "kq")
+    n_q, n_kv, scale = q.shape[1], len(k), float(metadata.get("softmax_scale", q.shape[2] ** -0.5))
+    group, n_compared = n_q // n_kv, 0
+    for per_group in (False, True):
+        variant = "half recent, evicting" + ", per group" * per_group
+        for head in range(n_q):
+            kv = head // group
+            sharing = slice(kv * group, (kv + 1) * group) if per_group else slice(head, head + 1)
+            for budget in H2O_BUDGETS:
+                mass, recall = [], []
+                for t, tokens in enumerate(decode(k[kv], q[:, sharing], scale, budget), H2O_PROMPT):
+                    scores = scale * (k[kv, :t + 1] @ q[t, head])
+                    p, top = softmax(scores), min(budget, t + 1)
+                    assert len(tokens) == top and tokens[-1] == t
+                    mass.append(p[tokens].sum())
+                    recall.append(np.isin(tokens, np.argsort(scores)[-top:]).sum() / top)
+                assert stored[variant, budget, "mass", head] == pytest.approx(np.mean(mass), abs=1e-9)
+                assert stored[variant, budget, "recall", head] == pytest.approx(np.mean(recall), abs=1e-9)
+                n_compared += 1
+    assert n_compared == 2 * n_q * len(H2O_BUDGETS)
+
+
+def test_h2o_has_no_values_without_the_prompts_queries(program, bundled, tmp_path):
+    adamas = Adamas(tmp_path)
+    result = adamas("replay", bundled, "--seq-lens", 2048, "--budgets", 64, "--policies", "h2o,accumulated", "--timed-steps", 0,
+                    "--target", "mass=0.9", "--db", "n.db")
+    assert result.code == 0 and "h2o needs the query of every token" in result.out
+    assert query(tmp_path / "n.db", "SELECT DISTINCT policy FROM quality_summary") == [("accumulated",)]
+    reasons = {r[0] for r in query(tmp_path / "n.db", "SELECT reason FROM measurement WHERE status = 'skipped'")}
+    assert reasons == {"h2o needs the query of every token, the prompt's too: of 2112 the trace holds 128",
+                       "a cache of h2o depends on the budget of every step before: there is no smallest budget"}

@@ -49,7 +49,8 @@ static void close_policy(opened *o) {
 
 static void select_at(opened *o, const adm_policy_query *at, const uint32_t *budget, size_t n_budgets) {
     const size_t last = budget[n_budgets - 1];
-    adm_budgets budgets = {budget, n_budgets, last < MAX_TOKENS ? last : MAX_TOKENS, o->level_of};
+    adm_budgets budgets = {
+        .budget = budget, .n = n_budgets, .widest = last < MAX_TOKENS ? last : MAX_TOKENS, .level_of = o->level_of};
     adm_selected selected = {o->list, o->end, o->info};
     adm_budgets_levels(budget, budgets.widest, o->level_of);
     adm_policy_set_select(o->set, o->scratch, at, 0, 0, &budgets, &selected);
@@ -240,7 +241,7 @@ static void quest_by_the_evaluations_rule(void **state) {
 }
 
 /* The definition, for one budget by itself: the recent half, and the heaviest of the rest, the most recent of equals first. */
-static size_t h2o_by_definition(const double *drawn, size_t n_tokens, size_t budget, uint32_t *selected) {
+static size_t accumulated_by_definition(const double *drawn, size_t n_tokens, size_t budget, uint32_t *selected) {
     size_t n = budget < n_tokens ? budget : n_tokens, n_recent = (n + 1) / 2, found = 0;
     bool taken[MAX_TOKENS] = {false};
     while (found < n - n_recent) {
@@ -255,21 +256,21 @@ static size_t h2o_by_definition(const double *drawn, size_t n_tokens, size_t bud
     return found;
 }
 
-static void h2o_takes_the_recent_and_the_heavy(void **state) {
+static void accumulated_takes_the_recent_and_the_heavy(void **state) {
     (void)state;
     double drawn[100];
     uint32_t expected[MAX_TOKENS];
-    opened *o = open_policy("h2o");
+    opened *o = open_policy("accumulated");
     const adm_policy_query at = {.n_tokens = 100};
     for (int t = 0; t < 100; t++) drawn[t] = t == 3 || t == 40 || t == 41 || t == 98 ? 5 : 0.001 * (t % 7);
-    adm_policy_set_observe(o->set, &at, 0, &(adm_attention_paid){NULL, 100, drawn, 1});
+    adm_policy_set_observe_dense(o->set, &at, 0, &(adm_attention_paid){NULL, 100, drawn, 1});
     select_at(o, &at, (const uint32_t[]){5}, 1);
     assert_int_equal(o->end[0], 5);
     const uint32_t five[] = {40, 41, 97, 98, 99}; /* 98 is recent already; of the tied 3, 40, 41 the later two */
     assert_memory_equal(o->list, five, sizeof five);
     for (uint32_t budget = 1; budget < 120; budget++) {
         select_at(o, &at, &budget, 1);
-        assert_int_equal(o->end[0], h2o_by_definition(drawn, 100, budget, expected));
+        assert_int_equal(o->end[0], accumulated_by_definition(drawn, 100, budget, expected));
         check_selection(o->list, o->end[0], 100);
         assert_memory_equal(o->list, expected, o->end[0] * sizeof *expected);
     }
@@ -277,10 +278,64 @@ static void h2o_takes_the_recent_and_the_heavy(void **state) {
     close_policy(o);
 }
 
+/* H2O by its authors' code, in the plainest form: `alive` tokens and their scores; behind a step, those stay that are among the
+ * last n_recent or the n_heavy with the highest scores of the others, the more recent of equals. */
+static void evict_plainly(bool *alive, const double *score, size_t n, size_t n_recent, size_t n_heavy) {
+    bool stays[MAX_TOKENS] = {false};
+    for (size_t t = n - n_recent; t < n; t++) stays[t] = true;
+    for (size_t found = 0; found < n_heavy; found++) {
+        size_t best = n;
+        for (size_t t = 0; t < n - n_recent; t++)
+            if (alive[t] && !stays[t] && (best == n || score[t] >= score[best])) best = t;
+        if (best < n) stays[best] = true;
+    }
+    for (size_t t = 0; t < n; t++) alive[t] &= stays[t];
+}
+
+/* Their cache holds n_heavy + n_recent tokens between steps, and a step attends to one more: our budget. */
+static void check_evictions(opened *o, uint32_t budget, adm_rng *rng) {
+    enum { N_PROMPT = 90, N_STEPS = 40 };
+    double score[N_PROMPT + N_STEPS], weight[N_PROMPT + N_STEPS];
+    bool alive[N_PROMPT + N_STEPS];
+    const size_t n_heavy = budget / 2, n_recent = (budget + 1) / 2 - 1;
+    adm_policy_set_begin(o->set, 0);
+    for (size_t t = 0; t < N_PROMPT; t++) {
+        score[t] = (double)adm_rng_below(rng, 30); /* ties */
+        alive[t] = true;
+    }
+    const adm_policy_query prompt = {.n_tokens = N_PROMPT};
+    adm_policy_set_observe_prompt(o->set, &prompt, 0, &(adm_attention_paid){NULL, N_PROMPT, score, 1}, true);
+    for (size_t n = N_PROMPT + 1; n <= N_PROMPT + N_STEPS; n++) {
+        const adm_policy_query at = {.n_tokens = n};
+        if (n - 1 > n_heavy + n_recent) evict_plainly(alive, score, n - 1, n_recent, n_heavy);
+        score[n - 1] = 0;
+        alive[n - 1] = true;
+        select_at(o, &at, &budget, 1);
+        size_t found = 0;
+        for (size_t t = 0; t < n; t++)
+            if (alive[t] && (found == o->end[0] || o->list[found++] != t)) fail_msg("budget %u, %zu tokens: %zu", budget, n, t);
+        assert_int_equal(found, o->end[0]);
+        for (size_t j = 0; j < found; j++) {
+            weight[j] = (double)adm_rng_below(rng, 3);
+            score[o->list[j]] += weight[j] / 2;
+        }
+        adm_policy_set_observe(o->set, &at, 0, 0, 0, &(adm_attention_paid){o->list, found, weight, 2});
+    }
+}
+
+static void h2o_evicts_for_good(void **state) {
+    (void)state;
+    static const uint32_t budgets[] = {1, 2, 3, 16, 17, 89, 90, 91, 92, 100, 200};
+    adm_rng rng = check_rng(__func__);
+    opened *o = open_policy("h2o");
+    for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) check_evictions(o, budgets[b], &rng);
+    close_policy(o);
+}
+
 /* Several budgets at once select what each selects alone. */
 static void budgets_at_once_are_as_one_by_one(void **state) {
     (void)state;
-    static const char *const policies[] = {"oracle", "quest", "quest:rule=evaluation", "streaming", "h2o", "random"};
+    static const char *const policies[] = {"oracle", "quest", "quest:rule=evaluation", "streaming", "accumulated", "random"};
     static const uint32_t budgets[] = {1, 16, 17, 64, 200, 390};
     enum { N_BUDGETS = sizeof budgets / sizeof *budgets, N = 303 };
     static float keys[N * D];
@@ -298,8 +353,8 @@ static void budgets_at_once_are_as_one_by_one(void **state) {
         const adm_attention_paid paid = {NULL, N, score, 7};
         adm_policy_set_append(all->set, all->scratch, &appended);
         adm_policy_set_append(one->set, one->scratch, &appended);
-        adm_policy_set_observe(all->set, &at, 0, &paid);
-        adm_policy_set_observe(one->set, &at, 0, &paid);
+        adm_policy_set_observe_dense(all->set, &at, 0, &paid);
+        adm_policy_set_observe_dense(one->set, &at, 0, &paid);
         select_at(all, &at, budgets, N_BUDGETS);
         for (size_t b = 0; b < N_BUDGETS; b++) {
             uint32_t sorted[MAX_TOKENS];
@@ -320,7 +375,8 @@ int main(void) {
         cmocka_unit_test(random_is_fair_and_repeatable),
         cmocka_unit_test(quest_takes_the_pages_with_the_largest_bound),
         cmocka_unit_test(quest_by_the_evaluations_rule),
-        cmocka_unit_test(h2o_takes_the_recent_and_the_heavy),
+        cmocka_unit_test(accumulated_takes_the_recent_and_the_heavy),
+        cmocka_unit_test(h2o_evicts_for_good),
         cmocka_unit_test(budgets_at_once_are_as_one_by_one),
     };
     return cmocka_run_group_tests_name("policy", tests, NULL, NULL);

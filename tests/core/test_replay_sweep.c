@@ -7,10 +7,11 @@
 /* Everything that the engine can do, at once. */
 static void ask_for_all(fixture *f) {
     static const adm_target targets[] = {{ADM_TARGET_MASS, 0.9}, {ADM_TARGET_OUTPUT_REL_L2, 0.2}};
-    set_policies(f, "dense,random,oracle:select=head+group,quest:select=head+group,streaming:select=head+group,"
-                    "h2o:select=head+group,adamas:thresholds=calibrated,recent=3,adamas:thresholds=fixed:-1,0,1,sinks=1,"
-                    "recent=3,adamas:metric=dot,thresholds=channel,select=group,sinks=2,recent=3,adamas:metric=asymmetric,"
-                    "bits=3,hadamard=off,thresholds=centred,sinks=3,recent=3");
+    set_policies(f,
+                 "dense,random,oracle:select=head+group,quest:select=head+group,streaming:select=head+group,"
+                 "accumulated:select=head+group,adamas:thresholds=calibrated,recent=3,adamas:thresholds=fixed:-1,0,1,sinks=1,"
+                 "recent=3,adamas:metric=dot,thresholds=channel,select=group,sinks=2,recent=3,adamas:metric=asymmetric,"
+                 "bits=3,hadamard=off,thresholds=centred,sinks=3,recent=3");
     f->options.targets = targets;
     f->options.n_targets = 2;
     static const uint32_t some[] = {8, 16, 200, N_TOKENS};
@@ -41,6 +42,44 @@ static void no_value_depends_on_the_number_of_threads(void **state) {
     }
     assert_int_equal((int)number(f, "SELECT count(DISTINCT policy || variant) FROM quality_summary"),
                      1 + 2 + 4 + 2 + 2 + 2 + 1);
+}
+
+/* A trace that holds the query of every token is what h2o needs: the prompt of 8 tokens is observed, and 16 steps follow. */
+static void h2o_has_values_where_every_query_is_there(void **state) {
+    fixture *f = *state;
+    static const uint32_t seq_lens[] = {8}, some[] = {1, 5, 8, 100};
+    int64_t first = 0, run_id;
+    char sql[512];
+    set_policies(f, "h2o:select=head+group");
+    if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE policy='h2o' AND "
+                                    "status='skipped' AND reason LIKE '%of 512 the trace holds 24'"),
+                     4 * 2 * 8); /* budgets, variants, metrics */
+    for (int i = 0; i < N_STEPS; i++) f->s.positions[i] = i;
+    f->options.seq_lens = seq_lens;
+    f->options.n_seq_lens = 1;
+    f->options.budgets = some;
+    f->s.trace.xxh128[0] = '1';
+    static const adm_target target = {ADM_TARGET_MASS, 0.9};
+    f->options.targets = &target;
+    f->options.n_targets = 1;
+    for (size_t n_threads = 1; n_threads < 4; n_threads++) {
+        f->options.n_threads = n_threads;
+        if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
+        if (first == 0) first = run_id;
+        snprintf(
+            sql, sizeof sql,
+            "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE a.run_id=%d AND "
+            "b.run_id=%d AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND a.head IS b.head AND a.mean=b.mean AND "
+            "a.p99=b.p99 AND a.n=b.n",
+            (int)first, (int)run_id);
+        assert_int_equal((int)number(f, sql), 4 * 2 * 8 * (1 + N_LAYERS * N_Q));
+    }
+    assert_true(number(f, "SELECT min(mean) FROM quality_summary WHERE policy='h2o' AND budget=100 AND metric='mass'") == 1.0);
+    assert_int_equal((int)number(f,
+                                 "SELECT count(*) FROM measurement JOIN metric USING (metric_id) WHERE name LIKE 'budget_for%' "
+                                 "AND status='skipped' AND reason LIKE '%no smallest budget'"),
+                     3 * 2);
 }
 
 /* --- Definitions ----------------------------------------------------------------------------------------------------- */
@@ -253,6 +292,7 @@ static void targets_are_read_and_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         REPLAY_TEST(no_value_depends_on_the_number_of_threads),
+        REPLAY_TEST(h2o_has_values_where_every_query_is_there),
         REPLAY_TEST(selections_per_head_and_per_group_are_as_defined),
         REPLAY_TEST(adaptive_budgets_are_the_smallest_that_reach),
         cmocka_unit_test(targets_are_read_and_named),

@@ -38,23 +38,25 @@ static void every_row_is_complete(void **state) {
     for (size_t i = 0; (policy = adm_policy_at(i)) != NULL; i++) {
         assert_ptr_equal(adm_policy_find(policy->name), policy); /* so no two rows share a name */
         assert_true(policy->help[0] != '\0' && policy->describe != NULL && policy->select != NULL);
-        assert_true(policy->attends_to_all || policy->order != NULL);
+        assert_true(policy->attends_to_all || (policy->order != NULL) != (policy->order_reason != NULL));
         assert_true(policy->min_budget == NULL || policy->min_budget_reason != NULL);
-        assert_int_equal(policy->observes, policy->observe != NULL);
+        assert_int_equal(policy->observes != ADM_OBSERVES_NOTHING, policy->observe != NULL);
+        assert_true(!policy->needs_prompt || policy->observe_prompt != NULL);
         assert_non_null(strstr(names, policy->name));
         for (const adm_setting *s = policy->settings; s != NULL && s->name != NULL; s++) {
             assert_true(s->values[0] != '\0' && s->unset[0] != '\0' && s->read != NULL);
         }
     }
     assert_null(adm_policy_find("snapkv"));
-    assert_string_equal(names, "dense, oracle, adamas, quest, streaming, h2o, random");
+    assert_string_equal(names, "dense, oracle, adamas, quest, streaming, h2o, accumulated, random");
 }
 
 static void plain_names_are_as_ever(void **state) {
     (void)state;
     check_sweep("dense,oracle,adamas", &none, "dense exact | oracle exact | l1 calibrated | l1 fixed:-10,0,10");
     check_sweep("quest", &none, "quest pages of 16");
-    check_sweep("random,oracle,streaming,h2o", &none, "oracle exact | streaming 4 sinks | h2o half recent | random seed 1");
+    check_sweep("random,oracle,streaming,h2o", &none,
+                "oracle exact | streaming 4 sinks | h2o half recent, evicting | random seed 1");
 }
 
 static void settings_follow_their_policy(void **state) {
@@ -91,9 +93,10 @@ static void defaults_are_of_those_that_do_not_say(void **state) {
     const option_values both = {{{"thresholds", "--thresholds", two, 2}, {"select", "--select", group, 1}}, 2};
     check_sweep("adamas,adamas:metric=dot,thresholds=calibrated,select=head", &both,
                 "l1 channel, per group | l1 centred, per group | dot calibrated");
-    check_sweep("quest,oracle:select=head+group,h2o:select=head,dense,random", &both,
-                "dense exact | oracle exact | oracle exact, per group | quest pages of 16, per group | h2o half recent | "
-                "random seed 1");
+    check_sweep(
+        "quest,oracle:select=head+group,h2o:select=head,dense,random", &both,
+        "dense exact | oracle exact | oracle exact, per group | quest pages of 16, per group | h2o half recent, evicting | "
+        "random seed 1");
     const char *const sinks[] = {"0", "4"}, *const recent[] = {"0", "1", "64"}, *const seed[] = {"9"};
     const option_values forced = {
         {{"sinks", "--sinks", sinks, 2}, {"recent", "--recent", recent, 3}, {"seed", "--seed", seed, 1}}, 3};

@@ -32,8 +32,8 @@ typedef struct fixture {
 } fixture;
 
 /* Every policy in its plainest form, with two variants of adamas. */
-#define ALL_POLICIES "dense,oracle,adamas:thresholds=calibrated+fixed:-1,0,1,quest,streaming,h2o,random"
-enum { N_ALL_POLICIES = 7 };
+#define ALL_POLICIES "dense,oracle,adamas:thresholds=calibrated+fixed:-1,0,1,quest,streaming,h2o,accumulated,random"
+enum { N_ALL_POLICIES = 8 };
 
 static const uint32_t budgets[] = {1, 16, 200, N_TOKENS};
 

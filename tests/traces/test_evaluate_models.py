@@ -101,7 +101,8 @@ def test_every_architecture_decodes_as_it_reads(tmp_path, name):
 
 
 @pytest.mark.parametrize("policy", ["dense", "oracle", "adamas", "adamas:metric=dot,bits=3,thresholds=channel,select=group",
-                                    "adamas:hadamard=off", "quest", "streaming", "h2o", "random"])
+                                    "adamas:hadamard=off", "quest", "streaming", "h2o", "h2o:select=group", "accumulated",
+                                    "random"])
 def test_decoding_with_all_tokens_selected_is_dense(decoder, policy):
     model, library, tokens, cache, hidden = decoder
     before = cache.k.clone(), cache.v.clone()
@@ -116,7 +117,7 @@ def test_decoding_with_all_tokens_selected_is_dense(decoder, policy):
 
 def test_steps_see_no_step_behind_them(decoder):
     model, library, tokens, cache, _ = decoder
-    for policy in ("adamas", "quest", "h2o"):
+    for policy in ("adamas", "quest", "h2o", "accumulated"):
         many = model.decode(library, policy, [32], cache, 150, tokens[150:170])
         few = model.decode(library, policy, [32], cache, 150, tokens[150:155])
         np.testing.assert_allclose(many[:, :5], few, atol=1e-3)
@@ -128,7 +129,8 @@ def test_the_whole_tool_on_a_tiny_model(folder, tmp_path, capsys):
     command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"),
                "--text-source", "the first", "--db", str(tmp_path / "e.db"),
                "--context", "64", "--blocks", "2", "--block-tokens", "8", "--budgets", "16,512", "--passkeys", "1",
-               "--passkey-context", "512", "--passkey-budgets", "16", "--policies", "adamas;quest;streaming;h2o;random;oracle"]
+               "--passkey-context", "512", "--passkey-budgets", "16", "--policies",
+               "adamas;quest;streaming;h2o;accumulated;random;oracle"]
     assert evaluate.main(command) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     assert "perplexity of 32 tokens" in out and "passkeys found of 5" in out
@@ -136,7 +138,8 @@ def test_the_whole_tool_on_a_tiny_model(folder, tmp_path, capsys):
     assert {r[0] for r in rows} == {"a.txt", "b.txt", "2 texts", "passkey",
                                     *(f"passkey at {p}%" for p in (10, 30, 50, 70, 90))}
     assert {r[1:3] for r in rows} == {("dense", "exact"), ("oracle", "exact"), ("adamas", "l1 calibrated"),
-                                      ("quest", "pages of 16"), ("streaming", "4 sinks"), ("h2o", "half recent"),
+                                      ("quest", "pages of 16"), ("streaming", "4 sinks"), ("h2o", "half recent, evicting"),
+                                      ("accumulated", "half recent"),
                                       ("random", "seed 1")}
     ratios = {r[:4]: r[6] for r in rows if r[4] == "perplexity_ratio"}
     for (_, policy, _, budget), ratio in ratios.items():

@@ -27,6 +27,7 @@ SPARSE = {
     "attend": [c_void_p, c_uint32, c_double, c_void_p, c_void_p, c_void_p, c_size_t, c_size_t, *[c_void_p] * 4],
     "close": [c_void_p],
     "variant": [c_void_p, c_char_p],
+    "looks_back": [c_char_p],
 }
 STORE = {
     "open": [c_char_p, POINTER(c_void_p), *BUFFER],
@@ -57,6 +58,10 @@ class Library:
         for name, function in functions.items():
             function.argtypes, function.restype = signatures[name], None if name in ("close", "variant") else c_int
         return type("Functions", (), {name: staticmethod(function) for name, function in functions.items()})
+
+    def looks_back(self, policy):
+        """Whether the policy needs the attention that the prompt's tokens drew."""
+        return bool(self.sparse.looks_back(policy.encode()))
 
     def open(self, *arguments):
         return Sparse(self.sparse, *arguments)

@@ -1,6 +1,6 @@
 """A local language model in PyTorch whose decode steps attend as a policy of the host library says (core/contract/adamas.h).
 
-    prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn (h2o)
+    prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn
     steps    layers 0, 1: dense; the others: adm_sparse_attend  -> logits
 
 The tokens of the steps are known (they are scored, not sampled), so all steps of a layer run at once, each seeing the
@@ -147,7 +147,7 @@ class Model:
 
     def decode(self, library, policy, budgets, cache, n_prompt, tokens, seed=1):
         """Logits [len(budgets), len(tokens), vocabulary] of tokens decoded behind the first n_prompt of the cache, which is
-        left as it was. h2o needs cache.drawn[n_prompt]."""
+        left as it was. Policies that look back need cache.drawn[n_prompt]."""
         begin, end = n_prompt, n_prompt + len(tokens)
         positions, x = torch.arange(begin, end), self.embed(tokens).expand(len(budgets), -1, -1)
         saved = cache.k[:, :, begin:end].clone(), cache.v[:, :, begin:end].clone()
@@ -168,7 +168,7 @@ class Model:
                 out[b] = self._dense(i, q[b], cache, begin, end)
                 continue
             drawn = None
-            if name == "h2o":
+            if library.looks_back(name):
                 drawn = torch.zeros(self.m.n_q_heads, end, dtype=torch.float64)
                 drawn[:, :begin] = cache.drawn[n_prompt][i]
             steps = q[b].transpose(0, 1).contiguous()

@@ -32,8 +32,8 @@ def score_text(model, library, ids, args, note):
     ids = torch.tensor(ids)
     cache = model.new_cache(len(ids))
     note("the prompt, densely")
-    with_h2o = any(p.startswith("h2o") for p in args.policies)
-    model.prefill(ids, cache, keep_drawn_at=starts if with_h2o else ())
+    with_drawn = any(library.looks_back(p) for p in args.policies)
+    model.prefill(ids, cache, keep_drawn_at=starts if with_drawn else ())
     nll = {}
     for start in starts:
         for policy in args.policies:
@@ -54,17 +54,17 @@ def ask_passkeys(model, library, tokenise, args, note):
     before = {depth: round(n_fillers * depth) for depth in DEPTHS}
     prefix = {depth: len(task) + n * len(filler) for depth, n in before.items()}
     cache = model.new_cache(args.passkey_context + ROOM_FOR_ANSWER)
-    with_h2o = any(p.startswith("h2o") for p in args.policies)
+    with_drawn = any(library.looks_back(p) for p in args.policies)
     note("passkey: the haystack, densely")
     model.prefill(torch.tensor(task + filler * max(before.values())), cache,
-                  keep_drawn_at=sorted(set(prefix.values())) if with_h2o else ())
+                  keep_drawn_at=sorted(set(prefix.values())) if with_drawn else ())
     rng, right = random.Random(args.seed), {}
     for depth in sorted(DEPTHS, reverse=True):  # what stands before a needle is still there from the deeper ones
         for trial in range(args.passkeys):
             key = rng.randrange(10000, 100000)
             rest = tokenise(NEEDLE.format(key)) + filler * (n_fillers - before[depth])
             cache.n, n_prompt = prefix[depth], prefix[depth] + len(rest)
-            model.prefill(torch.tensor(rest), cache, keep_drawn_at=(n_prompt,) if with_h2o else ())
+            model.prefill(torch.tensor(rest), cache, keep_drawn_at=(n_prompt,) if with_drawn else ())
             answer = torch.tensor(tokenise(f" {key}"))
             steps = torch.cat([torch.tensor(question), answer[:-1]])
             for policy in args.policies:

@@ -8,8 +8,8 @@
 #include "analysis/output/text.h"
 #include "analysis/regress/compare/comparison.h"
 
-/* One test case per row: regressed is a failure, inconclusive is skipped with its reason; a comparison that failed as a whole
- * is one error. */
+/* One test case per row: regressed is a failure, inconclusive is skipped with its reason; a comparison that failed as a
+ * whole is one error. */
 void adm_compare_junit(const adm_comparison *comparison, adm_text *out);
 
 /* NULL when out of memory. */

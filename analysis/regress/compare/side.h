@@ -10,8 +10,8 @@
 #include "core/base/error.h"
 
 /* The processes of one side of a series as ascending samples; release with adm_compare_free_side(). Runs whose unit was
- * throttled are left out and counted, and so are contended ones while at least five are not. scale: what each sample is
- * multiplied by, per run of the set, or NULL. */
+ * throttled are left out and counted, and so are contended ones while at least five are not. scale: a factor for the samples of
+ * each run of the set, or NULL. */
 typedef struct adm_compare_side {
     adm_process *process;
     double **sample;
