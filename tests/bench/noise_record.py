@@ -28,7 +28,7 @@ WHERE m.layer IS NULL AND m.head IS NULL AND m.status = 'ok' AND r.status = 'com
 AND ((k.name = 'time_ns' AND m.stage IN ('distance', 'topk', 'attention')) OR (m.stage IN ('hadamard', 'bucket', 'pack') AND
      k.name = CASE m.source WHEN 'host' THEN 'encode_ns_per_key' ELSE 'time_ns' END))
 ORDER BY m.stage, c.variant, c.seq_len, c.budget, r.started_utc, m.run_id"""
-MOST_LOOP = 1.1  # of the fastest: beyond that something else used the core, as in analysis/regress/series.c
+MOST_LOOP = 1.1  # of the fastest: beyond that something else used the core, as in analysis/regress/contended.c
 
 
 def quantile(ordered, q):

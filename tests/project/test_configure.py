@@ -76,3 +76,10 @@ def test_flags_of_the_environment_are_kept(checkout):
     os.utime(checkout / "configure.py")
     run(checkout, "ninja", "build/gen/version.h")
     assert (checkout / "build.ninja").read_text() == before and "--as-needed" in before
+
+
+def test_model_tests_are_asked_for_with_the_tests(checkout):
+    done = subprocess.run([sys.executable, "configure.py", "--with-models"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 2 and "--with-models: needs --setup test" in done.stderr
+    done = subprocess.run([sys.executable, "tests/run.py", "--with-models"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 2 and "run ./configure.py --setup test --with-models" in done.stderr
