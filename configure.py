@@ -48,7 +48,7 @@ ROOMS = {
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
-    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
+    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check", "trace_text"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
     "analysis/output": ["rows", "text", "numbers"],
