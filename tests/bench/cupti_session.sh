@@ -1,10 +1,10 @@
 #!/bin/bash
 # tests/bench/cupti_session.sh PROGRAMS OUT [LIBCUPTI...]: what CUPTI releases do beside a driver, and what a timeline costs.
 #
-# PROGRAMS is build/gpu-kit (`ninja gpu-kit`); each LIBCUPTI is a libcupti.so.13 with its libnvperf_* beside it, for instance those
-# that `ninja cupti-matrix` puts into build/deps/cupti*/nvidia/cu13/lib. Without any, the one that the program finds. Needs a GPU and the
-# right to count. For each: doctor's line, a plan, the counters of one configuration, timelines with hardware timestamps where they can
-# be had and without, and what the profile recorded of CUPTI. OUT/summary.txt has all of it.
+# PROGRAMS is build/gpu-kit (`ninja gpu-kit`); each LIBCUPTI is a libcupti.so.13 with its libnvperf_* beside it, for instance
+# those that `ninja cupti-matrix` puts into build/deps/cupti*/nvidia/cu13/lib. Without any, the one that the program finds.
+# Needs a GPU and the right to count. For each: doctor's line, a plan, the counters of one configuration, timelines with
+# hardware timestamps where they can be had and without, and what the profile recorded of CUPTI. OUT/summary.txt has all of it.
 set -u
 programs=$(realpath "$1") out=$2
 shift 2
@@ -20,7 +20,8 @@ db = sqlite3.connect(sys.argv[1])
 for row in db.execute("SELECT name, median, m.status, ifnull(m.reason, '') FROM measurement m JOIN metric USING (metric_id) "
                       "JOIN config USING (config_id) WHERE variant = 'cupti' ORDER BY run_id, name"):
     print("  ", *row)
-for row in db.execute("SELECT DISTINCT status, reason FROM stage_summary WHERE metric IN ('dram__bytes_read.sum', 'kernel_time_ns')"):
+for row in db.execute("SELECT DISTINCT status, reason FROM stage_summary WHERE metric IN ('dram__bytes_read.sum', "
+                      "'kernel_time_ns')"):
     print("   counts and timelines:", *row)
 END
 }
