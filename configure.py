@@ -48,7 +48,7 @@ ROOMS = {
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
-    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
+    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check", "trace_text"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
     "analysis/output": ["rows", "text", "numbers"],
@@ -188,7 +188,8 @@ EMULATED_FLAGS = ("-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses 
 # Position-independent and hidden throughout, so that program and library share their objects.
 CFLAGS = f"-std=gnu11 -D_GNU_SOURCE {WARNINGS} -ffp-contract=off -fPIC -fvisibility=hidden -pthread -I."
 
-CLANG_FLAGS = "-Wno-enum-float-conversion"  # our constants are enumerators, in sums of doubles too
+# Our constants are enumerators, in sums of doubles too; and "" as a format prints nothing, as it should.
+CLANG_FLAGS = "-Wno-enum-float-conversion -Wno-format-zero-length"
 
 SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
 PROFILES = {  # name: compiler flags, linker flags, with CUDA

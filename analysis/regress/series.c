@@ -89,8 +89,8 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
 
 /* --- Configurations and metrics ----------------------------------------------------------------------------------- */
 
-/* A configuration's identity and names. Columns that a later schema adds to config become part of the identity where they are not
- * NULL (other_columns_sql), so a new column keeps series apart by itself. */
+/* A configuration's identity and names. Columns that a later schema adds to config become part of the identity where they are
+ * not NULL (other_columns_sql), so a new column keeps series apart by itself. */
 static const char configs_sql[] =
     "SELECT c.config_id,"
     " printf('%%s|%%s|%%04d|%%04d|%%d|%%s|%%08d|%%08d|%%04d|%%d|%%d|%%s|%%s|%%d|%%s', ifnull(t.xxh128, ''), c.policy, "
@@ -207,8 +207,8 @@ static int by_position(const void *a, const void *b) { return by_id(a, b); }
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
     " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT "
-    "value FROM json_each(?1)) AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" ADM_TIME_LOOP
-    "', '" ADM_ENCODE_LOOP "')))";
+    "value FROM json_each(?1)) AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN "
+    "(?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP "')))";
 
 static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_position *position,
                            raw **out, size_t *n_out, adm_error *err) {

@@ -79,7 +79,8 @@ static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *
     return status;
 }
 
-/* The latest replay of every trace: own runs before recorded ones, complete ones before others. Stops once every trace has one. */
+/* The latest replay of every trace: own runs before recorded ones, complete ones before others. Stops once every trace has
+ * one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;
     adm_status status = read_one(store, "SELECT count(*) FROM trace WHERE ?", 1, &n_traces, err);

@@ -1,12 +1,12 @@
-/* accumulated.c: the tokens that drew the most attention so far, and the last: H2O's score without its evictions. A budget b keeps
- * the most recent ceil(b / 2) tokens, and of the others those that drew the most.
+/* accumulated.c: the tokens that drew the most attention so far, and the last: H2O's score without its evictions. A budget b
+ * keeps the most recent ceil(b / 2) tokens, and of the others those that drew the most.
  *
  *   drawn [n_q_heads][n_tokens]   what each token drew from the steps observed. In a replay those are the replayed steps of the
- *                                 length, before the present one, with dense attention; a model in the loop adds what the prompt
- *                                 paid, and its own steps pay only what they attend to
+ *                                 length, before the present one, with dense attention; a model in the loop adds what the
+ *                                 prompt paid, and its own steps pay only what they attend to
  *
- * No server could select so without keeping every key: a token that a selection leaves out goes on drawing attention in a replay,
- * and may come back. */
+ * No server could select so without keeping every key: a token that a selection leaves out goes on drawing attention in a
+ * replay, and may come back. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,17 +1,17 @@
-/* h2o.c: the heavy hitters and the most recent tokens; what is evicted is gone for good: H2O, arXiv 2306.14048, as in its authors'
- * code (github.com/FMInference/H2O, H2OKVCache_LayerWise).
+/* h2o.c: the heavy hitters and the most recent tokens; what is evicted is gone for good: H2O, arXiv 2306.14048, as in its
+ * authors' code (github.com/FMInference/H2O, H2OKVCache_LayerWise).
  *
  *   prompt    every token's score is the sum of what the prompt's queries paid to it, in dense causal attention
  *   a step    the new token joins the cache with score 0
- *             where the cache then holds more than the budget b: of the tokens before the most recent ceil(b / 2) the one with the
- *             lowest score is evicted, the oldest of equals; at the first step so many that the floor(b / 2) highest stay
+ *             where the cache then holds more than the budget b: of the tokens before the most recent ceil(b / 2) the one with
+ *             the lowest score is evicted, the oldest of equals; at the first step so many that the floor(b / 2) highest stay
  *             the query attends to the cache, and each token's score grows by the softmax weight that it got there
  *
  * A score is a head's own, or with a selection per group the sum over the heads that share the cache. A cache depends on the
  * budget of every step before, so budgets do not nest and there is no adaptive budget.
  *
- * The same as theirs but for where the new token counts: they evict after a step down to hh_size + recent_size and attend to one
- * token more at the next. A budget of b here is their hh_size = floor(b / 2) and recent_size = ceil(b / 2) - 1. Their first
+ * The same as theirs but for where the new token counts: they evict after a step down to hh_size + recent_size and attend to
+ * one token more at the next. A budget of b here is their hh_size = floor(b / 2) and recent_size = ceil(b / 2) - 1. Their first
  * layers evict, too; here a model's first layers stay dense, as for every policy.
  *
  * A replay can do this only where the trace holds the query of every token up to the last step: it then computes the prompt's

@@ -117,8 +117,8 @@ typedef struct adm_attention_paid {
     double total;
 } adm_attention_paid;
 
-/* Whose attention a policy observes: once a step and head dense attention, or for each variant and budget that which its selection
- * paid. A model in the loop computes no dense attention, and hands in its own in both cases. */
+/* Whose attention a policy observes: once a step and head dense attention, or for each variant and budget that which its
+ * selection paid. A model in the loop computes no dense attention, and hands in its own in both cases. */
 typedef enum adm_observing { ADM_OBSERVES_NOTHING, ADM_OBSERVES_DENSE, ADM_OBSERVES_OWN } adm_observing;
 
 /* What a variant is checked against before anything is opened. */

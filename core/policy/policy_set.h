@@ -25,8 +25,8 @@ bool adm_policy_set_needs_scores(const adm_policy_set *set);
 size_t adm_policy_set_scratch_bytes(const adm_policy_set *set);
 void adm_policy_set_append(adm_policy_set *set, void *scratch, const adm_policy_keys *keys);
 
-/* Hands dense attention to every state that observes it; what variants[i] paid at a level to its state; what a query of the prompt
- * paid to every state that takes that in, or to those that need it. */
+/* Hands dense attention to every state that observes it; what variants[i] paid at a level to its state; what a query of the
+ * prompt paid to every state that takes that in, or to those that need it. */
 void adm_policy_set_observe_dense(adm_policy_set *set, const adm_policy_query *at, uint32_t head,
                                   const adm_attention_paid *paid);
 void adm_policy_set_observe(adm_policy_set *set, const adm_policy_query *at, size_t i, size_t level, uint32_t head,

@@ -142,7 +142,7 @@ static double limit_seconds(void) {
     const char *text = getenv("ADAMAS_CUPTI_SECONDS");
     char *end = NULL;
     double seconds = text != NULL ? strtod(text, &end) : 0;
-    return text != NULL && end != text && *end == '\0' && seconds > 0 && seconds <= 3600 ? seconds : DEFAULT_SECONDS;
+    return text != NULL && end != text && *end == '\0' && seconds > 0 && seconds <= 3600 ? seconds : (double)DEFAULT_SECONDS;
 }
 
 /* Starts the child with its end of the pipe as descriptor 3 and no other output; 0, or errno. */

@@ -106,6 +106,7 @@ static void thresholds_are_quantiles_of_what_they_say(void **state) {
     for (uint32_t bits = 1; bits <= 3; bits++)
         for (int kind = 0; kind < 3; kind++) {
             adm_coding coding = coding_of(ADM_METRIC_DOT, bits, kinds[kind]);
+            check_case("%u bits, %s", bits, kinds[kind]);
             adm_codebook *book;
             assert_int_equal(adm_codebook_create(&coding, y, N_ROWS, N_KV, D, &book, NULL), ADM_OK);
             const uint32_t n_t = (1u << bits) - 1;
@@ -134,6 +135,7 @@ static void thresholds_are_quantiles_of_what_they_say(void **state) {
             adm_codebook_free(&book);
             assert_null(book);
         }
+    check_case_end();
 }
 
 static uint32_t code_by(const float *t, uint32_t n_t, float y) {
@@ -150,6 +152,7 @@ static void tables_of_codes_are_sums_over_queries(void **state) {
     for (adm_code_metric metric = 0; metric < ADM_METRIC_ASYMMETRIC; metric++)
         for (uint32_t bits = 1; bits <= 3; bits++) {
             adm_coding coding = coding_of(metric, bits, "centred");
+            check_case("%s, %u bits", adm_code_metric_name(metric), bits);
             const uint32_t n_t = (1u << bits) - 1;
             adm_codebook *book;
             assert_int_equal(adm_codebook_create(&coding, y, N_ROWS, N_KV, D, &book, NULL), ADM_OK);
@@ -171,6 +174,7 @@ static void tables_of_codes_are_sums_over_queries(void **state) {
             assert_true(most <= adm_coding_max_distance(&coding, D, GROUP));
             adm_codebook_free(&book);
         }
+    check_case_end();
 }
 
 /* The scaled integer distance against the float dot product with the keys' levels: an affine map, to half a unit an element. */
@@ -185,6 +189,7 @@ static void asymmetric_is_the_dot_product_with_levels(void **state) {
             static const char *const fixed[] = {"fixed:0", "fixed:-2,0,2", "fixed:-4,-2,-1,0,1,2,4"};
             adm_coding coding = coding_of(ADM_METRIC_ASYMMETRIC, bits, kind == 3 ? fixed[bits - 1] : kinds[kind]);
             const uint32_t n_codes = 1u << bits;
+            check_case("%u bits, %s", bits, kinds[kind]);
             adm_codebook *book;
             assert_int_equal(adm_codebook_create(&coding, y, kind == 3 ? 0 : N_ROWS, N_KV, D, &book, NULL), ADM_OK);
             const float *queries = y;
@@ -219,6 +224,7 @@ static void asymmetric_is_the_dot_product_with_levels(void **state) {
             }
             adm_codebook_free(&book);
         }
+    check_case_end();
 }
 
 /* Levels are the means of what falls into each bucket. */

@@ -185,6 +185,7 @@ static void quest_takes_the_pages_with_the_largest_bound(void **state) {
     const adm_policy_query at = {.n_tokens = N, .q = q};
     for (uint64_t round = 0; round < 20; round++) {
         adm_rng_seed(&rng, check_seed() + round);
+        check_case("round %" PRIu64, round);
         for (int i = 0; i < D; i++) q[i] = (float)adm_rng_normal(&rng);
         for (int i = 0; i < N * D; i++) keys[i] = (float)adm_rng_normal(&rng);
         /* In two parts, the second again: what is appended again replaces what was. */
@@ -208,6 +209,7 @@ static void quest_takes_the_pages_with_the_largest_bound(void **state) {
     for (int b = 0; b < 6; b++) assert_int_equal(o->end[b], n_expected[b]);
     check_budgets_needed(o, &at);
     close_policy(o);
+    check_case_end();
 }
 
 /* The newest page is in only where its bound is high enough, and a page is a page whatever it holds. */
@@ -328,8 +330,12 @@ static void h2o_evicts_for_good(void **state) {
     static const uint32_t budgets[] = {1, 2, 3, 16, 17, 89, 90, 91, 92, 100, 200};
     adm_rng rng = check_rng(__func__);
     opened *o = open_policy("h2o");
-    for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) check_evictions(o, budgets[b], &rng);
+    for (size_t b = 0; b < sizeof budgets / sizeof *budgets; b++) {
+        check_case("budget %u", budgets[b]);
+        check_evictions(o, budgets[b], &rng);
+    }
     close_policy(o);
+    check_case_end();
 }
 
 /* Several budgets at once select what each selects alone. */
@@ -349,6 +355,7 @@ static void budgets_at_once_are_as_one_by_one(void **state) {
     const adm_policy_query at = {.n_tokens = N, .q = q, .keys = {.k = keys, .stride = N}, .head = &head};
     for (size_t p = 0; p < sizeof policies / sizeof *policies; p++) {
         opened *all = open_policy(policies[p]), *one = open_policy(policies[p]);
+        check_case("%s", policies[p]);
         const adm_policy_keys appended = {.k = keys, .stride = N, .n = N};
         const adm_attention_paid paid = {NULL, N, score, 7};
         adm_policy_set_append(all->set, all->scratch, &appended);
@@ -367,6 +374,7 @@ static void budgets_at_once_are_as_one_by_one(void **state) {
         close_policy(all);
         close_policy(one);
     }
+    check_case_end();
 }
 
 int main(void) {

@@ -90,6 +90,7 @@ static void metrics_match_their_definitions(void **state) {
     (void)state;
     for (uint64_t round = 0; round < 20; round++) {
         problem *p = make_problem(check_seed() + round);
+        check_case("round %" PRIu64, round);
         adm_rng rng;
         adm_rng_seed(&rng, check_seed() ^ round);
         uint32_t selected[N];
@@ -125,6 +126,7 @@ static void metrics_match_their_definitions(void **state) {
         assert_true(fabsl(quality.output_cosine - dot / sqrtl(norm * dense_norm)) < 1e-7L);
         drop_problem(p);
     }
+    check_case_end();
 }
 
 static void everything_selected_loses_nothing(void **state) {
@@ -244,6 +246,7 @@ static void rows_are_the_reference(void **state) {
         for (size_t c = 0; c < 3 * 3 * 4; c++) {
             const uint32_t d = check_head_dims[c % 3], n_q = (uint32_t[]){1, 3, 4, MOST_Q}[c / 9];
             const adm_dtype dtype = check_dtypes[c / 3 % 3];
+            check_case("%s, d=%u, %s, %u queries", row->name, d, adm_dtype_name(dtype), n_q);
             check_buffer k = check_rows(&rng, CHECK_OUTLIERS, dtype, ROWS, d, c % 2);
             check_buffer v = check_rows(&rng, CHECK_NORMAL, dtype, ROWS, d, c % 2);
             static double q[MOST_Q * ADM_MAX_HEAD_DIM], score[2][MOST_Q * STRIDE], weight[2][MOST_Q * STRIDE],
@@ -288,6 +291,7 @@ static void rows_are_the_reference(void **state) {
         n_rows++;
     }
     assert_true(n_rows > 0);
+    check_case_end();
 }
 
 /* A row's dense output, rounded, is that of the attention row of the same instruction set: some 1e-15 of sum w |v| apart, they

@@ -67,12 +67,11 @@ static void h2o_has_values_where_every_query_is_there(void **state) {
         f->options.n_threads = n_threads;
         if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
         if (first == 0) first = run_id;
-        snprintf(
-            sql, sizeof sql,
-            "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE a.run_id=%d AND "
-            "b.run_id=%d AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND a.head IS b.head AND a.mean=b.mean AND "
-            "a.p99=b.p99 AND a.n=b.n",
-            (int)first, (int)run_id);
+        snprintf(sql, sizeof sql,
+                 "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE a.run_id=%d AND "
+                 "b.run_id=%d AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND a.head IS b.head AND "
+                 "a.mean=b.mean AND a.p99=b.p99 AND a.n=b.n",
+                 (int)first, (int)run_id);
         assert_int_equal((int)number(f, sql), 4 * 2 * 8 * (1 + N_LAYERS * N_Q));
     }
     assert_true(number(f, "SELECT min(mean) FROM quality_summary WHERE policy='h2o' AND budget=100 AND metric='mass'") == 1.0);

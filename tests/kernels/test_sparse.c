@@ -193,8 +193,8 @@ static void the_oracle_takes_the_largest_products(void **state) {
     adm_sparse_close(&s);
 }
 
-/* Tokens and scores by definition, from what the prompt drew and what the steps pay for what they attend to. With evictions a token
- * that is out never comes back; without, each step keeps the recent half and of all others those that drew the most. */
+/* Tokens and scores by definition, from what the prompt drew and what the steps pay for what they attend to. With evictions a
+ * token that is out never comes back; without, each step keeps the recent half and of all others those that drew the most. */
 static void check_accounts(const char *policy, bool evicts) {
     adm_sparse *s = open_policy(policy);
     attend(s, BUDGET, &out[0][0][0], &chosen[0][0][0]);

@@ -80,6 +80,7 @@ def test_output_error_of_the_bundled_session(adamas):
         "quest pages of 16": ("`quest`", "`quest`"),
         "adamas l1 calibrated": ("`adamas`, the default: `l1`, calibrated", "`adamas`, `l1` calibrated: the default"),
         "adamas asymmetric centred": ("`adamas:metric=asymmetric,thresholds=centred`", "`adamas`, `asymmetric` centred"),
+        "accumulated half recent": (None, "`accumulated` (attention accumulated over the replayed steps; nothing is evicted)"),
         "adamas dot calibrated": (None, "`adamas`, `dot` calibrated"),
         "adamas dot centred": (None, "`adamas`, `dot` centred"),
         "adamas l1 centred": (None, "`adamas`, `l1` centred"),

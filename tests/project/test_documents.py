@@ -81,3 +81,9 @@ def test_calls_are_read():
     text += "build/release/adamas db export --run 1 \\\n   -o f   # --no\n```\n"
     assert list(calls(text)) == [("check", ["--runs"]), ("db export", ["--run"])]
     assert Path(__file__).is_file() and len(DOCUMENTS) > 5
+
+
+def test_every_finding_is_in_the_table():
+    scripts = {path.stem for path in (ROOT / "findings").glob("*.sh")}
+    assert scripts == set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "findings/README.md").read_text(), re.M))
+    assert [name for name in scripts if subprocess.run(["bash", "-n", ROOT / f"findings/{name}.sh"]).returncode] == []

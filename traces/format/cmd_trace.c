@@ -6,28 +6,9 @@
 #include <string.h>
 
 #include "core/cli/command.h"
-#include "core/base/mem.h"
-#include "core/base/printable.h"
-#include "traces/format/trace_verbs.h"
 #include "traces/format/trace_file.h"
-
-/* --- Text and JSON ------------------------------------------------------------------------------------------------ */
-
-json_t *adm_trace_json_text(const char *text) {
-    if (adm_is_utf8(text)) return json_string(text);
-    char *clean;
-    if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return NULL;
-    json_t *value = json_string(adm_printable(text, clean, strlen(text) + 4));
-    adm_free(&clean);
-    return value;
-}
-
-void adm_trace_print_text(const char *text) {
-    char *clean;
-    if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return;
-    fputs(adm_printable(text, clean, strlen(text) + 4), stdout);
-    adm_free(&clean);
-}
+#include "traces/format/trace_text.h"
+#include "traces/format/trace_verbs.h"
 
 /* --- info --------------------------------------------------------------------------------------------------------- */
 

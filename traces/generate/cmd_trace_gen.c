@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
 #include "traces/generate/generate.h"
 #include "traces/format/trace_file.h"
