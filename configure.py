@@ -56,7 +56,7 @@ ROOMS = {
                          "check_run", "check_build", "history"],
     "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
-    "analysis/report": ["select", "gpu_select", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
                              "heads", "tasks", "stages", "history", "provenance"],
 }

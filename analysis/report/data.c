@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "analysis/report/best.h"
 #include "analysis/report/gpu.h"
 #include "analysis/report/history.h"
 #include "analysis/output/rows.h"
@@ -192,6 +193,8 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = adm_report_history(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
+    if (status == ADM_OK) status = adm_report_note_budgets(document, err);
+    if (status == ADM_OK) status = adm_report_best(document, err);
     if (status == ADM_OK) *out = document;
     else json_decref(document);
     return status;

@@ -35,9 +35,8 @@ static void write_quality_head(adm_text *page, const char *unit) {
 }
 
 static void write_quality_row(adm_text *page, const json_t *row, bool first_of_series, const char *unit) {
-    adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", first_of_series ? " class=\"first\"" : "");
-    adm_text_escaped(page, adm_field_text(row, "series"));
-    adm_text_add(page, "</th>");
+    adm_text_format(page, "<tr%s>", first_of_series ? " class=\"first\"" : "");
+    adm_write_series_cell(page, row);
     adm_write_count_cell(page, row, "seq_len", "");
     adm_write_count_cell(page, row, "budget", is_about_budgets(adm_field_text(row, "metric")) ? "sought" : "all");
     adm_write_count_cell(page, row, "n", "");
@@ -70,7 +69,9 @@ static void write_metric_table(adm_text *page, const json_t *document, size_t se
         write_quality_row(page, row, strcmp(series, last_series) != 0, unit);
         last_series = series;
     }
-    adm_write_table_end(page);
+    adm_text_add(page, "</tbody></table></div>\n");
+    adm_write_notes(page, document, session, metric);
+    adm_text_add(page, "</details>\n");
 }
 
 static bool session_has(const json_t *document, size_t session, const char *metric) {

@@ -49,8 +49,8 @@ static const json_t *find_quality(const json_t *document, size_t session, const 
     return NULL;
 }
 
-/* The smallest budget whose median output error is at most `goal`, as a cell. */
-static void write_goal_cell(adm_text *page, const json_t *document, size_t session, const char *series, int64_t length,
+/* The smallest budget whose median output error is at most `goal`, as a cell. True if it has a note. */
+static bool write_goal_cell(adm_text *page, const json_t *document, size_t session, const char *series, int64_t length,
                             double goal) {
     const json_t *best = NULL;
     size_t i;
@@ -63,24 +63,29 @@ static void write_goal_cell(adm_text *page, const json_t *document, size_t sessi
             best = row;
     }
     if (best == NULL) adm_text_add(page, "<td class=\"none\">none measured</td>");
+    else if (adm_field_text(best, "note")[0])
+        adm_text_format(page, "<td>%lld&nbsp;*</td>", (long long)adm_field_int(best, "budget"));
     else adm_write_count_cell(page, best, "budget", "all");
+    return adm_field_text(best, "note")[0] != '\0';
 }
 
-static void write_summary_row(adm_text *page, const json_t *document, size_t session, const json_t *error, int64_t length,
+/* True if any of its cells has a note. */
+static bool write_summary_row(adm_text *page, const json_t *document, size_t session, const json_t *error, int64_t length,
                               int64_t budget) {
     static const char *const metrics[] = {"recall", "mass", "output_rel_l2"};
     const char *series = adm_field_text(error, "series");
-    adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
-    adm_text_escaped(page, series);
-    adm_text_add(page, "</th>");
+    bool is_noted = adm_field_text(error, "note")[0] != '\0';
+    adm_text_add(page, "<tr>");
+    adm_write_series_cell(page, error);
     for (size_t m = 0; m < sizeof metrics / sizeof metrics[0]; m++) {
         const json_t *row = find_quality(document, session, metrics[m], series, length, budget);
         adm_write_value_cell(page, row, "median", adm_metric_unit(document, metrics[m]));
     }
     adm_write_value_cell(page, error, "worst_mean", adm_metric_unit(document, "output_rel_l2"));
-    for (int g = 0; g < N_GOALS; g++) write_goal_cell(page, document, session, series, length, error_goals[g]);
+    for (int g = 0; g < N_GOALS; g++) is_noted |= write_goal_cell(page, document, session, series, length, error_goals[g]);
     adm_write_count_cell(page, error, "n", "");
     adm_text_add(page, "</tr>\n");
+    return is_noted;
 }
 
 static void write_summary_table(adm_text *page, const json_t *document, size_t session, int64_t length, int64_t budget) {
@@ -99,11 +104,79 @@ static void write_summary_table(adm_text *page, const json_t *document, size_t s
     adm_text_add(page, "<th scope=\"col\">n</th></tr></thead>\n<tbody>\n");
     size_t i;
     json_t *row;
+    bool is_noted = false;
     json_array_foreach(adm_document_rows(document, "quality"), i, row) if (adm_row_is(row, session, "output_rel_l2") &&
                                                                            adm_field_int(row, "seq_len") == length &&
                                                                            adm_field_int(row, "budget") == budget)
-        write_summary_row(page, document, session, row, length, budget);
+        is_noted |= write_summary_row(page, document, session, row, length, budget);
     adm_text_add(page, "</tbody></table></div>\n");
+    if (is_noted) adm_write_notes(page, document, session, "output_rel_l2");
+}
+
+/* --- The best selection measured ------------------------------------------------------------------------------------ */
+
+/* ": <strong>adamas dot calibrated</strong>: 12.3% median output error; the default (adamas l1 calibrated) 17.5%; n = 1,152" */
+static void write_best_figures(adm_text *page, const json_t *best) {
+    const json_t *base = json_object_get(best, "default");
+    const int64_t n = adm_field_int(best, "n"), n_base = adm_field_int(base, "n");
+    const bool is_default = json_equal(json_object_get(best, "series"), json_object_get(base, "series"));
+    char shown[ADM_NUMBER_CHARS];
+    double median = 0, base_median = 0;
+    adm_field_number(best, "median", &median);
+    adm_shown_value(median, "ratio", shown);
+    adm_text_format(page, ": %s<strong>", is_default ? "the default, " : "");
+    adm_text_escaped(page, adm_field_text(best, "series"));
+    adm_text_format(page, "</strong>: %s%% median output error", shown);
+    if (adm_field_int(best, "n_equal") > 0)
+        adm_text_format(page, ", and %lld with the same", (long long)adm_field_int(best, "n_equal"));
+    if (adm_field_number(base, "median", &base_median) && !is_default) {
+        adm_shown_value(base_median, "ratio", shown);
+        adm_text_add(page, "; the default (");
+        adm_text_escaped(page, adm_field_text(base, "series"));
+        adm_text_format(page, ") %s%%", shown);
+        if (n_base != n) {
+            adm_shown_count(n_base, shown);
+            adm_text_format(page, " (n = %s)", shown);
+        }
+    } else if (!is_default) {
+        adm_text_add(page, "; the default (adamas l1 calibrated) was not measured");
+    }
+    adm_shown_count(n, shown);
+    adm_text_format(page, "; n = %s; of %lld selection%s</li>\n", shown, (long long)adm_field_int(best, "n_compared"),
+                    adm_field_int(best, "n_compared") == 1 ? "" : "s");
+}
+
+/* The row of "best" of the next budget after `last`; NULL if there is none. */
+static const json_t *next_best(const json_t *document, size_t session, int64_t length, int64_t last) {
+    const json_t *next = NULL;
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "best"), i, row) {
+        const int64_t budget = adm_field_int(row, "budget");
+        if (adm_row_is(row, session, NULL) && adm_field_int(row, "seq_len") == length && budget > last &&
+            (next == NULL || budget < adm_field_int(next, "budget")))
+            next = row;
+    }
+    return next;
+}
+
+/* A line for each budget at the session's longest length. */
+static void write_best(adm_text *page, const json_t *document, size_t session, int64_t length) {
+    const json_t *best;
+    char shown_budget[ADM_NUMBER_CHARS], shown_length[ADM_NUMBER_CHARS];
+    int64_t last = 0;
+    size_t n = 0;
+    while ((best = next_best(document, session, length, last)) != NULL) {
+        if (n++ == 0)
+            adm_text_add(page, "<p>The selection with the smallest median output error on this session, without the oracle and "
+                               "random, which are there to compare with:</p>\n<ul class=\"best\">\n");
+        last = adm_field_int(best, "budget");
+        adm_shown_count(last, shown_budget);
+        adm_shown_count(length, shown_length);
+        adm_text_format(page, "<li>Best measured at budget %s, %s tokens", shown_budget, shown_length);
+        write_best_figures(page, best);
+    }
+    if (n > 0) adm_text_add(page, "</ul>\n");
 }
 
 static const json_t *find_stage(const json_t *document, size_t session, const char *stage, int64_t length, int64_t budget) {
@@ -211,6 +284,7 @@ void adm_view_summary(adm_text *page, const json_t *document) {
             continue;
         }
         write_summary_table(page, document, session, length, budget);
+        write_best(page, document, session, length);
         write_time_sentence(page, document, session, length, budget);
     }
     write_profiles(page, document);

@@ -136,6 +136,41 @@ void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, co
     else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
 }
 
+void adm_write_series_cell(adm_text *page, const json_t *row) {
+    const char *note = adm_field_text(row, "note");
+    adm_text_add(page, "<th scope=\"row\" class=\"text\"");
+    if (note[0]) {
+        adm_text_add(page, " title=\"");
+        adm_text_escaped(page, note);
+        adm_text_add(page, "\"");
+    }
+    adm_text_add(page, ">");
+    adm_text_escaped(page, adm_field_text(row, "series"));
+    adm_text_add(page, note[0] ? "&nbsp;*</th>" : "</th>");
+}
+
+/* True if one of the first `end` rows of the session and metric has this note. */
+static bool was_noted(const json_t *rows, size_t end, size_t session, const char *metric, const char *note) {
+    for (size_t i = 0; i < end; i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (adm_row_is(row, session, metric) && strcmp(adm_field_text(row, "note"), note) == 0) return true;
+    }
+    return false;
+}
+
+void adm_write_notes(adm_text *page, const json_t *document, size_t session, const char *metric) {
+    const json_t *rows = adm_document_rows(document, "quality");
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        const char *note = adm_field_text(row, "note");
+        if (!adm_row_is(row, session, metric) || !note[0] || was_noted(rows, i, session, metric, note)) continue;
+        adm_text_add(page, "<p class=\"about\">* ");
+        adm_text_escaped(page, note);
+        adm_text_add(page, ".</p>\n");
+    }
+}
+
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {
     adm_text_format(page, "<td class=\"none text\" colspan=\"%d\">", n_columns);
     adm_text_escaped(page, adm_field_text(row, "status"));

@@ -45,6 +45,12 @@ void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, co
 /* The same for a value that is in no row. */
 void adm_write_number_cell(adm_text *page, double value, const char *unit);
 
+/* The header cell of a row of "quality": its series, with an asterisk and a tooltip where the row has a note. */
+void adm_write_series_cell(adm_text *page, const json_t *row);
+
+/* Below a table with such cells: a paragraph for each note of the session's rows of a metric. */
+void adm_write_notes(adm_text *page, const json_t *document, size_t session, const char *metric);
+
 /* A cell over n_columns that says why there is no value: "skipped: no permission". */
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns);
 
