@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-import install_deps as deps  # noqa: E402
-from install_deps import SetupError  # noqa: E402
+import install_deps as deps
+from install_deps import SetupError
 
 VERSION = "0.1.0"
 
@@ -26,65 +26,63 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "output_file",
-                  "threads", "cpu", "version"],
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "printable", "embedded",
+                  "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
-    "core/policy": ["policy", "coding", "codebook", "thresholds", "sweep", "rank"],
-    "core/store": ["store", "store_row", "store_write", "store_resume", "store_insert", "store_merge", "store_prune",
-                   "store_track", "query", "hostinfo"],
-    "core/replay": ["quality", "event_spool", "replay", "replay_stages", "replay_time", "replay_codes", "replay_select",
-                    "replay_quality", "replay_values", "replay_record", "replay_count"],
+    "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
+                    "accumulated", "random", "coding", "codebook", "thresholds"],
+    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
+                   "prune", "store_api", "hostinfo"],
+    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
+                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
     "core/cli": ["command"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
     "kernels/topk": ["topk", "topk_simd"],
-    "kernels/attention": ["attention", "attention_simd"],
+    "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
-    "kernels/gpu": ["gpu_plan"],
-    "kernels/profile": ["profile_reference", "profile_check", "profile_run", "profile_static", "profile_trace",
-                        "profile_observe", "profile_timeline"],
+    "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
+                        "observe"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
-    "probes/cupti": ["cupti_load", "counter_plan", "counter_list"],
-    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check"],
+    "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
+    "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check", "trace_text"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
-    "analysis/output": ["report_rows", "report_text"],
-    "analysis/regress": ["shift", "quantile", "change_points", "series", "runs_find", "judge", "compare", "compare_refuse",
-                         "compare_explain", "compare_write", "compare_export", "compare_args", "check_run", "check_build",
-                         "history"],
+    "analysis/output": ["rows", "text", "numbers"],
+    "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
+                         "check_run", "check_build", "history"],
+    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_import"],
-    "analysis/report": ["report_select", "report_gpu_select", "report_data", "report_gpu", "report_tasks", "report_history", "report_html"],
-    "analysis/report/view": ["report_view", "report_view_profile", "report_view_summary",
-                             "report_view_speedup", "report_view_gpu", "report_view_timeline", "report_view_counters",
-                             "report_view_quality", "report_view_heads", "report_view_tasks", "report_view_stages",
-                             "report_view_history", "report_view_provenance"],
+    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
+                             "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
     "core/cli": ["command_json"],
-    "core/replay": ["cmd_replay", "replay_summary"],
-    "kernels/profile": ["cmd_profile", "profile_print", "profile_probes"],
+    "core/replay": ["cmd_replay", "summary"],
+    "kernels/profile": ["cmd_profile", "print", "probes"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
     "analysis/report": ["cmd_report"],
-    "analysis/db": ["cmd_db", "cmd_db_create", "cmd_db_export", "cmd_db_import", "cmd_db_merge", "cmd_db_gc"],
-    "analysis/regress": ["cmd_compare", "cmd_check", "cmd_history"],
+    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
+    "analysis/regress": ["cmd_check", "cmd_history"],
+    "analysis/regress/compare": ["cmd_compare"],
 }
 MAIN = "core/cli/main.c"
 
-# What a CUDA toolkit compiles, and the stand-ins that say "built without CUDA" where there is none.
-CUDA = [*(f"kernels/gpu/{name}" for name in ("device.cu", "gpu_memory.cu", "gpu_run.cu", "gpu_fill.cu", "gpu_time.cu",
-                                             "gpu_observe.cu", "bandwidth.cu")),
+# What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
+CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_registry.c"]
-NO_CUDA = [*(f"kernels/gpu/{name}_none.c" for name in ("device", "gpu_memory", "gpu_run", "gpu_observe", "bandwidth")),
-           "kernels/gpu_registry_none.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -92,21 +90,25 @@ NO_NVTX = ["probes/nvtx_probe_none.c"]
 
 # What needs CUPTI's headers, likewise; the library itself is looked for at run time.
 CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/cupti/activity_probe.c"]
-NO_CUPTI = ["probes/cupti/cupti_none.c"]
+NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
+
+# The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
-# Files the program carries inside itself.
+# Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*(f"core/store/schema/{version}.sql" for version in range(1, 6)), *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/gpu.js", "src/gpu_stages.js", "src/speedup.js",
-    "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
+    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
+    "src/speedup.js", "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
@@ -114,10 +116,10 @@ TESTS = {
     "core": ["floatfmt", "stats", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds", "coding",
              "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store", "store_insert"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
-                "device", "profile_observe"],
+                "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points"],
     "fuzz": ["fuzz"],
 }
 
@@ -136,7 +138,8 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "core/contract/stage.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
                  *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
-                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu_registry.c"]
+                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
+                 "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
@@ -146,9 +149,10 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML), and with CUPTI's headers (it stands in for CUPTI and the driver).
+# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
+# and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-NVML_TOOLS = ["fake_nvml"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
@@ -169,24 +173,38 @@ def test_sources():
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------
 
-WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla"
+WARNINGS = ("-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith "
+            "-Wvla")
 
 # Of the few C++ files.
 CXXFLAGS = "-std=c++17 -Wall -Wextra -Wshadow -fPIC -fvisibility=hidden -pthread -I."
 
-# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it likes.
-EMULATED_FLAGS = "-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare -fno-strict-aliasing -ffp-contract=off"
+# Of kernels that the host runs: of our warnings those that nvcc gives for them too. A kernel reads memory as what type it
+# likes.
+EMULATED_FLAGS = ("-Wno-extra -Wno-shadow -Wno-unknown-pragmas -Wno-parentheses -Wno-sign-compare "
+                  "-fno-strict-aliasing -ffp-contract=off")
 
 # No contraction to fused multiply-add: the host's numbers must not depend on the machine.
 # Position-independent and hidden throughout, so that program and library share their objects.
 CFLAGS = f"-std=gnu11 -D_GNU_SOURCE {WARNINGS} -ffp-contract=off -fPIC -fvisibility=hidden -pthread -I."
 
+# Our constants are enumerators, in sums of doubles too; and "" as a format prints nothing, as it should.
+CLANG_FLAGS = "-Wno-enum-float-conversion -Wno-format-zero-length"
+
 SANITIZE = "-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined"
 PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "release": ("-O3 -g", "", True),
     "debug": ("-O0 -g", "", True),
-    "asan": (f"-O1 -g {SANITIZE}", SANITIZE, False),  # ASan takes addresses that the CUDA driver wants
+    # Without CUDA: ASan takes addresses that the CUDA driver wants.
+    "asan": (f"-O1 -g {SANITIZE} -Wno-conversion -Wno-sign-conversion -Wno-format-truncation", SANITIZE, False),
+    "coverage": ("-O0 -g --coverage -fprofile-update=atomic", "--coverage", False),
 }
+
+# Variables of the environment that change the build; `ninja` configures again with those that it was configured with.
+ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
+
+# Suites that `ninja asan` runs: tests whose names contain one of these.
+SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -194,8 +212,22 @@ LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
 ARCHITECTURES = ["sm_80", "sm_89", "sm_90", "sm_100"]
 
 
+def as_path(path):
+    """A path as build.ninja spells it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def as_word(path):
+    """A program or folder as one word of a command: relative where it is in this checkout, whatever that one's name is."""
+    path = str(path)
+    if path.startswith(f"{deps.ROOT}/"):
+        path = os.path.relpath(path, deps.ROOT)
+    return shlex.quote(path).replace("$", "$$")
+
+
 class Ninja:
-    """The text of a build.ninja in the making."""
+    """The text of a build.ninja in the making. Paths of build() are escaped here; a command is Ninja's own language, in which
+    $ begins a variable, so that what a caller puts there goes through as_word()."""
 
     def __init__(self):
         self.lines = []
@@ -210,10 +242,12 @@ class Ninja:
         self.lines += [f"rule {name}", f"  command = {command}"]
         self.lines += [f"  {key} = {value}" for key, value in settings.items()]
 
-    def build(self, output, rule, inputs=(), implicit=(), order_only=(), **variables):
-        line = f"build {output}: {rule} {' '.join(inputs)}".rstrip()
-        line += f" | {' '.join(implicit)}" if implicit else ""
-        line += f" || {' '.join(order_only)}" if order_only else ""
+    def build(self, output, rule, inputs=(), implicit=(), order_only=(), also=(), **variables):
+        """An edge from inputs to output, and to what the command makes also."""
+        def listed(mark, paths):
+            return "".join([mark, *(" " + as_path(path) for path in paths)]) if paths else ""
+        line = f"build {as_path(output)}{listed(' |', also)}: {rule}"
+        line += listed("", inputs) + listed(" |", implicit) + listed(" ||", order_only)
         self.lines += [line] + [f"  {key} = {value}" for key, value in variables.items()]
         return output
 
@@ -231,10 +265,19 @@ def generated_files(ninja, node):
     ninja.rule("version", VERSION_COMMAND, restat=1, description="VERSION $out")
     ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
 
+    ninja.note("The files that the program carries, as lines for embed.S.")
+    lines = " ".join(shlex.quote(f'embed "{path}", "{Path(path).stem}"') for path in EMBEDDED)
+    ninja.rule("embedded", f"printf '%s\\n' {lines} > $out", description="LIST $out")
+    ninja.build("build/gen/embedded.inc", "embedded")
+
+    ninja.note("The whole schema of today, for readers; it is also in the repository, and only a new text is written.")
+    ninja.rule("schema_now", "$python core/store/schema/write_now.py $out $in", restat=1, description="SCHEMA $out")
+    ninja.build(SCHEMA_NOW, "schema_now", SCHEMA, implicit=["core/store/schema/write_now.py"])
+
     ninja.note("The report's page. node_modules stays out of the source tree.")
     ninja.rule("npm", "$python install_deps.py", description="NPM ci: JavaScript packages into build/deps/web")
     ninja.build("build/deps/web/installed", "npm", ["web-report/package.json", "web-report/package-lock.json"])
-    ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {node} web-report/build.mjs $out",
+    ninja.rule("template", f"NODE_PATH=build/deps/web/node_modules {as_word(node)} web-report/build.mjs $out",
                description="BUNDLE $out")
     ninja.build("build/gen/report_template.html", "template", implicit=[*WEB, "build/deps/web/installed"])
 
@@ -243,9 +286,9 @@ def cuda_rule(ninja, cuda, architectures):
     targets = [f"-gencode arch={a.replace('sm_', 'compute_')},code={a}" for a in architectures]
     newest = architectures[-1].replace("sm_", "compute_")
     targets.append(f"-gencode arch={newest},code={newest}")  # intermediate code for chips to come
-    ninja.variable("nvcc", cuda.nvcc)
+    ninja.variable("nvcc", as_word(cuda.nvcc))
     ninja.variable("gencode", " ".join(targets))
-    ninja.rule("nvcc", "$nvcc -ccbin g++ -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
+    ninja.rule("nvcc", "$nvcc -ccbin $cxx -std=c++17 $opt -lineinfo $gencode -Xcompiler=-fPIC,-fvisibility=hidden,"
                "-Wall,-Wextra,-ffp-contract=off -Xptxas -v -I. -MD -MF $object.d -c $in -o $object > $object.ptxas 2>&1 || "
                "{ cat $object.ptxas; exit 1; }; grep -vE '^ptxas info|bytes stack frame' $object.ptxas || true",
                depfile="$object.d", deps="gcc", description="NVCC $object")
@@ -255,7 +298,7 @@ def cuda_objects(ninja, folder, flags):
     """Edges for every .cu file; returns the objects. What the assembler says of each goes to OBJECT.ptxas."""
     objects = [f"{folder}/obj/{source}.o" for source in CUDA if source.endswith(".cu")]
     for source, out in zip((source for source in CUDA if source.endswith(".cu")), objects):
-        ninja.build(f"{out} | {out}.ptxas", "nvcc", [source], opt=flags, object=out)
+        ninja.build(out, "nvcc", [source], also=[f"{out}.ptxas"], opt=flags, object=out)
     return objects
 
 
@@ -263,24 +306,26 @@ def profile_edges(ninja, profile, cuda, plants):
     """Objects, program and tests of one profile; returns (program, test programs). plants: percent, on the host and a GPU."""
     flags, link_flags, with_cuda = PROFILES[profile]
     nvtx, cupti = bool(cuda and cuda.nvtx), bool(cuda and cuda.cupti)
-    headers = f"-isystem {cuda.top}/include" if cuda else ""
+    headers = f"-isystem {as_word(cuda.top + '/include')}" if cuda else ""
     cuda = cuda if with_cuda else None
     folder = f"build/{profile}"
+    werror = "$werror" if profile in ("release", "debug") else ""  # GCC's instruments have it see what is not there
     ninja.note(f"{profile}: {'with' if cuda else 'without'} CUDA")
-    ninja.rule(f"cc_{profile}", f"$cc {CFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cc_{profile}",
+               f"$cc {CFLAGS} $dialect {flags} {werror} $more $cppflags $cflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CC $out")
-    ninja.rule(f"cxx_{profile}", f"g++ {CXXFLAGS} {flags} $more -MMD -MF $out.d -c $in -o $out",
+    ninja.rule(f"cxx_{profile}", f"$cxx {CXXFLAGS} {flags} {werror} $more $cppflags $cxxflags -MMD -MF $out.d -c $in -o $out",
                depfile="$out.d", deps="gcc", description="CXX $out")
     # What nvcc emits for a kernel wants a little of the C++ runtime; static, like everything else.
-    driver = "g++ -static-libstdc++ -static-libgcc" if cuda or cupti else "$cc"
-    libs = f"{LIBS} -L{cuda.library} -lcudart_static -lrt" if cuda else LIBS
-    ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} -o $out $in $more {libs}", description="LINK $out")
+    driver = "$cxx -static-libstdc++ -static-libgcc" if cuda or cupti else "$cc"
+    libs = f"{LIBS} -L{as_word(cuda.library)} -lcudart_static -lrt" if cuda else LIBS
+    ninja.rule(f"link_{profile}", f"{driver} -pthread {link_flags} $ldflags -o $out $in $more {libs}", description="LINK $out")
 
     def compile_c(source, **variables):
         rule = f"cxx_{profile}" if source.endswith(".cpp") else f"cc_{profile}"
         return ninja.build(f"{folder}/obj/{Path(source).with_suffix('.o')}", rule, [source],
-                           implicit=EMBEDDED if source.endswith(".S") else (), order_only=["build/gen/version.h"],
-                           **variables)
+                           implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (),
+                           order_only=["build/gen/version.h"], **variables)
 
     plain = [compile_c(source) for source in sources_of(ROOMS)]
     plain.append(compile_c(EMBED))
@@ -313,14 +358,15 @@ def profile_edges(ninja, profile, cuda, plants):
                          implicit=[f"{folder}/tests/libcmocka.so.0"], more=linked_to_cmocka(folder))
              for name, test in programs.items()]
     tests += [ninja.build(f"{folder}/tests/{name}.so", f"link_{profile}",
-                          [compile_c(f"tests/support/{name}.c", more=headers)], more="-shared")
-              for name in [*NVML_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
+                          [compile_c(f"tests/support/{name}.c", more=headers)],
+                          more=f"-shared{' -Wl,-soname,libnvperf_host.so' if name == 'fake_nvperf' else ''}")
+              for name in [*PLAIN_TOOLS, *(NVTX_TOOLS if nvtx else []), *(CUPTI_TOOLS if cupti else [])]]
     tests.append(ninja.build(f"{folder}/tests/adamas-fake-gpu", f"link_{profile}",
                              [main, *commands, *plain, *(compile_c(source) for source in FAKE_GPU)]))
     host_plant, kernel_plant = (f"-DADM_PLANT_PERCENT={percent}" for percent in plants)
     right, slow = (f"{folder}/obj/{PLANTED_KERNEL}.o", f"{folder}/obj/{PLANTED_KERNEL}.planted.o")
     if cuda:
-        ninja.build(f"{slow} | {slow}.ptxas", "nvcc", [PLANTED_KERNEL], opt=f"{flags} {kernel_plant}", object=slow)
+        ninja.build(slow, "nvcc", [PLANTED_KERNEL], also=[f"{slow}.ptxas"], opt=f"{flags} {kernel_plant}", object=slow)
     tests.append(ninja.build(f"{folder}/tests/adamas-planted", f"link_{profile}",
                              [main, *commands, *(slow if name == right else name for name in objects),
                               compile_c(PLANT, more=host_plant)], more="-Wl,--wrap=adm_host_pipeline_default"))
@@ -339,13 +385,15 @@ def emulates(profile, cuda):
 def emulated_edges(ninja, cuda):
     """`ninja emulated`: kernels as host code, and the tests linked to them; after the edges of the release profile."""
     ninja.note("CUDA kernels run by the host")
-    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc", description="EMULATE $out")
-    ninja.rule("cxx_emulated", f"g++ {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {cuda.top}/include "
-               f"-isystem {cuda.top}/include/cccl -MMD -MF $out.d "
-               "-c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
+    ninja.rule("emulate", "$python tests/support/emulate/emulate.py $in $out", depfile="$out.d", deps="gcc",
+               description="EMULATE $out")
+    include = as_word(cuda.top + "/include")
+    ninja.rule("cxx_emulated", f"$cxx {CXXFLAGS} -fno-PIC -fPIE -O2 -g $more -isystem {include} -isystem {include}/cccl "
+               "-MMD -MF $out.d -c $in -o $out", depfile="$out.d", deps="gcc", description="CXX $out")
     objects = [ninja.build(f"build/emulated/{Path(source).stem}.o", "cxx_emulated", [source]) for source in EMULATOR]
     for kernel in EMULATED:
-        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel], implicit=["tests/support/emulate/emulate.py"])
+        made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
+                           implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
     host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
@@ -371,9 +419,10 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
+    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
                "-l:libxxhash.a -lm", description="FUZZER $out")
-    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces") for path in sorted((deps.ROOT / room).rglob("*.h"))]
+    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces")
+               for path in sorted((deps.ROOT / room).rglob("*.h"))]
     programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz/fuzz_{name}.c", *FUZZED],
                             implicit=["tests/fuzz/fuzz.h", f"tests/fuzz/fuzz_{name}.h", *headers]) for name in FUZZERS]
     ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
@@ -388,14 +437,22 @@ def build_ninja(options, cuda, node):
     ninja.lines.append("# Written by configure.py; run that again rather than edit this.")
     ninja.variable("ninja_required_version", "1.8")
     ninja.variable("builddir", "build")
-    ninja.variable("cc", os.environ.get("CC", "gcc"))
-    ninja.variable("python", shlex.quote(sys.executable))
-    keep = f"CC={shlex.quote(os.environ['CC'])} " if "CC" in os.environ else ""
-    ninja.rule("configure", f"{keep}$python configure.py --cuda={shlex.quote(options.cuda)} "
+    given = {name: os.environ[name] for name in ENVIRONMENT if os.environ.get(name)}
+    for name, otherwise in {"CC": "gcc", "CXX": "g++"}.items():
+        ninja.variable(name.lower(), given.get(name, otherwise).replace("$", "$$"))
+    for name in ENVIRONMENT[2:]:
+        ninja.variable(name.lower(), given.get(name, "").replace("$", "$$"))
+    is_clang = "clang" in deps.output_of(deps.compiler(), "--version")
+    ninja.variable("dialect", CLANG_FLAGS if is_clang else "")
+    ninja.variable("werror", "-Werror" if options.werror else "")
+    ninja.variable("python", as_word(sys.executable))
+    keep = "".join(f"{name}={as_word(value)} " for name, value in given.items())
+    version = f"--cuda-version={options.cuda_version} " if options.cuda_version else ""
+    ninja.rule("configure", f"{keep}$python configure.py --cuda={as_word(options.cuda)} {version}"
                f"--arch={','.join(options.arch)} --plant-slowdown={options.plant_slowdown} "
-               f"--plant-kernel={options.plant_kernel}", generator=1,
-               description="CONFIGURE build.ninja")
-    ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py"])
+               f"--plant-kernel={options.plant_kernel}"
+               + " --werror" * options.werror, generator=1, description="CONFIGURE build.ninja")
+    ninja.build("build.ninja", "configure", implicit=["configure.py", "install_deps.py", "wheels.txt"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
     generated_files(ninja, node)
@@ -413,14 +470,23 @@ def build_ninja(options, cuda, node):
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]
         library = ["build/release/libadamas.so"] if profile == "release" else []
-        ninja.build(name, "phony", [program, *library, *tests])
+        ninja.build(name, "phony", [program, *library, *tests, SCHEMA_NOW])
     ninja.build("test", "run", implicit=["all", "emulated"], command="$python tests/run.py", title="TEST")
+    ninja.build("lint", "run", command="$python tests/lint.py", title="LINT")
+    ninja.build("format", "run", command="$python tests/lint.py --format", title="FORMAT")
+    ninja.build("check", "run", implicit=["all"], title="CHECK: lint, unit tests, layering",
+                command="$python tests/lint.py && $python tests/run.py --fast")
     program, tests = made["asan"]
-    ninja.build("asan", "run", implicit=[program, *tests], title="TEST with address and undefined-behaviour checks",
-                command="$python tests/run.py --profile asan --only c/")
+    ninja.build("asan", "run", implicit=[program, *tests, "build/release/libadamas.so"],
+                title="TEST with address and undefined-behaviour checks",
+                command="$python tests/run.py --profile asan " + " ".join(f"--only {name}" for name in SANITIZED))
+    program, tests = made["coverage"]
+    ninja.build("coverage", "run", implicit=[program, *tests, "build/release/libadamas.so"], title="COVERAGE",
+                command="$python tests/coverage.py")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
-                command="$python demo.py --bench && $python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
+                command="$python demo.py --bench && "
+                "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
                 "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
@@ -428,6 +494,8 @@ def build_ninja(options, cuda, node):
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
+    ninja.build("cupti-matrix", "run", implicit=["build/release/adamas"], command="$python tests/probes/cupti_matrix.py",
+                title="CUPTI-MATRIX: the real releases, 48 MB of wheels")
     fuzz_edges(ninja)
     ninja.build("compdb", "run", title="COMPDB compile_commands.json",
                 command="ninja -t compdb cc_release cxx_release nvcc > compile_commands.json")
@@ -440,7 +508,7 @@ def check_lists():
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
-              *(f"tests/support/{name}.c" for name in [*NVML_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
+              *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
@@ -456,20 +524,29 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), emulated, test, asan, debug, bench, demo, fuzz, compdb, gpu-kit.", allow_abbrev=False)
+        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
+               "compdb, gpu-kit, cupti-matrix.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "
                         "would install and from which package; exit status 0 when nothing is missing, else 2")
+    parser.add_argument("--with-models", action="store_true", help="with --setup test: also run the tests that need PyTorch "
+                        "and transformers, from a private environment")
     parser.add_argument("--cuda", default="auto", metavar="auto|off|PATH", help="CUDA toolkit 13: found or with "
                         "--setup installed (auto), not used (off), or this folder or nvcc")
+    parser.add_argument("--cuda-version", choices=list(deps.CUDA_VERSIONS), help="only this version of the toolkit will do; "
+                        "--setup installs the newest pinned release of it (default: any 13, and 13.0 is installed)")
     parser.add_argument("--arch", default=",".join(ARCHITECTURES), type=lambda text: text.split(","),
                         metavar="LIST", help="GPU architectures to compile for (default %(default)s)")
-    parser.add_argument("--plant-slowdown", type=int, default=300, metavar="PERCENT", help="how much slower the host's top-k is "
-                        "in build/*/tests/adamas-planted, which tests `adamas check` (default %(default)s)")
+    parser.add_argument("--werror", action="store_true", help="warnings of the C and C++ compilers are errors, as in our CI")
+    parser.add_argument("--plant-slowdown", type=int, default=1900, metavar="PERCENT",
+                        help="how much slower the host's top-k is in build/*/tests/adamas-planted, which tests `adamas check` "
+                        "(default %(default)s)")
     parser.add_argument("--plant-kernel", type=int, default=10, metavar="PERCENT", help="how much longer the GPU's attention "
                         "kernel runs there (default %(default)s)")
     options = parser.parse_args()
+    if options.with_models and options.setup != "test":
+        parser.error("argument --with-models: needs --setup test")
     for option in ("plant_slowdown", "plant_kernel"):
         if not 0 <= (percent := getattr(options, option)) <= 10000:
             parser.error(f"argument --{option.replace('_', '-')}: {percent} is outside 0 to 10000")
@@ -482,7 +559,7 @@ def parse_arguments():
 def set_up(options):
     """Reports what is missing and installs it. Ends the program after a mere report."""
     goal = options.setup or "demo"
-    needs = deps.missing(goal, options.cuda)
+    needs = deps.missing(goal, options.cuda, options.cuda_version, options.with_models)
     if needs and not options.no_install and deps.apt_packages(needs):
         deps.refresh_apt(deps.apt_packages(needs))
     if needs:
@@ -497,12 +574,12 @@ def set_up(options):
 
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
-    needs = deps.missing("build", options.cuda)
+    needs = deps.missing("build", options.cuda, options.cuda_version)
     if needs:
         raise SetupError("A build needs what this machine lacks:\n" + "\n".join(deps.describe(needs)) +
                          "\n`./configure.py --setup demo` installs all of it.")
     check_lists()
-    cuda, remarks = deps.find_cuda(options.cuda)
+    cuda, remarks = deps.find_cuda(options.cuda, options.cuda_version)
     for remark in remarks:
         print("note: " + remark)
     if cuda and not cuda.nvtx:
@@ -528,9 +605,12 @@ def main():
     if deps.call(["ninja", *(["build/release/adamas"] if options.setup == "demo" else ["all", "emulated"])]):  # no test is run
         raise SetupError("The build failed; the first error above says where.")
     if options.setup == "test" and not deps.find_chromium():
-        deps.install_browser()
+        try:
+            deps.install_browser()
+        except SetupError as error:
+            print(f"note: without a browser its tests skip. {error}")
     script = {"demo": "demo.py", "test": "tests/run.py"}[options.setup]
-    os.execv(sys.executable, [sys.executable, script])
+    os.execv(sys.executable, [sys.executable, script, *["--with-models"] * options.with_models])
 
 
 if __name__ == "__main__":

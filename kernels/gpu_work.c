@@ -2,6 +2,7 @@
 #include "kernels/gpu_work.h"
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
 #include "kernels/encode/hadamard.h"

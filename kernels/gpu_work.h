@@ -1,10 +1,10 @@
 /* gpu_work.h: what a unit of GPU work must move and compute for one layer of one decode step of a whole batch: the bytes
  * behind the floor and the percentage of the read limit.
  *
- * Compulsory traffic: everything that comes from before the unit is read once, everything that outlives it is written
- * once. So what one stage hands to the next counts where the stages are units of their own, and not where one unit covers
- * both, be it as one kernel or as six: a step's floor is the queries, the new token, the codes, the selected rows and the
- * result. Ignored: partial results, the page table, that a row of codes moves whole 32-byte sectors. */
+ * Compulsory traffic: a unit reads its inputs once and writes its results once. What one stage hands to the next counts only
+ * where the two are separate units. Where one unit covers both it does not count, whether the unit is one kernel or six: a
+ * step's floor is the queries, the new token, the codes, the selected rows and the result. Ignored: partial results, the page
+ * table, and that a row of codes moves in whole 32-byte sectors. */
 #ifndef ADM_KERNELS_GPU_WORK_H
 #define ADM_KERNELS_GPU_WORK_H
 
@@ -14,14 +14,14 @@
 /* Sums over the sequences of a batch. */
 typedef struct adm_gpu_load {
     double n_tokens;    /* in the caches */
-    double n_selected;  /* that one selection holds */
-    double n_distinct;  /* that the query heads of one group attend to between them */
+    double n_selected;  /* held by one selection */
+    double n_distinct;  /* different ones that the query heads of a group attend to */
 } adm_gpu_load;
 
 /* covers: bits 1 << adm_stage. */
 adm_work adm_gpu_work(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
-/* The part of those bytes that is written. */
+/* How many of those bytes are written. */
 double adm_gpu_write_bytes(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "core/policy/coding.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/code.h"
 #include "core/base/cpu.h"
@@ -12,91 +13,88 @@
 #include "kernels/distance/distance_metric.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
-#include "kernels/attention/quality.h"
 #include "kernels/topk/topk.h"
 
-#define ROW(row_stage, row_name, row_summary, ...) \
-    {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__}
-
-/* The versions of one metric, slowest first. */
+/* The instruction sets, slowest first: to add one, add a line. Its functions are adm_STAGE_SET, for the stages marked 1.
+ *
+ * METRIC_SETS are those in which every metric but L1 is computed, adm_distance_METRIC_SET, and "METRIC-SET" their name. */
 #if defined(__x86_64__)
-#define METRIC(id, row_name, row_bits, row_summary)                                                                            \
-    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id),              \
-        ROW(DISTANCE, row_name "-popcnt", row_summary, .metric = row_name, .bits = row_bits, .is_available = adm_cpu_has_avx2, \
-            .fn.distance = adm_distance_##id##_popcnt),                                                                        \
-        ROW(DISTANCE, row_name "-avx512", row_summary, .metric = row_name, .bits = row_bits,                                   \
-            .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_##id##_avx512)
+/* set, registers, whether the CPU has it; then 1 for each of Hadamard, bucketing, packing, L1, top-k, attention */
+#define SETS(X)                                             \
+    X(avx2, "256 bits", adm_cpu_has_avx2, 1, 1, 1, 1, 1, 1) \
+    X(avx512, "512 bits", adm_cpu_has_avx512, 1, 0, 0, 1, 1, 1)
+#define METRIC_SETS(X, ...)                  \
+    X(popcnt, adm_cpu_has_avx2, __VA_ARGS__) \
+    X(avx512, adm_cpu_has_avx512, __VA_ARGS__)
+#elif defined(__aarch64__)
+#define SETS(X) X(neon, "128 bits", NULL, 1, 0, 0, 1, 1, 1)
+#define METRIC_SETS(X, ...)
 #else
-#define METRIC(id, row_name, row_bits, row_summary) \
-    ROW(DISTANCE, row_name, row_summary, .metric = row_name, .bits = row_bits, .fn.distance = adm_distance_##id)
+#define SETS(X)
+#define METRIC_SETS(X, ...)
 #endif
 
-/* One unit in the last place of a float32: derived in attention_simd.c. */
-#define ATTENTION_TOLERANCE 0x1p-23
+/* A double differs by its order of summation alone: one unit in the last place of a float32, derived in attention_simd.c. */
+#define HOST_ATTENTION_TOLERANCE 0x1p-23
+
+#define ROW(row_stage, row_name, row_summary, ...) \
+    {.stage = ADM_STAGE_##row_stage, .name = row_name, .summary = row_summary, .max_head_dim = ADM_MAX_HEAD_DIM, __VA_ARGS__},
+#define ROW_IF_0(...)
+#define ROW_IF_1(...) ROW(__VA_ARGS__)
+
+/* The rows of a stage, one for each set that has it. */
+#define HADAMARD_ROW(set, registers, has, H, B, P, L, T, A)                                           \
+    ROW_IF_##H(HADAMARD, #set, "float32 butterflies in registers of " registers, .is_available = has, \
+               .fn.hadamard = adm_hadamard_##set)
+#define BUCKET_ROW(set, registers, has, H, B, P, L, T, A) \
+    ROW_IF_##B(BUCKET, #set, "comparisons in registers of " registers, .is_available = has, .fn.bucket = adm_bucket_##set)
+#define PACK_ROW(set, registers, has, H, B, P, L, T, A) \
+    ROW_IF_##P(PACK, #set, "in registers of " registers, .is_available = has, .fn.pack = adm_pack_##set)
+#define L1_ROW(set, registers, has, H, B, P, L, T, A)                                                                 \
+    ROW_IF_##L(DISTANCE, "l1-" #set, "L1 in registers of " registers, .metric = "l1", .bits = 2, .is_available = has, \
+               .fn.distance = adm_distance_l1_##set)
+#define TOPK_ROW(set, registers, has, H, B, P, L, T, A) \
+    ROW_IF_##T(TOPK, #set, "boundary by bisection, in registers of " registers, .is_available = has, .fn.topk = adm_topk_##set)
+#define ATTENTION_ROW(set, registers, has, H, B, P, L, T, A)                                        \
+    ROW_IF_##A(ATTENTION, #set, "double precision in registers of " registers, .is_available = has, \
+               .tolerance = HOST_ATTENTION_TOLERANCE, .fn.attention = adm_attention_##set)
+#define DENSE_ROW(set, registers, has, H, B, P, L, T, A)                                        \
+    ROW_IF_##A(DENSE, #set, "double precision in registers of " registers, .is_available = has, \
+               .tolerance = HOST_ATTENTION_TOLERANCE, .fn.attention = adm_attention_##set)
+
+/* The versions of one metric. */
+#define METRIC_ROW(set, has, id, row_bits, row_summary)                                            \
+    ROW(DISTANCE, #id "-" #set, row_summary, .metric = #id, .bits = row_bits, .is_available = has, \
+        .fn.distance = adm_distance_##id##_##set)
+#define METRIC(id, row_bits, row_summary)                                                              \
+    ROW(DISTANCE, #id, row_summary, .metric = #id, .bits = row_bits, .fn.distance = adm_distance_##id) \
+    METRIC_SETS(METRIC_ROW, id, row_bits, row_summary)
 
 /* Within a stage slowest first: the default pipeline takes the last that runs here. */
+/* clang-format off */
 static const adm_host_impl rows[] = {
-    ROW(HADAMARD, "reference", "float32 butterflies of stride 1, 2, ... d/2", .fn.hadamard = adm_hadamard_reference),
-#if defined(__x86_64__)
-    ROW(HADAMARD, "avx2", "the same in registers of 8", .is_available = adm_cpu_has_avx2, .fn.hadamard = adm_hadamard_avx2),
-    ROW(HADAMARD, "avx512", "the same in registers of 16", .is_available = adm_cpu_has_avx512,
-        .fn.hadamard = adm_hadamard_avx512),
-#elif defined(__aarch64__)
-    ROW(HADAMARD, "neon", "the same in registers of 4", .fn.hadamard = adm_hadamard_neon),
-#endif
-    ROW(BUCKET, "reference", "three comparisons an element", .fn.bucket = adm_bucket_reference),
-#if defined(__x86_64__)
-    ROW(BUCKET, "avx2", "32 elements at a time", .is_available = adm_cpu_has_avx2, .fn.bucket = adm_bucket_avx2),
-#endif
-    ROW(PACK, "reference", "four codes a byte", .fn.pack = adm_pack_reference),
-#if defined(__x86_64__)
-    ROW(PACK, "avx2", "32 codes at a time", .is_available = adm_cpu_has_avx2, .fn.pack = adm_pack_avx2),
-#endif
-    METRIC(xor, "xor", 2, "the authors' released kernel's metric, not L1: the pair (1,2) scores 3"),
-    METRIC(l2, "l2", 2, "squares of differences"),
-    METRIC(sign, "sign", 2, "one bit of each code"),
-    METRIC(dot, "dot", 2, "dot product of codes as -3, -1, 1, 3, turned round"),
-    METRIC(hamming, "hamming", 1, "bits that differ: every metric of 1-bit codes"),
-    ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .bits = 2, .fn.distance = adm_distance_reference),
-    ROW(DISTANCE, "l1", "L1, 32 elements a word", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1),
-#if defined(__x86_64__)
-    ROW(DISTANCE, "l1-avx2", "L1, 16 tokens a block, sums by table", .metric = "l1", .bits = 2,
-        .is_available = adm_cpu_has_avx2, .fn.distance = adm_distance_l1_avx2),
-    ROW(DISTANCE, "l1-avx512", "L1, 16 tokens a block, bit counts of unary codes", .metric = "l1", .bits = 2,
-        .is_available = adm_cpu_has_avx512, .fn.distance = adm_distance_l1_avx512),
-#elif defined(__aarch64__)
-    ROW(DISTANCE, "l1-neon", "L1, bit counts of unary codes", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1_neon),
-#endif
-    ROW(TOPK, "reference", "counting select in two passes", .fn.topk = adm_topk_reference),
-#if defined(__x86_64__)
-    ROW(TOPK, "avx2", "boundary by bisection, 32 distances at a time", .is_available = adm_cpu_has_avx2,
-        .fn.topk = adm_topk_avx2),
-    ROW(TOPK, "avx512", "boundary by bisection, 64 distances at a time", .is_available = adm_cpu_has_avx512,
-        .fn.topk = adm_topk_avx512),
-#elif defined(__aarch64__)
-    ROW(TOPK, "neon", "boundary by bisection, 16 distances at a time", .fn.topk = adm_topk_neon),
-#endif
-    ROW(ATTENTION, "reference", "double precision, two passes", .fn.attention = adm_attention_reference),
-#if defined(__x86_64__)
-    ROW(ATTENTION, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_avx2),
-    ROW(ATTENTION, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_avx512),
-#elif defined(__aarch64__)
-    ROW(ATTENTION, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_neon),
-#endif
-    ROW(DENSE, "reference", "double precision, two passes over every token", .fn.attention = adm_attention_reference),
-#if defined(__x86_64__)
-    ROW(DENSE, "avx2", "double precision, 4 lanes", .is_available = adm_cpu_has_avx2, .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_avx2),
-    ROW(DENSE, "avx512", "double precision, 8 lanes", .is_available = adm_cpu_has_avx512, .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_avx512),
-#elif defined(__aarch64__)
-    ROW(DENSE, "neon", "double precision, 4 lanes in two registers", .tolerance = ATTENTION_TOLERANCE,
-        .fn.attention = adm_attention_neon),
-#endif
+    ROW(HADAMARD, "reference", "float32 butterflies of stride 1, 2, ... d/2", .fn.hadamard = adm_hadamard_reference)
+    SETS(HADAMARD_ROW)
+    ROW(BUCKET, "reference", "three comparisons per element", .fn.bucket = adm_bucket_reference)
+    SETS(BUCKET_ROW)
+    ROW(PACK, "reference", "four codes per byte", .fn.pack = adm_pack_reference)
+    SETS(PACK_ROW)
+    METRIC(xor, 2, "the authors' released kernel's metric, not L1: the pair (1,2) scores 3")
+    METRIC(l2, 2, "squares of differences")
+    METRIC(sign, 2, "one bit of each code")
+    METRIC(dot, 2, "dot product of codes as -3, -1, 1, 3, negated so that smaller is nearer")
+    METRIC(hamming, 1, "bits that differ: every metric of 1-bit codes")
+    ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .bits = 2, .fn.distance = adm_distance_reference)
+    ROW(DISTANCE, "l1", "L1, 32 elements per word", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1)
+    SETS(L1_ROW)
+    ROW(TOPK, "reference", "counting select in two passes", .fn.topk = adm_topk_reference)
+    SETS(TOPK_ROW)
+    ROW(ATTENTION, "reference", "double precision, two passes", .fn.attention = adm_attention_reference)
+    SETS(ATTENTION_ROW)
+    ROW(DENSE, "reference", "double precision, two passes over every token", .fn.attention = adm_attention_reference)
+    SETS(DENSE_ROW)
 };
+/* clang-format on */
 
 size_t adm_registry_count(void) { return sizeof rows / sizeof *rows; }
 
@@ -138,26 +136,6 @@ void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
     }
 }
 
-const adm_quality_impl *adm_quality_at(size_t i) {
-    static const adm_quality_impl *const quality_rows[] = {
-        &adm_quality_reference,
-#if defined(__x86_64__)
-        &adm_quality_avx2,
-        &adm_quality_avx512,
-#elif defined(__aarch64__)
-        &adm_quality_neon,
-#endif
-    };
-    return i < sizeof quality_rows / sizeof *quality_rows ? quality_rows[i] : NULL;
-}
-
-const adm_quality_impl *adm_quality_fastest(void) {
-    const adm_quality_impl *best = adm_quality_at(0), *row;
-    for (size_t i = 1; (row = adm_quality_at(i)) != NULL; i++)
-        if (row->is_available == NULL || row->is_available()) best = row;
-    return best;
-}
-
 adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {
     const adm_shape *shape = &c->shape;
     const uint32_t d = shape->head_dim;
@@ -178,8 +156,8 @@ adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {
     case ADM_N_STAGES: break;
     }
     adm_work sum = {0, 0};
-    for (int part = ADM_STAGE_HADAMARD; part <= ADM_STAGE_ATTENTION; part++) {
-        adm_work work = adm_stage_work((adm_stage)part, c);
+    for (int one = ADM_STAGE_HADAMARD; one <= ADM_STAGE_ATTENTION; one++) {
+        adm_work work = adm_stage_work((adm_stage)one, c);
         sum.bytes += work.bytes;
         sum.flops += work.flops;
     }

@@ -1,4 +1,4 @@
-/* registry.h: every host implementation of every stage, by name, and what a stage must move and compute. */
+/* registry.h: every host implementation of every stage, by name; and the byte and flop model of each stage. */
 #ifndef ADM_KERNELS_REGISTRY_H
 #define ADM_KERNELS_REGISTRY_H
 
@@ -13,10 +13,10 @@ const adm_host_impl *adm_registry_at(size_t i);
 /* The row of that stage and name ("reference", "avx2", ...), or NULL. It may not be available. */
 const adm_host_impl *adm_registry_find(adm_stage stage, const char *name);
 
-/* Whether this processor can run it; to call it otherwise is an illegal instruction. */
+/* Whether this CPU can run it. Calling it where this is false ends in an illegal instruction. */
 bool adm_host_impl_available(const adm_host_impl *impl);
 
-/* The implementations that compute the contract of core/contract/stage.h, of each stage the fastest that is available. */
+/* The pipeline of core/contract/stage.h: the fastest available implementation of each stage. */
 void adm_host_pipeline_default(adm_host_pipeline *pipeline);
 
 /* One layer of one decode step, as the byte and flop models see it. */
@@ -24,7 +24,7 @@ typedef struct adm_work_case {
     adm_shape shape;
     adm_dtype dtype;    /* of q, K and V */
     double n_tokens;    /* in the cache, the new one included */
-    double n_selected;  /* tokens a query head attends to, <= n_tokens */
+    double n_selected;  /* tokens that a query head attends to, <= n_tokens */
     double n_distinct;  /* different tokens that the query heads of a group attend to, see attention.h */
 } adm_work_case;
 

@@ -61,7 +61,7 @@ static void check_database(finding *f) {
     }
     close(fd);
     if (adm_store_open(path, ADM_STORE_WRITE, &store, &err) == ADM_OK) {
-        snprintf(f->text, sizeof f->text, "can be written here, schema version %d", ADM_SCHEMA_VERSION);
+        snprintf(f->text, sizeof f->text, "can be written here, schema version %d", adm_schema_version());
     } else {
         f->verdict = LACK;
         snprintf(f->text, sizeof f->text, "%.1000s", err.text);
@@ -126,8 +126,9 @@ static void check_cupti(finding *f) {
     size_t n_chips;
     f->what = "CUPTI";
     if (missing == NULL && adm_cupti_chips(&chips, &n_chips, &err) == ADM_OK) {
-        snprintf(f->text, sizeof f->text, "%.600s, version %u, knows %zu chips (adamas counters plan)", adm_cupti_path(),
-                 adm_cupti_version(), n_chips);
+        const char *note = adm_cupti_note();
+        snprintf(f->text, sizeof f->text, "%.300s, version %u, knows %zu chips (adamas counters plan)%s%.600s",
+                 adm_cupti_path(), adm_cupti_version(), n_chips, note != NULL ? "; " : "", note != NULL ? note : "");
         return;
     }
     f->verdict = LACK;

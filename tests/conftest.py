@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/support"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
+from configure import SCHEMA
+
 PROGRAM = Path(os.environ.get("ADAMAS_BIN") or ROOT / "build/release/adamas").resolve()
 BUNDLED = ROOT / "traces/smollm2-135m-kjv.safetensors"
-SCHEMA_VERSION = 5  # of core/store/store.h
+SCHEMA_VERSION = len(SCHEMA)
 BUNDLED_RUN = ["--budgets", "64,1024", "--seq-lens", "1024,4096"]
 
 
@@ -41,7 +43,7 @@ class Adamas:
                    "cwd": self.folder, **options}
         return subprocess.Popen([os.fspath(self.path), *map(os.fspath, map(text_of, arguments))], **options)
 
-    def __call__(self, *arguments, timeout=60, **options):
+    def __call__(self, *arguments, timeout=300, **options):  # what hangs is ended; nothing here takes that long
         with self.start(*arguments, **options) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -52,7 +54,7 @@ class Adamas:
 
 
 def text_of(argument):
-    return argument if isinstance(argument, (str, bytes, os.PathLike)) else str(argument)
+    return argument if isinstance(argument, str | bytes | os.PathLike) else str(argument)
 
 
 @pytest.fixture(scope="session")

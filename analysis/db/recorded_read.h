@@ -1,4 +1,4 @@
-/* recorded_read.h: checking a recorded file's values for their place and type. Inside of recorded_*.c. */
+/* recorded_read.h: checking a recorded file's values for their position and type. Inside of recorded_*.c. */
 #ifndef ADM_ANALYSIS_DB_RECORDED_READ_H
 #define ADM_ANALYSIS_DB_RECORDED_READ_H
 
@@ -7,7 +7,7 @@
 typedef struct adm_recorded_file {
     const char *path;  /* borrowed */
     json_t *document;
-    char place[160];   /* what is being read, for messages; "" for the whole */
+    char position[160];   /* what is being read, for messages; "" for the whole */
 } adm_recorded_file;
 
 /* The order of a table's columns in the file's rows. */
@@ -19,7 +19,7 @@ typedef struct adm_recorded_order {
 /* Loads a document of our format; release with json_decref(). ADM_EINPUT: not readable, too large, not JSON, not ours. */
 adm_status adm_recorded_load(adm_recorded_file *file, const char *path, adm_error *err);
 
-/* ADM_EINPUT with the file and the place before the sentence. */
+/* ADM_EINPUT with the file and the position before the sentence. */
 adm_status adm_recorded_refuse(const adm_recorded_file *file, adm_error *err, const char *format, ...) ADM_PRINTF(3, 4);
 
 /* The list under this key. */

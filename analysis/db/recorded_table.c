@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "analysis/output/report_rows.h"
+#include "analysis/output/rows.h"
 #include "core/base/mem.h"
 
 const char *const adm_recorded_figures[ADM_RECORDED_N_FIGURES] = {"mean",   "min", "p01", "p05", "p10",
@@ -62,7 +62,7 @@ json_t *adm_recorded_number(double value) {
 json_t *adm_recorded_json(const adm_query *query, int column, char type) {
     if (adm_query_is_null(query, column)) return json_null();
     if (type == 'i') return json_integer((json_int_t)adm_query_int(query, column));
-    if (type == 's') return adm_report_string(adm_query_text(query, column));
+    if (type == 's') return adm_rows_string(adm_query_text(query, column));
     return adm_recorded_number(adm_query_double(query, column));
 }
 

@@ -1,10 +1,37 @@
-/* recorded_table.h: which columns of which tables a recorded file carries. Inside of recorded_*.c. */
+/* recorded_table.h: runs of a database as a text file that a repository can hold, and back: "adamas-runs/1".
+ *
+ *   {"format": "adamas-runs/1",
+ *    "config_columns": ["trace", "policy", ...], "calibration_columns": [...],
+ *    "event_columns": ["config", ...], "activity_columns": ["config", ...],
+ *    "traces":  [{...}, ...],                     rows of the table, one a line
+ *    "metrics": [{...}, ...],
+ *    "runs": [{"run": {...},                      one column per line
+ *              "calibrations": [[...], ...],      rows by calibration_columns
+ *              "configs": [{"config": [...],      by config_columns
+ *                           "measurements": [["gpu", "topk", {"time_ns": [n, mean, min, p01, p05, p10, median, p90, p95,
+ *                                                                         p99, max],
+ *                                                             "power_w": [n, value],         n equal values
+ *                                                             "limit_ratio": value,          one
+ *                                                             "x": ["skipped", reason]}],    none
+ *                                            ["host", null, layer, head, {...}]]}, ...],
+ *              "events": [[...], ...],            by event_columns
+ *              "activities": [[...], ...]}]}      by activity_columns
+ *
+ * One row per line, in the order in which the rows were stored, so that two recordings compare line by line. Raw samples stay
+ * behind. Measured figures have five significant digits unless they are whole; all else is exact. A row names its trace by
+ * hash, an event or activity its configuration by position; their times count from the run's first. Nulls at the end of a
+ * row are left out. Ids belong to a database and are not written, nor are folders in a run's command line.
+ *
+ * The columns of run, trace, config, calibration, event and activity are those that the schema has, so a file carries what
+ * a later schema adds. A program reads the files of its own and of earlier schemas; a later one's column is refused.
+ *
+ * Here: which columns of which tables a file carries. For recorded_*.c alone. */
 #ifndef ADM_ANALYSIS_DB_RECORDED_TABLE_H
 #define ADM_ANALYSIS_DB_RECORDED_TABLE_H
 
 #include <jansson.h>
 
-#include "core/store/store_values.h"
+#include "core/store/insert.h"
 
 enum { ADM_RECORDED_MAX_COLUMNS = 40 };
 

@@ -18,8 +18,8 @@
 #include "core/base/error.h"
 #include "core/store/store.h"
 
-/* Writes the run's timeline to out and counts its events, kernels among them. ADM_EINPUT, with nothing written: there is no such run, or it
- * has no events. ADM_EENVIRONMENT: out does not take it; what is still buffered is the caller's to flush and check. */
+/* Writes the run's timeline to out and counts its events, kernels included. ADM_EINPUT, with nothing written: there is no such
+ * run, or it has no events. ADM_EENVIRONMENT: out cannot be written. The caller flushes and checks what is still buffered. */
 adm_status adm_timeline_export(adm_store *store, int64_t run_id, FILE *out, uint64_t *n_events, adm_error *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
@@ -41,7 +42,7 @@ static double best_split(const double *v, size_t n, size_t min_points, size_t *a
 
 /* Clips v [n] into out at 4 robust standard deviations from its median. */
 static void clip(const double *v, size_t n, double *out, double *scratch) {
-    memcpy(scratch, v, n * sizeof *v);
+    adm_copy(scratch, v, n * sizeof *v);
     double median = adm_median(scratch, n);
     for (size_t i = 0; i < n; i++) scratch[i] = fabs(v[i] - median);
     double limit = 4 * 1.4826 * adm_median(scratch, n);
@@ -57,7 +58,7 @@ static int ascending(const void *a, const void *b) {
 static double mean_square_step(const double *v, size_t n, size_t lag, double *scratch) {
     size_t n_steps = n - lag, n_kept = n_steps - n_steps / 20 - (n_steps > 8 ? 2 : 0);
     for (size_t i = 0; i < n_steps; i++) scratch[i] = (v[i + lag] - v[i]) * (v[i + lag] - v[i]);
-    qsort(scratch, n_steps, sizeof *scratch, ascending);
+    adm_sort(scratch, n_steps, sizeof *scratch, ascending);
     double sum = 0;
     for (size_t i = 0; i < n_kept; i++) sum += scratch[i];
     return sum / (double)n_kept;
@@ -78,7 +79,7 @@ static double permutation_p(search *s, const double *v, size_t n, double statist
     size_t at, n_beyond = 0, n_allowed = (size_t)(s->o->level * (s->o->n_permutations + 1.0) + 1e-9);
     for (size_t i = 0; i < n; i++) mean += v[i] / (double)n;
     double spread = sqrt(1 - rho * rho);
-    /* The first value has no predecessor; scaled to the spread of an innovation, it may stand anywhere. */
+    /* The first value has no predecessor; scaled to the spread of an innovation, it may be anywhere. */
     for (size_t i = 0; i < n; i++) s->noise[i] = i > 0 ? (v[i] - mean) - rho * (v[i - 1] - mean) : (v[0] - mean) * spread;
     for (uint32_t r = 0; r < s->o->n_permutations; r++) {
         for (size_t i = n; i > 1; i--) {
@@ -96,11 +97,11 @@ static double permutation_p(search *s, const double *v, size_t n, double statist
 }
 
 static double median_of(search *s, size_t from, size_t to) {
-    memcpy(s->scratch, s->y + from, (to - from) * sizeof *s->y);
+    adm_copy(s->scratch, s->y + from, (to - from) * sizeof *s->y);
     return adm_median(s->scratch, to - from);
 }
 
-/* Whether enough values stand on either level themselves: two bad runs and a good one make no three. */
+/* Whether each level has enough values of its own: two bad runs and a good one do not make three. */
 static bool levels_are_real(search *s, size_t from, size_t at, size_t to) {
     double before = median_of(s, from, at), after = median_of(s, at, to), middle = (before + after) / 2;
     size_t n_before = 0, n_after = 0;
@@ -126,8 +127,8 @@ static void bisect(search *s, size_t from, size_t to) {
     bisect(s, from + at, to);
 }
 
-/* Takes out the least change until all are large enough. */
-static void drop_small(search *s, size_t n, double least) {
+/* Removes the smallest change until all are large enough. */
+static void drop_small(search *s, size_t n, double min) {
     for (;;) {
         size_t smallest = 0;
         double size = INFINITY;
@@ -138,7 +139,7 @@ static void drop_small(search *s, size_t n, double least) {
             size = change;
             smallest = i;
         }
-        if (size >= least) return;
+        if (size >= min) return;
         s->n_found--;
         memmove(&s->found[smallest], &s->found[smallest + 1], (s->n_found - smallest) * sizeof *s->found);
     }
@@ -173,14 +174,14 @@ adm_status adm_change_points(const double *value, size_t n, const adm_change_opt
     s.made = s.y + 3 * n;
     s.scratch = s.y + 4 * n;
     adm_rng_seed(&s.rng, options->seed);
-    double least = put_on_scale(&s, value, n, &is_log);
+    double min = put_on_scale(&s, value, n, &is_log);
     bisect(&s, 0, n);
-    drop_small(&s, n, least);
+    drop_small(&s, n, min);
     for (size_t i = 0; i < s.n_found; i++) {
         size_t from = i > 0 ? s.found[i - 1].at : 0, at = s.found[i].at, to = i + 1 < s.n_found ? s.found[i + 1].at : n;
-        memcpy(s.scratch, value + from, (at - from) * sizeof *value);
+        adm_copy(s.scratch, value + from, (at - from) * sizeof *value);
         s.found[i].before = adm_median(s.scratch, at - from);
-        memcpy(s.scratch, value + at, (to - at) * sizeof *value);
+        adm_copy(s.scratch, value + at, (to - at) * sizeof *value);
         s.found[i].after = adm_median(s.scratch, to - at);
     }
     *n_out = s.n_found;

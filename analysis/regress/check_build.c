@@ -1,13 +1,14 @@
-/* check_build.c: what a user names as a side of a check, made into a program. Declared in check_run.h. */
+/* check_build.c: finds or builds the program that a user names as one side of a check. */
+#include "analysis/regress/check_build.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "analysis/regress/check_run.h"
 
 /* The first line of a command's output; the argument is the command's only one, so that no shell sees what it holds. */
 static bool first_line(char *const argv[], char *out, size_t out_bytes) {
@@ -43,12 +44,14 @@ static const char build_script[] =
     "cd \"$1\"\n"
     "if [ ! -e \"$2/.git\" ]; then git worktree prune; git worktree add --detach \"$2\" \"$3\"; fi\n"
     "mkdir -p \"$2/build\"\n"
-    "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
+    "if [ -d build/deps ] && [ ! -e \"$2/build/deps\" ] && cmp -s web-report/package-lock.json "
+    "\"$2/web-report/package-lock.json\"\n"
     "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
     "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
     "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
     "     cp build/.ninja_log \"$2/build/.ninja_log\"; fi\n" /* else ninja would install the packages once more */
-    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | head -n 1)\n"
+    "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | "
+    "head -n 1)\n"
     "cd \"$2\"\n"
     "./configure.py $options\n"
     "ninja build/release/adamas\n";

@@ -14,8 +14,8 @@
 
 #include "core/cli/command.h"
 #include "core/base/mem.h"
-#include "core/store/store_merge.h"
-#include "core/store/store_track.h"
+#include "core/store/merge.h"
+#include "core/store/track.h"
 
 enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
 
@@ -125,8 +125,8 @@ adm_status adm_check_next(adm_check *check, adm_error *err) {
     int side = check->program[0] == NULL ? 1 : check->position % 4 == 1 || check->position % 4 == 2;
     char db[FILE_BYTES], log[FILE_BYTES], **argv;
     if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted before process %zu", check->position + 1);
-    if (check->n_run[side] == ADM_CHECK_MOST_PROCESSES)
-        return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes a side", ADM_CHECK_MOST_PROCESSES);
+    if (check->n_run[side] == ADM_CHECK_MAX_PROCESSES)
+        return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes per side", ADM_CHECK_MAX_PROCESSES);
     adm_status status = adm_alloc(&argv, (size_t)check->n_arguments + 5, sizeof *argv, "a command line", err);
     if (status != ADM_OK) return status;
     file_in(check, side, "db", db);
@@ -149,7 +149,7 @@ adm_status adm_check_next(adm_check *check, adm_error *err) {
 
 /* --- Gathering ---------------------------------------------------------------------------------------------------- */
 
-/* Notes which place each new run of a side had. */
+/* Records the position of each new run of a side. */
 static adm_status place_runs(adm_check *check, int side, adm_store *from, adm_store *store, adm_error *err) {
     adm_query *q = NULL;
     bool row = false;

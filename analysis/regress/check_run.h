@@ -1,4 +1,4 @@
-/* check_run.h: running two programs in turn, a fresh process each time, and where their runs land.
+/* check_run.h: running two programs alternately, a fresh process each time, and collecting their runs.
  *
  *   position   0 1 2 3 4 5 6 7 ...
  *   program    A B B A A B B A ...     a drift of the machine reaches both sides alike
@@ -11,19 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "analysis/regress/check_build.h"
 #include "core/base/error.h"
 #include "core/store/store.h"
-
-typedef struct adm_check_program {
-    char path[4096];    /* of the executable */
-    char subject[160];  /* as the user named it, with the commit of a git ref */
-} adm_check_program;
-
-/* A program, or a git ref that is built in a work tree under build/check of the checkout that holds the present folder; a
- * build that is there is used again. on_build (may be NULL) hears of a build before it begins. ADM_EINPUT: neither;
- * ADM_EENVIRONMENT: the build failed, with the name of its log. */
-adm_status adm_check_resolve(const char *named, void (*on_build)(const char *subject, const char *folder),
-                             adm_check_program *out, adm_error *err);
 
 typedef struct adm_check {
     const adm_check_program *program[2]; /* baseline NULL: only the candidate runs */
@@ -45,9 +35,9 @@ void adm_check_end(adm_check *check);
  * ADM_EUNSUPPORTED: it said so itself (exit codes 2 and 77); ADM_EINTERRUPTED. */
 adm_status adm_check_next(adm_check *check, adm_error *err);
 
-/* Merges the runs so far into a store open for writing, with their places in the check. */
+/* Merges the runs so far into a store open for writing, with their positions in the check. */
 adm_status adm_check_merge(adm_check *check, adm_store *store, adm_error *err);
 
-enum { ADM_CHECK_MOST_PROCESSES = 1024 };
+enum { ADM_CHECK_MAX_PROCESSES = 1024 };
 
 #endif

@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/compare/side.h"
+#include "analysis/regress/runs_find.h"
 #include "analysis/regress/check_run.h"
-#include "analysis/regress/compare_args.h"
-#include "analysis/output/report_rows.h"
+#include "analysis/regress/compare/args.h"
+#include "analysis/output/rows.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct check_command {
     adm_common common;
@@ -35,12 +37,12 @@ static const struct argp_option options[] = {
      "that the database holds",
      1},
     {"candidate", KEY_CANDIDATE, "WHAT", 0, "A program or a git ref (default: this program)", 1},
-    {"runs", KEY_RUNS, "N", 0, "Processes a side, 2 to 500 (default 10)", 1},
+    {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Double the processes until everything is decided, or to this many a side (default: the "
-     "same as --runs); each look tests more strictly",
+     "Double the processes until everything is decided, up to this many per side (default: the "
+     "same as --runs); each look uses a stricter threshold",
      1},
-    {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store each time's margin on this machine", 1},
+    {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},
 };
 
@@ -56,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_RUNS: c->runs = arg; return 0;
     case KEY_MAX_RUNS: c->max_runs = arg; return 0;
     case KEY_CALIBRATE: c->calibrate = true; return 0;
-    case ARGP_KEY_ARG: argp_error(state, "'%s' stands before --: the command to measure comes after it", arg); return 0;
+    case ARGP_KEY_ARG: argp_error(state, "'%s' comes before --: the command to measure goes after it", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -145,7 +147,7 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
 }
 
-/* Looks at N, 2 N, 4 N ... processes a side share alpha, so that looking again does not raise false alarms. */
+/* The tests after N, 2 N, 4 N ... processes per side share alpha, so that testing again does not raise false alarms. */
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
     size_t n_looks = 1;
     for (uint64_t n = c->n_runs; 2 * n <= c->n_max_runs; n *= 2) n_looks++;
@@ -159,7 +161,7 @@ static adm_status check_programs(check_command *c, adm_compare_options *o, adm_c
     return status;
 }
 
-/* A check leaves its files also when a side crashed, so that whoever reads them learns of it. */
+/* A check writes its files even when a side crashed, so that their readers learn about it. */
 static adm_status check(check_command *c, int *exit_code, adm_error *err) {
     adm_compare_options o;
     adm_comparison out = {0};
@@ -191,18 +193,18 @@ static adm_status calibrate_series(check_command *c, const adm_series *s, uint64
     const adm_series_run *machine = &c->set[1].run[0];
     adm_status status = adm_compare_read_side(&c->set[1], s, NULL, &side, err);
     if (status != ADM_OK) return status;
-    if (side.n >= 2 * ADM_FEWEST_PROCESSES && !side.has_zero) {
+    if (side.n >= 2 * ADM_MIN_PROCESSES && !side.has_zero) {
         status = adm_margin_from_itself(side.process, side.n, 0.01, seed, &margin, err);
         const adm_series_id id = {s->config->id, s->metric->id, s->source, s->stage};
         const adm_machine_id where = {machine->host_name, machine->cpu_model, machine->gpu_name};
         if (status == ADM_OK) status = adm_store_margin(c->store, &id, &where, margin, (int64_t)side.n, err);
         if (status == ADM_OK)
-            status = adm_report_append(
-                rows,
-                json_pack("{s:o, s:o, s:o, s:o, s:f, s:I}", "source", adm_report_string(s->source), "stage",
-                          adm_report_string(s->stage), "metric", adm_report_string(s->metric->name), "configuration",
-                          adm_report_string(s->config->title), "margin_ratio", margin, "n_processes", (json_int_t)side.n),
-                err);
+            status = adm_rows_append(rows,
+                                     json_pack("{s:o, s:o, s:o, s:o, s:f, s:I}", "source", adm_rows_string(s->source), "stage",
+                                               adm_rows_string(s->stage), "metric", adm_rows_string(s->metric->name),
+                                               "configuration", adm_rows_string(s->config->title), "margin_ratio", margin,
+                                               "n_processes", (json_int_t)side.n),
+                                     err);
     }
     adm_compare_free_side(&side);
     return status;
@@ -238,8 +240,8 @@ static adm_status calibrate(check_command *c, adm_error *err) {
     }
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
     if (status == ADM_OK && json_array_size(rows) == 0)
-        status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs at least %d processes of a time",
-                          2 * ADM_FEWEST_PROCESSES);
+        status = adm_fail(err, ADM_EINPUT, "check: nothing to calibrate: a margin needs a time from at least %d processes",
+                          2 * ADM_MIN_PROCESSES);
     if (status == ADM_OK && c->common.json) {
         status = adm_print_json(json_incref(rows), err);
     } else if (status == ADM_OK && !c->common.quiet) {
@@ -251,7 +253,7 @@ static adm_status calibrate(check_command *c, adm_error *err) {
 
 /* --- The command -------------------------------------------------------------------------------------------------- */
 
-/* What stands after "--" is not ours to parse. */
+/* Arguments after "--" belong to the measured command. */
 static int find_dashes(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--") == 0) return i;
@@ -267,11 +269,11 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "-- COMMAND [ARGUMENT...]",
         .doc =
-            "Measures two programs in turn on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
+            "Runs two programs alternately on this machine, in fresh processes in the order ABBA, and compares them as `adamas "
             "compare` does. COMMAND is replay or profile.\v"
-            "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 if "
-            "this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in each "
-            "of these cases. All runs stay in the database."};
+            "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0; 4 if a side crashed, 77 "
+            "if this machine lacks what COMMAND needs. The files of --markdown, --junit and --benchmark-json are written in "
+            "each of these cases. All runs stay in the database."};
     static check_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
     int exit_code = 0, dashes = find_dashes(argc, argv);
@@ -292,4 +294,4 @@ static int run(int argc, char **argv) {
     return status == ADM_OK ? exit_code : adm_report_error(&err);
 }
 
-const adm_command adm_cmd_check = {"check", "measure two programs in turn and compare them", run};
+const adm_command adm_cmd_check = {"check", "measure two programs alternately and compare them", run};

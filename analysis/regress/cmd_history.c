@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/runs_find.h"
 #include "analysis/regress/history.h"
-#include "analysis/output/report_rows.h"
-#include "analysis/output/report_text.h"
+#include "analysis/output/rows.h"
+#include "analysis/output/text.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/store_track.h"
+#include "core/store/track.h"
 
 typedef struct history_command {
     adm_common common;
@@ -29,11 +30,11 @@ static const struct argp_option options[] = {
     {"runs", KEY_RUNS, "RUNS", 0, "Only these: numbers (3-99), a label, commit:PREFIX (default all complete ones)", 1},
     {"metric", KEY_METRIC, "NAME", 0, "Only this metric (default: times, counts and quality)", 1},
     {"stage", KEY_STAGE, "NAME", 0, "Only this stage", 1},
-    {"min-change", KEY_MIN, "PERCENT", 0, "Smallest change of a time (default 2)", 1},
-    {"seed", KEY_SEED, "N", 0, "Of the permutation test (default 1)", 1},
-    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if something got worse and nobody has acknowledged it", 2},
+    {"min-change", KEY_MIN, "PERCENT", 0, "Ignore smaller changes of a time (default 2)", 1},
+    {"seed", KEY_SEED, "N", 0, "Seed of the permutation test (default 1)", 1},
+    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if a regression is unacknowledged", 2},
     {"all", KEY_ALL, NULL, 0, "Show ignored changes too", 2},
-    {"who", KEY_WHO, "NAME", 0, "With ack: who says so (default: $USER)", 3},
+    {"who", KEY_WHO, "NAME", 0, "With ack: who acknowledges it (default: $USER)", 3},
     {"why", KEY_WHY, "TEXT", 0, "With ack: the reason", 3},
     {"ignore", KEY_IGNORE, NULL, 0, "With ack: hide it from now on", 3},
     {0},
@@ -96,16 +97,16 @@ static void print_change(const adm_history_change *c) {
 static json_t *change_json(const adm_history_change *c) {
     const bool said = c->verdict[0] != '\0';
     return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-                     "id", c->id, "worse", c->is_worse, "source", adm_report_string(c->series->source), "stage",
-                     c->series->stage[0] != '\0' ? adm_report_string(c->series->stage) : json_null(), "policy",
-                     adm_report_string(c->series->config->policy), "metric", adm_report_string(c->series->metric->name), "unit",
-                     adm_report_string(c->series->metric->unit), "configuration", adm_report_string(c->series->config->title),
+                     "id", c->id, "worse", c->is_worse, "source", adm_rows_string(c->series->source), "stage",
+                     c->series->stage[0] != '\0' ? adm_rows_string(c->series->stage) : json_null(), "policy",
+                     adm_rows_string(c->series->config->policy), "metric", adm_rows_string(c->series->metric->name), "unit",
+                     adm_rows_string(c->series->metric->unit), "configuration", adm_rows_string(c->series->config->title),
                      "before", c->before, "after", c->after, "p", c->p, "n_before", (json_int_t)c->n_before, "n_after",
-                     (json_int_t)c->n_after, "last_commit_before", adm_report_string(c->before_run->commit),
-                     "first_commit_after", adm_report_string(c->after_run->commit), "first_run_after",
-                     adm_report_string(c->after_run->uuid), "started_utc", adm_report_string(c->after_run->started_utc),
-                     "verdict", said ? adm_report_string(c->verdict) : json_null(), "who",
-                     said ? adm_report_string(c->who) : json_null(), "why", said ? adm_report_string(c->why) : json_null());
+                     (json_int_t)c->n_after, "last_commit_before", adm_rows_string(c->before_run->commit), "first_commit_after",
+                     adm_rows_string(c->after_run->commit), "first_run_after", adm_rows_string(c->after_run->uuid),
+                     "started_utc", adm_rows_string(c->after_run->started_utc), "verdict",
+                     said ? adm_rows_string(c->verdict) : json_null(), "who", said ? adm_rows_string(c->who) : json_null(),
+                     "why", said ? adm_rows_string(c->why) : json_null());
 }
 
 static bool shown(const history_command *c, const adm_history_change *change) {
@@ -120,7 +121,7 @@ static adm_status print_history(const history_command *c, adm_error *err) {
     for (size_t i = 0; status == ADM_OK && i < h->n_changes; i++) {
         if (!shown(c, &h->change[i])) continue;
         n_shown++;
-        if (c->common.json) status = adm_report_append(rows, change_json(&h->change[i]), err);
+        if (c->common.json) status = adm_rows_append(rows, change_json(&h->change[i]), err);
         else if (!c->common.quiet) print_change(&h->change[i]);
     }
     if (status == ADM_OK && c->common.json) {
@@ -201,8 +202,8 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "\nack ID",
         .doc =
-            "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, at "
-            "least three runs on either side. Another host, GPU, driver, CUDA or power limit begins a new series.\v"
+            "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, "
+            "at least three runs on either side. Another host, GPU, driver, CUDA or power limit begins a new series.\v"
             "`adamas history ack ID --why TEXT` stores that somebody knows of a change; with --ignore it is hidden."};
     history_command c = {.common = ADM_COMMON_DEFAULTS, .options = ADM_HISTORY_DEFAULTS};
     adm_error err = {0};

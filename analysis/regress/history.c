@@ -20,32 +20,32 @@ static int order_machines(const adm_series_run *a, const adm_series_run *b) {
     return 0;
 }
 
-typedef struct place {
+typedef struct run_limit {
     const adm_series_run *run;
     double power_limit_w;
     size_t at;
-} place;
+} run_limit;
 
 static int by_machine(const void *x, const void *y) {
-    const place *a = x, *b = y;
+    const run_limit *a = x, *b = y;
     int order = order_machines(a->run, b->run);
     return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
 }
 
-static int order_limits(const place *a, const place *b) {
+static int order_limits(const run_limit *a, const run_limit *b) {
     int order = order_machines(a->run, b->run);
     return order != 0 ? order : (a->power_limit_w > b->power_limit_w) - (a->power_limit_w < b->power_limit_w);
 }
 
 static int by_limit(const void *x, const void *y) {
-    const place *a = x, *b = y;
+    const run_limit *a = x, *b = y;
     int order = order_limits(a, b);
     return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
 }
 
 /* Where a run does not know its power limit, as of an older program, it is that of the machine's last run that does; before
  * the first such, that of the first. `order` is by machine. */
-static void fill_limits(place *order, size_t n) {
+static void fill_limits(run_limit *order, size_t n) {
     for (size_t i = 1; i < n; i++)
         if (order[i].power_limit_w == 0 && order_machines(order[i - 1].run, order[i].run) == 0)
             order[i].power_limit_w = order[i - 1].power_limit_w;
@@ -56,13 +56,13 @@ static void fill_limits(place *order, size_t n) {
 
 /* Numbers the machines of the runs: machine[i] of run i, *n_machines in all. */
 static adm_status number_machines(const adm_series_set *set, size_t *machine, size_t *n_machines, adm_error *err) {
-    place *order = NULL;
+    run_limit *order = NULL;
     adm_status status = adm_alloc(&order, set->n_runs, sizeof *order, "runs", err);
     if (status != ADM_OK) return status;
-    for (size_t i = 0; i < set->n_runs; i++) order[i] = (place){&set->run[i], set->run[i].power_limit_w, i};
-    qsort(order, set->n_runs, sizeof *order, by_machine);
+    for (size_t i = 0; i < set->n_runs; i++) order[i] = (run_limit){&set->run[i], set->run[i].power_limit_w, i};
+    adm_sort(order, set->n_runs, sizeof *order, by_machine);
     fill_limits(order, set->n_runs);
-    qsort(order, set->n_runs, sizeof *order, by_limit);
+    adm_sort(order, set->n_runs, sizeof *order, by_limit);
     *n_machines = 0;
     for (size_t i = 0; i < set->n_runs; i++) {
         *n_machines += i == 0 || order_limits(&order[i - 1], &order[i]) != 0;
@@ -112,26 +112,26 @@ static void make_id(const adm_series *s, const char *run_uuid, char id[13]) {
 
 /* --- Analysis ----------------------------------------------------------------------------------------------------- */
 
-typedef struct walk {
+typedef struct finder {
     const adm_series_set *set;
     const adm_history_options *o;
     adm_history *out;
-    size_t n_room;
+    size_t capacity;
     size_t *machine;
     const adm_point **point; /* of one part, in order */
     double *value;
-} walk;
+} finder;
 
-static adm_status add_change(walk *w, const adm_series *s, size_t n, const adm_change_point *found, size_t n_found, size_t i,
+static adm_status add_change(finder *w, const adm_series *s, size_t n, const adm_change_point *found, size_t n_found, size_t i,
                              adm_error *err) {
-    if (w->out->n_changes == w->n_room) {
+    if (w->out->n_changes == w->capacity) {
         adm_history_change *larger;
-        adm_status status = adm_alloc(&larger, w->n_room > 0 ? 2 * w->n_room : 64, sizeof *larger, "change points", err);
+        adm_status status = adm_alloc(&larger, w->capacity > 0 ? 2 * w->capacity : 64, sizeof *larger, "change points", err);
         if (status != ADM_OK) return status;
-        if (w->n_room > 0) memcpy(larger, w->out->change, w->n_room * sizeof *larger);
+        adm_copy(larger, w->out->change, w->capacity * sizeof *larger);
         adm_free(&w->out->change);
         w->out->change = larger;
-        w->n_room = w->n_room > 0 ? 2 * w->n_room : 64;
+        w->capacity = w->capacity > 0 ? 2 * w->capacity : 64;
     }
     size_t at = found[i].at, from = i > 0 ? found[i - 1].at : 0, to = i + 1 < n_found ? found[i + 1].at : n;
     adm_history_change *c = &w->out->change[w->out->n_changes++];
@@ -148,7 +148,7 @@ static adm_status add_change(walk *w, const adm_series *s, size_t n, const adm_c
     return look_up(w->set, w->point, n, at, c, err);
 }
 
-static adm_status analyse_part(walk *w, const adm_series *s, adm_figure figure, double tolerance, size_t n, adm_error *err) {
+static adm_status analyse_part(finder *w, const adm_series *s, adm_figure figure, double tolerance, size_t n, adm_error *err) {
     adm_change_options o = ADM_CHANGE_DEFAULTS;
     adm_change_point *found = NULL;
     size_t n_found = 0;
@@ -162,7 +162,7 @@ static adm_status analyse_part(walk *w, const adm_series *s, adm_figure figure, 
     return status;
 }
 
-static adm_status analyse_series(walk *w, const adm_series *s, size_t n_machines, adm_error *err) {
+static adm_status analyse_series(finder *w, const adm_series *s, size_t n_machines, adm_error *err) {
     double tolerance;
     adm_figure figure = adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance);
     if (figure == ADM_FIGURE_CONTEXT && w->o->metric == NULL) return ADM_OK;
@@ -173,7 +173,7 @@ static adm_status analyse_series(walk *w, const adm_series *s, size_t n_machines
     for (size_t m = 0; status == ADM_OK && m < n_machines; m++) {
         size_t n = 0;
         for (size_t i = 0; i < s->n_points; i++) {
-            if (!s->point[i].ok || s->point[i].in_company || w->machine[s->point[i].run] != m) continue;
+            if (!s->point[i].ok || s->point[i].is_contended || w->machine[s->point[i].run] != m) continue;
             w->point[n] = &s->point[i];
             w->value[n++] = figure == ADM_FIGURE_QUALITY ? s->point[i].mean : s->point[i].median;
         }
@@ -190,7 +190,7 @@ static int newest_first(const void *x, const void *y) {
 
 adm_status adm_history_find(const adm_series_set *set, const adm_history_options *o, adm_history *out, adm_error *err) {
     *out = (adm_history){0};
-    walk w = {.set = set, .o = o, .out = out};
+    finder w = {.set = set, .o = o, .out = out};
     size_t n_machines = 0;
     adm_status status = adm_alloc(&w.machine, set->n_runs, sizeof *w.machine, "runs", err);
     if (status == ADM_OK) status = adm_alloc(&w.point, set->n_runs, sizeof *w.point, "a series", err);
@@ -198,7 +198,7 @@ adm_status adm_history_find(const adm_series_set *set, const adm_history_options
     if (status == ADM_OK) status = number_machines(set, w.machine, &n_machines, err);
     for (size_t i = 0; status == ADM_OK && i < set->n_series; i++)
         status = analyse_series(&w, &set->series[i], n_machines, err);
-    if (status == ADM_OK && out->n_changes > 0) qsort(out->change, out->n_changes, sizeof *out->change, newest_first);
+    if (status == ADM_OK && out->n_changes > 0) adm_sort(out->change, out->n_changes, sizeof *out->change, newest_first);
     adm_free(&w.machine);
     adm_free(&w.point);
     adm_free(&w.value);

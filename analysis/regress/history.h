@@ -1,4 +1,4 @@
-/* history.h: the change points of every series of a database, which commits they lie between, and what people said of them.
+/* history.h: the change points of every series of a database, which commits they lie between, and what people said about them.
  *
  *   series of the database        split where the machine changes (host, CPU, GPU, driver, CUDA, power limit), each part
  *     o o o o o x x x x           by itself: another driver is another series, not a regression

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 
@@ -78,11 +79,11 @@ adm_verdict adm_judge_exact(double base, double cand, double tolerance, bool low
 
 /* --- Margins ------------------------------------------------------------------------------------------------------ */
 
-adm_status adm_margin_from_itself(const adm_process *process, size_t n, double least, uint64_t seed, double *margin,
+adm_status adm_margin_from_itself(const adm_process *process, size_t n, double min, uint64_t seed, double *margin,
                                   adm_error *err) {
     enum { N_DRAWS = 100 };
     double reach[N_DRAWS] = {0};
-    *margin = least;
+    *margin = min;
     adm_process *side[2] = {NULL, NULL};
     adm_rng rng;
     adm_rng_seed(&rng, seed);
@@ -106,7 +107,7 @@ adm_status adm_margin_from_itself(const adm_process *process, size_t n, double l
     }
     if (status == ADM_OK) {
         double at = adm_select(reach, N_DRAWS, N_DRAWS * 95 / 100);
-        *margin = fmax(least, expm1(at));
+        *margin = fmax(min, expm1(at));
     }
     adm_free(&side[0]);
     adm_free(&side[1]);

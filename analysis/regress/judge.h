@@ -29,8 +29,8 @@ typedef enum adm_verdict {
 /* "equivalent", "improved", "regressed", "inconclusive" */
 const char *adm_verdict_name(adm_verdict verdict);
 
-/* Fewer processes a side prove nothing: the least p of 5 against 5 is 0.008, before it is adjusted. */
-enum { ADM_FEWEST_PROCESSES = 5 };
+/* Fewer processes per side prove nothing: the smallest p of 5 against 5 is 0.008, before it is adjusted. */
+enum { ADM_MIN_PROCESSES = 5 };
 
 /* The decision on a time of which less is better. p_adjusted: over the family. margin and alpha as ratios.
  *   regressed     p_adjusted <= alpha, the interval is above 0 and the shift above the margin
@@ -44,8 +44,8 @@ adm_verdict adm_judge_exact(double base, double cand, double tolerance, bool low
 
 /* The half width within which comparisons of a program with itself, n_a against n_b processes drawn from these, lie with
  * probability 0.95: the margin below which differences are this machine's own. process [n] are runs of one program in the
- * order in which they ran; draws are seeded. *margin is a ratio, at least `least`. ADM_EENVIRONMENT: out of memory. */
-adm_status adm_margin_from_itself(const adm_process *process, size_t n, double least, uint64_t seed, double *margin,
+ * order in which they ran; draws are seeded. *margin is a ratio, at least `min`. ADM_EENVIRONMENT: out of memory. */
+adm_status adm_margin_from_itself(const adm_process *process, size_t n, double min, uint64_t seed, double *margin,
                                   adm_error *err);
 
 #endif

@@ -1,7 +1,7 @@
-/* quantile.c: quantiles of the normal and Student's distributions, declared in shift.h. */
-#include <math.h>
+/* quantile.c: quantiles of the normal and Student's distributions, and of values. */
+#include "analysis/regress/quantile.h"
 
-#include "analysis/regress/shift.h"
+#include <math.h>
 
 /* Horner: c[0] + c[1] r + ... */
 static double polynomial(const double *c, int n, double r) {
@@ -97,4 +97,35 @@ double adm_student_quantile(double q, double df) {
         else high = t;
     }
     return q < 0.5 ? -low : low;
+}
+
+/* --- Order statistics --------------------------------------------------------------------------------------------- */
+
+double adm_select(double *v, size_t n, size_t k) {
+    size_t low = 0, high = n - 1;
+    while (low < high) {
+        double pivot = v[low + (high - low) / 2];
+        size_t i = low, j = high;
+        for (;;) {
+            while (v[i] < pivot) i++;
+            while (v[j] > pivot) j--;
+            if (i >= j) break;
+            double other = v[i];
+            v[i++] = v[j];
+            v[j--] = other;
+        }
+        /* v[low..j] <= pivot <= v[j+1..high] */
+        if (k <= j) high = j;
+        else low = j + 1;
+    }
+    return v[k];
+}
+
+double adm_median(double *v, size_t n) {
+    double upper = adm_select(v, n, n / 2);
+    if (n % 2 == 1) return upper;
+    double lower = v[0]; /* the largest of those before, which the selection left there */
+    for (size_t i = 1; i < n / 2; i++)
+        if (v[i] > lower) lower = v[i];
+    return (lower + upper) / 2;
 }

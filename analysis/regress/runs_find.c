@@ -1,10 +1,11 @@
-/* runs_find.c: which runs a user means by a few words. Declared in series.h. */
+/* runs_find.c: which runs a user means by a few words. */
+#include "analysis/regress/runs_find.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/regress/series.h"
 #include "core/base/mem.h"
 
 /* Appends the first column of every row. */
@@ -18,7 +19,7 @@ static adm_status collect(adm_query **q, int64_t **ids, size_t *n, adm_error *er
             capacity = capacity < 64 ? 64 : 2 * capacity;
             status = adm_alloc(&larger, capacity, sizeof *larger, "runs", err);
             if (status != ADM_OK) break;
-            if (*n > 0) memcpy(larger, *ids, *n * sizeof *larger);
+            adm_copy(larger, *ids, *n * sizeof *larger);
             adm_free(ids);
             *ids = larger;
         }

@@ -5,16 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/contended.h"
 #include "core/base/mem.h"
 #include "core/base/stats.h"
 
 /* --- Text --------------------------------------------------------------------------------------------------------- */
-
-struct adm_series_text {
-    struct adm_series_text *next;
-    size_t n_used, n_bytes;
-    char bytes[];
-};
 
 static const char *keep(adm_series_set *set, const char *text, adm_error *err) {
     size_t n = strlen(text) + 1;
@@ -38,14 +33,14 @@ static const char *column(adm_series_set *set, const adm_query *q, int i, adm_st
     return text;
 }
 
-/* Makes room for one more element of an array that doubles. */
+/* Grows an array so that one more element fits: 16 at first, then twice as many each time. */
 static adm_status grow(void *array_address, size_t n, size_t size, const char *what, adm_error *err) {
-    if (n != 0 && (n < 16 || (n & (n - 1)) != 0)) return ADM_OK; /* room for 16, then for each power of two */
+    if (n != 0 && (n < 16 || (n & (n - 1)) != 0)) return ADM_OK;
     void *old, *larger;
     memcpy(&old, array_address, sizeof old);
     adm_status status = adm_alloc(&larger, n < 16 ? 16 : 2 * n, size, what, err);
     if (status != ADM_OK) return status;
-    if (n > 0) memcpy(larger, old, n * size);
+    adm_copy(larger, old, n * size);
     memcpy(array_address, &larger, sizeof larger);
     adm_free(&old);
     return ADM_OK;
@@ -94,26 +89,53 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
 
 /* --- Configurations and metrics ----------------------------------------------------------------------------------- */
 
+/* A configuration's identity and names. Columns that a later schema adds to config become part of the identity where they are
+ * not NULL (other_columns_sql), so a new column keeps series apart by itself. */
 static const char configs_sql[] =
     "SELECT c.config_id,"
-    " printf('%s|%s|%04d|%04d|%d|%s|%08d|%08d|%04d|%d|%d|%s|%s|%d|%s', ifnull(t.xxh128, ''), c.policy, c.n_q_heads, c.n_kv_heads,"
-    "  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), ifnull(c.n_recent, -1),"
-    "  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')),"
-    " c.policy, c.variant, c.launch,"
-    " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%s%d query heads, %d KV heads, d = %d, %s',"
+    " printf('%%s|%%s|%%04d|%%04d|%%d|%%s|%%08d|%%08d|%%04d|%%d|%%d|%%s|%%s|%%d|%%s', ifnull(t.xxh128, ''), c.policy, "
+    "c.n_q_heads, c.n_kv_heads,  c.head_dim, c.dtype, c.seq_len, ifnull(c.budget, 0), c.batch, ifnull(c.n_sinks, -1), "
+    "ifnull(c.n_recent, -1),  ifnull(c.selection, ''), ifnull(c.cache, ''), ifnull(c.page_size, 0), ifnull(c.batch_lens, '')) "
+    "|| %s, c.policy, c.variant, c.launch,"
+    " CASE WHEN c.policy = 'static' THEN 'compiled kernels' ELSE printf('%%s%%d query heads, %%d KV heads, d = %%d, %%s',"
     "  CASE WHEN t.name IS NULL THEN '' ELSE 'trace ' || t.name || ', ' END, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype)"
     "  END,"
-    " CASE WHEN c.policy = 'static' THEN c.variant ELSE printf('%s, %d tokens%s%s%s%s', c.variant, c.seq_len,"
+    " CASE WHEN c.policy = 'static' THEN c.variant ELSE printf('%%s, %%d tokens%%s%%s%%s%%s', c.variant, c.seq_len,"
     "  CASE WHEN c.budget IS NULL THEN '' ELSE ', budget ' || c.budget END,"
     "  CASE WHEN c.batch = 1 THEN '' ELSE ', batch ' || c.batch END,"
     "  CASE WHEN c.page_size IS NULL THEN '' ELSE ', pages of ' || c.page_size END,"
     "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END"
     " FROM config c LEFT JOIN trace t USING (trace_id) ORDER BY c.config_id";
 
+/* An expression: "|name=value" of each column that configs_sql does not name. */
+static const char other_columns_sql[] =
+    "SELECT ifnull(group_concat('CASE WHEN c.\"' || name || '\" IS NULL THEN '''' ELSE ''|' || name || '='' || c.\"' || name ||"
+    " '\" END', ' || '), '''''') FROM pragma_table_info('config') WHERE name NOT IN ('config_id', 'trace_id', 'policy', "
+    "'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch', 'n_sinks', 'n_recent', "
+    "'selection', 'cache', 'launch', 'page_size', 'batch_lens')";
+
+/* configs_sql with that expression; to be released with adm_free(). */
+static adm_status make_configs_sql(adm_store *store, char **sql, adm_error *err) {
+    adm_query *q = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, other_columns_sql, &q, err, "");
+    if (status == ADM_OK) status = adm_query_next(q, &row, err);
+    if (status == ADM_OK) {
+        size_t size = sizeof configs_sql + strlen(adm_query_text(q, 0));
+        status = adm_alloc(sql, size, 1, "a query", err);
+        if (status == ADM_OK) snprintf(*sql, size, configs_sql, adm_query_text(q, 0));
+    }
+    adm_query_close(&q);
+    return status;
+}
+
 static adm_status load_configs(adm_series_set *set, adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
-    adm_status status = adm_query_open(set->store, configs_sql, &q, err, "");
+    char *sql = NULL;
+    adm_status status = make_configs_sql(set->store, &sql, err);
+    if (status == ADM_OK) status = adm_query_open(set->store, sql, &q, err, "");
+    adm_free(&sql);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         char key[1024];
         status = grow(&set->config, set->n_configs, sizeof *set->config, "configurations", err);
@@ -175,25 +197,21 @@ static const char *intern(adm_series_set *set, const char *text, const char *kno
     return kept;
 }
 
-typedef struct run_place {
+typedef struct run_position {
     int64_t id;
     size_t at;
-} run_place;
+} run_position;
 
-static int by_place(const void *a, const void *b) { return by_id(a, b); }
-
-/* The loops that tell whether a core was shared (core/base/contention.h), and whose times they stand beside. */
-#define TIME_LOOP "core_loop_ns"
-#define ENCODE_LOOP "encode_core_loop_ns"
-static const char *const loops[][2] = {{TIME_LOOP, "time_ns"}, {ENCODE_LOOP, "encode_ns_per_key"}};
+static int by_position(const void *a, const void *b) { return by_id(a, b); }
 
 static const char points_sql[] =
     "SELECT m.measurement_id, m.run_id, m.config_id, m.metric_id, m.source, ifnull(m.stage, ''), m.status = 'ok', m.median,"
-    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT value FROM json_each(?1))"
-    " AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN (?2, '" TIME_LOOP "', '" ENCODE_LOOP "')))";
+    " m.mean, m.n, m.status = 'failed' FROM measurement m WHERE m.layer IS NULL AND m.head IS NULL AND m.run_id IN (SELECT "
+    "value FROM json_each(?1)) AND (?2 IS NULL OR m.metric_id IN (SELECT metric_id FROM metric WHERE name IN "
+    "(?2, '" ADM_TIME_LOOP "', '" ADM_ENCODE_LOOP "')))";
 
-static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_place *place, raw **out,
-                           size_t *n_out, adm_error *err) {
+static adm_status load_raw(adm_series_set *set, const char *json, const char *only_metric, const run_position *position,
+                           raw **out, size_t *n_out, adm_error *err) {
     const char *known[32];
     size_t n_known = 0;
     adm_query *q = NULL;
@@ -204,9 +222,9 @@ static adm_status load_raw(adm_series_set *set, const char *json, const char *on
         if (status != ADM_OK) break;
         raw *r = &(*out)[*n_out];
         int64_t run = adm_query_int(q, 1), config = adm_query_int(q, 2), metric = adm_query_int(q, 3);
-        const run_place *p = bsearch(&run, place, set->n_runs, sizeof *place, by_id);
-        *r = (raw){.config = bsearch(&config, set->config, set->n_configs, sizeof *set->config, by_id),
-                   .metric = bsearch(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
+        const run_position *p = adm_search(&run, position, set->n_runs, sizeof *position, by_id);
+        *r = (raw){.config = adm_search(&config, set->config, set->n_configs, sizeof *set->config, by_id),
+                   .metric = adm_search(&metric, set->metric, set->n_metrics, sizeof *set->metric, by_id),
                    .source = intern(set, adm_query_text(q, 4), known, &n_known, err),
                    .stage = intern(set, adm_query_text(q, 5), known, &n_known, err),
                    .point = {.measurement_id = adm_query_int(q, 0),
@@ -239,10 +257,10 @@ static adm_status rank_all(adm_series_set *set, adm_error *err) {
     adm_status status = adm_alloc(&order, n, sizeof *order, "configurations", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < set->n_configs; i++) order[i] = &set->config[i];
-    qsort(order, set->n_configs, sizeof *order, by_key);
+    adm_sort(order, set->n_configs, sizeof *order, by_key);
     for (size_t i = 0; i < set->n_configs; i++) ((adm_series_config *)order[i])->rank = i;
     for (size_t i = 0; i < set->n_metrics; i++) order[i] = &set->metric[i];
-    qsort(order, set->n_metrics, sizeof *order, by_name);
+    adm_sort(order, set->n_metrics, sizeof *order, by_name);
     for (size_t i = 0; i < set->n_metrics; i++) ((adm_series_metric *)order[i])->rank = i;
     adm_free(&order);
     return ADM_OK;
@@ -265,7 +283,7 @@ static bool same_series(const raw *a, const raw *b) {
 }
 
 static adm_status make_series(adm_series_set *set, raw *raws, size_t n, adm_error *err) {
-    qsort(raws, n, sizeof *raws, by_series);
+    adm_sort(raws, n, sizeof *raws, by_series);
     for (size_t i = 0; i < n; i++) set->n_series += i == 0 || !same_series(&raws[i - 1], &raws[i]);
     adm_status status = adm_alloc(&set->series, set->n_series, sizeof *set->series, "series", err);
     if (status == ADM_OK) status = adm_alloc(&set->point, n, sizeof *set->point, "points of series", err);
@@ -287,71 +305,11 @@ static adm_status make_series(adm_series_set *set, raw *raws, size_t n, adm_erro
     return ADM_OK;
 }
 
-/* --- Company ------------------------------------------------------------------------------------------------------ */
-
-/* A loop is slower by a third and more beside another thread, and by 2% at most where it is alone (core/base/contention.h). */
-static const double most_loop_ratio = 1.1;
-
-/* machine[i]: the first run on the host and CPU of run i. */
-static void number_hosts(const adm_series_set *set, size_t *machine) {
-    for (size_t i = 0; i < set->n_runs; i++) {
-        machine[i] = i;
-        for (size_t k = 0; k < i; k++) {
-            if (machine[k] != k || strcmp(set->run[k].host_name, set->run[i].host_name) != 0 ||
-                strcmp(set->run[k].cpu_model, set->run[i].cpu_model) != 0)
-                continue;
-            machine[i] = k;
-            break;
-        }
-    }
-}
-
-/* Gives the times their loops. fastest: scratch, a value a run. */
-static void mark_company(adm_series_set *set, const adm_series *loop, const adm_series *times, const size_t *machine,
-                         double *fastest) {
-    for (size_t i = 0; i < loop->n_points; i++) fastest[machine[loop->point[i].run]] = 0;
-    for (size_t i = 0; i < loop->n_points; i++) {
-        double *least = &fastest[machine[loop->point[i].run]];
-        if (*least == 0 || loop->point[i].median < *least) *least = loop->point[i].median;
-    }
-    adm_point *point = set->point + (times->point - set->point);
-    for (size_t i = 0, k = 0; i < times->n_points; i++) {
-        while (k < loop->n_points && loop->point[k].run < point[i].run) k++;
-        if (k == loop->n_points || loop->point[k].run != point[i].run || !loop->point[k].ok) continue;
-        point[i].loop_id = loop->point[k].measurement_id;
-        point[i].most_loop_ns = most_loop_ratio * fastest[machine[point[i].run]];
-        point[i].in_company = loop->point[k].median > point[i].most_loop_ns;
-    }
-}
-
-/* The series of one configuration, source and stage stand together. */
-static adm_status find_company(adm_series_set *set, adm_error *err) {
-    size_t *machine = NULL;
-    double *fastest = NULL;
-    adm_status status = adm_alloc(&machine, set->n_runs, sizeof *machine, "runs", err);
-    if (status == ADM_OK) status = adm_alloc(&fastest, set->n_runs, sizeof *fastest, "runs", err);
-    if (status == ADM_OK) number_hosts(set, machine);
-    for (size_t from = 0, to; status == ADM_OK && from < set->n_series; from = to) {
-        const adm_series *s = set->series;
-        for (to = from + 1; to < set->n_series && s[to].config == s[from].config && s[to].source == s[from].source &&
-                            s[to].stage == s[from].stage;)
-            to++;
-        for (size_t i = from; i < to; i++)
-            for (size_t k = from; k < to; k++)
-                for (size_t m = 0; m < sizeof loops / sizeof loops[0]; m++)
-                    if (strcmp(s[i].metric->name, loops[m][0]) == 0 && strcmp(s[k].metric->name, loops[m][1]) == 0)
-                        mark_company(set, &s[i], &s[k], machine, fastest);
-    }
-    adm_free(&machine);
-    adm_free(&fastest);
-    return status;
-}
-
 adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_run_ids, const char *only_metric,
                            adm_series_set *set, adm_error *err) {
     *set = (adm_series_set){.store = store};
     char *json = NULL;
-    run_place *place = NULL;
+    run_position *position = NULL;
     raw *raws = NULL;
     size_t n = 0;
     adm_status status = as_json(run_ids, n_run_ids, &json, err);
@@ -359,49 +317,17 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
     if (status == ADM_OK) status = load_configs(set, err);
     if (status == ADM_OK) status = load_metrics(set, err);
     if (status == ADM_OK) status = rank_all(set, err);
-    if (status == ADM_OK) status = adm_alloc(&place, set->n_runs, sizeof *place, "runs", err);
-    for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) place[i] = (run_place){set->run[i].id, i};
-    if (status == ADM_OK) qsort(place, set->n_runs, sizeof *place, by_place);
-    if (status == ADM_OK) status = load_raw(set, json, only_metric, place, &raws, &n, err);
+    if (status == ADM_OK) status = adm_alloc(&position, set->n_runs, sizeof *position, "runs", err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_runs; i++) position[i] = (run_position){set->run[i].id, i};
+    if (status == ADM_OK) adm_sort(position, set->n_runs, sizeof *position, by_position);
+    if (status == ADM_OK) status = load_raw(set, json, only_metric, position, &raws, &n, err);
     if (status == ADM_OK) status = make_series(set, raws, n, err);
-    if (status == ADM_OK) status = find_company(set, err);
+    if (status == ADM_OK) status = adm_series_mark_contended(set, err);
     adm_free(&json);
-    adm_free(&place);
+    adm_free(&position);
     adm_free(&raws);
     if (status != ADM_OK) adm_series_free(set);
     return status;
-}
-
-void adm_series_free(adm_series_set *set) {
-    adm_free(&set->run);
-    adm_free(&set->config);
-    adm_free(&set->metric);
-    adm_free(&set->series);
-    adm_free(&set->point);
-    while (set->text != NULL) {
-        struct adm_series_text *next = set->text->next;
-        adm_free(&set->text);
-        set->text = next;
-    }
-    *set = (adm_series_set){0};
-}
-
-int adm_series_order(const adm_series *a, const adm_series *b) {
-    int order = strcmp(a->config->key, b->config->key);
-    if (order == 0) order = strcmp(a->source, b->source);
-    if (order == 0) order = strcmp(a->stage, b->stage);
-    return order != 0 ? order : strcmp(a->metric->name, b->metric->name);
-}
-
-const adm_series *adm_series_find(const adm_series_set *set, const char *work, const char *variant, const char *source,
-                                  const char *stage, const char *metric) {
-    for (size_t i = 0; i < set->n_series; i++) {
-        const adm_series *s = &set->series[i];
-        if (strcmp(s->metric->name, metric) == 0 && strcmp(s->stage, stage) == 0 && strcmp(s->source, source) == 0 &&
-            strcmp(s->config->variant, variant) == 0 && strcmp(s->config->work, work) == 0)
-            return s;
-    }
-    return NULL;
 }
 
 /* --- What is read later ------------------------------------------------------------------------------------------- */
@@ -411,11 +337,11 @@ adm_status adm_series_samples(const adm_series_set *set, const adm_point *point,
     bool row = false;
     *values = NULL;
     *n = 0;
-    adm_status status =
-        adm_query_open(set->store,
-                       "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
-                       " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
-                       &q, err, "iidi", point->measurement_id, point->loop_id, point->most_loop_ns, (int64_t)point->in_company);
+    adm_status status = adm_query_open(
+        set->store,
+        "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+        " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+        &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns, (int64_t)point->is_contended);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         status = grow(values, *n, sizeof **values, "samples", err);
         if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);

@@ -5,39 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
-
-/* --- Order statistics --------------------------------------------------------------------------------------------- */
-
-double adm_select(double *v, size_t n, size_t k) {
-    size_t low = 0, high = n - 1;
-    while (low < high) {
-        double pivot = v[low + (high - low) / 2];
-        size_t i = low, j = high;
-        for (;;) {
-            while (v[i] < pivot) i++;
-            while (v[j] > pivot) j--;
-            if (i >= j) break;
-            double other = v[i];
-            v[i++] = v[j];
-            v[j--] = other;
-        }
-        /* v[low..j] <= pivot <= v[j+1..high] */
-        if (k <= j) high = j;
-        else low = j + 1;
-    }
-    return v[k];
-}
-
-double adm_median(double *v, size_t n) {
-    double upper = adm_select(v, n, n / 2);
-    if (n % 2 == 1) return upper;
-    double lower = v[0]; /* the largest of those before, which the selection left there */
-    for (size_t i = 1; i < n / 2; i++)
-        if (v[i] > lower) lower = v[i];
-    return (lower + upper) / 2;
-}
 
 double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch) {
     double *d = scratch;
@@ -62,13 +32,13 @@ static int by_value(const void *a, const void *b) {
 
 /* P(U <= u) without ties: counts of arrangements, from the generating function prod (1 - x^(m+i)) / (1 - x^i). */
 static double exact_tail(size_t m, size_t n, size_t u, double *count) {
-    size_t most = m * n;
-    memset(count, 0, (most + 1) * sizeof *count);
+    size_t max = m * n;
+    memset(count, 0, (max + 1) * sizeof *count);
     count[0] = 1;
     double total = 1;
     for (size_t i = 1; i <= n; i++) {
-        for (size_t k = most; k >= m + i; k--) count[k] -= count[k - m - i];
-        for (size_t k = i; k <= most; k++) count[k] += count[k - i];
+        for (size_t k = max; k >= m + i; k--) count[k] -= count[k - m - i];
+        for (size_t k = i; k <= max; k++) count[k] += count[k - i];
         total = total * (double)(m + i) / (double)i;
     }
     double sum = 0;
@@ -87,7 +57,7 @@ adm_status adm_mann_whitney(const double *x, size_t n_x, const double *y, size_t
         status = adm_alloc(&count, n_x * n_y + 1, sizeof *count, "ranks", err);
     if (status != ADM_OK) goto done;
     for (size_t i = 0; i < n; i++) all[i] = i < n_x ? (ranked){x[i], 0} : (ranked){y[i - n_x], 1};
-    qsort(all, n, sizeof *all, by_value);
+    adm_sort(all, n, sizeof *all, by_value);
     double rank_sum = 0, ties = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i + 1;
@@ -127,12 +97,12 @@ adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err) {
     adm_status status = adm_alloc(&order, n, sizeof *order, "p values", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < n; i++) order[i] = (indexed){p[i], i};
-    qsort(order, n, sizeof *order, by_p);
-    double least = 1;
+    adm_sort(order, n, sizeof *order, by_p);
+    double smallest = 1;
     for (size_t i = n; i-- > 0;) {
         double adjusted = order[i].p * (double)n / (double)(i + 1);
-        if (adjusted < least) least = adjusted;
-        p[order[i].at] = least;
+        if (adjusted < smallest) smallest = adjusted;
+        p[order[i].at] = smallest;
     }
     adm_free(&order);
     return ADM_OK;
@@ -190,8 +160,8 @@ static void interval(double *replicate, size_t n, double confidence, size_t n_ba
     size_t k = (size_t)floor(tail * (double)(n + 1));
     k = k > 0 ? k - 1 : 0;
     double low = adm_select(replicate, n, k), high = adm_select(replicate, n, n - 1 - k);
-    double fewest = (double)(n_base < n_cand ? n_base : n_cand);
-    double wider = sqrt(fewest / (fewest - 1)) * adm_student_quantile(1 - tail, (double)(n_base + n_cand - 2)) /
+    double n_min = (double)(n_base < n_cand ? n_base : n_cand);
+    double wider = sqrt(n_min / (n_min - 1)) * adm_student_quantile(1 - tail, (double)(n_base + n_cand - 2)) /
                    adm_normal_quantile(1 - tail);
     s->low = s->shift - wider * fmax(0, s->shift - low);
     s->high = s->shift + wider * fmax(0, high - s->shift);

@@ -36,15 +36,15 @@ typedef struct adm_shift {
 
 /* Compares two sides. The interval is that of a hierarchical bootstrap, processes first and then samples inside each, as
  * far from the shift as its percentiles are, widened by sqrt(n/(n-1)) * t/z (Hesterberg, The American Statistician 69(4),
- * 2015, section 5.3): plain percentiles of ten values are too narrow. One process on a side: low and high are infinite.
+ * 2015, section 5.3): plain percentiles of ten values are too narrow. With one process on a side, low and high are infinite.
  * ADM_EENVIRONMENT: out of memory. ADM_EINTERNAL: an empty side or process. */
 adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand,
                              const adm_shift_options *options, adm_shift *out, adm_error *err);
 
-/* The median of all y_j - x_i; scratch has room for n_x * n_y. n_x, n_y >= 1. */
+/* The median of all y_j - x_i; scratch holds n_x * n_y values. n_x, n_y >= 1. */
 double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch);
 
-/* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values a side; else the normal
+/* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values per side; else the normal
  * approximation with correction for ties and continuity, which for few values errs to the large side. 1 if a side is empty
  * or all values are equal. Values are not NaN. ADM_EENVIRONMENT: out of memory. */
 adm_status adm_mann_whitney(const double *x, size_t n_x, const double *y, size_t n_y, double *p, adm_error *err);
@@ -52,16 +52,5 @@ adm_status adm_mann_whitney(const double *x, size_t n_x, const double *y, size_t
 /* Replaces the p values of a family of tests by those adjusted for the false discovery rate (Benjamini and Hochberg, 1995).
  * ADM_EENVIRONMENT: out of memory. */
 adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err);
-
-/* Quantile of the standard normal, 0 < q < 1 (Wichura's AS 241, about 1e-15), and of Student's t with df >= 1 degrees of
- * freedom (by bisection of its distribution function, 1e-10). */
-double adm_normal_quantile(double q);
-double adm_student_quantile(double q, double df);
-
-/* The k-th smallest (from 0) of n values, which it reorders. n >= 1, k < n. */
-double adm_select(double *values, size_t n, size_t k);
-
-/* The median of n >= 1 values, which it reorders; the mean of the two middle ones for an even n. */
-double adm_median(double *values, size_t n);
 
 #endif

@@ -2,8 +2,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "analysis/report/report_data.h"
-#include "analysis/report/report_html.h"
+#include "analysis/report/data.h"
+#include "analysis/report/html.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/output_file.h"
@@ -52,8 +52,9 @@ static int run(int argc, char **argv) {
     static const struct argp argp = {.options = options,
                                      .parser = parse,
                                      .children = children,
-                                     .doc = "Writes one HTML page that opens from disk with no network. With --json its data "
-                                            "go to standard output instead, and no page is written."};
+                                     .doc =
+                                         "Writes one HTML page that opens from disk without a network. With --json it prints "
+                                         "the page's data on standard output instead."};
     report_command c = {.common = ADM_COMMON_DEFAULTS, .output = "report.html"};
     adm_error err = {0};
     adm_store *store = NULL;

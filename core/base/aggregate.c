@@ -92,7 +92,7 @@ static adm_status keep(adm_aggregate *a, double value, adm_error *err) {
         if (larger > a->max_exact) larger = a->max_exact;
         adm_status status = adm_alloc(&moved, larger, sizeof *moved, "values of a distribution", err);
         if (status != ADM_OK) return status;
-        if (a->n > 0) memcpy(moved, a->value, a->n * sizeof *moved);
+        adm_copy(moved, a->value, a->n * sizeof *moved);
         adm_free(&a->value);
         a->value = moved;
         a->capacity = larger;
@@ -151,7 +151,7 @@ adm_distribution adm_aggregate_result(adm_aggregate *a, adm_bin *scratch) {
     size_t n = 0;
     for (size_t i = 0; i < a->n_slots; i++)
         if (a->bin[i].n > 0) scratch[n++] = a->bin[i];
-    qsort(scratch, n, sizeof *scratch, by_key);
+    adm_sort(scratch, n, sizeof *scratch, by_key);
     return (adm_distribution){.n = a->n,
                               .mean = (a->sum + a->compensation) / (double)a->n,
                               .min = a->min,

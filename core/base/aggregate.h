@@ -41,8 +41,8 @@ typedef struct adm_aggregate {
 /* Takes n values in. ADM_EENVIRONMENT when out of memory: the aggregate is then good for freeing only. */
 adm_status adm_aggregate_add(adm_aggregate *aggregate, const double *values, size_t n, adm_error *err);
 
-/* The distribution so far; all zeros with n = 0. Reorders what is kept. scratch: room for
- * ADM_AGGREGATE_MAX_BINS bins. */
+/* The distribution so far; all zeros with n = 0. Reorders what is kept. scratch: ADM_AGGREGATE_MAX_BINS
+ * bins. */
 adm_distribution adm_aggregate_result(adm_aggregate *aggregate, adm_bin *scratch);
 
 /* Half the width of a bin, relative to its values; 0 while values are exact. */

@@ -1,4 +1,4 @@
-/* quiet.c: a loop that is slower when the core is shared. */
+/* contention.c: a loop that is slower on a contended core. */
 #include "core/base/contention.h"
 
 #include "core/base/clock.h"
@@ -7,7 +7,7 @@
 enum { ROUNDS = 2000, FIRST_ROUNDS = 64, START_NS = 10000000 };
 
 /* Six additions a round, none of which waits for another: as many as today's cores begin in a cycle, so that a second thread
- * cannot but take some of their places. */
+ * must take some of their slots in the pipeline. */
 static void spin(int rounds) {
     uint64_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0;
     for (int i = 0; i < rounds; i++) {
@@ -16,34 +16,34 @@ static void spin(int rounds) {
     }
 }
 
-bool adm_quiet_judge(adm_quiet *quiet, uint64_t ns) {
-    if (ns < quiet->fastest_ns) quiet->fastest_ns = ns;
-    return ns - quiet->fastest_ns <= quiet->fastest_ns / 16;
+bool adm_contention_judge(adm_contention *contention, uint64_t ns) {
+    if (ns < contention->fastest_ns) contention->fastest_ns = ns;
+    return ns - contention->fastest_ns <= contention->fastest_ns / 16;
 }
 
-bool adm_quiet_now(adm_quiet *quiet) {
+bool adm_contention_none(adm_contention *contention) {
     spin(FIRST_ROUNDS); /* what was timed just now may have driven the loop out of the caches */
     const uint64_t start_ns = adm_clock_ns();
     spin(ROUNDS);
-    quiet->last_ns = adm_clock_ns() - start_ns;
-    return adm_quiet_judge(quiet, quiet->last_ns);
+    contention->last_ns = adm_clock_ns() - start_ns;
+    return adm_contention_judge(contention, contention->last_ns);
 }
 
-void adm_quiet_start(adm_quiet *quiet) {
-    *quiet = (adm_quiet){.fastest_ns = UINT64_MAX};
-    for (const uint64_t start_ns = adm_clock_ns(); adm_clock_ns() - start_ns < START_NS;) adm_quiet_now(quiet);
+void adm_contention_start(adm_contention *contention) {
+    *contention = (adm_contention){.fastest_ns = UINT64_MAX};
+    for (const uint64_t start_ns = adm_clock_ns(); adm_clock_ns() - start_ns < START_NS;) adm_contention_none(contention);
 }
 
-bool adm_quiet_spend(adm_quiet *quiet, uint64_t ns) {
-    quiet->may_wait_ns -= adm_min(ns, quiet->may_wait_ns);
-    return quiet->may_wait_ns > 0;
+bool adm_contention_spend(adm_contention *contention, uint64_t ns) {
+    contention->may_wait_ns -= adm_min(ns, contention->may_wait_ns);
+    return contention->may_wait_ns > 0;
 }
 
-void adm_quiet_wait(adm_quiet *quiet) {
+void adm_contention_wait(adm_contention *contention) {
     uint64_t from_ns = adm_clock_ns();
-    while (quiet->may_wait_ns > 0 && !adm_quiet_now(quiet)) {
+    while (contention->may_wait_ns > 0 && !adm_contention_none(contention)) {
         const uint64_t now_ns = adm_clock_ns();
-        adm_quiet_spend(quiet, now_ns - from_ns);
+        adm_contention_spend(contention, now_ns - from_ns);
         from_ns = now_ns;
     }
 }

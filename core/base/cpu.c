@@ -3,9 +3,15 @@
 
 #if defined(__x86_64__)
 
-bool adm_cpu_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("fma");
+#include <cpuid.h>
+
+/* Clang's builtin learned this name late. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+
+bool adm_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && has_f16c() && __builtin_cpu_supports("fma"); }
 
 bool adm_cpu_has_avx512(void) {
     return adm_cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,41 +1,38 @@
 /*
  * Files the program carries inside itself, so that one executable is all a machine needs.
  *
- *     adm_embed_NAME  ->  | bytes of the file ... | 0 |
- *                                                  ^ adm_embed_NAME_end
+ *     .rodata                bytes of the file ... | 0        a closing NUL, so that the data is also a C string
+ *     adm_embedded_table     path, name, data, n_bytes        a row per file: adm_embedded_file of embedded.h
+ *     adm_embedded_table_end
  *
- * The end symbol stands on the closing NUL: end - start is the file's size, and the start is also a C string.
- * C declares both as `extern const char adm_embed_NAME[], adm_embed_NAME_end[];`.
- *
- * Paths are relative to the top level, where ninja runs; configure.py names the same files as dependencies.
- * Works for ELF on x86-64 and AArch64.
+ * Which files: configure.py's EMBEDDED, as lines `embed "PATH", "NAME"` that ninja writes into build/gen/embedded.inc. Paths are
+ * relative to the top level, where ninja runs. Works for ELF on x86-64 and AArch64.
  */
-.macro embed name, file
+.macro embed file, name
+    .pushsection .rodata.embedded, "a", %progbits
     .balign 16
-    .globl  \name
-    .hidden \name
-    .type   \name, %object
-\name:
+.Ldata\@:
     .incbin "\file"
-    .globl  \name\()_end
-    .hidden \name\()_end
-    .type   \name\()_end, %object
-\name\()_end:
-    .byte   0
-    .size   \name, . - \name
+.Lend\@:
+    .byte 0
+.Lpath\@:
+    .asciz "\file"
+.Lname\@:
+    .asciz "\name"
+    .popsection
+    .quad .Lpath\@, .Lname\@, .Ldata\@, .Lend\@ - .Ldata\@
 .endm
 
-    .section .rodata
-    embed adm_embed_schema_sql, core/store/schema/1.sql
-    embed adm_embed_schema_2_sql, core/store/schema/2.sql
-    embed adm_embed_schema_3_sql, core/store/schema/3.sql
-    embed adm_embed_schema_4_sql, core/store/schema/4.sql
-    embed adm_embed_schema_5_sql, core/store/schema/5.sql
-    embed adm_embed_report_template, build/gen/report_template.html
-    embed adm_embed_set_basic, probes/sets/basic.metrics
-    embed adm_embed_set_memory, probes/sets/memory.metrics
-    embed adm_embed_set_full, probes/sets/full.metrics
-    embed adm_embed_set_mix, probes/sets/mix.metrics
-    embed adm_embed_kernel_resources, build/gen/kernel_resources.tsv
+    .section .data.rel.ro.embedded, "aw", %progbits
+    .balign 8
+    .globl  adm_embedded_table
+    .hidden adm_embedded_table
+    .type   adm_embedded_table, %object
+adm_embedded_table:
+#include "build/gen/embedded.inc"
+    .size   adm_embedded_table, . - adm_embedded_table
+    .globl  adm_embedded_table_end
+    .hidden adm_embedded_table_end
+adm_embedded_table_end:
 
     .section .note.GNU-stack, "", %progbits

@@ -1,6 +1,8 @@
 /* floatfmt.c: conversions between float formats, in integer arithmetic so that every compiler agrees. */
 #include "core/base/floatfmt.h"
 
+#include "core/base/mem.h"
+
 #include <string.h>
 
 size_t adm_dtype_bytes(adm_dtype dtype) { return dtype == ADM_F32 ? 4 : 2; }
@@ -62,7 +64,7 @@ void adm_to_f32(adm_dtype dtype, const void *src, size_t n, float *dst) {
     const unsigned char *from = src;
     uint16_t bits;
     switch (dtype) {
-    case ADM_F32: memcpy(dst, src, n * sizeof *dst); break;
+    case ADM_F32: adm_copy(dst, src, n * sizeof *dst); break;
     case ADM_F16:
         for (size_t i = 0; i < n; i++) {
             memcpy(&bits, from + 2 * i, sizeof bits);
@@ -80,7 +82,7 @@ void adm_to_f32(adm_dtype dtype, const void *src, size_t n, float *dst) {
 
 void adm_from_f32(adm_dtype dtype, const float *src, size_t n, void *dst) {
     if (dtype == ADM_F32) {
-        memcpy(dst, src, n * sizeof *src);
+        adm_copy(dst, src, n * sizeof *src);
         return;
     }
     unsigned char *to = dst;

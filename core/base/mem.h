@@ -3,6 +3,8 @@
 #define ADM_CORE_BASE_MEM_H
 
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/base/error.h"
 
@@ -20,6 +22,21 @@ adm_status adm_alloc(void *out, size_t count, size_t size, const char *what, adm
 
 /* Frees what adm_alloc() gave and nulls the caller's pointer; NULL is fine. Takes the address of the pointer. */
 void adm_free(void *pointer_address);
+
+/* memcpy(), qsort() and bsearch() for n elements that may be none: then the array may be NULL, which is undefined behaviour
+ * in the C functions. */
+static inline void adm_copy(void *to, const void *from, size_t bytes) {
+    if (bytes > 0) memcpy(to, from, bytes);
+}
+
+static inline void adm_sort(void *array, size_t n, size_t size, int (*order)(const void *, const void *)) {
+    if (n > 1) qsort(array, n, size, order);
+}
+
+static inline void *adm_search(const void *key, const void *array, size_t n, size_t size,
+                               int (*order)(const void *, const void *)) {
+    return n > 0 ? bsearch(key, array, n, size, order) : NULL;
+}
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 #include "core/base/printable.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Decodes one character; returns its bytes, or 0 where there is none. Stops at the terminating NUL by itself, since
@@ -59,4 +60,18 @@ bool adm_is_utf8(const char *text) {
     for (size_t length; *text != '\0'; text += length)
         if ((length = adm_utf8_length(text)) == 0) return false;
     return true;
+}
+
+size_t adm_json_string_bytes(const char *text) { return 6 * strlen(text) + 2; }
+
+char *adm_json_string(const char *text, char *out) {
+    *out++ = '"';
+    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
+        if (*c < 0x20) out += sprintf(out, "\\u%04x", *c);
+        if (*c < 0x20) continue;
+        if (*c == '"' || *c == '\\') *out++ = '\\';
+        *out++ = (char)*c;
+    }
+    *out++ = '"';
+    return out;
 }

@@ -14,6 +14,11 @@ const char *adm_printable(const char *text, char *out, size_t out_bytes);
 /* Bytes of the well-formed UTF-8 character at s, or 0 if there is none; 1 for the terminating NUL. */
 size_t adm_utf8_length(const char *s);
 
+/* Writes the text as a JSON string, quotes included, and returns the end, where it writes no NUL. `out` has room for
+ * adm_json_string_bytes(text). The text is UTF-8. */
+char *adm_json_string(const char *text, char *out);
+size_t adm_json_string_bytes(const char *text);
+
 /* Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF). */
 bool adm_is_utf8(const char *text);
 

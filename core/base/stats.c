@@ -1,6 +1,8 @@
 /* stats.c: the distribution of a set of values. */
 #include "core/base/stats.h"
 
+#include "core/base/mem.h"
+
 #include <stdlib.h>
 
 static int ascending_order(const void *a, const void *b) {
@@ -19,7 +21,7 @@ double adm_quantile_sorted(const double *ascending, size_t n, double q) {
 adm_distribution adm_distribution_of(double *values, size_t n) {
     adm_distribution d = {0};
     if (n == 0) return d;
-    qsort(values, n, sizeof *values, ascending_order);
+    adm_sort(values, n, sizeof *values, ascending_order);
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += values[i];
     d.n = n;

@@ -45,15 +45,20 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
 
-/* Appends one JSON string; `out` has room for six bytes a character and two quotes. Returns the new end. */
-static char *append_json_string(char *out, const char *text) {
-    *out++ = '"';
-    for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
-        if (*c < 0x20 || *c == '"' || *c == '\\') out += sprintf(out, "\\u%04x", *c);
-        else *out++ = (char)*c;
+int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to)) {
+    if (argc < 2) {
+        print_help(stderr);
+        return 2;
     }
-    *out++ = '"';
-    return out;
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("%s\n", argp_program_version);
+        return 0;
+    }
+    return -1;
 }
 
 char *adm_argv_json(int argc, char **argv) {
@@ -61,7 +66,7 @@ char *adm_argv_json(int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
         size_t length = strlen(argv[i]);
         if (length > longest) longest = length;
-        size += 6 * length + 3;
+        size += adm_json_string_bytes(argv[i]) + 1;
     }
     char *json, *clean = NULL;
     if (adm_alloc(&json, size, 1, "command line", NULL) != ADM_OK) return NULL;
@@ -69,7 +74,7 @@ char *adm_argv_json(int argc, char **argv) {
     char *end = json;
     for (int i = 0; json != NULL && i < argc; i++) {
         *end++ = i == 0 ? '[' : ',';
-        end = append_json_string(end, adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4));
+        end = adm_json_string(adm_is_utf8(argv[i]) ? argv[i] : adm_printable(argv[i], clean, longest + 4), end);
     }
     if (json != NULL) *end = ']';
     adm_free(&clean);
@@ -86,17 +91,17 @@ int adm_report_error(const adm_error *err) {
     return adm_exit_code(err->status);
 }
 
-adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value, adm_error *err) {
+adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err) {
     char *end;
     errno = 0;
     /* strtoull takes signs and spaces, which are not whole numbers here. */
     uint64_t number = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0')
         return adm_fail(err, ADM_EINPUT, "%s: '%s' is not a whole number from %llu to %llu", option, text,
-                        (unsigned long long)least, (unsigned long long)most);
-    if (errno == ERANGE || number < least || number > most)
-        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)least,
-                        (unsigned long long)most);
+                        (unsigned long long)min, (unsigned long long)max);
+    if (errno == ERANGE || number < min || number > max)
+        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)min,
+                        (unsigned long long)max);
     *value = number;
     return ADM_OK;
 }
@@ -124,7 +129,7 @@ static int ascending_u32(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
+adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t **values, size_t *n,
                               adm_error *err) {
     *values = NULL;
     *n = 0;
@@ -145,13 +150,13 @@ adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t lea
         }
         if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
         else snprintf(number, sizeof number, "%.20s...", item);
-        uint64_t value;
-        status = adm_parse_u64(option, number, least, most, &value, err);
+        uint64_t value = 0;
+        status = adm_parse_u64(option, number, min, max, &value, err);
         if (status != ADM_OK) goto fail;
         list[i] = (uint32_t)value;
         item += length + 1;
     }
-    qsort(list, n_items, sizeof *list, ascending_u32);
+    adm_sort(list, n_items, sizeof *list, ascending_u32);
     size_t n_distinct = 0;
     for (size_t i = 0; i < n_items; i++)
         if (n_distinct == 0 || list[n_distinct - 1] != list[i]) list[n_distinct++] = list[i];

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/base/error.h"
 
@@ -37,6 +38,10 @@ extern const struct argp adm_argp_output; /* --quiet, --json */
 /* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
 
+/* For a command with commands of its own, such as `adamas db`: answers a missing word (exit code 2), --help and --version.
+ * Returns the exit code, or -1 if argv[1] is another word. */
+int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to));
+
 /* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
  * adm_free(); NULL when out of memory. */
 char *adm_argv_json(int argc, char **argv);
@@ -52,17 +57,17 @@ adm_status adm_finish_output(adm_error *err);
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
 
-/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [least, most]. `option` names it in
+/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [min, max]. `option` names it in
  * the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
-adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t **values, size_t *n,
+adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t **values, size_t *n,
                               adm_error *err);
 
 /* Parses "dense,adamas": sets found[i] for every word that is names[i]. ADM_EINPUT names the wrong word and the known. */
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err);
 
-/* Parses one whole number in [least, most]. */
-adm_status adm_parse_u64(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value, adm_error *err);
+/* Parses one whole number in [min, max]. */
+adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err);
 
 /* --- Interrupt: the first SIGINT or SIGTERM asks, the second ends the process ------------------------------------ */
 

@@ -3,7 +3,7 @@
 
 adm_status adm_probes_attach(adm_probes *probes, adm_probe *probe, adm_error *err) {
     if (probes->n_probes == ADM_MAX_PROBES)
-        return adm_fail(err, ADM_EINTERNAL, "probe '%s': %d probes are attached already, the most there may be", probe->name,
+        return adm_fail(err, ADM_EINTERNAL, "probe '%s': %d probes are attached already, and no more can be", probe->name,
                         ADM_MAX_PROBES);
     probes->probe[probes->n_probes++] = probe;
     return ADM_OK;

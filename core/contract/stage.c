@@ -11,10 +11,10 @@ const char *adm_stage_name(adm_stage stage) {
 }
 
 adm_status adm_shape_check(const adm_shape *shape, adm_error *err) {
-    const uint32_t most = 4096;
-    if (shape->n_q_heads < 1 || shape->n_q_heads > most || shape->n_kv_heads < 1 || shape->n_kv_heads > most)
+    const uint32_t max = 4096;
+    if (shape->n_q_heads < 1 || shape->n_q_heads > max || shape->n_kv_heads < 1 || shape->n_kv_heads > max)
         return adm_fail(err, ADM_EINPUT, "%u query heads and %u KV heads: each must be 1 to %u", shape->n_q_heads,
-                        shape->n_kv_heads, most);
+                        shape->n_kv_heads, max);
     if (shape->n_q_heads % shape->n_kv_heads != 0)
         return adm_fail(err, ADM_EINPUT, "%u query heads cannot share %u KV heads: the second must divide the first",
                         shape->n_q_heads, shape->n_kv_heads);

@@ -42,6 +42,9 @@ typedef enum adm_stage {
 
 enum { ADM_MAX_HEAD_DIM = 256 };
 
+/* A model's first layers attend densely unless the user says otherwise. */
+enum { ADM_DENSE_LAYERS = 2 };
+
 /* "hadamard", "bucket", ... as the database spells them; never NULL. */
 const char *adm_stage_name(adm_stage stage);
 
@@ -150,6 +153,9 @@ typedef uint32_t adm_topk_fn(const uint16_t *distance, size_t n_tokens, uint32_t
  * NULL. q [d], k and v [*, d], all of dtype. score: n doubles of scratch. n = 0 gives zeros. */
 typedef void adm_attention_fn(adm_dtype dtype, const void *q, const void *k, const void *v, const uint32_t *index, size_t n,
                               uint32_t head_dim, double scale, double *score, float *out);
+
+/* weight[t] = exp(score[t] - largest), and 0 below exp(-708); returns their sum. weight may be score. */
+typedef double adm_weights_fn(const double *score, size_t n, double largest, double *weight);
 
 /* A row of the registry (kernels/registry.h): one host implementation of one stage. */
 typedef struct adm_host_impl {

@@ -2,10 +2,14 @@
  *
  *   key    [n_kv_heads][2^bits - 1][d]   thresholds of keys, ascending in the middle index
  *   query  the same                      thresholds of the queries that read that KV head
- *   level  [n_kv_heads][d][2^bits]       what a key's code stands for, up to a constant a channel: the mean of the keys in
- *                                        that bucket (asymmetric only)
+ *   level  [n_kv_heads][d][2^bits]       what a key's code stands for, less the channel's mean where the thresholds allow for
+ *   it
+ *                                        (metric asymmetric only, else zeros)
  *
- * One layout serves every kind of thresholds; those of a layer are repeated. */
+ * One layout serves every kind of thresholds; those of a layer are repeated. So are its levels: with `channel` a level is the
+ * mean of the channel's own keys in the bucket; with the other learnt kinds the mean over all KV heads and channels of the
+ * layer; with fixed thresholds, which see no keys, and for buckets without a key, the middle of the bucket, the outer buckets
+ * being as wide as their neighbours. */
 #ifndef ADM_CORE_POLICY_CODEBOOK_H
 #define ADM_CORE_POLICY_CODEBOOK_H
 
@@ -17,8 +21,8 @@ typedef struct adm_codebook {
     float layer[ADM_MAX_THRESHOLDS]; /* kinds fixed and layer: the thresholds; centred: without the means; channel: zeros */
 } adm_codebook;
 
-/* y [n_kv_heads][n_rows][d]: keys of the prompt, transformed if the coding says so; unchanged. n_rows 0 is ADM_EINPUT unless
- * the thresholds are fixed, which need no keys. Release with adm_codebook_free(). */
+/* y [n_kv_heads][n_rows][d]: keys of the prompt, transformed if the coding says so, all or a sample of them; unchanged. n_rows
+ * 0 is ADM_EINPUT unless the thresholds are fixed, which need no keys. Release with adm_codebook_free(). */
 adm_status adm_codebook_create(const adm_coding *coding, const float *y, size_t n_rows, uint32_t n_kv_heads, uint32_t head_dim,
                                adm_codebook **out, adm_error *err);
 void adm_codebook_free(adm_codebook **book);

@@ -47,12 +47,12 @@ adm_status adm_coding_complete(adm_coding *coding, adm_error *err) {
 
 adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, adm_error *err) {
     uint32_t n_queries = adm_coding_queries(coding, shape);
-    uint32_t most = adm_coding_max_distance(coding, shape->head_dim, n_queries);
-    if (most <= UINT16_MAX) return ADM_OK;
+    uint32_t max = adm_coding_max_distance(coding, shape->head_dim, n_queries);
+    if (max <= UINT16_MAX) return ADM_OK;
     return adm_fail(err, ADM_EUNSUPPORTED,
                     "adamas with metric %s, %u bits and a selection per group: distances of %u query "
-                    "heads sum to up to %u, and 65535 is the most: select per head",
-                    adm_code_metric_name(coding->metric), coding->bits, n_queries, most);
+                    "heads sum to up to %u, and the maximum is 65535: select per head",
+                    adm_code_metric_name(coding->metric), coding->bits, n_queries, max);
 }
 
 void adm_coding_name(const adm_coding *coding, char *name) {
@@ -60,9 +60,8 @@ void adm_coding_name(const adm_coding *coding, char *name) {
     if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
     if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
     if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text,
-             width, coding->hadamard ? "" : ", no Hadamard", sinks, recent,
-             coding->selection == ADM_SELECT_GROUP ? ", per group" : "");
+    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text, width,
+             coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {

@@ -48,12 +48,12 @@ adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, ad
 
 enum { ADM_CODING_NAME_BYTES = 160 };
 
-/* The variant's name in the database: metric and thresholds, then whatever is not the default:
- * "l1 calibrated", "dot channel, 3 bits, no Hadamard, 4 sinks, 64 recent, per group". name: ADM_CODING_NAME_BYTES. */
+/* What a coding is called: metric and thresholds, then whatever is not the default:
+ * "l1 calibrated", "dot channel, 3 bits, no Hadamard, 4 sinks, 64 recent". name: ADM_CODING_NAME_BYTES. */
 void adm_coding_name(const adm_coding *coding, char *name);
 
-/* The contract of core/contract/stage.h: L1 over 2-bit codes of transformed keys, thresholds of a layer, each head by itself. The
- * pipeline's bucket, pack and distance apply; stages are timed. */
+/* The contract of core/contract/stage.h: L1 over 2-bit codes of transformed keys, thresholds of a layer, each head by itself.
+ * The pipeline's bucket, pack and distance apply; stages are timed. */
 bool adm_coding_is_contract(const adm_coding *coding);
 
 /* Whether keys get the same codes, so that one cache serves both. */

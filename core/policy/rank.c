@@ -58,7 +58,7 @@ double adm_largest(const double *score, size_t n) {
     for (int i = 0; i < LANES; i++) lane[i] = score[0];
     size_t t = 0;
     for (; t + LANES <= n; t += LANES)
-        for (int i = 0; i < LANES; i++) lane[i] = score[t + i] > lane[i] ? score[t + i] : lane[i];
+        for (size_t i = 0; i < LANES; i++) lane[i] = score[t + i] > lane[i] ? score[t + i] : lane[i];
     for (; t < n; t++) largest = score[t] > largest ? score[t] : largest;
     for (int i = 0; i < LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
     return largest;
@@ -98,15 +98,15 @@ static void select_first(adm_ranked *a, size_t n, size_t k) {
     }
 }
 
-/* The tokens of score `least` and above, ascending. */
-static void collect(const double *score, size_t n, double least, adm_candidates *candidates) {
+/* The tokens of score `min` and above, ascending. */
+static void collect(const double *score, size_t n, double min, adm_candidates *candidates) {
     uint32_t *token = candidates->token;
     double *to = candidates->score;
     size_t n_found = 0;
     for (size_t t = 0; t < n; t++) {
         token[n_found] = (uint32_t)t;
         to[n_found] = score[t];
-        n_found += score[t] >= least;
+        n_found += score[t] >= min;
     }
     candidates->n = n_found;
 }
@@ -121,28 +121,28 @@ static adm_ranked last_of(const adm_ranked *a, size_t n) {
 
 enum { N_SAMPLES = 2048 };
 
-/* A score that at least k tokens very probably have, and few more: that of the sample's token at k's place and four standard
+/* A score that at least k tokens very probably have, and few more: that of the sample's token at k's position and four standard
  * deviations behind. -INFINITY where a sample says nothing. */
-static double guess_least(const double *score, size_t n, size_t k) {
+static double guess_min(const double *score, size_t n, size_t k) {
     adm_ranked sample[N_SAMPLES];
     const double expected = (double)k * N_SAMPLES / (double)n;
-    size_t place = (size_t)(expected + 4 * sqrt(expected) + 8);
-    if (n < 4 * N_SAMPLES || place >= N_SAMPLES) return -INFINITY;
+    size_t position = (size_t)(expected + 4 * sqrt(expected) + 8);
+    if (n < 4 * N_SAMPLES || position >= N_SAMPLES) return -INFINITY;
     for (size_t i = 0; i < N_SAMPLES; i++) sample[i] = (adm_ranked){score[i * n / N_SAMPLES], (uint32_t)i};
-    select_first(sample, N_SAMPLES, place);
-    return last_of(sample, place).score;
+    select_first(sample, N_SAMPLES, position);
+    return last_of(sample, position).score;
 }
 
 /* A set of tokens that holds the first k: one pass, or, where the guess was wrong, all of them. */
 static void find_candidates(const double *score, size_t n, size_t k, adm_candidates *candidates) {
-    collect(score, n, k < n ? guess_least(score, n, k) : -INFINITY, candidates);
+    collect(score, n, k < n ? guess_min(score, n, k) : -INFINITY, candidates);
     if (candidates->n < k) collect(score, n, -INFINITY, candidates);
 }
 
 enum { N_BINS = 2048 };
 
-/* Which of N_BINS equal parts between the largest and the smallest score: never falls as the score falls, however the product
- * rounds, so that whole bins are in order. */
+/* Which of N_BINS equal intervals between the largest and the smallest score: never falls as the score falls, however the
+ * product rounds, so that whole bins are in order. */
 static inline size_t bin_of(double score, double largest, double per_score) {
     return per_score > 0 ? (size_t)((largest - score) * per_score) : 0;
 }
@@ -166,7 +166,7 @@ static void sort_into_bins(const adm_candidates *candidates, adm_ranked *ranked,
         ranked[--begin[bin_of(score[j], largest, per_score)]] = (adm_ranked){score[j], candidates->token[j]};
 }
 
-void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates) {
+void adm_rank_cut(const double *score, size_t n, adm_score_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates) {
     adm_ranked *ranked = scratch;
     uint32_t begin[N_BINS + 1];
     find_candidates(score, n, cut[n_cuts - 1].k, candidates);
@@ -186,7 +186,7 @@ void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, vo
     }
 }
 
-void adm_rank_take(const adm_candidates *candidates, const adm_cut *cut, adm_candidates *selected) {
+void adm_rank_take(const adm_candidates *candidates, const adm_score_cut *cut, adm_candidates *selected) {
     size_t n = 0;
     for (size_t j = 0; j < candidates->n && n < cut->k; j++) {
         const uint32_t token = candidates->token[j];

@@ -24,12 +24,12 @@ static inline size_t adm_rank_scratch_bytes(size_t n) { return 2 * n * sizeof(ad
 void adm_rank(const double *score, size_t n, void *scratch, uint32_t *order);
 
 /* Where the order is cut: its k-th token and that token's score. */
-typedef struct adm_cut {
+typedef struct adm_score_cut {
     size_t k;      /* given, 1 .. n */
     double score;  /* found */
     uint32_t token;
     size_t n_tied; /* found: how many of the first k have that score */
-} adm_cut;
+} adm_score_cut;
 
 /* Tokens, ascending, and their scores beside them: to look those up again among the scores of all would miss the cache. */
 typedef struct adm_candidates {
@@ -40,9 +40,9 @@ typedef struct adm_candidates {
 
 /* Finds the cuts at n_cuts >= 1 ascending k. Fills `candidates` with a set that holds the first cut[n_cuts - 1].k tokens and
  * perhaps more. Does not sort: the time is proportional to n, and to the widest cut. */
-void adm_rank_cut(const double *score, size_t n, adm_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates);
+void adm_rank_cut(const double *score, size_t n, adm_score_cut *cut, size_t n_cuts, void *scratch, adm_candidates *candidates);
 
 /* Keeps of the candidates the cut.k tokens up to the cut, in `selected`, which may be the candidates themselves. */
-void adm_rank_take(const adm_candidates *candidates, const adm_cut *cut, adm_candidates *selected);
+void adm_rank_take(const adm_candidates *candidates, const adm_score_cut *cut, adm_candidates *selected);
 
 #endif

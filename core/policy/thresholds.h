@@ -1,4 +1,5 @@
-/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a layer.
+/* thresholds.h: what a user may ask for as bucketing thresholds. core/policy/codebook.h turns it into the thresholds of a
+ * layer.
  *
  *   fixed:a,b,c           the same for every layer; the paper's are fixed:-10,0,10
  *   quantile:p,q,r        per layer: these quantiles of the keys of the prompt, as they are coded (transformed, or not)
@@ -10,7 +11,8 @@
  * Codes of b bits take 2^b - 1 numbers: one, three or seven. With the first three kinds queries and keys of a layer share
  * the thresholds, as in the paper. With `centred` and `channel` only the keys' channel means are allowed for: a query is
  * coded by the same thresholds less those means, since q.(k - mean) ranks keys as q.k does and q - mean would not.
- * Calibration sees only tokens that stand before the first replayed step, as a serving system would. */
+ * Calibration sees only tokens before the first replayed step, as a serving system would: all of them up to 4,096, of a longer
+ * prompt 4,096 at equal distances (core/policy/adamas.c). */
 #ifndef ADM_CORE_POLICY_THRESHOLDS_H
 #define ADM_CORE_POLICY_THRESHOLDS_H
 
@@ -52,8 +54,8 @@ void adm_threshold_defaults(uint32_t bits, bool products, float *value);
 void adm_quantiles(float *y, size_t n, const float *q, uint32_t n_q, float *out);
 
 /* Writes a layer's three thresholds of 2-bit codes for the kinds fixed and quantile. y: n key elements (float32), reordered
- * in place; unused and may be NULL for a fixed specification. ADM_EINPUT: a specification of another kind or width, or one per
- * layer and n = 0, nothing to learn from. Quantiles that coincide (constant keys) are allowed. */
+ * in place; for a fixed specification it is not read and may be NULL. ADM_EINPUT: a specification of another kind or width, or
+ * one per layer and n = 0, nothing to learn from. Quantiles that coincide (constant keys) are allowed. */
 adm_status adm_threshold_resolve(const adm_threshold_spec *spec, float *y, size_t n, float thresholds[3], adm_error *err);
 
 #endif

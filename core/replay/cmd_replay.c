@@ -12,7 +12,7 @@
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "core/replay/replay.h"
-#include "core/replay/replay_summary.h"
+#include "core/replay/summary.h"
 #include "core/policy/sweep.h"
 #include "core/base/threads.h"
 #include "kernels/attention/quality.h"
@@ -37,7 +37,8 @@ typedef struct replay_command {
     size_t n_paths;
 
     adm_replay_options options;
-    uint32_t *budget_list, *seq_len_list, *layer_list, *sinks_list, *recent_list;
+    uint32_t *budget_list, *seq_len_list, *layer_list;
+    uint64_t seed_number;
     adm_sweep sweep;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
@@ -66,46 +67,60 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context all are", 1},
+    {"budgets", 'b', "LIST", 0, "Tokens to attend to (default 64,128,256,512,1024); at or above the context: all of them", 1},
     {"seq-lens", KEY_SEQ_LENS, "LIST", 0, "Cached tokens: replay the steps at these (default: every step)", 1},
-    {"policies", 'p', "LIST", 0,
-     "Of dense, oracle, adamas, quest, streaming, h2o, random (default the first three), with "
-     "settings behind a colon: adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group; also "
-     "sinks=4,recent=1+64",
-     1},
+    {"policies", 'p', "LIST", 0, NULL, 1}, /* help_of_policies() */
     {"select", KEY_SELECT, "WHO", 0,
      "Who shares a selection: head, group (the query heads of a KV head) or head+group "
      "(default head)",
      1},
     {"target", KEY_TARGET, "METRIC=X", 0,
-     "Also the smallest budget with which each head and step reaches mass=X or "
-     "output_rel_l2=X; repeat for more",
+     "Also find the smallest budget with which each head and step reaches mass=X or "
+     "output_rel_l2=X; may be repeated",
      1},
     {"layers", 'l', "LIST", 0, "The model's layer numbers (default: all in the trace)", 1},
     {"thresholds", 't', "SPEC", 0,
      "Bucketing thresholds of adamas: calibrated, fixed:a,b,c, quantile:p,q,r, centred or "
-     "channel; repeat to compare (default calibrated and the paper's fixed:-10,0,10). Stages are timed with the first",
+     "channel, learnt from up to 4096 tokens of the prompt; repeat to compare (default calibrated and the paper's "
+     "fixed:-10,0,10). Stages are timed with the first",
      2},
     {"sinks", KEY_SINKS, "LIST", 0, "First tokens that adamas always selects (default 0); several are compared", 2},
     {"recent", KEY_RECENT, "LIST", 0, "Last tokens that adamas always selects (default 1, the newest); several are compared",
      2},
     {"dense-layers", KEY_DENSE_LAYERS, "N", 0, "The model's first layers that stay dense (default 2)", 2},
     {"eps", KEY_EPS, "X", 0, "Relative output error counted by the metric eps_exceed (default 0.05)", 2},
-    {"seed", KEY_SEED, "N", 0, "Of the policy random (default 1)", 2},
-    {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one a processor); no value depends on it", 3},
-    {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps of each length whose stages are timed, in one thread (default 64)", 3},
+    {"seed", KEY_SEED, "N", 0, "Seed of the policy random (default 1)", 2},
+    {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one per processor); no value depends on it", 3},
+    {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
-     "Of host: replay once more and count each stage's CPU cycles, instructions and "
+     "With host: replay once more and count each stage's CPU cycles, instructions and "
      "cache misses",
      3},
     {"resume", KEY_RESUME, "RUN", 0,
-     "Go on with a run that did not complete: the same command line with this added; lengths "
-     "that the run holds are left out",
+     "Continue an incomplete run: give the same command line and this; lengths already stored "
+     "are skipped",
      3},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 3},
     {0},
 };
+
+/* What stands in for the text of --policies: made from the policies' rows. */
+static char *help_of_policies(void) {
+    char names[256], *text = NULL;
+    adm_sweep_policies(names, sizeof names);
+    if (asprintf(&text,
+                 "Policies to compare: %s (default the first three); settings follow a colon: "
+                 "adamas:metric=l1+dot,bits=2+3,hadamard=on+off,thresholds=channel,select=group; also sinks=4,recent=1+64",
+                 names) < 0)
+        return NULL;
+    return text;
+}
+
+static char *filter_help(int key, const char *text, void *input) {
+    (void)input;
+    return key == 'p' ? help_of_policies() : (char *)text;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     replay_command *c = state->input;
@@ -150,6 +165,7 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "TRACE...",
     .children = children,
+    .help_filter = filter_help,
     .doc = "Replays decode sessions on the host: selection quality against dense attention, and the time of every stage.\v"
            "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
 
@@ -164,9 +180,9 @@ static adm_status parse_resume(replay_command *c, adm_error *err) {
     return status;
 }
 
-static adm_status parse_small(const char *option, const char *text, uint32_t most, uint32_t *value, adm_error *err) {
+static adm_status parse_small(const char *option, const char *text, uint32_t max, uint32_t *value, adm_error *err) {
     uint64_t number = *value;
-    adm_status status = text != NULL ? adm_parse_u64(option, text, 0, most, &number, err) : ADM_OK;
+    adm_status status = text != NULL ? adm_parse_u64(option, text, 0, max, &number, err) : ADM_OK;
     *value = (uint32_t)number;
     return status;
 }
@@ -180,23 +196,50 @@ static adm_status parse_eps(const char *text, double *eps, adm_error *err) {
     return ADM_OK;
 }
 
+/* Numbers of an option as values of a setting. */
+typedef struct setting_numbers {
+    uint32_t *number;
+    char (*text)[12];
+    const char **value;
+    size_t n;
+} setting_numbers;
+
+static adm_status parse_numbers(const char *option, const char *given, setting_numbers *numbers, adm_error *err) {
+    if (given == NULL) return ADM_OK;
+    adm_status status = adm_parse_u32_list(option, given, 0, MAX_BUDGET, &numbers->number, &numbers->n, err);
+    if (status == ADM_OK) status = adm_alloc(&numbers->text, numbers->n, sizeof *numbers->text, option, err);
+    if (status == ADM_OK) status = adm_alloc(&numbers->value, numbers->n, sizeof *numbers->value, option, err);
+    for (size_t i = 0; status == ADM_OK && i < numbers->n; i++) {
+        snprintf(numbers->text[i], sizeof *numbers->text, "%u", numbers->number[i]);
+        numbers->value[i] = numbers->text[i];
+    }
+    return status;
+}
+
+static void free_numbers(setting_numbers *numbers) {
+    adm_free(&numbers->number);
+    adm_free(&numbers->text);
+    adm_free(&numbers->value);
+}
+
 static adm_status parse_sweep(replay_command *c, adm_error *err) {
-    adm_sweep_defaults defaults = {.thresholds = c->thresholds, .n_thresholds = c->n_thresholds, .select = c->select};
-    adm_replay_options *o = &c->options;
-    adm_status status = ADM_OK;
-    if (c->sinks != NULL)
-        status = adm_parse_u32_list("--sinks", c->sinks, 0, MAX_BUDGET, &c->sinks_list, &defaults.n_sinks, err);
-    if (status == ADM_OK && c->recent != NULL)
-        status = adm_parse_u32_list("--recent", c->recent, 0, MAX_BUDGET, &c->recent_list, &defaults.n_recent, err);
-    if (status != ADM_OK) return status;
-    defaults.sinks = c->sinks_list;
-    defaults.recent = c->recent_list;
-    status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", &defaults, &c->sweep, err);
-    memcpy(o->policy, c->sweep.policy, sizeof o->policy);
-    memcpy(o->select_head, c->sweep.select_head, sizeof o->select_head);
-    memcpy(o->select_group, c->sweep.select_group, sizeof o->select_group);
-    o->codings = c->sweep.codings;
-    o->n_codings = c->sweep.n_codings;
+    setting_numbers sinks = {0}, recent = {0};
+    adm_status status = parse_numbers("--sinks", c->sinks, &sinks, err);
+    if (status == ADM_OK) status = parse_numbers("--recent", c->recent, &recent, err);
+    const adm_sweep_default defaults[] = {
+        {"thresholds", "--thresholds", c->thresholds, c->n_thresholds},
+        {"select", "--select", &c->select, c->select != NULL},
+        {"sinks", "--sinks", sinks.value, sinks.n},
+        {"recent", "--recent", recent.value, recent.n},
+        {"seed", "--seed", &c->seed, c->seed != NULL},
+    };
+    if (status == ADM_OK)
+        status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", defaults,
+                                 sizeof defaults / sizeof *defaults, &c->sweep, err);
+    free_numbers(&sinks);
+    free_numbers(&recent);
+    c->options.variants = c->sweep.variant;
+    c->options.n_variants = c->sweep.n_variants;
     return status;
 }
 
@@ -227,9 +270,9 @@ static adm_status parse_threads(replay_command *c, adm_error *err) {
 
 static adm_status parse_values(replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
-    o->n_dense_layers = 2;
+    o->n_dense_layers = ADM_DENSE_LAYERS;
     o->n_timed_steps = 64;
-    o->seed = 1;
+    c->seed_number = 1;
     o->eps = 0.05;
     const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
     adm_status status = adm_parse_u32_list("--budgets", budgets, 1, MAX_BUDGET, &c->budget_list, &o->n_budgets, err);
@@ -237,6 +280,7 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
         status = adm_parse_u32_list("--seq-lens", c->seq_lens, 1, MAX_BUDGET, &c->seq_len_list, &o->n_seq_lens, err);
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &o->n_layers, err);
+    if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &c->seed_number, err);
     if (status == ADM_OK) status = parse_sweep(c, err);
     if (status == ADM_OK) status = parse_targets(c, err);
     if (status == ADM_OK) status = parse_threads(c, err);
@@ -244,7 +288,6 @@ static adm_status parse_values(replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
     if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
-    if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &o->seed, err);
     static const char *const counter_sets[] = {"host"};
     if (status == ADM_OK && c->counters != NULL)
         status = adm_parse_words("--counters", c->counters, counter_sets, 1, &c->counting, err);
@@ -333,7 +376,7 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
                          .command = "replay",
                          .argv_json = c->argv_json,
-                         .seed = (int64_t)c->options.seed,
+                         .seed = (int64_t)c->seed_number,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
@@ -426,8 +469,6 @@ static int run(int argc, char **argv) {
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);
-    adm_free(&c.sinks_list);
-    adm_free(&c.recent_list);
     adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

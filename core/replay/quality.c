@@ -74,12 +74,12 @@ static size_t seen(const adm_reference *r, size_t first, size_t n_block) {
 
 /* Scores of n_q queries, at most ADM_QUALITY_QUERIES, and the largest of each, a block of keys at a time. */
 static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, const double *wide, uint32_t n_q, const char *k,
-                                 size_t n_most, double scale, double *score, size_t stride, adm_reference *reference) {
+                                 size_t n_max, double scale, double *score, size_t stride, adm_reference *reference) {
     enum { BLOCK = 512 }; /* scores that are in the first or second cache when their largest is looked for */
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
-    for (size_t t = 0; t < n_most; t += BLOCK) {
-        const size_t n_block = adm_min(n_most - t, BLOCK);
+    for (size_t t = 0; t < n_max; t += BLOCK) {
+        const size_t n_block = adm_min(n_max - t, BLOCK);
         impl->scores(dtype, wide, n_q, k + t * row_bytes, n_block, d, scale, score + t, stride);
         for (uint32_t g = 0; g < n_q; g++) {
             const size_t n_seen = seen(&reference[g], t, n_block);
@@ -91,14 +91,14 @@ static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
 
 /* Sums of weights and of weighted values, likewise. Weights live a block long. A token that a query does not see has the
  * weight 0, which leaves its sums as they are. */
-static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, uint32_t n_q, const char *v, size_t n_most,
+static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, uint32_t n_q, const char *v, size_t n_max,
                                  adm_reference *reference, double *out) {
     enum { BLOCK = 256 };
     double weight[ADM_QUALITY_QUERIES * BLOCK];
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
-    for (size_t t = 0; t < n_most; t += BLOCK) {
-        const size_t n_block = adm_min(n_most - t, BLOCK);
+    for (size_t t = 0; t < n_max; t += BLOCK) {
+        const size_t n_block = adm_min(n_max - t, BLOCK);
         for (uint32_t g = 0; g < n_q; g++) {
             adm_reference *r = &reference[g];
             const size_t n_seen = seen(r, t, n_block);
@@ -113,14 +113,14 @@ static void compute_some(const adm_quality_impl *impl, adm_dtype dtype, const fl
                          const void *k, const void *v, uint32_t head_dim, double scale, double *score, size_t stride,
                          adm_reference *reference) {
     double wide[ADM_QUALITY_QUERIES * ADM_MAX_HEAD_DIM], out[ADM_QUALITY_QUERIES * ADM_MAX_HEAD_DIM] = {0};
-    size_t n_most = 0;
+    size_t n_max = 0;
     for (uint32_t g = 0; g < n_q; g++) {
         reference[g] = (adm_reference){.n = n[g], .head_dim = head_dim, .score = score + g * stride};
-        n_most = n[g] > n_most ? n[g] : n_most;
+        n_max = n[g] > n_max ? n[g] : n_max;
     }
     for (uint32_t i = 0; i < n_q * head_dim; i++) wide[i] = (double)q[i];
-    score_block_by_block(impl, dtype, wide, n_q, k, n_most, scale, score, stride, reference);
-    weigh_block_by_block(impl, dtype, n_q, v, n_most, reference, out);
+    score_block_by_block(impl, dtype, wide, n_q, k, n_max, scale, score, stride, reference);
+    weigh_block_by_block(impl, dtype, n_q, v, n_max, reference, out);
     for (uint32_t g = 0; g < n_q; g++) {
         adm_reference *r = &reference[g];
         double squares = 0;
@@ -167,7 +167,7 @@ static void set_output(adm_quality *quality, const adm_reference *r, const float
 
 /* The largest weight is 1, and below e^-708 exp() gives 0. While the selection keeps this much, what was dropped of it is
  * at most e^-109 of that a token: nothing. Below, it is weighed anew. */
-static const double least_kept = 1e-260;
+static const double min_kept = 1e-260;
 
 /* Weights against the selection's own largest score. Returns their sum; ln of the mass goes to *log_mass. */
 static double weigh_anew(const adm_quality_impl *impl, const adm_reference *r, const uint32_t *list, size_t n, double *gathered,
@@ -178,13 +178,15 @@ static double weigh_anew(const adm_quality_impl *impl, const adm_reference *r, c
     return total;
 }
 
-static double recall_of(const adm_cut *cut, const double *score, size_t n) {
+/* Of a selection of n < n_seen tokens. */
+static double recall_of(const adm_score_cut *cut, const double *score, size_t n, size_t n_seen) {
     size_t n_above = 0, n_tied = 0;
+    if (cut->k >= n_seen) return (double)n / (double)n_seen; /* every token is among the k */
     for (size_t j = 0; j < n; j++) {
         n_above += score[j] > cut->score;
         n_tied += score[j] == cut->score;
     }
-    return (double)(n_above + (n_tied < cut->n_tied ? n_tied : cut->n_tied)) / (double)n;
+    return (double)(n_above + (n_tied < cut->n_tied ? n_tied : cut->n_tied)) / (double)cut->k;
 }
 
 static adm_quality round_and_judge(const adm_reference *r, double recall, double kept, const double *sum, double divisor) {
@@ -200,11 +202,11 @@ static adm_quality round_and_judge(const adm_reference *r, double recall, double
 adm_quality adm_quality_of_dense(const adm_reference *r) { return round_and_judge(r, 1, r->total_weight, r->out, 1); }
 
 /* One query's metrics of the first n < r->n tokens of the list: sum and kept are theirs, weighted values and weights. */
-static adm_quality judge(const adm_nested *nested, const adm_reference *r, size_t n, const adm_cut *cut, const double *score,
-                         const double *sum, double kept, double *scratch) {
+static adm_quality judge(const adm_nested *nested, const adm_reference *r, size_t n, const adm_score_cut *cut,
+                         const double *score, const double *sum, double kept, double *scratch) {
     const adm_quality_impl *impl = nested->impl;
-    double recall = recall_of(cut, score, n), anew[ADM_MAX_HEAD_DIM], log_mass;
-    if (kept >= least_kept) return round_and_judge(r, recall, kept, sum, kept);
+    double recall = recall_of(cut, score, n, r->n), anew[ADM_MAX_HEAD_DIM], log_mass;
+    if (kept >= min_kept) return round_and_judge(r, recall, kept, sum, kept);
     double total = weigh_anew(impl, r, nested->list, n, scratch, &log_mass);
     memset(anew, 0, sizeof anew);
     impl->combine(nested->dtype, nested->v, nested->list, n, r->head_dim, scratch, n, 1, anew);
@@ -236,7 +238,7 @@ static void prefetch_level(const adm_nested *nested, size_t b, uint32_t head_dim
 /* At most AT_ONCE queries, which share the reading of V. */
 enum { AT_ONCE = 8 };
 
-static void judge_some(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_cut *cut,
+static void judge_some(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
                        double *scratch, adm_quality *quality) {
     const uint32_t d = reference->head_dim;
     const size_t n_levels = nested->n_levels, widest = nested->end[n_levels - 1];
@@ -261,8 +263,8 @@ static void judge_some(const adm_nested *nested, const adm_reference *reference,
     }
 }
 
-void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_cut *cut, double *scratch,
-                    adm_quality *quality) {
+void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
+                    double *scratch, adm_quality *quality) {
     for (uint32_t first = 0; first < n_q; first += AT_ONCE)
         judge_some(nested, reference + first, (uint32_t)adm_min(n_q - first, AT_ONCE), cut + first * nested->n_levels, scratch,
                    quality + first * nested->n_levels);

@@ -27,9 +27,6 @@ enum { ADM_QUALITY_QUERIES = 32 }; /* of a call, at most */
 typedef void adm_scores_fn(adm_dtype dtype, const double *q, uint32_t n_q, const void *k, size_t n, uint32_t head_dim,
                            double scale, double *score, size_t stride);
 
-/* weight[t] = exp(score[t] - largest), and 0 below exp(-708); returns their sum. weight may be score. */
-typedef double adm_weights_fn(const double *score, size_t n, double largest, double *weight);
-
 /* out[g * d + i] += weight[g * stride + j] v[j][i] for one j after the other, over rows index[0 .. n-1] of v [*, d], or rows
  * 0 .. n-1 where index is NULL: so a sum may be taken up again, and what one query gets does not depend on the others. */
 typedef void adm_combine_fn(adm_dtype dtype, const void *v, const uint32_t *index, size_t n, uint32_t head_dim,
@@ -72,7 +69,7 @@ typedef struct adm_reference {
 /* Fills the references of n_q queries q [n_q, d] that read one KV head k, v [*, d] of dtype; query g sees its first n[g] >= 1
  * tokens. Everything is finite. score: [n_q][stride], stride >= the largest n; reference g borrows row g. K and V are read
  * once for ADM_QUALITY_QUERIES queries; what a query gets does not depend on those beside it. A stride that is a multiple of
- * 4 KiB makes all rows compete for the same lines of a cache. */
+ * 4 KiB maps all rows to the same lines of a cache. */
 void adm_reference_compute(const adm_quality_impl *impl, adm_dtype dtype, const float *q, const size_t *n, uint32_t n_q,
                            const void *k, const void *v, uint32_t head_dim, double scale, double *score, size_t stride,
                            adm_reference *reference);
@@ -107,12 +104,13 @@ static inline size_t adm_quality_scratch(size_t widest, size_t n_levels) { retur
 /* quality [n_q][n_levels]: the metrics of each selection for each of n_q queries that share it; and of the output of
  * sparse attention over it, rounded to float32 as an attention kernel writes it.
  *
- * Recall is the share of an exact top-k by score that the selection holds, k being its size. cut [n_q][n_levels]: the
- * cuts of each query's scores at those k (adm_rank_cut()); one at k = n is not looked at. Where scores tie at the k-th
- * place any of the tied tokens makes an exact top-k, so each counts until the tied places are used up: the recall of an
- * exact top-k is 1, however it broke its ties. */
-void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_cut *cut, double *scratch,
-                    adm_quality *quality);
+ * Recall is the share of an exact top-k by score that the selection holds. k is the budget, or all tokens where those are
+ * fewer, also where the selection is smaller. cut [n_q][n_levels]: the cuts of each query's scores at k (adm_rank_cut()), not
+ * below the selection's size; of one at all tokens only k is looked at. Where scores tie at the k-th position any of the tied
+ * tokens makes an exact top-k, so each counts until the tied positions are used up: the recall of an exact top-k is 1, however
+ * it broke its ties. */
+void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
+                    double *scratch, adm_quality *quality);
 
 /* The metrics of selecting everything: only the rounding to float32 is left of them. */
 adm_quality adm_quality_of_dense(const adm_reference *reference);

@@ -2,6 +2,7 @@
 #include "core/store/hostinfo.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -42,7 +43,7 @@ void adm_host_cpu_model(const char *cpuinfo_path, char *out, size_t out_bytes) {
 }
 
 static int64_t cpus_allowed(void) {
-    cpu_set_t set; /* room for 1024 processors; beyond that the call fails */
+    cpu_set_t set; /* holds 1024 processors; with more the call fails */
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? n : 0;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/store/store.h"
+#include "core/store/run.h"
 
 /* What the system does not say is "unknown", or 0. */
 typedef struct adm_host_info {

@@ -1,12 +1,12 @@
 /* query.c: reading the database, row by row. */
+#include "core/store/query.h"
+
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/store/store.h"
-#include "core/store/store_db.h"
-#include "core/store/store_values.h"
+#include "core/store/database_internal.h"
 
 struct adm_query {
     adm_store *store;
@@ -59,20 +59,6 @@ adm_status adm_query_open(adm_store *store, const char *sql, adm_query **out, ad
     return status;
 }
 
-int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values) {
-    int rc = SQLITE_OK;
-    for (int i = 0; i < (int)n_values && rc == SQLITE_OK; i++) {
-        switch (values[i].type) {
-        case 'i': rc = sqlite3_bind_int64(statement, i + 1, values[i].i); break;
-        case 'd': rc = sqlite3_bind_double(statement, i + 1, values[i].d); break;
-        case 's': rc = sqlite3_bind_text(statement, i + 1, values[i].s, -1, SQLITE_TRANSIENT); break;
-        case 'n': rc = sqlite3_bind_null(statement, i + 1); break;
-        default: rc = SQLITE_MISUSE;
-        }
-    }
-    return rc;
-}
-
 adm_status adm_query_open_values(adm_store *store, const char *sql, const adm_value *values, size_t n_values, adm_query **out,
                                  adm_error *err) {
     adm_status status = prepare(store, sql, out, err);
@@ -101,6 +87,19 @@ double adm_query_double(const adm_query *query, int column) { return sqlite3_col
 const char *adm_query_text(const adm_query *query, int column) {
     const char *text = (const char *)sqlite3_column_text(query->statement, column);
     return text != NULL ? text : "";
+}
+
+int adm_query_n_columns(const adm_query *query) { return sqlite3_column_count(query->statement); }
+
+const char *adm_query_name(const adm_query *query, int column) { return sqlite3_column_name(query->statement, column); }
+
+char adm_query_type(const adm_query *query, int column) {
+    switch (sqlite3_column_type(query->statement, column)) {
+    case SQLITE_INTEGER: return 'i';
+    case SQLITE_FLOAT: return 'd';
+    case SQLITE_NULL: return 'n';
+    default: return 's';
+    }
 }
 
 void adm_query_close(adm_query **address) {

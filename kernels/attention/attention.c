@@ -40,9 +40,3 @@ double adm_attention_bytes(const adm_shape *shape, adm_dtype dtype, double n_sel
 double adm_attention_flops(const adm_shape *shape, double n_selected) {
     return shape->n_q_heads * n_selected * (4.0 * shape->head_dim + 5.0);
 }
-
-double adm_dense_bytes(const adm_shape *shape, adm_dtype dtype, double n_tokens) {
-    return adm_attention_bytes(shape, dtype, 0, n_tokens);
-}
-
-double adm_dense_flops(const adm_shape *shape, double n_tokens) { return adm_attention_flops(shape, n_tokens); }

@@ -1,43 +1,27 @@
-/* attention.cu: attention over the selected tokens of each query head; see attention_gpu.h.
+/* attention.cu: attention over the selected tokens of each query head; see attention.h.
  *
  *   q     [batch][n_q_heads][d]                 out        [batch][n_q_heads][d]
  *   index [batch][S][budget]                    n_selected [batch][S]              S: see gpu.h
  *
- * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d =
- * 128, float16). The time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
+ * Every query head selects for itself, so no K or V is shared, and at a budget of 256 a head reads 128 KiB (d = 128, float16).
+ * The time is a chain of latencies, not bytes: launch, indices, K and V together, sum.
  *
- * Versions (us on an H200, 32 KV heads of 32K tokens, d = 128, float16, cold, in a graph: budget 256 / 1024).
- *   1.  K as the 16 rows of the first product, Q as its 8 columns: register moves to pair the words of two
- *       tokens, a movmatrix for the weights, 116 bytes of spill; the next tile's loads under a condition, so
- *       their registers were copied at the end of the loop, which waits for the loads.
- *   2.  K as the columns, Q in shared memory in the operand's order, the last tile out of the loop: no move, no
- *       movmatrix, no spill, nothing in the loop waits for the loads it just issued. Twice as many of the first
- *       product's instructions.                                                                  6.5 / 14.1
- *   3.  by the stall samples of version 2 two fifths of the time went by before the queries were in shared memory,
- *       for their loads came after, and counted with, those of K and V; one warp alone added up the block. Now
- *       the queries come first, every warp adds up, and blocks push their parts to block 0 in place of waiting to
- *       be read.                                                                                 5.4 / 8.7
- *   4.  half of the multiprocessors, one block of 16 warps on each; by the tuner, of 1 to 8 splits and 4 to 16
- *       warps. With fewer warps two blocks share a multiprocessor while others are idle.         4.4 / 8.7
- *   The same on an H100: 5.1 / 10.1.
- *   5.  no fence of the whole device at the cluster's barriers (1,250 cycles for 512 threads, 230 without): parts are
- *       pushed to block 0 and counted there.                                                     4.7 / 9.8
- *       What limits: gathering rows of 256 bytes. A bare gather of as many random rows of K and V, nothing but indices
- *       read and rows added up, takes on the H100, in a graph, at 256 / 1024 / 4096 rows a head, at best 3.2 / 7.6 / 24.1
- *       us by loads to registers: 1.3, 2.2 and 2.8 TB/s. Bulk copies of rows: 3.9 / 7.9 / 25.1. Rows that need no
- *       index: 0.1 us less at 256 and 1024. What is left for queries, products and sums is 1.5 and 2.2 us.
- *   Tried and left, on the H100: the first indices and the queries asked into L2 before the wait, 5.1 / 10.1; 4 splits
- *       of 8 warps, 5.3 / 10.3; 4 of 16, 8.6 / 14.1, and 8 of 8, 8.9 / 13.7, where the next kernel's blocks find no room;
- *       tiles through shared memory (cp.async, ldmatrix, queries in registers, a barrier less), at best 5.8 / 10.1, and
- *       6.6 / 12.7 with so few registers that three blocks fit a multiprocessor. */
+ * Versions, us for 32 KV heads of 32K tokens, d = 128, cold, budget 256 / 1024 (more: kernels/LOG.md):
+ *   1  K as the 16 rows of the first product, Q as its 8 columns                     not timed
+ *   2  K as the columns, Q in shared memory in the operand's order                   H200 6.5 / 14.1
+ *   3  queries first; every warp adds up; blocks push partial results to block 0     H200 5.4 / 8.7
+ *   4  half of the SMs, one block of 16 warps on each                                H200 4.4 / 8.7, H100 5.1 / 10.1
+ *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8, H200 4.4 / 8.7 */
 #include "core/base/minmax.h"
+#include "kernels/attention/attention.h"
 #include "kernels/attention/attention_dev.cuh"
-#include "kernels/attention/attention_gpu.h"
 #include "kernels/gpu/plant.cuh"
 
 static const unsigned MAX_SPLITS = 8;
 
-/* A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
+/* q (batch, n_q, d), K, V, index (batch, S, budget), n_selected (batch, S) -> out (batch, n_q, d). Grid (splits, n_q, batch).
+ *
+ * A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
  * r is (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way
  * at once. The sums of a block's warps meet in its shared memory, those of the cluster's blocks in that of block 0. */
 template <typename T, int D>
@@ -56,12 +40,12 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
 
     adm_start_dependents();
 #if __CUDA_ARCH__ >= 900
-    __shared__ float part_o[MAX_SPLITS][D];
-    __shared__ float2 part_ml[MAX_SPLITS];
-    __shared__ uint64_t parts; /* counts what the blocks push into block 0's memory */
+    __shared__ float partial_o[MAX_SPLITS][D];
+    __shared__ float2 partial_ml[MAX_SPLITS];
+    __shared__ uint64_t partials; /* counts what the blocks push into block 0's memory */
     if (splits > 1) {
         if (threadIdx.x == 0) {
-            adm_barrier_init(&parts);
+            adm_barrier_init(&partials);
             adm_barrier_fence();
         }
         adm_cluster_arrive_relaxed();
@@ -74,7 +58,7 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     uint32_t token = token_at(tile * ADM_TILE + lane % ADM_TILE);
     adm_tile_queries<T, D>((const T *)buffers.q + (size_t)row_of_head * D, 1, shared.q);
     const unsigned n = min(buffers.n_selected[selection], budget);
-    /* A tile's places beyond n repeat its first token, which is a row that may be read; its weight is 0. */
+    /* A tile's positions beyond n repeat its first token, which is a row that may be read; its weight is 0. */
     auto row_of = [&](uint32_t token_read) {
         uint32_t valid = tile * ADM_TILE + lane % ADM_TILE < n ? token_read : 0xffffffffu;
         uint32_t first = __shfl_sync(ADM_FULL_WARP, valid, 0);
@@ -118,30 +102,30 @@ __global__ void __launch_bounds__(D == 256 ? 256 : 512, 1)
     if (splits > 1) adm_cluster_wait(); /* block 0 has begun */
 #endif
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
-        const adm_element part = adm_tile_block_sum<D>(shared, n_warps, 1, 0, i);
+        const adm_element partial = adm_tile_block_sum<D>(shared, n_warps, 1, 0, i);
         if (splits == 1) {
-            out[i] = adm_element_result<T>(part);
+            out[i] = adm_element_result<T>(partial);
             continue;
         }
 #if __CUDA_ARCH__ >= 900
-        adm_push(&part_o[split][i], __float_as_uint(part.o), 0, &parts);
+        adm_push(&partial_o[split][i], __float_as_uint(partial.o), 0, &partials);
         if (i > 0) continue;
-        adm_push(&part_ml[split].x, __float_as_uint(part.m), 0, &parts);
-        adm_push(&part_ml[split].y, __float_as_uint(part.l), 0, &parts);
+        adm_push(&partial_ml[split].x, __float_as_uint(partial.m), 0, &partials);
+        adm_push(&partial_ml[split].y, __float_as_uint(partial.l), 0, &partials);
 #endif
     }
 #if __CUDA_ARCH__ >= 900
     if (splits == 1 || split > 0) return;
-    if (threadIdx.x == 0) adm_barrier_expect(&parts, splits * (D + 2) * sizeof(float));
-    adm_barrier_wait_pushed(&parts, 0);
+    if (threadIdx.x == 0) adm_barrier_expect(&partials, splits * (D + 2) * sizeof(float));
+    adm_barrier_wait_pushed(&partials, 0);
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
         adm_element all = {0.0f, -INFINITY, 0.0f};
-        for (unsigned r = 0; r < splits; r++) all.m = fmaxf(all.m, part_ml[r].x);
+        for (unsigned r = 0; r < splits; r++) all.m = fmaxf(all.m, partial_ml[r].x);
 #pragma unroll 4
         for (unsigned r = 0; r < splits; r++) {
-            const float weight = adm_part_weight(part_ml[r].x, part_ml[r].y, all.m);
-            all.o += part_o[r][i] * weight;
-            all.l += part_ml[r].y * weight;
+            const float weight = adm_partial_weight(partial_ml[r].x, partial_ml[r].y, all.m);
+            all.o += partial_o[r][i] * weight;
+            all.l += partial_ml[r].y * weight;
         }
         out[i] = adm_element_result<T>(all);
     }
@@ -171,22 +155,22 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     if (status != ADM_OK) return status;
     const unsigned heads = shape->heads.n_q_heads * shape->batch;
     const unsigned tiles = (shape->rule.budget + ADM_TILE - 1) / ADM_TILE;
-    const unsigned most_warps = shape->heads.head_dim == 256 ? 8 : 16;
-    /* Where half of the multiprocessors can hold all blocks, blocks that fill one each beat smaller ones, even if half of
-     * their warps find nothing to do: no two share a multiprocessor, and the next kernel begins on the other half. Where
+    const unsigned max_warps = shape->heads.head_dim == 256 ? 8 : 16;
+    /* Where half of the SMs can hold all blocks, blocks that fill one each beat smaller ones, even if half of
+     * their warps find nothing to do: no two share an SM, and the next kernel begins on the other half. Where
      * there are no clusters a head has one block. */
     if (splits == 0)
         for (splits = 1; limits.compute_major >= 9 && splits < MAX_SPLITS && splits < tiles &&
                          heads * splits * 4 <= (unsigned)limits.n_sms;)
             splits *= 2;
     if (n_warps == 0)
-        n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? most_warps
+        n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? max_warps
                                                                : (unsigned)adm_min((tiles + splits - 1) / splits, 8);
-    if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > most_warps)
+    if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > max_warps)
         return adm_fail(err, ADM_EINPUT,
                         "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
                         "most %u",
-                        splits, n_warps, most_warps);
+                        splits, n_warps, max_warps);
     if (splits > 1 && limits.compute_major < 9)
         return adm_fail(err, ADM_EUNSUPPORTED, "attention with %u splits: this device has no clusters of blocks", splits);
     adm_gpu_grid grid = {};
@@ -211,7 +195,7 @@ extern "C" adm_status adm_gpu_attention_launch(const adm_gpu_shape *shape, const
 extern "C" const adm_gpu_impl adm_gpu_attention_impl = {
     ADM_STAGE_ATTENTION,
     "cluster",
-    "16 tokens a warp on the tensor cores, a cluster of blocks a query head",
+    "16 tokens per warp on the tensor cores, a cluster of blocks per query head",
     1u << ADM_STAGE_ATTENTION,
     0x1p-7,
     adm_gpu_attention_launch,

@@ -1,8 +1,13 @@
-/* attention.h: attention of one query over selected tokens, and over all of them (stage `dense`, the baseline). */
+/* attention.h: attention of one query over selected tokens, or over all of them. */
 #ifndef ADM_KERNELS_ATTENTION_ATTENTION_H
 #define ADM_KERNELS_ATTENTION_ATTENTION_H
 
 #include "core/contract/stage.h"
+#include "kernels/gpu/gpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* Double precision throughout, the largest score subtracted before the exponential; only the result is rounded, to
  * float32. head_dim up to ADM_MAX_HEAD_DIM. Indices may come in any order and repeat. Infinities and NaNs in the input
@@ -11,7 +16,7 @@ ADM_API adm_attention_fn adm_attention_reference;
 
 #if defined(__x86_64__)
 /* The same in another order of summation, equal up to the rounding to float32, and to each other to the last bit; for
- * head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
+ * head_dim 64, 128 and 256, on CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). */
 ADM_API adm_attention_fn adm_attention_avx2;
 ADM_API adm_attention_fn adm_attention_avx512;
 #elif defined(__aarch64__)
@@ -27,8 +32,19 @@ double adm_attention_bytes(const adm_shape *shape, adm_dtype dtype, double n_sel
 /* Multiply and add for q.k and for p.v; scale, compare, subtract, exponential and sum for each score. */
 double adm_attention_flops(const adm_shape *shape, double n_selected);
 
-/* The same for dense attention: all K and V once, no indices. */
-double adm_dense_bytes(const adm_shape *shape, adm_dtype dtype, double n_tokens);
-double adm_dense_flops(const adm_shape *shape, double n_tokens);
+/* On a GPU (kernels/gpu/gpu.h): attention over the selected tokens, index [batch][n_q_heads][budget] with n_selected
+ * [batch][n_q_heads] of them valid; any order, repetitions allowed. Reads q, k, v, page_table, index, n_selected; writes out.
+ * No selected token gives zeros. Needs no workspace. q, k, v and out must be aligned to 16 bytes (ADM_EINPUT). */
+adm_gpu_launch_fn adm_gpu_attention_launch;
+extern const adm_gpu_impl adm_gpu_attention_impl;
+
+/* The same with the launch parameters given, 0 for the default: `splits` blocks per query head, a power of two up
+ * to 8, of `n_warps` warps, up to 16 (8 where head_dim is 256); ADM_EINPUT beyond. */
+adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, unsigned splits,
+                                   unsigned n_warps, adm_gpu_stream stream, adm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,34 +1,31 @@
-/* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp, on
- * the tensor cores and without shared memory for K and V. Which tokens, and what becomes of the result, is the
- * caller's business.
+/* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp on the tensor cores,
+ * without shared memory for K and V. Which tokens, and what becomes of the result, is the caller's business.
  *
- * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one:
+ * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one, so a lone query costs as much as a group of 8:
  *
  *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]
  *     O [d][8 queries]        += V^T [d][16 tokens] P^T [16 tokens][8 queries]
  *
- * so that a lone query costs as much as a group of 8, and less than it would with ordinary arithmetic. The
- * instruction wants each lane to hold certain pairs of elements. The order of the summed dimension is free if
- * both factors share it, and so is the order of the rows of O, so a lane can hold what 16-byte loads bring:
+ * Any order of the summed dimension will do if both factors share it, so a lane holds what 16-byte loads bring:
  *
  *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...: two words are one operand
  *                      V: tokens 2t, 2t+1, 2t+8, 2t+9, of each the chunks g, g+8, ...
  *                      S: query g, tokens 2t, 2t+1, 2t+8, 2t+9: rounded and paired they are the operand P^T
- *                      O: the elements of its chunks of V, queries 2t and 2t+1
- *
- * V^T wants two tokens of one element in a register: a byte permute of two loaded words. K's registers take the
- * next tile's loads as soon as S is made, V's once O is. */
+ *                      O: the elements of its chunks of V, queries 2t and 2t+1 */
 #ifndef ADM_KERNELS_ATTENTION_ATTENTION_DEV_CUH
 #define ADM_KERNELS_ATTENTION_ATTENTION_DEV_CUH
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 enum { ADM_TILE = 16, ADM_TILE_QUERIES = 8 };
 
-/* K and V of a tile, as one lane holds them. */
+/* K and V of a tile, as one lane holds them. The instruction wants each lane to hold certain pairs of elements, and the order
+ * of the rows of O is free too; for a lone query it still costs less than ordinary arithmetic would. V^T wants two tokens of
+ * one element in a register: a byte permute of two loaded words. K's registers take the next tile's loads as soon as S is made,
+ * V's once O is. */
 template <int D> struct adm_tile_kv {
     uint4 k[D / 32][2];
     uint4 v[D / 64][4];
@@ -37,14 +34,14 @@ template <int D> struct adm_tile_kv {
 /* What a warp knows so far, as one lane holds it. */
 template <int D> struct adm_tile_sum {
     float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1, in [0], [2] of query 2t, in [1], [3] of 2t+1 */
-    float m, l;         /* of query g: the largest score, times log2(e); this lane's share of the weights' sum */
+    float m, l; /* of query g: the largest score, times log2(e); this lane's share of the weights' sum */
 };
 
 /* The queries in shared memory, as operands: of every 16 elements in turn what each lane holds, 16 bytes, half
  * of them the zeros of the 8 rows without a query. */
 template <int D> __host__ __device__ constexpr unsigned adm_query_bytes(void) { return D / 16 * 32 * 16; }
 
-/* The parts of a block's warps in shared memory, on their way to one sum:
+/* The partial results of a block's warps in shared memory, on their way to one sum:
  *   q | o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8] */
 template <int D> __host__ __device__ constexpr unsigned adm_tile_shared_bytes(unsigned n_warps, unsigned n_queries) {
     return adm_query_bytes<D>() + n_warps * (n_queries * D + 2 * ADM_TILE_QUERIES) * 4;
@@ -89,9 +86,9 @@ template <> __device__ __forceinline__ uint32_t adm_narrow2<__nv_bfloat16>(float
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
-/* The weight of a part in a sum whose largest score is `all`. A part without tokens (l = 0) has none; one of
- * NaNs keeps them. */
-static __device__ __forceinline__ float adm_part_weight(float m, float l, float all) {
+/* The weight of a partial result in a sum whose largest score is `all`. A partial result without tokens (l = 0) has none; one
+ * of NaNs keeps them. */
+static __device__ __forceinline__ float adm_partial_weight(float m, float l, float all) {
     return l == 0.0f ? 0.0f : adm_exp2(m - all);
 }
 
@@ -106,8 +103,8 @@ static __device__ __forceinline__ uint32_t adm_word(const uint4 &x, int i) {
     return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
 }
 
-/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are 512 GiB at the
- * least. */
+/* The row of k and v in which token t of a sequence lies: see the layouts in gpu.h. 2^32 rows are at least
+ * 512 GiB. */
 static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, const int32_t *page_table, uint32_t b,
                                                         uint32_t kv_head, uint32_t t) {
     if (s.page_size == 0) return (b * s.heads.n_kv_heads + kv_head) * s.capacity + t;
@@ -285,7 +282,7 @@ __device__ __forceinline__ adm_element adm_tile_block_sum(const adm_tile_shared<
     adm_element all = {0.0f, m, 0.0f};
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) all.m = fmaxf(all.m, __shfl_xor_sync(ADM_FULL_WARP, all.m, step));
-    const float weight = adm_part_weight(m, l, all.m);
+    const float weight = adm_partial_weight(m, l, all.m);
     all.l = l * weight;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) all.l += __shfl_xor_sync(ADM_FULL_WARP, all.l, step);

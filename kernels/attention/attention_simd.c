@@ -4,7 +4,7 @@
  * Products of two elements are exact in double and every sum is a sum of doubles, so a result differs from the
  * reference's by the order of summation, some 1e-15 of sum p_j |v_j|. That moves an element to the next float32 only
  * where it lies as close to a rounding boundary: off by at most one unit in the last place, 2^-23 of the element, which
- * is the tolerance of these rows. What is computed, and why each instruction set gives the same bits: attention_simd.h.
+ * is the tolerance of these rows. What is computed, and why each instruction set gives the same bits: attention_body.h.
  *
  * Why not float32: the widening costs what a single core's memory bandwidth leaves idle, and the quality figures of a
  * replay, which see these outputs, would carry an error of 1e-6 that is not the policy's. */
@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "core/base/cpu.h"
-#include "kernels/attention/quality.h"
+#include "kernels/attention/attention_simd.h"
 
 /* What the body works on: see adm_attention_fn. */
 typedef struct problem {
@@ -98,8 +98,8 @@ static inline ADM_AVX2 double sum4_avx2(__m256d x) {
 #define SCALE(x, n) scale_avx2(x, n)
 #define ZERO_BELOW(x, limit, v) _mm256_andnot_pd(_mm256_cmp_pd(x, SET(limit), _CMP_LT_OQ), v)
 #define SUM8(v) sum4_avx2(ADD((v)[0], (v)[1]))
-#include "kernels/attention/attention_simd.h"
-#include "kernels/attention/quality_simd.h"
+#include "kernels/attention/attention_body.h"
+#include "kernels/attention/quality_body.h"
 
 static inline ADM_AVX512 __m512d widen_avx512(adm_dtype dtype, const void *p) {
     if (dtype == ADM_F32) return _mm512_cvtps_pd(_mm256_loadu_ps(p));
@@ -134,8 +134,8 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
 #define SCALE(x, n) _mm512_scalef_pd(x, n)
 #define ZERO_BELOW(x, limit, v) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, SET(limit), _CMP_NLT_UQ), v)
 #define SUM8(v) sum8_avx512((v)[0])
-#include "kernels/attention/attention_simd.h"
-#include "kernels/attention/quality_simd.h"
+#include "kernels/attention/attention_body.h"
+#include "kernels/attention/quality_body.h"
 
 #endif
 
@@ -216,7 +216,7 @@ static inline four max_neon(four a, four b) { return (four){{vmaxq_f64(a.val[0],
 #define ZERO_BELOW(x, limit, v) \
     ((four){{zero_below_neon((x).val[0], limit, (v).val[0]), zero_below_neon((x).val[1], limit, (v).val[1])}})
 #define SUM8(v) sum4_neon(ADD((v)[0], (v)[1]))
-#include "kernels/attention/attention_simd.h"
-#include "kernels/attention/quality_simd.h"
+#include "kernels/attention/attention_body.h"
+#include "kernels/attention/quality_body.h"
 
 #endif

@@ -1,149 +1,19 @@
-/* attention_simd.h: attention with vectors of doubles; the body that attention_simd.c includes once an instruction set,
- * with quality_simd.h behind it, which also undefines what the includer defined.
- *
- * The includer defines, for its vectors V of LANES doubles:
- *
- *   SIMD         attribute of its functions          NAME(x)             x with the set's suffix
- *   ZERO() SET(x) LOAD(p) STORE(p, v)                doubles, unaligned
- *   WIDEN(dtype, p)                                  LANES elements of dtype, as doubles
- *   ADD SUB MUL  FMA(a, b, c) = a b + c  MAX(a, b)   MAX: b where either is a NaN
- *   ROUND(x)     to the nearest integer              SCALE(x, n)         x 2^n
- *   ZERO_BELOW(x, limit, v)                          v, and 0 where x < limit
- *   QUERIES TOKENS                                   queries of a strip of outputs, keys of a tile of scores: quality_simd.h
- *   SUM8(v)      v[0 .. 8/LANES): lanes 0..7 added up as ((0+4)+(2+6)) + ((1+5)+(3+7))
- *
- * Every sum has one order whatever LANES is: a dot product runs over 16 partial sums (element i in number i mod 16),
- * the total of the weights over 8, an output element token by token. So all sets give the same bits. */
+/* attention_simd.h: what attention_simd.c makes for kernels/attention/quality.h, an instruction set each. */
+#ifndef ADM_KERNELS_ATTENTION_ATTENTION_SIMD_H
+#define ADM_KERNELS_ATTENTION_ATTENTION_SIMD_H
 
-enum {
-    NAME(DOT_VECTORS) = 16 / LANES,
-    NAME(EIGHT) = 8 / LANES,
-    NAME(STRIP) = 8 * LANES, /* output elements that stay in registers while a group of tokens is added */
-    NAME(GROUP) = 8          /* tokens */
-};
+#include "core/replay/quality.h"
 
-static inline SIMD double NAME(dot)(adm_dtype dtype, const double *query, const unsigned char *row, uint32_t d) {
-    const size_t element = dtype == ADM_F32 ? 4 : 2;
-    V sum[NAME(DOT_VECTORS)], eight[NAME(EIGHT)];
-#pragma GCC unroll 8
-    for (int s = 0; s < NAME(DOT_VECTORS); s++) sum[s] = ZERO();
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < d; i += 16)
-#pragma GCC unroll 8
-        for (uint32_t s = 0; s < NAME(DOT_VECTORS); s++) {
-            uint32_t at = i + s * LANES;
-            sum[s] = FMA(LOAD(query + at), WIDEN(dtype, row + at * element), sum[s]);
-        }
-#pragma GCC unroll 4
-    for (int s = 0; s < NAME(EIGHT); s++) eight[s] = ADD(sum[s], sum[s + NAME(EIGHT)]);
-    return SUM8(eight);
-}
+#if defined(__x86_64__)
+/* Equal to each other to the last bit. The attention rows of the same set sum a score in another order: their outputs may
+ * differ in the last place. */
+extern const adm_quality_impl adm_quality_avx2, adm_quality_avx512;
+#define ADM_QUALITY_SIMD &adm_quality_avx2, &adm_quality_avx512 /* slowest first */
+#elif defined(__aarch64__)
+extern const adm_quality_impl adm_quality_neon;
+#define ADM_QUALITY_SIMD &adm_quality_neon
+#else
+#define ADM_QUALITY_SIMD
+#endif
 
-/* e^x for x <= 0: x = n ln 2 + r with |r| <= ln 2 / 2, then the Taylor series of e^r to r^13, whose rest is below
- * 2^-57; the evaluation errs by less than two units of 2^-53. Below -708, where the result leaves the normal numbers,
- * it is 0. ln 2 is split so that n times its first part is exact. */
-static inline SIMD V NAME(exp)(V x) {
-    static const double reciprocal_factorial[14] = {
-        1,          1,           1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
-        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
-    V clamped = MAX(SET(-708), x);
-    V n = ROUND(MUL(clamped, SET(0x1.71547652b82fep0)));
-    V r = FMA(n, SET(-0x1.62e42fefp-1), clamped);
-    r = FMA(n, SET(-0x1.473de6af278edp-34), r);
-    V y = SET(reciprocal_factorial[13]);
-#pragma GCC unroll 13
-    for (int k = 12; k >= 0; k--) y = FMA(y, r, SET(reciprocal_factorial[k]));
-    return ZERO_BELOW(x, -708, SCALE(y, n));
-}
-
-/* weight[j] = exp(score[j] - largest); weight may be score. Returns their sum. */
-static SIMD double NAME(weights)(const double *score, size_t n, double largest, double *weight) {
-    V sum[NAME(EIGHT)];
-    for (int s = 0; s < NAME(EIGHT); s++) sum[s] = ZERO();
-    for (size_t j = 0; j < n; j += 8) {
-        double rest[8], *to = weight + j;
-        const double *from = score + j;
-        if (n - j < 8) { /* the last few among scores of no weight */
-            for (size_t i = 0; i < 8; i++) rest[i] = i < n - j ? score[j + i] : -INFINITY;
-            from = to = rest;
-        }
-        for (int s = 0; s < NAME(EIGHT); s++) {
-            V w = NAME(exp)(SUB(LOAD(from + s * LANES), SET(largest)));
-            STORE(to + s * LANES, w);
-            sum[s] = ADD(sum[s], w);
-        }
-        if (n - j < 8) memcpy(weight + j, rest, (n - j) * sizeof *weight);
-    }
-    return SUM8(sum);
-}
-
-/* sum[i] += weight[g] * row[g][i] for n_rows rows, a constant. */
-static inline SIMD void NAME(add_rows)(adm_dtype dtype, const unsigned char *const *row, const double *weight, int n_rows,
-                                       uint32_t d, double *sum) {
-    const size_t element = dtype == ADM_F32 ? 4 : 2;
-    for (uint32_t strip = 0; strip < d; strip += NAME(STRIP)) {
-        V part[8];
-#pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) part[s] = LOAD(sum + strip + s * LANES);
-        for (int g = 0; g < n_rows; g++) {
-            const V w = SET(weight[g]);
-            const unsigned char *from = row[g] + strip * element;
-#pragma GCC unroll 8
-            for (int s = 0; s < 8; s++) part[s] = FMA(w, WIDEN(dtype, from + (size_t)s * LANES * element), part[s]);
-        }
-#pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) STORE(sum + strip + s * LANES, part[s]);
-    }
-}
-
-/* Inlined with a constant dtype and d. */
-static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dtype, const double *query, const problem *p,
-                                                                    uint32_t d, double *score, float *out) {
-    double sum[ADM_MAX_HEAD_DIM] = {0}, largest = -INFINITY;
-    for (size_t j = 0; j < p->n; j++) {
-        prefetch_row(p, p->k, j);
-        score[j] = p->scale * NAME(dot)(dtype, query, row_of(p, p->k, j), d);
-        if (score[j] > largest) largest = score[j];
-    }
-    const double total = NAME(weights)(score, p->n, largest, score);
-    size_t j = 0;
-    const unsigned char *row[NAME(GROUP)];
-    for (; j + NAME(GROUP) <= p->n; j += NAME(GROUP)) {
-        for (size_t g = 0; g < NAME(GROUP); g++) {
-            prefetch_row(p, p->v, j + g);
-            row[g] = row_of(p, p->v, j + g);
-        }
-        NAME(add_rows)(dtype, row, score + j, NAME(GROUP), d, sum);
-    }
-    for (; j < p->n; j++) {
-        row[0] = row_of(p, p->v, j);
-        NAME(add_rows)(dtype, row, score + j, 1, d, sum);
-    }
-    for (uint32_t i = 0; i < d; i++) out[i] = (float)(sum[i] / total);
-}
-
-#define ATTEND_DIMS(dtype)                                            \
-    switch (head_dim) {                                               \
-    case 64: NAME(attend)(dtype, query, &p, 64, score, out); break;   \
-    case 128: NAME(attend)(dtype, query, &p, 128, score, out); break; \
-    case 256: NAME(attend)(dtype, query, &p, 256, score, out); break; \
-    }                                                                 \
-    break
-
-SIMD void NAME(adm_attention)(adm_dtype dtype, const void *q, const void *k, const void *v, const uint32_t *index, size_t n,
-                              uint32_t head_dim, double scale, double *score, float *out) {
-    const problem p = {k, v, index, n, head_dim * adm_dtype_bytes(dtype), scale};
-    double query[ADM_MAX_HEAD_DIM];
-    widen_query(dtype, q, head_dim, query);
-    if (n == 0) {
-        memset(out, 0, head_dim * sizeof *out);
-        return;
-    }
-    switch (dtype) {
-    case ADM_F32: ATTEND_DIMS(ADM_F32);
-    case ADM_F16: ATTEND_DIMS(ADM_F16);
-    case ADM_BF16: ATTEND_DIMS(ADM_BF16);
-    }
-}
-
-#undef ATTEND_DIMS
+#endif

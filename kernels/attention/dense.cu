@@ -1,72 +1,39 @@
-/* dense.cu: attention over every token, the baseline that selecting has to beat; see attention_gpu.h.
+/* dense.cu: attention over every token, the baseline that selecting has to beat; see dense.h.
  *
  *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
  *
- * All sequences' tiles of 16 tokens stand in one line, and every block takes an equal piece of it, whatever the
- * lengths:
+ *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of tiles of 16 tokens; an item is a KV head
+ *     [ block 0 )[ block 1 )[ block 2 )[ ...                               of a sequence; equal chunks, whatever the lengths
  *
- *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      an item: one sequence and KV head
- *     [ block 0 )[ block 1 )[ block 2 )[ ...                               a piece may end inside an item, or span some
+ * Versions, us, d = 128, cold: 32 KV heads 32K / 128K; 8 KV heads 32K / 128K (more: kernels/LOG.md)
+ *   1  one block per SM, 12 warps, a tile of K and V in flight in each               not timed
+ *   2  operands ordered so that nothing is moved or waited for                       not timed
+ *   3  the merge loads four partial results at once                                  H200 128.7 / 488.8; 38.9
+ *   4  the first tiles to L2 before the wait; every warp adds up                     H200 126.2 / 478.7; 38.2
+ *   5  the first tiles into registers before the wait                                H200 123.1 / 476.0; 36.0
+ *   6  blocks that end where heads do       H200 123.6 / 476.5; 36.1, H100 179.3 / 703.6; 49.3 / 180.4
+ *   7  teams of blocks per item      H100 177.8 / 698.9; 49.7 / 179.9, H200 128.1 / 493; 37.0 / 129 */
+#include "kernels/attention/dense.h"
+#include "kernels/attention/attention_dev.cuh"
+
+/* How the line of tiles is shared:
  *
- * Where all items are alike and the blocks a multiple of them, a team of blocks takes the tiles of its item in turn, so
- * that the device reads few long stretches of memory rather than many:
+ * Every block takes an equal chunk of it. A chunk may end inside an item, or span some. Where all items are alike and the
+ * blocks a multiple of them, a team of blocks takes the tiles of its item in turn, so that the device reads few long stretches
+ * of memory rather than many:
  *
  *     item 0: tile 0 block 0 | tile 1 block 1 | ... | tile t-1 block t-1 | tile t block 0, next warp | ...
  *
- * A block that holds a whole item writes its result. Else its part goes to the workspace, and the block that
- * arrives last at an item adds up the parts in the order of their blocks, so the result does not depend on who
- * was last:
+ * A block that holds a whole item writes its result. Else its partial result goes to the workspace, and the block that arrives
+ * last at an item adds up the partial results in the order of their blocks, so the result does not depend on who was last:
  *
  *   workspace   arrived [items] uint32, of an item's tiles, 0 between launches
- *               part_ml [2 blocks][8 queries] float2    part 2i of block i is of the item in which its piece begins,
- *               part_o  [2 blocks][8 queries][d] float  part 2i + 1 of another in which it ends
- *
- * Versions (us on an H200, d = 128, float16, cold, in a graph: 32K and 128K with 32 KV heads, 32K with 8).
- *   1.  one block a multiprocessor, 12 warps, a tile of K and one of V on their way in each: up to 96 KiB a
- *       multiprocessor. The merge took one part at a time. Operands as in attention.cu's version 1, with the
- *       same copies and waits.
- *   2.  operands as in attention.cu's version 2: about 240 instructions a tile, of some 1700 issue slots that
- *       the memory leaves, and spills only outside the loop.
- *   3.  the merge loads four parts at once: with 8 KV heads a head has 16 of them on 132 multiprocessors.
- *                                                                                       128.7 / 488.8 / 38.9
- *       98% of the read limit for what is added from 32K to 128K, and 8.7 us that do not depend on the length.
- *   4.  the first tiles go to L2 before the wait; every warp adds up the block's sums.    126.2 / 478.7 / 38.2
- *       Clocks: 3.3 us from the wait to the first product, 3.9 us from the last product to the end.
- *   5.  the first tiles into registers before the wait.                                   123.1 / 476.0 / 36.0
- *   6.  128 blocks in place of 132 where heads then end where blocks do                     123.6 / 476.5 / 36.1
- *       PyTorch's cuDNN backend in the same session: 125.3 / 477.0 / 38.2 beside 126.4 / 488.0 / 36.7 of version 5.
- *   The same on an H100, of a read limit of 3.14 TB/s, and with 8 KV heads at 32K and 128K:
- *                                                                               179.3 / 703.6 / 49.3 / 180.4
- *   7.  the tiles of an item go round its team of blocks; one fence a block in place of one a thread; a merge looks
- *       for the largest score first and then adds without a chain of exponentials.
- *                                                                               177.8 / 698.9 / 49.7 / 179.9
- *       On another H100, beside cuDNN's 180.1 / 698.5 / 51.4 / 180.9: 179.7 / 704.9 / 49.9 / 181.0; batches of 8 are 0.5 to
- *       1.7% behind it.
- *       Without teams 178.8 / 703.6 / 49.7 / 180.9: with 8 KV heads the merge's second trip to L2 costs what it saves.
- *   What limits, by clocks in every block (H100, 32K, 32 KV heads, us): the wait ends at 0, the last tiles are in at
- *       172, parts written at 173, all arrived at 174, the last merge done at 176, and 1.5 later the next kernel's wait
- *       ends. Blocks finish between 127 and 172, half of them in the last 6: a tenth of the multiprocessors read a
- *       quarter faster than the rest. That alone seems not to cost, for where those get more to do (below) nine blocks of
- *       ten finish between 165 and 171. A read that sweeps over all of K and V with all blocks side by side takes 678 us
- *       at 128K, one with a stretch a block 686, each with 192 KiB on their way a multiprocessor: the pattern costs 1%.
- *   Tried and left, on the H200: loads that ask L2 for 256 bytes, 137 at 32K, or for 64 or nothing, 125.8; 6 or 8
- *       warps and two blocks a multiprocessor, so that the next kernel's block begins early, 126.5 and 131.0 at 32K;
- *       264 blocks of 12 warps, 129.5 at 32K and 486 beside 486 at 128K.
- *   Tried and left, on the H100, without teams:
- *       K and V through rings in shared memory (cp.async, swizzled, operands by ldmatrix), two blocks of 96 KiB a
- *       multiprocessor or one of 192: 182 to 184 / 698 to 703 / 55 to 57 / 184 to 187. Twice the bytes on their way
- *       bring little, and the ends are longer: 10 us from the last tile to the next kernel's first. In a bare read bulk
- *       copies of a tile are as fast as cp.async; of single rows of 256 bytes they reach 2.3 TB/s.
- *       The same, the next kernel's blocks let in only when this one's loads are all under way: 195 / 748. One read of
- *       it: some multiprocessors get two of those blocks then, and others none.
- *       Pieces of falling size that blocks take from a counter: 183 / 701 / 86 / 234, for each ends in a sum and a part.
- *       Each block beginning elsewhere in its piece: no difference. 132 blocks in place of 128: 181.6 / 704 / 54 / 183. */
-#include "kernels/attention/attention_dev.cuh"
-#include "kernels/attention/attention_gpu.h"
+ *               partial_ml [2 blocks][8 queries] float2    partial 2i of block i is of the item in which its chunk begins,
+ *               partial_o  [2 blocks][8 queries][d] float  partial 2i + 1 of another in which it ends */
 
-static const unsigned MAX_BLOCKS = 512; /* that the workspace has room for */
+static const unsigned MAX_BLOCKS = 512; /* as many as the workspace holds */
 
-/* Warps of the one block that a multiprocessor holds: as many as the registers of the tiles allow. */
+/* Warps of the one block that an SM holds: as many as the registers of the tiles allow. */
 template <int D> __host__ __device__ constexpr unsigned dense_warps(void) { return D == 64 ? 16 : D == 128 ? 12 : 8; }
 
 /* How the heads are cut: a group of more than 8 queries takes several passes. */
@@ -87,14 +54,14 @@ static __host__ __device__ inline size_t dense_arrived_bytes(const adm_gpu_shape
     return ((size_t)s.batch * h.items_per_sequence * sizeof(uint32_t) + 255) / 256 * 256;
 }
 
-/* The line of tiles. Every lane of a warp knows two sequences: where they start in the line, and their tiles an
+/* The line of tiles. Every lane of a warp knows two sequences: where they start in the line, and their tiles per
  * item. An empty sequence has one tile without tokens, so that some block writes its zeros. */
 struct dense_line {
     uint64_t start[2];
     uint32_t n_tiles[2];
     uint64_t total;
     uint32_t n_blocks; /* that share the line: each gets a tile */
-    uint32_t team;     /* blocks that take the tiles of one item in turn; 1: a block's piece is in one stretch */
+    uint32_t team;     /* blocks that take the tiles of one item in turn; 1: a block's chunk is contiguous */
 };
 
 static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &s, const uint32_t *length, const dense_heads &h,
@@ -118,7 +85,7 @@ static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &
         sum += __shfl_sync(ADM_FULL_WARP, upto, 31);
     }
     line.total = sum;
-    /* Pieces that end where items end save parts, if that leaves few blocks idle. */
+    /* Chunks that end where items end save partial results, if that leaves few blocks idle. */
     uint32_t items = s.batch * h.items_per_sequence, blocks = gridDim.x;
     if (items <= blocks && blocks / items * items * 16 >= blocks * 15) blocks = blocks / items * items;
     line.n_blocks = (uint32_t)min((uint64_t)blocks, sum);
@@ -129,8 +96,8 @@ static __device__ __forceinline__ dense_line dense_line_of(const adm_gpu_shape &
     return line;
 }
 
-/* The first tile of a block's piece, and the block that holds a tile. */
-static __device__ __forceinline__ uint64_t dense_piece_begin(const dense_line &line, uint32_t block) {
+/* The first tile of a block's chunk, and the block that holds a tile. */
+static __device__ __forceinline__ uint64_t dense_chunk_begin(const dense_line &line, uint32_t block) {
     return block * line.total / line.n_blocks;
 }
 static __device__ __forceinline__ uint32_t dense_block_of(const dense_line &line, uint64_t tile) {
@@ -144,7 +111,7 @@ struct dense_segment {
     uint32_t first, end, stride;   /* tiles of the item */
 };
 
-static __device__ __forceinline__ dense_segment dense_segment_at(const dense_line &line, uint64_t tile, uint64_t piece_end) {
+static __device__ __forceinline__ dense_segment dense_segment_at(const dense_line &line, uint64_t tile, uint64_t chunk_end) {
     dense_segment g;
     g.b = __popc(__ballot_sync(ADM_FULL_WARP, line.start[0] <= tile)) +
           __popc(__ballot_sync(ADM_FULL_WARP, line.start[1] <= tile)) - 1;
@@ -155,48 +122,48 @@ static __device__ __forceinline__ dense_segment dense_segment_at(const dense_lin
     g.item_end = g.item_begin + n_tiles;
     g.stride = line.team;
     g.first = line.team > 1 ? blockIdx.x % line.team : (uint32_t)(tile - g.item_begin);
-    g.end = line.team > 1 ? n_tiles : (uint32_t)(min(g.item_end, piece_end) - g.item_begin);
+    g.end = line.team > 1 ? n_tiles : (uint32_t)(min(g.item_end, chunk_end) - g.item_begin);
     return g;
 }
 
 /* The workspace, as pointers. */
 struct dense_workspace {
     uint32_t *arrived;
-    float2 *part_ml;
-    float *part_o;
+    float2 *partial_ml;
+    float *partial_o;
 };
 
 static __device__ __forceinline__ dense_workspace dense_workspace_at(const adm_gpu_shape &s, const dense_heads &h,
                                                                      void *workspace) {
     dense_workspace w;
     w.arrived = (uint32_t *)workspace;
-    w.part_ml = (float2 *)((char *)workspace + dense_arrived_bytes(s, h));
-    w.part_o = (float *)(w.part_ml + 2 * MAX_BLOCKS * ADM_TILE_QUERIES);
+    w.partial_ml = (float2 *)((char *)workspace + dense_arrived_bytes(s, h));
+    w.partial_o = (float *)(w.partial_ml + 2 * MAX_BLOCKS * ADM_TILE_QUERIES);
     return w;
 }
 
-/* Adds up an item's parts, in the order of their blocks. First the largest score of each query and the weights' sum, a
- * warp a query; then the block's threads take the row's columns, four elements each, several times over, each time a
- * share of the parts; the shares then meet in shared memory:
+/* Adds up an item's partial results, in the order of their blocks. First the largest score of each query and the weights' sum,
+ * a warp per query; then the block's threads take the row's columns, four elements each, several times over, each time a share
+ * of the partial results; the shares then meet in shared memory:
  *   (largest score, 1 / sum) [8] float2 | o [threads] float4 */
 template <typename T, int D>
 __device__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_segment &g, unsigned n_queries,
                             char *shared, T *out) {
     const uint32_t first = dense_block_of(line, g.item_begin), n = dense_block_of(line, g.item_end - 1) - first + 1;
-    const uint32_t first_slot = dense_piece_begin(line, first) < g.item_begin ? 1 : 0; /* no later piece begins before */
+    const uint32_t first_position = dense_chunk_begin(line, first) < g.item_begin ? 1 : 0; /* no later chunk begins before */
     const unsigned lane = threadIdx.x % 32;
     auto row_of = [&](uint32_t i, unsigned query) {
-        return (size_t)(2 * (first + i) + (i == 0 ? first_slot : 0)) * ADM_TILE_QUERIES + query;
+        return (size_t)(2 * (first + i) + (i == 0 ? first_position : 0)) * ADM_TILE_QUERIES + query;
     };
     float2 *all = (float2 *)shared;
     for (unsigned query = threadIdx.x / 32; query < n_queries; query += blockDim.x / 32) {
         float m = -INFINITY, l = 0.0f;
         auto add = [&](float2 ml) {
             const float larger = fmaxf(m, ml.x);
-            l = l * adm_part_weight(m, l, larger) + ml.y * adm_part_weight(ml.x, ml.y, larger);
+            l = l * adm_partial_weight(m, l, larger) + ml.y * adm_partial_weight(ml.x, ml.y, larger);
             m = larger;
         };
-        for (uint32_t i = lane; i < n; i += 32) add(__ldcg(w.part_ml + row_of(i, query)));
+        for (uint32_t i = lane; i < n; i += 32) add(__ldcg(w.partial_ml + row_of(i, query)));
 #pragma unroll
         for (int step = 1; step < 32; step *= 2)
             add(make_float2(__shfl_xor_sync(ADM_FULL_WARP, m, step), __shfl_xor_sync(ADM_FULL_WARP, l, step)));
@@ -214,9 +181,9 @@ __device__ void dense_merge(const dense_workspace &w, const dense_line &line, co
 #pragma unroll 4
             for (uint32_t i = share; i < n; i += shares) {
                 const size_t row = row_of(i, query);
-                const float2 ml = __ldcg(w.part_ml + row);
-                const float4 x = __ldcg((const float4 *)(w.part_o + row * D) + column % (D / 4));
-                const float weight = adm_part_weight(ml.x, ml.y, of_all.x) * of_all.y;
+                const float2 ml = __ldcg(w.partial_ml + row);
+                const float4 x = __ldcg((const float4 *)(w.partial_o + row * D) + column % (D / 4));
+                const float weight = adm_partial_weight(ml.x, ml.y, of_all.x) * of_all.y;
                 o = make_float4(o.x + x.x * weight, o.y + x.y * weight, o.z + x.z * weight, o.w + x.w * weight);
             }
         }
@@ -233,6 +200,7 @@ __device__ void dense_merge(const dense_workspace &w, const dense_line &line, co
     }
 }
 
+/* q (batch, n_q, d), K, V, length (batch) -> out (batch, n_q, d). Grid: any number of blocks up to MAX_BLOCKS. */
 template <typename T, int D>
 __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
     dense_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
@@ -246,9 +214,9 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
     const dense_line line = dense_line_of(s, buffers.length, h, lane);
     if (blockIdx.x >= line.n_blocks) return;
     const dense_workspace workspace = dense_workspace_at(s, h, buffers.workspace);
-    const uint64_t piece_begin = dense_piece_begin(line, blockIdx.x);
-    const uint64_t piece_end = dense_piece_begin(line, blockIdx.x + 1);
-    dense_segment g = dense_segment_at(line, piece_begin, piece_end);
+    const uint64_t chunk_begin = dense_chunk_begin(line, blockIdx.x);
+    const uint64_t chunk_end = dense_chunk_begin(line, blockIdx.x + 1);
+    dense_segment g = dense_segment_at(line, chunk_begin, chunk_end);
     adm_tile_kv<D> kv;
     auto load = [&](const dense_segment &of, uint32_t tile, uint32_t length) {
         const uint32_t token = min(tile * ADM_TILE + lane % ADM_TILE, length - 1);
@@ -262,8 +230,8 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
     if (early) load(g, first_tile, buffers.length[g.b]);
     adm_wait_for_predecessors();
 
-    for (uint64_t at = piece_begin; at < piece_end;) {
-        if (at > piece_begin) g = dense_segment_at(line, at, piece_end);
+    for (uint64_t at = chunk_begin; at < chunk_end;) {
+        if (at > chunk_begin) g = dense_segment_at(line, at, chunk_end);
         const unsigned kv_head = g.item_of_sequence / h.passes, pass = g.item_of_sequence % h.passes;
         const unsigned n_queries = min(h.group - pass * ADM_TILE_QUERIES, (unsigned)ADM_TILE_QUERIES);
         const size_t first_query = (size_t)g.b * s.heads.n_q_heads + kv_head * h.group + pass * ADM_TILE_QUERIES;
@@ -278,7 +246,7 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         uint32_t tile = g.first + warp * g.stride;
         const uint32_t step = n_warps * g.stride;
         const uint32_t end = length == 0 ? 0 : g.end;
-        if (tile < end && !(early && at == piece_begin)) load(g, tile, length);
+        if (tile < end && !(early && at == chunk_begin)) load(g, tile, length);
         __syncthreads(); /* the segment before is done with the shared memory */
         adm_tile_queries<T, D>((const T *)buffers.q + first_query * D, n_queries, shared.q);
         adm_tile_begin<D>(&sum);
@@ -304,24 +272,24 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
         adm_tile_store<D>(sum, shared, n_queries, warp, lane);
         __syncthreads();
 
-        const bool whole = at == g.item_begin && piece_end >= g.item_end;
-        const size_t slot = 2 * blockIdx.x + (piece_begin < g.item_begin ? 1 : 0);
+        const bool whole = at == g.item_begin && chunk_end >= g.item_end;
+        const size_t position = 2 * blockIdx.x + (chunk_begin < g.item_begin ? 1 : 0);
         T *out = (T *)buffers.out + first_query * D;
         for (unsigned i = threadIdx.x; i < n_queries * D; i += blockDim.x) {
-            const adm_element part = adm_tile_block_sum<D>(shared, n_warps, n_queries, i / D, i % D);
+            const adm_element partial = adm_tile_block_sum<D>(shared, n_warps, n_queries, i / D, i % D);
             if (whole) {
-                out[i] = adm_element_result<T>(part);
+                out[i] = adm_element_result<T>(partial);
             } else {
-                const size_t row = slot * ADM_TILE_QUERIES + i / D;
-                if (i % D == 0) workspace.part_ml[row] = make_float2(part.m, part.l);
-                workspace.part_o[row * D + i % D] = part.o;
+                const size_t row = position * ADM_TILE_QUERIES + i / D;
+                if (i % D == 0) workspace.partial_ml[row] = make_float2(partial.m, partial.l);
+                workspace.partial_o[row * D + i % D] = partial.o;
             }
         }
         if (!whole) {
             __syncthreads();
             if (threadIdx.x == 0) { /* its fence is for what the block wrote before the barrier */
                 uint32_t *arrived = workspace.arrived + (size_t)g.b * h.items_per_sequence + g.item_of_sequence;
-                const uint32_t n = (uint32_t)(min(g.item_end, piece_end) - at);
+                const uint32_t n = (uint32_t)(min(g.item_end, chunk_end) - at);
                 const uint32_t all = (uint32_t)(g.item_end - g.item_begin);
                 __threadfence();
                 i_am_last = atomicAdd(arrived, n) + n == all;
@@ -331,7 +299,7 @@ __global__ void __launch_bounds__(dense_warps<D>() * 32, 1)
             __syncthreads();
             if (i_am_last) dense_merge<T, D>(workspace, line, g, n_queries, shared_bytes, out);
         }
-        at = min(g.item_end, piece_end);
+        at = min(g.item_end, chunk_end);
     }
 }
 
@@ -368,7 +336,7 @@ extern "C" size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape) {
            (size_t)2 * MAX_BLOCKS * ADM_TILE_QUERIES * (sizeof(float2) + shape->heads.head_dim * sizeof(float));
 }
 
-/* A block a processor, or up to a sixteenth fewer where pieces then end where items end. */
+/* A block per SM, or up to a sixteenth fewer where chunks then end where items end. */
 static unsigned usual_blocks(const adm_gpu_shape *s, unsigned n_sms) {
     const unsigned items = s->batch * dense_heads_of(s->heads).items_per_sequence, rounds = (items + n_sms - 1) / n_sms;
     const unsigned aligned = items <= n_sms ? n_sms / items * items : items % rounds == 0 ? items / rounds : n_sms;
@@ -394,7 +362,7 @@ extern "C" adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_
     grid.dependent = true;
     if (grid.shared_bytes > (size_t)limits.block_shared_bytes)
         return adm_fail(err, ADM_EUNSUPPORTED,
-                        "dense attention needs %zu bytes of shared memory a block and this "
+                        "dense attention needs %zu bytes of shared memory per block and this "
                         "device has %d",
                         grid.shared_bytes, limits.block_shared_bytes);
     float scale_log2 = shape->scale * 1.44269504f;
@@ -408,10 +376,11 @@ extern "C" adm_status adm_gpu_dense_launch(const adm_gpu_shape *shape, const adm
 }
 
 /* The tolerance as in attention.cu. */
-extern "C" const adm_gpu_impl adm_gpu_dense_impl = {ADM_STAGE_DENSE,
-                                                    "split",
-                                                    "equal pieces of all tokens a block, 16 tokens a warp on the tensor cores",
-                                                    1u << ADM_STAGE_DENSE,
-                                                    0x1p-7,
-                                                    adm_gpu_dense_launch,
-                                                    adm_gpu_dense_workspace_bytes};
+extern "C" const adm_gpu_impl adm_gpu_dense_impl = {
+    ADM_STAGE_DENSE,
+    "split",
+    "equal chunks of all tokens per block, 16 tokens per warp on the tensor cores",
+    1u << ADM_STAGE_DENSE,
+    0x1p-7,
+    adm_gpu_dense_launch,
+    adm_gpu_dense_workspace_bytes};

@@ -4,9 +4,9 @@
  * machine's byte order nor the row's alignment matters:
  *
  *   k        hl hl hl ... hl     h = k >> 1 & 01..01,  l = k & 01..01
- *   L1       written in unary a code is (>=1, >=2, >=3) = (h|l, h, h&l), and |a-b| is the number of places in which
+ *   L1       written in unary a code is (>=1, >=2, >=3) = (h|l, h, h&l), and |a-b| is the number of positions in which
  *            two such codes differ: at most 3, which the two bits of the element hold
- *   sum      2-bit fields -> 4-bit -> 8-bit (at most 12 a word, 96 in the 8 words of d = 256) -> 16-bit -> one sum */
+ *   sum      2-bit fields -> 4-bit -> 8-bit (at most 12 per word, 96 in the 8 words of d = 256) -> 16-bit -> one sum */
 #include "kernels/distance/distance.h"
 
 #include <stdlib.h>

@@ -2,65 +2,58 @@
  *
  *   planes [batch][n_kv_heads][capacity/32] tiles -> distance [batch][S][capacity]      both as gpu.h has them
  *
- * The codes of all heads of all sequences stand in one line of 4 KiB pieces, of which every warp takes an equal stretch,
- * whatever the lengths:
+ *   sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of loads of 4 KiB
+ *   [ warp 0 )[ warp 1 )[ warp 2 )[ ...                                  equal ranges, whatever the lengths
  *
- *   sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...
- *   [ warp 0 )[ warp 1 )[ warp 2 )[ ...                               a stretch may span some heads
+ * A warp has a ring of loads in shared memory, filled by bulk copies of its own. The first ones are on their way before the
+ * kernel before this one has ended; only what holds the newest two tokens has to wait for it.
  *
- * A warp has a ring of pieces in shared memory, filled by bulk copies of its own. The first pieces are on their way
- * before the kernel before this one has ended; only what holds the newest two tokens has to wait for it.
- *
- * History (us on an H200, 32 query heads, d = 128, cold, in a graph; of the read limit of 4.56 TB/s):
- *                                                                    32K, 32 KV heads    128K     32K, 8 KV heads
- *   1  a block 8 warps x 4 tiles, loaded at once; L2 prefetches in         10.9 (72%)   37.2 (84%)    6.1
- *      place of early loads
- *   2  equal stretches of pieces of 2 KiB, rings filled before the         9.5 (80%)    34.9 (88%)    5.3
- *      wait; 4 blocks a processor, 2 pieces in flight a warp
- *   3  pieces of 4 KiB, 2 blocks a processor: half the upkeep              9.3 (82%)    34.3 (89%)    5.0
- *   What limits: about 1.5 us at either end that do not depend on the length, and the distances written, 6% of the bytes.
- *   In between the codes come at 94% of a plain read. Tried: 3, 5 and 6 blocks a processor, rings of 1 to 6 pieces. */
+ * Versions, us and share of the read limit, cold: 32 KV heads 32K, 128K; 8 KV heads 32K (H200; more: kernels/LOG.md)
+ *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
+ *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
+ *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0 */
+#include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
 #include "kernels/encode/encode.cuh"
 
-enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads a KV head */, PIECE_BYTES = 4096 };
+enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads per KV head */, LOAD_BYTES = 4096 };
 
-/* A place in the line of pieces. */
-typedef struct distance_place {
-    uint32_t b, kv_head, piece;
-    uint32_t length, n_pieces; /* of sequence b */
-} distance_place;
+/* A position in the line of loads. */
+typedef struct distance_position {
+    uint32_t b, kv_head, load;
+    uint32_t length, n_loads; /* of sequence b */
+} distance_position;
 
-template <int W> struct distance_piece {
-    static const int tiles = PIECE_BYTES / (256 * W);
+template <int W> struct distance_load {
+    static const int tiles = LOAD_BYTES / (256 * W);
     static const int tokens = 32 * tiles;
 };
 
 template <int W>
-static __device__ __forceinline__ void enter_sequence(const adm_gpu_shape &s, const uint32_t *length, distance_place *at) {
-    at->length = at->n_pieces = 0;
-    while (at->b < s.batch && at->n_pieces == 0) {
+static __device__ __forceinline__ void enter_sequence(const adm_gpu_shape &s, const uint32_t *length, distance_position *at) {
+    at->length = at->n_loads = 0;
+    while (at->b < s.batch && at->n_loads == 0) {
         at->length = length[at->b];
-        at->n_pieces = (at->length + distance_piece<W>::tokens - 1) / distance_piece<W>::tokens;
-        if (at->n_pieces == 0) at->b++;
+        at->n_loads = (at->length + distance_load<W>::tokens - 1) / distance_load<W>::tokens;
+        if (at->n_loads == 0) at->b++;
     }
 }
 
 template <int W>
-static __device__ __forceinline__ void advance(const adm_gpu_shape &s, const uint32_t *length, distance_place *at) {
-    if (++at->piece < at->n_pieces) return;
-    at->piece = 0;
+static __device__ __forceinline__ void advance(const adm_gpu_shape &s, const uint32_t *length, distance_position *at) {
+    if (++at->load < at->n_loads) return;
+    at->load = 0;
     if (++at->kv_head < s.heads.n_kv_heads) return;
     at->kv_head = 0;
     at->b++;
     enter_sequence<W>(s, length, at);
 }
 
-/* This warp's stretch of n pieces begins at the result; every lane the same. */
+/* The first position of this warp's range of n loads; every lane the same. */
 template <int W>
-static __device__ __forceinline__ distance_place stretch_of(const adm_gpu_shape &s, const uint32_t *length, uint32_t warp,
-                                                            uint32_t n_warps, uint32_t *n) {
-    const uint32_t lane = threadIdx.x % 32, unit = distance_piece<W>::tokens;
+static __device__ __forceinline__ distance_position range_of(const adm_gpu_shape &s, const uint32_t *length, uint32_t warp,
+                                                             uint32_t n_warps, uint32_t *n) {
+    const uint32_t lane = threadIdx.x % 32, unit = distance_load<W>::tokens;
     uint64_t end[2], total = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++) { /* lane l knows where sequences l and l + 32 end in the line */
@@ -76,7 +69,7 @@ static __device__ __forceinline__ distance_place stretch_of(const adm_gpu_shape 
     }
     const uint64_t first = warp * total / n_warps;
     *n = (uint32_t)((warp + 1) * total / n_warps - first);
-    distance_place at = {};
+    distance_position at = {};
     at.b = __popc(__ballot_sync(ADM_FULL_WARP, end[0] <= first)) + __popc(__ballot_sync(ADM_FULL_WARP, end[1] <= first));
     at.b = min(at.b, s.batch); /* sequences beyond the batch end where the line does */
     const uint32_t before = at.b == 0 ? 0 : at.b - 1;
@@ -84,29 +77,29 @@ static __device__ __forceinline__ distance_place stretch_of(const adm_gpu_shape 
     if (at.b == 0) start = 0;
     if (at.b < s.batch) {
         at.length = length[at.b];
-        at.n_pieces = (at.length + unit - 1) / unit;
-        at.kv_head = (uint32_t)((first - start) / at.n_pieces);
-        at.piece = (uint32_t)((first - start) % at.n_pieces);
+        at.n_loads = (at.length + unit - 1) / unit;
+        at.kv_head = (uint32_t)((first - start) / at.n_loads);
+        at.load = (uint32_t)((first - start) % at.n_loads);
     }
     return at;
 }
 
 template <int W>
 static __device__ __forceinline__ const unsigned char *codes_at(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                                const distance_place &at) {
+                                                                const distance_position &at) {
     const size_t head = (size_t)at.b * s.heads.n_kv_heads + at.kv_head;
-    return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.piece * PIECE_BYTES;
+    return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.load * LOAD_BYTES;
 }
 
-/* Tiles of a piece that hold tokens. */
-template <int W> static __device__ __forceinline__ uint32_t tiles_at(const distance_place &at) {
-    return min((at.length + 31) / 32 - at.piece * distance_piece<W>::tiles, (uint32_t)distance_piece<W>::tiles);
+/* Tiles of a load that hold tokens. */
+template <int W> static __device__ __forceinline__ uint32_t tiles_at(const distance_position &at) {
+    return min((at.length + 31) / 32 - at.load * distance_load<W>::tiles, (uint32_t)distance_load<W>::tiles);
 }
 
 /* The planes of a KV head's queries, from their packed rows to shared memory of the warp. */
 template <int W>
-static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, const adm_gpu_buffers &p, const distance_place &at,
-                                                    uint32_t group, adm_query_planes<W> *query) {
+static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                    const distance_position &at, uint32_t group, adm_query_planes<W> *query) {
     const size_t row = (size_t)at.b * (s.heads.n_q_heads + s.heads.n_kv_heads) + at.kv_head * group;
     const uint2 *packed = (const uint2 *)(p.packed + row * (8 * W));
     __syncwarp();
@@ -118,44 +111,45 @@ static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, cons
     __syncwarp();
 }
 
-/* Grid: any number of blocks. Dynamic shared memory: [warps][stages] pieces, [warps][group] queries. */
+/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4) -> distance (batch, S, capacity). Grid: any number of blocks.
+ * Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by this name. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_pieces(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
-    const int n = distance_piece<W>::tiles;
+    const int n = distance_load<W>::tiles;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
     const bool grouped = s.selection == ADM_SELECT_GROUP;
-    adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + DISTANCE_WARPS * stages * PIECE_BYTES) + warp * group;
+    adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group;
     uint32_t n_left;
     adm_start_dependents();
-    distance_place at = stretch_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
+    distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
 #if __CUDA_ARCH__ >= 900
     __shared__ uint64_t barriers[DISTANCE_WARPS * 8];
     uint64_t *barrier = barriers + warp * 8;
-    unsigned char *ring = shared + warp * stages * PIECE_BYTES;
-    distance_place ahead = at;
-    uint32_t n_ahead = 0; /* pieces asked for so far */
+    unsigned char *ring = shared + warp * stages * LOAD_BYTES;
+    distance_position ahead = at;
+    uint32_t n_ahead = 0; /* loads asked for so far */
     const uint32_t n_all = n_left;
     if (lane == 0) {
-        for (uint32_t slot = 0; slot < stages; slot++) adm_barrier_init(&barrier[slot]);
+        for (uint32_t buffer = 0; buffer < stages; buffer++) adm_barrier_init(&barrier[buffer]);
         adm_barrier_fence();
-        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.piece + 1) * distance_piece<W>::tokens, ahead.length);
+        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.load + 1) * distance_load<W>::tokens, ahead.length);
              n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * PIECE_BYTES, codes_at<W>(s, p, ahead), PIECE_BYTES, &barrier[n_ahead]);
+            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), LOAD_BYTES, &barrier[n_ahead]);
             advance<W>(s, p.length, &ahead);
         }
     }
     adm_wait_for_predecessors();
     if (lane == 0)
         for (; n_ahead < min(stages, n_all); n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * PIECE_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
+            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
                           &barrier[n_ahead]);
             advance<W>(s, p.length, &ahead);
         }
     __syncwarp();
-    uint32_t slot = 0, parity = 0;
+    uint32_t buffer = 0, parity = 0;
 #else
     adm_wait_for_predecessors();
 #endif
@@ -163,24 +157,25 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
         if (new_head) load_queries<W>(s, p, at, group, query);
         uint32_t high[n][W], low[n][W];
 #if __CUDA_ARCH__ >= 900
-        const uint32_t *tile = (const uint32_t *)(ring + slot * PIECE_BYTES);
-        adm_barrier_wait(&barrier[slot], parity);
+        const uint32_t *tile = (const uint32_t *)(ring + buffer * LOAD_BYTES);
+        adm_barrier_wait(&barrier[buffer], parity);
 #pragma unroll
         for (int i = 0; i < n; i++) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
         __syncwarp();
         if (lane == 0 && n_ahead < n_all) {
-            adm_bulk_copy(ring + slot * PIECE_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W), &barrier[slot]);
+            adm_bulk_copy(ring + buffer * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
+                          &barrier[buffer]);
             advance<W>(s, p.length, &ahead);
             n_ahead++;
         }
-        if (++slot == stages) slot = 0, parity ^= 1;
+        if (++buffer == stages) buffer = 0, parity ^= 1;
 #else
         const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
 #pragma unroll
         for (int i = 0; i < n; i++)
             if (i < tiles_at<W>(at)) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
 #endif
-        const uint32_t token = at.piece * distance_piece<W>::tokens + lane;
+        const uint32_t token = at.load * distance_load<W>::tokens + lane;
         const size_t heads = grouped ? s.heads.n_kv_heads : s.heads.n_q_heads;
         uint16_t *to = p.distance + (at.b * heads + (grouped ? at.kv_head : at.kv_head * group)) * s.capacity + token;
         uint32_t sum[n] = {};
@@ -198,14 +193,14 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
             to += s.capacity;
         }
         advance<W>(s, p.length, &at);
-        new_head = at.piece == 0;
+        new_head = at.load == 0;
     }
 }
 
 typedef void distance_kernel(const adm_gpu_shape, const adm_gpu_buffers, uint32_t);
 
 static adm_status launch(const char *what, distance_kernel *const kernels[3], const adm_gpu_shape *shape,
-                         const adm_gpu_buffers *buffers, uint32_t blocks_a_processor, uint32_t stages, adm_gpu_stream stream,
+                         const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                          adm_error *err) {
     adm_gpu_limits limits;
     adm_status status = adm_gpu_shape_check(shape, err);
@@ -215,11 +210,11 @@ static adm_status launch(const char *what, distance_kernel *const kernels[3], co
     if (group > MAX_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
-    if (stages < 1 || stages > 8) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u pieces: 1 to 8", what, stages);
+    if (stages < 1 || stages > 8) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
     adm_gpu_grid grid = {};
-    grid.blocks = dim3(blocks_a_processor * (uint32_t)limits.n_sms);
+    grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
-    grid.shared_bytes = DISTANCE_WARPS * (stages * PIECE_BYTES + group * (shape->heads.head_dim / 32) * 12);
+    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * (shape->heads.head_dim / 32) * 12);
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
     return adm_gpu_launch(what, (const void *)kernels[adm_dim_index(shape->heads.head_dim)], grid, args, stream, err);
@@ -228,10 +223,10 @@ static adm_status launch(const char *what, distance_kernel *const kernels[3], co
 #define METRIC_TABLE(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
 
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
-                                                uint32_t blocks_a_processor, uint32_t stages, adm_gpu_stream stream,
+                                                uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                                                 adm_error *err) {
     static distance_kernel *const kernels[3] = METRIC_TABLE(ADM_METRIC_L1);
-    return launch("distance l1", kernels, shape, buffers, blocks_a_processor, stages, stream, err);
+    return launch("distance l1", kernels, shape, buffers, blocks_per_sm, stages, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,

@@ -15,7 +15,7 @@
 #ifndef ADM_KERNELS_DISTANCE_DISTANCE_CUH
 #define ADM_KERNELS_DISTANCE_DISTANCE_CUH
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 template <int W> struct __align__(W == 2 ? 8 : 16) adm_query_planes { uint32_t high[W], low[W], edge[W]; };
 

@@ -16,6 +16,11 @@
 #define ADM_KERNELS_DISTANCE_DISTANCE_H
 
 #include "core/contract/stage.h"
+#include "kernels/gpu/gpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* L1, element by element. head_dim is a multiple of 4. */
 ADM_API adm_distance_fn adm_distance_reference;
@@ -24,7 +29,7 @@ ADM_API adm_distance_fn adm_distance_reference;
 ADM_API adm_distance_fn adm_distance_l1;
 
 #if defined(__x86_64__)
-/* L1, 16 tokens at a time, for processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
+/* L1, 16 tokens at a time, for CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
 ADM_API adm_distance_fn adm_distance_l1_avx2;
 ADM_API adm_distance_fn adm_distance_l1_avx512;
 #elif defined(__aarch64__)
@@ -40,5 +45,16 @@ double adm_distance_bytes(const adm_shape *shape, double n_tokens);
 
 /* Subtraction, absolute value and addition an element and query head, whatever tricks a kernel uses. */
 double adm_distance_flops(const adm_shape *shape, double n_tokens);
+
+/* On a GPU (kernels/gpu/gpu.h): planes -> distance [batch][S][capacity]. */
+adm_gpu_launch_fn adm_gpu_distance_l1, adm_gpu_distance_xor;
+
+/* adm_gpu_distance_l1 with `blocks_per_sm` blocks per SM, and `stages` (1 to 8) tiles in flight per warp. */
+adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t blocks_per_sm,
+                                     uint32_t stages, adm_gpu_stream stream, adm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -7,7 +7,7 @@
  *   l2        with |a - b| in two bits h l (see distance_simd.c): |a - b|^2 = l + 4 h + 4 (h & l)
  *   dot       l2 + 4 for each element - 2 for each outer code (0 or 3) in a or in b: of codes as the odd numbers A, B,
  *             A^2 + B^2 - 2 A B = 4 (a - b)^2, and A^2 is 9 for an outer code, else 1
- *   hamming   popc(x), 64 elements a word */
+ *   hamming   popc(x), 64 elements per word */
 #ifndef ADM_KERNELS_DISTANCE_DISTANCE_METRIC_H
 #define ADM_KERNELS_DISTANCE_DISTANCE_METRIC_H
 
@@ -20,14 +20,14 @@ ADM_API adm_distance_fn adm_distance_dot;
 ADM_API adm_distance_fn adm_distance_hamming; /* rows of d/8 bytes */
 
 #if defined(__x86_64__)
-/* The same 64 bytes at a time, for processors with adm_cpu_has_avx512(). */
+/* The same 64 bytes at a time, for CPUs with adm_cpu_has_avx512(). */
 ADM_API adm_distance_fn adm_distance_xor_avx512;
 ADM_API adm_distance_fn adm_distance_l2_avx512;
 ADM_API adm_distance_fn adm_distance_sign_avx512;
 ADM_API adm_distance_fn adm_distance_dot_avx512;
 ADM_API adm_distance_fn adm_distance_hamming_avx512;
 
-/* The word versions compiled for the bit count of processors with adm_cpu_has_avx2(). */
+/* The word versions compiled for the bit count of CPUs with adm_cpu_has_avx2(). */
 ADM_API adm_distance_fn adm_distance_xor_popcnt;
 ADM_API adm_distance_fn adm_distance_l2_popcnt;
 ADM_API adm_distance_fn adm_distance_sign_popcnt;

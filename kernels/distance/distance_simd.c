@@ -8,7 +8,7 @@
  * first two fill the element's bits as (h, h|l), the third is h&l. AVX2 has no bit count, so it makes |a-b| itself, two
  * bits an element, and adds those up through a table of 16.
  *
- * Measured, bytes of codes a second against FAISS's Hamming scan: `ninja bench`. */
+ * Measured, bytes of codes per second against FAISS's Hamming scan: `ninja bench`. */
 #include "kernels/distance/distance.h"
 
 #include <string.h>
@@ -211,7 +211,7 @@ ADM_AVX2 void adm_distance_l1_avx2(const uint8_t *q, const uint8_t *k, size_t n_
 
 #include <arm_neon.h>
 
-/* Bit counts of unary codes as with AVX-512, 64 elements a register and a token at a time. */
+/* Bit counts of unary codes as with AVX-512, 64 elements per register and a token at a time. */
 typedef struct unary128 {
     uint8x16_t ge12, ge3;
 } unary128;
@@ -227,7 +227,7 @@ static inline __attribute__((always_inline)) void rows_neon(const uint8_t *q, co
     unary128 query[4];
     for (uint32_t i = 0; i < row_bytes / 16; i++) query[i] = unary128_of(vld1q_u8(q + 16 * i));
     for (size_t t = 0; t < n; t++, k += row_bytes) {
-        uint8x16_t sum = vdupq_n_u8(0); /* at most 12 a register of codes */
+        uint8x16_t sum = vdupq_n_u8(0); /* at most 12 per register of codes */
         for (uint32_t i = 0; i < row_bytes / 16; i++) {
             unary128 key = unary128_of(vld1q_u8(k + 16 * i));
             sum = vaddq_u8(sum,

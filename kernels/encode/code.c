@@ -91,7 +91,7 @@ static void join(const uint16_t *table, uint32_t n_groups, uint32_t bits, uint32
     }
 }
 
-/* Rows of n_bytes bytes, one table of 256 a byte. Four sums, since each look-up waits for the addition before it. */
+/* Rows of n_bytes bytes, one table of 256 per byte. Four sums, since each look-up waits for the addition before it. */
 static inline __attribute__((always_inline)) void scan_by_byte(const uint16_t *joint, const uint8_t *k, size_t n_tokens,
                                                                uint32_t n_bytes, uint16_t *distance) {
     for (size_t t = 0; t < n_tokens; t++, k += n_bytes) {

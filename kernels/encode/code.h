@@ -21,11 +21,11 @@ ADM_API void adm_decode_reference(const uint8_t *packed, size_t n_rows, uint32_t
 /* As core/contract/stage.h says, element by element; scratch is not used. */
 ADM_API adm_scan_fn adm_scan_reference;
 
-/* The same sums from a table a byte of the row (with 3 bits, a table every two elements), which is made first: worth it
+/* The same sums from a table per byte of the row (with 3 bits, a table every two elements), which is made first: worth it
  * from some hundred tokens on. */
 ADM_API adm_scan_fn adm_scan_bytes;
 
-/* Compulsory traffic of scanning for every query head (or, with n_scans 1 a KV head, for every group): codes of every KV head
+/* Compulsory traffic of scanning for every query head (or, with n_scans 1 per KV head, for every group): codes of every KV head
  * and a table a scan read once, a distance written a scan and token. */
 double adm_scan_bytes_moved(const adm_shape *shape, uint32_t bits, double n_scans, double n_tokens);
 

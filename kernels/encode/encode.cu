@@ -1,18 +1,18 @@
 /* encode.cu: from rows of q and k to 2-bit codes on the device.
  *
  *   hadamard, bucket, pack, append   the four stages as kernels of their own, so that each can be profiled
- *   encode_step                      the four in one: a warp a row, codes by votes
- *   encode_prompt                    every key of every sequence into bit planes: a thread a row
+ *   encode_step                      the four in one: a warp per row, codes by votes
+ *   encode_prompt                    every key of every sequence into bit planes: a thread per row
  *
- * History of encode_prompt (32K, 32 heads, d = 128, on an H200): 90.6 us, 3.7 TB/s, 73.5% of the read limit:
- *   1  A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through
- *      shared memory by asynchronous copies, since a thread a row cannot load coalesced. The factor 1/sqrt(d) moves
- *      into the thresholds, exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with
- *      fl(T s) <= t.
- *   The same on an H100: 116.4 us, 82.7% of the read limit of 3.14 TB/s; 128K tokens 443.1, 86.9%; a batch of 8 of 32K
- *      879.6, 87.5%. By these about 7 us do not depend on the length, and the rest moves at 88%. */
+ * A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through shared memory
+ * by asynchronous copies, since a thread per row cannot load coalesced. The factor 1/sqrt(d) moves into the thresholds,
+ * exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with fl(T s) <= t.
+ *
+ * Versions of encode_prompt, us for 32K tokens, 32 heads, d = 128 (more: kernels/LOG.md):
+ *   1  as above      H200 90.6 (73.5% of the read limit), H100 116.4 (82.7%) */
 #include <cmath>
 
+#include "kernels/encode/encode.h"
 #include "kernels/encode/encode.cuh"
 
 /* ---- the stages one by one: rows [batch][n_q_heads + n_kv_heads] ---- */
@@ -24,7 +24,7 @@ static __device__ __forceinline__ const T *row_source(const adm_gpu_shape &s, co
     return h < n_q ? (const T *)p.q + (size_t)(b * n_q + h) * D : (const T *)p.k_new + (size_t)(b * n_kv + h - n_q) * D;
 }
 
-/* A warp a row. */
+/* (rows, d): q and k_new, dtype -> y, float32. A warp per row. */
 template <typename T, int D>
 static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -38,7 +38,7 @@ static __global__ void hadamard_rows(const __grid_constant__ adm_gpu_shape s, co
     for (int e = 0; e < D / 32; e++) p.y[(size_t)row * D + 32 * e + threadIdx.x % 32] = v[e];
 }
 
-/* A thread four elements. */
+/* (rows, d): y, float32 -> code, uint8. Four elements per thread. */
 static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                                        uint32_t n_quads) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -55,7 +55,7 @@ static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s, 
     ((uchar4 *)p.code)[i] = code;
 }
 
-/* A thread four codes, one byte. */
+/* code (rows, d) -> packed (rows, d/4). Four codes, one byte, per thread. */
 static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uint32_t n_bytes) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     adm_start_dependents();
@@ -65,7 +65,8 @@ static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uin
     p.packed[i] = (uint8_t)(c.x | c.y << 2 | c.z << 4 | c.w << 6);
 }
 
-/* A warp a KV head of a sequence: its key's codes, its K row, its V row. */
+/* packed (rows, d/4), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a
+ * sequence: its key's codes, its K row, its V row. */
 template <int D>
 static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t head = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -92,7 +93,8 @@ static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, cons
 
 /* ---- the four in one ---- */
 
-/* Warps [0, batch * (n_q + n_kv)) take a row of q or k_new each, the batch * n_kv after them a row of v_new. */
+/* (rows, d): q and k_new -> packed (rows, d/4); k_new and v_new -> planes, K and V at token length - 1.
+ * Warps [0, batch * (n_q + n_kv)) take a row of q or k_new each, the batch * n_kv after them a row of v_new. */
 template <typename T, int D>
 static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
@@ -131,38 +133,38 @@ static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s,
 
 enum { PROMPT_WARPS = 4, PROMPT_STAGES = 2 };
 
-/* A part is what one thread transforms: a row, or half a row of d = 256. A warp's tile is 32 parts. */
+/* A chunk is what one thread transforms: a row, or half a row of d = 256. A warp's tile is 32 chunks. */
 template <int D> struct prompt_tile {
-    static const int part = D < 128 ? D : 128;  /* elements */
-    static const int parts = D / part;          /* of a row */
-    static const int tokens = 32 / parts;       /* of a tile */
-    static const int stride_bytes = 2 * part + 16; /* in shared memory: the padding spreads the rows over the banks */
+    static const int chunk = D < 128 ? D : 128; /* elements */
+    static const int chunks = D / chunk; /* of a row */
+    static const int tokens = 32 / chunks; /* of a tile */
+    static const int stride_bytes = 2 * chunk + 16; /* in shared memory: the padding spreads the rows over the banks */
     static const int bytes = 32 * stride_bytes;
 };
 
-/* Starts the copy of tile `tile` of a KV head: part i of 16-byte pieces to row i. Tokens past the end copy nothing. */
+/* Starts the copy of tile `tile` of a KV head: chunk i of 16-byte vectors to row i. Tokens past the end copy nothing. */
 template <int D>
 static __device__ __forceinline__ void prompt_fetch(const adm_gpu_shape &s, const adm_gpu_buffers &p, uint32_t head,
                                                     uint32_t first_token, uint32_t length, unsigned char *shared) {
     typedef prompt_tile<D> tile;
     const uint32_t lane = threadIdx.x % 32, n_kv = s.heads.n_kv_heads;
-    const int pieces = tile::part / 8;     /* of a part */
-    const int rows_a_step = 32 / pieces;
-    uint32_t token = first_token + lane / tile::parts;
+    const int vectors = tile::chunk / 8; /* of a chunk */
+    const int rows_a_step = 32 / vectors;
+    uint32_t token = first_token + lane / tile::chunks;
     if (token >= length) token = length - 1;
     const size_t mine = adm_kv_offset(s, p.page_table, head / n_kv, head % n_kv, token) +
-                        lane % tile::parts * (uint32_t)tile::part;
+                        lane % tile::chunks * (uint32_t)tile::chunk;
 #pragma unroll
     for (int i = 0; i < 32; i += rows_a_step) {
-        const int row = i + (int)lane / pieces, piece = (int)lane % pieces;
+        const int row = i + (int)lane / vectors, vector = (int)lane % vectors;
         const size_t at = __shfl_sync(ADM_FULL_WARP, (unsigned long long)mine, row);
-        adm_copy16(shared + row * tile::stride_bytes + 16 * piece, (const uint16_t *)p.k + at + 8 * piece);
+        adm_copy16(shared + row * tile::stride_bytes + 16 * vector, (const uint16_t *)p.k + at + 8 * vector);
     }
 }
 
-/* Butterflies of a part within the thread, then across the pair of lanes that shares a row of 256. */
-template <int D> static __device__ __forceinline__ void prompt_hadamard(float (&v)[prompt_tile<D>::part]) {
-    const int n = prompt_tile<D>::part;
+/* Butterflies of a chunk within the thread, then across the pair of lanes that shares a row of 256. */
+template <int D> static __device__ __forceinline__ void prompt_hadamard(float (&v)[prompt_tile<D>::chunk]) {
+    const int n = prompt_tile<D>::chunk;
 #pragma unroll
     for (int stride = 1; stride < n; stride *= 2)
 #pragma unroll
@@ -189,6 +191,8 @@ static __device__ __forceinline__ uint32_t above(const float *v, float t) {
     return bits;
 }
 
+/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d). Grid: any number of
+ * blocks. */
 template <typename T, int D>
 static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     encode_prompt_tiles(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {
@@ -198,17 +202,17 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
     unsigned char *ring = shared + warp * (PROMPT_STAGES * tile::bytes);
     const uint32_t tiles_a_head = s.capacity / tile::tokens;
     const uint32_t n_tiles = s.batch * s.heads.n_kv_heads * tiles_a_head, step = gridDim.x * PROMPT_WARPS;
-    adm_wait_for_predecessors(); /* and starts nobody: see gpu_common.cuh */
+    adm_wait_for_predecessors(); /* and starts nobody: see common.cuh */
 
     /* `fetch` runs PROMPT_STAGES tiles ahead of `at`; both skip tiles past their sequence's end in the same way. */
     uint32_t at = blockIdx.x * PROMPT_WARPS + warp, fetch = at;
-    uint32_t slot = 0, n_ahead = 0;
+    uint32_t buffer = 0, n_ahead = 0;
     for (;;) {
         while (n_ahead < PROMPT_STAGES && fetch < n_tiles) {
             const uint32_t head = fetch / tiles_a_head, first = fetch % tiles_a_head * tile::tokens;
             const uint32_t length = p.length[head / s.heads.n_kv_heads];
             if (first < length) {
-                prompt_fetch<D>(s, p, head, first, length, ring + (slot + n_ahead) % PROMPT_STAGES * tile::bytes);
+                prompt_fetch<D>(s, p, head, first, length, ring + (buffer + n_ahead) % PROMPT_STAGES * tile::bytes);
                 adm_copy_commit();
                 n_ahead++;
             }
@@ -220,39 +224,39 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
         else adm_copy_wait<0>();
         __syncwarp();
 
-        float v[tile::part];
-        const uint4 *row = (const uint4 *)(ring + slot * tile::bytes + lane * tile::stride_bytes);
+        float v[tile::chunk];
+        const uint4 *row = (const uint4 *)(ring + buffer * tile::bytes + lane * tile::stride_bytes);
 #pragma unroll
-        for (int i = 0; i < tile::part / 8; i++) {
+        for (int i = 0; i < tile::chunk / 8; i++) {
             const uint4 x = row[i];
             const float2 a = adm_widen2<T>(x.x), b = adm_widen2<T>(x.y), c = adm_widen2<T>(x.z), d = adm_widen2<T>(x.w);
             v[8 * i] = a.x, v[8 * i + 1] = a.y, v[8 * i + 2] = b.x, v[8 * i + 3] = b.y;
             v[8 * i + 4] = c.x, v[8 * i + 5] = c.y, v[8 * i + 6] = d.x, v[8 * i + 7] = d.y;
         }
-        __syncwarp(); /* the slot is free for the next fetch */
+        __syncwarp(); /* the buffer is free for the next fetch */
         prompt_hadamard<D>(v);
-        uint32_t high[tile::part / 32], low[tile::part / 32];
+        uint32_t high[tile::chunk / 32], low[tile::chunk / 32];
 #pragma unroll
-        for (int w = 0; w < tile::part / 32; w++) {
+        for (int w = 0; w < tile::chunk / 32; w++) {
             const uint32_t a = above(v + 32 * w, t.x), b = above(v + 32 * w, t.y), c = above(v + 32 * w, t.z);
             high[w] = (a & b) | (a & c) | (b & c);
             low[w] = a ^ b ^ c;
         }
-        const uint32_t head = at / tiles_a_head, token = at % tiles_a_head * tile::tokens + lane / tile::parts;
+        const uint32_t head = at / tiles_a_head, token = at % tiles_a_head * tile::tokens + lane / tile::chunks;
         if (token < p.length[head / s.heads.n_kv_heads]) {
-            const uint32_t word = lane % tile::parts * (tile::part / 32);
+            const uint32_t word = lane % tile::chunks * (tile::chunk / 32);
             uint32_t *to_high = adm_plane_word<D>(p.planes, head, s.capacity, token, false, word);
             uint32_t *to_low = adm_plane_word<D>(p.planes, head, s.capacity, token, true, word);
-            if (tile::part == 64) {
+            if (tile::chunk == 64) {
                 *(uint2 *)to_high = make_uint2(high[0], high[1]);
                 *(uint2 *)to_low = make_uint2(low[0], low[1]);
             } else {
-                *(uint4 *)to_high = make_uint4(high[0], high[1], high[tile::part / 32 - 2], high[tile::part / 32 - 1]);
-                *(uint4 *)to_low = make_uint4(low[0], low[1], low[tile::part / 32 - 2], low[tile::part / 32 - 1]);
+                *(uint4 *)to_high = make_uint4(high[0], high[1], high[tile::chunk / 32 - 2], high[tile::chunk / 32 - 1]);
+                *(uint4 *)to_low = make_uint4(low[0], low[1], low[tile::chunk / 32 - 2], low[tile::chunk / 32 - 1]);
             }
         }
         at += step;
-        slot = (slot + 1) % PROMPT_STAGES;
+        buffer = (buffer + 1) % PROMPT_STAGES;
         n_ahead--;
     }
 }

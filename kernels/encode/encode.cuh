@@ -5,7 +5,7 @@
 #ifndef ADM_KERNELS_ENCODE_ENCODE_CUH
 #define ADM_KERNELS_ENCODE_ENCODE_CUH
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 /* float32(1/sqrt(d)), the factor of the contract. */
 template <int D> __device__ __forceinline__ float adm_hadamard_scale(void) {

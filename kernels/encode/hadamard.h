@@ -10,7 +10,7 @@
 ADM_API adm_hadamard_fn adm_hadamard_reference;
 
 #if defined(__x86_64__)
-/* The same bits for head_dim 64, 128 and 256, on processors with adm_cpu_has_avx2() and adm_cpu_has_avx512(). A result
+/* The same bits for head_dim 64, 128 and 256, on CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). A result
  * of megabytes bypasses the caches if y lies on a multiple of 64 bytes. */
 ADM_API adm_hadamard_fn adm_hadamard_avx2;
 ADM_API adm_hadamard_fn adm_hadamard_avx512;
@@ -22,8 +22,8 @@ ADM_API adm_hadamard_fn adm_hadamard_neon;
  * of accuracy, not a stage. */
 ADM_API void adm_hadamard_exact(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, double *y);
 
-/* Compulsory traffic of n_rows rows: x read and y written once. A decode step has n_q_heads + n_kv_heads rows a layer,
- * bulk encoding n_kv_heads rows a token. Ignored: a kernel fused with bucketing and packing never writes y. */
+/* Compulsory traffic of n_rows rows: x read and y written once. A decode step has n_q_heads + n_kv_heads rows per layer,
+ * bulk encoding n_kv_heads rows per token. Ignored: a kernel fused with bucketing and packing never writes y. */
 double adm_hadamard_bytes(adm_dtype dtype, double n_rows, uint32_t head_dim);
 
 /* Additions and subtractions of the butterflies, and the scaling. */

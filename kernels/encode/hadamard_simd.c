@@ -87,69 +87,6 @@ static inline __attribute__((always_inline)) ADM_AVX512 void rows_avx512(adm_dty
     if (stream) _mm_sfence();
 }
 
-/* ---- AVX2 ---- */
-
-static inline ADM_AVX2 __m256 load8(adm_dtype dtype, const void *p) {
-    if (dtype == ADM_F32) return _mm256_loadu_ps(p);
-    __m128i bits = _mm_loadu_si128(p);
-    if (dtype == ADM_F16) return _mm256_cvtph_ps(bits);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-
-static inline ADM_AVX2 __m256 within8(__m256 x) {
-    const __m256 odd = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
-    const __m256 second = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
-    const __m256 high = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
-    x = _mm256_add_ps(_mm256_permute_ps(x, 0xb1), _mm256_xor_ps(x, odd));
-    x = _mm256_add_ps(_mm256_permute_ps(x, 0x4e), _mm256_xor_ps(x, second));
-    return _mm256_add_ps(_mm256_permute2f128_ps(x, x, 0x01), _mm256_xor_ps(x, high));
-}
-
-/* The strides of n registers, n = 1, 2, 4 or 8. */
-static inline __attribute__((always_inline)) ADM_AVX2 void between8(__m256 *v, uint32_t n) {
-#pragma GCC unroll 4
-    for (uint32_t stride = 1; stride < n; stride *= 2)
-#pragma GCC unroll 8
-        for (uint32_t i = 0; i < n; i++)
-            if (!(i & stride)) {
-                __m256 a = v[i], b = v[i + stride];
-                v[i] = _mm256_add_ps(a, b);
-                v[i + stride] = _mm256_sub_ps(a, b);
-            }
-}
-
-static inline __attribute__((always_inline)) ADM_AVX2 void rows_avx2(adm_dtype dtype, const void *x, size_t n_rows, uint32_t d,
-                                                                     float *y) {
-    const unsigned char *from = x;
-    const size_t step = 8 * (dtype == ADM_F32 ? 4 : 2);
-    const uint32_t n_parts = d / 64;
-    const __m256 scale = _mm256_set1_ps((float)(1.0 / sqrt((double)d)));
-    const int stream = streams(y, n_rows, d);
-    for (size_t row = 0; row < n_rows; row++, y += d) {
-        __m256 part[4][8]; /* of 64 elements */
-        for (uint32_t p = 0; p < n_parts; p++, from += 8 * step) {
-            __m256 v[8];
-#pragma GCC unroll 8
-            for (uint32_t i = 0; i < 8; i++) v[i] = within8(load8(dtype, from + i * step));
-            between8(v, 8);
-#pragma GCC unroll 8
-            for (uint32_t i = 0; i < 8; i++) part[p][i] = v[i];
-        }
-        for (uint32_t i = 0; i < 8; i++) {
-            __m256 v[4];
-#pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) v[p] = part[p][i];
-            between8(v, n_parts);
-#pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) {
-                if (stream) _mm256_stream_ps(y + 64 * p + 8 * i, _mm256_mul_ps(v[p], scale));
-                else _mm256_storeu_ps(y + 64 * p + 8 * i, _mm256_mul_ps(v[p], scale));
-            }
-        }
-    }
-    if (stream) _mm_sfence();
-}
-
 ADM_AVX512 void adm_hadamard_avx512(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, float *y) {
     switch (dtype) {
     case ADM_F32: ROWS_OF(rows_avx512, ADM_F32);
@@ -158,21 +95,45 @@ ADM_AVX512 void adm_hadamard_avx512(adm_dtype dtype, const void *x, size_t n_row
     }
 }
 
-ADM_AVX2 void adm_hadamard_avx2(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, float *y) {
-    switch (dtype) {
-    case ADM_F32: ROWS_OF(rows_avx2, ADM_F32);
-    case ADM_F16: ROWS_OF(rows_avx2, ADM_F16);
-    case ADM_BF16: ROWS_OF(rows_avx2, ADM_BF16);
-    }
+/* ---- AVX2 ---- */
+
+static inline ADM_AVX2 __m256 load(adm_dtype dtype, const void *p) {
+    if (dtype == ADM_F32) return _mm256_loadu_ps(p);
+    __m128i bits = _mm_loadu_si128(p);
+    if (dtype == ADM_F16) return _mm256_cvtph_ps(bits);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-#endif
+static inline ADM_AVX2 __m256 within(__m256 x) {
+    const __m256 odd = _mm256_setr_ps(0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f, 0.0f, -0.0f);
+    const __m256 second = _mm256_setr_ps(0.0f, 0.0f, -0.0f, -0.0f, 0.0f, 0.0f, -0.0f, -0.0f);
+    const __m256 high = _mm256_setr_ps(0.0f, 0.0f, 0.0f, 0.0f, -0.0f, -0.0f, -0.0f, -0.0f);
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0xb1), _mm256_xor_ps(x, odd));
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0x4e), _mm256_xor_ps(x, second));
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, x, 0x01), _mm256_xor_ps(x, high));
+}
 
-#if defined(__aarch64__)
+static inline ADM_AVX2 __m256 add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+static inline ADM_AVX2 __m256 subtract(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
+static inline ADM_AVX2 void store(float *y, __m256 v, float scale, int stream) {
+    const __m256 scaled = _mm256_mul_ps(v, _mm256_set1_ps(scale));
+    if (stream) _mm256_stream_ps(y, scaled);
+    else _mm256_storeu_ps(y, scaled);
+}
+static inline void finish(int stream) {
+    if (stream) _mm_sfence();
+}
+
+#define SIMD ADM_AVX2
+#define HADAMARD adm_hadamard_avx2
+#define LANES 8
+typedef __m256 vector;
+
+#elif defined(__aarch64__)
 
 #include <arm_neon.h>
 
-static inline float32x4_t load4(adm_dtype dtype, const void *p) {
+static inline float32x4_t load(adm_dtype dtype, const void *p) {
     float32x4_t x;
     uint64_t bits;
     if (dtype == ADM_F32) {
@@ -188,57 +149,85 @@ static inline float32x4_t negate(float32x4_t x, uint32x4_t sign) {
     return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), sign));
 }
 
-static inline float32x4_t within4(float32x4_t x) {
+static inline float32x4_t within(float32x4_t x) {
     const uint32x4_t odd = {0, 0x80000000u, 0, 0x80000000u}, high = {0, 0, 0x80000000u, 0x80000000u};
     x = vaddq_f32(vrev64q_f32(x), negate(x, odd));
     return vaddq_f32(vextq_f32(x, x, 2), negate(x, high));
 }
 
-/* The strides of n registers, n = 1, 2, 4 or 16. */
-static inline __attribute__((always_inline)) void between4(float32x4_t *v, uint32_t n) {
+static int streams(const float *y, size_t n_rows, uint32_t d) {
+    (void)y, (void)n_rows, (void)d;
+    return 0;
+}
+
+static inline float32x4_t add(float32x4_t a, float32x4_t b) { return vaddq_f32(a, b); }
+static inline float32x4_t subtract(float32x4_t a, float32x4_t b) { return vsubq_f32(a, b); }
+static inline void store(float *y, float32x4_t v, float scale, int stream) {
+    (void)stream;
+    vst1q_f32(y, vmulq_n_f32(v, scale));
+}
+static inline void finish(int stream) { (void)stream; }
+
+#define SIMD
+#define HADAMARD adm_hadamard_neon
+#define LANES 4
+typedef float32x4_t vector;
+
+#endif
+
+/* ---- AVX2 and NEON alike: 64 elements in registers, then the last strides from the stack ---- */
+
+#ifdef HADAMARD
+
+enum { REGISTERS = 64 / LANES };
+
+/* The strides of n registers, n = 1, 2, 4 or REGISTERS. */
+static inline __attribute__((always_inline)) SIMD void between(vector *v, uint32_t n) {
 #pragma GCC unroll 4
     for (uint32_t stride = 1; stride < n; stride *= 2)
 #pragma GCC unroll 16
         for (uint32_t i = 0; i < n; i++)
             if (!(i & stride)) {
-                float32x4_t a = v[i], b = v[i + stride];
-                v[i] = vaddq_f32(a, b);
-                v[i + stride] = vsubq_f32(a, b);
+                vector a = v[i], b = v[i + stride];
+                v[i] = add(a, b);
+                v[i + stride] = subtract(a, b);
             }
 }
 
-static inline __attribute__((always_inline)) void rows_neon(adm_dtype dtype, const void *x, size_t n_rows, uint32_t d,
+static inline __attribute__((always_inline)) SIMD void rows(adm_dtype dtype, const void *x, size_t n_rows, uint32_t d,
                                                             float *y) {
     const unsigned char *from = x;
-    const size_t step = 4 * (dtype == ADM_F32 ? 4 : 2);
-    const uint32_t n_parts = d / 64;
+    const size_t step = LANES * (dtype == ADM_F32 ? 4 : 2);
+    const uint32_t n_chunks = d / 64;
     const float scale = (float)(1.0 / sqrt((double)d));
+    const int stream = streams(y, n_rows, d);
     for (size_t row = 0; row < n_rows; row++, y += d) {
-        float32x4_t part[4][16]; /* of 64 elements */
-        for (uint32_t p = 0; p < n_parts; p++, from += 16 * step) {
-            float32x4_t v[16];
+        vector chunk[4][REGISTERS]; /* of 64 elements */
+        for (uint32_t p = 0; p < n_chunks; p++, from += REGISTERS * step) {
+            vector v[REGISTERS];
 #pragma GCC unroll 16
-            for (uint32_t i = 0; i < 16; i++) v[i] = within4(load4(dtype, from + i * step));
-            between4(v, 16);
+            for (uint32_t i = 0; i < REGISTERS; i++) v[i] = within(load(dtype, from + i * step));
+            between(v, REGISTERS);
 #pragma GCC unroll 16
-            for (uint32_t i = 0; i < 16; i++) part[p][i] = v[i];
+            for (uint32_t i = 0; i < REGISTERS; i++) chunk[p][i] = v[i];
         }
-        for (uint32_t i = 0; i < 16; i++) {
-            float32x4_t v[4];
+        for (uint32_t i = 0; i < REGISTERS; i++) {
+            vector v[4];
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) v[p] = part[p][i];
-            between4(v, n_parts);
+            for (uint32_t p = 0; p < n_chunks; p++) v[p] = chunk[p][i];
+            between(v, n_chunks);
 #pragma GCC unroll 4
-            for (uint32_t p = 0; p < n_parts; p++) vst1q_f32(y + 64 * p + 4 * i, vmulq_n_f32(v[p], scale));
+            for (uint32_t p = 0; p < n_chunks; p++) store(y + 64 * p + LANES * i, v[p], scale, stream);
         }
     }
+    finish(stream);
 }
 
-void adm_hadamard_neon(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, float *y) {
+SIMD void HADAMARD(adm_dtype dtype, const void *x, size_t n_rows, uint32_t head_dim, float *y) {
     switch (dtype) {
-    case ADM_F32: ROWS_OF(rows_neon, ADM_F32);
-    case ADM_F16: ROWS_OF(rows_neon, ADM_F16);
-    case ADM_BF16: ROWS_OF(rows_neon, ADM_BF16);
+    case ADM_F32: ROWS_OF(rows, ADM_F32);
+    case ADM_F16: ROWS_OF(rows, ADM_F16);
+    case ADM_BF16: ROWS_OF(rows, ADM_BF16);
     }
 }
 

@@ -1,7 +1,7 @@
-/* pack.h: the packed row, its way back, and its place in the code cache.
+/* pack.h: the packed row, its way back, and its position in the code cache.
  *
  *   byte 0              byte 1
- *   bits 1:0  element 0   1:0  element 4      ...   d/4 bytes a row
+ *   bits 1:0  element 0   1:0  element 4      ...   d/4 bytes per row
  *        3:2  element 1   3:2  element 5
  *        5:4  element 2   5:4  element 6
  *        7:6  element 3   7:6  element 7

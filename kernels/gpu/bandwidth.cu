@@ -1,12 +1,12 @@
 /* bandwidth.cu: a plain read of a large buffer; see bandwidth.h.
  *
- *   1.  a grid-stride loop of 16-byte loads, 8 in flight a thread, swept over 1 to 32 blocks a multiprocessor;
- *       the best counts: 4.56 to 4.67 TB/s on an H200. */
+ *   1  a grid-stride loop of 16-byte loads, 8 in flight per thread, swept over 1 to 32 blocks per SM; the best counts:
+ *      4.56 to 4.67 TB/s on an H200 */
 #include "kernels/gpu/bandwidth.h"
 
 #include <algorithm>
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
 enum { THREADS = 512, IN_FLIGHT = 8, PASSES = 9 };
 

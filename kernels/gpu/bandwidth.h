@@ -1,5 +1,5 @@
-/* bandwidth.h: the read limit of a device, which every percentage of a roofline refers to. bandwidth.cu answers
- * in a build with CUDA, bandwidth_none.c in one without. */
+/* bandwidth.h: the read limit of a device, to which every percentage of a roofline refers. bandwidth.cu answers in a build
+ * with CUDA, none.c in one without. */
 #ifndef ADM_KERNELS_GPU_BANDWIDTH_H
 #define ADM_KERNELS_GPU_BANDWIDTH_H
 

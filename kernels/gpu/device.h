@@ -1,4 +1,4 @@
-/* device.h: which CUDA devices there are. device.cu answers in a build with CUDA, device_none.c in one without. */
+/* device.h: which CUDA devices there are. device.cu answers in a build with CUDA, none.c in one without. */
 #ifndef ADM_KERNELS_GPU_DEVICE_H
 #define ADM_KERNELS_GPU_DEVICE_H
 
@@ -15,7 +15,7 @@ typedef struct adm_device_info {
     char uuid[48];         /* "GPU-" and 36 characters, as nvidia-smi prints it */
     int compute_major;     /* compute capability, 9.0 for an H100 */
     int compute_minor;
-    int n_sms;             /* streaming multiprocessors */
+    int n_sms;             /* SMs: streaming multiprocessors */
     uint64_t l2_bytes;     /* level-2 cache */
     uint64_t memory_bytes; /* global memory, all of it */
     int driver_version;    /* the newest CUDA the driver supports, 1000 * major + 10 * minor */

@@ -1,4 +1,4 @@
-/* gpu.h: the pipeline of core/contract/stage.h on a CUDA device: shapes, buffers, and one launcher type a stage.
+/* gpu.h: the pipeline of core/contract/stage.h on a CUDA device: shapes, buffers, and one launcher type per stage.
  *
  * One call serves one layer of one decode step of a whole batch:
  *
@@ -19,8 +19,8 @@
  *     low  [32 tokens][d/32 words]
  *
  * K and V are contiguous, [batch][n_kv_heads][capacity][d], or paged, [n_pages][n_kv_heads][page_size][d], where token t of
- * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence slot in both cases:
- * it is 1/16 of K in float16, and the distance scan wants it in one piece.
+ * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence in both cases:
+ * it is 1/16 of K in float16, and the distance scan wants it contiguous.
  *
  * S is n_q_heads, or n_kv_heads where a group of query heads shares its selection (shape.selection): a distance is then
  * the sum of the group's, and query head h attends to the tokens of index row h / group.
@@ -43,16 +43,16 @@ typedef struct adm_gpu_shape {
     adm_shape heads;
     adm_dtype dtype;      /* F16 or BF16 */
     uint32_t batch;       /* 1..64 sequences */
-    uint32_t capacity;    /* tokens of space a sequence, a multiple of 32; at most 2^20 */
+    uint32_t capacity;    /* tokens of space per sequence, a multiple of 32; at most 2^20 */
     uint32_t page_size;   /* 0: contiguous; else 1..64 */
-    uint32_t max_pages;   /* entries a row of page_table; 0 when contiguous */
+    uint32_t max_pages;   /* entries per row of page_table; 0 when contiguous */
     adm_select_rule rule;
     float threshold[3];
     float scale;          /* of the softmax */
     adm_selection selection;
 } adm_gpu_shape;
 
-/* S above: selections a sequence. */
+/* S above: selections per sequence. */
 static inline uint32_t adm_gpu_select_heads(const adm_gpu_shape *shape) {
     return shape->selection == ADM_SELECT_GROUP ? shape->heads.n_kv_heads : shape->heads.n_q_heads;
 }
@@ -84,7 +84,7 @@ typedef adm_status adm_gpu_launch_fn(const adm_gpu_shape *shape, const adm_gpu_b
 /* In adm_gpu_impl.covers: the codes of every key in K, as after a prompt, in place of one decode step's. */
 #define ADM_GPU_COVERS_PROMPT (1u << 31)
 
-/* A row of the registry: one GPU implementation of one stage, or of several fused. */
+/* A row of the registry (registry.h): one GPU implementation of one stage, or of several fused. */
 typedef struct adm_gpu_impl {
     adm_stage stage;         /* ADM_STAGE_STEP for a fused whole step; else the last stage that it covers */
     const char *name;        /* the `variant` in the database */
@@ -95,10 +95,8 @@ typedef struct adm_gpu_impl {
     size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */
 } adm_gpu_impl;
 
-/* The rows. 0 in a build without CUDA. */
-size_t adm_gpu_registry_count(void);
-const adm_gpu_impl *adm_gpu_registry_at(size_t i);
-const adm_gpu_impl *adm_gpu_registry_find(adm_stage stage, const char *name);
+/* ADM_EUNSUPPORTED, with the limit, for a shape outside what is allowed above. Every launcher calls it first. */
+adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err);
 
 #ifdef __cplusplus
 }

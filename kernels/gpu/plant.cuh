@@ -1,5 +1,5 @@
-/* plant.cuh: a slowdown on purpose in one kernel, for the tests of `adamas check`. Nothing unless ADM_PLANT_PERCENT is defined, as
- * it is for tests/adamas-planted alone (configure.py --plant-kernel); the host's stage is planted in tests/bench/plant.c. */
+/* plant.cuh: a slowdown on purpose in one kernel, for the tests of `adamas check`. Nothing unless ADM_PLANT_PERCENT is defined,
+ * as it is for tests/adamas-planted alone (configure.py --plant-kernel); the host's stage is planted in tests/bench/plant.c. */
 #ifndef ADM_KERNELS_GPU_PLANT_CUH
 #define ADM_KERNELS_GPU_PLANT_CUH
 

@@ -9,9 +9,12 @@
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
-#include "kernels/profile/profile_print.h"
-#include "kernels/profile/profile_probes.h"
-#include "kernels/profile/profile_trace.h"
+#include "kernels/profile/print.h"
+#include "kernels/profile/probes.h"
+#include "kernels/profile/run.h"
+#include "kernels/profile/static.h"
+#include "kernels/profile/trace.h"
+#include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"
 
 typedef struct profile_command {
@@ -19,7 +22,8 @@ typedef struct profile_command {
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *counters;
-    bool dry_run, is_static, timeline;
+    bool dry_run, is_static, timeline, software_timestamps;
+    adm_cupti_features features;
 
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
@@ -57,7 +61,8 @@ enum {
     KEY_BATCH_LENS,
     KEY_TRACE,
     KEY_COUNTERS,
-    KEY_TIMELINE
+    KEY_TIMELINE,
+    KEY_TIMESTAMPS
 };
 
 static const struct argp_option options[] = {
@@ -71,29 +76,31 @@ static const struct argp_option options[] = {
      "One batch of these lengths, 0 for an empty sequence, instead of --seq-lens and "
      "--batch",
      1},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or both (default f16)", 1},
-    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens a page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16 or f16,bf16 (default f16)", 1},
+    {"page-size", KEY_PAGE_SIZE, "LIST", 0, "Tokens per page of K and V, 1 to 64; 0: contiguous (default 0)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 2},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
-    {"select", KEY_SELECT, "WHO", 0, "head: every query head its own tokens; group: those of a KV head the same (default head)",
-     2},
+    {"select", KEY_SELECT, "WHO", 0,
+     "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
     {"trace", KEY_TRACE, "FILE", 0,
      "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
      "the steps as in a replay (default all)",
      3},
-    {"layers", 'l', "LIST", 0, "The trace's layers, rotated through (default: all but the model's first 2)", 3},
-    {"thresholds", 't', "SPEC", 0, "Of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
-    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or both (default graph)", 4},
+    {"layers", 'l', "LIST", 0, "Layers of the trace, used in rotation (default: all but the model's first 2)", 3},
+    {"thresholds", 't', "SPEC", 0,
+     "Thresholds of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
+    {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or graph,stream (default graph)", 4},
     {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 4},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 4},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Compare with the host reference; time nothing", 4},
-    {"seed", KEY_SEED, "N", 0, "Of the random inputs (default 1)", 4},
+    {"seed", KEY_SEED, "N", 0, "Seed of the random inputs (default 1)", 4},
     {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 4},
     {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
-    {"counters", KEY_COUNTERS, "SET", 0, "Then count on the GPU: basic, memory, full, mix, or a file (`adamas counters list`)",
-     4},
-    {"timeline", KEY_TIMELINE, NULL, 0, "Then trace every unit a few times: kernels, copies and gaps between them", 4},
+    {"counters", KEY_COUNTERS, "SET", 0, "Also collect GPU counters: a set that `adamas counters list` names, or a file", 4},
+    {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
+    {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
+     "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -128,6 +135,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_TIMESTAMPS:
+        c->software_timestamps = strcmp(arg, "software") == 0;
+        if (!c->software_timestamps && strcmp(arg, "auto") != 0)
+            argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
+        return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -140,23 +152,23 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. What "
-           "is wrong is recorded as failed and never timed.\v"
+    .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. A "
+           "wrong result is recorded as failed and never timed.\v"
            "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
            "code is 77 without a GPU, and 4 if a check failed."};
 
 /* --- Values ------------------------------------------------------------------------------------------------------- */
 
-static adm_status number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t fallback,
-                         uint64_t *value, adm_error *err) {
+static adm_status number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t fallback, uint64_t *value,
+                         adm_error *err) {
     *value = fallback;
-    return text != NULL ? adm_parse_u64(option, text, least, most, value, err) : ADM_OK;
+    return text != NULL ? adm_parse_u64(option, text, min, max, value, err) : ADM_OK;
 }
 
-static adm_status number32(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t fallback,
-                           uint32_t *value, adm_error *err) {
+static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
+                           adm_error *err) {
     uint64_t wide;
-    adm_status status = number(option, text, least, most, fallback, &wide, err);
+    adm_status status = number(option, text, min, max, fallback, &wide, err);
     *value = (uint32_t)wide;
     return status;
 }
@@ -165,7 +177,7 @@ static adm_status parse_lists(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     const struct {
         const char *option, *text, *fallback;
-        uint32_t least, most;
+        uint32_t min, max;
         const uint32_t **list;
         size_t *n;
     } lists[] = {
@@ -178,7 +190,7 @@ static adm_status parse_lists(profile_command *c, adm_error *err) {
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         const char *text = lists[i].text != NULL ? lists[i].text : lists[i].fallback;
         if (text == NULL) continue;
-        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].least, lists[i].most, &c->lists[i], lists[i].n,
+        adm_status status = adm_parse_u32_list(lists[i].option, text, lists[i].min, lists[i].max, &c->lists[i], lists[i].n,
                                                err);
         if (status != ADM_OK) return status;
         *lists[i].list = c->lists[i];
@@ -229,11 +241,11 @@ static adm_status parse_choices(profile_command *c, adm_error *err) {
         status = adm_parse_words("--stages", c->stages, stages, ADM_N_STAGES, c->options.stage, err);
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
-        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace a run");
-    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state a run");
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace per run");
+    if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state per run");
     if (status == ADM_OK)
         status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);
-    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind a run");
+    if (status == ADM_OK && select[0] && select[1]) status = adm_fail(err, ADM_EINPUT, "--select: one kind per run");
     c->options.selection = select[1] ? ADM_SELECT_GROUP : ADM_SELECT_HEAD;
     if (dtype[0]) c->dtype_list[c->options.n_dtypes++] = ADM_F16;
     if (dtype[1]) c->dtype_list[c->options.n_dtypes++] = ADM_BF16;
@@ -285,16 +297,13 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
 
 /* --- Trace -------------------------------------------------------------------------------------------------------- */
 
-/* The first layers of a model attend densely in Adamas. */
-enum { DENSE_LAYERS = 2 };
-
 /* Without --layers: all but the model's first two, or all if there are no others. */
 static adm_status choose_layers(profile_command *c, adm_error *err) {
     adm_profile_trace_options *o = &c->trace_options;
     if (c->layers != NULL || c->layer_list != NULL) return ADM_OK;
     adm_status status = adm_alloc(&c->layer_list, c->trace->n_layers, sizeof *c->layer_list, "layers of a trace", err);
     for (size_t i = 0; status == ADM_OK && i < c->trace->n_layers; i++)
-        if (c->trace->layers[i].index >= DENSE_LAYERS) c->layer_list[o->n_layers++] = c->trace->layers[i].index;
+        if (c->trace->layers[i].index >= ADM_DENSE_LAYERS) c->layer_list[o->n_layers++] = c->trace->layers[i].index;
     o->layers = c->layer_list;
     return status;
 }
@@ -363,7 +372,15 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
     int64_t run_id;
+    const bool is_observed = c->counters != NULL || c->timeline;
+    if (is_observed) adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
     adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    if (status == ADM_OK && is_observed) {
+        adm_cupti_features_read(&c->features);
+        c->options.fact = c->features.fact;
+        c->options.fact_value = c->features.value;
+        c->options.n_facts = ADM_CUPTI_N_FACTS;
+    }
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
     if (status == ADM_OK) {

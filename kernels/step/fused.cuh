@@ -1,22 +1,28 @@
-/* fused.cuh: the fused step's plan, and its way from codes to the cut of every row; for fused.cu, whose head tells the
- * whole. */
+/* fused.cuh: the fused step's plan, and its way from codes to the cut of every row. For fused.cu, whose head has the whole. */
 #ifndef ADM_KERNELS_STEP_FUSED_CUH
 #define ADM_KERNELS_STEP_FUSED_CUH
 
 #include "kernels/distance/distance.cuh"
 #include "kernels/topk/select.cuh"
 
-enum { STEP_WARPS = 8, STEP_THREADS = 32 * STEP_WARPS, STRIP_BYTES = 4096, MAX_HEADS = 8, USUAL_SPLIT = 4, LIST_ROOM = 1024 };
+enum {
+    STEP_WARPS = 8,
+    STEP_THREADS = 32 * STEP_WARPS,
+    LOAD_BYTES = 4096,
+    MAX_HEADS = 8,
+    USUAL_SPLIT = 4,
+    LIST_CAPACITY = 1024
+};
 
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct step_plan {
-    uint32_t heads;       /* query heads a block: a power of two up to MAX_HEADS; the last slice may have fewer */
-    uint32_t slices;      /* blocks a KV head's group takes */
-    uint32_t rows;        /* selections a block: heads, or 1 where the group shares one */
-    uint32_t split;       /* blocks a cluster */
-    uint32_t listed;      /* winners a block attends to, a row, in shared memory; 0: they come from buffers.index */
+    uint32_t heads;       /* query heads per block: a power of two up to MAX_HEADS; the last slice may have fewer */
+    uint32_t slices;      /* blocks per KV head's group */
+    uint32_t rows;        /* selections per block: heads, or 1 where the group shares one */
+    uint32_t split;       /* blocks per cluster */
+    uint32_t listed;      /* winners per row that a block attends to, in shared memory; 0: they come from buffers.index */
     uint32_t n_bins;
-    uint32_t room;        /* candidates a row and warp */
+    uint32_t list_capacity; /* candidates per row and warp */
     uint32_t query_at, histogram_at, sums_at, list_at, candidates_at; /* partial results: 0 */
     uint32_t shared_bytes;
 } step_plan;
@@ -29,11 +35,12 @@ typedef struct step_block {
     uint32_t first_row, rows;               /* of index and n_selected, over the whole batch */
     uint32_t rank;
     uint32_t length, start, end;
-    adm_contest contest;
+    adm_row_eligible eligible;
 } step_block;
 
-template <int W> struct step_strip {
-    static const int tiles = STRIP_BYTES / (256 * W);
+/* A load: the tiles of codes that a warp reads at once. */
+template <int W> struct step_load {
+    static const int tiles = LOAD_BYTES / (256 * W);
     static const int tokens = 32 * tiles;
 };
 
@@ -50,8 +57,8 @@ static __device__ __forceinline__ step_block block_of(const adm_gpu_shape &s, co
                                                    : me.b * s.heads.n_q_heads + me.first_head;
     me.rank = adm_cluster_rank();
     me.length = p.length[me.b];
-    me.contest = adm_contest_of(s.rule, me.length);
-    const uint32_t unit = step_strip<W>::tokens;
+    me.eligible = adm_row_eligible_of(s.rule, me.length);
+    const uint32_t unit = step_load<W>::tokens;
     const uint32_t tokens = ((me.length + plan.split - 1) / plan.split + unit - 1) / unit * unit;
     me.start = min(me.rank * tokens, me.length);
     me.end = min(me.start + tokens, me.length);
@@ -60,17 +67,17 @@ static __device__ __forceinline__ step_block block_of(const adm_gpu_shape &s, co
 
 /* ---- codes to distances ---- */
 
-/* A strip's codes, a token a lane and tile. */
+/* A load's codes: a token per lane and tile. */
 template <int W> struct step_codes {
-    uint32_t high[step_strip<W>::tiles][W], low[step_strip<W>::tiles][W];
+    uint32_t high[step_load<W>::tiles][W], low[step_load<W>::tiles][W];
 };
 
 /* n_tiles: of the chunk. Tiles beyond them stay as they are. */
 template <int W>
-static __device__ __forceinline__ void load_strip(const uint32_t *codes, uint32_t n_tiles, uint32_t strip, step_codes<W> *to) {
-    const uint32_t first = strip * step_strip<W>::tiles;
+static __device__ __forceinline__ void load_codes(const uint32_t *codes, uint32_t n_tiles, uint32_t load, step_codes<W> *to) {
+    const uint32_t first = load * step_load<W>::tiles;
 #pragma unroll
-    for (int i = 0; i < step_strip<W>::tiles; i++)
+    for (int i = 0; i < step_load<W>::tiles; i++)
         if (first + i < n_tiles) adm_read_tile<W>(codes + (size_t)(first + i) * (64 * W), to->high[i], to->low[i]);
 }
 
@@ -78,42 +85,42 @@ static __device__ __forceinline__ void load_strip(const uint32_t *codes, uint32_
 typedef struct step_found {
     uint32_t *histogram;        /* [rows][n_bins], of candidates */
     const uint32_t *bound;      /* [rows] */
-    uint32_t *entries;          /* [rows][warps][room] */
-    uint32_t n;                 /* of them on lane r for row r, or more than there is room for */
+    uint32_t *entries;          /* [rows][warps][list_capacity] */
+    uint32_t n;                 /* of them on lane r for row r, or more than list_capacity */
 } step_found;
 
 static __device__ __forceinline__ adm_list list_of(const step_found &found, const step_plan &plan, uint32_t row) {
-    return adm_list{found.entries + (row * STEP_WARPS + threadIdx.x / 32) * plan.room, plan.room,
+    return adm_list{found.entries + (row * STEP_WARPS + threadIdx.x / 32) * plan.list_capacity, plan.list_capacity,
                     __shfl_sync(ADM_FULL_WARP, found.n, (int)row)};
 }
 
-/* The distances of a strip's tiles for one row: of the query head, or summed over the group. */
+/* The distances of a load's tiles for one row: of the query head, or summed over the group. */
 template <int W>
 static __device__ __forceinline__ void distances_of(const step_block &me, const step_codes<W> &codes, uint32_t row,
-                                                    const adm_query_planes<W> *query, uint32_t (&d)[step_strip<W>::tiles]) {
+                                                    const adm_query_planes<W> *query, uint32_t (&d)[step_load<W>::tiles]) {
     const uint32_t from = me.rows < me.heads ? 0 : row, to = me.rows < me.heads ? me.heads : row + 1;
 #pragma unroll 1
     for (uint32_t g = from; g < to; g++) {
         const adm_query_planes<W> q = query[g];
 #pragma unroll
-        for (int i = 0; i < step_strip<W>::tiles; i++) {
+        for (int i = 0; i < step_load<W>::tiles; i++) {
             const uint32_t one = adm_distance_of<W, ADM_METRIC_L1>(q, codes.high[i], codes.low[i]);
             d[i] = g > from ? d[i] + one : one;
         }
     }
 }
 
-/* Lists one strip's candidates for every row. first: the strip's first token. plain: all its tokens are there and compete. */
+/* Lists one load's candidates for every row. first: the load's first token. plain: all its tokens are there and eligible. */
 template <int W>
-static __device__ __forceinline__ void scan_strip(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
-                                                  uint32_t first, bool plain, uint32_t part_start,
-                                                  const adm_query_planes<W> *query, step_found *found) {
-    const int N = step_strip<W>::tiles;
+static __device__ __forceinline__ void scan_load(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
+                                                 uint32_t first, bool plain, uint32_t range_start,
+                                                 const adm_query_planes<W> *query, step_found *found) {
+    const int N = step_load<W>::tiles;
     const uint32_t lane = threadIdx.x % 32, before = (1u << lane) - 1;
-    const uint32_t entry0 = (first + lane - part_start << ADM_KEY_BITS) + 1; /* of distance 0 */
-    uint32_t *list = found->entries + threadIdx.x / 32 * plan.room;
+    const uint32_t entry0 = (first + lane - range_start << ADM_KEY_BITS) + 1; /* of distance 0 */
+    uint32_t *list = found->entries + threadIdx.x / 32 * plan.list_capacity;
 #pragma unroll 1
-    for (uint32_t row = 0; row < me.rows; row++, list += STEP_WARPS * plan.room) {
+    for (uint32_t row = 0; row < me.rows; row++, list += STEP_WARPS * plan.list_capacity) {
         const uint32_t bound = found->bound[row], n = __shfl_sync(ADM_FULL_WARP, found->n, (int)row);
         uint32_t d[N], votes[N], sum = n;
         distances_of<W>(me, codes, row, query, d);
@@ -121,14 +128,14 @@ static __device__ __forceinline__ void scan_strip(const step_block &me, const st
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 const uint32_t token = first + lane + 32 * i;
-                d[i] = token >= me.end ? INT32_MAX : adm_competes(me.contest, token) ? d[i] : UINT32_MAX; /* key 0 */
+                d[i] = token >= me.end ? INT32_MAX : adm_is_eligible(me.eligible, token) ? d[i] : UINT32_MAX; /* key 0 */
             }
         }
 #pragma unroll
         for (int i = 0; i < N; i++) votes[i] = __ballot_sync(ADM_FULL_WARP, (int32_t)d[i] <= (int32_t)bound);
 #pragma unroll
         for (int i = 0; i < N; i++) sum += __popc(votes[i]);
-        if (sum <= plan.room) {
+        if (sum <= plan.list_capacity) {
             uint32_t *at = list + n;
 #pragma unroll
             for (int i = 0; i < N; i++) {
@@ -142,37 +149,37 @@ static __device__ __forceinline__ void scan_strip(const step_block &me, const st
     }
 }
 
-/* A warp's part: strips [from, to) of the chunk. */
-typedef struct step_part {
+/* A warp's range: loads [from, to) of the chunk. */
+typedef struct step_range {
     uint32_t from, to;
-} step_part;
+} step_range;
 
-template <int W> static __device__ __forceinline__ step_part part_of(const step_block &me) {
-    const uint32_t unit = step_strip<W>::tokens, n_strips = (me.end - me.start + unit - 1) / unit;
-    const uint32_t share = (n_strips + STEP_WARPS - 1) / STEP_WARPS;
-    const uint32_t from = min(threadIdx.x / 32 * share, n_strips);
-    return step_part{from, min(from + share, n_strips)};
+template <int W> static __device__ __forceinline__ step_range range_of(const step_block &me) {
+    const uint32_t unit = step_load<W>::tokens, n_loads = (me.end - me.start + unit - 1) / unit;
+    const uint32_t share = (n_loads + STEP_WARPS - 1) / STEP_WARPS;
+    const uint32_t from = min(threadIdx.x / 32 * share, n_loads);
+    return step_range{from, min(from + share, n_loads)};
 }
 
-/* Scans a part; `codes` holds its first strip, if any. While one strip is looked at the next is loading. */
+/* Scans a range; `codes` holds its first load, if any. While one load is looked at the next is loading. */
 template <int W>
-static __device__ __forceinline__ void scan_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
-                                                 const step_part &part, step_codes<W> &codes, const adm_query_planes<W> *query,
-                                                 step_found *found) {
-    const uint32_t unit = step_strip<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
-    const uint32_t plain_to = min(me.contest.last, me.end), part_start = me.start + part.from * unit;
+static __device__ __forceinline__ void scan_range(const step_block &me, const step_plan &plan, const uint32_t *planes,
+                                                  const step_range &range, step_codes<W> &codes,
+                                                  const adm_query_planes<W> *query, step_found *found) {
+    const uint32_t unit = step_load<W>::tokens, n_tiles = (me.end - me.start + 31) / 32;
+    const uint32_t plain_to = min(me.eligible.last, me.end), range_start = me.start + range.from * unit;
     step_codes<W> next;
     found->n = 0;
-    auto scan = [&](const step_codes<W> &one, uint32_t strip) {
-        const uint32_t first = me.start + strip * unit;
-        scan_strip<W>(me, plan, one, first, first >= me.contest.first && first + unit <= plain_to, part_start, query, found);
+    auto scan = [&](const step_codes<W> &one, uint32_t load) {
+        const uint32_t first = me.start + load * unit;
+        scan_load<W>(me, plan, one, first, first >= me.eligible.first && first + unit <= plain_to, range_start, query, found);
     };
-    for (uint32_t strip = part.from; strip < part.to; strip += 2) {
-        if (strip + 1 < part.to) load_strip<W>(planes, n_tiles, strip + 1, &next);
-        scan(codes, strip);
-        if (strip + 1 >= part.to) break;
-        if (strip + 2 < part.to) load_strip<W>(planes, n_tiles, strip + 2, &codes);
-        scan(next, strip + 1);
+    for (uint32_t load = range.from; load < range.to; load += 2) {
+        if (load + 1 < range.to) load_codes<W>(planes, n_tiles, load + 1, &next);
+        scan(codes, load);
+        if (load + 1 >= range.to) break;
+        if (load + 2 < range.to) load_codes<W>(planes, n_tiles, load + 2, &codes);
+        scan(next, load + 1);
     }
 }
 
@@ -186,37 +193,37 @@ static __device__ __noinline__ uint32_t distance_again(const uint32_t *tile, con
     return d;
 }
 
-/* visit(there, at, key) for a row's candidates in a warp's part: see adm_visit(). */
+/* visit(there, at, key) for a row's candidates in a warp's range: see adm_visit(). */
 template <int W, typename Visit>
-static __device__ __forceinline__ void visit_part(const step_block &me, const step_plan &plan, const uint32_t *planes,
-                                                  const step_part &part, uint32_t row, const adm_query_planes<W> *query,
-                                                  const step_found &found, Visit visit) {
-    const uint32_t first = part.from * step_strip<W>::tokens, together = me.rows < me.heads ? me.heads : 1;
+static __device__ __forceinline__ void visit_range(const step_block &me, const step_plan &plan, const uint32_t *planes,
+                                                   const step_range &range, uint32_t row, const adm_query_planes<W> *query,
+                                                   const step_found &found, Visit visit) {
+    const uint32_t first = range.from * step_load<W>::tokens, together = me.rows < me.heads ? me.heads : 1;
     const auto key = [&](uint32_t at) {
         const uint32_t *tile = planes + (size_t)((first + at) / 32) * (64 * W);
-        return adm_key(me.contest, me.start + first + at, distance_again<W>(tile, query + row, together));
+        return adm_key(me.eligible, me.start + first + at, distance_again<W>(tile, query + row, together));
     };
-    adm_visit(list_of(found, plan, row), min(part.to * step_strip<W>::tokens, me.end - me.start) - first, key, visit);
+    adm_visit(list_of(found, plan, row), min(range.to * step_load<W>::tokens, me.end - me.start) - first, key, visit);
 }
 
-/* Counts a warp's candidates that compete. */
+/* Counts a warp's eligible candidates. */
 template <int W>
 static __device__ __forceinline__ void count_candidates(const step_block &me, const step_plan &plan, const uint32_t *planes,
-                                                        const step_part &part, const adm_query_planes<W> *query,
+                                                        const step_range &range, const adm_query_planes<W> *query,
                                                         const step_found &found) {
     __syncwarp();
 #pragma unroll 1
     for (uint32_t row = 0; row < me.rows; row++)
-        visit_part<W>(me, plan, planes, part, row, query, found, [&](bool there, uint32_t, uint32_t key) {
+        visit_range<W>(me, plan, planes, range, row, query, found, [&](bool there, uint32_t, uint32_t key) {
             if (there && key - 1 <= found.bound[row]) atomicAdd(&found.histogram[row * plan.n_bins + key - 1], 1u);
         });
 }
 
 /* ---- the bound ---- */
 
-/* Tiles of a sample, from all over the row: as many as a strip has, for each warp. */
+/* Tiles of a sample, from all over the row: as many as a load has, for each warp. */
 template <int W> static __device__ __forceinline__ uint32_t sampled_tile(const step_block &me, int i) {
-    const uint32_t all = STEP_WARPS * step_strip<W>::tiles, mine = threadIdx.x / 32 * step_strip<W>::tiles + i;
+    const uint32_t all = STEP_WARPS * step_load<W>::tiles, mine = threadIdx.x / 32 * step_load<W>::tiles + i;
     return (uint32_t)((uint64_t)(me.length / 32) * mine / all);
 }
 
@@ -224,7 +231,7 @@ template <int W> static __device__ __forceinline__ uint32_t sampled_tile(const s
 template <int W>
 static __device__ __forceinline__ void load_sample(const step_block &me, const uint32_t *row_planes, step_codes<W> *to) {
 #pragma unroll
-    for (int i = 0; i < step_strip<W>::tiles; i++)
+    for (int i = 0; i < step_load<W>::tiles; i++)
         adm_read_tile<W>(row_planes + (size_t)sampled_tile<W>(me, i) * (64 * W), to->high[i], to->low[i]);
 }
 
@@ -232,18 +239,19 @@ static __device__ __forceinline__ void load_sample(const step_block &me, const u
 template <int W>
 static __device__ __forceinline__ void find_bounds(const step_block &me, const step_plan &plan, const step_codes<W> &codes,
                                                    const adm_query_planes<W> *query, uint32_t *sample, uint32_t *bounds) {
-    const int n = step_strip<W>::tiles;
+    const int n = step_load<W>::tiles;
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (uint32_t row = 0; row < me.rows; row++) {
         uint32_t d[n];
         distances_of<W>(me, codes, row, query, d);
 #pragma unroll
         for (int i = 0; i < n; i++)
-            if (adm_competes(me.contest, sampled_tile<W>(me, i) * 32 + lane)) atomicAdd(&sample[row * plan.n_bins + d[i]], 1u);
+            if (adm_is_eligible(me.eligible, sampled_tile<W>(me, i) * 32 + lane))
+                atomicAdd(&sample[row * plan.n_bins + d[i]], 1u);
     }
     __syncthreads();
     if (warp < me.rows) {
-        const uint32_t wanted = adm_wanted_of_sample(me.contest, 32 * STEP_WARPS * n);
+        const uint32_t wanted = adm_wanted_of_sample(me.eligible, 32 * STEP_WARPS * n);
         const uint32_t bound = adm_bound_of(sample + warp * plan.n_bins, plan.n_bins, wanted);
         if (lane == 0) bounds[warp] = bound;
     }
@@ -252,10 +260,10 @@ static __device__ __forceinline__ void find_bounds(const step_block &me, const s
 
 /* ---- the cut ---- */
 
-/* Every block adds up the cluster's histograms of each row, and a warp a row finds its cut. sums: [rows][n_bins].
+/* Every block adds up the cluster's histograms of each row, and a warp per row finds its cut. sums: [rows][n_bins].
  * Synchronises the block twice, and arrives at the cluster's barrier. */
 static __device__ __forceinline__ void find_cuts(const step_block &me, const step_plan &plan, const step_found &found,
-                                                 uint2 *sums, adm_cut *cuts) {
+                                                 uint2 *sums, adm_row_cut *cuts) {
     const uint32_t warp = threadIdx.x / 32;
     for (uint32_t r = 0; r < me.rows; r++)
 #pragma unroll 1
@@ -267,7 +275,7 @@ static __device__ __forceinline__ void find_cuts(const step_block &me, const ste
     adm_cluster_arrive_relaxed(); /* done with the others' memory */
     __syncthreads();
     if (warp < me.rows)
-        adm_find_cut(found.bound[warp] + 1, me.contest, me.start, &cuts[warp],
+        adm_find_cut(found.bound[warp] + 1, me.eligible, me.start, &cuts[warp],
                      [&](uint32_t bin) { return sums[warp * plan.n_bins + bin]; });
     __syncthreads();
 }

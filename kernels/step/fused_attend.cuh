@@ -7,7 +7,7 @@
 
 #if __CUDA_ARCH__ >= 900
 
-/* A running softmax over rows of V: sum = total of 2^(score - largest), value = that-weighted rows, 8 elements a lane. */
+/* A running softmax over rows of V: sum = total of 2^(score - largest), value = that-weighted rows, 8 elements per lane. */
 typedef struct step_softmax {
     float largest, sum, value[8];
 } step_softmax;
@@ -34,16 +34,16 @@ static __device__ __forceinline__ void kv_rows(const adm_gpu_shape &s, const adm
     }
 }
 
-/* Which of `tokens` [n] this warp takes: lanes in groups of D/8, a group a row, 4 rows in flight each. */
+/* Which of `tokens` [n] this warp takes: lanes in groups of D/8, a group per row, 4 rows in flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
                                               const uint32_t *tokens, uint32_t n, const T *q_row, const adm_team &team,
                                               step_softmax *out) {
     const int lanes = D / 8, rows = 32 / lanes, flight = 4;
-    const uint32_t lane = threadIdx.x % 32, part = lane % lanes;
+    const uint32_t lane = threadIdx.x % 32, chunk = lane % lanes;
     const float scale = s.scale * 1.4426950408889634f; /* exponentials to base 2 */
     float q[8];
-    const uint4 packed = ((const uint4 *)q_row)[part];
+    const uint4 packed = ((const uint4 *)q_row)[chunk];
     const uint32_t q_words[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -72,8 +72,8 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
         kv_rows<flight>(s, p, me, token);
 #pragma unroll
         for (int r = 0; r < flight; r++) { /* another block, or cluster, may still be writing the newest row to the caches */
-            k[r] = __ldcg((newest[r] ? k_new : (const uint4 *)((const T *)p.k + (size_t)token[r] * D)) + part);
-            v[r] = __ldcg((newest[r] ? v_new : (const uint4 *)((const T *)p.v + (size_t)token[r] * D)) + part);
+            k[r] = __ldcg((newest[r] ? k_new : (const uint4 *)((const T *)p.k + (size_t)token[r] * D)) + chunk);
+            v[r] = __ldcg((newest[r] ? v_new : (const uint4 *)((const T *)p.v + (size_t)token[r] * D)) + chunk);
         }
         float largest = out->largest;
 #pragma unroll
@@ -152,7 +152,7 @@ static __device__ __forceinline__ float merged(const step_partials &partials, ui
     return value;
 }
 
-/* Attention of all heads of the block's slice over its part of their winners, merged in block 0 of the cluster. `list`:
+/* Attention of all heads of the block's slice over its share of their winners, merged in block 0 of the cluster. `list`:
  * [rows][plan.listed] tokens in shared memory. */
 template <typename T, int D>
 static __device__ __forceinline__ void attention(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,

@@ -12,6 +12,8 @@
  *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
  *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
 #include "core/base/minmax.h"
+#include "kernels/step/fused.h"
+#include "kernels/step/grouped.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
 #include "kernels/step/grouped_select.cuh"

@@ -63,7 +63,7 @@ template <int D> struct grouped_dim {
 typedef struct grouped_small {
     uint64_t full[GROUPED_WARPS][GROUPED_SLOTS];
     uint64_t bounded, window, coarse, fine, winners, results;
-    adm_cut cut[GROUPED_HEADS];
+    adm_row_cut cut[GROUPED_HEADS];
     uint32_t bound[GROUPED_HEADS]; /* bins up to this are counted, all others as the next one */
     uint32_t least[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
     uint32_t listing[GROUPED_HEADS]; /* bins below this are listed, behind the kept pieces */
@@ -114,7 +114,7 @@ typedef struct grouped_block {
     uint32_t warp, head, part; /* the warp's head, where each works for one, and which of that head's it is */
     uint32_t rank, length, need; /* need: winners of a row */
     uint32_t first_tile, n_tiles, pieces; /* its tiles of 32 tokens, of the row's */
-    adm_contest contest;
+    adm_row_eligible contest;
 } grouped_block;
 
 static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
@@ -135,7 +135,7 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.first_tile = tiles * me.rank >> plan.shift;
     me.n_tiles = (tiles * (me.rank + 1) >> plan.shift) - me.first_tile;
     me.pieces = (me.n_tiles + GROUPED_WARPS - 1) / GROUPED_WARPS;
-    me.contest = adm_contest_of(s.rule, me.length);
+    me.contest = adm_row_eligible_of(s.rule, me.length);
     return me;
 }
 
@@ -284,7 +284,7 @@ static __device__ __forceinline__ void grouped_bins(const grouped_codes<D> &code
 /* What becomes of a bin where not all of a tile competes. */
 template <int D>
 static __device__ __forceinline__ uint32_t grouped_corrected(const grouped_block &me, uint32_t token, uint32_t bin) {
-    return token >= me.length ? (uint32_t)grouped_dim<D>::absent : adm_competes(me.contest, token) ? bin : 0;
+    return token >= me.length ? (uint32_t)grouped_dim<D>::absent : adm_is_eligible(me.contest, token) ? bin : 0;
 }
 
 /* The same for the bins of tile i of the block. */

@@ -137,12 +137,12 @@ static __device__ __forceinline__ uint32_t grouped_reached(const grouped_plan &p
 
 /* From one lane a block: its winners for sure, and its ties at bin `boundary`. */
 static __device__ __forceinline__ void grouped_put_cut(const grouped_block &me, uint32_t boundary, uint32_t nearer,
-                                                       uint32_t tied, adm_cut *cut) {
+                                                       uint32_t tied, adm_row_cut *cut) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t n_nearer = __reduce_add_sync(ADM_FULL_WARP, nearer), n_tied = __reduce_add_sync(ADM_FULL_WARP, tied);
     const uint32_t rank = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? nearer : 0);
     const uint32_t ties = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? tied : 0);
-    if (lane == 0) *cut = adm_cut{boundary, n_tied - (me.need - n_nearer), rank, ties};
+    if (lane == 0) *cut = adm_row_cut{boundary, n_tied - (me.need - n_nearer), rank, ties};
 }
 
 /* One warp finds the cut of its head, whose counts of single bins have come. Boundary UINT32_MAX: it is not among them. */

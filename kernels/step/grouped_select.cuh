@@ -110,7 +110,7 @@ static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, 
     uint32_t before = 0, ties_before = 0, mine = 0, my_ties = 0;
     for (uint32_t i = lane; i < start; i += 32) before += __popc(nearer[i]), ties_before += __popc(tied[i]);
     for (uint32_t i = from; i < to; i++) mine += __popc(nearer[i]), my_ties += __popc(tied[i]);
-    const adm_cut cut = m.small->cut[me.head];
+    const adm_row_cut cut = m.small->cut[me.head];
     uint32_t rank = adm_warp_scan(mine) - mine, ties = adm_warp_scan(my_ties) - my_ties;
     rank += cut.rank + __reduce_add_sync(ADM_FULL_WARP, before);
     ties += cut.ties + __reduce_add_sync(ADM_FULL_WARP, ties_before);
@@ -121,8 +121,8 @@ static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, 
         for (uint32_t left = nearer[i] | ties_here; left != 0; left &= left - 1) {
             const uint32_t bit = __ffs((int)left) - 1, token = (me.first_tile + i) * 32 + bit;
             const bool is_tied = ties_here >> bit & 1;
-            const uint32_t place = adm_place(cut, make_uint2(rank, ties));
-            if (!is_tied || ties >= cut.too_old) {
+            const uint32_t place = adm_index_position(cut, make_uint2(rank, ties));
+            if (!is_tied || ties >= cut.ties_dropped) {
                 adm_push(&winners[place >> plan.shift], token, place & (plan.split - 1), &m.small->winners);
                 index[place] = token;
             }

@@ -1,38 +1,37 @@
 /* select.cuh: the counting select of core/contract/stage.h split over the blocks that share a row, for topk.cu and fused.cu.
  *
- *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of its distances for each chunk
- *   cut      boundary: the distance at which the winners end; too_old: how many of the tokens tied there lose (the first
- *            ones); rank and ties: winners and tied tokens in the chunks before this one
- *   write    each warp counts the winners in its part of the chunk, then writes them: a token's place is known from
- *            counts alone, so the result is in order and the same whatever the schedule
+ *   row      | chunk of block 0 | chunk of block 1 | ...          a histogram of distances per chunk
+ *   cut      boundary: the distance at which the winners end; ties_dropped: how many of the tokens tied there lose (the
+ *            oldest); rank and ties: winners and tied tokens in the chunks before this one
+ *   write    each warp counts the winners in its range of the chunk, then writes them: counts alone give a token's
+ *            position, so the result is in order and the same whatever the schedule
  *
- * Few tokens win, and adding each to a histogram costs more than anything else. So a bound comes first, a distance beyond
- * which nobody is likely to win, from a sample of the row; only candidates within it are counted, and each warp lists
- * those of its part in order. Should the bound have been too low, which the counts tell, it is lifted and all is done
- * again: luck decides the time, never the result.
+ * Few tokens win. So a bound comes first, from a sample of the row: a distance beyond which no token is likely to win. Only
+ * candidates within it are counted, and each warp lists those of its range in order. The counts tell when the bound was too
+ * low; it is then lifted and all is done again: luck decides the time, never the result.
  *
  * A team is the warps of a block that work on one row; a block may hold several teams, which call in step. */
 #ifndef ADM_KERNELS_TOPK_SELECT_CUH
 #define ADM_KERNELS_TOPK_SELECT_CUH
 
-#include "kernels/gpu/gpu_common.cuh"
+#include "kernels/gpu/common.cuh"
 
-/* Tokens [first, last) compete for `slots` places; the others are in by force. */
-typedef struct adm_contest {
-    uint32_t first, last, slots;
-} adm_contest;
+/* Tokens [first, last) are eligible for the `remaining` budget; the others are forced in. */
+typedef struct adm_row_eligible {
+    uint32_t first, last, remaining;
+} adm_row_eligible;
 
-static __device__ __forceinline__ adm_contest adm_contest_of(const adm_select_rule &rule, uint32_t n_tokens) {
+static __device__ __forceinline__ adm_row_eligible adm_row_eligible_of(const adm_select_rule &rule, uint32_t n_tokens) {
     const uint32_t n_recent = max(rule.n_recent, 1u);
-    adm_contest c;
+    adm_row_eligible c;
     c.first = min(rule.n_sinks, n_tokens);
     c.last = n_tokens - c.first > n_recent ? n_tokens - n_recent : c.first;
-    const uint32_t competing = c.last - c.first;
-    c.slots = min(rule.budget - (n_tokens - competing), competing);
+    const uint32_t n_eligible = c.last - c.first;
+    c.remaining = min(rule.budget - (n_tokens - n_eligible), n_eligible);
     return c;
 }
 
-static __device__ __forceinline__ bool adm_competes(const adm_contest &c, uint32_t token) {
+static __device__ __forceinline__ bool adm_is_eligible(const adm_row_eligible &c, uint32_t token) {
     return token - c.first < c.last - c.first;
 }
 
@@ -53,9 +52,9 @@ static __device__ __forceinline__ uint32_t adm_warp_scan(uint32_t x) {
 
 /* ---- the cut ---- */
 
-typedef struct adm_cut {
-    uint32_t boundary, too_old, rank, ties;
-} adm_cut;
+typedef struct adm_row_cut {
+    uint32_t boundary, ties_dropped, rank, ties;
+} adm_row_cut;
 
 enum { MAX_SPLIT = 8 /* blocks that share a row, at most */ };
 
@@ -77,12 +76,12 @@ static __device__ __forceinline__ uint2 adm_add_up_bin(uint32_t split, uint32_t 
     return sum;
 }
 
-/* One warp finds the cut of a chunk that begins at token `start`: sum(bin) [n_bins] counts the row's competing tokens by
- * distance, in .y those in earlier chunks. One lane writes cut; where fewer than c.slots were counted, its boundary is
+/* One warp finds the cut of a chunk that begins at token `start`: sum(bin) [n_bins] counts the row's eligible tokens by
+ * distance, in .y those in earlier chunks. One lane writes cut; where fewer than c.remaining were counted, its boundary is
  * UINT32_MAX. */
 template <typename Sum>
-static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_contest &c, uint32_t start, adm_cut *cut,
-                                                    Sum sum) {
+static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_row_eligible &c, uint32_t start,
+                                                    adm_row_cut *cut, Sum sum) {
     const uint32_t lane = threadIdx.x % 32, bins = (n_bins + 31) / 32;
     const uint32_t from = min(lane * bins, n_bins), to = min(from + bins, n_bins);
     uint2 mine = make_uint2(0, 0);
@@ -93,16 +92,16 @@ static __device__ __forceinline__ void adm_find_cut(uint32_t n_bins, const adm_c
     }
     uint32_t below = adm_warp_scan(mine.x) - mine.x, rank = adm_warp_scan(mine.y) - mine.y;
     const uint32_t forced = min(start, c.first) + (start > c.last ? start - c.last : 0);
-    const bool here = c.slots > 0 && below < c.slots && c.slots <= below + mine.x; /* on one lane at most */
+    const bool here = c.remaining > 0 && below < c.remaining && c.remaining <= below + mine.x; /* on one lane at most */
     const bool anywhere = __ballot_sync(ADM_FULL_WARP, here) != 0;
     if (here) {
         uint32_t boundary = from;
         uint2 one = sum(boundary);
 #pragma unroll 1
-        while (below + one.x < c.slots) below += one.x, rank += one.y, one = sum(++boundary);
-        *cut = adm_cut{boundary, one.x - (c.slots - below), forced + rank, one.y};
+        while (below + one.x < c.remaining) below += one.x, rank += one.y, one = sum(++boundary);
+        *cut = adm_row_cut{boundary, one.x - (c.remaining - below), forced + rank, one.y};
     } else if (!anywhere && lane == 0) {
-        *cut = c.slots == 0 ? adm_cut{0, UINT32_MAX, forced, 0} : adm_cut{UINT32_MAX, 0, 0, 0};
+        *cut = c.remaining == 0 ? adm_row_cut{0, UINT32_MAX, forced, 0} : adm_row_cut{UINT32_MAX, 0, 0, 0};
     }
 }
 
@@ -113,22 +112,22 @@ enum { ADM_NO_DISTANCE = 0x7fff };
 enum { ADM_SHORT_ROW = 4096 /* tokens: not worth a sample */ };
 
 /* Whether a row is worth a sample; else every token is a candidate. */
-static __device__ __forceinline__ bool adm_worth_a_bound(const adm_contest &c) {
-    const uint32_t competing = c.last - c.first;
-    return competing > ADM_SHORT_ROW && c.slots < competing / 2;
+static __device__ __forceinline__ bool adm_worth_a_bound(const adm_row_eligible &c) {
+    const uint32_t n_eligible = c.last - c.first;
+    return n_eligible > ADM_SHORT_ROW && c.remaining < n_eligible / 2;
 }
 
 /* From a histogram of a sample: */
 
-/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard deviations
- * more. */
+/* How many of a sample must lie within the bound, where so many are expected of the winners: those, and four standard
+ * deviations more. */
 static __host__ __device__ __forceinline__ uint32_t adm_wanted_of(float expected) {
     return (uint32_t)(expected + 4.0f * sqrtf(expected)) + 4;
 }
 
-/* The same for a sample of n of the competing tokens. */
-static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_contest &c, uint32_t n) {
-    return adm_wanted_of((float)c.slots * ((float)n / (float)(c.last - c.first)));
+/* The same for a sample of n of the eligible tokens. */
+static __device__ __forceinline__ uint32_t adm_wanted_of_sample(const adm_row_eligible &c, uint32_t n) {
+    return adm_wanted_of((float)c.remaining * ((float)n / (float)(c.last - c.first)));
 }
 
 /* One warp finds the smallest bound within which `wanted` tokens of a sample's histogram lie; n_bins - 1 if so many are
@@ -150,38 +149,38 @@ static __device__ __forceinline__ uint32_t adm_bound_of(const uint32_t *sample, 
     }
 }
 
-/* From parts of a sample, a warp each, without a histogram: */
+/* From a share of a sample per warp, without a histogram: */
 
 /* Each of some warps finds the k-th smallest of `n` sampled distances, and the bound is their mean: for which k a row's
- * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean; the
- * k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the number of
- * warps. */
+ * winners, which are that share of it, lie within it but for one time in 30,000. That is four standard deviations of the mean;
+ * the k-th smallest of n has a share of k / (n + 1) below it, give or take sqrt(k) / (n + 1). noise: 2 over the root of the
+ * number of warps. */
 static __host__ __device__ __forceinline__ uint32_t adm_bound_rank_of(float share, uint32_t n, float noise) {
     const float root = noise + sqrtf(noise * noise + (float)(n + 1) * share);
     const uint32_t k = (uint32_t)(root * root) + 2;
     return k < n ? k : n;
 }
 
-static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_contest &c, uint32_t n, uint32_t n_warps) {
-    const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.slots, (float)(c.last - c.first));
+static __device__ __forceinline__ uint32_t adm_bound_rank(const adm_row_eligible &c, uint32_t n, uint32_t n_warps) {
+    const float noise = 2.0f * rsqrtf((float)n_warps), share = __fdividef((float)c.remaining, (float)(c.last - c.first));
     return adm_bound_rank_of(share, n, noise);
 }
 
-/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two a word: the smallest again and
- * again, with all its equals. Leaves the words without them. */
+/* The k-th smallest, from 1, of the distances that the lanes of a warp hold in N words each, two per word: the smallest again
+ * and again, with all its equals. Leaves the words without them. */
 template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth_peeled(uint32_t (&words)[N], uint32_t k) {
     for (;;) {
         uint32_t pair = words[0], n = 0;
 #pragma unroll
         for (int i = 1; i < N; i++) pair = __vminu2(pair, words[i]);
-        const uint32_t least = __reduce_min_sync(ADM_FULL_WARP, min(pair & 0xffffu, pair >> 16));
+        const uint32_t minimum = __reduce_min_sync(ADM_FULL_WARP, min(pair & 0xffffu, pair >> 16));
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const bool low = (words[i] & 0xffffu) == least, high = words[i] >> 16 == least;
+            const bool low = (words[i] & 0xffffu) == minimum, high = words[i] >> 16 == minimum;
             n += __popc(__ballot_sync(ADM_FULL_WARP, low)) + __popc(__ballot_sync(ADM_FULL_WARP, high));
             words[i] |= (low ? ADM_NO_DISTANCE : 0u) | (high ? (uint32_t)ADM_NO_DISTANCE << 16 : 0u);
         }
-        if (n >= k || least == ADM_NO_DISTANCE) return least;
+        if (n >= k || minimum == ADM_NO_DISTANCE) return minimum;
         k -= n;
     }
 }
@@ -208,54 +207,54 @@ template <int N> static __device__ __forceinline__ uint32_t adm_warp_kth(uint32_
 
 /* ---- candidates ---- */
 
-/* Those of a warp's part of a chunk, in order: the token, counted from the part's first, and its key, which is its
- * distance + 1, or 0 where it is in by force. n may exceed the room, and the list then is no use. */
+/* Those of a warp's range of a chunk, in order: the token, counted from the range's first, and its key, which is its
+ * distance + 1, or 0 where it is forced in. n may exceed the capacity; the list is useless then. */
 typedef struct adm_list {
     uint32_t *entry;
-    uint32_t room, n;
+    uint32_t capacity, n;
 } adm_list;
 
-/* How many of a part of so many tokens a list is to have room for: twice the share that lies within the bound, and some more; at
- * least `fewest`, even if there cannot be as many. */
-static inline uint32_t adm_list_room(float within, uint32_t tokens, uint32_t fewest) {
-    const uint32_t wanted = (uint32_t)(2.0f * within * (float)tokens) + 128, room = wanted < tokens ? wanted : tokens;
-    return room > fewest ? room : fewest;
+/* The capacity of a list for a range of so many tokens: twice the share that lies within the bound, and some more; at least
+ * min_capacity, even if there cannot be as many. */
+static inline uint32_t adm_list_capacity(float within, uint32_t tokens, uint32_t min_capacity) {
+    const uint32_t wanted = (uint32_t)(2.0f * within * (float)tokens) + 128, capacity = wanted < tokens ? wanted : tokens;
+    return capacity > min_capacity ? capacity : min_capacity;
 }
 
-enum { ADM_KEY_BITS = 15 }; /* leaves 17 for the token: parts are at most 2^17 tokens long */
+enum { ADM_KEY_BITS = 15 }; /* leaves 17 for the token: ranges are at most 2^17 tokens long */
 
 /* The key of a token, for an entry and for judging. */
-static __device__ __forceinline__ uint32_t adm_key(const adm_contest &c, uint32_t token, uint32_t distance) {
-    return adm_competes(c, token) ? distance + 1 : 0;
+static __device__ __forceinline__ uint32_t adm_key(const adm_row_eligible &c, uint32_t token, uint32_t distance) {
+    return adm_is_eligible(c, token) ? distance + 1 : 0;
 }
 
 /* Winners in hand, by lane: in for sure, and tied at the boundary. there: whether the lane has a token. */
-static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_cut &cut) {
-    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or in by force */
+static __device__ __forceinline__ uint2 adm_winners(bool there, uint32_t key, const adm_row_cut &cut) {
+    return make_uint2(__ballot_sync(ADM_FULL_WARP, there && key <= cut.boundary), /* nearer, or forced in */
                       __ballot_sync(ADM_FULL_WARP, there && key == cut.boundary + 1));
 }
 
-/* The place in the index of the first winner behind so many winners and tied tokens of a row. */
-static __device__ __forceinline__ uint32_t adm_place(const adm_cut &cut, uint2 before) {
-    return before.x + (before.y > cut.too_old ? before.y - cut.too_old : 0);
+/* The position in the index of the first winner behind so many winners and tied tokens of a row. */
+static __device__ __forceinline__ uint32_t adm_index_position(const adm_row_cut &cut, uint2 before) {
+    return before.x + (before.y > cut.ties_dropped ? before.y - cut.ties_dropped : 0);
 }
 
-/* put(place) on the lanes that win. at: how many winners and tied tokens of the row come before; moved on. */
+/* put(position) on the lanes that win. at: how many winners and tied tokens of the row come before; moved on. */
 template <typename Put>
-static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_cut &cut, uint2 *at, Put put) {
+static __device__ __forceinline__ void adm_put_winners(uint2 winners, const adm_row_cut &cut, uint2 *at, Put put) {
     const uint32_t lane = threadIdx.x % 32, before = (1u << lane) - 1;
     const uint32_t ties = at->y + __popc(winners.y & before), rank = at->x + __popc(winners.x & before);
-    if ((winners.x >> lane & 1) != 0 || ((winners.y >> lane & 1) != 0 && ties >= cut.too_old))
-        put(adm_place(cut, make_uint2(rank, ties)));
+    if ((winners.x >> lane & 1) != 0 || ((winners.y >> lane & 1) != 0 && ties >= cut.ties_dropped))
+        put(adm_index_position(cut, make_uint2(rank, ties)));
     at->x += __popc(winners.x);
     at->y += __popc(winners.y);
 }
 
-/* visit(there, at, key) for a part's candidates, 32 at a time, by the whole warp; at: the token, counted from the part's first.
- * From the list; or, where that was too short, for all n_tokens of the part, key(at) being their keys. */
+/* visit(there, at, key) for a range's candidates, 32 at a time, by the whole warp; at: the token, counted from the range's
+ * first. From the list; or, where that was too short, for all n_tokens of the range, key(at) being their keys. */
 template <typename Key, typename Visit>
 static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t n_tokens, Key key, Visit visit) {
-    const bool listed = list.n <= list.room;
+    const bool listed = list.n <= list.capacity;
     const uint32_t n = listed ? list.n : n_tokens;
 #pragma unroll 1
     for (uint32_t base = 0; base < n; base += 32) {
@@ -269,16 +268,16 @@ static __device__ __forceinline__ void adm_visit(const adm_list &list, uint32_t 
 
 /* ---- without a bound ---- */
 
-/* A strip is the tokens that a warp looks at together, N neighbours a lane. Where its smallest distance is beyond the
- * boundary nothing in it wins, which is nearly everywhere; a strip with a token that is in by force counts as 0. */
-template <int N> struct adm_strip {
+/* A tile is the tokens that a warp looks at together, N neighbours per lane. Where its smallest distance is beyond the
+ * boundary nothing in it wins, which is nearly everywhere; a tile with a token that is forced in counts as 0. */
+template <int N> struct adm_lane_tile {
     static const int tokens = 32 * N;
     uint32_t word[N / 2]; /* two distances each */
 };
 
 /* The N distances at p, which is aligned to 2 N bytes. */
-template <int N> static __device__ __forceinline__ adm_strip<N> adm_strip_load(const uint16_t *p) {
-    adm_strip<N> s;
+template <int N> static __device__ __forceinline__ adm_lane_tile<N> adm_lane_tile_load(const uint16_t *p) {
+    adm_lane_tile<N> s;
     if (N == 2) {
         s.word[0] = *(const uint32_t *)p;
     } else if (N == 4) {
@@ -294,35 +293,36 @@ template <int N> static __device__ __forceinline__ adm_strip<N> adm_strip_load(c
 /* Which of a lane's tokens, the first of them `token`, are in for sure, and which tie at the boundary: bit i is
  * token + i. */
 template <int N>
-static __device__ __forceinline__ void adm_judge(const adm_strip<N> &strip, uint32_t token, uint32_t end, const adm_contest &c,
-                                                 uint32_t boundary, uint32_t *in, uint32_t *tied) {
+static __device__ __forceinline__ void adm_judge(const adm_lane_tile<N> &tile, uint32_t token, uint32_t end,
+                                                 const adm_row_eligible &c, uint32_t boundary, uint32_t *in, uint32_t *tied) {
     *in = *tied = 0;
 #pragma unroll
     for (uint32_t i = 0; i < N; i++) {
-        const uint32_t d = i % 2 ? strip.word[i / 2] >> 16 : strip.word[i / 2] & 0xffffu;
-        const bool competes = adm_competes(c, token + i), there = token + i < end;
-        if (there && (!competes || d < boundary)) *in |= 1u << i;
-        if (there && competes && d == boundary) *tied |= 1u << i;
+        const uint32_t d = i % 2 ? tile.word[i / 2] >> 16 : tile.word[i / 2] & 0xffffu;
+        const bool eligible = adm_is_eligible(c, token + i), there = token + i < end;
+        if (there && (!eligible || d < boundary)) *in |= 1u << i;
+        if (there && eligible && d == boundary) *tied |= 1u << i;
     }
 }
 
-/* A team writes the winners of tokens [start, end): put(place, token), each place of the row's once. distance: theirs,
- * readable up to a multiple of N; least: the smallest of each strip. counts: n_warps pairs of shared memory of the team.
+/* A team writes the winners of tokens [start, end): put(position, token), each position of the row's once. distance: theirs,
+ * readable up to a multiple of N; tile_min: the smallest of each tile. counts: n_warps pairs of shared memory of the team.
  * Synchronises the block once. */
 template <int N, typename Put>
-static __device__ __forceinline__ void adm_write_winners(const uint16_t *distance, const uint16_t *least, uint32_t start,
-                                                         uint32_t end, const adm_contest &c, const adm_cut &cut,
+static __device__ __forceinline__ void adm_write_winners(const uint16_t *distance, const uint16_t *tile_min, uint32_t start,
+                                                         uint32_t end, const adm_row_eligible &c, const adm_row_cut &cut,
                                                          const adm_team &team, uint2 *counts, Put put) {
-    const uint32_t lane = threadIdx.x % 32, n_strips = (end - start + adm_strip<N>::tokens - 1) / adm_strip<N>::tokens;
-    const uint32_t share = (n_strips + team.n_warps - 1) / team.n_warps;
-    const uint32_t from = min(team.warp * share, n_strips), to = min(from + share, n_strips);
+    const uint32_t lane = threadIdx.x % 32, n_tiles = (end - start + adm_lane_tile<N>::tokens - 1) / adm_lane_tile<N>::tokens;
+    const uint32_t share = (n_tiles + team.n_warps - 1) / team.n_warps;
+    const uint32_t from = min(team.warp * share, n_tiles), to = min(from + share, n_tiles);
     uint32_t n_in = 0, n_tied = 0, in, tied;
     for (uint32_t base = from; base < to; base += 32) {
-        uint32_t left = __ballot_sync(ADM_FULL_WARP, base + lane < to && least[min(base + lane, to - 1)] <= cut.boundary);
+        uint32_t left = __ballot_sync(ADM_FULL_WARP, base + lane < to && tile_min[min(base + lane, to - 1)] <= cut.boundary);
         for (; left != 0; left &= left - 1) {
-            const uint32_t at = (base + __ffs((int)left) - 1) * adm_strip<N>::tokens + N * lane;
+            const uint32_t at = (base + __ffs((int)left) - 1) * adm_lane_tile<N>::tokens + N * lane;
             in = tied = 0;
-            if (start + at < end) adm_judge<N>(adm_strip_load<N>(distance + at), start + at, end, c, cut.boundary, &in, &tied);
+            if (start + at < end)
+                adm_judge<N>(adm_lane_tile_load<N>(distance + at), start + at, end, c, cut.boundary, &in, &tied);
             n_in += __popc(in);
             n_tied += __popc(tied);
         }
@@ -338,18 +338,19 @@ static __device__ __forceinline__ void adm_write_winners(const uint16_t *distanc
     uint32_t ties = cut.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y);
 
     for (uint32_t base = from; base < to; base += 32) {
-        uint32_t left = __ballot_sync(ADM_FULL_WARP, base + lane < to && least[min(base + lane, to - 1)] <= cut.boundary);
+        uint32_t left = __ballot_sync(ADM_FULL_WARP, base + lane < to && tile_min[min(base + lane, to - 1)] <= cut.boundary);
         for (; left != 0; left &= left - 1) {
-            const uint32_t at = (base + __ffs((int)left) - 1) * adm_strip<N>::tokens + N * lane;
+            const uint32_t at = (base + __ffs((int)left) - 1) * adm_lane_tile<N>::tokens + N * lane;
             in = tied = 0;
-            if (start + at < end) adm_judge<N>(adm_strip_load<N>(distance + at), start + at, end, c, cut.boundary, &in, &tied);
+            if (start + at < end)
+                adm_judge<N>(adm_lane_tile_load<N>(distance + at), start + at, end, c, cut.boundary, &in, &tied);
             const uint32_t mine = __popc(in) | __popc(tied) << 16, through = adm_warp_scan(mine);
             uint32_t my_rank = rank + ((through - mine) & 0xffffu), my_ties = ties + ((through - mine) >> 16);
             for (uint32_t own = in | tied; own != 0; own &= own - 1) {
                 const uint32_t i = __ffs((int)own) - 1;
                 const bool ties_here = tied >> i & 1;
-                if (!ties_here || my_ties >= cut.too_old)
-                    put(my_rank + (my_ties > cut.too_old ? my_ties - cut.too_old : 0), start + at + i);
+                if (!ties_here || my_ties >= cut.ties_dropped)
+                    put(my_rank + (my_ties > cut.ties_dropped ? my_ties - cut.ties_dropped : 0), start + at + i);
                 if (ties_here) my_ties++;
                 else my_rank++;
             }

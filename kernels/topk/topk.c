@@ -3,40 +3,41 @@
 
 #include <string.h>
 
-adm_contest adm_topk_contest(const adm_select_rule *rule, size_t n_tokens) {
+adm_eligible adm_topk_eligible(const adm_select_rule *rule, size_t n_tokens) {
     size_t n_recent = rule->n_recent > 0 ? rule->n_recent : 1;
-    adm_contest c;
+    adm_eligible c;
     c.first = rule->n_sinks < n_tokens ? rule->n_sinks : n_tokens;
     c.last = n_tokens - c.first > n_recent ? n_tokens - n_recent : c.first;
-    size_t competing = c.last - c.first;
-    size_t forced = n_tokens - competing;
-    c.slots = rule->budget - forced < competing ? rule->budget - forced : competing;
+    size_t n_eligible = c.last - c.first;
+    size_t forced = n_tokens - n_eligible;
+    c.remaining = rule->budget - forced < n_eligible ? rule->budget - forced : n_eligible;
     return c;
 }
 
 /* The distance at which the winners end, and how many of the tokens there still win. */
-static adm_select_info boundary_of(const uint16_t *distance, const adm_contest *c, uint32_t max_distance, uint32_t *histogram) {
-    if (c->slots == 0) return (adm_select_info){0};
+static adm_select_info boundary_of(const uint16_t *distance, const adm_eligible *c, uint32_t max_distance,
+                                   uint32_t *histogram) {
+    if (c->remaining == 0) return (adm_select_info){0};
     memset(histogram, 0, ((size_t)max_distance + 1) * sizeof *histogram);
     for (size_t t = c->first; t < c->last; t++) histogram[distance[t]]++;
     uint32_t boundary = 0;
     size_t below = 0;
-    while (below + histogram[boundary] < c->slots) below += histogram[boundary++];
-    return (adm_select_info){boundary, histogram[boundary], (uint32_t)(c->slots - below)};
+    while (below + histogram[boundary] < c->remaining) below += histogram[boundary++];
+    return (adm_select_info){boundary, histogram[boundary], (uint32_t)(c->remaining - below)};
 }
 
 uint32_t adm_topk_reference(const uint16_t *distance, size_t n_tokens, uint32_t max_distance, const adm_select_rule *rule,
                             uint32_t *histogram, uint32_t *index, adm_select_info *info) {
-    adm_contest c = adm_topk_contest(rule, n_tokens);
+    adm_eligible c = adm_topk_eligible(rule, n_tokens);
     adm_select_info edge = boundary_of(distance, &c, max_distance, histogram);
     uint32_t n = 0;
     for (size_t t = 0; t < c.first; t++) index[n++] = (uint32_t)t;
-    if (c.slots > 0) {
-        uint32_t too_old = edge.n_tied - edge.n_tied_in; /* tied tokens that lose: they come first */
+    if (c.remaining > 0) {
+        uint32_t ties_dropped = edge.n_tied - edge.n_tied_in; /* tied tokens that lose: they come first */
         for (size_t t = c.first; t < c.last; t++) {
             if (distance[t] > edge.boundary) continue;
-            if (distance[t] == edge.boundary && too_old > 0) {
-                too_old--;
+            if (distance[t] == edge.boundary && ties_dropped > 0) {
+                ties_dropped--;
                 continue;
             }
             index[n++] = (uint32_t)t;

@@ -7,14 +7,19 @@
 #define ADM_KERNELS_TOPK_TOPK_H
 
 #include "core/contract/stage.h"
+#include "kernels/gpu/gpu.h"
 
-/* Counting select, exact since distances are small integers: one pass counts, one pass writes. index has room for
- * min(budget, n_tokens); n_tokens < 2^32; the histogram need not be cleared. A distance above max_distance is the
- * caller's error and is written outside the histogram. Where no token is selected by rank, info is all zero. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Counting select, exact since distances are small integers: one pass counts, one pass writes. index [min(budget, n_tokens)];
+ * n_tokens < 2^32; the histogram need not be cleared. A distance above max_distance is the caller's error and is written
+ * outside the histogram. Where no token is selected by rank, info is all zero. */
 ADM_API adm_topk_fn adm_topk_reference;
 
 #if defined(__x86_64__)
-/* The same by bisection instead of counting; they leave the histogram alone. For processors with adm_cpu_has_avx2() and
+/* The same by bisection instead of counting; they leave the histogram alone. For CPUs with adm_cpu_has_avx2() and
  * adm_cpu_has_avx512(). */
 ADM_API adm_topk_fn adm_topk_avx2;
 ADM_API adm_topk_fn adm_topk_avx512;
@@ -22,19 +27,31 @@ ADM_API adm_topk_fn adm_topk_avx512;
 ADM_API adm_topk_fn adm_topk_neon;
 #endif
 
-/* What the rule leaves to rank: tokens [first, last) compete for `slots` places, all others are forced in. */
-typedef struct adm_contest {
+/* What the rule leaves to rank: tokens [first, last) are eligible for the `remaining` budget, all others are forced in. */
+typedef struct adm_eligible {
     size_t first, last;
-    size_t slots;
-} adm_contest;
+    size_t remaining;
+} adm_eligible;
 
-adm_contest adm_topk_contest(const adm_select_rule *rule, size_t n_tokens);
+adm_eligible adm_topk_eligible(const adm_select_rule *rule, size_t n_tokens);
 
 /* Compulsory traffic of one layer of one decode step: every query head reads its distances and writes its indices.
  * Ignored: the histogram, and the second look at the distances, which a cache may serve. */
 double adm_topk_bytes(const adm_shape *shape, double n_tokens, double n_selected);
 
-/* A count and a comparison a token and query head. */
+/* A count and a comparison per token and query head. */
 double adm_topk_flops(const adm_shape *shape, double n_tokens);
+
+/* On a GPU (kernels/gpu/gpu.h): distance -> index [batch][S][budget], n_selected [batch][S]. */
+adm_gpu_launch_fn adm_gpu_topk_cluster, adm_gpu_topk_two;
+size_t adm_gpu_topk_two_workspace_bytes(const adm_gpu_shape *shape);
+
+/* adm_gpu_topk_cluster with `split` blocks per row: 1, 2, 4, 8; 0: the default. */
+adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
+                                      adm_gpu_stream stream, adm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

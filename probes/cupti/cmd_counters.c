@@ -21,8 +21,9 @@ typedef struct counters_command {
 enum { KEY_CHIP = 0x5000, KEY_SET };
 
 static const struct argp_option options[] = {
-    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200)", 1},
-    {"set", KEY_SET, "SET", 0, "basic, memory, full, mix, or a file of your own (default: list all of them, plan full)", 1},
+    {"chip", KEY_CHIP, "NAME", 0, "As CUPTI names it (default GH100, the H100 and H200); plan: 'all' for each that it knows",
+     1},
+    {"set", KEY_SET, "SET", 0, "One that list names, or a file of your own (default: list all of them, plan full)", 1},
     {0},
 };
 
@@ -61,6 +62,11 @@ static json_t *metric_json(const adm_set_metric *m) {
                               m->meaning, "set", m->set);
     if (m->caveat != NULL) json_object_set_new(entry, "caveat", json_string(m->caveat));
     if (m->formula != NULL) json_object_set_new(entry, "formula", json_string(m->formula));
+    for (size_t i = 0; i < m->n_alternatives; i++) {
+        if (i == 0) json_object_set_new(entry, "alternatives", json_array());
+        json_array_append_new(json_object_get(entry, "alternatives"), json_string(m->alternative[i]));
+    }
+    if (m->absent != NULL) json_object_set_new(entry, "absent", json_string(m->absent));
     return entry;
 }
 
@@ -139,6 +145,8 @@ static void print_metric(const adm_set_metric *m) {
            m->meaning);
     if (m->caveat != NULL) printf("  caveat   %s\n", m->caveat);
     if (m->formula != NULL) printf("  formula  %s\n", m->formula);
+    for (size_t i = 0; i < m->n_alternatives; i++) printf("  or       %s, on other chips\n", m->alternative[i]);
+    if (m->absent != NULL) printf("  absent   %s\n", m->absent);
     printf("  set      %s\n", m->set);
 }
 
@@ -195,32 +203,84 @@ static adm_status explain(counters_command *c, adm_error *err) {
 
 /* --- plan --------------------------------------------------------------------------------------------------------- */
 
+/* Whether a metric is collected under another chip's name for it. */
+static bool is_alternative(const adm_counter_plan *p, size_t i) {
+    return p->collected[i] != NULL && strcmp(p->collected[i], p->set->metric[i].name) != 0;
+}
+
+static json_t *plan_json(const adm_counter_plan *p) {
+    json_t *collected = json_array(), *scheduled = json_array(), *lacking = json_array(), *alternatives = json_object();
+    for (size_t i = 0; i < p->set->n; i++) {
+        const char *name = p->set->metric[i].name;
+        if (p->collected[i] != NULL) json_array_append_new(collected, json_string(name));
+        if (is_alternative(p, i)) json_object_set_new(alternatives, name, json_string(p->collected[i]));
+        if (p->reason[i][0] != '\0')
+            json_array_append_new(lacking, json_pack("{s:s, s:s}", "name", name, "reason", p->reason[i]));
+    }
+    for (size_t i = 0; i < p->n_hardware; i++) json_array_append_new(scheduled, json_string(p->hardware[i]));
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:s*, s:o, s:o, s:o, s:o}", "chip", p->chip, "set", p->set->name, "passes",
+                     (json_int_t)p->n_passes, "passes_in_own_order", (json_int_t)p->own_order_passes, "cupti", adm_cupti_path(),
+                     "cupti_version", (json_int_t)adm_cupti_version(), "note", adm_cupti_note(), "collected", collected,
+                     "scheduled", scheduled, "alternatives", alternatives, "lacking", lacking);
+}
+
+static void print_plan(const adm_counter_plan *p) {
+    printf("%s on %s: %zu pass%s for %zu metrics of the hardware\n", p->set->name, p->chip, p->n_passes,
+           p->n_passes == 1 ? "" : "es", p->n_hardware);
+    for (size_t i = 0; i < p->set->n; i++)
+        if (is_alternative(p, i)) printf("  %s, counted as %s\n", p->set->metric[i].name, p->collected[i]);
+        else if (p->collected[i] != NULL) printf("  %s\n", p->collected[i]);
+    for (size_t i = 0; i < p->set->n; i++)
+        if (p->reason[i][0] != '\0') printf("  not: %s\n", p->reason[i]);
+    if (adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
+}
+
+/* Every chip that CUPTI knows, a line or an object each. A chip that this profiler does not support is no failure. */
+static adm_status plan_all(const counters_command *c, const adm_metric_set *set, adm_error *err) {
+    const char *const *chips;
+    size_t n_chips;
+    json_t *document = json_array();
+    adm_status status = adm_cupti_chips(&chips, &n_chips, err);
+    for (size_t i = 0; status == ADM_OK && i < n_chips; i++) {
+        adm_counter_plan *p = NULL;
+        adm_error why;
+        adm_status planned = adm_counter_plan_open(set, chips[i], NULL, &p, &why);
+        if (planned != ADM_OK && planned != ADM_EUNSUPPORTED) {
+            *err = why;
+            status = planned;
+        } else if (c->common.json) {
+            json_array_append_new(
+                document, p != NULL ? plan_json(p)
+                                    : json_pack("{s:s, s:s, s:s}", "chip", chips[i], "set", set->name, "reason", why.text));
+        } else if (p == NULL) {
+            printf("%-6s not: %s\n", chips[i], why.text);
+        } else {
+            size_t n_alternatives = 0, n_lacking = 0;
+            for (size_t m = 0; m < set->n; m++) {
+                n_alternatives += is_alternative(p, m);
+                n_lacking += p->reason[m][0] != '\0';
+            }
+            printf("%-6s %2zu pass%s for %2zu metrics, %zu of them under another name; %zu lacking\n", p->chip, p->n_passes,
+                   p->n_passes == 1 ? "  " : "es", p->n_hardware, n_alternatives, n_lacking);
+        }
+        adm_counter_plan_close(&p);
+    }
+    if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
+    else if (status == ADM_OK && adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
+    json_decref(document);
+    return status;
+}
+
 static adm_status plan(counters_command *c, adm_error *err) {
     adm_metric_set *set = NULL;
     adm_counter_plan *p = NULL;
     if (c->chip == NULL) c->chip = default_chip;
     adm_status status = adm_metric_set_open(c->set != NULL ? c->set : "full", &set, err);
-    if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);
-    json_t *collected = json_array(), *lacking = json_array();
-    for (size_t i = 0; status == ADM_OK && i < p->n_hardware; i++)
-        json_array_append_new(collected, json_string(p->hardware[i]));
-    for (size_t i = 0; status == ADM_OK && i < set->n; i++)
-        if (p->reason[i][0] != '\0')
-            json_array_append_new(lacking, json_pack("{s:s, s:s}", "name", set->metric[i].name, "reason", p->reason[i]));
-    if (status == ADM_OK && c->common.json) {
-        status = adm_print_json(json_pack("{s:s, s:s, s:I, s:s, s:I, s:O, s:O}", "chip", p->chip, "set", set->name, "passes",
-                                          (json_int_t)p->n_passes, "cupti", adm_cupti_path(), "cupti_version",
-                                          (json_int_t)adm_cupti_version(), "collected", collected, "lacking", lacking),
-                                err);
-    } else if (status == ADM_OK) {
-        printf("%s on %s: %zu pass%s for %zu metrics of the hardware\n", set->name, p->chip, p->n_passes,
-               p->n_passes == 1 ? "" : "es", p->n_hardware);
-        for (size_t i = 0; i < p->n_hardware; i++) printf("  %s\n", p->hardware[i]);
-        for (size_t i = 0; i < set->n; i++)
-            if (p->reason[i][0] != '\0') printf("  not: %s\n", p->reason[i]);
-    }
-    json_decref(collected);
-    json_decref(lacking);
+    const bool all = strcmp(c->chip, "all") == 0;
+    if (status == ADM_OK && all) status = plan_all(c, set, err);
+    else if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);
+    if (p != NULL && c->common.json) status = adm_print_json(plan_json(p), err);
+    else if (p != NULL) print_plan(p);
     adm_counter_plan_close(&p);
     adm_metric_set_close(&set);
     return status;

@@ -36,9 +36,10 @@ void adm_counter_list_close(adm_counter_list *list) {
     adm_metric_set_close(&list->set);
 }
 
-void adm_counter_list_deliver(adm_counter_list *list, const adm_range *range, const char (*lacking)[ADM_REASON_BYTES],
-                              adm_counter_read *read, void *read_user, adm_counter_sink *sink, void *sink_user) {
-    adm_counter_values(list->set, range, lacking, read, read_user, list->value, list->reason);
+void adm_counter_list_deliver(adm_counter_list *list, const adm_range *range, const char *const *collected,
+                              const char (*lacking)[ADM_REASON_BYTES], adm_counter_read *read, void *read_user,
+                              adm_counter_sink *sink, void *sink_user) {
+    adm_counter_values(list->set, range, collected, lacking, read, read_user, list->value, list->reason);
     for (size_t i = 0; i < list->set->n; i++) list->counter[i].reason = list->reason[i][0] != '\0' ? list->reason[i] : NULL;
     sink(sink_user, range, list->value);
 }

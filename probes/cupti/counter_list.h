@@ -18,7 +18,8 @@ adm_status adm_counter_list_open(adm_counter_list *list, const char *set, adm_er
 void adm_counter_list_close(adm_counter_list *list);
 
 /* Computes the values of a range, see adm_counter_values(), and delivers them. */
-void adm_counter_list_deliver(adm_counter_list *list, const adm_range *range, const char (*lacking)[ADM_REASON_BYTES],
-                              adm_counter_read *read, void *read_user, adm_counter_sink *sink, void *sink_user);
+void adm_counter_list_deliver(adm_counter_list *list, const adm_range *range, const char *const *collected,
+                              const char (*lacking)[ADM_REASON_BYTES], adm_counter_read *read, void *read_user,
+                              adm_counter_sink *sink, void *sink_user);
 
 #endif

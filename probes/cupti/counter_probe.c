@@ -70,7 +70,9 @@ struct adm_counter_probe {
     int failure;                         /* the first CUptiResult of a push or pop that went wrong */
 };
 
-#define PARAMETERS(type, ...) {.structSize = type##_Params_STRUCT_SIZE, __VA_ARGS__}
+/* A parameter block of a CUPTI call. The size is that of 13.0, up to its last field, whatever the headers of the build: a
+ * library refuses what is longer than its own. So cacheControlMode of 13.4, which comes after it, stays off. */
+#define PARAMETERS(type, last, ...) {.structSize = CUPTI_PROFILER_STRUCT_SIZE(type##_Params, last), __VA_ARGS__}
 
 /* --- Ranges ------------------------------------------------------------------------------------------------------- */
 
@@ -80,8 +82,8 @@ static void begin(adm_probe *self, const adm_range *range) {
     char name[24];
     snprintf(name, sizeof name, "%zu", p->n_seen);
     if (p->n_passes == 1) p->range[p->n_seen] = *range;
-    CUpti_RangeProfiler_PushRange_Params push = PARAMETERS(CUpti_RangeProfiler_PushRange, .pRangeProfilerObject = p->object,
-                                                           .pRangeName = name);
+    CUpti_RangeProfiler_PushRange_Params push = PARAMETERS(CUpti_RangeProfiler_PushRange, pRangeName,
+                                                           .pRangeProfilerObject = p->object, .pRangeName = name);
     CUptiResult result = p->cupti.push(&push);
     if (p->failure == 0) p->failure = (int)result;
 }
@@ -90,7 +92,8 @@ static void end(adm_probe *self, const adm_range *range) {
     adm_counter_probe *p = (adm_counter_probe *)self;
     if (range->kind != ADM_RANGE_STAGE || --p->depth > 0 || p->object == NULL) return;
     if (p->n_seen < p->most_ranges) {
-        CUpti_RangeProfiler_PopRange_Params pop = PARAMETERS(CUpti_RangeProfiler_PopRange, .pRangeProfilerObject = p->object);
+        CUpti_RangeProfiler_PopRange_Params pop = PARAMETERS(CUpti_RangeProfiler_PopRange, pRangeProfilerObject,
+                                                             .pRangeProfilerObject = p->object);
         CUptiResult result = p->cupti.pop(&pop);
         if (p->failure == 0) p->failure = (int)result;
     }
@@ -100,13 +103,15 @@ static void end(adm_probe *self, const adm_range *range) {
 /* --- Passes ------------------------------------------------------------------------------------------------------- */
 
 static void switch_off(adm_counter_probe *p) {
-    CUpti_RangeProfiler_Disable_Params disable = PARAMETERS(CUpti_RangeProfiler_Disable, .pRangeProfilerObject = p->object);
+    CUpti_RangeProfiler_Disable_Params disable = PARAMETERS(CUpti_RangeProfiler_Disable, pRangeProfilerObject,
+                                                            .pRangeProfilerObject = p->object);
     if (p->object != NULL) p->cupti.disable(&disable);
     p->object = NULL;
 }
 
 static adm_status start_pass(adm_counter_probe *p, adm_error *err) {
-    CUpti_RangeProfiler_Start_Params begun = PARAMETERS(CUpti_RangeProfiler_Start, .pRangeProfilerObject = p->object);
+    CUpti_RangeProfiler_Start_Params begun = PARAMETERS(CUpti_RangeProfiler_Start, pRangeProfilerObject,
+                                                        .pRangeProfilerObject = p->object);
     CUptiResult result = p->cupti.start(&begun);
     p->n_seen = 0;
     p->n_passes++;
@@ -115,7 +120,8 @@ static adm_status start_pass(adm_counter_probe *p, adm_error *err) {
 
 static adm_status pass(adm_probe *self, bool *again, adm_error *err) {
     adm_counter_probe *p = (adm_counter_probe *)self;
-    CUpti_RangeProfiler_Stop_Params ended = PARAMETERS(CUpti_RangeProfiler_Stop, .pRangeProfilerObject = p->object);
+    CUpti_RangeProfiler_Stop_Params ended = PARAMETERS(CUpti_RangeProfiler_Stop, isAllPassSubmitted,
+                                                       .pRangeProfilerObject = p->object);
     *again = false;
     if (p->object == NULL) return ADM_OK;
     CUptiResult result = p->cupti.stop(&ended);
@@ -139,7 +145,8 @@ static adm_status pass(adm_probe *self, bool *again, adm_error *err) {
 /* --- Start -------------------------------------------------------------------------------------------------------- */
 
 static adm_status ask_availability(adm_counter_probe *p, CUcontext context, adm_error *err) {
-    CUpti_Profiler_GetCounterAvailability_Params ask = PARAMETERS(CUpti_Profiler_GetCounterAvailability, .ctx = context);
+    CUpti_Profiler_GetCounterAvailability_Params ask = PARAMETERS(CUpti_Profiler_GetCounterAvailability,
+                                                                  pCounterAvailabilityImage, .ctx = context);
     CUptiResult result = p->cupti.availability(&ask);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, (int)result, "asking which counters are available");
     adm_status status = adm_alloc(&p->availability, ask.counterAvailabilityImageSize, 1, "counter availability", err);
@@ -151,8 +158,8 @@ static adm_status ask_availability(adm_counter_probe *p, CUcontext context, adm_
 
 /* What depends on the device alone: once. */
 static adm_status make_plan(adm_counter_probe *p, CUcontext context, adm_error *err) {
-    CUpti_Profiler_Initialize_Params initialize = PARAMETERS(CUpti_Profiler_Initialize, .pPriv = NULL);
-    CUpti_Device_GetChipName_Params chip = PARAMETERS(CUpti_Device_GetChipName, .deviceIndex = (size_t)p->device);
+    CUpti_Profiler_Initialize_Params initialize = PARAMETERS(CUpti_Profiler_Initialize, pPriv, .pPriv = NULL);
+    CUpti_Device_GetChipName_Params chip = PARAMETERS(CUpti_Device_GetChipName, pChipName, .deviceIndex = (size_t)p->device);
     if (p->plan != NULL) return ADM_OK;
     void *functions[sizeof names / sizeof names[0]];
     adm_status status = adm_cupti_functions(names, functions, sizeof names / sizeof names[0], err);
@@ -173,9 +180,10 @@ static adm_status make_plan(adm_counter_probe *p, CUcontext context, adm_error *
 
 /* A fresh image for the counts of one collection. */
 static adm_status make_data(adm_counter_probe *p, adm_error *err) {
-    CUpti_RangeProfiler_GetCounterDataSize_Params size = PARAMETERS(
-        CUpti_RangeProfiler_GetCounterDataSize, .pRangeProfilerObject = p->object, .pMetricNames = p->plan->hardware,
-        .numMetrics = p->plan->n_hardware, .maxNumOfRanges = p->most_ranges, .maxNumRangeTreeNodes = (uint32_t)p->most_ranges);
+    CUpti_RangeProfiler_GetCounterDataSize_Params size =
+        PARAMETERS(CUpti_RangeProfiler_GetCounterDataSize, counterDataSize, .pRangeProfilerObject = p->object,
+                   .pMetricNames = p->plan->hardware, .numMetrics = p->plan->n_hardware, .maxNumOfRanges = p->most_ranges,
+                   .maxNumRangeTreeNodes = (uint32_t)p->most_ranges);
     CUptiResult result = p->cupti.data_size(&size);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, (int)result, "sizing the counts");
     adm_free(&p->data);
@@ -183,7 +191,7 @@ static adm_status make_data(adm_counter_probe *p, adm_error *err) {
     if (status != ADM_OK) return status;
     p->data_bytes = size.counterDataSize;
     CUpti_RangeProfiler_CounterDataImage_Initialize_Params initialize =
-        PARAMETERS(CUpti_RangeProfiler_CounterDataImage_Initialize, .pRangeProfilerObject = p->object,
+        PARAMETERS(CUpti_RangeProfiler_CounterDataImage_Initialize, pCounterData, .pRangeProfilerObject = p->object,
                    .counterDataSize = p->data_bytes, .pCounterData = p->data);
     result = p->cupti.data_initialize(&initialize);
     return result == CUPTI_SUCCESS ? ADM_OK : adm_cupti_fail(err, (int)result, "preparing the counts");
@@ -191,10 +199,11 @@ static adm_status make_data(adm_counter_probe *p, adm_error *err) {
 
 static adm_status configure(adm_counter_probe *p, adm_error *err) {
     CUpti_RangeProfiler_SetConfig_Params config =
-        PARAMETERS(CUpti_RangeProfiler_SetConfig, .pRangeProfilerObject = p->object, .configSize = p->plan->image_bytes,
-                   .pConfig = p->plan->image, .counterDataImageSize = p->data_bytes, .pCounterDataImage = p->data,
-                   .range = CUPTI_UserRange, .replayMode = CUPTI_UserReplay, .maxRangesPerPass = p->most_ranges,
-                   .numNestingLevels = 1, .minNestingLevel = 1, .passIndex = 0, .targetNestingLevel = 1);
+        PARAMETERS(CUpti_RangeProfiler_SetConfig, targetNestingLevel, .pRangeProfilerObject = p->object,
+                   .configSize = p->plan->image_bytes, .pConfig = p->plan->image, .counterDataImageSize = p->data_bytes,
+                   .pCounterDataImage = p->data, .range = CUPTI_UserRange, .replayMode = CUPTI_UserReplay,
+                   .maxRangesPerPass = p->most_ranges, .numNestingLevels = 1, .minNestingLevel = 1, .passIndex = 0,
+                   .targetNestingLevel = 1);
     CUptiResult result = p->cupti.set_config(&config);
     return result == CUPTI_SUCCESS ? ADM_OK : adm_cupti_fail(err, (int)result, "configuring the counters");
 }
@@ -209,7 +218,7 @@ static adm_status start(adm_probe *self, adm_error *err) {
     if (context == NULL) return adm_fail(err, ADM_EUNSUPPORTED, "GPU counters need a CUDA context, and the driver has none");
     status = make_plan(p, context, err);
     if (status != ADM_OK) return status;
-    CUpti_RangeProfiler_Enable_Params enable = PARAMETERS(CUpti_RangeProfiler_Enable, .ctx = context);
+    CUpti_RangeProfiler_Enable_Params enable = PARAMETERS(CUpti_RangeProfiler_Enable, pRangeProfilerObject, .ctx = context);
     CUptiResult result = p->cupti.enable(&enable);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, (int)result, "switching the counters on");
     p->object = enable.pRangeProfilerObject;
@@ -237,21 +246,22 @@ static double read_value(void *user, const char *metric) {
 
 /* Delivers every range of the decoded data; *n of them. */
 static adm_status deliver(adm_counter_probe *p, size_t *n, adm_error *err) {
-    CUpti_RangeProfiler_GetCounterDataInfo_Params info =
-        PARAMETERS(CUpti_RangeProfiler_GetCounterDataInfo, .pCounterDataImage = p->data, .counterDataImageSize = p->data_bytes);
+    CUpti_RangeProfiler_GetCounterDataInfo_Params info = PARAMETERS(CUpti_RangeProfiler_GetCounterDataInfo, numTotalRanges,
+                                                                    .pCounterDataImage = p->data,
+                                                                    .counterDataImageSize = p->data_bytes);
     CUptiResult result = p->cupti.data_info(&info);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, (int)result, "reading the counts");
     for (size_t i = 0; i < info.numTotalRanges; i++) {
         CUpti_RangeProfiler_CounterData_GetRangeInfo_Params range =
-            PARAMETERS(CUpti_RangeProfiler_CounterData_GetRangeInfo, .pCounterDataImage = p->data,
+            PARAMETERS(CUpti_RangeProfiler_CounterData_GetRangeInfo, rangeName, .pCounterDataImage = p->data,
                        .counterDataImageSize = p->data_bytes, .rangeIndex = i, .rangeDelimiter = "/");
         result = p->cupti.range_info(&range);
         if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, (int)result, "reading the counts of a range");
         size_t index = strtoul(range.rangeName, NULL, 10); /* the name that begin() gave */
         if (index >= p->n_ranges) continue;
         place at = {p, i};
-        adm_counter_list_deliver(&p->list, &p->range[index], (const char(*)[ADM_REASON_BYTES])p->plan->reason, read_value, &at,
-                                 p->sink, p->user);
+        adm_counter_list_deliver(&p->list, &p->range[index], p->plan->collected,
+                                 (const char(*)[ADM_REASON_BYTES])p->plan->reason, read_value, &at, p->sink, p->user);
         ++*n;
     }
     return ADM_OK;
@@ -259,7 +269,7 @@ static adm_status deliver(adm_counter_probe *p, size_t *n, adm_error *err) {
 
 static adm_status stop(adm_probe *self, adm_error *err) {
     adm_counter_probe *p = (adm_counter_probe *)self;
-    CUpti_RangeProfiler_DecodeData_Params decode = PARAMETERS(CUpti_RangeProfiler_DecodeData,
+    CUpti_RangeProfiler_DecodeData_Params decode = PARAMETERS(CUpti_RangeProfiler_DecodeData, numOfRangeDropped,
                                                               .pRangeProfilerObject = p->object);
     if (p->object == NULL) return ADM_OK;
     size_t n_delivered = 0;

@@ -16,10 +16,11 @@ struct adm_cupti_host {
     CUpti_Profiler_Host_Object *object;
 };
 
-/* A parameter block of a CUPTI call, zeroed but for its size. */
-#define PARAMETERS(type, name) \
-    type##_Params name = {};   \
-    name.structSize = type##_Params_STRUCT_SIZE
+/* A parameter block of a CUPTI call, zeroed but for its size. The size is that of 13.0, up to its last field: a library
+ * refuses what is longer than its own, and newer headers are longer. */
+#define PARAMETERS(type, name, last) \
+    type##_Params name = {};         \
+    name.structSize = CUPTI_PROFILER_STRUCT_SIZE(type##_Params, last)
 
 /* The function that is declared under this name, found in the loaded library. */
 #define FUNCTION(name) reinterpret_cast<decltype(&name)>(adm_cupti_function(#name))
@@ -38,7 +39,7 @@ static adm_status require(adm_error *err) {
 }
 
 adm_status adm_cupti_chips(const char *const **names, size_t *n, adm_error *err) {
-    PARAMETERS(CUpti_Profiler_Host_GetSupportedChips, p);
+    PARAMETERS(CUpti_Profiler_Host_GetSupportedChips, p, ppChipNames);
     *names = nullptr;
     *n = 0;
     adm_status status = require(err);
@@ -63,7 +64,7 @@ static adm_status unknown_chip(const char *chip, adm_error *err) {
 }
 
 static CUptiResult initialize(adm_cupti_host *host, CUpti_Profiler_Host_Object **object) {
-    PARAMETERS(CUpti_Profiler_Host_Initialize, p);
+    PARAMETERS(CUpti_Profiler_Host_Initialize, p, pHostObject);
     p.profilerType = CUPTI_PROFILER_TYPE_RANGE_PROFILER;
     p.pChipName = host->chip;
     p.pCounterAvailabilityImage = host->availability;
@@ -73,7 +74,7 @@ static CUptiResult initialize(adm_cupti_host *host, CUpti_Profiler_Host_Object *
 }
 
 static void deinitialize(CUpti_Profiler_Host_Object *object) {
-    PARAMETERS(CUpti_Profiler_Host_Deinitialize, p);
+    PARAMETERS(CUpti_Profiler_Host_Deinitialize, p, pHostObject);
     p.pHostObject = object;
     if (object != nullptr) FUNCTION(cuptiProfilerHostDeinitialize)(&p);
 }
@@ -102,19 +103,19 @@ void adm_cupti_host_close(adm_cupti_host **host) {
 }
 
 adm_status adm_cupti_host_describe(adm_cupti_host *host, const char *metric, adm_cupti_words *words, adm_error *err) {
-    PARAMETERS(CUpti_Profiler_Host_GetMetricProperties, p);
+    PARAMETERS(CUpti_Profiler_Host_GetMetricProperties, p, metricType);
     p.pHostObject = host->object;
     p.pMetricName = metric;
     CUptiResult result = FUNCTION(cuptiProfilerHostGetMetricProperties)(&p);
     if (result == CUPTI_ERROR_INVALID_METRIC_NAME)
-        return adm_fail(err, ADM_EUNSUPPORTED, "%s has no metric %.200s", host->chip, metric);
+        return adm_fail(err, ADM_EINPUT, "%s has no metric %.200s", host->chip, metric);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "describing a metric");
     *words = {p.pDescription, p.pHwUnit, p.pDimUnit};
     return ADM_OK;
 }
 
 adm_status adm_cupti_host_metrics(adm_cupti_host *host, int kind, const char *const **names, size_t *n, adm_error *err) {
-    PARAMETERS(CUpti_Profiler_Host_GetBaseMetrics, p);
+    PARAMETERS(CUpti_Profiler_Host_GetBaseMetrics, p, numMetrics);
     p.pHostObject = host->object;
     p.metricType = (CUpti_MetricType)kind;
     CUptiResult result = FUNCTION(cuptiProfilerHostGetBaseMetrics)(&p);
@@ -125,33 +126,25 @@ adm_status adm_cupti_host_metrics(adm_cupti_host *host, int kind, const char *co
 }
 
 static CUptiResult add_metrics(CUpti_Profiler_Host_Object *object, const char *const *metrics, size_t n) {
-    PARAMETERS(CUpti_Profiler_Host_ConfigAddMetrics, p);
+    PARAMETERS(CUpti_Profiler_Host_ConfigAddMetrics, p, numMetrics);
     p.pHostObject = object;
     p.ppMetricNames = const_cast<const char **>(metrics);
     p.numMetrics = n;
     return FUNCTION(cuptiProfilerHostConfigAddMetrics)(&p);
 }
 
-/* Which of the metrics was refused: each tried alone on an object of its own. */
-static adm_status blame(adm_cupti_host *host, const char *const *metrics, size_t n, int result, adm_error *err) {
-    for (size_t i = 0; i < n; i++) {
-        CUpti_Profiler_Host_Object *alone = nullptr;
-        bool taken = initialize(host, &alone) == CUPTI_SUCCESS && add_metrics(alone, &metrics[i], 1) == CUPTI_SUCCESS;
-        deinitialize(alone);
-        if (!taken) return adm_fail(err, ADM_EUNSUPPORTED, "%s cannot collect %.200s", host->chip, metrics[i]);
-    }
-    return adm_cupti_fail(err, result, "scheduling metrics");
-}
-
-adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
-                                   size_t *image_bytes, size_t *n_passes, adm_error *err) {
-    PARAMETERS(CUpti_Profiler_Host_GetConfigImageSize, size);
-    PARAMETERS(CUpti_Profiler_Host_GetConfigImage, config);
-    PARAMETERS(CUpti_Profiler_Host_GetNumOfPasses, passes);
+/* Adds metrics to an object and gives its configuration and passes. */
+static adm_status schedule(adm_cupti_host *host, CUpti_Profiler_Host_Object *object, const char *const *metrics, size_t n,
+                           uint8_t **image, size_t *image_bytes, size_t *n_passes, adm_error *err) {
+    PARAMETERS(CUpti_Profiler_Host_GetConfigImageSize, size, configImageSize);
+    PARAMETERS(CUpti_Profiler_Host_GetConfigImage, config, pConfigImage);
+    PARAMETERS(CUpti_Profiler_Host_GetNumOfPasses, passes, numOfPasses);
     *image = nullptr;
-    CUptiResult result = add_metrics(host->object, metrics, n);
-    if (result != CUPTI_SUCCESS) return blame(host, metrics, n, result, err);
-    size.pHostObject = config.pHostObject = host->object;
+    CUptiResult result = add_metrics(object, metrics, n);
+    if (n == 1 && (result == CUPTI_ERROR_INVALID_PARAMETER || result == CUPTI_ERROR_INVALID_METRIC_NAME))
+        return adm_fail(err, ADM_EINPUT, "%s cannot collect %.200s", host->chip, metrics[0]);
+    if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "scheduling metrics");
+    size.pHostObject = config.pHostObject = object;
     result = FUNCTION(cuptiProfilerHostGetConfigImageSize)(&size);
     if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "planning passes");
     adm_status status = adm_alloc(image, size.configImageSize, 1, "a counter configuration", err);
@@ -168,9 +161,26 @@ adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metr
     return adm_cupti_fail(err, result, "planning passes");
 }
 
+adm_status adm_cupti_host_passes(adm_cupti_host *host, const char *const *metrics, size_t n, size_t *n_passes, adm_error *err) {
+    CUpti_Profiler_Host_Object *object = nullptr;
+    uint8_t *image = nullptr;
+    size_t image_bytes;
+    CUptiResult result = initialize(host, &object);
+    if (result != CUPTI_SUCCESS) return adm_cupti_fail(err, result, "opening a chip's metrics");
+    adm_status status = schedule(host, object, metrics, n, &image, &image_bytes, n_passes, err);
+    deinitialize(object);
+    adm_free(&image);
+    return status;
+}
+
+adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
+                                   size_t *image_bytes, size_t *n_passes, adm_error *err) {
+    return schedule(host, host->object, metrics, n, image, image_bytes, n_passes, err);
+}
+
 adm_status adm_cupti_host_value(adm_cupti_host *host, const uint8_t *data, size_t data_bytes, size_t range, const char *metric,
                                 double *value, adm_error *err) {
-    PARAMETERS(CUpti_Profiler_Host_EvaluateToGpuValues, p);
+    PARAMETERS(CUpti_Profiler_Host_EvaluateToGpuValues, p, pMetricValues);
     p.pHostObject = host->object;
     p.pCounterDataImage = data;
     p.counterDataImageSize = data_bytes;

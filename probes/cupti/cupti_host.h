@@ -1,6 +1,6 @@
 /* cupti_host.h: what CUPTI knows about chips and their metrics, without a GPU or a driver: which exist, how many passes a
  * set of them takes, and their values from a collected image. The C face of cupti_profiler_host.h, which is C++; a build
- * without CUPTI's headers has cupti_none.c instead, where everything is ADM_EUNSUPPORTED. */
+ * without CUPTI's headers has cupti_host_none.c instead, where everything is ADM_EUNSUPPORTED. */
 #ifndef ADM_PROBES_CUPTI_CUPTI_HOST_H
 #define ADM_PROBES_CUPTI_CUPTI_HOST_H
 
@@ -26,7 +26,7 @@ typedef struct adm_cupti_host adm_cupti_host;
 adm_status adm_cupti_host_open(const char *chip, const uint8_t *availability, adm_cupti_host **out, adm_error *err);
 void adm_cupti_host_close(adm_cupti_host **host);
 
-/* CUPTI's own words for a metric; they stay as long as the host. ADM_EUNSUPPORTED: the chip has no such metric. */
+/* CUPTI's own words for a metric; they stay as long as the host. ADM_EINPUT: the chip has no such metric. */
 typedef struct adm_cupti_words {
     const char *description, *hardware, *dimension;
 } adm_cupti_words;
@@ -35,8 +35,11 @@ adm_status adm_cupti_host_describe(adm_cupti_host *host, const char *metric, adm
 /* The chip's base metrics of a kind, 0 counters, 1 ratios, 2 throughputs; the list is CUPTI's, until the next call. */
 adm_status adm_cupti_host_metrics(adm_cupti_host *host, int kind, const char *const **names, size_t *n, adm_error *err);
 
-/* Schedules metrics, once a host. Sets *image (to release with adm_free()), its size and the passes it takes.
- * ADM_EUNSUPPORTED names a metric that cannot be collected. */
+/* How many passes these metrics take when they are added in this order; leaves the host as it is. ADM_EINPUT: it is
+ * one metric, which the chip cannot collect. */
+adm_status adm_cupti_host_passes(adm_cupti_host *host, const char *const *metrics, size_t n, size_t *n_passes, adm_error *err);
+
+/* Schedules metrics in this order, once a host. Sets *image (to release with adm_free()), its size and the passes it takes. */
 adm_status adm_cupti_host_schedule(adm_cupti_host *host, const char *const *metrics, size_t n, uint8_t **image,
                                    size_t *image_bytes, size_t *n_passes, adm_error *err);
 

@@ -1,8 +1,10 @@
-/* cupti_load.c: finding and loading CUPTI, and its errors in words. Needs none of its headers. */
+/* cupti_load.c: chooses and loads CUPTI, and says what its errors mean. Needs none of its headers.
+ *
+ * Every candidate is asked in a process of its own first (cupti_ask.h); one that will not do is left out with a sentence,
+ * and the next is asked. Nothing is loaded here that has not answered there. */
 #include "probes/cupti/cupti_load.h"
 
 #include <dlfcn.h>
-#include <glob.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -11,133 +13,144 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LIBRARY "libcupti.so.13"
-enum { OLDEST = 130000 };
+#include "probes/cupti/cupti_ask.h"
+#include "probes/cupti/cupti_find.h"
+
+enum { OLDEST = 130000, MAX_ASKED = 16 };
 
 static struct {
     void *library;
-    char path[PATH_MAX];
+    char path[PATH_MAX], note[1024];
     unsigned version;
-    adm_error error;
+    adm_error error;                  /* why the first candidate that was there will not do */
+    char asked[MAX_ASKED][PATH_MAX];  /* files asked so far: one toolkit is found in several ways */
+    size_t n_asked;
 } cupti;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* --- Finding ------------------------------------------------------------------------------------------------------ */
+/* --- Whether a candidate will do ---------------------------------------------------------------------------------- */
 
-/* CUPTI asks the loader for these by name alone, which finds them where the loader's cache lists a toolkit, and not beside
- * a CUPTI from elsewhere; what is already loaded is found by its name. Those of CUPTI's own folder, so. */
-static void load_neighbours(const char *path) {
-    static const char *const names[] = {"libnvperf_host.so", "libnvperf_target.so"};
-    const char *slash = strrchr(path, '/');
-    for (size_t i = 0; slash != NULL && i < sizeof names / sizeof *names; i++) {
-        char neighbour[PATH_MAX];
-        int length = snprintf(neighbour, sizeof neighbour, "%.*s/%s", (int)(slash - path), path, names[i]);
-        if (length < (int)sizeof neighbour) dlopen(neighbour, RTLD_NOW | RTLD_LOCAL); /* stays for good, as CUPTI does */
-    }
+/* "13.5" from the version, or by its symbols "13.4 or newer". */
+static const char *release_of(const adm_cupti_answer *a, char text[32]) {
+    if (a->version > 0) snprintf(text, 32, "%u.%u", a->version / 10000, a->version / 100 % 100);
+    else if (strcmp(a->series, "13.4") == 0) snprintf(text, 32, "13.4 or newer");
+    else if (strcmp(a->series, "13.0") == 0) snprintf(text, 32, "13.1 or older");
+    else snprintf(text, 32, "%s", a->series);
+    return text;
 }
 
-static bool try_file(const char *path) {
-    if (access(path, R_OK) != 0) return false;
-    cupti.library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (cupti.library != NULL) {
-        snprintf(cupti.path, sizeof cupti.path, "%s", path);
-        load_neighbours(path);
-    } else adm_fail(&cupti.error, ADM_EUNSUPPORTED, "CUPTI cannot be loaded: %s", dlerror());
-    return cupti.library != NULL;
+/* The libnvperf_host.so that a CUPTI release comes with; false: not known here. */
+static bool host_release(unsigned version, unsigned *year, unsigned *release) {
+    static const unsigned known[][2] = {{2025, 4}, {2025, 5}, {2026, 1}, {2026, 2}, {2026, 3}, {2026, 4}}; /* 13.0 on */
+    const unsigned minor = version / 100 % 100;
+    if (version / 10000 != 13 || minor >= sizeof known / sizeof *known) return false;
+    *year = known[minor][0];
+    *release = known[minor][1];
+    return true;
 }
 
-/* Files under a folder that fit a pattern such as "lib/python3*". The libraries of an installed toolkit lie in one of
- * three places, and NVIDIA's Python packages have two of their own. */
-static bool try_pattern(const char *folder, const char *pattern) {
-    char text[PATH_MAX];
-    glob_t found;
-    bool loaded = false;
-    if (folder == NULL || folder[0] == '\0') return false;
-    if (snprintf(text, sizeof text, "%s/%s/" LIBRARY, folder, pattern) >= (int)sizeof text) return false;
-    if (glob(text, 0, NULL, &found) != 0) return false;
-    for (size_t i = found.gl_pathc; i-- > 0 && !loaded;) loaded = try_file(found.gl_pathv[i]); /* the newest Python first */
-    globfree(&found);
-    return loaded;
+static adm_status check_host(const adm_cupti_answer *a, adm_error *err) {
+    unsigned year, release;
+    if (a->host_year == 0 || !host_release(a->version, &year, &release)) return ADM_OK;
+    if (a->host_year == year && a->host_release == release) return ADM_OK;
+    return adm_fail(
+        err, ADM_EUNSUPPORTED,
+        "%.300s is CUPTI %u.%u and would use %.300s, which is release %u.%u and not its own %u.%u, so plans and values "
+        "would be wrong: put the libnvperf_host.so of CUPTI's package beside it",
+        a->path, a->version / 10000, a->version / 100 % 100, a->host_path, a->host_year, a->host_release, year, release);
 }
 
-static bool try_toolkit(const char *top) {
-    return try_pattern(top, "lib64") || try_pattern(top, "extras/CUPTI/lib64") || try_pattern(top, "lib");
+/* What the child found, as a verdict; library: as the candidate was called. */
+static adm_status judge(const char *library, const adm_cupti_answer *a, adm_error *err) {
+    char release[32];
+    const char *path = a->path[0] != '\0' ? a->path : library;
+    release_of(a, release);
+    if (a->timed_out)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s (CUPTI %s) gave no answer within %g s in a process of its own", path,
+                        a->series[0] != '\0' ? release : "of unknown release", a->seconds);
+    if (a->signal != 0)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s (CUPTI %s) ended the process that asked it, by signal %d", path,
+                        a->series[0] != '\0' ? release : "of unknown release", a->signal);
+    if (a->stage == ADM_CUPTI_ASKED_NOTHING)
+        return adm_fail(err, ADM_EUNSUPPORTED, "CUPTI cannot be loaded: %s",
+                        a->error[0] != '\0' ? a->error : "the process that asked it said nothing");
+    if (a->is_silent || (a->version_result != 0 && !a->has_driver))
+        return adm_fail(err, ADM_EUNSUPPORTED,
+                        "%.300s is CUPTI %s, which does not answer without an NVIDIA driver (13.0 and 13.1 do)", path, release);
+    if (a->version_result != 0)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s (CUPTI %s) does not say its version: error %d", path, release,
+                        a->version_result);
+    if (a->version < OLDEST)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s is CUPTI %u; 13.0 or newer is needed", path, a->version);
+    if (a->chips_result != 0 && !a->has_driver)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%.300s (CUPTI %s) lists no chips, error %d: is libnvperf_host.so beside it?",
+                        path, release, a->chips_result);
+    return check_host(a, err);
 }
 
-/* top: what holds lib/python3.x. */
-static bool try_python(const char *top) {
-    return try_pattern(top, "lib/python3*/site-packages/nvidia/cu13/lib") ||
-           try_pattern(top, "lib/python3*/site-packages/nvidia/cuda_cupti/lib") ||
-           try_pattern(top, "lib/python3*/dist-packages/nvidia/cu13/lib");
-}
-
-/* The folder above bin/ of the python3 that the PATH names; links stay, since a virtual environment's is one. */
-static bool try_python_on_path(void) {
-    const char *path = getenv("PATH");
-    for (const char *item = path; item != NULL && *item != '\0';) {
-        char program[PATH_MAX];
-        size_t length = strcspn(item, ":");
-        if (length > 4 && memcmp(item + length - 4, "/bin", 4) == 0 && length < sizeof program - 16) {
-            snprintf(program, sizeof program, "%.*s/python3", (int)length, item);
-            bool is_there = access(program, X_OK) == 0;
-            program[length - 4] = '\0';
-            if (is_there && try_python(program)) return true;
-        }
-        item += length + (item[length] == ':');
-    }
+/* A candidate that was left out stays out, whichever name it has. */
+static bool asked_before(const char *library) {
+    char behind[PATH_MAX];
+    if (strchr(library, '/') == NULL || realpath(library, behind) == NULL) return false;
+    for (size_t i = 0; i < cupti.n_asked; i++)
+        if (strcmp(cupti.asked[i], behind) == 0) return true;
     return false;
 }
 
-/* build/PROFILE/adamas and build/deps/cuda. */
-static bool try_build_tree(void) {
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return false;
-    program[length] = '\0';
-    for (int up = 0; up < 3; up++) { /* a test is one folder deeper */
-        char *slash = strrchr(program, '/');
-        if (slash == NULL) return false;
-        *slash = '\0';
-        if (try_pattern(program, "deps/cuda/nvidia/cu13/lib")) return true;
-    }
-    return false;
+static void remember(const char *path) {
+    if (cupti.n_asked < MAX_ASKED && realpath(path, cupti.asked[cupti.n_asked]) != NULL) cupti.n_asked++;
 }
 
-static bool find(void) {
-    const char *named = getenv("ADAMAS_CUPTI");
-    if (named != NULL && named[0] != '\0') {
-        if (!try_file(named) && cupti.error.status == ADM_OK)
-            adm_fail(&cupti.error, ADM_EUNSUPPORTED, "ADAMAS_CUPTI names %.300s, which is not there: mend it or unset it",
-                     named);
-        return cupti.library != NULL;
+static bool take(void *user, const char *library) {
+    static adm_cupti_answer answer;
+    adm_error why = {0};
+    const bool by_name = strchr(library, '/') == NULL;
+    (void)user;
+    if ((!by_name && access(library, R_OK) != 0) || asked_before(library)) return false;
+    adm_cupti_ask(library, &answer);
+    if (by_name && answer.stage == ADM_CUPTI_ASKED_NOTHING && !answer.timed_out && answer.signal == 0) return false; /* none */
+    adm_status status = judge(library, &answer, &why);
+    if (status == ADM_OK) {
+        cupti.library = adm_cupti_open(library, cupti.path, sizeof cupti.path);
+        if (cupti.library == NULL) status = adm_fail(&why, ADM_EUNSUPPORTED, "CUPTI cannot be loaded: %s", dlerror());
     }
-#if defined(__SANITIZE_ADDRESS__)
-    adm_fail(&cupti.error, ADM_EUNSUPPORTED,
-             "CUPTI binds its libraries in a way that ends a program with AddressSanitizer: use "
-             "another build");
-    return false;
-#endif
-    cupti.library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (cupti.library != NULL) snprintf(cupti.path, sizeof cupti.path, LIBRARY);
-    return cupti.library != NULL || try_build_tree() || try_toolkit(getenv("CUDA_HOME")) || try_toolkit(getenv("CUDA_PATH")) ||
-           try_toolkit("/usr/local/cuda") || try_toolkit("/usr/local/cuda-13.0") || try_python(getenv("VIRTUAL_ENV")) ||
-           try_python_on_path() || try_python("/usr/local") || try_python("/usr");
+    if (status == ADM_OK) cupti.version = answer.version;
+    else if (cupti.error.status == ADM_OK) cupti.error = why;
+    if (answer.path[0] != '\0') remember(answer.path);
+    return status == ADM_OK;
 }
+
+/* --- Loading ------------------------------------------------------------------------------------------------------ */
 
 static void load(void) {
-    if (!find()) {
-        if (cupti.error.status == ADM_OK)
-            adm_fail(&cupti.error, ADM_EUNSUPPORTED,
-                     "CUPTI (" LIBRARY ") is not found: install the CUDA Toolkit 13 (package "
-                     "cuda-cupti-13-0) or NVIDIA's Python package nvidia-cuda-cupti, or name the file in ADAMAS_CUPTI");
+    const char *named = getenv("ADAMAS_CUPTI");
+    const bool is_named = named != NULL && named[0] != '\0';
+#if defined(__SANITIZE_ADDRESS__)
+    if (!is_named) {
+        adm_fail(&cupti.error, ADM_EUNSUPPORTED,
+                 "CUPTI binds its libraries in a way that ends a program with AddressSanitizer: use another build");
         return;
     }
-    int (*get_version)(unsigned *) = (int (*)(unsigned *))dlsym(cupti.library, "cuptiGetVersion");
-    if (get_version == NULL || get_version(&cupti.version) != 0) cupti.version = 0;
-    if (cupti.version >= OLDEST) return;
-    adm_fail(&cupti.error, ADM_EUNSUPPORTED, "%.300s is CUPTI %u; 13.0 or newer is needed", cupti.path, cupti.version);
-    dlclose(cupti.library);
-    cupti.library = NULL;
+#endif
+    if (adm_cupti_find(take, NULL)) {
+        if (cupti.error.status != ADM_OK)
+            snprintf(cupti.note, sizeof cupti.note, "%.600s; used instead: CUPTI %u.%u, %.300s", cupti.error.text,
+                     cupti.version / 10000, cupti.version / 100 % 100, cupti.path);
+    } else if (cupti.error.status != ADM_OK && !is_named) {
+        adm_error first = cupti.error;
+        adm_fail(
+            &cupti.error, ADM_EUNSUPPORTED,
+            "%.600s; no other CUPTI was found: `./configure.py --setup` or `pip install nvidia-cuda-cupti==13.0.85` brings "
+            "one that answers",
+            first.text);
+    } else if (cupti.error.status == ADM_OK && is_named) {
+        adm_fail(&cupti.error, ADM_EUNSUPPORTED, "ADAMAS_CUPTI names %.300s, which is not there: mend it or unset it", named);
+    } else if (cupti.error.status == ADM_OK) {
+        adm_fail(&cupti.error, ADM_EUNSUPPORTED,
+                 "CUPTI (" ADM_CUPTI_LIBRARY
+                 ") is not found: install the CUDA Toolkit 13 (package cuda-cupti-13-0) or NVIDIA's "
+                 "Python package nvidia-cuda-cupti, or name the file in ADAMAS_CUPTI");
+    }
 }
 
 adm_status adm_cupti_load(adm_error *err) {
@@ -147,6 +160,7 @@ adm_status adm_cupti_load(adm_error *err) {
     return cupti.error.status;
 }
 
+const char *adm_cupti_note(void) { return cupti.note[0] != '\0' ? cupti.note : NULL; }
 const char *adm_cupti_path(void) { return cupti.library != NULL ? cupti.path : NULL; }
 unsigned adm_cupti_version(void) { return cupti.library != NULL ? cupti.version : 0; }
 

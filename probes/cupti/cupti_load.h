@@ -1,8 +1,6 @@
-/* cupti_load.h: finds CUPTI at run time, so that the program starts where there is none, and says what its errors mean.
- *
- * Looked for, in this order: the file named by ADAMAS_CUPTI, and nothing else if that is set; the loader's own paths;
- * the CUDA folder of this build tree; CUDA_HOME, CUDA_PATH and /usr/local/cuda; the NVIDIA packages of the Python in
- * VIRTUAL_ENV, on the PATH, and of the system. */
+/* cupti_load.h: chooses a CUPTI and loads it at run time, so that the program starts where there is none, and says what its
+ * errors mean. Where it looks is in cupti_find.h; what it asks first, in a process of its own, in cupti_ask.h. The first
+ * CUPTI that answers is taken: without a driver that is 13.0 or 13.1. */
 #ifndef ADM_PROBES_CUPTI_CUPTI_LOAD_H
 #define ADM_PROBES_CUPTI_CUPTI_LOAD_H
 
@@ -14,13 +12,17 @@
 extern "C" {
 #endif
 
-/* Loads CUPTI once a process; it stays. ADM_EUNSUPPORTED with the cure: it is not found, or is older than 13. */
+/* Loads CUPTI once a process; it stays. ADM_EUNSUPPORTED with the cure: it is not found, is older than 13.0, does not
+ * answer, or would use the libnvperf_host.so of another release. */
 adm_status adm_cupti_load(adm_error *err);
 
 /* The file that was loaded, or NULL. */
 const char *adm_cupti_path(void);
 
-/* The version as 1000 * major + ..., as cuptiGetVersion() gives it; 0: not loaded. */
+/* What was found first and left out, why, and what is used instead, as a sentence; NULL: nothing was left out. */
+const char *adm_cupti_note(void);
+
+/* The version as cuptiGetVersion() gives it, 130001 for 13.0 Update 1; 0: not loaded. */
 unsigned adm_cupti_version(void);
 
 /* A function of CUPTI, or NULL. */

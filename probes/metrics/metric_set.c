@@ -7,19 +7,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "probes/metrics/formula.h"
 
-extern const char adm_embed_set_basic[], adm_embed_set_memory[], adm_embed_set_full[], adm_embed_set_mix[];
+enum { MAX_METRICS = 256, MAX_BYTES = 1 << 20 };
 
-static const struct {
-    const char *name, *text;
-} own[] = {
-    {"basic", adm_embed_set_basic}, {"memory", adm_embed_set_memory}, {"full", adm_embed_set_full}, {"mix", adm_embed_set_mix}};
-enum { N_OWN = sizeof own / sizeof own[0], MAX_METRICS = 256, MAX_BYTES = 1 << 20 };
+/* The program's own sets: every file of probes/sets that configure.py lists. */
+static const adm_embedded_file *own_set(size_t i) { return adm_embedded_in("probes/sets/", i); }
 
-size_t adm_metric_set_count(void) { return N_OWN; }
-const char *adm_metric_set_name(size_t i) { return i < N_OWN ? own[i].name : NULL; }
+const char *adm_metric_set_name(size_t i) { return own_set(i) != NULL ? own_set(i)->name : NULL; }
+
+size_t adm_metric_set_count(void) {
+    size_t n = 0;
+    while (own_set(n) != NULL) n++;
+    return n;
+}
 
 const adm_set_metric *adm_metric_set_find(const adm_metric_set *set, const char *name, size_t length) {
     for (size_t i = 0; i < set->n; i++)
@@ -34,6 +37,7 @@ typedef struct parser {
     const char *name;       /* of the set or file being read */
     int line;
     adm_set_metric *now;    /* NULL: still in the head */
+    char *alternatives;     /* of that metric, as written; NULL: none */
     adm_error *err;
 } parser;
 
@@ -59,6 +63,21 @@ static bool is_one_of(const char *value, const char *const *words, size_t n) {
     return false;
 }
 
+/* Splits the names in place. */
+static adm_status split_alternatives(parser *p, adm_set_metric *m) {
+    char *rest = p->alternatives;
+    if (rest != NULL && m->formula != NULL) return bad(p, "a metric with a formula has no alternative:", m->name);
+    for (char *name; rest != NULL && (name = strsep(&rest, ",")) != NULL;) {
+        name += strspn(name, " \t");
+        name[strcspn(name, " \t")] = '\0';
+        if (name[0] == '\0') return bad(p, "an alternative is empty for the metric above:", m->name);
+        if (m->n_alternatives == ADM_MAX_ALTERNATIVES)
+            return bad(p, "a metric has at most 4 alternatives; one too many is", name);
+        m->alternative[m->n_alternatives++] = name;
+    }
+    return ADM_OK;
+}
+
 /* Checks the metric whose lines just ended. */
 static adm_status finish_metric(parser *p) {
     static const char *const units[] = {ADM_METRIC_UNITS}, *const directions[] = {"lower", "higher", "none"};
@@ -69,7 +88,8 @@ static adm_status finish_metric(parser *p) {
     if (m->meaning == NULL) return bad(p, "no meaning for the metric above:", m->name);
     if (!is_one_of(m->unit, units, sizeof units / sizeof units[0])) return bad(p, "there is no unit", m->unit);
     if (!is_one_of(m->better, directions, 3)) return bad(p, "better is lower, higher or none, not", m->better);
-    if (m->formula == NULL) return ADM_OK;
+    adm_status split = split_alternatives(p, m);
+    if (split != ADM_OK || m->formula == NULL) return split;
     double value;
     adm_error why;
     p->set->n--; /* a formula may not use itself */
@@ -88,6 +108,7 @@ static adm_status begin_metric(parser *p, char *line) {
     if (adm_metric_set_find(p->set, line + 1, length - 2) != NULL) return bad(p, "the set has it twice:", line + 1);
     if (p->set->n == MAX_METRICS) return bad(p, "a set holds at most 256 metrics; one too many is", line + 1);
     p->now = &p->set->metric[p->set->n++];
+    p->alternatives = NULL;
     *p->now = (adm_set_metric){.name = line + 1, .set = p->name};
     return ADM_OK;
 }
@@ -100,21 +121,21 @@ static adm_status take_head(parser *p, const char *key, char *value) {
 }
 
 static adm_status take(parser *p, const char *key, char *value) {
+    const char *alternatives = p->alternatives;
     const struct {
         const char *key;
         const char **place;
-    } fields[] = {{"unit", &p->now->unit},
-                  {"better", &p->now->better},
-                  {"meaning", &p->now->meaning},
-                  {"caveat", &p->now->caveat},
+    } fields[] = {{"unit", &p->now->unit},      {"better", &p->now->better}, {"meaning", &p->now->meaning},
+                  {"caveat", &p->now->caveat},  {"absent", &p->now->absent}, {"alternative", &alternatives},
                   {"formula", &p->now->formula}};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (strcmp(key, fields[i].key) != 0) continue;
         if (*fields[i].place != NULL) return bad(p, "stated twice:", key);
         *fields[i].place = value;
+        if (alternatives != NULL && p->alternatives == NULL) p->alternatives = value;
         return ADM_OK;
     }
-    return bad(p, "a metric has unit, better, meaning, caveat and formula, not", key);
+    return bad(p, "a metric has unit, better, meaning, caveat, absent, alternative and formula, not", key);
 }
 
 /* Joins the lines that continue this one, in place; returns the start of the next. */
@@ -175,11 +196,13 @@ static adm_status keep_text(adm_metric_set *set, const char *text, size_t length
 
 static adm_status add_set(adm_metric_set *set, const char *name, adm_error *err) {
     char known[128] = "", *text = NULL;
-    for (size_t i = 0, used = 0; i < N_OWN; i++) {
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", own[i].name);
-        if (strcmp(name, own[i].name) != 0) continue;
-        adm_status status = keep_text(set, own[i].text, strlen(own[i].text), &text, err);
-        return status == ADM_OK ? add_text(set, own[i].name, text, err) : status;
+    const adm_embedded_file *own;
+    for (size_t i = 0, used = 0; (own = own_set(i)) != NULL; i++) {
+        if (used < sizeof known)
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", own->name);
+        if (strcmp(name, own->name) != 0) continue;
+        adm_status status = keep_text(set, own->data, own->n_bytes, &text, err);
+        return status == ADM_OK ? add_text(set, own->name, text, err) : status;
     }
     return adm_fail(err, ADM_EINPUT, "there is no metric set '%.100s'; there are %s, and files: ./NAME.metrics", name, known);
 }

@@ -10,6 +10,9 @@
  *     better = lower                        lower, higher or none
  *     meaning = Bytes read ...              one sentence without a full stop
  *     caveat = Counts whole sectors ...     optional; a line that begins with a space continues the one before
+ *     alternative = dram__bytes_op_read.sum     optional: names that other chips have for the same count, tried in this
+ *                                           order, with commas between them
+ *     absent = Integrated chips use ...     optional: why a chip has none of these names
  *     formula = a.sum / (b.sum - model.bytes)   optional: computed from metrics above it, and from
  *                                           model.bytes, model.write_bytes, model.flops: the stage's own models, and
  *                                           timed.ns: the median of its timing pass */
@@ -25,10 +28,15 @@
     "ns", "Hz", "%", "ratio", "1", "bytes", "bytes/s", "sectors", "instructions", "threads", "warps", "cycles", "conflicts", \
         "wavefronts", "blocks", "flops", "flops/s"
 
+enum { ADM_MAX_ALTERNATIVES = 4 };
+
 typedef struct adm_set_metric {
     const char *name, *unit, *better, *meaning;
     const char *caveat;  /* NULL: none */
     const char *formula; /* NULL: the hardware counts it */
+    const char *absent;  /* why a chip lacks it under every name; NULL: not said */
+    const char *alternative[ADM_MAX_ALTERNATIVES]; /* [n_alternatives] other chips' names for it */
+    size_t n_alternatives;
     const char *set;     /* the set that states it */
 } adm_set_metric;
 

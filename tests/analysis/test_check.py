@@ -1,7 +1,8 @@
 """`adamas check`: two programs in turn, from their processes to the exit code and the files for a CI.
 
-The slow candidate is tests/adamas-planted, whose top-k takes four times as long (configure.py --plant-slowdown): so much that no
-noise of the machine hides it.
+What is decided is tested on programs that hand in recorded times (tests/support/recorded_program.py), so that nothing here
+depends on how busy this machine is. The live path has tests/adamas-planted, whose top-k takes 20 times as long (configure.py
+--plant-slowdown).
 """
 import json
 import os
@@ -12,9 +13,28 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import Adamas, PROGRAM, check_sound, query, refuse  # noqa: E402
+from conftest import PROGRAM, Adamas, check_sound, query, refuse
+from recorded_program import RecordedPrograms
 
 PLANTED = PROGRAM.parent / "tests/adamas-planted"
+
+
+REPLAY = ["--policies", "adamas", "--thresholds", "calibrated", "--budgets", "64"]
+
+
+@pytest.fixture(scope="session")
+def one_run(program, small_run, tmp_path_factory):
+    """(trace, database) of one replay as the checks here ask for it."""
+    folder = tmp_path_factory.mktemp("one")
+    result = Adamas(folder)("replay", small_run[0], *REPLAY, "--db", "one.db", "--quiet")
+    assert result.code == 0, result
+    return small_run[0], folder / "one.db"
+
+
+@pytest.fixture
+def recorded(one_run, tmp_path):
+    """recorded(name, slower={stage: factor}) -> a program with recorded times."""
+    return RecordedPrograms(tmp_path, one_run).make
 
 
 @pytest.fixture
@@ -25,8 +45,7 @@ def check(adamas, small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(scratch))
 
     def call(*arguments, replay=(), **options):
-        result = adamas("check", "--db", "x.db", *arguments, "--", "replay", small_run[0], "--policies", "adamas", "--thresholds",
-                        "calibrated", "--budgets", "64", *replay, timeout=240, **options)
+        result = adamas("check", "--db", "x.db", *arguments, "--", "replay", small_run[0], *REPLAY, *replay, **options)
         assert list(scratch.iterdir()) == [], "the scratch folder stays"
         return result
     return call
@@ -40,50 +59,68 @@ def script(path, text):
 
 # ---------------------------------------------------------------- the whole path
 
-def test_a_planted_slowdown_is_found(check, tmp_path):
-    assert PLANTED.exists(), f"{PLANTED} is not built"
-    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--max-runs", "40", "--margin", "10", "--markdown",
-                   "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
+def test_a_planted_slowdown_is_found(check, recorded, tmp_path):
+    result = check("--baseline", recorded("a"), "--candidate", recorded("b", slower={"topk": 1.2}), "--runs", "10",
+                   "--max-runs", "40", "--markdown", "s.md", "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
     document = json.loads(result.out)
-    topk = next(row for row in document["rows"] if row["stage"] == "topk")
-    if result.code == 3 and topk["n_throttled"] > 60:
-        pytest.skip(f"something else used this machine's cores all the time: {topk['n_throttled']} of 80 processes do not count")
     assert (result.code, result.err) == (1, "")
-    slow = {row["stage"] for row in document["rows"] if row["verdict"] == "regressed" and row["metric"] == "time_ns"}
-    assert "topk" in slow and slow <= {"topk", "step"}
-    assert topk["time"]["low_ratio"] > 0.1 and topk["time"]["shift_ratio"] > 0.5
+    rows = {row["stage"]: row for row in document["rows"] if row["kind"] == "time"}
+    assert set(rows) == {"hadamard", "bucket", "pack", "distance", "topk", "attention"}
+    assert {stage for stage, row in rows.items() if row["verdict"] == "regressed"} == {"topk"}
+    topk = rows["topk"]["time"]
+    assert topk["low_ratio"] < topk["shift_ratio"] < topk["high_ratio"] and topk["shift_ratio"] == pytest.approx(0.2, abs=0.01)
 
     failures = ElementTree.parse(tmp_path / "j.xml").getroot().findall(".//testcase[failure]")
-    assert "adamas.host.topk" in {case.get("classname") for case in failures}
+    assert {case.get("classname") for case in failures} == {"adamas.host.topk"}
     assert "**regressed** | host topk" in (tmp_path / "s.md").read_text()
     assert any("topk" in entry["name"] for entry in json.loads((tmp_path / "b.json").read_text()))
 
     check_sound(tmp_path / "x.db")
-    order = query(tmp_path / "x.db", "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
+    order = query(tmp_path / "x.db",
+                  "SELECT group_concat(substr(side, 1, 1), '') FROM (SELECT side FROM check_run ORDER BY position)")
     n = len(order[0][0])
     assert n in (20, 40, 80) and order == [("bccb" * (n // 4),)]
     assert query(tmp_path / "x.db", "SELECT count(DISTINCT run_uuid), min(status) FROM run") == [(n, "complete")]
     # The same once more, from what is stored.
-    again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db", "x.db",
-                             "--margin", "10", "--json")
-    assert again.code == 1 and json.loads(again.out)["rows"] == document["rows"]
+    again = Adamas(tmp_path)("compare", f"check:{document['check']}:baseline", f"check:{document['check']}:candidate", "--db",
+                             "x.db", "--json")
+    assert again.code == 1
+    stored = {row["stage"]: row for row in json.loads(again.out)["rows"] if row["kind"] == "time"}
+    assert stored["topk"]["time"] == topk and stored["topk"]["verdict"] == "regressed"
 
 
-def test_a_program_against_itself_does_not_regress(check):
-    result = check("--baseline", PROGRAM, "--runs", "6", "--margin", "100", "--json")
-    assert result.code in (0, 3), result  # a margin of 100% keeps even a busy machine from a regression
+def test_a_slowdown_of_this_machine_is_found(check):
+    """The live path. Processes that shared their core do not count while five others do; with fewer than eight on a side no
+    shift can be proven, so the verdict may then stay open, but the shift itself may not."""
+    assert PLANTED.exists(), f"{PLANTED} is not built"
+    result = check("--baseline", PROGRAM, "--candidate", PLANTED, "--runs", "10", "--json")
     document = json.loads(result.out)
-    assert document["n_regressed"] == 0 and {row["n_candidate"] for row in document["rows"] if row["kind"] == "time"} <= {5, 6}
+    topk = next(row for row in document["rows"] if row["stage"] == "topk" and row["kind"] == "time")
+    assert topk["time"]["low_ratio"] > 2 and topk["time"]["shift_ratio"] > 5, topk
+    if min(topk["n_baseline"], topk["n_candidate"]) >= 8:
+        assert result.code == 1 and topk["verdict"] == "regressed", topk
+
+
+def test_a_program_against_itself_does_not_regress(check, recorded):
+    same = recorded("same")
+    document = json.loads(check("--baseline", same, "--candidate", same, "--runs", "10", "--json").out)
+    times = [row for row in document["rows"] if row["kind"] == "time"]
+    assert document["n_regressed"] == 0 and len(times) == 6
+    # Recorded on a machine that others used: the processes that shared their core are left out.
+    assert all(row["n_baseline"] + row["n_candidate"] + row["n_throttled"] == 20 for row in times)
+    assert {row["n_throttled"] for row in times} != {0}
 
 
 def test_a_gpu_profile_is_checked_the_same_way(adamas, tmp_path):
     fake = PROGRAM.parent / "tests/adamas-fake-gpu"
-    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100", "--json", "--",
+    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100",
+                    "--json", "--",
                     "profile", "--seq-lens", "256", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64",
-                    timeout=120)
-    assert result.code in (0, 1, 3), result
+                    timeout=300)
+    assert result.code in (0, 1, 3), result  # times of a fake GPU mean nothing
     document = json.loads(result.out)
-    assert {row["source"] for row in document["rows"]} == {"gpu"} and {row["stage"] for row in document["rows"]} >= {"topk", "dense"}
+    assert {row["source"] for row in document["rows"]} == {"gpu"}
+    assert {row["stage"] for row in document["rows"]} >= {"topk", "dense"}
 
 
 # ---------------------------------------------------------------- candidates that do not run
@@ -123,14 +160,16 @@ def test_exit_codes_of_a_side_are_its_own(check, tmp_path, code):
 
 def test_a_program_that_is_no_adamas(check, tmp_path):
     other = script(tmp_path / "other", "exit 0\n")
-    failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4, ["0 complete runs in 2 processes"])
+    failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4,
+           ["0 complete runs in 2 processes"])
 
 
 def test_an_interrupt_ends_it(adamas, small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     slow = script(tmp_path / "slow", "sleep 60\n")
-    with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0], start_new_session=True) as process:
-        give_up = time.monotonic() + 30
+    with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0],
+                      start_new_session=True) as process:
+        give_up = time.monotonic() + 120
         while not list(tmp_path.glob("adamas-check-*/baseline.log")):
             assert process.poll() is None and time.monotonic() < give_up
             time.sleep(0.02)
@@ -142,17 +181,19 @@ def test_an_interrupt_ends_it(adamas, small_run, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- git refs
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(recorded, tmp_path):
     """A checkout whose build makes a program that is ours, and a tag `broken` whose build fails."""
     top = tmp_path / "top"
     top.mkdir()
 
     def git(*arguments):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=top, check=True, capture_output=True)
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=top, check=True,
+                       capture_output=True)
     git("init", "-q")
-    (top / "adamas.sh").write_text(f'#!/bin/sh\nexec {PROGRAM} "$@"\n')
+    (top / "adamas.sh").write_text(f'#!/bin/sh\nexec {recorded("built")} "$@"\n')
     script(top / "configure.py", """echo "$@" > arguments
-printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\nbuild build/release/adamas: make\\n' > build.ninja
+printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\n' > build.ninja
+printf 'build build/release/adamas: make\\n' >> build.ninja
 """)
     git("add", ".")
     git("commit", "-qm", "one")
@@ -161,19 +202,22 @@ printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && c
     git("commit", "-qam", "two")
     git("tag", "broken")
     (top / "build").mkdir()
-    (top / "build.ninja").write_text("rule configure\n  command = python3 configure.py --cuda=off --arch=sm_90 --plant-slowdown=7\n")
+    (top / "build.ninja").write_text("rule configure\n  command = python3 configure.py --cuda=off --arch=sm_90 "
+                                     "--plant-slowdown=7\n")
     return top
 
 
-def test_a_git_ref_is_built_once(check, checkout, tmp_path):
-    arguments = ["--baseline", "good", "--candidate", PROGRAM, "--runs", "5", "--margin", "100", "--db", tmp_path / "y.db"]
+def test_a_git_ref_is_built_once(check, checkout, recorded, tmp_path):
+    arguments = ["--baseline", "good", "--candidate", recorded("same"), "--runs", "5", "--margin", "100", "--db",
+                 tmp_path / "y.db"]
     first = check(*arguments, cwd=checkout)
     assert first.code in (0, 3) and "building good (" in first.err, first
     second = check(*arguments, "--json", cwd=checkout)
     assert second.code in (0, 3) and second.err == "", second
     assert json.loads(second.out)["baseline"].startswith("good (")
     (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
-    assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"  # those of the checkout, as far as all refs know them
+    # those of the checkout, as far as all refs know them
+    assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"
 
 
 def test_a_ref_that_does_not_build(check, checkout):
@@ -185,29 +229,34 @@ def test_a_ref_that_does_not_build(check, checkout):
 
 # ---------------------------------------------------------------- margins, looks and stored baselines
 
-def test_calibration_leaves_margins_that_a_check_uses(check, tmp_path):
-    result = check("--calibrate", "--runs", "8", "--json")
+def test_calibration_leaves_margins_that_a_check_uses(check, recorded, tmp_path):
+    same = recorded("same")
+    result = check("--calibrate", "--candidate", same, "--runs", "8", "--json")
     assert (result.code, result.err) == (0, "")
-    margins = json.loads(result.out)  # of 16 processes, or fewer where some ran beside something else
-    assert margins and all(row["margin_ratio"] >= 0.01 and 10 <= row["n_processes"] <= 16 for row in margins)
+    margins = json.loads(result.out)  # of 16 processes, or fewer where some shared their core
+    assert {row["stage"] for row in margins} == {"hadamard", "bucket", "pack", "distance", "topk", "attention"}
+    assert all(row["margin_ratio"] >= 0.01 and 10 <= row["n_processes"] <= 16 for row in margins)
     stored = query(tmp_path / "x.db", "SELECT count(*), max(margin_ratio) FROM margin")
     assert stored == [(len(margins), max(row["margin_ratio"] for row in margins))]
-    document = json.loads(check("--baseline", PROGRAM, "--runs", "5", "--json").out)
-    used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"] if row["kind"] == "time"}
-    of = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
-    assert used == {**dict.fromkeys(used, 0.01), **of}
+    document = json.loads(check("--baseline", same, "--candidate", same, "--runs", "5", "--json").out)
+    used = {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in document["rows"]
+            if row["kind"] == "time"}
+    assert used == {(row["stage"], row["metric"], row["configuration"]): row["margin_ratio"] for row in margins}
 
 
-def test_more_runs_while_something_is_open(check, tmp_path):
-    result = check("--baseline", PROGRAM, "--runs", "2", "--max-runs", "5", "--margin", "0.01", "--quiet")
+def test_more_runs_while_something_is_open(check, recorded, tmp_path):
+    same = recorded("same")
+    result = check("--baseline", same, "--candidate", same, "--runs", "2", "--max-runs", "5", "--margin", "0.01", "--quiet")
     assert result.code == 3  # a margin below the clock's resolution is never proven
     assert query(tmp_path / "x.db", "SELECT side, count(*) FROM check_run GROUP BY side") == [("baseline", 4), ("candidate", 4)]
 
 
-def test_a_stored_baseline(check, tmp_path):
-    assert check("--baseline", PROGRAM, "--runs", "5", "--margin", "100", "--quiet", replay=["--label", "night"]).code in (0, 3)
+def test_a_stored_baseline(check, recorded, tmp_path):
+    same = recorded("same")
+    arguments = ["--candidate", same, "--runs", "5", "--margin", "100"]
+    assert check("--baseline", same, *arguments, "--quiet", replay=["--label", "night"]).code in (0, 3)
     before = query(tmp_path / "x.db", "SELECT count(*) FROM run")[0][0]
-    result = check("--baseline", "label:night", "--runs", "5", "--margin", "100", "--json")
+    result = check("--baseline", "label:night", *arguments, "--json")
     assert result.code in (0, 3) and json.loads(result.out)["baseline"] == "label:night"
     assert query(tmp_path / "x.db", "SELECT count(*) FROM run") == [(before + 5,)]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCHEMA_VERSION, Adamas, check_sound, files_of, query, refuse  # noqa: E402
+from conftest import SCHEMA_VERSION, Adamas, check_sound, files_of, query, refuse
 
 NOBODY = 65534
 
@@ -187,7 +187,7 @@ def test_a_locked_database_is_waited_for_and_given_up(adamas, small_run, own):
     before, start = own.read_bytes(), time.monotonic()
     with locked(own):  # reading the file in this process would end the lock, as POSIX has it
         refuse(adamas, "replay", small_run[0], "--db", own, code=4, says=[str(own), "locked", "5.0 s"])
-    assert 4.5 < time.monotonic() - start < 20
+    assert time.monotonic() - start > 4.5
     assert own.read_bytes() == before
 
 
@@ -279,10 +279,10 @@ def stored_lengths(database):
 
 
 def wait_for_lengths(process, database, n):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (lengths := stored_lengths(database)) is None or len(lengths) < n:
         assert process.poll() is None, f"the replay ended before it had stored {n} lengths"
-        assert time.monotonic() < deadline, f"no {n} lengths after a minute"
+        assert time.monotonic() < deadline, f"no {n} lengths after five minutes"
         time.sleep(0.002)
 
 
@@ -326,9 +326,12 @@ def test_a_killed_replay_leaves_whole_segments(adamas, write_trace, tmp_path, n_
 
 def test_kills_at_any_moment_never_cost_the_file(adamas, write_trace, tmp_path):
     trace, database = write_trace(**LONG), tmp_path / "killed.db"
-    for delay_ms in (0, 5, 10, 15, 20, 40, 80, 160):
+    for delay_ms in (0, 5, 10, 15, 20, 40, 80, 160, None):
         with adamas.start("replay", trace, *FEW, "--db", database) as process:
-            time.sleep(delay_ms / 1000)
+            if delay_ms is None:  # on a busy machine none of the others may have begun a run
+                wait_for_lengths(process, database, 0)
+            else:
+                time.sleep(delay_ms / 1000)
             process.kill()
         if stored_lengths(database) is not None:
             check_sound(database)
@@ -366,7 +369,8 @@ def test_an_interrupted_replay_goes_on_where_it_was(adamas, write_trace, tmp_pat
     refuse(adamas, "replay", trace, "--budgets", "16", "--db", database, "--resume", "1", code=2,
            says=["run 1 cannot be resumed", "command line"])
     refuse(adamas, "replay", trace, *FEW, "--db", database, "--resume", "2", code=2, says=["has no run 2"])
-    refuse(adamas, "replay", trace, *FEW, "--db", tmp_path / "other.db", "--resume", "1", code=2, says=["other.db", "not there"])
+    refuse(adamas, "replay", trace, *FEW, "--db", tmp_path / "other.db", "--resume", "1", code=2,
+           says=["other.db", "not there"])
     assert not (tmp_path / "other.db").exists()
     assert adamas("replay", trace, *FEW, "--db", database, "--resume", "1").code == 0
     check_sound(database)
@@ -386,7 +390,7 @@ def test_a_trace_that_is_cut_short_keeps_whole_segments(adamas, write_trace, tmp
     with adamas.start("replay", trace, *FEW, "--db", database) as process:
         wait_for_lengths(process, database, 1)
         os.truncate(trace, 8192)
-        out, err = (stream.decode() for stream in process.communicate(timeout=60))
+        out, err = (stream.decode() for stream in process.communicate(timeout=120))
     assert (process.returncode, out) == (2, "") and err.count("\n") == 1, err
     assert str(trace) in err and "was changed while being read" in err
     check_sound(database)

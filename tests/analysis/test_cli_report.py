@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from conftest import files_of, refuse  # noqa: E402
+from conftest import Adamas, files_of, refuse
 
 EVIL = "</script><script>alert(\"1\")</script><!-- <b>'&amp;\u2028"
 
@@ -113,14 +113,15 @@ def add_profile(database, label="", gpu="Invented GPU", parts=("time_ns",), stat
                    "compiler": "cc", "gpu_name": gpu}
         run = connection.execute(f"INSERT INTO run ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                                  tuple(columns.values())).lastrowid
-        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, "
-                               "seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, 1, 'cold', "
-                               "'graph', ?)", [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
+        connection.executemany("INSERT OR IGNORE INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, "
+                               "dtype, seq_len, batch, cache, launch, trace_id) VALUES (?, 'adamas', 'l1', 8, 8, 64, 'F16', ?, "
+                               "1, 'cold', 'graph', ?)",
+                               [(900 + 10 * (trace or 0) + i, 4096 + i, trace) for i in range(n_configs)])
         configs = [900 + 10 * (trace or 0) + i for i in range(n_configs)]
         for part, config in itertools.product(parts, configs):
             if part == "activity":
-                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, end_ns, "
-                                   "registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
+                connection.execute("INSERT INTO activity (run_id, config_id, stage, step, kind, name, stream, start_ns, "
+                                   "end_ns, registers) VALUES (?, ?, 'distance', 0, 'kernel', 'k', 7, 0, 9, 32)", (run, config))
                 continue
             connection.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
                                (part,))
@@ -224,3 +225,104 @@ def test_a_database_of_profiles_alone_makes_a_page(adamas, small_run, tmp_path):
     assert adamas("report", "--db", "own.db", "--run", run, "--quiet").code == 0
     page = Page((tmp_path / "report.html").read_text())
     assert "Invented GPU" in page.text and "Quality against budget" not in page.text
+
+
+# ---- the best selection measured, and notes ----------------------------------------------------------------------------
+
+NOTE = "quest below a budget of 48"
+
+
+@pytest.fixture(scope="session")
+def policies_run(program, small_run, tmp_path_factory):
+    """A database of a replay with several policies at two budgets below the length and one above it."""
+    adamas = Adamas(tmp_path_factory.mktemp("policies"))
+    assert adamas("replay", small_run[0], "--db", "p.db", "--quiet", "--budgets", "16,48,4096", "--policies",
+                  "oracle,random,streaming,quest,adamas:metric=l1+dot").code == 0
+    return adamas.folder / "p.db"
+
+
+@pytest.fixture
+def best(adamas, policies_run, tmp_path):
+    """best(sql) -> (rows of "best" by length and budget, the page's text, the stored errors) once the SQL has run."""
+    def read(sql=""):
+        shutil.copy(policies_run, tmp_path / "p.db")
+        with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as connection:
+            connection.executescript(sql)
+            stored = connection.execute(
+                "SELECT seq_len, budget, policy || ' ' || variant, p50, n FROM quality_summary WHERE metric = 'output_rel_l2' "
+                "AND budget < seq_len AND policy NOT IN ('dense', 'oracle', 'random') ORDER BY p50").fetchall()
+        result = adamas("report", "--db", "p.db", "--json")
+        assert (result.code, result.err) == (0, "")
+        assert adamas("report", "--db", "p.db", "--quiet").code == 0
+        rows = {(row["seq_len"], row["budget"]): row for row in json.loads(result.out)["best"]}
+        return rows, Page((tmp_path / "report.html").read_text()).text, stored
+    return read
+
+
+OF_ERROR = "FROM config c, metric k WHERE c.config_id = measurement.config_id AND k.metric_id = measurement.metric_id " \
+           "AND k.name = 'output_rel_l2' AND measurement.layer IS NULL"
+
+
+def percent(value):
+    return "<0.01%" if 0 < value < 5e-5 else f"{value * 100:,.2f}%"
+
+
+def test_the_best_selection_is_the_smallest_stored_median(best):
+    rows, text, stored = best()
+    assert {key for key in rows} == {row[:2] for row in stored} and len(rows) == 2
+    for (seq_len, budget), row in rows.items():
+        here = [one for one in stored if one[:2] == (seq_len, budget)]
+        default = next(one for one in here if one[2] == "adamas l1 calibrated")
+        assert (row["series"], row["median"], row["n"]) == here[0][2:]
+        assert (row["default"]["median"], row["default"]["n"]) == default[3:]
+        assert (row["n_compared"], row["n_equal"]) == (4, 0)
+        line = f"Best measured at budget {budget}, {seq_len:,} tokens: "
+        line += "the default, " if here[0] == default else ""
+        assert f"{line}{here[0][2]}: {percent(here[0][3])} median output error" in text
+        if here[0] != default:
+            assert f"; the default (adamas l1 calibrated) {percent(default[3])}; n = {here[0][4]:,}; of 4 selections" in text
+
+
+def test_the_best_selection_beats_the_default_by_the_figures_alone(best):
+    """The oracle and random are never the best, whatever they reach; a planted figure decides."""
+    rows, text, _ = best(f"UPDATE measurement SET median = CASE (SELECT c.policy || c.variant {OF_ERROR}) "
+                         "WHEN 'oracleexact' THEN 0.01 WHEN 'streaming4 sinks' THEN 0.25 ELSE 0.5 END "
+                         f"WHERE EXISTS (SELECT 1 {OF_ERROR});")
+    assert {row["series"] for row in rows.values()} == {"streaming 4 sinks"}
+    assert "streaming 4 sinks: 25.00% median output error; the default (adamas l1 calibrated) 50.00%; n = " in text
+
+
+def test_equal_medians_are_counted_and_not_ranked(best):
+    rows, text, _ = best(f"UPDATE measurement SET median = 0.5 WHERE EXISTS (SELECT 1 {OF_ERROR});")
+    assert {row["n_equal"] for row in rows.values()} == {3}
+    assert "50.00% median output error, and 3 with the same" in text
+
+
+def test_a_default_that_was_not_measured_is_said_to_be_missing(adamas, small_run, tmp_path):
+    assert adamas("replay", small_run[0], "--db", "q.db", "--quiet", "--budgets", "64", "--policies", "quest").code == 0
+    assert adamas("report", "--db", "q.db", "--quiet").code == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "the default (adamas l1 calibrated) was not measured; n = " in text and "of 1 selection\n" in text
+    assert NOTE not in text, "a note without a row that needs it"
+
+
+def test_the_default_that_the_report_names_is_the_default(adamas, small_run):
+    """`adamas replay` with its own policies must measure what the report calls the default."""
+    rows = json.loads(adamas("report", "--db", small_run[1], "--json").out)["best"]
+    assert rows and all(row["default"] for row in rows)
+
+
+def test_quest_below_three_pages_carries_a_note(adamas, best, tmp_path):
+    best()
+    document = json.loads(adamas("report", "--db", "p.db", "--json").out)
+    noted = {(row["policy"], row["budget"]) for row in document["quality"] if "note" in row}
+    assert noted == {("quest", 16)}
+    page = (tmp_path / "report.html").read_text()
+    for table in page.split('id="quality"')[1].split('id="stages"')[0].split("<details")[1:]:
+        rows = re.findall(r"<tr.*?</tr>", table)
+        starred = [row for row in rows if "quest" in row and "&nbsp;*</th>" in row]
+        assert all("<td>16</td>" in row for row in starred)
+        assert (f"* {NOTE}" in table) == bool(starred), "an asterisk without its sentence, or the other way round"
+    assert any("&nbsp;*</th>" in table for table in page.split("<details"))
+    summary = page.split('id="summary"')[1].split("<h2")[1]
+    assert ("&nbsp;*" in summary) == (f"* {NOTE}" in summary)

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import refuse  # noqa: E402
-from tracked_runs import STAGES, Runs  # noqa: E402
+from conftest import refuse
+from tracked_runs import STAGES, Runs
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_few_processes_prove_nothing(runs, compare):
     runs.add(10, label="cand", slower={"topk": 2})
     code, document = compare()
     assert code == 3 and not rows_of(document, "regressed")
-    assert all("at least 5 processes a side are needed, there are 4 and 10" in row["why"]
+    assert all("at least 5 processes per side are needed; there are 4 and 10" in row["why"]
                for row in rows_of(document, "inconclusive"))
 
 
@@ -114,9 +114,8 @@ def test_a_stage_that_failed_its_check_regresses(runs, compare):
 def test_a_renamed_implementation_is_still_its_stage(runs, compare):
     runs.add(10, label="base")
     ids = runs.add(10, label="cand", slower={"topk": 1.1})
-    runs.execute("INSERT INTO config SELECT config_id + 1000, trace_id, policy, 'other', n_q_heads, n_kv_heads, head_dim, dtype, "
-                 "seq_len, budget, batch, n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM config "
-                 "WHERE config_id IN (SELECT config_id FROM measurement WHERE stage = 'topk')")
+    runs.copy_configs("config_id + 1000", "WHERE config_id IN (SELECT config_id FROM measurement WHERE stage = 'topk')",
+                      variant="'other'")
     runs.execute(f"UPDATE measurement SET config_id = config_id + 1000 WHERE stage = 'topk' AND run_id >= {ids[0]}")
     code, document = compare("--margin", "2")
     assert code == 1 and not rows_of(document, "inconclusive")
@@ -220,13 +219,15 @@ def test_processes_and_samples_in_company_are_left_out(runs, compare):
     code, document = compare("--margin", "2")
     assert code == 0
     times = [row for row in document["rows"] if row["kind"] == "time"]
-    assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times if row["stage"] in STAGES} == {(10, 8, 2)}
-    assert all("2 of 20 processes ran throttled, or beside something else on their core" in row["why"] for row in times
+    assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times
+            if row["stage"] in STAGES} == {(10, 8, 2)}
+    assert all("2 of 20 processes ran throttled or on a contended core" in row["why"] for row in times
                if row["stage"] in STAGES)
     # Six samples of fifteen in company, and those alone are what is compared.
     with runs.open() as db:
-        db.execute("UPDATE sample SET value = value * 2 WHERE i < 6 AND measurement_id IN (SELECT measurement_id FROM measurement JOIN "
-                   "metric USING (metric_id) WHERE name IN ('time_ns', 'encode_ns_per_key') AND run_id = ?)", (cand[0],))
+        db.execute("UPDATE sample SET value = value * 2 WHERE i < 6 AND measurement_id IN (SELECT measurement_id FROM "
+                   "measurement JOIN metric USING (metric_id) WHERE name IN ('time_ns', 'encode_ns_per_key') AND "
+                   "run_id = ?)", (cand[0],))
     runs.loops(cand[:1], lambda i: 1500 if i < 6 else 980)
     assert compare("--margin", "2")[0] == 0
 
@@ -278,15 +279,15 @@ def test_compiled_figures_and_quality_do_not_depend_on_the_machine(adamas, runs)
 def test_different_shapes(adamas, runs):
     runs.add(10, label="base")
     ids = runs.add(10, label="cand")
-    runs.execute("INSERT INTO config SELECT config_id + 1000, trace_id, policy, variant, 8, n_kv_heads, head_dim, dtype, seq_len, "
-                 "budget, batch, n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM config")
+    runs.copy_configs("config_id + 1000", n_q_heads="8")
     runs.execute(f"UPDATE measurement SET config_id = config_id + 1000 WHERE run_id >= {ids[0]}")
     refuse_pair(adamas, runs, ["different things", "4 query heads", "8 query heads"])
 
 
 @pytest.mark.parametrize("base, says", [
     ("99", ["no run 99", "newest is run 10"]), ("nobody", ["no complete run", "'nobody'"]), ("3-1", ["'3-1' is no list"]),
-    ("1,,2", ["'1,,2' is no list"]), ("1-", ["'1-' is no list"]), ("commit:zzz", ["'commit:zzz'"]), ("4", ["run 4", "is failed"])])
+    ("1,,2", ["'1,,2' is no list"]), ("1-", ["'1-' is no list"]), ("commit:zzz", ["'commit:zzz'"]),
+    ("4", ["run 4", "is failed"])])
 def test_runs_that_are_not_there(adamas, runs, base, says):
     runs.add(10, label="cand")
     runs.execute("UPDATE run SET status = 'failed', reason = 'a test' WHERE run_id = 4")
@@ -320,8 +321,8 @@ def test_files_agree_with_the_verdicts(adamas, runs, tmp_path):
     hostile = "<b>|`x`&\"]]>"
     runs.add(10, label="base")
     runs.add(10, label=hostile, slower={"topk": 1.05, "pack": 0.9}, without=["distance"])
-    result = adamas("compare", "label:base", f"label:{hostile}", "--db", runs.path, "--margin", "2", "--markdown", "s.md", "--junit",
-                    "j.xml", "--benchmark-json", "b.json", "--json")
+    result = adamas("compare", "label:base", f"label:{hostile}", "--db", runs.path, "--margin", "2", "--markdown", "s.md",
+                    "--junit", "j.xml", "--benchmark-json", "b.json", "--json")
     assert result.code == 1
     document = json.loads(result.out)
 

@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 
-from conftest import SCHEMA_VERSION, check_sound, query, refuse  # noqa: E402
-from tracked_runs import Runs, insert  # noqa: E402
+from conftest import SCHEMA_VERSION, check_sound, query, refuse
+from tracked_runs import Runs, insert
 
-TABLES = ("run", "measurement", "sample", "config", "trace", "metric", "event", "calibration", "check_run", "margin", "acknowledgement")
+TABLES = ("run", "measurement", "sample", "config", "trace", "metric", "event", "calibration", "check_run", "margin",
+          "acknowledgement")
 
 
 def counts(path):
@@ -16,10 +17,12 @@ def counts(path):
 
 def content(path):
     """Every figure with all that says what it is, independent of ids."""
-    return query(path, "SELECT r.run_uuid, r.label, c.policy, c.variant, c.seq_len, c.budget, t.xxh128, m.source, m.stage, m.layer, "
-                       "m.head, k.name, m.median, (SELECT group_concat(value) FROM (SELECT value FROM sample s WHERE s.measurement_id = "
-                       "m.measurement_id ORDER BY i)) FROM measurement m JOIN run r USING (run_id) JOIN config c USING (config_id) JOIN "
-                       "metric k USING (metric_id) LEFT JOIN trace t USING (trace_id) ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")
+    return query(path,
+                 "SELECT r.run_uuid, r.label, c.policy, c.variant, c.seq_len, c.budget, t.xxh128, m.source, m.stage, m.layer, "
+                       "m.head, k.name, m.median, (SELECT group_concat(value) FROM (SELECT value FROM sample s WHERE "
+                       "s.measurement_id = m.measurement_id ORDER BY i)) FROM measurement m JOIN run r USING (run_id) JOIN "
+                       "config c USING (config_id) JOIN metric k USING (metric_id) LEFT JOIN trace t USING (trace_id) ORDER BY "
+                       "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")
 
 
 @pytest.fixture
@@ -32,8 +35,7 @@ def two(small_run, tmp_path):
     for measurement in b.measurements:
         measurement["config_id"] += 500
     b.add(4, label="b", extra=[("topk", "registers", "1", "lower", 7)])
-    b.execute("INSERT INTO config SELECT 900, trace_id, policy, 'new', n_q_heads, n_kv_heads, head_dim, dtype, seq_len, budget, batch, "
-              "n_sinks, n_recent, selection, cache, launch, page_size, batch_lens FROM config LIMIT 1")
+    b.copy_configs("900", "LIMIT 1", variant="'new'")
     return a, b
 
 
@@ -64,12 +66,15 @@ def test_into_a_new_file_with_all_that_belongs_to_a_run(adamas, small_run, two, 
         run, config, metric = 1, a.measurements[0]["config_id"], a.measurements[0]["metric_id"]
         uuid = db.execute("SELECT run_uuid FROM run WHERE run_id = 1").fetchone()[0]
         insert(db, "check_run", {"run_id": run, "check_uuid": "u", "side": "baseline", "position": 0, "subject": "s"})
-        insert(db, "event", {"run_id": run, "config_id": config, "kind": "stage", "name": "topk", "variant": "v", "clock": "host",
+        insert(db, "event",
+               {"run_id": run, "config_id": config, "kind": "stage", "name": "topk", "variant": "v", "clock": "host",
                              "start_ns": 1, "end_ns": 2})
-        insert(db, "calibration", {"run_id": run, "trace_id": 1, "variant": "v", "layer": 0, "t0": 0, "t1": 1, "t2": 2, "xxh128": "x"})
+        insert(db, "calibration",
+               {"run_id": run, "trace_id": 1, "variant": "v", "layer": 0, "t0": 0, "t1": 1, "t2": 2, "xxh128": "x"})
         insert(db, "margin", {"config_id": config, "source": "host", "stage": "topk", "metric_id": metric, "host_name": "h",
                               "cpu_model": "c", "margin_ratio": 0.1, "n_processes": 20, "measured_utc": "t"})
-        insert(db, "acknowledgement", {"config_id": config, "source": "host", "stage": "topk", "metric_id": metric, "run_uuid": uuid,
+        insert(db, "acknowledgement",
+               {"config_id": config, "source": "host", "stage": "topk", "metric_id": metric, "run_uuid": uuid,
                                        "verdict": "ignored", "who": "w", "why": "y", "made_utc": "t"})
     for _ in range(2):
         assert adamas("db", "merge", a.path, "--db", tmp_path / "new.db").code == 0
@@ -126,7 +131,8 @@ def test_the_newest_of_each_are_kept(adamas, small_run, tmp_path):
     check_sound(runs.path)
     assert (done["n_runs"], dry["n_runs"], done["n_samples"]) == (3, 3, dry["n_samples"]) and done["n_samples"] > 0
     assert done["bytes_after"] < done["bytes_before"] and runs.path.stat().st_size == done["bytes_after"]
-    assert query(runs.path, "SELECT label, count(*) FROM run GROUP BY label") == [("keep", 2), ("main", 4), ("recorded:h100", 2)]
+    assert query(runs.path, "SELECT label, count(*) FROM run GROUP BY label") == [("keep", 2), ("main", 4),
+                                                                                  ("recorded:h100", 2)]
     assert query(runs.path, "SELECT min(run_id) FROM run WHERE label = 'main'") == [(6,)]
 
 
@@ -137,7 +143,8 @@ def test_samples_go_and_figures_stay(adamas, small_run, tmp_path):
     assert adamas("db", "gc", "--keep-samples", "2", "--db", "x.db").code == 0
     check_sound(runs.path)
     assert query(runs.path, "SELECT run_id, config_id, stage, metric_id, median FROM measurement") == before
-    assert query(runs.path, "SELECT DISTINCT run_id FROM measurement JOIN sample USING (measurement_id) ORDER BY 1") == [(5,), (6,)]
+    sampled = query(runs.path, "SELECT DISTINCT run_id FROM measurement JOIN sample USING (measurement_id) ORDER BY 1")
+    assert sampled == [(5,), (6,)]
     # A comparison still works, by medians.
     assert adamas("compare", "1-3", "4-6", "--db", "x.db").code == 3
 
@@ -152,8 +159,8 @@ def test_unused_configurations_and_traces_go(adamas, small_run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ([], None), (["--keep", "-1"], ["--keep"]), (["--keep", "x"], ["--keep", "'x'"]), (["--keep-samples", "1.5"], ["--keep-samples"]),
-    (["--keep", "1", "--db", "none.db"], ["none.db does not exist"])])
+    ([], None), (["--keep", "-1"], ["--keep"]), (["--keep", "x"], ["--keep", "'x'"]),
+    (["--keep-samples", "1.5"], ["--keep-samples"]), (["--keep", "1", "--db", "none.db"], ["none.db does not exist"])])
 def test_bad_values(adamas, small_run, tmp_path, arguments, says):
     shutil.copy(small_run[1], tmp_path / "x.db")
     if says is None:

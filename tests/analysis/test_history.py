@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from conftest import check_sound, refuse  # noqa: E402
-from tracked_runs import Runs  # noqa: E402
+from conftest import check_sound, refuse
+from tracked_runs import Runs
 
 
 @pytest.fixture
@@ -114,7 +114,8 @@ def test_acknowledged_and_ignored(adamas, runs, history):
     check_sound(runs.path)
 
     changes = {change["id"]: change for change in history()[1]["changes"]}
-    assert (changes[first]["verdict"], changes[first]["who"], changes[first]["why"]) == ("acknowledged", "Ada", "bigger tiles: <script>")
+    assert (changes[first]["verdict"], changes[first]["who"], changes[first]["why"]) == ("acknowledged", "Ada",
+                                                                                         "bigger tiles: <script>")
     assert second not in changes
     hidden = next(change for change in history("--all")[1]["changes"] if change["id"] == second)
     assert (hidden["verdict"], hidden["who"]) == ("ignored", "Bob")
@@ -140,14 +141,15 @@ def test_the_newest_word_counts(adamas, runs, history):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["ack", "zzz", "--why", "x", "--who", "y"], ["0 of 1 change points", "'zzz'"]), (["ack", "", "--why", "x", "--who", "y"], ["''"]),
+    (["ack", "zzz", "--why", "x", "--who", "y"], ["0 of 1 change points", "'zzz'"]),
+    (["ack", "", "--why", "x", "--who", "y"], ["''"]),
     (["--min-change", "x"], ["--min-change", "'x'"]), (["--runs", "nobody"], ["'nobody'"]), (["--seed", "x"], ["--seed"])])
 def test_bad_values(adamas, runs, arguments, says):
     runs.add(10, extra=[("topk", "registers", "1", "lower", 1)])
     runs.add(10, extra=[("topk", "registers", "1", "lower", 2)])
-    runs.execute("DELETE FROM measurement WHERE measurement_id NOT IN (SELECT measurement_id FROM measurement JOIN metric USING "
-                 "(metric_id) JOIN config USING (config_id) WHERE name = 'registers' AND config_id = (SELECT min(config_id) FROM "
-                 "measurement JOIN metric USING (metric_id) WHERE name = 'registers'))")
+    runs.execute("DELETE FROM measurement WHERE measurement_id NOT IN (SELECT measurement_id FROM measurement JOIN metric "
+                 "USING (metric_id) JOIN config USING (config_id) WHERE name = 'registers' AND config_id = (SELECT "
+                 "min(config_id) FROM measurement JOIN metric USING (metric_id) WHERE name = 'registers'))")
     refuse(adamas, "history", *arguments, "--db", runs.path, says=says)
 
 

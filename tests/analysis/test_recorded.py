@@ -1,20 +1,19 @@
 """`adamas db export --run` and `adamas db import`: a run as a text file, and back: the same rows, once, all or none."""
+import contextlib
 import json
 import shutil
+import sqlite3
 
 import pytest
 
-from conftest import ROOT, Adamas, check_sound, files_of, query, refuse  # noqa: E402
-
-import contextlib  # noqa: E402
-import sqlite3  # noqa: E402
+from conftest import ROOT, Adamas, check_sound, files_of, query, refuse
 
 # Tables of a run, and what identifies a row in any database; `sample` stays behind.
 CONFIG = """(SELECT t.xxh128 FROM trace t WHERE t.trace_id = c.trace_id), c.policy, c.variant, c.n_q_heads, c.n_kv_heads,
     c.head_dim, c.dtype, c.seq_len, c.budget, c.batch, c.n_sinks, c.n_recent, c.selection, c.cache, c.launch"""
 ROWS = {
-    "measurement": f"""SELECT {CONFIG}, m.source, m.stage, m.layer, m.head, k.name, k.unit, k.better, k.description, m.n, m.mean,
-        m.min, m.p01, m.p05, m.p10, m.median, m.p90, m.p95, m.p99, m.max, m.status, m.reason
+    "measurement": f"""SELECT {CONFIG}, m.source, m.stage, m.layer, m.head, k.name, k.unit, k.better, k.description, m.n,
+        m.mean, m.min, m.p01, m.p05, m.p10, m.median, m.p90, m.p95, m.p99, m.max, m.status, m.reason
         FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) WHERE m.run_id = ?
         ORDER BY m.measurement_id""",
     "event": f"""SELECT {CONFIG}, e.kind, e.name, e.variant, e.step, e.layer, e.clock, e.end_ns - e.start_ns, e.start_ns -
@@ -40,10 +39,12 @@ def recorded(program, small_run, tmp_path_factory):
     adamas, database = Adamas(folder), folder / "r.db"
     assert adamas("replay", small_run[0], "--db", "r.db", "--quiet", "--timeline", "--budgets", "16",
                   "--label", "naïve “数”").code == 0
-    execute(database, "UPDATE measurement SET status = 'skipped', reason = 'no \"permission\"', n = 0, mean = NULL, min = NULL, "
+    execute(database,
+            "UPDATE measurement SET status = 'skipped', reason = 'no \"permission\"', n = 0, mean = NULL, min = NULL, "
                       "p01 = NULL, p05 = NULL, p10 = NULL, median = NULL, p90 = NULL, p95 = NULL, p99 = NULL, max = NULL "
                       "WHERE measurement_id = 7")
-    execute(database, "INSERT INTO activity (run_id, config_id, stage, kind, name, stream, start_ns, end_ns, registers, grid_x) "
+    execute(database,
+            "INSERT INTO activity (run_id, config_id, stage, kind, name, stream, start_ns, end_ns, registers, grid_x) "
                       "VALUES (1, 1, 'topk', 'kernel', 'select<int>', 7, 9007199254740993, 9007199254741993, 32, 8)")
     execute(database, "INSERT INTO activity (run_id, kind, name, stream, start_ns, end_ns, bytes) "
                       "VALUES (1, 'memcpy', 'HtoD', 7, 9007199254742993, 9007199254742993, 4096)")
@@ -187,7 +188,8 @@ WRONG = {
     "config null": (spoiled(lambda d: d["runs"][0]["configs"][0].update(config=None)), "configs[0]"),
     "unknown trace": (spoiled(lambda d: d["traces"].clear()), "trace that the file does not hold"),
     "trace of no kind": (spoiled(lambda d: d["traces"][0].update(kind="imagined", xxh128="0")), "traces[0]"),
-    "unknown stage": (spoiled(lambda d: first_line(d).__setitem__(1, "lunch")), ".time_ns: own.db does not take the row: CHECK"),
+    "unknown stage": (spoiled(lambda d: first_line(d).__setitem__(1, "lunch")),
+                      ".time_ns: own.db does not take the row: CHECK"),
     "unknown metric": (spoiled(lambda d: first_line(d)[-1].update(joy=1)), ".joy: this metric is not"),
     "no metrics": (spoiled(lambda d: first_line(d).pop()), "an object"),
     "half a place": (spoiled(lambda d: first_line(d).insert(2, 5)), "an object"),

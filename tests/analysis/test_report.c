@@ -4,8 +4,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "analysis/report/report_data.h"
-#include "analysis/report/report_html.h"
+#include "analysis/report/data.h"
+#include "analysis/report/html.h"
 #include "core/base/mem.h"
 
 static const char hostile[] = "</script><img src=x onerror=alert(1)>\"'&";

@@ -1,6 +1,7 @@
 /* test_shift.c: the comparison of two samples of processes. */
 #include "tests/support/stage_check.h"
 
+#include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/stats.h"
 
@@ -111,8 +112,8 @@ static void make_side(adm_rng *rng, double shift, double (*sample)[SAMPLES], adm
     }
 }
 
-/* The 99% interval holds the truth in 99% of cases: 400 cases, and at most 12 misses have 99.9% probability if so. The seed is fixed, so that
- * the test does not fail one day in a thousand. */
+/* The 99% interval holds the truth in 99% of cases: 400 cases, and at most 12 misses have 99.9% probability if so. The seed is
+ * fixed, so that the test does not fail one day in a thousand. */
 static void intervals_cover(void **state) {
     (void)state;
     adm_rng rng;

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Adamas, query, refuse  # noqa: E402
+from conftest import Adamas, query, refuse
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@
 #include "core/contract/probe.h"
 #include "core/base/rng.h"
 #include "core/base/stats.h"
-#include "kernels/gpu/gpu_run.h"
-#include "kernels/profile/profile.h"
+#include "kernels/gpu/time.h"
+#include "kernels/profile/run.h"
 #include "kernels/registry.h"
 #include "probes/cupti/activity_probe.h"
 #include "probes/clock_probe.h"
@@ -173,10 +173,10 @@ static adm_status compare(adm_gpu_case *gpu_case, const adm_profile_unit *unit, 
     }
     if (status != ADM_OK) return status;
     adm_distribution r = adm_distribution_of(ratio, N);
-    printf(
-        "GPU timeline, step %-6s %-7s %8.2f us off, %8.2f us on: %+.1f%% (%+.1f%% to %+.1f%%, n = %d pairs; wanted: under 3%%)\n",
-        unit->variant, mode == ADM_LAUNCH_GRAPH ? "graph" : "stream", adm_distribution_of(off, N).median * 1e-3,
-        adm_distribution_of(on, N).median * 1e-3, r.median * 100, r.min * 100, r.max * 100, N);
+    printf("GPU timeline, step %-6s %-7s %8.2f us off, %8.2f us on: %+.1f%% (%+.1f%% to %+.1f%%, n = %d pairs; wanted: under "
+           "3%%)\n",
+           unit->variant, mode == ADM_LAUNCH_GRAPH ? "graph" : "stream", adm_distribution_of(off, N).median * 1e-3,
+           adm_distribution_of(on, N).median * 1e-3, r.median * 100, r.min * 100, r.max * 100, N);
     return ADM_OK;
 }
 

@@ -2,7 +2,7 @@
  * Called by bench_regression.py, which prints the table; output: NAME VALUE a line.
  *
  *     recorded:  processes p0 p1 p2 p3 | p4 p5 p6 p7 | ...   of one program, in the order in which they ran
- *     a check:   five of these blocks by chance, ABBA in each: ten processes a side that are all of one program; those that
+ *     a check:   five of these blocks by chance, ABBA in each: ten processes per side that are all of one program; those that
  *                ran in company are then left out, as adm_series_load() has it
  *
  * Each of the 54 rows (6 stages x 9 configurations) draws blocks of its own, so that rows are independent, as the test of a
@@ -14,6 +14,7 @@
 
 #include "analysis/regress/change_points.h"
 #include "analysis/regress/judge.h"
+#include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
@@ -38,7 +39,7 @@ typedef struct series {
     size_t n[MAX_PROCESSES];                           /* samples of each */
     double sample[MAX_PROCESSES][MAX_SAMPLES];         /* ascending */
     double median[MAX_PROCESSES];
-    bool in_company[MAX_PROCESSES];
+    bool is_contended[MAX_PROCESSES];
 } series;
 
 static series *all;
@@ -56,7 +57,7 @@ static void must(adm_status status) {
 /* As many samples as there were, up to MAX_SAMPLES, at even steps through the recorded quantiles. */
 static void expand(series *s, size_t n, const double value[N_QUANTILES], double unit, double loop) {
     size_t kept = n < MAX_SAMPLES ? n : MAX_SAMPLES, p = s->n_processes++;
-    s->in_company[p] = loop > 1100; /* thousandths of the fastest; 0: not known */
+    s->is_contended[p] = loop > 1100; /* thousandths of the fastest; 0: not known */
     for (size_t i = 0; i < kept; i++) {
         double u = ((double)i + 0.5) / (double)kept;
         int k = 0;
@@ -112,13 +113,13 @@ typedef struct side {
 } side;
 
 static void take(side *to, const series *s, size_t p, double factor) {
-    if (s->in_company[p]) return;
+    if (s->is_contended[p]) return;
     for (size_t k = 0; k < s->n[p]; k++) to->sample[to->n][k] = factor * s->sample[p][k];
     to->process[to->n] = (adm_process){to->sample[to->n], s->n[p]};
     to->n++;
 }
 
-/* Ten processes a side from five blocks of four neighbours that do not overlap. */
+/* Ten processes per side from five blocks of four neighbours that do not overlap. */
 static void draw(adm_rng *rng, const series *s, double factor, side *a, side *b) {
     size_t offset = adm_rng_below(rng, s->n_processes % 4 + 1), n_blocks = (s->n_processes - offset) / 4, order[MAX_PROCESSES];
     a->n = b->n = 0;
@@ -156,7 +157,7 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         draw(rng, series_of(i / N_PER_STAGE, (size_t)(i % N_PER_STAGE)), r->planted ? factor : 1, &r->a, &r->b);
         adm_shift_options quick = {.confidence = 0.99, .n_resamples = 0, .seed = 1};
         p[i] = 1;
-        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES) continue;
+        if (r->a.n < ADM_MIN_PROCESSES || r->b.n < ADM_MIN_PROCESSES) continue;
         must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &quick, &r->shift, &err));
         p[i] = r->shift.p;
     }
@@ -166,7 +167,7 @@ static void simulate(adm_rng *rng, int planted_stage, double factor, double marg
         row *r = &rows[i];
         r->p = p[i];
         r->verdict = ADM_VERDICT_INCONCLUSIVE;
-        if (r->a.n < ADM_FEWEST_PROCESSES || r->b.n < ADM_FEWEST_PROCESSES || (p[i] > 0.01 && !r->planted)) continue;
+        if (r->a.n < ADM_MIN_PROCESSES || r->b.n < ADM_MIN_PROCESSES || (p[i] > 0.01 && !r->planted)) continue;
         adm_shift_options options = {.confidence = 0.99, .n_resamples = 1999, .seed = check_number};
         must(adm_shift_compare(r->a.process, r->a.n, r->b.process, r->b.n, &options, &r->shift, &err));
         r->verdict = adm_judge_time(&r->shift, p[i], margin, 0.01);
@@ -215,7 +216,7 @@ enum { RUNS = 100 };
 static size_t medians_alone(const series *s, double v[MAX_PROCESSES]) {
     size_t n = 0;
     for (size_t i = 0; i < s->n_processes; i++)
-        if (!s->in_company[i]) v[n++] = s->median[i];
+        if (!s->is_contended[i]) v[n++] = s->median[i];
     return n;
 }
 

@@ -54,7 +54,7 @@ def statistics(noise, seed, scale):
     scatter of 1.2% is as much as they can bear (z of 3.7 for one row of 54, and of 1.6 for 95%, times 0.46 of it, are 3%)."""
     r = simulate(noise, seed, scale)
     print(f"\n{noise.name}: {noise.read_text().splitlines()[0][2:]}")
-    print(f"  {r['series'][0]:.0f} recorded series; a check is 6 stages x 9 configurations, ten processes a side, margin 1%")
+    print(f"  {r['series'][0]:.0f} recorded series; a check is 6 stages x 9 configurations, ten processes per side, margin 1%")
     n = r["checks"][0]
     k = r["false_regressed"][0] + r["false_improved"][0]
     line("A/A: checks with a false regressed or improved", share(k, n), "at most 1%", k / n <= 0.01)
@@ -62,7 +62,8 @@ def statistics(noise, seed, scale):
     quiet = [stage for stage in STAGES if scatter[stage] <= 0.012]
     for stage in STAGES:
         n, found, rows, _ = r[f"slower_3_{stage}"]
-        line(f"3% slower {stage} (a process's scatter {100 * scatter[stage]:.1f}%): found; rows found", f"{100 * found / n:.1f}%; "
+        line(f"3% slower {stage} (a process's scatter {100 * scatter[stage]:.1f}%): found; rows found",
+             f"{100 * found / n:.1f}%; "
              f"{100 * rows / n / 9:.1f}%", "95%" if stage in quiet else "none", found / n >= 0.95 if stage in quiet else None)
     n, equivalent = (sum(9 * r[f"slower_1_{stage}"][0] for stage in STAGES), sum(r[f"slower_1_{stage}"][3] for stage in STAGES))
     line("1% slower: rows called equivalent at a margin of 1%", share(equivalent, n), "at most 1%", equivalent / n <= 0.01)
@@ -72,45 +73,52 @@ def statistics(noise, seed, scale):
             line(f"5% step of {stage} in 100 runs: found within 3 runs", f"{100 * near_quiet / n_quiet:.1f}%", "95%",
                  near_quiet / n_quiet >= 0.95)
         if n > n_quiet:
-            line(f"... of {stage} in series that scatter by more than 1.2%", f"{100 * (near - near_quiet) / (n - n_quiet):.1f}%", "none", None)
+            line(f"... of {stage} in series that scatter by more than 1.2%",
+                 f"{100 * (near - near_quiet) / (n - n_quiet):.1f}%", "none", None)
     n = sum(r[f"change_{stage}"][0] for stage in STAGES)
     for i, what in ((2, "pure noise"), (3, "noise of lag-1 correlation 0.3")):
         k = sum(r[f"change_{stage}"][i] for stage in STAGES)
-        line(f"{what}: series with a false change point", share(k, n) + f" (< {100 * upper(k, n):.2f}%)", "at most 1%", k / n <= 0.01)
+        line(f"{what}: series with a false change point", share(k, n) + f" (< {100 * upper(k, n):.2f}%)", "at most 1%",
+             k / n <= 0.01)
 
 
 # ---------------------------------------------------------------- cost
 
 MAKE = f"""
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;
-INSERT INTO metric (metric_id, name, unit, better, description) VALUES (1, 'time_ns', 'ns', 'lower', ''), (2, 'recall', 'ratio', 'higher', '');
-INSERT INTO trace (trace_id, xxh128, name, kind, model, file_bytes, n_tokens, n_steps, n_layers, n_q_heads, n_kv_heads, head_dim,
-  softmax_scale, metadata) VALUES (1, 'x', 't', 'synthetic', '', 1, 1, 1, 1, 8, 8, 128, 1, '{{}}');
+INSERT INTO metric (metric_id, name, unit, better, description) VALUES (1, 'time_ns', 'ns', 'lower', ''),
+  (2, 'recall', 'ratio', 'higher', '');
+INSERT INTO trace (trace_id, xxh128, name, kind, model, file_bytes, n_tokens, n_steps, n_layers, n_q_heads,
+  n_kv_heads, head_dim, softmax_scale, metadata) VALUES (1, 'x', 't', 'synthetic', '', 1, 1, 1, 1, 8, 8, 128, 1, '{{}}');
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {N_RUNS})
-INSERT INTO run (run_id, run_uuid, command, status, started_utc, tool_version, git_commit, argv, seed, host_name, os, cpu_model, n_cpus,
-  memory_bytes, compiler, gpu_reason) SELECT i, printf('%032d', i), 'profile', 'complete', printf('2026-%06d', i), '0', printf('%040x', i),
-  '[]', 1, 'h', 'o', 'c', 2, 1, 'gcc', 'none' FROM n;
+INSERT INTO run (run_id, run_uuid, command, status, started_utc, tool_version, git_commit, argv, seed, host_name, os, cpu_model,
+  n_cpus, memory_bytes, compiler, gpu_reason) SELECT i, printf('%032d', i), 'profile', 'complete', printf('2026-%06d', i), '0',
+  printf('%040x', i), '[]', 1, 'h', 'o', 'c', 2, 1, 'gcc', 'none' FROM n;
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {N_SERIES})
 INSERT INTO config (config_id, trace_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)
   SELECT i, 1, 'adamas', 'v', 8, 8, 128, 'F16', 1024 * i, 1, 'host' FROM n;
 -- A fifth of the series has a step of 5% somewhere; normal noise of 1% by the sum of twelve uniform numbers.
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {N_RUNS * N_SERIES} - 1),
-  v AS (SELECT i, 1000.0 * (1 + 0.01 * ((random() & 65535) + (random() & 65535) + (random() & 65535) + (random() & 65535) - 131070) / 37837.0)
+  v AS (SELECT i, 1000.0 * (1 + 0.01 * ((random() & 65535) + (random() & 65535) + (random() & 65535) + (random() & 65535)
+        - 131070) / 37837.0)
         * CASE WHEN i % {N_SERIES} % 5 = 0 AND i / {N_SERIES} > 100 + i % {N_SERIES} THEN 1.05 ELSE 1 END AS x FROM n)
-INSERT INTO measurement (measurement_id, run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, max,
-  status) SELECT i + 1, i / {N_SERIES} + 1, i % {N_SERIES} + 1, 'gpu', 'topk', 1, {N_SAMPLES}, x, x, x, x, x, x, x, x, x, x, 'ok' FROM v;
+INSERT INTO measurement (measurement_id, run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90,
+  p95, p99, max, status) SELECT i + 1, i / {N_SERIES} + 1, i % {N_SERIES} + 1, 'gpu', 'topk', 1, {N_SAMPLES},
+  x, x, x, x, x, x, x, x, x, x, 'ok' FROM v;
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {N_SAMPLES} - 1)
 INSERT INTO sample (measurement_id, i, value) SELECT m.measurement_id, n.i, m.median FROM measurement m, n;
 -- Quality of a policy over all heads and of each of eight heads, in every run.
 WITH RECURSIVE n(i) AS (SELECT -1 UNION ALL SELECT i + 1 FROM n WHERE i < 7)
-INSERT INTO measurement (run_id, config_id, source, layer, head, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, max, status)
-  SELECT r.run_id, c.config_id, 'host', CASE WHEN i < 0 THEN NULL ELSE 0 END, CASE WHEN i < 0 THEN NULL ELSE i END, 2, 64, .9, .9, .9, .9, .9, .9,
-  .9, .9, .9, .9, 'ok' FROM run r, config c, n WHERE c.config_id <= 10;
+INSERT INTO measurement (run_id, config_id, source, layer, head, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99,
+  max, status) SELECT r.run_id, c.config_id, 'host', CASE WHEN i < 0 THEN NULL ELSE 0 END,
+  CASE WHEN i < 0 THEN NULL ELSE i END, 2, 64, .9, .9, .9, .9, .9, .9, .9, .9, .9, .9, 'ok'
+  FROM run r, config c, n WHERE c.config_id <= 10;
 """
 
 VIEWS = {
     "stage_summary of one run": f"SELECT * FROM stage_summary WHERE run_id = {N_RUNS // 2}",
-    "stage_summary, one series over all runs": "SELECT run_id, median FROM stage_summary WHERE config_id = 7 AND metric = 'time_ns'",
+    "stage_summary, one series over all runs": "SELECT run_id, median FROM stage_summary WHERE config_id = 7 AND metric = "
+                                               "'time_ns'",
     "stage_summary, medians of the newest 100 runs by length":
         f"SELECT seq_len, avg(median) FROM stage_summary WHERE run_id > {N_RUNS - 100} AND stage = 'topk' GROUP BY seq_len",
     "quality_summary of one run": f"SELECT * FROM quality_summary WHERE run_id = {N_RUNS // 2}",
@@ -130,7 +138,8 @@ def cost():
     print(f"\ncost: {N_RUNS:,} runs x {N_SERIES} series, {N_RUNS * N_SERIES * N_SAMPLES:,} samples")
     make_database()
     start = time.monotonic()
-    out = subprocess.run([PROGRAM, "history", "--db", DATABASE, "--metric", "time_ns"], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([PROGRAM, "history", "--db", DATABASE, "--metric", "time_ns"], check=True, capture_output=True,
+                         text=True).stdout
     seconds = time.monotonic() - start
     line(f"adamas history ({out.splitlines()[-1]})", f"{seconds:.2f} s", "under 5 s", seconds < 5)
     with contextlib.closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as db:

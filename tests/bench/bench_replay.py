@@ -235,13 +235,14 @@ def bench_peer(torch, options, path, folder, threads):
     for name, tolerance in (("float64", 1e-3), ("float32", 2e-3)):
         runs = []
         once, step, cpu, peer = time_peer(torch, few, thresholds, options.peer_steps, getattr(torch, name), distance,
-                                          lambda: runs.append(replay(path, folder / "turns.db", threads, "--timed-steps", 0)))
+                                          lambda runs=runs: runs.append(replay(path, folder / "turns.db", threads,
+                                                                               "--timed-steps", 0)))
         compare(stored_means(database), peer.means(), tolerance)
         seconds, cpu_seconds = (statistics.median(column) for column in zip(*runs))
         total = once + options.steps * step
         goal = "   goal 25x: " + ("reached" if total / seconds >= 25 else "MISSED") if name == "float64" else ""
-        print(f"  PyTorch, {name}: {once:.1f} s once and {step * 1e3:.0f} ms a step, so {total:.1f} s for {options.steps} steps;"
-              f" ours in turns {seconds:.2f} s, {total / seconds:.1f}x as fast (n = {len(runs)}){goal}")
+        print(f"  PyTorch, {name}: {once:.1f} s once and {step * 1e3:.0f} ms a step, so {total:.1f} s for {options.steps} "
+              f"steps; ours in turns {seconds:.2f} s, {total / seconds:.1f}x as fast (n = {len(runs)}){goal}")
         print(f"    processor seconds of the steps alone: {options.steps * cpu:.1f}, ours with everything {cpu_seconds:.1f}: "
               f"{options.steps * cpu / cpu_seconds:.1f}x")
 

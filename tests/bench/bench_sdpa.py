@@ -113,9 +113,9 @@ def ours(database, tokens, kv_heads, batch):
         return None
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     row = connection.execute(
-        "SELECT min(median) FROM stage_summary WHERE stage = 'dense' AND metric = 'time_ns' AND status = 'ok' AND cache = 'cold'"
-        " AND launch = 'graph' AND dtype = 'F16' AND q_heads = ? AND head_dim = ? AND seq_len = ? AND kv_heads = ? AND batch = ?"
-        " GROUP BY run_id ORDER BY run_id DESC LIMIT 1", (HEADS, HEAD_DIM, tokens, kv_heads, batch)).fetchone()
+        "SELECT min(median) FROM stage_summary WHERE stage = 'dense' AND metric = 'time_ns' AND status = 'ok' AND cache = "
+        "'cold' AND launch = 'graph' AND dtype = 'F16' AND q_heads = ? AND head_dim = ? AND seq_len = ? AND kv_heads = ? AND "
+        "batch = ? GROUP BY run_id ORDER BY run_id DESC LIMIT 1", (HEADS, HEAD_DIM, tokens, kv_heads, batch)).fetchone()
     connection.close()
     return row[0] / 1e3 if row else None
 
@@ -141,7 +141,8 @@ def print_shape(shape, results, our_us):
 def jobs_for(options):
     numbers = lambda text: [int(word) for word in text.split(",")]
     return [(backend, layout, tokens, kv_heads, batch)
-            for kv_heads in numbers(options.kv_heads) for tokens in numbers(options.seq_lens) for batch in numbers(options.batch)
+            for kv_heads in numbers(options.kv_heads) for tokens in numbers(options.seq_lens)
+            for batch in numbers(options.batch)
             for backend in options.backends.split(",")
             for layout in (("plain",) if kv_heads == HEADS else ("gqa", "rows"))]
 
@@ -158,7 +159,8 @@ def main():
     if options.worker:
         work(json.loads(options.worker))
         return
-    probe = subprocess.run([sys.executable, "-c", "import torch; assert torch.cuda.is_available(), 'PyTorch sees no CUDA device'; "
+    probe = subprocess.run([sys.executable, "-c",
+                            "import torch; assert torch.cuda.is_available(), 'PyTorch sees no CUDA device'; "
                             "print(torch.__version__, torch.cuda.get_device_name())"], capture_output=True, text=True)
     if probe.returncode:
         print("bench_sdpa.py:", (probe.stderr.strip().splitlines() or ["PyTorch does not start"])[-1], file=sys.stderr)

@@ -9,11 +9,12 @@ kernels is their sum. Clocks are left alone (--clock-control none), caches are c
 order, and their kernels' names must be the same.
 
 Counts must agree within 5%; or bytes from memory within 256 KiB, which a flush cannot keep the rest of the GPU from moving, and
-sectors of the L2 within 512 KiB, since ncu empties the instruction caches too: a kernel's code then comes once from memory and some
-ten times from the L2 (on an H100 25 KB and 281 KB of top-k's 30 KB, 24 KB and 280 KB of attention's 28 KB).
-Shown and not judged: what several kernels of one unit read, since ncu empties the caches before each of them; times, since a range holds the profiler's entry and exit and the gaps between kernels; and bytes written,
-which stay in the L2 after a range of ours and are written back when ncu saves and restores memory. Exit status 0: they agree;
-1: they do not; 77: there is no ncu or no GPU.
+sectors of the L2 within 512 KiB, since ncu empties the instruction caches too: a kernel's code then comes once from memory and
+some ten times from the L2 (on an H100 25 KB and 281 KB of top-k's 30 KB, 24 KB and 280 KB of attention's 28 KB).
+Shown and not judged: what several kernels of one unit read, since ncu empties the caches before each of them; times, since a
+range holds the profiler's entry and exit and the gaps between kernels; and bytes written, which stay in the L2 after a range of
+ours and are written back when ncu saves and restores memory. Exit status 0: they agree; 1: they do not; 77: there is no ncu or
+no GPU.
 """
 import argparse
 import csv
@@ -53,15 +54,17 @@ def our_units(database):
     db = sqlite3.connect(database)
     units = []
     # Stages whose implementations share a name share a configuration; the stages inside a step belong to the step.
-    order = db.execute("SELECT config_id, CASE variant WHEN 'six' THEN 'step' ELSE stage END AS unit, min(activity_id) FROM activity "
-                       "JOIN config USING (config_id) WHERE run_id = (SELECT max(run_id) FROM run) AND launch = 'stream' "
-                       "GROUP BY 1, 2 ORDER BY 3").fetchall()
+    order = db.execute("SELECT config_id, CASE variant WHEN 'six' THEN 'step' ELSE stage END AS unit, min(activity_id) FROM "
+                       "activity JOIN config USING (config_id) WHERE run_id = (SELECT max(run_id) FROM run) AND launch = "
+                       "'stream' GROUP BY 1, 2 ORDER BY 3").fetchall()
     for config_id, stage, _ in order:
         kernels = [name for name, in db.execute(
-            "SELECT name FROM activity WHERE config_id = ? AND step = 0 AND kind = 'kernel' AND ? IN (stage, 'step') ORDER BY start_ns",
+            "SELECT name FROM activity WHERE config_id = ? AND step = 0 AND kind = 'kernel' AND ? IN (stage, 'step') ORDER BY "
+            "start_ns",
             (config_id, stage))]
         rows = db.execute("SELECT variant, seq_len, kv_heads, ifnull(budget, ''), metric, median FROM stage_summary "
-                          "WHERE config_id = ? AND stage = ? AND source = 'gpu' AND status = 'ok'", (config_id, stage)).fetchall()
+                          "WHERE config_id = ? AND stage = ? AND source = 'gpu' AND status = 'ok'",
+                          (config_id, stage)).fetchall()
         variant, seq_len, kv_heads, budget = rows[0][:4]
         label = f"{seq_len:>7} {kv_heads:>3}  {stage:<10} {variant:<10} {budget:>5}"
         units.append((label, kernels, {row[4]: row[5] for row in rows}))
@@ -85,7 +88,8 @@ def base(name):
 def compare(units, rows):
     """Prints a line a unit and metric; returns the number of those that do not agree."""
     at, n_bad, worst = 0, 0, {}
-    print(f"{'tokens':>7} {'KV':>3}  {'stage':<10} {'variant':<10} {'budget':>5}  {'metric':<50} {'ours':>15} {'ncu':>15} {'off':>8}")
+    print(f"{'tokens':>7} {'KV':>3}  {'stage':<10} {'variant':<10} {'budget':>5}  {'metric':<50} {'ours':>15} {'ncu':>15} "
+          f"{'off':>8}")
     for label, kernels, ours in units:
         theirs = rows[at:at + len(kernels)]
         at += len(kernels)
@@ -105,7 +109,8 @@ def compare(units, rows):
             print(f"{label}  {metric:<50} {mine:>15,.0f} {other:>15,.0f} {off:>8.2%}{'  <-' if bad else ''}")
     if at != len(rows):
         sys.exit(f"compare_ncu.py: ncu saw {len(rows)} kernels, our units have {at}")
-    print("\nlargest difference beyond what is nothing: " + (", ".join(f"{m} {w:.2%}" for m, w in sorted(worst.items())) or "none"))
+    print("\nlargest difference beyond what is nothing: " +
+          (", ".join(f"{m} {w:.2%}" for m, w in sorted(worst.items())) or "none"))
     return n_bad
 
 
@@ -123,13 +128,13 @@ def main():
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "ours.db"
-    grid = ["--seq-lens", options.seq_lens, "--budgets", options.budgets, "--kv-heads", options.kv_heads, "--stages", options.stages,
-            "--quiet"]
+    grid = ["--seq-lens", options.seq_lens, "--budgets", options.budgets, "--kv-heads", options.kv_heads, "--stages",
+            options.stages, "--quiet"]
     run([options.adamas, "profile", *grid, "--launch", "stream", "--cap-ms", "1", "--counters", "memory", "--timeline",
          "--db", str(database)], out / "ours.log")
     filters = [word for stage in STAGES for word in ("--nvtx-include", f"adamas@{stage}/")]
-    run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--clock-control", "none", "--cache-control", "all", "--nvtx",
-         *filters, "--metrics", ",".join([*JUDGED, *SHOWN]), options.adamas, "profile", *grid, "--check-only", "--db",
+    run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--clock-control", "none", "--cache-control", "all",
+         "--nvtx", *filters, "--metrics", ",".join([*JUDGED, *SHOWN]), options.adamas, "profile", *grid, "--check-only", "--db",
          str(out / "ncu.db")], out / "ncu.csv")
     n_bad = compare(our_units(database), ncu_rows((out / "ncu.csv").read_text()))
     print(f"{n_bad} figures differ by more than {LIMIT:.0%}" if n_bad else f"all counts agree within {LIMIT:.0%}")

@@ -91,7 +91,8 @@ sanitize() {
 }
 
 part_sanitizer() {
-  command -v compute-sanitizer >/dev/null || { verdicts+=("$(printf '%-36s' sanitizer) skipped: no compute-sanitizer here"); return; }
+  command -v compute-sanitizer >/dev/null ||
+    { verdicts+=("$(printf '%-36s' sanitizer) skipped: no compute-sanitizer here"); return; }
   local profile=("$kit/adamas" profile --check-only --seq-lens 1000 --budgets 64 --heads 8 --kv-heads 2 --cache warm
                  --quiet --db "$scratch/sanitized.db")
   sanitize memcheck 15 stages "$kit/test_gpu"
@@ -109,16 +110,17 @@ part_grid() {
 part_probes() {
   step "cost of probes" 60 "$kit/bench_probes"
   cat "$scratch/step.log"
-  step "counters and timelines" 90 "$kit/adamas" profile --seq-lens 8192,32768,131072 --budgets 64,256,1024 --launch graph,stream \
-    --counters full --timeline --cap-ms 50 --label "recorded:counters and timeline" --db "$out/observed.db"
+  step "counters and timelines" 90 "$kit/adamas" profile --seq-lens 8192,32768,131072 --budgets 64,256,1024 \
+    --launch graph,stream --counters full --timeline --cap-ms 50 \
+    --label "recorded:counters and timeline" --db "$out/observed.db"
   step "counters beside ncu" 90 python3 "$here/compare_ncu.py" --adamas "$kit/adamas" --out "$out/compare-ncu"
 }
 
 # failed_stages JUNIT: the stages of its failures, a line each.
 failed_stages() { grep -o '<testcase[^>]*><failure' "$1" | grep -o 'classname="[^"]*"' | sort -u; }
 
-# compare_programs NAME STATUSES CANDIDATE STAGES: a check of CANDIDATE against the program itself, in fresh processes, ends with
-# one of STATUSES, and its JUnit file has failures of STAGES alone.
+# compare_programs NAME STATUSES CANDIDATE STAGES: a check of CANDIDATE against the program itself, in fresh processes, ends
+# with one of STATUSES, and its JUnit file has failures of STAGES alone.
 compare_programs() {
   local name=$1 found
   expect=$2 step "check of $name" 100 "$kit/adamas" check --baseline "$kit/adamas" --candidate "$3" --runs 10 --all \

@@ -8,8 +8,8 @@ process, as nine quantiles.
     S  stage  metric  configuration  median of the processes' medians
     P  n  nine deviations from that median, in 1e-5 of it: the quantiles 0, .05, .25, .4, .5, .6, .75, .95, 1 of n samples
        one line a process, in the order in which they ran; a last field, where the process ran a reference loop beside its times
-       (core/base/contention.h): its median over the fastest of all processes, in thousandths. Samples in company are left out, unless most
-       of the process's are, as a comparison leaves them out
+       (core/base/contention.h): its median over the fastest of all processes, in thousandths. Samples in company are left out,
+       unless most of the process's are, as a comparison leaves them out
 """
 import argparse
 import contextlib
@@ -25,10 +25,10 @@ LEFT JOIN (measurement l JOIN metric n ON n.metric_id = l.metric_id AND n.name I
 ON l.run_id = m.run_id AND l.config_id = m.config_id AND l.stage = m.stage AND
   n.name = CASE k.name WHEN 'time_ns' THEN 'core_loop_ns' ELSE 'encode_core_loop_ns' END
 WHERE m.layer IS NULL AND m.head IS NULL AND m.status = 'ok' AND r.status = 'complete'
-AND ((k.name = 'time_ns' AND m.stage IN ('distance', 'topk', 'attention')) OR (m.stage IN ('hadamard', 'bucket', 'pack') AND k.name =
-     CASE m.source WHEN 'host' THEN 'encode_ns_per_key' ELSE 'time_ns' END))
+AND ((k.name = 'time_ns' AND m.stage IN ('distance', 'topk', 'attention')) OR (m.stage IN ('hadamard', 'bucket', 'pack') AND
+     k.name = CASE m.source WHEN 'host' THEN 'encode_ns_per_key' ELSE 'time_ns' END))
 ORDER BY m.stage, c.variant, c.seq_len, c.budget, r.started_utc, m.run_id"""
-MOST_LOOP = 1.1  # of the fastest: beyond that something else used the core, as in analysis/regress/series.c
+MOST_LOOP = 1.1  # of the fastest: beyond that something else used the core, as in analysis/regress/contended.c
 
 
 def quantile(ordered, q):
@@ -47,8 +47,8 @@ def main():
     rows = defaultdict(list)
     series = defaultdict(list)
     with contextlib.closing(sqlite3.connect(f"file:{options.database}?mode=ro", uri=True)) as db:
-        machine = db.execute("SELECT DISTINCT cpu_model, n_cpus, ifnull(gpu_name, 'no GPU'), ifnull(driver_version, '-'), compiler, "
-                             "substr(git_commit, 1, 12) FROM run").fetchall()
+        machine = db.execute("SELECT DISTINCT cpu_model, n_cpus, ifnull(gpu_name, 'no GPU'), ifnull(driver_version, '-'), "
+                             "compiler, substr(git_commit, 1, 12) FROM run").fetchall()
         for config, stage, metric, variant, seq_len, budget, _, measurement, loop_id, loop in db.execute(SERIES):
             title = f"{variant}, {seq_len} tokens" + (f", budget {budget}" if budget else "")
             rows[config, stage, metric, title].append((measurement, loop_id, loop))
@@ -58,8 +58,9 @@ def main():
                 ratio = None if loop is None else loop / fastest
                 most = None if ratio is None or ratio > MOST_LOOP else MOST_LOOP * fastest
                 values = sorted(v for v, in db.execute(
-                    "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = :loop AND l.i = s.i WHERE s.measurement_id = :time "
-                    "AND (:most IS NULL OR l.value <= :most)", {"time": measurement, "loop": loop_id, "most": most}))
+                    "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = :loop AND l.i = s.i WHERE "
+                    "s.measurement_id = :time AND (:most IS NULL OR l.value <= :most)",
+                    {"time": measurement, "loop": loop_id, "most": most}))
                 series[key].append((len(values), [quantile(values, q) for q in QUANTILES], ratio))
     with open(options.out, "w", encoding="utf-8") as out:
         print(f"# {options.provenance}", file=out)

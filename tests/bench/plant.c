@@ -1,5 +1,5 @@
-/* plant.c: makes one host stage slower on purpose, for the tests of `adamas check`. Linked into build/PROFILE/tests/adamas-planted
- * with --wrap, so that nothing of it is in the program itself:
+/* plant.c: makes one host stage slower on purpose, for the tests of `adamas check`. Linked into
+ * build/PROFILE/tests/adamas-planted with --wrap, so that nothing of it is in the program itself:
  *
  *     adm_host_pipeline_default()  ->  __wrap_...: the fastest stages, with top-k behind slow_topk()
  *

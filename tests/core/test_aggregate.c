@@ -26,6 +26,7 @@ static void few_values_are_exact(void **state) {
     for (size_t n = 0; n <= 1000; n = n * 3 + 1) {
         adm_aggregate a = {.max_exact = 1000};
         double *value = make_values(&rng, 1, n + 1);
+        check_case("n=%zu", n);
         take(&a, value, n, 7);
         adm_distribution got = adm_aggregate_result(&a, scratch), wanted = adm_distribution_of(value, n);
         assert_memory_equal(&got, &wanted, sizeof got);
@@ -33,6 +34,7 @@ static void few_values_are_exact(void **state) {
         adm_aggregate_free(&a);
         free(value);
     }
+    check_case_end();
 }
 
 /* Each quantile against the exact one, within the error that the header states, of the neighbours it lies between. */
@@ -50,6 +52,7 @@ static void many_values_are_within_the_stated_error(void **state) {
     for (int kind = 0; kind < 5; kind++) {
         adm_aggregate a = {.max_exact = 500};
         double *value = make_values(&rng, kind, MOST);
+        check_case("kind %d", kind);
         take(&a, value, MOST, 64);
         adm_distribution got = adm_aggregate_result(&a, scratch), wanted = adm_distribution_of(value, MOST);
         double error = adm_aggregate_error(&a);
@@ -65,6 +68,7 @@ static void many_values_are_within_the_stated_error(void **state) {
         adm_aggregate_free(&a);
         free(value);
     }
+    check_case_end();
 }
 
 /* Whatever the order and the portions in which they came, but for the last bits of the mean. */

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import files_of, header_of, query, random_tensors, refuse  # noqa: E402
+from conftest import files_of, header_of, query, random_tensors, refuse
 
 
 @pytest.fixture

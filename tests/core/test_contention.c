@@ -1,53 +1,53 @@
-/* test_quiet.c: what the loop's times are taken to mean, and that waiting ends. */
+/* test_contention.c: what the loop's times are taken to mean, and that waiting ends. */
 #include "tests/support/stage_check.h"
 
 #include "core/base/clock.h"
 #include "core/base/contention.h"
 
-static void slower_by_a_sixteenth_is_company(void **state) {
+static void slower_by_a_sixteenth_is_contended(void **state) {
     (void)state;
-    adm_quiet q = {.fastest_ns = UINT64_MAX};
-    assert_true(adm_quiet_judge(&q, 1600)); /* the first is the fastest so far */
-    assert_true(adm_quiet_judge(&q, 1700));
-    assert_false(adm_quiet_judge(&q, 1701));
-    assert_true(adm_quiet_judge(&q, 960));
+    adm_contention q = {.fastest_ns = UINT64_MAX};
+    assert_true(adm_contention_judge(&q, 1600)); /* the first is the fastest so far */
+    assert_true(adm_contention_judge(&q, 1700));
+    assert_false(adm_contention_judge(&q, 1701));
+    assert_true(adm_contention_judge(&q, 960));
     assert_int_equal(q.fastest_ns, 960);
-    assert_true(adm_quiet_judge(&q, 1020));
-    assert_false(adm_quiet_judge(&q, 1021));
-    assert_false(adm_quiet_judge(&q, 1600));
+    assert_true(adm_contention_judge(&q, 1020));
+    assert_false(adm_contention_judge(&q, 1021));
+    assert_false(adm_contention_judge(&q, 1600));
     assert_int_equal(q.fastest_ns, 960);
 }
 
 static void waiting_ends(void **state) {
     (void)state;
-    adm_quiet q;
-    adm_quiet_start(&q);
-    assert_true(q.fastest_ns > 0 && q.fastest_ns < 1000000);
+    adm_contention q;
+    adm_contention_start(&q);
+    assert_true(q.fastest_ns > 0 && q.fastest_ns < UINT64_MAX);
     q.fastest_ns = 1; /* no loop is ever that fast */
     q.may_wait_ns = 2000000;
     const uint64_t start_ns = adm_clock_ns();
-    adm_quiet_wait(&q);
+    adm_contention_wait(&q);
     assert_true(adm_clock_ns() - start_ns >= 2000000);
     assert_int_equal(q.may_wait_ns, 0);
-    assert_false(adm_quiet_now(&q));
+    assert_false(adm_contention_none(&q));
     assert_true(q.last_ns > 1);
-    adm_quiet_wait(&q); /* returns, for nothing is left */
+    adm_contention_wait(&q); /* returns, for nothing is left */
 }
 
 static void what_is_spent_is_gone(void **state) {
     (void)state;
-    adm_quiet q = {.fastest_ns = 1000, .may_wait_ns = 500};
-    assert_true(adm_quiet_spend(&q, 499));
-    assert_false(adm_quiet_spend(&q, 1));
-    assert_false(adm_quiet_spend(&q, 7));
+    adm_contention q = {.fastest_ns = 1000, .may_wait_ns = 500};
+    assert_true(adm_contention_spend(&q, 499));
+    assert_false(adm_contention_spend(&q, 1));
+    assert_false(adm_contention_spend(&q, 7));
     assert_int_equal(q.may_wait_ns, 0);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slower_by_a_sixteenth_is_company),
+        cmocka_unit_test(slower_by_a_sixteenth_is_contended),
         cmocka_unit_test(waiting_ends),
         cmocka_unit_test(what_is_spent_is_gone),
     };
-    return cmocka_run_group_tests_name("quiet", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("contention", tests, NULL, NULL);
 }

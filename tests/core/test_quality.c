@@ -38,13 +38,13 @@ static void drop_problem(problem *p) { free(p); }
 
 /* The metrics of nested selections: level b is selected[begin .. end[b] - 1], ascending. */
 static void judge_levels(problem *p, const uint32_t *selected, const size_t *end, size_t n_levels, adm_quality *quality) {
-    adm_cut cut[8];
+    adm_score_cut cut[8];
     size_t n_cuts = 0;
     static uint32_t token[N];
     static double token_score[N];
     adm_candidates candidates = {0, token, token_score};
     static double scratch[10 * N + 64 * N];
-    for (size_t b = 0; b < n_levels; b++) cut[b] = (adm_cut){.k = end[b]};
+    for (size_t b = 0; b < n_levels; b++) cut[b] = (adm_score_cut){.k = end[b]};
     while (n_cuts < n_levels && end[n_cuts] < N) n_cuts++;
     if (n_cuts > 0) adm_rank_cut(p->score, N, cut, n_cuts, scratch, &candidates);
     const adm_nested nested = {p->impl, ADM_F32, p->v, selected, end, n_levels};
@@ -90,6 +90,7 @@ static void metrics_match_their_definitions(void **state) {
     (void)state;
     for (uint64_t round = 0; round < 20; round++) {
         problem *p = make_problem(check_seed() + round);
+        check_case("round %" PRIu64, round);
         adm_rng rng;
         adm_rng_seed(&rng, check_seed() ^ round);
         uint32_t selected[N];
@@ -125,6 +126,7 @@ static void metrics_match_their_definitions(void **state) {
         assert_true(fabsl(quality.output_cosine - dot / sqrtl(norm * dense_norm)) < 1e-7L);
         drop_problem(p);
     }
+    check_case_end();
 }
 
 static void everything_selected_loses_nothing(void **state) {
@@ -217,7 +219,7 @@ static void huge_scores_stay_finite(void **state) {
     assert_true(lost.mass == 0 && lost.tv == 1 && isfinite(lost.kl));
     assert_true(fabs(lost.kl / (p->score[best[0]] - p->score[worst[0]]) - 1) < 1e-12);
     double dot = 0, norm = 0;
-    for (int i = 0; i < D; i++) {
+    for (uint32_t i = 0; i < D; i++) {
         dot += p->v[worst[0] * D + i] * p->reference.out[i];
         norm += (double)p->v[worst[0] * D + i] * p->v[worst[0] * D + i];
     }
@@ -228,8 +230,8 @@ static void huge_scores_stay_finite(void **state) {
 /* --- The rows ------------------------------------------------------------------------------------------------------- */
 
 /* How far a row may be from the plain loops. Scores not at all: the products are exact and added in one order. With u = 2^-53,
- * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products, rounded
- * first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
+ * the exponential is off by four u, and a sum of n weights in another order by n u of it. Outputs add the same products,
+ * rounded first or not, in one order: each of n roundings is off by at most u of what is there, which is at most sum w |v|. */
 static void rows_are_the_reference(void **state) {
     (void)state;
     enum { ROWS = 77, MOST_Q = 27, STRIDE = 80 };
@@ -244,6 +246,7 @@ static void rows_are_the_reference(void **state) {
         for (size_t c = 0; c < 3 * 3 * 4; c++) {
             const uint32_t d = check_head_dims[c % 3], n_q = (uint32_t[]){1, 3, 4, MOST_Q}[c / 9];
             const adm_dtype dtype = check_dtypes[c / 3 % 3];
+            check_case("%s, d=%u, %s, %u queries", row->name, d, adm_dtype_name(dtype), n_q);
             check_buffer k = check_rows(&rng, CHECK_OUTLIERS, dtype, ROWS, d, c % 2);
             check_buffer v = check_rows(&rng, CHECK_NORMAL, dtype, ROWS, d, c % 2);
             static double q[MOST_Q * ADM_MAX_HEAD_DIM], score[2][MOST_Q * STRIDE], weight[2][MOST_Q * STRIDE],
@@ -288,6 +291,7 @@ static void rows_are_the_reference(void **state) {
         n_rows++;
     }
     assert_true(n_rows > 0);
+    check_case_end();
 }
 
 /* A row's dense output, rounded, is that of the attention row of the same instruction set: some 1e-15 of sum w |v| apart, they

@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from conftest import query, read_safetensors  # noqa: E402
+from conftest import query, read_safetensors
 
 SEQ_LENS, BUDGETS = (1024, 4096), (64, 1024)
 N_STEPS = 64

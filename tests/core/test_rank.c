@@ -42,6 +42,7 @@ static void orders_are_those_of_a_sort(void **state) {
     static adm_ranked scratch[2 * MOST];
     for (int kind = 0; kind < N_KINDS; kind++)
         for (size_t n = 0; n <= MOST; n = n < 3 ? n + 1 : n * 3 + 1) {
+            check_case("kind %d, n=%zu", kind, n);
             fill(&rng, kind, score, n);
             for (size_t t = 0; t < n; t++) expected[t] = (uint32_t)t;
             compared = score;
@@ -50,6 +51,7 @@ static void orders_are_those_of_a_sort(void **state) {
             assert_memory_equal(order, expected, n * sizeof *order);
             if (n > 0) assert_true(adm_largest(score, n) == score[expected[0]]);
         }
+    check_case_end();
 }
 
 static void cuts_are_where_the_order_is_cut(void **state) {
@@ -62,12 +64,13 @@ static void cuts_are_where_the_order_is_cut(void **state) {
     static bool in[MOST];
     for (int kind = 0; kind < N_KINDS; kind++)
         for (size_t n = 1; n <= MOST; n = n * 3 + 1) {
-            adm_cut cut[5];
+            adm_score_cut cut[5];
             size_t k = 0, n_cuts = 0;
             while (n_cuts < 5 && k < n) {
                 k += 1 + adm_rng_below(&rng, n_cuts == 0 ? 2 : (n - k + 1) / 2 + 1);
-                cut[n_cuts++] = (adm_cut){.k = k < n ? k : n};
+                cut[n_cuts++] = (adm_score_cut){.k = k < n ? k : n};
             }
+            check_case("kind %d, n=%zu", kind, n);
             fill(&rng, kind, score, n);
             for (size_t t = 0; t < n; t++) expected[t] = (uint32_t)t;
             compared = score;
@@ -91,6 +94,7 @@ static void cuts_are_where_the_order_is_cut(void **state) {
                 for (size_t j = 0; j < cut[c].k; j++) assert_true(in[expected[j]]);
             }
         }
+    check_case_end();
 }
 
 int main(void) {

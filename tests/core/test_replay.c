@@ -40,9 +40,11 @@ static void selections_are_as_good_as_they_must_be(void **state) {
 static void every_policy_keeps_the_rules(void **state) {
     fixture *f = *state;
     int64_t run_id;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
+    set_policies(f, ALL_POLICIES);
     assert_int_equal(replay(f, &run_id), ADM_OK);
-    assert_int_equal((int)number(f, "SELECT count(DISTINCT policy) FROM quality_summary"), ADM_N_POLICIES);
+    assert_int_equal((int)number(f, "SELECT count(DISTINCT policy) FROM config"), N_ALL_POLICIES);
+    assert_int_equal((int)number(f, "SELECT count(DISTINCT policy) FROM quality_summary"),
+                     N_ALL_POLICIES - 1); /* h2o, see there */
     assert_int_equal((int)number(f, "SELECT count(*) FROM quality_summary WHERE policy='quest' AND budget=1"), 0);
     assert_int_equal((int)number(f, "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE policy='quest' AND "
                                     "budget=1 AND status='skipped' AND reason LIKE '%whole pages%'"),
@@ -89,12 +91,11 @@ static void every_stage_is_timed(void **state) {
     }
     /* A step is its parts: its mean is the sum of their means. */
     assert_true(
-        number(
-            f,
-            "WITH t AS (SELECT m.stage, c.seq_len, c.budget, m.mean FROM measurement m JOIN config c USING (config_id) JOIN metric k "
-            "USING (metric_id) WHERE k.name='time_ns' AND m.stage <> 'dense') SELECT max(abs(s.mean - (SELECT sum(p.mean) FROM "
-            "t p WHERE p.stage <> 'step' AND p.seq_len=s.seq_len AND (p.budget IS NULL OR p.budget=s.budget))) / s.mean) "
-            "FROM t s WHERE s.stage='step'") < 1e-9);
+        number(f,
+               "WITH t AS (SELECT m.stage, c.seq_len, c.budget, m.mean FROM measurement m JOIN config c USING (config_id) JOIN "
+               "metric k USING (metric_id) WHERE k.name='time_ns' AND m.stage <> 'dense') SELECT max(abs(s.mean - (SELECT "
+               "sum(p.mean) FROM t p WHERE p.stage <> 'step' AND p.seq_len=s.seq_len AND (p.budget IS NULL OR "
+               "p.budget=s.budget))) / s.mean) FROM t s WHERE s.stage='step'") < 1e-9);
     assert_int_equal((int)number(f, "SELECT count(*) FROM sample s JOIN measurement m USING (measurement_id) JOIN metric k "
                                     "USING (metric_id) WHERE k.name='time_ns' AND m.stage='distance'"),
                      48);
@@ -214,7 +215,8 @@ static void an_interrupt_keeps_whole_lengths(void **state) {
     f->options.should_stop = stop_after_a_while;
     f->options.n_threads = 1;
     /* The first length asks before each timed step, and in each of two layers before every chunk of keys of every KV head, and
-     * before every KV head of all its steps, which are one batch; a round of tasks asks once more to learn that there is none. */
+     * before every KV head of all its steps, which are one batch; a round of tasks asks once more to learn that there is
+     * none. */
     steps_until_stop = 12 + N_LAYERS * (N_KV + 1 + N_KV + 1) + 5;
     assert_int_equal(replay(f, &run_id), ADM_EINTERRUPTED);
     assert_non_null(strstr(f->err.text, "at 500 cached tokens"));
@@ -265,9 +267,9 @@ static void wrong_options_are_refused(void **state) {
     f->options.n_dense_layers = 8;
     expect_refusal(f, "first 8");
     f->options.n_dense_layers = 2;
-    f->codings[1].n_sinks = 1;
+    set_policies(f, "adamas:sinks=1");
     expect_refusal(f, "do not fit a budget of 1");
-    f->codings[1].n_sinks = 0;
+    set_policies(f, "adamas");
     f->s.layer[1].q_dtype = ADM_BF16;
     expect_refusal(f, "layer 7 has q, k, v in BF16, F16, F16");
     f->s.layer[1].q_dtype = ADM_F16;

@@ -4,7 +4,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 
-/* --- Out of memory: the n-th allocation of core/base/mem.h from now on fails ----------------------------------------------- */
+/* --- Out of memory: the n-th allocation of core/base/mem.h from now on fails ---------------------------------------------- */
 
 static atomic_long n_until_failure = LONG_MAX, n_allocations;
 
@@ -19,7 +19,7 @@ void *aligned_alloc(size_t alignment, size_t size) {
 static void nothing_is_lost_when_an_allocation_fails(void **state) {
     fixture *f = *state;
     int64_t run_id;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
+    set_policies(f, ALL_POLICIES);
     atomic_store(&n_allocations, 0);
     assert_int_equal(replay(f, &run_id), ADM_OK);
     const long n_needed = atomic_load(&n_allocations);
@@ -68,7 +68,7 @@ static double n_different(const fixture *f, int64_t a, int64_t b) {
 static void a_resumed_run_is_as_one_never_interrupted(void **state) {
     fixture *f = *state;
     int64_t whole, resumed = 0;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
+    set_policies(f, ALL_POLICIES);
     f->options.n_threads = 1;
     assert_int_equal(replay(f, &whole), ADM_OK);
     f->options.should_stop = stop_after_a_while;

@@ -2,30 +2,18 @@
  * selections per group and adaptive budgets against their definitions, written out. */
 #include "tests/support/replay_fixture.h"
 
-#include "core/policy/policy.h"
-
 /* --- Threads --------------------------------------------------------------------------------------------------------- */
 
 /* Everything that the engine can do, at once. */
 static void ask_for_all(fixture *f) {
     static const adm_target targets[] = {{ADM_TARGET_MASS, 0.9}, {ADM_TARGET_OUTPUT_REL_L2, 0.2}};
-    set_coding(&f->codings[2], ADM_METRIC_DOT, "channel");
-    f->codings[2].selection = ADM_SELECT_GROUP;
-    f->codings[3] = adm_coding_default;
-    f->codings[3].metric = ADM_METRIC_ASYMMETRIC;
-    f->codings[3].bits = 3;
-    f->codings[3].hadamard = false;
-    adm_threshold_parse("centred", &f->codings[3].thresholds, NULL);
-    assert_int_equal(adm_coding_complete(&f->codings[3], &f->err), ADM_OK);
-    f->options.n_codings = 4;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.policy[p] = true;
-    for (int p = 0; p < ADM_N_POLICIES; p++) f->options.select_head[p] = f->options.select_group[p] = true;
+    set_policies(f,
+                 "dense,random,oracle:select=head+group,quest:select=head+group,streaming:select=head+group,"
+                 "accumulated:select=head+group,adamas:thresholds=calibrated,recent=3,adamas:thresholds=fixed:-1,0,1,sinks=1,"
+                 "recent=3,adamas:metric=dot,thresholds=channel,select=group,sinks=2,recent=3,adamas:metric=asymmetric,"
+                 "bits=3,hadamard=off,thresholds=centred,sinks=3,recent=3");
     f->options.targets = targets;
     f->options.n_targets = 2;
-    for (int c = 0; c < 4; c++) {
-        f->codings[c].n_sinks = (uint32_t)c;
-        f->codings[c].n_recent = 3;
-    }
     static const uint32_t some[] = {8, 16, 200, N_TOKENS};
     f->options.budgets = some;
 }
@@ -54,6 +42,43 @@ static void no_value_depends_on_the_number_of_threads(void **state) {
     }
     assert_int_equal((int)number(f, "SELECT count(DISTINCT policy || variant) FROM quality_summary"),
                      1 + 2 + 4 + 2 + 2 + 2 + 1);
+}
+
+/* A trace that holds the query of every token is what h2o needs: the prompt of 8 tokens is observed, and 16 steps follow. */
+static void h2o_has_values_where_every_query_is_there(void **state) {
+    fixture *f = *state;
+    static const uint32_t seq_lens[] = {8}, some[] = {1, 5, 8, 100};
+    int64_t first = 0, run_id;
+    char sql[512];
+    set_policies(f, "h2o:select=head+group");
+    if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
+    assert_int_equal((int)number(f, "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE policy='h2o' AND "
+                                    "status='skipped' AND reason LIKE '%of 512 the trace holds 24'"),
+                     4 * 2 * 8); /* budgets, variants, metrics */
+    for (int i = 0; i < N_STEPS; i++) f->s.positions[i] = i;
+    f->options.seq_lens = seq_lens;
+    f->options.n_seq_lens = 1;
+    f->options.budgets = some;
+    f->s.trace.xxh128[0] = '1';
+    static const adm_target target = {ADM_TARGET_MASS, 0.9};
+    f->options.targets = &target;
+    f->options.n_targets = 1;
+    for (size_t n_threads = 1; n_threads < 4; n_threads++) {
+        f->options.n_threads = n_threads;
+        if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
+        if (first == 0) first = run_id;
+        snprintf(sql, sizeof sql,
+                 "SELECT count(*) FROM measurement a JOIN measurement b USING (config_id, metric_id) WHERE a.run_id=%d AND "
+                 "b.run_id=%d AND a.stage IS NULL AND b.stage IS NULL AND a.layer IS b.layer AND a.head IS b.head AND "
+                 "a.mean=b.mean AND a.p99=b.p99 AND a.n=b.n",
+                 (int)first, (int)run_id);
+        assert_int_equal((int)number(f, sql), 4 * 2 * 8 * (1 + N_LAYERS * N_Q));
+    }
+    assert_true(number(f, "SELECT min(mean) FROM quality_summary WHERE policy='h2o' AND budget=100 AND metric='mass'") == 1.0);
+    assert_int_equal((int)number(f,
+                                 "SELECT count(*) FROM measurement JOIN metric USING (metric_id) WHERE name LIKE 'budget_for%' "
+                                 "AND status='skipped' AND reason LIKE '%no smallest budget'"),
+                     3 * 2);
 }
 
 /* --- Definitions ----------------------------------------------------------------------------------------------------- */
@@ -157,6 +182,16 @@ static double error_of(const session *s, int head, const plain *a, const uint32_
     return sqrt(difference / norm);
 }
 
+/* Tokens that quest selects, by its definition: whole pages, of which the newest may be short; and the smallest budget for so
+ * many of them. */
+static size_t quest_tokens(size_t n, size_t budget) { return budget >= n ? n : (budget / 16 - 1) * 16 + (n - 1) % 16 + 1; }
+
+static size_t quest_budget(size_t n, size_t needed) {
+    size_t budget = 16;
+    while (quest_tokens(n, budget) < needed) budget += 16;
+    return budget < n ? budget : n;
+}
+
 static const char *const names[N_PLAIN] = {"oracle", "adamas", "quest"};
 
 static double stored_mean(const fixture *f, int policy, bool grouped, int head, const char *metric, int budget) {
@@ -173,13 +208,7 @@ static double stored_mean(const fixture *f, int policy, bool grouped, int head, 
 /* Replays oracle, adamas and quest with the codes above, per head and per group. */
 static void replay_both_ways(fixture *f) {
     int64_t run_id;
-    set_coding(&f->codings[0], ADM_METRIC_L1, "fixed:-1,0,1");
-    set_coding(&f->codings[1], ADM_METRIC_L1, "fixed:-1,0,1");
-    f->codings[1].selection = ADM_SELECT_GROUP;
-    for (int p = 0; p < ADM_N_POLICIES; p++) {
-        f->options.policy[p] = p == ADM_POLICY_ORACLE || p == ADM_POLICY_ADAMAS || p == ADM_POLICY_QUEST;
-        f->options.select_head[p] = f->options.select_group[p] = true;
-    }
+    set_policies(f, "oracle:select=head+group,quest:select=head+group,adamas:thresholds=fixed:-1,0,1,select=head+group");
     if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
 }
 
@@ -199,7 +228,7 @@ static void selections_per_head_and_per_group_are_as_defined(void **state) {
                     attend_plainly(&f->s, step, head, &a);
                     order_of(&f->s, policy, step, head, grouped == 1, order);
                     for (int b = 0; b < 2; b++) {
-                        size_t k = policy == QUEST ? adm_quest_tokens(a.n, (size_t)budget[b]) : (size_t)budget[b];
+                        size_t k = policy == QUEST ? quest_tokens(a.n, (size_t)budget[b]) : (size_t)budget[b];
                         for (size_t j = 0; j < k; j++) mass[b] += a.p[order[j]] / 12;
                         error[b] += error_of(&f->s, head, &a, order, k) / 12;
                     }
@@ -229,9 +258,9 @@ static void adaptive_budgets_are_the_smallest_that_reach(void **state) {
                     attend_plainly(&f->s, step, head, &a);
                     order_of(&f->s, policy, step, head, grouped == 1, order);
                     while (mass < 0.75) mass += a.p[order[k++]];
-                    sum[0] += (double)(policy == QUEST ? adm_quest_budget(a.n, k) : k);
+                    sum[0] += (double)(policy == QUEST ? quest_budget(a.n, k) : k);
                     for (k = 1; error_of(&f->s, head, &a, order, k) > 0.3;) k++;
-                    sum[1] += (double)(policy == QUEST ? adm_quest_budget(a.n, k) : k);
+                    sum[1] += (double)(policy == QUEST ? quest_budget(a.n, k) : k);
                 }
                 assert_true(fabs(stored_mean(f, policy, grouped, head, "budget_for_mass_0.75", 0) - sum[0] / 12) < 1e-9);
                 assert_true(fabs(stored_mean(f, policy, grouped, head, "budget_for_output_rel_l2_0.3", 0) - sum[1] / 12) <
@@ -262,6 +291,7 @@ static void targets_are_read_and_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         REPLAY_TEST(no_value_depends_on_the_number_of_threads),
+        REPLAY_TEST(h2o_has_values_where_every_query_is_there),
         REPLAY_TEST(selections_per_head_and_per_group_are_as_defined),
         REPLAY_TEST(adaptive_budgets_are_the_smallest_that_reach),
         cmocka_unit_test(targets_are_read_and_named),

@@ -30,6 +30,7 @@ static void order_does_not_matter(void **state) {
     for (int round = 0; round < 200; round++) {
         double values[101], shuffled[101];
         size_t n = 1 + adm_rng_below(&rng, 101);
+        check_case("round %d, n=%zu", round, n);
         for (size_t i = 0; i < n; i++)
             values[i] = shuffled[i] = adm_rng_normal(&rng) * (double)(1 + adm_rng_below(&rng, 1000000));
         for (size_t i = n; i > 1; i--) {
@@ -43,6 +44,7 @@ static void order_does_not_matter(void **state) {
         assert_true(a.min <= a.p01 && a.p01 <= a.p05 && a.p05 <= a.p10 && a.p10 <= a.median && a.median <= a.p90 &&
                     a.p90 <= a.p95 && a.p95 <= a.p99 && a.p99 <= a.max && a.min <= a.mean && a.mean <= a.max);
     }
+    check_case_end();
 }
 
 int main(void) {

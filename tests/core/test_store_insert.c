@@ -1,7 +1,7 @@
 /* test_store_insert.c: rows whose columns are known only at run time. */
 #include "tests/support/store_fixture.h"
 
-#include "core/store/store_values.h"
+#include "core/store/insert.h"
 
 static const char *const columns[] = {"name", "unit", "better", "description"};
 
@@ -66,8 +66,8 @@ static void a_discarded_batch_leaves_nothing(void **state) {
     OK(adm_insert_open(store, "metric", columns, 4, &insert, &f->err));
     OK(adm_insert_row(insert, (adm_value[]){text("a"), text("ns"), text("lower"), text("x")}, NULL, &f->err));
     adm_insert_close(&insert);
-    adm_store_discard(store);
-    adm_store_discard(store);
+    adm_store_rollback(store);
+    adm_store_rollback(store);
     OK(adm_store_flush(store, &f->err));
     adm_store_close(&store);
     assert_string_equal(RAW("SELECT count(*) FROM metric"), "0");

@@ -106,6 +106,7 @@ static void quantiles_are_those_of_the_sorted_values(void **state) {
         float y[300], sorted[300], q[7], got[7];
         size_t n = 1 + adm_rng_below(&rng, round % 10 == 0 ? 300 : 12);
         uint64_t n_values = 1 + adm_rng_below(&rng, 20);
+        check_case("round %d, n=%zu", round, n);
         for (size_t i = 0; i < n; i++)
             y[i] = round % 4 == 0 ? (float)i : round % 4 == 1 ? -(float)i : (float)adm_rng_below(&rng, n_values) - 3;
         memcpy(sorted, y, n * sizeof *y);
@@ -121,6 +122,7 @@ static void quantiles_are_those_of_the_sorted_values(void **state) {
         qsort(y, n, sizeof *y, ascending);
         assert_memory_equal(y, sorted, n * sizeof *y); /* only reordered */
     }
+    check_case_end();
 }
 
 static void fixed_needs_no_keys_and_quantiles_do(void **state) {

@@ -12,7 +12,7 @@ thresholds themselves are taken in float64 here and rounded once, as there. `asy
 import numpy as np
 import pytest
 
-from conftest import Adamas, query, read_safetensors  # noqa: E402
+from conftest import Adamas, query, read_safetensors
 
 SEQ_LEN, BUDGET, N_STEPS, LAYER = 1024, 64, 64, 24
 
@@ -123,7 +123,7 @@ def nearest(distances, sinks=0, recent=1):
 def test_a_variant_is_what_numpy_makes_of_its_definition(stored, layer, settings):
     name, bits, metric, with_hadamard, kind, quantiles, per_group, *forced = VARIANTS[settings]
     k, q, positions, scale = layer
-    n_kv, (n_steps, n_q, d) = len(k), q.shape
+    n_kv, (n_steps, n_q, _) = len(k), q.shape
     group, top = n_q // n_kv, 2**bits - 1
     yk, yq = (hadamard(x) if with_hadamard else x for x in (k, q))
     prompt = yk[:, :positions[0]]

@@ -5,15 +5,17 @@
 
 static void every_row_equals_the_reference(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
+    adm_rng rng;
     static const float thresholds[][3] = {
         {-10, 0, 10}, {-0.5f, 0.25f, 0.75f}, {0, 0, 0}, {-INFINITY, 0, INFINITY}, {-0x1p-149f, 0, 0x1p-149f}};
     static const size_t counts[] = {0, 1, 3, 16, 63, 64, 65, 129, 1000};
-    CHECK_EACH_ROW(ADM_STAGE_BUCKET, row)
+    CHECK_EACH_ROW_WITH(ADM_STAGE_BUCKET, row, rng)
     for (size_t t = 0; t < sizeof thresholds / sizeof *thresholds; t++)
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
             for (int k = 0; k < CHECK_N_KINDS; k++) {
                 size_t n = counts[c];
+                check_case("n=%zu, thresholds %g, %g, %g, %s inputs, slack=%zu", n, (double)thresholds[t][0],
+                           (double)thresholds[t][1], (double)thresholds[t][2], check_kind_name((check_kind)k), c % 4);
                 check_buffer y = check_rows(&rng, (check_kind)k, ADM_F32, n, 1, 0);
                 check_buffer codes = check_new(n, c % 4);
                 const float *values = (const float *)(const void *)y.data;
@@ -22,7 +24,7 @@ static void every_row_equals_the_reference(void **state) {
                 row->fn.bucket(values, n, thresholds[t], codes.data);
                 for (size_t i = 0; i < n; i++)
                     if (codes.data[i] != expected[i])
-                        fail_msg("%s: %a has code %u, not %u", row->name, (double)values[i], codes.data[i], expected[i]);
+                        fail_msg("element %zu, %a, has code %u, not %u", i, (double)values[i], codes.data[i], expected[i]);
                 check_free(&y);
                 check_free(&codes);
             }
@@ -62,12 +64,13 @@ static void thresholds_are_exclusive(void **state) {
 /* Equal thresholds merge buckets: code 1 and 2 cannot occur. */
 static void equal_thresholds_leave_two_buckets(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
+    adm_rng rng;
     const float t[3] = {0.5f, 0.5f, 0.5f};
-    CHECK_EACH_ROW(ADM_STAGE_BUCKET, row)
+    CHECK_EACH_ROW_WITH(ADM_STAGE_BUCKET, row, rng)
     for (int i = 0; i < 1000; i++) {
         float y = (float)adm_rng_normal(&rng);
         uint8_t code;
+        check_case("n=1, value %a, thresholds 0.5", (double)y);
         row->fn.bucket(&y, 1, t, &code);
         assert_int_equal(code, y > 0.5f ? 3 : 0);
     }

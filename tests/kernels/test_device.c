@@ -34,7 +34,7 @@ static void devices_or_a_reason(void **state) {
     }
 }
 
-/* Counting needs no room, and a short array is not overrun. */
+/* Counting needs no array, and a short array is not overrun. */
 static void a_short_array_is_enough_to_count(void **state) {
     (void)state;
     int all = 0, n = 0;

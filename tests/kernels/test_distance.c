@@ -56,14 +56,15 @@ static void fill_rows(adm_rng *rng, check_buffer *rows, size_t row_bytes) {
 
 static void every_row_equals_its_metric(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
+    adm_rng rng;
     static const size_t counts[] = {0, 1, 2, 3, 15, 16, 17, 64, MAX_TOKENS};
-    CHECK_EACH_ROW(ADM_STAGE_DISTANCE, row)
+    CHECK_EACH_ROW_WITH(ADM_STAGE_DISTANCE, row, rng)
     for (int h = 0; h < 3; h++)
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
             for (size_t slack = 0; slack < 4; slack++) {
                 uint32_t d = check_head_dims[h];
                 size_t n = counts[c], row_bytes = row->bits * d / 8;
+                check_case("d=%u, n=%zu keys, slack=%zu of q and %zu of k", d, n, slack, 3 - slack);
                 check_buffer q = check_new(row_bytes, slack), k = check_new(n * row_bytes, 3 - slack);
                 check_buffer out = check_new(n * sizeof(uint16_t), 0);
                 fill_rows(&rng, &q, row_bytes);
@@ -78,8 +79,8 @@ static void every_row_equals_its_metric(void **state) {
             }
 }
 
-/* Each pair of codes at each place: exhaustive where the metric is a sum over places. */
-static void every_pair_at_every_place(void **state) {
+/* Each pair of codes at each position: exhaustive where the metric is a sum over positions. */
+static void every_pair_at_every_position(void **state) {
     (void)state;
     CHECK_EACH_ROW(ADM_STAGE_DISTANCE, row) {
         const metric_table *table = table_of(row);
@@ -89,6 +90,7 @@ static void every_pair_at_every_place(void **state) {
                 for (unsigned b = 0; b < n_codes; b++) {
                     uint8_t q[64], k[64];
                     uint16_t distance;
+                    check_case("d=256, n=1, element %u: codes %u and %u", i, a, b);
                     memset(q, 0xff, sizeof q); /* equal elsewhere, and not zero */
                     memset(k, 0xff, sizeof k);
                     q[i / per_byte] = (uint8_t)(0xffu ^ (a ^ top) << row->bits * (i % per_byte));
@@ -119,9 +121,10 @@ static void the_range_ends_at_opposite_codes(void **state) {
 /* Symmetric; and the triangle inequality holds of those that are metrics. */
 static void they_are_metrics(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
-    CHECK_EACH_ROW(ADM_STAGE_DISTANCE, row)
+    adm_rng rng;
+    CHECK_EACH_ROW_WITH(ADM_STAGE_DISTANCE, row, rng)
     for (int round = 0; round < 200; round++) {
+        check_case("d=128, n=1, round %d", round);
         check_buffer r = check_new(3 * 32, 0);
         check_random_bytes(&rng, &r);
         uint8_t *a = r.data, *b = a + 32, *c = b + 32;
@@ -167,7 +170,7 @@ static void the_model_counts_what_moves(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_row_equals_its_metric),      cmocka_unit_test(every_pair_at_every_place),
+        cmocka_unit_test(every_row_equals_its_metric),      cmocka_unit_test(every_pair_at_every_position),
         cmocka_unit_test(the_range_ends_at_opposite_codes), cmocka_unit_test(they_are_metrics),
         cmocka_unit_test(the_tables_are_the_formulas),      cmocka_unit_test(xor_is_not_l1),
         cmocka_unit_test(the_model_counts_what_moves),

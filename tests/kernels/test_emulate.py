@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from configure import CUDA, EMULATED  # noqa: E402
+from configure import CUDA, EMULATED
 
 sys.path.insert(0, str(ROOT / "tests/support/emulate"))
-import emulate  # noqa: E402
+import emulate
 
 
 def made_of(name, root=ROOT):
@@ -48,7 +48,8 @@ def test_lines_stay_where_they_were(name):
 
 
 def test_a_kernel_reads_its_arguments_where_the_launch_left_them():
-    text = emulate.kernels_read_arguments("__global__ void __launch_bounds__(f<D>() * 32, 1)\n    k(const S s,\n      T *t) {\n")
+    text = emulate.kernels_read_arguments("__global__ void __launch_bounds__(f<D>() * 32, 1)\n"
+                                          "    k(const S s,\n      T *t) {\n")
     assert text.count("\n") == 3 and "k(const S, T *)" in text
     assert "const S s = emu_argument<const S>(0); T * t = emu_argument<T *>(1);" in text
 
@@ -62,10 +63,11 @@ def test_static_shared_memory_is_one_slot_a_variable():
 
 
 @pytest.mark.parametrize("name, old, new, complaint", [
-    ("gpu/gpu_common.cuh", "void adm_copy_commit(", "void adm_copy_over(", r"adm_copy_over\(\) holds machine instructions"),
-    ("gpu/gpu_common.cuh", 'asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = exp2f(x);", r"adm_exp2\(\) is not there"),
+    ("gpu/common.cuh", "void adm_copy_commit(", "void adm_copy_over(", r"adm_copy_over\(\) holds machine instructions"),
+    ("gpu/common.cuh", 'asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));', "y = exp2f(x);",
+     r"adm_exp2\(\) is not there"),
     ("topk/select.cuh", "#define ADM_KERNELS_TOPK_SELECT_CUH", 'asm("nop;");', "select.cuh: asm is left"),
-    ("topk/topk.cu", "__shared__ adm_cut cut;", "__shared__ adm_cut *(*cut)();", "topk.cu: __shared__ is left"),
+    ("topk/topk.cu", "__shared__ adm_row_cut cut;", "__shared__ adm_row_cut *(*cut)();", "topk.cu: __shared__ is left"),
 ])
 def test_what_is_not_known_is_refused(copy, name, old, new, complaint):
     path = copy / "kernels" / name

@@ -2,8 +2,9 @@
  *
  * A row finds the results of earlier stages in place and its own outputs as before; afterwards every byte of every buffer
  * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
- * compared with a tolerance. ADAMAS_TEST_STAGE=topk, say, runs the rows of one stage only. */
-#include "kernels/gpu/gpu_launch.h"
+ * compared with a tolerance. A test that fails says how to run its row alone (stage_check.h). */
+#include "kernels/gpu/registry.h"
+#include "kernels/step/grouped.h"
 
 #include "tests/support/gpu_fixture.h"
 
@@ -40,12 +41,8 @@ static void compare_exactly(fixture *f, const char *what, buffer_id id, const un
     const image *b = &f->buffer[id];
     for (size_t i = 0; i < b->bytes + 2 * (size_t)GUARD; i++)
         if (b->got[i] != want[i]) {
-            const gpu_config *c = f->config;
-            fail_msg("%s: %s: byte %td of %zu is %02x, not %02x (d=%u heads=%u/%u batch=%u length[0]=%u budget=%u "
-                     "page=%u selection=%s)",
-                     what, buffer_names[id], (ptrdiff_t)i - GUARD, b->bytes, b->got[i], want[i], c->heads.head_dim,
-                     c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0], c->rule.budget, c->page_size,
-                     adm_selection_name(f->shape.selection));
+            fail_msg("%s: %s: byte %td of %zu is %02x, not %02x", what, buffer_names[id], (ptrdiff_t)i - GUARD, b->bytes,
+                     b->got[i], want[i]);
         }
 }
 
@@ -99,7 +96,7 @@ static void run_row(fixture *f, const adm_gpu_impl *row) {
 }
 
 /* The newest token counts as part of the prompt here: K is as after the step, planes empty. */
-static void run_prompt(fixture *f) {
+static void run_prompt(fixture *f, const adm_gpu_impl *row) {
     adm_error err;
     image *planes = &f->buffer[PLANES];
     unsigned char *want = malloc(planes->bytes + 2 * GUARD);
@@ -111,7 +108,7 @@ static void run_prompt(fixture *f) {
             check_ok(adm_gpu_write(f->buffer[id].device, f->buffer[id].after, f->buffer[id].bytes + 2 * GUARD, &err), &err);
     adm_gpu_shape shape = f->shape;
     shape.selection = ADM_SELECT_HEAD; /* which a prompt has none of */
-    check_ok(adm_gpu_encode_prompt(&shape, &f->device, adm_gpu_stream_of(gpu), &err), &err);
+    check_ok(row->launch(&shape, &f->device, adm_gpu_stream_of(gpu), &err), &err);
     check_ok(adm_gpu_read(gpu, planes->device, planes->bytes + 2 * GUARD, planes->got, &err), &err);
     compare_exactly(f, "prompt", PLANES, planes->after);
     free(want);
@@ -119,21 +116,35 @@ static void run_prompt(fixture *f) {
 
 /* ---- the tests ---- */
 
+static void check_config_case(const gpu_config *c, adm_selection selection, const adm_gpu_impl *row) {
+    check_row_begin(row->stage, row->name);
+    check_case(
+        "%s, d=%u, heads %u/%u, batch %u, length[0]=%u, capacity %u, page size %u, budget %u, sinks %u, recent %u, pattern %d, "
+        "selection per %s",
+        adm_dtype_name(c->dtype), c->heads.head_dim, c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0],
+        c->capacity, c->page_size, c->rule.budget, c->rule.n_sinks, c->rule.n_recent, (int)c->pattern,
+        adm_selection_name(selection));
+}
+
 /* Dense rows attend to every token, so they are compared only where the budget selects every token. */
 static void check_config(const gpu_config *c, adm_selection selection, adm_rng *rng) {
     fixture f;
     fixture_open(&f, c, selection, rng);
     bool all_selected = true;
     for (uint32_t b = 0; b < c->batch; b++) all_selected &= c->rule.budget >= c->length[b];
-    const char *only = getenv("ADAMAS_TEST_STAGE");
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
         const adm_gpu_impl *row = adm_gpu_registry_at(i);
-        if (only != NULL && strcmp(only, adm_stage_name(row->stage)) != 0) continue;
+        if (!check_is_asked_for(row->stage, row->name)) continue;
         if (c->pattern == NONFINITE && row->tolerance > 0) continue; /* no tolerance is defined among NaNs */
         if (row->covers == ADM_GPU_COVERS_PROMPT) continue; /* run_prompt() below */
+        check_config_case(c, selection, row);
         if (row->stage != ADM_STAGE_DENSE || all_selected) run_row(&f, row);
     }
-    if (only == NULL) run_prompt(&f);
+    const adm_gpu_impl *prompt = adm_gpu_registry_find(ADM_STAGE_APPEND, "prompt");
+    assert_non_null(prompt);
+    check_config_case(c, selection, prompt);
+    if (check_is_asked_for(prompt->stage, prompt->name)) run_prompt(&f, prompt);
+    check_case_end();
     fixture_close(&f);
 }
 
@@ -249,8 +260,8 @@ static void edges(void **state) {
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {2, 1, 1}, SPREAD},
         {{4, 2, 64}, ADM_F16, 1, {5000}, 5024, 0, {700, 0, 0}, ALL_EQUAL},
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, ALL_EQUAL},
-        {{4, 2, 128}, ADM_F16, 1, {40000}, 40000, 0, {64, 0, 0}, ALL_EQUAL}, /* more candidates than there is room for */
-        {{8, 1, 64}, ADM_F16, 4, {9000, 300, 16384, 9000}, 16384, 0, {4000, 2, 9}, SPREAD}, /* and room for as many */
+        {{4, 2, 128}, ADM_F16, 1, {40000}, 40000, 0, {64, 0, 0}, ALL_EQUAL}, /* more candidates than a list holds */
+        {{8, 1, 64}, ADM_F16, 4, {9000, 300, 16384, 9000}, 16384, 0, {4000, 2, 9}, SPREAD}, /* and lists that hold as many */
         {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 0, {64, 2, 9}, SPREAD},
         {{2, 1, 128}, ADM_F16, 1, {4100}, 4128, 0, {4096, 0, 0}, SPREAD},
     };
@@ -312,6 +323,5 @@ int main(void) {
         cmocka_unit_test(pages),
         cmocka_unit_test(long_sequences),
     };
-    cmocka_set_test_filter(getenv("ADAMAS_TEST_FILTER")); /* say "edges", under a slow checker; NULL: all */
     return cmocka_run_group_tests_name("gpu", tests, open_gpu, close_gpu);
 }

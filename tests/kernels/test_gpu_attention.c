@@ -5,9 +5,10 @@
  * of it are watched: a stray read or write shows. Every launch is made twice, since the workspace must come back
  * usable and the result may not depend on which block is last. */
 #include "kernels/attention/attention.h"
-#include "kernels/attention/attention_gpu.h"
-#include "kernels/gpu/gpu_memory.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
+#include "kernels/gpu/memory.h"
+#include "kernels/gpu/context.h"
 
 #include "tests/support/need_gpu.h"
 
@@ -81,11 +82,11 @@ static void make_selection(problem *p, adm_rng *rng) {
     p->index = host_new(rows * s->rule.budget, sizeof *p->index);
     p->n_selected = host_new(rows, sizeof *p->n_selected);
     for (size_t r = 0; r < rows; r++) {
-        uint32_t length = p->length[r / s->heads.n_q_heads], most = s->rule.budget;
+        uint32_t length = p->length[r / s->heads.n_q_heads], budget = s->rule.budget;
         uint64_t which = adm_rng_below(rng, 4);
-        p->n_selected[r] = length == 0 ? 0 : which == 0 ? (uint32_t)adm_rng_below(rng, most + 1) : most;
-        for (uint32_t j = 0; j < most; j++) /* beyond the count: nonsense that must not be followed */
-            p->index[r * most + j] = j < p->n_selected[r] ? (uint32_t)adm_rng_below(rng, length) : 0xffffffffu;
+        p->n_selected[r] = length == 0 ? 0 : which == 0 ? (uint32_t)adm_rng_below(rng, budget + 1) : budget;
+        for (uint32_t j = 0; j < budget; j++) /* beyond the count: nonsense that must not be followed */
+            p->index[r * budget + j] = j < p->n_selected[r] ? (uint32_t)adm_rng_below(rng, length) : 0xffffffffu;
     }
 }
 
@@ -213,28 +214,28 @@ static void allowed(const problem *p, const gathered *g, const float *q, const d
                     double n_steps, double *out) {
     const uint32_t d = p->shape.heads.head_dim;
     const double u = p->shape.dtype == ADM_F16 ? 0x1p-11 : 0x1p-8;
-    double *sum = host_new(d, sizeof *sum), largest = -INFINITY, total = 0, most_score = 0, most_v = 0;
+    double *sum = host_new(d, sizeof *sum), largest = -INFINITY, total = 0, max_score = 0, max_v = 0;
     float row[ADM_MAX_HEAD_DIM];
     for (uint32_t j = 0; j < g->n; j++) largest = fmax(largest, score[j]);
     for (uint32_t j = 0; j < g->n; j++) {
         double absolute = 0, weight = exp(score[j] - largest);
         adm_to_f32(p->shape.dtype, g->k + (size_t)j * d, d, row);
         for (uint32_t i = 0; i < d; i++) absolute += fabs((double)q[i] * row[i]);
-        most_score = fmax(most_score, absolute * (double)p->shape.scale);
+        max_score = fmax(max_score, absolute * (double)p->shape.scale);
         adm_to_f32(p->shape.dtype, g->v + (size_t)j * d, d, row);
         for (uint32_t i = 0; i < d; i++) {
             sum[i] += weight * fabs((double)row[i]);
-            most_v = fmax(most_v, fabs((double)row[i]));
+            max_v = fmax(max_v, fabs((double)row[i]));
         }
         total += weight;
     }
-    double relative = expm1(2 * (d + 4) * 0x1p-22 * most_score) + 2 * u + (2 * n_steps + 4) * 0x1p-22;
+    double relative = expm1(2 * (d + 4) * 0x1p-22 * max_score) + 2 * u + (2 * n_steps + 4) * 0x1p-22;
     for (uint32_t i = 0; i < d; i++)
-        out[i] = g->n == 0 ? 0 : relative * sum[i] / total + u * fabs((double)expected[i]) + g->n * 0x1p-40 * most_v + 0x1p-25;
+        out[i] = g->n == 0 ? 0 : relative * sum[i] / total + u * fabs((double)expected[i]) + g->n * 0x1p-40 * max_v + 0x1p-25;
     free(sum);
 }
 
-/* The most additions behind one sum: a warp's tiles, at least 8 warps a block sharing the tiles of the batch or
+/* The largest number of additions behind one sum: a warp's tiles, at least 8 warps per block sharing the tiles of the batch or
  * of a head, then warps, then blocks. */
 static double steps_of(const problem *p, tuning t) {
     double tiles = 0;
@@ -259,17 +260,18 @@ static void check_head(const problem *p, uint32_t b, uint32_t head, double n_ste
     allowed(p, &g, q, score, expected, n_steps, limit);
     for (uint32_t i = 0; i < d; i++)
         if (!(fabs((double)got[i] - expected[i]) <= limit[i]))
-            fail_msg("%s %s, heads %u/%u, d=%u, page size %u, budget %u: sequence %u of %u tokens, head %u (%u attended), "
-                     "element %u: %g, not %g +- %g",
-                     p->index ? "attention" : "dense", adm_dtype_name(s->dtype), s->heads.n_q_heads, s->heads.n_kv_heads, d,
-                     s->page_size, s->rule.budget, b, p->length[b], head, g.n, i, (double)got[i], (double)expected[i],
-                     limit[i]);
+            fail_msg("sequence %u of %u tokens, head %u (%u attended), element %u: %g, not %g +- %g", b, p->length[b], head,
+                     g.n, i, (double)got[i], (double)expected[i], limit[i]);
     free(score);
     free(g.k);
     free(g.v);
 }
 
 static void check(problem *p, tuning t) {
+    const adm_gpu_shape *s = &p->shape;
+    check_case("%s, %s, d=%u, heads %u/%u, batch %u, length[0]=%u, page size %u, budget %u, splits %u, warps %u, blocks %u",
+               p->index ? "attention" : "dense", adm_dtype_name(s->dtype), s->heads.head_dim, s->heads.n_q_heads,
+               s->heads.n_kv_heads, s->batch, p->length[0], s->page_size, s->rule.budget, t.splits, t.n_warps, t.n_blocks);
     uint16_t *out = host_new(p->n_q, 2), *again = host_new(p->n_q, 2);
     run(p, t, out);
     run(p, t, again);
@@ -287,6 +289,7 @@ static void check_new_problem(adm_rng *rng, adm_gpu_shape shape, const uint32_t 
     problem_place(&p);
     check(&p, defaults);
     problem_free(&p);
+    check_case_end();
 }
 
 static adm_gpu_shape shape_of(adm_shape heads, adm_dtype dtype, uint32_t batch, uint32_t capacity, uint32_t page_size,
@@ -351,7 +354,7 @@ static void dense_of_many_lengths(void **state) {
     check_new_problem(&rng, shape_of((adm_shape){8, 4, 64}, ADM_BF16, MAX_BATCH, 5024, 7, 1), mixed, VALUES_EASY, true);
 }
 
-/* The largest cache: a million tokens. Their weights would all be alike and a lost piece drown in the tolerance,
+/* The largest cache: a million tokens. Their weights would all be alike and a lost chunk drown in the tolerance,
  * so a query is made to lean on 32 keys spread over the whole length. */
 static void a_million_tokens(void **state) {
     (void)state;
@@ -369,6 +372,7 @@ static void a_million_tokens(void **state) {
         problem_place(&p);
         check(&p, defaults);
         problem_free(&p);
+        check_case_end();
     }
 }
 
@@ -416,6 +420,7 @@ static void every_launch_parameter(void **state) {
         problem_place(&p);
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) check(&p, (tuning){0, 0, blocks[i]});
         problem_free(&p);
+        check_case_end();
     }
 }
 

@@ -1,5 +1,6 @@
 /* test_gpu_plan.c: how a GPU case's memory is cut, and how many copies and sets make a cache cold. */
-#include "kernels/gpu/gpu_plan.h"
+#include "kernels/gpu/plan.h"
+#include "kernels/gpu/registry.h"
 
 #include "tests/support/stage_check.h"
 
@@ -24,16 +25,16 @@ static void random_lengths(adm_rng *rng, const adm_gpu_shape *s, uint32_t length
     for (uint32_t b = 0; b < s->batch; b++) length[b] = (uint32_t)adm_rng_below(rng, s->capacity + 1);
 }
 
-/* What each part must hold, spelled out again. */
+/* What each region must hold, spelled out again. */
 typedef struct extent {
     size_t from, bytes;
 } extent;
 
-static void assert_disjoint(const extent *parts, size_t n, size_t all) {
+static void assert_disjoint(const extent *regions, size_t n, size_t all) {
     for (size_t i = 0; i < n; i++) {
-        assert_int_equal(parts[i].from % 256, 0);
-        assert_true(parts[i].from + parts[i].bytes <= all);
-        if (i + 1 < n) assert_true(parts[i].from + parts[i].bytes <= parts[i + 1].from);
+        assert_int_equal(regions[i].from % 256, 0);
+        assert_true(regions[i].from + regions[i].bytes <= all);
+        if (i + 1 < n) assert_true(regions[i].from + regions[i].bytes <= regions[i + 1].from);
     }
 }
 
@@ -45,7 +46,7 @@ static void parts_hold_what_they_must_and_do_not_overlap(void **state) {
         uint32_t length[64];
         random_lengths(&rng, &s, length);
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 1}, true, L2, 1u << 26, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 1}, true, L2, 1u << 26, &p);
         const size_t q = (size_t)s.batch * s.heads.n_q_heads, kv = (size_t)s.batch * s.heads.n_kv_heads, d = s.heads.head_dim;
         const size_t tokens = s.page_size == 0 ? s.capacity : (size_t)s.max_pages * s.page_size;
         const extent own[] = {{p.length, 4 * (size_t)s.batch}, {p.q, q * d * 2},
@@ -63,7 +64,7 @@ static void parts_hold_what_they_must_and_do_not_overlap(void **state) {
     }
 }
 
-/* Every row of the registry finds room of its own, wherever there are rows. */
+/* Every row of the registry has memory of its own, wherever there are rows. */
 static void workspaces_do_not_overlap(void **state) {
     (void)state;
     const adm_gpu_shape s = {.heads = {32, 8, 128}, .dtype = ADM_F16, .batch = 4, .capacity = 8192, .rule = {256, 0, 0}};
@@ -83,7 +84,7 @@ static void sets_point_into_their_own_parts(void **state) {
     const adm_gpu_shape s = {.heads = {4, 2, 64}, .dtype = ADM_F16, .batch = 2, .capacity = 64, .rule = {16, 0, 0}};
     const uint32_t length[2] = {64, 3};
     adm_gpu_plan p;
-    adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 16}, true, L2, UINT64_MAX, &p);
+    adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 16}, true, L2, UINT64_MAX, &p);
     assert_true(p.n_kv > 1 && p.n_sets >= p.n_kv);
     for (uint32_t i = 0; i < p.n_sets; i++) {
         const adm_gpu_buffers b = adm_gpu_plan_buffers(&p, i, copies, sets, shared, NULL);
@@ -94,7 +95,7 @@ static void sets_point_into_their_own_parts(void **state) {
     }
 }
 
-static void with_room_every_stage_finds_a_cold_cache(void **state) {
+static void with_enough_memory_every_stage_finds_a_cold_cache(void **state) {
     (void)state;
     static const adm_stage stages[] = {ADM_STAGE_DISTANCE, ADM_STAGE_ATTENTION, ADM_STAGE_DENSE};
     adm_rng rng = check_rng(__func__);
@@ -102,33 +103,33 @@ static void with_room_every_stage_finds_a_cold_cache(void **state) {
         adm_gpu_shape s = random_shape(&rng);
         uint32_t length[64];
         for (uint32_t b = 0; b < s.batch; b++) length[b] = s.capacity;
-        const uint32_t least = 1 + (uint32_t)adm_rng_below(&rng, s.rule.budget);
+        const uint32_t min_budget = 1 + (uint32_t)adm_rng_below(&rng, s.rule.budget);
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = least}, true, L2, UINT64_MAX, &p);
-        for (s.rule.budget = least; s.rule.budget <= 4096; s.rule.budget *= 2)
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = min_budget}, true, L2, UINT64_MAX, &p);
+        for (s.rule.budget = min_budget; s.rule.budget <= 4096; s.rule.budget *= 2)
             for (int j = 0; j < 3; j++) {
                 const uint32_t n = adm_gpu_plan_rotation(&p, &s, 1u << stages[j]);
                 assert_true(n >= 1 && n <= p.n_sets && n % p.n_kv == 0);
-                if (n < ADM_MOST_SETS) assert_true(adm_gpu_plan_coldness(&p, &s, 1u << stages[j]) >= ADM_COLD_L2);
+                if (n < ADM_MAX_SETS) assert_true(adm_gpu_plan_coldness(&p, &s, 1u << stages[j]) >= ADM_COLD_L2);
             }
     }
 }
 
 /* However little there is, a layer has a copy and a set; what is there beyond that is used, and no more. */
-static void room_is_kept(void **state) {
+static void available_memory_is_kept(void **state) {
     (void)state;
     const adm_gpu_shape s = {.heads = {8, 2, 64}, .dtype = ADM_F16, .batch = 1, .capacity = 1024, .rule = {64, 0, 0}};
     const uint32_t length[1] = {1000}, steps[2] = {900, 1000};
     const adm_gpu_session session = {.n_layers = 3, .n_tokens = 1000, .n_steps = 2, .length = steps};
-    for (uint64_t room = 0; room < 1u << 30; room = 2 * room + 1000) {
+    for (uint64_t available = 0; available < 1u << 30; available = 2 * available + 1000) {
         adm_gpu_plan p;
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .least_budget = 16}, true, 1 << 26, room, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.length = length, .min_budget = 16}, true, 1 << 26, available, &p);
         assert_true(p.n_kv >= 1 && p.n_sets % p.n_kv == 0);
-        assert_true((p.n_kv == 1 && p.n_sets == 1) || p.n_kv * p.copy_bytes + p.n_sets * p.set_bytes <= room);
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .least_budget = 16}, true, 1 << 26, room, &p);
+        assert_true((p.n_kv == 1 && p.n_sets == 1) || p.n_kv * p.copy_bytes + p.n_sets * p.set_bytes <= available);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .min_budget = 16}, true, 1 << 26, available, &p);
         assert_true(p.n_kv >= 3 && p.n_kv % 3 == 0 && p.n_sets % p.n_kv == 0);
         assert_int_equal(p.n_tokens, 1000);
-        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .least_budget = 16}, false, 1 << 26, room, &p);
+        adm_gpu_plan_make(&s, &(adm_gpu_inputs){.session = &session, .min_budget = 16}, false, 1 << 26, available, &p);
         assert_int_equal(p.n_kv, 3);
         assert_int_equal(p.n_sets, 3);
     }
@@ -153,8 +154,8 @@ int main(void) {
         cmocka_unit_test(parts_hold_what_they_must_and_do_not_overlap),
         cmocka_unit_test(workspaces_do_not_overlap),
         cmocka_unit_test(sets_point_into_their_own_parts),
-        cmocka_unit_test(with_room_every_stage_finds_a_cold_cache),
-        cmocka_unit_test(room_is_kept),
+        cmocka_unit_test(with_enough_memory_every_stage_finds_a_cold_cache),
+        cmocka_unit_test(available_memory_is_kept),
         cmocka_unit_test(pages_are_a_permutation),
     };
     return cmocka_run_group_tests_name("gpu_plan", tests, NULL, NULL);

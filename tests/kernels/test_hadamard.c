@@ -10,6 +10,8 @@ static void compare_rows(const adm_host_impl *row, adm_rng *rng, adm_dtype dtype
     static const size_t counts[] = {0, 1, 2, 7, MAX_ROWS};
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
         size_t n = counts[c] * d;
+        check_case("%s, d=%u, n=%zu rows, %s inputs, slack=%zu", adm_dtype_name(dtype), d, counts[c], check_kind_name(kind),
+                   c % 2);
         check_buffer x = check_rows(rng, kind, dtype, counts[c], d, c % 2);
         check_buffer y = check_new(n * sizeof(float), 0);
         float expected[MAX_ROWS * 256];
@@ -18,8 +20,7 @@ static void compare_rows(const adm_host_impl *row, adm_rng *rng, adm_dtype dtype
         const float *got = (const float *)(const void *)y.data;
         for (size_t i = 0; i < n; i++)
             if (!check_same_float(got[i], expected[i]))
-                fail_msg("%s, %s, d=%u, %s inputs, row %zu element %zu: %a, not %a", row->name, adm_dtype_name(dtype), d,
-                         check_kind_name(kind), i / d, i % d, (double)got[i], (double)expected[i]);
+                fail_msg("row %zu element %zu: %a, not %a", i / d, i % d, (double)got[i], (double)expected[i]);
         check_free(&x);
         check_free(&y);
     }
@@ -27,8 +28,8 @@ static void compare_rows(const adm_host_impl *row, adm_rng *rng, adm_dtype dtype
 
 static void every_row_equals_the_reference(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
-    CHECK_EACH_ROW(ADM_STAGE_HADAMARD, row)
+    adm_rng rng;
+    CHECK_EACH_ROW_WITH(ADM_STAGE_HADAMARD, row, rng)
     for (int t = 0; t < 3; t++)
         for (int k = 0; k < CHECK_N_KINDS; k++)
             for (int h = 0; h < 3; h++)
@@ -48,6 +49,7 @@ static void large_results_equal_the_reference(void **state) {
         adm_hadamard_reference(ADM_F16, x.data, n_rows, d, (float *)(void *)expected.data);
         CHECK_EACH_ROW(ADM_STAGE_HADAMARD, row)
         for (size_t slack = 0; slack <= 4; slack += 4) {
+            check_case("F16, d=%u, n=%zu rows, slack=%zu", d, n_rows, slack);
             check_buffer y = check_new(n * sizeof(float), slack);
             row->fn.hadamard(ADM_F16, x.data, n_rows, d, (float *)(void *)y.data);
             assert_memory_equal(y.data, expected.data, n * sizeof(float));
@@ -60,7 +62,7 @@ static void large_results_equal_the_reference(void **state) {
 
 /* With u = 2^-24 and L = log2(d): each of the L butterfly levels rounds every element once, so it adds at most u times
  * the norm of its result, and a level only scales the norm by sqrt(2); the final multiplication adds u for itself and u
- * for the rounded 1/sqrt(d). Hence ||fl(y) - y|| <= ((1+u)^(L+2) - 1) ||y||, for which (L+3) u is room enough. A
+ * for the rounded 1/sqrt(d). Hence ||fl(y) - y|| <= ((1+u)^(L+2) - 1) ||y||, for which (L+3) u is enough. A
  * product that underflows is off by up to 2^-150 more in each of d elements. */
 static double allowed_error(uint32_t d, double norm) { return (log2(d) + 3) * 0x1p-24 * norm + sqrt(d) * 0x1p-150; }
 
@@ -121,12 +123,13 @@ static void unit_vectors_give_the_sylvester_columns(void **state) {
 /* Two transforms give back the vector and one keeps its norm: each adds at most allowed_error(). */
 static void it_is_an_orthonormal_involution(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
-    CHECK_EACH_ROW(ADM_STAGE_HADAMARD, row)
+    adm_rng rng;
+    CHECK_EACH_ROW_WITH(ADM_STAGE_HADAMARD, row, rng)
     for (int h = 0; h < 3; h++)
         for (int k = 0; k <= CHECK_CONSTANT; k++) {
             uint32_t d = check_head_dims[h];
             float x[256], y[256], back[256];
+            check_case("F32, d=%u, n=1, %s inputs", d, check_kind_name((check_kind)k));
             for (uint32_t i = 0; i < d; i++) x[i] = check_value(&rng, (check_kind)k, ADM_F32, i);
             row->fn.hadamard(ADM_F32, x, 1, d, y);
             row->fn.hadamard(ADM_F32, y, 1, d, back);

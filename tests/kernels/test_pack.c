@@ -11,13 +11,15 @@ static void fill_codes(adm_rng *rng, uint8_t *codes, size_t n, int only) {
 
 static void every_row_equals_the_reference(void **state) {
     (void)state;
-    adm_rng rng = check_rng(__func__);
+    adm_rng rng;
     static const size_t counts[] = {0, 1, 2, 5, MAX_ROWS};
-    CHECK_EACH_ROW(ADM_STAGE_PACK, row)
+    CHECK_EACH_ROW_WITH(ADM_STAGE_PACK, row, rng)
     for (int h = 0; h < 3; h++)
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
             for (int only = 0; only <= 4; only++) { /* one code alone, and with 4 all of them */
                 uint32_t d = check_head_dims[h];
+                check_case("d=%u, n=%zu rows, code %d (4: all), slack=%zu before and %zu behind", d, counts[c], only, c % 2,
+                           (c + 1) % 2);
                 check_buffer codes = check_new(counts[c] * d, c % 2);
                 check_buffer packed = check_new(counts[c] * d / 4, (c + 1) % 2);
                 uint8_t expected[MAX_ROWS * 64];
@@ -36,6 +38,7 @@ static void element_i_lies_at_bit_2i(void **state) {
     for (uint32_t i = 0; i < 64; i++)
         for (unsigned code = 1; code < 4; code++) {
             uint8_t codes[64] = {0}, packed[16];
+            check_case("d=64, n=1, element %u is %u", i, code);
             codes[i] = (uint8_t)code;
             row->fn.pack(codes, 1, 64, packed);
             for (uint32_t bit = 0; bit < 128; bit++) {

@@ -23,7 +23,8 @@ def test_the_plan_names_every_configuration(adamas):
     result = adamas("profile", "--dry-run", "--seq-lens", "8192,32768", "--budgets", "64,256", "--kv-heads", "8,32",
                     "--batch", "1,8")
     assert (result.code, result.err) == (0, "")
-    assert re.match(r"8 configurations of \d+ units\n32 query heads, d = 128, cold L2, selection per head; inputs: random, seed 1\n", result.out)
+    assert re.match(r"8 configurations of \d+ units\n32 query heads, d = 128, cold L2, selection per head; inputs: random, "
+                    r"seed 1\n", result.out)
     for tokens in (8192, 32768):
         for kv_heads in (8, 32):
             for batch in (1, 8):
@@ -36,7 +37,8 @@ def test_the_plan_has_the_six_stages_and_the_fused_step(adamas, resources):
     for unit in ("hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "dense"):
         assert re.search(rf"^  {unit} ", plan, re.M), unit
     assert re.search(r"^  step +six +budget 256$", plan, re.M) and re.search(r"^  step +fused +budget 256$", plan, re.M)
-    assert not re.search(r"^  (?!step|dense)", adamas("profile", "--dry-run", "--stages", "step,dense").out.split("units of each:\n")[1], re.M)
+    assert not re.search(r"^  (?!step|dense)",
+                         adamas("profile", "--dry-run", "--stages", "step,dense").out.split("units of each:\n")[1], re.M)
 
 
 @pytest.mark.parametrize("arguments, says", [

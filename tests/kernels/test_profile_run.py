@@ -49,7 +49,8 @@ def test_floor_and_share_of_the_limit_follow_from_the_bytes(fake):
     [(limit,)] = query(fake.folder / "x.db", "SELECT median FROM measurement JOIN metric USING (metric_id) "
                                              "WHERE name = 'read_limit_bytes_per_s'")
     figures = {}
-    for stage, variant, metric, value in query(fake.folder / "x.db", "SELECT stage, variant, metric, median FROM stage_summary"):
+    for stage, variant, metric, value in query(fake.folder / "x.db",
+                                               "SELECT stage, variant, metric, median FROM stage_summary"):
         figures.setdefault((stage, variant), {})[metric] = value
     row = 64 * 2  # bytes of a row of K in F16
     expected = {
@@ -93,7 +94,8 @@ def test_the_table_compares_steps_with_dense(fake):
 
 @pytest.mark.parametrize("arguments", [
     ["--page-size", "0,1,7"], ["--dtype", "f16,bf16"], ["--head-dim", "128"], ["--head-dim", "256"],
-    ["--sinks", "3", "--recent", "5"], ["--cache", "warm"], ["--budgets", "1,1000"], ["--seq-lens", "1,2,33"], ["--batch", "64"],
+    ["--sinks", "3", "--recent", "5"], ["--cache", "warm"], ["--budgets", "1,1000"], ["--seq-lens", "1,2,33"],
+    ["--batch", "64"],
 ], ids="=".join)
 def test_what_is_right_passes_the_check(fake, arguments):
     result, rows = fake.profile(*SMALL, *arguments, "--check-only")
@@ -104,10 +106,12 @@ def test_what_is_right_passes_the_check(fake, arguments):
 
 
 def test_lengths_in_a_batch_may_differ(fake):
-    _, rows = fake.profile("--batch-lens", "300,0,01,70", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64")
+    _, rows = fake.profile("--batch-lens", "300,0,01,70", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim",
+                           "64")
     assert {(row[2], row[4]) for row in rows} == {(300, 4)} and not [row for row in rows if row[7] == "failed"]
     assert query(fake.folder / "x.db", "SELECT DISTINCT batch_lens FROM stage_summary") == [("300,0,1,70",)]
-    [(n_bytes,)] = query(fake.folder / "x.db", "SELECT median FROM stage_summary WHERE stage = 'dense' AND metric = 'model_bytes'")
+    [(n_bytes,)] = query(fake.folder / "x.db",
+                         "SELECT median FROM stage_summary WHERE stage = 'dense' AND metric = 'model_bytes'")
     assert n_bytes == 371 * 2 * 2 * 128 + 2 * 4 * 4 * 128
 
 
@@ -143,10 +147,11 @@ def test_a_real_trace(fake):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--trace", BUNDLED, "--seq-lens", "77"], "no decode step has 77"), (["--trace", BUNDLED, "--layers", "99"], "no layer 99"),
+    (["--trace", BUNDLED, "--seq-lens", "77"], "no decode step has 77"),
+    (["--trace", BUNDLED, "--layers", "99"], "no layer 99"),
     (["--trace", BUNDLED, "--heads", "4"], "--trace brings its own heads"), (["--trace", "absent"], "absent"),
     (["--layers", "3"], "--layers is about a trace"), (["--trace", BUNDLED, "--thresholds", "x"], "'x'"),
-    (["--trace", BUNDLED, "--thresholds", "fixed:1"], "three thresholds a layer"),
+    (["--trace", BUNDLED, "--thresholds", "fixed:1"], "three thresholds per layer"),
     (["--trace", BUNDLED, "--dtype", "f16,bf16"], "one type of a trace"),
     (["--batch-lens", "1,", "--kv-heads", "8"], "--batch-lens: ''"), (["--batch-lens", "1,1048577"], "0 to 1048576"),
     (["--batch-lens", "5", "--batch", "2"], "--batch-lens gives one batch"), (["--batch-lens", "1," * 64 + "1"], "at most 64"),
@@ -173,8 +178,8 @@ def test_a_wrong_stage_is_recorded_and_not_timed(fake, stage):
 
 
 def test_a_prompt_that_is_not_encoded_is_seen(fake):
-    _, rows = fake.profile("--seq-lens", "100", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64", "--stages",
-                           "append", faults="idle-prompt", code=4)
+    _, rows = fake.profile("--seq-lens", "100", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64",
+                           "--stages", "append", faults="idle-prompt", code=4)
     assert {row[1] for row in rows if row[7] == "failed"} == {"prompt"}
 
 
@@ -197,13 +202,13 @@ def test_a_lost_context_ends_the_grid_and_keeps_what_was_measured(fake):
 
 
 def test_out_of_memory_is_recorded_and_the_grid_goes_on(fake):
-    _, rows = fake.profile("--seq-lens", "100,5000,200", "--budgets", "16", "--heads", "4", "--kv-heads", "2", faults="memory=3000000",
-                           code=4)
+    _, rows = fake.profile("--seq-lens", "100,5000,200", "--budgets", "16", "--heads", "4", "--kv-heads", "2",
+                           faults="memory=3000000", code=4)
     assert {row[2] for row in rows if row[7] == "ok"} == {100, 200}
     assert {row[2] for row in rows if row[7] == "failed"} == {5000}
     [reason] = {row[8] for row in rows if row[7] == "failed"}
     assert "out of device memory" in reason and "3000000 free" in reason
-    needed = [word for word in reason.split() if word.isdigit()][0]
+    needed = next(word for word in reason.split() if word.isdigit())
     plan = fake("profile", "--dry-run", "--seq-lens", "5000", "--budgets", "16", "--heads", "4", "--kv-heads", "2",
                 env={**os.environ, "ADAMAS_FAKE_GPU": "memory=3000000"}).out
     assert f"needs {int(needed) / 2 ** 30:.2f} GiB" in plan
@@ -226,7 +231,8 @@ def test_the_power_limit_is_stored_or_why_not(fake):
         nvml = {} if limit is None else {"ADAMAS_FAKE_NVML_LIMIT_MW": limit}
         assert fake("profile", *tiny, env={**os.environ, "LD_LIBRARY_PATH": str(fake.folder / "lib"), **nvml}).code == 0
     database = fake.folder / "x.db"
-    stored = "SELECT median, status, reason FROM measurement JOIN metric USING (metric_id) WHERE name = 'power_limit_w' ORDER BY run_id"
+    stored = ("SELECT median, status, reason FROM measurement JOIN metric USING (metric_id) "
+              "WHERE name = 'power_limit_w' ORDER BY run_id")
     assert query(database, stored) == [(None, "skipped", "Not Supported"), (450.5, "ok", None), (700, "ok", None)]
     assert query(database, "SELECT DISTINCT median FROM stage_summary WHERE metric = 'sm_clock_hz'") == [(1.98e9,)]
     result = fake("compare", "3", "2", "--db", database)
@@ -237,7 +243,8 @@ def test_the_power_limit_is_stored_or_why_not(fake):
 
 def test_cold_means_that_four_times_the_cache_passes(fake):
     fake.profile(*SMALL)
-    ratios = query(fake.folder / "x.db", "SELECT stage, min(median) FROM stage_summary WHERE metric = 'cold_l2_ratio' GROUP BY stage")
+    ratios = query(fake.folder / "x.db",
+                   "SELECT stage, min(median) FROM stage_summary WHERE metric = 'cold_l2_ratio' GROUP BY stage")
     assert {stage for stage, _ in ratios} == {"append", "distance", "attention", "step", "dense"}
     assert all(ratio >= 4 for _, ratio in ratios), ratios
     fake.profile(*SMALL, "--cache", "warm")

@@ -53,14 +53,14 @@ static void the_default_pipeline_is_the_contract(void **state) {
 }
 
 /* The stages' tests pass over such rows; here they count as a skip. */
-static void every_row_runs_on_this_processor(void **state) {
+static void every_row_runs_on_this_cpu(void **state) {
     (void)state;
     size_t n_missing = 0;
     for (size_t i = 0; i < adm_registry_count(); i++) {
         const adm_host_impl *row = adm_registry_at(i);
         if (adm_host_impl_available(row)) continue;
         n_missing++;
-        print_message("%s %s is not tested: this processor lacks its instructions\n", adm_stage_name(row->stage), row->name);
+        print_message("%s %s is not tested: this CPU lacks its instructions\n", adm_stage_name(row->stage), row->name);
     }
     if (n_missing > 0) skip();
 }
@@ -116,7 +116,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_complete_and_found_by_name),
         cmocka_unit_test(the_default_pipeline_is_the_contract),
-        cmocka_unit_test(every_row_runs_on_this_processor),
+        cmocka_unit_test(every_row_runs_on_this_cpu),
         cmocka_unit_test(the_default_pipeline_is_the_fastest_that_runs_here),
         cmocka_unit_test(the_work_of_a_step),
     };

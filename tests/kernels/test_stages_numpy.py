@@ -192,8 +192,8 @@ def attention(q, k, v, scale):
 def attention_allowance(q, k, v, scale, expected):
     """How far two double-precision evaluations may lie apart (derived in test_attention.c, here once for each side)."""
     d, n = k.shape[1], len(k)
-    most = scale * (np.abs(k.astype(np.float64)) @ np.abs(q.astype(np.float64))).max()
-    relative = np.expm1(2 * ((d + 2) * 2.0**-53 * most + 2.0**-52)) + (2 * n + 3) * 2.0**-53
+    largest = scale * (np.abs(k.astype(np.float64)) @ np.abs(q.astype(np.float64))).max()
+    relative = np.expm1(2 * ((d + 2) * 2.0**-53 * largest + 2.0**-52)) + (2 * n + 3) * 2.0**-53
     return 2 * relative * np.abs(v).max() + 2.0**-24 * np.abs(expected) + 2.0**-150
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from conftest import check_sound, query, refuse  # noqa: E402
+from conftest import check_sound, query, refuse
 
 COUNTERS = ["cache_misses", "cycles", "instructions"]
 STAGES = ["append", "attention", "bucket", "dense", "distance", "hadamard", "pack", "topk"]

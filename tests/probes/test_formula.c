@@ -83,6 +83,8 @@ static void reasons_travel_through_formulas(void **state) {
     char(*lacking)[ADM_REASON_BYTES] = calloc(set->n, sizeof *lacking),
     (*reason)[ADM_REASON_BYTES] = calloc(set->n, sizeof *reason);
     double *value = calloc(set->n, sizeof *value);
+    const char **names = calloc(set->n, sizeof *names);
+    for (size_t i = 0; i < set->n; i++) names[i] = set->metric[i].formula == NULL ? set->metric[i].name : NULL;
     const adm_set_metric *hits = adm_metric_set_find(set, "lts__t_sectors_op_read_lookup_hit.sum", 37);
     assert_non_null(hits);
     strcpy(lacking[hits - set->metric], "OLD100 has no metric lts__t_sectors_op_read_lookup_hit.sum");
@@ -99,7 +101,7 @@ static void reasons_travel_through_formulas(void **state) {
                    {"shared_conflict_ratio", NAN, "gave no value for l1tex__data_bank_conflicts"},
                    {"l2_read_model_ratio", 224.0 / 60, NULL}};
     const adm_range range = {.kind = ADM_RANGE_STAGE, .model_bytes = 100, .model_write_bytes = 40, .model_flops = 1};
-    adm_counter_values(set, &range, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
+    adm_counter_values(set, &range, names, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
     for (size_t i = 0; i < sizeof untimed / sizeof untimed[0]; i++) {
         const adm_set_metric *m = adm_metric_set_find(set, untimed[i].name, strlen(untimed[i].name));
         size_t at = (size_t)(m - set->metric);
@@ -112,15 +114,16 @@ static void reasons_travel_through_formulas(void **state) {
     }
     /* Without a model, and with nothing to read: reasons, not zeros. */
     const adm_range bare = {.kind = ADM_RANGE_STAGE};
-    adm_counter_values(set, &bare, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
+    adm_counter_values(set, &bare, names, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
     const adm_set_metric *m = adm_metric_set_find(set, "dram_read_model_ratio", 21);
     assert_non_null(strstr(reason[m - set->metric], "without a model"));
     const adm_range all_writes = {.kind = ADM_RANGE_STAGE, .model_bytes = 40, .model_write_bytes = 40};
-    adm_counter_values(set, &all_writes, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
+    adm_counter_values(set, &all_writes, names, (const char(*)[ADM_REASON_BYTES])lacking, read_zero_dram, NULL, value, reason);
     assert_non_null(strstr(reason[m - set->metric], "divides by (model.bytes - model.write_bytes)"));
     free(lacking);
     free(reason);
     free(value);
+    free(names);
     adm_metric_set_close(&set);
 }
 

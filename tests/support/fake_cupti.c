@@ -14,6 +14,7 @@
 #include <cupti_profiler_target.h>
 #include <cupti_range_profiler.h>
 #include <cupti_target.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -53,7 +54,14 @@ EXPORT CUresult cuCtxGetCurrent(CUcontext *context) {
     return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuInit(unsigned flags) {
+    (void)flags;
+    return CUDA_SUCCESS;
+}
+
 EXPORT CUptiResult cuptiGetVersion(uint32_t *version) {
+    if (getenv("ADAMAS_FAKE_CUPTI_ABORT") != NULL) abort();
+    ANSWER();
     *version = getenv("ADAMAS_FAKE_CUPTI_OLD") != NULL ? 120000 : 130001;
     return CUPTI_SUCCESS;
 }
@@ -127,11 +135,17 @@ typedef struct value_call {
     double *values;
 } value_call;
 
-static bool known(const char *metric) { return strncmp(metric, "tma", 3) != 0 && strstr(metric, "gmma") == NULL; }
+/* ADAMAS_FAKE_CUPTI_LACKS: what the names of further unknown metrics begin with. */
+static bool known(const char *metric) {
+    const char *lacks = getenv("ADAMAS_FAKE_CUPTI_LACKS");
+    if (lacks != NULL && strncmp(metric, lacks, strlen(lacks)) == 0) return false;
+    return strncmp(metric, "tma", 3) != 0 && strstr(metric, "gmma") == NULL;
+}
 
 EXPORT CUptiResult cuptiProfilerHostGetSupportedChips(chips_call *p) {
     static const char *const names[] = {"FAKE100", "FAKE200"};
     ANSWER();
+    if (getenv("ADAMAS_FAKE_CUPTI_HOST") != NULL) dlopen("libnvperf_host.so", RTLD_NOW | RTLD_LOCAL); /* as the real one does */
     p->n = 2;
     p->names = names;
     return CUPTI_SUCCESS;
@@ -313,6 +327,21 @@ EXPORT CUptiResult cuptiRangeProfilerCounterDataGetRangeInfo(CUpti_RangeProfiler
     return CUPTI_SUCCESS;
 }
 
+/* --- What newer releases have --------------------------------------------------------------------------------------- */
+
+EXPORT CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
+    ANSWER();
+    note("%s %zu\n", "hardware timestamps", enable);
+    return CUPTI_SUCCESS;
+}
+
+CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status); /* of 13.4's headers */
+EXPORT CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status) {
+    ANSWER();
+    *status = 2;
+    return context == (CUcontext)(uintptr_t)0x1000 ? CUPTI_SUCCESS : CUPTI_ERROR_INVALID_PARAMETER;
+}
+
 /* --- Activities ------------------------------------------------------------------------------------------------------ */
 
 static struct {
@@ -322,7 +351,7 @@ static struct {
     int n_enabled, depth;
     uint64_t stack[16], last_ns;
     uint32_t correlation;
-    bool launched[16];  /* whether a range inside this one, or it, had a kernel */
+    bool launched[16]; /* whether a range inside this one, or it, had a kernel */
     uint8_t *buffer;
     size_t used, size;
 } trace;

@@ -1,6 +1,6 @@
-/* fake_gpu.c: kernels/gpu/gpu_run.h and the GPU registry on host memory, so that the whole of `adamas profile` can be tried on
- * a machine without a GPU: the plan, the inputs, the checks, the faults, the rows. It is slow, its times are made up, and
- * no program but the test's links it.
+/* fake_gpu.c: the room kernels/gpu and the table of GPU implementations on host memory, so that the whole of `adamas profile`
+ * can be tried on a machine without a GPU: the plan, the inputs, the checks, the faults, the rows. It is slow, its times are
+ * made up, and no program but the test's links it.
  *
  * ADAMAS_FAKE_GPU, words separated by spaces:
  *   memory=BYTES     the device's memory (default 1 GiB)
@@ -20,8 +20,9 @@
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
-#include "kernels/gpu/gpu_input.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/input.h"
+#include "kernels/gpu/registry.h"
+#include "kernels/gpu/time.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
@@ -242,30 +243,25 @@ static adm_status launch_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p
     return ADM_OK;
 }
 
-static const adm_gpu_impl rows[] = {
-    {ADM_STAGE_HADAMARD, "fake", "", BIT(HADAMARD), 0, launch_hadamard, NULL},
-    {ADM_STAGE_BUCKET, "fake", "", BIT(BUCKET), 0, launch_bucket, NULL},
-    {ADM_STAGE_PACK, "fake", "", BIT(PACK), 0, launch_pack, NULL},
-    {ADM_STAGE_APPEND, "fake", "", BIT(APPEND), 0, launch_append, NULL},
-    {ADM_STAGE_APPEND, "fused", "", ENCODE, 0, launch_encode, NULL},
-    {ADM_STAGE_APPEND, "prompt", "", ADM_GPU_COVERS_PROMPT, 0, launch_prompt, NULL},
-    {ADM_STAGE_DISTANCE, "l1", "", BIT(DISTANCE), 0, launch_l1, NULL},
-    {ADM_STAGE_DISTANCE, "xor", "", BIT(DISTANCE), 0, launch_xor, NULL},
-    {ADM_STAGE_TOPK, "fake", "", BIT(TOPK), 0, launch_topk, NULL},
-    {ADM_STAGE_TOPK, "choosy", "", BIT(TOPK), 0, refuse, NULL},
-    {ADM_STAGE_ATTENTION, "fake", "", BIT(ATTENTION), 0x1p-8, launch_attention, NULL},
-    {ADM_STAGE_STEP, "fused", "", STEP, 0x1p-8, launch_step, NULL},
-    {ADM_STAGE_DENSE, "fake", "", BIT(DENSE), 0x1p-8, launch_dense, NULL},
+#define ROW(...) \
+    &(const adm_gpu_impl) { __VA_ARGS__ }
+const adm_gpu_impl *const adm_gpu_rows[] = {
+    ROW(ADM_STAGE_HADAMARD, "fake", "", BIT(HADAMARD), 0, launch_hadamard, NULL),
+    ROW(ADM_STAGE_BUCKET, "fake", "", BIT(BUCKET), 0, launch_bucket, NULL),
+    ROW(ADM_STAGE_PACK, "fake", "", BIT(PACK), 0, launch_pack, NULL),
+    ROW(ADM_STAGE_APPEND, "fake", "", BIT(APPEND), 0, launch_append, NULL),
+    ROW(ADM_STAGE_APPEND, "fused", "", ENCODE, 0, launch_encode, NULL),
+    ROW(ADM_STAGE_APPEND, "prompt", "", ADM_GPU_COVERS_PROMPT, 0, launch_prompt, NULL),
+    ROW(ADM_STAGE_DISTANCE, "l1", "", BIT(DISTANCE), 0, launch_l1, NULL),
+    ROW(ADM_STAGE_DISTANCE, "xor", "", BIT(DISTANCE), 0, launch_xor, NULL),
+    ROW(ADM_STAGE_TOPK, "fake", "", BIT(TOPK), 0, launch_topk, NULL),
+    ROW(ADM_STAGE_TOPK, "choosy", "", BIT(TOPK), 0, refuse, NULL),
+    ROW(ADM_STAGE_ATTENTION, "fake", "", BIT(ATTENTION), 0x1p-8, launch_attention, NULL),
+    ROW(ADM_STAGE_STEP, "fused", "", STEP, 0x1p-8, launch_step, NULL),
+    ROW(ADM_STAGE_DENSE, "fake", "", BIT(DENSE), 0x1p-8, launch_dense, NULL),
 };
 
-size_t adm_gpu_registry_count(void) { return sizeof rows / sizeof *rows; }
-const adm_gpu_impl *adm_gpu_registry_at(size_t i) { return i < adm_gpu_registry_count() ? &rows[i] : NULL; }
-
-const adm_gpu_impl *adm_gpu_registry_find(adm_stage stage, const char *name) {
-    for (size_t i = 0; i < adm_gpu_registry_count(); i++)
-        if (rows[i].stage == stage && strcmp(rows[i].name, name) == 0) return &rows[i];
-    return NULL;
-}
+const size_t adm_gpu_n_rows = sizeof adm_gpu_rows / sizeof *adm_gpu_rows;
 
 /* --- The device --------------------------------------------------------------------------------------------------- */
 

@@ -1,12 +1,13 @@
-/* fake_gpu_observe.c: kernels/gpu/gpu_observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
+/* fake_gpu_observe.c: kernels/gpu/observe.h for the fake GPU of fake_gpu.c, whose launches run at once: a graph is the list of
  * what was launched while it was captured. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "kernels/gpu/gpu_observe.h"
+#include "kernels/gpu/case.h"
+#include "kernels/gpu/observe.h"
 
-enum { MOST_NODES = 64 };
+enum { MAX_NODES = 64 };
 
 typedef struct node {
     adm_gpu_case *gpu_case;
@@ -15,7 +16,7 @@ typedef struct node {
 } node;
 
 struct adm_gpu_graph {
-    node node[MOST_NODES];
+    node node[MAX_NODES];
     size_t n;
 };
 
@@ -47,7 +48,7 @@ adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err) {
 
 adm_status adm_gpu_case_launch(adm_gpu_case *gpu_case, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
     if (!capturing) return adm_gpu_case_run(gpu_case, &impl, 1, set, err);
-    if (captured.n == MOST_NODES) return adm_fail(err, ADM_EINTERNAL, "the fake GPU captures at most %d nodes", MOST_NODES);
+    if (captured.n == MAX_NODES) return adm_fail(err, ADM_EINTERNAL, "the fake GPU captures at most %d nodes", MAX_NODES);
     captured.node[captured.n++] = (node){gpu_case, impl, set};
     return ADM_OK;
 }

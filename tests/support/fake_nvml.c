@@ -1,5 +1,5 @@
-/* fake_nvml.c: a library that answers like NVML for one device of any UUID, so that what a profile stores of a device's state can
- * be tried without a driver: a copy of it is found as libnvidia-ml.so.1.
+/* fake_nvml.c: a library that answers like NVML for one device of any UUID, so that what a profile stores of a device's state
+ * can be tried without a driver: a copy of it is found as libnvidia-ml.so.1.
  *
  *   clocks 1,980 and 2,619 MHz, 300 W drawn of 700, 45 degrees Celsius, nothing held down
  *

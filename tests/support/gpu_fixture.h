@@ -1,5 +1,5 @@
 /* gpu_fixture.h: for test_gpu.c, two images of every buffer of one configuration: as it is before a step (outputs poisoned,
- * the new token's places full of rubbish) and as the host reference says it must be after it, guard bytes on both sides
+ * the new token's positions full of rubbish) and as the host reference says it must be after it, guard bytes on both sides
  * included:
  *
  *   | guard | data ...................... | guard | */
@@ -11,8 +11,8 @@
 #include "kernels/attention/attention.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
-#include "kernels/gpu/gpu_memory.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/memory.h"
+#include "kernels/gpu/context.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
@@ -280,7 +280,7 @@ static inline void add_distances(fixture *f, uint32_t b, uint32_t h, size_t row,
     }
 }
 
-/* The selection of row h of sequence b (gpu.h has S rows a sequence), from the distances of the query heads it serves. */
+/* The selection of row h of sequence b (gpu.h has S rows per sequence), from the distances of the query heads it serves. */
 static inline void expect_selection(fixture *f, uint32_t b, uint32_t h, uint8_t *keys, uint32_t *histogram) {
     const adm_gpu_shape *s = &f->shape;
     uint32_t n = f->config->length[b], served = s->heads.n_q_heads / adm_gpu_select_heads(s);

@@ -3,7 +3,7 @@
 #ifndef ADM_TESTS_SUPPORT_NEED_GPU_H
 #define ADM_TESTS_SUPPORT_NEED_GPU_H
 
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/context.h"
 #include "tests/support/stage_check.h"
 
 static adm_gpu *gpu;

@@ -1,5 +1,5 @@
 /* nvtx_injection.c: a tool for NVTX, as small as test_nvtx.py needs: a shared library that a program loads when
- * NVTX_INJECTION64_PATH names it, and that writes what it is told to the file named in ADAMAS_NVTX_LOG, a line a call,
+ * NVTX_INJECTION64_PATH names it, and that writes what it is told to the file named in ADAMAS_NVTX_LOG, a line per call,
  * fields separated by tabs:
  *
  *   domain DOMAIN NAME          category DOMAIN ID NAME         schema DOMAIN ID NAME BYTES FIELD:TYPE:OFFSET,...

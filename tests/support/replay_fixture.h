@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "core/base/mem.h"
+#include "core/policy/sweep.h"
 #include "core/replay/replay.h"
 #include "kernels/attention/quality.h"
 #include "probes/clock_probe.h"
@@ -25,10 +26,14 @@ typedef struct fixture {
     session s;
     char path[64];
     adm_host_pipeline pipeline;
-    adm_coding codings[4];
+    adm_sweep sweep;
     adm_replay_options options;
     adm_error err;
 } fixture;
+
+/* Every policy in its plainest form, with two variants of adamas. */
+#define ALL_POLICIES "dense,oracle,adamas:thresholds=calibrated+fixed:-1,0,1,quest,streaming,h2o,accumulated,random"
+enum { N_ALL_POLICIES = 8 };
 
 static const uint32_t budgets[] = {1, 16, 200, N_TOKENS};
 
@@ -36,11 +41,13 @@ static inline void fill(adm_rng *rng, uint16_t *out, size_t n) {
     for (size_t i = 0; i < n; i++) out[i] = adm_f32_to_f16((float)adm_rng_normal(rng) * (i % D == 5 ? 6.0f : 1.0f));
 }
 
-static inline void set_coding(adm_coding *coding, adm_code_metric metric, const char *thresholds) {
-    *coding = adm_coding_default;
-    coding->metric = metric;
-    adm_threshold_parse(thresholds, &coding->thresholds, NULL);
-    adm_coding_complete(coding, NULL);
+/* What is compared, as on the command line; fails the test if it is not understood. */
+static inline void set_policies(fixture *f, const char *policies) {
+    adm_error err = {0};
+    adm_sweep_clear(&f->sweep);
+    if (adm_sweep_parse(policies, NULL, 0, &f->sweep, &err) != ADM_OK) fail_msg("%s: %s", policies, err.text);
+    f->options.variants = f->sweep.variant;
+    f->options.n_variants = f->sweep.n_variants;
 }
 
 static inline int make_fixture(void **state) {
@@ -78,25 +85,22 @@ static inline int make_fixture(void **state) {
     if (fd < 0) return -1;
     close(fd);
     adm_host_pipeline_default(&f->pipeline);
-    set_coding(&f->codings[0], ADM_METRIC_L1, "calibrated");
-    set_coding(&f->codings[1], ADM_METRIC_L1, "fixed:-1,0,1");
     f->options = (adm_replay_options){.pipeline = &f->pipeline,
                                       .quality = adm_quality_fastest(),
                                       .n_threads = 2,
                                       .n_timed_steps = 16,
                                       .budgets = budgets,
                                       .n_budgets = 4,
-                                      .policy = {true, true, true},
-                                      .codings = f->codings,
-                                      .n_codings = 2,
-                                      .n_dense_layers = 2,
+                                      .n_dense_layers = ADM_DENSE_LAYERS,
                                       .eps = 0.05};
+    set_policies(f, "dense,oracle,adamas:thresholds=calibrated+fixed:-1,0,1");
     *state = f;
     return 0;
 }
 
 static inline int drop_fixture(void **state) {
     fixture *f = *state;
+    adm_sweep_clear(&f->sweep);
     remove(f->path);
     free(f);
     return 0;

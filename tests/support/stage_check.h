@@ -5,7 +5,13 @@
  *
  *     | canary ...... canary | data, n bytes | slack: canary | PROT_NONE page |
  *
- * Reading or writing past the page's edge kills the test; check_intact() looks at the canaries. */
+ * Reading or writing past the page's edge kills the test; check_intact() looks at the canaries.
+ *
+ * A test that fails prints the case it was at (check_case()) and the command that runs it alone:
+ *
+ *     ADAMAS_TEST_SEED=N        the inputs of an earlier run
+ *     ADAMAS_TEST_FILTER=NAME   this test alone (cmocka's patterns: * and ?)
+ *     ADAMAS_TEST_ONLY=ROW      this row alone: "topk/avx2", or all rows of a stage: "topk" */
 #ifndef ADM_TESTS_SUPPORT_STAGE_CHECK_H
 #define ADM_TESTS_SUPPORT_STAGE_CHECK_H
 
@@ -24,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <stdbool.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,7 +41,38 @@
 static const uint32_t check_head_dims[] = {64, 128, 256};
 static const adm_dtype check_dtypes[] = {ADM_F32, ADM_F16, ADM_BF16};
 
-/* ---- seed: printed once a program, taken back from the environment ---- */
+/* ---- the case at hand, printed if the test fails ---- */
+
+static struct {
+    const char *test;  /* NULL until a test draws inputs or visits a row */
+    char row[64];      /* "topk/avx2"; "": none */
+    char text[256];    /* "": none */
+} check_now;
+
+/* Says what the test is about to try: "n=%u slack=%zu". It stands until the next row, the next case, or check_case_end(). */
+__attribute__((format(printf, 1, 2))) static inline void check_case(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(check_now.text, sizeof check_now.text, format, arguments);
+    va_end(arguments);
+}
+
+static inline void check_case_end(void) { check_now.text[0] = check_now.row[0] = '\0'; }
+
+/* Whether ADAMAS_TEST_ONLY leaves this row in. */
+static inline bool check_is_asked_for(adm_stage stage, const char *name) {
+    const char *only = getenv("ADAMAS_TEST_ONLY");
+    char row[sizeof check_now.row];
+    snprintf(row, sizeof row, "%s/%s", adm_stage_name(stage), name);
+    return only == NULL || *only == '\0' || strcmp(only, row) == 0 || strcmp(only, adm_stage_name(stage)) == 0;
+}
+
+static inline void check_row_begin(adm_stage stage, const char *name) {
+    snprintf(check_now.row, sizeof check_now.row, "%s/%s", adm_stage_name(stage), name);
+    check_now.text[0] = '\0';
+}
+
+/* ---- seed: printed once per program, taken back from the environment ---- */
 
 static inline uint64_t check_seed(void) {
     static uint64_t seed;
@@ -62,11 +100,38 @@ static inline uint64_t check_seed(void) {
 /* Each test draws from a stream of its own, so that it repeats alone as well as among the others. */
 static inline adm_rng check_rng(const char *test_name) {
     uint64_t hash = 1469598103934665603u; /* FNV-1a */
+    check_now.test = test_name;
     for (; *test_name; test_name++) hash = (hash ^ (unsigned char)*test_name) * 1099511628211u;
     adm_rng rng;
     adm_rng_seed(&rng, check_seed() ^ hash);
     return rng;
 }
+
+/* Before and after every test: cmocka runs the second also when the test failed or crashed, and only then a case is left. */
+static inline int check_test_begin(void **state) {
+    (void)state;
+    memset(&check_now, 0, sizeof check_now);
+    return 0;
+}
+
+static inline int check_test_end(void **state) {
+    (void)state;
+    if (check_now.text[0] == '\0' && check_now.row[0] == '\0') return 0;
+    print_error("case: %s%s%s\nalone: ADAMAS_TEST_SEED=%" PRIu64, check_now.row, check_now.row[0] != '\0' ? ", " : "",
+                check_now.text, check_seed());
+    if (check_now.row[0] != '\0') print_error(" ADAMAS_TEST_ONLY=%s", check_now.row);
+    if (check_now.test != NULL) print_error(" ADAMAS_TEST_FILTER=%s", check_now.test);
+    print_error(" %s\n", program_invocation_name);
+    check_case_end();
+    return 0;
+}
+
+#undef cmocka_unit_test
+#define cmocka_unit_test(f) {#f, f, check_test_begin, check_test_end, NULL}
+#undef cmocka_run_group_tests_name
+#define cmocka_run_group_tests_name(name, tests, setup, teardown) \
+    (cmocka_set_test_filter(getenv("ADAMAS_TEST_FILTER")),        \
+     _cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests)[0], setup, teardown))
 
 /* ---- guarded buffers ---- */
 
@@ -193,23 +258,39 @@ static inline double check_relative_l2(const float *a, const float *b, size_t n)
     return difference == 0 ? 0 : sqrt(difference / norm);
 }
 
-/* `row` iterates over the registry's rows of one stage that this processor can run; test_registry skips for the
- * others. A stage without rows is an error of the test. */
-static inline const adm_host_impl *check_next(adm_stage stage, const adm_host_impl *row) {
+/* `row` iterates over the registry's rows of one stage that this CPU can run and ADAMAS_TEST_ONLY leaves in; test_registry
+ * skips for those that it cannot run. A stage without rows is an error of the test. */
+static inline const adm_host_impl *check_next(adm_stage stage, const adm_host_impl *row, const char *test_name) {
     size_t i = 0;
+    bool any = false;
+    if (check_now.test == NULL) check_now.test = test_name;
+    check_case_end();
     if (row != NULL) {
         while (adm_registry_at(i) != row) i++;
         i++;
     }
     for (; i < adm_registry_count(); i++) {
         const adm_host_impl *next = adm_registry_at(i);
-        if (next->stage == stage && adm_host_impl_available(next)) return next;
+        if (next->stage != stage || !adm_host_impl_available(next)) continue;
+        any = true;
+        if (!check_is_asked_for(stage, next->name)) continue;
+        check_row_begin(stage, next->name);
+        return next;
     }
-    if (row == NULL) fail_msg("the registry has no row of stage %s", adm_stage_name(stage));
+    if (row == NULL && !any) fail_msg("the registry has no row of stage %s", adm_stage_name(stage));
+    const char *only = getenv("ADAMAS_TEST_ONLY");
+    const size_t length = strlen(adm_stage_name(stage));
+    if (row == NULL && only != NULL && strncmp(only, adm_stage_name(stage), length) == 0 && only[length] == '/')
+        fail_msg("ADAMAS_TEST_ONLY=%s: this machine runs no such row", only);
     return NULL;
 }
 
 #define CHECK_EACH_ROW(stage, row) \
-    for (const adm_host_impl *row = check_next(stage, NULL); row != NULL; row = check_next(stage, row))
+    for (const adm_host_impl *row = check_next(stage, NULL, __func__); row != NULL; row = check_next(stage, row, __func__))
+
+/* The same with the inputs of `rng` drawn anew for each row, so that a row has the same inputs alone. */
+#define CHECK_EACH_ROW_WITH(stage, row, rng)                                                                     \
+    for (const adm_host_impl *row = (rng = check_rng(__func__), check_next(stage, NULL, __func__)); row != NULL; \
+         rng = check_rng(__func__), row = check_next(stage, row, __func__))
 
 #endif

@@ -22,9 +22,9 @@
 #include <unistd.h>
 
 #include "core/store/store.h"
-#include "core/store/store_db.h"
+#include "core/store/database_internal.h"
 
-/* ---- a folder a test, with one database in it -------------------------------------------------------------------- */
+/* ---- one folder per test, with one database in it -------------------------------------------------------------------- */
 
 typedef struct fixture {
     char folder[200], db[256];

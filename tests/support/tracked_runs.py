@@ -38,6 +38,12 @@ class Runs:
         with self.open() as db:
             return db.execute(sql, values).fetchall()
 
+    def copy_configs(self, config_id, rest="", **changed):
+        """Adds configurations that are copies but for their id and what `changed` names, as SQL expressions of the old row."""
+        columns = [name for name, in self.execute("SELECT name FROM pragma_table_info('config')")]
+        values = ", ".join({"config_id": config_id, **changed}.get(name, name) for name in columns)
+        self.execute(f"INSERT INTO config ({', '.join(columns)}) SELECT {values} FROM config {rest}")
+
     def add(self, n=1, slower=None, noise=0.005, samples=15, quality=None, without=(), extra=None, **run):
         """Adds n runs; slower: {stage: factor}, quality: {metric: factor}, without: stages left out, extra: a list of
         (stage, metric, unit, better, value) for every configuration of a stage; the rest are columns of the run."""
@@ -62,30 +68,35 @@ class Runs:
     def limit_power(self, run_ids, watts):
         """Stores the power limit of runs as a profile does."""
         with self.open() as db:
-            db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES ('power_limit_w', 'W', 'none', '')")
+            db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES ('power_limit_w', 'W', 'none', "
+                       "'')")
             for run_id in run_ids:
-                db.execute("INSERT INTO measurement (run_id, config_id, source, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, "
-                           "p99, max, status) SELECT ?1, (SELECT min(config_id) FROM config), 'gpu', metric_id, 1, ?2, ?2, ?2, ?2, ?2, ?2, "
-                           "?2, ?2, ?2, ?2, 'ok' FROM metric WHERE name = 'power_limit_w'", (run_id, watts))
+                db.execute("INSERT INTO measurement (run_id, config_id, source, metric_id, n, mean, min, p01, p05, p10, "
+                           "median, p90, p95, p99, max, status) SELECT ?1, (SELECT min(config_id) FROM config), 'gpu', "
+                           "metric_id, 1, ?2, ?2, ?2, ?2, ?2, ?2, ?2, ?2, ?2, ?2, 'ok' FROM metric WHERE "
+                           "name = 'power_limit_w'", (run_id, watts))
 
     def loops(self, run_ids, ns):
-        """What the reference loop took beside every time of these runs, for the median and sample by sample (core/base/contention.h)."""
+        """What the reference loop took beside every time of these runs, for the median and sample by sample
+        (core/base/contention.h)."""
         pairs = {"time_ns": "core_loop_ns", "encode_ns_per_key": "encode_core_loop_ns"}
         with self.open() as db:
             for time, loop in pairs.items():
-                db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, 'ns', 'none', '')", (loop,))
+                db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, 'ns', 'none', '')",
+                           (loop,))
                 for run_id in run_ids:
-                    found = db.execute("SELECT measurement_id, config_id, stage, n FROM measurement JOIN metric USING (metric_id) WHERE "
-                                       "run_id = ? AND name = ?", (run_id, time)).fetchall()
+                    found = db.execute("SELECT measurement_id, config_id, stage, n FROM measurement JOIN metric USING "
+                                       "(metric_id) WHERE run_id = ? AND name = ?", (run_id, time)).fetchall()
                     for _, config_id, stage, n in found:
                         values = [ns(i) if callable(ns) else ns for i in range(n)]
                         median = sorted(values)[n // 2]
-                        db.execute("DELETE FROM measurement WHERE run_id = ? AND config_id = ? AND stage = ? AND metric_id = (SELECT "
-                                   "metric_id FROM metric WHERE name = ?)", (run_id, config_id, stage, loop))
+                        db.execute("DELETE FROM measurement WHERE run_id = ? AND config_id = ? AND stage = ? AND metric_id = "
+                                   "(SELECT metric_id FROM metric WHERE name = ?)", (run_id, config_id, stage, loop))
                         (loop_id,) = db.execute(
-                            "INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90, "
-                            "p95, p99, max, status) SELECT ?1, ?2, 'host', ?3, metric_id, ?4, ?5, ?5, ?5, ?5, ?5, ?5, ?5, ?5, ?5, ?5, 'ok' FROM "
-                            "metric WHERE name = ?6 RETURNING measurement_id", (run_id, config_id, stage, n, median, loop)).fetchone()
+                            "INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, "
+                            "p10, median, p90, p95, p99, max, status) SELECT ?1, ?2, 'host', ?3, metric_id, ?4, ?5, ?5, ?5, "
+                            "?5, ?5, ?5, ?5, ?5, ?5, ?5, 'ok' FROM metric WHERE name = ?6 RETURNING measurement_id",
+                            (run_id, config_id, stage, n, median, loop)).fetchone()
                         db.executemany("INSERT INTO sample (measurement_id, i, value) VALUES (?, ?, ?)",
                                        [(loop_id, i, value) for i, value in enumerate(values)])
 

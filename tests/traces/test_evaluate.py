@@ -1,9 +1,7 @@
-"""traces/model/evaluate.py and sparse_lm.py: the statistics against their definitions, the rows in the database, refusals, and with
-PyTorch a tiny random model: decoding with everything selected is dense attention, and the whole tool runs through.
+"""traces/model/evaluate.py: the statistics against their definitions, the rows in the database, refusals.
 
-The last part is skipped where the packages of traces/model/requirements.txt are absent; the rest needs NumPy alone.
+NumPy alone is needed. test_evaluate_models.py runs the whole tool.
 """
-import importlib.util
 import math
 import subprocess
 import sys
@@ -13,14 +11,15 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
-import capture  # noqa: E402
-import evaluate  # noqa: E402
-from conftest import PROGRAM, ROOT, query  # noqa: E402
+
+import evaluate
+import intervals
+import tasks
+from conftest import ROOT, query
+from library import Library
+from recorder import Recorder, run_row
 
 LIBRARY = ROOT / "build/release/libadamas.so"
-ABSENT = [name for name in ("torch", "transformers", "tokenizers", "xxhash") if importlib.util.find_spec(name) is None]
-with_torch = pytest.mark.skipif(bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed: see traces/model/requirements.txt")
-
 
 @pytest.fixture
 def rng():
@@ -38,7 +37,7 @@ def test_import_brings_in_nothing_heavy():
 @pytest.mark.parametrize("right, n", [(0, 10), (10, 10), (3, 40), (39, 40), (1, 1)])
 def test_wilson_is_where_the_score_test_turns(right, n):
     """Its ends are the shares p with |right/n - p| = z sqrt(p (1 - p) / n), or 0 and 1."""
-    low, high = evaluate.wilson(right, n)
+    low, high = intervals.wilson(right, n)
     assert 0 <= low <= right / n <= high <= 1 and low < high
     for p in (low, high):
         if 1e-12 < p < 1 - 1e-12:
@@ -47,8 +46,8 @@ def test_wilson_is_where_the_score_test_turns(right, n):
 
 def test_the_bootstrap_resamples_blocks_within_their_text(rng):
     blocks = [rng.normal(0, 1, 8), rng.normal(100, 1, 12)]
-    means = evaluate.bootstrap_means(blocks, 20000, seed=3)
-    np.testing.assert_array_equal(means, evaluate.bootstrap_means(blocks, 20000, seed=3))
+    means = intervals.bootstrap_means(blocks, 20000, seed=3)
+    np.testing.assert_array_equal(means, intervals.bootstrap_means(blocks, 20000, seed=3))
     both = np.concatenate(blocks)
     # Each text keeps its weight, so the hundred that lies between them adds nothing to the spread.
     expected = math.sqrt(sum(len(b) * b.var() for b in blocks)) / len(both)
@@ -59,7 +58,7 @@ def test_the_bootstrap_resamples_blocks_within_their_text(rng):
 def test_ratios_to_dense_are_taken_token_by_token(rng):
     dense = [rng.gamma(2, 1, (6, 16)) for _ in range(3)]
     sparse = [d + 0.25 for d in dense]  # the same loss everywhere: nothing is uncertain about it
-    v = evaluate.perplexity_metrics(sparse, dense, 500, 1)
+    v = intervals.perplexity_metrics(sparse, dense, 500, 1)
     for name in ("perplexity_ratio", "perplexity_ratio_ci95_low", "perplexity_ratio_ci95_high"):
         assert v[name] == pytest.approx(math.exp(0.25), rel=1e-12)
     assert v["perplexity"] == pytest.approx(math.exp(np.concatenate(sparse).mean()))
@@ -74,8 +73,7 @@ class Model:
 
 
 def arguments(tmp_path, *more):
-    return evaluate.parse_args(["--model", "m", "--text", "t", "--quick", "--db", str(tmp_path / "e.db"),
-                                "--adamas", str(PROGRAM), *more])
+    return evaluate.parse_args(["--model", "m", "--text", "t", "--quick", "--db", str(tmp_path / "e.db"), *more])
 
 
 def trace(task, kind):
@@ -85,19 +83,18 @@ def trace(task, kind):
             "softmax_scale": 0.125, "metadata": "{}"}
 
 
-def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_path, monkeypatch):
+def test_rows_reach_the_views_and_a_second_run_stands_beside(rng, tmp_path, monkeypatch):
     args = arguments(tmp_path, "--policies", "quest;adamas:select=group")
     arms = [("dense", None), ("quest", 64), ("adamas:select=group", 64)]
     nll = {name: {arm: rng.gamma(2, 1, (4, 8)) for arm in arms} for name in ("a.txt", "b.txt")}
-    rows = [*evaluate.text_rows(args, "a.txt", [nll["a.txt"]]), *evaluate.text_rows(args, "texts", list(nll.values()))]
-    rows += evaluate.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in evaluate.DEPTHS for arm in arms})
+    rows = [*tasks.text_rows(args, "a.txt", [nll["a.txt"]]), *tasks.text_rows(args, "texts", list(nll.values()))]
+    rows += tasks.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in tasks.DEPTHS for arm in arms})
     traces = {r.task: trace(r.task, "synthetic" if r.task.startswith("passkey") else "real") for r in rows}
     monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))  # the run row names its version
     sys.modules["torch"].__version__, sys.modules["torch"].get_num_threads = "0", lambda: 1
     variants = {"dense": "exact", "quest": "pages of 16", "adamas:select=group": "l1 calibrated, per group"}
-    evaluate.make_database(args)
     for _ in range(2):
-        recorder = evaluate.Recorder(args, evaluate.run_row(args, ["--quick"]), Model, variants)
+        recorder = Recorder(Library(LIBRARY), args.db, run_row(args, ["--quick"], evaluate.VERSION), Model, variants)
         for task, row in traces.items():
             recorder.write(row, 1024, [r for r in rows if r.task == task])
         recorder.end("complete")
@@ -111,7 +108,7 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_p
     assert (n, share) == (10, 0.7)
     assert found["passkey at 90%", "adamas", "l1 calibrated, per group", 64, "passkey_accuracy"] == (2, 0.5)
     low = found["passkey", "quest", "pages of 16", 64, "passkey_accuracy_ci95_low"][1]
-    assert low == pytest.approx(evaluate.wilson(7, 10)[0])
+    assert low == pytest.approx(intervals.wilson(7, 10)[0])
     assert query(tmp_path / "e.db", "SELECT command, status, gpu_reason FROM run WHERE run_id = 2") == [
         ("evaluate", "complete", "the model runs on the host")]
     assert query(tmp_path / "e.db", "SELECT DISTINCT policy, selection FROM config ORDER BY 1") == [
@@ -120,180 +117,15 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(program, rng, tmp_p
 
 @pytest.mark.parametrize("more, says", [
     (["--budgets", "8,64"], "below 16 tokens"), (["--context", "3"], "--context 3"), (["--blocks", "0"], "--blocks 0"),
-    (["--text-source", "a", "--text-source", "b"], "more --text-source"), (["--adamas", "nowhere"], "no such program"),
+    (["--text-source", "a", "--text-source", "b"], "more --text-source"), (["--library", "nowhere"], "not the host library"),
     (["--budgets", "x"], "list of whole numbers"), (["--passkeys", "-1"], "--passkeys -1"), (["--nonsense"], "--nonsense"),
 ])
 def test_what_is_wrong_is_said_before_anything_heavy(capsys, tmp_path, more, says):
-    code = evaluate.main(["--model", "m", "--text", "t", "--adamas", str(PROGRAM), *more])
+    code = evaluate.main(["--model", "m", "--text", "t", *more])
     assert code == 2 and says in capsys.readouterr().err
 
 
-def test_a_database_that_is_none_is_refused_at_once(program, capsys, tmp_path):
+def test_a_database_that_is_none_is_refused_at_once(capsys, tmp_path):
     (tmp_path / "e.db").write_text("nothing of the kind, but long enough to be looked at as a database file" * 20)
-    assert evaluate.main(["--model", "m", "--text", "t", "--adamas", str(PROGRAM), "--db", str(tmp_path / "e.db")]) == 2
+    assert evaluate.main(["--model", "m", "--text", "t", "--db", str(tmp_path / "e.db")]) == 2
     assert "is not an SQLite database" in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------- a tiny model
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A random Llama with heads of 64, in float32, and a tokeniser of single bytes."""
-    import tokenizers
-    import torch
-    import transformers
-    path = tmp_path_factory.mktemp("tiny") / "model"
-    config = transformers.LlamaConfig(vocab_size=256, hidden_size=48, intermediate_size=64, num_attention_heads=6, head_dim=64,
-                                      num_key_value_heads=2, num_hidden_layers=4, max_position_embeddings=2048,
-                                      rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0)
-    torch.manual_seed(20262)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    for p in model.parameters():
-        p.data.normal_(0.0, 0.3)
-    model.save_pretrained(path)
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    t = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    t.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=t).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def decoder(folder):
-    """(model, library, tokens, cache after all of them, their hidden states)"""
-    import sparse_lm
-    import torch
-    torch.set_grad_enabled(False)
-    model = sparse_lm.Model(folder)
-    tokens = torch.from_numpy(np.random.default_rng(5).integers(0, 256, 200))
-    cache = model.new_cache(len(tokens))
-    return model, sparse_lm.Library(LIBRARY), tokens, cache, model.prefill(tokens, cache, keep_drawn_at=(1, 64, 150))
-
-
-@with_torch
-def test_prefill_is_the_forward_pass_of_the_capture_tool(decoder):
-    model, _, tokens, _, hidden = decoder
-    expected = capture.forward_logits(model.m, tokens.numpy(), len(tokens))
-    # both float32, in other orders: see LOGITS_LIMIT in capture.py
-    assert np.abs(model.logits(hidden).numpy() - expected).max() <= 1e-3 * np.sqrt(np.mean(expected ** 2))
-
-
-@with_torch
-def test_prefill_in_two_parts_and_block_by_block_is_one(decoder, monkeypatch):
-    import sparse_lm
-    model, _, tokens, whole, hidden = decoder
-    monkeypatch.setattr(sparse_lm, "PREFILL_BLOCK", 16)
-    cache = model.new_cache(len(tokens))
-    model.prefill(tokens[:64], cache, keep_drawn_at=(64,))
-    last = model.prefill(tokens[64:], cache, keep_drawn_at=(150,))
-    np.testing.assert_allclose(last, hidden[64:], rtol=1e-3, atol=1e-3 * float(hidden.abs().max()))
-    np.testing.assert_allclose(cache.k, whole.k, rtol=1e-3, atol=1e-3 * float(whole.k.abs().max()))
-    for n in (64, 150):
-        np.testing.assert_allclose(cache.drawn[n], whole.drawn[n], rtol=1e-2, atol=1e-2)
-
-
-@with_torch
-def test_every_token_draws_what_queries_pay(decoder):
-    """Each query pays one in all, each token less than the queries that see it, and of layer 0 all is known from K and Q."""
-    model, _, tokens, cache, _ = decoder
-    for n, drawn in cache.drawn.items():
-        assert tuple(drawn.shape) == (4, 6, n)
-        np.testing.assert_allclose(drawn.sum(-1), n, rtol=1e-5)
-        assert (drawn.numpy() <= np.arange(n, 0, -1) + 1e-4).all()
-    m = model.m
-    x = capture.rms_norm(capture.embed(m, tokens.numpy()), m.weights.get("attn_norm", 0), m.eps)
-    q = capture.rope((x @ m.weights.get("attn_q", 0).T).reshape(len(x), 6, 64).swapaxes(0, 1), m.rope_base)[:, :64]
-    scores = q @ np.repeat(cache.k[0, :, :64].numpy(), 3, 0).swapaxes(1, 2) * m.softmax_scale
-    scores[:, np.triu(np.ones((64, 64), bool), 1)] = -np.inf
-    p = np.exp(scores - scores.max(-1, keepdims=True))
-    np.testing.assert_allclose(cache.drawn[64][0], (p / p.sum(-1, keepdims=True)).sum(1), atol=1e-3)
-
-
-@with_torch
-@pytest.mark.parametrize("policy", ["dense", "oracle", "adamas", "adamas:metric=dot,bits=3,thresholds=channel,select=group",
-                                    "adamas:hadamard=off", "quest", "streaming", "h2o", "random"])
-def test_decoding_with_all_tokens_selected_is_dense(decoder, policy):
-    model, library, tokens, cache, hidden = decoder
-    before = cache.k.clone(), cache.v.clone()
-    logits = model.decode(library, policy, [32, 256], cache, 150, tokens[150:])
-    dense = model.logits(hidden[150:])
-    assert tuple(logits.shape) == (2, 50, 256)
-    limit = 1e-3 * float(dense.square().mean().sqrt())
-    assert float((logits[1] - dense).abs().max()) <= limit
-    assert policy == "dense" or float((logits[0] - dense).abs().max()) > 10 * limit  # 32 of 200 tokens make a difference
-    assert cache.k.equal(before[0]) and cache.v.equal(before[1])
-
-
-@with_torch
-def test_steps_see_no_step_behind_them(decoder):
-    model, library, tokens, cache, _ = decoder
-    for policy in ("adamas", "quest", "h2o"):
-        many = model.decode(library, policy, [32], cache, 150, tokens[150:170])
-        few = model.decode(library, policy, [32], cache, 150, tokens[150:155])
-        np.testing.assert_allclose(many[:, :5], few, atol=1e-3)
-
-
-@with_torch
-def test_the_whole_tool_on_a_tiny_model(program, folder, tmp_path, capsys):
-    for name in "ab":
-        (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
-    command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"),
-               "--text-source", "the first", "--db", str(tmp_path / "e.db"), "--adamas", str(PROGRAM), "--library", str(LIBRARY),
-               "--context", "64", "--blocks", "2", "--block-tokens", "8", "--budgets", "16,512", "--passkeys", "1",
-               "--passkey-context", "512", "--passkey-budgets", "16", "--policies", "adamas;quest;streaming;h2o;random;oracle"]
-    assert evaluate.main(command) == 0, capsys.readouterr().err
-    out = capsys.readouterr().out
-    assert "perplexity of 32 tokens" in out and "passkeys found of 5" in out
-    rows = query(tmp_path / "e.db", "SELECT trace, policy, variant, budget, metric, n, mean FROM quality_summary")
-    assert {r[0] for r in rows} == {"a.txt", "b.txt", "2 texts", "passkey",
-                                    *(f"passkey at {p}%" for p in (10, 30, 50, 70, 90))}
-    assert {r[1:3] for r in rows} == {("dense", "exact"), ("oracle", "exact"), ("adamas", "l1 calibrated"),
-                                      ("quest", "pages of 16"), ("streaming", "4 sinks"), ("h2o", "half recent"),
-                                      ("random", "seed 1")}
-    ratios = {r[:4]: r[6] for r in rows if r[4] == "perplexity_ratio"}
-    for (_, policy, _, budget), ratio in ratios.items():
-        assert budget == 16 or ratio == pytest.approx(1, abs=1e-4), policy
-    assert any(abs(ratio - 1) > 1e-2 for ratio in ratios.values())
-    kinds = dict(query(tmp_path / "e.db", "SELECT name, kind FROM trace"))
-    assert kinds["2 texts"] == "real" and kinds["passkey"] == "synthetic"
-    source = query(tmp_path / "e.db", "SELECT metadata FROM trace WHERE name = 'a.txt'")[0][0]
-    assert '"text_source": "the first"' in source
-
-
-@with_torch
-def test_what_was_finished_before_an_interruption_is_kept(program, folder, tmp_path, capsys, monkeypatch):
-    for name in "ab":
-        (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
-    score = evaluate.score_text
-
-    def interrupted_in_the_second(model, library, ids, args, note):
-        if len(query(tmp_path / "e.db", "SELECT * FROM measurement")) > 0:
-            raise KeyboardInterrupt
-        return score(model, library, ids, args, note)
-
-    monkeypatch.setattr(evaluate, "score_text", interrupted_in_the_second)
-    command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"), "--db",
-               str(tmp_path / "e.db"), "--adamas", str(PROGRAM), "--library", str(LIBRARY), "--context", "64", "--blocks", "1",
-               "--block-tokens", "4", "--budgets", "16", "--passkeys", "0", "--policies", "streaming"]
-    assert evaluate.main(command) == 130
-    assert "interrupted" in capsys.readouterr().err
-    assert query(tmp_path / "e.db", "SELECT status FROM run") == [("interrupted",)]
-    assert {r[0] for r in query(tmp_path / "e.db", "SELECT trace FROM quality_summary")} == {"a.txt"}
-
-
-@with_torch
-def test_a_policy_or_text_that_will_not_do(program, folder, tmp_path, capsys):
-    (tmp_path / "short.txt").write_text("In the beginning")
-    command = ["--model", str(folder), "--text", str(tmp_path / "short.txt"), "--db", str(tmp_path / "e.db"),
-               "--adamas", str(PROGRAM), "--library", str(LIBRARY), "--passkeys", "0"]
-    assert evaluate.main([*command, "--context", "64"]) == 2
-    assert "has 16 tokens" in capsys.readouterr().err
-    assert evaluate.main([*command, "--policies", "snapkv"]) == 2
-    assert "'snapkv' is not known" in capsys.readouterr().err
-    assert evaluate.main([*command, "--policies", "adamas:metric=l1+l2"]) == 2
-    assert "one policy and variant is needed" in capsys.readouterr().err
-    (tmp_path / "long.txt").write_text("In the beginning" * 999)
-    assert evaluate.main([*command[:2], "--text", str(tmp_path / "long.txt"), *command[4:]]) == 2
-    assert "was made for 2048" in capsys.readouterr().err
-    assert evaluate.main([*command, "--text", str(tmp_path / "short.txt"), "--context", "64"]) == 2
-    assert query(tmp_path / "e.db", "SELECT count(*) FROM run") == [(0,)]  # nothing began

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+
 from conftest import BUNDLED, PROGRAM, Adamas, query, read_safetensors, refuse
 
 # The captured session's own shape, so that the two differ in nothing but their values.
@@ -144,8 +145,8 @@ def test_the_comparison_can_fail(program, tmp_path, captured):
     assert all(name in said for name in ("key norm", "largest mean", "outlier channels", "neighbours", "sink value norm"))
 
 
-# The digest is part of the contract: it holds on every machine, compiler and number of threads, and a change of it is a change of
-# ADM_GENERATE_VERSION.
+# The digest is part of the contract: it holds on every machine, compiler and number of threads, and a change of it is a change
+# of ADM_GENERATE_VERSION.
 def test_same_seed_same_bytes_everywhere(program, tmp_path):
     small = ["--tokens", "300", "--steps", "3", "--layers", "0,7", "--needle", "9"]
     first = generate(tmp_path, *small, "--seed", "42", name="a.safetensors")
@@ -185,7 +186,8 @@ def test_dtypes_hold_the_same_values(program, tmp_path, dtype, tolerance):
 @pytest.mark.parametrize("head_dim, tokens", [(64, 8192), (128, 8192), (256, 2048), (64, 131072)])
 def test_its_head_finds_the_needle_and_no_other(program, tmp_path, head_dim, tokens):
     needle, head = tokens // 3, 5
-    path = generate(tmp_path, "--tokens", tokens, "--head-dim", head_dim, "--needle", needle, "--needle-head", head, "--steps", "32")
+    path = generate(tmp_path, "--tokens", tokens, "--head-dim", head_dim, "--needle", needle, "--needle-head", head, "--steps",
+                    "32")
     tensors, metadata = read_safetensors(path)
     k, q = tensors["layers.2.k"].astype(np.float64), tensors["layers.2.q"].astype(np.float64)
     mass = np.empty(q.shape[:2])
@@ -208,8 +210,8 @@ def test_replay_calls_it_synthetic(adamas, tmp_path):
     (["--needle", "8191"], ["8191", "8128"]), (["--needle", "0"], ["0", "sink"]),
     (["--needle", "5", "--needle-head", "8"], ["head 8", "0 to 7"]),
     (["--rope-base", "10000"], ["RoPE base 10000", "8192", "1.3"]),
-    (["--steps", "9000"], ["9000", "8192"]), (["--steps-at", "10,20"], ["74", "20"]), (["--steps-at", "8190"], ["8254", "8192"]),
-    (["--heads", "3"], ["3", "2"]), (["--head-dim", "96"], ["96"]),
+    (["--steps", "9000"], ["9000", "8192"]), (["--steps-at", "10,20"], ["74", "20"]),
+    (["--steps-at", "8190"], ["8254", "8192"]), (["--heads", "3"], ["3", "2"]), (["--head-dim", "96"], ["96"]),
     (["--needle", ",".join(map(str, range(1, 66)))], ["65", "64"]),
     (["-o", "/dev/null"], ["/dev/null", "not a regular file"]), (["-o", "none/x"], ["none/x", "No such file"]),
     (["-o", "x" * 300], ["File name too long"]),
@@ -220,9 +222,10 @@ def test_refusals_leave_nothing_behind(adamas, tmp_path, arguments, says):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ([], "-o FILE"), (["-o", "x", "y"], "'y'"), (["-o", "x", "--seed", "-1"], "'-1'"), (["-o", "x", "--seed", "18446744073709551616"], "--seed"),
-    (["-o", "x", "--tokens", "255"], "256"), (["-o", "x", "--tokens", "16777217"], "16777216"), (["-o", "x", "--dtype", "f64"], "f64"),
-    (["-o", "x", "--layers", "1000"], "999"), (["-o", "x", "--sinks", "17"], "16")])
+    ([], "-o FILE"), (["-o", "x", "y"], "'y'"), (["-o", "x", "--seed", "-1"], "'-1'"),
+    (["-o", "x", "--seed", "18446744073709551616"], "--seed"),
+    (["-o", "x", "--tokens", "255"], "256"), (["-o", "x", "--tokens", "16777217"], "16777216"),
+    (["-o", "x", "--dtype", "f64"], "f64"), (["-o", "x", "--layers", "1000"], "999"), (["-o", "x", "--sinks", "17"], "16")])
 def test_wrong_options(adamas, tmp_path, arguments, says):
     result = adamas("trace", "gen", *arguments)
     assert (result.code, result.out) == (2, "") and says in result.err
@@ -232,8 +235,9 @@ def test_wrong_options(adamas, tmp_path, arguments, says):
 def test_an_interrupt_leaves_the_old_file(adamas, tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     process = adamas.start("trace", "gen", "-o", "x", "--tokens", "8000000", "--head-dim", "256", "--quiet")
-    end = time.monotonic() + 20
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:  # until its temporary file is there
+    give_up = time.monotonic() + 120
+    while len(list(tmp_path.iterdir())) < 2:  # until its temporary file is there
+        assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -275,7 +279,7 @@ def print_table(n_seeds):
                 print(f"seed {seed}: {sentence}")
             for name, values in made.items():
                 pooled.setdefault(name, []).extend(values)
-    for name, (what, kind, band) in {**HEAD_STATISTICS, **KEY_STATISTICS}.items():
+    for name, (what, _, _) in {**HEAD_STATISTICS, **KEY_STATISTICS}.items():
         columns = [f"{np.median(v):6.3g} ({np.min(v):.2g} to {np.max(v):.2g})" for v in (captured[name], pooled[name])]
         print(f" *     {what:<62} {columns[0]:<22} {columns[1]}")
 

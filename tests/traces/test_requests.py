@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import ROOT, refuse
 
 SHARED = ROOT.parent / "shared/request-traces"
@@ -119,7 +120,8 @@ def mooncake(**change):
 
 
 @pytest.mark.parametrize("text, says", [
-    ("", ["is empty"]), ("\n", ["line 1", "''", "known request traces"]), ("a,b\n1,2\n", ["line 1", "'a,b'", "Azure", "BurstGPT", "Mooncake"]),
+    ("", ["is empty"]), ("\n", ["line 1", "''", "known request traces"]),
+    ("a,b\n1,2\n", ["line 1", "'a,b'", "Azure", "BurstGPT", "Mooncake"]),
     (AZURE_HEADER, ["no requests"]), (BURST_HEADER + "\n\n", ["no requests"]), ("[]\n", ["line 1", "'[]'"]),
     ("," * 99 + "\n", ["line 1", "100 columns", "32"]),
     (AZURE_HEADER + "2023-11-16 18:15:46,1\n", ["line 2", "2 columns", "3"]),
@@ -128,18 +130,22 @@ def mooncake(**change):
         "2023-02-29 00:00:00", "2023-13-01 00:00:00", "2023-00-01 00:00:00", "2023-01-00 00:00:00", "2100-01-01 00:00:00",
         "1969-12-31 23:59:59", "2023-01-01 24:00:00", "2023-01-01 00:60:00", "2023-01-01 00:00:61", "2023-01-01 00:00:00.",
         "2023-01-01 00:00:00.1234567890", "2023-01-01 00:00:00+02:00", "2023-1-1 00:00:00", "nan", "", "-2023-01-01 00:00:00")],
-    *[(AZURE_HEADER + f"2023-11-16 18:15:46,{value},1\n", ["line 2", "ContextTokens", f"'{value}'", "1073741824"]) for value in (
+    *[(AZURE_HEADER + f"2023-11-16 18:15:46,{value},1\n", ["line 2", "ContextTokens", f"'{value}'", "1073741824"])
+      for value in (
         "-1", "nan", "inf", "1e3", "1.5", "1.", "", " 1", "0x10", "1073741825", "18446744073709551617", "9" * 40, "+1")],
     (AZURE_HEADER + "2023-11-16 18:15:46,1,-5\n", ["GeneratedTokens", "'-5'"]),
     (AZURE_HEADER + "2023-11-16 18:15:46,1,\x1b[31m\n", ["GeneratedTokens", "'?[31m'"]),
     *[(BURST_HEADER + f"{value},m,1,1,2,l\n", ["line 2", "Timestamp", f"'{value}'", "4102444800"]) for value in (
         "-1", "nan", "1e9", "4102444801", "1.1234567891", "1.", "99999999999")],
     (BURST_HEADER + "1,m,1,1,3,l\n", ["line 2", "Total tokens is 3", "1 and 1"]),
-    (mooncake(hash_ids=[1]), ["line 1", "1 hash_ids", "513", "2"]), (GOOD + mooncake(hash_ids=[1, 2, 3]), ["line 2", "3 hash_ids"]),
+    (mooncake(hash_ids=[1]), ["line 1", "1 hash_ids", "513", "2"]),
+    (GOOD + mooncake(hash_ids=[1, 2, 3]), ["line 2", "3 hash_ids"]),
     (mooncake(hash_ids=5), ["not an array"]), ('{"timestamp": 0, "input_length": 0, "output_length": 1}', ['no "hash_ids"']),
     ('{"input_length": 0}', ['no "timestamp"']), (mooncake(timestamp=-1), ['"timestamp" is -1']),
-    (mooncake(input_length=2 ** 30 + 1), ["1073741825", "1073741824"]), (mooncake(output_length=1.5), ["output_length", "whole number"]),
-    (mooncake(output_length="1"), ["output_length", "whole number"]), (mooncake(timestamp=2 ** 70), ["line 1", "not valid JSON"]),
+    (mooncake(input_length=2 ** 30 + 1), ["1073741825", "1073741824"]),
+    (mooncake(output_length=1.5), ["output_length", "whole number"]),
+    (mooncake(output_length="1"), ["output_length", "whole number"]),
+    (mooncake(timestamp=2 ** 70), ["line 1", "not valid JSON"]),
     (mooncake(output_length=float("nan")), ["not valid JSON"]), (GOOD + "{\n", ["line 2", "not valid JSON"]),
     (GOOD + "[1]\n", ["line 2", "not an object"]), (GOOD + '{"a":1,"a":2}\n', ["line 2", "duplicate"]),
     (GOOD + '{"timestamp": ' + "[" * 5000, ["line 2", "not valid JSON"]),
@@ -169,3 +175,12 @@ def test_several_files_and_one_that_fails(adamas, tmp_path):
     result = adamas("trace", "import", "good")
     assert result.code == 0 and "1 distinct arrival times" in result.out and "p50 5" in result.out
     assert adamas("trace", "import", "good", "--quiet").out == ""
+
+
+@pytest.mark.parametrize("content, says", [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:56193aa9\nsize 142376815\n", "git lfs pull"),
+    (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "is gzip-compressed"),
+])
+def test_a_file_in_place_of_the_trace_is_named(adamas, tmp_path, content, says):
+    (tmp_path / "bad").write_bytes(content)
+    refuse(adamas, "trace", "import", "bad", says=["bad: is ", says])

@@ -56,6 +56,41 @@ static void lies_about_the_header(void **state) {
     expect_refusal(f, "");
 }
 
+static void write_bytes(const trace_file *f, const char *bytes, size_t n) {
+    FILE *file = fopen(f->path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Each is named for what it is, with the cure where there is one. */
+static void files_of_another_kind(void **state) {
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *says;
+    } cases[] = {
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:56193aa9\nsize 142376815\n", 79,
+         "is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"},
+        {"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 10, "is gzip-compressed"},
+        {"\x28\xb5\x2f\xfd\x04\x00\x00\x00\x00\x00", 10, "is Zstandard-compressed"},
+        {"\xfd"
+         "7zXZ\x00\x00\x04\x00\x00",
+         10, "is xz-compressed"},
+        {"PK\x03\x04\x00\x00\x00\x00\x00\x00", 10, "is a ZIP archive"},
+        {"GGUF\x03\x00\x00\x00\x00\x00", 10, "is a GGUF model"},
+        {"SQLite format 3\x00", 16, "is an SQLite database"},
+        {"# Attention traces\n\nOne file is one session.\n", 45, "is no safetensors file but text, which begins with '# Att"},
+        {"<!DOCTYPE html>\n", 16, "is no safetensors file but text, which begins with '<!DOCTYPE html>'"},
+        {"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16, "No header begins after the first 8 bytes"},
+    };
+    trace_file *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_bytes(f, cases[i].bytes, cases[i].n);
+        expect_refusal(f, cases[i].says);
+    }
+}
+
 static void headers_that_are_no_headers(void **state) {
     trace_file *f = *state;
     static const struct {
@@ -73,7 +108,8 @@ static void headers_that_are_no_headers(void **state) {
         {"{\"a\":{\"dtype\":\"F16\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,2]}}", "'a'"},
         {"{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[2,0]}}", "'a'"},
         {"{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,2]}}", "'a'"},
-        {"{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]},\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[2,4]}}",
+        {"{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]},"
+         "\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[2,4]}}",
          "duplicate"},
         {"{\"__metadata__\":{\"a\":1}}", "__metadata__"},
         {"{\"__metadata__\":3}", "__metadata__"},
@@ -264,6 +300,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TRACE_TEST(a_good_file_is_read),
         TRACE_TEST(lies_about_the_header),
+        TRACE_TEST(files_of_another_kind),
         TRACE_TEST(headers_that_are_no_headers),
         TRACE_TEST(ranges_that_do_not_fit),
         TRACE_TEST(things_that_are_not_files),

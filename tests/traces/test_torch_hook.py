@@ -1,12 +1,12 @@
 """The PyTorch snippets of traces/README.md, run as they stand there on a tiny random Llama; skipped where PyTorch is absent."""
-import importlib.util
 import re
 
 import pytest
+from tiny_models import skip_module_without_models
+
 from conftest import ROOT
 
-ABSENT = [name for name in ("torch", "transformers", "safetensors") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)} (traces/model/requirements.txt has them)")
+skip_module_without_models()
 
 SAVE, HOOK = re.findall(r"```python\n(.*?)```", (ROOT / "traces/README.md").read_text(), re.S)
 

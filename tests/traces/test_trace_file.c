@@ -62,7 +62,7 @@ static void layers_come_sorted_and_in_any_dtype(void **state) {
             char name[24];
             bool is_q = *role == 'q';
             snprintf(name, sizeof name, "layers.%d.%c", layers[i].index, *role);
-            add_tensor(f, name, layers[i].dtype, is_q ? "[1,2,64]" : "[1,3,64]", (is_q ? 2 : 3) * 64 * layers[i].bytes);
+            add_tensor(f, name, layers[i].dtype, is_q ? "[1,2,64]" : "[1,3,64]", (is_q ? 2u : 3u) * 64 * layers[i].bytes);
         }
     static const char *const others[] = {"layers.10.kv", "layers.02.k",         "layers.9.k.scale", "layers..k",
                                          "layers.-1.k",  "layers.4294967296.k", "model.layers.1.k"};

@@ -6,28 +6,9 @@
 #include <string.h>
 
 #include "core/cli/command.h"
-#include "core/base/mem.h"
-#include "core/base/printable.h"
-#include "traces/format/trace_verbs.h"
 #include "traces/format/trace_file.h"
-
-/* --- Text and JSON ------------------------------------------------------------------------------------------------ */
-
-json_t *adm_trace_json_text(const char *text) {
-    if (adm_is_utf8(text)) return json_string(text);
-    char *clean;
-    if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return NULL;
-    json_t *value = json_string(adm_printable(text, clean, strlen(text) + 4));
-    adm_free(&clean);
-    return value;
-}
-
-void adm_trace_print_text(const char *text) {
-    char *clean;
-    if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return;
-    fputs(adm_printable(text, clean, strlen(text) + 4), stdout);
-    adm_free(&clean);
-}
+#include "traces/format/trace_text.h"
+#include "traces/format/trace_verbs.h"
 
 /* --- info --------------------------------------------------------------------------------------------------------- */
 
@@ -213,7 +194,7 @@ static const struct argp info_argp = {
 };
 
 static const struct argp_option verify_options[] = {
-    {"steps", KEY_STEPS, "N", 0, "Recompute only N steps a layer, evenly spread (default: all)", 1},
+    {"steps", KEY_STEPS, "N", 0, "Recompute only N evenly spread steps per layer (default: all)", 1},
     {0},
 };
 
@@ -274,18 +255,8 @@ static void print_help(FILE *to) {
 }
 
 static int run(int argc, char **argv) {
-    if (argc < 2) {
-        print_help(stderr);
-        return 2;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-        printf("%s\n", argp_program_version);
-        return 0;
-    }
+    int exit_code = adm_group_options(argc, argv, print_help);
+    if (exit_code >= 0) return exit_code;
     if (strcmp(argv[1], "gen") == 0) {
         argv[1] = "adamas trace gen";
         return adm_trace_gen(argc - 1, argv + 1);

@@ -16,7 +16,24 @@
 #include "traces/format/map_guard.h"
 #include "core/base/printable.h"
 
-enum { HASH_CHUNK_BYTES = 1 << 20 };
+enum { HASH_CHUNK_BYTES = 1 << 20, MAGIC_BYTES = 24 };
+
+/* Files that take the place of a trace by mistake, by their first bytes. */
+static const struct {
+    char magic[MAGIC_BYTES];
+    size_t n;
+    const char *says;
+} kinds[] = {
+    {"version https://git-lfs.", 24, "is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"},
+    {"\x1f\x8b", 2, "is gzip-compressed: unpack it with `gunzip` first"},
+    {"\x28\xb5\x2f\xfd", 4, "is Zstandard-compressed: unpack it with `unzstd` first"},
+    {"\xfd"
+     "7zXZ",
+     5, "is xz-compressed: unpack it with `unxz` first"},
+    {"PK\x03\x04", 4, "is a ZIP archive, as PyTorch's .pt files are, which holds no trace that can be read in place"},
+    {"GGUF", 4, "is a GGUF model, not a trace: traces/model/capture.py makes a trace of one"},
+    {"SQLite format 3", 15, "is an SQLite database, not a trace"},
+};
 
 /* Of a long path the end says most. */
 static void make_label(const char *path, char *label, size_t label_bytes) {
@@ -84,6 +101,16 @@ adm_status adm_input_read(const adm_input_file *file, void *buffer, size_t n, ui
         done += (size_t)got;
     }
     return ADM_OK;
+}
+
+adm_status adm_input_check_kind(const adm_input_file *file, adm_error *err) {
+    char head[MAGIC_BYTES] = {0};
+    size_t n = file->n_bytes < sizeof head ? (size_t)file->n_bytes : sizeof head;
+    adm_status status = adm_input_read(file, head, n, 0, err);
+    for (size_t i = 0; status == ADM_OK && i < sizeof kinds / sizeof kinds[0]; i++)
+        if (n >= kinds[i].n && memcmp(head, kinds[i].magic, kinds[i].n) == 0)
+            status = adm_fail(err, ADM_EINPUT, "%s: %s", file->label, kinds[i].says);
+    return status;
 }
 
 adm_status adm_input_map(adm_input_file *file, adm_error *err) {

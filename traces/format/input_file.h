@@ -27,8 +27,12 @@ void adm_input_close(adm_input_file *file);
 /* Reads n bytes at the offset. ADM_EINPUT if the file ends before that. */
 adm_status adm_input_read(const adm_input_file *file, void *buffer, size_t n, uint64_t offset, adm_error *err);
 
+/* ADM_EINPUT, with what to do about it, if the file's first bytes show that it is of another kind than its reader expects: a
+ * Git LFS pointer, a compressed file, a model, a database. Kinds that are not known pass. */
+adm_status adm_input_check_kind(const adm_input_file *file, adm_error *err);
+
 /* Maps the whole file, which must not be empty. Where another process shortens the file, or its disk fails, the lost part
- * reads as zeros from then on (traces/format/map_guard.h): who has worked on the map asks adm_input_check_unchanged() before
+ * reads as zeros from then on (traces/format/map_guard.h): ask adm_input_check_unchanged() after working on the map, before
  * the result is used. */
 adm_status adm_input_map(adm_input_file *file, adm_error *err);
 

@@ -1,4 +1,4 @@
-/* map_guard.c: surviving a mapped file that loses its pages. The list is the one mutable global of the room: a signal
+/* map_guard.c: surviving a mapped file that loses its pages. The list is the one mutable global of this folder: a signal
  * handler has nowhere else to look. It is of atomics, so that the handler may run in any thread at any moment. */
 #include "traces/format/map_guard.h"
 

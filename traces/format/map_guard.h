@@ -2,8 +2,8 @@
  *
  * Another process may shorten a file that we have mapped, or its disk may fail: touching what is gone is then a SIGBUS,
  * which ends the program. Under a guard the lost part reads as zeros instead, from the page touched to the end of the map,
- * and is remembered as lost: whoever works on the map goes on to its next adm_map_is_lost(), fails there, and keeps nothing
- * of what it computed in between. A SIGBUS anywhere else ends the program as ever. */
+ * and is remembered as lost: a caller working on the map continues to its next adm_map_is_lost(), fails there, and keeps
+ * nothing of what it computed in between. A SIGBUS anywhere else ends the program as ever. */
 #ifndef ADM_TRACES_FORMAT_MAP_GUARD_H
 #define ADM_TRACES_FORMAT_MAP_GUARD_H
 

@@ -1,6 +1,7 @@
 /* safetensors.c: opens, checks and maps a .safetensors file. Every number in the header is checked before it is used. */
 #include "traces/format/safetensors.h"
 
+#include <ctype.h>
 #include <endian.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -73,6 +74,34 @@ static adm_status parse_header(adm_safetensors *st, const char *text, size_t n, 
     return ADM_OK;
 }
 
+enum { HEAD_BYTES = 48 };
+
+/* What is not even the beginning of a header: other kinds of file by name, and text by its beginning. */
+static adm_status check_kind(const adm_safetensors *st, adm_error *err) {
+    adm_status status = adm_input_check_kind(&st->file, err);
+    char head[HEAD_BYTES + 1] = {0}, shown[64];
+    size_t n = st->file.n_bytes < HEAD_BYTES ? (size_t)st->file.n_bytes : HEAD_BYTES;
+    if (status == ADM_OK) status = adm_input_read(&st->file, head, n, 0, err);
+    if (status != ADM_OK) return status;
+    /* Eight characters of ASCII would be a length of more than 10^17 bytes. */
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)head[i];
+        if ((i < LENGTH_BYTES && c >= 0x7f) || (c < ' ' && !isspace(c))) return ADM_OK;
+    }
+    if (n < LENGTH_BYTES) return ADM_OK;
+    head[strcspn(head, "\r\n")] = '\0';
+    return adm_fail(err, ADM_EINPUT, "%s: is no safetensors file but text, which begins with '%s'", st->file.label,
+                    adm_printable(head, shown, sizeof shown));
+}
+
+/* Where the length in the first bytes cannot be: whether a header follows it at all. */
+static const char *no_header_remark(const adm_safetensors *st) {
+    char first = '\0';
+    if (st->file.n_bytes > LENGTH_BYTES && adm_input_read(&st->file, &first, 1, LENGTH_BYTES, NULL) == ADM_OK && first == '{')
+        return "";
+    return "; is it a safetensors file? No header begins after the first 8 bytes";
+}
+
 /* Reads the header and leaves st->data at the first byte behind it. */
 static adm_status read_header(adm_safetensors *st, adm_error *err) {
     const char *label = st->file.label;
@@ -82,11 +111,12 @@ static adm_status read_header(adm_safetensors *st, adm_error *err) {
                         "%s: has %" PRIu64 " bytes, but a safetensors file starts with %d bytes of "
                         "header length",
                         label, n_bytes, LENGTH_BYTES);
-    adm_status status = adm_input_read(&st->file, &n, sizeof n, 0, err);
+    adm_status status = check_kind(st, err);
+    if (status == ADM_OK) status = adm_input_read(&st->file, &n, sizeof n, 0, err);
     if (status != ADM_OK) return status;
     if (n > ADM_ST_MAX_HEADER_BYTES)
-        return adm_fail(err, ADM_EINPUT, "%s: says that its header has %" PRIu64 " bytes, the limit is %d", label, n,
-                        ADM_ST_MAX_HEADER_BYTES);
+        return adm_fail(err, ADM_EINPUT, "%s: says that its header has %" PRIu64 " bytes, the limit is %d%s", label, n,
+                        ADM_ST_MAX_HEADER_BYTES, no_header_remark(st));
     if (n > n_bytes - LENGTH_BYTES)
         return adm_fail(err, ADM_EINPUT,
                         "%s: says that its header has %" PRIu64 " bytes, but only %" PRIu64 " bytes follow in the file", label,
@@ -194,20 +224,20 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const adm_st_tensor *)a)->name, ((const adm_st_tensor *)b)->name);
 }
 
-static int by_place(const void *a, const void *b) {
+static int by_position(const void *a, const void *b) {
     const adm_st_tensor *x = *(const adm_st_tensor *const *)a, *y = *(const adm_st_tensor *const *)b;
     if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
     return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
 }
 
-/* Laid out by place, the tensors must touch without overlap and fill the data: the format forbids holes, in which
+/* In order of their positions, the tensors must touch without overlap and fill the data: the format forbids holes, in which
  * something could hide. */
 static adm_status check_layout(const adm_safetensors *st, adm_error *err) {
     const adm_st_tensor **order = NULL;
     adm_status status = adm_alloc(&order, st->n_tensors, sizeof *order, "the order of tensors", err);
     if (status != ADM_OK) return status;
     for (size_t i = 0; i < st->n_tensors; i++) order[i] = &st->tensor[i];
-    qsort(order, st->n_tensors, sizeof *order, by_place);
+    qsort(order, st->n_tensors, sizeof *order, by_position);
     size_t next = 0;
     for (size_t i = 0; i < st->n_tensors && status == ADM_OK; i++) {
         size_t begin = (size_t)((const unsigned char *)order[i]->data - st->data);

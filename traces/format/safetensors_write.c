@@ -109,7 +109,7 @@ static adm_status reserve(const adm_st_writer *w, adm_error *err) {
 
 adm_status adm_st_write(adm_st_writer *w, const void *data, size_t n, adm_error *err) {
     if (n > w->n_bytes - w->n_done)
-        return adm_fail(err, ADM_EINTERNAL, "%s: has room for %" PRIu64 " bytes, more are written", w->label, w->n_bytes);
+        return adm_fail(err, ADM_EINTERNAL, "%s: was announced with %" PRIu64 " bytes, more are written", w->label, w->n_bytes);
     for (const char *from = data; n > 0;) {
         ssize_t put = write(w->fd, from, n);
         if (put < 0 && errno == EINTR) continue;

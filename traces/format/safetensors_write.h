@@ -23,7 +23,7 @@ typedef struct adm_st_entry {
     uint64_t shape[4];
 } adm_st_entry;
 
-/* Creates a temporary file beside `path`, reserves its room where the file system can, and writes the header. Nothing
+/* Creates a temporary file beside `path`, reserves its space where the file system can, and writes the header. Nothing
  * is borrowed after the return. *out ends in adm_st_finish() or adm_st_discard(), or is NULL on failure. ADM_EINPUT:
  * a path that cannot be written, or is there and not a regular file; ADM_EENVIRONMENT: the disk is full (the sentence
  * says what is needed and what is free) or failing, or no memory; ADM_EINTERNAL: entries that break the format. */

@@ -13,7 +13,7 @@
 #include "core/base/printable.h"
 #include "traces/format/safetensors.h"
 
-/* Token numbers fit an int32 and leave room for sums of two. */
+/* Token numbers fit an int32 so that sums of two do not overflow. */
 static const uint64_t max_tokens = 1u << 30;
 
 enum { ROLE_K, ROLE_V, ROLE_Q, ROLE_O, N_ROLES };

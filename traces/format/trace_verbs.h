@@ -1,4 +1,4 @@
-/* trace_verbs.h: what the files of `adamas trace` share. For cmd_trace*.c alone. */
+/* trace_verbs.h: the verbs of `adamas trace` that have files of their own, cmd_trace_import.c and cmd_trace_gen.c. */
 #ifndef ADM_TRACES_FORMAT_TRACE_VERBS_H
 #define ADM_TRACES_FORMAT_TRACE_VERBS_H
 
@@ -12,12 +12,6 @@ typedef struct adm_trace_options {
     size_t n_paths;
     char **paths;       /* borrowed from argv */
 } adm_trace_options;
-
-/* A string value; what is not UTF-8, as a path may be, is shown as '?'. NULL without memory. */
-json_t *adm_trace_json_text(const char *text);
-
-/* Prints text from outside, made fit for a terminal. */
-void adm_trace_print_text(const char *text);
 
 /* `import` of one file: prints its summary, or appends it to the document. */
 adm_status adm_trace_import_one(const char *path, const adm_trace_options *options, json_t *document, adm_error *err);

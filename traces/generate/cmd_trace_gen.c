@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
 #include "traces/generate/generate.h"
 #include "traces/format/trace_file.h"
@@ -37,9 +38,9 @@ static const struct argp_option options[] = {
     {NULL, 'o', "FILE", 0, "Write the trace here (required); replaced only when the new one is whole", 1},
     {"seed", KEY_SEED, "N", 0, "Same seed and options, same bytes, on every machine (default 1)", 1},
     {"tokens", KEY_TOKENS, "N", 0, "Cached tokens, 256 to 16777216 (default 8192)", 2},
-    {"steps", KEY_STEPS, "N", 0, "Decode steps: the last N tokens (default 64)", 2},
-    {"steps-at", KEY_STEPS_AT, "LIST", 0, "Rather, a run of steps from each of these positions", 2},
-    {"n-steps", KEY_N_STEPS, "N", 0, "The length of each such run (default 64)", 2},
+    {"steps", KEY_STEPS, "N", 0, "Decode the last N tokens (default 64)", 2},
+    {"steps-at", KEY_STEPS_AT, "LIST", 0, "Instead: a run of steps from each of these positions", 2},
+    {"n-steps", KEY_N_STEPS, "N", 0, "With --steps-at: steps per run (default 64)", 2},
     {"layers", KEY_LAYERS, "LIST", 0, "The layers' numbers, 0 to 999 (default 2)", 2},
     {"heads", KEY_HEADS, "N", 0, "Query heads (default 8)", 3},
     {"kv-heads", KEY_KV_HEADS, "N", 0, "KV heads; must divide the query heads (default 2)", 3},
@@ -60,19 +61,18 @@ static adm_status parse_dtype(const char *text, adm_dtype *dtype, adm_error *err
     return ADM_OK;
 }
 
-static adm_status parse_u32(const char *option, const char *text, uint32_t least, uint32_t most, uint32_t *value,
-                            adm_error *err) {
+static adm_status parse_u32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *value, adm_error *err) {
     uint64_t wide = 0;
-    adm_status status = adm_parse_u64(option, text, least, most, &wide, err);
+    adm_status status = adm_parse_u64(option, text, min, max, &wide, err);
     *value = (uint32_t)wide;
     return status;
 }
 
 /* An option given twice counts as its last. */
-static adm_status parse_list(const char *option, const char *text, uint32_t most, uint32_t **owned, const uint32_t **values,
+static adm_status parse_list(const char *option, const char *text, uint32_t max, uint32_t **owned, const uint32_t **values,
                              size_t *n, adm_error *err) {
     adm_free(owned);
-    adm_status status = adm_parse_u32_list(option, text, 0, most, owned, n, err);
+    adm_status status = adm_parse_u32_list(option, text, 0, max, owned, n, err);
     *values = *owned;
     return status;
 }

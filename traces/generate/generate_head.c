@@ -273,7 +273,7 @@ static void weigh(const profile *p, double near, double gap, double *recent, dou
     *variance = square / n - mean / n * (mean / n);
 }
 
-static double clamp(double x, double least, double most) { return x < least ? least : x > most ? most : x; }
+static double clamp(double x, double min, double max) { return x < min ? min : x > max ? max : x; }
 
 /* Finds the near and gap that give a head what it wants, and the variance that is left for the query's own content,
  * after the drift of the mean and what the fixed part makes of the keys' content. Of n normal scores with variance v, the

@@ -1,97 +1,26 @@
-"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (kernels/step/sparse.h).
+"""A local language model in PyTorch whose decode steps attend as a policy of the host library says (core/contract/adamas.h).
 
-    prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn (h2o)
+    prompt   dense attention                                    -> Cache: K, V of every layer, attention drawn
     steps    layers 0, 1: dense; the others: adm_sparse_attend  -> logits
 
 The tokens of the steps are known (they are scored, not sampled), so all steps of a layer run at once, each seeing the
 tokens up to itself: the same numbers as one step after the other. Keys and values of a step come from what sparse
-attention made of the layers below, as in real decoding. Llama from GGUF or a Hugging Face folder, read by capture.py.
+attention made of the layers below, as in real decoding. A layer with a window attends densely within it, at every
+budget. Models are those of model_files.py, in float32.
 """
-import ctypes
 from dataclasses import dataclass
+from functools import partial
 
-import capture
 import numpy as np
 import torch
-from capture import BadInput
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
+
+from bad_input import BadInput
+from model_files import load_model
 
 PREFILL_BLOCK = 512  # queries whose scores are held at a time
+ACTIVATIONS = {"silu": silu, "gelu_tanh": partial(gelu, approximate="tanh")}
 
-
-# ---------------------------------------------------------------- the library
-
-class Shape(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in ("n_q_heads", "n_kv_heads", "head_dim")]
-
-
-class Error(ctypes.Structure):
-    _fields_ = [("status", ctypes.c_int), ("text", ctypes.c_char * 768)]
-
-
-POINTER, SIZE, U32, U64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint64
-
-
-class Library:
-    """The functions of kernels/step/sparse.h in libadamas.so."""
-
-    def __init__(self, path):
-        try:
-            lib = ctypes.CDLL(str(path))
-            self._open, self._attend, self._close = lib.adm_sparse_open, lib.adm_sparse_attend, lib.adm_sparse_close
-            self._variant = lib.adm_sparse_variant
-        except (OSError, AttributeError) as e:
-            raise BadInput(f"{path}: not the host library of this version: {e}; `ninja` builds it") from e
-        self._open.argtypes = [ctypes.c_char_p, POINTER, POINTER, SIZE, SIZE, SIZE, U64, POINTER, POINTER]
-        self._attend.argtypes = [POINTER, U32, ctypes.c_double, POINTER, POINTER, POINTER, SIZE, SIZE, POINTER, POINTER,
-                                 POINTER, POINTER]
-        self._close.argtypes = [POINTER]
-        self._variant.argtypes = [POINTER, ctypes.c_char_p]
-
-    def open(self, *arguments):
-        return Sparse(self, *arguments)
-
-    def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
-        """What the database calls the variant; BadInput if the library does not know the policy."""
-        sparse = self.open(policy, n_q_heads, torch.zeros(n_kv_heads, 1, d), 1, 0, seed)
-        name = ctypes.create_string_buffer(160)
-        self._variant(sparse._handle, name)
-        sparse.close()
-        return name.value.decode()
-
-
-def call(function, *arguments):
-    error = Error()
-    if function(*arguments, ctypes.byref(error)):
-        raise BadInput(error.text.decode())
-
-
-def address(tensor):
-    assert tensor is None or tensor.is_contiguous()
-    return None if tensor is None else tensor.data_ptr()
-
-
-class Sparse:
-    """One layer's prompt under one policy; k [n_kv_heads, capacity, d] of which n_prompt tokens are the prompt."""
-
-    def __init__(self, library, policy, n_q_heads, k, n_prompt, max_steps, seed):
-        self._library, self._handle, self.policy = library, POINTER(), policy
-        shape = Shape(n_q_heads, k.shape[0], k.shape[2])
-        call(library._open, policy.encode(), ctypes.byref(shape), address(k), n_prompt, k.shape[1], max_steps, seed,
-             ctypes.byref(self._handle))
-
-    def attend(self, budget, scale, q, k, v, drawn=None):
-        """q [n_steps, n_q_heads, d]; the steps' keys and values are in k and v. Returns the outputs, like q."""
-        out = torch.empty_like(q)
-        call(self._library._attend, self._handle, budget, scale, address(q), address(k), address(v), k.shape[1], len(q),
-             address(drawn), address(out), None)
-        return out
-
-    def close(self):
-        self._library._close(ctypes.byref(self._handle))
-
-
-# ---------------------------------------------------------------- the model
 
 @dataclass
 class Cache:
@@ -106,36 +35,43 @@ def rms_norm(x, w, eps):
     return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * w
 
 
-def rope(x, positions, base):
-    """Rotate x (..., T, d) by its positions, element i with element i + d/2."""
-    d = x.shape[-1]
-    angle = torch.outer(positions.double(), base ** (-torch.arange(0, d, 2).double() / d))
+def rotate(x, positions, rope):
+    """Rotate x (..., T, d) by its positions, as architecture.Rope says."""
+    angle = torch.outer(positions.double(), torch.from_numpy(rope.frequencies()))
     cos, sin = angle.cos().float(), angle.sin().float()
-    a, b = x[..., :d // 2], x[..., d // 2:]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    half = rope.n_rotated // 2
+    a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 
 class Model:
     def __init__(self, path, n_dense_layers=2):
-        m = self.m = capture.load_model(path)
-        if m.arch != "llama":
-            raise BadInput(f"{path}: architecture {m.arch} is not supported here; llama is")
+        m = self.m = load_model(path)
         self.n_dense_layers = n_dense_layers
-
-        def weight(name, layer=None):
-            return torch.from_numpy(np.array(m.weights.get(name, layer=layer), np.float32))
-
-        def rows(name, layer, n_heads):  # of Q and K, in the order that rope() wants
-            w = m.weights.get(name, layer=layer)
-            return torch.from_numpy(np.array(capture.unpermute_rope_rows(w, n_heads) if m.weights.permuted else w))
-
-        self.embedding = weight("token_embd")
-        self.head = weight("output") if m.weights.has("output") else self.embedding
-        self.norm = weight("output_norm")
-        names = ("attn_norm", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
-        self.layers = [{name: weight(name, i) for name in names}
-                       | {"attn_q": rows("attn_q", i, m.n_q_heads), "attn_k": rows("attn_k", i, m.n_kv_heads)}
+        self.embedding = self._tensor(m.weight("token_embd"))
+        self.head = self.embedding if m.tied else self._tensor(m.weight("output"))
+        self.norm = self._tensor(m.weight("output_norm"))
+        names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
+        names += ["attn_q_norm", "attn_k_norm"] if m.family.qk_norm else []
+        names += ["post_attention_norm", "post_ffw_norm"] if m.family.post_norms else []
+        self.layers = [{name: self._tensor(m.weight(name, i)) for name in names}
+                       | {name + ".bias": self._tensor(m.bias(name, i)) for name in m.biases}
                        for i in range(m.n_layers)]
+
+    @staticmethod
+    def _tensor(x):
+        return torch.from_numpy(np.array(x, np.float32))
+
+    def embed(self, tokens):
+        return self.embedding[tokens] * self.m.embed_scale
+
+    @staticmethod
+    def _linear(w, x, name):
+        y = x @ w[name].T
+        return y + w[name + ".bias"] if name + ".bias" in w else y
+
+    def _norm(self, w, x, name):
+        return rms_norm(x, w[name], self.m.eps)
 
     def check_context(self, n_tokens):
         if n_tokens > self.m.context:
@@ -146,20 +82,25 @@ class Model:
         shape = self.m.n_layers, self.m.n_kv_heads, capacity, self.m.d
         return Cache(torch.zeros(shape), torch.zeros(shape), drawn={})
 
-    def _qkv(self, w, x, positions):
-        """x [..., T, hidden] to q [..., n_q_heads, T, d] and k, v [..., n_kv_heads, T, d]."""
-        h = rms_norm(x, w["attn_norm"], self.m.eps)
+    def _qkv(self, i, x, positions):
+        """x [..., T, hidden] to layer i's q [..., n_q_heads, T, d] and k, v [..., n_kv_heads, T, d]."""
+        w = self.layers[i]
+        h = self._norm(w, x, "attn_norm")
+        q, k, v = (self._linear(w, h, name).unflatten(-1, (-1, self.m.d)).transpose(-2, -3)
+                   for name in ("attn_q", "attn_k", "attn_v"))
+        if self.m.family.qk_norm:
+            q, k = self._norm(w, q, "attn_q_norm"), self._norm(w, k, "attn_k_norm")
+        rope = self.m.rope_local if self.m.windows[i] else self.m.rope
+        return rotate(q, positions, rope), rotate(k, positions, rope), v
 
-        def heads(name):
-            return (h @ w[name].T).unflatten(-1, (-1, self.m.d)).transpose(-2, -3)
-
-        q, k = (rope(heads(name), positions, self.m.rope_base) for name in ("attn_q", "attn_k"))
-        return q, k, heads("attn_v")
-
-    def _rest_of_layer(self, w, x, out):
-        x = x + out.transpose(-2, -3).flatten(-2) @ w["attn_output"].T
-        h = rms_norm(x, w["ffn_norm"], self.m.eps)
-        return x + (silu(h @ w["ffn_gate"].T) * (h @ w["ffn_up"].T)) @ w["ffn_down"].T
+    def _rest_of_layer(self, i, x, out):
+        w, post = self.layers[i], self.m.family.post_norms
+        h = self._linear(w, out.transpose(-2, -3).flatten(-2), "attn_output")
+        x = x + (self._norm(w, h, "post_attention_norm") if post else h)
+        h = self._norm(w, x, "ffn_norm")
+        activation = ACTIVATIONS[self.m.family.activation]
+        h = self._linear(w, activation(self._linear(w, h, "ffn_gate")) * self._linear(w, h, "ffn_up"), "ffn_down")
+        return x + (self._norm(w, h, "post_ffw_norm") if post else h)
 
     def logits(self, x):
         return rms_norm(x, self.norm, self.m.eps) @ self.head.T
@@ -173,11 +114,11 @@ class Model:
         keep_drawn_at: lengths n at which the attention drawn is put into cache.drawn[n]; of a cache that is not empty it
         goes on from cache.drawn[cache.n]."""
         begin, end = cache.n, cache.n + len(tokens)
-        positions, x = torch.arange(begin, end), self.embedding[tokens]
+        positions, x = torch.arange(begin, end), self.embed(tokens)
         for n in keep_drawn_at:
             cache.drawn[n] = torch.zeros(self.m.n_layers, self.m.n_q_heads, n, dtype=torch.float64)
-        for i, w in enumerate(self.layers):
-            q, k, v = self._qkv(w, x, positions)
+        for i in range(self.m.n_layers):
+            q, k, v = self._qkv(i, x, positions)
             cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k, v
             out = torch.empty_like(q)
             drawn = torch.zeros(self.m.n_q_heads, end, dtype=torch.float64)
@@ -186,14 +127,15 @@ class Model:
             for a in range(begin, end, PREFILL_BLOCK):
                 b = min(a + PREFILL_BLOCK, end)
                 out[:, a - begin:b - begin] = self._dense(i, q[:, a - begin:b - begin], cache, a, b, keep_drawn_at, drawn)
-            x = self._rest_of_layer(w, x, out)
+            x = self._rest_of_layer(i, x, out)
         cache.n = end
         return x
 
-    def _dense(self, i, q, cache, a, b, keep_drawn_at, drawn):
+    def _dense(self, i, q, cache, a, b, keep_drawn_at=(), drawn=None):
         """Queries a..b of layer i; adds what they pay to drawn, and keeps its state at the wanted lengths."""
         k, v = self._group(cache.k[i, :, :b]), self._group(cache.v[i, :, :b])
-        seen = torch.arange(b) <= torch.arange(a, b)[:, None]
+        distance = torch.arange(a, b)[:, None] - torch.arange(b)
+        seen = (distance >= 0) & (distance < (self.m.windows[i] or b))
         if not keep_drawn_at:
             return scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen, scale=self.m.softmax_scale)[0]
         p = (q @ k.transpose(1, 2) * self.m.softmax_scale).masked_fill_(~seen, -torch.inf).softmax(-1)
@@ -205,24 +147,33 @@ class Model:
 
     def decode(self, library, policy, budgets, cache, n_prompt, tokens, seed=1):
         """Logits [len(budgets), len(tokens), vocabulary] of tokens decoded behind the first n_prompt of the cache, which is
-        left as it was. h2o needs cache.drawn[n_prompt]."""
-        n, (begin, end) = len(tokens), (n_prompt, n_prompt + len(tokens))
-        positions, x = torch.arange(begin, end), self.embedding[tokens].expand(len(budgets), -1, -1)
+        left as it was. Policies that look back need cache.drawn[n_prompt]."""
+        begin, end = n_prompt, n_prompt + len(tokens)
+        positions, x = torch.arange(begin, end), self.embed(tokens).expand(len(budgets), -1, -1)
         saved = cache.k[:, :, begin:end].clone(), cache.v[:, :, begin:end].clone()
-        for i, w in enumerate(self.layers):
-            q, k, v = self._qkv(w, x, positions)
-            name = "dense" if i < self.n_dense_layers else policy
-            sparse = library.open(name, self.m.n_q_heads, cache.k[i], n_prompt, n, seed * 1000 + i)
-            out = torch.empty_like(q)
-            for b, budget in enumerate(budgets):
-                cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k[b], v[b]
-                drawn = None
-                if name == "h2o":
-                    drawn = torch.zeros(self.m.n_q_heads, end, dtype=torch.float64)
-                    drawn[:, :begin] = cache.drawn[n_prompt][i]
-                out[b] = sparse.attend(budget, self.m.softmax_scale, q[b].transpose(0, 1).contiguous(), cache.k[i],
-                                       cache.v[i], drawn).transpose(0, 1)
-            sparse.close()
-            x = self._rest_of_layer(w, x, out)
+        for i in range(self.m.n_layers):
+            q, k, v = self._qkv(i, x, positions)
+            x = self._rest_of_layer(i, x, self._decode_layer(library, policy, budgets, cache, i, n_prompt, seed, q, k, v))
         cache.k[:, :, begin:end], cache.v[:, :, begin:end] = saved
         return self.logits(x)
+
+    def _decode_layer(self, library, policy, budgets, cache, i, n_prompt, seed, q, k, v):
+        """The attention of layer i's steps, like q [len(budgets), n_q_heads, n, d]. Leaves the last k and v in the cache."""
+        n, begin, end = q.shape[-2], n_prompt, n_prompt + q.shape[-2]
+        name, windowed, out = "dense" if i < self.n_dense_layers else policy, not self.m.sees_all(i, end), torch.empty_like(q)
+        sparse = None if windowed else library.open(name, self.m.n_q_heads, cache.k[i], n_prompt, n, seed * 1000 + i)
+        for b, budget in enumerate(budgets):
+            cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k[b], v[b]
+            if windowed:
+                out[b] = self._dense(i, q[b], cache, begin, end)
+                continue
+            drawn = None
+            if library.looks_back(name):
+                drawn = torch.zeros(self.m.n_q_heads, end, dtype=torch.float64)
+                drawn[:, :begin] = cache.drawn[n_prompt][i]
+            steps = q[b].transpose(0, 1).contiguous()
+            out[b] = sparse.attend(budget, self.m.softmax_scale, steps, cache.k[i], cache.v[i], torch.empty_like(steps),
+                                   drawn).transpose(0, 1)
+        if sparse:
+            sparse.close()
+        return out

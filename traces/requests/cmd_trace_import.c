@@ -4,6 +4,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/stats.h"
+#include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
 #include "traces/requests/requests.h"
 

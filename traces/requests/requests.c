@@ -36,7 +36,7 @@ typedef struct reader {
     size_t capacity;
     uint64_t n_line, at;            /* lines given out; bytes of the file that the buffer has seen */
     uint64_t latest_ns;             /* the latest arrival so far, not yet counted from the first */
-    char *buffer;                   /* [buffer_bytes + 1], room for a NUL behind a line */
+    char *buffer;                   /* [buffer_bytes + 1], one more for a NUL after a line */
     size_t buffer_bytes, begin, end;
     const csv_format *csv;          /* NULL: Mooncake */
     size_t n_columns, role_column[N_ROLES];
@@ -123,11 +123,11 @@ static bool take_character(const char **text, char c) {
     return true;
 }
 
-/* Exactly n digits, then the character behind them ('\0' stays). */
-static bool take_field(const char **text, int n, char behind, uint64_t least, uint64_t most, uint64_t *value) {
+/* Exactly n digits, then the character after them ('\0' stays). */
+static bool take_field(const char **text, int n, char after, uint64_t min, uint64_t max, uint64_t *value) {
     const char *begin = *text;
-    if (!take_digits(text, n, value) || *text - begin != n || *value < least || *value > most) return false;
-    return behind == '\0' || take_character(text, behind);
+    if (!take_digits(text, n, value) || *text - begin != n || *value < min || *value > max) return false;
+    return after == '\0' || take_character(text, after);
 }
 
 /* Days from 1970-01-01 in the Gregorian calendar to a day from then on; false for a 30th of February. */
@@ -321,7 +321,8 @@ static adm_status read_first_line(reader *r, char *line, adm_error *err) {
 
 static adm_status read_rows(reader *r, adm_error *err) {
     char *line;
-    adm_status status = next_line(r, &line, err);
+    adm_status status = adm_input_check_kind(&r->file, err);
+    if (status == ADM_OK) status = next_line(r, &line, err);
     if (status == ADM_OK && line == NULL)
         return adm_fail(err, ADM_EINPUT, "%s: is empty, so it holds no requests", r->file.label);
     if (status == ADM_OK) status = read_first_line(r, line, err);

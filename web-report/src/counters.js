@@ -1,12 +1,12 @@
-// counters.js: why the warps of each stage wait, or what they execute, as shares: a bar a stage and implementation, at one
-// length and budget; beside it what was read from memory over what the byte model says.
+// counters.js: why the warps of each stage wait, or what they execute, as shares: one bar per stage and implementation, at one
+// length and budget; and the bytes read from memory over those of the byte model.
 
 import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
-import { distinct, headlineOf, rowsOf, STAGES } from './gpu.js';
+import { distinct, headlineOf, rowsOf } from './gpu.js';
+import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
 
-const ORDER = [...STAGES, 'step', 'dense'];
 const READ_RATIO = 'dram_read_model_ratio';
 const ROW = 24;
 

@@ -1,4 +1,4 @@
-// format.js: numbers for people, in the words of the tables (analysis/output/report_text.c).
+// format.js: numbers for people, written as in the tables (analysis/output/numbers.c).
 
 const MINUS = '\u2212';
 
@@ -16,7 +16,7 @@ function fixed(value, decimals) {
 
 export const count = (value) => grouped(value, 0);
 
-// "4K" for 4,096: where there is little room.
+// "4K" for 4,096, where space is short.
 export const compact = (value) => (value >= 1024 && value % 1024 === 0 ? `${value / 1024}K` : count(value));
 
 export const ratio = (value) => `${fixed(value * 100, 2)} %`;
@@ -40,7 +40,7 @@ export function duration(ns) {
 // A gain in three digits, as the tables have it: "5.02", "11.3".
 export const times = (gain) => `${gain < 10 ? gain.toFixed(2) : gain.toFixed(1)}`;
 
-// In two digits, for where there is little room: "1.9 ms".
+// In two digits, where space is short: "1.9 ms".
 export function shortDuration(ns) {
     const [value, unit] = duration(Number(ns.toPrecision(2))).split(' ');
     return `${Number(value) < 10 ? Number(value).toFixed(1) : Number(value)} ${unit}`;

@@ -10,7 +10,7 @@ import { FONT, isPrinting, theme } from './theme.js';
 echarts.use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, TitleComponent, TooltipComponent,
              SVGRenderer]);
 
-// Pixels between the margins of A4 or Letter: the page is laid out for paper only after it was told of it.
+// Pixels between the margins of A4 or Letter: the page is laid out for paper only after the event that announces it.
 const PAPER_WIDTH = 640;
 
 // An element with a class, text, and children; text is never read as markup.
@@ -31,7 +31,7 @@ export function select(label, options, value, changed) {
 }
 
 // A legend: entries of { name, colour, mark }, where mark is a class of styles.css; a scale has `from` and a ramp of
-// colours, and its name stands at the far end.
+// colours, and its name is at the far end.
 function drawLegend(legend, entries) {
     legend.replaceChildren(...entries.map(({ name, colour, mark, from, ramp }) => {
         const swatch = element('span', `swatch ${mark}`);

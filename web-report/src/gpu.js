@@ -4,8 +4,6 @@
 import { element, select } from './frame.js';
 import { count } from './format.js';
 
-export const STAGES = ['hadamard', 'bucket', 'pack', 'append', 'distance', 'topk', 'attention'];
-
 const FIRM = ['n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'batch', 'cache', 'launch', 'page_size', 'batch_lens', 'inputs'];
 const LOOSE = ['selection', 'n_sinks', 'n_recent'];
 
@@ -20,14 +18,14 @@ export const rowsOf = (report, list, profile) => report[list]
 
 export const distinct = (values) => [...new Set(values)].sort((a, b) => a - b);
 
-// The words of a setting's name that tell it from the others.
+// The words of a setting's name that distinguish it from the others.
 function shortNames(settings) {
     const words = settings.map((setting) => setting.name.split(', '));
     const isCommon = (word) => words.every((list) => list.includes(word));
     return words.map((list) => list.filter((word) => !isCommon(word)).join(', ') || list.slice(0, 2).join(', '));
 }
 
-// What to show first; a run without times has no headline of its own, and then it is what the paper speaks of most.
+// What to show first: the headline, or for a run without times the length and budget that the paper discusses most.
 export const headlineOf = (report, profile) => report.profiles[profile].headline ?? { seq_len: 32768, budget: 256 };
 
 // The reader's choice for one profile; charts subscribe to its changes.

@@ -1,15 +1,16 @@
-// gpu_stages.js: the six stages of a step against the fused step: a panel a length, two bars a budget.
+// gpu_stages.js: the six stages of a step against the fused step: one panel per length, two bars per budget.
 //
 //     |  6.2x  |       left: each stage timed alone, stacked, and what `six` takes beyond their sum
 //     | ▒▒     |       right: the fused step
 //     | ██  ▓▓ |
 //     +--256---+
 //
-// Of a stage's implementations the one drawn is that which `six` runs: the first of the registry, and so of the document.
+// Of a stage's implementations, the one that `six` runs is drawn: the first in the registry, and so in the document.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { compact, count, duration, durationUnit, times } from './format.js';
-import { chosenUnits, distinct, findUnit, STAGES } from './gpu.js';
+import { chosenUnits, distinct, findUnit } from './gpu.js';
+import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
 
 const PER_BUDGET = 'step';
@@ -17,7 +18,7 @@ const PER_BUDGET = 'step';
 const spread = (unit) => `${duration(unit.median)} (p10 to p90: ${duration(unit.p10)} to ${duration(unit.p90)}; `
                        + `n = ${count(unit.n)})`;
 
-// One panel a length: what each of its bars is made of.
+// One panel per length: what each of its bars is made of.
 function panelsOf(units) {
     return distinct(units.filter((unit) => unit.stage === PER_BUDGET).map((unit) => unit.config.seq_len)).map((length) => {
         const here = units.filter((unit) => unit.config.seq_len === length);

@@ -1,6 +1,6 @@
 // heads.js: the mean of every head, for one metric, length and policy of the reader's choice.
 //
-//   one panel a budget:  rows are layers, columns query heads; the worst head of a panel is outlined
+//   one panel per budget:  rows are layers, columns query heads; the worst head of a panel is outlined
 
 import { axisLook, baseOption, layPanels, panelTitle, select, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
@@ -52,7 +52,7 @@ function worstOf(cells, higherIsBetter) {
 function seriesOf(cells, worst, axis, size, colour) {
     return {
         type: 'custom', xAxisIndex: axis, yAxisIndex: axis, clip: false,
-        // The outlined cell comes last, on top of its neighbours.
+        // The outlined cell comes last, on top of the cells around it.
         data: [...cells.filter((cell) => cell !== worst), ...(worst ? [worst] : [])]
             .map((cell) => ({ value: [cell.head, cell.row, cell.mean], cell })),
         renderItem: (_, api) => {
@@ -97,7 +97,7 @@ export function drawHeads(report, session, choice, width) {
     const labelStep = Math.ceil(LABEL_HEIGHT / size);
     const layout = layPanels(matrices.length, width, { minWidth: 60 + size * n_heads, height: 66 + size * n_layers,
                                                        left: 34, right: 12, top: 30, bottom: 36, maxColumns: 12 });
-    // Sound heads are pale, bad ones strong: the scale runs from the best value there can be to the worst shown.
+    // Good heads are pale and bad ones strong: the scale runs from the best possible value to the worst shown.
     const best = higherIsBetter ? 1 : 0;
     const worst = higherIsBetter ? Math.min(1, ...means) : Math.max(0, ...means);
     const colour = (mean) => mix(theme().heat, worst === best ? 0 : (mean - best) / (worst - best));

@@ -1,4 +1,4 @@
-// history.js: one series over the runs of the database: a point a run, a line a level, a mark where the level changed.
+// history.js: one series over the runs of the database: one point per run, one line per level, one mark per change point.
 //
 //     .  . ..   .
 //     ------------|
@@ -57,7 +57,7 @@ export function drawHistory(report, choice, width) {
     const low = Math.min(...values), high = Math.max(...values), room = Math.max((high - low) * 0.15, Math.abs(high) * 0.01);
     const { show } = unitOf(series, high);
     const ticks = width < 560 ? 3 : 7;
-    // The time of day where all runs are of one day.
+    // The time of day if all runs are from one day.
     const isOneDay = runs[0].started_utc.slice(0, 10) === runs[runs.length - 1].started_utc.slice(0, 10);
     const dateOf = (run) => (isOneDay ? run.started_utc.slice(11, 16) : run.started_utc.slice(0, 10));
     const indices = [...new Set(Array.from({ length: ticks }, (_, i) => Math.round(i * (runs.length - 1) / (ticks - 1))))];
@@ -77,7 +77,8 @@ export function drawHistory(report, choice, width) {
                        formatter: (hit) => (hit.data.point ? tooltip(runs[hit.data.point[0]], hit.data.point, show) : '') },
             grid: { left: 70, right: 18, top: 12, bottom: 40 },
             xAxis: { ...look, type: 'value', min: -0.5, max: runs.length - 0.5, splitLine: { show: false },
-                     name: isOneDay ? `runs of ${runs[0].started_utc.slice(0, 10)}` : 'runs, by date', nameLocation: 'middle', nameGap: 26, axisTick: { ...look.axisTick, customValues: indices },
+                     name: isOneDay ? `runs of ${runs[0].started_utc.slice(0, 10)}` : 'runs, by date',
+                     nameLocation: 'middle', nameGap: 26, axisTick: { ...look.axisTick, customValues: indices },
                      axisLabel: { ...look.axisLabel, customValues: indices,
                                   formatter: (at) => dateOf(runs[Math.round(at)]) } },
             yAxis: { ...look, type: 'value', min: low - room, max: high + room, axisLine: { show: false },

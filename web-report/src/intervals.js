@@ -1,4 +1,4 @@
-// intervals.js: distributions side by side: a row a policy, a panel a metric or target.
+// intervals.js: distributions side by side: one row per policy, one panel per metric or target.
 //
 //     adamas l1   |    ---====o====-----   <>        ---- p5 to p95   ==== p10 to p90   o median   <> mean of the worst head
 
@@ -108,7 +108,8 @@ function tooltip({ row }, scale, looks) {
                                     [null, 'p10 to p90', `${scale.show(row.p10)} to ${scale.show(row.p90)}`],
                                     [null, 'p5 to p95', `${scale.show(row.p05)} to ${scale.show(row.p95)}`],
                                     [null, 'p99', scale.show(row.p99)], ...worst],
-                       [at, `n = ${count(row.n)} values of step, layer and head`]);
+                       [at, `n = ${count(row.n)} values of step, layer and head`,
+                        ...(row.note ? [`${row.note}.`] : [])]);
 }
 
 // Panels of { title, rows, scale } with a row for each of the names.
@@ -159,7 +160,8 @@ const inOrder = (looks, rows) => [...looks.keys()].filter((name) => rows.some((r
 export function drawPolicies(report, looks, session, choice, width) {
     const rows = policyRows(report, session).filter((row) => row.seq_len === choice.seq_len && row.budget === choice.budget);
     const scaleOf = (metric, own) => (metric === 'output_rel_l2' ? errorScale(own, 'p05', 'p95') : shareScale(own, 'p05'));
-    const panels = POLICY_METRICS.map(([metric, title]) => ({ metric, title, rows: rows.filter((row) => row.metric === metric) }))
+    const panels = POLICY_METRICS
+        .map(([metric, title]) => ({ metric, title, rows: rows.filter((row) => row.metric === metric) }))
         .filter((panel) => panel.rows.length > 0)
         .map((panel) => ({ ...panel, scale: { ...scaleOf(panel.metric, panel.rows), show: ratio } }));
     return draw(panels, inOrder(looks, rows), looks, width,

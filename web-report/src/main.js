@@ -10,6 +10,7 @@ import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, 
 import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
 import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
+import { setStageNames } from './stage_names.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
 import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
 import { onThemeChange, seriesLooks } from './theme.js';
@@ -102,6 +103,7 @@ function main() {
     const report = JSON.parse(document.getElementById('adamas-data').textContent);
     if (report.format !== FORMAT)
         throw new Error(`the page's data is ${report.format}, and its script reads ${FORMAT}`);
+    setStageNames(report.stage_names);
     const looks = seriesLooks(report), frames = [];
     for (const figure of document.querySelectorAll('figure.plot')) {
         const frame = makeFrame(figure, report, looks);

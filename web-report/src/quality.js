@@ -1,4 +1,4 @@
-// quality.js: one metric against the budget: a panel a length, a line a policy and variant.
+// quality.js: one metric against the budget: one panel per length, one line per policy and variant.
 //
 //   median  ---o---o---   band: p10 to p90     hollow diamond: mean of the worst head
 //
@@ -90,7 +90,8 @@ function worstSeries(rows, scale, colour, axes) {
 function tooltip(looks, length, hits) {
     const rows = hits.map((hit) => hit.data?.row).filter(Boolean);
     if (rows.length === 0) return '';
-    const notes = [`n = ${distinct(rows.map((row) => row.n)).map(count).join(' or ')} values of step, layer and head`];
+    const notes = [`n = ${distinct(rows.map((row) => row.n)).map(count).join(' or ')} values of step, layer and head`,
+                   ...new Set(rows.filter((row) => row.note).map((row) => `${row.note}.`))];
     return tooltipBody(
         `${count(rows[0].budget)} of ${count(length)} tokens`,
         [[null, '', 'median', 'p10 to p90', 'worst head, mean'], ...rows.map((row) => [

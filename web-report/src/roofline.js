@@ -1,12 +1,12 @@
-// roofline.js: arithmetic a second against arithmetic a byte, both of the model, for every unit at one length. What does no
-// arithmetic at all has no place on it.
+// roofline.js: arithmetic per second against arithmetic per byte, both of the model, for every unit at one length. A unit
+// without arithmetic is not on it.
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, duration, ratio } from './format.js';
-import { choiceOf, chosenUnits, STAGES } from './gpu.js';
+import { choiceOf, chosenUnits } from './gpu.js';
+import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
 
-const ORDER = [...STAGES, 'step', 'dense'];
 const SYMBOLS = { step: 'diamond', dense: 'rect' };
 
 // "12.3 Tflop/s"

@@ -1,5 +1,5 @@
-// speedup.js: dense attention's time over that of a whole step, as a heat map: a panel a kind of step, a row a length, a
-// column a budget, and the line where both are equally fast.
+// speedup.js: dense attention's time over that of a whole step, as a heat map: one panel per kind of step, one row per length,
+// one column per budget, and the line where both are equally fast.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, duration, times } from './format.js';
@@ -14,7 +14,7 @@ function cellsOf(units, variant, lengths, budgets) {
     }));
 }
 
-// Edges between neighbours of which one gains and the other loses, as [[x, y], [x, y]] in cells.
+// Edges between adjacent cells where one gains and the other loses, as [[x, y], [x, y]] in cells.
 function breakEven(cells) {
     const at = new Map(cells.map((cell) => [`${cell.row} ${cell.column}`, cell]));
     return cells.flatMap((cell) => {

@@ -1,21 +1,20 @@
-// stages.js: the time of one layer of one decode step, stage by stage, beside dense attention.
+// stages.js: the time of one layer of one decode step, stage by stage, and of dense attention.
 //
-//   upper row: time, one panel a length, one bar a budget and one for dense; lower row: shares of the stages' sum
+//   upper row: time, one panel per length, one bar per budget and one for dense; lower row: shares of the stages' sum
 //
 // Figures of different sources, batches, caches or launches never share a panel. Where a stage was timed in several
-// implementations the fastest is drawn, and its name stands in the tooltip.
+// implementations the fastest is drawn, and its name is in the tooltip.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, duration, durationUnit, shortDuration } from './format.js';
+import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
-
-const STAGES = ['hadamard', 'bucket', 'pack', 'append', 'distance', 'topk', 'attention'];
 
 export function drawable(report, session) {
     return report.stages.filter((row) => row.session === session && row.metric === 'time_ns' && row.status === 'ok');
 }
 
-// One panel a setting: { title, budgets, find(stage, budget) }. Stages that do not depend on the budget have none.
+// One panel per setting: { title, budgets, find(stage, budget) }. Stages that do not depend on the budget have none.
 function panelsOf(rows) {
     const settings = new Map();
     for (const row of rows) {
@@ -67,7 +66,7 @@ const timeLabel = (pitch) => ({
     formatter: ({ value }) => (value > 0 ? (pitch >= 44 ? duration(value) : shortDuration(value)) : ''),
 });
 
-// Room for the label of the highest bar.
+// Space for the label of the highest bar.
 function niceMax(value) {
     const power = 10 ** Math.floor(Math.log10(value));
     return power * ([1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value * 1.06) ?? 15);
@@ -126,7 +125,7 @@ export function drawStages(report, session, width) {
                             ...panels.map((panel, i) => make(panel, n + i, true, pitches[i]))];
     return {
         height: layout.height,
-        label: 'Stacked bars of the median time of each stage against the budget, beside dense attention: '
+        label: 'Stacked bars of the median time of each stage against the budget, and of dense attention: '
              + `${panels.map((panel) => panel.title).join('; ')}. The tables below hold the figures.`,
         legend: [...stages.map((stage) => ({ name: stage, colour: colours.stages[stage], mark: 'block' })),
                  { name: 'dense', colour: colours.stages.dense, mark: 'block' },

@@ -1,5 +1,5 @@
-// tasks.js: what a budget costs the model: one figure against the budget, a line a policy, with its 95% interval as a band.
-// A panel a text: the pooled one first. With more than a few lines only the band of one chosen policy is drawn.
+// tasks.js: what a budget costs the model: one figure against the budget, one line per policy, with its 95% interval as a band.
+// One panel per text: the pooled one first. With more than a few lines only the band of one chosen policy is drawn.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, ratio, ratioTick } from './format.js';
@@ -21,7 +21,7 @@ function scaleOf(rows, metric) {
     const values = rows.flatMap((row) => [row.value[metric], ...bounds(row, metric)]).filter((value) => value > 0);
     const min = Math.min(0.98, ...values), max = Math.max(1.05, ...values);
     const all = [0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000];
-    // As few of them as leave room between.
+    // So few that they do not touch.
     const room = (Math.log(max) - Math.log(min)) / 8, ticks = [];
     for (const tick of all.filter((value) => value >= min && value <= max))
         if (tick === 1 || ticks.length === 0 || Math.log(tick) - ticks[ticks.length - 1] >= room) {

@@ -1,4 +1,4 @@
-// theme.js: colours of the charts, light and dark, and which policy wears which.
+// theme.js: colours of the charts, light and dark, and which policy has which.
 //
 // Lines: Okabe and Ito's palette, told apart under the common colour blindnesses; each also has a symbol of its own.
 // Stages: Tol's muted palette, so that no stage is taken for a policy. Stalls: Tol's bright one. Heat, gain and loss: ramps

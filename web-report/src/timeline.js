@@ -1,8 +1,9 @@
-// timeline.js: one decode step as the GPU ran it: a panel a kind of step on a common axis, a row a stage, a bar a kernel.
+// timeline.js: one decode step as the GPU ran it: one panel per kind of step on a common axis, one row per stage, one bar per
+// kernel.
 //
 //     hadamard  ▆
 //     distance     ▆▆▆▆▆▆▆
-//     topk                  ▆▆▆▆      between the bars: gaps, named where there is room
+//     topk                  ▆▆▆▆      between the bars: gaps, named where they fit
 //
 // A kernel that does several stages at once is of the stage `step`, and has a row of its own name.
 
@@ -13,8 +14,8 @@ import { theme } from './theme.js';
 
 const ROW = 20, TITLE = 34, AXIS = 40;
 
-// All but the implementation: what stands on one axis.
-const placeOf = ({ config }) => ['seq_len', 'budget', 'n_q_heads', 'n_kv_heads', 'batch', 'launch', 'selection']
+// Everything but the implementation: what shares one axis.
+const axisOf = ({ config }) => ['seq_len', 'budget', 'n_q_heads', 'n_kv_heads', 'batch', 'launch', 'selection']
     .map((key) => config[key]).join(' ');
 
 function nameOf({ config }, all) {
@@ -27,21 +28,21 @@ function nameOf({ config }, all) {
 
 export const drawable = (report, profile) => rowsOf(report, 'timelines', profile);
 
-// Adds the control and returns the choice { place }, which it keeps up to date. First: the place of the headline, or else
+// Adds the control and returns the choice { axis }, which it keeps up to date. First: the axis of the headline, or else
 // the one with the most kinds of step.
 export function timelineControls(report, profile, controls, changed) {
-    const rows = drawable(report, profile), places = new Map();
-    for (const row of rows) if (!places.has(placeOf(row))) places.set(placeOf(row), row);
+    const rows = drawable(report, profile), axes = new Map();
+    for (const row of rows) if (!axes.has(axisOf(row))) axes.set(axisOf(row), row);
     const headline = headlineOf(report, profile);
-    const kinds = (place) => new Set(rows.filter((row) => placeOf(row) === place).map((row) => row.config.variant)).size;
-    const rank = ([place, { config }]) => kinds(place)
+    const kinds = (axis) => new Set(rows.filter((row) => axisOf(row) === axis).map((row) => row.config.variant)).size;
+    const rank = ([axis, { config }]) => kinds(axis)
         + (config.seq_len === headline.seq_len && config.budget === headline.budget ? 10 : 0)
         + (config.launch === 'graph' ? 1 : 0);
-    const best = [...places].reduce((a, b) => (rank(b) > rank(a) ? b : a));
-    const choice = { place: best[0] };
-    if (places.size > 1)
-        controls.append(select('step', [...places].map(([place, row]) => [place, nameOf(row, rows)]), choice.place, (value) => {
-            choice.place = value;
+    const best = [...axes].reduce((a, b) => (rank(b) > rank(a) ? b : a));
+    const choice = { axis: best[0] };
+    if (axes.size > 1)
+        controls.append(select('step', [...axes].map(([axis, row]) => [axis, nameOf(row, rows)]), choice.axis, (value) => {
+            choice.axis = value;
             changed();
         }));
     return choice;
@@ -83,8 +84,8 @@ function barSeries(panel, axis) {
     };
 }
 
-// A dotted line from the end of one kernel to the start of the next, in the next one's lane; its length in words stands
-// before it, or, at the left margin, behind the kernel.
+// A dotted line from the end of one kernel to the start of the next, in the next one's lane; its length in words is
+// written before it, or, at the left margin, behind the kernel.
 function gapSeries(panel, axis, left_px) {
     return {
         type: 'custom', xAxisIndex: axis, yAxisIndex: axis, z: 2, silent: true, tooltip: { show: false },
@@ -114,12 +115,12 @@ function tooltip({ row }) {
 }
 
 export function drawTimeline(report, profile, choice, width) {
-    const rows = drawable(report, profile).filter((row) => placeOf(row) === choice.place), base = baseOption();
+    const rows = drawable(report, profile).filter((row) => axisOf(row) === choice.axis), base = baseOption();
     const panels = [...new Set(rows.map((row) => row.config.variant))]
         .map((variant) => panelOf(variant, rows.filter((row) => row.config.variant === variant)))
         .sort((a, b) => (b.variant === 'six') - (a.variant === 'six') || b.rows.length - a.rows.length);
     const look = axisLook(), max_ns = Math.max(...panels.map((panel) => panel.span_ns)) * 1.02, unit = durationUnit(max_ns);
-    // Names of kernels are long: as much room as they want, up to a third.
+    // Names of kernels are long: they get as much width as they need, up to a third.
     const longest = Math.max(8, ...panels.flatMap((panel) => panel.lanes.map((lane) => lane.length)));
     const left = Math.round(Math.min(width / 3, 14 + 6.2 * longest));
     let top = 0;

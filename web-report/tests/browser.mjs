@@ -76,6 +76,6 @@ export const execute = (database, sql) => execFileSync('python3', ['-c',
     'import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1])\nconnection.executescript(sys.argv[2])\nconnection.close()',
     database, sql]);
 
-// Rows [source, stage, layer, head, metric, figures...] as measurements of a recorded file (analysis/db/recorded.h).
+// Rows [source, stage, layer, head, metric, figures...] as measurements of a recorded file (analysis/db/recorded_table.h).
 export const measured = (rows) => rows.map(([source, stage, layer, head, metric, ...figures]) =>
     [source, stage, ...(layer === null ? [] : [layer, head]), { [metric]: figures.length === 1 ? figures[0] : figures }]);

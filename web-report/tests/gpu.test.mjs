@@ -24,7 +24,9 @@ const EVENT = ['config', 'kind', 'name', 'variant', 'step', 'clock', 'start_ns',
 
 const METRICS = [
     ['read_limit_bytes_per_s', 'bytes/s', 'Bandwidth'], ['time_ns', 'ns', 'Duration'], ['model_bytes', 'bytes', 'Traffic'],
-    ['model_flops', '1', 'Arithmetic'], ['floor_ns', 'ns', 'Floor'], ['cold_l2_ratio', 'ratio', 'Coldness'], ['limit_ratio', 'ratio', 'Share of the limit'], ['median_ci_ratio', 'ratio', 'Confidence'], ['sm_clock_hz', 'Hz', 'SM clock'],
+    ['model_flops', '1', 'Arithmetic'], ['floor_ns', 'ns', 'Floor'], ['cold_l2_ratio', 'ratio', 'Coldness'],
+    ['limit_ratio', 'ratio', 'Share of the limit'], ['median_ci_ratio', 'ratio', 'Confidence'],
+    ['sm_clock_hz', 'Hz', 'SM clock'],
     ['throttled_ratio', 'ratio', 'Throttled readings'],
     ['dram__bytes_read.sum', 'bytes', 'Bytes read Caveat: by anybody <on the device>'],
     ['stall_long_scoreboard_share', 'ratio', 'Waiting for memory'], ['stall_barrier_share', 'ratio', 'Waiting for others'],
@@ -71,7 +73,8 @@ function makeRun(uuid, gpu, label, variant, isFull) {
             unit(by('cluster', budget), 'attention', 4000 + 4 * budget, budget * 16384, budget * 16384);
             unit(by('six', budget), 'step', 18000 + 4 * budget, length * kv * 32 + budget * 16384, length * 4096);
             if (kv === 8 && budget === 64 && isFull)
-                add(by('fused', budget), [['gpu', 'step', null, null, 'time_ns', 'failed', 'head 0: relative error 1.5 <limit>']]);
+                add(by('fused', budget),
+                    [['gpu', 'step', null, null, 'time_ns', 'failed', 'head 0: relative error 1.5 <limit>']]);
             else unit(by('fused', budget), 'step', 10000 + 4 * budget, length * kv * 32 + budget * 16384, length * 4096);
         }
     }
@@ -99,7 +102,8 @@ function addObservations({ add, shape, activities, events }) {
         let at = 100000 * step;
         for (const [stage, ns, gap] of [['distance', 5000 + longer, 0], ['topk', 3000, 1000], ['attention', 2000, 500]]) {
             at += gap;
-            activities.push([config, stage, step, 'kernel', `${stage}_kernel<128>`, 7, at, at + ns, 40, 0, 1024, 132, 2, 1, 256, 1, 1]);
+            activities.push([config, stage, step, 'kernel', `${stage}_kernel<128>`, 7, at, at + ns, 40, 0, 1024, 132, 2, 1,
+                             256, 1, 1]);
             at += ns;
         }
         events.push([config, 'step', 'step', 'six', step, 'gpu', 100000 * step, at]);
@@ -161,7 +165,8 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.match(about, /4\.00 TB\/s in the same run/);
         assert.match(about, /SM clock 1782 to 2178 MHz, 4 of 54 units throttled/);
         const summary = await page.locator('#summary').textContent();
-        assert.match(summary, /At 32,768 cached tokens and a budget of 64, a whole step \(fused\) takes 10\.3 µs \(median, n = 20/);
+        assert.match(summary,
+            /At 32,768 cached tokens and a budget of 64, a whole step \(fused\) takes 10\.3 µs \(median, n = 20/);
         assert.match(summary, /dense attention 130 µs .*: 12\.7 times as long/);
         await close();
     });
@@ -171,11 +176,13 @@ describe('GPU profiles in the report', { skip }, () => {
         const stored = await query(database, `SELECT m.stage, c.variant, c.seq_len, c.budget, m.median FROM measurement m
             JOIN config c USING (config_id) JOIN metric k USING (metric_id)
             WHERE k.name = 'time_ns' AND m.run_id = 1 AND c.n_kv_heads = 8 AND m.status = 'ok'`);
-        const title = '32 query heads, 8 KV heads, d = 128, F16, batch 1, select per head, cold L2, graph launches, random inputs';
+        const title =
+            '32 query heads, 8 KV heads, d = 128, F16, batch 1, select per head, cold L2, graph launches, random inputs';
         const table = page.locator('#gpu details').filter({ hasText: title }).last();
         const shown = await table.locator('tbody tr').evaluateAll((rows) => rows.map((row) => {
             const whole = (cell) => (/\d/.test(cell.textContent) ? Number(cell.textContent.replaceAll(',', '')) : null);
-            return [row.cells[0].textContent, row.cells[1].firstChild.textContent.trim(), whole(row.cells[2]), whole(row.cells[3]),
+            return [row.cells[0].textContent, row.cells[1].firstChild.textContent.trim(), whole(row.cells[2]),
+                    whole(row.cells[3]),
                     row.cells[4].title ? parseFloat(row.cells[4].title) : row.cells[4].textContent];
         }));
         const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
@@ -197,7 +204,8 @@ describe('GPU profiles in the report', { skip }, () => {
         const figure = page.locator(`figure[data-plot=speedup][data-profile="${FULL}"]`);
         assert.equal(await figure.locator('svg path[stroke-width="3"]').count(), 2, 'left of and below one losing cell');
         assert.match(await figure.locator('.legend').textContent(), /break-even/);
-        const gains = (await figure.locator('svg text').allTextContents()).filter((text) => /^\d+\.\d+$/.test(text)).map(Number);
+        const gains = (await figure.locator('svg text').allTextContents())
+            .filter((text) => /^\d+\.\d+$/.test(text)).map(Number);
         const expected = [[10000, 4], [18000, 4]].flatMap(([base, per]) => [30000, 130000].flatMap((dense) =>
             BUDGETS.map((budget) => dense / (base + per * budget))));
         assert.equal(gains.length, expected.length);
@@ -256,7 +264,8 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.match(await figure.locator('svg').textContent(), /six: 11\.6 µs, of it 1\.50 µs gaps/);
         await figure.locator('.chart').hover({ position: { x: 300, y: 44 } });
         await figure.locator('.tip').waitFor();
-        assert.match(await figure.locator('.tip').textContent(), /distance_kernel<128>.*264 blocks of 256 threads, 40 registers/s);
+        assert.match(await figure.locator('.tip').textContent(),
+            /distance_kernel<128>.*264 blocks of 256 threads, 40 registers/s);
         await close();
     });
 

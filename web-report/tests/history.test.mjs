@@ -11,7 +11,8 @@ import { adamas, drawings, execute, launch, measured, openPage, skip } from './b
 
 const HOSTILE = `</script><img src=x onerror=alert(1)>"&'`;
 const N_RUNS = 16, CHANGED = 8;
-const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch', 'launch'];
+const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch',
+                'launch'];
 
 // Deterministic noise of up to 0.5%.
 const noise = (i) => 1 + 0.005 * Math.sin(7.3 * i);
@@ -102,7 +103,8 @@ describe('the history in the report', { skip }, () => {
         await close();
         adamas(folder, 'history', 'ack', id, '--who', 'me', '--why', 'noise', '--ignore', '--db', database);
         const again = await openPage(browser, write());
-        assert.match(await again.page.locator('#history').textContent(), /No series changed.*1 ignored|1 ignored.*No series changed/s);
+        assert.match(await again.page.locator('#history').textContent(),
+            /No series changed.*1 ignored|1 ignored.*No series changed/s);
         await again.close();
     });
 });

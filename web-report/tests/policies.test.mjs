@@ -11,7 +11,8 @@ import { pathToFileURL } from 'node:url';
 
 import { adamas, drawings, launch, measured, openPage, skip } from './browser.mjs';
 
-const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch', 'launch'];
+const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch',
+                'launch'];
 const POLICIES = [['oracle', 'exact'], ['adamas', 'l1 calibrated'], ['adamas', '<b>l2</b>'], ['quest', 'pages of 16'],
                   ['streaming', '4 sinks']];
 const TARGETS = ['budget_for_mass_0.99', 'budget_for_output_rel_l2_0.05'];
@@ -20,19 +21,22 @@ const PERPLEXITY = ['nll', 'perplexity', 'perplexity_ci95_low', 'perplexity_ci95
 const PASSKEY = ['passkey_accuracy', 'passkey_accuracy_ci95_low', 'passkey_accuracy_ci95_high'];
 
 const metric = (name, unit, better) => ({ name, unit, better, description: `About ${name}` });
-const trace = (name, kind, hash) => ({ xxh128: hash.repeat(32), name, kind, model: 'Invented model', file_bytes: 1, n_tokens: 5000,
-                                       n_steps: 32, n_layers: 2, n_q_heads: 4, n_kv_heads: 2, head_dim: 64, softmax_scale: 0.125,
+const trace = (name, kind, hash) => ({ xxh128: hash.repeat(32), name, kind, model: 'Invented model', file_bytes: 1,
+                                       n_tokens: 5000, n_steps: 32, n_layers: 2, n_q_heads: 4, n_kv_heads: 2,
+                                       head_dim: 64, softmax_scale: 0.125,
                                        metadata: '{}' });
 const TRACES = [trace('a.safetensors', 'real', 'a'), trace('2 texts', 'real', 'b'), trace('one.txt', 'real', 'c'),
                 trace('passkey', 'synthetic', 'd')];
 
 const run = (digit, command, configs) => ({
     run: { run_uuid: `00000000-0000-4000-8000-00000000000${digit}`, label: 'recorded:invented', command, status: 'complete',
-           started_utc: '2026-01-02T03:04:05.678Z', tool_version: '0', git_commit: '0', argv: '[]', seed: 1, host_name: 'h', os: 'o',
+           started_utc: '2026-01-02T03:04:05.678Z', tool_version: '0', git_commit: '0', argv: '[]', seed: 1,
+           host_name: 'h', os: 'o',
            cpu_model: 'c', n_cpus: 1, memory_bytes: 1, compiler: 'cc', gpu_reason: 'none used' }, configs });
 
 const config = (hash, policy, variant, budget, measurements) => ({
-    config: [hash.repeat(32), policy, variant, 4, 2, 64, 'F32', 4096, budget, 1, 'host'], measurements: measured(measurements) });
+    config: [hash.repeat(32), policy, variant, 4, 2, 64, 'F32', 4096, budget, 1, 'host'],
+    measurements: measured(measurements) });
 
 // A distribution around the median; `key` steps make the policies differ.
 const around = (median) => [1000, median, ...[0.5, 0.6, 0.7, 0.8, 1, 1.1, 1.15, 1.2, 1.25].map((factor) =>
@@ -75,8 +79,10 @@ describe('policies and tasks in the report', { skip }, () => {
         folder = mkdtempSync(join(tmpdir(), 'adamas-report-'));
         writeFileSync(join(folder, 'runs.json'), JSON.stringify({
             format: 'adamas-runs/1', config_columns: CONFIG, traces: TRACES, runs: [replay(), evaluation()],
-            metrics: [...['recall', 'mass'].map((name) => metric(name, 'ratio', 'higher')), metric('output_rel_l2', 'ratio', 'lower'),
-                      ...TARGETS.map((name) => metric(name, 'tokens', 'lower')), ...PERPLEXITY.map((name) => metric(name, '1', 'lower')),
+            metrics: [...['recall', 'mass'].map((name) => metric(name, 'ratio', 'higher')),
+                      metric('output_rel_l2', 'ratio', 'lower'),
+                      ...TARGETS.map((name) => metric(name, 'tokens', 'lower')),
+                      ...PERPLEXITY.map((name) => metric(name, '1', 'lower')),
                       ...PASSKEY.map((name) => metric(name, 'ratio', 'higher'))] }));
         adamas(folder, 'db', 'import', 'runs.json', '--db', 'own.db', '--quiet');
         adamas(folder, 'report', '--db', 'own.db', '-o', 'report.html', '--quiet');
@@ -123,7 +129,8 @@ describe('policies and tasks in the report', { skip }, () => {
         await page.mouse.move(label.x + label.width + 60, label.y + label.height / 2);
         await figure.locator('.tip').waitFor();
         const tip = await figure.locator('.tip').textContent();
-        assert.match(tip, /adamas l1 calibrated.*70\.00 %.*56\.00 % to 77\.00 %.*49\.00 % to 80\.50 %.*20\.00 %\s+L0 h3.*budget 64 of 4,096.*n = 1,000/s);
+        assert.match(tip, /adamas l1 calibrated.*70\.00 %.*56\.00 % to 77\.00 %.*49\.00 % to 80\.50 %.*20\.00 %\s+L0 h3/s);
+        assert.match(tip, /20\.00 %\s+L0 h3.*budget 64 of 4,096.*n = 1,000/s);
         assert.deepEqual(said, []);
         await close();
     });
@@ -173,7 +180,12 @@ describe('policies and tasks in the report', { skip }, () => {
     test('without scripts has every table, and fits 380 pixels in the dark', async () => {
         const still = await open({ javaScriptEnabled: false });
         assert.equal(await still.page.locator('figure.plot svg').count(), 0);
-        assert.ok(await still.page.locator('#tasks table').count() === 2 && await still.page.locator('#budgets table').count() === 2);
+        assert.equal(await still.page.locator('#tasks table').count(), 2);
+        assert.equal(await still.page.locator('#budgets table').count(), 2);
+        assert.deepEqual(await still.page.locator('#summary ul.best li').allTextContents(), [[64, '20.00'], [512, '2.50']].map(
+            ([budget, error]) => `Best measured at budget ${budget}, 4,096 tokens: the default, adamas l1 `
+                + `calibrated: ${error}% `
+                + 'median output error; n = 1,000; of 4 selections'));
         await still.close();
         const { page, said, close } = await open({ viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
         await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));

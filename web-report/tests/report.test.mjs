@@ -58,7 +58,8 @@ describe('the report in a browser', { skip }, () => {
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name), [
             'policies 0 ', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'policies 1 ',
-            'quality 1 recall', 'quality 1 mass', 'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns', 'stages 1 time_ns']);
+            'quality 1 recall', 'quality 1 mass', 'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns',
+            'stages 1 time_ns']);
         for (const frame of frames) {
             assert.equal(frame.n_svg, 1, frame.name);
             assert.ok(frame.n_shapes > 10, `${frame.name}: ${frame.n_shapes} shapes`);

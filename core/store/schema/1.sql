@@ -1,14 +1,14 @@
--- schema.sql: the database of Adamas Lab, version 1 (PRAGMA user_version); schema_2.sql and
--- schema_3.sql take it to versions 2 and 3. Public contracts all.
+-- 1.sql: the database of Adamas Lab, version 1 (PRAGMA user_version). 2.sql, 3.sql and so on take it to later versions; now.sql is
+-- the whole of it today. A public contract.
 --
---   run ──< measurement >── config >── trace        one measurement: what was seen of one metric of one
---    │          │    └───── metric                  stage (or of quality: stage NULL) in one configuration
+--   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
+--    │          │    └───── metric                  NULL: of quality) in one configuration
 --    │          └──< sample                         raw values, in the order they were taken
---    ├──< calibration                               bucketing thresholds used, a row a layer
+--    ├──< calibration                               bucketing thresholds used, one row per layer
 --    └──< event                                     ranges with start and end
 --
 -- Every column's unit is in its name, or in metric.unit for measured values. NULL means "does not apply" in config,
--- and "could not be measured" in measurement, where `reason` then says why; nothing is 0 for want of a value.
+-- and "could not be measured" in measurement, where `reason` then says why; nothing is 0 because its value is missing.
 
 CREATE TABLE run (
     run_id         INTEGER PRIMARY KEY,
@@ -31,7 +31,7 @@ CREATE TABLE run (
     n_cpus         INTEGER NOT NULL,
     memory_bytes   INTEGER NOT NULL,
     compiler       TEXT NOT NULL,
-    gpu_name       TEXT,                         -- NULL: the run used no GPU, gpu_reason says why
+    gpu_name       TEXT,                         -- NULL: the run used no GPU, and gpu_reason says why
     gpu_uuid       TEXT,
     gpu_reason     TEXT,
     driver_version TEXT,
@@ -43,7 +43,7 @@ CREATE TABLE run (
 
 CREATE TABLE trace (
     trace_id       INTEGER PRIMARY KEY,
-    xxh128         TEXT NOT NULL UNIQUE,         -- XXH3-128 of the file, hexadecimal (`xxhsum -H2`)
+    xxh128         TEXT NOT NULL UNIQUE,         -- XXH3-128 of the file in hexadecimal (`xxhsum -H2`)
     name           TEXT NOT NULL,                -- file name without folders
     kind           TEXT NOT NULL CHECK (kind IN ('real', 'synthetic', 'unlabelled')),
     model          TEXT NOT NULL,                -- '' if the file does not say
@@ -62,7 +62,7 @@ CREATE TABLE config (
     config_id      INTEGER PRIMARY KEY,
     trace_id       INTEGER REFERENCES trace (trace_id), -- NULL: random inputs
     policy         TEXT NOT NULL,                -- 'dense', 'oracle', 'adamas', ...
-    variant        TEXT NOT NULL,                -- of a stage: its implementation; of a policy: metric and thresholds
+    variant        TEXT NOT NULL,                -- a stage's implementation; a policy's metric and thresholds
     n_q_heads      INTEGER NOT NULL,
     n_kv_heads     INTEGER NOT NULL,
     head_dim       INTEGER NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE calibration (
     t0             REAL NOT NULL,
     t1             REAL NOT NULL,
     t2             REAL NOT NULL,
-    xxh128         TEXT NOT NULL,                -- of the three float32 values, so that equal calibrations are seen
+    xxh128         TEXT NOT NULL,                -- of the three float32 values: equal for equal calibrations
     PRIMARY KEY (run_id, trace_id, variant, layer)
 ) STRICT, WITHOUT ROWID;
 
@@ -148,7 +148,7 @@ CREATE TABLE event (
     step           INTEGER,
     layer          INTEGER,
     clock          TEXT NOT NULL CHECK (clock IN ('host', 'gpu')),
-    start_ns       INTEGER NOT NULL,             -- of that clock; only differences within a run mean something
+    start_ns       INTEGER NOT NULL,             -- on that clock; only differences within a run are meaningful
     end_ns         INTEGER NOT NULL,
     CHECK (end_ns >= start_ns)
 ) STRICT;

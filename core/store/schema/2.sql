@@ -1,8 +1,7 @@
--- schema_2.sql: from version 1 (schema.sql) to 2: what else tells configurations apart, and the columns of stage_summary
--- that show it.
+-- 2.sql: from version 1 to 2: paged caches and mixed batches in config, and columns of stage_summary that show them.
 
-ALTER TABLE config ADD COLUMN page_size INTEGER;  -- tokens a page of K and V; NULL: contiguous
-ALTER TABLE config ADD COLUMN batch_lens TEXT;    -- tokens of each sequence, '1000,0,32768'; NULL: seq_len in all
+ALTER TABLE config ADD COLUMN page_size INTEGER;  -- tokens per page of K and V; NULL: contiguous
+ALTER TABLE config ADD COLUMN batch_lens TEXT;    -- tokens in each sequence, '1000,0,32768'; NULL: seq_len in every one
 
 DROP INDEX config_identity;
 CREATE UNIQUE INDEX config_identity ON config (

@@ -1,8 +1,8 @@
--- schema_4.sql: from version 3 to 4: what regression tracking remembers.
+-- 4.sql: from version 3 to 4: what regression tracking remembers.
 --
---   run ──  check_run        which side of an interleaved check a run was, and when in it
+--   run ──  check_run        which side of an interleaved check a run was on, and its position in it
 --   config ──< margin        how far apart two samples of the same program lie on one machine
---   config ──< acknowledgement   what people said of a change point
+--   config ──< acknowledgement   what people said about a change point
 
 CREATE TABLE check_run (
     run_id         INTEGER PRIMARY KEY REFERENCES run (run_id) ON DELETE CASCADE,
@@ -14,7 +14,7 @@ CREATE TABLE check_run (
 
 CREATE INDEX check_run_by_check ON check_run (check_uuid, position);
 
--- Measured by `adamas check --calibrate`; the newest row of a series and machine counts.
+-- Measured by `adamas check --calibrate`; only the newest row per series and machine counts.
 CREATE TABLE margin (
     margin_id      INTEGER PRIMARY KEY,
     config_id      INTEGER NOT NULL REFERENCES config (config_id),
@@ -24,15 +24,15 @@ CREATE TABLE margin (
     host_name      TEXT NOT NULL,
     cpu_model      TEXT NOT NULL,
     gpu_name       TEXT,
-    margin_ratio   REAL NOT NULL CHECK (margin_ratio > 0), -- of the baseline's median
-    n_processes    INTEGER NOT NULL,             -- processes of the same program behind it
+    margin_ratio   REAL NOT NULL CHECK (margin_ratio > 0), -- as a share of the baseline's median
+    n_processes    INTEGER NOT NULL,             -- processes of one program that it was measured with
     measured_utc   TEXT NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX margin_identity ON margin (
     config_id, source, ifnull(stage, ''), metric_id, host_name, cpu_model, ifnull(gpu_name, ''), measured_utc);
 
--- The newest row of a series and run counts. Stays when the run is pruned: the run is named by its UUID.
+-- Only the newest row per series and run counts. It stays when the run is pruned, because it names the run by UUID.
 CREATE TABLE acknowledgement (
     acknowledgement_id INTEGER PRIMARY KEY,
     config_id      INTEGER NOT NULL REFERENCES config (config_id),

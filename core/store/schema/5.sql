@@ -1,3 +1,3 @@
--- schema_5.sql: from version 4 to 5: an index less. measurement_overall led whole-table queries through its order instead of
--- the table's, which took four times as long, and the queries it was for do as well with measurement_identity.
+-- 5.sql: from version 4 to 5: one index less. SQLite used measurement_overall for queries over the whole table, which then took
+-- four times as long, and the queries it was made for are as fast with measurement_identity.
 DROP INDEX measurement_overall;

@@ -2,10 +2,12 @@
  * emulate.cpp has the scheduler behind it, and the picture of it.
  *
  * Emulated are: threads, warps, blocks and clusters; the warp's shuffles, votes and sums; __syncthreads(); dynamic and static
- * shared memory, that of a cluster's other blocks included; and what kernels/gpu/gpu_common.cuh and attention_dev.cuh say in machine
- * instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' products; those of grouped.cuh likewise.
+ * shared memory, that of a cluster's other blocks included; and what kernels/gpu/common.cuh and attention_dev.cuh say in
+ * machine instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' products; those of
+ * grouped.cuh likewise.
  *
- * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen here:
+ * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen
+ * here:
  *
  *   races, memory order   a thread runs until it has to wait for others, so two never touch a word at once, and many a missing
  *                         meeting point goes unnoticed; a copy arrives at once or when waited for, a push at once; fences do
@@ -244,7 +246,7 @@ static inline uint32_t atomicAdd(uint32_t *p, uint32_t x) { return __atomic_fetc
 static inline uint32_t atomicOr(uint32_t *p, uint32_t x) { return __atomic_fetch_or(p, x, __ATOMIC_SEQ_CST); }
 static inline void __threadfence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
-/* ---- in place of the functions of gpu_common.cuh that hold machine instructions ---- */
+/* ---- in place of the functions of common.cuh that hold machine instructions ---- */
 
 static inline size_t __cvta_generic_to_shared(const void *p) { return (size_t)p; }
 static inline float adm_exp2(float x) {

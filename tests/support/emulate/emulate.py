@@ -3,8 +3,8 @@
 
     emulate.py kernels/NAME.cu OUT.cpp        and OUT.cpp.d, for ninja: what it was made from
 
-The .cuh files are put in place, each once, so that OUT.cpp holds all CUDA there is. Four things are changed, on as many lines as
-before, and #line says where they came from:
+The .cuh files are put in place, each once, so that OUT.cpp holds all CUDA there is. Four things are changed, on as many lines
+as before, and #line says where they came from:
 
     a function with machine instructions    taken out: emulate.h has one of the same name
     __shared__ T a[N], b;                   auto &a = emu_static<T[N], 0>(); auto &b = emu_static<T, 1>();
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # The functions with machine instructions, by file.
 REPLACED = {
-    "kernels/gpu/gpu_common.cuh": [
+    "kernels/gpu/common.cuh": [
         "adm_exp2", "adm_start_dependents", "adm_wait_for_predecessors", "adm_copy16", "adm_copy_commit", "adm_copy_wait",
         "adm_cluster_rank", "adm_cluster_peer", "adm_cluster_arrive", "adm_cluster_wait", "adm_cluster_arrive_relaxed",
         "adm_barrier_init", "adm_barrier_fence", "adm_barrier_expect", "adm_push", "adm_bulk_copy", "adm_barrier_wait",

@@ -1,10 +1,10 @@
-/* emulate_runtime.cpp: of the CUDA runtime and of gpu_run.h and gpu_memory.h the few functions that the launchers and the tests
+/* emulate_runtime.cpp: of the CUDA runtime and of context.h and memory.h the few functions that the launchers and the tests
  * of kernels call. */
-#include "kernels/gpu/gpu_memory.h"
-#include "kernels/gpu/gpu_run.h"
+#include "kernels/gpu/memory.h"
+#include "kernels/gpu/context.h"
 #include "tests/support/emulate/emulate.h"
 
-/* ---- of the CUDA runtime, what gpu_common.cuh calls ---- */
+/* ---- of the CUDA runtime, what common.cuh calls ---- */
 
 extern "C" {
 
@@ -46,7 +46,7 @@ cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 const char *cudaGetErrorString(cudaError_t) { return "the emulation does not take this launch"; }
 const char *cudaGetErrorName(cudaError_t error) { return error == cudaErrorInvalidConfiguration ? "configuration" : "value"; }
 
-/* ---- of gpu_run.h and gpu_memory.h, what tests of kernels call: device memory is the host's ---- */
+/* ---- of context.h and memory.h, what tests of kernels call: device memory is the host's ---- */
 
 struct adm_gpu {
     adm_device_info info;

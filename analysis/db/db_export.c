@@ -1,0 +1,99 @@
+/* db_export.c: `adamas db export`: a run's timeline for Perfetto, or whole runs as a text file. */
+#include "analysis/db/db_export.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "analysis/db/recorded_export.h"
+#include "analysis/db/timeline_export.h"
+#include "core/base/mem.h"
+#include "core/base/output_file.h"
+
+typedef struct export_command {
+    adm_common common;
+    const char *timeline, *runs, *label, *output;
+    uint64_t timeline_run, n_written; /* the run; its events, or the runs */
+} export_command;
+
+enum { KEY_TIMELINE = 0x2000, KEY_LABEL };
+
+static const struct argp_option options[] = {
+    {"run", 'r', "LIST", 0, "These runs, without their raw samples, as a text file for `adamas db import`", 1},
+    {"label", KEY_LABEL, "TEXT", 0, "With --run: call them 'recorded:TEXT' (default: their own label, or their GPU)", 1},
+    {"timeline", KEY_TIMELINE, "RUN", 0, "The events of this run as Chrome trace-event JSON", 2},
+    {"output", 'o', "FILE", 0, "The file (default: standard output)", 3},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    export_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case 'r': c->runs = arg; return 0;
+    case KEY_LABEL: c->label = arg; return 0;
+    case KEY_TIMELINE: c->timeline = arg; return 0;
+    case 'o': c->output = arg; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "db export takes no argument, and '%s' was given", arg); return 0;
+    case ARGP_KEY_END:
+        if ((c->timeline == NULL) == (c->runs == NULL)) argp_error(state, "say what to export: --run LIST or --timeline RUN");
+        else if (c->label != NULL && c->runs == NULL) argp_error(state, "--label goes with --run");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static adm_status write_timeline(export_command *c, adm_store *store, FILE *to, adm_error *err) {
+    adm_status status = adm_parse_u64("--timeline", c->timeline, 1, INT32_MAX, &c->timeline_run, err);
+    return status == ADM_OK ? adm_timeline_export(store, (int64_t)c->timeline_run, to, &c->n_written, err) : status;
+}
+
+static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_error *err) {
+    uint32_t *runs = NULL;
+    size_t n_runs = 0;
+    adm_status status = adm_parse_u32_list("--run", c->runs, 1, INT32_MAX, &runs, &n_runs, err);
+    if (status == ADM_OK) status = adm_recorded_export(store, runs, n_runs, c->label, to, err);
+    c->n_written = n_runs;
+    adm_free(&runs);
+    return status;
+}
+
+static void print_summary(const export_command *c) {
+    if (c->common.json && c->timeline != NULL)
+        printf("{\"run_id\": %" PRIu64 ", \"n_events\": %" PRIu64 "}\n", c->timeline_run, c->n_written);
+    else if (c->common.json) printf("{\"n_runs\": %" PRIu64 "}\n", c->n_written);
+    else if (c->common.quiet) return;
+    else if (c->timeline != NULL) printf("%s: %" PRIu64 " events; open it at ui.perfetto.dev\n", c->output, c->n_written);
+    else printf("%s: %" PRIu64 " run%s for `adamas db import`\n", c->output, c->n_written, c->n_written == 1 ? "" : "s");
+}
+
+static adm_status export(export_command *c, adm_store *store, adm_error *err) {
+    adm_output output = {0};
+    adm_status status = c->output != NULL ? adm_output_open(&output, "--output", c->output, err) : ADM_OK;
+    FILE *to = c->output != NULL ? output.file : stdout;
+    if (status == ADM_OK) status = c->timeline != NULL ? write_timeline(c, store, to, err) : write_runs(c, store, to, err);
+    if (status == ADM_OK && c->output != NULL) status = adm_output_commit(&output, err);
+    adm_output_discard(&output);
+    if (status == ADM_OK && c->output != NULL) print_summary(c);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .children = children,
+        .doc = "Writes a part of the database in another format: whole runs as a text file that a repository can hold, or a "
+               "run's timeline for Perfetto (ui.perfetto.dev); only runs with --timeline have one."};
+    export_command c = {.common = ADM_COMMON_DEFAULTS};
+    adm_error err;
+    adm_store *store = NULL;
+    adm_argp_parse(&argp, argc, argv, &c);
+    adm_status status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
+    if (status == ADM_OK) status = export(&c, store, &err);
+    if (status == ADM_OK) status = adm_finish_output(&err);
+    adm_store_close(&store);
+    return status == ADM_OK ? 0 : adm_report_error(&err);
+}
+
+const adm_command adm_db_export = {"export", "runs as a text file, or a run's timeline for Perfetto", run};

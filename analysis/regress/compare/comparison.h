@@ -1,0 +1,63 @@
+/* comparison.h: what a comparison is made with and what comes of it: options, rows, and the whole. */
+#ifndef ADM_ANALYSIS_REGRESS_COMPARE_COMPARISON_H
+#define ADM_ANALYSIS_REGRESS_COMPARE_COMPARISON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "analysis/regress/judge.h"
+#include "analysis/regress/series.h"
+#include "core/base/error.h"
+
+typedef struct adm_compare_options {
+    double margin;             /* of times without a calibrated one, 0.01 */
+    bool margin_is_forced;     /* ... and of those with one */
+    double alpha;              /* of adjusted p, 0.01; a check that looks more than once divides it */
+    uint64_t seed;
+    uint32_t n_resamples;      /* 1999 */
+    size_t min_processes;             /* processes per side; with fewer a time is not judged, ADM_MIN_PROCESSES */
+    bool across_machines;
+    const char *const *tolerance; /* "METRIC=RATIO", for counts and quality */
+    size_t n_tolerances;
+} adm_compare_options;
+
+#define ADM_COMPARE_DEFAULTS {.margin = 0.01, .alpha = 0.01, .seed = 1, .n_resamples = 1999, .min_processes = ADM_MIN_PROCESSES}
+
+typedef struct adm_compare_row {
+    const adm_series *base, *cand; /* one is NULL: only the other side has it */
+    adm_figure figure;
+    adm_verdict verdict;
+    double base_value, cand_value; /* median of the processes' medians; of quality, of their means */
+    size_t n_base, n_cand;         /* processes judged */
+    size_t n_throttled;            /* processes left out, of both sides */
+    adm_shift shift;               /* times only */
+    double p_adjusted;
+    double margin;                 /* times: as a ratio; others: the tolerance */
+    bool has_cycles;               /* the same in cycles of the stage's clock */
+    adm_shift cycles;
+    const adm_series *shown;       /* whichever side there is */
+    char why[512];                 /* "" if there is nothing to say */
+} adm_compare_row;
+
+typedef struct adm_comparison {
+    adm_compare_row *row; /* regressed, inconclusive, improved, equivalent; by stage and configuration within each */
+    size_t n_rows;
+    size_t n_verdicts[4];
+    bool faster_but_less_accurate;
+    char subject[2][160]; /* what the two sides are, for people; set by the caller */
+    char machine[512];
+    char check_uuid[40];  /* "" unless of an interleaved check */
+    char failure[512];    /* why nothing could be compared; "" otherwise */
+} adm_comparison;
+
+/* NULL pointers inside are fine. */
+void adm_comparison_free(adm_comparison *comparison);
+
+/* 0: nothing regressed and nothing is open; 1: something regressed; 3: nothing regressed, something is inconclusive. */
+int adm_comparison_exit_code(const adm_comparison *comparison);
+
+/* Appends a sentence to row->why; what does not fit is cut. */
+void adm_compare_say(adm_compare_row *row, const char *format, ...) ADM_PRINTF(2, 3);
+
+#endif

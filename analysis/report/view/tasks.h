@@ -1,0 +1,11 @@
+/* tasks.h: the section "Tasks": what a budget costs the model. */
+#ifndef ADM_ANALYSIS_REPORT_VIEW_TASKS_H
+#define ADM_ANALYSIS_REPORT_VIEW_TASKS_H
+
+#include <jansson.h>
+#include "analysis/output/text.h"
+
+/* Writes nothing for a document without the figures it is about: then the page has no such section. */
+void adm_view_tasks(adm_text *page, const json_t *document);
+
+#endif

@@ -1,0 +1,60 @@
+/* write.h: what views write: headings, frames that the page's script draws charts into, tables and cells. All of them
+ * are valid HTML for any document. */
+#ifndef ADM_ANALYSIS_REPORT_VIEW_WRITE_H
+#define ADM_ANALYSIS_REPORT_VIEW_WRITE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "analysis/output/text.h"
+
+/* Writes "run 3 “label”, 2026-…" to the end of a paragraph, and below it a warning if the run is not complete. */
+void adm_write_run(adm_text *page, const json_t *run);
+
+/* Says so if the run was recorded elsewhere and imported. */
+void adm_write_recorded_badge(adm_text *page, const json_t *run);
+
+/* A heading with the trace's name, its kind, its model and its run; says so if the run did not complete. */
+void adm_write_session_heading(adm_text *page, const json_t *document, size_t session);
+
+/* The frame of a chart with its caption, for the script of the page (web-report/README.md). `metric` may be NULL. */
+void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, const char *caption);
+
+/* The end of a frame whose <figure is still open. */
+void adm_write_frame_end(adm_text *page, const char *caption);
+
+/* The same for a chart of a profile. */
+void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption);
+
+/* The start of a table that folds away: a title of our own, its number of rows, and the description of a metric if not
+ * NULL. adm_write_table_end() closes it. */
+void adm_write_table_start(adm_text *page, const json_t *document, const char *title, size_t n_rows, bool open,
+                           const char *metric);
+void adm_write_table_end(adm_text *page);
+
+/* The head of a table and the start of its body: titles between bars, "<name|n|median, us"; those of text columns begin with
+ * "<". Markup of our own. */
+void adm_write_table_head(adm_text *page, const char *titles);
+
+/* One cell each. A value shows in the unit's shown form and holds the exact value as its title; what is null shows as
+ * a dash that says "not stored". */
+void adm_write_text_cell(adm_text *page, const json_t *row, const char *key);
+void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, const char *if_null);
+void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit);
+
+/* The same for a value that is in no row. */
+void adm_write_number_cell(adm_text *page, double value, const char *unit);
+
+/* The header cell of a row of "quality": its series, with an asterisk and a tooltip where the row has a note. */
+void adm_write_series_cell(adm_text *page, const json_t *row);
+
+/* Below a table with such cells: a paragraph for each note of the session's rows of a metric. */
+void adm_write_notes(adm_text *page, const json_t *document, size_t session, const char *metric);
+
+/* A cell over n_columns that says why there is no value: "skipped: no permission". */
+void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns);
+
+/* A paragraph of our own for what is not there. */
+void adm_write_nothing(adm_text *page, const char *sentence);
+
+#endif

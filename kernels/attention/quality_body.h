@@ -1,0 +1,255 @@
+/* quality_body.h: the loops of core/replay/quality.h with vectors of doubles; the body that attention_simd.c includes behind
+ * attention_body.h, whose macros and functions it uses, and which it undefines.
+ *
+ * Many queries come at once, so that a key or a value is widened once for all of them.
+ *
+ *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after
+ *            the other, and no lanes are summed in the end
+ *   outputs  a lane is an element of the row: QUERIES queries and a tile of elements stay in registers while ROWS rows are
+ *            added
+ *
+ * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
+ * loops. The weights are attention_body.h's. What was tried and dropped: kernels/LOG.md. */
+
+enum {
+    NAME(TILE_VECTORS) = 4,                     /* vectors of a tile of values that serves several queries */
+    NAME(TILE_OF_MANY) = NAME(TILE_VECTORS) * LANES,
+    NAME(ROWS) = 16,                     /* of values between two tiles: widened, they stay in the L1 */
+    NAME(WIDE) = 2 * LANES               /* queries of a tile of scores */
+};
+
+static inline __attribute__((always_inline)) SIMD void NAME(widen_row)(adm_dtype dtype, const unsigned char *row, uint32_t d,
+                                                                       double *wide) {
+    const size_t element = dtype == ADM_F32 ? 4 : 2;
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < d; i += LANES) STORE(wide + i, WIDEN(dtype, row + i * element));
+}
+
+/* --- Scores: a lane per query ---------------------------------------------------------------------------------------- */
+
+/* One tile: n_v vectors of queries q [d][n_v * LANES], a constant, and TOKENS keys [TOKENS][d], to [TOKENS][n_v * LANES]. */
+static inline __attribute__((always_inline)) SIMD void NAME(score_tile)(const double *q, uint32_t n_v, const double *key,
+                                                                        uint32_t d, double scale, double *tile) {
+    V sum[TOKENS][2];
+#pragma GCC unroll 16
+    for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 2
+        for (uint32_t v = 0; v < n_v; v++) sum[t][v] = ZERO();
+    for (uint32_t i = 0; i < d; i++) {
+        V query[2];
+#pragma GCC unroll 2
+        for (uint32_t v = 0; v < n_v; v++) query[v] = LOAD(q + i * n_v * LANES + v * LANES);
+#pragma GCC unroll 16
+        for (int t = 0; t < TOKENS; t++) {
+            const V k = SET(key[(size_t)t * d + i]);
+#pragma GCC unroll 2
+            for (uint32_t v = 0; v < n_v; v++) sum[t][v] = FMA(query[v], k, sum[t][v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int t = 0; t < TOKENS; t++)
+#pragma GCC unroll 2
+        for (uint32_t v = 0; v < n_v; v++) STORE(tile + ((uint32_t)t * n_v + v) * LANES, MUL(SET(scale), sum[t][v]));
+}
+
+/* n_q <= WIDE queries, turned, and n_t <= TOKENS widened keys. */
+static inline __attribute__((always_inline)) SIMD void NAME(score_few)(const double *q, uint32_t n_q, const double *key,
+                                                                       size_t n_t, uint32_t d, double scale, double *score,
+                                                                       size_t stride) {
+    double tile[TOKENS * NAME(WIDE)];
+    const uint32_t width = n_q > LANES ? NAME(WIDE) : LANES;
+    if (n_q > LANES) NAME(score_tile)(q, 2, key, d, scale, tile);
+    else NAME(score_tile)(q, 1, key, d, scale, tile);
+    for (uint32_t g = 0; g < n_q; g++, score += stride) {
+        for (size_t t = 0; t < n_t; t++) score[t] = tile[t * width + g];
+        __builtin_prefetch(score + 2 * TOKENS, 1); /* a stream per query: more than the hardware follows */
+    }
+}
+
+/* Queries [n_q, d] to [d][LANES or WIDE], each group of WIDE by itself; lanes without a query are 0. */
+static SIMD void NAME(turn)(const double *q, uint32_t n_q, uint32_t d, double *turned) {
+    for (uint32_t first = 0; first < n_q; first += NAME(WIDE), turned += d * NAME(WIDE)) {
+        const uint32_t n_now = n_q - first < NAME(WIDE) ? n_q - first : NAME(WIDE);
+        const uint32_t width = n_now > LANES ? NAME(WIDE) : LANES;
+        for (uint32_t i = 0; i < d; i++)
+            for (uint32_t g = 0; g < width; g++) turned[i * width + g] = g < n_now ? q[(first + g) * d + i] : 0;
+    }
+}
+
+static inline __attribute__((always_inline)) SIMD void NAME(score_all)(adm_dtype dtype, const double *q, uint32_t n_q,
+                                                                       const unsigned char *k, size_t n, uint32_t d,
+                                                                       double scale, double *score, size_t stride) {
+    double turned[ADM_QUALITY_QUERIES * ADM_MAX_HEAD_DIM], key[TOKENS * ADM_MAX_HEAD_DIM];
+    const size_t row_bytes = d * (dtype == ADM_F32 ? 4 : 2);
+    NAME(turn)(q, n_q, d, turned);
+    memset(key, 0, sizeof key);
+    for (size_t t = 0; t < n; t += TOKENS) {
+        const size_t n_t = n - t < TOKENS ? n - t : TOKENS;
+        for (size_t j = 0; j < n_t; j++) NAME(widen_row)(dtype, k + (t + j) * row_bytes, d, key + j * d);
+        prefetch_bytes(k + (t + TOKENS) * row_bytes, n - t > 2 * TOKENS ? TOKENS * row_bytes : 0);
+        for (uint32_t g = 0; g < n_q; g += NAME(WIDE)) NAME(score_few)
+        (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
+    }
+}
+
+/* --- Outputs: a lane per element -------------------------------------------------------------------------------------- */
+
+/* out[g] += sum_r weight[g][r] value[r] for n_q queries, a constant of at most 4; value [n_rows][d]. */
+static inline __attribute__((always_inline)) SIMD void NAME(combine_few)(const double *value, const double *weight,
+                                                                         size_t stride, size_t n_rows, uint32_t n_q, uint32_t d,
+                                                                         double *out) {
+    for (uint32_t column = 0; column < d; column += NAME(TILE_OF_MANY)) {
+        V sums[4][NAME(TILE_VECTORS)];
+#pragma GCC unroll 4
+        for (uint32_t g = 0; g < n_q; g++)
+#pragma GCC unroll 4
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = LOAD(out + g * d + column + s * LANES);
+        for (size_t r = 0; r < n_rows; r++) {
+            V row[NAME(TILE_VECTORS)];
+#pragma GCC unroll 4
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) row[s] = LOAD(value + r * d + column + (size_t)s * LANES);
+#pragma GCC unroll 4
+            for (uint32_t g = 0; g < n_q; g++) {
+                const V w = SET(weight[g * stride + r]);
+#pragma GCC unroll 4
+                for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = FMA(w, row[s], sums[g][s]);
+            }
+        }
+#pragma GCC unroll 4
+        for (uint32_t g = 0; g < n_q; g++)
+#pragma GCC unroll 4
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) STORE(out + g * d + column + s * LANES, sums[g][s]);
+    }
+}
+
+/* Rows are widened once for all queries; for one alone, on the way. */
+static inline __attribute__((always_inline)) SIMD void NAME(combine_all)(adm_dtype dtype, const problem *p,
+                                                                         const double *weight, size_t stride, uint32_t n_q,
+                                                                         uint32_t d, double *out) {
+    const unsigned char *row[NAME(ROWS)];
+    double value[NAME(ROWS) * ADM_MAX_HEAD_DIM];
+    for (size_t j = 0; j < p->n; j += NAME(ROWS)) {
+        const size_t n_rows = p->n - j < NAME(ROWS) ? p->n - j : NAME(ROWS);
+        const double *w = weight + j;
+        uint32_t g = 0;
+        for (size_t r = 0; r < n_rows; r++) {
+            prefetch_far_row(p, p->v, j + r, 2 * NAME(ROWS));
+            row[r] = row_of(p, p->v, j + r);
+            if (n_q > 1) NAME(widen_row)(dtype, row[r], d, value + r * d);
+        }
+        for (; QUERIES >= 4 && g + 4 <= n_q; g += 4)
+            NAME(combine_few)(value, w + g * stride, stride, n_rows, QUERIES >= 4 ? 4 : 1, d, out + g * d);
+        for (; g + 2 <= n_q; g += 2) NAME(combine_few)(value, w + g * stride, stride, n_rows, 2, d, out + g * d);
+        if (g < n_q) NAME(add_rows)(dtype, row, w + g * stride, (int)n_rows, d, out + g * d);
+    }
+}
+
+static inline __attribute__((always_inline)) SIMD size_t NAME(within_all)(adm_dtype dtype, const problem *p, uint32_t d,
+                                                                          const double *weight, const double *o, double limit) {
+    const size_t element = dtype == ADM_F32 ? 4 : 2;
+    double rest[ADM_MAX_HEAD_DIM] = {0}, total = 0;
+    for (size_t j = 0; j < p->n; j++) {
+        prefetch_row(p, p->v, j);
+        const unsigned char *from = row_of(p, p->v, j);
+        const V w = SET(weight[p->index[j]]);
+        V squares[NAME(DOT_VECTORS)], eight[NAME(EIGHT)];
+#pragma GCC unroll 4
+        for (int s = 0; s < NAME(DOT_VECTORS); s++) squares[s] = ZERO();
+        for (uint32_t i = 0; i < d; i += 16)
+#pragma GCC unroll 4
+            for (uint32_t s = 0; s < NAME(DOT_VECTORS); s++) {
+                const uint32_t at = i + s * LANES;
+                V x = FMA(w, SUB(WIDEN(dtype, from + at * element), LOAD(o + at)), LOAD(rest + at));
+                STORE(rest + at, x);
+                squares[s] = FMA(x, x, squares[s]);
+            }
+#pragma GCC unroll 4
+        for (int s = 0; s < NAME(EIGHT); s++) eight[s] = ADD(squares[s], squares[s + NAME(EIGHT)]);
+        total += weight[p->index[j]];
+        if (total > 0 && sqrt(SUM8(eight)) <= limit * total) return j + 1;
+    }
+    return p->n;
+}
+
+/* `call` with constants for `type` and `d`. */
+#define EACH_DIM(call)          \
+    switch (head_dim) {         \
+    case 64: {                  \
+        const uint32_t d = 64;  \
+        call;                   \
+    } break;                    \
+    case 128: {                 \
+        const uint32_t d = 128; \
+        call;                   \
+    } break;                    \
+    case 256: {                 \
+        const uint32_t d = 256; \
+        call;                   \
+    } break;                    \
+    }                           \
+    break;
+#define EACH_TYPE(call)                  \
+    switch (dtype) {                     \
+    case ADM_F32: {                      \
+        const adm_dtype type = ADM_F32;  \
+        EACH_DIM(call)                   \
+    }                                    \
+    case ADM_F16: {                      \
+        const adm_dtype type = ADM_F16;  \
+        EACH_DIM(call)                   \
+    }                                    \
+    case ADM_BF16: {                     \
+        const adm_dtype type = ADM_BF16; \
+        EACH_DIM(call)                   \
+    }                                    \
+    }
+
+static SIMD void NAME(quality_scores)(adm_dtype dtype, const double *q, uint32_t n_q, const void *k, size_t n,
+                                      uint32_t head_dim, double scale, double *score, size_t stride) {
+    EACH_TYPE(NAME(score_all)(type, q, n_q, k, n, d, scale, score, stride))
+}
+
+static SIMD void NAME(quality_combine)(adm_dtype dtype, const void *v, const uint32_t *index, size_t n, uint32_t head_dim,
+                                       const double *weight, size_t stride, uint32_t n_q, double *out) {
+    const problem p = {NULL, v, index, n, head_dim * adm_dtype_bytes(dtype), 1};
+    EACH_TYPE(NAME(combine_all)(type, &p, weight, stride, n_q, d, out))
+}
+
+static SIMD size_t NAME(quality_within)(adm_dtype dtype, const void *v, const uint32_t *order, size_t n, uint32_t head_dim,
+                                        const double *weight, const double *o, double limit) {
+    const problem p = {NULL, v, order, n, head_dim * adm_dtype_bytes(dtype), 1};
+    EACH_TYPE(return NAME(within_all)(type, &p, d, weight, o, limit))
+    return n;
+}
+
+const adm_quality_impl NAME(adm_quality) = {.name = SET_NAME,
+                                            .is_available = SET_AVAILABLE,
+                                            .scores = NAME(quality_scores),
+                                            .weights = NAME(weights),
+                                            .combine = NAME(quality_combine),
+                                            .within = NAME(quality_within)};
+
+#undef EACH_TYPE
+#undef EACH_DIM
+#undef QUERIES
+#undef TOKENS
+#undef SET_NAME
+#undef SET_AVAILABLE
+#undef SIMD
+#undef NAME
+#undef V
+#undef LANES
+#undef ZERO
+#undef SET
+#undef LOAD
+#undef STORE
+#undef WIDEN
+#undef ADD
+#undef SUB
+#undef MUL
+#undef FMA
+#undef MAX
+#undef ROUND
+#undef SCALE
+#undef ZERO_BELOW
+#undef SUM8

@@ -1,0 +1,34 @@
+/* time.h: how long implementations take on a case. */
+#ifndef ADM_KERNELS_GPU_TIME_H
+#define ADM_KERNELS_GPU_TIME_H
+
+#include "kernels/gpu/case.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum adm_gpu_launch_mode { ADM_LAUNCH_GRAPH, ADM_LAUNCH_STREAM } adm_gpu_launch_mode;
+
+typedef struct adm_gpu_timing {
+    double *sample_ns;   /* [n_samples], per call, in the order taken; owned: adm_free() */
+    size_t n_samples;
+    uint32_t n_calls;    /* calls behind each sample, which is their mean */
+    uint32_t n_sets;     /* sets that they went through in turn */
+    double median_ci_ratio; /* half the 95% confidence interval of the median, over the median */
+    uint64_t start_ns;   /* adm_clock_ns() before the first sample */
+    uint64_t *end_ns;    /* [n_samples] and at the end of each; owned: adm_free() */
+} adm_gpu_timing;
+
+/* Times the implementations as one unit. A sample is n_calls back-to-back calls over as many sets as a cold cache takes
+ * (adm_gpu_plan_rotation()), in one CUDA graph replay or as plain launches, between two events. Warms up, then samples
+ * until the 95% confidence interval of the median (from order statistics) is within `target` of it, at least 20 samples,
+ * or until cap_ns of wall time. */
+adm_status adm_gpu_time(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, adm_gpu_launch_mode mode,
+                        double target, uint64_t cap_ns, adm_gpu_timing *timing, adm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

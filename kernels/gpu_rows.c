@@ -1,0 +1,44 @@
+/* gpu_rows.c: the table of GPU implementations, which kernels/gpu/registry.h looks up: one row per implementation. */
+#include "kernels/attention/attention.h"
+#include "kernels/attention/dense.h"
+#include "kernels/distance/distance.h"
+#include "kernels/encode/encode.h"
+#include "kernels/gpu/registry.h"
+#include "kernels/step/fused.h"
+#include "kernels/step/grouped.h"
+#include "kernels/topk/topk.h"
+
+#define STAGE_BIT(stage) (1u << ADM_STAGE_##stage)
+#define ENCODE (STAGE_BIT(HADAMARD) | STAGE_BIT(BUCKET) | STAGE_BIT(PACK) | STAGE_BIT(APPEND))
+
+/* Results are rounded to the dtype at the end: half a unit in the last place, 2^-9 of a value in BF16 and 2^-12 in F16.
+ * Float32 sums and exponentials add far less, so twice the larger is ample and yet below any real mistake. */
+#define GPU_ATTENTION_TOLERANCE 0x1p-8
+
+/* In the order of the stages. */
+#define ROW(...) \
+    &(const adm_gpu_impl) { __VA_ARGS__ }
+const adm_gpu_impl *const adm_gpu_rows[] = {
+    ROW(ADM_STAGE_HADAMARD, "separate", "a warp per row", STAGE_BIT(HADAMARD), 0, adm_gpu_hadamard, NULL),
+    ROW(ADM_STAGE_BUCKET, "separate", "a thread four elements", STAGE_BIT(BUCKET), 0, adm_gpu_bucket, NULL),
+    ROW(ADM_STAGE_PACK, "separate", "a thread per byte", STAGE_BIT(PACK), 0, adm_gpu_pack, NULL),
+    ROW(ADM_STAGE_APPEND, "separate", "a warp per KV head", STAGE_BIT(APPEND), 0, adm_gpu_append, NULL),
+    ROW(ADM_STAGE_APPEND, "fused", "Hadamard to append in one launch", ENCODE, 0, adm_gpu_encode_step, NULL),
+    ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
+    ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
+    ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
+    ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks per row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
+        NULL),
+    ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,
+        adm_gpu_topk_two_workspace_bytes),
+    &adm_gpu_attention_impl,
+    ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
+        NULL),
+    ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_grouped,
+        NULL),
+    &adm_gpu_dense_impl,
+};
+
+const size_t adm_gpu_n_rows = sizeof adm_gpu_rows / sizeof *adm_gpu_rows;

@@ -1,0 +1,256 @@
+/* print.c: what `adamas profile` shows of its plan and of a finished run. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/base/printable.h"
+#include "kernels/profile/print.h"
+
+/* What all configurations share. */
+static void print_setting(const adm_profile_options *o, const adm_trace *trace) {
+    printf("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
+           adm_selection_name(o->selection));
+    if (trace != NULL) printf("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
+    else printf("inputs: random, seed %" PRIu64 "\n", o->seed);
+    if (o->n_batch_lens > 0) printf("lengths in the batch: %s\n", o->batch_lens_text);
+}
+
+/* --- The plan ----------------------------------------------------------------------------------------------------- */
+
+static void print_case(const adm_profile_options *o, const adm_profile_case *c, const adm_device_info *device) {
+    const adm_gpu_shape shape = adm_profile_shape(o, c);
+    const adm_gpu_inputs inputs = adm_profile_inputs(o, c);
+    const uint64_t l2_bytes = device != NULL ? device->l2_bytes : 60u << 20;
+    const uint64_t available = device != NULL ? device->memory_bytes / 10 * 6 : UINT64_MAX;
+    adm_gpu_plan min_plan, plan;
+    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &min_plan);
+    adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, available, &plan);
+    printf("  %s, ", adm_dtype_name(c->dtype));
+    if (c->page_size > 0) printf("pages of %u, ", c->page_size);
+    printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
+           c->batch, (double)(2 * min_plan.kv_bytes) / 0x1p30, (double)min_plan.planes_bytes / 0x1p30,
+           (double)min_plan.bytes / 0x1p30);
+    if (o->cold)
+        printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
+    printf("\n");
+}
+
+adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
+                                  adm_error *err) {
+    adm_profile_unit *units = NULL;
+    size_t n_units;
+    adm_status status = adm_profile_units(o, &units, &n_units, err);
+    if (status != ADM_OK) return status;
+    printf("%zu configurations of %zu units\n", adm_profile_n_cases(o), n_units);
+    print_setting(o, trace);
+    if (device != NULL) printf("memory on the %s:\n", device->name);
+    else printf("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
+    for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
+        const adm_profile_case c = adm_profile_case_at(o, i);
+        print_case(o, &c, device);
+    }
+    printf("units of each:\n");
+    for (size_t i = 0; i < n_units; i++) {
+        printf("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
+        if (units[i].budget > 0) printf(" budget %u", units[i].budget);
+        printf("\n");
+    }
+    if (n_units == 0) printf("  none: this build has no CUDA, configure it with a toolkit\n");
+    adm_free(&units);
+    return ADM_OK;
+}
+
+/* --- A run -------------------------------------------------------------------------------------------------------- */
+
+/* A time and the figures that go with it; the metrics of one configuration and stage become columns. */
+#define OTHER(name)                                                                                      \
+    "(SELECT l.median FROM stage_summary l WHERE l.run_id = t.run_id AND l.config_id = t.config_id AND " \
+    "l.stage = t.stage AND l.metric = '" name "')"
+
+static const char stages_sql[] =
+    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.stage, t.variant, t.budget, t.median,"
+    " t.n, t.status, t.reason, " OTHER("limit_ratio") ", " OTHER("floor_ns") ", " OTHER("cold_l2_ratio") ", " OTHER(
+        "median_ci_ratio") " FROM stage_summary t WHERE t.run_id = ? AND t.metric = 'time_ns'"
+                           " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget,"
+                           " t.stage, t.variant";
+
+static const char steps_sql[] =
+    "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
+    " d.median, d.median / t.median, " OTHER(
+        "floor_ns") " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
+                    "   min(median) AS median FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
+                    "   AND metric = 'time_ns' AND status = 'ok'"
+                    "   GROUP BY 1, 2, 3, 4, 5, 6) d"
+                    " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
+                    "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
+                    " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
+                    " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
+
+static const char limit_sql[] = "SELECT m.median FROM measurement m JOIN metric k USING (metric_id)"
+                                " WHERE m.run_id = ? AND k.name = 'read_limit_bytes_per_s' AND m.status = 'ok'";
+
+static json_t *number_or_null(const adm_query *q, int column) {
+    return adm_query_is_null(q, column) ? json_null() : json_real(adm_query_double(q, column));
+}
+
+static json_t *integer_or_null(const adm_query *q, int column) {
+    return adm_query_is_null(q, column) ? json_null() : json_integer((json_int_t)adm_query_int(q, column));
+}
+
+static void print_number(const adm_query *q, int column, double factor, const char *format, const char *absent) {
+    if (adm_query_is_null(q, column)) printf("%s", absent);
+    else printf(format, adm_query_double(q, column) * factor);
+}
+
+/* The first six columns of both queries. */
+static void print_configuration(const adm_query *q) {
+    printf("%8" PRId64 " %3" PRId64 " %5" PRId64, adm_query_int(q, 0), adm_query_int(q, 1), adm_query_int(q, 2));
+    if (adm_query_int(q, 5) > 0) printf(" %4" PRId64, adm_query_int(q, 5));
+    else printf("    -");
+    printf(" %-4s %-6s ", adm_query_text(q, 4), adm_query_text(q, 3));
+}
+
+static json_t *configuration_as_json(const adm_query *q) {
+    return json_pack("{s:I, s:I, s:I, s:s, s:s, s:I}", "seq_len", (json_int_t)adm_query_int(q, 0), "kv_heads",
+                     (json_int_t)adm_query_int(q, 1), "batch", (json_int_t)adm_query_int(q, 2), "launch", adm_query_text(q, 3),
+                     "dtype", adm_query_text(q, 4), "page_size", (json_int_t)adm_query_int(q, 5));
+}
+
+/* What makes a time worth less: a cache not quite cold, a median not quite sure. */
+static void print_stage(const adm_query *q) {
+    print_configuration(q);
+    printf("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
+    print_number(q, 8, 1, " %7.0f", "        ");
+    if (strcmp(adm_query_text(q, 11), "ok") != 0) {
+        printf("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
+        return;
+    }
+    print_number(q, 9, 1e-3, " %10.2f", "");
+    print_number(q, 14, 1e-3, " %9.2f", "         -");
+    print_number(q, 13, 100, " %7.1f", "       -");
+    printf(" %5" PRId64, adm_query_int(q, 10));
+    if (!adm_query_is_null(q, 15) && adm_query_double(q, 15) < 2)
+        printf("  partly warm: %.1f times the L2", adm_query_double(q, 15));
+    if (adm_query_double(q, 16) > 0.02) printf("  +-%.0f%%", adm_query_double(q, 16) * 100);
+    printf("\n");
+}
+
+static json_t *stage_as_json(const adm_query *q) {
+    json_t *row = configuration_as_json(q);
+    json_t *rest = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 6),
+                             "variant", adm_query_text(q, 7), "budget", integer_or_null(q, 8), "median_ns",
+                             number_or_null(q, 9), "floor_ns", number_or_null(q, 14), "limit_ratio", number_or_null(q, 13),
+                             "cold_l2_ratio", number_or_null(q, 15), "median_ci_ratio", number_or_null(q, 16), "n",
+                             (json_int_t)adm_query_int(q, 10), "status", adm_query_text(q, 11), "reason",
+                             adm_query_text(q, 12));
+    json_object_update(row, rest);
+    json_decref(rest);
+    return row;
+}
+
+static void print_step(const adm_query *q) {
+    print_configuration(q);
+    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7), adm_query_double(q, 8) * 1e-3,
+           adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
+    print_number(q, 11, 1e-3, " %9.2f\n", "         -\n");
+}
+
+static json_t *step_as_json(const adm_query *q) {
+    json_t *row = configuration_as_json(q);
+    json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "variant", adm_query_text(q, 6), "budget", integer_or_null(q, 7),
+                             "median_ns", number_or_null(q, 8), "dense_ns", number_or_null(q, 9), "speedup",
+                             number_or_null(q, 10), "floor_ns", number_or_null(q, 11));
+    json_object_update(row, rest);
+    json_decref(rest);
+    return row;
+}
+
+/* Each row of a query printed, or appended to rows where that is not NULL. */
+static adm_status each_row(adm_store *store, const char *sql, int64_t run_id, json_t *rows,
+                           json_t *(*as_json)(const adm_query *), void (*print)(const adm_query *), const char *heading,
+                           adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false, any = false;
+    adm_status status = adm_query_open(store, sql, &query, err, "i", run_id);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        if (rows == NULL && !any) printf("%s", heading);
+        any = true;
+        if (rows != NULL) json_array_append_new(rows, as_json(query));
+        else print(query);
+    }
+    adm_query_close(&query);
+    return status;
+}
+
+static adm_status read_limit(adm_store *store, int64_t run_id, double *bytes_per_s, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    *bytes_per_s = 0;
+    adm_status status = adm_query_open(store, limit_sql, &query, err, "i", run_id);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    if (status == ADM_OK && row) *bytes_per_s = adm_query_double(query, 0);
+    adm_query_close(&query);
+    return status;
+}
+
+/* print_setting() as JSON. */
+static json_t *setting_as_json(const adm_profile_options *o, const adm_trace *trace) {
+    json_t *inputs = trace == NULL
+                         ? json_pack("{s:s, s:I}", "kind", "random", "seed", (json_int_t)o->seed)
+                         : json_pack("{s:s, s:s, s:s}", "kind", trace->kind, "trace", trace->name, "xxh128", trace->xxh128);
+    return json_pack("{s:I, s:I, s:s, s:s, s:o}", "q_heads", (json_int_t)o->n_q_heads, "head_dim", (json_int_t)o->head_dim,
+                     "cache", o->cold ? "cold" : "warm", "selection", adm_selection_name(o->selection), "inputs", inputs);
+}
+
+static adm_status print_document(const adm_common *common, int64_t run_id, json_t *setting, double limit, json_t *stages,
+                                 json_t *steps, adm_error *err) {
+    char *path = NULL;
+    const size_t path_bytes = strlen(common->db_path) + 4;
+    adm_status status = adm_alloc(&path, path_bytes, 1, "a database's name", err);
+    if (status != ADM_OK) return status;
+    json_t *document = json_pack("{s:I, s:s, s:O, s:o, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
+                                 adm_printable(common->db_path, path, path_bytes), "setting", setting, "read_limit_bytes_per_s",
+                                 limit > 0 ? json_real(limit) : json_null(), "stages", stages, "steps", steps);
+    adm_free(&path);
+    return adm_print_json(document, err);
+}
+
+adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
+                                 adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
+#define CONFIGURATION "  tokens  KV batch page type launch "
+    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us % limit     n\n";
+    static const char steps_heading[] = "\na whole step against dense attention\n" CONFIGURATION
+                                        "step        budget   time, us  dense, us    times floor, us\n";
+    double limit = 0;
+    json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
+    adm_status status = read_limit(store, run_id, &limit, err);
+    if (status == ADM_OK && !common->json) {
+        printf("run %" PRId64 " in %s: ", run_id, common->db_path);
+        print_setting(options, trace);
+        if (limit > 0)
+            printf(
+                "floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
+                "time\n\n",
+                limit * 1e-12);
+        else printf("the device's read limit could not be measured: no floor, and no share of it\n\n");
+    }
+    if (status == ADM_OK) status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
+    if (!common->json)
+        printf("%s%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
+               "device\n",
+               options->check_only ? "" : "\n", tally->n_right, tally->n_failed, tally->n_skipped);
+    if (status == ADM_OK) status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
+    if (status == ADM_OK && common->json) {
+        json_t *setting = setting_as_json(options, trace);
+        json_object_set_new(setting, "checked",
+                            json_pack("{s:I, s:I, s:I}", "right", (json_int_t)tally->n_right, "failed",
+                                      (json_int_t)tally->n_failed, "skipped", (json_int_t)tally->n_skipped));
+        status = print_document(common, run_id, setting, limit, stages, steps, err);
+        json_decref(setting);
+    }
+    json_decref(stages);
+    json_decref(steps);
+    return status;
+}

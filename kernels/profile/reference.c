@@ -1,0 +1,197 @@
+/* reference.c: what a set of a GPU case should hold and give, recomputed on the host. Random inputs come from their
+ * formula (input.h), a session's from host memory: nothing on the device is trusted. */
+#include "kernels/profile/reference.h"
+
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "kernels/encode/bucket.h"
+#include "kernels/distance/distance.h"
+#include "kernels/gpu/input.h"
+#include "kernels/encode/hadamard.h"
+#include "kernels/encode/pack.h"
+#include "kernels/topk/topk.h"
+
+static adm_distance_fn *const metric[2] = {adm_distance_l1, adm_distance_xor};
+
+static void make_row(const adm_profile_reference *r, adm_input_tensor tensor, const adm_checked_head *h, uint32_t head,
+                     uint32_t token_or_draw, void *out) {
+    const uint32_t d = r->shape.heads.head_dim;
+    float row[ADM_MAX_HEAD_DIM];
+    for (uint32_t i = 0; i < d; i++)
+        row[i] = adm_input_value(r->inputs.seed, tensor, h->sequence, h->kv_head, head, token_or_draw, i, d);
+    adm_from_f32(r->shape.dtype, row, d, out);
+}
+
+static adm_status make_random_rows(const adm_profile_reference *r, adm_checked_head *h, adm_error *err) {
+    const size_t row_bytes = r->shape.heads.head_dim * adm_dtype_bytes(r->shape.dtype);
+    adm_status status = adm_alloc(&h->own_k, h->n_tokens, row_bytes, "host reference of a profile", err);
+    if (status == ADM_OK) status = adm_alloc(&h->own_v, h->n_tokens, row_bytes, "host reference of a profile", err);
+    if (status == ADM_OK) status = adm_alloc(&h->own_q, r->group, row_bytes, "host reference of a profile", err);
+    if (status != ADM_OK) return status;
+    for (uint32_t t = 0; t < h->n_tokens; t++) {
+        make_row(r, ADM_INPUT_K, h, h->kv_head, t, (char *)h->own_k + t * row_bytes);
+        make_row(r, ADM_INPUT_V, h, h->kv_head, t, (char *)h->own_v + t * row_bytes);
+    }
+    for (uint32_t i = 0; i < r->group; i++)
+        make_row(r, ADM_INPUT_Q, h, h->kv_head * r->group + i, r->set, (char *)h->own_q + i * row_bytes);
+    h->k = h->own_k;
+    h->v = h->own_v;
+    h->q = h->own_q;
+    return ADM_OK;
+}
+
+static void take_session_rows(const adm_profile_reference *r, adm_checked_head *h) {
+    const adm_gpu_session *s = r->inputs.session;
+    const uint32_t layer = adm_gpu_session_layer(s, r->set), step = adm_gpu_session_step(s, r->set);
+    const size_t row_bytes = r->shape.heads.head_dim * adm_dtype_bytes(r->shape.dtype);
+    h->k = (const char *)s->k[layer] + (size_t)h->kv_head * s->n_tokens * row_bytes;
+    h->v = (const char *)s->v[layer] + (size_t)h->kv_head * s->n_tokens * row_bytes;
+    h->q = (const char *)s->q[layer] + ((size_t)step * r->shape.heads.n_q_heads + h->kv_head * r->group) * row_bytes;
+}
+
+static void encode_row(const adm_gpu_shape *s, const void *row, float *y, uint8_t *packed) {
+    uint8_t codes[ADM_MAX_HEAD_DIM];
+    adm_hadamard_reference(s->dtype, row, 1, s->heads.head_dim, y);
+    adm_bucket_reference(y, s->heads.head_dim, s->threshold, codes);
+    adm_pack_reference(codes, 1, s->heads.head_dim, packed);
+}
+
+/* Adds the distances of query i to those of its selection. */
+static void add_distances(const adm_profile_reference *r, adm_checked_head *h, uint32_t i) {
+    const uint32_t d = r->shape.heads.head_dim, n = h->n_tokens;
+    for (int m = 0; m < 2; m++) {
+        uint16_t *sum = h->distance[m] + (size_t)(i % r->selections) * n;
+        metric[m](h->q_packed + i * d / 4, h->packed, n, d, r->distance);
+        for (uint32_t t = 0; t < n; t++) sum[t] = (uint16_t)(sum[t] + r->distance[t]);
+    }
+}
+
+static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_error *err) {
+    const adm_gpu_shape *s = &r->shape;
+    size_t d = s->heads.head_dim, row_bytes = d * adm_dtype_bytes(s->dtype), n = h->n_tokens, g = r->group;
+    const struct {
+        void *pointer;
+        size_t count, size;
+    } buffers[] = {
+        {&h->packed, n, d / 4},
+        {&h->y, (g + 1) * d, sizeof(float)},
+        {&h->q_packed, g, d / 4},
+        {&h->distance[0], r->selections * n, 2},
+        {&h->distance[1], r->selections * n, 2},
+    };
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
+        status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "host reference of a profile", err);
+    if (status == ADM_OK && r->inputs.session == NULL) status = make_random_rows(r, h, err);
+    else if (status == ADM_OK) take_session_rows(r, h);
+    for (uint32_t t = 0; status == ADM_OK && t < n; t++) /* y: the newest stays */
+        encode_row(s, (const char *)h->k + t * row_bytes, h->y + g * d, h->packed + t * d / 4);
+    for (uint32_t i = 0; status == ADM_OK && i < g; i++) {
+        encode_row(s, (const char *)h->q + i * row_bytes, h->y + i * d, h->q_packed + i * d / 4);
+        add_distances(r, h, i);
+    }
+    return status;
+}
+
+/* How many tokens sequence b of the set holds. */
+static uint32_t length_of(const adm_profile_reference *r, uint32_t b) {
+    const adm_gpu_session *s = r->inputs.session;
+    return s != NULL ? s->length[adm_gpu_session_step(s, r->set)] : r->inputs.length[b];
+}
+
+static void choose_heads(adm_profile_reference *r) {
+    const uint32_t batch = r->shape.batch, n_kv = r->shape.heads.n_kv_heads;
+    bool ragged = false;
+    for (uint32_t b = 1; b < batch; b++) ragged |= length_of(r, b) != length_of(r, 0);
+    r->n_heads = ragged ? (batch < ADM_MAX_CHECKED ? batch : ADM_MAX_CHECKED) : batch * n_kv > 1 ? 2 : 1;
+    for (uint32_t i = 0; i < r->n_heads; i++) {
+        uint32_t b = ragged ? i : i * (batch - 1), head = ragged ? i % n_kv : i * (n_kv - 1);
+        r->head[i] = (adm_checked_head){.sequence = b, .kv_head = head, .n_tokens = length_of(r, b)};
+    }
+}
+
+static uint32_t largest_distance(const adm_profile_reference *r) {
+    return 3 * r->shape.heads.head_dim * (r->group / r->selections);
+}
+
+static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
+    size_t longest = 0;
+    for (size_t i = 0; i < r->n_heads; i++)
+        if (r->head[i].n_tokens > longest) longest = r->head[i].n_tokens;
+    const struct {
+        void *pointer;
+        size_t count, size;
+    } buffers[] = {
+        {&r->histogram, largest_distance(r) + 1, sizeof *r->histogram},
+        {&r->index, longest, sizeof *r->index},
+        {&r->found, longest, sizeof *r->found},
+        {&r->distance, longest, sizeof *r->distance},
+        {&r->score, longest, sizeof *r->score},
+        {&r->seen, longest, sizeof *r->seen},
+    };
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
+        status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "host reference of a profile", err);
+    return status;
+}
+
+adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set,
+                                        adm_profile_reference **out, adm_error *err) {
+    adm_profile_reference *r = NULL;
+    *out = NULL;
+    adm_status status = adm_alloc(&r, 1, sizeof *r, "host reference of a profile", err);
+    if (status != ADM_OK) return status;
+    r->shape = *shape;
+    r->inputs = *inputs;
+    r->set = set;
+    if (inputs->session != NULL)
+        memcpy(r->shape.threshold, inputs->session->threshold[adm_gpu_session_layer(inputs->session, set)],
+               sizeof r->shape.threshold);
+    r->group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    r->selections = adm_gpu_select_heads(shape) / shape->heads.n_kv_heads;
+    choose_heads(r);
+    status = make_scratch(r, err);
+    for (size_t i = 0; status == ADM_OK && i < r->n_heads; i++) status = make_head(r, &r->head[i], err);
+    if (status != ADM_OK) adm_profile_reference_free(&r);
+    *out = r;
+    return status;
+}
+
+void adm_profile_reference_free(adm_profile_reference **reference) {
+    if (*reference == NULL) return;
+    for (size_t i = 0; i < (*reference)->n_heads; i++) {
+        adm_checked_head *h = &(*reference)->head[i];
+        void *const owned[] = {&h->own_k, &h->own_v,    &h->own_q,       &h->packed,
+                               &h->y,     &h->q_packed, &h->distance[0], &h->distance[1]};
+        for (size_t j = 0; j < sizeof owned / sizeof owned[0]; j++) adm_free(owned[j]);
+    }
+    void *const scratch[] = {&(*reference)->histogram, &(*reference)->index, &(*reference)->found,
+                             &(*reference)->distance,  &(*reference)->score, &(*reference)->seen};
+    for (size_t j = 0; j < sizeof scratch / sizeof scratch[0]; j++) adm_free(scratch[j]);
+    adm_free(reference);
+}
+
+uint32_t adm_profile_select(const adm_profile_reference *r, const adm_checked_head *h, const adm_select_rule *rule, uint32_t i,
+                            uint32_t *index) {
+    return adm_topk_reference(h->distance[0] + (size_t)i * h->n_tokens, h->n_tokens, largest_distance(r), rule, r->histogram,
+                              index, NULL);
+}
+
+double adm_profile_reference_overlap(const adm_profile_reference *r, const adm_select_rule *rule) {
+    double selected = 0, distinct = 0;
+    for (size_t j = 0; j < r->n_heads && r->selections > 1; j++) {
+        const adm_checked_head *h = &r->head[j];
+        uint32_t n = 0;
+        memset(r->seen, 0, h->n_tokens * sizeof *r->seen);
+        for (uint32_t i = 0; i < r->selections; i++) {
+            n = adm_profile_select(r, h, rule, i, r->index);
+            for (uint32_t k = 0; k < n; k++) {
+                distinct += !r->seen[r->index[k]];
+                r->seen[r->index[k]] = true;
+            }
+        }
+        selected += n;
+    }
+    return selected > 0 ? distinct / selected : 1;
+}

@@ -1,0 +1,52 @@
+/* reference.h: the results that the host computes, against which check.c compares the GPU's. */
+#ifndef ADM_KERNELS_PROFILE_REFERENCE_H
+#define ADM_KERNELS_PROFILE_REFERENCE_H
+
+#include "kernels/profile/grid.h"
+
+/* What one (sequence, KV head) should give. A "selection" belongs to a query head, or to the group. */
+typedef struct adm_checked_head {
+    uint32_t sequence, kv_head, n_tokens;
+    const void *k, *v;         /* [n_tokens][d] dtype */
+    const void *q;             /* [group][d] dtype */
+    void *own_k, *own_v, *own_q; /* the same where they are not the session's */
+    uint8_t *packed;           /* [n_tokens][d/4] */
+    float *y;                  /* [group + 1][d]: the queries', then the new key's */
+    uint8_t *q_packed;         /* [group][d/4] */
+    uint16_t *distance[2];     /* [selections][n_tokens] by l1, by xor */
+} adm_checked_head;
+
+enum { ADM_MAX_CHECKED = 16 };
+
+/* What a set of a case should hold and give, recomputed on the host for some of its (sequence, KV head): the first and
+ * the last of a batch, or one KV head of each of the first 16 sequences where their lengths differ. The inputs are
+ * borrowed while it lives. */
+typedef struct adm_profile_reference {
+    adm_gpu_shape shape;       /* with the set's thresholds */
+    adm_gpu_inputs inputs;
+    uint32_t set;
+    uint32_t group;            /* query heads per KV head */
+    uint32_t selections;       /* a KV head: group, or 1 */
+    size_t n_heads;
+    adm_checked_head head[ADM_MAX_CHECKED];
+    /* Scratch for the longest of them. */
+    uint32_t *histogram, *index;
+    uint32_t *found;           /* the device's selection */
+    uint16_t *distance;
+    double *score;
+    bool *seen;
+} adm_profile_reference;
+
+adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set,
+                                        adm_profile_reference **out, adm_error *err);
+void adm_profile_reference_free(adm_profile_reference **reference);
+
+/* Tokens that the query heads of a group attend to between them under this rule, over those that one selection holds:
+ * the mean of the checked heads, 1 to the group's size. */
+double adm_profile_reference_overlap(const adm_profile_reference *reference, const adm_select_rule *rule);
+
+/* Selection i of the head on the host, ascending, to index; returns how many tokens it holds. */
+uint32_t adm_profile_select(const adm_profile_reference *reference, const adm_checked_head *head, const adm_select_rule *rule,
+                            uint32_t i, uint32_t *index);
+
+#endif

@@ -1,0 +1,444 @@
+/* run.c: runs the grid of a GPU profile: makes a case, checks every unit, times it, stores what it saw. */
+#include "kernels/profile/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "kernels/gpu/bandwidth.h"
+#include "kernels/gpu_work.h"
+#include "kernels/profile/check.h"
+#include "kernels/profile/observe.h"
+#include "kernels/profile/state.h"
+
+/* --- Storing ------------------------------------------------------------------------------------------------------ */
+
+static const adm_metric time_metric = {"time_ns", "ns", "lower",
+                                       "Duration of a stage for one layer of one decode step, all heads"};
+static const adm_metric bytes_metric = {"model_bytes", "bytes", "none",
+                                        "Compulsory memory traffic of a stage for one layer of one decode step"};
+static const adm_metric flops_metric = {"model_flops", "1", "none",
+                                        "Arithmetic operations of a stage for one layer of one decode step"};
+static const adm_metric limit_metric = {"limit_ratio", "ratio", "higher",
+                                        "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
+static const adm_metric floor_metric = {"floor_ns", "ns", "none",
+                                        "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
+static const adm_metric cold_metric = {"cold_l2_ratio", "ratio", "none",
+                                       "Bytes that pass between two uses of the same K, V or codes, over the L2's size"};
+static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
+                                         "Half the 95% confidence interval of the median duration, over the median"};
+static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
+                                       "Bandwidth of a plain read kernel over a buffer far larger than the L2"};
+static const adm_metric power_metric = {"power_limit_w", "W", "none", "Power limit in force when the run began"};
+
+/* One run over the grid. */
+typedef struct grid_run {
+    const adm_profile_options *o;
+    adm_gpu *gpu;
+    adm_store *store;
+    int64_t run_id;
+    double read_limit;        /* bytes/s; 0: not measured */
+    adm_profile_tally tally;
+    uint64_t n_done, n_total;
+    adm_profile_case present; /* the configuration at hand */
+    adm_gpu_shape shape;      /* its shape, with the largest budget */
+} grid_run;
+
+/* What one configuration needs; all NULL where it could not be made. */
+typedef struct case_run {
+    adm_gpu_case *gpu_case;
+    adm_profile_reference **reference; /* [n_references]: of the first sets, one per layer */
+    size_t n_references;
+    adm_profile_unit *right;  /* [n_right] units that passed their check: what may be observed */
+    double *right_ns;         /* [n_right] median of its timing; 0: not timed */
+    size_t n_right;
+    double overlap;           /* of a group's selections at the budget overlap_at */
+    uint32_t overlap_at;
+} case_run;
+
+static adm_config config_of(const grid_run *g, const adm_profile_unit *unit, const char *launch) {
+    const bool selects = adm_profile_by_budget(unit->stage), grouped = selects || unit->stage == ADM_STAGE_DISTANCE;
+    return (adm_config){.trace_id = g->o->trace_id,
+                        .policy = unit->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
+                        .variant = unit->variant,
+                        .shape = g->shape.heads,
+                        .dtype = g->shape.dtype,
+                        .seq_len = g->present.seq_len,
+                        .budget = unit->budget,
+                        .batch = g->shape.batch,
+                        .n_sinks = selects ? (int32_t)g->shape.rule.n_sinks : -1,
+                        .n_recent = selects ? (int32_t)g->shape.rule.n_recent : -1,
+                        .selection = grouped ? adm_selection_name(g->o->selection) : NULL,
+                        .cache = g->o->cold ? "cold" : "warm",
+                        .launch = launch,
+                        .page_size = g->shape.page_size,
+                        .batch_lens = g->o->n_batch_lens > 0 ? g->o->batch_lens_text : NULL};
+}
+
+/* mark: the device's throttling at each sample, or NULL. */
+static adm_status put_marked(grid_run *g, int64_t config_id, const char *source, const adm_profile_unit *unit,
+                             const adm_metric *metric, double *values, size_t n, const double *samples, const int32_t *mark,
+                             adm_error *err) {
+    adm_distribution distribution = adm_distribution_of(values, n);
+    adm_measurement m = {.run_id = g->run_id,
+                         .config_id = config_id,
+                         .source = source,
+                         .stage = adm_stage_name(unit->stage),
+                         .layer = -1,
+                         .head = -1,
+                         .metric = metric,
+                         .distribution = &distribution,
+                         .status = "ok",
+                         .samples = samples,
+                         .n_samples = samples != NULL ? n : 0,
+                         .throttle = mark};
+    return adm_store_measurement(g->store, &m, err);
+}
+
+static adm_status put(grid_run *g, int64_t config_id, const char *source, const adm_profile_unit *unit,
+                      const adm_metric *metric, double *values, size_t n, const double *samples, adm_error *err) {
+    return put_marked(g, config_id, source, unit, metric, values, n, samples, NULL, err);
+}
+
+/* A unit that is wrong, or could not be run: a row that says so. */
+static adm_status put_reason(grid_run *g, const adm_profile_unit *unit, const char *launch, const adm_error *why,
+                             adm_error *err) {
+    int64_t config_id;
+    adm_config config = config_of(g, unit, launch);
+    adm_status status = adm_store_config(g->store, &config, &config_id, err);
+    bool skipped = why->status == ADM_EUNSUPPORTED;
+    adm_measurement m = {.run_id = g->run_id,
+                         .config_id = config_id,
+                         .source = "gpu",
+                         .stage = adm_stage_name(unit->stage),
+                         .layer = -1,
+                         .head = -1,
+                         .metric = &time_metric,
+                         .status = skipped ? "skipped" : "failed",
+                         .reason = why->text};
+    return status == ADM_OK ? adm_store_measurement(g->store, &m, err) : status;
+}
+
+static double mean_length(const grid_run *g, uint32_t b) {
+    if (g->present.session == NULL) return g->present.length[b];
+    const adm_gpu_session *s = &g->present.session->session;
+    double sum = 0;
+    for (uint32_t i = 0; i < s->n_steps; i++) sum += s->length[i];
+    return sum / s->n_steps;
+}
+
+static adm_gpu_load load_of(const grid_run *g, const adm_profile_unit *unit, double overlap) {
+    adm_gpu_load load = {0, 0, 0};
+    for (uint32_t b = 0; b < g->shape.batch; b++) {
+        const double n = mean_length(g, b), n_selected = fmin(unit->budget, n);
+        load.n_tokens += n;
+        load.n_selected += n_selected;
+        load.n_distinct += n_selected * overlap;
+    }
+    return load;
+}
+
+static adm_work work_of(const grid_run *g, const adm_profile_unit *unit, double overlap) {
+    const adm_gpu_load load = load_of(g, unit, overlap);
+    return adm_gpu_work(&g->shape, adm_profile_covers(unit), &load);
+}
+
+static double write_bytes_of(const grid_run *g, const adm_profile_unit *unit) {
+    const adm_gpu_load load = load_of(g, unit, 1);
+    return adm_gpu_write_bytes(&g->shape, adm_profile_covers(unit), &load);
+}
+
+static adm_status put_model(grid_run *g, const case_run *c, int64_t config_id, const adm_profile_unit *unit,
+                            const adm_work *work, adm_error *err) {
+    adm_gpu_shape shape = adm_gpu_case_shape(c->gpu_case, 0);
+    double values[] = {work->bytes, work->flops, g->read_limit > 0 ? work->bytes / g->read_limit * 1e9 : 0,
+                       g->o->cold ? adm_gpu_plan_coldness(adm_gpu_case_plan(c->gpu_case), &shape, adm_profile_covers(unit))
+                                  : 0};
+    const adm_metric *const metrics[] = {&bytes_metric, &flops_metric, &floor_metric, &cold_metric};
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < 4; i++)
+        if (i < 2 || values[i] > 0) status = put(g, config_id, "model", unit, metrics[i], &values[i], 1, NULL, err);
+    return status;
+}
+
+static adm_status put_timing(grid_run *g, case_run *c, const adm_profile_unit *unit, const char *launch,
+                             const adm_gpu_timing *timing, adm_error *err) {
+    double *sorted = NULL;
+    int32_t *mark = NULL;
+    int64_t config_id;
+    adm_config config = config_of(g, unit, launch);
+    const adm_work work = work_of(g, unit, c->overlap);
+    adm_status status = adm_store_config(g->store, &config, &config_id, err);
+    if (status == ADM_OK) status = adm_alloc(&sorted, timing->n_samples, sizeof *sorted, "samples", err);
+    if (status == ADM_OK) status = adm_alloc(&mark, timing->n_samples, sizeof *mark, "samples", err);
+    if (status == ADM_OK) {
+        memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
+        adm_profile_throttle_marks(g->o->observer, timing->start_ns, timing->end_ns, timing->n_samples, mark);
+        status = put_marked(g, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, mark, err);
+        double *median = &c->right_ns[c->n_right - 1]; /* of the first launch mode */
+        if (*median == 0) *median = adm_quantile_sorted(sorted, timing->n_samples, 0.5);
+    }
+    if (status == ADM_OK) status = adm_profile_put_state(g->o->observer, config_id, unit->stage, err);
+    double spread = timing->median_ci_ratio;
+    if (status == ADM_OK) status = put(g, config_id, "gpu", unit, &spread_metric, &spread, 1, NULL, err);
+    if (status == ADM_OK) status = put_model(g, c, config_id, unit, &work, err);
+    if (status == ADM_OK && g->read_limit > 0) {
+        for (size_t i = 0; i < timing->n_samples; i++) sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / g->read_limit;
+        status = put(g, config_id, "gpu", unit, &limit_metric, sorted, timing->n_samples, NULL, err);
+    }
+    adm_free(&sorted);
+    adm_free(&mark);
+    return status;
+}
+
+/* A figure of the device as a whole, as a row of its own; `reason`: why there is none. */
+static adm_status put_of_device(grid_run *g, const char *variant, const adm_metric *metric, double value,
+                                const char *status_text, const char *reason, adm_error *err) {
+    int64_t config_id;
+    adm_config config = {.policy = "device",
+                         .variant = variant,
+                         .shape = {1, 1, g->o->head_dim},
+                         .dtype = g->o->dtypes[0],
+                         .seq_len = 0,
+                         .batch = 1,
+                         .n_sinks = -1,
+                         .n_recent = -1,
+                         .cache = "cold",
+                         .launch = "stream"};
+    adm_status status = adm_store_config(g->store, &config, &config_id, err);
+    if (status != ADM_OK) return status;
+    adm_distribution distribution = adm_distribution_of(&value, 1);
+    adm_measurement m = {.run_id = g->run_id,
+                         .config_id = config_id,
+                         .source = "gpu",
+                         .layer = -1,
+                         .head = -1,
+                         .metric = metric,
+                         .distribution = reason == NULL ? &distribution : NULL,
+                         .status = status_text,
+                         .reason = reason};
+    status = adm_store_measurement(g->store, &m, err);
+    return status == ADM_OK ? adm_store_flush(g->store, err) : status;
+}
+
+/* Where the read limit cannot be measured, the times go without their floor. */
+static adm_status measure_read_limit(grid_run *g, adm_error *err) {
+    adm_error why;
+    const bool measured = adm_bandwidth_read(0, &g->read_limit, &why) == ADM_OK;
+    return put_of_device(g, "read", &read_metric, g->read_limit, measured ? "ok" : "failed", measured ? NULL : why.text, err);
+}
+
+/* Runs under another power limit are a series of their own: what a kernel takes may depend on it. */
+static adm_status put_power_limit(grid_run *g, adm_error *err) {
+    const bool known = g->o->power_limit_w > 0;
+    if (!known && g->o->no_power_limit == NULL) return ADM_OK;
+    return put_of_device(g, "power", &power_metric, g->o->power_limit_w, known ? "ok" : "skipped",
+                         known ? NULL : g->o->no_power_limit, err);
+}
+
+/* A fact without a value is a row with the reason. */
+static adm_status put_facts(grid_run *g, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < g->o->n_facts; i++) {
+        const adm_counter *f = &g->o->fact[i];
+        const adm_metric metric = {f->name, f->unit, f->better, f->description};
+        status = put_of_device(g, "cupti", &metric, g->o->fact_value[i], f->reason == NULL ? "ok" : "skipped", f->reason, err);
+    }
+    return status;
+}
+
+/* --- Running ------------------------------------------------------------------------------------------------------ */
+
+static const char *launch_name(adm_gpu_launch_mode mode) { return mode == ADM_LAUNCH_GRAPH ? "graph" : "stream"; }
+
+/* The stages before a unit's first, each by itself: what it finds in memory comes from them. */
+static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *before, adm_error *err) {
+    if (!adm_profile_six_stages(before)) return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
+    const uint32_t covers = adm_profile_covers(unit);
+    before->n_impls = 0;
+    while (before->n_impls < 6 && (covers & ((before->impl[before->n_impls]->covers << 1) - 1)) == 0) before->n_impls++;
+    if (covers & (1u << ADM_STAGE_DENSE | ADM_GPU_COVERS_PROMPT)) before->n_impls = 0; /* K and V are there */
+    return ADM_OK;
+}
+
+static void overlap_at_budget(const grid_run *g, case_run *c, const adm_profile_unit *unit) {
+    adm_select_rule rule = g->shape.rule;
+    if (c->overlap_at == unit->budget || unit->budget == 0) return;
+    rule.budget = unit->budget;
+    c->overlap = 0;
+    for (size_t i = 0; i < c->n_references; i++)
+        c->overlap += adm_profile_reference_overlap(c->reference[i], &rule) / (double)c->n_references;
+    c->overlap_at = unit->budget;
+}
+
+/* Leaves in every set what the stages before a unit at this budget hand over. Before every unit anew, since the check of
+ * the one before poisoned what it covers. */
+static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_error *err) {
+    adm_profile_unit before;
+    adm_select_rule rule = g->shape.rule;
+    if (unit->budget > 0) rule.budget = unit->budget;
+    adm_gpu_case_set_rule(c->gpu_case, &rule);
+    overlap_at_budget(g, c, unit);
+    adm_status status = stages_before(unit, &before, err);
+    if (status != ADM_OK || before.n_impls == 0) return status;
+    return adm_gpu_case_run_all(c->gpu_case, before.impl, before.n_impls, err);
+}
+
+/* Compares the unit on the first set of every layer, the first of all last: prepare() left the hand-over of that. */
+static adm_status check(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_error *err) {
+    adm_profile_unit before;
+    adm_status status = stages_before(unit, &before, err);
+    for (size_t i = c->n_references; status == ADM_OK && i-- > 0;) {
+        if (c->n_references > 1 && before.n_impls > 0)
+            status = adm_gpu_case_run(c->gpu_case, before.impl, before.n_impls, (uint32_t)i, err);
+        if (status == ADM_OK) status = adm_profile_check(g->gpu, c->gpu_case, c->reference[i], unit, err);
+    }
+    return status;
+}
+
+static void count(adm_profile_tally *tally, adm_status status) {
+    if (status == ADM_OK) tally->n_right++;
+    else if (status == ADM_EUNSUPPORTED) tally->n_skipped++;
+    else tally->n_failed++;
+}
+
+/* Checks a unit, and times it if it is right. Returns a failure only of the store; the unit's own is recorded. `ready`:
+ * ADM_OK, or why nothing can be run, with `why`. */
+static adm_status run_unit(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_status ready, adm_error *why,
+                           adm_error *err) {
+    if (ready == ADM_OK) ready = prepare(g, c, unit, why);
+    if (ready == ADM_OK) {
+        adm_profile_check_begin(g->o->observer, unit, g->present.seq_len);
+        ready = check(g, c, unit, why);
+        adm_profile_check_end(g->o->observer, unit, g->present.seq_len);
+    }
+    if (ready == ADM_OK) c->right[c->n_right++] = *unit;
+    adm_status worst = ready;
+    for (int mode = 0; mode < 2; mode++) {
+        if (!g->o->launch[mode]) continue;
+        const char *launch = launch_name((adm_gpu_launch_mode)mode);
+        adm_gpu_timing timing = {0};
+        adm_status status = ready;
+        if (status == ADM_OK && !g->o->check_only) {
+            adm_profile_timing_begin(g->o->observer, unit, g->present.seq_len);
+            status = adm_gpu_time(c->gpu_case, unit->impl, unit->n_impls, (adm_gpu_launch_mode)mode, g->o->target, g->o->cap_ns,
+                                  &timing, why);
+            adm_profile_timing_end(g->o->observer, unit, g->present.seq_len);
+        }
+        if (status != ADM_OK) worst = status;
+        if (status != ADM_OK) status = put_reason(g, unit, launch, why, err);
+        else if (!g->o->check_only) status = put_timing(g, c, unit, launch, &timing, err);
+        adm_free(&timing.sample_ns);
+        adm_free(&timing.end_ns);
+        if (status == ADM_OK) status = adm_store_flush(g->store, err); /* nothing is timed with a batch open */
+        if (status != ADM_OK) return status;
+    }
+    count(&g->tally, worst);
+    return ADM_OK;
+}
+
+/* A configuration whose units are observed. */
+typedef struct observed {
+    grid_run *g;
+    case_run *c;
+} observed;
+
+static adm_config observed_config(void *user, const adm_profile_unit *unit, const char *launch) {
+    return config_of(((observed *)user)->g, unit, launch);
+}
+
+/* The share of a group's selections that differ depends on the budget, so prepare() has computed it for the unit. */
+static adm_work observed_work(void *user, const adm_profile_unit *unit, double *write_bytes) {
+    const observed *o = user;
+    overlap_at_budget(o->g, o->c, unit);
+    *write_bytes = write_bytes_of(o->g, unit);
+    return work_of(o->g, unit, o->c->overlap);
+}
+
+/* What was right runs once more for counters and a timeline, where they were asked for. */
+static adm_status observe(grid_run *g, case_run *c, adm_error *err) {
+    adm_profile_unit pipeline;
+    observed user = {g, c};
+    if (g->o->observer == NULL || !adm_profile_six_stages(&pipeline)) return ADM_OK;
+    const adm_profile_subject subject = {.gpu_case = c->gpu_case,
+                                         .n_sets = adm_gpu_case_plan(c->gpu_case)->n_sets,
+                                         .rule = g->shape.rule,
+                                         .pipeline = &pipeline,
+                                         .cold = g->o->cold,
+                                         .launch = g->o->launch,
+                                         .seq_len = g->present.seq_len,
+                                         .timed_ns = c->right_ns,
+                                         .config = observed_config,
+                                         .work = observed_work,
+                                         .user = &user};
+    return adm_profile_observe(g->o->observer, &subject, c->right, c->n_right, err);
+}
+
+static adm_status open_case(grid_run *g, case_run *c, adm_error *err) {
+    const adm_gpu_inputs inputs = adm_profile_inputs(g->o, &g->present);
+    adm_status status = adm_gpu_case_create(g->gpu, &g->shape, &inputs, g->o->cold, &c->gpu_case, err);
+    if (status == ADM_OK) c->n_references = adm_gpu_case_plan(c->gpu_case)->n_layers;
+    if (status == ADM_OK)
+        status = adm_alloc(&c->reference, c->n_references, sizeof *c->reference, "host references of a profile", err);
+    for (size_t i = 0; status == ADM_OK && i < c->n_references; i++)
+        status = adm_profile_reference_create(&g->shape, &inputs, (uint32_t)i, &c->reference[i], err);
+    return status;
+}
+
+static void close_case(case_run *c) {
+    for (size_t i = 0; c->reference != NULL && i < c->n_references; i++) adm_profile_reference_free(&c->reference[i]);
+    adm_free(&c->reference);
+    adm_gpu_case_free(&c->gpu_case);
+    adm_free(&c->right);
+    adm_free(&c->right_ns);
+}
+
+static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, size_t n_units, adm_error *err) {
+    case_run c = {.overlap = 1};
+    adm_error why = {0};
+    adm_status status = adm_alloc(&c.right, n_units, sizeof *c.right, "units of a profile", err);
+    if (status == ADM_OK) status = adm_alloc(&c.right_ns, n_units, sizeof *c.right_ns, "units of a profile", err);
+    if (status != ADM_OK) {
+        close_case(&c);
+        return status;
+    }
+    adm_status made = open_case(g, &c, &why);
+    for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
+        if (g->o->should_stop != NULL && g->o->should_stop())
+            status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", g->present.seq_len,
+                              g->present.n_kv_heads, g->present.batch);
+        if (status == ADM_OK) status = run_unit(g, &c, &units[i], made, &why, err);
+        if (made == ADM_OK && !adm_gpu_alive(g->gpu)) made = ADM_EENVIRONMENT; /* `why` says what ended it */
+        if (g->o->on_progress != NULL) g->o->on_progress(g->o->user, ++g->n_done, g->n_total);
+    }
+    if (status == ADM_OK && made == ADM_OK) status = observe(g, &c, err);
+    close_case(&c);
+    return status;
+}
+
+adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
+                           adm_profile_tally *tally, adm_error *err) {
+    adm_profile_unit *units = NULL;
+    size_t n_units;
+    grid_run g = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
+    adm_status status = adm_profile_units(o, &units, &n_units, err);
+    g.n_total = n_units * adm_profile_n_cases(o);
+    if (status == ADM_OK) status = measure_read_limit(&g, err);
+    if (status == ADM_OK) status = put_power_limit(&g, err);
+    if (status == ADM_OK) status = put_facts(&g, err);
+    for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
+        g.present = adm_profile_case_at(o, i);
+        g.shape = adm_profile_shape(o, &g.present);
+        status = run_configuration(&g, units, n_units, err);
+        if (status == ADM_OK && !adm_gpu_alive(gpu))
+            status = adm_fail(err, ADM_EENVIRONMENT,
+                              "the CUDA context was lost at %u tokens, %u KV heads, batch %u; what "
+                              "came before is stored",
+                              g.present.seq_len, g.present.n_kv_heads, g.present.batch);
+    }
+    adm_free(&units);
+    *tally = g.tally;
+    return status;
+}

@@ -1,0 +1,67 @@
+"""The schema that people read, and the one place that says how many versions there are."""
+import json
+import re
+import sqlite3
+import sys
+
+import pytest
+
+from conftest import ROOT, SCHEMA_VERSION, query
+
+sys.path[:0] = [str(ROOT / "core/store/schema")]
+from write_now import schema
+
+from configure import SCHEMA, SCHEMA_NOW
+
+MIGRATIONS = [ROOT / name for name in SCHEMA]
+
+
+def structure(database):
+    """What a schema means, without comments and layout."""
+    objects = database.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2").fetchall()
+    columns = {name: database.execute("SELECT * FROM pragma_table_xinfo(?)", [name]).fetchall() for _, name in objects}
+    indexes = {name: database.execute("SELECT * FROM pragma_index_xinfo(?)", [name]).fetchall() for _, name in objects}
+    keys = {name: database.execute("SELECT * FROM pragma_foreign_key_list(?)", [name]).fetchall() for _, name in objects}
+    strict = database.execute("SELECT name, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name").fetchall()
+    return objects, columns, indexes, keys, strict
+
+
+def test_now_is_what_the_migrations_leave():
+    assert (ROOT / SCHEMA_NOW).read_text() == schema(MIGRATIONS), f"{SCHEMA_NOW} is stale: run ninja and commit it"
+
+
+def test_now_creates_the_same_database(adamas):
+    assert adamas("db", "create", "--db", "x.db").code == 0
+    now = sqlite3.connect(":memory:")
+    now.executescript((ROOT / SCHEMA_NOW).read_text())
+    program = sqlite3.connect(adamas.folder / "x.db")
+    assert structure(now) == structure(program)
+    assert query(adamas.folder / "x.db", "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+
+
+def test_every_added_column_keeps_its_comment():
+    now = (ROOT / SCHEMA_NOW).read_text()
+    migrations = "".join(path.read_text() for path in MIGRATIONS)
+    added = re.findall(r"^ALTER TABLE \w+ ADD COLUMN (\w+)", migrations, re.M)
+    assert added
+    for column in added:
+        line = re.search(rf"^((?:    --.*\n)*)    {column} .*$", now, re.M)
+        assert line and "--" in line[0], column
+
+
+@pytest.mark.parametrize("name", ["column", "index"])
+def test_a_stale_text_would_be_seen(tmp_path, name):
+    change = {"column": "ALTER TABLE run ADD COLUMN x INTEGER; -- new", "index": "CREATE INDEX x ON run (label);"}[name]
+    (tmp_path / "new.sql").write_text(change + "\n")
+    text = schema([*MIGRATIONS, tmp_path / "new.sql"])
+    assert text != schema(MIGRATIONS) and f"version {SCHEMA_VERSION + 1}" in text
+    assert bool(re.search(r"^    x {14}INTEGER,? +-- new\n", text, re.M)) == (name == "column")
+
+
+def test_stages_are_those_of_the_program(adamas):
+    """C has the list; the report's script reads it from the document, and the schema checks it."""
+    assert adamas("db", "import", ROOT / "analysis/recorded/h200.json", "--db", "x.db").code == 0
+    names = json.loads(adamas("report", "--json", "--db", "x.db").out)["stage_names"]
+    checked = re.search(r"CHECK \(stage IN \((.*?)\)\)", (ROOT / SCHEMA_NOW).read_text(), re.S)[1]
+    assert names == re.findall(r"'(\w+)'", checked)
+    assert names[-2:] == ["step", "dense"]  # which the script takes for granted

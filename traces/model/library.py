@@ -1,0 +1,158 @@
+"""libadamas.so through ctypes: attention under a policy (core/contract/adamas.h), and the database (core/store/store_api.h)."""
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+
+import numpy as np
+
+from bad_input import BadInput
+
+BAD_INPUT = 1  # of adm_status; what else is not 0 is the machine's fault or a bug
+
+
+class Shape(ctypes.Structure):
+    _fields_ = [(name, c_uint32) for name in ("n_q_heads", "n_kv_heads", "head_dim")]
+
+
+class Error(ctypes.Structure):
+    _fields_ = [("status", c_int), ("text", ctypes.c_char * 768)]
+
+
+class Field(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("value", c_char_p)]
+
+
+FIELDS, BUFFER = [POINTER(Field), c_size_t], [c_char_p, c_size_t]
+SPARSE = {
+    "open": [c_char_p, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_uint64, c_void_p, c_void_p],
+    "attend": [c_void_p, c_uint32, c_double, c_void_p, c_void_p, c_void_p, c_size_t, c_size_t, *[c_void_p] * 4],
+    "close": [c_void_p],
+    "variant": [c_void_p, c_char_p],
+    "looks_back": [c_char_p],
+}
+STORE = {
+    "open": [c_char_p, POINTER(c_void_p), *BUFFER],
+    "begin_run": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
+    "add_trace": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
+    "add_config": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
+    "add_measurement": [c_void_p, c_int64, c_int64, *FIELDS, POINTER(c_double), c_size_t, c_int, *BUFFER],
+    "flush": [c_void_p, *BUFFER],
+    "end_run": [c_void_p, c_int64, c_char_p, c_char_p, *BUFFER],
+    "close": [c_void_p],
+}
+
+
+class Library:
+    """The functions by their short names, as attributes of `sparse` and `db`."""
+
+    def __init__(self, path):
+        try:
+            lib = ctypes.CDLL(str(path))
+            self.sparse = self._functions(lib, "adm_sparse_", SPARSE)
+            self.db = self._functions(lib, "adm_db_", STORE)
+        except (OSError, AttributeError) as e:
+            raise BadInput(f"{path}: not the host library of this version: {e}; `ninja` builds it") from e
+
+    @staticmethod
+    def _functions(lib, prefix, signatures):
+        functions = {name: getattr(lib, prefix + name) for name in signatures}
+        for name, function in functions.items():
+            function.argtypes, function.restype = signatures[name], None if name in ("close", "variant") else c_int
+        return type("Functions", (), {name: staticmethod(function) for name, function in functions.items()})
+
+    def looks_back(self, policy):
+        """Whether the policy needs the attention that the prompt's tokens drew."""
+        return bool(self.sparse.looks_back(policy.encode()))
+
+    def open(self, *arguments):
+        return Sparse(self.sparse, *arguments)
+
+    def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
+        """What the database calls the variant; BadInput if the library does not know the policy."""
+        sparse = self.open(policy, n_q_heads, np.zeros((n_kv_heads, 1, d), np.float32), 1, 0, seed)
+        name = ctypes.create_string_buffer(176)
+        self.sparse.variant(sparse.handle, name)
+        sparse.close()
+        return name.value.decode()
+
+
+def call(function, *arguments):
+    error = Error()
+    if function(*arguments, byref(error)):
+        raise BadInput(error.text.decode())
+
+
+def address(array):
+    """Of a contiguous NumPy array or torch tensor; None of None."""
+    if array is None:
+        return None
+    if isinstance(array, np.ndarray):
+        assert array.flags.c_contiguous
+        return array.ctypes.data
+    assert array.is_contiguous()
+    return array.data_ptr()
+
+
+class Sparse:
+    """One layer's prompt under one policy; k [n_kv_heads, capacity, d] of which n_prompt tokens are the prompt."""
+
+    def __init__(self, functions, policy, n_q_heads, k, n_prompt, max_steps, seed):
+        self._functions, self.handle, self.policy = functions, c_void_p(), policy
+        shape = Shape(n_q_heads, k.shape[0], k.shape[2])
+        call(functions.open, policy.encode(), ctypes.addressof(shape), address(k), n_prompt, k.shape[1], max_steps, seed,
+             ctypes.addressof(self.handle))
+
+    def attend(self, budget, scale, q, k, v, out, drawn=None):
+        """q [n_steps, n_q_heads, d]; the steps' keys and values are in k and v. Writes out, which is like q, and returns it."""
+        call(self._functions.attend, self.handle, budget, scale, address(q), address(k), address(v), k.shape[1], len(q),
+             address(drawn), address(out), None)
+        return out
+
+    def close(self):
+        self._functions.close(byref(self.handle))
+
+
+class Store:
+    """The database, open for writing. BadInput where the file or a value is wrong, else RuntimeError."""
+
+    def __init__(self, library, path):
+        self._functions, self._handle = library.db, c_void_p()
+        self._call("open", str(path).encode(), byref(self._handle))
+
+    def _call(self, name, *arguments):
+        error = ctypes.create_string_buffer(768)
+        code = getattr(self._functions, name)(*arguments, error, len(error))
+        if code:
+            raise (BadInput if code == BAD_INPUT else RuntimeError)(error.value.decode())
+
+    @staticmethod
+    def _fields(row):
+        fields = [(name.encode(), None if value is None else str(value).encode()) for name, value in row.items()]
+        return (Field * len(fields))(*fields), len(fields)
+
+    def _add(self, what, row):
+        row_id = c_int64()
+        self._call(what, self._handle, *self._fields(row), byref(row_id))
+        return row_id.value
+
+    def begin_run(self, row):
+        return self._add("begin_run", row)
+
+    def add_trace(self, row):
+        return self._add("add_trace", row)
+
+    def add_config(self, row):
+        return self._add("add_config", row)
+
+    def add_measurement(self, run_id, config_id, row, values):
+        values = np.ascontiguousarray(np.atleast_1d(values), np.float64)
+        self._call("add_measurement", self._handle, run_id, config_id, *self._fields(row),
+                   values.ctypes.data_as(POINTER(c_double)), values.size, 0)
+
+    def flush(self):
+        self._call("flush", self._handle)
+
+    def end_run(self, run_id, status, reason=None):
+        self._call("end_run", self._handle, run_id, status.encode(), None if reason is None else reason.encode())
+
+    def close(self):
+        self._functions.close(byref(self._handle))
