@@ -73,9 +73,7 @@ typedef struct grouped_small {
     float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
 } grouped_small;
 
-#ifdef ADM_GROUPED_STAMPS /* a header that says what a stamp is, to see where the time goes */
-#include ADM_GROUPED_STAMPS
-#else
+#ifndef STAMP /* to see where the time goes, nvcc -include a header that says what a stamp is */
 #define STAMP(phase)
 #define STAMPS_OUT
 #endif

@@ -61,7 +61,7 @@ TOPS = ["core", "kernels", "probes", "traces", "analysis"]
 
 # Files that are no room's: what they may include beside the rest of their room.
 ALSO = {"core/base/version.c": ["build/gen/version.h"], "core/base/embed.S": ["build/gen/embedded.inc"],
-        "kernels/gpu_rows.c": ["kernels/step/fused.h"]}
+        "kernels/gpu_rows.c": ["kernels/step/fused.h", "kernels/step/grouped.h"]}
 
 # Headers that are the inside of a module: for that room and the tests alone, not even for a command of another.
 INSIDE = [*(f"core/store/{name}.h" for name in ("columns", "migrate", "row")), "*_internal.h"]
