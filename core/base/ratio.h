@@ -27,8 +27,8 @@ typedef struct adm_ratio_interval {
 } adm_ratio_interval;
 
 /* The interval of over->median / under->median: the ratios of opposite ends, so at least as wide as the two intervals make it.
- * Of the medians' intervals where both sides have one from 6 timings or more, since fewer cannot bound a median with 95%; else of
- * p10 and p90 where both sides have two timings. Either side may be NULL: a constant, no timing. */
+ * Of the medians' intervals where both sides have one from 6 timings or more, since fewer cannot bound a median with 95%;
+ * else of p10 and p90 where both sides have two timings. Either side may be NULL: a constant 1, no timing. */
 adm_ratio_interval adm_ratio_of_times(const adm_timing_spread *over, const adm_timing_spread *under);
 
 /* " (1.8 to 2.3, from the medians' 95% intervals)" with low and high times `scale`, " (n < 20, no interval)", or "".
