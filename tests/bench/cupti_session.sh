@@ -33,7 +33,8 @@ for library in "$@"; do
     "$programs/adamas" doctor | grep -A1 'CUPTI  '
     "$programs/adamas" counters plan --set full | head -1
     for options in "--counters full" "--timeline" "--timeline --timestamps software"; do
-        "$programs/adamas" profile --seq-lens 32768 --budgets 256 --cap-ms 50 --launch graph,stream $options --db one.db > "log.txt" 2>&1
+        "$programs/adamas" profile --seq-lens 32768 --budgets 256 --cap-ms 50 --launch graph,stream \
+            $options --db one.db > "log.txt" 2>&1
         echo "profile $options: exit $?"
         grep -E '^(counted|traced|not counted|not traced)' log.txt
     done

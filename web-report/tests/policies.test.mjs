@@ -183,7 +183,8 @@ describe('policies and tasks in the report', { skip }, () => {
         assert.equal(await still.page.locator('#tasks table').count(), 2);
         assert.equal(await still.page.locator('#budgets table').count(), 2);
         assert.deepEqual(await still.page.locator('#summary ul.best li').allTextContents(), [[64, '20.00'], [512, '2.50']].map(
-            ([budget, error]) => `Best measured at budget ${budget}, 4,096 tokens: the default, adamas l1 calibrated: ${error}% `
+            ([budget, error]) => `Best measured at budget ${budget}, 4,096 tokens: the default, adamas l1 `
+                + `calibrated: ${error}% `
                 + 'median output error; n = 1,000; of 4 selections'));
         await still.close();
         const { page, said, close } = await open({ viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
