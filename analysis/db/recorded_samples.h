@@ -15,8 +15,8 @@
 /* Writes the list of a run, with five digits like every figure. position: config_id as text -> position in the file. */
 adm_status adm_recorded_put_samples(adm_store *store, int64_t run_id, const json_t *position, FILE *out, adm_error *err);
 
-/* Inserts the list of run number `run` of the file, whose measurements are in the database. ADM_EINPUT: it is no such list, it names
- * a time that the run lacks, or has not n values. */
+/* Inserts the list of run number `run` of the file, whose measurements are in the database. ADM_EINPUT: it is no such list,
+ * it names a time that the run lacks, or has not n values. */
 adm_status adm_recorded_read_samples(adm_store *store, adm_recorded_file *file, const json_t *samples, size_t run,
                                      int64_t run_id, const int64_t *config_ids, size_t n_configs, adm_error *err);
 
