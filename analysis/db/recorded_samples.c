@@ -68,12 +68,12 @@ static adm_status find_time(adm_store *store, const adm_recorded_file *file, con
     if (!json_is_integer(config) || json_integer_value(config) < 0 || (size_t)json_integer_value(config) >= n_configs ||
         !json_is_string(stage))
         return adm_recorded_refuse(file, err, "it must be the position of a configuration, a stage and its samples");
-    adm_status status = adm_query_open(
-        store,
-        "SELECT m.measurement_id, m.n FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? "
-        "AND m.config_id = ? AND m.stage = ? AND m.source = 'gpu' AND m.layer IS NULL AND m.head IS NULL "
-        "AND k.name = 'time_ns' AND m.status = 'ok'",
-        &query, err, "iis", run_id, config_ids[json_integer_value(config)], json_string_value(stage));
+    adm_status status =
+        adm_query_open(store,
+                       "SELECT m.measurement_id, m.n FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? "
+                       "AND m.config_id = ? AND m.stage = ? AND m.source = 'gpu' AND m.layer IS NULL AND m.head IS NULL "
+                       "AND k.name = 'time_ns' AND m.status = 'ok'",
+                       &query, err, "iis", run_id, config_ids[json_integer_value(config)], json_string_value(stage));
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     if (status == ADM_OK && row) {
         *measurement_id = adm_query_int(query, 0);
