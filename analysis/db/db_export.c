@@ -12,13 +12,15 @@
 typedef struct export_command {
     adm_common common;
     const char *timeline, *runs, *label, *output;
+    bool with_samples;
     uint64_t timeline_run, n_written; /* the run; its events, or the runs */
 } export_command;
 
-enum { KEY_TIMELINE = 0x2000, KEY_LABEL };
+enum { KEY_TIMELINE = 0x2000, KEY_LABEL, KEY_SAMPLES };
 
 static const struct argp_option options[] = {
-    {"run", 'r', "LIST", 0, "These runs, without their raw samples, as a text file for `adamas db import`", 1},
+    {"run", 'r', "LIST", 0, "These runs as a text file for `adamas db import`, without their raw samples", 1},
+    {"samples", KEY_SAMPLES, 0, 0, "With --run: keep the raw samples of GPU times", 1},
     {"label", KEY_LABEL, "TEXT", 0, "With --run: call them 'recorded:TEXT' (default: their own label, or their GPU)", 1},
     {"timeline", KEY_TIMELINE, "RUN", 0, "The events of this run as Chrome trace-event JSON", 2},
     {"output", 'o', "FILE", 0, "The file (default: standard output)", 3},
@@ -31,12 +33,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
     case 'r': c->runs = arg; return 0;
     case KEY_LABEL: c->label = arg; return 0;
+    case KEY_SAMPLES: c->with_samples = true; return 0;
     case KEY_TIMELINE: c->timeline = arg; return 0;
     case 'o': c->output = arg; return 0;
     case ARGP_KEY_ARG: argp_error(state, "db export takes no argument, and '%s' was given", arg); return 0;
     case ARGP_KEY_END:
         if ((c->timeline == NULL) == (c->runs == NULL)) argp_error(state, "say what to export: --run LIST or --timeline RUN");
         else if (c->label != NULL && c->runs == NULL) argp_error(state, "--label goes with --run");
+        else if (c->with_samples && c->runs == NULL) argp_error(state, "--samples goes with --run");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -51,7 +55,7 @@ static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_
     uint32_t *runs = NULL;
     size_t n_runs = 0;
     adm_status status = adm_parse_u32_list("--run", c->runs, 1, INT32_MAX, &runs, &n_runs, err);
-    if (status == ADM_OK) status = adm_recorded_export(store, runs, n_runs, c->label, to, err);
+    if (status == ADM_OK) status = adm_recorded_export(store, runs, n_runs, c->label, c->with_samples, to, err);
     c->n_written = n_runs;
     adm_free(&runs);
     return status;

@@ -6,17 +6,19 @@
 #include <string.h>
 
 #include "analysis/db/recorded_export.h"
+#include "analysis/db/recorded_samples.h"
 #include "analysis/db/recorded_table.h"
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
 
-/* Real numbers are exact, but for measured figures: five digits are a hundred times finer than any of them repeats. */
-enum { DIGITS = 5, EXACT = JSON_COMPACT | JSON_ENCODE_ANY, MEASURED = EXACT | JSON_REAL_PRECISION(DIGITS) };
+/* Real numbers are exact, but for measured figures. */
+enum { EXACT = JSON_COMPACT | JSON_ENCODE_ANY, MEASURED = EXACT | JSON_REAL_PRECISION(ADM_RECORDED_DIGITS) };
 
 typedef struct writer {
     adm_store *store;
     FILE *out;
     const char *label; /* NULL: each run's own */
+    bool with_samples;
     adm_recorded_table run, trace, metric, config, calibration, event, activity;
 } writer;
 
@@ -171,30 +173,20 @@ static adm_status put_run_row(const writer *w, int64_t run_id, adm_error *err) {
     return status;
 }
 
-/* A measured figure as it is written. What is written is rounded here and not by the writer, so that figures which become
- * the same are seen, and what is read and exported again is the same text. */
-static double rounded(double value) {
-    char digits[32];
-    if (value == floor(value)) return value;
-    snprintf(digits, sizeof digits, "%.*g", DIGITS, value);
-    return strtod(digits, NULL);
-}
-
-static json_t *figure(double value) { return adm_recorded_number(rounded(value)); }
-
 enum { SOURCE, STAGE, LAYER, HEAD, METRIC, STATUS, REASON, N, FIGURES };
 
 /* A measurement in the shortest form that keeps it: a value, [n, value], [n, ten figures] or [status, reason]. */
 static json_t *measurement_of(const adm_query *query) {
     bool is_ok = strcmp(adm_query_text(query, STATUS), "ok") == 0, is_same = true;
     for (int i = 1; i < ADM_RECORDED_N_FIGURES; i++)
-        is_same &= rounded(adm_query_double(query, FIGURES + i)) == rounded(adm_query_double(query, FIGURES));
-    if (is_ok && is_same && adm_query_int(query, N) == 1) return figure(adm_query_double(query, FIGURES));
+        is_same &= adm_recorded_rounded(adm_query_double(query, FIGURES + i)) ==
+                   adm_recorded_rounded(adm_query_double(query, FIGURES));
+    if (is_ok && is_same && adm_query_int(query, N) == 1) return adm_recorded_figure(adm_query_double(query, FIGURES));
     json_t *row = json_array();
     bool ok = json_array_append_new(row, adm_recorded_json(query, is_ok ? N : STATUS, is_ok ? 'i' : 's')) == 0;
     if (!is_ok) ok &= json_array_append_new(row, adm_recorded_json(query, REASON, 's')) == 0;
     for (int i = 0; is_ok && i < (is_same ? 1 : ADM_RECORDED_N_FIGURES); i++)
-        ok &= json_array_append_new(row, figure(adm_query_double(query, FIGURES + i))) == 0;
+        ok &= json_array_append_new(row, adm_recorded_figure(adm_query_double(query, FIGURES + i))) == 0;
     if (ok) return row;
     json_decref(row);
     return NULL;
@@ -351,6 +343,7 @@ static adm_status put_run(const writer *w, int64_t run_id, adm_error *err) {
     if (status == ADM_OK) status = put_configs(w, run_id, position, err);
     if (status == ADM_OK) status = put_timeline(w, &w->event, "events", run_id, position, err);
     if (status == ADM_OK) status = put_timeline(w, &w->activity, "activities", run_id, position, err);
+    if (status == ADM_OK && w->with_samples) status = adm_recorded_put_samples(w->store, run_id, position, w->out, err);
     fputs("}", w->out);
     json_decref(position);
     return status;
@@ -371,9 +364,9 @@ static adm_status check_run(adm_store *store, uint32_t run_id, adm_error *err) {
     return status;
 }
 
-adm_status adm_recorded_export(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, const char *label, FILE *out,
-                               adm_error *err) {
-    writer w = {.store = store, .out = out, .label = label};
+adm_status adm_recorded_export(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, const char *label,
+                               bool with_samples, FILE *out, adm_error *err) {
+    writer w = {.store = store, .out = out, .label = label, .with_samples = with_samples};
     const struct {
         const char *name;
         adm_recorded_table *table;

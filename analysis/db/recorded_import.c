@@ -5,6 +5,7 @@
 
 #include "analysis/db/recorded_import.h"
 #include "analysis/db/recorded_read.h"
+#include "analysis/db/recorded_samples.h"
 #include "core/base/mem.h"
 
 typedef struct reader {
@@ -307,6 +308,9 @@ static adm_status read_run(reader *r, const json_t *object, size_t index, adm_re
     if (status == ADM_OK) status = read_timeline(r, object, index, "events", &r->event, &r->event_order, run, config_ids, err);
     if (status == ADM_OK)
         status = read_timeline(r, object, index, "activities", &r->activity, &r->activity_order, run, config_ids, err);
+    if (status == ADM_OK)
+        status = adm_recorded_read_samples(r->store, &r->file, json_object_get(object, "samples"), index, run->run_id,
+                                           config_ids, run->n_configs, err);
     adm_free(&config_ids);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/output/rows.h"
@@ -58,6 +59,15 @@ json_t *adm_recorded_number(double value) {
     if (value == floor(value) && fabs(value) < 0x1p53) return json_integer((json_int_t)value);
     return json_real(value);
 }
+
+double adm_recorded_rounded(double value) {
+    char digits[32];
+    if (value == floor(value)) return value;
+    snprintf(digits, sizeof digits, "%.*g", ADM_RECORDED_DIGITS, value);
+    return strtod(digits, NULL);
+}
+
+json_t *adm_recorded_figure(double value) { return adm_recorded_number(adm_recorded_rounded(value)); }
 
 json_t *adm_recorded_json(const adm_query *query, int column, char type) {
     if (adm_query_is_null(query, column)) return json_null();

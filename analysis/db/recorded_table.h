@@ -63,6 +63,13 @@ extern const char *const adm_recorded_figures[ADM_RECORDED_N_FIGURES];
 /* A number, whole ones as such. NULL when out of memory. */
 json_t *adm_recorded_number(double value);
 
+/* A measured figure as it is written: five digits, a hundred times finer than any of them repeats. What is written is
+ * rounded here and not by the writer, so that figures which become the same are seen, and what is read and exported again is
+ * the same text. NULL when out of memory. */
+enum { ADM_RECORDED_DIGITS = 5 };
+double adm_recorded_rounded(double value);
+json_t *adm_recorded_figure(double value);
+
 /* A value of the query's present row as JSON: NULL when out of memory. */
 json_t *adm_recorded_json(const adm_query *query, int column, char type);
 

@@ -81,18 +81,24 @@ adm_status adm_report_best(json_t *document, adm_error *err) {
     return status;
 }
 
-adm_status adm_report_note_budgets(json_t *document, adm_error *err) {
+static adm_status note_rows(const json_t *rows, adm_error *err) {
     json_t *row;
     size_t i;
     adm_status status = ADM_OK;
-    json_array_foreach(json_object_get(document, "quality"), i, row) {
+    json_array_foreach((json_t *)rows, i, row) {
         const adm_policy *policy = adm_policy_find(text_of(row, "policy"));
-        const json_t *budget = json_object_get(row, "budget");
-        if (policy == NULL || policy->note == NULL || !json_is_integer(budget) || json_integer_value(budget) <= 0 ||
-            (size_t)json_integer_value(budget) >= policy->noted_budget || strcmp(text_of(row, "status"), "ok") != 0)
+        const json_int_t budget = int_of(row, "budget"); /* 0: none */
+        const char *said = text_of(row, "status"); /* a task has none: it is measured */
+        if (policy == NULL || policy->note == NULL || budget <= 0 || (size_t)budget >= policy->noted_budget ||
+            (said[0] != '\0' && strcmp(said, "ok") != 0))
             continue;
         status = adm_rows_set(row, "note", adm_rows_string(policy->note), err);
         if (status != ADM_OK) return status;
     }
     return status;
+}
+
+adm_status adm_report_note_budgets(json_t *document, adm_error *err) {
+    adm_status status = note_rows(json_object_get(document, "quality"), err);
+    return status == ADM_OK ? note_rows(json_object_get(document, "tasks"), err) : status;
 }

@@ -141,6 +141,30 @@ static json_t *cut_row(json_t *row) {
     return NULL;
 }
 
+/* What raw samples a run has, in words; null if it timed nothing more than once. A recorded file need not carry them. */
+static adm_status add_samples(adm_store *store, json_t *row, adm_error *err) {
+    const char *label = json_string_value(json_object_get(row, "label"));
+    const bool is_recorded = label != NULL && strncmp(label, "recorded:", 9) == 0;
+    adm_query *query = NULL;
+    bool there = false;
+    json_t *words = NULL;
+    adm_status status = adm_query_open(
+        store,
+        "SELECT count(*), ifnull(sum(EXISTS (SELECT 1 FROM sample s WHERE s.measurement_id = m.measurement_id)), 0) "
+        "FROM measurement m JOIN metric k USING (metric_id) "
+        "WHERE m.run_id = ? AND k.name = 'time_ns' AND m.status = 'ok' AND m.n > 1 AND m.layer IS NULL AND m.head IS NULL",
+        &query, err, "i", (int64_t)json_integer_value(json_object_get(row, "run_id")));
+    if (status == ADM_OK) status = adm_query_next(query, &there, err);
+    if (status == ADM_OK && there) {
+        const long long n_times = (long long)adm_query_int(query, 0), n_kept = (long long)adm_query_int(query, 1);
+        if (n_times == 0) words = json_null();
+        else if (n_kept > 0) words = json_sprintf("of %lld of %lld times", n_kept, n_times);
+        else words = json_string(is_recorded ? "recorded without samples" : "none stored, or removed by adamas db gc");
+    }
+    adm_query_close(&query);
+    return status == ADM_OK ? adm_rows_set(row, "samples", words, err) : status;
+}
+
 /* Splits the database's runs into those shown, with every column, and the latest of the others. */
 static adm_status read_runs(adm_store *store, json_t *document, const uint32_t *run_ids, size_t n_run_ids, adm_error *err) {
     json_t *runs = json_object_get(document, "runs"), *others = json_object_get(document, "other_runs");
@@ -158,6 +182,7 @@ static adm_status read_runs(adm_store *store, json_t *document, const uint32_t *
             continue;
         }
         status = adm_rows_append(shown ? runs : others, row, err);
+        if (status == ADM_OK && shown) status = add_samples(store, row, err);
     }
     adm_query_close(&query);
     return status == ADM_OK ? adm_rows_set(document, "n_other_runs", json_integer(n_others), err) : status;

@@ -1,11 +1,13 @@
 /* print.c: what `adamas profile` shows of its plan and of a finished run. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
+#include "core/base/ratio.h"
 #include "kernels/profile/print.h"
 
 /* What all configurations share. */
@@ -78,15 +80,18 @@ static const char stages_sql[] =
 
 static const char steps_sql[] =
     "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
-    " d.median, d.median / t.median, " OTHER(
-        "floor_ns") " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
-                    "   min(median) AS median FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
-                    "   AND metric = 'time_ns' AND status = 'ok'"
-                    "   GROUP BY 1, 2, 3, 4, 5, 6) d"
-                    " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
-                    "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
-                    " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
-                    " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
+    " d.median, d.median / t.median, " OTHER("floor_ns") ", t.n, t.p10, t.p90, " OTHER(
+        "median_ci_ratio") ", d.n, d.p10, d.p90,"
+                           " (SELECT l.median FROM stage_summary l WHERE l.run_id = ?1 AND l.config_id = d.config_id AND l.stage = 'dense'"
+                           "   AND l.metric = 'median_ci_ratio')"
+                           " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
+                           "   min(median) AS median, n, p10, p90, config_id FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
+                           "   AND metric = 'time_ns' AND status = 'ok'"
+                           "   GROUP BY 1, 2, 3, 4, 5, 6) d"
+                           " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
+                           "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
+                           " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
+                           " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
 
 static const char limit_sql[] = "SELECT m.median FROM measurement m JOIN metric k USING (metric_id)"
                                 " WHERE m.run_id = ? AND k.name = 'read_limit_bytes_per_s' AND m.status = 'ok'";
@@ -150,11 +155,28 @@ static json_t *stage_as_json(const adm_query *q) {
     return row;
 }
 
+static double number_or_nan(const adm_query *q, int column) {
+    return adm_query_is_null(q, column) ? NAN : adm_query_double(q, column);
+}
+
+/* Of dense attention's time over the step's; it is of enough timings unless a run was cut short. */
+static adm_ratio_interval speedup_interval(const adm_query *q) {
+    const adm_timing_spread step = {adm_query_int(q, 12), number_or_nan(q, 8), number_or_nan(q, 13), number_or_nan(q, 14),
+                                    number_or_nan(q, 15)};
+    const adm_timing_spread dense = {adm_query_int(q, 16), number_or_nan(q, 9), number_or_nan(q, 17), number_or_nan(q, 18),
+                                     number_or_nan(q, 19)};
+    return adm_ratio_of_times(&dense, &step);
+}
+
 static void print_step(const adm_query *q) {
+    const adm_ratio_interval interval = speedup_interval(q);
+    char words[ADM_RATIO_WORDS_BYTES];
+    adm_ratio_words(&interval, 1, 2, words);
     print_configuration(q);
     printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7), adm_query_double(q, 8) * 1e-3,
            adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
-    print_number(q, 11, 1e-3, " %9.2f\n", "         -\n");
+    print_number(q, 11, 1e-3, " %9.2f", "         -");
+    printf("%s%s\n", words[0] != '\0' ? " " : "", words);
 }
 
 static json_t *step_as_json(const adm_query *q) {
@@ -162,8 +184,15 @@ static json_t *step_as_json(const adm_query *q) {
     json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "variant", adm_query_text(q, 6), "budget", integer_or_null(q, 7),
                              "median_ns", number_or_null(q, 8), "dense_ns", number_or_null(q, 9), "speedup",
                              number_or_null(q, 10), "floor_ns", number_or_null(q, 11));
+    const adm_ratio_interval interval = speedup_interval(q);
     json_object_update(row, rest);
     json_decref(rest);
+    if (interval.basis == ADM_RATIO_OF_ENOUGH) return row;
+    const bool is_there = interval.basis != ADM_RATIO_NO_INTERVAL;
+    json_object_set_new(row, "speedup_low", is_there ? json_real(interval.low) : json_null());
+    json_object_set_new(row, "speedup_high", is_there ? json_real(interval.high) : json_null());
+    json_object_set_new(row, "speedup_interval",
+                        json_string(is_there ? adm_ratio_basis_words(interval.basis) : "n < 20, no interval"));
     return row;
 }
 

@@ -326,3 +326,49 @@ def test_quest_below_three_pages_carries_a_note(adamas, best, tmp_path):
     assert any("&nbsp;*</th>" in table for table in page.split("<details"))
     summary = page.split('id="summary"')[1].split("<h2")[1]
     assert ("&nbsp;*" in summary) == (f"* {NOTE}" in summary)
+
+
+# ---- ratios of few timings ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n, ci, words, gain", [
+    (20, 0.1, None, None),
+    (12, 0.1, "from the medians' 95% intervals", (270 / 110, 330 / 90)),
+    (12, None, "from p10 and p90", (280 / 125, 360 / 95)),
+    (5, 0.1, "from p10 and p90", (280 / 125, 360 / 95)),
+    (1, 0.1, "n < 20, no interval", None),
+])
+def test_a_ratio_of_few_timings_carries_its_interval(adamas, small_run, tmp_path, n, ci, words, gain):
+    """A step of 100 us under dense attention of 300: the page's sentence, the table of speed-ups, the share of the limit."""
+    shutil.copy(small_run[1], tmp_path / "own.db")
+    run = add_profile(tmp_path / "own.db", parts=("time_ns", "limit_ratio", *(["median_ci_ratio"] if ci else [])))
+    with contextlib.closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("UPDATE config SET budget = 256 WHERE config_id = 900")
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(config)") if row[1] not in ("config_id", "policy",
+                                                                                                      "budget")]
+        names = ", ".join(f'"{column}"' for column in columns)
+        connection.execute(f"INSERT INTO config (config_id, policy, budget, {names}) SELECT 999, 'dense', NULL, {names} FROM "
+                           "config WHERE config_id = 900")
+        connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, median, status) "
+                           "SELECT run_id, 999, source, 'dense', metric_id, n, mean, median, status FROM measurement "
+                           "WHERE run_id = ?", (run,))
+        of = "WHERE run_id = ? AND metric_id = (SELECT metric_id FROM metric WHERE name = ?) AND config_id = ?"
+        for config, figures in ((900, (100e3, 95e3, 125e3)), (999, (300e3, 280e3, 360e3))):
+            connection.execute(f"UPDATE measurement SET n = ?, median = ?, p10 = ?, p90 = ? {of}",
+                               (n, *figures, run, "time_ns", config))
+            connection.execute(f"UPDATE measurement SET median = 0.5 {of}", (run, "limit_ratio", config))
+            connection.execute(f"UPDATE measurement SET median = ? {of}", (ci, run, "median_ci_ratio", config))
+        connection.commit()
+    assert adamas("report", "--db", "own.db", "--run", run, "--quiet").code == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    summary, table = text.split("times as long")[1], text.split("Of the faster step")[1]
+    if words is None:
+        assert "n < 20" not in text and "from the medians" not in text and "from p10" not in text
+        return
+    said = f"({gain[0]:.1f} to {gain[1]:.1f}, {words})" if gain else f"({words})"
+    assert said in summary[:80], summary[:200]
+    said = f"({gain[0]:.2f} to {gain[1]:.2f}, {words})" if gain else f"({words})"
+    assert said in table[:400], table[:400]
+    share = "50.00 ({:.1f} to {:.1f}, %s)" % words  # of the step alone: 0.5 over what 100 us may have been
+    low, high = (110, 90) if "medians" in words else (125, 95)
+    said = share.format(50 * 100 / low, 50 * 100 / high) if gain else f"50.00 ({words})"
+    assert said in text

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from conftest import ROOT, Adamas, check_sound, files_of, query, refuse
+from conftest import PROGRAM, ROOT, Adamas, check_sound, files_of, query, refuse
 
 # Tables of a run, and what identifies a row in any database; `sample` stays behind.
 CONFIG = """(SELECT t.xxh128 FROM trace t WHERE t.trace_id = c.trace_id), c.policy, c.variant, c.n_q_heads, c.n_kv_heads,
@@ -269,3 +269,93 @@ def test_every_table_of_a_run_is_decided_on(recorded):
     measured = {"run_id", "config_id", "metric_id", "measurement_id", "source", "stage", "layer", "head", "n", "mean", "min",
                 "p01", "p05", "p10", "median", "p90", "p95", "p99", "max", "status", "reason"}
     assert {row[1] for row in query(recorded[0], "PRAGMA table_info(measurement)")} == measured
+
+
+# ---- raw samples -------------------------------------------------------------------------------------------------------
+
+SAMPLES = """SELECT c.seq_len, c.variant, c.budget, m.stage, s.i, s.value, s.throttle FROM sample s JOIN measurement m
+    USING (measurement_id) JOIN config c USING (config_id) JOIN metric k USING (metric_id) WHERE m.run_id = 1
+    AND k.name = 'time_ns' ORDER BY 1, 2, 3, 4, 5"""
+PROVENANCE = "recorded without samples"
+
+
+@pytest.fixture(scope="session")
+def timed(program, tmp_path_factory):
+    """The folder of gpu.db: a run of `adamas profile` on a device of host memory, with raw samples; one was throttled."""
+    folder = tmp_path_factory.mktemp("timed")
+    adamas = Adamas(folder)
+    adamas.path = PROGRAM.parent / "tests/adamas-fake-gpu"
+    result = adamas("profile", "--db", "gpu.db", "--seq-lens", "100", "--budgets", "16", "--heads", "4", "--kv-heads", "4",
+                    "--head-dim", "64", "--quiet")
+    assert result.code == 0, result
+    execute(folder / "gpu.db", "UPDATE sample SET throttle = 4 * (i = 3) WHERE measurement_id = (SELECT min(measurement_id) "
+                               "FROM measurement WHERE stage = 'topk' AND status = 'ok' AND n = 20)")
+    return folder
+
+
+def exported(adamas, timed, *arguments):
+    result = adamas("db", "export", "--run", "1", "--db", timed / "gpu.db", *arguments)
+    assert result.code == 0, result
+    return result.out
+
+
+def run_in_report(adamas, database):
+    [run] = json.loads(adamas("report", "--db", database, "--json").out)["runs"]
+    return run
+
+
+def test_samples_come_back_where_they_were_asked_for(adamas, timed, tmp_path):
+    text = exported(adamas, timed, "--samples")
+    (tmp_path / "s.json").write_text(text)
+    assert adamas("db", "import", "s.json", "--db", "new.db", "--quiet").code == 0
+    check_sound(tmp_path / "new.db")
+    was, now = query(timed / "gpu.db", SAMPLES), query(tmp_path / "new.db", SAMPLES)
+    assert len(was) == len(now) >= 9 * 20 and any(row[-1] == 4 for row in was)
+    for a, b in zip(was, now):
+        assert all(map(close, a, b)), (a, b)
+    assert adamas("db", "export", "--run", "1", "--samples", "--db", "new.db").out == text
+    n = len(was) // 20
+    assert run_in_report(adamas, "new.db")["samples"] == f"of {n} of {n} times"
+    assert adamas("report", "--db", "new.db", "--quiet").code == 0
+    assert PROVENANCE not in (tmp_path / "report.html").read_text()
+
+
+def test_a_file_without_samples_is_as_before_and_the_report_says_so(adamas, timed, tmp_path):
+    text = exported(adamas, timed)
+    assert "samples" not in json.loads(text)["runs"][0]
+    (tmp_path / "s.json").write_text(text)
+    assert adamas("db", "import", "s.json", "--db", "new.db", "--quiet").code == 0
+    assert query(tmp_path / "new.db", "SELECT count(*) FROM sample") == [(0,)]
+    assert run_in_report(adamas, "new.db")["samples"] == PROVENANCE
+    assert adamas("report", "--db", "new.db", "--quiet").code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert f'<td class="text">{PROVENANCE}</td>' in page and "They were recorded without samples" in page
+    with_samples = json.loads(exported(adamas, timed, "--samples"))
+    del with_samples["runs"][0]["samples"]
+    assert with_samples == json.loads(text), "a program that does not know the list reads the rest"
+
+
+@pytest.mark.parametrize("spoil, says", [
+    (lambda lines: lines[0][2].pop(), "n of its time is 20"), (lambda lines: lines[0].__setitem__(0, 99), "position"),
+    (lambda lines: lines[0].__setitem__(1, "nothing"), "'nothing'"), (lambda lines: lines.append(lines[0]), "already"),
+    (lambda lines: lines[0][2].__setitem__(3, "x"), "a number"), (lambda lines: lines.append(7), "samples["),
+])
+def test_samples_that_do_not_fit_are_refused_whole(adamas, timed, tmp_path, spoil, says):
+    document = json.loads(exported(adamas, timed, "--samples"))
+    spoil(document["runs"][0]["samples"])
+    (tmp_path / "s.json").write_text(json.dumps(document))
+    refuse(adamas, "db", "import", "s.json", "--db", "new.db", says=["s.json", "runs[0].samples[", says])
+    if (tmp_path / "new.db").exists():
+        assert query(tmp_path / "new.db", "SELECT count(*) FROM run") == [(0,)]
+
+
+def test_shipped_files_say_that_they_have_no_samples(adamas, tmp_path):
+    for file in sorted((ROOT / "analysis/recorded").glob("*.json")):
+        assert adamas("db", "import", file, "--db", "all.db", "--quiet").code == 0
+    shown = json.loads(adamas("report", "--db", "all.db", "--json").out)["runs"]
+    assert shown and {run["samples"] for run in shown} == {PROVENANCE}
+
+
+def test_samples_go_with_runs(adamas, timed):
+    result = adamas("db", "export", "--timeline", "1", "--samples", "--db", timed / "gpu.db")
+    assert result.code == 2 and "--samples goes with --run" in result.err

@@ -90,6 +90,26 @@ def test_the_table_compares_steps_with_dense(fake):
     text, _ = fake.profile("--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "4", "--head-dim", "64")
     assert "floor: the stage's compulsory bytes at 0.001 TB/s" in text.out
     assert "a whole step against dense attention" in text.out
+    assert "from the medians" not in text.out and "speedup_low" not in result.out
+
+
+@pytest.mark.parametrize("n, words", [(12, "from the medians' 95% intervals"), (3, "from p10 and p90"),
+                                      (1, "n < 20, no interval")])
+def test_a_speedup_of_few_timings_carries_its_interval(fake, n, words):
+    small = ["--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "4", "--head-dim", "64"]
+    result, _ = fake.profile(*small, "--json", faults=f"timings={n}")
+    steps = json.loads(result.out)["steps"]
+    assert len(steps) == 2 and {row["speedup_interval"] for row in steps} == {words}
+    for row in steps:
+        if n == 1:
+            assert row["speedup_low"] is row["speedup_high"] is None
+        else:
+            assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
+        if n == 12:  # 0.004 on either side
+            assert row["speedup_low"] == pytest.approx(row["speedup"] * 0.996 / 1.004)
+    text, _ = fake.profile(*small, faults=f"timings={n}")
+    table = text.out.split("a whole step against dense attention")[1]
+    assert table.count(words) == 2
 
 
 @pytest.mark.parametrize("arguments", [

@@ -4,6 +4,7 @@
  *
  * ADAMAS_FAKE_GPU, words separated by spaces:
  *   memory=BYTES     the device's memory (default 1 GiB)
+ *   timings=N        samples of each unit (default 20)
  *   wrong=STAGE      that stage's implementations spoil a byte of what they write
  *   error=STAGE      their launches fail, and the context survives
  *   lost=STAGE       their launches fail, and the context does not
@@ -56,6 +57,11 @@ static bool faulty(const char *fault, adm_stage stage) {
 static uint64_t memory_bytes(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "memory=") : NULL;
     return at != NULL ? strtoull(at + strlen("memory="), NULL, 10) : 1u << 30;
+}
+
+static size_t n_timings(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "timings=") : NULL;
+    return at != NULL ? (size_t)strtoul(at + strlen("timings="), NULL, 10) : 20;
 }
 
 /* --- Stages ------------------------------------------------------------------------------------------------------- */
@@ -454,7 +460,7 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
     (void)target, (void)cap_ns;
     for (size_t i = 0; i < n_impls; i++) covers |= impls[i]->covers;
     *timing = (adm_gpu_timing){
-        .n_samples = 20, .median_ci_ratio = 0.004, .n_sets = adm_gpu_plan_rotation(&c->plan, &c->shape, covers)};
+        .n_samples = n_timings(), .median_ci_ratio = 0.004, .n_sets = adm_gpu_plan_rotation(&c->plan, &c->shape, covers)};
     timing->n_calls = timing->n_sets;
     for (uint32_t i = 0; i < timing->n_sets; i++) {
         adm_status status = adm_gpu_case_run(c, impls, n_impls, i, err);

@@ -40,6 +40,38 @@ export function duration(ns) {
 // A gain in three digits, as the tables have it: "5.02", "11.3".
 export const times = (gain) => `${gain < 10 ? gain.toFixed(2) : gain.toFixed(1)}`;
 
+// As core/base/ratio.c: how sure the ratio of two median times is, where fewer than 20 timings are on either side; null where
+// no interval is needed. A side is a row, or a constant.
+function intervalOf(over, under) {
+    const rows = [over, under].filter((side) => typeof side === 'object');
+    const from = (low, high, words) => {
+        const ends = (side) => (typeof side === 'object' ? [low(side), high(side)] : [side, side]);
+        const [a, b] = ends(over), [c, d] = ends(under);
+        return { low: a / d, high: b / c, words };
+    };
+    if (rows.every((row) => row.n >= 20)) return null;
+    if (rows.every((row) => row.n >= 6 && row.median_ci_ratio != null && row.median_ci_ratio < 1))
+        return from((row) => row.median * (1 - row.median_ci_ratio), (row) => row.median * (1 + row.median_ci_ratio),
+                    'from the medians\u2019 95% intervals');
+    return rows.every((row) => row.n >= 2 && row.p10 > 0) ? from((row) => row.p10, (row) => row.p90, 'from p10 and p90')
+        : { words: 'n < 20, no interval' };
+}
+
+// Both as a list of at most one note.
+export function ratioInterval(over, under) {
+    const interval = intervalOf(over, under);
+    if (interval === null) return [];
+    return [interval.low === undefined ? interval.words
+        : `${times(interval.low)} to ${times(interval.high)} times, ${interval.words}`];
+}
+
+export function shareInterval(unit, floor_ns) {
+    const interval = intervalOf(floor_ns, unit);
+    if (interval === null) return [];
+    return [interval.low === undefined ? interval.words
+        : `${ratioRange(interval.low, interval.high)} of the read limit, ${interval.words}`];
+}
+
 // In two digits, where space is short: "1.9 ms".
 export function shortDuration(ns) {
     const [value, unit] = duration(Number(ns.toPrecision(2))).split(' ');

@@ -8,7 +8,7 @@
 // Of a stage's implementations, the one that `six` runs is drawn: the first in the registry, and so in the document.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { compact, count, duration, durationUnit, times } from './format.js';
+import { compact, count, duration, durationUnit, ratioInterval, times } from './format.js';
 import { chosenUnits, distinct, findUnit } from './gpu.js';
 import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
@@ -32,7 +32,7 @@ function panelsOf(units) {
             const fused = here.filter((unit) => unit.stage === PER_BUDGET && unit.config.budget === budget
                                                 && unit.config.variant !== 'six').sort((a, b) => a.median - b.median)[0];
             const best = [six, fused].filter(Boolean).sort((a, b) => a.median - b.median)[0];
-            return { budget, parts, sum, six, fused, gain: dense && best ? dense.median / best.median : null,
+            return { budget, parts, sum, six, fused, best, gain: dense && best ? dense.median / best.median : null,
                      rest: six ? Math.max(0, six.median - sum) : 0 };
         });
         return { length, dense, bars };
@@ -48,6 +48,7 @@ function tooltip(panel, bar) {
     if (bar.six) notes.push(`six: ${spread(bar.six)}`);
     if (bar.fused) notes.push(`${bar.fused.config.variant}: ${spread(bar.fused)}`);
     if (panel.dense) notes.push(`dense: ${spread(panel.dense)}${bar.gain ? `, ${times(bar.gain)} times the faster step` : ''}`);
+    if (bar.gain) notes.push(...ratioInterval(panel.dense, bar.best).map((interval) => `gain: ${interval}`));
     return tooltipBody(`budget ${count(bar.budget)} of ${count(panel.length)} tokens`, rows, notes);
 }
 

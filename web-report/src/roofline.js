@@ -2,7 +2,7 @@
 // without arithmetic is not on it.
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
-import { count, duration, ratio } from './format.js';
+import { count, duration, ratio, shareInterval } from './format.js';
 import { choiceOf, chosenUnits } from './gpu.js';
 import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
@@ -31,7 +31,8 @@ function tooltip({ point }, limit) {
                        [[theme().stages[unit.stage], 'of the read limit', ratio(unit.bytes / unit.median * 1e9 / limit)],
                         [null, 'arithmetic', rate(y)], [null, 'model bytes', bandwidth(unit.bytes / unit.median * 1e9)],
                         [null, 'intensity', `${Number(x.toPrecision(3))} flop a byte`]],
-                       [`${duration(unit.median)} (n = ${count(unit.n)}) at ${count(config.seq_len)} tokens`]);
+                       [`${duration(unit.median)} (n = ${count(unit.n)}) at ${count(config.seq_len)} tokens`,
+                        ...shareInterval(unit, unit.bytes / limit * 1e9)]);
 }
 
 function axis(name, min, max, formatter) {

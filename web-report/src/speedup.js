@@ -2,7 +2,7 @@
 // one column per budget, and the line where both are equally fast.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, duration, times } from './format.js';
+import { count, duration, ratioInterval, times } from './format.js';
 import { chosenUnits, distinct, findUnit } from './gpu.js';
 import { mix, theme } from './theme.js';
 
@@ -73,7 +73,8 @@ function tooltip({ cell }, most) {
     const { step, dense, gain } = cell;
     return tooltipBody(`budget ${count(cell.budget)} of ${count(cell.length)} tokens`,
                        [[colourOf(gain, most), gain >= 1 ? 'faster than dense' : 'slower than dense', `${times(gain)} times`]],
-                       [`p10 to p90: ${times(dense.p10 / step.p90)} to ${times(dense.p90 / step.p10)} times`,
+                       [ratioInterval(dense, step)[0]
+                            ?? `p10 to p90: ${times(dense.p10 / step.p90)} to ${times(dense.p90 / step.p10)} times`,
                         `step (${step.config.variant}): ${spread(step)}`, `dense: ${spread(dense)}`]);
 }
 

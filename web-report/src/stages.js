@@ -6,7 +6,7 @@
 // implementations the fastest is drawn, and its name is in the tooltip.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, duration, durationUnit, shortDuration } from './format.js';
+import { count, duration, durationUnit, ratioInterval, shortDuration } from './format.js';
 import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
 
@@ -53,7 +53,8 @@ function tooltip(panel, category) {
     const notes = [];
     if (step) notes.push(`whole step: ${duration(step.median)} ${spread(step)}`);
     if (step && dense)
-        notes.push(`dense: ${duration(dense.median)}, ${(dense.median / step.median).toFixed(2)} times the step`);
+        notes.push(`dense: ${duration(dense.median)}, ${(dense.median / step.median).toFixed(2)} times the step`,
+                   ...ratioInterval(dense, step));
     return tooltipBody(`budget ${count(budget)}, ${panel.title}`, rows.map(([stage, row]) => [
         colours[stage], `${stage} (${row.variant})`, duration(row.median), `${(100 * row.median / sum).toFixed(1)} %`,
         `n = ${count(row.n)}`,

@@ -66,7 +66,7 @@ function evaluation() {
                     2.1, 7.5 + i, 7.1 + i, 7.9 + i, 1 + 0.2 * i, 0.98 + 0.2 * i, 1.03 + 0.2 * i])));
     }
     for (const [i, [policy, variant]] of POLICIES.slice(1).entries())
-        configs.push(config('d', policy, variant, 64, [
+        configs.push(config('d', policy, variant, policy === 'quest' ? 32 : 64, [
             ['host', null, null, null, 'passkey_accuracy', 40, 1 - 0.25 * i, 0, 0, 0, 0, 1, 1, 1, 1, 1],
             ...values(PASSKEY.slice(1), [0.9 - 0.25 * i, 1 - 0.2 * i])]));
     return run(2, 'evaluate', configs);
@@ -169,6 +169,10 @@ describe('policies and tasks in the report', { skip }, () => {
         assert.equal(await cell.textContent(), '1.2 1.18 to 1.23');
         const found = page.locator('#tasks details').last().locator('tbody tr').first();
         assert.match(await found.textContent(), /synthetic.*<b>l2<\/b>.*4075\.00 65\.00 to 80\.00/s);
+        const noted = (table) => table.evaluate((one) => [one.textContent.includes('quest pages of 16\u00a0*'),
+                                                           one.textContent.includes('* quest below a budget of 48')]);
+        assert.deepEqual(await noted(page.locator('#tasks details').first()), [false, false], 'budgets of 64 and 512');
+        assert.deepEqual(await noted(page.locator('#tasks details').last()), [true, true], 'a budget of 32');
         const box = await perplexity.locator('.chart').boundingBox();
         await perplexity.locator('.chart').hover({ position: { x: 80, y: box.height / 2 } });
         await perplexity.locator('.tip').waitFor();

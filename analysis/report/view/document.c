@@ -1,6 +1,7 @@
 /* document.c: reading the report's document. */
 #include "analysis/report/view/document.h"
 
+#include <math.h>
 #include <string.h>
 
 const char *adm_field_text(const json_t *row, const char *key) {
@@ -18,6 +19,15 @@ bool adm_field_number(const json_t *row, const char *key, double *value) {
 }
 
 const json_t *adm_document_rows(const json_t *document, const char *name) { return json_object_get(document, name); }
+
+adm_timing_spread adm_row_spread(const json_t *row) {
+    adm_timing_spread spread = {adm_field_int(row, "n"), NAN, NAN, NAN, NAN};
+    adm_field_number(row, "median", &spread.median);
+    adm_field_number(row, "p10", &spread.p10);
+    adm_field_number(row, "p90", &spread.p90);
+    adm_field_number(row, "median_ci_ratio", &spread.median_ci_ratio);
+    return spread;
+}
 
 size_t adm_n_sessions(const json_t *document) { return json_array_size(json_object_get(document, "sessions")); }
 

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base/ratio.h"
+
 /* "" and 0 for what is missing or null. Strings are borrowed from the document. */
 const char *adm_field_text(const json_t *row, const char *key);
 int64_t adm_field_int(const json_t *row, const char *key);
@@ -15,6 +17,9 @@ bool adm_field_number(const json_t *row, const char *key, double *value);
 
 /* The document's array of this name; never NULL. */
 const json_t *adm_document_rows(const json_t *document, const char *name);
+
+/* What a row of "stages" or "units" knows of how sure its median is. */
+adm_timing_spread adm_row_spread(const json_t *row);
 
 size_t adm_n_sessions(const json_t *document);
 

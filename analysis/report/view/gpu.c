@@ -40,6 +40,24 @@ static void write_derived_cell(adm_text *page, bool is_there, double value, cons
 /* Below so many times the L2's size between two uses, some of the bytes may still be there: `adamas profile` says so too. */
 #define COLD 2.0
 
+/* The share of the read limit; with its interval where few timings are behind it. */
+static void write_limit_cell(adm_text *page, const json_t *unit) {
+    const adm_timing_spread spread = adm_row_spread(unit);
+    double ratio;
+    char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
+    if (spread.n >= ADM_RATIO_ENOUGH || !adm_field_number(unit, "limit_ratio", &ratio)) {
+        adm_write_value_cell(page, unit, "limit_ratio", "ratio");
+        return;
+    }
+    adm_shown_value(ratio, "ratio", shown);
+    adm_exact_value(ratio, exact);
+    adm_text_format(page, "<td title=\"%s ratio\">", exact);
+    adm_text_escaped(page, shown);
+    adm_text_add(page, "<small>");
+    adm_write_ratio_interval(page, NULL, unit, ratio * spread.median * 100, 1);
+    adm_text_add(page, "</small></td>");
+}
+
 static void write_unit(adm_text *page, const json_t *document, const json_t *unit, bool with_place, bool is_first) {
     const json_t *config = adm_row_config(document, unit);
     const json_t *device = json_object_get(adm_profile(document, (size_t)adm_field_int(unit, "profile")), "device");
@@ -75,7 +93,7 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         if (adm_field_number(unit, "floor_ns", &floor_ns)) adm_write_number_cell(page, floor_ns, "ns");
         else if (has_bytes && has_limit) adm_write_number_cell(page, bytes / limit * 1e9, "ns");
         else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
-        adm_write_value_cell(page, unit, "limit_ratio", "ratio");
+        write_limit_cell(page, unit);
     }
     if (with_place) {
         write_derived_cell(page, has_bytes, bytes / 1e6, "MB");

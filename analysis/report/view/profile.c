@@ -130,6 +130,9 @@ void adm_write_profile_about(adm_text *page, const json_t *document, size_t inde
     if (json_is_true(json_object_get(profile, "is_recorded")))
         adm_text_add(page, "These figures were recorded earlier on another machine and imported; nothing here was measured on "
                            "this one. ");
+    if (strcmp(adm_field_text(run, "samples"), "recorded without samples") == 0)
+        adm_text_add(page, "They were recorded without samples: of every time n, the median and its 95% interval, p10 and p90 "
+                           "are all that there is. ");
     if (adm_field_number(json_object_get(profile, "device"), "read_limit_bytes_per_s", &limit))
         adm_text_format(page, "A plain read kernel reached %.2f TB/s in the same run: the read limit. ", limit / 1e12);
     if (adm_field_number(json_object_get(profile, "device"), "power_limit_w", &limit))

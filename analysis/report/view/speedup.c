@@ -48,6 +48,7 @@ static void write_cell(adm_text *page, const json_t *document, const json_t *set
     adm_text_format(page, " %s (n = %lld)\">%.*f <small>", shown_step, (long long)adm_field_int(step, "n"), gain < 10 ? 2 : 1,
                     gain);
     adm_text_escaped(page, adm_field_text(adm_row_config(document, step), "variant"));
+    adm_write_ratio_interval(page, dense, step, 1, gain < 10 ? 2 : 1);
     adm_text_add(page, "</small></td>");
 }
 

@@ -199,10 +199,11 @@ static void write_time_sentence(adm_text *page, const json_t *document, size_t s
     adm_shown_duration(dense_ns, shown_dense);
     adm_text_format(page,
                     "<p>There the six stages of one layer took %s on the host (median, n = %lld) and dense attention "
-                    "%s (n = %lld): a ratio of %.1f. These are times of one core; the ratio says where the work goes, "
-                    "not how fast a GPU is.</p>\n",
+                    "%s (n = %lld): a ratio of %.1f",
                     shown_step, (long long)adm_field_int(step, "n"), shown_dense, (long long)adm_field_int(dense, "n"),
                     dense_ns / step_ns);
+    adm_write_ratio_interval(page, dense, step, 1, 1);
+    adm_text_add(page, ". These are times of one core; the ratio says where the work goes, not how fast a GPU is.</p>\n");
 }
 
 static void write_shape_sentence(adm_text *page, const json_t *trace) {
@@ -226,7 +227,10 @@ static void write_kind_of_step(adm_text *page, const json_t *unit, const char *w
     if (!adm_field_number(unit, "median", &ns)) return;
     adm_shown_duration(ns, shown);
     adm_text_format(page, "%s %s (median, n = %lld", words, shown, (long long)adm_field_int(unit, "n"));
-    if (json_is_number(ratio)) adm_text_format(page, "; %.0f%% of what its bytes allow", json_number_value(ratio) * 100);
+    if (json_is_number(ratio)) {
+        adm_text_format(page, "; %.0f%% of what its bytes allow", json_number_value(ratio) * 100);
+        adm_write_ratio_interval(page, NULL, unit, json_number_value(ratio) * ns * 100, 0);
+    }
     adm_text_add(page, ")");
 }
 
@@ -249,6 +253,7 @@ static void write_profile_summary(adm_text *page, const json_t *document, const 
     if (adm_field_number(dense, "median", &dense_ns)) {
         write_kind_of_step(page, dense, ", and dense attention");
         adm_text_format(page, ": <strong>%.1f times</strong> as long", dense_ns / step_ns);
+        adm_write_ratio_interval(page, dense, step, 1, 1);
     }
     adm_text_add(page, ".");
     if (six != NULL && six != step) {

@@ -89,28 +89,55 @@ static const task_table tables[] = {
      {{"passkey_accuracy", "ratio"}, {NULL, NULL}}},
 };
 
+static bool is_of_table(const json_t *task, size_t evaluation, const char *metric) {
+    return adm_field_int(task, "evaluation") == (int64_t)evaluation &&
+           json_object_get(json_object_get(task, "value"), metric) != NULL;
+}
+
+static void write_series_cell(adm_text *page, const json_t *task) {
+    const char *note = adm_field_text(task, "note");
+    adm_text_add(page, "<td class=\"text\">");
+    adm_text_escaped(page, adm_field_text(task, "series"));
+    adm_text_add(page, note[0] ? "&nbsp;*</td>" : "</td>");
+}
+
+/* A paragraph for each different note of the table's rows. */
+static void write_notes(adm_text *page, const json_t *document, size_t evaluation, const char *metric) {
+    const json_t *tasks = adm_document_rows(document, "tasks");
+    size_t i;
+    json_t *task;
+    json_array_foreach(tasks, i, task) {
+        const char *note = adm_field_text(task, "note");
+        bool is_new = note[0] != '\0' && is_of_table(task, evaluation, metric);
+        for (size_t j = 0; j < i && is_new; j++) {
+            const json_t *earlier = json_array_get(tasks, j);
+            is_new = !is_of_table(earlier, evaluation, metric) || strcmp(adm_field_text(earlier, "note"), note) != 0;
+        }
+        if (!is_new) continue;
+        adm_text_add(page, "<p class=\"about\">* ");
+        adm_text_escaped(page, note);
+        adm_text_add(page, ".</p>\n");
+    }
+}
+
 static void write_table(adm_text *page, const json_t *document, size_t evaluation, const task_table *table) {
     size_t n_rows = 0, i;
     json_t *task;
     const char *last_trace = "";
-    json_array_foreach(adm_document_rows(document, "tasks"), i, task)
-        n_rows += adm_field_int(task, "evaluation") == (int64_t)evaluation &&
-                  json_object_get(json_object_get(task, "value"), table->metric) != NULL;
+    json_array_foreach(adm_document_rows(document, "tasks"), i, task) n_rows += is_of_table(task, evaluation, table->metric);
     if (n_rows == 0) return;
     adm_write_table_start(page, document, table->title, n_rows, false, NULL);
     adm_text_format(page, "<caption>%s</caption>", table->description);
     adm_write_table_head(page, table->titles);
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) {
-        if (adm_field_int(task, "evaluation") != (int64_t)evaluation ||
-            json_object_get(json_object_get(task, "value"), table->metric) == NULL)
-            continue;
+        if (!is_of_table(task, evaluation, table->metric)) continue;
         adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">",
                         strcmp(last_trace, adm_field_text(task, "trace")) != 0 ? " class=\"first\"" : "");
         last_trace = adm_field_text(task, "trace");
         adm_text_escaped(page, last_trace);
         adm_text_add(page, "</th>");
         adm_write_text_cell(page, task, "kind");
-        adm_write_text_cell(page, task, "series");
+        write_series_cell(page, task);
         adm_write_count_cell(page, task, "seq_len", "");
         adm_write_count_cell(page, task, "budget", "all");
         const char *counted = strcmp(table->metric, "perplexity") == 0 ? "nll" : table->metric;
@@ -119,7 +146,9 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
             write_interval_cell(page, task, table->column[c].metric, table->column[c].unit);
         adm_text_add(page, "</tr>\n");
     }
-    adm_write_table_end(page);
+    adm_text_add(page, "</tbody></table></div>\n");
+    write_notes(page, document, evaluation, table->metric);
+    adm_text_add(page, "</details>\n");
 }
 
 void adm_view_tasks(adm_text *page, const json_t *document) {

@@ -171,6 +171,14 @@ void adm_write_notes(adm_text *page, const json_t *document, size_t session, con
     }
 }
 
+void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *under, double scale, int n_digits) {
+    const adm_timing_spread a = adm_row_spread(over), b = adm_row_spread(under);
+    const adm_ratio_interval interval = adm_ratio_of_times(over != NULL ? &a : NULL, under != NULL ? &b : NULL);
+    char words[ADM_RATIO_WORDS_BYTES];
+    adm_ratio_words(&interval, scale, n_digits, words);
+    adm_text_escaped(page, words);
+}
+
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {
     adm_text_format(page, "<td class=\"none text\" colspan=\"%d\">", n_columns);
     adm_text_escaped(page, adm_field_text(row, "status"));

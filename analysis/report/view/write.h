@@ -51,6 +51,10 @@ void adm_write_series_cell(adm_text *page, const json_t *row);
 /* Below a table with such cells: a paragraph for each note of the session's rows of a metric. */
 void adm_write_notes(adm_text *page, const json_t *document, size_t session, const char *metric);
 
+/* Behind a ratio of two rows' median times (the second: NULL for a constant): " (1.8 to 2.3, from p10 and p90)" times `scale`
+ * where fewer than 20 timings are on either side, " (n < 20, no interval)" where there is none, else nothing. */
+void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *under, double scale, int n_digits);
+
 /* A cell over n_columns that says why there is no value: "skipped: no permission". */
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns);
 
