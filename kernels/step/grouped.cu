@@ -1,18 +1,17 @@
 /* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
  *
  *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
- *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits (grouped.cuh):
- *              the bins of all tokens are kept, or, of long rows, listed if they may win (grouped_scan.cuh)
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits
+ *              (grouped.cuh): the bins of all tokens are kept, or, of long rows, listed if they may win (grouped_scan.cuh)
  *   exchange   16 sampled tiles say up to where to count; counts of the 64 bins below go to all blocks: that gives the cut
  *   winners    to bitmaps, and in order to the block that attends to them (grouped_select.cuh); its sums to who merges
  *
- * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; the fused step takes 15.8 / 37.1; more in GROUPED_LOG.md):
- *   1  every distance counted, two exchanges, a block's ring        17.3 / 37.3
+ * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; fused: 15.8 / 37.1; more in kernels/LOG.md):
+ *   1  every distance counted, two exchanges, a block's ring        17.3 / 42.8
  *   2  two tiles at once, no division by what is not a constant     13.7 / 28.0
  *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
  *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
 #include "core/base/minmax.h"
-#include "kernels/step/fused.h"
 #include "kernels/step/grouped.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
@@ -239,8 +238,8 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     return enough;
 }
 
-/* Heads a block and blocks a cluster, by what was fastest on an H200 (GROUPED_LOG.md): up to four heads, which are one product's
- * columns; clusters of 8, of 16 where there are few of them and much to read, and smaller ones for larger batches. */
+/* Heads a block and blocks a cluster, by what was fastest on an H200 (kernels/LOG.md): up to four heads, which are one
+ * product's columns; clusters of 8, of 16 where there are few of them and much to read, and smaller ones for larger batches. */
 static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, kv = shape->batch * shape->heads.n_kv_heads;
     const bool is_long = shape->capacity > 65536;
@@ -256,12 +255,14 @@ static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
 }
 
-/* Whether the fused step was seen to be no slower, or nobody has looked: short rows, whose time is the exchanges', eight heads a KV
- * head at 32K, and batches of 2 to 7. */
-static bool rather_fused(const adm_gpu_shape *shape) {
+/* Why the fused step is the one to use at this shape, by what was seen on an H200, or because nobody has looked; NULL: it is
+ * not. */
+static const char *why_fused(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
-    return group < 2 || shape->capacity < (group > 7 ? 65536u : 16384u) ||
-           (shape->batch > 1 && shape->batch * shape->heads.n_kv_heads < 64);
+    if (group < 2) return "query heads share no KV head";
+    if (shape->capacity < (group > 7 ? 65536u : 16384u)) return "contexts this short leave it nothing to save";
+    if (shape->batch > 1 && shape->batch * shape->heads.n_kv_heads < 64) return "small batches were not faster";
+    return NULL;
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -300,7 +301,7 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
                         shape->capacity / plan.split);
     const uint32_t two = (uint32_t)limits.sm_shared_bytes / 2 - 1024 - round_up(sizeof(grouped_small), 128);
     if (!lay_out(&plan, shape, two) && tuning->kept == 0)
-        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no room for the lists of a budget of %u of %u tokens",
+        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no capacity for the lists of a budget of %u of %u tokens",
                         shape->rule.budget, shape->capacity);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
@@ -322,9 +323,9 @@ extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm
                                            adm_error *err) {
     adm_gpu_grouped_tuning usual = {};
     usual.trigger = 2;
-    if (adm_gpu_shape_check(shape, err) == ADM_OK && !rather_fused(shape)) {
-        const adm_status status = adm_gpu_step_grouped_tuned(shape, buffers, &usual, stream, err);
-        if (status != ADM_EUNSUPPORTED) return status;
-    }
-    return adm_gpu_step_fused(shape, buffers, stream, err);
+    const adm_status status = adm_gpu_shape_check(shape, err);
+    if (status != ADM_OK) return status;
+    const char *reason = why_fused(shape);
+    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step leaves this to the fused step: %s", reason);
+    return adm_gpu_step_grouped_tuned(shape, buffers, &usual, stream, err);
 }

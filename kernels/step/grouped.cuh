@@ -7,8 +7,8 @@
  *
  * so over all elements L1 = sum of b + 2 X - Y, where X counts h and l where b = 0, and hl where b is 1 or 2, and Y counts l
  * everywhere and h, twice, where b is 2 or 3. Each query head takes two columns, for X and for Y, of the products with the rows
- * [l h] and [hl h] of 256 bits, and a thread gets both sums of a head: no shuffles. [l h] is what ldmatrix brings from the planes as
- * they lie in memory: a row is a token (two tokens where d = 64).
+ * [l h] and [hl h] of 256 bits, and a thread gets both sums of a head: no shuffles. [l h] is what ldmatrix brings from the
+ * planes as they lie in memory: a row is a token (two tokens where d = 64).
  *
  *   lane 4g + w    rows g and g + 8 of a tile's tokens, columns 2w and 2w + 1: one head, two tokens
  *

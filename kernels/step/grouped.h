@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* Shapes that it does not take, or is no faster with, go to the fused step. */
+/* ADM_EUNSUPPORTED, with the reason, also for shapes at which the fused step was seen to be as fast. */
 adm_gpu_launch_fn adm_gpu_step_grouped;
 /* How it is cut; zeros: the default. */
 typedef struct adm_gpu_grouped_tuning {

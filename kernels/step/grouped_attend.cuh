@@ -12,8 +12,8 @@ static __device__ __forceinline__ uint32_t grouped_share(const grouped_block &me
     return me.need + plan.split - 1 - me.rank >> plan.shift;
 }
 
-/* Attends to the head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in flight
- * each. */
+/* Attends to the head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in
+ * flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                       const uint32_t *tokens, uint32_t n, const float (&q)[8],
@@ -119,8 +119,8 @@ static __device__ __forceinline__ void grouped_widen_query(const adm_gpu_shape &
     }
 }
 
-/* Partial results of the block's warps, in `memory`, into one a head, 32 elements at a time to the block that adds up those of the
- * cluster: unit u = head * D / 32 + element / 32 to block u % split. */
+/* Partial results of the block's warps, in `memory`, into one a head, 32 elements at a time to the block that adds up those
+ * of the cluster: unit u = head * D / 32 + element / 32 to block u % split. */
 template <typename T, int D>
 static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                      const grouped_plan &plan, const grouped_memory &m, const float *memory) {

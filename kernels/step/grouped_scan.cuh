@@ -1,4 +1,5 @@
-/* grouped_scan.cuh: the grouped step's scan, from codes to counts, and the exchanges that find each head's cut. For grouped.cu. */
+/* grouped_scan.cuh: the grouped step's scan, from codes to counts, and the exchanges that find each head's cut. For
+ * grouped.cu. */
 #ifndef ADM_KERNELS_STEP_GROUPED_SCAN_CUH
 #define ADM_KERNELS_STEP_GROUPED_SCAN_CUH
 
@@ -65,8 +66,8 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
     }
 }
 
-/* Up to where the bins of the heads of this lane's words are counted: to the largest of the least bins, which is where about a tenth
- * of the tokens lie, and far beyond the few that win. By the whole warp, once all warps have found theirs. */
+/* Up to where the bins of the heads of this lane's words are counted: to the largest of the least bins, which is where about
+ * a tenth of the tokens lie, and far beyond the few that win. By the whole warp, once all warps have found theirs. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_bounds(const grouped_small *small, uint32_t (&bound)[N]) {
     const int apart = D == 64 ? 1 : 2;
@@ -204,8 +205,8 @@ typedef struct grouped_place {
     uint32_t slot, parity;
 } grouped_place;
 
-/* The bins of the warp's tiles i and i + 1 (of the first twice, where there is no other), whose codes it waits for, and in whose
- * place it asks for others: of two at once, since each is a chain of latencies. */
+/* The bins of the warp's tiles i and i + 1 (of the first twice, where there is no other), whose codes it waits for, and in
+ * whose place it asks for others: of two at once, since each is a chain of latencies. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &me, const grouped_plan &plan,
                                                           const uint32_t *planes, const grouped_memory &m, uint32_t i,
@@ -237,7 +238,8 @@ static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &m
     grouped_correct<D, N>(me, tile + GROUPED_WARPS, first[1], second[1]);
 }
 
-/* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie beyond. */
+/* Tighter bounds of all heads, once their counts have come: no token beyond can win, as enough are known that do not lie
+ * beyond. */
 template <int D>
 static __device__ __forceinline__ void grouped_find_bounds(const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m) {
