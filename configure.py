@@ -26,8 +26,8 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "ratio", "printable", "embedded",
-                  "output_file", "threads", "cpu", "version"],
+    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "ratio", "printable",
+                  "embedded", "output_file", "threads", "cpu", "version"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds"],
@@ -114,8 +114,9 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds", "coding",
-             "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store", "store_insert"],
+    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
+             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store",
+             "store_insert"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
                 "device", "profile_state"],
     "probes": ["formula", "perf_probe"],

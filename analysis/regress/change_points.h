@@ -5,8 +5,8 @@
  *   - values are clipped at 4 robust deviations from their segment's median, since one bad run is no change of level;
  *   - runs of one machine are correlated, and plain permutation would mistake that for changes. So the
  *     innovations of a first-order autoregression are permuted. Its coefficient is one standard error above the estimate, but
- *     at most 0.5: with more, a short series could prove nothing. The price is false changes in strongly correlated series (2% of
- *     them at 0.6). */
+ *     at most 0.5: with more, a short series could prove nothing. The price is false changes in strongly correlated series (2%
+ *     of them at 0.6). */
 #ifndef ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 #define ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 

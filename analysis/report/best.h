@@ -11,7 +11,8 @@
  * medians are equal the first row of "quality" is named, and "n_equal" says how many others have the same. */
 adm_status adm_report_best(json_t *document, adm_error *err);
 
-/* Adds "note" to each row of "quality" and "tasks" whose budget is smaller than its policy's authors use: what the reader must know of it. */
+/* Adds "note" to each row of "quality" and "tasks" whose budget is smaller than its policy's authors use: what the reader
+ * must know of it. */
 adm_status adm_report_note_budgets(json_t *document, adm_error *err);
 
 #endif

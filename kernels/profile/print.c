@@ -78,20 +78,22 @@ static const char stages_sql[] =
                            " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget,"
                            " t.stage, t.variant";
 
+/* clang-format would indent the text behind a macro. */
+/* clang-format off */
 static const char steps_sql[] =
     "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
-    " d.median, d.median / t.median, " OTHER("floor_ns") ", t.n, t.p10, t.p90, " OTHER(
-        "median_ci_ratio") ", d.n, d.p10, d.p90,"
-                           " (SELECT l.median FROM stage_summary l WHERE l.run_id = ?1 AND l.config_id = d.config_id AND l.stage = 'dense'"
-                           "   AND l.metric = 'median_ci_ratio')"
-                           " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
-                           "   min(median) AS median, n, p10, p90, config_id FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
-                           "   AND metric = 'time_ns' AND status = 'ok'"
-                           "   GROUP BY 1, 2, 3, 4, 5, 6) d"
-                           " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
-                           "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
-                           " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
-                           " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
+    " d.median, d.median / t.median, " OTHER("floor_ns") ", t.n, t.p10, t.p90, " OTHER("median_ci_ratio") ", d.n, d.p10, d.p90,"
+    " (SELECT l.median FROM stage_summary l WHERE l.run_id = ?1 AND l.config_id = d.config_id AND l.stage = 'dense'"
+    "   AND l.metric = 'median_ci_ratio')"
+    " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
+    "   min(median) AS median, n, p10, p90, config_id FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
+    "   AND metric = 'time_ns' AND status = 'ok'"
+    "   GROUP BY 1, 2, 3, 4, 5, 6) d"
+    " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
+    "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
+    " WHERE t.run_id = ?1 AND t.stage = 'step' AND t.metric = 'time_ns' AND t.status = 'ok'"
+    " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget, t.variant";
+/* clang-format on */
 
 static const char limit_sql[] = "SELECT m.median FROM measurement m JOIN metric k USING (metric_id)"
                                 " WHERE m.run_id = ? AND k.name = 'read_limit_bytes_per_s' AND m.status = 'ok'";

@@ -15,7 +15,8 @@ test('enough timings on both sides need no interval', () => {
 });
 
 test('the medians\u2019 intervals give opposite ends', () => {
-    assert.deepEqual(ratioInterval(row(50, { median: 300 }), row(6)), ['2.45 to 3.67 times, from the medians\u2019 95% intervals']);
+    assert.deepEqual(ratioInterval(row(50, { median: 300 }), row(6)),
+        ['2.45 to 3.67 times, from the medians\u2019 95% intervals']);
     assert.deepEqual(shareInterval(row(6), 50), ['45.45 to 55.56 % of the read limit, from the medians\u2019 95% intervals']);
 });
 
