@@ -1,7 +1,7 @@
 // gpu_stages.js: the six stages of a step against the fused step: one panel per length, two bars per budget.
 //
 //     |  6.2x  |       left: each stage timed alone, stacked, and what `six` takes beyond their sum
-//     | ▒▒     |       right: the fused step
+//     | ▒▒     |       right: the step in one launch, by its fastest variant
 //     | ██  ▓▓ |
 //     +--256---+
 //
@@ -89,11 +89,11 @@ export function drawGpuStages(report, profile, width) {
         [six?.median ?? 0, sum, fused?.median ?? 0]))));
     return {
         height: Math.max(layout.height, 40),
-        label: `Bars of the median time of the six stages and of the fused step against the budget, at ${panels.map((panel) =>
+        label: `Bars of the median time of the six stages and of the step in one launch against the budget, at ${panels.map((panel) =>
             count(panel.length)).join(', ')} tokens. The tables hold the figures.`,
         legend: [...stages.map((stage) => ({ name: stage, colour: colours.stages[stage], mark: 'block' })),
                  { name: 'beyond the stages\u2019 sum', colour: colours.stages.rest, mark: 'block' },
-                 { name: 'fused step', colour: colours.stages.step, mark: 'block' },
+                 { name: 'step in one launch', colour: colours.stages.step, mark: 'block' },
                  { name: '\u00d7: gain of the faster over dense', colour: colours.text, mark: 'none' }],
         option: {
             ...base,

@@ -166,8 +166,8 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
 static const char about[] =
     "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could be read at the read "
     "limit, and the percentage is floor over median; a stage far from it is held up by something else: launches, latency, "
-    "arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> in as few launches as pay. \u00b1 is "
-    "half the 95% interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
+    "arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> and <em>grouped</em> "
+    "the whole step in one launch, <em>grouped</em> only where query heads share KV heads. \u00b1 is half the 95% interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
 
 void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
@@ -179,7 +179,8 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
         adm_write_gpu_plot(page, "gpu-stages", profile,
                            "<strong>Six stages against fused</strong>: median time of one layer of one decode step. Left bars: "
                            "each stage timed alone, stacked, and what the six together take beyond that sum (launch gaps and "
-                           "waiting). Right bars: the fused step. The number above is the gain over dense attention.");
+                           "waiting). Right bars: the step in one launch, by its fastest variant. The number above is "
+                           "the gain over dense attention.");
         adm_text_add(page,
                      "<h4>Every figure</h4>\n<p class=\"about\">A budget of \u201cany\u201d means that the stage does not "
                      "depend on it.</p>\n");
