@@ -89,8 +89,8 @@ export function drawGpuStages(report, profile, width) {
         [six?.median ?? 0, sum, fused?.median ?? 0]))));
     return {
         height: Math.max(layout.height, 40),
-        label: `Bars of the median time of the six stages and of the step in one launch against the budget, at ${panels.map((panel) =>
-            count(panel.length)).join(', ')} tokens. The tables hold the figures.`,
+        label: 'Bars of the median time of the six stages and of the step in one launch against the budget, at '
+            + `${panels.map((panel) => count(panel.length)).join(', ')} tokens. The tables hold the figures.`,
         legend: [...stages.map((stage) => ({ name: stage, colour: colours.stages[stage], mark: 'block' })),
                  { name: 'beyond the stages\u2019 sum', colour: colours.stages.rest, mark: 'block' },
                  { name: 'step in one launch', colour: colours.stages.step, mark: 'block' },

@@ -167,7 +167,8 @@ static const char about[] =
     "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could be read at the read "
     "limit, and the percentage is floor over median; a stage far from it is held up by something else: launches, latency, "
     "arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> and <em>grouped</em> "
-    "the whole step in one launch, <em>grouped</em> only where query heads share KV heads. \u00b1 is half the 95% interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
+    "the whole step in one launch, <em>grouped</em> only where query heads share KV heads. \u00b1 is half the 95% "
+    "interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
 
 void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
