@@ -112,7 +112,7 @@ typedef struct grouped_block {
     uint32_t warp, head, part; /* the warp's head, where each works for one, and which of that head's it is */
     uint32_t rank, length, need; /* need: winners of a row */
     uint32_t first_tile, n_tiles, pieces; /* its tiles of 32 tokens, of the row's */
-    adm_row_eligible contest;
+    adm_row_eligible eligible;
 } grouped_block;
 
 static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
@@ -133,7 +133,7 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.first_tile = tiles * me.rank >> plan.shift;
     me.n_tiles = (tiles * (me.rank + 1) >> plan.shift) - me.first_tile;
     me.pieces = (me.n_tiles + GROUPED_WARPS - 1) / GROUPED_WARPS;
-    me.contest = adm_row_eligible_of(s.rule, me.length);
+    me.eligible = adm_row_eligible_of(s.rule, me.length);
     return me;
 }
 
@@ -282,7 +282,7 @@ static __device__ __forceinline__ void grouped_bins(const grouped_codes<D> &code
 /* What becomes of a bin where not all of a tile competes. */
 template <int D>
 static __device__ __forceinline__ uint32_t grouped_corrected(const grouped_block &me, uint32_t token, uint32_t bin) {
-    return token >= me.length ? (uint32_t)grouped_dim<D>::absent : adm_is_eligible(me.contest, token) ? bin : 0;
+    return token >= me.length ? (uint32_t)grouped_dim<D>::absent : adm_is_eligible(me.eligible, token) ? bin : 0;
 }
 
 /* The same for the bins of tile i of the block. */
@@ -290,7 +290,7 @@ template <int D, int N>
 static __device__ __forceinline__ void grouped_correct(const grouped_block &me, uint32_t i, uint32_t (&first)[N],
                                                        uint32_t (&second)[N]) {
     const uint32_t token = (me.first_tile + i) * 32;
-    if (token >= me.contest.first && token + 32 <= me.contest.last) return;
+    if (token >= me.eligible.first && token + 32 <= me.eligible.last) return;
 #pragma unroll
     for (int j = 0; j < N; j++) {
         const uint32_t mine = token + grouped_token<D>(j);

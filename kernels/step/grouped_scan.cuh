@@ -44,7 +44,7 @@ static __device__ __forceinline__ grouped_memory grouped_memory_of(const grouped
 /* Which tile of the row this warp samples, if the row is worth a bound; else UINT32_MAX. Few tokens may win, or too often all
  * sampled tiles hold one. All blocks of the cluster take the same tiles. */
 static __device__ __forceinline__ uint32_t grouped_sampled(const grouped_block &me) {
-    const uint32_t first = (me.contest.first + 31) / 32, last = min(me.contest.last, me.length < 2 ? 0 : me.length - 2) / 32;
+    const uint32_t first = (me.eligible.first + 31) / 32, last = min(me.eligible.last, me.length < 2 ? 0 : me.length - 2) / 32;
     if (last < first + 128 || me.need > me.length / 24) return UINT32_MAX;
     return first + (last - first) * (2 * me.warp + 1) / (2 * GROUPED_WARPS);
 }
@@ -233,7 +233,7 @@ static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &m
     grouped_bins<D, N>(one, q, first[0], second[0]);
     grouped_bins<D, N>(other, q, first[1], second[1]);
     const uint32_t token = (me.first_tile + tile) * 32;
-    if (token >= me.contest.first && token + GROUPED_THREADS + 32 <= me.contest.last) return;
+    if (token >= me.eligible.first && token + GROUPED_THREADS + 32 <= me.eligible.last) return;
     grouped_correct<D, N>(me, tile, first[0], second[0]);
     grouped_correct<D, N>(me, tile + GROUPED_WARPS, first[1], second[1]);
 }

@@ -223,7 +223,7 @@ def test_processes_and_samples_in_company_are_left_out(runs, compare):
             if row["stage"] in STAGES} == {(10, 8, 2)}
     assert all("2 of 20 processes ran throttled or on a contended core" in row["why"] for row in times
                if row["stage"] in STAGES)
-    # Six samples of fifteen in company, and those alone are what is compared.
+    # Six samples of fifteen from a contended core, and those alone are what is compared.
     with runs.open() as db:
         db.execute("UPDATE sample SET value = value * 2 WHERE i < 6 AND measurement_id IN (SELECT measurement_id FROM "
                    "measurement JOIN metric USING (metric_id) WHERE name IN ('time_ns', 'encode_ns_per_key') AND "

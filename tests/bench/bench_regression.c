@@ -3,7 +3,7 @@
  *
  *     recorded:  processes p0 p1 p2 p3 | p4 p5 p6 p7 | ...   of one program, in the order in which they ran
  *     a check:   five of these blocks by chance, ABBA in each: ten processes per side that are all of one program; those that
- *                ran in company are then left out, as adm_series_load() has it
+ *                ran on a contended core are then left out, as adm_series_load() has it
  *
  * Each of the 54 rows (6 stages x 9 configurations) draws blocks of its own, so that rows are independent, as the test of a
  * family has it hardest. Stages with fewer than nine recorded series repeat them with other draws. */

@@ -8,7 +8,7 @@ process, as nine quantiles.
     S  stage  metric  configuration  median of the processes' medians
     P  n  nine deviations from that median, in 1e-5 of it: the quantiles 0, .05, .25, .4, .5, .6, .75, .95, 1 of n samples
        one line a process, in the order in which they ran; a last field, where the process ran a reference loop beside its times
-       (core/base/contention.h): its median over the fastest of all processes, in thousandths. Samples in company are left out,
+       (core/base/contention.h): its median over the fastest of all processes, in thousandths. Samples from a contended core are left out,
        unless most of the process's are, as a comparison leaves them out
 """
 import argparse
@@ -70,8 +70,8 @@ def main():
             median = statistics.median(q[4] for _, q, _ in processes)
             print("S", stage, metric, title, f"{median:.6g}", sep="\t", file=out)
             for n, q, ratio in processes:
-                company = [] if ratio is None else [round(1000 * ratio)]
-                print("P", n, *(round((value / median - 1) * 1e5) for value in q), *company, sep="\t", file=out)
+                loop_ratio = [] if ratio is None else [round(1000 * ratio)]
+                print("P", n, *(round((value / median - 1) * 1e5) for value in q), *loop_ratio, sep="\t", file=out)
     print(f"{options.out}: {len(series)} series")
 
 
