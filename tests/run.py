@@ -37,7 +37,8 @@ import install_deps as deps
 from configure import CUDA_TESTS
 
 SUITE_LIMIT_S = 900
-FAST = ["c/", "python/project/"]  # what `ninja check` runs
+FAST = ["c/", "python/project/"]  # what `ninja check` runs, but for
+SLOW = ("_emulated", "test_replay_faults")  # those of a minute and more
 N_SLOWEST = 5                     # suites named at the end
 
 # Suites that take long; begun first, so that none of them runs alone at the end.
@@ -288,6 +289,7 @@ def parse_arguments():
                      "run ./configure.py --setup test --with-models")
     options.only += FAST if options.fast else []
     options.suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
+    options.suites = [s for s in options.suites if not (options.fast and s.name.endswith(SLOW))]
     if not options.suites:
         parser.error("no suite has a name that contains " + " or ".join(options.only))
     return options
