@@ -26,13 +26,14 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "embedded", "output_file", "threads", "cpu",
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "embedded", "output_file",
+                  "threads", "cpu",
                   "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds"],
-    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
+    "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",

@@ -7,15 +7,16 @@
 #include "analysis/db/db_gc.h"
 #include "analysis/db/db_import.h"
 #include "analysis/db/db_merge.h"
+#include "core/base/print.h"
 
 static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 
 static void print_help(FILE *to) {
-    fputs("Usage: adamas db COMMAND [OPTION...]\n\nWorks on a database of runs.\n\nCommands:\n", to);
-    for (size_t i = 0; i < N_VERBS; i++) fprintf(to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
-    fputs("\n`adamas db COMMAND --help` explains a command.\n", to);
+    adm_print_to(to, "Usage: adamas db COMMAND [OPTION...]\n\nWorks on a database of runs.\n\nCommands:\n");
+    for (size_t i = 0; i < N_VERBS; i++) adm_print_to(to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+    adm_print_to(to, "\n`adamas db COMMAND --help` explains a command.\n");
 }
 
 static int run(int argc, char **argv) {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "core/base/error.h"
+#include "core/base/interrupt.h"
 
 typedef struct adm_command {
     const char *name;
@@ -35,7 +36,8 @@ typedef struct adm_common {
 extern const struct argp adm_argp_db;     /* --db FILE */
 extern const struct argp adm_argp_output; /* --quiet, --json */
 
-/* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
+/* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2, and running out of memory
+ * with 4. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /* For a command with commands of its own, such as `adamas db`: answers a missing word (exit code 2), --help and --version.
@@ -54,6 +56,10 @@ adm_status adm_print_json(struct json_t *document, adm_error *err);
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 
+/* The program's end looks at standard output once more, for what the command did not: exit code 4 if anything was lost. False
+ * when out of memory. */
+bool adm_check_output_at_exit(void);
+
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
 
@@ -68,14 +74,6 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
 
 /* Parses one whole number in [min, max]. */
 adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err);
-
-/* --- Interrupt: the first SIGINT or SIGTERM asks, the second ends the process ------------------------------------ */
-
-/* Installs the handler. Called once by the program. */
-void adm_interrupt_install(void);
-
-/* True once the user has asked to stop. */
-bool adm_interrupted(void);
 
 /* --- Progress: one line on a terminal, nothing elsewhere ---------------------------------------------------------- */
 

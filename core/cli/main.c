@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "core/cli/command.h"
+#include "core/base/print.h"
 #include "core/base/version.h"
+#include "core/store/open.h"
 
 static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_compare,
                                               &adm_cmd_check,  &adm_cmd_history, &adm_cmd_trace,  &adm_cmd_counters,
@@ -14,15 +16,14 @@ static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile,
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
 static void print_help(FILE *to) {
-    fputs("Usage: adamas COMMAND [OPTION...]\n\n"
-          "Simulates and profiles Adamas sparse attention (arXiv 2510.18413), stage by stage.\n\nCommands:\n",
-          to);
-    for (size_t i = 0; i < n_commands; i++) fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs(
+    adm_print_to(to, "Usage: adamas COMMAND [OPTION...]\n\n"
+                     "Simulates and profiles Adamas sparse attention (arXiv 2510.18413), stage by stage.\n\nCommands:\n");
+    for (size_t i = 0; i < n_commands; i++) adm_print_to(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    adm_print_to(
+        to,
         "\n`adamas COMMAND --help` explains a command. `adamas --version` prints the version.\n\n"
         "Exit codes: 0 success, 1 regression found, 2 bad usage or input, 3 inconclusive, 4 environment or internal failure,\n"
-        "77 skipped because this machine lacks something, 130 interrupted.\n",
-        to);
+        "77 skipped because this machine lacks something, 130 interrupted.\n");
 }
 
 /* The command whose name is nearest to a mistyped one: same first letter, most letters in common places. */
@@ -41,6 +42,11 @@ static const char *nearest_command(const char *typed) {
     return best;
 }
 
+/* A database may be large, or hostile: who waits is told what for. */
+static void tell_slow(const char *path, double seconds) {
+    adm_print_to(stderr, "adamas: %s: still at work after %.0f s\n", path, seconds);
+}
+
 int main(int argc, char **argv) {
     argp_err_exit_status = 2;
     static char version[128];
@@ -51,6 +57,8 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     adm_interrupt_install();
+    if (!adm_check_output_at_exit()) return 4;
+    adm_store_on_slow(tell_slow);
 
     if (argc < 2) {
         print_help(stderr);
@@ -62,7 +70,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
-        printf("%s\n", version);
+        adm_print("%s\n", version);
         return 0;
     }
     for (size_t i = 0; i < n_commands; i++) {
@@ -73,7 +81,7 @@ int main(int argc, char **argv) {
         return commands[i]->run(argc - 1, argv + 1);
     }
     const char *nearest = nearest_command(name);
-    fprintf(stderr, "adamas: '%s' is not a command%s%s%s `adamas --help` lists them\n", name,
-            nearest ? ": did you mean '" : ";", nearest ? nearest : "", nearest ? "'?" : "");
+    adm_print_to(stderr, "adamas: '%s' is not a command%s%s%s `adamas --help` lists them\n", name,
+                 nearest ? ": did you mean '" : ";", nearest ? nearest : "", nearest ? "'?" : "");
     return 2;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/stats/stats.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
@@ -34,17 +35,17 @@ static adm_status summarise(const adm_requests *requests, summary *s, adm_error 
 }
 
 static void print_lengths(const char *name, const adm_distribution *d) {
-    printf("  %-9s  p50 %.0f, p90 %.0f, p95 %.0f, p99 %.0f, most %.0f, mean %.1f tokens\n", name, d->median, d->p90, d->p95,
-           d->p99, d->max, d->mean);
+    adm_print("  %-9s  p50 %.0f, p90 %.0f, p95 %.0f, p99 %.0f, most %.0f, mean %.1f tokens\n", name, d->median, d->p90, d->p95,
+              d->p99, d->max, d->mean);
 }
 
 static void print_summary(const char *path, const adm_requests *requests, const summary *s) {
     adm_trace_print_text(path);
-    printf("\n  format     %s\n  requests   %zu, %zu of them without output\n", adm_requests_format_name(requests->format),
-           requests->n, s->n_without_output);
-    printf("  span       %.3f s, %zu distinct arrival times", s->span_s, s->n_distinct_arrivals);
-    if (requests->n_early > 0) printf("; %zu rows were out of order", requests->n_early);
-    putchar('\n');
+    adm_print("\n  format     %s\n  requests   %zu, %zu of them without output\n", adm_requests_format_name(requests->format),
+              requests->n, s->n_without_output);
+    adm_print("  span       %.3f s, %zu distinct arrival times", s->span_s, s->n_distinct_arrivals);
+    if (requests->n_early > 0) adm_print("; %zu rows were out of order", requests->n_early);
+    adm_print("\n");
     print_lengths("input", &s->input);
     print_lengths("output", &s->output);
 }
