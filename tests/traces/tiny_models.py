@@ -41,8 +41,8 @@ GEMMA = dict(head_dim=64, sliding_window=32, query_pre_attn_scalar=64, tie_word_
              rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e6},
                               "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}})
 
-VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=28,
-                                 patch_size=14),
+VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+                                 image_size=28, patch_size=14),
               mm_tokens_per_image=4, image_token_index=257, boi_token_index=256, eoi_token_index=255)
 
 # name: (transformers' configuration, what differs from SIZES, GGUF architecture or None)

@@ -251,8 +251,9 @@ def read_folder(folder):
     tied = bool(c.take("tie_word_embeddings", gemma))
     scale = c.number("query_pre_attn_scalar", 256) ** -0.5 if gemma else d ** -0.5
     fields = dict(n_layers=n_layers, n_q_heads=n_q, n_kv_heads=n_kv, d=d, hidden=hidden,
-                  n_feed_forward=c.number("intermediate_size"), eps=c.number("rms_norm_eps"), windows=read_windows(c, n_layers), softmax_scale=scale,
-                  embed_scale=math.sqrt(hidden) if gemma else 1.0, biases=read_biases(c), tied=tied, **ropes)
+                  n_feed_forward=c.number("intermediate_size"), eps=c.number("rms_norm_eps"),
+                  windows=read_windows(c, n_layers), softmax_scale=scale, embed_scale=math.sqrt(hidden) if gemma else 1.0,
+                  biases=read_biases(c), tied=tied, **ropes)
     c.refuse_settings_left_over()
     w = HfFolder(folder, c.arch, c.has_vision)
     m = Model(folder, folder.resolve().name, c.arch, w, **fields)

@@ -108,4 +108,5 @@ def read_ropes(c, d):
     if known and known != set(settings):
         raise BadInput(f"{c.folder}: config.json: rope_parameters has layers of kind {sorted(set(settings) - known)}")
     return {"rope": rope_of(c, (settings.get("full_attention") or {}) if known else settings, base, d)[0],
-            "rope_local": rope_of(c, (settings.get("sliding_attention") or {}) if known else {}, local, d)[0], "context": context}
+            "rope_local": rope_of(c, (settings.get("sliding_attention") or {}) if known else {}, local, d)[0],
+            "context": context}
