@@ -66,7 +66,8 @@ def test_unknown_command(adamas, typed, meant):
 
 
 def test_unknown_command_of_trace(adamas):
-    refuse(adamas, "trace", "verfy", "x", says=["'verfy' is not a command of `adamas trace`", "'verify'", "adamas trace --help"])
+    refuse(adamas, "trace", "verfy", "x",
+           says=["'verfy' is not a command of `adamas trace`", "'verify'", "adamas trace --help"])
 
 
 @pytest.mark.parametrize("arguments, wrong", [
