@@ -45,6 +45,8 @@ ROOMS = {
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
+    "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
+                     "module", "collect", "gpu_judge", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -67,6 +69,7 @@ COMMANDS = {
     "core/cli": ["command_json"],
     "core/replay": ["cmd_replay", "summary"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
+    "kernels/tune": ["cmd_tune", "print"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -94,15 +97,18 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 7)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
+# What a kernel of one's own includes; `adamas tune` gives it to the compiler.
+PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
+
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
