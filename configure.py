@@ -71,7 +71,7 @@ COMMANDS = {
     "core/cli": ["command_json"],
     "core/replay": ["cmd_replay", "summary"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
-    "kernels/tune": ["cmd_tune", "print"],
+    "kernels/tune": ["cmd_tune", "cmd_kernel", "print"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],

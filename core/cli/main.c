@@ -8,7 +8,7 @@
 #include "core/cli/command.h"
 #include "core/base/version.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_tune, &adm_cmd_report, &adm_cmd_compare,
+static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_tune, &adm_cmd_kernel, &adm_cmd_report, &adm_cmd_compare,
                                               &adm_cmd_check,  &adm_cmd_history, &adm_cmd_trace,  &adm_cmd_counters,
                                               &adm_cmd_db,     &adm_cmd_doctor};
 static const size_t n_commands = sizeof commands / sizeof commands[0];

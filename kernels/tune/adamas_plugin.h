@@ -62,8 +62,8 @@ typedef void adamas_distance_fn(const uint8_t *q, const uint8_t *k, size_t n_tok
 
 /* Writes the min(budget, n_tokens) selected tokens in ascending order to index and returns how many. Distances are
  * 0..max_distance. histogram: max_distance + 1 counters of scratch, with anything in them. info may be NULL. */
-typedef uint32_t adamas_topk_fn(const uint16_t *distance, size_t n_tokens, uint32_t max_distance, const adamas_select_rule *rule,
-                                uint32_t *histogram, uint32_t *index, adamas_select_info *info);
+typedef uint32_t adamas_topk_fn(const uint16_t *distance, size_t n_tokens, uint32_t max_distance,
+                                const adamas_select_rule *rule, uint32_t *histogram, uint32_t *index, adamas_select_info *info);
 
 /* out[d] = sum_j softmax_j(scale * q.k_j) v_j over the n tokens index[0..n-1], which may repeat and come in any order; over
  * tokens 0..n-1 where index is NULL (stage dense). q [d], k and v [*, d], all of dtype. score: n doubles of scratch. n = 0
@@ -75,13 +75,13 @@ typedef void adamas_attention_fn(int dtype, const void *q, const void *k, const 
  * S: selections per sequence: n_q_heads, or n_kv_heads where `group` is 1 and a distance is the sum over the group's heads. */
 typedef struct adamas_gpu_shape {
     uint32_t n_q_heads, n_kv_heads, head_dim; /* query head h reads KV head h / (n_q_heads / n_kv_heads) */
-    int32_t dtype;                            /* ADAMAS_F16 or ADAMAS_BF16 */
-    uint32_t batch;                           /* sequences */
-    uint32_t capacity;                        /* tokens of space per sequence, a multiple of 32 */
-    uint32_t page_size, max_pages;            /* 0: K and V are contiguous */
+    int32_t dtype; /* ADAMAS_F16 or ADAMAS_BF16 */
+    uint32_t batch; /* sequences */
+    uint32_t capacity; /* tokens of space per sequence, a multiple of 32 */
+    uint32_t page_size, max_pages; /* 0: K and V are contiguous */
     adamas_select_rule rule;
     float threshold[3];
-    float scale;                              /* of the softmax */
+    float scale; /* of the softmax */
     int32_t group;
 } adamas_gpu_shape;
 
@@ -148,13 +148,13 @@ typedef struct adamas_parameter {
 } adamas_parameter;
 
 typedef struct adamas_implementation {
-    const char *stage;    /* "topk", ... as in the list above */
-    const char *name;     /* letters, digits, '.', '_', '-'; unique in the table */
+    const char *stage; /* "topk", ... as in the list above */
+    const char *name; /* letters, digits, '.', '_', '-'; unique in the table */
     const char *summary;
-    uint32_t on_gpu;      /* 0: `run` is the host function of the stage; 1: an adamas_gpu_fn */
-    uint32_t head_dims;   /* a sum of 64, 128, 256; 0: all */
-    uint32_t dtypes;      /* bits 1 << ADAMAS_F32 ...; 0: all */
-    uint32_t max_tokens;  /* 0: no limit */
+    uint32_t on_gpu; /* 0: `run` is the host function of the stage; 1: an adamas_gpu_fn */
+    uint32_t head_dims; /* a sum of 64, 128, 256; 0: all */
+    uint32_t dtypes; /* bits 1 << ADAMAS_F32 ...; 0: all */
+    uint32_t max_tokens; /* 0: no limit */
     uint32_t n_parameters;
     const adamas_parameter *parameters;
     int (*set)(const int64_t *values); /* [n_parameters]; 0: accepted. NULL where there are none */
@@ -163,8 +163,8 @@ typedef struct adamas_implementation {
 } adamas_implementation;
 
 typedef struct adamas_plugin {
-    uint32_t version;     /* ADAMAS_PLUGIN_VERSION */
-    uint32_t bytes;       /* sizeof(adamas_implementation) */
+    uint32_t version; /* ADAMAS_PLUGIN_VERSION */
+    uint32_t bytes; /* sizeof(adamas_implementation) */
     uint32_t n_implementations;
     const adamas_implementation *implementations;
 } adamas_plugin;

@@ -83,7 +83,8 @@ adm_status adm_arena_open(adm_arena *a, adm_error *err) {
 }
 
 adm_status adm_arena_clone(const adm_arena *like, adm_arena *out, adm_error *err) {
-    *out = (adm_arena){.fd = -1, .read_only_fd = -1, .mapped_bytes = like->mapped_bytes, .file_bytes = like->file_bytes, .n = like->n};
+    *out = (adm_arena){
+        .fd = -1, .read_only_fd = -1, .mapped_bytes = like->mapped_bytes, .file_bytes = like->file_bytes, .n = like->n};
     adm_status status = adm_alloc(&out->buffer, ADM_ARENA_MAX_BUFFERS, sizeof *out->buffer, "buffers of a check", err);
     if (status != ADM_OK) return status;
     adm_copy(out->buffer, like->buffer, like->n * sizeof *like->buffer);

@@ -33,8 +33,7 @@ typedef struct adm_tune_resources {
     int n_launches;              /* kernels per call */
 } adm_tune_resources;
 
-#define ADM_TUNE_NO_RESOURCES \
-    ((adm_tune_resources){-1, -1, -1, -1, -1, -1, -1, -1, "", -1})
+#define ADM_TUNE_NO_RESOURCES ((adm_tune_resources){-1, -1, -1, -1, -1, -1, -1, -1, "", -1})
 
 typedef enum adm_candidate_kind {
     ADM_CANDIDATE_ROW,    /* of the host or GPU registry */

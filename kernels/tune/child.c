@@ -174,7 +174,8 @@ static adm_status too_slow(adm_child *c, adm_error *err) {
     kill(-c->pid, SIGKILL);
     waitpid(c->pid, NULL, 0);
     c->has_ended = true;
-    return adm_fail(err, ADM_EINTERNAL, "did not return within %.3g s: it hangs, or is far too slow", (double)c->limit_ns * 1e-9);
+    return adm_fail(err, ADM_EINTERNAL, "did not return within %.3g s: it hangs, or is far too slow",
+                    (double)c->limit_ns * 1e-9);
 }
 
 adm_status adm_child_ask(adm_child *c, const void *request, size_t request_bytes, void *reply, size_t reply_bytes,

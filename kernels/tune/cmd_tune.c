@@ -17,8 +17,8 @@
 
 typedef struct tune_command {
     adm_common common;
-    const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *sinks, *recent, *seed, *limit, *cap, *only,
-        *label, *device, *arch;
+    const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *sinks, *recent, *seed, *limit, *cap,
+        *only, *label, *device, *arch;
     const char *set[ADM_TUNE_MAX_PARAMETERS];
     size_t n_set;
     bool gpu, show;
@@ -71,7 +71,8 @@ static const struct argp_option options[] = {
     {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16, or on the host f32 (default f16)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 1},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 1},
-    {"implementation", KEY_ONLY, "NAME", 0, "Only this row of the registry beside the candidates (default: all that run here)", 2},
+    {"implementation", KEY_ONLY, "NAME", 0, "Only this row of the registry beside the candidates (default: all that run here)",
+     2},
     {"gpu", KEY_GPU, NULL, 0, "Judge the registry's GPU rows, even without a candidate", 2},
     {"set", KEY_SET, "NAME=N", 0, "Fix a parameter of the candidates; may be repeated", 2},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
@@ -129,11 +130,12 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "[CANDIDATE...]",
     .children = children,
-    .doc = "Judges kernels of your own beside the registry's: right or wrong, and where; then how fast.\v"
-           "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so with "
-           "a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it cannot "
-           "know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if this machine "
-           "could not judge one."};
+    .doc =
+        "Judges kernels of your own beside the registry's: right or wrong, and where; then how fast.\v"
+        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so with "
+        "a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it cannot "
+        "know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if this machine "
+        "could not judge one."};
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
@@ -160,7 +162,8 @@ static adm_status parse_dtype(tune_command *c, adm_error *err) {
     static const char *const names[] = {"f32", "f16", "bf16"}; /* by adm_dtype */
     bool found[3] = {false};
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", names, 3, found, err);
-    if (status == ADM_OK && found[0] + found[1] + found[2] != 1) status = adm_fail(err, ADM_EINPUT, "--dtype: one type per session");
+    if (status == ADM_OK && found[0] + found[1] + found[2] != 1)
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type per session");
     c->options.dtype = found[0] ? ADM_F32 : found[1] ? ADM_F16 : ADM_BF16;
     return status;
 }
@@ -324,8 +327,13 @@ static adm_status record_all(tune_command *c, uint64_t seed, int64_t *run_id, ad
         for (int side = 0; side < 2 && status == ADM_OK; side++)
             if (c->judged[side]) status = record_side(c, side, &record, err);
         const bool stopped = adm_interrupted();
-        adm_status ended = adm_store_end_run(store, *run_id, status != ADM_OK ? "failed" : stopped ? "interrupted" : "complete",
-                                             status != ADM_OK ? err->text : stopped ? "interrupted" : NULL,
+        adm_status ended = adm_store_end_run(store, *run_id,
+                                             status != ADM_OK ? "failed"
+                                             : stopped        ? "interrupted"
+                                                              : "complete",
+                                             status != ADM_OK ? err->text
+                                             : stopped        ? "interrupted"
+                                                              : NULL,
                                              status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
     }
@@ -344,12 +352,14 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
             adm_tune_print_table(&c->options, c->stage, device_of(c, side), list->c, c->result[side], list->n, reference);
     }
     if (c->common.json)
-        return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run_id", (json_int_t)run_id, "stage", adm_stage_name(c->stage),
-                                        "seed", (json_int_t)seed, "elapsed_s", elapsed_s, "candidates", rows),
+        return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run_id", (json_int_t)run_id, "stage",
+                                        adm_stage_name(c->stage), "seed", (json_int_t)seed, "elapsed_s", elapsed_s,
+                                        "candidates", rows),
                               err);
     json_decref(rows);
     if (!c->common.quiet)
-        printf("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed, elapsed_s);
+        printf("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
+               elapsed_s);
     return adm_finish_output(err);
 }
 

@@ -15,15 +15,16 @@
 #include "kernels/tune/plugin.h"
 
 static adm_candidate *append(adm_tune_list *list, adm_stage stage, bool on_gpu, adm_error *err) {
-    if (list->c == NULL &&
-        adm_alloc(&list->c, ADM_TUNE_MAX_CANDIDATES, sizeof *list->c, "candidates", err) != ADM_OK)
+    if (list->c == NULL && adm_alloc(&list->c, ADM_TUNE_MAX_CANDIDATES, sizeof *list->c, "candidates", err) != ADM_OK)
         return NULL;
     if (list->n == ADM_TUNE_MAX_CANDIDATES) {
         adm_fail(err, ADM_EINPUT, "more than %d candidates", ADM_TUNE_MAX_CANDIDATES);
         return NULL;
     }
     adm_candidate *c = &list->c[list->n++];
-    *c = (adm_candidate){.stage = stage, .on_gpu = on_gpu, .resources = ADM_TUNE_NO_RESOURCES,
+    *c = (adm_candidate){.stage = stage,
+                         .on_gpu = on_gpu,
+                         .resources = ADM_TUNE_NO_RESOURCES,
                          .limits = {ADM_TUNE_ALL_HEAD_DIMS, ADM_TUNE_ALL_DTYPES, 0}};
     return c;
 }
@@ -55,7 +56,8 @@ adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, 
         snprintf(c->name, sizeof c->name, "%s", name);
     }
     if (only != NULL && list->n == before)
-        return adm_fail(err, ADM_EINPUT, "--implementation: the stage %s has no row '%s' that runs here", adm_stage_name(stage), only);
+        return adm_fail(err, ADM_EINPUT, "--implementation: the stage %s has no row '%s' that runs here", adm_stage_name(stage),
+                        only);
     return ADM_OK;
 }
 
@@ -136,7 +138,8 @@ adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *p
     if (ends_in(path, ".c") || ends_in(path, ".cu")) return add_source(list, stage, path, err);
     if (ends_in(path, ".so")) return add_shared(list, stage, path, limit_ns, err);
     if (ends_in(path, ".json")) return add_module(list, stage, path, err);
-    return adm_fail(err, ADM_EINPUT, "%s: is no candidate: a .c or .cu file, an .so, or the .json manifest of a .cubin or .ptx", path);
+    return adm_fail(err, ADM_EINPUT, "%s: is no candidate: a .c or .cu file, an .so, or the .json manifest of a .cubin or .ptx",
+                    path);
 }
 
 /* --- Compiling ------------------------------------------------------------------------------------------------------ */

@@ -77,7 +77,8 @@ static void add_buffers(builder *b, adm_host_call *call) {
 
 static adm_host_call *add_call(builder *b, const adm_host_call *like) {
     adm_host_case *c = b->c;
-    if (b->status == ADM_OK && c->n_calls == MAX_CALLS) b->status = adm_fail(b->err, ADM_EINTERNAL, "a check has too many calls");
+    if (b->status == ADM_OK && c->n_calls == MAX_CALLS)
+        b->status = adm_fail(b->err, ADM_EINTERNAL, "a check has too many calls");
     if (b->status != ADM_OK) return &c->call[0];
     adm_host_call *call = &c->call[c->n_calls++];
     *call = *like;
@@ -103,8 +104,7 @@ static void check_topk(builder *b, const adm_host_config *config, uint32_t d) {
     static const uint32_t forced[][2] = {{0, 0}, {0, 1}, {4, 1}, {1, 64}, {4, 16}};
     uint32_t turn = 0;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        const uint32_t n = lengths[i],
-                       budgets[] = {1, 2, 7, n / 2, n > 0 ? n - 1 : 0, n, n + 1, config->rule.budget, 64 + 17};
+        const uint32_t n = lengths[i], budgets[] = {1, 2, 7, n / 2, n > 0 ? n - 1 : 0, n, n + 1, config->rule.budget, 64 + 17};
         for (size_t k = 0; k < sizeof budgets / sizeof *budgets; k++, turn++) {
             adm_host_call call = blank(config, d, ADM_F32);
             const uint32_t *force = forced[turn % 5];
@@ -200,7 +200,8 @@ adm_status adm_host_case_create(const adm_host_config *config, bool timed, adm_h
     adm_host_pipeline_default(&pipeline);
     out->timed_attention = pipeline.attention->fn.attention;
     if (config->stage == ADM_STAGE_APPEND || config->stage == ADM_STAGE_STEP)
-        return adm_fail(err, ADM_EUNSUPPORTED, "the stage %s has no function of its own on the host", adm_stage_name(config->stage));
+        return adm_fail(err, ADM_EUNSUPPORTED, "the stage %s has no function of its own on the host",
+                        adm_stage_name(config->stage));
     b.status = adm_alloc(&out->call, MAX_CALLS, sizeof *out->call, "calls of a check", err);
     if (b.status != ADM_OK) return b.status;
     out->n_sets = timed && config->stage <= ADM_STAGE_PACK ? encoding_sets : 1;
@@ -262,14 +263,17 @@ void adm_host_call_words(const adm_host_case *c, size_t i, char *out, size_t byt
 
 const char *adm_host_buffer_name(const adm_host_case *c, bool is_output, size_t buffer) {
     static const char *const in_names[ADM_N_STAGES][ADM_CALL_INPUTS] = {
-        [ADM_STAGE_HADAMARD] = {"x"},     [ADM_STAGE_BUCKET] = {"y"},           [ADM_STAGE_PACK] = {"codes"},
-        [ADM_STAGE_DISTANCE] = {"q", "k"}, [ADM_STAGE_TOPK] = {"distance"},      [ADM_STAGE_ATTENTION] = {"q", "k", "v", "index"},
+        [ADM_STAGE_HADAMARD] = {"x"},        [ADM_STAGE_BUCKET] = {"y"},      [ADM_STAGE_PACK] = {"codes"},
+        [ADM_STAGE_DISTANCE] = {"q", "k"},   [ADM_STAGE_TOPK] = {"distance"}, [ADM_STAGE_ATTENTION] = {"q", "k", "v", "index"},
         [ADM_STAGE_DENSE] = {"q", "k", "v"},
     };
     static const char *const out_names[ADM_N_STAGES][ADM_CALL_OUTPUTS] = {
-        [ADM_STAGE_HADAMARD] = {"y"},        [ADM_STAGE_BUCKET] = {"codes"},
-        [ADM_STAGE_PACK] = {"packed"},       [ADM_STAGE_DISTANCE] = {"distance"},
-        [ADM_STAGE_TOPK] = {"index", "the result", "info", "histogram"}, [ADM_STAGE_ATTENTION] = {"out", "score"},
+        [ADM_STAGE_HADAMARD] = {"y"},
+        [ADM_STAGE_BUCKET] = {"codes"},
+        [ADM_STAGE_PACK] = {"packed"},
+        [ADM_STAGE_DISTANCE] = {"distance"},
+        [ADM_STAGE_TOPK] = {"index", "the result", "info", "histogram"},
+        [ADM_STAGE_ATTENTION] = {"out", "score"},
         [ADM_STAGE_DENSE] = {"out", "score"},
     };
     for (size_t i = 0; i < c->n_calls; i++)

@@ -8,7 +8,7 @@
 #ifndef ADM_KERNELS_TUNE_HOST_CASE_H
 #define ADM_KERNELS_TUNE_HOST_CASE_H
 
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 #include "core/contract/stage.h"
 #include "kernels/tune/arena.h"
 

@@ -169,8 +169,8 @@ static void answer(adm_host_case *c, const adm_host_call *call, double *score, u
         return;
     case ADM_STAGE_TOPK: {
         adm_select_info *info = (adm_select_info *)(to + sizeof(uint32_t));
-        *(uint32_t *)to = adm_topk_reference(in[0], call->n, 3 * call->head_dim, &call->rule, histogram,
-                                             (uint32_t *)(info + 1), info);
+        *(uint32_t *)to = adm_topk_reference(in[0], call->n, 3 * call->head_dim, &call->rule, histogram, (uint32_t *)(info + 1),
+                                             info);
         return;
     }
     default:

@@ -11,7 +11,7 @@
 #include "core/base/contention.h"
 #include "core/base/cpu.h"
 #include "core/base/mem.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "kernels/registry.h"
 #include "kernels/tune/child.h"
 #include "kernels/tune/plugin.h"
@@ -29,8 +29,8 @@ enum { CASE_CHECK, CASE_TIMED };
 enum { DO_RUN, DO_TIME };
 
 typedef struct request {
-    uint32_t what, which;   /* DO_, CASE_ */
-    uint32_t first, n;      /* calls */
+    uint32_t what, which; /* DO_, CASE_ */
+    uint32_t first, n; /* calls */
 } request;
 
 typedef struct reply {
@@ -45,12 +45,12 @@ typedef struct defendant {
     const adm_candidate *c;
     adm_tune_result *result;
     adm_host_case *kase[2];
-    adm_arena out[2];       /* of this candidate */
+    adm_arena out[2]; /* of this candidate */
     adm_child child;
     double tolerance;
-    bool is_done;           /* sampled enough */
-    double idle_cpu_ns;     /* median processor time of a request that runs no call */
-    double *cpu_ns;         /* [n + n_disturbed] of the samples, in the order taken; of which */
+    bool is_done; /* sampled enough */
+    double idle_cpu_ns; /* median processor time of a request that runs no call */
+    double *cpu_ns; /* [n + n_disturbed] of the samples, in the order taken; of which */
     size_t n_cpu;
     uint64_t spent_ns;
 } defendant;
@@ -191,7 +191,8 @@ static void verify(defendant *d, uint32_t which, size_t first, size_t n) {
         refuse(d, ADM_EINTERNAL, "wrote %s `%s`", behind ? "behind the end of" : "in front of",
                adm_host_buffer_name(d->kase[which], true, buffer));
     if (is_live(d) && adm_child_n_tasks(&d->child) > 1)
-        refuse(d, ADM_EINTERNAL, "left a thread or process running after it returned; a host stage runs in its caller's thread");
+        refuse(d, ADM_EINTERNAL,
+               "left a thread or process running after it returned; a host stage runs in its caller's thread");
 }
 
 static void run_and_verify(defendant *d, uint32_t which, int round) {
@@ -359,11 +360,13 @@ static void judge_time(defendant *d, double floor_ns) {
     adm_tune_result_summarise(r);
     r->floor_ns = floor_ns;
     if (r->median_ns < 0.5 * floor_ns)
-        refuse(d, ADM_EINTERNAL, "takes %.3g us where reading its inputs once takes %.3g: impossible, it cannot have done the work",
+        refuse(d, ADM_EINTERNAL,
+               "takes %.3g us where reading its inputs once takes %.3g: impossible, it cannot have done the work",
                r->median_ns * 1e-3, floor_ns * 1e-3);
     const double cpu_ns = median(d->cpu_ns, d->n_cpu), claimed_ns = r->median_ns * d->kase[CASE_TIMED]->n_sets;
     if (cpu_ns > 1.6 * claimed_ns + 2 * d->idle_cpu_ns + 100e3)
-        refuse(d, ADM_EINTERNAL, "used %.3g us of processor time for steps that took %.3g: work in another thread, or a false clock",
+        refuse(d, ADM_EINTERNAL,
+               "used %.3g us of processor time for steps that took %.3g: work in another thread, or a false clock",
                cpu_ns * 1e-3, claimed_ns * 1e-3);
 }
 
@@ -392,7 +395,8 @@ uint64_t adm_tune_draw_seed(void) {
 }
 
 static adm_host_config config_of(const adm_tune_options *o, const adm_candidate *c, size_t n) {
-    adm_host_config config = {.stage = c[0].stage, .shape = o->shape, .dtype = o->dtype, .n_tokens = o->n_tokens, .rule = o->rule};
+    adm_host_config config = {
+        .stage = c[0].stage, .shape = o->shape, .dtype = o->dtype, .n_tokens = o->n_tokens, .rule = o->rule};
     for (size_t i = 0; i < n; i++) {
         config.head_dims |= c[i].limits.head_dims;
         config.dtypes |= c[i].limits.dtypes;

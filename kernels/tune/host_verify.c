@@ -45,8 +45,9 @@ static adm_status wrong_token(const comparison *x, uint32_t absent, uint32_t ext
         return adm_fail(x->err, ADM_EINTERNAL, "%s: token %u is missing, one of the %u most recent, which are always selected",
                         x->where, absent, x->call->rule.n_recent);
     if (distance[absent] == distance[extra] && absent > extra)
-        return adm_fail(x->err, ADM_EINTERNAL, "%s: a tie given to the older token: %u was selected and %u was not, both at distance %u",
-                        x->where, extra, absent, distance[absent]);
+        return adm_fail(x->err, ADM_EINTERNAL,
+                        "%s: a tie given to the older token: %u was selected and %u was not, both at distance %u", x->where,
+                        extra, absent, distance[absent]);
     return adm_fail(x->err, ADM_EINTERNAL, "%s: token %u at distance %u is missing, and token %u at distance %u was selected",
                     x->where, absent, distance[absent], extra, distance[extra]);
 }
@@ -88,8 +89,8 @@ static adm_status verify_floats(const comparison *x) {
     const size_t d = x->call->head_dim;
     for (size_t i = 0; i < x->call->n * d; i++)
         if (memcmp(&found[i], &expected[i], sizeof *found) != 0)
-            return adm_fail(x->err, ADM_EINTERNAL, "%s: row %zu, element %zu is %.9g; right, bit for bit, is %.9g", x->where, i / d,
-                            i % d, (double)found[i], (double)expected[i]);
+            return adm_fail(x->err, ADM_EINTERNAL, "%s: row %zu, element %zu is %.9g; right, bit for bit, is %.9g", x->where,
+                            i / d, i % d, (double)found[i], (double)expected[i]);
     return ADM_OK;
 }
 
@@ -98,9 +99,10 @@ static adm_status verify_bytes(const comparison *x, size_t n, size_t row) {
     for (size_t i = 0; i < n; i++) {
         if (found[i] == expected[i]) continue;
         if (x->call->stage == ADM_STAGE_BUCKET)
-            return adm_fail(x->err, ADM_EINTERNAL, "%s: the code of element %zu, %.9g, is %u; right is %u (thresholds %.9g, %.9g, %.9g)",
-                            x->where, i, (double)((const float *)input(x, 0))[i], found[i], expected[i],
-                            (double)x->call->threshold[0], (double)x->call->threshold[1], (double)x->call->threshold[2]);
+            return adm_fail(x->err, ADM_EINTERNAL,
+                            "%s: the code of element %zu, %.9g, is %u; right is %u (thresholds %.9g, %.9g, %.9g)", x->where, i,
+                            (double)((const float *)input(x, 0))[i], found[i], expected[i], (double)x->call->threshold[0],
+                            (double)x->call->threshold[1], (double)x->call->threshold[2]);
         return adm_fail(x->err, ADM_EINTERNAL, "%s: row %zu, byte %zu is 0x%02x; right is 0x%02x", x->where, i / row, i % row,
                         found[i], expected[i]);
     }
@@ -132,8 +134,8 @@ static adm_status verify_attention(const comparison *x, double tolerance) {
     const double error = norm > 0 ? sqrt(difference / norm) : sqrt(difference);
     if (error <= tolerance) return ADM_OK;
     return adm_fail(x->err, ADM_EINTERNAL,
-                    "%s: the output has a relative L2 error of %.3g, above %.3g; element %zu is %.9g and should be %.9g", x->where,
-                    error, tolerance, worst, (double)found[worst], (double)expected[worst]);
+                    "%s: the output has a relative L2 error of %.3g, above %.3g; element %zu is %.9g and should be %.9g",
+                    x->where, error, tolerance, worst, (double)found[worst], (double)expected[worst]);
 }
 
 adm_status adm_host_call_verify(const adm_host_case *c, const adm_arena *out, size_t i, double tolerance, adm_error *err) {

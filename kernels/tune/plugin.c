@@ -42,11 +42,13 @@ static bool is_name(const char *text, size_t max) {
 /* Everything of a row that is read later. */
 static adm_status check_row(const char *library, const adamas_implementation *row, size_t i, adm_error *err) {
     if (!is_name(row->name, 63))
-        return adm_fail(err, ADM_EINPUT, "%s: the name of implementation %zu is not of letters, digits, '.', '_' and '-'", library, i);
+        return adm_fail(err, ADM_EINPUT, "%s: the name of implementation %zu is not of letters, digits, '.', '_' and '-'",
+                        library, i);
     if (row->run == NULL) return adm_fail(err, ADM_EINPUT, "%s: implementation '%s' has no function", library, row->name);
     if (row->n_parameters > ADAMAS_MAX_PARAMETERS || (row->n_parameters > 0 && (row->parameters == NULL || row->set == NULL)))
-        return adm_fail(err, ADM_EINPUT, "%s: implementation '%s' has %u parameters; up to %d, each in `parameters`, and a `set`",
-                        library, row->name, row->n_parameters, ADAMAS_MAX_PARAMETERS);
+        return adm_fail(err, ADM_EINPUT,
+                        "%s: implementation '%s' has %u parameters; up to %d, each in `parameters`, and a `set`", library,
+                        row->name, row->n_parameters, ADAMAS_MAX_PARAMETERS);
     for (uint32_t p = 0; p < row->n_parameters; p++) {
         const adamas_parameter *parameter = &row->parameters[p];
         if (!is_name(parameter->name, 47) || parameter->values == NULL || parameter->n_values == 0 ||
@@ -62,9 +64,11 @@ static adm_status open_table(const char *library, const adamas_plugin **table, a
     if (handle == NULL) return adm_fail(err, ADM_EINPUT, "cannot be loaded: %s", dlerror());
     const adamas_plugin *t = dlsym(handle, "adamas_plugin_table");
     if (t == NULL)
-        return adm_fail(err, ADM_EINPUT, "exports no adamas_plugin_table; adamas_plugin.h (`adamas kernel header`) says what that is");
+        return adm_fail(err, ADM_EINPUT,
+                        "exports no adamas_plugin_table; adamas_plugin.h (`adamas kernel header`) says what that is");
     if (t->version != ADAMAS_PLUGIN_VERSION || t->bytes != sizeof(adamas_implementation))
-        return adm_fail(err, ADM_EINPUT, "was built with version %u of adamas_plugin.h, and this program reads version %d: rebuild it",
+        return adm_fail(err, ADM_EINPUT,
+                        "was built with version %u of adamas_plugin.h, and this program reads version %d: rebuild it",
                         t->version, ADAMAS_PLUGIN_VERSION);
     if (t->n_implementations == 0 || t->implementations == NULL) return adm_fail(err, ADM_EINPUT, "its table is empty");
     for (uint32_t i = 0; i < t->n_implementations; i++) {
@@ -137,11 +141,12 @@ adm_status adm_plugin_load(const adm_candidate *c, adm_plugin_loaded *out, adm_e
     if (status != ADM_OK) return status;
     for (uint32_t i = 0; i < table->n_implementations; i++) {
         const adamas_implementation *row = &table->implementations[i];
-        if (!is_of_stage(row, c->stage) || (c->implementation[0] != '\0' && strcmp(row->name, c->implementation) != 0)) continue;
+        if (!is_of_stage(row, c->stage) || (c->implementation[0] != '\0' && strcmp(row->name, c->implementation) != 0))
+            continue;
         if (row->on_gpu != (uint32_t)c->on_gpu) continue;
         if (c->kind == ADM_CANDIDATE_SHARED && row->n_parameters > 0 && row->set(c->chosen) != 0)
             return adm_fail(err, ADM_EUNSUPPORTED, "'%s' refused its parameters", row->name);
-        *out = (adm_plugin_loaded){row->run, (size_t (*)(const void *))row->workspace_bytes};
+        *out = (adm_plugin_loaded){row->run, (size_t(*)(const void *))row->workspace_bytes};
         return ADM_OK;
     }
     return adm_fail(err, ADM_EINPUT, "has no implementation '%s' of the stage %s", c->implementation, adm_stage_name(c->stage));

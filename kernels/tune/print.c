@@ -37,17 +37,20 @@ static void print_resources(const adm_tune_resources *s) {
     if (s->registers < 0) return;
     printf("  %d registers", s->registers);
     if (s->static_shared_bytes >= 0)
-        printf(", %d bytes of shared memory", s->static_shared_bytes + (s->dynamic_shared_bytes > 0 ? s->dynamic_shared_bytes : 0));
+        printf(", %d bytes of shared memory",
+               s->static_shared_bytes + (s->dynamic_shared_bytes > 0 ? s->dynamic_shared_bytes : 0));
     if (s->spill_bytes > 0) printf(", %d bytes spilled", s->spill_bytes);
     if (s->threads > 0) printf(", %d x %d threads", s->blocks, s->threads);
     if (s->n_launches > 1) printf(" in %d launches", s->n_launches);
-    if (s->occupancy > 0) printf(", occupancy %.0f%%%s%s", s->occupancy * 100, s->limiter[0] != '\0' ? ", limited by " : "", s->limiter);
+    if (s->occupancy > 0)
+        printf(", occupancy %.0f%%%s%s", s->occupancy * 100, s->limiter[0] != '\0' ? ", limited by " : "", s->limiter);
 }
 
 static void print_setting(const adm_tune_options *o, adm_stage stage, const char *device) {
     printf("%s on %s: %u query heads, %u KV heads, d = %u, %s, %u tokens", adm_stage_name(stage), device, o->shape.n_q_heads,
            o->shape.n_kv_heads, o->shape.head_dim, adm_dtype_name(o->dtype), o->n_tokens);
-    if (stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP) printf(", budget %u", o->rule.budget);
+    if (stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP)
+        printf(", budget %u", o->rule.budget);
     printf("; one layer of one decode step\n");
 }
 
@@ -97,9 +100,9 @@ void adm_tune_json_rows(json_t *rows, const adm_candidate *c, const adm_tune_res
             json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:s}", "name",
                       c[i].name, "kind", kinds[c[i].kind], "source", c[i].on_gpu ? "gpu" : "host", "path",
                       adm_printable(c[i].path, path, sizeof path), "parameters", parameters, "verdict",
-                      r[i].status == ADM_EINTERNAL ? "wrong" : verdict_word(&r[i]), "reason", r[i].status == ADM_OK ? "" : r[i].reason,
-                      "median_ns", figure(r[i].median_ns, timed), "median_ci_ratio", figure(r[i].ci_ratio, timed), "floor_ns",
-                      figure(r[i].floor_ns, timed && r[i].floor_ns > 0), "gain_ratio",
+                      r[i].status == ADM_EINTERNAL ? "wrong" : verdict_word(&r[i]), "reason",
+                      r[i].status == ADM_OK ? "" : r[i].reason, "median_ns", figure(r[i].median_ns, timed), "median_ci_ratio",
+                      figure(r[i].ci_ratio, timed), "floor_ns", figure(r[i].floor_ns, timed && r[i].floor_ns > 0), "gain_ratio",
                       figure(has_gain ? r[default_index].median_ns / r[i].median_ns - 1 : 0, has_gain), "n", (json_int_t)r[i].n,
                       "n_disturbed", (json_int_t)r[i].n_disturbed, "registers", count(s->registers), "static_shared_bytes",
                       count(s->static_shared_bytes), "dynamic_shared_bytes", count(s->dynamic_shared_bytes), "spill_bytes",
@@ -118,24 +121,25 @@ static const char tuned_sql[] =
 
 static void print_choice(const adm_query *q) {
     char path[PATH_MAX], parameters[512];
-    printf("%-24.24s %-10s %3" PRId64 "/%-3" PRId64 " %3" PRId64 " %-4s %5" PRId64 " %8" PRId64 " %7" PRId64 " %10.2f", adm_query_text(q, 0),
-           adm_query_text(q, 1), adm_query_int(q, 2), adm_query_int(q, 3), adm_query_int(q, 4), adm_query_text(q, 5),
-           adm_query_int(q, 6), adm_query_int(q, 7), adm_query_int(q, 8), adm_query_double(q, 12) * 1e-3);
+    printf("%-24.24s %-10s %3" PRId64 "/%-3" PRId64 " %3" PRId64 " %-4s %5" PRId64 " %8" PRId64 " %7" PRId64 " %10.2f",
+           adm_query_text(q, 0), adm_query_text(q, 1), adm_query_int(q, 2), adm_query_int(q, 3), adm_query_int(q, 4),
+           adm_query_text(q, 5), adm_query_int(q, 6), adm_query_int(q, 7), adm_query_int(q, 8), adm_query_double(q, 12) * 1e-3);
     if (adm_query_is_null(q, 13)) printf("         -");
     else printf(" %+8.1f%%", (adm_query_double(q, 13) / adm_query_double(q, 12) - 1) * 100);
     snprintf(parameters, sizeof parameters, "%s", adm_query_text(q, 11));
-    printf("  %s%s%s", adm_query_text(q, 10)[0] != '\0' ? adm_printable(adm_query_text(q, 10), path, sizeof path) : adm_query_text(q, 9),
+    printf("  %s%s%s",
+           adm_query_text(q, 10)[0] != '\0' ? adm_printable(adm_query_text(q, 10), path, sizeof path) : adm_query_text(q, 9),
            parameters[0] != '\0' ? " " : "", parameters);
     printf("\n");
 }
 
 static json_t *choice_as_json(const adm_query *q) {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:f, s:o, s:I}", "device", adm_query_text(q, 0),
-                     "stage", adm_query_text(q, 1), "q_heads", (json_int_t)adm_query_int(q, 2), "kv_heads",
-                     (json_int_t)adm_query_int(q, 3), "head_dim", (json_int_t)adm_query_int(q, 4), "dtype", adm_query_text(q, 5),
-                     "batch", (json_int_t)adm_query_int(q, 6), "seq_len", (json_int_t)adm_query_int(q, 7), "budget",
-                     (json_int_t)adm_query_int(q, 8), "variant", adm_query_text(q, 9), "path", adm_query_text(q, 10), "parameters",
-                     adm_query_text(q, 11), "median_ns", adm_query_double(q, 12), "default_ns",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:f, s:o, s:I}", "device",
+                     adm_query_text(q, 0), "stage", adm_query_text(q, 1), "q_heads", (json_int_t)adm_query_int(q, 2),
+                     "kv_heads", (json_int_t)adm_query_int(q, 3), "head_dim", (json_int_t)adm_query_int(q, 4), "dtype",
+                     adm_query_text(q, 5), "batch", (json_int_t)adm_query_int(q, 6), "seq_len", (json_int_t)adm_query_int(q, 7),
+                     "budget", (json_int_t)adm_query_int(q, 8), "variant", adm_query_text(q, 9), "path", adm_query_text(q, 10),
+                     "parameters", adm_query_text(q, 11), "median_ns", adm_query_double(q, 12), "default_ns",
                      figure(adm_query_double(q, 13), !adm_query_is_null(q, 13)), "run_id", (json_int_t)adm_query_int(q, 14));
 }
 

@@ -6,7 +6,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "core/store/insert.h"
 
 static const adm_metric time_metric = {"time_ns", "ns", "lower",
@@ -20,7 +20,8 @@ void adm_candidate_parameters(const adm_candidate *c, char *out, size_t bytes) {
     size_t used = 0;
     out[0] = '\0';
     for (size_t p = 0; p < c->n_parameters && used < bytes; p++)
-        used += (size_t)snprintf(out + used, bytes - used, "%s%s=%lld", p > 0 ? "," : "", c->parameter[p].name, (long long)c->chosen[p]);
+        used += (size_t)snprintf(out + used, bytes - used, "%s%s=%lld", p > 0 ? "," : "", c->parameter[p].name,
+                                 (long long)c->chosen[p]);
 }
 
 static adm_config config_of(const adm_tune_record *r, const adm_candidate *c) {
@@ -40,8 +41,8 @@ static adm_config config_of(const adm_tune_record *r, const adm_candidate *c) {
                         .launch = c->on_gpu ? "graph" : "host"};
 }
 
-static adm_status put(adm_tune_record *r, const adm_candidate *c, int64_t config_id, const char *source, const adm_metric *metric,
-                      double *values, size_t n, const double *samples, adm_error *err) {
+static adm_status put(adm_tune_record *r, const adm_candidate *c, int64_t config_id, const char *source,
+                      const adm_metric *metric, double *values, size_t n, const double *samples, adm_error *err) {
     const adm_distribution distribution = adm_distribution_of(values, n);
     const adm_measurement m = {.run_id = r->run_id,
                                .config_id = config_id,
@@ -107,10 +108,27 @@ static const char *verdict_of(adm_status status) {
 /* What the candidate was. */
 static adm_status put_candidate(adm_tune_record *r, const adm_candidate *c, const adm_tune_result *result, int64_t config_id,
                                 adm_error *err) {
-    static const char *const columns[] = {
-        "run_id",      "config_id", "stage",   "version", "kind",           "path",            "xxh128",  "parameters", "verdict",
-        "reason",      "build_ns",  "registers", "static_shared_bytes", "dynamic_shared_bytes", "spill_bytes", "threads", "blocks",
-        "blocks_per_sm", "occupancy_ratio", "limiter", "made_utc"};
+    static const char *const columns[] = {"run_id",
+                                          "config_id",
+                                          "stage",
+                                          "version",
+                                          "kind",
+                                          "path",
+                                          "xxh128",
+                                          "parameters",
+                                          "verdict",
+                                          "reason",
+                                          "build_ns",
+                                          "registers",
+                                          "static_shared_bytes",
+                                          "dynamic_shared_bytes",
+                                          "spill_bytes",
+                                          "threads",
+                                          "blocks",
+                                          "blocks_per_sm",
+                                          "occupancy_ratio",
+                                          "limiter",
+                                          "made_utc"};
     static const char *const kinds[] = {"row", "source", "shared", "module"};
     const adm_tune_resources *s = result->resources.registers >= 0 ? &result->resources : &c->resources;
     char parameters[512], now[25];
@@ -158,7 +176,7 @@ adm_status adm_tune_record_put(adm_tune_record *r, const adm_candidate *c, const
 
 adm_status adm_tune_record_winner(adm_tune_record *r, const adm_candidate *c, const adm_tune_result *result, double default_ns,
                                   adm_error *err) {
-    static const char *const columns[] = {"run_id", "config_id", "stage", "device", "path",
+    static const char *const columns[] = {"run_id", "config_id",  "stage",     "device",     "path",
                                           "xxh128", "parameters", "median_ns", "default_ns", "made_utc"};
     char parameters[512], now[25];
     int64_t config_id;

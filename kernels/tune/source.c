@@ -124,8 +124,8 @@ static adm_status add_parameter(adm_candidate *c, const char *name, const char *
         c->chosen[c->n_parameters - 1] = p->value[0];
         return ADM_OK;
     }
-    return adm_fail(err, ADM_EINPUT, "%s, line %zu: '%.80s' is no list of up to %d numbers for the parameter %s", c->path, line, value,
-                    ADM_TUNE_MAX_VALUES, name);
+    return adm_fail(err, ADM_EINPUT, "%s, line %zu: '%.80s' is no list of up to %d numbers for the parameter %s", c->path, line,
+                    value, ADM_TUNE_MAX_VALUES, name);
 }
 
 /* "NAME = value" behind "adamas:". */
@@ -156,8 +156,8 @@ static adm_status read_directive(adm_candidate *c, char *text, size_t line, adm_
 }
 
 /* Calls `each` for every line that holds "adamas:", with what follows it. */
-static adm_status each_directive(adm_candidate *c, char *text,
-                                 adm_status (*each)(adm_candidate *, char *, size_t, adm_error *), adm_error *err) {
+static adm_status each_directive(adm_candidate *c, char *text, adm_status (*each)(adm_candidate *, char *, size_t, adm_error *),
+                                 adm_error *err) {
     adm_status status = ADM_OK;
     size_t number = 0;
     for (char *next = text, *line; status == ADM_OK && (line = strsep(&next, "\n")) != NULL;) {
@@ -284,9 +284,10 @@ static pid_t spawn(const char *program, const char *const *argument, const char 
 static adm_status find_compiler(const adm_candidate *c, char *out, size_t bytes, adm_error *err) {
     const char *cc = getenv("CC");
     if (c->on_gpu)
-        return find_nvcc(out, bytes) ? ADM_OK
-                                     : adm_fail(err, ADM_EUNSUPPORTED,
-                                                "no nvcc to compile it: put a CUDA toolkit's bin on the PATH, or name nvcc in NVCC");
+        return find_nvcc(out, bytes)
+                   ? ADM_OK
+                   : adm_fail(err, ADM_EUNSUPPORTED,
+                              "no nvcc to compile it: put a CUDA toolkit's bin on the PATH, or name nvcc in NVCC");
     if (cc != NULL && *cc != '\0' && strchr(cc, ' ') == NULL && find_program(cc, out, bytes)) return ADM_OK;
     if (find_program("cc", out, bytes) || find_program("gcc", out, bytes) || find_program("clang", out, bytes)) return ADM_OK;
     return adm_fail(err, ADM_EUNSUPPORTED, "no C compiler to compile it: install gcc, or name a compiler in CC");
@@ -296,8 +297,8 @@ adm_status adm_source_start(adm_candidate *c, const char *arch, adm_tune_scratch
                             adm_error *err) {
     char compiler[PATH_MAX], shim[320], folder[272], define[ADM_TUNE_MAX_PARAMETERS][96], flags[1024], of_arch[64];
     static const char *const host_flags[] = {"-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-g", "-Wl,-z,defs"};
-    static const char *const gpu_flags[] = {"-O3", "-std=c++17", "-lineinfo", "-shared", "-Xcompiler=-fPIC", "-Xptxas=-v",
-                                            "-cudart=static"};
+    static const char *const gpu_flags[] = {"-O3",        "-std=c++17",    "-lineinfo", "-shared", "-Xcompiler=-fPIC",
+                                            "-Xptxas=-v", "-cudart=static"};
     const char *argument[MAX_FLAGS + ADM_TUNE_MAX_PARAMETERS + 64];
     size_t n = 0;
     *build = (adm_source_build){.pid = -1, .start_ns = adm_clock_ns()};
@@ -370,6 +371,7 @@ void adm_source_finish(adm_candidate *c, adm_source_build *build, char **output)
     first_error(*output, line, sizeof line);
     if (!in_time) adm_candidate_refuse(c, ADM_EINPUT, "does not compile within %d s", BUILD_LIMIT_S);
     else if (strstr(line, "undefined reference to `adamas_") != NULL || strstr(line, "undefined reference to 'adamas_") != NULL)
-        adm_candidate_refuse(c, ADM_EINPUT, "defines no function adamas_%s%s", c->on_gpu ? "gpu_" : "", adm_stage_name(c->stage));
+        adm_candidate_refuse(c, ADM_EINPUT, "defines no function adamas_%s%s", c->on_gpu ? "gpu_" : "",
+                             adm_stage_name(c->stage));
     else adm_candidate_refuse(c, ADM_EINPUT, "does not compile: %s", line);
 }
