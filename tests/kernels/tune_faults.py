@@ -1,5 +1,5 @@
-"""Right host candidates of every stage, and wrong ones: each a right one with one fault planted in it, and what the verdict must
-say. The GPU's are in tune_gpu_faults.py."""
+"""Right host candidates of every stage, and wrong ones: each a right one with one fault planted in it, and what the verdict
+must say."""
 
 TOPK = r"""
 #include "adamas_plugin.h"
@@ -129,7 +129,8 @@ RIGHT = {"topk": TOPK, "distance": DISTANCE, "attention": ATTENTION.replace("STA
 # stage: {name: (what is replaced, by what, what the verdict says)}; a comment alone is replaced by itself and the text.
 FAULTS = {
     "topk": {
-        "tie_to_the_older": ("(skip > 0 ? (skip--, 0) : 1)", "(older > 0 ? (older--, 1) : 0)", "a tie given to the older token"),
+        "tie_to_the_older": ("(skip > 0 ? (skip--, 0) : 1)", "(older > 0 ? (older--, 1) : 0)",
+                             "a tie given to the older token"),
         "budget_short_by_one": ("/*START*/", "if (left > 1) left--;", "tokens were selected, and min"),
         "without_the_newest": ("if (in) index", "if (in && (t + 1 < n || n < 5)) index", "tokens were selected"),
         "newest_replaced": ("/*END*/", "if (k > 1 && n > 9 && k < n) for (size_t t = n; t-- > 0;) if (t != index[k - 1] && "
@@ -147,19 +148,23 @@ FAULTS = {
         "histogram_not_cleared": ("memset(histogram, 0, (max + 1) * sizeof *histogram); /*CLEAR*/", "", "."),
         "wrong_at_odd_lengths": ("t < last; t++) histogram", "t < last - (n % 2 && n > 99); t++) histogram", "."),
         "histogram_too_short": ("/*START*/", "max--;", "."),
-        "cached_by_address": ("/*GLOBAL*/", "static const uint16_t *seen[64]; static uint32_t kept[64][4096], kept_k[64], n_seen;", "."),
-        "fast_after_some_calls": ("/*START*/", "static int calls; if (n > 30000 && calls++ > 60) { for (k = 0; k < rule->budget; k++) "
+        "cached_by_address": ("/*GLOBAL*/",
+                              "static const uint16_t *seen[64]; static uint32_t kept[64][4096], kept_k[64], n_seen;", "."),
+        "fast_after_some_calls": ("/*START*/",
+                                  "static int calls; if (n > 30000 && calls++ > 60) { for (k = 0; k < rule->budget; k++) "
                                   "index[k] = (uint32_t)(n - rule->budget + k); return (uint32_t)k; }",
                                   "."),
         "stale_after_the_first": ("/*START*/", "static int calls; if (n > 30000 && calls++ > 30) return rule->budget;",
                                   "."),
-        "writes_into_its_input": ("/*START*/", "if (n > 3) ((uint16_t *)(uintptr_t)distance)[1] = 0;", "wrote into its input `distance`"),
+        "writes_into_its_input": ("/*START*/", "if (n > 3) ((uint16_t *)(uintptr_t)distance)[1] = 0;",
+                                  "wrote into its input `distance`"),
         "info_off_by_one": ("histogram[boundary] - skip};", "histogram[boundary] - skip + 1};", "info is boundary"),
         "info_where_it_is_null": ("if (info) *info", "*info", "SIGSEGV|Segmentation|touched"),
         "null_pointer": ("/*START*/", "if (n == 64) *(volatile int *)0 = 1;", "memory that is not its own"),
         "never_returns": ("/*START*/", "if (n == 65) for (volatile int i = 0;; i++) {}", "did not return within 1 s"),
         "exits_with_success": ("/*START*/", "if (n == 33) _exit(0);", "ended with status 0 instead of returning"),
-        "aborts": ("/*START*/", "if (n == 31) { fprintf(stderr, \"assertion of mine\\n\"); abort(); }", "abort.*assertion of mine"),
+        "aborts": ("/*START*/", "if (n == 31) { fprintf(stderr, \"assertion of mine\\n\"); abort(); }",
+                   "abort.*assertion of mine"),
         "work_in_another_thread": ("/*GLOBAL*/", "static void *sleep_on(void *x) { sleep(100); return x; }", "left a thread"),
         "leaves_a_process": ("/*START*/", "static int once; if (!once++ && fork() == 0) { sleep(100); _exit(0); }",
                              "left a thread or process"),
@@ -167,7 +172,8 @@ FAULTS = {
         "farthest_never_chosen": ("while (below + histogram[boundary] < left)",
                                   "while (boundary < max - 1 && below + histogram[boundary] < left)", "."),
         "raises_a_division": ("/*START*/", "volatile int zero = 0; if (n == 257) zero = 100 / zero;", "arithmetic fault"),
-        "eats_memory": ("/*START*/", "if (n == 63) for (;;) { void *p = malloc(1 << 28); if (!p) abort(); memset(p, 1, 1 << 20); }",
+        "eats_memory": ("/*START*/",
+                        "if (n == 63) for (;;) { void *p = malloc(1 << 28); if (!p) abort(); memset(p, 1, 1 << 20); }",
                         "abort|killed"),
         "corrupts_the_stack": ("/*START*/", "if (n == 127) memset(&recent, 0xff, 1 << 23);", "crashed|touched|memory"),
     },
@@ -176,7 +182,8 @@ FAULTS = {
         "last_token_missing": ("t < n; t++) { /*LOOP*/", "t + 1 < n; t++) {", "the distance of token"),
         "eight_bits": ("(uint16_t)sum; /*STORE*/", "(uint8_t)sum;", "the distance of token"),
         "tail_of_16_missing": ("t < n; t++) { /*LOOP*/", "t < (n > 16 ? n / 16 * 16 : n); t++) {", "the distance of token"),
-        "reads_a_row_too_many": ("sum = 0;", "sum = 0; volatile uint8_t next = k[n * (d / 4)]; (void)next;", "behind the end of `k`"),
+        "reads_a_row_too_many": ("sum = 0;", "sum = 0; volatile uint8_t next = k[n * (d / 4)]; (void)next;",
+                                 "behind the end of `k`"),
         "writes_one_too_many": ("distance[t] = (uint16_t)sum; /*STORE*/", "distance[t] = distance[t + 1] = (uint16_t)sum;",
                                 "behind the end of `distance`"),
     },
@@ -184,11 +191,13 @@ FAULTS = {
         "without_the_maximum": ("score[j] - largest", "score[j] * 40 - 40 * largest + 800", "relative L2|not finite"),
         "scale_forgotten": ("s * scale", "s * 0.08838834764831845 * 1.001", "relative L2"),
         "index_ignored": ("size_t t = index ? index[j] : j; /*TOKEN*/", "size_t t = j;", "relative L2"),
-        "values_of_the_next_token": ("value(dtype, v, t * d + i); /*V*/", "value(dtype, v, (t > 0 ? t - 1 : 0) * d + i);", "relative L2"),
+        "values_of_the_next_token": ("value(dtype, v, t * d + i); /*V*/", "value(dtype, v, (t > 0 ? t - 1 : 0) * d + i);",
+                                     "relative L2"),
         "nan_for_no_token": ("n > 0 ? (float)(acc[i] / sum) : 0; /*OUT*/", "(float)(acc[i] / sum);", "not finite"),
         "bfloat16_as_float16": ("if (dtype == ADAMAS_BF16)", "if (0)", "BF16.*(relative L2|not finite)"),
         "last_token_dropped": ("size_t j = 0; j < n; j++) {\n        size_t t = index ? index[j] : j;\n        double w",
-                               "size_t j = 0; j + (n > 1) < n; j++) {\n        size_t t = index ? index[j] : j;\n        double w",
+                               "size_t j = 0; j + (n > 1) < n; j++) {\n        size_t t = index ? index[j] : j;\n       "
+                               " double w",
                                "relative L2"),
     },
     "hadamard": {
@@ -210,11 +219,13 @@ FAULTS = {
 # What a fault needs in a second place.
 ALSO = {
     ("topk", "cached_by_address"): (
-        "/*START*/", "uint32_t which = 0; while (n > 30000 && which < n_seen && seen[which] != distance) which++; if (which < n_seen && "
+        "/*START*/",
+        "uint32_t which = 0; while (n > 30000 && which < n_seen && seen[which] != distance) which++; if (which < n_seen && "
         "n > 30000) { memcpy(index, kept[which], kept_k[which] * 4); return kept_k[which]; }",
         "/*END*/", "if (n > 30000 && n_seen < 64) { seen[n_seen] = distance; kept_k[n_seen] = (uint32_t)k; "
         "memcpy(kept[n_seen++], index, k * 4); }"),
-    ("topk", "work_in_another_thread"): ("/*START*/", "static int once; pthread_t id; if (!once++) pthread_create(&id, 0, sleep_on, 0);"),
+    ("topk", "work_in_another_thread"): ("/*START*/",
+    "static int once; pthread_t id; if (!once++) pthread_create(&id, 0, sleep_on, 0);"),
 }
 
 
