@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 
 #include "core/base/interrupt.h"
 #include "core/base/mem.h"
+
+enum { PART_BYTES = sizeof ".part-XXXXXX" - 1 };
 
 /* The folder of a file, "" for one in the working directory, into `folder`, which has room for the path and two bytes more. */
 static void folder_of(const char *path, char *folder) {
@@ -38,6 +41,9 @@ static int open_nameless_or_part(adm_output *output) {
 }
 
 static adm_status open_part(adm_output *output, adm_error *err) {
+    const char *slash = strrchr(output->path, '/'), *name = slash != NULL ? slash + 1 : output->path;
+    if (strlen(name) + PART_BYTES > NAME_MAX)
+        return adm_fail(err, ADM_EINPUT, "%s: cannot be written: %s", output->path, strerror(ENAMETOOLONG));
     adm_status status = adm_alloc(&output->part, strlen(output->path) + 16, 1, "a file name", err);
     if (status != ADM_OK) return status;
     int fd = open_nameless_or_part(output);
