@@ -336,8 +336,7 @@ static adm_status read_device(adm_store *store, json_t *profile, int64_t run_id,
         &query, err, "i", run_id);
     if (status == ADM_OK) status = adm_rows_set(profile, "device", json_object(), err);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
-        status = adm_rows_set(json_object_get(profile, "device"), adm_query_text(query, 0),
-                              adm_rows_number(query, 1), err);
+        status = adm_rows_set(json_object_get(profile, "device"), adm_query_text(query, 0), adm_rows_number(query, 1), err);
     adm_query_close(&query);
     return status;
 }

@@ -1,6 +1,8 @@
 /* print.c: the one way in which commands print. */
 #include "core/base/print.h"
 
+#include <string.h>
+
 #include "core/base/format.h"
 #include "core/base/printable.h"
 
@@ -32,4 +34,13 @@ void adm_print_to(FILE *to, const char *format, ...) {
     va_start(args, format);
     print(to, format, args);
     va_end(args);
+}
+
+void adm_print_lines(FILE *to, const char *text) {
+    while (*text != '\0') {
+        size_t n = strcspn(text, "\n\t");
+        put_foreign(to, text, n);
+        text += n;
+        if (*text != '\0') put_own(to, text++, 1);
+    }
 }

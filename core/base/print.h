@@ -14,4 +14,7 @@
 void adm_print(const char *format, ...) ADM_PRINTF(1, 2); /* to standard output */
 void adm_print_to(FILE *to, const char *format, ...) ADM_PRINTF(2, 3);
 
+/* Foreign text of several lines, such as what a compiler said: newlines and tabs stay. */
+void adm_print_lines(FILE *to, const char *text);
+
 #endif

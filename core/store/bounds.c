@@ -10,10 +10,18 @@ static const struct {
     const char *column;
     int64_t low, high;
 } numbers[] = {
-    {"head", 0, ADM_STORE_MAX_HEAD},      {"layer", 0, ADM_STORE_MAX_LAYER},       {"n_layers", 0, ADM_STORE_MAX_LAYER + 1},
-    {"n_q_heads", 0, ADM_STORE_MAX_HEAD + 1}, {"n_kv_heads", 0, ADM_STORE_MAX_HEAD + 1}, {"head_dim", 0, 65536},
-    {"seq_len", 0, (int64_t)1 << 40},     {"budget", 0, (int64_t)1 << 40},         {"batch", 0, 1 << 24},
-    {"n_tokens", 0, (int64_t)1 << 40},    {"n_steps", 0, (int64_t)1 << 40},        {"page_size", 0, 1 << 30},
+    {"head", 0, ADM_STORE_MAX_HEAD},
+    {"layer", 0, ADM_STORE_MAX_LAYER},
+    {"n_layers", 0, ADM_STORE_MAX_LAYER + 1},
+    {"n_q_heads", 0, ADM_STORE_MAX_HEAD + 1},
+    {"n_kv_heads", 0, ADM_STORE_MAX_HEAD + 1},
+    {"head_dim", 0, 65536},
+    {"seq_len", 0, (int64_t)1 << 40},
+    {"budget", 0, (int64_t)1 << 40},
+    {"batch", 0, 1 << 24},
+    {"n_tokens", 0, (int64_t)1 << 40},
+    {"n_steps", 0, (int64_t)1 << 40},
+    {"page_size", 0, 1 << 30},
 };
 
 static const int64_t LARGEST = (int64_t)1 << 53; /* what JSON and a double hold exactly */
@@ -78,7 +86,8 @@ adm_status adm_bounds_check_table(adm_store *store, const char *database, const 
     while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
         n++;
         for (int i = 0; i < sqlite3_column_count(row) && status == ADM_OK; i++) status = check_column(row, i, &why);
-        if (status == ADM_EINPUT) adm_fail(err, status, "%s: row %lld of the table %s: %s", path, (long long)n, table, why.text);
+        if (status == ADM_EINPUT)
+            adm_fail(err, status, "%s: row %lld of the table %s: %s", path, (long long)n, table, why.text);
         else if (status != ADM_OK) adm_fail(err, status, "%s: %s", path, why.text);
         if (status != ADM_OK) break;
         rc = SQLITE_OK;
