@@ -8,9 +8,9 @@
 #include "core/cli/command.h"
 #include "core/base/version.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay, &adm_cmd_profile, &adm_cmd_report, &adm_cmd_compare,
-                                              &adm_cmd_check,  &adm_cmd_history, &adm_cmd_trace,  &adm_cmd_counters,
-                                              &adm_cmd_db,     &adm_cmd_doctor};
+static const adm_command *const commands[] = {&adm_cmd_replay,   &adm_cmd_profile, &adm_cmd_simulate, &adm_cmd_report,
+                                              &adm_cmd_compare,  &adm_cmd_check,   &adm_cmd_history,  &adm_cmd_trace,
+                                              &adm_cmd_counters, &adm_cmd_db,      &adm_cmd_doctor};
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
 static void print_help(FILE *to) {
