@@ -84,7 +84,9 @@ enum {
 static const struct argp_option options[] = {
     {"requests", KEY_REQUESTS, "FILE", 0, "Request trace, plain or .gz (`adamas trace import --help` lists the formats)", 1},
     {"generate", KEY_GENERATE, "WORDS", 0,
-     "Or generated: rate=2,pattern=poisson|gamma|weibull|bursty,cv=2,duration=600,input_tokens=4000,output_tokens=300", 1},
+     "Or generated, by words with commas between: rate=2 pattern=gamma cv=2 duration=600 input_tokens=4000 output_tokens=300 "
+     "(docs/serving.md has all)",
+     1},
     {"rate", KEY_RATE, "X", 0, "Arrivals X times as fast (default 1)", 1},
     {"limit", KEY_LIMIT, "N", 0, "Only the first N requests", 1},
     {"open-loop", KEY_OPEN, NULL, 0, "Requests that follow another come when they came in the trace", 1},
@@ -98,7 +100,9 @@ static const struct argp_option options[] = {
      "program)",
      3},
     {"gpu", KEY_GPU, "WORDS", 0,
-     "Another GPU: name=X,bandwidth=GB/s,memory=GB,flops=TFLOP/s,copy=GB/s; what is left out stays as it is", 3},
+     "Another GPU, by words with commas between: name=X bandwidth=GB/s memory=GB flops=TFLOP/s copy=GB/s; what is left out "
+     "stays as it is",
+     3},
     {"compute-share", KEY_COMPUTE, "X", 0, "Share of the peak that matrix products reach, an assumption (default 0.6)", 3},
     {"overhead", KEY_OVERHEAD, "US", 0, "Microseconds of each step outside the GPU's work (default 0)", 3},
     {"max-batch", KEY_BATCH, "N", 0, "Sequences that run at once (default 256)", 4},
