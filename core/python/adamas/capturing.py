@@ -110,8 +110,8 @@ def capture(model: Any, path: str | os.PathLike[str], *, layers: Collection[int]
     path    the trace: keys and values of every token, queries and outputs of every decode step, in the model's own type
     layers  which; None: all that see every token (layers with a sliding window are left out)
 
-    One prompt of two tokens or more and one sequence per context. An exception inside writes nothing. Raises ValueError with the
-    reason where the model's attention is not plain softmax attention, which the last step's outputs show.
+    One prompt of two tokens or more and one sequence per context. An exception inside writes nothing. Raises ValueError with
+    the reason where the model's attention is not plain softmax attention, which the last step's outputs show.
     """
     from safetensors.torch import save_file
     from transformers import AttentionInterface

@@ -92,8 +92,8 @@ class Database:
         return Table(table.names, [row for row in table.rows if row[at] != "time_ns"], UNITS)
 
     def compare(self, baseline: str, candidate: str) -> Table:
-        """What `adamas compare BASELINE CANDIDATE` finds, a row per series. Needs the program `adamas`: the environment variable
-        ADAMAS_BIN, else PATH. Raises ValueError with the program's sentence where runs are named wrongly."""
+        """What `adamas compare BASELINE CANDIDATE` finds, a row per series. Needs the program `adamas`: of the variable
+        ADAMAS_BIN, else of PATH. Raises ValueError with the program's sentence where runs are named wrongly."""
         program = os.environ.get("ADAMAS_BIN") or shutil.which("adamas")
         if program is None:
             raise FileNotFoundError("the program adamas is not on PATH; ADAMAS_BIN may name it")

@@ -32,8 +32,8 @@ def select(q: Any, k: Any, *, policy: str = "adamas", budget: int, seed: int = 1
 
     Returns [..., n_q_heads, budget] int64, ascending; -1 behind the last where a policy selects fewer. A torch tensor comes
     back for a torch tensor. float32 in host memory is read in place (DLPack); other types and places are copied. What a policy
-    learns, it learns from the tokens before the steps. Raises ValueError with the reason: shapes that do not fit, an unknown policy or
-    setting, a budget below what the policy always selects, a policy that needs the prompt's attention (h2o, accumulated).
+    learns, it learns from the tokens before the steps. Raises ValueError with the reason: shapes that do not fit, an unknown
+    policy or setting, a budget below what the policy always selects, a policy that needs the prompt's attention (h2o, accumulated).
     """
     queries, keys = as_float32(q, "q"), as_float32(k, "k")
     if queries.ndim not in (2, 3) or keys.ndim != 3:
@@ -55,8 +55,8 @@ def select(q: Any, k: Any, *, policy: str = "adamas", budget: int, seed: int = 1
     index = np.full((n_steps, n_q_heads, budget), NONE, np.uint32)
     out = np.empty_like(steps)
     with Sparse(policy, n_q_heads, n_kv_heads, d, keys.ctypes.data, n_tokens - n_steps, n_tokens, n_steps, seed) as sparse:
-        sparse.attend(budget, d**-0.5, steps.ctypes.data, keys.ctypes.data, keys.ctypes.data, n_tokens, n_steps, out.ctypes.data,
-                      index.ctypes.data)
+        sparse.attend(budget, d**-0.5, steps.ctypes.data, keys.ctypes.data, keys.ctypes.data, n_tokens, n_steps,
+                      out.ctypes.data, index.ctypes.data)
     chosen = np.where(index == NONE, -1, index.astype(np.int64)).reshape(*queries.shape[:-1], budget)
     if type(q).__module__.partition(".")[0] == "torch":
         import torch
