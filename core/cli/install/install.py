@@ -127,7 +127,8 @@ Priority: optional
 Description: profiler and simulator for Adamas sparse attention
  Measures what sparse attention for long-context decoding costs and loses, stage by stage.
 """)
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", folder, output], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", folder, output], check=True,
+                       stdout=subprocess.DEVNULL)
     print(output)
 
 

@@ -33,7 +33,8 @@ def select(q: Any, k: Any, *, policy: str = "adamas", budget: int, seed: int = 1
     Returns [..., n_q_heads, budget] int64, ascending; -1 behind the last where a policy selects fewer. A torch tensor comes
     back for a torch tensor. float32 in host memory is read in place (DLPack); other types and places are copied. What a policy
     learns, it learns from the tokens before the steps. Raises ValueError with the reason: shapes that do not fit, an unknown
-    policy or setting, a budget below what the policy always selects, a policy that needs the prompt's attention (h2o, accumulated).
+    policy or setting, a budget below what the policy always selects, a policy that needs the prompt's attention (h2o,
+    accumulated).
     """
     queries, keys = as_float32(q, "q"), as_float32(k, "k")
     if queries.ndim not in (2, 3) or keys.ndim != 3:
