@@ -507,7 +507,7 @@ def build_ninja(options, cuda, node):
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
     for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
-                        ("tarball", "build/adamas-*.tar.xz")):
+                        ("tarball", "build/adamas-*.tar.gz")):
         ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
                     title=f"{name.upper()}: {title}",
                     command=f"$python core/cli/install/install.py {name} build/release {VERSION}")
