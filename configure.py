@@ -65,9 +65,9 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file"],
-    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
-                             "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
+                             "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -512,7 +512,7 @@ def build_ninja(options, cuda, node):
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
     for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
-                        ("tarball", "build/adamas-*.tar.xz")):
+                        ("tarball", "build/adamas-*.tar.gz")):
         ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
                     title=f"{name.upper()}: {title}",
                     command=f"$python core/cli/install/install.py {name} build/release {VERSION}")
