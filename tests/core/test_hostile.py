@@ -1,5 +1,5 @@
-"""A database from somebody else: each command that reads or merges it refuses it with one sentence and exit code 2, or shows it,
-within seconds; and what TERM does to a command at work."""
+"""A database from somebody else: each command that reads or merges it refuses it with one sentence and exit code 2, or shows
+it, within seconds; and what TERM does to a command at work."""
 import contextlib
 import os
 import shutil
@@ -12,7 +12,8 @@ import pytest
 
 from conftest import check_sound, query, refuse
 
-READERS = [["report", "-o", "r.html"], ["history"], ["compare", "1", "1", "--all"], ["db", "export", "--run", "1", "-o", "e.json"]]
+READERS = [["report", "-o", "r.html"], ["history"], ["compare", "1", "1", "--all"],
+           ["db", "export", "--run", "1", "-o", "e.json"]]
 WRITERS = [["db", "gc", "--keep", "1"], ["db", "merge"]]
 
 
