@@ -26,7 +26,7 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "suggest",
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "json_read", "suggest",
                   "embedded", "output_file", "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -168,7 +168,7 @@ PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 # NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
 # and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "faults"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang. Each is linked with the library.

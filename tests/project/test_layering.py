@@ -85,7 +85,7 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*"]),
+    ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
