@@ -48,7 +48,7 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "collect", "gpu_judge", "record"],
+                     "module", "expression", "collect", "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -87,8 +87,8 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/tune/launch.cu", "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/tune/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -142,7 +142,7 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
 # tests/support/without_cuda.c stands in.
-EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
+EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
                  "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
@@ -152,7 +152,7 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).

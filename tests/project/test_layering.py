@@ -82,7 +82,7 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*"]),
+    ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*", "kernels/tune/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
