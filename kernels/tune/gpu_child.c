@@ -263,9 +263,9 @@ static adm_status check_small(adm_gpu *gpu, const adm_gpu_defendant *d, uint32_t
     shape.selection = checks[which].selection;
     const adm_gpu_inputs inputs = {.length = checks[which].length, .seed = seed + which};
     adm_status status = open_subject(gpu, d->c->stage, &shape, &inputs, false, &s, err);
+    if (status == ADM_OK) status = compare_rest(&s, err); /* first, while nothing has been overwritten */
     if (status == ADM_OK) status = check_against_host(&s, err);
     if (status == ADM_OK) status = compare_with_row(&s, 0, false, err);
-    if (status == ADM_OK) status = compare_rest(&s, err);
     status = at_shape(&s, status, err);
     close_subject(&s);
     return status;

@@ -52,8 +52,10 @@ static adm_status read_limits(adm_candidate *c, const json_t *manifest, adm_erro
     const json_t *dims = json_object_get(manifest, "head_dim"), *dtypes = json_object_get(manifest, "dtype");
     c->limits = (adm_tune_limits){ADM_TUNE_ALL_HEAD_DIMS, ADM_TUNE_ALL_DTYPES, 0};
     if (dims != NULL) c->limits.head_dims = 0;
-    for (size_t i = 0; i < json_array_size(dims); i++)
-        c->limits.head_dims |= (uint32_t)json_integer_value(json_array_get(dims, i)) & ADM_TUNE_ALL_HEAD_DIMS;
+    for (size_t i = 0; i < json_array_size(dims); i++) {
+        const json_int_t d = json_integer_value(json_array_get(dims, i));
+        if (d == 64 || d == 128 || d == 256) c->limits.head_dims |= (uint32_t)d;
+    }
     if (dtypes != NULL) c->limits.dtypes = 0;
     for (size_t i = 0; i < json_array_size(dtypes); i++) {
         const char *word = json_string_value(json_array_get(dtypes, i));
