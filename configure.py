@@ -61,6 +61,7 @@ ROOMS = {
     "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
+    "analysis/explain": ["rules", "figures"],
     "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
                              "heads", "tasks", "stages", "history", "provenance"],
@@ -77,6 +78,7 @@ COMMANDS = {
     "traces/format": ["cmd_trace"],
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
+    "analysis/explain": ["cmd_explain"],
     "analysis/report": ["cmd_report"],
     "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
@@ -108,9 +110,12 @@ METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "fu
 # What a kernel of one's own includes; `adamas tune` gives it to the compiler.
 PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
 
+# What `adamas explain` says, and when.
+EXPLAIN_RULES = "analysis/explain/limits.rules"
+
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER,
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.

@@ -1,5 +1,5 @@
-"""`adamas tune` for GPU candidates, on a GPU that is host memory (tests/support/fake_gpu.c): launchers of shared objects are judged
-as on a device. On a machine with a GPU tests/bench/tune_gpu.sh judges real kernels, with the faults that only a device can show."""
+"""`adamas tune` for GPU candidates, on a GPU that is host memory (tests/support/fake_gpu.c): launchers of shared objects are
+judged as on a device. tests/bench/tune_gpu.py judges real kernels on one, with the faults that only a device can show."""
 import json
 import os
 import re
@@ -66,13 +66,15 @@ FAULTS = {
     "one_head_between_wrong": ("/*END*/", "if (s->n_q_heads == 8 && r == 2) index[0] = 1;", "index|selected token"),
     "empty_sequence_forgotten": ("/*START*/", "if (n == 0) return;", "number of tokens|n_selected"),
     "budget_above_the_length": ("/*START*/", "if (budget > n) { b->n_selected[r] = budget; return; }", "number of tokens"),
-    "wrong_at_odd_lengths": ("t < n; t++) {\n        int in", "t < n - (n % 2 && n > 500); t++) {\n        int in", "number of tokens|token"),
+    "wrong_at_odd_lengths": ("t < n; t++) {\n        int in", "t < n - (n % 2 && n > 500); t++) {\n        int in",
+                             "number of tokens|token"),
     "writes_into_its_input": ("/*END*/", "if (n > 9) d[3] ^= 1;", "`distance`, which is not the stage's output|token"),
     "writes_behind_the_index": ("/*END*/", "if (r + 1 == s->batch * s->n_q_heads) b->index[(size_t)(r + 1) * budget] = 7;",
                                 "which is not the stage's output"),
     "writes_in_front_of_the_index": ("/*END*/", "if (r == 0) b->index[-1] = 7;", "which is not the stage's output"),
     "writes_into_the_keys": ("/*END*/", "if (r == 0) ((char *)b->k)[0] ^= 1;", "`k`, which is not the stage's output"),
-    "changes_a_length": ("/*END*/", "if (r == 0 && n == 90) ((uint32_t *)(uintptr_t)b->length)[0] = 89;", "`length`|number of tokens"),
+    "changes_a_length": ("/*END*/", "if (r == 0 && n == 90) ((uint32_t *)(uintptr_t)b->length)[0] = 89;",
+                         "`length`|number of tokens"),
     "cached_by_address": ("/*GLOBAL*/", "static const void *seen; static uint32_t kept[1 << 16];", "."),
     "fast_after_some_calls": ("/*LAUNCH*/", "static int calls; if (s->capacity == 704 && calls++ > 12) return 0;", "."),
     "works_only_the_first_time": ("/*LAUNCH*/", "static int done; if (done++) return 0;", "."),
@@ -86,14 +88,14 @@ FAULTS = {
     "uses_a_dirty_workspace": ("/*END*/", "if (r == 0) { uint32_t *w = b->workspace; if (w[0]++ > 2) k = 0; }", "."),
 }
 ALSO = {
-    "cached_by_address": ("/*LAUNCH*/", "if (s->capacity == 704) { size_t n = s->n_q_heads * s->rule.budget; if (seen == b->index) "
-                          "{ memcpy(b->index, kept, n * 4); return 0; } }",
+    "cached_by_address": ("/*LAUNCH*/", "if (s->capacity == 704) { size_t n = s->n_q_heads * s->rule.budget; if (seen == "
+                          "b->index) { memcpy(b->index, kept, n * 4); return 0; } }",
                           "return 0;\n}\nstatic size_t", "if (s->capacity == 704) { seen = b->index; memcpy(kept, b->index, "
                           "s->n_q_heads * s->rule.budget * 4); }\n    return 0;\n}\nstatic size_t"),
     "unfinished_when_it_returns": (
         "/*LAUNCH*/", "later.s = *s; later.b = *b; pthread_t id; pthread_create(&id, 0, work, 0); return 0;",
-        "static int run(", "static void *work(void *x) { usleep(20000); for (uint32_t r = 0; r < later.s.batch * later.s.n_q_heads; r++)"
-        " row(&later.s, &later.b, r); return x; }\nstatic int run("),
+        "static int run(", "static void *work(void *x) { usleep(20000); for (uint32_t r = 0; r < later.s.batch * later.s.n_q_heads; "
+        "r++) row(&later.s, &later.b, r); return x; }\nstatic int run("),
 }
 
 
@@ -146,7 +148,8 @@ def test_every_planted_fault_of_a_launcher_is_refused_and_none_is_timed(fake, tm
     assert not missed and len(rows) == len(FAULTS) >= 25, missed
     for name, (_, _, says) in FAULTS.items():
         assert re.search(says, rows[f"{name}.so:mine"]["reason"], re.S), (name, rows[f"{name}.so:mine"]["reason"])
-    assert not query(tmp_path / "tune.db", "SELECT * FROM stage_summary WHERE metric = 'time_ns' AND status = 'ok' AND variant <> 'fake'")
+    assert not query(tmp_path / "tune.db", "SELECT * FROM stage_summary WHERE metric = 'time_ns' AND status = 'ok'"
+                                                " AND variant <> 'fake'")
 
 
 def test_without_a_gpu_a_candidate_is_skipped_with_the_reason(adamas, tmp_path):
@@ -159,7 +162,8 @@ def test_without_a_gpu_a_candidate_is_skipped_with_the_reason(adamas, tmp_path):
 
 # ---- manifests ----
 
-MANIFEST = {"stage": "topk", "module": "k_{BLOCK}.ptx", "kernel": "topk", "grid": ["select_rows", 1, 1], "block": ["BLOCK", 1, 1],
+MANIFEST = {"stage": "topk", "module": "k_{BLOCK}.ptx", "kernel": "topk", "grid": ["select_rows", 1, 1],
+            "block": ["BLOCK", 1, 1],
             "arguments": ["distance", "index", "i32: cdiv(capacity, BLOCK)", "f32: scale", "pointer: 0"],
             "parameters": {"BLOCK": [128, 256]}}
 

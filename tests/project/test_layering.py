@@ -59,6 +59,7 @@ MAY = {
     "analysis/regress/compare": [*CORE, "analysis/output", "analysis/regress"],
     "analysis/db": [*CORE, "analysis/output"],
     "analysis/report/view": [*CORE, "analysis/output"],
+    "analysis/explain": [*CORE, "analysis/output"],
     "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/report/view"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
