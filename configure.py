@@ -31,12 +31,13 @@ ROOMS = {
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
-                    "accumulated", "random", "coding", "codebook", "thresholds"],
+                    "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
+    "core/calibrate": ["calibrate", "steps", "calibration_file"],
     "core/cli": ["command", "number", "options", "group"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
@@ -62,8 +63,9 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
+    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
+                             "quality",
                              "heads", "tasks", "stages", "history", "provenance"],
 }
 
@@ -71,6 +73,7 @@ ROOMS = {
 COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary"],
+    "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
     "kernels/tune": ["cmd_tune", "cmd_kernel", "print"],
     "probes": ["cmd_doctor"],
@@ -89,7 +92,8 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/tune/launch.cu", "kernels/gpu_rows.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/tune/launch.cu",
+        "kernels/gpu_rows.c"]
 NO_CUDA = ["kernels/gpu/none.c", "kernels/tune/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
@@ -510,7 +514,7 @@ def build_ninja(options, cuda, node):
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
     for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
-                        ("tarball", "build/adamas-*.tar.xz")):
+                        ("tarball", "build/adamas-*.tar.gz")):
         ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
                     title=f"{name.upper()}: {title}",
                     command=f"$python core/cli/install/install.py {name} build/release {VERSION}")

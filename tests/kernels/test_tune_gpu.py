@@ -94,8 +94,8 @@ ALSO = {
                           "s->n_q_heads * s->rule.budget * 4); }\n    return 0;\n}\nstatic size_t"),
     "unfinished_when_it_returns": (
         "/*LAUNCH*/", "later.s = *s; later.b = *b; pthread_t id; pthread_create(&id, 0, work, 0); return 0;",
-        "static int run(", "static void *work(void *x) { usleep(20000); for (uint32_t r = 0; r < later.s.batch * later.s.n_q_heads; "
-        "r++) row(&later.s, &later.b, r); return x; }\nstatic int run("),
+        "static int run(", "static void *work(void *x) { usleep(20000); for (uint32_t r = 0; r < "
+        "later.s.batch * later.s.n_q_heads; r++) row(&later.s, &later.b, r); return x; }\nstatic int run("),
 }
 
 
