@@ -110,7 +110,7 @@ def test_the_loop_is_numpy_and_the_replay(recorded, program, tmp_path, policy, b
     result = Adamas(tmp_path)("replay", "t.safetensors", "--seq-lens", N_PROMPT, "--budgets", budget, "--policies", policy,
                               "--timed-steps", 0, "--db", "r.db", "--quiet")
     assert result.code == 0, result.err
-    replayed = dict(query(tmp_path / "r.db", "SELECT m.head, m.mean FROM measurement m JOIN config USING (config_id) JOIN metric "
+    replayed = dict(query(tmp_path / "r.db", "SELECT head, mean FROM measurement JOIN config USING (config_id) JOIN metric "
                           "USING (metric_id) WHERE policy = 'h2o' AND name = 'output_rel_l2' AND head IS NOT NULL"))
     for head in range(N_HEADS):
         first = head // GROUP * GROUP
