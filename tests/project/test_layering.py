@@ -35,6 +35,7 @@ MAY = {
     "core/cli": BASE,
     "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store"],
     "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/replay/session"],
+    "core/calibrate": [*BASE, "core/contract", "core/policy", "core/store", "core/replay/session", "core/replay"],
     "kernels/gpu": [*BASE, "core/contract"],
     "kernels/encode": [*BASE, "core/contract", "kernels/gpu"],
     "kernels/distance": [*BASE, "core/contract", "kernels/gpu", "kernels/encode"],
@@ -82,7 +83,7 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*"]),
+    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
