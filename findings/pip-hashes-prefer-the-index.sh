@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With hashes, pip takes an index's wheel before a higher version of a --find-links folder, although both hashes are listed.
+# With hashes, pip takes an index's wheel before a higher version of a folder of wheels, although both hashes are listed.
 #
 # Package   pip 26.3, xxhash 3.6.0 and the same wheel as xxhash 3.6.0+local, whose file is in a folder
 # Expected  3.6.0+local, which is the higher version, as without hashes
@@ -17,7 +17,7 @@ mkdir local && venv/bin/python -m wheel pack -d local open/x > /dev/null
 hashes=$(sha256sum index/*.whl local/*.whl | sed 's/ .*//; s/^/ --hash=sha256:/' | tr -d '\n')
 echo "xxhash==3.6.0" > plain.txt && echo "xxhash==3.6.0$hashes" > hashed.txt
 for list in plain hashed; do
-    $pip install -q --no-deps --only-binary :all: --find-links local --target "$list" -r "$list.txt"
+    $pip install -q --no-deps --only-binary :all: -f local --target "$list" -r "$list.txt"
     echo "$($pip --version | cut -d' ' -f1,2), $list: $(cd "$list" && echo xxhash-*.dist-info)"
 done
 [ -d plain/xxhash-3.6.0+local.dist-info ] && [ -d hashed/xxhash-3.6.0.dist-info ]

@@ -51,7 +51,7 @@ def recorded(tmp_path_factory):
         patch.setattr(model, "_qkv", seen_qkv)
         patch.setattr(Sparse, "attend", seen_attend)
         model.prefill(tokens[:N_PROMPT], cache, keep_drawn_at=(N_PROMPT,))
-        for policy in ("h2o", "h2o:select=group"):
+        for policy in ("h2o", "h2o:select=group", "accumulated", "accumulated:select=group"):
             model.decode(Library(ROOT / "build/release/libadamas.so"), policy, BUDGETS, cache, N_PROMPT, tokens[N_PROMPT:])
     return records, model.m.softmax_scale
 
@@ -120,3 +120,11 @@ def test_the_loop_is_numpy_and_the_replay(recorded, program, tmp_path, policy, b
         np.testing.assert_allclose(out[:, head], expected, rtol=0, atol=2e-4 * np.abs(expected).max())
         assert replayed[head] == pytest.approx(errors_of(record, scale, head, out[:, head]), rel=2e-3, abs=1e-5)
     assert (min(replayed.values()) > 0.01) == (budget < N_PROMPT + N_STEPS)
+
+
+@pytest.mark.parametrize("setting", ["", ":select=group"])
+def test_in_the_loop_nothing_comes_back(recorded, setting):
+    """What is left out draws nothing more, and the scores of what is kept only grow, so `accumulated` is H2O here."""
+    records, _ = recorded
+    for budget in BUDGETS:
+        np.testing.assert_array_equal(records["h2o" + setting, budget][3], records["accumulated" + setting, budget][3])
