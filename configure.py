@@ -29,7 +29,7 @@ ROOMS = {
     "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "suggest", "embedded", "output_file",
                   "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
-    "core/contract": ["stage", "asym4", "probe"],
+    "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
@@ -55,16 +55,19 @@ ROOMS = {
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check", "trace_text"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
-    "traces/requests": ["requests"],
+    "traces/requests": ["inflate", "lines", "numbers", "id_map", "builder", "csv_rows", "json_rows", "clients", "requests"],
     "analysis/output": ["rows", "text", "numbers"],
     "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
                          "check_run", "check_build", "history"],
     "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
-    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
-                             "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
+    "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
+                         "print", "model_file"],
+    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
+                             "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -79,6 +82,7 @@ COMMANDS = {
     "traces/format": ["cmd_trace"],
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
+    "analysis/serving": ["cmd_simulate"],
     "analysis/report": ["cmd_report"],
     "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
@@ -101,7 +105,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 7)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 8)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -112,7 +116,7 @@ PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
 
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER,
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, "analysis/recorded/h200.json",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -131,7 +135,7 @@ TESTS = {
                 "gpu_plan", "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "series", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points", "cost", "serving"],
     "fuzz": ["fuzz"],
 }
 
@@ -170,8 +174,9 @@ CUPTI_TOOLS = ["fake_cupti"]
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
 FUZZERS = ["safetensors", "requests"]
 FUZZED = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")), "core/contract/stage.c",
+          "core/stats/rng.c", "traces/generate/generate_math.c",
           *(f"traces/format/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check")),
-          "traces/requests/requests.c"]
+          *(f"traces/requests/{name}.c" for name in ROOMS["traces/requests"])]
 
 
 def sources_of(rooms):
@@ -507,7 +512,7 @@ def build_ninja(options, cuda, node):
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
     for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
-                        ("tarball", "build/adamas-*.tar.xz")):
+                        ("tarball", "build/adamas-*.tar.gz")):
         ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
                     title=f"{name.upper()}: {title}",
                     command=f"$python core/cli/install/install.py {name} build/release {VERSION}")

@@ -33,22 +33,35 @@ static uint32_t hash_coding(uint32_t hash, const adm_coding *coding) {
     return hash_text(hash_text(hash, adm_code_metric_name(coding->metric)), coding->thresholds.text);
 }
 
+/* "asym4 scaled:0.9", or where the listed layers differ "l1+asym4". */
+static void name_codings(const adm_calibration *calibration, char *text, size_t text_bytes) {
+    bool is_used[ADM_N_CODE_METRICS] = {false}, differs = false;
+    const adm_coding *first = calibration->n_layers > 0 ? &calibration->layer[0].coding : &calibration->other;
+    is_used[first->metric] = true;
+    for (size_t i = 0; i < calibration->n_layers; i++) {
+        const adm_coding *coding = &calibration->layer[i].coding;
+        is_used[coding->metric] = true;
+        differs |= coding->metric != first->metric || strcmp(coding->thresholds.text, first->thresholds.text) != 0;
+    }
+    snprintf(text, text_bytes, "%s %s", adm_code_metric_name(first->metric), first->thresholds.text);
+    if (!differs) return;
+    text[0] = '\0';
+    for (adm_code_metric m = 0; m < ADM_N_CODE_METRICS; m++) {
+        const size_t used = strlen(text);
+        if (is_used[m]) snprintf(text + used, text_bytes - used, "%s%s", used > 0 ? "+" : "", adm_code_metric_name(m));
+    }
+}
+
 void adm_calibration_name(const adm_calibration *calibration, char *name) {
-    bool is_used[ADM_N_CODE_METRICS] = {false};
-    char metrics[80] = "", number[16];
+    char codings[96], number[16];
     uint32_t hash = hash_coding(UINT32_C(2166136261), &calibration->other);
-    is_used[calibration->other.metric] = calibration->n_layers == 0;
     for (size_t i = 0; i < calibration->n_layers; i++) {
         const adm_calibration_layer *layer = &calibration->layer[i];
         snprintf(number, sizeof number, "%u", layer->number);
         hash = hash_coding(hash_text(hash, number), &layer->coding);
-        is_used[layer->coding.metric] = true;
     }
-    for (adm_code_metric m = 0; m < ADM_N_CODE_METRICS; m++) {
-        const size_t used = strlen(metrics);
-        if (is_used[m]) snprintf(metrics + used, sizeof metrics - used, "%s%s", used > 0 ? "+" : "", adm_code_metric_name(m));
-    }
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s, calibration %08x", metrics, hash);
+    name_codings(calibration, codings, sizeof codings);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%s, calibration %08x", codings, hash);
 }
 
 adm_status adm_calibration_check(const adm_calibration *calibration, const char *path, const char *input,

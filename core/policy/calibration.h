@@ -29,8 +29,9 @@ adm_status adm_calibration_coding_of(const char *metric, const char *thresholds,
 /* What the model's layer is coded by. */
 const adm_coding *adm_calibration_coding(const adm_calibration *calibration, uint32_t layer);
 
-/* What the variant is called: the metrics in it, and 8 hex digits that stand for every layer's metric and thresholds:
- * "asym4, calibration 1a2b3c4d", "l1+asym4, calibration ...". name: ADM_CODING_NAME_BYTES. */
+/* What the variant is called: metric and thresholds if all listed layers have the same, else the metrics in it; and 8 hex digits
+ * that stand for every layer's: "asym4 scaled:0.9, calibration 1a2b3c4d", "l1+asym4, calibration ...". name:
+ * ADM_CODING_NAME_BYTES. */
 void adm_calibration_name(const adm_calibration *calibration, char *name);
 
 /* ADM_EINPUT unless made for layers of this shape. path: of the calibration, for the message; input: what has the shape. */

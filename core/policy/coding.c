@@ -83,7 +83,7 @@ void adm_coding_name(const adm_coding *coding, char *name) {
     if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
     if (coding->calibration != NULL) adm_calibration_name(coding->calibration, own);
     else snprintf(own, sizeof own, "%s %s", adm_code_metric_name(coding->metric), coding->thresholds.text);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%.90s%s%s%s%s", own, width, coding->hadamard ? "" : ", no Hadamard", sinks, recent);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%.112s%s%s%s%s", own, width, coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {

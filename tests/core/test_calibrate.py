@@ -161,6 +161,16 @@ def test_each_layer_is_coded_as_the_file_says(adamas, write_trace, tmp_path):
         assert values[0] == values[1] and len(values[0]) > 50
 
 
+def test_where_layers_differ_the_name_has_the_metrics(adamas, write_trace, tmp_path):
+    write_trace()
+    layers = [{"layer": 5, "metric": "asym4", "thresholds": "calibrated"},
+              {"layer": 2, "metric": "l1", "thresholds": "channel"}]
+    (tmp_path / "c.json").write_text(json.dumps({**GOOD, "layers": layers}))
+    assert adamas("replay", "trace.safetensors", "--calibration", "c.json", "-b", "32", "-p", "oracle", "--quiet").code == 0
+    (variant,), = query(tmp_path / "adamas.db", SKETCHES)
+    assert variant == Calibration(tmp_path / "c.json").variant and variant.startswith("l1+asym4, calibration ")
+
+
 def test_a_shared_selection_of_a_calibration(adamas, write_trace, tmp_path):
     write_trace()
     (tmp_path / "c.json").write_text(json.dumps(GOOD))
@@ -168,6 +178,7 @@ def test_a_shared_selection_of_a_calibration(adamas, write_trace, tmp_path):
                   "32", "-p", "oracle", "--quiet").code == 0
     variants = {v for v, in query(tmp_path / "adamas.db", SKETCHES)}
     name = Calibration(tmp_path / "c.json").variant
+    assert name.startswith("asym4 scaled:0.8, calibration ")
     assert variants == {f"{name}, 2 sinks", f"{name}, 2 sinks, per group"}
 
 

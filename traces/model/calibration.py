@@ -55,8 +55,9 @@ class Calibration(str):
         for layer, coding in sorted(self._layers.items()):
             texts += [str(layer), *coding]
         value = fnv(b"".join(text.encode() + b"\0" for text in texts))
-        metrics = {metric for metric, _ in self._layers.values()} or {self._other[0]}
-        return f"{'+'.join(sorted(metrics, key=order.index))}, calibration {value:08x}"
+        codings = set(self._layers.values()) or {self._other}
+        metrics = sorted({metric for metric, _ in codings}, key=order.index)
+        return f"{' '.join(*codings) if len(codings) == 1 else '+'.join(metrics)}, calibration {value:08x}"
 
     def check(self, m, sha256):
         """BadInput unless it was made for this model: the shape of its layers and, where the file says, its weights."""
