@@ -258,6 +258,7 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
     adm_tune_list *list = &c->list[side];
     adm_status status = adm_alloc(&c->result[side], list->n + 1, sizeof **c->result, "results", err);
     if (status != ADM_OK) return status;
+    if (c->options.n_tokens == 0) c->options.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
     if (side == 1 && c->no_gpu.status != ADM_OK) {
         for (size_t i = 0; i < list->n; i++) {
             adm_tune_result *r = &c->result[1][i];
@@ -268,11 +269,8 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
         c->judged[1] = true;
         return ADM_OK;
     }
-    adm_tune_options o = c->options;
-    if (o.n_tokens == 0) o.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
-    c->options.n_tokens = o.n_tokens;
-    status = side == 0 ? adm_host_session_run(&o, list->c, list->n, c->result[0], seed, err)
-                       : adm_gpu_judge_run(&o, c->device_number, list->c, list->n, c->result[1], seed, err);
+    status = side == 0 ? adm_host_session_run(&c->options, list->c, list->n, c->result[0], seed, err)
+                       : adm_gpu_judge_run(&c->options, c->device_number, list->c, list->n, c->result[1], seed, err);
     c->judged[side] = status == ADM_OK;
     return status;
 }

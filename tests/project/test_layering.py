@@ -62,6 +62,7 @@ MAY = {
     "analysis/cost": CORE,
     "analysis/serving": [*CORE, "analysis/output", "analysis/cost"],
     "analysis/report/view": [*CORE, "analysis/output"],
+    "analysis/explain": [*CORE, "analysis/output"],
     "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/report/view"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
@@ -85,7 +86,7 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*"]),
+    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*", "kernels/tune/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
