@@ -66,9 +66,9 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show"],
-    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+                             "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -130,7 +130,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
