@@ -151,7 +151,6 @@ def test_the_whole_tool_on_a_tiny_model(folder, tmp_path, capsys):
     assert '"text_source": "the first"' in source
 
 
-@pytest.mark.parametrize("gguf", [False, True])
 def test_a_calibration_codes_each_layer_as_its_file_says(decoder, tmp_path):
     """Layers 2 and 3 select by themselves; the calibration's logits are those of neither policy alone."""
     import json
@@ -185,6 +184,7 @@ def test_a_calibration_codes_each_layer_as_its_file_says(decoder, tmp_path):
         assert (own != decode(policy)).any()
 
 
+@pytest.mark.parametrize("gguf", [False, True])
 def test_a_single_text_gives_the_rows_of_that_text(folder, tmp_path, capsys, gguf):
     path = folder
     if gguf:
