@@ -53,8 +53,10 @@ ROOMS = {
     "traces/requests": ["requests"],
     "analysis/output": ["rows", "text", "numbers"],
     "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
-                         "check_run", "check_build", "history"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
+                         "check_run", "check_build", "git", "commit_order", "machines", "renamed", "history", "checks",
+                         "history_write"],
+    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+                                 "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
@@ -94,7 +96,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 7)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -254,9 +256,12 @@ class Ninja:
         return output
 
 
-VERSION_COMMAND = r"""commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); $
+VERSION_COMMAND = r"""commit=; made=; if [ -e .git ]; then $
+      if commit=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2> $out.said); $
+      then made=$$(TZ=UTC0 git show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD); $
+      else commit=; echo "this build does not know its commit: $$(head -n 1 $out.said)"; fi; rm -f $out.said; fi; $
       clean=$${commit%-dirty}; [ "$$commit" = "$$clean" ]; dirty=$$?; $
-      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" > $out.new; $
+      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" "ADM_GIT_COMMIT_UTC \"$$made\"" > $out.new; $
       if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi"""
 
 

@@ -63,7 +63,7 @@ static const char runs_sql[] =
     "SELECT run_id, run_uuid, label, command, status, git_commit, started_utc, ifnull(git_dirty, 0), host_name, cpu_model,"
     " ifnull(gpu_name, ''), ifnull(gpu_uuid, ''), ifnull(driver_version, ''), ifnull(cuda_version, ''), n_cpus,"
     " (SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = r.run_id AND k.name ="
-    "  'power_limit_w' AND m.stage IS NULL LIMIT 1)"
+    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, '')"
     " FROM run r WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY started_utc, run_id";
 
 static adm_status load_runs(adm_series_set *set, const char *json, adm_error *err) {
@@ -82,6 +82,8 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
         for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
         const char **const machine[] = {&r->host_name, &r->cpu_model, &r->gpu_name, &r->gpu_uuid, &r->driver, &r->cuda};
         for (int i = 0; i < 6; i++) *machine[i] = column(set, q, i + 8, &status, err);
+        r->commit_utc = column(set, q, 16, &status, err);
+        r->machine = column(set, q, 17, &status, err);
     }
     adm_query_close(&q);
     return status;

@@ -11,6 +11,7 @@
 #include "analysis/regress/compare/refuse.h"
 #include "analysis/regress/compare/side.h"
 #include "analysis/regress/quantile.h"
+#include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
 #include "core/contract/probe.h"
 
@@ -21,21 +22,14 @@ static bool judged(const adm_series *s) {
     return adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance) != ADM_FIGURE_CONTEXT;
 }
 
-/* Series that are alike but for the name of the implementation: a stage whose kernel was renamed or replaced is still
- * that stage. Only where each side has exactly one such. */
-static bool same_but_variant(const adm_series *a, const adm_series *b) {
-    return strcmp(a->config->work, b->config->work) == 0 && strcmp(a->config->launch, b->config->launch) == 0 &&
-           strcmp(a->source, b->source) == 0 && strcmp(a->stage, b->stage) == 0 &&
-           strcmp(a->metric->name, b->metric->name) == 0 && a->stage[0] != '\0' && strcmp(a->config->policy, "static") != 0;
-}
-
+/* Series that are alike but for the name of the implementation, where each side has exactly one such. */
 static void pair_renamed(adm_compare_row *row, size_t *n) {
     for (size_t i = 0; i < *n; i++) {
         if (row[i].base == NULL || row[i].cand != NULL) continue;
         size_t n_base = 0, n_cand = 0, at = 0;
         for (size_t j = 0; j < *n; j++) {
-            if (row[j].cand == NULL && same_but_variant(row[i].base, row[j].base)) n_base++;
-            if (row[j].base == NULL && same_but_variant(row[i].base, row[j].cand)) {
+            if (row[j].cand == NULL && adm_series_same_but_variant(row[i].base, row[j].base)) n_base++;
+            if (row[j].base == NULL && adm_series_same_but_variant(row[i].base, row[j].cand)) {
                 n_cand++;
                 at = j;
             }

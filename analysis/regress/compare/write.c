@@ -26,17 +26,6 @@ static void name_of(const adm_compare_row *row, char *out, size_t out_bytes) {
     else snprintf(out, out_bytes, "%s %s", s->source, s->stage);
 }
 
-/* A figure in a unit that suits it. */
-static void figure_text(double value, const char *unit, char out[ADM_NUMBER_CHARS]) {
-    if (isnan(value)) snprintf(out, ADM_NUMBER_CHARS, "-");
-    else if (strcmp(unit, "ns") == 0 && value >= 100) adm_shown_duration(value, out);
-    else {
-        bool plain = strcmp(unit, "1") == 0 || strcmp(unit, "ratio") == 0;
-        snprintf(out, ADM_NUMBER_CHARS, "%.*g%s%s", strcmp(unit, "ns") == 0 ? 3 : 6, value, plain ? "" : " ",
-                 plain ? "" : unit);
-    }
-}
-
 /* "+3.1% [+2.4%, +3.9%]" of a time, "+12.5%" of anything else. */
 static void change_text(const adm_compare_row *row, char *out, size_t out_bytes) {
     if (row->figure == ADM_FIGURE_TIME && !isnan(row->p_adjusted))
@@ -59,8 +48,8 @@ typedef struct cells {
 
 static void fill(const adm_compare_row *row, cells *c) {
     name_of(row, c->name, sizeof c->name);
-    figure_text(row->base_value, row->shown->metric->unit, c->before);
-    figure_text(row->cand_value, row->shown->metric->unit, c->after);
+    adm_shown_figure(row->base_value, row->shown->metric->unit, c->before);
+    adm_shown_figure(row->cand_value, row->shown->metric->unit, c->after);
     change_text(row, c->change, sizeof c->change);
     margin_text(row, c->margin, sizeof c->margin);
     snprintf(c->cycles, sizeof c->cycles, row->has_cycles ? "%+.2f%%" : "", 100 * expm1(row->cycles.shift));
