@@ -26,19 +26,21 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "ratio", "printable",
-                  "embedded", "output_file", "threads", "cpu", "version"],
-    "core/contract": ["stage", "probe"],
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "embedded", "output_file", "threads", "cpu",
+                  "version"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["stage", "asym4", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
-    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
-                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
+    "core/replay/session": ["session", "segment", "target", "quality", "record"],
+    "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
+                    "quality_record", "code_record", "event_spool"],
     "core/cli": ["command"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
-    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
+    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
@@ -119,7 +121,7 @@ TESTS = {
     "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
              "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store",
              "store_insert"],
-    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
+    "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
                 "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
@@ -138,10 +140,10 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "clock", "printable")),
-                 "core/contract/stage.c",
+EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
+                 "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
-                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
+                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
                  "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
                  "kernels/gpu_rows.c"]
 

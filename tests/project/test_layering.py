@@ -25,19 +25,21 @@ SOURCES = (".c", ".h", ".cu", ".cuh", ".S")
 
 # Which rooms a room may include beside itself.
 BASE = ["core/base"]
-CORE = [*BASE, "core/contract", "core/store", "core/cli"]
+CORE = [*BASE, "core/stats", "core/contract", "core/store", "core/cli"]
 MAY = {
     "core/base": [],
+    "core/stats": BASE,
     "core/contract": BASE,
-    "core/policy": [*BASE, "core/contract"],
-    "core/store": [*BASE, "core/contract"],
+    "core/policy": [*BASE, "core/stats", "core/contract"],
+    "core/store": [*BASE, "core/stats", "core/contract"],
     "core/cli": BASE,
-    "core/replay": [*BASE, "core/contract", "core/policy", "core/store"],
+    "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store"],
+    "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/replay/session"],
     "kernels/gpu": [*BASE, "core/contract"],
     "kernels/encode": [*BASE, "core/contract", "kernels/gpu"],
     "kernels/distance": [*BASE, "core/contract", "kernels/gpu", "kernels/encode"],
     "kernels/topk": [*BASE, "core/contract", "kernels/gpu"],
-    "kernels/attention": [*BASE, "core/contract", "core/replay", "kernels/gpu"],
+    "kernels/attention": [*BASE, "core/contract", "core/replay/session", "kernels/gpu"],
     "kernels/step": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance",
                      "kernels/topk", "kernels/attention", "kernels"],
     "kernels": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
@@ -45,8 +47,8 @@ MAY = {
     "kernels/profile": [*CORE, "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
                         "kernels/topk", "kernels/attention"],
     "probes/metrics": [*BASE, "core/contract"],
-    "probes/cupti": [*BASE, "core/contract", "probes/metrics"],
-    "probes": [*BASE, "core/contract"],
+    "probes/cupti": [*BASE, "core/stats", "core/contract", "probes/metrics"],
+    "probes": [*BASE, "core/stats", "core/contract"],
     "traces/format": CORE,
     "traces/generate": [*CORE, "traces/format"],
     "traces/requests": [*CORE, "traces/format"],
@@ -192,7 +194,7 @@ def test_the_directions_have_no_circle():
 
 
 @pytest.mark.parametrize("name, line, complaint", [
-    ("core/replay/quality.c", '#include "kernels/topk/topk.h"', "kernels/topk/topk.h is not for core/replay"),
+    ("core/replay/session/quality.c", '#include "kernels/topk/topk.h"', "kernels/topk/topk.h is not for core/replay/session"),
     ("core/cli/command.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for core/cli"),
     ("core/store/store.h", "#include <jansson.h>", "jansson.h is only for"),
     ("kernels/topk/topk.c", '#include "probes/clock_probe.h"', "probes/clock_probe.h is not for kernels/topk"),

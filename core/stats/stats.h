@@ -1,6 +1,6 @@
 /* stats.h: the distribution of a set of values, as the database stores it. */
-#ifndef ADM_CORE_BASE_STATS_H
-#define ADM_CORE_BASE_STATS_H
+#ifndef ADM_CORE_STATS_H
+#define ADM_CORE_STATS_H
 
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 /* ratio.c: how sure a ratio of two median times is. */
-#include "core/base/ratio.h"
+#include "core/stats/ratio.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* target.h: adaptive budgets: the smallest at which a policy's selection for a head and step reaches a value. */
-#ifndef ADM_CORE_REPLAY_TARGET_H
-#define ADM_CORE_REPLAY_TARGET_H
+#ifndef ADM_CORE_REPLAY_SESSION_TARGET_H
+#define ADM_CORE_REPLAY_SESSION_TARGET_H
 
 #include "core/base/error.h"
 

@@ -1,6 +1,6 @@
 /* rng.h: seeded random numbers that are the same on every machine. */
-#ifndef ADM_CORE_BASE_RNG_H
-#define ADM_CORE_BASE_RNG_H
+#ifndef ADM_CORE_STATS_RNG_H
+#define ADM_CORE_STATS_RNG_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* ratio.h: how sure a ratio of two median times is, where few timings stand behind it. */
-#ifndef ADM_CORE_BASE_RATIO_H
-#define ADM_CORE_BASE_RATIO_H
+#ifndef ADM_CORE_STATS_RATIO_H
+#define ADM_CORE_STATS_RATIO_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* rng.c: seeded random numbers that are the same on every machine. */
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* segment.h: which steps of a trace are replayed as which sequence length. */
-#ifndef ADM_CORE_REPLAY_SEGMENT_H
-#define ADM_CORE_REPLAY_SEGMENT_H
+#ifndef ADM_CORE_REPLAY_SESSION_SEGMENT_H
+#define ADM_CORE_REPLAY_SESSION_SEGMENT_H
 
 #include <stdbool.h>
 

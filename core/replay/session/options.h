@@ -1,12 +1,12 @@
 /* options.h: what a replay does, and whom it asks and tells meanwhile. Everything is borrowed. */
-#ifndef ADM_CORE_REPLAY_OPTIONS_H
-#define ADM_CORE_REPLAY_OPTIONS_H
+#ifndef ADM_CORE_REPLAY_SESSION_OPTIONS_H
+#define ADM_CORE_REPLAY_SESSION_OPTIONS_H
 
 #include "core/contract/probe.h"
 #include "core/contract/trace.h"
 #include "core/policy/policy.h"
-#include "core/replay/quality.h"
-#include "core/replay/target.h"
+#include "core/replay/session/quality.h"
+#include "core/replay/session/target.h"
 
 typedef struct adm_replay_options {
     const adm_host_pipeline *pipeline;

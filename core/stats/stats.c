@@ -1,5 +1,5 @@
 /* stats.c: the distribution of a set of values. */
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 #include "core/base/mem.h"
 

@@ -1,5 +1,5 @@
 /* aggregate.c: the distribution of values that come one after the other, in bounded memory. */
-#include "core/base/aggregate.h"
+#include "core/stats/aggregate.h"
 
 #include <math.h>
 #include <stdlib.h>

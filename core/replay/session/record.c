@@ -1,5 +1,5 @@
 /* record.c: where a replay's measurements go. */
-#include "core/replay/record.h"
+#include "core/replay/session/record.h"
 
 #include "core/policy/adamas.h"
 

@@ -1,5 +1,5 @@
 /* segment.c: which steps of a trace are replayed as which sequence length. */
-#include "core/replay/segment.h"
+#include "core/replay/session/segment.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* session.c: what is replayed: the options checked against the trace. */
-#include "core/replay/session.h"
+#include "core/replay/session/session.h"
 
 #include "core/base/mem.h"
 #include "core/base/minmax.h"

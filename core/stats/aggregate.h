@@ -9,14 +9,14 @@
  * log2(MAX_BINS / E) bits, so 60 powers of two, from 1e-18 to 1, still give quantiles within 1%.
  *
  * The result depends on the values and, in the last bits of the mean, on their order, and on nothing else. No NaN. */
-#ifndef ADM_CORE_BASE_AGGREGATE_H
-#define ADM_CORE_BASE_AGGREGATE_H
+#ifndef ADM_CORE_STATS_AGGREGATE_H
+#define ADM_CORE_STATS_AGGREGATE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/base/error.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 enum { ADM_AGGREGATE_MAX_BINS = 4096 };
 

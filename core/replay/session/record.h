@@ -1,8 +1,8 @@
 /* record.h: where a replay's measurements go. */
-#ifndef ADM_CORE_REPLAY_RECORD_H
-#define ADM_CORE_REPLAY_RECORD_H
+#ifndef ADM_CORE_REPLAY_SESSION_RECORD_H
+#define ADM_CORE_REPLAY_SESSION_RECORD_H
 
-#include "core/replay/session.h"
+#include "core/replay/session/session.h"
 #include "core/store/store.h"
 
 typedef struct adm_record {

@@ -8,8 +8,8 @@
  * Scores are computed once a query and serve every selection: the output of sparse attention over S is
  * sum_{t in S} w_t v_t / sum_{t in S} w_t, so that only V is read again. Weights are not kept: an exponential of what is
  * selected costs less than a second array as long as the context, read from memory. */
-#ifndef ADM_CORE_REPLAY_QUALITY_H
-#define ADM_CORE_REPLAY_QUALITY_H
+#ifndef ADM_CORE_REPLAY_SESSION_QUALITY_H
+#define ADM_CORE_REPLAY_SESSION_QUALITY_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* quality.c: how good a selection of tokens is, against dense attention in double precision. */
-#include "core/replay/quality.h"
+#include "core/replay/session/quality.h"
 
 #include <math.h>
 #include <string.h>

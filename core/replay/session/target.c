@@ -1,5 +1,5 @@
 /* target.c: adaptive budgets. */
-#include "core/replay/target.h"
+#include "core/replay/session/target.h"
 
 #include <stdio.h>
 #include <stdlib.h>

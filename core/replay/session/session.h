@@ -4,8 +4,8 @@
 #define ADM_CORE_REPLAY_SESSION_H
 
 #include "core/policy/coding.h"
-#include "core/replay/options.h"
-#include "core/replay/segment.h"
+#include "core/replay/session/options.h"
+#include "core/replay/session/segment.h"
 
 /* Rows that are always measured, since others are measured against them. */
 enum { ADM_ROW_DENSE, ADM_ROW_ORACLE, ADM_N_FIXED_ROWS };
