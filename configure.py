@@ -54,7 +54,7 @@ ROOMS = {
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["requests"],
     "analysis/output": ["rows", "text", "numbers"],
-    "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
+    "analysis/regress": ["shift", "differences", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
                          "check_run", "check_build", "git", "commit_order", "machines", "renamed", "history", "checks",
                          "history_write"],
     "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",

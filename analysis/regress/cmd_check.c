@@ -179,8 +179,7 @@ static adm_status check(check_command *c, int *exit_code, adm_error *err) {
         snprintf(out.failure, sizeof out.failure, "%.500s", why.text);
     }
     /* A machine that lacks something, wrong input and an interrupt are no verdict. */
-    if (ran == ADM_OK || ran == ADM_EENVIRONMENT)
-        status = adm_comparison_record(&out, &c->set[0], &c->set[1], c->store, err);
+    if (ran == ADM_OK || ran == ADM_EENVIRONMENT) status = adm_comparison_record(&out, &c->set[0], &c->set[1], c->store, err);
     if (status == ADM_OK && ran != ADM_EINTERRUPTED) status = adm_compare_args_write(&c->args, &out, err);
     if (status == ADM_OK && ran == ADM_OK) status = adm_compare_print(&out, c->common.json, c->common.quiet, c->args.all, err);
     *exit_code = adm_comparison_exit_code(&out);

@@ -21,7 +21,7 @@ static const struct argp_option options[] = {
      "repeated",
      50},
     {"across-machines", KEY_ACROSS, NULL, 0, "Compare times of different machines", 50},
-    {"seed", KEY_SEED, "N", 0, "Seed of the bootstrap (default 1)", 50},
+    {"seed", KEY_SEED, "N", 0, "Seed of the draws of --calibrate (default 1)", 50},
     {"markdown", KEY_MARKDOWN, "FILE", 0, "Write a summary for a pull request", 51},
     {"junit", KEY_JUNIT, "FILE", 0, "Write JUnit XML: regressed is a failure, inconclusive is skipped", 51},
     {"benchmark-json", KEY_BENCHMARK, "FILE", 0, "Write the candidate's figures as customSmallerIsBetter JSON", 51},

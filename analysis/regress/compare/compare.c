@@ -107,8 +107,7 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     } else if (a.has_zero || b.has_zero) {
         adm_compare_say(row, "some samples are 0: below the clock's resolution; ");
     } else {
-        adm_shift_options options = {.confidence = 0.99, .n_resamples = o->n_resamples, .seed = o->seed};
-        status = adm_shift_compare(a.process, a.n, b.process, b.n, &options, &row->shift, err);
+        status = adm_shift_compare(a.process, a.n, b.process, b.n, 0.99, &row->shift, err);
         row->p_adjusted = row->shift.p;
     }
 done:

@@ -15,14 +15,13 @@ typedef struct adm_compare_options {
     bool margin_is_forced;     /* ... and of those with one */
     double alpha;              /* of adjusted p, 0.01; a check that looks more than once divides it */
     uint64_t seed;
-    uint32_t n_resamples;      /* 1999 */
     size_t min_processes;             /* processes per side; with fewer a time is not judged, ADM_MIN_PROCESSES */
     bool across_machines;
     const char *const *tolerance; /* "METRIC=RATIO", for counts and quality */
     size_t n_tolerances;
 } adm_compare_options;
 
-#define ADM_COMPARE_DEFAULTS {.margin = 0.01, .alpha = 0.01, .seed = 1, .n_resamples = 1999, .min_processes = ADM_MIN_PROCESSES}
+#define ADM_COMPARE_DEFAULTS {.margin = 0.01, .alpha = 0.01, .seed = 1, .min_processes = ADM_MIN_PROCESSES}
 
 typedef struct adm_compare_row {
     const adm_series *base, *cand; /* one is NULL: only the other side has it */

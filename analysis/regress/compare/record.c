@@ -16,20 +16,21 @@ static const char *commit_of(const adm_series_set *set) {
 static adm_status record_row(const adm_compare_row *row, int64_t check_result_id, adm_store *store, adm_error *err) {
     const bool tested = row->figure == ADM_FIGURE_TIME && !isnan(row->p_adjusted);
     const adm_series *s = row->shown;
-    const adm_check_row stored = {
-        .check_result_id = check_result_id,
-        .series = {s->config->id, s->metric->id, s->source, s->stage},
-        .verdict = adm_verdict_name(row->verdict),
-        .why = row->why,
-        .baseline = row->base_value,
-        .candidate = row->cand_value,
-        .shift_ratio = tested ? expm1(row->shift.shift) : row->base_value != 0 ? row->cand_value / row->base_value - 1 : NAN,
-        .low_ratio = tested ? expm1(row->shift.low) : NAN,
-        .high_ratio = tested ? expm1(row->shift.high) : NAN,
-        .p_adjusted = row->p_adjusted,
-        .margin_ratio = row->margin,
-        .n_baseline = row->n_base,
-        .n_candidate = row->n_cand};
+    const adm_check_row stored = {.check_result_id = check_result_id,
+                                  .series = {s->config->id, s->metric->id, s->source, s->stage},
+                                  .verdict = adm_verdict_name(row->verdict),
+                                  .why = row->why,
+                                  .baseline = row->base_value,
+                                  .candidate = row->cand_value,
+                                  .shift_ratio = tested                 ? expm1(row->shift.shift)
+                                                 : row->base_value != 0 ? row->cand_value / row->base_value - 1
+                                                                        : NAN,
+                                  .low_ratio = tested ? expm1(row->shift.low) : NAN,
+                                  .high_ratio = tested ? expm1(row->shift.high) : NAN,
+                                  .p_adjusted = row->p_adjusted,
+                                  .margin_ratio = row->margin,
+                                  .n_baseline = row->n_base,
+                                  .n_candidate = row->n_cand};
     return adm_store_check_row(store, &stored, err);
 }
 
