@@ -6,9 +6,12 @@
 #include "analysis/db/db_export.h"
 #include "analysis/db/db_gc.h"
 #include "analysis/db/db_import.h"
+#include "analysis/db/db_list.h"
 #include "analysis/db/db_merge.h"
+#include "analysis/db/db_show.h"
 
-static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
+static const adm_command *const verbs[] = {&adm_db_list,   &adm_db_show,   &adm_db_diff,  &adm_db_create,
+                                           &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 
@@ -33,4 +36,4 @@ static int run(int argc, char **argv) {
     return adm_report_error(&err);
 }
 
-const adm_command adm_cmd_db = {"db", "export, import, merge and prune databases of runs", run};
+const adm_command adm_cmd_db = {"db", "list, show, export, import, merge and prune runs", run};

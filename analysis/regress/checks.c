@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/regress/runs_find.h"
+#include "core/store/runs_find.h"
 #include "core/base/mem.h"
 
 adm_status adm_sides_parse(const char *text, adm_sides *sides, adm_error *err) {

@@ -10,7 +10,7 @@
 #include "analysis/regress/compare/compare.h"
 #include "analysis/regress/history.h"
 #include "analysis/regress/history_write.h"
-#include "analysis/regress/runs_find.h"
+#include "core/store/runs_find.h"
 #include "analysis/output/text.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"

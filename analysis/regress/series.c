@@ -334,17 +334,22 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
 
 /* --- What is read later ------------------------------------------------------------------------------------------- */
 
-adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, adm_error *err) {
+adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, size_t *n_left_out,
+                              adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
     *values = NULL;
-    *n = 0;
+    *n = *n_left_out = 0;
     adm_status status = adm_query_open(
         set->store,
-        "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
-        " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+        "SELECT s.value, NOT (?4 OR l.value IS NULL OR l.value <= ?3) FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+        " WHERE s.measurement_id = ?1 ORDER BY s.value",
         &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns, (int64_t)point->is_contended);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        if (adm_query_int(q, 1) != 0) {
+            ++*n_left_out;
+            continue;
+        }
         status = grow(values, *n, sizeof **values, "samples", err);
         if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);
     }

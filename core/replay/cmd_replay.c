@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/cli/command.h"
+#include "core/store/runs_find.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -173,7 +174,8 @@ static const struct argp argp = {
 static adm_status parse_resume(replay_command *c, adm_error *err) {
     char path[256];
     if (c->resume == NULL) return ADM_OK;
-    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err);
+    const bool is_number = strncmp(c->resume, "last", 4) != 0 && strncmp(c->resume, "label:", 6) != 0;
+    adm_status status = is_number ? adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err) : ADM_OK;
     if (status == ADM_OK && access(c->common.db_path, F_OK) != 0)
         status = adm_fail(err, ADM_EINPUT, "--resume %s: the database %s is not there", c->resume,
                           adm_printable(c->common.db_path, path, sizeof path));
@@ -380,7 +382,8 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
-    *run_id = (int64_t)c->resumed;
+    adm_status status = adm_run_find(store, c->resume, ADM_RUNS_UNFINISHED, c->common.db_path, run_id, err);
+    if (status != ADM_OK) return status;
     return adm_store_resume_run(store, *run_id, &info, err);
 }
 
@@ -416,6 +419,10 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
     adm_status ended = adm_store_end_run(store, *run_id, outcome, status == ADM_OK ? NULL : err->text,
                                          status == ADM_OK ? err : NULL);
+    if (status == ADM_EINTERRUPTED) {
+        const adm_error said = *err;
+        adm_fail(err, status, "%.600s; the same command with --resume %" PRId64 " goes on with it", said.text, *run_id);
+    }
     return status != ADM_OK ? status : ended;
 }
 

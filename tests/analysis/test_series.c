@@ -5,7 +5,7 @@
 #include "analysis/regress/change_points.h"
 #include "analysis/regress/compare/compare.h"
 #include "analysis/regress/history.h"
-#include "analysis/regress/runs_find.h"
+#include "core/store/runs_find.h"
 #include "analysis/regress/series.h"
 #include "core/stats/aggregate.h"
 #include "core/base/floatfmt.h"

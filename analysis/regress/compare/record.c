@@ -25,7 +25,7 @@ static adm_status record_row(const adm_compare_row *row, int64_t check_result_id
                                   .shift_ratio = tested                 ? expm1(row->shift.shift)
                                                  : row->base_value != 0 ? row->cand_value / row->base_value - 1
                                                                         : NAN,
-                                  .low_ratio = tested ? expm1(row->shift.low) : NAN,
+                                  .low_ratio = tested && isfinite(row->shift.low) ? expm1(row->shift.low) : NAN,
                                   .high_ratio = tested ? expm1(row->shift.high) : NAN,
                                   .p_adjusted = row->p_adjusted,
                                   .margin_ratio = row->margin,
