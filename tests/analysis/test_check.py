@@ -342,7 +342,8 @@ def test_bad_usage(adamas, tmp_path, arguments, says):
 # ---------------------------------------------------------------- git's own reasons
 
 def git(folder, *arguments):
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True,
+                   capture_output=True)
 
 
 def test_git_says_why(adamas, program, small_run, tmp_path):
