@@ -26,14 +26,15 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "suggest", "embedded", "output_file",
-                  "threads", "cpu", "version"],
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "suggest",
+                  "embedded", "output_file", "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
-    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
-                   "prune", "store_api", "hostinfo", "runs_find"],
+    "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run",
+                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
+                   "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -49,7 +50,7 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "collect", "gpu_judge", "record"],
+                     "module", "expression", "collect", "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -64,6 +65,7 @@ ROOMS = {
                                  "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
+    "analysis/explain": ["rules", "figures"],
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file"],
@@ -84,6 +86,7 @@ COMMANDS = {
     "traces/format": ["cmd_trace"],
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
+    "analysis/explain": ["cmd_explain"],
     "analysis/serving": ["cmd_simulate"],
     "analysis/report": ["cmd_report"],
     "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "db_show", "db_gc"],
@@ -95,8 +98,9 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/tune/launch.cu",
+        "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/tune/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -116,9 +120,12 @@ METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "fu
 # What a kernel of one's own includes; `adamas tune` gives it to the compiler.
 PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
 
+# What `adamas explain` says, and when.
+EXPLAIN_RULES = "analysis/explain/limits.rules"
+
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, "analysis/recorded/h200.json",
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -150,7 +157,7 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
 # tests/support/without_cuda.c stands in.
-EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
+EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
                  "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
@@ -160,17 +167,17 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
-# and the driver).
+# NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
+# headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.

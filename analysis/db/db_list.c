@@ -8,7 +8,7 @@
 
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
-#include "core/base/printable.h"
+#include "core/base/print.h"
 #include "core/store/runs_find.h"
 
 typedef struct list_command {
@@ -57,14 +57,13 @@ static json_t *row_json(const adm_query *q) {
 }
 
 static void print_row(const adm_query *q) {
-    char label[64], of[96], host[64], commit[16], status[16];
+    char commit[16];
     const char *side = adm_query_text(q, 10);
     snprintf(commit, sizeof commit, "%.10s%s", adm_query_text(q, 4), adm_query_int(q, 5) != 0 ? "+" : "");
-    printf("%6" PRId64 "  %-19.19s  %-8s  %-11s  %-11s  %6" PRId64 " rows  %-16s  %s%s%s%s%s\n", adm_query_int(q, 0),
-           adm_query_text(q, 7), adm_query_text(q, 2), adm_printable(adm_query_text(q, 8), status, sizeof status), commit,
-           adm_query_int(q, 9), adm_printable(adm_query_text(q, 6), host, sizeof host),
-           adm_printable(adm_query_text(q, 3), of, sizeof of), adm_query_text(q, 1)[0] != '\0' ? "  " : "",
-           adm_printable(adm_query_text(q, 1), label, sizeof label), side[0] != '\0' ? "  check: " : "", side);
+    adm_print("%6" PRId64 "  %-19.19s  %-8s  %-11s  %-11s  %6" PRId64 " rows  %-16s  %s%s%s%s%s\n", adm_query_int(q, 0),
+              adm_query_text(q, 7), adm_query_text(q, 2), adm_query_text(q, 8), commit, adm_query_int(q, 9),
+              adm_query_text(q, 6), adm_query_text(q, 3), adm_query_text(q, 1)[0] != '\0' ? "  " : "", adm_query_text(q, 1),
+              side[0] != '\0' ? "  check: " : "", side);
 }
 
 /* The runs that were asked for as JSON; NULL: all. */
@@ -95,15 +94,15 @@ static adm_status list(const list_command *c, adm_store *store, adm_error *err) 
     const int64_t limit = c->n_most > 0 ? (int64_t)c->n_most + 1 : -1;
     if (status == ADM_OK) status = adm_query_open(store, list_sql, &q, err, "si", wanted, limit);
     if (status == ADM_OK && !c->common.json)
-        printf("%6s  %-19s  %-8s  %-11s  %-11s  %11s  %-16s  %s\n", "run", "started (UTC)", "command", "status", "commit", "",
-               "host", "trace or GPU, label");
+        adm_print("%6s  %-19s  %-8s  %-11s  %-11s  %11s  %-16s  %s\n", "run", "started (UTC)", "command", "status", "commit",
+                  "", "host", "trace or GPU, label");
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         if (c->n_most > 0 && n++ == c->n_most) break;
         if (c->common.json) status = adm_rows_append(rows, row_json(q), err);
         else print_row(q);
     }
     if (status == ADM_OK && !c->common.json && c->n_most > 0 && n > c->n_most)
-        printf("only the newest %" PRIu64 " are shown; --limit 0 shows all\n", c->n_most);
+        adm_print("only the newest %" PRIu64 " are shown; --limit 0 shows all\n", c->n_most);
     adm_query_close(&q);
     adm_free(&wanted);
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(rows), err);

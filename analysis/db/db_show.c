@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "analysis/output/rows.h"
-#include "analysis/output/text.h"
-#include "core/base/printable.h"
+#include "core/base/print.h"
 #include "core/store/runs_find.h"
 
 typedef struct show_command {
@@ -53,47 +52,43 @@ static const char *column(const adm_query *q, const char *name) {
 
 /* --- One run ------------------------------------------------------------------------------------------------------ */
 
-/* In single quotes, for a shell; control characters become '?'. */
-static void add_quoted(adm_text *out, const char *text) {
-    char clean[4096];
-    adm_printable(text, clean, sizeof clean);
-    if (clean[0] != '\0' &&
-        strspn(clean, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:,=@%+-") == strlen(clean)) {
-        adm_text_add(out, clean);
+/* Prints text as one word of a shell. */
+static void print_word(const char *text) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:,=@%+-";
+    if (text[0] != '\0' && strspn(text, plain) == strlen(text)) {
+        adm_print("%s", text);
         return;
     }
-    adm_text_add(out, "'");
-    for (const char *c = clean; *c != '\0'; c++) {
-        if (*c == '\'') adm_text_add(out, "'\\''");
-        else adm_text_bytes(out, c, 1);
-    }
-    adm_text_add(out, "'");
+    adm_print("'");
+    for (const char *quote; (quote = strchr(text, '\'')) != NULL; text = quote + 1)
+        adm_print("%.*s'\\''", (int)(quote - text), text);
+    adm_print("%s'", text);
 }
 
-/* The command line from its JSON, quoted. */
-static void add_command(adm_text *out, const char *argv_json) {
+/* The command line from its JSON. */
+static void print_command(const char *argv_json) {
     size_t i;
     json_t *word, *list = json_loads(argv_json, 0, NULL);
     json_array_foreach(list, i, word) {
-        if (i > 0) adm_text_add(out, " ");
-        add_quoted(out, json_is_string(word) ? json_string_value(word) : "?");
+        if (i > 0) adm_print(" ");
+        print_word(json_is_string(word) ? json_string_value(word) : "?");
     }
+    adm_print("\n");
     json_decref(list);
 }
 
-static void add_lines(adm_text *out, const adm_query *q) {
+static void print_lines(const adm_query *q) {
     const char *commit = column(q, "git_commit");
     for (int i = 0; i < adm_query_n_columns(q); i++) {
         if (adm_query_is_null(q, i) || strcmp(adm_query_name(q, i), "argv") == 0) continue;
-        adm_text_format(out, "%s=", adm_query_name(q, i));
-        add_quoted(out, adm_query_text(q, i));
-        adm_text_add(out, "\n");
+        adm_print("%s=", adm_query_name(q, i));
+        print_word(adm_query_text(q, i));
+        adm_print("\n");
     }
     if (strspn(commit, "0123456789abcdef") >= 40)
-        adm_text_format(out, "git checkout %.40s%s\n", commit,
-                        strcmp(column(q, "git_dirty"), "1") == 0 ? "  # and changes that are stored nowhere" : "");
-    add_command(out, column(q, "argv"));
-    adm_text_add(out, "\n");
+        adm_print("git checkout %.40s%s\n", commit,
+                  strcmp(column(q, "git_dirty"), "1") == 0 ? "  # and changes that are stored nowhere" : "");
+    print_command(column(q, "argv"));
 }
 
 static json_t *value_json(const adm_query *q, int i) {
@@ -107,18 +102,14 @@ static json_t *value_json(const adm_query *q, int i) {
 
 static adm_status show(const show_command *c, adm_store *store, adm_error *err) {
     adm_query *q = NULL;
-    adm_text text = {0};
     adm_status status = open_run(c, store, c->run[0], &q, err);
     if (status == ADM_OK && c->common.json) {
         json_t *object = json_object();
         for (int i = 0; i < adm_query_n_columns(q); i++) json_object_set_new(object, adm_query_name(q, i), value_json(q, i));
         status = adm_print_json(object, err);
     } else if (status == ADM_OK) {
-        add_lines(&text, q);
-        status = adm_text_check(&text, err);
-        if (status == ADM_OK) fwrite(text.data, 1, text.length, stdout);
+        print_lines(q);
     }
-    adm_text_free(&text);
     adm_query_close(&q);
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
@@ -139,7 +130,6 @@ static adm_status print_differences(const show_command *c, const adm_query *a, c
     adm_status status = ADM_OK;
     for (int i = 0; status == ADM_OK && i < adm_query_n_columns(a); i++) {
         const char *name = adm_query_name(a, i);
-        char before[512], after[512];
         if (is_identity(name) ||
             (adm_query_is_null(a, i) == adm_query_is_null(b, i) && strcmp(adm_query_text(a, i), adm_query_text(b, i)) == 0))
             continue;
@@ -148,12 +138,11 @@ static adm_status print_differences(const show_command *c, const adm_query *a, c
             status = adm_rows_set(rows, name, json_pack("[o, o]", value_json(a, i), value_json(b, i)), err);
             continue;
         }
-        printf("%-16s %s\n%-16s %s\n", name,
-               adm_query_is_null(a, i) ? "-" : adm_printable(adm_query_text(a, i), before, sizeof before), "",
-               adm_query_is_null(b, i) ? "-" : adm_printable(adm_query_text(b, i), after, sizeof after));
+        adm_print("%-16s %s\n%-16s %s\n", name, adm_query_is_null(a, i) ? "-" : adm_query_text(a, i), "",
+                  adm_query_is_null(b, i) ? "-" : adm_query_text(b, i));
     }
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(rows), err);
-    else if (status == ADM_OK && n == 0 && !c->common.quiet) printf("no difference but when they ran\n");
+    else if (status == ADM_OK && n == 0 && !c->common.quiet) adm_print("no difference but when they ran\n");
     json_decref(rows);
     return status;
 }

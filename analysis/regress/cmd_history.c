@@ -12,6 +12,7 @@
 #include "analysis/regress/history_write.h"
 #include "core/store/runs_find.h"
 #include "analysis/output/text.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -121,7 +122,7 @@ static adm_status acknowledge(history_command *c, adm_error *err) {
     adm_status status = adm_store_acknowledge(c->store, &series, found->after_run->uuid, c->ignore ? "ignored" : "acknowledged",
                                               who, c->why, err);
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
-    if (status == ADM_OK && !c->common.quiet) printf("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
+    if (status == ADM_OK && !c->common.quiet) adm_print("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 

@@ -83,20 +83,24 @@ static void read_order(char *lines, commit *list, size_t n) {
 }
 
 static adm_status ask_git(commit *list, size_t n, adm_commit_order *order, adm_error *err) {
-    adm_text wanted = {0}, lines = {0};
+    char *wanted = NULL, *lines = NULL;
     adm_error why = {0};
     char *const argv[] = {"git", "rev-list", "--topo-order", "--reverse", "--timestamp", "--ignore-missing", "--stdin", NULL};
+    size_t n_bytes = 1;
+    for (size_t i = 0; i < n; i++) n_bytes += strlen(list[i].hash) + 1;
+    adm_status status = adm_alloc(&wanted, n_bytes, 1, "commits", err);
+    if (status != ADM_OK) return status;
+    char *at = wanted;
     for (size_t i = 0; i < n; i++)
-        if (is_hash(list[i].hash)) adm_text_format(&wanted, "%s\n", list[i].hash);
-    adm_status status = adm_text_check(&wanted, err);
-    if (status == ADM_OK && wanted.length > 0) {
-        if (adm_git(argv, wanted.data, &lines, &why) != ADM_OK)
+        if (is_hash(list[i].hash)) at += sprintf(at, "%s\n", list[i].hash);
+    if (at > wanted) {
+        if (adm_git(argv, wanted, &lines, &why) != ADM_OK)
             snprintf(order->git_says, sizeof order->git_says, "%.250s", why.text);
-        else if (lines.data != NULL) read_order(lines.data, list, n);
+        else read_order(lines, list, n);
     }
-    adm_text_free(&wanted);
-    adm_text_free(&lines);
-    return status;
+    adm_free(&wanted);
+    adm_free(&lines);
+    return ADM_OK;
 }
 
 /* --- Places ------------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/mem.h"
+
 enum { CANNOT_RUN = 126 };
 
 static _Noreturn void become_git(char *const argv[], int in, int out, int said) {
@@ -30,11 +32,13 @@ static void reason_of(FILE *said, char *out, size_t out_bytes) {
     snprintf(out, out_bytes, "%s", words);
 }
 
-static void read_all(FILE *file, adm_text *out) {
-    char block[16384];
-    size_t n;
+static adm_status read_all(FILE *file, char **out, adm_error *err) {
+    long n = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (n < 0) return adm_fail(err, ADM_EENVIRONMENT, "what git wrote cannot be read: %s", strerror(errno));
+    adm_status status = adm_alloc(out, (size_t)n + 1, 1, "what git wrote", err);
     rewind(file);
-    while ((n = fread(block, 1, sizeof block, file)) > 0) adm_text_bytes(out, block, n);
+    if (status == ADM_OK) (*out)[fread(*out, 1, (size_t)n, file)] = '\0';
+    return status;
 }
 
 static adm_status run_git(char *const argv[], FILE *in, FILE *out, FILE *said, adm_error *err) {
@@ -51,7 +55,8 @@ static adm_status run_git(char *const argv[], FILE *in, FILE *out, FILE *said, a
     return adm_fail(err, ADM_EINPUT, "git says: %s", reason);
 }
 
-adm_status adm_git(char *const argv[], const char *input, adm_text *out, adm_error *err) {
+adm_status adm_git(char *const argv[], const char *input, char **out, adm_error *err) {
+    *out = NULL;
     FILE *in = tmpfile(), *answer = tmpfile(), *said = tmpfile();
     adm_status status = ADM_OK;
     if (in == NULL || answer == NULL || said == NULL)
@@ -61,10 +66,7 @@ adm_status adm_git(char *const argv[], const char *input, adm_text *out, adm_err
         rewind(in);
         status = run_git(argv, in, answer, said, err);
     }
-    if (status == ADM_OK) {
-        read_all(answer, out);
-        status = adm_text_check(out, err);
-    }
+    if (status == ADM_OK) status = read_all(answer, out, err);
     if (in != NULL) fclose(in);
     if (answer != NULL) fclose(answer);
     if (said != NULL) fclose(said);
@@ -72,11 +74,11 @@ adm_status adm_git(char *const argv[], const char *input, adm_text *out, adm_err
 }
 
 adm_status adm_git_line(char *const argv[], char *out, size_t out_bytes, adm_error *err) {
-    adm_text text = {0};
+    char *text = NULL;
     adm_status status = adm_git(argv, NULL, &text, err);
-    const char *line = text.data != NULL ? text.data : "";
+    const char *line = text != NULL ? text : "";
     snprintf(out, out_bytes, "%.*s", (int)strcspn(line, "\n"), line);
-    adm_text_free(&text);
+    adm_free(&text);
     return status;
 }
 

@@ -7,7 +7,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/output/rows.h"
-#include "core/base/printable.h"
+#include "core/base/print.h"
 
 void adm_history_missing(const adm_history *h, const adm_checks *checks, size_t n_runs, char *out, size_t out_bytes) {
     const adm_history_kind *times = &h->kind[ADM_FIGURE_TIME];
@@ -42,25 +42,22 @@ static void commits(const adm_history_change *c, char out[160]) {
 }
 
 static void print_change(const adm_history_change *c, const adm_failed_check *check) {
-    char title[256], range[160], who[128], why[300], before[ADM_NUMBER_CHARS], after[ADM_NUMBER_CHARS], name[200];
+    char range[160], before[ADM_NUMBER_CHARS], after[ADM_NUMBER_CHARS];
     const adm_series *s = c->series;
     commits(c, range);
     adm_shown_figure(c->before, s->metric->unit, before);
     adm_shown_figure(c->after, s->metric->unit, after);
-    printf("%s  %s  %s %s %s: %s\n", c->id, c->is_worse ? "worse " : "better", s->source,
-           s->stage[0] != '\0' ? s->stage : s->config->policy, s->metric->name,
-           adm_printable(s->config->title, title, sizeof title));
-    printf("              %s%s to %s (%+.2f%%)", c->is_drift ? "drift, " : "", before, after, 100 * change_ratio(c));
-    if (!isnan(c->p)) printf(", p %.2g", c->p);
-    printf(", %zu runs before and %zu after\n", c->n_before, c->n_after);
+    adm_print("%s  %s  %s %s %s: %s\n", c->id, c->is_worse ? "worse " : "better", s->source,
+              s->stage[0] != '\0' ? s->stage : s->config->policy, s->metric->name, s->config->title);
+    adm_print("              %s%s to %s (%+.2f%%)", c->is_drift ? "drift, " : "", before, after, 100 * change_ratio(c));
+    if (!isnan(c->p)) adm_print(", p %.2g", c->p);
+    adm_print(", %zu runs before and %zu after\n", c->n_before, c->n_after);
     if (check != NULL)
-        printf("              check %.8s of %s: the candidate regressed, %s\n", check->uuid, check->made_utc,
-               adm_printable(check->candidate, name, sizeof name));
-    printf("              %s%s, %s, on %s\n", range, c->after_run->dirty ? " (modified)" : "", c->after_run->started_utc,
-           c->after_run->gpu_name[0] != '\0' ? c->after_run->gpu_name : c->after_run->cpu_model);
-    if (c->verdict[0] != '\0')
-        printf("              %s by %s: %s\n", c->verdict, adm_printable(c->who, who, sizeof who),
-               adm_printable(c->why, why, sizeof why));
+        adm_print("              check %.8s of %s: the candidate regressed, %s\n", check->uuid, check->made_utc,
+                  check->candidate);
+    adm_print("              %s%s, %s, on %s\n", range, c->after_run->dirty ? " (modified)" : "", c->after_run->started_utc,
+              c->after_run->gpu_name[0] != '\0' ? c->after_run->gpu_name : c->after_run->cpu_model);
+    if (c->verdict[0] != '\0') adm_print("              %s by %s: %s\n", c->verdict, c->who, c->why);
 }
 
 static bool shown(const adm_history_document *d, const adm_history_change *change) {
@@ -70,8 +67,8 @@ static bool shown(const adm_history_document *d, const adm_history_change *chang
 static void print_order(const adm_history_document *d) {
     const adm_commit_order *o = d->order;
     if (o->n_by_git == d->set->n_runs) return;
-    printf("order of runs: %zu by git, %zu by their commit's date, %zu by start, whose commit has no known date%s%s\n",
-           o->n_by_git, o->n_by_date, o->n_by_start, o->git_says[0] != '\0' ? "; " : "", o->git_says);
+    adm_print("order of runs: %zu by git, %zu by their commit's date, %zu by start, whose commit has no known date%s%s\n",
+              o->n_by_git, o->n_by_date, o->n_by_start, o->git_says[0] != '\0' ? "; " : "", o->git_says);
 }
 
 void adm_history_print(const adm_history_document *d) {
@@ -88,14 +85,14 @@ void adm_history_print(const adm_history_document *d) {
             print_change(&h->change[i], NULL);
         }
     print_order(d);
-    printf("%zu changes in %zu series over %zu runs", n_shown, h->n_series, d->set->n_runs);
-    if (h->n_parts != h->n_series) printf(", %zu by machine", h->n_parts);
-    if (h->n_renamed > 0) printf(", %zu renamed", h->n_renamed);
-    if (h->n_short > 0) printf("; %zu have fewer than 6 runs or one commit, too few to tell", h->n_short);
-    if (h->n_contended > 0) printf("; %zu points left out, taken on a shared core", h->n_contended);
-    if (d->checks->n_checks > 0) printf("; %zu checks, %zu failed", d->checks->n_checks, d->checks->n_failed);
-    printf("\n");
-    if (d->missing[0] != '\0') printf("%s\n", d->missing);
+    adm_print("%zu changes in %zu series over %zu runs", n_shown, h->n_series, d->set->n_runs);
+    if (h->n_parts != h->n_series) adm_print(", %zu by machine", h->n_parts);
+    if (h->n_renamed > 0) adm_print(", %zu renamed", h->n_renamed);
+    if (h->n_short > 0) adm_print("; %zu have fewer than 6 runs or one commit, too few to tell", h->n_short);
+    if (h->n_contended > 0) adm_print("; %zu points left out, taken on a shared core", h->n_contended);
+    if (d->checks->n_checks > 0) adm_print("; %zu checks, %zu failed", d->checks->n_checks, d->checks->n_failed);
+    adm_print("\n");
+    if (d->missing[0] != '\0') adm_print("%s\n", d->missing);
 }
 
 /* --- JSON --------------------------------------------------------------------------------------------------------- */

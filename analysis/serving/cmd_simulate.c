@@ -483,6 +483,7 @@ static int run(int argc, char **argv) {
     c = (simulate_command){.common = ADM_COMMON_DEFAULTS, .seed_number = ADM_REQUESTS_SEED};
     adm_error err = {0};
     c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory") : simulate(&c, &err);
     adm_cases_free(c.cases, c.n_cases);
