@@ -66,9 +66,9 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
+    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
-                         "print", "model_file"],
+                         "print", "model_file", "validate_show"],
     "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
@@ -111,7 +111,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 9)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 10)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -517,7 +517,8 @@ def build_ninja(options, cuda, node):
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
                 "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
-                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
+                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py && "
+                "$python tests/bench/bench_serving.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/bench/gpu_session.sh",

@@ -1,5 +1,5 @@
 /* track.h: rows of regression tracking (schema/4.sql): which side of a check a run was, margins of this machine, and
- * what people said of change points, and what a check decided (schema/8.sql). Appended to the batch, like measurements
+ * what people said of change points, and what a check decided (schema/9.sql). Appended to the batch, like measurements
  * (store.h). */
 #ifndef ADM_CORE_STORE_TRACK_H
 #define ADM_CORE_STORE_TRACK_H

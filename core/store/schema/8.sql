@@ -1,52 +1,16 @@
--- 8.sql: from version 7 to 8: what a check decided, when a commit was made, and how the machine was set.
---
---   check_result ──< check_row      one per check, and one per row that it judged
---   check_run.check_uuid            the runs of that check, each with its side
+-- 8.sql: how well the cost model predicts timings that it was not given.
 
--- When the commit was made (committer date, ISO 8601, UTC): `history` orders by it where git does not know the commit.
-ALTER TABLE run ADD COLUMN commit_utc TEXT; -- the commit's date, UTC; NULL: not known
-ALTER TABLE run ADD COLUMN machine TEXT; -- label of a pool of like machines, from ADAMAS_MACHINE; NULL: none
-ALTER TABLE run ADD COLUMN cpu_governor TEXT; -- frequency governor, 'performance', or 'mixed'; NULL: not readable
-ALTER TABLE run ADD COLUMN cpu_turbo TEXT; -- frequency boost, 'on' or 'off'; NULL: not readable
-ALTER TABLE run ADD COLUMN cpu_smt TEXT; -- whether two threads share a core, 'on' or 'off'; NULL: not readable
-
--- Written when a check ends. Its runs are in check_run.
-CREATE TABLE check_result (
-    check_result_id INTEGER PRIMARY KEY,
-    check_uuid     TEXT NOT NULL UNIQUE,
-    made_utc       TEXT NOT NULL,
-    baseline       TEXT NOT NULL,                -- as the user named it
-    candidate      TEXT NOT NULL,
-    baseline_commit TEXT NOT NULL,               -- '' if its runs are of several, or there are none
-    candidate_commit TEXT NOT NULL,
-    exit_code      INTEGER NOT NULL CHECK (exit_code IN (0, 1, 3, 4)), -- 0 passed, 1 regressed, 3 inconclusive, 4 crashed
-    failure        TEXT,                         -- why nothing was compared
-    n_rows         INTEGER NOT NULL,
-    n_regressed    INTEGER NOT NULL,
-    n_inconclusive INTEGER NOT NULL,
-    n_improved     INTEGER NOT NULL,
-    n_equivalent   INTEGER NOT NULL
-) STRICT;
-
--- Ratios are candidate / baseline - 1; NULL where the row was not compared.
-CREATE TABLE check_row (
-    check_row_id   INTEGER PRIMARY KEY,
-    check_result_id INTEGER NOT NULL REFERENCES check_result (check_result_id) ON DELETE CASCADE,
-    config_id      INTEGER NOT NULL REFERENCES config (config_id),
-    source         TEXT NOT NULL CHECK (source IN ('host', 'gpu', 'model')),
-    stage          TEXT,                         -- as in measurement; NULL: quality
-    metric_id      INTEGER NOT NULL REFERENCES metric (metric_id),
-    verdict        TEXT NOT NULL CHECK (verdict IN ('regressed', 'inconclusive', 'improved', 'equivalent')),
-    baseline       REAL,                         -- in metric.unit
-    candidate      REAL,
-    shift_ratio    REAL,
-    low_ratio      REAL,                         -- of the 99% interval; NULL: not a time
-    high_ratio     REAL,
-    p_adjusted     REAL,
-    margin_ratio   REAL NOT NULL,
-    n_baseline     INTEGER NOT NULL,             -- processes judged
-    n_candidate    INTEGER NOT NULL,
-    why            TEXT NOT NULL
-) STRICT;
-
-CREATE INDEX check_row_by_check ON check_row (check_result_id);
+CREATE TABLE validation (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings were held out in part
+    held_out       TEXT NOT NULL CHECK (held_out IN ('interior', 'row', 'frontier', 'batch', 'shape', 'other gpu')),
+    stage          TEXT NOT NULL,                -- 'all': over all stages
+    variant        TEXT NOT NULL,                -- '' with 'all'
+    n              INTEGER NOT NULL CHECK (n > 0),
+    mape_ratio     REAL NOT NULL,                -- mean of |prediction / measurement - 1|
+    bias_ratio     REAL NOT NULL,                -- mean of prediction / measurement - 1
+    p50_ratio      REAL NOT NULL,                -- of the absolute errors, as below
+    p95_ratio      REAL NOT NULL,
+    max_ratio      REAL NOT NULL,
+    PRIMARY KEY (run_id, held_out, stage, variant)
+) STRICT, WITHOUT ROWID;
