@@ -26,14 +26,14 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "suggest", "embedded", "output_file",
-                  "threads", "cpu", "version"],
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "suggest",
+                  "embedded", "output_file", "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
-    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
-                   "prune", "store_api", "hostinfo"],
+    "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run",
+                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -63,9 +63,9 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
+    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
-                         "print", "model_file"],
+                         "print", "model_file", "validate_show"],
     "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
@@ -108,7 +108,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 8)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 9)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -171,10 +171,10 @@ FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tes
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
-# and the driver).
+# NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
+# headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
@@ -510,7 +510,8 @@ def build_ninja(options, cuda, node):
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
                 "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
-                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
+                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py && "
+                "$python tests/bench/bench_serving.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/bench/gpu_session.sh",

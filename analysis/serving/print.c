@@ -7,6 +7,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/output/rows.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 
 const char *adm_case_name(const adm_case *c, char out[32]) {
@@ -26,77 +27,78 @@ static void duration(double ns, char out[16]) {
 static void print_latency(const adm_outcome_value *v) {
     char p50[16], p95[16], p99[16];
     if (v->reason != NULL) {
-        printf("  %29s", "-");
+        adm_print("  %29s", "-");
         return;
     }
     duration(v->d.median, p50);
     duration(v->d.p95, p95);
     duration(v->d.p99, p99);
-    printf("  %9s %9s %9s", p50, p95, p99);
+    adm_print("  %9s %9s %9s", p50, p95, p99);
 }
 
 static void print_case(const adm_case *c, const adm_case_quality *quality) {
     const adm_outcome_value *v = c->outcome.value;
     char name[32];
-    printf("%-9s %-10s", adm_case_name(c, name), c->contiguous ? "contiguous" : "paged");
+    adm_print("%-9s %-10s", adm_case_name(c, name), c->contiguous ? "contiguous" : "paged");
     print_latency(&v[ADM_OUT_TTFT]);
     print_latency(&v[ADM_OUT_TPOT]);
     print_latency(&v[ADM_OUT_E2E]);
-    printf("  %8.1f  %7.3f  %5.1f  %6.2f  %6.2f", v[ADM_OUT_TOKENS].d.median, v[ADM_OUT_GOODPUT].d.median,
-           100 * v[ADM_OUT_GOOD_RATIO].d.median, v[ADM_OUT_KV_BYTES].d.median / 1e9, v[ADM_OUT_CODE_BYTES].d.median / 1e9);
-    if (quality->found) printf("  %8.1f", 100 * quality->output_rel_l2);
-    else printf("  %8s", c->plan.n_sparse == 0 ? "0" : "-");
-    putchar('\n');
+    adm_print("  %8.1f  %7.3f  %5.1f  %6.2f  %6.2f", v[ADM_OUT_TOKENS].d.median, v[ADM_OUT_GOODPUT].d.median,
+              100 * v[ADM_OUT_GOOD_RATIO].d.median, v[ADM_OUT_KV_BYTES].d.median / 1e9, v[ADM_OUT_CODE_BYTES].d.median / 1e9);
+    if (quality->found) adm_print("  %8.1f", 100 * quality->output_rel_l2);
+    else adm_print("  %8s", c->plan.n_sparse == 0 ? "0" : "-");
+    adm_print("\n");
 }
 
 /* "step 31% (interpolated 3.9x 20%, held 1.5x 11%), linear 60% ..." of the time in steps. */
 static void print_parts(const adm_case *c) {
     const adm_rule_use(*uses)[ADM_N_COST_RULES] = adm_step_time_uses(c->time);
     char name[32];
-    printf("  %-9s", adm_case_name(c, name));
+    adm_print("  %-9s", adm_case_name(c, name));
     for (adm_step_part part = 0; part < ADM_N_PARTS; part++) {
         double ns = 0;
         for (int rule = 0; rule < ADM_N_COST_RULES; rule++) ns += (double)uses[part][rule].ns;
         if (ns <= 0) continue;
-        printf(" %s %.1f%% (", adm_step_part_name(part), 100 * ns / (double)c->simulation.busy_ns);
+        adm_print(" %s %.1f%% (", adm_step_part_name(part), 100 * ns / (double)c->simulation.busy_ns);
         for (int rule = 0, n = 0; rule < ADM_N_COST_RULES; rule++) {
             const adm_rule_use *u = &uses[part][rule];
             if (u->ns == 0) continue;
-            printf("%s%s", n++ > 0 ? ", " : "", adm_cost_rule_name((adm_cost_rule)rule));
-            if (u->reach > 1) printf(" %.3gx", u->reach);
-            printf(" %.0f%%", 100 * (double)u->ns / ns);
+            adm_print("%s%s", n++ > 0 ? ", " : "", adm_cost_rule_name((adm_cost_rule)rule));
+            if (u->reach > 1) adm_print(" %.3gx", u->reach);
+            adm_print(" %.0f%%", 100 * (double)u->ns / ns);
         }
-        putchar(')');
+        adm_print(")");
     }
-    putchar('\n');
+    adm_print("\n");
 }
 
 static void print_notes(const adm_setup *s, const adm_case *cases, size_t n, const adm_quality_source *source) {
     const adm_simulation *first = &cases[0].simulation;
     char shown[132];
     if (source->run_uuid[0] != '\0')
-        printf("output error: median of run %" PRId64 ", %s at %u tokens, adamas %s; not of the simulated model or traffic\n",
-               source->run_id, adm_printable(source->trace, shown, sizeof shown), source->seq_len, source->variant);
+        adm_print("output error: median of run %" PRId64
+                  ", %s at %u tokens, adamas %s; not of the simulated model or traffic\n",
+                  source->run_id, adm_printable(source->trace, shown, sizeof shown), source->seq_len, source->variant);
     if (s->cost->n_ragged == 0)
-        puts(
-            "mixed lengths: no measurement of a ragged batch, so a batch takes its mean length's time, or its longest's alone");
+        adm_print(
+            "mixed lengths: no measurement of a ragged batch, so a batch takes its mean length's time, or its longest's alone\n");
     for (size_t i = 0; i < n; i++)
         if (cases[i].simulation.n_refused > 0) {
-            printf("%zu of %zu requests can never fit: the first in line %u, the largest of %" PRIu64 " tokens\n",
-                   first->n_refused, s->requests->n, first->first_refused, first->refused_tokens);
+            adm_print("%zu of %zu requests can never fit: the first in line %u, the largest of %" PRIu64 " tokens\n",
+                      first->n_refused, s->requests->n, first->first_refused, first->refused_tokens);
             break;
         }
 }
 
 void adm_cases_print(const adm_setup *s, const adm_case *cases, size_t n, const adm_quality_source *source,
                      const adm_case_quality *quality) {
-    printf("%s on %s, %zu requests; anchors: run %" PRId64 " '%s'; goodput: TTFT within %.0f ms, TPOT within %.0f ms\n\n",
-           s->model->name, s->cost->device.name, s->requests->n, s->cost->run_id, s->cost->label,
-           (double)s->target.ttft_ns / 1e6, (double)s->target.tpot_ns / 1e6);
-    printf("%-9s %-10s  %-29s  %-29s  %-29s  %8s  %7s  %5s  %6s  %6s  %8s\n", "budget", "memory", "TTFT p50, p95, p99",
-           "TPOT p50, p95, p99", "end to end p50, p95, p99", "tokens/s", "good/s", "good%", "KV GB", "code GB", "error %");
+    adm_print("%s on %s, %zu requests; anchors: run %" PRId64 " '%s'; goodput: TTFT within %.0f ms, TPOT within %.0f ms\n\n",
+              s->model->name, s->cost->device.name, s->requests->n, s->cost->run_id, s->cost->label,
+              (double)s->target.ttft_ns / 1e6, (double)s->target.tpot_ns / 1e6);
+    adm_print("%-9s %-10s  %-29s  %-29s  %-29s  %8s  %7s  %5s  %6s  %6s  %8s\n", "budget", "memory", "TTFT p50, p95, p99",
+              "TPOT p50, p95, p99", "end to end p50, p95, p99", "tokens/s", "good/s", "good%", "KV GB", "code GB", "error %");
     for (size_t i = 0; i < n; i++) print_case(&cases[i], &quality[i]);
-    puts("\nwhere the time goes, by which rule it was predicted, how far that reached and for which share:");
+    adm_print("\nwhere the time goes, by which rule it was predicted, how far that reached and for which share:\n");
     for (size_t i = 0; i < n; i++) print_parts(&cases[i]);
     print_notes(s, cases, n, source);
 }

@@ -6,6 +6,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/output_file.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/base/threads.h"
 #include "core/base/version.h"
@@ -140,16 +141,16 @@ static adm_status write_file(const char *path, const json_t *document, adm_error
 }
 
 static void print_layer(const char *layer, const char *sketch, const adm_calibrate_layer *l) {
-    printf("%6s  %-24s %8.3f %9.3f  %9.3f %14.3f\n", layer, sketch, l->fitted, l->held_out, l->exact, l->base);
+    adm_print("%6s  %-24s %8.3f %9.3f  %9.3f %14.3f\n", layer, sketch, l->fitted, l->held_out, l->exact, l->base);
 }
 
 static void print_result(const calibrate_command *c, const adm_trace *trace, const adm_calibrate_result *r, int64_t run_id) {
     char path[256], name[256], number[16], sketch[ADM_CODING_NAME_BYTES];
-    printf("run %" PRId64 " in %s; %s: %zu sketches tried on %zu steps, measured on %zu others\n", run_id,
-           adm_printable(c->common.db_path, path, sizeof path), adm_printable(trace->name, name, sizeof name), r->n_candidates,
-           r->n_fit_steps, r->n_held_out_steps);
-    printf("\nmean softmax mass kept\n%6s  %-24s %8s %9s  %9s %14s\n", "layer", "best sketch", "fitted", "held out",
-           "exact top-k", "l1 calibrated");
+    adm_print("run %" PRId64 " in %s; %s: %zu sketches tried on %zu steps, measured on %zu others\n", run_id,
+              adm_printable(c->common.db_path, path, sizeof path), adm_printable(trace->name, name, sizeof name),
+              r->n_candidates, r->n_fit_steps, r->n_held_out_steps);
+    adm_print("\nmean softmax mass kept\n%6s  %-24s %8s %9s  %9s %14s\n", "layer", "best sketch", "fitted", "held out",
+              "exact top-k", "l1 calibrated");
     for (size_t i = 0; i < r->n_layers; i++) {
         snprintf(number, sizeof number, "%d", r->layer[i].layer);
         adm_coding_name(&r->calibration.layer[i].coding, sketch);
@@ -157,8 +158,8 @@ static void print_result(const calibrate_command *c, const adm_trace *trace, con
     }
     adm_coding_name(&r->calibration.other, sketch);
     print_layer("all", "each layer its own", &r->all);
-    printf("%6s  %-24s %8s %9.3f\n", "other", sketch, "", r->uniform);
-    printf("\nwritten to %s\n", adm_printable(c->output, path, sizeof path));
+    adm_print("%6s  %-24s %8s %9.3f\n", "other", sketch, "", r->uniform);
+    adm_print("\nwritten to %s\n", adm_printable(c->output, path, sizeof path));
 }
 
 static adm_status publish(const calibrate_command *c, const adm_trace *trace, const adm_calibrate_result *r, int64_t run_id,
@@ -229,6 +230,7 @@ static int run(int argc, char **argv) {
     const adm_trace *trace = NULL;
     adm_store *store = NULL;
     c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_host_pipeline_default(&c.pipeline);
     c.options.replay = (adm_replay_options){.pipeline = &c.pipeline,

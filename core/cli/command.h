@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "core/base/error.h"
+#include "core/base/interrupt.h"
 #include "core/cli/number.h"
 
 typedef struct adm_command {
@@ -38,7 +39,7 @@ extern const struct argp adm_argp_db;     /* --db FILE */
 extern const struct argp adm_argp_output; /* --quiet, --json */
 
 /* Parses a subcommand's arguments. An option that is in no table, a list given twice and what argp rejects end the
- * process with exit code 2. */
+ * process with exit code 2, running out of memory with 4. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
@@ -53,20 +54,16 @@ adm_status adm_print_json(struct json_t *document, adm_error *err);
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 
+/* The program's end looks at standard output once more, for what the command did not: exit code 4 if anything was lost. False
+ * when out of memory. */
+bool adm_check_output_at_exit(void);
+
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
 
 /* Parses "dense,adamas": sets found[i] for every word that is names[i]. ADM_EINPUT names the wrong word and the known. */
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err);
-
-/* --- Interrupt: the first SIGINT or SIGTERM asks, the second ends the process ------------------------------------ */
-
-/* Installs the handler. Called once by the program. */
-void adm_interrupt_install(void);
-
-/* True once the user has asked to stop. */
-bool adm_interrupted(void);
 
 /* --- Progress: one line on a terminal, nothing elsewhere ---------------------------------------------------------- */
 

@@ -481,6 +481,7 @@ static int run(int argc, char **argv) {
     adm_store *store = NULL;
     int64_t run_id = 0;
     uint64_t start_ns = adm_clock_ns();
+    adm_interrupt_ask();
     c.argv_json = json_without_resume(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     adm_host_pipeline_default(&c.pipeline);

@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
@@ -255,7 +256,7 @@ static adm_status apply_settings(tune_command *c, adm_error *err) {
 /* The compiler's own words, as they are. */
 static void show_errors(const adm_candidate *c, const char *output) {
     (void)c;
-    fputs(output, stderr);
+    adm_print_lines(stderr, output);
 }
 
 /* --- The session ---------------------------------------------------------------------------------------------------- */
@@ -443,8 +444,8 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
                               err);
     json_decref(rows);
     if (!c->common.quiet)
-        printf("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
-               elapsed_s);
+        adm_print("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
+                  elapsed_s);
     return adm_finish_output(err);
 }
 
@@ -498,6 +499,7 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     const uint64_t start_ns = adm_clock_ns();
     c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");

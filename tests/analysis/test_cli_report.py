@@ -51,7 +51,7 @@ def test_report_shows_hostile_names_as_text(adamas, write_trace, tmp_path):
         assert (result.code, result.err) == (0, "") and f"{name}.html" in result.out
         pages[name] = Page((tmp_path / f"{name}.html").read_text())
     assert pages["evil"].tags == pages["plain"].tags, "a name became markup"
-    assert EVIL in pages["evil"].text
+    assert EVIL.replace("\u2028", "?") in pages["evil"].text
     data = [text for attributes, text in pages["evil"].scripts if attributes.get("type") == "application/json"]
     assert len(data) == 1 and EVIL in strings_of(json.loads(data[0])), "the page's data lost the name"
     page, printed = json.loads(data[0]), json.loads(adamas("report", "--db", "evil.db", "--json").out)

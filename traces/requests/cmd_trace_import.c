@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/stats/stats.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
@@ -34,22 +35,22 @@ static adm_status summarise(const adm_requests *requests, summary *s, adm_error 
 }
 
 static void print_lengths(const char *name, const adm_distribution *d) {
-    printf("  %-9s  p50 %.0f, p90 %.0f, p95 %.0f, p99 %.0f, most %.0f, mean %.1f tokens\n", name, d->median, d->p90, d->p95,
-           d->p99, d->max, d->mean);
+    adm_print("  %-9s  p50 %.0f, p90 %.0f, p95 %.0f, p99 %.0f, most %.0f, mean %.1f tokens\n", name, d->median, d->p90, d->p95,
+              d->p99, d->max, d->mean);
 }
 
 static void print_summary(const char *path, const adm_requests *requests, const adm_requests_source *source, const summary *s) {
     adm_trace_print_text(path);
-    printf("\n  format     %s\n  requests   %zu, %zu of them without output\n", source->format, requests->n,
-           s->n_without_output);
-    printf("  span       %.3f s, %zu distinct arrival times", s->span_s, s->n_distinct_arrivals);
-    if (requests->n_early > 0) printf("; %zu rows were out of order", requests->n_early);
-    if (requests->n_chained > 0) printf("; %zu wait for another to end", requests->n_chained);
-    if (source->n_skipped > 0) printf("; %" PRIu64 " calls without token counts were left out", source->n_skipped);
+    adm_print("\n  format     %s\n  requests   %zu, %zu of them without output\n", source->format, requests->n,
+              s->n_without_output);
+    adm_print("  span       %.3f s, %zu distinct arrival times", s->span_s, s->n_distinct_arrivals);
+    if (requests->n_early > 0) adm_print("; %zu rows were out of order", requests->n_early);
+    if (requests->n_chained > 0) adm_print("; %zu wait for another to end", requests->n_chained);
+    if (source->n_skipped > 0) adm_print("; %" PRIu64 " calls without token counts were left out", source->n_skipped);
     if (requests->block_tokens > 0)
-        printf("\n  prefixes   %zu different blocks of %u tokens, %zu in all", requests->n_distinct_blocks,
-               requests->block_tokens, requests->n_blocks);
-    putchar('\n');
+        adm_print("\n  prefixes   %zu different blocks of %u tokens, %zu in all", requests->n_distinct_blocks,
+                  requests->block_tokens, requests->n_blocks);
+    adm_print("\n");
     print_lengths("input", &s->input);
     print_lengths("output", &s->output);
 }

@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 7 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 7.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 8 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 8.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -330,6 +330,21 @@ CREATE TABLE prediction (
     time_ns        INTEGER NOT NULL,             -- simulated time of this part by this rule
     reach          REAL NOT NULL,                -- how far from an anchor at most, as a factor
     PRIMARY KEY (simulation_id, part, rule)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE validation (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings were held out in part
+    held_out       TEXT NOT NULL CHECK (held_out IN ('interior', 'row', 'frontier', 'batch', 'shape', 'other gpu')),
+    stage          TEXT NOT NULL,                -- 'all': over all stages
+    variant        TEXT NOT NULL,                -- '' with 'all'
+    n              INTEGER NOT NULL CHECK (n > 0),
+    mape_ratio     REAL NOT NULL,                -- mean of |prediction / measurement - 1|
+    bias_ratio     REAL NOT NULL,                -- mean of prediction / measurement - 1
+    p50_ratio      REAL NOT NULL,                -- of the absolute errors, as below
+    p95_ratio      REAL NOT NULL,
+    max_ratio      REAL NOT NULL,
+    PRIMARY KEY (run_id, held_out, stage, variant)
 ) STRICT, WITHOUT ROWID;
 
 -- Quality of a policy over all steps, layers and heads. p50, p95 and p99 are plain percentiles of the values; `worst`
