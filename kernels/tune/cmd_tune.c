@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/interrupt.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
@@ -498,6 +499,7 @@ static int run(int argc, char **argv) {
     tune_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
     const uint64_t start_ns = adm_clock_ns();
+    adm_interrupt_ask();
     c.argv_json = adm_argv_json(argc, argv);
     adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
