@@ -2,11 +2,14 @@
 #include "core/base/json_read.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -286,5 +289,25 @@ json_t *adm_json_read_file(FILE *file, size_t n, adm_json_fault *fault) {
         root = adm_json_read(text, n, fault);
     }
     adm_free(&text);
+    return root;
+}
+
+json_t *adm_json_read_path(const char *path, size_t most_bytes, adm_json_fault *fault) {
+    struct stat info;
+    *fault = (adm_json_fault){.line = 0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is not waited for */
+    FILE *file = fd >= 0 ? fdopen(fd, "rb") : NULL;
+    json_t *root = NULL;
+    if (file == NULL) {
+        fault->no_memory = errno == ENOMEM;
+        snprintf(fault->text, sizeof fault->text, "%s", strerror(errno));
+        if (fd >= 0) close(fd);
+        return NULL;
+    }
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) snprintf(fault->text, sizeof fault->text, "is no regular file");
+    else if ((uint64_t)info.st_size > most_bytes)
+        snprintf(fault->text, sizeof fault->text, "has more than %zu bytes", most_bytes);
+    else root = adm_json_read_file(file, (size_t)info.st_size, fault);
+    fclose(file);
     return root;
 }

@@ -26,4 +26,7 @@ json_t *adm_json_read(const char *text, size_t n, adm_json_fault *fault);
 /* The same for the next n bytes of a file; fewer are a fault. */
 json_t *adm_json_read_file(FILE *file, size_t n, adm_json_fault *fault);
 
+/* The same for a whole file, which must be a regular one of at most so many bytes; if it cannot be read, line is 0. */
+json_t *adm_json_read_path(const char *path, size_t most_bytes, adm_json_fault *fault);
+
 #endif

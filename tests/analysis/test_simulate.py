@@ -192,6 +192,67 @@ def test_without_an_anchor_there_is_no_figure(adamas):
     assert database.execute("SELECT count(*) FROM run WHERE command = 'simulate'").fetchone() == (1,), "no failed run is left"
 
 
+def test_the_model_predicts_what_is_held_out(adamas):
+    """The goals of the recorded H200, and that its profile tells the H100's."""
+    assert adamas("db", "import", ROOT / "analysis/recorded/h100.json", "--db", "s.db").code == 0
+    result = adamas("simulate", "--validate", "--against", "recorded:h100", "--db", "s.db", "--json")
+    assert (result.code, result.err) == (0, "")
+    said = json.loads(result.out)
+    rows = {(row["held_out"], row["stage"], row["variant"]): row for row in said["rows"]}
+    assert {what for what, *_ in rows} == {"interior", "row", "frontier", "batch", "shape", "other gpu"}
+    assert rows["interior", "all", ""]["mape"] <= 0.03 and rows["row", "all", ""]["mape"] <= 0.03
+    assert rows["frontier", "all", ""]["mape"] <= 0.08
+    for what in ("interior", "row"):
+        for variant in ("fused", "six"):
+            row = rows[what, "step", variant]
+            assert row["mape"] <= 0.04 and abs(row["bias"]) < 0.01 and row["n"] >= 8, row
+            assert row["p50"] <= row["p95"] <= row["max"] and abs(row["bias"]) <= row["mape"]
+    assert rows["other gpu", "dense", "split"]["mape"] < 0.02
+    picks = said["picks"]
+    assert picks["n_right_variants"] >= 0.9 * picks["n_variants"] and picks["n_right_budgets"] >= 0.9 * picks["n_budgets"]
+    stored = query(adamas.folder / "s.db", "SELECT held_out, stage, variant, n, mape_ratio FROM validation")
+    assert sorted(stored) == sorted((*key, row["n"], row["mape"]) for key, row in rows.items())
+    shown = adamas("simulate", "--validate", "--db", "s.db").out
+    assert "at most 3: reached" in shown and "at most 8: reached" in shown and "other gpu" not in shown
+    refuse(adamas, "simulate", "--validate", "--against", "nobody", "--db", "s.db", says=["--against"])
+    assert adamas("simulate", "--against", "1").code == 2
+
+
+def test_the_report_shows_servings_validations_and_claims(simulate, adamas):
+    evil = '<b>&"x.csv'
+    (adamas.folder / evil).write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,100,5\n"
+                                      "2023-11-16 18:15:47,90,4\n")
+    simulate("--requests", evil, "--budgets", "256", "--label", "</script><i>")
+    first = simulate("--model", "llama-2-7b", "--generate", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50")
+    simulate("--model", "llama-2-7b", "--generate", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50",
+             "--threads", "1")
+    assert adamas("simulate", "--validate", "--db", "s.db").code == 0
+    assert adamas("report", "--db", "s.db", "-o", "r.html").code == 0
+    said = json.loads(adamas("report", "--db", "s.db", "--json").out)
+    assert [(row["model"], row["trace"], row["n_requests"]) for row in said["servings"]] == [
+        ("llama-2-7b", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50", first["n_requests"]),
+        ("llama-3.1-8b", evil, 2)]
+    cases = [row for row in said["served"] if row["serving"] == 0]
+    assert [row["budget"] for row in cases] == [None, 256, 1024]
+    for row, case in zip(cases, first["cases"], strict=True):
+        assert row["metric"]["tpot_ns"]["p99"] == case["metrics"]["tpot_ns"]["p99"] and row["quality"] == {}
+        assert sum(use["time_ns"] for use in row["uses"]) == sum(use["time_ns"] for use in case["predictions"])
+    assert {row["stage"] for row in said["validations"]} == {"all", "step", "dense"}
+    claims = {row["claim"]: row for row in said["claims"]}
+    assert len(claims) == 6 and all(row["command"] for row in claims.values())
+    attention = next(row for name, row in claims.items() if name.startswith("4.4"))["found"]
+    assert attention[0]["value"] == pytest.approx(6.88, abs=0.01) and "recorded" in attention[0]["place"]
+    whole = next(row for name, row in claims.items() if name.startswith("1.5"))["found"]
+    tpot = [case["metrics"]["tpot_ns"]["p50"] for case in first["cases"]]
+    assert whole[0]["value"] == pytest.approx(tpot[0] / tpot[1]) and whole[0]["what"].startswith("simulated")
+    page = (adamas.folder / "r.html").read_text()
+    markup = page[:page.index("application/json")]
+    assert "&lt;b&gt;&amp;&quot;x.csv" in markup and "<b>&" not in markup and "<i>" not in markup
+    assert markup.count('data-plot="serving"') == 2 and "Errors on held-out timings" in markup and "not measured" in markup
+    only = json.loads(adamas("report", "--db", "s.db", "--json", "--run", str(said["servings"][1]["run_id"])).out)
+    assert len(only["servings"]) == 1 and only["servings"][0]["trace"] == evil
+
+
 @pytest.mark.parametrize("words, says", [
     ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
     ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),

@@ -12,6 +12,7 @@
 #include "tests/fuzz/fuzz_calibration.h"
 #include "tests/fuzz/fuzz_candidate.h"
 #include "tests/fuzz/fuzz_database.h"
+#include "tests/fuzz/fuzz_manifest.h"
 #include "tests/fuzz/fuzz_metrics.h"
 #include "tests/fuzz/fuzz_recorded.h"
 #include "tests/fuzz/fuzz_requests.h"
@@ -177,6 +178,11 @@ static void sources_of_candidates(void **state) {
     fuzz_all("candidate", fuzz_candidate, 1);
 }
 
+static void manifests_of_candidates(void **state) {
+    (void)state;
+    fuzz_all("manifest", fuzz_manifest, 1);
+}
+
 static void calibration_files(void **state) {
     (void)state;
     fuzz_all("calibration", fuzz_calibration, 1);
@@ -236,6 +242,7 @@ int main(void) {
         cmocka_unit_test(metric_sets_and_formulas),
         cmocka_unit_test(arguments_of_the_command_line),
         cmocka_unit_test(sources_of_candidates),
+        cmocka_unit_test(manifests_of_candidates),
         cmocka_unit_test(calibration_files),
         cmocka_unit_test(databases),
     };
