@@ -26,7 +26,8 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "json_read", "suggest",
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "json_read",
+                  "suggest",
                   "embedded", "output_file", "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -222,6 +223,9 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "debug": ("-O0 -g", "", True),
     # Without CUDA: ASan takes addresses that the CUDA driver wants.
     "asan": (f"-O1 -g {SANITIZE} -Wno-conversion -Wno-sign-conversion -Wno-format-truncation", SANITIZE, False),
+    # What `ninja tsan` runs: a replay at 1 to 8 threads.
+    "tsan": ("-O1 -g -fsanitize=thread -fno-omit-frame-pointer -Wno-conversion -Wno-sign-conversion", "-fsanitize=thread",
+             False),
     "coverage": ("-O0 -g --coverage -fprofile-update=atomic", "--coverage", False),
 }
 
@@ -515,6 +519,9 @@ def build_ninja(options, cuda, node):
     ninja.build("asan", "run", implicit=[program, *tests, "build/release/libadamas.so"],
                 title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan " + " ".join(f"--only {name}" for name in SANITIZED))
+    program, tests = made["tsan"]
+    ninja.build("tsan", "run", implicit=[program, "build/tsan/tests/test_threads"], title="TSAN: data races at 1 to 8 threads",
+                command="$python tests/fuzz/thread_campaign.py build/tsan/adamas build/tsan/tests/test_threads")
     program, tests = made["coverage"]
     ninja.build("coverage", "run", implicit=[program, *tests, "build/release/libadamas.so"], title="COVERAGE",
                 command="$python tests/coverage.py")

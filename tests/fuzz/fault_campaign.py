@@ -3,10 +3,10 @@
 
     tests/fuzz/fault_campaign.py ADAMAS FAULTS_SO [--most N] [--only NAME]
 
-A command that meets the fault ends with exit code 4 and one sentence (2 only for what a write fault makes of a file that is being
-read), or it did not need what it asked for, and ends as without the fault, with the same output. No signal, no hang, no half file,
-no damaged database, no temporary file. Beyond --most faults per command N grows by a seventh each time, so that late ones are tried
-too. Prints a line per command and kind; ends with 1 if anything was wrong.
+A command that meets the fault ends with exit code 4 and one sentence (2 only for what a write fault makes of a file that is
+being read), or it did not need what it asked for, and ends as without the fault, with the same output. No signal, no hang, no
+half file, no damaged database, no temporary file. Beyond --most faults per command N grows by a seventh each time, so that late
+ones are tried too. Prints a line per command and kind; ends with 1 if anything was wrong.
 """
 import argparse
 import contextlib
@@ -22,8 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
-    "replay": ["replay", "t.safetensors", "--budgets", "16", "--dense-layers", "0", "--policies", "adamas,quest", "--timed-steps", "1",
-               "--threads", "1", "--db", "x.db"],
+    "replay": ["replay", "t.safetensors", "--budgets", "16", "--dense-layers", "0", "--policies", "adamas,quest",
+               "--timed-steps", "1", "--threads", "1", "--db", "x.db"],
     "trace gen": ["trace", "gen", "-o", "out", "--tokens", "256", "--n-steps", "4", "--steps", "4"],
     "trace info": ["trace", "info", "t.safetensors", "--json"],
     "trace verify": ["trace", "verify", "t.safetensors"],
@@ -65,7 +65,10 @@ class Campaign:
         (self.at / "out").write_bytes(b"old")
         hit = self.at.parent / "hit"
         hit.unlink(missing_ok=True)
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))) if limit_bytes is not None else None
+        limit = None
+        if limit_bytes is not None:
+            def limit():
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
         result = subprocess.run([self.adamas, *words], cwd=self.at, stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
                                 preexec_fn=limit, env={**os.environ, "TMPDIR": str(self.at), "ADAMAS_FAULT_HIT": str(hit),
                                                        **(environment or {})})

@@ -3,9 +3,9 @@
 
     tests/fuzz/kill_campaign.py ADAMAS [--kills 500] [--seed 1]
 
-After each kill SQLite finds the database whole, foreign keys hold, and what a command writes is there as a whole or not at all:
-an import, a merge, what a prune removes, an output file. A replay may stop between two segments; resumed, its quality figures are
-those of a replay that nobody killed. Prints a line per command; ends with 1 if anything was wrong.
+After each kill SQLite finds the database whole, foreign keys hold, and what a command writes is there as a whole or not at
+all: an import, a merge, what a prune removes, an output file. A replay may stop between two segments; resumed, its quality
+figures are those of a replay that nobody killed. Prints a line per command; ends with 1 if anything was wrong.
 """
 import argparse
 import contextlib
@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-QUALITY = ("SELECT c.policy, c.variant, c.seq_len, c.budget, k.name, m.layer, m.head, m.n, m.mean, m.median FROM measurement m JOIN "
-           "config c USING (config_id) JOIN metric k USING (metric_id) WHERE m.run_id = 1 AND m.stage IS NULL ORDER BY 1,2,3,4,5,6,7")
+QUALITY = """SELECT c.policy, c.variant, c.seq_len, c.budget, k.name, m.layer, m.head, m.n, m.mean, m.median
+             FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
+             WHERE m.run_id = 1 AND m.stage IS NULL ORDER BY 1, 2, 3, 4, 5, 6, 7"""
 
 
 def rows(database, sql):
@@ -39,16 +40,19 @@ class Campaign:
         self.run(*self.replay)
         self.quality = rows(self.at / "x.db", QUALITY)
         shutil.copy(self.at / "x.db", self.folder / "one.db")
-        for label in "abc":
-            self.run("replay", "t.safetensors", "--budgets", "16", "--dense-layers", "0", "--label", "x", "-q", "--db", "at/x.db")
+        for _ in range(3):
+            self.run("replay", "t.safetensors", "--budgets", "16", "--dense-layers", "0", "--label", "x", "-q", "--db",
+                     "at/x.db")
         shutil.copy(self.at / "x.db", self.folder / "four.db")
         self.commands = {
             "replay": (None, self.replay, self.check_replay),
-            "db import": ("one.db", ["db", "import", ROOT / "analysis/recorded/h200.json", "-q", "--db", "at/x.db"], self.check_import),
+            "db import": ("one.db", ["db", "import", ROOT / "analysis/recorded/h200.json", "-q", "--db", "at/x.db"],
+                          self.check_import),
             "db merge": ("one.db", ["db", "merge", "four.db", "-q", "--db", "at/x.db"], self.check_merge),
             "db gc": ("four.db", ["db", "gc", "--keep", "1", "-q", "--db", "at/x.db"], self.check_gc),
             "report": ("four.db", ["report", "-q", "--db", "at/x.db", "-o", "at/out"], self.check_output),
-            "db export": ("four.db", ["db", "export", "--run", "1", "-q", "--db", "at/x.db", "-o", "at/out"], self.check_output),
+            "db export": ("four.db", ["db", "export", "--run", "1", "-q", "--db", "at/x.db", "-o", "at/out"],
+                          self.check_output),
             "trace gen": (None, ["trace", "gen", "-o", "at/out", "--tokens", "16384", "-q"], self.check_output),
         }
 
