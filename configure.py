@@ -149,7 +149,7 @@ TESTS = {
 }
 
 # Likewise tests/bench/NAME.c, but run by `ninja bench`.
-BENCHES = ["bench_probes", "bench_regression"]
+BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
