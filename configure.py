@@ -69,8 +69,10 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show"],
-    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
+    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "checks",
+                        "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "checks",
+                             "counters",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 

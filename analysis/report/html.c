@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/report/view/checks.h"
 #include "analysis/report/view/counters.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu.h"
@@ -61,6 +62,7 @@ static const struct section {
     {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
     {"history", "History", "How it changed", adm_view_history},
+    {"checks", "Checks", "What checks decided", adm_view_checks},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
