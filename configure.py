@@ -26,25 +26,29 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "ratio", "printable",
-                  "embedded", "output_file", "threads", "cpu", "version"],
-    "core/contract": ["stage", "probe"],
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "suggest", "embedded", "output_file",
+                  "threads", "cpu", "version"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["stage", "asym4", "probe"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds"],
     "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
                    "prune", "store_api", "hostinfo"],
-    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
-                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
-    "core/cli": ["command"],
+    "core/replay/session": ["session", "segment", "target", "quality", "record"],
+    "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
+                    "quality_record", "code_record", "event_spool"],
+    "core/cli": ["command", "number", "options", "group"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
-    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
+    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
+    "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
+                     "module", "collect", "gpu_judge", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -64,9 +68,10 @@ ROOMS = {
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
-    "core/cli": ["command_json"],
+    "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
+    "kernels/tune": ["cmd_tune", "cmd_kernel", "print"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -94,15 +99,18 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 7)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
+# What a kernel of one's own includes; `adamas tune` gives it to the compiler.
+PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
+
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER,
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -115,10 +123,10 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store",
+             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
              "store_insert"],
-    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
-                "device", "profile_state"],
+    "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
+                "gpu_plan", "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
     "analysis": ["report", "series", "shift", "change_points"],
@@ -136,10 +144,10 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "clock", "printable")),
-                 "core/contract/stage.c",
+EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
+                 "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
-                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
+                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
                  "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
                  "kernels/gpu_rows.c"]
 
@@ -496,6 +504,11 @@ def build_ninja(options, cuda, node):
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
+    for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
+                        ("tarball", "build/adamas-*.tar.xz")):
+        ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
+                    title=f"{name.upper()}: {title}",
+                    command=f"$python core/cli/install/install.py {name} build/release {VERSION}")
     ninja.build("cupti-matrix", "run", implicit=["build/release/adamas"], command="$python tests/probes/cupti_matrix.py",
                 title="CUPTI-MATRIX: the real releases, 48 MB of wheels")
     fuzz_edges(ninja)
@@ -527,7 +540,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
         epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
-               "compdb, gpu-kit, cupti-matrix.", allow_abbrev=False)
+               "compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "

@@ -12,7 +12,7 @@
 #include "core/base/clock.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "core/store/store.h"
 #include "core/base/version.h"
 #include "kernels/gpu/device.h"

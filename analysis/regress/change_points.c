@@ -9,7 +9,7 @@
 #include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 /* What a search carries along; every array holds n values. */
 typedef struct search {

@@ -6,7 +6,7 @@
 
 #include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 /* --- Kinds -------------------------------------------------------------------------------------------------------- */
 

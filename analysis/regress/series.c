@@ -7,7 +7,7 @@
 
 #include "analysis/regress/contended.h"
 #include "core/base/mem.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 /* --- Text --------------------------------------------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@
 
 #include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch) {
     double *d = scratch;

@@ -14,6 +14,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
+#include "core/contract/asym4.h"
 #include "core/policy/codebook.h"
 
 _Static_assert(sizeof(adm_coding) <= ADM_SETTINGS_BYTES, "a coding is a variant's own settings");
@@ -98,7 +99,7 @@ static adm_status read_recent(adm_variant *variant, const char *value, adm_error
 }
 
 static const adm_setting settings[] = {
-    {"metric", "l1, xor, l2, sign, dot or asymmetric", "l1", NULL, read_metric},
+    {"metric", "l1, xor, l2, sign, dot, asymmetric or asym4", "l1", NULL, read_metric},
     {"bits", "1, 2 or 3", "2", NULL, read_bits},
     {"hadamard", "on or off", "on", NULL, read_hadamard},
     {"thresholds", "a specification of thresholds", "calibrated", "calibrated+fixed:-10,0,10", read_thresholds},
@@ -314,7 +315,8 @@ static uint32_t find_distances(const adm_policy_state *state, adamas_scratch *s,
     const adm_host_impl *direct = setup->pipeline->code_distance[coding->metric][coding->bits];
     if (n_queries == 1 && direct != NULL) {
         uint8_t query[ADM_MAX_HEAD_DIM];
-        setup->pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
+        if (coding->metric == ADM_METRIC_ASYM4) adm_asym4_query(y, adm_codebook_scale(book, at->kv_head), d, query);
+        else setup->pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
         direct->fn.distance(query, keys, at->n_tokens, d, s->distance);
     } else {
         adm_codebook_table(coding, book, at->kv_head, y, n_queries, s->table);

@@ -54,7 +54,7 @@ adm_status adm_code_record_thresholds(const adm_record *record, const adm_policy
     adm_status status = ADM_OK;
     for (size_t row = 0; status == ADM_OK && row < session->n_rows; row++) {
         const adm_coding *coding = adm_adamas_coding(&session->row[row]);
-        if (coding == NULL || coding->bits != 2 || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL) continue;
+        if (coding == NULL || coding->bits != 2 || coding->thresholds.kind >= ADM_THRESHOLDS_CHANNEL) continue;
         if (!is_stored_before(session, row)) status = write_row(record, set, row, err);
     }
     return status;

@@ -5,7 +5,7 @@
 #include "core/policy/adamas.h"
 #include "core/replay/quality_pass.h"
 #include "core/replay/recorder.h"
-#include "core/replay/session.h"
+#include "core/replay/session/session.h"
 #include "core/replay/stage_pass.h"
 
 struct adm_replay {

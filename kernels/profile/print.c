@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/base/ratio.h"
+#include "core/stats/ratio.h"
 #include "kernels/profile/print.h"
 
 /* What all configurations share. */

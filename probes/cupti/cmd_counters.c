@@ -291,12 +291,14 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status;
-    if (strcmp(c.verb, "explain") == 0) status = explain(&c, &err);
+    static const char *const verbs[] = {"list", "explain", "plan"};
+    bool known[3] = {false};
+    status = adm_parse_words("counters", c.verb, verbs, 3, known, &err);
+    if (status != ADM_OK) return adm_report_error(&err);
+    if (known[1]) status = explain(&c, &err);
     else if (c.n_names > 0)
         status = adm_fail(&err, ADM_EINPUT, "%.60s takes no '%.100s': only explain takes metrics", c.verb, c.name[0]);
-    else if (strcmp(c.verb, "list") == 0) status = list(&c, &err);
-    else if (strcmp(c.verb, "plan") == 0) status = plan(&c, &err);
-    else status = adm_fail(&err, ADM_EINPUT, "'%.100s' is not known; there are list, explain and plan", c.verb);
+    else status = known[0] ? list(&c, &err) : plan(&c, &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

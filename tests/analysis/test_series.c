@@ -7,7 +7,7 @@
 #include "analysis/regress/history.h"
 #include "analysis/regress/runs_find.h"
 #include "analysis/regress/series.h"
-#include "core/base/aggregate.h"
+#include "core/stats/aggregate.h"
 #include "core/base/floatfmt.h"
 #include "core/base/mem.h"
 

@@ -3,7 +3,7 @@
 
 #include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 static adm_error err;
 

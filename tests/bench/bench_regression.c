@@ -17,7 +17,7 @@
 #include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 enum {
     N_QUANTILES = 9,

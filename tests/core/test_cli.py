@@ -57,23 +57,24 @@ def test_nothing_to_do_is_bad_usage_with_a_hint(adamas, arguments):
 
 @pytest.mark.parametrize("typed, meant", [
     ("repaly", "replay"), ("reprot", "report"), ("repor", "report"), ("docter", "doctor"), ("traces", "trace"),
-    ("Replay", None), ("--quiet", None), ("", None), ("x" * 10000, None)])
+    ("Replay", "replay"), ("--quiet", None), ("", None), ("x" * 10000, None)])
 def test_unknown_command(adamas, typed, meant):
     result = adamas(typed)
     assert (result.code, result.out) == (2, "") and result.err.count("\n") == 1
     assert "is not a command" in result.err and "adamas --help" in result.err
-    assert ("did you mean" in result.err) == (meant is not None) and f"'{meant or typed}'" in result.err
+    assert ("did you mean" in result.err) == (meant is not None) and f"'{meant or typed[:40]}" in result.err
 
 
 def test_unknown_command_of_trace(adamas):
-    refuse(adamas, "trace", "verfy", "x", says=["'trace verfy' is not a command", "adamas trace --help"])
+    refuse(adamas, "trace", "verfy", "x",
+           says=["'verfy' is not a command of `adamas trace`", "'verify'", "adamas trace --help"])
 
 
 @pytest.mark.parametrize("arguments, wrong", [
     (["replay", "--bugdets", "64", "x"], "--bugdets"), (["replay", "x", "--budgets"], "--budgets"),
     (["replay", "--quiet=yes", "x"], "--quiet"), (["report", "--out-put"], "--out-put"), (["report", "extra"], "extra"),
     (["trace", "verify", "--step", "x", "y"], "'x'"), (["trace", "verify", "--steps", "0", "x"], "--steps: 0"),
-    (["trace", "info", "--db", "x"], "--db"), (["doctor", "-z"], "'z'"), (["doctor", "extra"], "extra")])
+    (["trace", "info", "--db", "x"], "--db"), (["doctor", "-z"], "'-z'"), (["doctor", "extra"], "extra")])
 def test_typo_in_an_option(adamas, tmp_path, arguments, wrong):
     result = adamas(*arguments)
     assert (result.code, result.out) == (2, "") and result.err.startswith("adamas")

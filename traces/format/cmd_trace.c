@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/cli/command.h"
+#include "core/cli/group.h"
 #include "traces/format/trace_file.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
@@ -161,7 +161,6 @@ done:
 enum { KEY_STEPS = 0x2000 };
 
 typedef struct trace_verb {
-    const char *name, *summary;
     const struct argp *argp;
     adm_status (*one)(const char *path, const adm_trace_options *options, json_t *document, adm_error *err);
 } trace_verb;
@@ -215,14 +214,6 @@ static const struct argp import_argp = {
     .children = children,
 };
 
-static const trace_verb verbs[] = {
-    {"info", "show what a trace holds", &info_argp, info_one},
-    {"verify", "check a trace: header, values, recomputed outputs", &verify_argp, verify_one},
-    {"import", "read a request trace and show what it holds", &import_argp, adm_trace_import_one},
-};
-
-enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
-
 /* A file that fails does not keep the others from their turn; the first failure gives the exit code. */
 static int run_verb(const trace_verb *verb, int argc, char **argv) {
     adm_trace_options options = {.common = ADM_COMMON_DEFAULTS};
@@ -245,32 +236,26 @@ static int run_verb(const trace_verb *verb, int argc, char **argv) {
     return adm_interrupted() ? adm_exit_code(ADM_EINTERRUPTED) : exit_code;
 }
 
-static void print_help(FILE *to) {
-    fputs("Usage: adamas trace COMMAND [OPTION...] [FILE...]\n\n"
-          "Inspects, verifies and makes attention traces; reads request traces.\n\nCommands:\n",
-          to);
-    for (size_t i = 0; i < N_VERBS; i++) fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
-    fprintf(to, "  %-10s %s\n", "gen", "make a synthetic attention trace");
-    fputs("\n`adamas trace COMMAND --help` explains a command.\n", to);
-}
+static int run_info(int argc, char **argv) { return run_verb(&(trace_verb){&info_argp, info_one}, argc, argv); }
 
-static int run(int argc, char **argv) {
-    int exit_code = adm_group_options(argc, argv, print_help);
-    if (exit_code >= 0) return exit_code;
-    if (strcmp(argv[1], "gen") == 0) {
-        argv[1] = "adamas trace gen";
-        return adm_trace_gen(argc - 1, argv + 1);
-    }
-    for (size_t i = 0; i < N_VERBS; i++) {
-        if (strcmp(argv[1], verbs[i].name) != 0) continue;
-        char full_name[32];
-        snprintf(full_name, sizeof full_name, "adamas trace %s", verbs[i].name);
-        argv[1] = full_name;
-        return run_verb(&verbs[i], argc - 1, argv + 1);
-    }
-    adm_error err;
-    adm_fail(&err, ADM_EINPUT, "'trace %s' is not a command; `adamas trace --help` lists them", argv[1]);
-    return adm_report_error(&err);
-}
+static int run_verify(int argc, char **argv) { return run_verb(&(trace_verb){&verify_argp, verify_one}, argc, argv); }
+
+static int run_import(int argc, char **argv) { return run_verb(&(trace_verb){&import_argp, adm_trace_import_one}, argc, argv); }
+
+static const adm_command info = {"info", "show what a trace holds", run_info},
+                         verify = {"verify", "check a trace: header, values, recomputed outputs", run_verify},
+                         import = {"import", "read a request trace and show what it holds", run_import},
+                         gen = {"gen", "make a synthetic attention trace", adm_trace_gen};
+
+static const adm_command *const verbs[] = {&info, &verify, &import, &gen};
+
+static const adm_group group = {
+    .name = "adamas trace",
+    .about = "Inspects, verifies and makes attention traces; reads request traces.",
+    .commands = verbs,
+    .n_commands = sizeof verbs / sizeof verbs[0],
+};
+
+static int run(int argc, char **argv) { return adm_group_run(&group, argc, argv); }
 
 const adm_command adm_cmd_trace = {"trace", "inspect, verify and make attention traces; read request traces", run};

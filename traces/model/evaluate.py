@@ -157,6 +157,8 @@ def run_tasks(args, argv, model, library, tokenise):
     read = read_texts(args, model, tokenise)
     for n in [tokens_of_text(args)] * bool(read) + [args.passkey_context + ROOM_FOR_ANSWER] * bool(args.passkeys):
         model.check_context(n)
+        if m.remark(n):
+            print(m.remark(n), flush=True)
     recorder = Recorder(library, args.db, run_row(args, argv, VERSION), m, variants)
 
     def note(text):

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "core/base/mem.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
 #include "traces/requests/requests.h"
