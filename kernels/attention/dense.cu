@@ -13,8 +13,10 @@
  *   5  the first tiles into registers before the wait                                H200 123.1 / 476.0; 36.0
  *   6  blocks that end where heads do       H200 123.6 / 476.5; 36.1, H100 179.3 / 703.6; 49.3 / 180.4
  *   7  teams of blocks per item      H100 177.8 / 698.9; 49.7 / 179.9, H200 128.1 / 493; 37.0 / 129
- *   8  tiles by bulk copies into a ring per warp; teams are clusters, which share their sums and the merge */
+ *   8  tiles by bulk copies into a ring per warp; teams are clusters, which share their sums and the merge
+ *                                                                                    H200 123.7 / 481.0; 35.2 / 125.7 */
 #include "kernels/attention/dense.h"
+#include "kernels/attention/attention.h"
 #include "kernels/attention/dense_ring.cuh"
 #include "kernels/attention/dense_sum.cuh"
 
@@ -255,10 +257,10 @@ extern "C" size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape) {
            (size_t)2 * MAX_BLOCKS * ADM_TILE_QUERIES * (sizeof(float2) + shape->heads.head_dim * sizeof(float));
 }
 
-/* The launch parameters of a shape, where the caller leaves them open. Measured on two H200s, 2026-11-29 (kernels/LOG.md has the
+/* The launch parameters of a shape, where the caller leaves them open. Measured on three H200s, 2026-11-29 (kernels/LOG.md has the
  * search):
  *
- *   32 items and more     a block per SM by itself, 192 KiB on their way in it
+ *   32 items and more     a block per SM by itself, 192 KiB on their way in it; of more than 2 GB two blocks
  *   fewer                 teams of 2: a merge has half as many partial results, in twice as many blocks
  *   up to 4, of few bytes latency is all: teams of 8, of which two fit an SM, so that the next launch's blocks begin early */
 static adm_dense_tuning dense_usual(const adm_gpu_shape *s, unsigned n_sms, bool bulk) {
@@ -266,9 +268,18 @@ static adm_dense_tuning dense_usual(const adm_gpu_shape *s, unsigned n_sms, bool
     const double megabytes = 4e-6 * d * s->capacity * s->heads.n_kv_heads * s->batch;
     adm_dense_tuning t = {n_sms, 1, 8, 3, d == 64 ? 32u : 16u, !bulk};
     if (d == 256) t.n_warps = 4;
-    if (!bulk || items >= 32) return t;
+    if (!bulk) return t;
+    if (items > 32 && items <= n_sms && megabytes > 2000 && d == 128) {
+        t.n_blocks = 2 * (n_sms - n_sms / 32);
+        t.n_warps = 4;
+    }
+    if (items >= 32) return t;
     t.team = 2;
     if (d == 128) t.n_stages = 2;
+    if (items > 4 && megabytes > 200 && d == 128) {
+        t.n_warps = 6;
+        t.tile_tokens = 32;
+    }
     if (items > 4) return t;
     t.n_blocks = n_sms - n_sms / 32;
     if (d == 64) {
@@ -285,7 +296,7 @@ static adm_dense_tuning dense_usual(const adm_gpu_shape *s, unsigned n_sms, bool
 
 /* Open parameters take their usual values; a ring that does not fit gets fewer stages, then fewer warps, if it may. */
 static void dense_complete(const adm_gpu_shape *s, const adm_gpu_limits *limits, bool bulk, adm_dense_tuning *t) {
-    const unsigned n_sms = (unsigned)limits->n_sms < MAX_BLOCKS ? (unsigned)limits->n_sms : (unsigned)MAX_BLOCKS;
+    const unsigned n_sms = (unsigned)limits->n_sms < MAX_BLOCKS / 2 ? (unsigned)limits->n_sms : MAX_BLOCKS / 2u;
     const adm_dense_tuning wanted = *t, usual = dense_usual(s, n_sms, bulk);
     if (t->team == 0) t->team = t->n_blocks == 0 || t->n_blocks % usual.team == 0 ? usual.team : 1;
     if (t->n_blocks == 0) t->n_blocks = usual.n_blocks / t->team * t->team;
@@ -344,12 +355,11 @@ extern "C" adm_status adm_gpu_dense_launch(const adm_gpu_shape *shape, const adm
     return adm_gpu_dense_tuned(shape, buffers, &usual, stream, err);
 }
 
-/* The tolerance as in attention.cu. */
 extern "C" const adm_gpu_impl adm_gpu_dense_impl = {
     ADM_STAGE_DENSE,
     "split",
     "equal chunks of all tokens per team of blocks, 16 tokens per warp on the tensor cores",
     1u << ADM_STAGE_DENSE,
-    0x1p-7,
+    ADM_GPU_ATTENTION_TOLERANCE,
     adm_gpu_dense_launch,
     adm_gpu_dense_workspace_bytes};

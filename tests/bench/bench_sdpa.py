@@ -11,12 +11,14 @@ of runs on the same machine just before, and lists every shape where PyTorch is 
     adamas profile --stages dense --seq-lens 8192,32768 --heads 28 --kv-heads 4 --db dense.db
     tests/bench/bench_sdpa.py --backends CUDNN_ATTENTION --ours dense.db
 
---peers FILE writes PyTorch's best per shape as a table, which can be recorded (analysis/recorded/dense-peers.tsv).
+--peers FILE writes PyTorch's best per shape as a table, which `adamas profile` then compares with
+(kernels/profile/dense_peers.tsv).
 
 A worker process does the measuring and is replaced if a backend takes it down; what a backend refuses is listed with its
 words. Needs PyTorch with CUDA: exit status 77 without.
 """
 import argparse
+import datetime
 import json
 import sqlite3
 import statistics
@@ -159,7 +161,8 @@ def write_peers(path, machine, best):
             heads, kv_heads, head_dim, tokens, batch = shape
             name = {"CUDNN_ATTENTION": "cuDNN", "FLASH_ATTENTION": "FlashAttention"}.get(backend, backend.lower())
             print(heads, kv_heads, head_dim, "F16", tokens, batch, f"{us * 1e3:.0f}", name,
-                  f"PyTorch {machine[0]} scaled_dot_product_attention, layout {layout}", machine[1], sep="\t", file=out)
+                  f"PyTorch {machine[0]} scaled_dot_product_attention, layout {layout}, {datetime.date.today()}", machine[1],
+                  sep="\t", file=out)
 
 
 def main():
