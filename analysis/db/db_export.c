@@ -8,6 +8,7 @@
 #include "analysis/db/timeline_export.h"
 #include "core/base/mem.h"
 #include "core/base/output_file.h"
+#include "core/base/print.h"
 
 typedef struct export_command {
     adm_common common;
@@ -63,11 +64,11 @@ static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_
 
 static void print_summary(const export_command *c) {
     if (c->common.json && c->timeline != NULL)
-        printf("{\"run_id\": %" PRIu64 ", \"n_events\": %" PRIu64 "}\n", c->timeline_run, c->n_written);
-    else if (c->common.json) printf("{\"n_runs\": %" PRIu64 "}\n", c->n_written);
+        adm_print("{\"run_id\": %" PRIu64 ", \"n_events\": %" PRIu64 "}\n", c->timeline_run, c->n_written);
+    else if (c->common.json) adm_print("{\"n_runs\": %" PRIu64 "}\n", c->n_written);
     else if (c->common.quiet) return;
-    else if (c->timeline != NULL) printf("%s: %" PRIu64 " events; open it at ui.perfetto.dev\n", c->output, c->n_written);
-    else printf("%s: %" PRIu64 " run%s for `adamas db import`\n", c->output, c->n_written, c->n_written == 1 ? "" : "s");
+    else if (c->timeline != NULL) adm_print("%s: %" PRIu64 " events; open it at ui.perfetto.dev\n", c->output, c->n_written);
+    else adm_print("%s: %" PRIu64 " run%s for `adamas db import`\n", c->output, c->n_written, c->n_written == 1 ? "" : "s");
 }
 
 static adm_status export(export_command *c, adm_store *store, adm_error *err) {

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "core/base/print.h"
 #include "core/store/prune.h"
 #include "core/store/store.h"
 
@@ -51,16 +52,16 @@ static adm_status parse_count(const char *option, const char *text, int64_t *val
 
 static void print_counts(const gc_command *c, const adm_prune_counts *n) {
     if (c->common.json)
-        printf("{\"n_runs\": %" PRId64 ", \"n_samples\": %" PRId64 ", \"n_configs\": %" PRId64 ", \"n_traces\": %" PRId64
-               ", \"bytes_before\": %" PRId64 ", \"bytes_after\": %" PRId64 "}\n",
-               n->n_runs, n->n_samples, n->n_configs, n->n_traces, n->bytes_before, n->bytes_after);
+        adm_print("{\"n_runs\": %" PRId64 ", \"n_samples\": %" PRId64 ", \"n_configs\": %" PRId64 ", \"n_traces\": %" PRId64
+                  ", \"bytes_before\": %" PRId64 ", \"bytes_after\": %" PRId64 "}\n",
+                  n->n_runs, n->n_samples, n->n_configs, n->n_traces, n->bytes_before, n->bytes_after);
     else if (!c->common.quiet && c->dry_run)
-        printf("would remove %" PRId64 " runs, %" PRId64 " samples, %" PRId64 " configurations\n", n->n_runs, n->n_samples,
-               n->n_configs);
+        adm_print("would remove %" PRId64 " runs, %" PRId64 " samples, %" PRId64 " configurations\n", n->n_runs, n->n_samples,
+                  n->n_configs);
     else if (!c->common.quiet)
-        printf("removed %" PRId64 " runs, %" PRId64 " samples, %" PRId64 " configurations: %" PRId64 " bytes are now %" PRId64
-               "\n",
-               n->n_runs, n->n_samples, n->n_configs, n->bytes_before, n->bytes_after);
+        adm_print("removed %" PRId64 " runs, %" PRId64 " samples, %" PRId64 " configurations: %" PRId64
+                  " bytes are now %" PRId64 "\n",
+                  n->n_runs, n->n_samples, n->n_configs, n->bytes_before, n->bytes_after);
 }
 
 static int run(int argc, char **argv) {

@@ -2,13 +2,17 @@
 #include "analysis/regress/check_build.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "core/base/interrupt.h"
 
 /* The first line of a command's output; the argument is the command's only one, so that no shell sees what it holds. */
 static bool first_line(char *const argv[], char *out, size_t out_bytes) {
@@ -62,12 +66,16 @@ static adm_status build(const char *top, const char *folder, const char *commit,
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
+        setpgid(0, 0); /* the shell and what it starts end together */
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (freopen(log, "w", stdout) != NULL && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
             execlp("sh", "sh", "-c", build_script, "sh", top, folder, commit, (char *)NULL);
         _exit(126);
     }
     int wait_status = 1;
-    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR) {}
+    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR)
+        if (adm_interrupted()) kill(-child, SIGTERM);
+    if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted while %s was built", named);
     if (child > 0 && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) return ADM_OK;
     return adm_fail(err, ADM_EENVIRONMENT, "%s (commit %.12s) could not be built: %s says why", named, commit, log);
 }

@@ -11,6 +11,7 @@
 #include "analysis/regress/check_run.h"
 #include "analysis/regress/compare/args.h"
 #include "analysis/output/rows.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -83,8 +84,8 @@ static adm_status check_arguments(const check_command *c, adm_error *err) {
 
 static void on_build(const char *subject, const char *folder) {
     char shown[2][512];
-    fprintf(stderr, "building %s in %s\n", adm_printable(subject, shown[0], sizeof shown[0]),
-            adm_printable(folder, shown[1], sizeof shown[1]));
+    adm_print_to(stderr, "building %s in %s\n", adm_printable(subject, shown[0], sizeof shown[0]),
+                 adm_printable(folder, shown[1], sizeof shown[1]));
 }
 
 static bool is_stored(const check_command *c) { return c->baseline != NULL && strncmp(c->baseline, "label:", 6) == 0; }
@@ -213,13 +214,13 @@ static adm_status calibrate_series(check_command *c, const adm_series *s, uint64
 static void print_margins(const json_t *rows) {
     size_t i;
     json_t *row;
-    printf("margin  what\n");
+    adm_print("margin  what\n");
     json_array_foreach(rows, i, row) {
         char title[256];
-        printf("%5.1f%%  %s %s %s: %s\n", 100 * json_real_value(json_object_get(row, "margin_ratio")),
-               json_string_value(json_object_get(row, "source")), json_string_value(json_object_get(row, "stage")),
-               json_string_value(json_object_get(row, "metric")),
-               adm_printable(json_string_value(json_object_get(row, "configuration")), title, sizeof title));
+        adm_print("%5.1f%%  %s %s %s: %s\n", 100 * json_real_value(json_object_get(row, "margin_ratio")),
+                  json_string_value(json_object_get(row, "source")), json_string_value(json_object_get(row, "stage")),
+                  json_string_value(json_object_get(row, "metric")),
+                  adm_printable(json_string_value(json_object_get(row, "configuration")), title, sizeof title));
     }
 }
 
@@ -281,6 +282,7 @@ static int run(int argc, char **argv) {
     c.check.n_arguments = dashes < argc ? argc - dashes - 1 : 0;
     char *rest = argv[dashes];
     argv[dashes] = NULL;
+    adm_interrupt_ask();
     adm_argp_parse(&argp, dashes, argv, &c);
     argv[dashes] = rest;
     adm_status status = parse_values(&c, &err);

@@ -9,6 +9,7 @@
 #include "analysis/regress/history.h"
 #include "analysis/output/rows.h"
 #include "analysis/output/text.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -82,16 +83,16 @@ static void commits(const adm_history_change *c, char out[128]) {
 static void print_change(const adm_history_change *c) {
     char title[256], range[128], who[128], why[300];
     commits(c, range);
-    printf("%s  %s  %s %s %s: %s\n", c->id, c->is_worse ? "worse " : "better", c->series->source,
-           c->series->stage[0] != '\0' ? c->series->stage : c->series->config->policy, c->series->metric->name,
-           adm_printable(c->series->config->title, title, sizeof title));
-    printf("              %.6g to %.6g %s (%+.2f%%), p %.2g, %zu runs before and %zu after\n", c->before, c->after,
-           c->series->metric->unit, 100 * change_ratio(c), c->p, c->n_before, c->n_after);
-    printf("              %s, %s, on %s\n", range, c->after_run->started_utc,
-           c->after_run->gpu_name[0] != '\0' ? c->after_run->gpu_name : c->after_run->cpu_model);
+    adm_print("%s  %s  %s %s %s: %s\n", c->id, c->is_worse ? "worse " : "better", c->series->source,
+              c->series->stage[0] != '\0' ? c->series->stage : c->series->config->policy, c->series->metric->name,
+              adm_printable(c->series->config->title, title, sizeof title));
+    adm_print("              %.6g to %.6g %s (%+.2f%%), p %.2g, %zu runs before and %zu after\n", c->before, c->after,
+              c->series->metric->unit, 100 * change_ratio(c), c->p, c->n_before, c->n_after);
+    adm_print("              %s, %s, on %s\n", range, c->after_run->started_utc,
+              c->after_run->gpu_name[0] != '\0' ? c->after_run->gpu_name : c->after_run->cpu_model);
     if (c->verdict[0] != '\0')
-        printf("              %s by %s: %s\n", c->verdict, adm_printable(c->who, who, sizeof who),
-               adm_printable(c->why, why, sizeof why));
+        adm_print("              %s by %s: %s\n", c->verdict, adm_printable(c->who, who, sizeof who),
+                  adm_printable(c->why, why, sizeof why));
 }
 
 static json_t *change_json(const adm_history_change *c) {
@@ -130,10 +131,10 @@ static adm_status print_history(const history_command *c, adm_error *err) {
                                      (json_int_t)h->n_short, "changes", rows);
         status = adm_print_json(document, err);
     } else if (status == ADM_OK && !c->common.quiet) {
-        printf("%zu changes in %zu series over %zu runs", n_shown, h->n_series, c->set.n_runs);
-        if (h->n_parts != h->n_series) printf(", %zu by machine", h->n_parts);
-        if (h->n_short > 0) printf("; %zu have fewer than 6 runs, too few to tell", h->n_short);
-        printf("\n");
+        adm_print("%zu changes in %zu series over %zu runs", n_shown, h->n_series, c->set.n_runs);
+        if (h->n_parts != h->n_series) adm_print(", %zu by machine", h->n_parts);
+        if (h->n_short > 0) adm_print("; %zu have fewer than 6 runs, too few to tell", h->n_short);
+        adm_print("\n");
     }
     json_decref(rows);
     return status == ADM_OK ? adm_finish_output(err) : status;
@@ -162,7 +163,7 @@ static adm_status acknowledge(history_command *c, adm_error *err) {
     adm_status status = adm_store_acknowledge(c->store, &series, found->after_run->uuid, c->ignore ? "ignored" : "acknowledged",
                                               who, c->why, err);
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
-    if (status == ADM_OK && !c->common.quiet) printf("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
+    if (status == ADM_OK && !c->common.quiet) adm_print("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/embedded.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/contract/stage.h"
@@ -23,8 +24,7 @@ static adm_status print_column(const words_command *c, const char *sql, adm_erro
     if (adm_store_open(c->common.db_path, ADM_STORE_READ, &store, err) != ADM_OK) return ADM_OK;
     adm_status status = adm_query_open(store, sql, &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        char shown[128];
-        puts(adm_printable(adm_query_text(query, 0), shown, sizeof shown));
+        adm_print("%s\n", adm_query_text(query, 0));
     }
     adm_query_close(&query);
     adm_store_close(&store);
@@ -33,12 +33,12 @@ static adm_status print_column(const words_command *c, const char *sql, adm_erro
 
 static adm_status print_words(const words_command *c, adm_error *err) {
     if (strcmp(c->kind, "policies") == 0) {
-        for (size_t i = 0; adm_policy_at(i) != NULL; i++) puts(adm_policy_at(i)->name);
+        for (size_t i = 0; adm_policy_at(i) != NULL; i++) adm_print("%s\n", adm_policy_at(i)->name);
     } else if (strcmp(c->kind, "stages") == 0) {
-        for (int stage = 0; stage < ADM_N_STAGES; stage++) puts(adm_stage_name((adm_stage)stage));
+        for (int stage = 0; stage < ADM_N_STAGES; stage++) adm_print("%s\n", adm_stage_name((adm_stage)stage));
     } else if (strcmp(c->kind, "sets") == 0) {
         const adm_embedded_file *set;
-        for (size_t i = 0; (set = adm_embedded_in("probes/sets/", i)) != NULL; i++) puts(set->name);
+        for (size_t i = 0; (set = adm_embedded_in("probes/sets/", i)) != NULL; i++) adm_print("%s\n", set->name);
     } else if (strcmp(c->kind, "metrics") == 0) {
         return print_column(c, "SELECT name FROM metric ORDER BY name", err);
     } else if (strcmp(c->kind, "labels") == 0) {

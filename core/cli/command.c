@@ -2,7 +2,6 @@
 #include "core/cli/command.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/options.h"
 #include "core/base/suggest.h"
@@ -62,7 +62,10 @@ void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input)
     if (adm_options_check(argp, argc, argv, &err) != ADM_OK) exit(adm_report_error(&err));
     widen_help();
     /* argp ends the process itself on a bad option, with argp_err_exit_status, and on --help with 0. */
-    argp_parse(argp, argc, argv, 0, NULL, input);
+    error_t failed = argp_parse(argp, argc, argv, 0, NULL, input);
+    if (failed == 0) return;
+    adm_fail(&err, ADM_EENVIRONMENT, "the command line could not be read: %s", strerror(failed));
+    exit(adm_report_error(&err));
 }
 
 char *adm_argv_json(int argc, char **argv) {
@@ -85,13 +88,27 @@ char *adm_argv_json(int argc, char **argv) {
     return json;
 }
 
+static bool has_said_why; /* the process ends with an error that was told */
+
 adm_status adm_finish_output(adm_error *err) {
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
-    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", strerror(errno));
+    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s",
+                    errno != 0 ? strerror(errno) : "an earlier write did not succeed");
 }
 
+/* What argp prints (--help) ends in exit(), behind every other check. */
+static void check_output_at_exit(void) {
+    adm_error err;
+    if (has_said_why || adm_finish_output(&err) == ADM_OK) return;
+    _exit(adm_report_error(&err));
+}
+
+bool adm_check_output_at_exit(void) { return atexit(check_output_at_exit) == 0; }
+
 int adm_report_error(const adm_error *err) {
-    fprintf(stderr, "adamas: %s\n", err->text);
+    adm_print_to(stderr, "adamas: %s\n", err->text);
+    has_said_why = true;
     return adm_exit_code(err->status);
 }
 
@@ -117,31 +134,13 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
     }
 }
 
-/* --- Interrupt ---------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupt_asked;
-
-static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    interrupt_asked = 1;
-}
-
-void adm_interrupt_install(void) {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-bool adm_interrupted(void) { return interrupt_asked != 0; }
-
 /* --- Progress ----------------------------------------------------------------------------------------------------- */
 
 static const uint64_t redraw_ns = 100000000; /* ten times a second is smooth and costs nothing */
 
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet) {
     *progress = (adm_progress){.what = what, .n_total = n_total, .on = !quiet && isatty(STDERR_FILENO)};
-    if (progress->on) fprintf(stderr, "\r\033[K%s   0%%", what);
+    if (progress->on) adm_print_to(stderr, "\r\033[K%s   0%%", what);
 }
 
 void adm_progress_step(adm_progress *progress, uint64_t n_done) {
@@ -151,7 +150,7 @@ void adm_progress_step(adm_progress *progress, uint64_t n_done) {
     if (progress->last_ns != 0 && now - progress->last_ns < redraw_ns) return;
     progress->last_ns = now;
     double percent = progress->n_total > 0 ? 100.0 * (double)n_done / (double)progress->n_total : 100.0;
-    fprintf(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
+    adm_print_to(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
 }
 
 void adm_progress_end(adm_progress *progress) {

@@ -3,12 +3,15 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "core/base/print.h"
 #include "core/base/version.h"
 #include "core/cli/group.h"
+#include "core/store/open.h"
 
-static const adm_command *const commands[] = {
-    &adm_cmd_replay,  &adm_cmd_profile, &adm_cmd_tune,     &adm_cmd_kernel, &adm_cmd_report, &adm_cmd_compare, &adm_cmd_check,
-    &adm_cmd_history, &adm_cmd_trace,   &adm_cmd_counters, &adm_cmd_db,     &adm_cmd_doctor, &adm_cmd_words};
+static const adm_command *const commands[] = {&adm_cmd_replay,   &adm_cmd_calibrate, &adm_cmd_profile,  &adm_cmd_tune,
+                                              &adm_cmd_kernel,   &adm_cmd_explain,   &adm_cmd_simulate, &adm_cmd_report,
+                                              &adm_cmd_compare,  &adm_cmd_check,     &adm_cmd_history,  &adm_cmd_trace,
+                                              &adm_cmd_counters, &adm_cmd_db,        &adm_cmd_doctor,   &adm_cmd_words};
 
 static const adm_group program = {
     .name = "adamas",
@@ -26,6 +29,11 @@ static const adm_group program = {
     .n_commands = sizeof commands / sizeof commands[0],
 };
 
+/* A database may be large, or hostile: who waits is told what for. */
+static void tell_slow(const char *path, double seconds) {
+    adm_print_to(stderr, "adamas: %s: still at work after %.0f s\n", path, seconds);
+}
+
 int main(int argc, char **argv) {
     argp_err_exit_status = 2;
     static char version[128];
@@ -36,6 +44,8 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     adm_interrupt_install();
+    if (!adm_check_output_at_exit()) return 4;
+    adm_store_on_slow(tell_slow);
 
     return adm_group_run(&program, argc, argv);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/contract/asym4.h"
+#include "core/policy/calibration.h"
 
 const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true, .n_recent = 1};
 
@@ -76,17 +77,18 @@ adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, ad
 }
 
 void adm_coding_name(const adm_coding *coding, char *name) {
-    char width[16] = "", sinks[24] = "", recent[24] = "";
+    char width[16] = "", own[ADM_CODING_NAME_BYTES], sinks[24] = "", recent[24] = "";
     if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
     if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
     if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text, width,
-             coding->hadamard ? "" : ", no Hadamard", sinks, recent);
+    if (coding->calibration != NULL) adm_calibration_name(coding->calibration, own);
+    else snprintf(own, sizeof own, "%s %s", adm_code_metric_name(coding->metric), coding->thresholds.text);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%.112s%s%s%s%s", own, width, coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {
-    return coding->metric == ADM_METRIC_L1 && coding->bits == 2 && coding->hadamard && coding->selection == ADM_SELECT_HEAD &&
-           coding->thresholds.kind <= ADM_THRESHOLDS_LAYER;
+    return coding->calibration == NULL && coding->metric == ADM_METRIC_L1 && coding->bits == 2 && coding->hadamard &&
+           coding->selection == ADM_SELECT_HEAD && coding->thresholds.kind <= ADM_THRESHOLDS_LAYER;
 }
 
 bool adm_coding_same_codes(const adm_coding *a, const adm_coding *b) {

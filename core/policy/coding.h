@@ -30,6 +30,8 @@ uint32_t adm_code_distance_max(adm_code_metric metric, uint32_t bits);
 /* Bytes of a packed row: element i at bits bits*i .. of the little-endian row. d is a multiple of 8. */
 static inline size_t adm_code_row_bytes(uint32_t bits, uint32_t head_dim) { return (size_t)bits * head_dim / 8; }
 
+typedef struct adm_calibration adm_calibration; /* core/policy/calibration.h */
+
 /* One variant of adamas. */
 typedef struct adm_coding {
     adm_code_metric metric;
@@ -37,6 +39,7 @@ typedef struct adm_coding {
     bool hadamard;
     adm_selection selection;
     adm_threshold_spec thresholds; /* value[] complete, n_values = 2^bits - 1: adm_coding_complete() */
+    const adm_calibration *calibration; /* borrowed: metric and thresholds of each layer are its; NULL: all have these */
     uint32_t n_sinks, n_recent; /* first and last tokens forced into a selection; n_recent >= 1, the newest */
 } adm_coding;
 

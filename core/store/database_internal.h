@@ -44,6 +44,7 @@ struct adm_store {
     bool in_batch; /* a transaction is open */
     int64_t run_id; /* the run begun last through this store, 0 before */
     uint64_t run_started_ns;
+    uint64_t looked_ns, busy_since_ns, told_ns; /* of the progress handler, guard.c */
     sqlite3_stmt *statement[ADM_N_STATEMENTS];
 };
 

@@ -7,6 +7,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
@@ -249,7 +250,7 @@ static adm_status apply_settings(tune_command *c, adm_error *err) {
 /* The compiler's own words, as they are. */
 static void show_errors(const adm_candidate *c, const char *output) {
     (void)c;
-    fputs(output, stderr);
+    adm_print_lines(stderr, output);
 }
 
 /* --- The session ---------------------------------------------------------------------------------------------------- */
@@ -258,6 +259,7 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
     adm_tune_list *list = &c->list[side];
     adm_status status = adm_alloc(&c->result[side], list->n + 1, sizeof **c->result, "results", err);
     if (status != ADM_OK) return status;
+    if (c->options.n_tokens == 0) c->options.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
     if (side == 1 && c->no_gpu.status != ADM_OK) {
         for (size_t i = 0; i < list->n; i++) {
             adm_tune_result *r = &c->result[1][i];
@@ -268,11 +270,8 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
         c->judged[1] = true;
         return ADM_OK;
     }
-    adm_tune_options o = c->options;
-    if (o.n_tokens == 0) o.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
-    c->options.n_tokens = o.n_tokens;
-    status = side == 0 ? adm_host_session_run(&o, list->c, list->n, c->result[0], seed, err)
-                       : adm_gpu_judge_run(&o, c->device_number, list->c, list->n, c->result[1], seed, err);
+    status = side == 0 ? adm_host_session_run(&c->options, list->c, list->n, c->result[0], seed, err)
+                       : adm_gpu_judge_run(&c->options, c->device_number, list->c, list->n, c->result[1], seed, err);
     c->judged[side] = status == ADM_OK;
     return status;
 }
@@ -358,8 +357,8 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
                               err);
     json_decref(rows);
     if (!c->common.quiet)
-        printf("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
-               elapsed_s);
+        adm_print("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
+                  elapsed_s);
     return adm_finish_output(err);
 }
 
@@ -411,6 +410,7 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     const uint64_t start_ns = adm_clock_ns();
     c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");

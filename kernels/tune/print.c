@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/minmax.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "kernels/tune/record.h"
 
@@ -35,23 +36,23 @@ static const adm_tune_resources *resources_of(const adm_candidate *c, const adm_
 
 static void print_resources(const adm_tune_resources *s) {
     if (s->registers < 0) return;
-    printf("  %d registers", s->registers);
+    adm_print("  %d registers", s->registers);
     if (s->static_shared_bytes >= 0)
-        printf(", %d bytes of shared memory",
-               s->static_shared_bytes + (s->dynamic_shared_bytes > 0 ? s->dynamic_shared_bytes : 0));
-    if (s->spill_bytes > 0) printf(", %d bytes spilled", s->spill_bytes);
-    if (s->threads > 0) printf(", %d x %d threads", s->blocks, s->threads);
-    if (s->n_launches > 1) printf(" in %d launches", s->n_launches);
+        adm_print(", %d bytes of shared memory",
+                  s->static_shared_bytes + (s->dynamic_shared_bytes > 0 ? s->dynamic_shared_bytes : 0));
+    if (s->spill_bytes > 0) adm_print(", %d bytes spilled", s->spill_bytes);
+    if (s->threads > 0) adm_print(", %d x %d threads", s->blocks, s->threads);
+    if (s->n_launches > 1) adm_print(" in %d launches", s->n_launches);
     if (s->occupancy > 0)
-        printf(", occupancy %.0f%%%s%s", s->occupancy * 100, s->limiter[0] != '\0' ? ", limited by " : "", s->limiter);
+        adm_print(", occupancy %.0f%%%s%s", s->occupancy * 100, s->limiter[0] != '\0' ? ", limited by " : "", s->limiter);
 }
 
 static void print_setting(const adm_tune_options *o, adm_stage stage, const char *device) {
-    printf("%s on %s: %u query heads, %u KV heads, d = %u, %s, %u tokens", adm_stage_name(stage), device, o->shape.n_q_heads,
-           o->shape.n_kv_heads, o->shape.head_dim, adm_dtype_name(o->dtype), o->n_tokens);
+    adm_print("%s on %s: %u query heads, %u KV heads, d = %u, %s, %u tokens", adm_stage_name(stage), device, o->shape.n_q_heads,
+              o->shape.n_kv_heads, o->shape.head_dim, adm_dtype_name(o->dtype), o->n_tokens);
     if (stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP)
-        printf(", budget %u", o->rule.budget);
-    printf("; one layer of one decode step\n");
+        adm_print(", budget %u", o->rule.budget);
+    adm_print("; one layer of one decode step\n");
 }
 
 void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char *device, const adm_candidate *c,
@@ -64,22 +65,22 @@ void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char
     }
     width = adm_min(width, 60);
     print_setting(o, stage, device);
-    printf("\n%-*s  %-7s %10s %7s %8s %9s\n", (int)width, "candidate", "verdict", "median us", "+- %", "of floor", "gain");
+    adm_print("\n%-*s  %-7s %10s %7s %8s %9s\n", (int)width, "candidate", "verdict", "median us", "+- %", "of floor", "gain");
     for (size_t i = 0; i < n; i++) {
         full_name(&c[i], name, sizeof name);
-        printf("%-*s  %-7s", (int)width, name, verdict_word(&r[i]));
+        adm_print("%-*s  %-7s", (int)width, name, verdict_word(&r[i]));
         if (is_timed(&r[i])) {
-            printf(" %10.2f %7.1f", r[i].median_ns * 1e-3, r[i].ci_ratio * 100);
-            if (r[i].floor_ns > 0) printf(" %7.0f%%", r[i].floor_ns / r[i].median_ns * 100);
-            else printf("        -");
-            if (i == default_index) printf("   default");
+            adm_print(" %10.2f %7.1f", r[i].median_ns * 1e-3, r[i].ci_ratio * 100);
+            if (r[i].floor_ns > 0) adm_print(" %7.0f%%", r[i].floor_ns / r[i].median_ns * 100);
+            else adm_print("        -");
+            if (i == default_index) adm_print("   default");
             else if (default_index < n && is_timed(&r[default_index]))
-                printf(" %+8.1f%%", (r[default_index].median_ns / r[i].median_ns - 1) * 100);
+                adm_print(" %+8.1f%%", (r[default_index].median_ns / r[i].median_ns - 1) * 100);
         }
         print_resources(resources_of(&c[i], &r[i]));
-        if (r[i].is_disturbed) printf("  core was shared");
-        printf("\n");
-        if (r[i].status != ADM_OK) printf("    %s\n", r[i].reason);
+        if (r[i].is_disturbed) adm_print("  core was shared");
+        adm_print("\n");
+        if (r[i].status != ADM_OK) adm_print("    %s\n", r[i].reason);
     }
 }
 
@@ -121,16 +122,17 @@ static const char tuned_sql[] =
 
 static void print_choice(const adm_query *q) {
     char path[PATH_MAX], parameters[512];
-    printf("%-24.24s %-10s %3" PRId64 "/%-3" PRId64 " %3" PRId64 " %-4s %5" PRId64 " %8" PRId64 " %7" PRId64 " %10.2f",
-           adm_query_text(q, 0), adm_query_text(q, 1), adm_query_int(q, 2), adm_query_int(q, 3), adm_query_int(q, 4),
-           adm_query_text(q, 5), adm_query_int(q, 6), adm_query_int(q, 7), adm_query_int(q, 8), adm_query_double(q, 12) * 1e-3);
-    if (adm_query_is_null(q, 13)) printf("         -");
-    else printf(" %+8.1f%%", (adm_query_double(q, 13) / adm_query_double(q, 12) - 1) * 100);
+    adm_print("%-24.24s %-10s %3" PRId64 "/%-3" PRId64 " %3" PRId64 " %-4s %5" PRId64 " %8" PRId64 " %7" PRId64 " %10.2f",
+              adm_query_text(q, 0), adm_query_text(q, 1), adm_query_int(q, 2), adm_query_int(q, 3), adm_query_int(q, 4),
+              adm_query_text(q, 5), adm_query_int(q, 6), adm_query_int(q, 7), adm_query_int(q, 8),
+              adm_query_double(q, 12) * 1e-3);
+    if (adm_query_is_null(q, 13)) adm_print("         -");
+    else adm_print(" %+8.1f%%", (adm_query_double(q, 13) / adm_query_double(q, 12) - 1) * 100);
     snprintf(parameters, sizeof parameters, "%s", adm_query_text(q, 11));
-    printf("  %s%s%s",
-           adm_query_text(q, 10)[0] != '\0' ? adm_printable(adm_query_text(q, 10), path, sizeof path) : adm_query_text(q, 9),
-           parameters[0] != '\0' ? " " : "", parameters);
-    printf("\n");
+    adm_print("  %s%s%s",
+              adm_query_text(q, 10)[0] != '\0' ? adm_printable(adm_query_text(q, 10), path, sizeof path) : adm_query_text(q, 9),
+              parameters[0] != '\0' ? " " : "", parameters);
+    adm_print("\n");
 }
 
 static json_t *choice_as_json(const adm_query *q) {
@@ -151,13 +153,13 @@ adm_status adm_tune_print_tuned(adm_store *store, const adm_common *common, adm_
     for (; status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row; any = true) {
         if (common->json) json_array_append_new(rows, choice_as_json(query));
         else if (!any)
-            printf("%-24s %-10s %7s %3s %-4s %5s %8s %7s %10s %9s  choice\n", "device", "stage", "heads", "d", "type", "batch",
-                   "tokens", "budget", "median us", "gain");
+            adm_print("%-24s %-10s %7s %3s %-4s %5s %8s %7s %10s %9s  choice\n", "device", "stage", "heads", "d", "type",
+                      "batch", "tokens", "budget", "median us", "gain");
         if (!common->json) print_choice(query);
     }
     adm_query_close(&query);
     if (status == ADM_OK && common->json) return adm_print_json(json_pack("{s:o}", "tuned", rows), err);
     json_decref(rows);
-    if (status == ADM_OK && !any) printf("nothing is tuned yet: adamas tune --stage STAGE CANDIDATE...\n");
+    if (status == ADM_OK && !any) adm_print("nothing is tuned yet: adamas tune --stage STAGE CANDIDATE...\n");
     return status == ADM_OK ? adm_finish_output(err) : status;
 }

@@ -38,8 +38,8 @@ VARIANTS = {
                                           False, 2, 1),
     "metric=asym4,select=group": ("asym4 calibrated, per group", 2, "asym4", True, "scaled", (-1, 0, 1), True),
     "metric=dot,thresholds=scaled": ("dot scaled", 2, "dot", True, "scaled", (-1, 0, 1), False),
-    "metric=asymmetric,thresholds=scaled:-1,0,1.5": ("asymmetric scaled:-1,0,1.5", 2, "asymmetric", True, "scaled", (-1, 0, 1.5),
-                                                     False),
+    "metric=asymmetric,thresholds=scaled:-1,0,1.5": ("asymmetric scaled:-1,0,1.5", 2, "asymmetric", True, "scaled",
+                                                     (-1, 0, 1.5), False),
     "sinks=4": ("l1 calibrated, 4 sinks", 2, "l1", True, "layer", LOW, False, 4, 1),
     "sinks=1,recent=40": ("l1 calibrated, 1 sink, 40 recent", 2, "l1", True, "layer", LOW, False, 1, 40),
     "metric=dot,recent=64,select=group": ("dot calibrated, 64 recent, per group", 2, "dot", True, "layer", WIDE, True, 0, 64),
@@ -104,7 +104,8 @@ def quantise(w):
     """w [d] in float32 to whole numbers from -8 to 7: of six steps the one with the least squared error, in 2048ths of the
     largest element."""
     x = w * (np.float32(2048) / abs(w).max())
-    tried = [(step, np.clip(np.rint(x * np.float32(1 / step)), -8, 7).astype(np.int64)) for step in (292, 272, 252, 232, 212, 192)]
+    tried = [(step, np.clip(np.rint(x * np.float32(1 / step)), -8, 7).astype(np.int64))
+             for step in (292, 272, 252, 232, 212, 192)]
     return min(tried, key=lambda t: ((np.rint(x).astype(np.int64) - t[0] * t[1])**2).sum())[1]
 
 
@@ -120,7 +121,8 @@ def levels(prompt, codes, kind, n_codes):
     out = np.zeros((*prompt.shape[::2], n_codes))
     for c in range(n_codes):
         inside = codes == c
-        out[..., c] = ((rest * inside).sum(1) / inside.sum(1) if kind in ("channel", "scaled") else (rest * inside).sum() / inside.sum())
+        by_channel = (rest * inside).sum(1) / inside.sum(1)
+        out[..., c] = by_channel if kind in ("channel", "scaled") else (rest * inside).sum() / inside.sum()
     return out
 
 

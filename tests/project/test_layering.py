@@ -35,6 +35,7 @@ MAY = {
     "core/cli": BASE,
     "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store"],
     "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/replay/session"],
+    "core/calibrate": [*BASE, "core/contract", "core/policy", "core/store", "core/replay/session", "core/replay"],
     "kernels/gpu": [*BASE, "core/contract"],
     "kernels/encode": [*BASE, "core/contract", "kernels/gpu"],
     "kernels/distance": [*BASE, "core/contract", "kernels/gpu", "kernels/encode"],
@@ -53,12 +54,15 @@ MAY = {
     "probes": [*BASE, "core/stats", "core/contract"],
     "traces/format": CORE,
     "traces/generate": [*CORE, "traces/format"],
-    "traces/requests": [*CORE, "traces/format"],
+    "traces/requests": [*CORE, "traces/format", "traces/generate"],
     "analysis/output": CORE,
     "analysis/regress": [*CORE, "analysis/output"],
     "analysis/regress/compare": [*CORE, "analysis/output", "analysis/regress"],
     "analysis/db": [*CORE, "analysis/output"],
+    "analysis/cost": CORE,
+    "analysis/serving": [*CORE, "analysis/output", "analysis/cost"],
     "analysis/report/view": [*CORE, "analysis/output"],
+    "analysis/explain": [*CORE, "analysis/output"],
     "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/report/view"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
@@ -74,15 +78,15 @@ INSIDE = [*(f"core/store/{name}.h" for name in ("columns", "migrate", "row")), "
 SYSTEM = set("""
     argp.h arm_neon.h assert.h cpuid.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
     immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h spawn.h
-    stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/prctl.h sys/random.h
-    sys/resource.h sys/socket.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
+    stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/file.h sys/ioctl.h sys/mman.h sys/prctl.h
+    sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
     unistd.h""".split())
 
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*"]),
+    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*", "kernels/tune/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),

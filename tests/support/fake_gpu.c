@@ -12,7 +12,8 @@
  *   h200             the device says that it is an NVIDIA H200
  *   slow-dense       dense attention takes a millisecond
  *   idle-prompt      the encoding of a prompt does nothing
- *   no-bandwidth     the read limit cannot be measured */
+ *   no-bandwidth     the read limit cannot be measured
+ *   honest           times are what the calls took on the host, and the read limit is above that of any host */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,11 @@ static bool is_h200(void) {
 static size_t n_timings(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "timings=") : NULL;
     return at != NULL ? (size_t)strtoul(at + strlen("timings="), NULL, 10) : 20;
+}
+
+static bool is_honest(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    return asked != NULL && strstr(asked, "honest") != NULL;
 }
 
 /* --- Stages ------------------------------------------------------------------------------------------------------- */
@@ -324,7 +330,7 @@ adm_status adm_bandwidth_read(size_t buffer_bytes, double *bytes_per_s, adm_erro
     (void)buffer_bytes;
     const char *asked = getenv("ADAMAS_FAKE_GPU");
     const bool fails = asked != NULL && strstr(asked, "no-bandwidth") != NULL;
-    *bytes_per_s = fails ? 0 : 1e9;
+    *bytes_per_s = fails ? 0 : is_honest() ? 1e12 : 1e9;
     return fails ? adm_fail(err, ADM_EENVIRONMENT, "this bandwidth was not to be had") : ADM_OK;
 }
 
@@ -488,7 +494,12 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++) timing->end_ns[i] = adm_clock_ns();
     const char *asked = getenv("ADAMAS_FAKE_GPU");
     const double longer = covers == BIT(DENSE) && asked != NULL && strstr(asked, "slow-dense") != NULL ? 1e6 : 0;
-    for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++)
+    for (size_t i = 0; status == ADM_OK && i < timing->n_samples && is_honest(); i++) {
+        const uint64_t start = adm_clock_ns();
+        status = adm_gpu_case_run(c, impls, n_impls, (uint32_t)i % timing->n_sets, err);
+        timing->sample_ns[i] = (double)(adm_clock_ns() - start);
+    }
+    for (size_t i = 0; status == ADM_OK && i < timing->n_samples && !is_honest(); i++)
         timing->sample_ns[i] = longer + 1000.0 * (double)n_impls * (mode == ADM_LAUNCH_STREAM ? 3 : 1) + (double)(i * 7 % 20);
     return status;
 }

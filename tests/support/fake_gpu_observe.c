@@ -5,7 +5,6 @@
 
 #include "core/base/mem.h"
 #include "kernels/gpu/case.h"
-#include "kernels/gpu/memory.h"
 #include "kernels/gpu/observe.h"
 
 enum { MAX_NODES = 64 };
@@ -37,14 +36,6 @@ adm_status adm_gpu_cycle_ns(adm_gpu *gpu, double *ns, adm_error *err) {
     *ns = 0.5;
     return ADM_OK;
 }
-adm_status adm_gpu_allocate(size_t bytes, unsigned char fill, void **out, adm_error *err) {
-    char *memory = NULL;
-    adm_status status = adm_alloc(&memory, bytes, 1, "memory of the fake GPU", err);
-    if (status == ADM_OK) memset(memory, fill, bytes);
-    *out = memory;
-    return status;
-}
-void adm_gpu_release(void *pointer_address) { adm_free((char **)pointer_address); }
 adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out, adm_error *err) {
     (void)gpu;
     return adm_alloc(out, 1, sizeof **out, "an L2 flush", err);

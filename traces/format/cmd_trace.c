@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/print.h"
 #include "core/cli/group.h"
 #include "traces/format/trace_file.h"
 #include "traces/format/trace_text.h"
@@ -45,28 +46,28 @@ static size_t layers_with_output(const adm_trace *trace) {
 static void print_info(const adm_trace *trace) {
     char dtypes[24];
     adm_trace_print_text(trace->path);
-    printf("\n  model      ");
+    adm_print("\n  model      ");
     adm_trace_print_text(trace->model[0] != '\0' ? trace->model : "(not named)");
-    printf("\n  kind       %s\n", trace->kind);
-    printf("  heads      %u query, %u KV, dimension %u\n", trace->shape.n_q_heads, trace->shape.n_kv_heads,
-           trace->shape.head_dim);
-    printf("  tokens     %zu\n  steps      %zu at positions ", trace->n_tokens, trace->n_steps);
+    adm_print("\n  kind       %s\n", trace->kind);
+    adm_print("  heads      %u query, %u KV, dimension %u\n", trace->shape.n_q_heads, trace->shape.n_kv_heads,
+              trace->shape.head_dim);
+    adm_print("  tokens     %zu\n  steps      %zu at positions ", trace->n_tokens, trace->n_steps);
     for (size_t i = 0, end; i < trace->n_steps; i = end + 1) {
         end = run_end(trace, i);
-        printf(end > i ? "%s%" PRId64 "-%" PRId64 : "%s%" PRId64, i > 0 ? ", " : "", trace->positions[i],
-               trace->positions[end]);
+        adm_print(end > i ? "%s%" PRId64 "-%" PRId64 : "%s%" PRId64, i > 0 ? ", " : "", trace->positions[i],
+                  trace->positions[end]);
     }
-    printf("\n  layers     %zu: ", trace->n_layers);
-    for (size_t i = 0; i < trace->n_layers; i++) printf("%s%u", i > 0 ? ", " : "", trace->layers[i].index);
-    printf("\n  outputs    of %zu of %zu layers\n", layers_with_output(trace), trace->n_layers);
-    printf("  dtype      %s\n  scale      %.9g\n", dtypes_of(trace, dtypes), trace->softmax_scale);
-    printf("  bytes      %" PRIu64 "\n  xxh128     %s\n", trace->file_bytes, trace->xxh128);
+    adm_print("\n  layers     %zu: ", trace->n_layers);
+    for (size_t i = 0; i < trace->n_layers; i++) adm_print("%s%u", i > 0 ? ", " : "", trace->layers[i].index);
+    adm_print("\n  outputs    of %zu of %zu layers\n", layers_with_output(trace), trace->n_layers);
+    adm_print("  dtype      %s\n  scale      %.9g\n", dtypes_of(trace, dtypes), trace->softmax_scale);
+    adm_print("  bytes      %" PRIu64 "\n  xxh128     %s\n", trace->file_bytes, trace->xxh128);
     for (size_t i = 0; i < trace->n_meta; i++) {
-        printf(i == 0 ? "  metadata\n    " : "    ");
+        adm_print(i == 0 ? "  metadata\n    " : "    ");
         adm_trace_print_text(trace->meta[i].key);
-        printf(": ");
+        adm_print(": ");
         adm_trace_print_text(trace->meta[i].value);
-        putchar('\n');
+        adm_print("\n");
     }
 }
 
@@ -114,15 +115,15 @@ static adm_status info_one(const char *path, const adm_trace_options *options, j
 
 static void print_report(const adm_trace *trace, const adm_trace_report *report) {
     adm_trace_print_text(trace->path);
-    printf(": header and shapes valid, values finite");
+    adm_print(": header and shapes valid, values finite");
     if (report->n_checked == 0) {
-        puts("; outputs not checked, since the file has no layers.{i}.o");
+        adm_print("; outputs not checked, since the file has no layers.{i}.o\n");
         return;
     }
-    printf("; %zu outputs recomputed, the worst off by %.2g in relative L2, %.2f of its limit (layer %u, position %" PRId64
-           ", query head %u)\n",
-           report->n_checked, report->worst_rel_l2, report->worst_of_limit, report->worst_layer,
-           trace->positions[report->worst_step], report->worst_head);
+    adm_print("; %zu outputs recomputed, the worst off by %.2g in relative L2, %.2f of its limit (layer %u, position %" PRId64
+              ", query head %u)\n",
+              report->n_checked, report->worst_rel_l2, report->worst_of_limit, report->worst_layer,
+              trace->positions[report->worst_step], report->worst_head);
 }
 
 /* JSON knows no infinity; where there is no finite number it says null. */
@@ -217,6 +218,7 @@ static const struct argp import_argp = {
 /* A file that fails does not keep the others from their turn; the first failure gives the exit code. */
 static int run_verb(const trace_verb *verb, int argc, char **argv) {
     adm_trace_options options = {.common = ADM_COMMON_DEFAULTS};
+    adm_interrupt_ask();
     adm_argp_parse(verb->argp, argc, argv, &options);
     adm_error err;
     int exit_code = 0;

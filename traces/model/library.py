@@ -5,6 +5,7 @@ from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t,
 import numpy as np
 
 from bad_input import BadInput
+from calibration import Calibration
 
 BAD_INPUT = 1  # of adm_status; what else is not 0 is the machine's fault or a bug
 
@@ -68,6 +69,10 @@ class Library:
 
     def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
         """What the database calls the variant; BadInput if the library does not know the policy."""
+        if isinstance(policy, Calibration):
+            for one in policy.policies():
+                self.variant(one, n_q_heads, n_kv_heads, d, seed)
+            return policy.variant
         sparse = self.open(policy, n_q_heads, np.zeros((n_kv_heads, 1, d), np.float32), 1, 0, seed)
         name = ctypes.create_string_buffer(176)
         self.sparse.variant(sparse.handle, name)

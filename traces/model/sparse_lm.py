@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from bad_input import BadInput
+from calibration import policy_at
 from model_files import load_model
 
 PREFILL_BLOCK = 512  # queries whose scores are held at a time
@@ -161,7 +162,8 @@ class Model:
     def _decode_layer(self, library, policy, budgets, cache, i, n_prompt, seed, q, k, v):
         """The attention of layer i's steps, like q [len(budgets), n_q_heads, n, d]. Leaves the last k and v in the cache."""
         n, begin, end = q.shape[-2], n_prompt, n_prompt + q.shape[-2]
-        name, windowed, out = "dense" if i < self.n_dense_layers else policy, not self.m.sees_all(i, end), torch.empty_like(q)
+        name = "dense" if i < self.n_dense_layers else policy_at(policy, i)
+        windowed, out = not self.m.sees_all(i, end), torch.empty_like(q)
         sparse = None if windowed else library.open(name, self.m.n_q_heads, cache.k[i], n_prompt, n, seed * 1000 + i)
         for b, budget in enumerate(budgets):
             cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k[b], v[b]

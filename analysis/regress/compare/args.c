@@ -105,10 +105,12 @@ adm_status adm_compare_args_write(const adm_compare_args *a, const adm_compariso
     adm_text text = {0};
     adm_status status = ADM_OK;
     if (a->markdown != NULL) {
+        text.dialect = ADM_TEXT_MARKDOWN;
         adm_compare_markdown(c, &text);
         status = write_text("--markdown", a->markdown, &text, err);
     }
     if (status == ADM_OK && a->junit != NULL) {
+        text.dialect = ADM_TEXT_HTML;
         adm_compare_junit(c, &text);
         status = write_text("--junit", a->junit, &text, err);
     }
@@ -122,7 +124,7 @@ adm_status adm_compare_print(const adm_comparison *c, bool json, bool quiet, boo
     if (json) {
         status = adm_print_json(adm_compare_json(c), err);
     } else if (!quiet) {
-        adm_text text = {0};
+        adm_text text = {.dialect = ADM_TEXT_PLAIN};
         adm_compare_text(c, all, &text);
         status = adm_text_check(&text, err);
         if (status == ADM_OK) fwrite(text.data, 1, text.length, stdout);

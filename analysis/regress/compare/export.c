@@ -10,29 +10,23 @@
 
 /* --- JUnit -------------------------------------------------------------------------------------------------------- */
 
-/* Characters that no XML 1.0 document may hold are replaced before markup is escaped. */
-static void xml(adm_text *out, const char *text) {
-    char clean[1024];
-    adm_text_escaped(out, adm_printable(text, clean, sizeof clean));
-}
-
 static void name_case(const adm_compare_row *row, adm_text *out) {
     const adm_series *s = row->shown;
     adm_text_add(out, "<testcase classname=\"adamas.");
-    xml(out, s->stage[0] != '\0' ? s->source : "quality");
+    adm_text_escaped(out, s->stage[0] != '\0' ? s->source : "quality");
     adm_text_add(out, ".");
-    xml(out, s->stage[0] != '\0' ? s->stage : s->config->policy);
+    adm_text_escaped(out, s->stage[0] != '\0' ? s->stage : s->config->policy);
     adm_text_add(out, "\" name=\"");
-    xml(out, s->metric->name);
+    adm_text_escaped(out, s->metric->name);
     adm_text_add(out, ": ");
-    xml(out, s->config->title);
+    adm_text_escaped(out, s->config->title);
     adm_text_add(out, "\">");
 }
 
 static void describe(const adm_compare_row *row, adm_text *out) {
     adm_text_format(out, "%s: baseline %.6g, candidate %.6g ", adm_verdict_name(row->verdict), row->base_value,
                     row->cand_value);
-    xml(out, row->shown->metric->unit);
+    adm_text_escaped(out, row->shown->metric->unit);
     if (!isnan(row->p_adjusted))
         adm_text_format(out, ", shift %+.2f%% [%+.2f%%, %+.2f%%], p %.2g", 100 * expm1(row->shift.shift),
                         100 * expm1(row->shift.low), 100 * expm1(row->shift.high), row->p_adjusted);
@@ -40,7 +34,7 @@ static void describe(const adm_compare_row *row, adm_text *out) {
     adm_text_format(out, ", margin %.3g%%, %zu and %zu processes", 100 * row->margin, row->n_base, row->n_cand);
     if (row->why[0] != '\0') {
         adm_text_add(out, "; ");
-        xml(out, row->why);
+        adm_text_escaped(out, row->why);
     }
 }
 
@@ -55,13 +49,13 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
         {"baseline", c->subject[0]}, {"candidate", c->subject[1]}, {"machine", c->machine}, {"check", c->check_uuid}};
     for (size_t i = 0; i < 4; i++) {
         adm_text_format(out, "<property name=\"%s\" value=\"", properties[i].name);
-        xml(out, properties[i].value);
+        adm_text_escaped(out, properties[i].value);
         adm_text_add(out, "\"/>\n");
     }
     adm_text_add(out, "</properties>\n");
     if (failed) {
         adm_text_add(out, "<testcase classname=\"adamas\" name=\"comparison\"><error message=\"");
-        xml(out, c->failure);
+        adm_text_escaped(out, c->failure);
         adm_text_add(out, "\"/></testcase>\n");
     }
     for (size_t i = 0; i < c->n_rows; i++) {
@@ -73,7 +67,7 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
         if (element != NULL) adm_text_format(out, "<%s message=\"", element);
         else adm_text_add(out, "<system-out>");
         describe(row, out);
-        adm_text_add(out, element != NULL ? "\"/>" : "</system-out>");
+        adm_text_markup(out, element != NULL ? ADM_MARKUP("\"/>") : ADM_MARKUP("</system-out>"));
         adm_text_add(out, "</testcase>\n");
     }
     adm_text_add(out, "</testsuite>\n</testsuites>\n");

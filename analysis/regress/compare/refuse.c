@@ -36,7 +36,7 @@ static bool one_value(const adm_series_set *set, int field, char *out, size_t ou
 
 static adm_status check_machines(const adm_series_set *base, const adm_series_set *cand, adm_error *err) {
     char a[256], b[256];
-    adm_text differences = {0};
+    adm_text differences = {.dialect = ADM_TEXT_PLAIN};
     for (int field = 0; field < N_MACHINE; field++) {
         bool one_a = one_value(base, field, a, sizeof a), one_b = one_value(cand, field, b, sizeof b);
         if (one_a && one_b && (strcmp(a, b) == 0 || matches_any(field, a) || matches_any(field, b))) continue;

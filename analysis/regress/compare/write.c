@@ -70,23 +70,19 @@ static void fill(const adm_compare_row *row, cells *c) {
 /* --- Terminal ----------------------------------------------------------------------------------------------------- */
 
 static void text_row(const adm_compare_row *row, adm_text *out) {
-    char title[256], why[sizeof row->why + 4];
     cells c;
     fill(row, &c);
-    adm_printable(row->shown->config->title, title, sizeof title);
-    adm_printable(row->why, why, sizeof why);
-    adm_text_format(out, "%-12s  %-18s %s: %s\n", adm_verdict_name(row->verdict), c.name, row->shown->metric->name, title);
+    adm_text_format(out, "%-12s  %-18s %s: %s\n", adm_verdict_name(row->verdict), c.name, row->shown->metric->name,
+                    row->shown->config->title);
     adm_text_format(out, "              %s to %s, %s", c.before, c.after, c.change);
     if (c.cycles[0] != '\0') adm_text_format(out, ", cycles %s", c.cycles);
     if (c.p[0] != '\0') adm_text_format(out, "; p %s", c.p);
     adm_text_format(out, "; margin %s; %zu and %zu processes\n", c.margin, row->n_base, row->n_cand);
-    if (why[0] != '\0') adm_text_format(out, "              %s\n", why);
+    if (row->why[0] != '\0') adm_text_format(out, "              %s\n", row->why);
 }
 
 void adm_compare_text(const adm_comparison *c, bool all, adm_text *out) {
-    char subject[2][sizeof c->subject[0] + 4];
-    for (int i = 0; i < 2; i++) adm_printable(c->subject[i], subject[i], sizeof subject[i]);
-    adm_text_format(out, "baseline %s, candidate %s\n", subject[0], subject[1]);
+    adm_text_format(out, "baseline %s, candidate %s\n", c->subject[0], c->subject[1]);
     for (size_t i = 0; i < c->n_rows; i++)
         if (all || c->row[i].verdict != ADM_VERDICT_EQUIVALENT) text_row(&c->row[i], out);
     adm_compare_headline(c, out);
@@ -94,16 +90,6 @@ void adm_compare_text(const adm_comparison *c, bool all, adm_text *out) {
 }
 
 /* --- Markdown ----------------------------------------------------------------------------------------------------- */
-
-/* Text of others in a table's cell: entities for what is markup, in HTML or in Markdown. */
-static void cell(adm_text *out, const char *text) {
-    char clean[768];
-    adm_printable(text, clean, sizeof clean);
-    for (const char *c = clean; *c != '\0'; c++) {
-        if (strchr("&<>|`*_[]\\~#", *c) != NULL) adm_text_format(out, "&#%d;", (unsigned char)*c);
-        else adm_text_bytes(out, c, 1);
-    }
-}
 
 static void markdown_table(const adm_comparison *c, bool equivalent, adm_text *out) {
     adm_text_add(
@@ -115,31 +101,30 @@ static void markdown_table(const adm_comparison *c, bool equivalent, adm_text *o
         cells f;
         fill(row, &f);
         const bool strong = row->verdict == ADM_VERDICT_REGRESSED;
-        adm_text_format(out, "| %s%s%s | ", strong ? "**" : "", adm_verdict_name(row->verdict), strong ? "**" : "");
-        cell(out, f.name);
+        adm_text_markup(out, strong ? ADM_MARKUP("| **") : ADM_MARKUP("| "));
+        adm_text_escaped(out, adm_verdict_name(row->verdict));
+        adm_text_markup(out, strong ? ADM_MARKUP("** | ") : ADM_MARKUP(" | "));
+        adm_text_escaped(out, f.name);
         adm_text_add(out, " ");
-        cell(out, row->shown->metric->name);
+        adm_text_escaped(out, row->shown->metric->name);
         adm_text_add(out, " | ");
-        cell(out, row->shown->config->title);
+        adm_text_escaped(out, row->shown->config->title);
         adm_text_format(out, " | %s | %s | %s | %s | %s | %s | ", f.before, f.after, f.change, f.cycles, f.margin, f.p);
-        cell(out, row->why);
+        adm_text_escaped(out, row->why);
         adm_text_add(out, " |\n");
     }
 }
 
 void adm_compare_markdown(const adm_comparison *c, adm_text *out) {
-    adm_text headline = {0};
-    adm_compare_headline(c, &headline);
     adm_text_add(out, "## Adamas: ");
-    cell(out, headline.data != NULL ? headline.data : "");
-    adm_text_free(&headline);
+    adm_compare_headline(c, out);
     adm_text_add(out, "\n\nBaseline ");
-    cell(out, c->subject[0]);
+    adm_text_escaped(out, c->subject[0]);
     adm_text_add(out, ", candidate ");
-    cell(out, c->subject[1]);
+    adm_text_escaped(out, c->subject[1]);
     if (c->machine[0] != '\0') {
         adm_text_add(out, ", on ");
-        cell(out, c->machine);
+        adm_text_escaped(out, c->machine);
     }
     adm_text_add(out, ". Times are medians over processes; an interval is of the Hodges-Lehmann shift; p is adjusted over all "
                       "times.\n");

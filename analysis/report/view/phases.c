@@ -14,7 +14,8 @@ static bool same_step(const json_t *a, const json_t *b) {
 static void write_phase(adm_text *page, const json_t *document, const json_t *row, bool is_first) {
     static const char *const numbers[] = {"seq_len", "budget", "n_q_heads", "n_kv_heads", "batch"};
     const json_t *config = adm_row_config(document, row);
-    adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", is_first ? " class=\"first\"" : "");
+    adm_write_row_start(page, is_first);
+    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
     adm_text_escaped(page, adm_field_text(config, "variant"));
     adm_text_add(page, "</th>");
     for (size_t k = 0; k < sizeof numbers / sizeof numbers[0]; k++) adm_write_count_cell(page, config, numbers[k], "any");
@@ -35,10 +36,10 @@ static void write_profile(adm_text *page, const json_t *document, size_t profile
     if (n_rows == 0) return;
     adm_write_profile_heading(page, document, profile);
     adm_write_gpu_plot(page, "phases", profile,
-                       "<strong>Phases of a step of one launch</strong>: medians over blocks and launches. An instrumented "
-                       "instance of the kernel reads the SM\u2019s clock where a phase ends, and so takes a little longer than "
-                       "the step itself. The time from launch to launch is not in it, nor that a block waits for others at "
-                       "the end.");
+                       ADM_MARKUP("<strong>Phases of a step of one launch</strong>: medians over blocks and launches. An "
+                                  "instrumented instance of the kernel reads the SM\u2019s clock where a phase ends, and so "
+                                  "takes a little longer than the step itself. The time from launch to launch is not in it, "
+                                  "nor that a block waits for others at the end."));
     adm_write_table_start(page, document, "Every phase", n_rows, false, NULL);
     adm_write_table_head(page, "<step|length, tokens|budget, tokens|query heads|KV heads|batch|<phase|median, \u00b5s|"
                                "p10, \u00b5s|p90, \u00b5s|max, \u00b5s|n");

@@ -127,7 +127,8 @@ Priority: optional
 Description: profiler and simulator for Adamas sparse attention
  Measures what sparse attention for long-context decoding costs and loses, stage by stage.
 """)
-        subprocess.run(["dpkg-deb", "--root-owner-group", "--build", folder, output], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", folder, output], check=True,
+                       stdout=subprocess.DEVNULL)
     print(output)
 
 
@@ -135,9 +136,9 @@ def tarball(build, version):
     name = f"adamas-{version}-{os.uname().machine}"
     with tempfile.TemporaryDirectory() as folder:
         staged(build, version, f"/{name}", folder)
-        with tarfile.open(f"build/{name}.tar.xz", "w:xz") as archive:
+        with tarfile.open(f"build/{name}.tar.gz", "w:gz") as archive:
             archive.add(Path(folder, name), name)
-    print(f"build/{name}.tar.xz")
+    print(f"build/{name}.tar.gz")
 
 
 if __name__ == "__main__":
