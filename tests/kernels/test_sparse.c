@@ -31,6 +31,8 @@ static const char *const policies[] = {"dense",
                                        "oracle:select=group",
                                        "random",
                                        "adamas:metric=asymmetric,bits=3,thresholds=channel,select=group",
+                                       "adamas:metric=asym4",
+                                       "adamas:metric=asym4,thresholds=scaled:0.7,select=group",
                                        "adamas:metric=dot,hadamard=off,thresholds=centred"};
 enum { N_POLICIES = sizeof policies / sizeof policies[0] };
 
