@@ -144,9 +144,10 @@ describe('GPU profiles in the report', { skip }, () => {
     test('has a section, an entry and a chart for what there is, and none for what is not', async () => {
         const { page, said, requested, dialogs, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Summary', 'Speed-up', 'GPU stages', 'Roofline', 'Phases', 'Timeline', 'Counters', 'Provenance']);
+                         ['Summary', 'Speed-up', 'GPU stages', 'Roofline', 'Phases', 'Timeline', 'Counters', 'Claims',
+                          'Provenance']);
         assert.deepEqual(await page.locator('section').evaluateAll((all) => all.map((one) => one.id)),
-                         ['summary', 'speedup', 'gpu', 'roofline', 'phases', 'timeline', 'counters', 'provenance']);
+                         ['summary', 'speedup', 'gpu', 'roofline', 'phases', 'timeline', 'counters', 'claims', 'provenance']);
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name), FRAMES);
         for (const frame of frames) {
