@@ -23,6 +23,7 @@
 #include "analysis/report/view/stages.h"
 #include "analysis/report/view/summary.h"
 #include "analysis/report/view/tasks.h"
+#include "analysis/report/view/phases.h"
 #include "analysis/report/view/timeline.h"
 #include "core/base/embedded.h"
 
@@ -54,6 +55,7 @@ static const struct section {
     {"speedup", "Speed-up", "Faster than dense attention, and where not", adm_view_speedup},
     {"gpu", "GPU stages", "Where a step\u2019s time goes on the GPU", adm_view_gpu_stages},
     {"roofline", "Roofline", "How far from the hardware\u2019s limit", adm_view_roofline},
+    {"phases", "Phases", "Inside a step of one launch", adm_view_phases},
     {"timeline", "Timeline", "One step, kernel by kernel", adm_view_timeline},
     {"counters", "Counters", "What the hardware counted", adm_view_counters},
     {"quality", "Quality", "Quality against budget", adm_view_quality},
