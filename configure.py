@@ -68,7 +68,7 @@ ROOMS = {
     "analysis/explain": ["rules", "figures"],
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
-                         "print", "model_file", "validate_show"],
+                         "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
                         "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
