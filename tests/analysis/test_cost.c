@@ -196,7 +196,7 @@ static void a_validation_finds_what_is_wrong(void **state) {
         assert_true(v.row[i].mape < 1e-9 && v.row[i].max < 1e-9);
         n_rows += v.row[i].n;
     }
-    assert_true(n_rows > 2 * 2 * (16 + 16)); /* rows and frontier, of each axis, over all and per stage */
+    assert_true(n_rows >= 2 * 2 * 32); /* each of 32 points once per axis, over all and per stage; inner ones now and then */
     adm_validation_free(&v);
     for (size_t i = 0; i < n; i++)
         if (p[i].at.len == 2000 && p[i].at.budget == 200 && p[i].at.batch == 1) p[i].ns *= 2;
