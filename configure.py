@@ -33,7 +33,8 @@ ROOMS = {
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run",
-                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo"],
+                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
+                   "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -57,15 +58,17 @@ ROOMS = {
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["inflate", "lines", "numbers", "id_map", "builder", "csv_rows", "json_rows", "clients", "requests"],
     "analysis/output": ["rows", "text", "numbers"],
-    "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
-                         "check_run", "check_build", "history"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
+    "analysis/regress": ["shift", "differences", "quantile", "change_points", "series_set", "contended", "series", "judge",
+                         "check_run", "check_build", "git", "commit_order", "machines", "renamed", "history", "checks",
+                         "history_write"],
+    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+                                 "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear"],
+    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
-                         "print", "model_file"],
+                         "print", "model_file", "validate_show"],
     "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
@@ -86,7 +89,7 @@ COMMANDS = {
     "analysis/explain": ["cmd_explain"],
     "analysis/serving": ["cmd_simulate"],
     "analysis/report": ["cmd_report"],
-    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
+    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "db_show", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
     "analysis/regress/compare": ["cmd_compare"],
 }
@@ -108,7 +111,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 8)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 10)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -275,9 +278,13 @@ class Ninja:
         return output
 
 
-VERSION_COMMAND = r"""commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); $
+VERSION_COMMAND = r"""commit=; made=; if [ -e .git ]; then $
+      if commit=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2> $out.said); $
+      then made=$$(TZ=UTC0 git show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD); $
+      else commit=; echo "this build does not know its commit: $$(head -n 1 $out.said)"; fi; rm -f $out.said; fi; $
       clean=$${commit%-dirty}; [ "$$commit" = "$$clean" ]; dirty=$$?; $
-      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" > $out.new; $
+      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" $
+          "ADM_GIT_COMMIT_UTC \"$$made\"" > $out.new; $
       if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi"""
 
 
@@ -510,7 +517,8 @@ def build_ninja(options, cuda, node):
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
                 "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
-                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
+                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py && "
+                "$python tests/bench/bench_serving.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/bench/gpu_session.sh",

@@ -43,8 +43,9 @@ static adm_cost_time time_by(const adm_cost *cost, const adm_cost_grid *g, const
     adm_cost_at at = q->at;
     double load = 1;
     if (!same_shape(g, q)) {
-        const double per_sequence = adm_cost_floor_bytes(q->stage, &g->shape, g->element_bytes, q->at.len, q->at.budget, 1);
-        if (per_sequence > 0) at.batch = bytes / per_sequence;
+        const double wanted = adm_cost_load_bytes(q->stage, &q->shape, q->element_bytes, at.len, at.budget, at.batch);
+        const double per_sequence = adm_cost_load_bytes(q->stage, &g->shape, g->element_bytes, at.len, at.budget, 1);
+        if (per_sequence > 0) at.batch = wanted / per_sequence;
         load = at.batch / q->at.batch;
     }
     adm_cost_time t = adm_cost_grid_at(g, at);

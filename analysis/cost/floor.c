@@ -22,3 +22,8 @@ double adm_cost_floor_bytes(int stage, const adm_shape *shape, uint32_t element_
     default: return 0;
     }
 }
+
+double adm_cost_load_bytes(int stage, const adm_shape *shape, uint32_t element_bytes, double len, double budget, double batch) {
+    const double distances = stage == ADM_STAGE_STEP ? 3 * 2 * batch * shape->n_q_heads * len : 0;
+    return adm_cost_floor_bytes(stage, shape, element_bytes, len, budget, batch) + distances;
+}

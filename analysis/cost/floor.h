@@ -16,4 +16,8 @@ const char *adm_cost_stage_name(int stage);
  * none). Each query head's selected rows count as its own. */
 double adm_cost_floor_bytes(int stage, const adm_shape *shape, uint32_t element_bytes, double len, double budget, double batch);
 
+/* The load by which two head shapes compare: those bytes and, of a whole step, the distances, which each query head has of its
+ * own: written once and read twice where a step is several kernels, and computed in any case. */
+double adm_cost_load_bytes(int stage, const adm_shape *shape, uint32_t element_bytes, double len, double budget, double batch);
+
 #endif

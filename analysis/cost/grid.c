@@ -85,6 +85,25 @@ static double factor(double a, double b) {
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
+/* How much slower than the read limit added bytes move, by another axis than the one with a single value: of the last interval
+ * of length or budget on which bytes are added, the one where most are. 1: at the limit. Points of the grid alone. */
+static double slowness_of(const adm_cost_grid *g, const adm_cost_at *edge) {
+    double most = 0, slope = 1;
+    for (int axis = LEN; axis <= BUDGET; axis++) {
+        adm_cost_at at = *edge, low = *edge, high = *edge;
+        set(&at, axis, 1e18);
+        const bracket b = bracket_of(g, &at, axis, ((1u << N_AXES) - 1) & ~(1u << axis));
+        if (b.n < 2) continue;
+        set(&low, axis, b.low);
+        set(&high, axis, b.high);
+        const double bytes_ns = floor_ns(g, &high) - floor_ns(g, &low);
+        if (bytes_ns <= most) continue;
+        most = bytes_ns;
+        slope = (find(g, &high)->ns - find(g, &low)->ns) / bytes_ns;
+    }
+    return slope > 1 ? slope : 1;
+}
+
 /* From the times at the bracket's two ends to the one at x. */
 static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axis, bracket b, adm_cost_time low,
                           adm_cost_time high) {
@@ -95,10 +114,8 @@ static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axi
     set(&edge_at, axis, x > b.high ? b.high : b.low);
     const double far = factor(x, get(&edge_at, axis));
     const double added = floor_ns(g, at) - floor_ns(g, &edge_at); /* negative below the grid */
-    if (b.n == 1) {
-        const double at_edge = floor_ns(g, &edge_at);
-        t.ns = at_edge > 0 ? edge->ns * (floor_ns(g, at) / at_edge) : edge->ns;
-    } else t.ns = low.ns + (high.ns - low.ns) * ((x - b.low) / (b.high - b.low));
+    if (b.n == 1) t.ns = edge->ns + added * slowness_of(g, &edge_at);
+    else t.ns = low.ns + (high.ns - low.ns) * ((x - b.low) / (b.high - b.low));
     if (b.outside && b.n == 2) {
         if (x > b.high) t.ns = larger(t.ns, edge->ns + added);
         else { /* not a better share than the edge's, and not slower than the edge */

@@ -4,8 +4,8 @@
  *   exact point       the measurement
  *   between points    a straight line between the two nearest on one axis
  *   beyond the edge   the share of the read limit that the outermost interval reached is held: bytes added from there on move
- *                     as fast as those of the interval did, but never faster than the read limit. Of a single point the whole
- *                     share is held
+ *                     as fast as those of the interval did, but never faster than the read limit
+ *   a single value    likewise, with the share of the widest interval of length or budget; at the read limit if there is none
  *
  * Only +, -, * and / of binary64: the same bits on every machine. */
 #ifndef ADM_ANALYSIS_COST_GRID_H

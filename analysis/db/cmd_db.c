@@ -3,10 +3,13 @@
 #include "analysis/db/db_export.h"
 #include "analysis/db/db_gc.h"
 #include "analysis/db/db_import.h"
+#include "analysis/db/db_list.h"
 #include "analysis/db/db_merge.h"
+#include "analysis/db/db_show.h"
 #include "core/cli/group.h"
 
-static const adm_command *const verbs[] = {&adm_db_create, &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
+static const adm_command *const verbs[] = {&adm_db_list,   &adm_db_show,   &adm_db_diff,  &adm_db_create,
+                                           &adm_db_export, &adm_db_import, &adm_db_merge, &adm_db_gc};
 
 static const adm_group group = {
     .name = "adamas db",
@@ -17,4 +20,4 @@ static const adm_group group = {
 
 static int run(int argc, char **argv) { return adm_group_run(&group, argc, argv); }
 
-const adm_command adm_cmd_db = {"db", "export, import, merge and prune databases of runs", run};
+const adm_command adm_cmd_db = {"db", "list, show, export, import, merge and prune runs", run};

@@ -12,6 +12,7 @@
 #include "analysis/serving/model_file.h"
 #include "analysis/serving/print.h"
 #include "analysis/serving/record.h"
+#include "analysis/serving/validate_show.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -33,7 +34,8 @@ typedef struct simulate_command {
     const char *threads, *label;
     const char *layer_plans[MAX_LAYER_PLANS];
     size_t n_layer_plans;
-    bool no_prefix, open_loop;
+    const char *against;
+    bool no_prefix, open_loop, validate;
     char *argv_json;
 
     adm_store *store;
@@ -78,7 +80,9 @@ enum {
     KEY_THREADS,
     KEY_LABEL,
     KEY_NO_PREFIX,
-    KEY_OPEN
+    KEY_OPEN,
+    KEY_VALIDATE,
+    KEY_AGAINST
 };
 
 static const struct argp_option options[] = {
@@ -115,6 +119,9 @@ static const struct argp_option options[] = {
     {"ttft", KEY_TTFT, "MS", 0, "Target for goodput: time to the first token (default 2000)", 5},
     {"tpot", KEY_TPOT, "MS", 0, "Target for goodput: time per token after it (default 50)", 5},
     {"quality", KEY_QUALITY, "RUN", 0, "Replay whose output error goes with the budgets (default: the latest)", 5},
+    {"validate", KEY_VALIDATE, NULL, 0, "Instead: predict timings of the calibration that are held out, and show the errors",
+     6},
+    {"against", KEY_AGAINST, "RUN", 0, "With --validate: also predict another GPU's profile from its read limit", 6},
     {"label", KEY_LABEL, "TEXT", 0, "Label of the run", 6},
     {"seed", KEY_SEED, "N", 0, "Seed of what is generated or sampled (default 1)", 6},
     {"threads", KEY_THREADS, "N", 0, "Threads; the figures do not depend on it (default: all processors)", 6},
@@ -149,7 +156,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
                  {KEY_OVERHEAD, &c->overhead},
                  {KEY_SEED, &c->seed},
                  {KEY_THREADS, &c->threads},
-                 {KEY_LABEL, &c->label}};
+                 {KEY_LABEL, &c->label},
+                 {KEY_AGAINST, &c->against}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].key == key) {
             *texts[i].text = arg;
@@ -159,6 +167,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
     case KEY_NO_PREFIX: c->no_prefix = true; return 0;
     case KEY_OPEN: c->open_loop = true; return 0;
+    case KEY_VALIDATE: c->validate = true; return 0;
     case KEY_LAYERS:
         if (c->n_layer_plans == MAX_LAYER_PLANS) argp_error(state, "--layer-budgets: at most %d of them", MAX_LAYER_PLANS);
         else c->layer_plans[c->n_layer_plans++] = arg;
@@ -167,6 +176,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         argp_error(state, "simulate takes no argument, and '%s' was given; the trace goes with --requests", arg);
         return 0;
     case ARGP_KEY_END:
+        if (c->against != NULL && !c->validate) argp_error(state, "--against goes with --validate");
+        if (c->validate) return 0;
         if ((c->requests_path == NULL) == (c->generate == NULL)) argp_error(state, "give --requests FILE or --generate WORDS");
         if (c->model_name == NULL) argp_error(state, "give --model NAME");
         return 0;
@@ -417,10 +428,8 @@ static adm_status record_cases(simulate_command *c, int64_t run_id, adm_error *e
     return status;
 }
 
-/* The run's row is written once all figures are there: an interrupted simulation leaves none. */
-static adm_status record(simulate_command *c, adm_error *err) {
+static adm_status begin_run(simulate_command *c, int64_t *run_id, adm_error *err) {
     adm_host_info host;
-    int64_t run_id;
     adm_host_info_read(&host);
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
                          .command = "simulate",
@@ -428,12 +437,20 @@ static adm_status record(simulate_command *c, adm_error *err) {
                          .seed = (int64_t)c->seed_number,
                          .gpu_reason = "a simulation runs on the host"};
     adm_run_info_host(&info, &host);
-    adm_status status = adm_store_begin_run(c->store, &info, &run_id, err);
-    if (status != ADM_OK) return status;
-    status = record_cases(c, run_id, err);
+    return adm_store_begin_run(c->store, &info, run_id, err);
+}
+
+static adm_status end_run(simulate_command *c, int64_t run_id, adm_status status, adm_error *err) {
     adm_status ended = adm_store_end_run(c->store, run_id, status == ADM_OK ? "complete" : "failed",
                                          status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
     return status != ADM_OK ? status : ended;
+}
+
+/* The run's row is written once all figures are there: an interrupted simulation leaves none. */
+static adm_status record(simulate_command *c, adm_error *err) {
+    int64_t run_id;
+    adm_status status = begin_run(c, &run_id, err);
+    return status == ADM_OK ? end_run(c, run_id, record_cases(c, run_id, err), err) : status;
 }
 
 static adm_status show(simulate_command *c, adm_error *err) {
@@ -467,6 +484,36 @@ static adm_status simulate(simulate_command *c, adm_error *err) {
     return status == ADM_OK ? show(c, err) : status;
 }
 
+/* --- Validation ----------------------------------------------------------------------------------------------------- */
+
+static adm_status load_other(simulate_command *c, adm_cost *other, adm_error *err) {
+    int64_t run_id;
+    adm_status status = find_run(c, "--against", c->against, &run_id, err);
+    if (status == ADM_OK && run_id == 0)
+        return adm_fail(err, ADM_EINPUT, "--against: no complete run has that label; `adamas db list` shows what there is");
+    return status == ADM_OK ? adm_cost_load(c->store, run_id, other, err) : status;
+}
+
+static adm_status validate(simulate_command *c, adm_error *err) {
+    adm_validation v = {0};
+    adm_cost other = {0};
+    int64_t run_id;
+    adm_status status = parse_engine(c, err);
+    if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
+    if (status == ADM_OK) status = load_calibration(c, err);
+    if (status == ADM_OK && c->against != NULL) status = load_other(c, &other, err);
+    const adm_cost *against = c->against != NULL ? &other : NULL;
+    if (status == ADM_OK) status = adm_validate(&c->cost, against, c->seed_number, &v, err);
+    if (status == ADM_OK) status = begin_run(c, &run_id, err);
+    if (status == ADM_OK) status = end_run(c, run_id, adm_validation_record(c->store, run_id, &c->cost, &v, err), err);
+    if (status == ADM_OK && c->common.json) status = adm_print_json(adm_validation_json(&c->cost, against, &v), err);
+    else if (status == ADM_OK && !c->common.quiet) adm_validation_print(&c->cost, against, &v);
+    if (status == ADM_OK) status = adm_finish_output(err);
+    adm_validation_free(&v);
+    adm_cost_free(&other);
+    return status;
+}
+
 static int run(int argc, char **argv) {
     static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
     static const struct argp argp = {
@@ -485,7 +532,9 @@ static int run(int argc, char **argv) {
     c.argv_json = adm_argv_json(argc, argv);
     adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
-    adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory") : simulate(&c, &err);
+    adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory")
+                        : c.validate        ? validate(&c, &err)
+                                            : simulate(&c, &err);
     adm_cases_free(c.cases, c.n_cases);
     adm_requests_free(&c.requests);
     adm_cost_free(&c.cost);

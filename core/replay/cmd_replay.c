@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/cli/command.h"
+#include "core/store/runs_find.h"
 #include "core/calibrate/calibration_file.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
@@ -184,7 +185,8 @@ static const struct argp argp = {
 static adm_status parse_resume(replay_command *c, adm_error *err) {
     char path[256];
     if (c->resume == NULL) return ADM_OK;
-    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err);
+    const bool is_number = strncmp(c->resume, "last", 4) != 0 && strncmp(c->resume, "label:", 6) != 0;
+    adm_status status = is_number ? adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err) : ADM_OK;
     if (status == ADM_OK && access(c->common.db_path, F_OK) != 0)
         status = adm_fail(err, ADM_EINPUT, "--resume %s: the database %s is not there", c->resume,
                           adm_printable(c->common.db_path, path, sizeof path));
@@ -419,7 +421,8 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
-    *run_id = (int64_t)c->resumed;
+    adm_status status = adm_run_find(store, c->resume, ADM_RUNS_UNFINISHED, c->common.db_path, run_id, err);
+    if (status != ADM_OK) return status;
     return adm_store_resume_run(store, *run_id, &info, err);
 }
 

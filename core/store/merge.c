@@ -99,7 +99,8 @@ static void add_value(sqlite3_str *text, const column *c) {
 
 /* Which row of ours, `n`, says the same as theirs, `o`. */
 static void add_same(sqlite3_str *text, const table *t) {
-    static const char *const natural[][2] = {{"run", "run_uuid"}, {"trace", "xxh128"}, {"metric", "name"}};
+    static const char *const natural[][2] = {
+        {"run", "run_uuid"}, {"trace", "xxh128"}, {"metric", "name"}, {"check_result", "check_uuid"}};
     for (size_t i = 0; i < sizeof natural / sizeof natural[0]; i++)
         if (strcmp(t->name, natural[i][0]) == 0) {
             sqlite3_str_appendf(text, "n.%s = o.%s", natural[i][1], natural[i][1]);

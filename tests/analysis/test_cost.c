@@ -3,6 +3,7 @@
 
 #include "analysis/cost/cost.h"
 #include "analysis/cost/linear.h"
+#include "analysis/cost/validate.h"
 #include "core/base/mem.h"
 
 /* Dense attention of 1 KV head of 64: in and out 256 bytes and 256 bytes a token, so a read limit of 2.56e11 bytes/s makes 1 ns
@@ -55,12 +56,15 @@ static void below_the_grid_the_share_gets_no_better(void **state) {
     check(&g, 10, 0, 1, 44, ADM_COST_HELD, 100);
 }
 
-static void a_single_point_holds_its_whole_share(void **state) {
+/* A sequence of 999 tokens moves 1000 ns of bytes; the second to fourth add 3000, at the rate that added tokens show: 2 ns
+ * each. */
+static void a_single_batch_grows_as_its_lengths_do(void **state) {
     (void)state;
-    adm_cost_point p[] = {{{999, 0, 1}, 2000}};
-    const adm_cost_grid g = grid_of(p, 1, ADM_STAGE_DENSE);
-    check(&g, 999, 0, 4, 8000, ADM_COST_HELD, 4);
-    check(&g, 1999, 0, 1, 4000, ADM_COST_HELD, 1999.0 / 999);
+    adm_cost_point p[] = {{{999, 0, 1}, 2500}, {{1999, 0, 1}, 4500}};
+    const adm_cost_grid g = grid_of(p, 2, ADM_STAGE_DENSE), single = grid_of(p, 1, ADM_STAGE_DENSE);
+    check(&g, 999, 0, 4, 2500 + 2 * 3000, ADM_COST_HELD, 4);
+    check(&single, 999, 0, 4, 2500 + 3000, ADM_COST_HELD, 4); /* at the read limit */
+    check(&single, 1999, 0, 1, 3500, ADM_COST_HELD, 1999.0 / 999);
 }
 
 /* A hole of the grid is filled along the axis whose neighbours are nearest: here the budget's, a factor of 2 against 4. */
@@ -169,17 +173,52 @@ static void matrix_products_are_bound_by_bytes_then_arithmetic_then_measured(voi
     assert_true(adm_cost_rest(&c, &m, 1).ns == 0);
 }
 
+/* Times that lie on a plane are predicted wherever they are held out; with noise on one point, not there. */
+static void a_validation_finds_what_is_wrong(void **state) {
+    (void)state;
+    adm_cost_point p[4 * 4 * 2];
+    size_t n = 0;
+    for (int b = 1; b <= 2; b++)
+        for (int budget = 1; budget <= 4; budget++)
+            for (int len = 1; len <= 4; len++, n++)
+                p[n] = (adm_cost_point){{1000.0 * len, 100.0 * budget, b}, 1000 + 5000.0 * len + 3000.0 * budget + 70000.0 * b};
+    adm_cost_grid g = grid_of(p, n, ADM_STAGE_STEP);
+    adm_cost c = model_of(&g, 1);
+    adm_validation v;
+    c.point = p;
+    c.n_points = n;
+    assert_int_equal(adm_validate(&c, NULL, check_seed(), &v, NULL), ADM_OK);
+    size_t n_rows = 0;
+    for (size_t i = 0; i < v.n; i++) {
+        if (v.row[i].what == ADM_HELD_BATCH) continue; /* of two batches one is left */
+        assert_true(v.row[i].mape < 1e-9 && v.row[i].max < 1e-9);
+        n_rows += v.row[i].n;
+    }
+    assert_true(n_rows > 2 * 2 * (16 + 16)); /* rows and frontier, of each axis, over all and per stage */
+    adm_validation_free(&v);
+    for (size_t i = 0; i < n; i++)
+        if (p[i].at.len == 2000 && p[i].at.budget == 200 && p[i].at.batch == 1) p[i].ns *= 2;
+    assert_int_equal(adm_validate(&c, NULL, check_seed(), &v, NULL), ADM_OK);
+    bool found = false;
+    for (size_t i = 0; i < v.n; i++)
+        if (v.row[i].what == ADM_HELD_ROW && v.row[i].stage == ADM_STAGE_STEP)
+            found = v.row[i].max > 0.45 && v.row[i].max < 0.55;
+    assert_true(found);
+    adm_validation_free(&v);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_between_points_and_its_slope_beyond),
         cmocka_unit_test(nothing_beyond_the_grid_is_faster_than_the_read_limit),
         cmocka_unit_test(below_the_grid_the_share_gets_no_better),
-        cmocka_unit_test(a_single_point_holds_its_whole_share),
+        cmocka_unit_test(a_single_batch_grows_as_its_lengths_do),
         cmocka_unit_test(a_hole_is_filled_from_its_nearest_neighbours),
         cmocka_unit_test(another_shape_counts_at_equal_bytes),
         cmocka_unit_test(the_fastest_variant_unless_one_is_named),
         cmocka_unit_test(another_gpu_moves_the_bytes_at_its_own_rate),
         cmocka_unit_test(mixed_lengths_take_the_longest_and_the_skew),
+        cmocka_unit_test(a_validation_finds_what_is_wrong),
         cmocka_unit_test(matrix_products_are_bound_by_bytes_then_arithmetic_then_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

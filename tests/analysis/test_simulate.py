@@ -192,6 +192,32 @@ def test_without_an_anchor_there_is_no_figure(adamas):
     assert database.execute("SELECT count(*) FROM run WHERE command = 'simulate'").fetchone() == (1,), "no failed run is left"
 
 
+def test_the_model_predicts_what_is_held_out(adamas):
+    """The goals of the recorded H200, and that its profile tells the H100's."""
+    assert adamas("db", "import", ROOT / "analysis/recorded/h100.json", "--db", "s.db").code == 0
+    result = adamas("simulate", "--validate", "--against", "recorded:h100", "--db", "s.db", "--json")
+    assert (result.code, result.err) == (0, "")
+    said = json.loads(result.out)
+    rows = {(row["held_out"], row["stage"], row["variant"]): row for row in said["rows"]}
+    assert {what for what, *_ in rows} == {"interior", "row", "frontier", "batch", "shape", "other gpu"}
+    assert rows["interior", "all", ""]["mape"] <= 0.03 and rows["row", "all", ""]["mape"] <= 0.03
+    assert rows["frontier", "all", ""]["mape"] <= 0.08
+    for what in ("interior", "row"):
+        for variant in ("fused", "six"):
+            row = rows[what, "step", variant]
+            assert row["mape"] <= 0.04 and abs(row["bias"]) < 0.01 and row["n"] >= 8, row
+            assert row["p50"] <= row["p95"] <= row["max"] and abs(row["bias"]) <= row["mape"]
+    assert rows["other gpu", "dense", "split"]["mape"] < 0.02
+    picks = said["picks"]
+    assert picks["n_right_variants"] >= 0.9 * picks["n_variants"] and picks["n_right_budgets"] >= 0.9 * picks["n_budgets"]
+    stored = query(adamas.folder / "s.db", "SELECT held_out, stage, variant, n, mape_ratio FROM validation")
+    assert sorted(stored) == sorted((*key, row["n"], row["mape"]) for key, row in rows.items())
+    shown = adamas("simulate", "--validate", "--db", "s.db").out
+    assert "at most 3: reached" in shown and "at most 8: reached" in shown and "other gpu" not in shown
+    refuse(adamas, "simulate", "--validate", "--against", "nobody", "--db", "s.db", says=["--against"])
+    assert adamas("simulate", "--against", "1").code == 2
+
+
 @pytest.mark.parametrize("words, says", [
     ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
     ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),

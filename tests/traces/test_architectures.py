@@ -3,12 +3,13 @@
 The expected values are those of the transformers model in memory, before it was saved: 256 tokens, all logits, K and V of
 every layer. Skipped where the packages of traces/model/requirements.txt are absent; `tests/run.py --with-models` runs it.
 """
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import MODELS, WITH_GGUF, save_folder, skip_module_without_models, tiny_model, write_gguf
+from tiny_models import FACTORS, MODELS, WITH_GGUF, save_folder, skip_module_without_models, tiny_model, write_gguf
 
 skip_module_without_models()
 
@@ -90,4 +91,26 @@ def test_folders_of_each_precision_single_and_sharded(tmp_path, dtype, shards):
     m = load_model(tmp_path / "m")
     assert len(m.weights.files) > 3 if shards else len(m.weights.files) == 1
     # read anew: .to(bfloat16) has also rounded RoPE's frequencies in memory
+    check(m, wanted(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)))
+
+
+@pytest.mark.parametrize("name, old, outside", [
+    ("llama", dict(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+                                 "finetuned": True}), {}),
+    ("phi3", dict(rope_scaling={"type": "longrope", "short_factor": FACTORS[0], "long_factor": FACTORS[1]}, rope_theta=1e4,
+                  partial_rotary_factor=0.75, original_max_position_embeddings=100, full_attn_mod=1, interpolate_factor=1), {}),
+    ("gemma3 with vision", dict(rope_scaling={"factor": 8.0, "rope_type": "linear"}, rope_theta=1e6, rope_local_base_freq=1e4),
+     dict(eos_token_id=[1, 106]))])
+def test_files_as_transformers_4_wrote_them(tmp_path, name, old, outside):
+    """The names of settings that most published models have."""
+    import torch
+    import transformers
+    save_folder(tiny_model(name), tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    text = config.get("text_config", config)
+    del text["rope_parameters"]
+    text |= old
+    (tmp_path / "m/config.json").write_text(json.dumps(config | outside))
+    m = load_model(tmp_path / "m")
+    assert m.rope.divisors
     check(m, wanted(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)))

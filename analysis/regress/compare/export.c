@@ -78,14 +78,15 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
 static json_t *interval_json(const adm_shift *s) {
-    return json_pack("{s:o, s:o, s:o, s:o}", "shift_ratio", number(expm1(s->shift)), "low_ratio", number(expm1(s->low)),
-                     "high_ratio", number(expm1(s->high)), "p", number(s->p));
+    return json_pack("{s:o, s:o, s:o, s:o}", "shift_ratio", number(expm1(s->shift)), "low_ratio",
+                     number(isfinite(s->low) ? expm1(s->low) : s->low), "high_ratio", number(expm1(s->high)), "p",
+                     number(s->p));
 }
 
 static json_t *row_json(const adm_compare_row *row) {
     static const char *const kinds[] = {"context", "time", "count", "quality"};
     const adm_series *s = row->shown;
-    bool tested = !isnan(row->p_adjusted);
+    bool tested = row->has_shift;
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "verdict",
                      adm_verdict_name(row->verdict), "kind", kinds[row->figure], "source", adm_rows_string(s->source), "stage",
                      s->stage[0] != '\0' ? adm_rows_string(s->stage) : json_null(), "policy",
@@ -109,16 +110,17 @@ json_t *adm_compare_json(const adm_comparison *c) {
             rows = NULL;
         }
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:o}", "baseline", adm_rows_string(c->subject[0]),
-                     "candidate", adm_rows_string(c->subject[1]), "machine", adm_rows_string(c->machine), "check",
-                     c->check_uuid[0] != '\0' ? adm_rows_string(c->check_uuid) : json_null(), "failure",
-                     c->failure[0] != '\0' ? adm_rows_string(c->failure) : json_null(), "exit_code",
-                     c->failure[0] != '\0' ? 4 : adm_comparison_exit_code(c), "n_regressed",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_REGRESSED], "n_inconclusive",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_INCONCLUSIVE], "n_improved",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_IMPROVED], "n_equivalent",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_EQUIVALENT], "faster_but_less_accurate", c->faster_but_less_accurate,
-                     "rows", rows);
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "baseline",
+        adm_rows_string(c->subject[0]), "candidate", adm_rows_string(c->subject[1]), "machine", adm_rows_string(c->machine),
+        "check", c->check_uuid[0] != '\0' ? adm_rows_string(c->check_uuid) : json_null(), "failure",
+        c->failure[0] != '\0' ? adm_rows_string(c->failure) : json_null(), "exit_code",
+        c->failure[0] != '\0' ? 4 : adm_comparison_exit_code(c), "n_regressed",
+        (json_int_t)c->n_verdicts[ADM_VERDICT_REGRESSED], "n_inconclusive", (json_int_t)c->n_verdicts[ADM_VERDICT_INCONCLUSIVE],
+        "n_improved", (json_int_t)c->n_verdicts[ADM_VERDICT_IMPROVED], "n_equivalent",
+        (json_int_t)c->n_verdicts[ADM_VERDICT_EQUIVALENT], "faster_but_less_accurate", c->faster_but_less_accurate, "n_missing",
+        (json_int_t)c->n_missing, "n_samples_left_out", (json_int_t)c->n_samples_out, "n_processes_left_out",
+        (json_int_t)c->n_throttled, "n_open", (json_int_t)c->n_open, "rows", rows);
 }
 
 json_t *adm_compare_benchmark_json(const adm_comparison *c) {

@@ -17,12 +17,21 @@ class Error(ctypes.Structure):
     _fields_ = [("status", c_int), ("text", ctypes.c_char * 768)]
 
 
-SIGNATURES = {
+SPARSE = {  # adm_sparse_NAME: the arguments, and what it returns
     "open": ([c_char_p, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_uint64, c_void_p, c_void_p], c_int),
     "attend": ([c_void_p, c_uint32, c_double, c_void_p, c_void_p, c_void_p, c_size_t, c_size_t, *[c_void_p] * 4], c_int),
     "close": ([c_void_p], None),
+    "variant": ([c_void_p, c_char_p], None),
     "looks_back": ([c_char_p], c_int),
 }
+
+
+def bind(library: ctypes.CDLL, prefix: str, signatures: dict[str, Any]) -> Any:
+    """The functions by their short names, as attributes. AttributeError where the library has one of them not."""
+    functions = {name: getattr(library, prefix + name) for name in signatures}
+    for name, (arguments, result) in signatures.items():
+        functions[name].argtypes, functions[name].restype = arguments, result
+    return type("Functions", (), {name: staticmethod(function) for name, function in functions.items()})
 
 
 def paths() -> list[str]:
@@ -39,14 +48,9 @@ def load() -> Any:
     failures = []
     for path in paths():
         try:
-            library = ctypes.CDLL(path)
-            functions = {name: getattr(library, "adm_sparse_" + name) for name in SIGNATURES}
+            return bind(ctypes.CDLL(path), "adm_sparse_", SPARSE)
         except (OSError, AttributeError) as e:
             failures.append(f"{path}: {e}")
-            continue
-        for name, (arguments, result) in SIGNATURES.items():
-            functions[name].argtypes, functions[name].restype = arguments, result
-        return type("Functions", (), {name: staticmethod(function) for name, function in functions.items()})
     raise ImportError("libadamas.so was not found; `ninja` in a checkout builds it, `ninja install` installs it, and "
                       "ADAMAS_LIBRARY may name it: " + "; ".join(failures))
 
@@ -58,8 +62,8 @@ class Sparse:
     """
 
     def __init__(self, policy: str, n_q_heads: int, n_kv_heads: int, head_dim: int, k: int, n_prompt: int, capacity: int,
-                 max_steps: int, seed: int = 1):
-        self._functions, self._handle = load(), c_void_p()
+                 max_steps: int, seed: int = 1, functions: Any = None):
+        self._functions, self._handle = functions or load(), c_void_p()
         shape = Shape(n_q_heads, n_kv_heads, head_dim)
         self._call("open", policy.encode(), ctypes.addressof(shape), k, n_prompt, capacity, max_steps, seed,
                    ctypes.addressof(self._handle))
@@ -73,6 +77,12 @@ class Sparse:
                index: int | None = None, drawn: int | None = None) -> None:
         """q and out [n_steps][n_q_heads][d]; index [n_steps][n_q_heads][budget] uint32 or None."""
         self._call("attend", self._handle, budget, scale, q, k, v, capacity, n_steps, drawn, out, index)
+
+    def variant(self) -> str:
+        """The variant as a replay names it in the database."""
+        name = ctypes.create_string_buffer(176)  # ADM_SPARSE_NAME_BYTES
+        self._functions.variant(self._handle, name)
+        return name.value.decode()
 
     def close(self) -> None:
         self._functions.close(byref(self._handle))

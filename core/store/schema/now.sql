@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 7 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 7.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 9 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 9.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -39,6 +39,11 @@ CREATE TABLE run (
     cuda_version   TEXT,
     sm_clock_hz    INTEGER,
     memory_clock_hz INTEGER,
+    commit_utc     TEXT,                         -- the commit's date, UTC; NULL: not known
+    machine        TEXT,                         -- label of a pool of like machines, from ADAMAS_MACHINE; NULL: none
+    cpu_governor   TEXT,                         -- frequency governor, 'performance', or 'mixed'; NULL: not readable
+    cpu_turbo      TEXT,                         -- frequency boost, 'on' or 'off'; NULL: not readable
+    cpu_smt        TEXT,                         -- whether two threads share a core, 'on' or 'off'; NULL: not readable
     CHECK (gpu_name IS NOT NULL OR gpu_reason IS NOT NULL)
 ) STRICT;
 
@@ -331,6 +336,62 @@ CREATE TABLE prediction (
     reach          REAL NOT NULL,                -- how far from an anchor at most, as a factor
     PRIMARY KEY (simulation_id, part, rule)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE validation (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings were held out in part
+    held_out       TEXT NOT NULL CHECK (held_out IN ('interior', 'row', 'frontier', 'batch', 'shape', 'other gpu')),
+    stage          TEXT NOT NULL,                -- 'all': over all stages
+    variant        TEXT NOT NULL,                -- '' with 'all'
+    n              INTEGER NOT NULL CHECK (n > 0),
+    mape_ratio     REAL NOT NULL,                -- mean of |prediction / measurement - 1|
+    bias_ratio     REAL NOT NULL,                -- mean of prediction / measurement - 1
+    p50_ratio      REAL NOT NULL,                -- of the absolute errors, as below
+    p95_ratio      REAL NOT NULL,
+    max_ratio      REAL NOT NULL,
+    PRIMARY KEY (run_id, held_out, stage, variant)
+) STRICT, WITHOUT ROWID;
+
+-- Written when a check ends. Its runs are in check_run.
+CREATE TABLE check_result (
+    check_result_id INTEGER PRIMARY KEY,
+    check_uuid     TEXT NOT NULL UNIQUE,
+    made_utc       TEXT NOT NULL,
+    baseline       TEXT NOT NULL,                -- as the user named it
+    candidate      TEXT NOT NULL,
+    baseline_commit TEXT NOT NULL,               -- '' if its runs are of several, or there are none
+    candidate_commit TEXT NOT NULL,
+    exit_code      INTEGER NOT NULL CHECK (exit_code IN (0, 1, 3, 4)), -- 0 passed, 1 regressed, 3 inconclusive, 4 crashed
+    failure        TEXT,                         -- why nothing was compared
+    n_rows         INTEGER NOT NULL,
+    n_regressed    INTEGER NOT NULL,
+    n_inconclusive INTEGER NOT NULL,
+    n_improved     INTEGER NOT NULL,
+    n_equivalent   INTEGER NOT NULL
+) STRICT;
+
+-- Ratios are candidate / baseline - 1; NULL where the row was not compared.
+CREATE TABLE check_row (
+    check_row_id   INTEGER PRIMARY KEY,
+    check_result_id INTEGER NOT NULL REFERENCES check_result (check_result_id) ON DELETE CASCADE,
+    config_id      INTEGER NOT NULL REFERENCES config (config_id),
+    source         TEXT NOT NULL CHECK (source IN ('host', 'gpu', 'model')),
+    stage          TEXT,                         -- as in measurement; NULL: quality
+    metric_id      INTEGER NOT NULL REFERENCES metric (metric_id),
+    verdict        TEXT NOT NULL CHECK (verdict IN ('regressed', 'inconclusive', 'improved', 'equivalent')),
+    baseline       REAL,                         -- in metric.unit
+    candidate      REAL,
+    shift_ratio    REAL,
+    low_ratio      REAL,                         -- of the 99% interval; NULL: not a time
+    high_ratio     REAL,
+    p_adjusted     REAL,
+    margin_ratio   REAL NOT NULL,
+    n_baseline     INTEGER NOT NULL,             -- processes judged
+    n_candidate    INTEGER NOT NULL,
+    why            TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX check_row_by_check ON check_row (check_result_id);
 
 -- Quality of a policy over all steps, layers and heads. p50, p95 and p99 are plain percentiles of the values; `worst`
 -- is the mean of the worst single head of a layer (lowest where higher is better, else highest). Public.
