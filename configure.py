@@ -50,7 +50,7 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "gpu_judge", "gpu_child", "gpu_compare", "record"],
+                     "module", "expression", "collect", "search", "pipeline", "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -69,9 +69,10 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show"],
-    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
+                        "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+                             "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -133,7 +134,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
@@ -141,7 +142,7 @@ TESTS = {
              "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
              "store_insert"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "gpu_plan", "device", "profile_state"],
+                "gpu_plan", "device", "profile_state", "search", "tune_pipeline"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
     "analysis": ["report", "series", "shift", "change_points", "cost", "serving"],

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/report/view/claims.h"
 #include "analysis/report/view/counters.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu.h"
@@ -17,6 +18,7 @@
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/provenance.h"
 #include "analysis/report/view/quality.h"
+#include "analysis/report/view/serving.h"
 #include "analysis/report/view/speedup.h"
 #include "analysis/report/view/stages.h"
 #include "analysis/report/view/summary.h"
@@ -60,6 +62,8 @@ static const struct section {
     {"codes", "Codes", "How well the codes spread", adm_view_codes},
     {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
+    {"serving", "Serving", "What a budget gives in serving", adm_view_serving},
+    {"claims", "Claims", "The paper\u2019s claims", adm_view_claims},
     {"history", "History", "How it changed", adm_view_history},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };

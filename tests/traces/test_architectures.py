@@ -16,6 +16,7 @@ skip_module_without_models()
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
 from forward import embed, forward_logits, layer_forward
 from model_files import load_model
+from rope import Rope, yarn
 from verify import KV_LIMIT, LOGITS_LIMIT, check_model
 
 TOKENS = np.random.default_rng(7).integers(0, 258, 256)
@@ -114,3 +115,22 @@ def test_files_as_transformers_4_wrote_them(tmp_path, name, old, outside):
     m = load_model(tmp_path / "m")
     assert m.rope.divisors
     check(m, wanted(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)))
+
+
+def test_yarn_of_any_settings_is_transformers():
+    """Frequencies and amplitude at the sizes of real models, which the small ones above do not reach."""
+    import transformers
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    rng = np.random.default_rng(11)
+    for case in range(200):
+        d, original = int(rng.choice([64, 128, 256])), int(rng.choice([512, 4096, 32768, 262144]))
+        base, factor = float(rng.choice([1e4, 5e5, 1e6])), float(rng.choice([1, 2.5, 4, 40]))
+        betas, truncate = (float(rng.uniform(2, 64)), float(rng.uniform(0.3, 2))), bool(rng.integers(2))
+        config = transformers.Qwen3Config(head_dim=d, max_position_embeddings=int(original * factor), rope_parameters={
+            "rope_type": "yarn", "rope_theta": base, "factor": factor, "original_max_position_embeddings": original,
+            "beta_fast": betas[0], "beta_slow": betas[1], "truncate": truncate})
+        expected, amplitude = ROPE_INIT_FUNCTIONS["yarn"](config, "cpu")
+        ours = yarn(Rope(base, d), factor, original, *betas, truncate=truncate)
+        says = f"case {case}: d {d}, base {base}, factor {factor}, original {original}, betas {betas}, truncate {truncate}"
+        np.testing.assert_allclose(ours.frequencies(), expected.numpy(), rtol=2e-5, err_msg=says)
+        assert ours.amplitude == pytest.approx(amplitude), says

@@ -10,6 +10,7 @@ import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, 
 import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
 import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
+import { drawable as servingOf, drawServing } from './serving.js';
 import { setStageNames } from './stage_names.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
 import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
@@ -84,6 +85,12 @@ function makeTaskFrame(figure, report, looks) {
                            (choice, width) => drawTasks(report, looks, evaluation, metric, choice, width));
 }
 
+// A chart of a simulated serving engine.
+function makeServingFrame(figure, report) {
+    const serving = Number(figure.dataset.serving);
+    return servingOf(report, serving).length === 0 ? null : new Frame(figure, (width) => drawServing(report, serving, width));
+}
+
 // The chart of the history: of all runs.
 function makeHistoryFrame(figure, report) {
     if (historyOf(report).length === 0) return null;
@@ -93,6 +100,7 @@ function makeHistoryFrame(figure, report) {
 
 function makeFrame(figure, report, looks) {
     const frame = figure.dataset.plot === 'history' ? makeHistoryFrame(figure, report)
+        : 'serving' in figure.dataset ? makeServingFrame(figure, report)
         : 'profile' in figure.dataset ? makeProfileFrame(figure, report)
         : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);
     if (!frame) figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));
