@@ -1,6 +1,7 @@
 """`adamas profile` from end to end, on build/release/tests/adamas-fake-gpu: the program with a device of host memory
 (tests/support/fake_gpu.c) whose stages are the host references, and which fails where it is told to. Times are made up there;
 everything else is the program's own."""
+import itertools
 import json
 import os
 import re
@@ -118,7 +119,8 @@ def test_a_speedup_of_few_timings_carries_its_interval(fake, n, words):
     ["--batch", "64"],
 ], ids="=".join)
 def test_what_is_right_passes_the_check(fake, arguments):
-    result, rows = fake.profile(*SMALL, *arguments, "--check-only")
+    options = {**dict(zip(SMALL[::2], SMALL[1::2], strict=True)), **dict(zip(arguments[::2], arguments[1::2], strict=True))}
+    result, rows = fake.profile(*itertools.chain(*options.items()), "--check-only")
     assert {row[7] for row in rows} == {"skipped"}
     n_right, n_failed, n_skipped = map(int, re.search(r"(\d+) units are as the host computes them, (\d+) are not or could not "
                                                       r"be run, (\d+) are not for", result.out).groups())
