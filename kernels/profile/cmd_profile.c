@@ -67,7 +67,8 @@ enum {
     KEY_COUNTERS,
     KEY_TIMELINE,
     KEY_TIMESTAMPS,
-    KEY_CALIBRATION
+    KEY_CALIBRATION,
+    KEY_PHASES
 };
 
 static const struct argp_option options[] = {
@@ -108,6 +109,7 @@ static const struct argp_option options[] = {
     {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
     {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
      "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
+    {"phases", KEY_PHASES, NULL, 0, "Also time the phases inside a step of one launch, by an instrumented instance of it", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -143,6 +145,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_PHASES: c->options.phases = true; return 0;
     case KEY_TIMESTAMPS:
         c->software_timestamps = strcmp(arg, "software") == 0;
         if (!c->software_timestamps && strcmp(arg, "auto") != 0)

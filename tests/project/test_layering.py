@@ -46,7 +46,7 @@ MAY = {
     "kernels": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
                 "kernels/attention"],
     "kernels/profile": [*CORE, "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
-                        "kernels/topk", "kernels/attention"],
+                        "kernels/topk", "kernels/attention", "kernels/step"],
     "kernels/tune": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
                      "kernels/attention", "kernels/profile"],
     "probes/metrics": [*BASE, "core/contract"],

@@ -7,6 +7,7 @@ import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
 import { drawHeads, drawable as headsOf, headControls } from './heads.js';
 import { drawable as historyOf, drawHistory, historyControls } from './history.js';
 import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, policyRows } from './intervals.js';
+import { drawPhases, drawable as phasesOf } from './phases.js';
 import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
 import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
@@ -68,6 +69,8 @@ function makeProfileFrame(figure, report) {
         return makeSettingFrame(figure, report, profile, drawGpuStages, false);
     if (plot === 'roofline' && hasRoofline(report, profile))
         return makeSettingFrame(figure, report, profile, drawRoofline, true);
+    if (plot === 'phases' && phasesOf(report, profile).length > 0)
+        return new Frame(figure, () => drawPhases(report, profile));
     if (plot === 'timeline' && timelinesOf(report, profile).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => timelineControls(report, profile, controls, changed),
                                (choice, width) => drawTimeline(report, profile, choice, width));
