@@ -50,7 +50,7 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "static", "trace", "observer", "state", "count",
                         "timeline", "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "search", "pipeline", "gpu_judge", "gpu_child", "gpu_compare", "record"],
+                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -70,8 +70,8 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
-                        "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline",
+                        "checks", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline", "checks",
                              "counters", "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
@@ -81,7 +81,7 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
-    "kernels/tune": ["cmd_tune", "cmd_kernel", "print"],
+    "kernels/tune": ["cmd_tune", "cmd_kernel", "kernel_resources", "kernel_sass", "print", "watch"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -151,7 +151,7 @@ TESTS = {
 }
 
 # Likewise tests/bench/NAME.c, but run by `ninja bench`.
-BENCHES = ["bench_probes", "bench_regression"]
+BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
