@@ -3,9 +3,10 @@
 
 The peer of the dense baseline: one query per head against T cached tokens, float16. Cold L2: keys and values rotate through
 at least four times its size, and two sets of them; many calls in one CUDA graph, the median of its replays. Where query heads
-share a KV head, each backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as rows of one head. The
-shapes are twelve with 32 query heads, and those whose KV heads are few; --shapes names others. --ours DB compares them with the
-times of `dense` of runs on the same machine just before, and lists every shape where PyTorch is faster; the exit status is then 1:
+share a KV head, each backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as rows of one head.
+The shapes are twelve with 32 query heads, and those whose KV heads are few; --shapes names others. --ours DB compares them
+with the times of `dense` of runs on the same machine just before, and lists every shape where PyTorch is faster; the exit
+status is then 1:
 
     adamas profile --stages dense --seq-lens 8192,32768 --kv-heads 8,32 --batch 1,8 --db dense.db
     adamas profile --stages dense --seq-lens 8192,32768 --heads 28 --kv-heads 4 --db dense.db
