@@ -544,7 +544,7 @@ def build_ninja(options, cuda, node):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
-              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
+              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
