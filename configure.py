@@ -50,7 +50,8 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "static", "trace", "observer", "state", "count",
                         "timeline", "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child", "gpu_compare", "record"],
+                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child",
+                     "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -69,10 +70,12 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show"],
-    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
+    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data",
+                        "gpu", "tasks", "history",
                         "html"],
     "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline",
-                             "counters", "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
+                             "counters", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history",
+                             "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -135,7 +138,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/serving.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {

@@ -39,7 +39,8 @@ FAULTS = {
     "misaligned": [(END, END + " *(volatile uint64_t *)((char *)index + 2) = 1;")],
     "endless_kernel": [(END, END + " if (n == 1001) while (((volatile uint32_t *)b.length)[0] == 1001) {}")],
     "side_stream": [(LAUNCH, "static cudaStream_t side;\n"
-                     "    if (!side) cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking);\n    " + LAUNCH.replace("stream>>>", "side>>>"))],
+                     "    if (!side) cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking);\n    "
+                     + LAUNCH.replace("stream>>>", "side>>>"))],
     "not_in_a_graph": [("    topk<<<", "    cudaStreamCaptureStatus how; cudaStreamIsCapturing(stream, &how);\n"
                         "    if (how != cudaStreamCaptureStatusNone) {\n"
                         "        topk<<<1, 1, 0, stream>>>(*shape, *buffers);\n        return 0;\n    }\n"
@@ -47,7 +48,8 @@ FAULTS = {
     "first_calls_only": [("    topk<<<",
                           "    static int calls; if (shape->capacity > 5000 && calls++ > 60) return 0;\n    topk<<<")],
     "cached_by_address": [("    topk<<<",
-                           "    static const void *seen; if (shape->capacity > 5000) { if (seen == buffers->index) return 0; seen = buffers->index; }\n    topk<<<")],
+                           "    static const void *seen; if (shape->capacity > 5000) { if (seen == "
+                           "buffers->index) return 0; seen = buffers->index; }\n    topk<<<")],
     "synchronises": [("    return cudaGetLastError();", "    cudaStreamSynchronize(stream);\n    return cudaGetLastError();")],
     "too_much_shared": [("n_q_heads, 1, 0, stream>>>", "n_q_heads, 1, 400000, stream>>>")],
     "out_of_memory": [("    topk<<<",
@@ -95,7 +97,8 @@ def main():
         print(f"{len(rows) - 1 - len(missed)} of {len(rows) - 1} faults refused, none of them timed")
         failed |= bool(missed)
         for stage in ROWS if options.rows else []:
-            own = {row["name"]: row for row in tune(options.program.resolve(), folder, "--stage", stage, options.rows.resolve())}
+            judged = tune(options.program.resolve(), folder, "--stage", stage, options.rows.resolve())
+            own = {row["name"]: row for row in judged}
             for name, row in own.items():
                 base = own.get(name.split(":")[-1])
                 if row["kind"] != "shared":
