@@ -8,6 +8,7 @@
 #include "analysis/report/best.h"
 #include "analysis/report/claims.h"
 #include "analysis/report/gpu.h"
+#include "analysis/report/checks.h"
 #include "analysis/report/history.h"
 #include "analysis/output/rows.h"
 #include "analysis/report/select.h"
@@ -204,6 +205,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
     if (status == ADM_OK) status = adm_report_history(store, document, err);
+    if (status == ADM_OK) status = adm_report_checks(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/report/view/checks.h"
 #include "analysis/report/view/claims.h"
 #include "analysis/report/view/counters.h"
 #include "analysis/report/view/document.h"
@@ -69,6 +70,7 @@ static const struct section {
     {"serving", "Serving", "What a budget gives in serving", adm_view_serving},
     {"claims", "Claims", "The paper\u2019s claims", adm_view_claims},
     {"history", "History", "How it changed", adm_view_history},
+    {"checks", "Checks", "What checks decided", adm_view_checks},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
