@@ -347,8 +347,8 @@ static adm_status search_one(tune_command *c, int side, const adm_candidate *can
     if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !c->common.quiet && !c->common.json)
-        printf("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
-               (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
+        adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
+                  (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
     adm_free(&s.all);
     return status;
 }
