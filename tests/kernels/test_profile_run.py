@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from conftest import BUNDLED, PROGRAM, Adamas, query
+from conftest import BUNDLED, PROGRAM, Adamas, query, refuse
 
 SMALL = ["--seq-lens", "100,300", "--budgets", "16,64", "--heads", "4", "--kv-heads", "2,4", "--head-dim", "64"]
 STAGES = {"hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"}
@@ -329,3 +329,38 @@ def test_cold_means_that_four_times_the_cache_passes(fake):
     assert all(ratio >= 4 for _, ratio in ratios), ratios
     fake.profile(*SMALL, "--cache", "warm")
     assert query(fake.folder / "x.db", "SELECT count(*) FROM stage_summary WHERE metric = 'cold_l2_ratio'") == [(0,)]
+
+
+# ---------------------------------------------------------------- a calibration
+
+def calibration(*layers, metric="l1", thresholds="calibrated", shape=(4, 2, 64)):
+    return json.dumps({"format": "adamas-calibration/1",
+                       "shape": dict(zip(("n_q_heads", "n_kv_heads", "head_dim"), shape, strict=True)),
+                       "default": {"metric": metric, "thresholds": thresholds},
+                       "layers": [{"layer": n, "metric": m, "thresholds": t} for n, m, t in layers]})
+
+
+def test_a_calibration_brings_heads_and_thresholds_of_each_layer(fake, write_trace):
+    (fake.folder / "c.json").write_text(calibration((2, "l1", "fixed:-3,0,3"), (5, "l1", "quantile:0.1,0.5,0.9")))
+    write_trace()
+    plan = fake("profile", "--calibration", "c.json", "--dry-run", "--seq-lens", "300", "-b", "16")
+    assert plan.code == 0 and "4 query heads, d = 64" in plan.out and "2 KV heads" in plan.out
+    fake.profile("--trace", "trace.safetensors", "--calibration", "c.json", "-b", "16")
+    rows = {layer: (variant, *t) for layer, variant, *t in query(
+        fake.folder / "x.db", "SELECT layer, variant, t0, t1, t2 FROM calibration")}
+    assert rows[2] == ("fixed:-3,0,3", -3, 0, 3)
+    assert rows[5][0] == "quantile:0.1,0.5,0.9" and rows[5][1] < rows[5][2] < rows[5][3]
+
+
+@pytest.mark.parametrize("text, arguments, code, says", [
+    (calibration(), ["--heads", "4"], 2, ["--calibration", "leave out --heads"]),
+    (calibration(shape=(4, 2, 128)), ["--trace", "trace.safetensors"], 2, ["c.json", "of 128 dimensions", "trace.safetensors"]),
+    (calibration((3, "sign", "centred")), [], 77, ["c.json", "layer 3", "sign", "no GPU kernel"]),
+    (calibration((2, "l1", "channel")), ["--trace", "trace.safetensors"], 2, ["'channel'", "not three for a layer"]),
+    ("{}", [], 2, ["c.json", "no calibration"]),
+])
+def test_calibrations_that_do_not_fit(fake, write_trace, text, arguments, code, says):
+    write_trace()
+    (fake.folder / "c.json").write_text(text)
+    refuse(fake, "profile", "--calibration", "c.json", *arguments, "--db", "x.db", code=code, says=says)
+    assert not (fake.folder / "x.db").exists()
