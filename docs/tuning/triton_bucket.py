@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A Triton kernel as a candidate of `adamas tune`: compiles the stage bucket for one architecture, without a GPU, and writes the
-.cubin with its manifest.
+"""A Triton kernel as a candidate of `adamas tune`: compiles the stage bucket for one architecture, without a GPU, and writes
+each .cubin and the manifest.
 
     python3 triton_bucket.py --arch 90 --out DIR      then: adamas tune --stage bucket DIR/triton_bucket.json
 """

@@ -473,15 +473,29 @@ static const char static_sql[] =
     " max(CASE metric WHEN 'spill_store_bytes' THEN median END) + max(CASE metric WHEN 'spill_load_bytes' THEN median END)"
     " FROM stage_summary WHERE run_id = ? GROUP BY stage, variant ORDER BY stage, variant";
 
-static adm_status print_static(adm_store *store, int64_t run_id, adm_error *err) {
+static json_t *static_as_json(const adm_query *q) {
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "stage", adm_query_text(q, 0), "kernel", adm_query_text(q, 1),
+                     "registers", adm_query_double(q, 2), "static_shared_bytes", adm_query_double(q, 3), "stack_bytes",
+                     adm_query_double(q, 4), "spill_bytes", adm_query_double(q, 5));
+}
+
+static adm_status print_static(adm_store *store, int64_t run_id, bool as_json, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
+    json_t *kernels = json_array();
     adm_status status = adm_query_open(store, static_sql, &query, err, "i", run_id);
-    adm_print("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
-        adm_print("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
-                  adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
+    if (!as_json) printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        if (as_json) json_array_append_new(kernels, static_as_json(query));
+        else
+            printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
+                   adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5),
+                   adm_query_text(query, 1));
+    }
     adm_query_close(&query);
+    if (status == ADM_OK && as_json)
+        return adm_print_json(json_pack("{s:I, s:o}", "run_id", (json_int_t)run_id, "kernels", kernels), err);
+    json_decref(kernels);
     return status;
 }
 
@@ -500,7 +514,7 @@ static adm_status profile_static(const profile_command *c, adm_error *err) {
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
     }
-    if (status == ADM_OK && !c->common.quiet) status = print_static(store, run_id, err);
+    if (status == ADM_OK && (!c->common.quiet || c->common.json)) status = print_static(store, run_id, c->common.json, err);
     adm_store_close(&store);
     return status;
 }

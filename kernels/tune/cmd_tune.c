@@ -18,6 +18,7 @@
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
 #include "kernels/tune/search.h"
+#include "kernels/tune/watch.h"
 
 typedef struct tune_command {
     adm_common common;
@@ -25,7 +26,8 @@ typedef struct tune_command {
         *only, *label, *device, *arch;
     const char *set[ADM_TUNE_MAX_PARAMETERS];
     size_t n_set;
-    bool gpu, show, no_search;
+    bool gpu, show, no_search, watch;
+    const char *versions; /* of --watch */
     char **paths;
     size_t n_paths;
 
@@ -63,7 +65,8 @@ enum {
     KEY_DEVICE,
     KEY_ARCH,
     KEY_SET,
-    KEY_NO_SEARCH
+    KEY_NO_SEARCH,
+    KEY_WATCH
 };
 
 static const struct argp_option options[] = {
@@ -81,6 +84,8 @@ static const struct argp_option options[] = {
     {"gpu", KEY_GPU, NULL, 0, "Judge the registry's GPU rows, even without a candidate", 2},
     {"set", KEY_SET, "NAME=N", 0, "Fix a parameter of the candidates; may be repeated", 2},
     {"no-search", KEY_NO_SEARCH, NULL, 0, "Use each parameter's first value instead of searching for the best", 2},
+    {"watch", KEY_WATCH, "N", OPTION_ARG_OPTIONAL,
+     "Judge the one source file anew whenever it changes, until interrupted or after N versions", 2},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one candidate, 1 to 60000 (default 500)", 3},
     {"limit-s", KEY_LIMIT, "N", 0, "Time limit for one answer of a candidate, 1 to 600 (default 10)", 3},
@@ -113,6 +118,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_GPU: c->gpu = true; return 0;
     case KEY_SHOW: c->show = true; return 0;
     case KEY_NO_SEARCH: c->no_search = true; return 0;
+    case KEY_WATCH:
+        c->watch = true;
+        c->versions = arg;
+        return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_DEVICE: c->device = arg; return 0;
     case KEY_ARCH: c->arch = arg; return 0;
@@ -338,8 +347,8 @@ static adm_status search_one(tune_command *c, int side, const adm_candidate *can
     if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !c->common.quiet && !c->common.json)
-        printf("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
-               (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
+        adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
+                  (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
     adm_free(&s.all);
     return status;
 }
@@ -464,8 +473,21 @@ static int verdict_code(const tune_command *c) {
     return adm_interrupted() ? 130 : code;
 }
 
+static void find_gpu(tune_command *c) {
+    if (adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) != ADM_OK)
+        snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
+}
+
+/* What .cu files are compiled for: as asked, for the device, or for an H100 and H200. */
+static void arch_of(const tune_command *c, char *out, size_t bytes) {
+    if (c->arch != NULL) snprintf(out, bytes, "%s", c->arch);
+    else if (c->list[1].n > 0 && c->no_gpu.status == ADM_OK)
+        snprintf(out, bytes, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
+    else snprintf(out, bytes, "sm_90");
+}
+
 static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
-    char arch[32] = "sm_90";
+    char arch[32];
     uint64_t seed = 0;
     int64_t run_id = 0;
     adm_host_info_read(&c->host);
@@ -473,10 +495,8 @@ static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
     if (status == ADM_OK) status = apply_settings(c, err);
     if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
     if (status != ADM_OK) return status;
-    if (c->list[1].n > 0 && adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) == ADM_OK)
-        snprintf(arch, sizeof arch, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
-    if (c->list[1].n > 0 && c->no_gpu.status != ADM_OK) snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
-    if (c->arch != NULL) snprintf(arch, sizeof arch, "%s", c->arch);
+    if (c->list[1].n > 0) find_gpu(c);
+    arch_of(c, arch, sizeof arch);
     for (int side = 0; side < 2 && status == ADM_OK; side++) status = search(c, side, arch, err);
     for (int side = 0; side < 2 && status == ADM_OK; side++)
         adm_tune_compile(c->list[side].c, c->list[side].n, arch, &c->scratch, show_errors);
@@ -485,6 +505,52 @@ static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
     if (status == ADM_OK) status = record_all(c, seed, &run_id, err);
     if (status == ADM_OK) status = print_all(c, run_id, seed, (double)(adm_clock_ns() - start_ns) * 1e-9, err);
     return status;
+}
+
+/* --watch: one run, a row per version. */
+static adm_status watch(tune_command *c, adm_error *err) {
+    adm_store *store = NULL;
+    uint64_t n_versions = 0;
+    int64_t run_id = 0;
+    char arch[32];
+    adm_status status = c->versions != NULL ? adm_parse_u64("--watch", c->versions, 1, 100000, &n_versions, err) : ADM_OK;
+    if (status == ADM_OK && c->n_paths != 1)
+        status = adm_fail(err, ADM_EINPUT, "--watch: one .c or .cu file, not %zu", c->n_paths);
+    if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
+    adm_host_info_read(&c->host);
+    if (status == ADM_OK) status = adm_tune_add_file(&c->list[0], c->stage, c->paths[0], c->options.limit_ns, err);
+    if (status == ADM_OK && c->list[0].c[0].kind != ADM_CANDIDATE_SOURCE)
+        status = adm_fail(err, ADM_EINPUT, "--watch: %s is no .c or .cu file", c->paths[0]);
+    if (status != ADM_OK) return status;
+    const bool on_gpu = c->list[0].c[0].on_gpu;
+    if (on_gpu) {
+        c->list[1] = c->list[0];
+        c->list[0] = (adm_tune_list){0};
+        find_gpu(c);
+    }
+    arch_of(c, arch, sizeof arch);
+    status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, store, 0, &run_id, err);
+    if (status == ADM_OK) {
+        adm_tune_record record = {
+            .store = store, .run_id = run_id, .options = &c->options, .device = device_of(c, on_gpu), .cold = true};
+        const adm_tune_watch w = {.stage = c->stage,
+                                  .path = c->paths[0],
+                                  .arch = arch,
+                                  .device = c->device_number,
+                                  .gpu_is_there = c->no_gpu.status == ADM_OK,
+                                  .n_versions = (size_t)n_versions,
+                                  .quiet = c->common.quiet,
+                                  .scratch = &c->scratch,
+                                  .show = show_errors};
+        status = adm_tune_watch_run(&w, &c->options, &record, err);
+        adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
+                                             status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+        if (status == ADM_OK && !c->common.quiet) printf("run %lld in %s\n", (long long)run_id, c->common.db_path);
+    }
+    adm_store_close(&store);
+    return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
 static adm_status show(tune_command *c, adm_error *err) {
@@ -505,8 +571,8 @@ static int run(int argc, char **argv) {
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
-    if (status == ADM_OK) status = c.show ? show(&c, &err) : tune(&c, start_ns, &err);
-    const int code = status == ADM_OK && !c.show ? verdict_code(&c) : 0;
+    if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
+    const int code = status == ADM_OK && !c.show && !c.watch ? verdict_code(&c) : 0;
     adm_tune_scratch_close(&c.scratch);
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; c.result[side] != NULL && i < c.list[side].n; i++) adm_tune_result_clear(&c.result[side][i]);
