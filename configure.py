@@ -51,7 +51,8 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "static", "trace", "observer", "state", "count",
                         "timeline", "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child", "gpu_compare", "record"],
+                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child",
+                     "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -70,10 +71,11 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
-    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
-                        "checks", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline", "checks",
-                             "counters", "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
+                        "history", "checks", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline",
+                             "checks", "counters", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages",
+                             "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -136,7 +138,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/serving.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
@@ -555,7 +557,7 @@ def build_ninja(options, cuda, node):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
-              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
+              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
