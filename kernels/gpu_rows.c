@@ -32,8 +32,8 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
         NULL),
     ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
-        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_grouped,
-        NULL),
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE,
+        adm_gpu_step_grouped, NULL),
     &adm_gpu_dense_impl,
 };
 

@@ -305,6 +305,26 @@ def test_whole_models_that_were_measured_are_the_anchors(simulate, adamas):
     assert "no decode step of a whole model" in adamas("simulate", "--validate", "--db", "s.db").out
 
 
+def test_simulations_are_merged_and_pruned_whole(simulate, adamas):
+    for label in ("one", "two", "three"):
+        simulate("--label", label, "--generate", "rate=1,duration=20,input_tokens=100,output_tokens=10")
+    assert adamas("simulate", "--validate", "--db", "s.db").code == 0
+    both = "SELECT label, budget, metric, n, p50, p99 FROM frontier_summary ORDER BY label, budget, metric"
+    uses = "SELECT part, rule, n, time_ns FROM prediction ORDER BY 1, 2, 3, 4"
+    rows, parts = query(adamas.folder / "s.db", both), query(adamas.folder / "s.db", uses)
+    simulate_other = adamas("simulate", "--generate", TRAFFIC, "--model", "llama-2-7b", "--db", "o.db", "--label", "zero")
+    assert simulate_other.code == 0 and adamas("db", "merge", "s.db", "--db", "o.db").code == 0
+    assert [row for row in query(adamas.folder / "o.db", both) if row[0] != "zero"] == rows
+    assert query(adamas.folder / "o.db", "SELECT count(*) FROM validation") == query(adamas.folder / "s.db",
+                                                                                     "SELECT count(*) FROM validation")
+    assert adamas("db", "gc", "--keep", "1", "--db", "o.db").code == 0
+    assert adamas("db", "gc", "--keep-label", "two", "--keep", "0", "--yes", "--db", "s.db").code == 0
+    assert query(adamas.folder / "s.db", both) == [row for row in rows if row[0] == "two"]
+    assert len(query(adamas.folder / "s.db", uses)) == len(parts) / 3
+    for name in ("s.db", "o.db"):
+        assert query(adamas.folder / name, "PRAGMA foreign_key_check") == []
+
+
 @pytest.mark.parametrize("words, says", [
     ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
     ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),
