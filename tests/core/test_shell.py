@@ -202,7 +202,7 @@ def test_zsh_completes(installed, complete_in, line, word):
     """zsh completes in a terminal alone: one of its own, in which the line is typed and the tabulator pressed."""
     script = f"""zmodload zsh/zpty
         zpty shell zsh -f -i
-        zpty -w shell 'fpath=({installed}/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -d /dev/null'
+        zpty -w shell 'fpath=({installed}/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D'
         zpty -w shell 'PS1=; finish() {{ print -r -- "<$BUFFER>"; exit }}; zle -N finish; bindkey "^X" finish; print ready'
         zpty -r shell line '*ready*ready*'
         zpty -n -w shell {json.dumps(line)}$'\\t\\x18'
