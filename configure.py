@@ -26,54 +26,70 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "rng", "floatfmt", "stats", "aggregate", "ratio", "printable",
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "suggest",
                   "embedded", "output_file", "threads", "cpu", "version"],
-    "core/contract": ["stage", "probe"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
-                    "accumulated", "random", "coding", "codebook", "thresholds"],
-    "core/store": ["database", "open", "migrate", "query", "columns", "row", "run", "write", "insert", "track", "merge",
-                   "prune", "store_api", "hostinfo"],
-    "core/replay": ["replay", "segment", "target", "session", "stage_pass", "stage_timer", "quality_pass", "quality_step",
-                    "quality", "recorder", "record", "stage_record", "quality_record", "code_record", "event_spool"],
-    "core/cli": ["command"],
+                    "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
+    "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run",
+                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
+                   "runs_find"],
+    "core/replay/session": ["session", "segment", "target", "quality", "record"],
+    "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
+                    "quality_record", "code_record", "event_spool"],
+    "core/calibrate": ["calibrate", "steps", "calibration_file"],
+    "core/cli": ["command", "number", "options", "group"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
-    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd"],
+    "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/profile": ["grid", "reference", "check", "run", "static", "trace", "observer", "state", "count", "timeline",
                         "observe"],
+    "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
+                     "module", "expression", "collect", "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
     "traces/format": ["map_guard", "input_file", "safetensors", "safetensors_write", "trace_file", "trace_check", "trace_text"],
     "traces/generate": ["generate", "generate_head", "generate_math"],
-    "traces/requests": ["requests"],
+    "traces/requests": ["inflate", "lines", "numbers", "id_map", "builder", "csv_rows", "json_rows", "clients", "requests"],
     "analysis/output": ["rows", "text", "numbers"],
-    "analysis/regress": ["shift", "quantile", "change_points", "series_set", "contended", "series", "runs_find", "judge",
-                         "check_run", "check_build", "history"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args"],
+    "analysis/regress": ["shift", "differences", "quantile", "change_points", "series_set", "contended", "series", "judge",
+                         "check_run", "check_build", "git", "commit_order", "machines", "renamed", "history", "checks",
+                         "history_write"],
+    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+                                 "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
-    "analysis/report": ["select", "gpu_select", "best", "data", "gpu", "tasks", "history", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "speedup", "gpu", "timeline", "counters", "quality",
-                             "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/explain": ["rules", "figures"],
+    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
+    "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
+                         "print", "model_file", "validate_show"],
+    "analysis/report": ["select", "gpu_select", "best", "sketches", "data", "gpu", "tasks", "history", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "timeline", "counters",
+                             "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
-    "core/cli": ["command_json"],
+    "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary"],
+    "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
+    "kernels/tune": ["cmd_tune", "cmd_kernel", "print"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
+    "analysis/explain": ["cmd_explain"],
+    "analysis/serving": ["cmd_simulate"],
     "analysis/report": ["cmd_report"],
-    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_merge", "db_gc"],
+    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "db_show", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
     "analysis/regress/compare": ["cmd_compare"],
 }
@@ -82,8 +98,9 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c"]
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/tune/launch.cu",
+        "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/tune/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -94,15 +111,21 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 6)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 10)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
+# What a kernel of one's own includes; `adamas tune` gives it to the compiler.
+PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
+
+# What `adamas explain` says, and when.
+EXPLAIN_RULES = "analysis/explain/limits.rules"
+
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
-EMBEDDED = [*SCHEMA, *METRIC_SETS,
+EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
@@ -115,13 +138,13 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "store",
+             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
              "store_insert"],
-    "kernels": ["hadamard", "bucket", "pack", "distance", "topk", "attention", "registry", "code", "sparse", "gpu_plan",
-                "device", "profile_state"],
+    "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
+                "gpu_plan", "device", "profile_state"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
-    "analysis": ["report", "series", "shift", "change_points"],
+    "analysis": ["report", "series", "shift", "change_points", "cost", "serving"],
     "fuzz": ["fuzz"],
 }
 
@@ -134,34 +157,35 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
 # tests/support/without_cuda.c stands in.
-EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith("kernels/gpu/")]
+EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "rng", "clock", "printable")),
-                 "core/contract/stage.c",
+EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
+                 "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
-                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric")),
+                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
                  "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
                  "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).
 PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 
 # Each is tests/support/NAME.c, a library that a test has the program load: with NVTX's headers, with none (it stands in for
-# NVML, for a CUPTI that does not answer, and for CUPTI's libnvperf_host.so), and with CUPTI's headers (it stands in for CUPTI
-# and the driver).
+# NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
+# headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
 FUZZERS = ["safetensors", "requests"]
 FUZZED = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")), "core/contract/stage.c",
+          "core/stats/rng.c", "traces/generate/generate_math.c",
           *(f"traces/format/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check")),
-          "traces/requests/requests.c"]
+          *(f"traces/requests/{name}.c" for name in ROOMS["traces/requests"])]
 
 
 def sources_of(rooms):
@@ -254,9 +278,13 @@ class Ninja:
         return output
 
 
-VERSION_COMMAND = r"""commit=$$([ ! -e .git ] || git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null); $
+VERSION_COMMAND = r"""commit=; made=; if [ -e .git ]; then $
+      if commit=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2> $out.said); $
+      then made=$$(TZ=UTC0 git show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd HEAD); $
+      else commit=; echo "this build does not know its commit: $$(head -n 1 $out.said)"; fi; rm -f $out.said; fi; $
       clean=$${commit%-dirty}; [ "$$commit" = "$$clean" ]; dirty=$$?; $
-      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" > $out.new; $
+      printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" $
+          "ADM_GIT_COMMIT_UTC \"$$made\"" > $out.new; $
       if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi"""
 
 
@@ -489,13 +517,19 @@ def build_ninja(options, cuda, node):
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
                 "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
-                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py")
+                "build/release/tests/bench_probes && $python tests/bench/bench_regression.py && "
+                "$python tests/bench/bench_serving.py")
     if cuda:
         kit = ["build/release/adamas", *(f"build/release/tests/{name}" for name in [*CUDA_TESTS, *BENCHES, "adamas-planted"])]
         ninja.build("gpu-kit", "run", implicit=kit, title="GPU-KIT build/gpu-kit: programs for tests/bench/gpu_session.sh",
                     command=f"mkdir -p build/gpu-kit && for f in {' '.join(kit)}; do "
                     "strip -o build/gpu-kit/$$(basename $$f) $$f; done && "
                     "cp build/release/tests/libcmocka.so.0 build/gpu-kit")
+    for name, title in (("install", "below PREFIX"), ("uninstall", "what install wrote"), ("deb", "build/adamas_*.deb"),
+                        ("tarball", "build/adamas-*.tar.gz")):
+        ninja.build(name, "run", implicit=["build/release/adamas", "build/release/libadamas.so"] if name != "uninstall" else [],
+                    title=f"{name.upper()}: {title}",
+                    command=f"$python core/cli/install/install.py {name} build/release {VERSION}")
     ninja.build("cupti-matrix", "run", implicit=["build/release/adamas"], command="$python tests/probes/cupti_matrix.py",
                 title="CUPTI-MATRIX: the real releases, 48 MB of wheels")
     fuzz_edges(ninja)
@@ -527,7 +561,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
         epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
-               "compdb, gpu-kit, cupti-matrix.", allow_abbrev=False)
+               "compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "

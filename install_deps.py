@@ -31,6 +31,8 @@ VENV_PYTHON = DEPS / "venv/bin/python"
 REQUIREMENTS = ROOT / "tests/requirements.txt"
 MODELS_PYTHON = DEPS / "models/bin/python"
 MODEL_REQUIREMENTS = ROOT / "traces/model/requirements.txt"
+MODEL_CUDA_REQUIREMENTS = ROOT / "traces/model/requirements-cuda.txt"
+MODEL_COMMON_REQUIREMENTS = ROOT / "traces/model/requirements-common.txt"
 WEB_MODULES = DEPS / "web/node_modules"
 BROWSERS = DEPS / "browsers"
 
@@ -67,7 +69,7 @@ def pins(group):
 
 TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
 # Both measured on x86-64, with the CPU build of PyTorch; the Python index itself has only the CUDA build for Linux.
-MODEL_WHEELS_MB = (280, 1210, 2820)  # download, disk; download with the CUDA build
+MODEL_WHEELS_MB = (400, 1590, 2940)  # download, disk; download with the CUDA build
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -217,11 +219,15 @@ def test_wheels_installed():
     return pins.exists() and pins.read_bytes() == REQUIREMENTS.read_bytes() and os.access(VENV_PYTHON, os.X_OK)
 
 
+def model_pins_text():
+    return "".join(path.read_text() for path in (REQUIREMENTS, MODEL_REQUIREMENTS, MODEL_CUDA_REQUIREMENTS,
+                                                 MODEL_COMMON_REQUIREMENTS))
+
+
 def model_wheels_installed():
-    """True when build/deps/models holds what both requirements files pin."""
-    return os.access(MODELS_PYTHON, os.X_OK) and all(
-        (copy := DEPS / "models" / name).exists() and copy.read_bytes() == source.read_bytes()
-        for name, source in (("tests.txt", REQUIREMENTS), ("models.txt", MODEL_REQUIREMENTS)))
+    """True when build/deps/models holds what the requirements files pin."""
+    stamp = DEPS / "models/pins.txt"
+    return os.access(MODELS_PYTHON, os.X_OK) and stamp.exists() and stamp.read_text() == model_pins_text()
 
 
 def npm_installed():
@@ -402,14 +408,23 @@ def pip(title, log, *arguments, venv="venv"):
                         "--disable-pip-version-check", "--progress-bar", "off", *arguments], PIP_CURE)
 
 
+def install_model_wheels():
+    """The CPU build of PyTorch where pip's settings offer it; else the CUDA build, which needs libraries of its own."""
+    (DEPS / "models/pins.txt").unlink(missing_ok=True)
+    pip("installing NumPy and pytest for the model tests", "pip-models.log", "-r", str(REQUIREMENTS), venv="models")
+    try:
+        pip("installing PyTorch and transformers", "pip-models.log", "-r", str(MODEL_REQUIREMENTS), venv="models")
+    except SetupError:
+        if "torch==" not in (LOGS / "pip-models.log").read_text(errors="replace").split("ERROR:")[-1]:
+            raise
+        print("pip's settings offer no CPU build of PyTorch: the CUDA build is taken")
+        pip("installing PyTorch for CUDA and transformers", "pip-models.log", "-r", str(MODEL_CUDA_REQUIREMENTS), venv="models")
+    (DEPS / "models/pins.txt").write_text(model_pins_text())
+
+
 def install_wheels(name):
     if name == "traces/model/requirements.txt":
-        for copy in ("tests.txt", "models.txt"):
-            (DEPS / "models" / copy).unlink(missing_ok=True)
-        for title, requirements in (("NumPy and pytest", REQUIREMENTS), ("PyTorch and transformers", MODEL_REQUIREMENTS)):
-            pip(f"installing {title} for the model tests", "pip-models.log", "-r", str(requirements), venv="models")
-        shutil.copyfile(REQUIREMENTS, DEPS / "models/tests.txt")
-        shutil.copyfile(MODEL_REQUIREMENTS, DEPS / "models/models.txt")
+        install_model_wheels()
         return
     if name not in WHEELS:
         pip("installing NumPy and pytest", "pip-venv.log", "-r", str(REQUIREMENTS))

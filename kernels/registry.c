@@ -6,6 +6,7 @@
 #include "core/policy/coding.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/dense.h"
+#include "kernels/distance/asym4.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/code.h"
 #include "core/base/cpu.h"
@@ -19,15 +20,15 @@
  *
  * METRIC_SETS are those in which every metric but L1 is computed, adm_distance_METRIC_SET, and "METRIC-SET" their name. */
 #if defined(__x86_64__)
-/* set, registers, whether the CPU has it; then 1 for each of Hadamard, bucketing, packing, L1, top-k, attention */
-#define SETS(X)                                             \
-    X(avx2, "256 bits", adm_cpu_has_avx2, 1, 1, 1, 1, 1, 1) \
-    X(avx512, "512 bits", adm_cpu_has_avx512, 1, 0, 0, 1, 1, 1)
+/* set, registers, whether the CPU has it; then 1 for each of Hadamard, bucketing, packing, L1, asym4, top-k, attention */
+#define SETS(X)                                                \
+    X(avx2, "256 bits", adm_cpu_has_avx2, 1, 1, 1, 1, 1, 1, 1) \
+    X(avx512, "512 bits", adm_cpu_has_avx512, 1, 0, 0, 1, 1, 1, 1)
 #define METRIC_SETS(X, ...)                  \
     X(popcnt, adm_cpu_has_avx2, __VA_ARGS__) \
     X(avx512, adm_cpu_has_avx512, __VA_ARGS__)
 #elif defined(__aarch64__)
-#define SETS(X) X(neon, "128 bits", NULL, 1, 0, 0, 1, 1, 1)
+#define SETS(X) X(neon, "128 bits", NULL, 1, 0, 0, 1, 0, 1, 1)
 #define METRIC_SETS(X, ...)
 #else
 #define SETS(X)
@@ -43,22 +44,25 @@
 #define ROW_IF_1(...) ROW(__VA_ARGS__)
 
 /* The rows of a stage, one for each set that has it. */
-#define HADAMARD_ROW(set, registers, has, H, B, P, L, T, A)                                           \
+#define HADAMARD_ROW(set, registers, has, H, B, P, L, Q, T, A)                                        \
     ROW_IF_##H(HADAMARD, #set, "float32 butterflies in registers of " registers, .is_available = has, \
                .fn.hadamard = adm_hadamard_##set)
-#define BUCKET_ROW(set, registers, has, H, B, P, L, T, A) \
+#define BUCKET_ROW(set, registers, has, H, B, P, L, Q, T, A) \
     ROW_IF_##B(BUCKET, #set, "comparisons in registers of " registers, .is_available = has, .fn.bucket = adm_bucket_##set)
-#define PACK_ROW(set, registers, has, H, B, P, L, T, A) \
+#define PACK_ROW(set, registers, has, H, B, P, L, Q, T, A) \
     ROW_IF_##P(PACK, #set, "in registers of " registers, .is_available = has, .fn.pack = adm_pack_##set)
-#define L1_ROW(set, registers, has, H, B, P, L, T, A)                                                                 \
+#define L1_ROW(set, registers, has, H, B, P, L, Q, T, A)                                                              \
     ROW_IF_##L(DISTANCE, "l1-" #set, "L1 in registers of " registers, .metric = "l1", .bits = 2, .is_available = has, \
                .fn.distance = adm_distance_l1_##set)
-#define TOPK_ROW(set, registers, has, H, B, P, L, T, A) \
+#define ASYM4_ROW(set, registers, has, H, B, P, L, Q, T, A)                                                             \
+    ROW_IF_##Q(DISTANCE, "asym4-" #set, "4-bit query, products of bytes in registers of " registers, .metric = "asym4", \
+               .bits = 2, .is_available = has, .fn.distance = adm_distance_asym4_##set)
+#define TOPK_ROW(set, registers, has, H, B, P, L, Q, T, A) \
     ROW_IF_##T(TOPK, #set, "boundary by bisection, in registers of " registers, .is_available = has, .fn.topk = adm_topk_##set)
-#define ATTENTION_ROW(set, registers, has, H, B, P, L, T, A)                                        \
+#define ATTENTION_ROW(set, registers, has, H, B, P, L, Q, T, A)                                     \
     ROW_IF_##A(ATTENTION, #set, "double precision in registers of " registers, .is_available = has, \
                .tolerance = HOST_ATTENTION_TOLERANCE, .fn.attention = adm_attention_##set)
-#define DENSE_ROW(set, registers, has, H, B, P, L, T, A)                                        \
+#define DENSE_ROW(set, registers, has, H, B, P, L, Q, T, A)                                     \
     ROW_IF_##A(DENSE, #set, "double precision in registers of " registers, .is_available = has, \
                .tolerance = HOST_ATTENTION_TOLERANCE, .fn.attention = adm_attention_##set)
 
@@ -84,6 +88,11 @@ static const adm_host_impl rows[] = {
     METRIC(sign, 2, "one bit of each code")
     METRIC(dot, 2, "dot product of codes as -3, -1, 1, 3, negated so that smaller is nearer")
     METRIC(hamming, 1, "bits that differ: every metric of 1-bit codes")
+    ROW(DISTANCE, "asym4-reference", "4-bit query, element by element", .metric = "asym4", .bits = 2,
+        .fn.distance = adm_distance_asym4_reference)
+    ROW(DISTANCE, "asym4", "4-bit query, 32 elements per word by bit counts", .metric = "asym4", .bits = 2,
+        .fn.distance = adm_distance_asym4)
+    SETS(ASYM4_ROW)
     ROW(DISTANCE, "reference", "L1, element by element", .metric = "l1", .bits = 2, .fn.distance = adm_distance_reference)
     ROW(DISTANCE, "l1", "L1, 32 elements per word", .metric = "l1", .bits = 2, .fn.distance = adm_distance_l1)
     SETS(L1_ROW)
@@ -134,6 +143,7 @@ void adm_host_pipeline_default(adm_host_pipeline *pipeline) {
         pipeline->code_distance[m][1] = fastest(ADM_STAGE_DISTANCE, "hamming", 1);
         pipeline->code_distance[m][2] = fastest(ADM_STAGE_DISTANCE, adm_code_metric_name(m), 2);
     }
+    pipeline->code_distance[ADM_METRIC_ASYM4][2] = fastest(ADM_STAGE_DISTANCE, "asym4", 2);
 }
 
 adm_work adm_stage_work(adm_stage stage, const adm_work_case *c) {

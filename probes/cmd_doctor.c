@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "core/store/store.h"
 #include "core/base/version.h"
 #include "kernels/gpu/device.h"
@@ -260,12 +261,12 @@ static void print_text(const finding *findings, size_t n) {
     size_t n_lacking = 0;
     for (size_t i = 0; i < n; i++) {
         const finding *f = &findings[i];
-        printf("%-5s %-14s %s\n", f->verdict == HAVE ? "ok" : "lacks", f->what, f->text);
-        if (f->verdict == LACK) printf("%-5s %-14s needed for: %s\n", "", "", f->needs);
+        adm_print("%-5s %-14s %s\n", f->verdict == HAVE ? "ok" : "lacks", f->what, f->text);
+        if (f->verdict == LACK) adm_print("%-5s %-14s needed for: %s\n", "", "", f->needs);
         n_lacking += f->verdict == LACK;
     }
-    printf("\n%zu of %zu checks found what they looked for.%s\n", n - n_lacking, n,
-           n_lacking > 0 ? " What is lacking is optional unless you need what it is for." : "");
+    adm_print("\n%zu of %zu checks found what they looked for.%s\n", n - n_lacking, n,
+              n_lacking > 0 ? " What is lacking is optional unless you need what it is for." : "");
 }
 
 static adm_status print_json(const finding *findings, size_t n, adm_error *err) {

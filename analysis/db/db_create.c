@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/store/store.h"
 
@@ -29,8 +30,8 @@ static int run(int argc, char **argv) {
     adm_status status = adm_store_open(common.db_path, ADM_STORE_WRITE, &store, &err);
     adm_store_close(&store);
     const char *path = adm_printable(common.db_path, shown, sizeof shown);
-    if (status == ADM_OK && common.json) printf("{\"schema_version\": %d}\n", adm_schema_version());
-    else if (status == ADM_OK && !common.quiet) printf("%s: schema version %d\n", path, adm_schema_version());
+    if (status == ADM_OK && common.json) adm_print("{\"schema_version\": %d}\n", adm_schema_version());
+    else if (status == ADM_OK && !common.quiet) adm_print("%s: schema version %d\n", path, adm_schema_version());
     if (status == ADM_OK) status = adm_finish_output(&err);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

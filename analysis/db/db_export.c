@@ -8,18 +8,22 @@
 #include "analysis/db/timeline_export.h"
 #include "core/base/mem.h"
 #include "core/base/output_file.h"
+#include "core/store/runs_find.h"
+#include "core/base/print.h"
 
 typedef struct export_command {
     adm_common common;
     const char *timeline, *runs, *label, *output;
     bool with_samples;
-    uint64_t timeline_run, n_written; /* the run; its events, or the runs */
+    int64_t timeline_run;
+    uint64_t n_written; /* its events, or the runs */
 } export_command;
 
 enum { KEY_TIMELINE = 0x2000, KEY_LABEL, KEY_SAMPLES };
 
 static const struct argp_option options[] = {
-    {"run", 'r', "LIST", 0, "These runs as a text file for `adamas db import`, without their raw samples", 1},
+    {"run", 'r', "RUNS", 0,
+     "These runs (3-9,12, last, a label) as a text file for `adamas db import`, without their raw samples", 1},
     {"samples", KEY_SAMPLES, 0, 0, "With --run: keep the raw samples of GPU times", 1},
     {"label", KEY_LABEL, "TEXT", 0, "With --run: call them 'recorded:TEXT' (default: their own label, or their GPU)", 1},
     {"timeline", KEY_TIMELINE, "RUN", 0, "The events of this run as Chrome trace-event JSON", 2},
@@ -38,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'o': c->output = arg; return 0;
     case ARGP_KEY_ARG: argp_error(state, "db export takes no argument, and '%s' was given", arg); return 0;
     case ARGP_KEY_END:
-        if ((c->timeline == NULL) == (c->runs == NULL)) argp_error(state, "say what to export: --run LIST or --timeline RUN");
+        if ((c->timeline == NULL) == (c->runs == NULL)) argp_error(state, "say what to export: --run RUNS or --timeline RUN");
         else if (c->label != NULL && c->runs == NULL) argp_error(state, "--label goes with --run");
         else if (c->with_samples && c->runs == NULL) argp_error(state, "--samples goes with --run");
         return 0;
@@ -47,14 +51,18 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static adm_status write_timeline(export_command *c, adm_store *store, FILE *to, adm_error *err) {
-    adm_status status = adm_parse_u64("--timeline", c->timeline, 1, INT32_MAX, &c->timeline_run, err);
-    return status == ADM_OK ? adm_timeline_export(store, (int64_t)c->timeline_run, to, &c->n_written, err) : status;
+    adm_status status = adm_run_find(store, c->timeline, ADM_RUNS_ANY, c->common.db_path, &c->timeline_run, err);
+    return status == ADM_OK ? adm_timeline_export(store, c->timeline_run, to, &c->n_written, err) : status;
 }
 
 static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_error *err) {
+    int64_t *ids = NULL;
     uint32_t *runs = NULL;
     size_t n_runs = 0;
-    adm_status status = adm_parse_u32_list("--run", c->runs, 1, INT32_MAX, &runs, &n_runs, err);
+    adm_status status = adm_runs_find(store, c->runs, c->common.db_path, &ids, &n_runs, err);
+    if (status == ADM_OK) status = adm_alloc(&runs, n_runs, sizeof *runs, "runs", err);
+    for (size_t i = 0; status == ADM_OK && i < n_runs; i++) runs[i] = (uint32_t)ids[i];
+    adm_free(&ids);
     if (status == ADM_OK) status = adm_recorded_export(store, runs, n_runs, c->label, c->with_samples, to, err);
     c->n_written = n_runs;
     adm_free(&runs);
@@ -63,11 +71,11 @@ static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_
 
 static void print_summary(const export_command *c) {
     if (c->common.json && c->timeline != NULL)
-        printf("{\"run_id\": %" PRIu64 ", \"n_events\": %" PRIu64 "}\n", c->timeline_run, c->n_written);
-    else if (c->common.json) printf("{\"n_runs\": %" PRIu64 "}\n", c->n_written);
+        adm_print("{\"run_id\": %" PRId64 ", \"n_events\": %" PRIu64 "}\n", c->timeline_run, c->n_written);
+    else if (c->common.json) adm_print("{\"n_runs\": %" PRIu64 "}\n", c->n_written);
     else if (c->common.quiet) return;
-    else if (c->timeline != NULL) printf("%s: %" PRIu64 " events; open it at ui.perfetto.dev\n", c->output, c->n_written);
-    else printf("%s: %" PRIu64 " run%s for `adamas db import`\n", c->output, c->n_written, c->n_written == 1 ? "" : "s");
+    else if (c->timeline != NULL) adm_print("%s: %" PRIu64 " events; open it at ui.perfetto.dev\n", c->output, c->n_written);
+    else adm_print("%s: %" PRIu64 " run%s for `adamas db import`\n", c->output, c->n_written, c->n_written == 1 ? "" : "s");
 }
 
 static adm_status export(export_command *c, adm_store *store, adm_error *err) {

@@ -6,6 +6,7 @@
 
 #include "analysis/db/recorded_import.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 
 typedef struct import_command {
@@ -30,11 +31,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 static void print_run(const char *path, const adm_recorded_run *run) {
     char shown_path[512], label[132];
-    printf("%s: run %lld '%s'", adm_printable(path, shown_path, sizeof shown_path), (long long)run->run_id,
-           adm_printable(run->label, label, sizeof label));
+    adm_print("%s: run %lld '%s'", adm_printable(path, shown_path, sizeof shown_path), (long long)run->run_id,
+              adm_printable(run->label, label, sizeof label));
     if (run->is_new)
-        printf(": %zu configurations, %zu measurements, %zu events\n", run->n_configs, run->n_measurements, run->n_events);
-    else printf(" was there already\n");
+        adm_print(": %zu configurations, %zu measurements, %zu events\n", run->n_configs, run->n_measurements, run->n_events);
+    else adm_print(" was there already\n");
 }
 
 static adm_status append_run(json_t *document, const adm_recorded_run *run, adm_error *err) {

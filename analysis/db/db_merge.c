@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/store/merge.h"
 #include "core/store/store.h"
@@ -39,10 +40,10 @@ static adm_status merge_one(const merge_command *c, adm_store *store, const char
                                                   "n_unfinished", (json_int_t)n.n_unfinished)) != 0)
         return adm_fail(err, ADM_EENVIRONMENT, "out of memory");
     if (!c->common.json && !c->common.quiet) {
-        printf("%s: %" PRId64 " runs added, %" PRId64 " were there", adm_printable(path, shown, sizeof shown), n.n_runs,
-               n.n_present);
-        if (n.n_unfinished > 0) printf(", %" PRId64 " unfinished left out", n.n_unfinished);
-        printf("\n");
+        adm_print("%s: %" PRId64 " runs added, %" PRId64 " were there", adm_printable(path, shown, sizeof shown), n.n_runs,
+                  n.n_present);
+        if (n.n_unfinished > 0) adm_print(", %" PRId64 " unfinished left out", n.n_unfinished);
+        adm_print("\n");
     }
     return ADM_OK;
 }

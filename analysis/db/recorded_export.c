@@ -12,7 +12,10 @@
 #include "core/base/mem.h"
 
 /* Real numbers are exact, but for measured figures. */
-enum { EXACT = JSON_COMPACT | JSON_ENCODE_ANY, MEASURED = EXACT | JSON_REAL_PRECISION(ADM_RECORDED_DIGITS) };
+enum {
+    EXACT = JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII,
+    MEASURED = EXACT | JSON_REAL_PRECISION(ADM_RECORDED_DIGITS)
+};
 
 typedef struct writer {
     adm_store *store;

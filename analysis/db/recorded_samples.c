@@ -22,7 +22,7 @@ static adm_status put_line(json_t **line, bool is_watched, bool *first, FILE *ou
     if (!is_watched) json_array_remove(*line, 3);
     fputs(*first ? "\n" : ",\n", out);
     *first = false;
-    if (json_dumpf(*line, out, JSON_COMPACT | JSON_REAL_PRECISION(ADM_RECORDED_DIGITS)) != 0)
+    if (json_dumpf(*line, out, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(ADM_RECORDED_DIGITS)) != 0)
         status = adm_fail(err, ADM_EENVIRONMENT, "the samples could not be written: %s", strerror(errno));
     json_decref(*line);
     *line = NULL;

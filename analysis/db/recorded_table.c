@@ -57,7 +57,7 @@ char *adm_recorded_column_list(const adm_recorded_table *table, const char *pref
 
 json_t *adm_recorded_number(double value) {
     if (value == floor(value) && fabs(value) < 0x1p53) return json_integer((json_int_t)value);
-    return json_real(value);
+    return isfinite(value) ? json_real(value) : json_null();
 }
 
 double adm_recorded_rounded(double value) {

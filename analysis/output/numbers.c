@@ -2,6 +2,7 @@
 #include "analysis/output/numbers.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,25 @@ void adm_shown_duration(double ns, char out[ADM_NUMBER_CHARS]) {
     char number[ADM_NUMBER_CHARS];
     fixed(ns, u == 0 || fabs(ns) >= 99.95 ? 0 : fabs(ns) >= 9.995 ? 1 : 2, number);
     snprintf(out, ADM_NUMBER_CHARS, "%.40s %s", number, units[u]);
+}
+
+void adm_shown_figure(double value, const char *unit, char out[ADM_NUMBER_CHARS]) {
+    char number[ADM_NUMBER_CHARS];
+    if (isnan(value)) {
+        snprintf(out, ADM_NUMBER_CHARS, "-");
+    } else if (strcmp(unit, "ns") == 0 && fabs(value) < 100) {
+        snprintf(out, ADM_NUMBER_CHARS, "%.3g ns", value);
+    } else if (strcmp(unit, "ns") == 0) {
+        adm_shown_duration(value, out);
+    } else if (strcmp(unit, "ratio") == 0) {
+        snprintf(out, ADM_NUMBER_CHARS, "%.5g%%", 100 * value);
+    } else if (strcmp(unit, "Hz") == 0 || strcmp(unit, "bytes/s") == 0 || strcmp(unit, "bytes") == 0) {
+        adm_shown_value(value, unit, number);
+        snprintf(out, ADM_NUMBER_CHARS, "%.30s %s", number, adm_shown_unit(unit));
+    } else {
+        bool plain = strcmp(unit, "1") == 0;
+        snprintf(out, ADM_NUMBER_CHARS, "%.6g%s%.20s", value, plain ? "" : " ", plain ? "" : unit);
+    }
 }
 
 void adm_shown_count(int64_t value, char out[ADM_NUMBER_CHARS]) {

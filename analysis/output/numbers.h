@@ -18,6 +18,10 @@ void adm_shown_value(double value, const char *unit, char out[ADM_NUMBER_CHARS])
 /* Writes a duration with the unit that suits its size: "812 ns", "12.3 \u00b5s", "1.20 ms". */
 void adm_shown_duration(double ns, char out[ADM_NUMBER_CHARS]);
 
+/* Writes a measured figure with a unit that suits its size, as compare, check and history show it: "43.2 ns", "12.3 \u00b5s",
+ * "97.27%", "1,980 MHz", "168 bytes", "0.0123 nats"; "-" for NaN. */
+void adm_shown_figure(double value, const char *unit, char out[ADM_NUMBER_CHARS]);
+
 /* Writes a whole number with thousands separated: "4,096". */
 void adm_shown_count(int64_t value, char out[ADM_NUMBER_CHARS]);
 

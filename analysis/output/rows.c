@@ -18,14 +18,16 @@ json_t *adm_rows_string(const char *text) {
     return string;
 }
 
+json_t *adm_rows_number(const adm_query *query, int column) {
+    /* JSON has no infinity; SQLite has no NaN. */
+    double value = adm_query_double(query, column);
+    return !adm_query_is_null(query, column) && isfinite(value) ? json_real(value) : json_null();
+}
+
 static json_t *value_of(const adm_query *query, int column, char type) {
     if (adm_query_is_null(query, column)) return json_null();
     if (type == 'i') return json_integer((json_int_t)adm_query_int(query, column));
-    if (type == 'd') {
-        /* JSON has no infinity; SQLite has no NaN. */
-        double value = adm_query_double(query, column);
-        return isfinite(value) ? json_real(value) : json_null();
-    }
+    if (type == 'd') return adm_rows_number(query, column);
     const char *text = adm_query_text(query, column);
     json_t *parsed = type == 'j' ? json_loads(text, 0, NULL) : NULL;
     return parsed != NULL ? parsed : adm_rows_string(text);

@@ -18,6 +18,9 @@ typedef struct adm_rows_column {
 /* Text as a JSON string; bytes that are not UTF-8 become '?'. NULL when out of memory. */
 json_t *adm_rows_string(const char *text);
 
+/* A number of the present row; null where it is NULL or infinite, which JSON has not. */
+json_t *adm_rows_number(const adm_query *query, int column);
+
 /* The present row as an object. NULL when out of memory. */
 json_t *adm_rows_object(const adm_query *query, const adm_rows_column *columns, size_t n_columns);
 

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/format.h"
 #include "core/base/mem.h"
+#include "core/base/printable.h"
 
 void adm_text_free(adm_text *text) {
     adm_free(&text->data);
@@ -34,42 +36,25 @@ static bool reserve(adm_text *text, size_t n) {
     return true;
 }
 
-void adm_text_bytes(adm_text *text, const char *bytes, size_t n) {
+static void add_bytes(adm_text *text, const char *bytes, size_t n) {
     if (!reserve(text, n)) return;
     adm_copy(text->data + text->length, bytes, n);
     text->length += n;
     text->data[text->length] = '\0';
 }
 
-void adm_text_add(adm_text *text, const char *markup) { adm_text_bytes(text, markup, strlen(markup)); }
+void adm_text_markup(adm_text *text, adm_markup markup) { add_bytes(text, markup.bytes, markup.n); }
 
-void adm_text_format(adm_text *text, const char *format, ...) {
-    va_list args, again;
-    va_start(args, format);
-    va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (n >= 0 && reserve(text, (size_t)n)) {
-        vsnprintf(text->data + text->length, (size_t)n + 1, format, again);
-        text->length += (size_t)n;
+/* --- Somebody else's words ------------------------------------------------------------------------------------------ */
+
+/* What takes the place of a character in a dialect, or NULL if it stays. */
+static const char *entity(adm_dialect dialect, char c, char number[8]) {
+    if (dialect == ADM_TEXT_PLAIN) return NULL;
+    if (dialect == ADM_TEXT_MARKDOWN) {
+        if (strchr("&<>|`*_[]\\~#", c) == NULL) return NULL;
+        snprintf(number, 8, "&#%d;", (unsigned char)c);
+        return number;
     }
-    va_end(again);
-}
-
-/* Copies `from`, replacing every character for which entity(c) is not NULL. */
-static void add_replacing(adm_text *text, const char *from, const char *(*entity)(char)) {
-    const char *plain = from;
-    for (; *from; from++) {
-        const char *instead = entity(*from);
-        if (instead == NULL) continue;
-        adm_text_bytes(text, plain, (size_t)(from - plain));
-        adm_text_add(text, instead);
-        plain = from + 1;
-    }
-    adm_text_bytes(text, plain, (size_t)(from - plain));
-}
-
-static const char *html_entity(char c) {
     switch (c) {
     case '&': return "&amp;";
     case '<': return "&lt;";
@@ -80,8 +65,42 @@ static const char *html_entity(char c) {
     }
 }
 
-static const char *script_entity(char c) { return c == '<' ? "\\u003c" : NULL; }
+static void add_foreign(void *user, const char *bytes, size_t n) {
+    adm_text *text = user;
+    for (size_t i = 0, taken; i < n; i += taken) {
+        char clean[ADM_PRINTABLE_CHARACTER_BYTES], number[8];
+        size_t kept = adm_printable_character(bytes + i, n - i, clean, &taken);
+        const char *instead = kept == 1 ? entity(text->dialect, clean[0], number) : NULL;
+        if (instead != NULL) add_bytes(text, instead, strlen(instead));
+        else add_bytes(text, clean, kept);
+    }
+}
 
-void adm_text_escaped(adm_text *text, const char *words) { add_replacing(text, words, html_entity); }
+static void add_own(void *user, const char *bytes, size_t n) { add_bytes(user, bytes, n); }
 
-void adm_text_script_json(adm_text *text, const char *json) { add_replacing(text, json, script_entity); }
+void adm_text_format_literal(adm_text *text, const char *format, ...) {
+    const adm_format_sink sink = {add_own, add_foreign, text};
+    va_list args;
+    va_start(args, format);
+    adm_format(&sink, format, args);
+    va_end(args);
+}
+
+void adm_text_escaped(adm_text *text, const char *words) { add_foreign(text, words, strlen(words)); }
+
+void adm_text_append(adm_text *text, const adm_text *made) {
+    if (text->error.status == ADM_OK && made->error.status != ADM_OK) text->error = made->error;
+    else if (text->error.status == ADM_OK && text->dialect != made->dialect)
+        adm_fail(&text->error, ADM_EINTERNAL, "a text of one dialect was put into one of another");
+    else if (made->length > 0) add_bytes(text, made->data, made->length);
+}
+
+void adm_text_script_json(adm_text *text, const char *json) {
+    for (size_t plain; *json != '\0'; json += plain) {
+        plain = strcspn(json, "<");
+        add_bytes(text, json, plain);
+        if (json[plain] != '<') continue;
+        add_bytes(text, "\\u003c", 6);
+        plain++;
+    }
+}

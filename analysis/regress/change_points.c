@@ -9,7 +9,7 @@
 #include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 /* What a search carries along; every array holds n values. */
 typedef struct search {
@@ -22,14 +22,14 @@ typedef struct search {
 } search;
 
 /* The energy statistic of the best split of v [n]: k (n - k) / n times the squared difference of the means. */
-static double best_split(const double *v, size_t n, size_t min_points, size_t *at) {
+static double best_split(const double *v, const size_t *group, size_t n, size_t min_points, size_t *at) {
     double total = 0, left = 0, best = 0;
     for (size_t i = 0; i < n; i++) total += v[i];
     double mean = total / (double)n;
     *at = 0;
     for (size_t k = 1; k + min_points <= n; k++) {
         left += v[k - 1] - mean;
-        if (k < min_points) continue;
+        if (k < min_points || (group != NULL && group[k - 1] == group[k])) continue;
         /* With the mean taken out, left / k is one mean and -left / (n - k) the other. */
         double q = left * left * (double)n / ((double)k * (double)(n - k));
         if (q > best) {
@@ -74,7 +74,7 @@ static double correlation(const double *v, size_t n, double *scratch) {
 }
 
 /* Whether a statistic is beyond what the same noise without a change gives; stops as soon as it cannot be. */
-static double permutation_p(search *s, const double *v, size_t n, double statistic) {
+static double permutation_p(search *s, const double *v, const size_t *group, size_t n, double statistic) {
     double rho = correlation(v, n, s->scratch), mean = 0;
     size_t at, n_beyond = 0, n_allowed = (size_t)(s->o->level * (s->o->n_permutations + 1.0) + 1e-9);
     for (size_t i = 0; i < n; i++) mean += v[i] / (double)n;
@@ -90,7 +90,7 @@ static double permutation_p(search *s, const double *v, size_t n, double statist
         }
         s->made[0] = s->noise[0] / spread;
         for (size_t i = 1; i < n; i++) s->made[i] = rho * s->made[i - 1] + s->noise[i];
-        n_beyond += best_split(s->made, n, s->o->min_points, &at) >= statistic;
+        n_beyond += best_split(s->made, group, n, s->o->min_points, &at) >= statistic;
         if (n_beyond >= n_allowed) return 1;
     }
     return (double)(n_beyond + 1) / (s->o->n_permutations + 1.0);
@@ -110,18 +110,45 @@ static bool levels_are_real(search *s, size_t from, size_t at, size_t to) {
     return n_before >= s->o->min_points && n_after >= s->o->min_points;
 }
 
+/* The medians of the groups of [from, to), one each, into out. */
+static size_t group_medians(search *s, size_t from, size_t to, double *out) {
+    size_t n = 0;
+    for (size_t i = from, end; i < to; i = end) {
+        for (end = i + 1; end < to && s->o->group[end] == s->o->group[i];) end++;
+        out[n++] = median_of(s, i, end);
+    }
+    return n;
+}
+
+/* Replicates of one commit share what their hour did to the machine, so ten of them are no ten witnesses: the two levels must
+ * also differ by more than the medians of commits scatter. With fewer than two steps between commits of one level, nothing is
+ * known about that. */
+static bool groups_differ(search *s, size_t from, size_t at, size_t to) {
+    if (s->o->group == NULL) return true;
+    size_t n_before = group_medians(s, from, at, s->noise), n_after = group_medians(s, at, to, s->noise + n_before),
+           n_steps = 0;
+    if (n_before + n_after == to - from || n_before + n_after < 4) return true;
+    for (size_t i = 1; i < n_before + n_after; i++)
+        if (i != n_before) s->made[n_steps++] = fabs(s->noise[i] - s->noise[i - 1]);
+    double deviation = 1.4826 * adm_median(s->made, n_steps) / sqrt(2);
+    double width = deviation * sqrt(1 / (double)n_before + 1 / (double)n_after);
+    double before = adm_median(s->noise, n_before), after = adm_median(s->noise + n_before, n_after);
+    return fabs(after - before) > adm_student_quantile(0.999, (double)n_steps) * width;
+}
+
 /* Bisects [from, to), left part first, so that change points come in order. */
 static void bisect(search *s, size_t from, size_t to) {
+    const size_t *group = s->o->group != NULL ? s->o->group + from : NULL;
     size_t n = to - from, at;
     if (n < 2 * s->o->min_points) return;
     clip(s->y + from, n, s->clipped, s->scratch);
-    double statistic = best_split(s->clipped, n, s->o->min_points, &at);
+    double statistic = best_split(s->clipped, group, n, s->o->min_points, &at);
     /* Rounding leaves a little of a constant series. */
     double scale = 0;
     for (size_t i = 0; i < n; i++) scale = fmax(scale, fabs(s->clipped[i]));
     if (at == 0 || statistic <= 1e-18 * scale * scale) return;
-    double p = permutation_p(s, s->clipped, n, statistic);
-    if (p > s->o->level || !levels_are_real(s, from, from + at, to)) return;
+    double p = permutation_p(s, s->clipped, group, n, statistic);
+    if (p > s->o->level || !levels_are_real(s, from, from + at, to) || !groups_differ(s, from, from + at, to)) return;
     bisect(s, from, from + at);
     s->found[s->n_found++] = (adm_change_point){.at = from + at, .p = p};
     bisect(s, from + at, to);

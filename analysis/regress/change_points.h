@@ -21,6 +21,7 @@ typedef struct adm_change_options {
     uint32_t n_permutations;  /* 499 */
     double level;             /* largest p of a change point, 0.004 */
     uint64_t seed;
+    const size_t *group;      /* [n] NULL, or equal for neighbours that are replicates: no change lies between them */
 } adm_change_options;
 
 #define ADM_CHANGE_DEFAULTS {.min_ratio = 0.02, .min_points = 3, .n_permutations = 499, .level = 0.004, .seed = 1}

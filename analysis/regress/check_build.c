@@ -2,40 +2,18 @@
 #include "analysis/regress/check_build.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The first line of a command's output; the argument is the command's only one, so that no shell sees what it holds. */
-static bool first_line(char *const argv[], char *out, size_t out_bytes) {
-    int ends[2], wait_status = 1;
-    if (pipe(ends) != 0) return false;
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        if (freopen("/dev/null", "w", stderr) != NULL) execvp(argv[0], argv);
-        _exit(126);
-    }
-    close(ends[1]);
-    FILE *file = fdopen(ends[0], "r");
-    bool read = child > 0 && file != NULL && fgets(out, (int)out_bytes, file) != NULL;
-    if (file != NULL) {
-        while (fgetc(file) != EOF) {}
-        fclose(file);
-    } else {
-        close(ends[0]);
-    }
-    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR) {}
-    if (read) out[strcspn(out, "\n")] = '\0';
-    return read && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
-}
+#include "analysis/regress/git.h"
+#include "core/base/interrupt.h"
 
 /* $1: top of the checkout, $2: folder of the work tree, $3: commit. What a build needs from outside is shared with this
  * checkout if both ask for the same packages. The options are those of the present build. */
@@ -62,12 +40,16 @@ static adm_status build(const char *top, const char *folder, const char *commit,
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
+        setpgid(0, 0); /* the shell and what it starts end together */
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (freopen(log, "w", stdout) != NULL && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
             execlp("sh", "sh", "-c", build_script, "sh", top, folder, commit, (char *)NULL);
         _exit(126);
     }
     int wait_status = 1;
-    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR) {}
+    while (child > 0 && waitpid(child, &wait_status, 0) < 0 && errno == EINTR)
+        if (adm_interrupted()) kill(-child, SIGTERM);
+    if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted while %s was built", named);
     if (child > 0 && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) return ADM_OK;
     return adm_fail(err, ADM_EENVIRONMENT, "%s (commit %.12s) could not be built: %s says why", named, commit, log);
 }
@@ -75,6 +57,13 @@ static adm_status build(const char *top, const char *folder, const char *commit,
 static bool is_program(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
+}
+
+/* Neither a program nor a git ref, with git's own reason. */
+static adm_status refuse(const char *named, const adm_error *why, const char *hint, adm_error *err) {
+    const bool is_owner = strstr(why->text, "dubious ownership") != NULL;
+    return adm_fail(err, ADM_EINPUT, "'%s' is neither a program nor a git ref of a checkout around this folder: %.300s%s%s",
+                    named, why->text, is_owner ? "; `git config --global --add safe.directory FOLDER` allows it" : "", hint);
 }
 
 adm_status adm_check_resolve(const char *named, void (*on_build)(const char *subject, const char *folder),
@@ -89,9 +78,16 @@ adm_status adm_check_resolve(const char *named, void (*on_build)(const char *sub
         return adm_fail(err, ADM_EINPUT, "%s is no program that can be run", named);
     snprintf(ref, sizeof ref, "%s^{commit}", named);
     char *const find_top[] = {"git", "rev-parse", "--show-toplevel", NULL};
-    char *const find_commit[] = {"git", "rev-parse", "--verify", "--quiet", "--end-of-options", ref, NULL};
-    if (!first_line(find_top, top, sizeof top) || !first_line(find_commit, commit, sizeof commit))
-        return adm_fail(err, ADM_EINPUT, "'%s' is neither a program nor a git ref of a checkout around this folder", named);
+    char *const find_commit[] = {"git", "rev-parse", "--verify", "--end-of-options", ref, NULL};
+    adm_error why;
+    if (adm_git_line(find_top, top, sizeof top, &why) != ADM_OK) return refuse(named, &why, "", err);
+    if (adm_git_line(find_commit, commit, sizeof commit, &why) != ADM_OK)
+        return refuse(named, &why,
+                      adm_git_is_shallow()
+                          ? "; this clone is shallow: `git fetch --unshallow`, or fetch-depth: 0 in a workflow, "
+                            "brings the other commits"
+                          : "",
+                      err);
     snprintf(out->subject, sizeof out->subject, "%.120s (%.12s)", named, commit);
     snprintf(folder, sizeof folder, "%s/build/check", top);
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)

@@ -1,6 +1,7 @@
 /* check_run.c: starts the processes of a check in turn and gathers their runs. */
 #include "analysis/regress/check_run.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -8,10 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/store/merge.h"
@@ -23,10 +28,47 @@ static const char *const side_name[2] = {"baseline", "candidate"};
 
 /* --- The scratch folder ------------------------------------------------------------------------------------------- */
 
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
+    (void)info, (void)type, (void)where;
+    return remove(path);
+}
+
+/* A check holds the lock of its folder for as long as it runs; the kernel gives it back however the check ends. A folder whose
+ * lock is free was left behind by kill -9 or a loss of power. */
+static int lock_folder(const char *folder) {
+    char path[FILE_BYTES];
+    snprintf(path, sizeof path, "%s/lock", folder);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0) return lock;
+    if (lock >= 0) close(lock);
+    return -1;
+}
+
+/* Removes what earlier checks of this user left behind in `parent`. */
+static void remove_left_behind(const char *parent) {
+    static const char prefix[] = "adamas-check-";
+    DIR *dir = opendir(parent);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char folder[1024], path[FILE_BYTES];
+        struct stat info;
+        if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0) continue;
+        if (snprintf(folder, sizeof folder, "%s/%s", parent, entry->d_name) >= (int)sizeof folder) continue;
+        snprintf(path, sizeof path, "%s/lock", folder); /* not there yet: another check begins at this moment */
+        if (lstat(folder, &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != geteuid() || access(path, F_OK) != 0)
+            continue;
+        int lock = lock_folder(folder);
+        if (lock < 0) continue;
+        nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        close(lock);
+    }
+    if (dir != NULL) closedir(dir);
+}
+
 adm_status adm_check_start(adm_check *check, adm_error *err) {
     const char *parent = getenv("TMPDIR");
-    int length = snprintf(check->folder, sizeof check->folder, "%s/adamas-check-XXXXXX",
-                          parent != NULL && *parent ? parent : "/tmp");
+    if (parent == NULL || *parent == '\0') parent = "/tmp";
+    remove_left_behind(parent);
+    int length = snprintf(check->folder, sizeof check->folder, "%s/adamas-check-XXXXXX", parent);
     errno = ENAMETOOLONG;
     if (length >= (int)sizeof check->folder || mkdtemp(check->folder) == NULL) {
         adm_status status = adm_fail(err, ADM_EENVIRONMENT, "no scratch folder %s for a check: %s", check->folder,
@@ -34,16 +76,15 @@ adm_status adm_check_start(adm_check *check, adm_error *err) {
         check->folder[0] = '\0';
         return status;
     }
+    check->lock = lock_folder(check->folder);
+    if (check->lock < 0) return adm_fail(err, ADM_EENVIRONMENT, "no lock in %s: %s", check->folder, strerror(errno));
     return adm_new_uuid(check->uuid, err);
 }
 
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
-    (void)info, (void)type, (void)where;
-    return remove(path);
-}
-
 void adm_check_end(adm_check *check) {
-    if (check->folder[0] != '\0') nftw(check->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (check->folder[0] == '\0') return;
+    nftw(check->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (check->lock >= 0) close(check->lock);
     check->folder[0] = '\0';
 }
 
@@ -54,14 +95,11 @@ static void file_in(const adm_check *check, int side, const char *suffix, char o
 /* --- A process ---------------------------------------------------------------------------------------------------- */
 
 /* The last line that a process wrote to standard error, without our prefix. */
-static void last_words(const char *path, char *out, size_t out_bytes) {
-    char tail[1024] = "";
-    FILE *file = fopen(path, "r");
-    if (file != NULL && fseek(file, 0, SEEK_END) == 0) {
-        long n_bytes = ftell(file), from = n_bytes > (long)sizeof tail - 1 ? n_bytes - (long)sizeof tail + 1 : 0;
-        if (fseek(file, from, SEEK_SET) == 0) tail[fread(tail, 1, sizeof tail - 1, file)] = '\0';
-    }
-    if (file != NULL) fclose(file);
+static void last_words(int log, char *out, size_t out_bytes) {
+    char tail[1024];
+    off_t n_bytes = lseek(log, 0, SEEK_END), most = sizeof tail - 1;
+    ssize_t n = pread(log, tail, sizeof tail - 1, n_bytes > most ? n_bytes - most : 0);
+    tail[n > 0 ? n : 0] = '\0';
     size_t end = strlen(tail);
     while (end > 0 && (tail[end - 1] == '\n' || tail[end - 1] == '\r')) tail[--end] = '\0';
     const char *line = strrchr(tail, '\n');
@@ -70,15 +108,16 @@ static void last_words(const char *path, char *out, size_t out_bytes) {
     snprintf(out, out_bytes, "%s", line[0] != '\0' ? line : "it said nothing");
 }
 
-static _Noreturn void become(const char *program, char **argv, const char *log, const sigset_t *before) {
-    int null = open("/dev/null", O_RDWR), file = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (null >= 0 && file >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
-        dup2(file, STDERR_FILENO) >= 0) {
-        static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM};
+static _Noreturn void become(const char *program, char **argv, int log, pid_t parent, const sigset_t *before) {
+    int null = open("/dev/null", O_RDWR);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* we do not outlive the check, however it ends */
+    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+        dup2(log, STDERR_FILENO) >= 0) {
+        static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM, SIGHUP, SIGALRM};
         for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) signal(defaults[i], SIG_DFL);
         sigprocmask(SIG_SETMASK, before, NULL);
         execv(program, argv);
-        fprintf(stderr, "%s: %s\n", program, strerror(errno));
+        adm_print_to(stderr, "%s: %s\n", program, strerror(errno));
         fflush(stderr);
     }
     _exit(126);
@@ -86,26 +125,29 @@ static _Noreturn void become(const char *program, char **argv, const char *log, 
 
 /* Starts a program, waits, and gives its wait status. An interrupt between fork and exec must reach the program, not the
  * handler that it has from us for that moment: hence the blocking. One that reaches us alone is passed on. */
-static adm_status run_process(const char *program, char **argv, const char *log, int *wait_status, adm_error *err) {
+static adm_status run_process(const char *program, char **argv, int log, int *wait_status, adm_error *err) {
     sigset_t interrupts, before;
+    const pid_t self = getpid();
+    bool told = false;
     sigemptyset(&interrupts);
     sigaddset(&interrupts, SIGINT);
     sigaddset(&interrupts, SIGTERM);
     fflush(NULL);
     sigprocmask(SIG_BLOCK, &interrupts, &before);
     pid_t child = fork();
-    if (child == 0) become(program, argv, log, &before);
+    if (child == 0) become(program, argv, log, self, &before);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (child < 0) return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be started: %s", program, strerror(errno));
-    if (adm_interrupted()) kill(child, SIGINT);
-    while (waitpid(child, wait_status, 0) < 0) {
+    while (waitpid(child, wait_status, 0) < 0) { /* EINTR again at every tick after an interrupt */
         if (errno != EINTR) return adm_fail(err, ADM_EENVIRONMENT, "waiting for %s: %s", program, strerror(errno));
-        if (adm_interrupted()) kill(child, SIGINT);
+        if (adm_interrupted() && !told) kill(child, SIGINT);
+        told = adm_interrupted();
+        if (adm_interrupt_is_urgent()) kill(child, SIGKILL); /* what it flushed stays, and goes with the scratch folder */
     }
     return ADM_OK;
 }
 
-static adm_status judge_exit(const adm_check *check, int side, int wait_status, const char *log, adm_error *err) {
+static adm_status judge_exit(const adm_check *check, int side, int wait_status, int log, adm_error *err) {
     char said[512];
     size_t number = check->n_run[side] + 1;
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) return ADM_OK;
@@ -123,26 +165,27 @@ static adm_status judge_exit(const adm_check *check, int side, int wait_status, 
 adm_status adm_check_next(adm_check *check, adm_error *err) {
     /* ABBA, or the candidate alone. */
     int side = check->program[0] == NULL ? 1 : check->position % 4 == 1 || check->position % 4 == 2;
-    char db[FILE_BYTES], log[FILE_BYTES], **argv;
+    char db[FILE_BYTES], **argv;
     if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted before process %zu", check->position + 1);
     if (check->n_run[side] == ADM_CHECK_MAX_PROCESSES)
         return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes per side", ADM_CHECK_MAX_PROCESSES);
     adm_status status = adm_alloc(&argv, (size_t)check->n_arguments + 5, sizeof *argv, "a command line", err);
     if (status != ADM_OK) return status;
     file_in(check, side, "db", db);
-    file_in(check, side, "log", log);
-    int n = 0, wait_status = 0;
+    int n = 0, wait_status = 0, log = memfd_create("words", MFD_CLOEXEC); /* a full disk takes it too */
+    if (log < 0) status = adm_fail(err, ADM_EENVIRONMENT, "no room for what a process says: %s", strerror(errno));
     argv[n++] = (char *)check->program[side]->path;
     for (int i = 0; i < check->n_arguments; i++) argv[n++] = check->arguments[i];
     argv[n++] = "--quiet";
     argv[n++] = "--db";
     argv[n++] = db;
-    status = run_process(check->program[side]->path, argv, log, &wait_status, err);
+    if (status == ADM_OK) status = run_process(check->program[side]->path, argv, log, &wait_status, err);
     if (status == ADM_OK) status = judge_exit(check, side, wait_status, log, err);
     if (status == ADM_OK) {
         check->order[side][check->n_run[side]++] = (int64_t)check->position;
         check->position++;
     }
+    if (log >= 0) close(log);
     adm_free(&argv);
     return status;
 }

@@ -20,6 +20,7 @@ typedef struct adm_check {
     char **arguments;                    /* of the command to measure: "replay", ...; not ended by NULL */
     int n_arguments;
     char folder[1024];                   /* scratch; "" before adm_check_start() */
+    int lock;                            /* held in it for as long as the check runs */
     char uuid[37];
     size_t n_run[2];                     /* processes that ended well, by side */
     size_t n_merged[2];
@@ -27,7 +28,8 @@ typedef struct adm_check {
     int64_t order[2][1024];              /* position of each process of a side */
 } adm_check;
 
-/* Makes the scratch folder. adm_check_end() removes it, also after a failure. */
+/* Makes the scratch folder, and removes those that killed checks left behind. adm_check_end() removes it, also after a
+ * failure. */
 adm_status adm_check_start(adm_check *check, adm_error *err);
 void adm_check_end(adm_check *check);
 

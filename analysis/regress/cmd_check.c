@@ -7,13 +7,16 @@
 #include <string.h>
 
 #include "analysis/regress/compare/side.h"
-#include "analysis/regress/runs_find.h"
+#include "core/store/runs_find.h"
 #include "analysis/regress/check_run.h"
 #include "analysis/regress/compare/args.h"
+#include "analysis/regress/compare/record.h"
 #include "analysis/output/rows.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
+#include "core/store/hostinfo.h"
 #include "core/store/track.h"
 
 typedef struct check_command {
@@ -39,8 +42,8 @@ static const struct argp_option options[] = {
     {"candidate", KEY_CANDIDATE, "WHAT", 0, "A program or a git ref (default: this program)", 1},
     {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Double the processes until everything is decided, up to this many per side (default: the "
-     "same as --runs); each look uses a stricter threshold",
+     "Add processes until everything is decided, up to this many per side (default 40, or --runs if that is more); the looks "
+     "share the level, so that each is stricter",
      1},
     {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},
@@ -83,8 +86,8 @@ static adm_status check_arguments(const check_command *c, adm_error *err) {
 
 static void on_build(const char *subject, const char *folder) {
     char shown[2][512];
-    fprintf(stderr, "building %s in %s\n", adm_printable(subject, shown[0], sizeof shown[0]),
-            adm_printable(folder, shown[1], sizeof shown[1]));
+    adm_print_to(stderr, "building %s in %s\n", adm_printable(subject, shown[0], sizeof shown[0]),
+                 adm_printable(folder, shown[1], sizeof shown[1]));
 }
 
 static bool is_stored(const check_command *c) { return c->baseline != NULL && strncmp(c->baseline, "label:", 6) == 0; }
@@ -94,7 +97,7 @@ static adm_status parse_values(check_command *c, adm_error *err) {
     c->n_runs = 10;
     adm_status status = check_arguments(c, err);
     if (status == ADM_OK && c->runs != NULL) status = adm_parse_u64("--runs", c->runs, 2, 500, &c->n_runs, err);
-    c->n_max_runs = c->n_runs;
+    c->n_max_runs = c->n_runs > 40 ? c->n_runs : 40;
     if (status == ADM_OK && c->max_runs != NULL)
         status = adm_parse_u64("--max-runs", c->max_runs, c->n_runs, 500, &c->n_max_runs, err);
     if (status == ADM_OK && !c->calibrate && !is_stored(c)) {
@@ -109,6 +112,12 @@ static adm_status parse_values(check_command *c, adm_error *err) {
 }
 
 /* --- Running ------------------------------------------------------------------------------------------------------ */
+
+/* Runs the first process alone: how many times it takes is known before the others run. */
+static adm_status run_one(check_command *c, adm_error *err) {
+    adm_status status = adm_check_next(&c->check, err);
+    return status == ADM_OK ? adm_check_merge(&c->check, c->store, err) : status;
+}
 
 /* Runs processes until each side has n; then their runs are in the store. What ran before a failure is kept too. */
 static adm_status run_until(check_command *c, size_t n, adm_error *err) {
@@ -139,7 +148,7 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     adm_comparison_free(out);
     adm_series_free(&c->set[0]);
     adm_series_free(&c->set[1]);
-    memset(out->n_verdicts, 0, sizeof out->n_verdicts);
+    *out = (adm_comparison){0};
     snprintf(named[0], sizeof named[0], "check:%s:baseline", c->check.uuid);
     snprintf(named[1], sizeof named[1], "check:%s:candidate", c->check.uuid);
     adm_status status = load(c, is_stored(c) ? c->baseline : named[0], &c->set[0], err);
@@ -147,16 +156,54 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
 }
 
-/* The tests after N, 2 N, 4 N ... processes per side share alpha, so that testing again does not raise false alarms. */
+/* Processes per side at the look after that with n: half as many more, whole ABBA blocks. */
+static uint64_t next_look(const check_command *c, uint64_t n) {
+    uint64_t more = n / 2 > 4 ? (n / 2 + 1) / 2 * 2 : 4;
+    return n + more < c->n_max_runs ? n + more : c->n_max_runs;
+}
+
+/* How often times are tested: looks with too few processes for that take nothing of the level. */
+static size_t n_looks(const check_command *c) {
+    size_t n_looks = c->n_max_runs >= ADM_MIN_PROCESSES;
+    for (uint64_t n = c->n_runs; n < c->n_max_runs; n = next_look(c, n)) n_looks += n >= ADM_MIN_PROCESSES;
+    return n_looks > 0 ? n_looks : 1;
+}
+
+/* Says it early: these processes cannot show that one time among n_times has changed. */
+static void warn_if_too_few(const check_command *c, size_t n_times, double alpha) {
+    const size_t n = (size_t)c->n_max_runs, needed = adm_processes_needed(n_times, alpha);
+    if (c->common.quiet || n_times == 0 || n >= needed) return;
+    adm_print_to(stderr, "adamas: %zu processes per side cannot reach %.2g%% for one of %zu times: %zu can (--max-runs)\n", n,
+                 100 * alpha, n_times, needed);
+}
+
+/* Times of which a verdict is due, from the first process. */
+static adm_status count_times(check_command *c, size_t *n_times, adm_error *err) {
+    char named[80];
+    *n_times = 0;
+    snprintf(named, sizeof named, "check:%s:%s", c->check.uuid, c->check.n_run[0] > 0 ? "baseline" : "candidate");
+    adm_status status = load(c, named, &c->set[0], err);
+    for (size_t i = 0; status == ADM_OK && i < c->set[0].n_series; i++) {
+        const adm_series *s = &c->set[0].series[i];
+        double tolerance;
+        *n_times += adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance) == ADM_FIGURE_TIME;
+    }
+    adm_series_free(&c->set[0]);
+    return status;
+}
+
+/* The looks share alpha, so that testing again does not raise false alarms. */
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
-    size_t n_looks = 1;
-    for (uint64_t n = c->n_runs; 2 * n <= c->n_max_runs; n *= 2) n_looks++;
-    o->alpha /= (double)n_looks;
-    adm_status status = ADM_OK;
-    for (uint64_t n = c->n_runs; status == ADM_OK && n <= c->n_max_runs; n *= 2) {
+    size_t n_times = 0;
+    o->alpha /= (double)n_looks(c);
+    warn_if_too_few(c, 2, o->alpha);
+    adm_status status = run_one(c, err);
+    if (status == ADM_OK) status = count_times(c, &n_times, err);
+    if (status == ADM_OK && c->n_max_runs >= adm_processes_needed(2, o->alpha)) warn_if_too_few(c, n_times, o->alpha);
+    for (uint64_t n = c->n_runs; status == ADM_OK; n = next_look(c, n)) {
         status = run_until(c, n, err);
         if (status == ADM_OK) status = compare(c, o, out, err);
-        if (status == ADM_OK && out->n_verdicts[ADM_VERDICT_INCONCLUSIVE] == 0) break;
+        if (n == c->n_max_runs || (status == ADM_OK && out->n_open == 0)) break;
     }
     return status;
 }
@@ -175,9 +222,12 @@ static adm_status check(check_command *c, int *exit_code, adm_error *err) {
     if (ran != ADM_OK) {
         adm_comparison_free(&out);
         memset(out.n_verdicts, 0, sizeof out.n_verdicts);
+        out.n_open = out.n_missing = out.n_times = out.n_throttled = out.n_samples_out = 0;
         snprintf(out.failure, sizeof out.failure, "%.500s", why.text);
     }
-    if (ran != ADM_EINTERRUPTED) status = adm_compare_args_write(&c->args, &out, err);
+    /* A machine that lacks something, wrong input and an interrupt are no verdict. */
+    if (ran == ADM_OK || ran == ADM_EENVIRONMENT) status = adm_comparison_record(&out, &c->set[0], &c->set[1], c->store, err);
+    if (status == ADM_OK && ran != ADM_EINTERRUPTED) status = adm_compare_args_write(&c->args, &out, err);
     if (status == ADM_OK && ran == ADM_OK) status = adm_compare_print(&out, c->common.json, c->common.quiet, c->args.all, err);
     *exit_code = adm_comparison_exit_code(&out);
     adm_comparison_free(&out);
@@ -213,13 +263,13 @@ static adm_status calibrate_series(check_command *c, const adm_series *s, uint64
 static void print_margins(const json_t *rows) {
     size_t i;
     json_t *row;
-    printf("margin  what\n");
+    adm_print("margin  what\n");
     json_array_foreach(rows, i, row) {
         char title[256];
-        printf("%5.1f%%  %s %s %s: %s\n", 100 * json_real_value(json_object_get(row, "margin_ratio")),
-               json_string_value(json_object_get(row, "source")), json_string_value(json_object_get(row, "stage")),
-               json_string_value(json_object_get(row, "metric")),
-               adm_printable(json_string_value(json_object_get(row, "configuration")), title, sizeof title));
+        adm_print("%5.1f%%  %s %s %s: %s\n", 100 * json_real_value(json_object_get(row, "margin_ratio")),
+                  json_string_value(json_object_get(row, "source")), json_string_value(json_object_get(row, "stage")),
+                  json_string_value(json_object_get(row, "metric")),
+                  adm_printable(json_string_value(json_object_get(row, "configuration")), title, sizeof title));
     }
 }
 
@@ -260,6 +310,13 @@ static int find_dashes(int argc, char **argv) {
     return argc;
 }
 
+static void warn_about_cpu(const check_command *c) {
+    adm_host_info host;
+    char warning[256];
+    adm_host_info_read(&host);
+    if (!c->common.quiet && adm_host_warning(&host, warning, sizeof warning)) adm_print_to(stderr, "adamas: %s\n", warning);
+}
+
 static int run(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_compare, 0, NULL, 0}, {0}};
@@ -281,11 +338,13 @@ static int run(int argc, char **argv) {
     c.check.n_arguments = dashes < argc ? argc - dashes - 1 : 0;
     char *rest = argv[dashes];
     argv[dashes] = NULL;
+    adm_interrupt_ask();
     adm_argp_parse(&argp, dashes, argv, &c);
     argv[dashes] = rest;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &c.store, &err);
     if (status == ADM_OK) status = adm_check_start(&c.check, &err);
+    if (status == ADM_OK) warn_about_cpu(&c);
     if (status == ADM_OK) status = c.calibrate ? calibrate(&c, &err) : check(&c, &exit_code, &err);
     adm_check_end(&c.check);
     adm_series_free(&c.set[0]);

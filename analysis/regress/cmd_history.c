@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/regress/runs_find.h"
+#include "analysis/regress/checks.h"
+#include "analysis/regress/commit_order.h"
+#include "analysis/regress/compare/compare.h"
 #include "analysis/regress/history.h"
-#include "analysis/output/rows.h"
+#include "analysis/regress/history_write.h"
+#include "core/store/runs_find.h"
 #include "analysis/output/text.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -16,23 +20,45 @@
 
 typedef struct history_command {
     adm_common common;
-    const char *runs, *min_change, *seed, *id, *who, *why;
+    const char *runs, *min_change, *seed, *series, *id, *who, *why;
     adm_history_options options;
     bool gate, all, ack, ignore;
     adm_store *store;
+    adm_sides sides;
+    adm_checks checks;
     adm_series_set set;
+    adm_commit_order order;
     adm_history history;
 } history_command;
 
-enum { KEY_RUNS = 0x5300, KEY_METRIC, KEY_STAGE, KEY_MIN, KEY_SEED, KEY_GATE, KEY_ALL, KEY_WHO, KEY_WHY, KEY_IGNORE };
+enum {
+    KEY_RUNS = 0x5300,
+    KEY_METRIC,
+    KEY_STAGE,
+    KEY_MIN,
+    KEY_SEED,
+    KEY_SERIES,
+    KEY_MACHINE,
+    KEY_GATE,
+    KEY_ALL,
+    KEY_WHO,
+    KEY_WHY,
+    KEY_IGNORE
+};
 
 static const struct argp_option options[] = {
     {"runs", KEY_RUNS, "RUNS", 0, "Only these: numbers (3-99), a label, commit:PREFIX (default all complete ones)", 1},
     {"metric", KEY_METRIC, "NAME", 0, "Only this metric (default: times, counts and quality)", 1},
     {"stage", KEY_STAGE, "NAME", 0, "Only this stage", 1},
     {"min-change", KEY_MIN, "PERCENT", 0, "Ignore smaller changes of a time (default 2)", 1},
+    {"series", KEY_SERIES, "SIDES", 0,
+     "Which runs of checks count: passed (the candidates of checks that did not fail, the default), candidates, baselines or "
+     "none. Runs of no check always do",
+     1},
+    {"same-machine", KEY_MACHINE, "REGEX", 0,
+     "Hosts whose names match are one machine, such as the runners of a pool; CPU and GPU models still tell them apart", 1},
     {"seed", KEY_SEED, "N", 0, "Seed of the permutation test (default 1)", 1},
-    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if a regression is unacknowledged", 2},
+    {"gate", KEY_GATE, NULL, 0, "Exit with 1 if a regression is unacknowledged, with 3 if nothing could be judged", 2},
     {"all", KEY_ALL, NULL, 0, "Show ignored changes too", 2},
     {"who", KEY_WHO, "NAME", 0, "With ack: who acknowledges it (default: $USER)", 3},
     {"why", KEY_WHY, "TEXT", 0, "With ack: the reason", 3},
@@ -49,6 +75,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_STAGE: c->options.stage = arg; return 0;
     case KEY_MIN: c->min_change = arg; return 0;
     case KEY_SEED: c->seed = arg; return 0;
+    case KEY_SERIES: c->series = arg; return 0;
+    case KEY_MACHINE: c->options.same_machine = arg; return 0;
     case KEY_GATE: c->gate = true; return 0;
     case KEY_ALL: c->all = true; return 0;
     case KEY_WHO: c->who = arg; return 0;
@@ -68,92 +96,24 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-/* --- Showing ------------------------------------------------------------------------------------------------------ */
-
-static double change_ratio(const adm_history_change *c) { return c->before != 0 ? c->after / c->before - 1 : INFINITY; }
-
-/* "12ab34cd56ef..99aa88bb77cc", or one commit if both sides are of it. */
-static void commits(const adm_history_change *c, char out[128]) {
-    const char *a = c->before_run->commit, *b = c->after_run->commit;
-    if (strcmp(a, b) == 0) snprintf(out, 128, "%.12s%s", a, c->after_run->dirty ? " (modified)" : "");
-    else snprintf(out, 128, "%.12s..%.12s", a, b);
-}
-
-static void print_change(const adm_history_change *c) {
-    char title[256], range[128], who[128], why[300];
-    commits(c, range);
-    printf("%s  %s  %s %s %s: %s\n", c->id, c->is_worse ? "worse " : "better", c->series->source,
-           c->series->stage[0] != '\0' ? c->series->stage : c->series->config->policy, c->series->metric->name,
-           adm_printable(c->series->config->title, title, sizeof title));
-    printf("              %.6g to %.6g %s (%+.2f%%), p %.2g, %zu runs before and %zu after\n", c->before, c->after,
-           c->series->metric->unit, 100 * change_ratio(c), c->p, c->n_before, c->n_after);
-    printf("              %s, %s, on %s\n", range, c->after_run->started_utc,
-           c->after_run->gpu_name[0] != '\0' ? c->after_run->gpu_name : c->after_run->cpu_model);
-    if (c->verdict[0] != '\0')
-        printf("              %s by %s: %s\n", c->verdict, adm_printable(c->who, who, sizeof who),
-               adm_printable(c->why, why, sizeof why));
-}
-
-static json_t *change_json(const adm_history_change *c) {
-    const bool said = c->verdict[0] != '\0';
-    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-                     "id", c->id, "worse", c->is_worse, "source", adm_rows_string(c->series->source), "stage",
-                     c->series->stage[0] != '\0' ? adm_rows_string(c->series->stage) : json_null(), "policy",
-                     adm_rows_string(c->series->config->policy), "metric", adm_rows_string(c->series->metric->name), "unit",
-                     adm_rows_string(c->series->metric->unit), "configuration", adm_rows_string(c->series->config->title),
-                     "before", c->before, "after", c->after, "p", c->p, "n_before", (json_int_t)c->n_before, "n_after",
-                     (json_int_t)c->n_after, "last_commit_before", adm_rows_string(c->before_run->commit), "first_commit_after",
-                     adm_rows_string(c->after_run->commit), "first_run_after", adm_rows_string(c->after_run->uuid),
-                     "started_utc", adm_rows_string(c->after_run->started_utc), "verdict",
-                     said ? adm_rows_string(c->verdict) : json_null(), "who", said ? adm_rows_string(c->who) : json_null(),
-                     "why", said ? adm_rows_string(c->why) : json_null());
-}
-
-static bool shown(const history_command *c, const adm_history_change *change) {
-    return c->all || strcmp(change->verdict, "ignored") != 0;
-}
-
-static adm_status print_history(const history_command *c, adm_error *err) {
-    const adm_history *h = &c->history;
-    size_t n_shown = 0;
-    adm_status status = ADM_OK;
-    json_t *rows = json_array();
-    for (size_t i = 0; status == ADM_OK && i < h->n_changes; i++) {
-        if (!shown(c, &h->change[i])) continue;
-        n_shown++;
-        if (c->common.json) status = adm_rows_append(rows, change_json(&h->change[i]), err);
-        else if (!c->common.quiet) print_change(&h->change[i]);
-    }
-    if (status == ADM_OK && c->common.json) {
-        json_t *document = json_pack("{s:I, s:I, s:I, s:I, s:O}", "n_runs", (json_int_t)c->set.n_runs, "n_series",
-                                     (json_int_t)h->n_series, "n_parts", (json_int_t)h->n_parts, "n_too_short",
-                                     (json_int_t)h->n_short, "changes", rows);
-        status = adm_print_json(document, err);
-    } else if (status == ADM_OK && !c->common.quiet) {
-        printf("%zu changes in %zu series over %zu runs", n_shown, h->n_series, c->set.n_runs);
-        if (h->n_parts != h->n_series) printf(", %zu by machine", h->n_parts);
-        if (h->n_short > 0) printf("; %zu have fewer than 6 runs, too few to tell", h->n_short);
-        printf("\n");
-    }
-    json_decref(rows);
-    return status == ADM_OK ? adm_finish_output(err) : status;
-}
-
 /* --- Acknowledging ------------------------------------------------------------------------------------------------ */
 
 static adm_status acknowledge(history_command *c, adm_error *err) {
     const adm_history_change *found = NULL;
-    size_t length = strlen(c->id), n = 0;
-    for (size_t i = 0; length > 0 && i < c->history.n_changes; i++)
-        if (strncmp(c->history.change[i].id, c->id, length) == 0) {
-            found = &c->history.change[i];
-            n++;
-        }
+    const size_t length = strlen(c->id), n_changes = c->history.n_changes + c->checks.n_changes;
+    size_t n = 0;
+    for (size_t i = 0; length > 0 && i < n_changes; i++) {
+        const adm_history_change *change = i < c->history.n_changes ? &c->history.change[i]
+                                                                    : &c->checks.change[i - c->history.n_changes];
+        if (strncmp(change->id, c->id, length) != 0) continue;
+        found = change;
+        n++;
+    }
     if (n != 1)
         return adm_fail(err, ADM_EINPUT,
                         "history: %zu of %zu change points have an ID that begins with '%s'; `adamas history` with the "
                         "same options shows them",
-                        n, c->history.n_changes, c->id);
+                        n, n_changes, c->id);
     const char *who = c->who != NULL ? c->who : getenv("USER");
     if (who == NULL || who[0] == '\0') return adm_fail(err, ADM_EINPUT, "history: who acknowledges it? Give --who NAME");
     if (c->why == NULL || c->why[0] == '\0') return adm_fail(err, ADM_EINPUT, "history: why? Give --why TEXT");
@@ -162,7 +122,7 @@ static adm_status acknowledge(history_command *c, adm_error *err) {
     adm_status status = adm_store_acknowledge(c->store, &series, found->after_run->uuid, c->ignore ? "ignored" : "acknowledged",
                                               who, c->why, err);
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
-    if (status == ADM_OK && !c->common.quiet) printf("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
+    if (status == ADM_OK && !c->common.quiet) adm_print("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
@@ -176,7 +136,48 @@ static adm_status parse_values(history_command *c, adm_error *err) {
             return adm_fail(err, ADM_EINPUT, "--min-change: '%s' is not a percentage from 0 to 1000", c->min_change);
         c->options.min_ratio = percent / 100;
     }
+    if (c->series != NULL) {
+        adm_status status = adm_sides_parse(c->series, &c->sides, err);
+        if (status != ADM_OK) return status;
+    }
     return c->seed != NULL ? adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &c->options.seed, err) : ADM_OK;
+}
+
+/* What regressed in a check whose verdicts an older program did not store. */
+static adm_status judge(const adm_series_set *base, const adm_series_set *cand, adm_check_regression **regressed, size_t *n,
+                        adm_error *err) {
+    adm_compare_options defaults = ADM_COMPARE_DEFAULTS;
+    adm_comparison comparison = {0};
+    adm_error refused;
+    adm_status status = adm_compare(base, cand, &defaults, &comparison, &refused);
+    if (status == ADM_EINPUT) comparison.n_rows = 0; /* sides that cannot be compared have no verdict */
+    else if (status != ADM_OK) *err = refused;
+    if (status == ADM_EINPUT) status = ADM_OK;
+    if (status == ADM_OK) status = adm_alloc(regressed, comparison.n_rows, sizeof **regressed, "regressions", err);
+    for (size_t i = 0; status == ADM_OK && i < comparison.n_rows; i++) {
+        const adm_compare_row *r = &comparison.row[i];
+        if (r->verdict == ADM_VERDICT_REGRESSED && r->cand != NULL)
+            (*regressed)[(*n)++] = (adm_check_regression){r->cand, r->base_value, r->cand_value, expm1(r->shift.shift),
+                                                          r->p_adjusted};
+    }
+    adm_comparison_free(&comparison);
+    return status;
+}
+
+/* Prints what was found; *exit_code is what a gate says of it. */
+static adm_status show(const history_command *c, int *exit_code, adm_error *err) {
+    char missing[400];
+    adm_status status = ADM_OK;
+    adm_history_missing(&c->history, &c->checks, c->set.n_runs, missing, sizeof missing);
+    const adm_history_document document = {&c->set, &c->history, &c->checks, &c->order, missing, c->all};
+    if (c->common.json) status = adm_print_json(adm_history_json(&document), err);
+    else if (!c->common.quiet) adm_history_print(&document);
+    *exit_code = missing[0] != '\0' ? 3 : 0;
+    for (size_t i = 0; i < c->history.n_changes; i++)
+        if (c->history.change[i].is_worse && c->history.change[i].verdict[0] == '\0') *exit_code = 1;
+    for (size_t i = 0; i < c->checks.n_changes; i++)
+        if (c->checks.change[i].verdict[0] == '\0') *exit_code = 1;
+    return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
 static adm_status load(history_command *c, adm_error *err) {
@@ -189,7 +190,10 @@ static adm_status load(history_command *c, adm_error *err) {
         status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
     }
     if (status == ADM_OK) status = adm_runs_find(c->store, c->runs != NULL ? c->runs : "all", c->common.db_path, &ids, &n, err);
+    if (status == ADM_OK) status = adm_checks_find(c->store, ids, n, &c->options, judge, &c->checks, err);
+    if (status == ADM_OK) status = adm_checks_select(c->store, &c->checks, c->sides, ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(c->store, ids, n, c->options.metric, &c->set, err);
+    if (status == ADM_OK) status = adm_series_order_by_commit(&c->set, &c->order, err);
     adm_free(&ids);
     return status;
 }
@@ -203,23 +207,24 @@ static int run(int argc, char **argv) {
         .args_doc = "\nack ID",
         .doc =
             "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, "
-            "at least three runs on either side. Another host, GPU, driver, CUDA or power limit begins a new series.\v"
-            "`adamas history ack ID --why TEXT` stores that somebody knows of a change; with --ignore it is hidden."};
+            "at least three runs on either side. Runs stand in the order of their commits: git's where this folder's "
+            "repository knows them, else by the commit's date. Times begin a new series with another host, GPU, driver, CUDA "
+            "or power limit; quality, counts and compiled figures go on. What regressed in a check that failed is listed by "
+            "itself.\v`adamas history ack ID --why TEXT` stores that somebody knows of a change; with --ignore it is hidden."};
     history_command c = {.common = ADM_COMMON_DEFAULTS, .options = ADM_HISTORY_DEFAULTS};
     adm_error err = {0};
-    bool bad = false;
+    int exit_code = 0;
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK) status = load(&c, &err);
     if (status == ADM_OK) status = adm_history_find(&c.set, &c.options, &c.history, &err);
-    if (status == ADM_OK) status = c.ack ? acknowledge(&c, &err) : print_history(&c, &err);
-    for (size_t i = 0; i < c.history.n_changes; i++)
-        bad |= c.history.change[i].is_worse && c.history.change[i].verdict[0] == '\0';
+    if (status == ADM_OK) status = c.ack ? acknowledge(&c, &err) : show(&c, &exit_code, &err);
     adm_history_free(&c.history);
     adm_series_free(&c.set);
+    adm_checks_free(&c.checks);
     adm_store_close(&c.store);
     if (status != ADM_OK) return adm_report_error(&err);
-    return c.gate && bad && !c.ack ? 1 : 0;
+    return c.gate && !c.ack ? exit_code : 0;
 }
 
 const adm_command adm_cmd_history = {"history", "change points over all runs, and who acknowledged them", run};

@@ -6,89 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/machines.h"
+#include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
-
-/* --- Parts of one machine ----------------------------------------------------------------------------------------- */
-
-static int order_machines(const adm_series_run *a, const adm_series_run *b) {
-    const char *const x[] = {a->host_name, a->cpu_model, a->gpu_name, a->gpu_uuid, a->driver, a->cuda};
-    const char *const y[] = {b->host_name, b->cpu_model, b->gpu_name, b->gpu_uuid, b->driver, b->cuda};
-    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++) {
-        int order = strcmp(x[i], y[i]);
-        if (order != 0) return order;
-    }
-    return 0;
-}
-
-typedef struct run_limit {
-    const adm_series_run *run;
-    double power_limit_w;
-    size_t at;
-} run_limit;
-
-static int by_machine(const void *x, const void *y) {
-    const run_limit *a = x, *b = y;
-    int order = order_machines(a->run, b->run);
-    return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
-}
-
-static int order_limits(const run_limit *a, const run_limit *b) {
-    int order = order_machines(a->run, b->run);
-    return order != 0 ? order : (a->power_limit_w > b->power_limit_w) - (a->power_limit_w < b->power_limit_w);
-}
-
-static int by_limit(const void *x, const void *y) {
-    const run_limit *a = x, *b = y;
-    int order = order_limits(a, b);
-    return order != 0 ? order : (a->at > b->at) - (a->at < b->at);
-}
-
-/* Where a run does not know its power limit, as of an older program, it is that of the machine's last run that does; before
- * the first such, that of the first. `order` is by machine. */
-static void fill_limits(run_limit *order, size_t n) {
-    for (size_t i = 1; i < n; i++)
-        if (order[i].power_limit_w == 0 && order_machines(order[i - 1].run, order[i].run) == 0)
-            order[i].power_limit_w = order[i - 1].power_limit_w;
-    for (size_t i = n; i-- > 1;)
-        if (order[i - 1].power_limit_w == 0 && order_machines(order[i - 1].run, order[i].run) == 0)
-            order[i - 1].power_limit_w = order[i].power_limit_w;
-}
-
-/* Numbers the machines of the runs: machine[i] of run i, *n_machines in all. */
-static adm_status number_machines(const adm_series_set *set, size_t *machine, size_t *n_machines, adm_error *err) {
-    run_limit *order = NULL;
-    adm_status status = adm_alloc(&order, set->n_runs, sizeof *order, "runs", err);
-    if (status != ADM_OK) return status;
-    for (size_t i = 0; i < set->n_runs; i++) order[i] = (run_limit){&set->run[i], set->run[i].power_limit_w, i};
-    adm_sort(order, set->n_runs, sizeof *order, by_machine);
-    fill_limits(order, set->n_runs);
-    adm_sort(order, set->n_runs, sizeof *order, by_limit);
-    *n_machines = 0;
-    for (size_t i = 0; i < set->n_runs; i++) {
-        *n_machines += i == 0 || order_limits(&order[i - 1], &order[i]) != 0;
-        machine[order[i].at] = *n_machines - 1;
-    }
-    adm_free(&order);
-    return ADM_OK;
-}
 
 /* --- What people said --------------------------------------------------------------------------------------------- */
 
 /* A change point may move by a run or two as runs are added. */
 enum { SAME_WITHIN = 3 };
 
-static adm_status look_up(const adm_series_set *set, const adm_point *const *point, size_t n, size_t at, adm_history_change *c,
-                          adm_error *err) {
+adm_status adm_history_said(adm_store *store, const adm_series *s, const char *const *run_uuids, size_t n,
+                            adm_history_change *c, adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
     adm_status status = adm_query_open(
-        set->store,
+        store,
         "SELECT run_uuid, verdict, who, why, made_utc FROM acknowledgement WHERE config_id = ? AND source = ? AND "
         "ifnull(stage, '') = ? AND metric_id = ? ORDER BY made_utc DESC, acknowledgement_id DESC",
-        &q, err, "issi", c->series->config->id, c->series->source, c->series->stage, c->series->metric->id);
+        &q, err, "issi", s->config->id, s->source, s->stage, s->metric->id);
     while (status == ADM_OK && c->verdict[0] == '\0' && (status = adm_query_next(q, &row, err)) == ADM_OK && row)
-        for (size_t i = at > SAME_WITHIN ? at - SAME_WITHIN : 0; i < n && i <= at + SAME_WITHIN; i++) {
-            if (strcmp(set->run[point[i]->run].uuid, adm_query_text(q, 0)) != 0) continue;
+        for (size_t i = 0; i < n; i++) {
+            if (strcmp(run_uuids[i], adm_query_text(q, 0)) != 0) continue;
             snprintf(c->verdict, sizeof c->verdict, "%s", adm_query_text(q, 1));
             snprintf(c->who, sizeof c->who, "%s", adm_query_text(q, 2));
             snprintf(c->why, sizeof c->why, "%s", adm_query_text(q, 3));
@@ -99,8 +37,8 @@ static adm_status look_up(const adm_series_set *set, const adm_point *const *poi
 }
 
 /* FNV-1a, 48 bits of it: enough to tell the change points of a database apart, and short enough to type. */
-static void make_id(const adm_series *s, const char *run_uuid, char id[13]) {
-    const char *const parts[] = {s->config->key, s->source, s->stage, s->metric->name, run_uuid};
+void adm_history_id(const adm_series *s, const char *uuid, char id[13]) {
+    const char *const parts[] = {s->config->key, s->source, s->stage, s->metric->name, uuid};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         for (const unsigned char *c = (const unsigned char *)parts[i];; c++) {
@@ -117,23 +55,35 @@ typedef struct finder {
     const adm_history_options *o;
     adm_history *out;
     size_t capacity;
-    size_t *machine;
+    adm_machines machines;
+    size_t *next;   /* of each series: which goes on with it */
+    bool *is_next;
     const adm_point **point; /* of one part, in order */
+    const adm_series **of;   /* each point's series */
     double *value;
+    size_t *group;
 } finder;
 
-static adm_status add_change(finder *w, const adm_series *s, size_t n, const adm_change_point *found, size_t n_found, size_t i,
-                             adm_error *err) {
-    if (w->out->n_changes == w->capacity) {
-        adm_history_change *larger;
-        adm_status status = adm_alloc(&larger, w->capacity > 0 ? 2 * w->capacity : 64, sizeof *larger, "change points", err);
-        if (status != ADM_OK) return status;
-        adm_copy(larger, w->out->change, w->capacity * sizeof *larger);
-        adm_free(&w->out->change);
-        w->out->change = larger;
-        w->capacity = w->capacity > 0 ? 2 * w->capacity : 64;
-    }
+/* Room for one more change. */
+static adm_status grow(finder *w, adm_error *err) {
+    adm_history_change *larger;
+    if (w->out->n_changes < w->capacity) return ADM_OK;
+    adm_status status = adm_alloc(&larger, w->capacity > 0 ? 2 * w->capacity : 64, sizeof *larger, "change points", err);
+    if (status != ADM_OK) return status;
+    adm_copy(larger, w->out->change, w->capacity * sizeof *larger);
+    adm_free(&w->out->change);
+    w->out->change = larger;
+    w->capacity = w->capacity > 0 ? 2 * w->capacity : 64;
+    return ADM_OK;
+}
+
+static adm_status add_change(finder *w, size_t n, const adm_change_point *found, size_t n_found, size_t i, adm_error *err) {
+    const char *near[2 * SAME_WITHIN + 1];
+    size_t n_near = 0;
+    adm_status status = grow(w, err);
+    if (status != ADM_OK) return status;
     size_t at = found[i].at, from = i > 0 ? found[i - 1].at : 0, to = i + 1 < n_found ? found[i + 1].at : n;
+    const adm_series *s = w->of[at];
     adm_history_change *c = &w->out->change[w->out->n_changes++];
     *c = (adm_history_change){.series = s,
                               .before_run = &w->set->run[w->point[at - 1]->run],
@@ -144,64 +94,103 @@ static adm_status add_change(finder *w, const adm_series *s, size_t n, const adm
                               .after = found[i].after,
                               .p = found[i].p};
     c->is_worse = (c->after > c->before) == (strcmp(s->metric->better, "higher") != 0);
-    make_id(s, c->after_run->uuid, c->id);
-    return look_up(w->set, w->point, n, at, c, err);
+    adm_history_id(s, c->after_run->uuid, c->id);
+    for (size_t k = at > SAME_WITHIN ? at - SAME_WITHIN : 0; k < n && k <= at + SAME_WITHIN; k++)
+        near[n_near++] = w->set->run[w->point[k]->run].uuid;
+    return adm_history_said(w->set->store, s, near, n_near, c, err);
 }
 
-static adm_status analyse_part(finder *w, const adm_series *s, adm_figure figure, double tolerance, size_t n, adm_error *err) {
+static adm_status analyse_part(finder *w, adm_figure figure, double tolerance, size_t n, adm_error *err) {
     adm_change_options o = ADM_CHANGE_DEFAULTS;
     adm_change_point *found = NULL;
     size_t n_found = 0;
     o.min_ratio = figure == ADM_FIGURE_TIME ? w->o->min_ratio : tolerance;
     o.seed = w->o->seed;
+    o.group = w->group;
     w->out->n_parts++;
-    w->out->n_short += n < 2 * o.min_points;
+    w->out->kind[figure].n_parts++;
+    /* Runs of one commit alone hold no place at which anything could have changed. */
+    const bool is_short = n < 2 * o.min_points || w->group[0] == w->group[n - 1];
+    w->out->n_short += is_short;
+    w->out->kind[figure].n_judged += !is_short;
+    if (is_short) return ADM_OK;
     adm_status status = adm_change_points(w->value, n, &o, &found, &n_found, err);
-    for (size_t i = 0; status == ADM_OK && i < n_found; i++) status = add_change(w, s, n, found, n_found, i, err);
+    for (size_t i = 0; status == ADM_OK && i < n_found; i++) status = add_change(w, n, found, n_found, i, err);
     adm_free(&found);
     return status;
 }
 
-static adm_status analyse_series(finder *w, const adm_series *s, size_t n_machines, adm_error *err) {
+/* The points of one machine of a series and of those that go on with it. */
+static size_t gather(finder *w, const adm_series *s, adm_figure figure, size_t machine) {
+    size_t n = 0;
+    for (;;) {
+        for (size_t i = 0; i < s->n_points; i++) {
+            const adm_point *p = &s->point[i];
+            if (!p->ok || adm_machine_of(&w->machines, s, figure, p->run) != machine) continue;
+            if (p->is_contended && figure == ADM_FIGURE_TIME) {
+                w->out->n_contended++;
+                continue;
+            }
+            w->point[n] = p;
+            w->of[n] = s;
+            w->group[n] = w->set->run[p->run].commit_at;
+            w->value[n++] = figure == ADM_FIGURE_QUALITY ? p->mean : p->median;
+        }
+        size_t at = (size_t)(s - w->set->series);
+        if (w->next[at] == SIZE_MAX) return n;
+        s = &w->set->series[w->next[at]];
+    }
+}
+
+static adm_status analyse_series(finder *w, const adm_series *s, adm_error *err) {
     double tolerance;
     adm_figure figure = adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance);
     if (figure == ADM_FIGURE_CONTEXT && w->o->metric == NULL) return ADM_OK;
     if (w->o->metric != NULL && strcmp(s->metric->name, w->o->metric) != 0) return ADM_OK;
     if (w->o->stage != NULL && strcmp(s->stage, w->o->stage) != 0) return ADM_OK;
+    w->out->n_renamed += w->next[s - w->set->series] != SIZE_MAX;
+    if (w->is_next[s - w->set->series]) return ADM_OK; /* analysed with the one that it goes on with */
     w->out->n_series++;
     adm_status status = ADM_OK;
-    for (size_t m = 0; status == ADM_OK && m < n_machines; m++) {
-        size_t n = 0;
-        for (size_t i = 0; i < s->n_points; i++) {
-            if (!s->point[i].ok || s->point[i].is_contended || w->machine[s->point[i].run] != m) continue;
-            w->point[n] = &s->point[i];
-            w->value[n++] = figure == ADM_FIGURE_QUALITY ? s->point[i].mean : s->point[i].median;
-        }
-        if (n > 0) status = analyse_part(w, s, figure, tolerance, n, err);
+    for (size_t m = 0; status == ADM_OK && m < adm_machines_n(&w->machines, s, figure); m++) {
+        size_t n = gather(w, s, figure, m);
+        if (n > 0) status = analyse_part(w, figure, tolerance, n, err);
     }
     return status;
 }
 
 static int newest_first(const void *x, const void *y) {
     const adm_history_change *a = x, *b = y;
-    int order = strcmp(b->after_run->started_utc, a->after_run->started_utc);
-    return order != 0 ? order : adm_series_order(a->series, b->series);
+    if (a->after_run != b->after_run) return a->after_run > b->after_run ? -1 : 1; /* of one array, in the order of commits */
+    return adm_series_order(a->series, b->series);
+}
+
+static adm_status find_all(finder *w, adm_error *err) {
+    const adm_series_set *set = w->set;
+    adm_status status = adm_alloc(&w->point, set->n_runs, sizeof *w->point, "a series", err);
+    if (status == ADM_OK) status = adm_alloc(&w->of, set->n_runs, sizeof *w->of, "a series", err);
+    if (status == ADM_OK) status = adm_alloc(&w->value, set->n_runs, sizeof *w->value, "a series", err);
+    if (status == ADM_OK) status = adm_alloc(&w->group, set->n_runs, sizeof *w->group, "a series", err);
+    if (status == ADM_OK) status = adm_alloc(&w->next, set->n_series, sizeof *w->next, "series", err);
+    if (status == ADM_OK) status = adm_alloc(&w->is_next, set->n_series, sizeof *w->is_next, "series", err);
+    if (status == ADM_OK) status = adm_machines_find(set, w->o->same_machine, &w->machines, err);
+    if (status == ADM_OK) status = adm_series_find_renamed(set, w->next, w->is_next, err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_series; i++) status = analyse_series(w, &set->series[i], err);
+    return status;
 }
 
 adm_status adm_history_find(const adm_series_set *set, const adm_history_options *o, adm_history *out, adm_error *err) {
     *out = (adm_history){0};
     finder w = {.set = set, .o = o, .out = out};
-    size_t n_machines = 0;
-    adm_status status = adm_alloc(&w.machine, set->n_runs, sizeof *w.machine, "runs", err);
-    if (status == ADM_OK) status = adm_alloc(&w.point, set->n_runs, sizeof *w.point, "a series", err);
-    if (status == ADM_OK) status = adm_alloc(&w.value, set->n_runs, sizeof *w.value, "a series", err);
-    if (status == ADM_OK) status = number_machines(set, w.machine, &n_machines, err);
-    for (size_t i = 0; status == ADM_OK && i < set->n_series; i++)
-        status = analyse_series(&w, &set->series[i], n_machines, err);
+    adm_status status = find_all(&w, err);
     if (status == ADM_OK && out->n_changes > 0) adm_sort(out->change, out->n_changes, sizeof *out->change, newest_first);
-    adm_free(&w.machine);
+    adm_machines_free(&w.machines);
+    adm_free(&w.next);
+    adm_free(&w.is_next);
     adm_free(&w.point);
+    adm_free(&w.of);
     adm_free(&w.value);
+    adm_free(&w.group);
     if (status != ADM_OK) adm_history_free(out);
     return status;
 }

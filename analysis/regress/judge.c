@@ -6,7 +6,7 @@
 
 #include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 /* --- Kinds -------------------------------------------------------------------------------------------------------- */
 
@@ -101,8 +101,7 @@ adm_status adm_margin_from_itself(const adm_process *process, size_t n, double m
         }
         if (m[0] == 0 || m[1] == 0) continue; /* fewer than four: reach stays 0 */
         adm_shift shift;
-        adm_shift_options options = {.confidence = 0.99, .n_resamples = 299, .seed = seed + (uint64_t)draw};
-        status = adm_shift_compare(side[0], m[0], side[1], m[1], &options, &shift, err);
+        status = adm_shift_compare(side[0], m[0], side[1], m[1], 0.99, &shift, err);
         reach[draw] = fmax(-shift.low, shift.high);
     }
     if (status == ADM_OK) {

@@ -7,7 +7,7 @@
 
 #include "analysis/regress/contended.h"
 #include "core/base/mem.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 /* --- Text --------------------------------------------------------------------------------------------------------- */
 
@@ -63,7 +63,7 @@ static const char runs_sql[] =
     "SELECT run_id, run_uuid, label, command, status, git_commit, started_utc, ifnull(git_dirty, 0), host_name, cpu_model,"
     " ifnull(gpu_name, ''), ifnull(gpu_uuid, ''), ifnull(driver_version, ''), ifnull(cuda_version, ''), n_cpus,"
     " (SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = r.run_id AND k.name ="
-    "  'power_limit_w' AND m.stage IS NULL LIMIT 1)"
+    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, '')"
     " FROM run r WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY started_utc, run_id";
 
 static adm_status load_runs(adm_series_set *set, const char *json, adm_error *err) {
@@ -82,6 +82,8 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
         for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
         const char **const machine[] = {&r->host_name, &r->cpu_model, &r->gpu_name, &r->gpu_uuid, &r->driver, &r->cuda};
         for (int i = 0; i < 6; i++) *machine[i] = column(set, q, i + 8, &status, err);
+        r->commit_utc = column(set, q, 16, &status, err);
+        r->machine = column(set, q, 17, &status, err);
     }
     adm_query_close(&q);
     return status;
@@ -332,17 +334,22 @@ adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_ru
 
 /* --- What is read later ------------------------------------------------------------------------------------------- */
 
-adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, adm_error *err) {
+adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, size_t *n_left_out,
+                              adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
     *values = NULL;
-    *n = 0;
+    *n = *n_left_out = 0;
     adm_status status = adm_query_open(
         set->store,
-        "SELECT s.value FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
-        " WHERE s.measurement_id = ?1 AND (?4 OR l.value IS NULL OR l.value <= ?3) ORDER BY s.value",
+        "SELECT s.value, NOT (?4 OR l.value IS NULL OR l.value <= ?3) FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+        " WHERE s.measurement_id = ?1 ORDER BY s.value",
         &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns, (int64_t)point->is_contended);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
+        if (adm_query_int(q, 1) != 0) {
+            ++*n_left_out;
+            continue;
+        }
         status = grow(values, *n, sizeof **values, "samples", err);
         if (status == ADM_OK) (*values)[(*n)++] = adm_query_double(q, 0);
     }

@@ -11,9 +11,10 @@
 adm_status adm_series_load(adm_store *store, const int64_t *run_ids, size_t n_run_ids, const char *only_metric,
                            adm_series_set *set, adm_error *err);
 
-/* The raw samples of a point, ascending, but for those taken while something else used the core; its median alone if none are
- * stored. Values: adm_free(). */
-adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, adm_error *err);
+/* The raw samples of a point, ascending, but for the *n_left_out that were taken while something else used the core; its median
+ * alone if none are stored. Values: adm_free(). */
+adm_status adm_series_samples(const adm_series_set *set, const adm_point *point, double **values, size_t *n, size_t *n_left_out,
+                              adm_error *err);
 
 /* Why a point holds no figure; copied into out. */
 adm_status adm_series_reason(const adm_series_set *set, const adm_point *point, char *out, size_t out_bytes, adm_error *err);

@@ -1,7 +1,7 @@
 /* series_set.h: measurements over many runs, in memory: what a comparison, a check and a history all start from.
  *
  *     series = (configuration, source, stage, metric), over all layers and heads
- *     runs       r0      r1      r2     ...      in the order in which they started
+ *     runs       r0      r1      r2     ...      in the order in which they started, or of commits (commit_order.h)
  *     series 0  point   point    -               a point: one run's figures of one series
  *     series 1  point    -      point
  *
@@ -21,18 +21,21 @@ typedef struct adm_series_run {
     const char *uuid, *label, *command, *status, *commit, *started_utc;
     bool dirty;
     const char *host_name, *cpu_model, *gpu_name, *gpu_uuid, *driver, *cuda; /* "" where there is none */
+    const char *commit_utc; /* when the commit was made; "": not known */
+    const char *machine;    /* label of a pool of like machines; "": none */
+    size_t commit_at; /* equal for runs of one commit, ascending; set by adm_series_order_by_commit() (commit_order.h) */
     int64_t n_cpus;
     double power_limit_w; /* of the GPU; 0 where it is not known */
 } adm_series_run;
 
 typedef struct adm_series_config {
     int64_t id;
-    const char *key;   /* all that tells configurations apart, with the trace by its hash */
-    const char *work;  /* the key without variant and launch mode: the same work done in another way */
+    const char *key; /* all that tells configurations apart, with the trace by its hash */
+    const char *work; /* the key without variant and launch mode: the same work done in another way */
     const char *shape; /* for people: "trace t.safetensors, 9 query heads, 3 KV heads, d = 64, F16" */
     const char *title; /* for people, within one shape: "l1-avx512, 4096 tokens, budget 64" */
     const char *policy, *variant, *launch;
-    size_t rank;       /* among the set's, by key */
+    size_t rank; /* among the set's, by key */
 } adm_series_config;
 
 typedef struct adm_series_metric {
@@ -44,9 +47,9 @@ typedef struct adm_series_metric {
 typedef struct adm_point {
     size_t run; /* index in runs */
     int64_t measurement_id;
-    bool ok;     /* it was measured; else why not is adm_series_reason() */
+    bool ok; /* it was measured; else why not is adm_series_reason() */
     /* For a time whose samples are bracketed by the loop of core/base/contention.h: */
-    int64_t loop_id;     /* the loop's measurement; 0: there is none */
+    int64_t loop_id; /* the loop's measurement; 0: there is none */
     double max_loop_ns; /* the slowest loop of an uncontended core, from the fastest loop among the set's runs on that host */
     bool is_contended; /* more than half of the samples' loops were slower than that */
     bool failed; /* what was to be measured was wrong, or could not be run */

@@ -5,16 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/differences.h"
 #include "analysis/regress/quantile.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
-
-double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch) {
-    double *d = scratch;
-    for (size_t j = 0; j < n_y; j++)
-        for (size_t i = 0; i < n_x; i++) *d++ = y[j] - x[i];
-    return adm_median(scratch, n_x * n_y);
-}
 
 /* --- Mann-Whitney ------------------------------------------------------------------------------------------------- */
 
@@ -30,8 +23,9 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* P(U <= u) without ties: counts of arrangements, from the generating function prod (1 - x^(m+i)) / (1 - x^i). */
-static double exact_tail(size_t m, size_t n, size_t u, double *count) {
+/* Counts of arrangements by U without ties, from the generating function prod (1 - x^(m+i)) / (1 - x^i); returns how many there
+ * are in all. count holds m n + 1. */
+static double count_arrangements(size_t m, size_t n, double *count) {
     size_t max = m * n;
     memset(count, 0, (max + 1) * sizeof *count);
     count[0] = 1;
@@ -41,7 +35,12 @@ static double exact_tail(size_t m, size_t n, size_t u, double *count) {
         for (size_t k = i; k <= max; k++) count[k] += count[k - i];
         total = total * (double)(m + i) / (double)i;
     }
-    double sum = 0;
+    return total;
+}
+
+/* P(U <= u) without ties. */
+static double exact_tail(size_t m, size_t n, size_t u, double *count) {
+    double total = count_arrangements(m, n, count), sum = 0;
     for (size_t k = 0; k <= u; k++) sum += count[k];
     return sum / total;
 }
@@ -108,97 +107,68 @@ adm_status adm_benjamini_hochberg(double *p, size_t n, adm_error *err) {
     return ADM_OK;
 }
 
-/* --- Bootstrap ---------------------------------------------------------------------------------------------------- */
+/* --- The interval ------------------------------------------------------------------------------------------------- */
 
-/* The median of n draws with replacement from n samples, without drawing them: the middle of n uniform numbers is
- * Beta((n+1)/2, (n+1)/2), here by Ulrich's method for symmetric beta variates (ACM TOMS 10(2), 1984). Exact for odd n; for
- * even n this is the continuous version between the two middle ones. log_sample: ascending. */
-static double resampled_median(adm_rng *rng, const double *log_sample, size_t n) {
-    double x, y, square;
-    do {
-        x = 2 * adm_rng_unit(rng) - 1;
-        y = 2 * adm_rng_unit(rng) - 1;
-        square = x * x + y * y;
-    } while (square > 1 || square == 0);
-    double u = 0.5 + 0.5 * sqrt(1 - pow(square, 2 / (double)n)) * x / sqrt(square);
-    size_t at = (size_t)(u * (double)n);
-    return log_sample[at < n ? at : n - 1];
+/* How many of the ordered differences lie outside of the interval on either side: the largest c with P(U < c) <= tail. 0: even
+ * the whole range is not that sure. */
+static adm_status differences_outside(size_t m, size_t n, double tail, size_t *c, adm_error *err) {
+    *c = 0;
+    if (m > EXACT_UP_TO || n > EXACT_UP_TO) {
+        double pairs = (double)m * (double)n, deviation = sqrt(pairs * (double)(m + n + 1) / 12);
+        *c = (size_t)fmax(0, floor(pairs / 2 - adm_normal_quantile(1 - tail) * deviation));
+        return ADM_OK;
+    }
+    double *count = NULL, sum = 0;
+    adm_status status = adm_alloc(&count, m * n + 1, sizeof *count, "ranks", err);
+    if (status != ADM_OK) return status;
+    double total = count_arrangements(m, n, count);
+    while ((sum += count[*c] / total) <= tail) ++*c;
+    adm_free(&count);
+    return ADM_OK;
 }
 
-static void resample(adm_rng *rng, const adm_process *side, size_t n, double *out) {
-    for (size_t i = 0; i < n; i++) {
-        const adm_process *process = &side[adm_rng_below(rng, n)];
-        out[i] = resampled_median(rng, process->sample, process->n);
-    }
+double adm_smallest_p(size_t n_base, size_t n_cand) {
+    double log_ways = lgamma((double)(n_base + n_cand) + 1) - lgamma((double)n_base + 1) - lgamma((double)n_cand + 1);
+    return fmin(1, 2 * exp(-log_ways));
 }
 
 static double median_of(const adm_process *process) {
     const double *v = process->sample;
     size_t n = process->n;
-    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+    return n % 2 == 1 ? log(v[n / 2]) : (log(v[n / 2 - 1]) + log(v[n / 2])) / 2;
 }
 
-/* Both sides with the logarithms of their samples, in one block of memory: *all holds the processes, *value the samples. */
-static adm_status take_logs(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand, adm_process **all,
-                            double **value, adm_error *err) {
-    size_t n = n_base + n_cand, n_values = 0;
-    for (size_t i = 0; i < n; i++) n_values += (i < n_base ? &base[i] : &cand[i - n_base])->n;
-    adm_status status = adm_alloc(all, n, sizeof **all, "processes", err);
-    if (status == ADM_OK) status = adm_alloc(value, n_values, sizeof **value, "logarithms of samples", err);
-    if (status != ADM_OK) return status;
-    double *at = *value;
-    for (size_t i = 0; i < n; i++) {
-        const adm_process *from = i < n_base ? &base[i] : &cand[i - n_base];
-        (*all)[i] = (adm_process){at, from->n};
-        for (size_t k = 0; k < from->n; k++) *at++ = log(from->sample[k]);
-    }
-    return ADM_OK;
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-static void interval(double *replicate, size_t n, double confidence, size_t n_base, size_t n_cand, adm_shift *s) {
-    double tail = (1 - confidence) / 2;
-    size_t k = (size_t)floor(tail * (double)(n + 1));
-    k = k > 0 ? k - 1 : 0;
-    double low = adm_select(replicate, n, k), high = adm_select(replicate, n, n - 1 - k);
-    double n_min = (double)(n_base < n_cand ? n_base : n_cand);
-    double wider = sqrt(n_min / (n_min - 1)) * adm_student_quantile(1 - tail, (double)(n_base + n_cand - 2)) /
-                   adm_normal_quantile(1 - tail);
-    s->low = s->shift - wider * fmax(0, s->shift - low);
-    s->high = s->shift + wider * fmax(0, high - s->shift);
-}
-
-adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand,
-                             const adm_shift_options *o, adm_shift *out, adm_error *err) {
+adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand, double confidence,
+                             adm_shift *out, adm_error *err) {
     *out = (adm_shift){.low = -INFINITY, .high = INFINITY, .p = 1};
     if (n_base == 0 || n_cand == 0) return adm_fail(err, ADM_EINTERNAL, "a side without processes cannot be compared");
     for (size_t i = 0; i < n_base + n_cand; i++)
         if ((i < n_base ? base[i] : cand[i - n_base]).n == 0)
             return adm_fail(err, ADM_EINTERNAL, "a process without samples cannot be compared");
-    double *x = NULL, *scratch = NULL, *replicate = NULL, *value = NULL;
-    adm_process *log_side = NULL;
-    adm_status status = take_logs(base, n_base, cand, n_cand, &log_side, &value, err);
-    if (status == ADM_OK) status = adm_alloc(&x, n_base + n_cand, sizeof *x, "medians of processes", err);
-    if (status == ADM_OK) status = adm_alloc(&scratch, n_base * n_cand, sizeof *scratch, "differences of processes", err);
-    if (status == ADM_OK) status = adm_alloc(&replicate, o->n_resamples, sizeof *replicate, "resamples", err);
+    double *x = NULL, *scratch = NULL;
+    size_t c = 0;
+    adm_status status = adm_alloc(&x, n_base + n_cand, sizeof *x, "medians of processes", err);
+    if (status == ADM_OK)
+        status = adm_alloc(&scratch, adm_difference_scratch(n_base, n_cand), sizeof *scratch, "differences of processes", err);
     if (status != ADM_OK) goto done;
     double *y = x + n_base;
-    for (size_t i = 0; i < n_base + n_cand; i++) x[i] = median_of(&log_side[i]);
-    out->shift = adm_hodges_lehmann(x, n_base, y, n_cand, scratch);
+    for (size_t i = 0; i < n_base; i++) x[i] = median_of(&base[i]);
+    for (size_t i = 0; i < n_cand; i++) y[i] = median_of(&cand[i]);
+    adm_sort(x, n_base, sizeof *x, ascending);
+    adm_sort(y, n_cand, sizeof *y, ascending);
+    out->shift = adm_difference_median(x, n_base, y, n_cand, scratch);
     status = adm_mann_whitney(x, n_base, y, n_cand, &out->p, err);
-    if (status != ADM_OK || n_base < 2 || n_cand < 2 || o->n_resamples == 0) goto done;
-    adm_rng rng;
-    adm_rng_seed(&rng, o->seed);
-    for (uint32_t r = 0; r < o->n_resamples; r++) {
-        resample(&rng, log_side, n_base, x);
-        resample(&rng, log_side + n_base, n_cand, y);
-        replicate[r] = adm_hodges_lehmann(x, n_base, y, n_cand, scratch);
-    }
-    interval(replicate, o->n_resamples, o->confidence, n_base, n_cand, out);
+    if (status == ADM_OK) status = differences_outside(n_base, n_cand, (1 - confidence) / 2, &c, err);
+    if (status != ADM_OK || c == 0) goto done;
+    out->low = adm_difference_select(x, n_base, y, n_cand, c - 1, scratch);
+    out->high = adm_difference_select(x, n_base, y, n_cand, n_base * n_cand - c, scratch);
 done:
-    adm_free(&value);
-    adm_free(&log_side);
     adm_free(&x);
     adm_free(&scratch);
-    adm_free(&replicate);
     return status;
 }

@@ -19,30 +19,22 @@ typedef struct adm_process {
     size_t n; /* at least 1 */
 } adm_process;
 
-typedef struct adm_shift_options {
-    double confidence;     /* of the interval, 0.99 */
-    uint32_t n_resamples;  /* of the bootstrap, 1999 */
-    uint64_t seed;         /* the same seed gives the same interval on every machine */
-} adm_shift_options;
-
-#define ADM_SHIFT_DEFAULTS {.confidence = 0.99, .n_resamples = 1999, .seed = 1}
-
 /* Logarithms of candidate / baseline. */
 typedef struct adm_shift {
     double shift;      /* Hodges-Lehmann */
-    double low, high;  /* its interval */
+    double low, high;  /* its interval; infinite with too few processes */
     double p;          /* two-sided Mann-Whitney over the processes' medians */
 } adm_shift;
 
-/* Compares two sides. The interval is that of a hierarchical bootstrap, processes first and then samples inside each, as
- * far from the shift as its percentiles are, widened by sqrt(n/(n-1)) * t/z (Hesterberg, The American Statistician 69(4),
- * 2015, section 5.3): plain percentiles of ten values are too narrow. With one process on a side, low and high are infinite.
- * ADM_EENVIRONMENT: out of memory. ADM_EINTERNAL: an empty side or process. */
-adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand,
-                             const adm_shift_options *options, adm_shift *out, adm_error *err);
+/* Compares two sides. The interval holds the shifts that the Mann-Whitney test does not reject (Hodges and Lehmann, 1963): from
+ * one ordered difference to another, whatever the distribution of the processes' medians is; exact with at most 50 processes per
+ * side, by the normal approximation above. With too few processes for the confidence, such as four per side for 0.99, low and
+ * high are infinite. Time n log n. ADM_EENVIRONMENT: out of memory. ADM_EINTERNAL: an empty side or process. */
+adm_status adm_shift_compare(const adm_process *base, size_t n_base, const adm_process *cand, size_t n_cand, double confidence,
+                             adm_shift *out, adm_error *err);
 
-/* The median of all y_j - x_i; scratch holds n_x * n_y values. n_x, n_y >= 1. */
-double adm_hodges_lehmann(const double *x, size_t n_x, const double *y, size_t n_y, double *scratch);
+/* The smallest p that adm_shift_compare() can find with so many processes: 2 / (n_base + n_cand over n_base). */
+double adm_smallest_p(size_t n_base, size_t n_cand);
 
 /* Two-sided p of the Mann-Whitney U test. Exact without ties and with at most 50 values per side; else the normal
  * approximation with correction for ties and continuity, which for few values errs to the large side. 1 if a side is empty

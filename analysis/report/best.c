@@ -34,6 +34,13 @@ static bool is_candidate(const json_t *row) {
     return true;
 }
 
+/* What a kernel can scan: codes of 2 bits, and a query of whole numbers. Variants are named by core/policy/coding.h. */
+static bool is_sketch(const json_t *row) {
+    const char *variant = text_of(row, "variant");
+    return strcmp(text_of(row, "policy"), "adamas") == 0 && strncmp(variant, "asymmetric", 10) != 0 &&
+           strstr(variant, " bit") == NULL && strstr(variant, "no Hadamard") == NULL;
+}
+
 static bool is_default(const json_t *row) { return strcmp(text_of(row, "series"), default_series) == 0; }
 
 static bool is_same_place(const json_t *a, const json_t *b) {
@@ -41,17 +48,21 @@ static bool is_same_place(const json_t *a, const json_t *b) {
            int_of(a, "budget") == int_of(b, "budget");
 }
 
+static json_t *series_of(const json_t *row) {
+    return json_pack("{s:O, s:O, s:O}", "series", json_object_get(row, "series"), "median", json_object_get(row, "median"), "n",
+                     json_object_get(row, "n"));
+}
+
 /* Takes a candidate into the row of its session, length and budget. */
 static adm_status take_in(json_t *best, const json_t *row, adm_error *err) {
     static const char *const keys[] = {"series", "policy", "variant", "median", "n"};
     const double median = median_of(row), least = median_of(best);
+    const json_t *sketch = json_object_get(best, "sketch");
     const json_int_t n_compared = int_of(best, "n_compared");
     adm_status status = adm_rows_set(best, "n_compared", json_integer(n_compared + 1), err);
-    if (status == ADM_OK && is_default(row))
-        status = adm_rows_set(best, "default",
-                              json_pack("{s:O, s:O, s:O}", "series", json_object_get(row, "series"), "median",
-                                        json_object_get(row, "median"), "n", json_object_get(row, "n")),
-                              err);
+    if (status == ADM_OK && is_default(row)) status = adm_rows_set(best, "default", series_of(row), err);
+    if (status == ADM_OK && is_sketch(row) && (!json_is_object(sketch) || median < median_of(sketch)))
+        status = adm_rows_set(best, "sketch", series_of(row), err);
     if (n_compared > 0 && median == least && status == ADM_OK)
         return adm_rows_set(best, "n_equal", json_integer(int_of(best, "n_equal") + 1), err);
     if (n_compared > 0 && median >= least) return status;
@@ -71,9 +82,9 @@ adm_status adm_report_best(json_t *document, adm_error *err) {
         for (size_t b = 0; b < json_array_size(bests) && best == NULL; b++)
             if (is_same_place(json_array_get(bests, b), row)) best = json_array_get(bests, b);
         if (best == NULL) {
-            best = json_pack("{s:O, s:O, s:O, s:i, s:i, s:n}", "session", json_object_get(row, "session"), "seq_len",
+            best = json_pack("{s:O, s:O, s:O, s:i, s:i, s:n, s:n}", "session", json_object_get(row, "session"), "seq_len",
                              json_object_get(row, "seq_len"), "budget", json_object_get(row, "budget"), "n_compared", 0,
-                             "n_equal", 0, "default");
+                             "n_equal", 0, "default", "sketch");
             status = adm_rows_append(bests, best, err);
         }
         if (status == ADM_OK) status = take_in(best, row, err);

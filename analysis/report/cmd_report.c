@@ -4,6 +4,7 @@
 
 #include "analysis/report/data.h"
 #include "analysis/report/html.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/output_file.h"
@@ -42,7 +43,7 @@ static adm_status make_page(const report_command *c, const json_t *document, adm
     adm_text page = {0};
     adm_status status = adm_report_html(document, &page, err);
     if (status == ADM_OK) status = write_page(c->output, &page, err);
-    if (status == ADM_OK && !c->common.quiet) printf("%s: %zu bytes\n", c->output, page.length);
+    if (status == ADM_OK && !c->common.quiet) adm_print("%s: %zu bytes\n", c->output, page.length);
     adm_text_free(&page);
     return status;
 }

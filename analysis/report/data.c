@@ -71,13 +71,20 @@ static adm_status add_to_matrix(const adm_query *query, json_t *matrix, adm_erro
     int64_t layer = adm_query_int(query, 4), head = adm_query_int(query, 5), n = adm_query_int(query, 6);
     size_t n_layers = json_array_size(layers);
     adm_status status = ADM_OK;
+    if (head < 0 || head > ADM_STORE_MAX_HEAD || layer < 0 || layer > ADM_STORE_MAX_LAYER)
+        return adm_fail(
+            err, ADM_EINPUT,
+            "the database has a measurement '%s' of layer %lld, head %lld, and a report is of at most %d layers of %d "
+            "heads",
+            json_string_value(json_object_get(matrix, "metric")), (long long)layer, (long long)head, ADM_STORE_MAX_LAYER + 1,
+            ADM_STORE_MAX_HEAD + 1);
     if (n_layers == 0 || json_integer_value(json_array_get(layers, n_layers - 1)) != layer) {
         status = adm_rows_append(layers, json_integer(layer), err);
         if (status == ADM_OK) status = adm_rows_append(mean, json_array(), err);
     }
     json_t *row = json_array_get(mean, json_array_size(mean) - 1);
     while (status == ADM_OK && (int64_t)json_array_size(row) < head) status = adm_rows_append(row, json_null(), err);
-    if (status == ADM_OK) status = adm_rows_append(row, json_real(adm_query_double(query, 7)), err);
+    if (status == ADM_OK) status = adm_rows_append(row, adm_rows_number(query, 7), err);
     if (status == ADM_OK && n < json_integer_value(json_object_get(matrix, "n_min")))
         status = adm_rows_set(matrix, "n_min", json_integer(n), err);
     if (status == ADM_OK && n > json_integer_value(json_object_get(matrix, "n_max")))

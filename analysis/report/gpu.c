@@ -208,7 +208,7 @@ static adm_status add_counter(const adm_query *query, json_t *counters, adm_erro
     bool is_there = strcmp(adm_query_text(query, 5), "ok") == 0;
     if (!is_there)
         return adm_rows_set(json_object_get(counters, "missing"), name, adm_rows_string(adm_query_text(query, 6)), err);
-    adm_status status = adm_rows_set(json_object_get(counters, "value"), name, json_real(adm_query_double(query, 4)), err);
+    adm_status status = adm_rows_set(json_object_get(counters, "value"), name, adm_rows_number(query, 4), err);
     if (status == ADM_OK && adm_query_int(query, 3) != 1)
         status = adm_rows_set(json_object_get(counters, "n"), name, json_integer((json_int_t)adm_query_int(query, 3)), err);
     return status;
@@ -336,8 +336,7 @@ static adm_status read_device(adm_store *store, json_t *profile, int64_t run_id,
         &query, err, "i", run_id);
     if (status == ADM_OK) status = adm_rows_set(profile, "device", json_object(), err);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
-        status = adm_rows_set(json_object_get(profile, "device"), adm_query_text(query, 0),
-                              json_real(adm_query_double(query, 1)), err);
+        status = adm_rows_set(json_object_get(profile, "device"), adm_query_text(query, 0), adm_rows_number(query, 1), err);
     adm_query_close(&query);
     return status;
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/checks.h"
+#include "analysis/regress/commit_order.h"
 #include "analysis/regress/history.h"
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
@@ -15,7 +17,7 @@ enum { MAX_RUNS = 200, MIN_RUNS = 6, MAX_SERIES = 40 };
 /* Times, and one metric of quality in place of all of them: `adamas history` analyses every metric. */
 static const char *const metrics[] = {"time_ns", "output_rel_l2"};
 
-/* The latest complete runs of this database's own, in the order in which they started. */
+/* The latest complete runs of this database's own, without baselines and failed candidates of checks. */
 static adm_status find_runs(adm_store *store, int64_t ids[MAX_RUNS], size_t *n, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
@@ -28,7 +30,7 @@ static adm_status find_runs(adm_store *store, int64_t ids[MAX_RUNS], size_t *n, 
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
         ids[(*n)++] = adm_query_int(query, 0);
     adm_query_close(&query);
-    return status;
+    return status == ADM_OK ? adm_checks_select(store, NULL, ADM_SIDES_PASSED, ids, n, err) : status;
 }
 
 /* A candidate for the report: a series, its changes, and its runs. */
@@ -119,9 +121,11 @@ static adm_status add_metric(adm_store *store, const int64_t *ids, size_t n, con
                              json_int_t counts[2], adm_error *err) {
     adm_series_set set = {0};
     adm_history found = {0};
+    adm_commit_order order;
     adm_history_options options = ADM_HISTORY_DEFAULTS;
     json_t *runs = json_object_get(history, "runs");
     adm_status status = adm_series_load(store, ids, n, metric, &set, err);
+    if (status == ADM_OK) status = adm_series_order_by_commit(&set, &order, err);
     if (status == ADM_OK) status = adm_history_find(&set, &options, &found, err);
     if (status == ADM_OK && json_array_size(runs) == 0) status = add_runs(&set, runs, err);
     if (status == ADM_OK) status = add_best(&set, &found, json_object_get(history, "series"), err);

@@ -28,7 +28,7 @@ static void write_title(adm_text *page, const json_t *document) {
     size_t n_sessions = adm_n_sessions(document), n = n_sessions + adm_n_profiles(document);
     adm_text_add(page, "Adamas Lab");
     for (size_t i = 0; i < n && i < 3; i++) {
-        adm_text_add(page, i == 0 ? ": " : ", ");
+        adm_text_markup(page, i == 0 ? ADM_MARKUP(": ") : ADM_MARKUP(", "));
         adm_text_escaped(page, i < n_sessions ? adm_field_text(adm_session_trace(document, i), "name")
                                               : adm_field_text(adm_profile(document, i - n_sessions), "gpu"));
     }
@@ -72,7 +72,7 @@ static void write_nav_entry(adm_text *nav, const struct section *section) {
 static void write_section(adm_text *main, const struct section *section, const adm_text *inside) {
     adm_text_format(main, "<section id=\"%s\" aria-labelledby=\"%s-title\">\n<h2 id=\"%s-title\">%s</h2>\n", section->id,
                     section->id, section->id, section->title);
-    adm_text_bytes(main, inside->data, inside->length);
+    adm_text_append(main, inside);
     adm_text_add(main, "</section>\n");
 }
 
@@ -117,11 +117,11 @@ static adm_status fill_template(const contents *p, adm_text *page, adm_error *er
         const char *name = mark + sizeof opening - 1, *end = strstr(name, "-->");
         const adm_text *content = end != NULL ? content_named(p, name, (size_t)(end - name)) : NULL;
         if (content == NULL) return adm_fail(err, ADM_EINTERNAL, "the report's template has an unknown slot '%.20s'", name);
-        adm_text_bytes(page, at, (size_t)(mark - at));
-        if (content->length > 0) adm_text_bytes(page, content->data, content->length);
+        adm_text_markup(page, (adm_markup){at, (size_t)(mark - at)}); /* the template is ours: it is in the program */
+        adm_text_append(page, content);
         at = end + 3;
     }
-    adm_text_add(page, at);
+    adm_text_markup(page, (adm_markup){at, strlen(at)});
     if (n_filled != 4) return adm_fail(err, ADM_EINTERNAL, "the report's template has %zu slots, not 4", n_filled);
     return adm_text_check(page, err);
 }

@@ -85,8 +85,7 @@ static adm_status read_evaluation(adm_store *store, json_t *document, size_t ind
             config_id = adm_query_int(query, CONFIG_ID);
         }
         const char *metric = adm_query_text(query, METRIC);
-        if (status == ADM_OK)
-            status = adm_rows_set(json_object_get(task, "value"), metric, json_real(adm_query_double(query, MEAN)), err);
+        if (status == ADM_OK) status = adm_rows_set(json_object_get(task, "value"), metric, adm_rows_number(query, MEAN), err);
         if (status == ADM_OK)
             status = adm_rows_set(json_object_get(task, "n"), metric, json_integer((json_int_t)adm_query_int(query, N)), err);
     }

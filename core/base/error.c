@@ -3,19 +3,18 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
+
+#include "core/base/printable.h"
 
 adm_status adm_fail(adm_error *err, adm_status status, const char *format, ...) {
     if (err == NULL) return status;
     va_list args;
     va_start(args, format);
-    int length = vsnprintf(err->text, sizeof err->text, format, args);
+    char sentence[2 * sizeof err->text]; /* may hold err->text itself as an argument */
+    int length = vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
     err->status = status;
-    if (length < 0) snprintf(err->text, sizeof err->text, "(an error message could not be formatted)");
-    if (length >= (int)sizeof err->text) memcpy(err->text + sizeof err->text - 4, "...", 4);
-    for (unsigned char *c = (unsigned char *)err->text; *c; c++)
-        if (*c < 0x20 || *c == 0x7f) *c = '?';
+    adm_printable(length < 0 ? "(an error message could not be formatted)" : sentence, err->text, sizeof err->text);
     return status;
 }
 

@@ -27,8 +27,8 @@ typedef struct adm_error {
 } adm_error;
 
 /* Writes the sentence and the status into *err (err may be NULL) and returns the status, so that a failing function
- * can end with `return adm_fail(err, ADM_EINPUT, "...", ...)`. Control characters become '?', so that a hostile file
- * name or header cannot drive the terminal. */
+ * can end with `return adm_fail(err, ADM_EINPUT, "...", ...)`. It is made printable (core/base/printable.h), so
+ * that a hostile file name or header cannot drive the terminal. */
 adm_status adm_fail(adm_error *err, adm_status status, const char *format, ...) ADM_PRINTF(3, 4);
 
 /* The process exit code of a status, as the command line documents it: 0, 2 (input), 77 (unsupported), 130

@@ -1,12 +1,14 @@
 /* output_file.h: a file that a command writes for the user: there whole or not at all.
  *
- *   open: FILE.part-XXXXXX beside FILE --write--> commit: renamed to FILE
- *                                      `-------> discard: removed
+ *   open: a file without a name --write--> commit: named FILE.part-XXXXXX, renamed to FILE
+ *                               `-------> discard, a signal, kill -9: gone
  *
- * What is no regular file, a pipe or a device, cannot be replaced and is written directly. */
+ * Where the file system has no nameless files (O_TMPFILE), it is FILE.part-XXXXXX from the beginning: a signal removes it, and
+ * only kill -9 leaves it behind. What is no regular file, a pipe or a device, cannot be replaced and is written directly. */
 #ifndef ADM_CORE_BASE_OUTPUT_FILE_H
 #define ADM_CORE_BASE_OUTPUT_FILE_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "core/base/error.h"
@@ -14,7 +16,9 @@
 typedef struct adm_output {
     FILE *file;       /* write here */
     const char *path; /* borrowed */
-    char *part;       /* NULL: written directly */
+    char *part;       /* its name in the making; NULL: written directly */
+    bool is_nameless; /* so far; `part` means nothing then */
+    int slot;         /* of adm_interrupt_remove(), or -1 */
 } adm_output;
 
 /* ADM_EINPUT, beginning with the option ("--output"), if the path is empty or a folder; with the path if it cannot be

@@ -25,8 +25,23 @@ static size_t decode(const unsigned char *s, uint32_t *code) {
 
 static bool is_harmless(uint32_t code) {
     if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
-    if (code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e)) return false;
+    if ((code & 0xfffe) == 0xfffe || (code >= 0xfdd0 && code <= 0xfdef)) return false;
+    if (code == 0x61c || code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e)) return false;
     return code < 0x2066 || code > 0x2069;
+}
+
+size_t adm_printable_character(const char *bytes, size_t n, char out[ADM_PRINTABLE_CHARACTER_BYTES], size_t *taken) {
+    unsigned char s[ADM_PRINTABLE_CHARACTER_BYTES + 1] = {0}; /* the NUL is no continuation byte: decode() stops there */
+    uint32_t code;
+    memcpy(s, bytes, n < ADM_PRINTABLE_CHARACTER_BYTES ? n : ADM_PRINTABLE_CHARACTER_BYTES);
+    size_t length = decode(s, &code);
+    *taken = length > 0 ? length : 1;
+    if (length > 0 && is_harmless(code)) {
+        memcpy(out, s, length);
+        return length;
+    }
+    out[0] = '?';
+    return 1;
 }
 
 const char *adm_printable(const char *text, char *out, size_t out_bytes) {

@@ -1,11 +1,15 @@
 /* version.c: which build this is; the one file that is compiled again when the commit changes. */
 #include "core/base/version.h"
 
-#include "build/gen/version.h" /* generated: ADM_VERSION, ADM_GIT_COMMIT ("" outside a checkout), ADM_GIT_DIRTY */
+#include <stddef.h>
+
+#include "build/gen/version.h" /* generated: ADM_VERSION, ADM_GIT_COMMIT ("" outside a checkout), ADM_GIT_DIRTY, ADM_GIT_COMMIT_UTC */
 
 const char *adm_version(void) { return ADM_VERSION; }
 
 const char *adm_git_commit(void) { return ADM_GIT_COMMIT[0] != '\0' ? ADM_GIT_COMMIT : "unknown"; }
+
+const char *adm_git_commit_utc(void) { return ADM_GIT_COMMIT_UTC[0] != '\0' ? ADM_GIT_COMMIT_UTC : NULL; }
 
 int adm_git_dirty(void) { return ADM_GIT_COMMIT[0] != '\0' ? ADM_GIT_DIRTY : -1; }
 

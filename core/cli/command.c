@@ -1,16 +1,19 @@
-/* cli.c: what every subcommand's command line has in common. */
+/* command.c: what every subcommand's command line has in common. */
 #include "core/cli/command.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
+#include "core/cli/options.h"
+#include "core/base/suggest.h"
 
 /* --- Options ------------------------------------------------------------------------------------------------------ */
 
@@ -40,25 +43,29 @@ static const struct argp_option output_options[] = {
 const struct argp adm_argp_db = {.options = db_options, .parser = parse_common};
 const struct argp adm_argp_output = {.options = output_options, .parser = parse_common};
 
-void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input) {
-    /* argp ends the process itself on a bad option, with argp_err_exit_status, and on --help with 0. */
-    argp_parse(argp, argc, argv, 0, NULL, input);
+/* Lets --help use the terminal's width; glibc's argp reads it from the environment. */
+static void widen_help(void) {
+    struct winsize size;
+    char format[32];
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return;
+    const unsigned columns = size.ws_col < 60 ? 60 : size.ws_col > 140 ? 140 : size.ws_col;
+    snprintf(format, sizeof format, "rmargin=%u", columns - 1);
+    setenv("ARGP_HELP_FMT", format, 0);
 }
 
-int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to)) {
-    if (argc < 2) {
-        print_help(stderr);
-        return 2;
+void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input) {
+    adm_error err;
+    if (argc == 2 && strcmp(argv[1], ADM_LIST_OPTIONS) == 0) {
+        adm_options_print(argp, stdout);
+        exit(adm_finish_output(&err) == ADM_OK ? 0 : adm_report_error(&err));
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
-        printf("%s\n", argp_program_version);
-        return 0;
-    }
-    return -1;
+    if (adm_options_check(argp, argc, argv, &err) != ADM_OK) exit(adm_report_error(&err));
+    widen_help();
+    /* argp ends the process itself on a bad option, with argp_err_exit_status, and on --help with 0. */
+    error_t failed = argp_parse(argp, argc, argv, 0, NULL, input);
+    if (failed == 0) return;
+    adm_fail(&err, ADM_EENVIRONMENT, "the command line could not be read: %s", strerror(failed));
+    exit(adm_report_error(&err));
 }
 
 char *adm_argv_json(int argc, char **argv) {
@@ -81,29 +88,28 @@ char *adm_argv_json(int argc, char **argv) {
     return json;
 }
 
+static bool has_said_why; /* the process ends with an error that was told */
+
 adm_status adm_finish_output(adm_error *err) {
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
-    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", strerror(errno));
+    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s",
+                    errno != 0 ? strerror(errno) : "an earlier write did not succeed");
 }
+
+/* What argp prints (--help) ends in exit(), behind every other check. */
+static void check_output_at_exit(void) {
+    adm_error err;
+    if (has_said_why || adm_finish_output(&err) == ADM_OK) return;
+    _exit(adm_report_error(&err));
+}
+
+bool adm_check_output_at_exit(void) { return atexit(check_output_at_exit) == 0; }
 
 int adm_report_error(const adm_error *err) {
-    fprintf(stderr, "adamas: %s\n", err->text);
+    adm_print_to(stderr, "adamas: %s\n", err->text);
+    has_said_why = true;
     return adm_exit_code(err->status);
-}
-
-adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err) {
-    char *end;
-    errno = 0;
-    /* strtoull takes signs and spaces, which are not whole numbers here. */
-    uint64_t number = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0')
-        return adm_fail(err, ADM_EINPUT, "%s: '%s' is not a whole number from %llu to %llu", option, text,
-                        (unsigned long long)min, (unsigned long long)max);
-    if (errno == ERANGE || number < min || number > max)
-        return adm_fail(err, ADM_EINPUT, "%s: %s is outside %llu to %llu", option, text, (unsigned long long)min,
-                        (unsigned long long)max);
-    *value = number;
-    return ADM_OK;
 }
 
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
@@ -115,8 +121,12 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
             char known[256] = "";
             for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
                 used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
-            return adm_fail(err, ADM_EINPUT, "%s: '%.*s' is not known; there are %s", option, (int)(length < 64 ? length : 64),
-                            item, known);
+            char word[64];
+            snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : sizeof word - 1), item);
+            const char *nearest = adm_nearest(word, names, n_names);
+            return adm_fail(err, ADM_EINPUT, "%s: '%s' is not known%s%s%s %s", option, word,
+                            nearest != NULL ? ": did you mean '" : "; there are", nearest != NULL ? nearest : "",
+                            nearest != NULL ? "'? There are" : "", known);
         }
         found[i] = true;
         item += length;
@@ -124,75 +134,13 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
     }
 }
 
-static int ascending_u32(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t **values, size_t *n,
-                              adm_error *err) {
-    *values = NULL;
-    *n = 0;
-    size_t n_items = 1;
-    for (const char *c = text; *c; c++) n_items += *c == ',';
-    uint32_t *list;
-    adm_status status = adm_alloc(&list, n_items, sizeof *list, option, err);
-    if (status != ADM_OK) return status;
-
-    const char *item = text;
-    for (size_t i = 0; i < n_items; i++) {
-        char number[24]; /* 2^64 has 20 digits; what does not fit is refused by its first characters and a mark */
-        size_t length = strcspn(item, ",");
-        if (length == 0) {
-            status = adm_fail(err, ADM_EINPUT, "%s: '%s' has an empty item: give whole numbers separated by commas", option,
-                              text);
-            goto fail;
-        }
-        if (length < sizeof number) snprintf(number, sizeof number, "%.*s", (int)length, item);
-        else snprintf(number, sizeof number, "%.20s...", item);
-        uint64_t value = 0;
-        status = adm_parse_u64(option, number, min, max, &value, err);
-        if (status != ADM_OK) goto fail;
-        list[i] = (uint32_t)value;
-        item += length + 1;
-    }
-    adm_sort(list, n_items, sizeof *list, ascending_u32);
-    size_t n_distinct = 0;
-    for (size_t i = 0; i < n_items; i++)
-        if (n_distinct == 0 || list[n_distinct - 1] != list[i]) list[n_distinct++] = list[i];
-    *values = list;
-    *n = n_distinct;
-    return ADM_OK;
-fail:
-    adm_free(&list);
-    return status;
-}
-
-/* --- Interrupt ---------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupt_asked;
-
-static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    interrupt_asked = 1;
-}
-
-void adm_interrupt_install(void) {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-bool adm_interrupted(void) { return interrupt_asked != 0; }
-
 /* --- Progress ----------------------------------------------------------------------------------------------------- */
 
 static const uint64_t redraw_ns = 100000000; /* ten times a second is smooth and costs nothing */
 
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet) {
     *progress = (adm_progress){.what = what, .n_total = n_total, .on = !quiet && isatty(STDERR_FILENO)};
-    if (progress->on) fprintf(stderr, "\r\033[K%s   0%%", what);
+    if (progress->on) adm_print_to(stderr, "\r\033[K%s   0%%", what);
 }
 
 void adm_progress_step(adm_progress *progress, uint64_t n_done) {
@@ -202,7 +150,7 @@ void adm_progress_step(adm_progress *progress, uint64_t n_done) {
     if (progress->last_ns != 0 && now - progress->last_ns < redraw_ns) return;
     progress->last_ns = now;
     double percent = progress->n_total > 0 ? 100.0 * (double)n_done / (double)progress->n_total : 100.0;
-    fprintf(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
+    adm_print_to(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
 }
 
 void adm_progress_end(adm_progress *progress) {

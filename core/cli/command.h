@@ -12,15 +12,18 @@
 #include <stdio.h>
 
 #include "core/base/error.h"
+#include "core/base/interrupt.h"
+#include "core/cli/number.h"
 
 typedef struct adm_command {
     const char *name;
-    const char *summary;                /* one line for `adamas --help` */
+    const char *summary;                /* one line for `adamas --help`; NULL: not for people to type, so not listed */
     int (*run)(int argc, char **argv);  /* argv[0] is "adamas NAME"; returns the exit code */
 } adm_command;
 
-extern const adm_command adm_cmd_replay, adm_cmd_profile, adm_cmd_report, adm_cmd_compare, adm_cmd_check, adm_cmd_history,
-    adm_cmd_trace, adm_cmd_counters, adm_cmd_db, adm_cmd_doctor;
+extern const adm_command adm_cmd_replay, adm_cmd_calibrate, adm_cmd_profile, adm_cmd_report, adm_cmd_compare, adm_cmd_check,
+    adm_cmd_history, adm_cmd_trace, adm_cmd_counters, adm_cmd_db, adm_cmd_doctor, adm_cmd_words, adm_cmd_tune, adm_cmd_simulate,
+    adm_cmd_kernel, adm_cmd_explain;
 
 /* Options that every command which has them spells the same way. Give adm_argp_db or adm_argp_output as a child of the
  * command's own argp, and set state->child_inputs[i] to an adm_common in its ARGP_KEY_INIT. */
@@ -35,12 +38,9 @@ typedef struct adm_common {
 extern const struct argp adm_argp_db;     /* --db FILE */
 extern const struct argp adm_argp_output; /* --quiet, --json */
 
-/* Parses a subcommand's arguments; an option that argp rejects ends the process with exit code 2. */
+/* Parses a subcommand's arguments. An option that is in no table, a list given twice and what argp rejects end the
+ * process with exit code 2, running out of memory with 4. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);
-
-/* For a command with commands of its own, such as `adamas db`: answers a missing word (exit code 2), --help and --version.
- * Returns the exit code, or -1 if argv[1] is another word. */
-int adm_group_options(int argc, char **argv, void (*print_help)(FILE *to));
 
 /* The command line as a JSON array of strings, for a run's row; bytes that are not UTF-8 become '?'. Release with
  * adm_free(); NULL when out of memory. */
@@ -54,28 +54,16 @@ adm_status adm_print_json(struct json_t *document, adm_error *err);
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 
+/* The program's end looks at standard output once more, for what the command did not: exit code 4 if anything was lost. False
+ * when out of memory. */
+bool adm_check_output_at_exit(void);
+
 /* Prints "adamas: <sentence>" on stderr and returns the exit code of its status. */
 int adm_report_error(const adm_error *err);
-
-/* Parses "16,64,256" into a freshly allocated ascending list without duplicates; each value in [min, max]. `option` names it in
- * the message ("--budgets"). Release with adm_free(). ADM_EINPUT says which value is wrong and what is allowed. */
-adm_status adm_parse_u32_list(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t **values, size_t *n,
-                              adm_error *err);
 
 /* Parses "dense,adamas": sets found[i] for every word that is names[i]. ADM_EINPUT names the wrong word and the known. */
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err);
-
-/* Parses one whole number in [min, max]. */
-adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value, adm_error *err);
-
-/* --- Interrupt: the first SIGINT or SIGTERM asks, the second ends the process ------------------------------------ */
-
-/* Installs the handler. Called once by the program. */
-void adm_interrupt_install(void);
-
-/* True once the user has asked to stop. */
-bool adm_interrupted(void);
 
 /* --- Progress: one line on a terminal, nothing elsewhere ---------------------------------------------------------- */
 

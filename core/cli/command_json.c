@@ -3,11 +3,15 @@
 #include <stdio.h>
 
 #include "core/cli/command.h"
+#include "core/base/print.h"
 
 adm_status adm_print_json(json_t *document, adm_error *err) {
-    int failed = document == NULL ? -1 : json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering a JSON document");
+    int failed = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(document);
-    if (failed) return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: the JSON document is cut short");
-    putchar('\n');
+    if (failed)
+        return adm_fail(err, ADM_EENVIRONMENT, "%s: the JSON document is cut short",
+                        ferror(stdout) ? "standard output could not be written" : "out of memory");
+    adm_print("\n");
     return ADM_OK;
 }

@@ -3,6 +3,7 @@
  *
  *   one layer under a selection policy   adm_sparse_*, below: attention for a program that runs the model itself
  *   the stages of a decode step          adm_hadamard_reference ... adm_attention_reference, below
+ *   the metric asym4                     core/contract/asym4.h
  *   float formats                        core/base/floatfmt.h
  *
  * A function that can fail returns adm_status; its last argument is room for a sentence, or NULL (core/base/error.h). */
@@ -13,6 +14,7 @@
 #include "core/base/cpu.h"
 #include "core/base/error.h"
 #include "core/base/floatfmt.h"
+#include "core/contract/asym4.h"
 #include "core/contract/stage.h"
 
 #ifdef __cplusplus

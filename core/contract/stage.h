@@ -101,7 +101,8 @@ typedef void adm_bucket_fn(const float *y, size_t n, const float t[3], uint8_t *
 /* Element i of a row goes to bits 2(i%4) .. 2(i%4)+1 of byte i/4. codes [n_rows, d] -> packed [n_rows, d/4]. */
 typedef void adm_pack_fn(const uint8_t *codes, size_t n_rows, uint32_t head_dim, uint8_t *packed);
 
-/* distance[t] = distance of the query's codes q [d/4] from token t's k [n_tokens, d/4]. */
+/* distance[t] = distance of the query's codes q [d/4] from token t's k [n_tokens, d/4]. With the metric asym4, q is the
+ * query's planes [4][d/8] instead (core/contract/asym4.h). */
 typedef void adm_distance_fn(const uint8_t *q, const uint8_t *k, size_t n_tokens, uint32_t head_dim, uint16_t *distance);
 
 /* --- Variants of the codes, for comparison: the replay's other distances ------------------------------------------
@@ -117,6 +118,9 @@ typedef void adm_distance_fn(const uint8_t *q, const uint8_t *k, size_t n_tokens
  *                loss against its best code, scaled so that the largest possible sum is just below 65,536; rounding an
  *                element moves a sum by at most half a unit
  *
+ *   asym4        a query of 4-bit integers against 2-bit keys, which are centred and scaled by channel: the query's largest
+ *                possible score less the key's, 0 .. 24 d; core/contract/asym4.h
+ *
  * With codes of 1 bit the first five are one: the Hamming distance. */
 typedef enum adm_code_metric {
     ADM_METRIC_L1,
@@ -125,6 +129,7 @@ typedef enum adm_code_metric {
     ADM_METRIC_SIGN,
     ADM_METRIC_DOT,
     ADM_METRIC_ASYMMETRIC,
+    ADM_METRIC_ASYM4,
     ADM_N_CODE_METRICS
 } adm_code_metric;
 

@@ -1,6 +1,7 @@
 /* adamas.c: the tokens whose codes are nearest to the query's: Adamas, arXiv 2510.18413, and variants of it
  * (core/policy/coding.h).
  *
+ *   coding of a variant and layer                  the variant's own, or what a calibration says of the layer
  *   book   [n_variants][n_layers]                  thresholds, learnt from the prompt
  *   packed [n_kv_heads][n_tokens][row_bytes]       the keys of the layer that was begun, once for all variants whose codes are
  *                                                  the same
@@ -14,6 +15,8 @@
 
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
+#include "core/contract/asym4.h"
+#include "core/policy/calibration.h"
 #include "core/policy/codebook.h"
 
 _Static_assert(sizeof(adm_coding) <= ADM_SETTINGS_BYTES, "a coding is a variant's own settings");
@@ -21,7 +24,7 @@ _Static_assert(sizeof(adm_coding) <= ADM_SETTINGS_BYTES, "a coding is a variant'
 /* Keys in the codes that one or more variants share. */
 typedef struct key_codes {
     const adm_coding *coding; /* of the first of them */
-    size_t variant; /* which that is */
+    size_t *variant; /* [n_layers] which that is, or NO_VARIANT in layers where none has these codes */
     size_t row_bytes;
     uint8_t *packed;
     uint64_t *count; /* [n_layers][n_kv_heads][ADM_CODES] */
@@ -31,10 +34,12 @@ typedef struct adamas_memory {
     adm_codebook **book;
     key_codes *codes; /* [n_codes] */
     size_t n_codes;
-    size_t *codes_of; /* [n_variants] */
+    size_t *codes_of; /* [n_variants][n_layers] */
 } adamas_memory;
 
 enum { ENCODE_ROWS = 512 };
+
+#define NO_VARIANT SIZE_MAX
 
 typedef struct adamas_scratch {
     adm_nested_scratch nested;
@@ -48,8 +53,22 @@ typedef struct adamas_scratch {
 
 static adm_coding *coding_of(adm_variant *variant) { return (adm_coding *)variant->own.bytes; }
 
+/* What all layers of a variant share: the forced tokens, the selection. */
 static const adm_coding *coding_at(const adm_policy_state *state, size_t variant) {
     return (const adm_coding *)state->variant[variant].own.bytes;
+}
+
+/* How a layer's keys are coded and compared. */
+static const adm_coding *layer_coding(const adm_policy_state *state, size_t variant, size_t layer) {
+    const adm_coding *coding = coding_at(state, variant);
+    const uint32_t *number = state->setup->layer_number;
+    if (coding->calibration == NULL) return coding;
+    return adm_calibration_coding(coding->calibration, number != NULL ? number[layer] : (uint32_t)layer);
+}
+
+static key_codes *codes_at(const adm_policy_state *state, size_t variant, size_t layer) {
+    const adamas_memory *m = state->memory;
+    return &m->codes[m->codes_of[variant * state->setup->n_layers + layer]];
 }
 
 static adm_codebook *book_at(const adm_policy_state *state, size_t variant, size_t layer) {
@@ -98,7 +117,7 @@ static adm_status read_recent(adm_variant *variant, const char *value, adm_error
 }
 
 static const adm_setting settings[] = {
-    {"metric", "l1, xor, l2, sign, dot or asymmetric", "l1", NULL, read_metric},
+    {"metric", "l1, xor, l2, sign, dot, asymmetric or asym4", "l1", NULL, read_metric},
     {"bits", "1, 2 or 3", "2", NULL, read_bits},
     {"hadamard", "on or off", "on", NULL, read_hadamard},
     {"thresholds", "a specification of thresholds", "calibrated", "calibrated+fixed:-10,0,10", read_thresholds},
@@ -125,6 +144,11 @@ static adm_status check(const adm_variant *variant, const adm_policy_limits *lim
     const adm_select_rule rule = adm_coding_rule(coding, limits->min_budget);
     adm_status status = adm_select_rule_check(&rule, err);
     if (status == ADM_OK) status = adm_coding_check(coding, &limits->shape, err);
+    for (size_t i = 0; status == ADM_OK && coding->calibration != NULL && i < coding->calibration->n_layers; i++) {
+        adm_coding of_layer = coding->calibration->layer[i].coding;
+        of_layer.selection = coding->selection;
+        status = adm_coding_check(&of_layer, &limits->shape, err);
+    }
     if (status == ADM_OK && coding->thresholds.per_layer && limits->n_prompt == 0)
         status = adm_fail(err, ADM_EINPUT,
                           "%s: thresholds '%s' cannot be calibrated: no token stands before the first step; give fixed:a,b,c",
@@ -154,7 +178,7 @@ static adm_status learn_books(adm_policy_state *state, const adm_policy_keys *pr
     float *y = NULL;
     adm_status status = ADM_OK;
     for (size_t v = 0; status == ADM_OK && v < state->n_variants; v++) {
-        const adm_coding *coding = coding_at(state, v);
+        const adm_coding *coding = layer_coding(state, v, prompt->layer);
         if (coding->hadamard != hadamard) continue;
         if (y == NULL) {
             status = adm_alloc(&y, n_rows * shape->n_kv_heads * shape->head_dim, sizeof *y, "keys for calibration", err);
@@ -177,32 +201,38 @@ static adm_status learn(adm_policy_state *state, const adm_policy_keys *prompt, 
 
 /* --- Opening ---------------------------------------------------------------------------------------------------------- */
 
-static adm_status add_codes(const adm_policy_state *state, adamas_memory *m, size_t v, adm_error *err) {
+static adm_status add_codes(const adm_policy_state *state, adamas_memory *m, size_t v, size_t layer, adm_error *err) {
     const adm_policy_setup *setup = state->setup;
-    const adm_coding *coding = coding_at(state, v);
+    const adm_coding *coding = layer_coding(state, v, layer);
     size_t i = 0;
+    adm_status status = ADM_OK;
     while (i < m->n_codes && !adm_coding_same_codes(m->codes[i].coding, coding)) i++;
-    m->codes_of[v] = i;
-    if (i < m->n_codes) return ADM_OK;
-    key_codes *codes = &m->codes[m->n_codes++];
-    *codes = (key_codes){.coding = coding, .variant = v, .row_bytes = adm_code_row_bytes(coding->bits, setup->shape.head_dim)};
-    adm_status status = adm_alloc(&codes->packed, setup->shape.n_kv_heads * setup->n_tokens, codes->row_bytes,
-                                  "packed codes of a layer", err);
-    if (status == ADM_OK)
-        status = adm_alloc(&codes->count, setup->n_layers * setup->shape.n_kv_heads * ADM_CODES, sizeof *codes->count,
-                           "code counts", err);
+    m->codes_of[v * setup->n_layers + layer] = i;
+    key_codes *codes = &m->codes[i];
+    if (i == m->n_codes) {
+        m->n_codes++;
+        *codes = (key_codes){.coding = coding, .row_bytes = adm_code_row_bytes(coding->bits, setup->shape.head_dim)};
+        status = adm_alloc(&codes->packed, setup->shape.n_kv_heads * setup->n_tokens, codes->row_bytes,
+                           "packed codes of a layer", err);
+        if (status == ADM_OK)
+            status = adm_alloc(&codes->count, setup->n_layers * setup->shape.n_kv_heads * ADM_CODES, sizeof *codes->count,
+                               "code counts", err);
+        if (status == ADM_OK) status = adm_alloc(&codes->variant, setup->n_layers, sizeof *codes->variant, "key codes", err);
+        for (size_t l = 0; status == ADM_OK && l < setup->n_layers; l++) codes->variant[l] = NO_VARIANT;
+    }
+    if (status == ADM_OK && codes->variant[layer] == NO_VARIANT) codes->variant[layer] = v;
     return status;
 }
 
 static adm_status open_codes(adm_policy_state *state, adm_error *err) {
-    const size_t n = state->n_variants;
+    const size_t n_layers = state->setup->n_layers, n = state->n_variants * n_layers;
     adm_status status = adm_alloc(&state->memory, 1, sizeof(adamas_memory), "memory of adamas", err);
     if (status != ADM_OK) return status;
     adamas_memory *m = state->memory;
-    status = adm_alloc(&m->book, n * state->setup->n_layers, sizeof *m->book, "codebooks", err);
+    status = adm_alloc(&m->book, n, sizeof *m->book, "codebooks", err);
     if (status == ADM_OK) status = adm_alloc(&m->codes, n, sizeof *m->codes, "key codes", err);
     if (status == ADM_OK) status = adm_alloc(&m->codes_of, n, sizeof *m->codes_of, "key codes", err);
-    for (size_t v = 0; status == ADM_OK && v < n; v++) status = add_codes(state, m, v, err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) status = add_codes(state, m, i / n_layers, i % n_layers, err);
     return status;
 }
 
@@ -213,6 +243,7 @@ static void close_codes(adm_policy_state *state) {
     for (size_t i = 0; i < m->n_codes; i++) {
         adm_free(&m->codes[i].packed);
         adm_free(&m->codes[i].count);
+        adm_free(&m->codes[i].variant);
     }
     adm_free(&m->book);
     adm_free(&m->codes);
@@ -246,7 +277,7 @@ static void count_codes(const uint8_t *packed, size_t n_bytes, uint32_t bits, ui
 static void encode(const adm_policy_state *state, const key_codes *codes, const adm_policy_keys *keys, size_t token,
                    const float *rows, size_t n_rows) {
     const adm_policy_setup *setup = state->setup;
-    const adm_codebook *book = book_at(state, codes->variant, keys->layer);
+    const adm_codebook *book = book_at(state, codes->variant[keys->layer], keys->layer);
     uint8_t *packed = codes->packed + (keys->kv_head * setup->n_tokens + token) * codes->row_bytes;
     uint64_t n_codes[ADM_CODES] = {0}, *count;
     setup->pipeline->encode(rows, n_rows, setup->shape.head_dim, adm_codebook_key(book, keys->kv_head), book->bits, packed);
@@ -264,6 +295,7 @@ static void append(adm_policy_state *state, void *scratch, const adm_policy_keys
             const size_t n_rows = adm_min(end - token, ENCODE_ROWS);
             bool loaded = false;
             for (size_t i = 0; i < m->n_codes; i++) {
+                if (m->codes[i].variant[keys->layer] == NO_VARIANT) continue;
                 if (m->codes[i].coding->hadamard != (hadamard == 1)) continue;
                 if (!loaded) load_rows(state, keys, keys->kv_head, token, n_rows, hadamard == 1, s->rows);
                 loaded = true;
@@ -274,12 +306,17 @@ static void append(adm_policy_state *state, void *scratch, const adm_policy_keys
 
 /* --- Selecting -------------------------------------------------------------------------------------------------------- */
 
+static uint32_t max_distance_at(const adm_policy_state *state, size_t variant, size_t layer) {
+    const adm_shape *shape = &state->setup->shape;
+    const uint32_t n_queries = adm_coding_queries(coding_at(state, variant), shape);
+    return adm_coding_max_distance(layer_coding(state, variant, layer), shape->head_dim, n_queries);
+}
+
 static size_t largest_distance(const adm_policy_state *state) {
+    const size_t n_layers = state->setup->n_layers;
     size_t max = 0;
-    for (size_t v = 0; v < state->n_variants; v++) {
-        const adm_coding *coding = coding_at(state, v);
-        const size_t distance = adm_coding_max_distance(coding, state->setup->shape.head_dim,
-                                                        adm_coding_queries(coding, &state->setup->shape));
+    for (size_t i = 0; i < state->n_variants * n_layers; i++) {
+        const size_t distance = max_distance_at(state, i / n_layers, i % n_layers);
         max = distance > max ? distance : max;
     }
     return max;
@@ -304,17 +341,17 @@ static void *make_scratch(const adm_policy_state *state, adm_layout *layout) {
 static uint32_t find_distances(const adm_policy_state *state, adamas_scratch *s, const adm_policy_query *at, size_t variant,
                                uint32_t head) {
     const adm_policy_setup *setup = state->setup;
-    const adamas_memory *m = state->memory;
-    const adm_coding *coding = coding_at(state, variant);
+    const adm_coding *coding = layer_coding(state, variant, at->layer);
     const adm_codebook *book = book_at(state, variant, at->layer);
-    const key_codes *codes = &m->codes[m->codes_of[variant]];
+    const key_codes *codes = codes_at(state, variant, at->layer);
     const uint8_t *keys = codes->packed + at->kv_head * setup->n_tokens * codes->row_bytes;
-    const uint32_t d = setup->shape.head_dim, n_queries = adm_coding_queries(coding, &setup->shape);
+    const uint32_t d = setup->shape.head_dim, n_queries = adm_coding_queries(coding_at(state, variant), &setup->shape);
     const float *y = (coding->hadamard ? at->y : at->q) + (n_queries > 1 ? 0 : head) * d;
     const adm_host_impl *direct = setup->pipeline->code_distance[coding->metric][coding->bits];
     if (n_queries == 1 && direct != NULL) {
         uint8_t query[ADM_MAX_HEAD_DIM];
-        setup->pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
+        if (coding->metric == ADM_METRIC_ASYM4) adm_asym4_query(y, adm_codebook_scale(book, at->kv_head), d, query);
+        else setup->pipeline->encode(y, 1, d, adm_codebook_query(book, at->kv_head), book->bits, query);
         direct->fn.distance(query, keys, at->n_tokens, d, s->distance);
     } else {
         adm_codebook_table(coding, book, at->kv_head, y, n_queries, s->table);
@@ -382,9 +419,7 @@ static void order_all(const adm_policy_state *state, void *scratch, const adm_po
     adamas_scratch *s = scratch;
     const adm_coding *coding = coding_at(state, variant);
     const size_t n = at->n_tokens, first = adm_min(coding->n_sinks, n), end = eligible_end(coding, n);
-    const size_t n_values = (size_t)adm_coding_max_distance(coding, state->setup->shape.head_dim,
-                                                            adm_coding_queries(coding, &state->setup->shape)) +
-                            1;
+    const size_t n_values = (size_t)max_distance_at(state, variant, at->layer) + 1;
     size_t found = 0;
     (void)head;
     for (size_t t = n; t-- > end;) order[found++] = (uint32_t)t;
@@ -425,7 +460,13 @@ const float *adm_adamas_thresholds(const adm_policy_state *state, size_t variant
     return book_at(state, variant, layer)->layer;
 }
 
-const uint64_t *adm_adamas_code_counts(const adm_policy_state *state, size_t variant) {
-    const adamas_memory *m = state->memory;
-    return m->codes[m->codes_of[variant]].count;
+void adm_adamas_calibrate(adm_variant *variant, const adm_calibration *calibration) {
+    adm_coding *own = coding_of(variant);
+    own->metric = calibration->other.metric;
+    own->thresholds = calibration->other.thresholds;
+    own->calibration = calibration;
+}
+
+const uint64_t *adm_adamas_code_counts(const adm_policy_state *state, size_t variant, size_t layer) {
+    return codes_at(state, variant, layer)->count + layer * state->setup->shape.n_kv_heads * ADM_CODES;
 }

@@ -5,18 +5,19 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/contract/asym4.h"
 
 /* What a calibration works on. */
 typedef struct sample {
     const float *y;   /* [n_kv_heads][n_rows][d] */
-    float *mean;      /* [n_kv_heads][d] taken off each channel; zeros unless the kind is centred or channel */
+    float *mean;      /* [n_kv_heads][d] taken off each channel; zeros with the kinds fixed and layer */
     float *residual;  /* the sample less the means; reordered by taking quantiles */
     size_t n_rows;
     uint32_t n_kv_heads, d;
 } sample;
 
 static void take_off_means(const adm_coding *coding, sample *s) {
-    bool centre = coding->thresholds.kind == ADM_THRESHOLDS_CENTRED || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL;
+    const bool centre = coding->thresholds.kind >= ADM_THRESHOLDS_CENTRED;
     for (size_t h = 0; h < s->n_kv_heads; h++) {
         const float *y = s->y + h * s->n_rows * s->d;
         float *residual = s->residual + h * s->n_rows * s->d;
@@ -66,6 +67,18 @@ static void spread_channels(const adm_coding *coding, adm_codebook *book, const 
         }
 }
 
+/* Each channel's own mean and standard deviation. */
+static void spread_scaled(const adm_coding *coding, adm_codebook *book, const sample *s) {
+    const uint32_t n_t = (1u << book->bits) - 1, d = book->head_dim;
+    const float no_centre[ADM_MAX_HEAD_DIM] = {0};
+    for (size_t h = 0; h < book->n_kv_heads; h++) {
+        float *scale = book->scale + h * d;
+        adm_asym4_learn(s->y + h * s->n_rows * d, s->n_rows, d, s->mean + h * d, scale);
+        adm_asym4_thresholds(s->mean + h * d, scale, d, coding->thresholds.value, book->key + h * n_t * d);
+        adm_asym4_thresholds(no_centre, scale, d, coding->thresholds.value, book->query + h * n_t * d);
+    }
+}
+
 /* --- Levels ------------------------------------------------------------------------------------------------------- */
 
 /* Levels of a channel without keys to take means of: the middle of each bucket, the outer ones as wide as their neighbours. */
@@ -90,7 +103,7 @@ static void add_to_buckets(const adm_codebook *book, const sample *s, size_t h, 
 
 static void find_levels(const adm_coding *coding, adm_codebook *book, const sample *s) {
     const uint32_t n_t = (1u << book->bits) - 1, d = book->head_dim, n_codes = n_t + 1;
-    bool by_channel = coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL, fixed = !coding->thresholds.per_layer;
+    const bool by_channel = coding->thresholds.kind >= ADM_THRESHOLDS_CHANNEL, fixed = !coding->thresholds.per_layer;
     double sum[1 << ADM_MAX_CODE_BITS] = {0};
     size_t count[1 << ADM_MAX_CODE_BITS] = {0};
     for (size_t j = 0; !by_channel && !fixed && j < (size_t)book->n_kv_heads * d; j++)
@@ -113,6 +126,10 @@ static void find_levels(const adm_coding *coding, adm_codebook *book, const samp
 static void learn(const adm_coding *coding, adm_codebook *book, sample *s) {
     const adm_threshold_spec *spec = &coding->thresholds;
     const size_t n = (size_t)s->n_kv_heads * s->n_rows * s->d;
+    if (spec->kind == ADM_THRESHOLDS_SCALED) {
+        spread_scaled(coding, book, s);
+        return;
+    }
     take_off_means(coding, s);
     if (spec->kind == ADM_THRESHOLDS_CHANNEL) {
         float *column = s->residual + n; /* room for one column is allocated behind the residuals */
@@ -132,6 +149,7 @@ static adm_status make_book(const adm_coding *coding, uint32_t n_kv_heads, uint3
     status = adm_alloc(&(*out)->key, n_thresholds, head_dim * sizeof(float), "thresholds of keys", err);
     if (status == ADM_OK)
         status = adm_alloc(&(*out)->query, n_thresholds, head_dim * sizeof(float), "thresholds of queries", err);
+    if (status == ADM_OK) status = adm_alloc(&(*out)->scale, n_kv_heads, head_dim * sizeof(float), "channel scales", err);
     if (status == ADM_OK)
         status = adm_alloc(&(*out)->level, n_kv_heads * n_codes, head_dim * sizeof(float), "levels of codes", err);
     return status;
@@ -167,6 +185,7 @@ void adm_codebook_free(adm_codebook **book) {
     if (*book == NULL) return;
     adm_free(&(*book)->key);
     adm_free(&(*book)->query);
+    adm_free(&(*book)->scale);
     adm_free(&(*book)->level);
     adm_free(book);
 }
@@ -216,8 +235,24 @@ static void asymmetric_table(const adm_codebook *book, size_t kv_head, const flo
     }
 }
 
+/* With 2 bits: what a query's element loses by each code against the best one. */
+static void asym4_table(const adm_codebook *book, size_t kv_head, const float *y, uint32_t n_queries, uint16_t *table) {
+    const uint32_t d = book->head_dim;
+    int8_t q[ADM_MAX_HEAD_DIM];
+    memset(table, 0, (size_t)d * 4 * sizeof *table);
+    for (uint32_t one = 0; one < n_queries; one++) {
+        adm_asym4_quantise(y + one * d, adm_codebook_scale(book, kv_head), d, q);
+        for (uint32_t i = 0; i < d; i++)
+            for (uint32_t c = 0; c < 4; c++) {
+                const uint32_t lost = q[i] > 0 ? (uint32_t)q[i] * (3 - c) : (uint32_t)-q[i] * c;
+                table[4 * i + c] = (uint16_t)(table[4 * i + c] + lost);
+            }
+    }
+}
+
 void adm_codebook_table(const adm_coding *coding, const adm_codebook *book, size_t kv_head, const float *y, uint32_t n_queries,
                         uint16_t *table) {
     if (coding->metric == ADM_METRIC_ASYMMETRIC) asymmetric_table(book, kv_head, y, n_queries, table);
+    else if (coding->metric == ADM_METRIC_ASYM4) asym4_table(book, kv_head, y, n_queries, table);
     else code_table(coding, book, kv_head, y, n_queries, table);
 }

@@ -2,11 +2,12 @@
  *
  *   key    [n_kv_heads][2^bits - 1][d]   thresholds of keys, ascending in the middle index
  *   query  the same                      thresholds of the queries that read that KV head
+ *   scale  [n_kv_heads][d]               standard deviations of the channels (thresholds of the kind scaled only, else zeros)
  *   level  [n_kv_heads][d][2^bits]       what a key's code stands for, less the channel's mean where the thresholds allow for
  *   it
  *                                        (metric asymmetric only, else zeros)
  *
- * One layout serves every kind of thresholds; those of a layer are repeated. So are its levels: with `channel` a level is the
+ * One layout serves every kind of thresholds; those of a layer are repeated. So are its levels: with `channel` and `scaled` a level is the
  * mean of the channel's own keys in the bucket; with the other learnt kinds the mean over all KV heads and channels of the
  * layer; with fixed thresholds, which see no keys, and for buckets without a key, the middle of the bucket, the outer buckets
  * being as wide as their neighbours. */
@@ -17,8 +18,8 @@
 
 typedef struct adm_codebook {
     uint32_t bits, n_kv_heads, head_dim;
-    float *key, *query, *level;
-    float layer[ADM_MAX_THRESHOLDS]; /* kinds fixed and layer: the thresholds; centred: without the means; channel: zeros */
+    float *key, *query, *scale, *level;
+    float layer[ADM_MAX_THRESHOLDS]; /* kinds fixed and layer: the thresholds; centred: without the means; else zeros */
 } adm_codebook;
 
 /* y [n_kv_heads][n_rows][d]: keys of the prompt, transformed if the coding says so, all or a sample of them; unchanged. n_rows
@@ -33,6 +34,11 @@ static inline const float *adm_codebook_key(const adm_codebook *book, size_t kv_
 }
 static inline const float *adm_codebook_query(const adm_codebook *book, size_t kv_head) {
     return book->query + kv_head * ((1u << book->bits) - 1) * book->head_dim;
+}
+
+/* Standard deviations [d] of a KV head's channels. */
+static inline const float *adm_codebook_scale(const adm_codebook *book, size_t kv_head) {
+    return book->scale + kv_head * book->head_dim;
 }
 
 /* table [d][2^bits]: what each key code of each element adds to the distance from n_queries queries y [n_queries][d] that

@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/contract/asym4.h"
+#include "core/policy/calibration.h"
+
 const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true, .n_recent = 1};
 
 const char *adm_code_metric_name(adm_code_metric metric) {
-    static const char *const names[ADM_N_CODE_METRICS] = {"l1", "xor", "l2", "sign", "dot", "asymmetric"};
+    static const char *const names[ADM_N_CODE_METRICS] = {"l1", "xor", "l2", "sign", "dot", "asymmetric", "asym4"};
     return metric < ADM_N_CODE_METRICS ? names[metric] : "?";
 }
 
@@ -21,6 +24,7 @@ uint32_t adm_code_distance(adm_code_metric metric, uint32_t bits, uint32_t a, ui
     case ADM_METRIC_SIGN: return (a ^ b) >> (bits - 1);
     case ADM_METRIC_DOT: return (uint32_t)(m * m - (2 * x - m) * (2 * y - m)) / 2;
     case ADM_METRIC_ASYMMETRIC:
+    case ADM_METRIC_ASYM4:
     case ADM_N_CODE_METRICS: break;
     }
     return 0;
@@ -32,9 +36,26 @@ uint32_t adm_code_distance_max(adm_code_metric metric, uint32_t bits) {
 
 static bool multiplies(adm_code_metric metric) { return metric == ADM_METRIC_DOT || metric == ADM_METRIC_ASYMMETRIC; }
 
+/* Keys of asym4 are centred and scaled, so `calibrated` means that, and no other thresholds go with it. */
+static adm_status complete_asym4(adm_coding *coding, adm_error *err) {
+    adm_threshold_spec *spec = &coding->thresholds;
+    const bool is_calibrated = spec->kind == ADM_THRESHOLDS_LAYER && spec->n_values == 0;
+    if (coding->bits != 2)
+        return adm_fail(err, ADM_EINPUT, "metric asym4: codes of %u bit%s are not possible: use 2 bits", coding->bits,
+                        coding->bits > 1 ? "s" : "");
+    if (!is_calibrated && spec->kind != ADM_THRESHOLDS_SCALED)
+        return adm_fail(err, ADM_EINPUT, "metric asym4: thresholds '%s' do not go with it: use calibrated or scaled[:tau]",
+                        spec->text);
+    spec->kind = ADM_THRESHOLDS_SCALED;
+    return ADM_OK;
+}
+
 adm_status adm_coding_complete(adm_coding *coding, adm_error *err) {
     adm_threshold_spec *spec = &coding->thresholds;
     const uint32_t n = (1u << coding->bits) - 1;
+    adm_status status = coding->metric == ADM_METRIC_ASYM4 ? complete_asym4(coding, err) : ADM_OK;
+    if (status != ADM_OK) return status;
+    if (spec->n_values == 0 && spec->kind == ADM_THRESHOLDS_SCALED) spec->n_values = adm_threshold_scaled(1, spec->value);
     if (spec->n_values == 0) {
         adm_threshold_defaults(coding->bits, multiplies(coding->metric), spec->value);
         spec->n_values = n;
@@ -56,17 +77,18 @@ adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, ad
 }
 
 void adm_coding_name(const adm_coding *coding, char *name) {
-    char width[16] = "", sinks[24] = "", recent[24] = "";
+    char width[16] = "", own[ADM_CODING_NAME_BYTES], sinks[24] = "", recent[24] = "";
     if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
     if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
     if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%s %s%s%s%s%s", adm_code_metric_name(coding->metric), coding->thresholds.text, width,
-             coding->hadamard ? "" : ", no Hadamard", sinks, recent);
+    if (coding->calibration != NULL) adm_calibration_name(coding->calibration, own);
+    else snprintf(own, sizeof own, "%s %s", adm_code_metric_name(coding->metric), coding->thresholds.text);
+    snprintf(name, ADM_CODING_NAME_BYTES, "%.112s%s%s%s%s", own, width, coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {
-    return coding->metric == ADM_METRIC_L1 && coding->bits == 2 && coding->hadamard && coding->selection == ADM_SELECT_HEAD &&
-           coding->thresholds.kind <= ADM_THRESHOLDS_LAYER;
+    return coding->calibration == NULL && coding->metric == ADM_METRIC_L1 && coding->bits == 2 && coding->hadamard &&
+           coding->selection == ADM_SELECT_HEAD && coding->thresholds.kind <= ADM_THRESHOLDS_LAYER;
 }
 
 bool adm_coding_same_codes(const adm_coding *a, const adm_coding *b) {
@@ -80,5 +102,6 @@ uint32_t adm_coding_queries(const adm_coding *coding, const adm_shape *shape) {
 
 uint32_t adm_coding_max_distance(const adm_coding *coding, uint32_t head_dim, uint32_t n_queries) {
     if (coding->metric == ADM_METRIC_ASYMMETRIC) return UINT16_MAX;
+    if (coding->metric == ADM_METRIC_ASYM4) return adm_asym4_max_distance(head_dim) * n_queries;
     return adm_code_distance_max(coding->metric, coding->bits) * head_dim * n_queries;
 }

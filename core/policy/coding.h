@@ -18,29 +18,36 @@
 /* "l1", "xor", ... as the command line and the database spell them; never NULL. */
 const char *adm_code_metric_name(adm_code_metric metric);
 
-/* The distance of two codes of `bits` bits; metric is not ASYMMETRIC. */
+/* Whether a distance is the sum of distances of two codes: every metric but asymmetric and asym4, whose queries have no codes. */
+static inline bool adm_code_metric_is_of_codes(adm_code_metric metric) { return metric < ADM_METRIC_ASYMMETRIC; }
+
+/* The distance of two codes of `bits` bits; the metric is of codes. */
 ADM_API uint32_t adm_code_distance(adm_code_metric metric, uint32_t bits, uint32_t a, uint32_t b);
 
-/* The largest distance that two codes of `bits` bits can have: 1, 3, 7 with l1; metric is not ASYMMETRIC. */
+/* The largest distance that two codes of `bits` bits can have: 1, 3, 7 with l1; the metric is of codes. */
 uint32_t adm_code_distance_max(adm_code_metric metric, uint32_t bits);
 
 /* Bytes of a packed row: element i at bits bits*i .. of the little-endian row. d is a multiple of 8. */
 static inline size_t adm_code_row_bytes(uint32_t bits, uint32_t head_dim) { return (size_t)bits * head_dim / 8; }
 
+typedef struct adm_calibration adm_calibration; /* core/policy/calibration.h */
+
 /* One variant of adamas. */
 typedef struct adm_coding {
     adm_code_metric metric;
-    uint32_t bits;                 /* 1, 2 or 3 */
+    uint32_t bits; /* 1, 2 or 3 */
     bool hadamard;
     adm_selection selection;
     adm_threshold_spec thresholds; /* value[] complete, n_values = 2^bits - 1: adm_coding_complete() */
-    uint32_t n_sinks, n_recent;    /* first and last tokens forced into a selection; n_recent >= 1, the newest */
+    const adm_calibration *calibration; /* borrowed: metric and thresholds of each layer are its; NULL: all have these */
+    uint32_t n_sinks, n_recent; /* first and last tokens forced into a selection; n_recent >= 1, the newest */
 } adm_coding;
 
 /* l1, 2 bits, Hadamard, a selection per head, the newest token forced in; no thresholds yet. */
 extern const adm_coding adm_coding_default;
 
-/* Fills in thresholds that were left to their defaults. ADM_EINPUT: a number of thresholds that does not go with the width. */
+/* Fills in thresholds that were left to their defaults; for asym4 `calibrated` is `scaled`. ADM_EINPUT: a number of thresholds
+ * that does not go with the width; asym4 with another width than 2 bits or other thresholds. */
 adm_status adm_coding_complete(adm_coding *coding, adm_error *err);
 
 /* ADM_EUNSUPPORTED where the largest distance of a group does not fit 16 bits. Shape as of adm_shape_check(). */

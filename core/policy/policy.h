@@ -64,6 +64,7 @@ typedef struct adm_policy_setup {
     adm_shape shape;
     size_t n_tokens; /* positions that can be appended */
     size_t n_layers; /* that can be learnt */
+    const uint32_t *layer_number; /* [n_layers] the model's; NULL: they count from 0 */
     size_t max_selected; /* tokens of a selection, at most, and budgets of one */
     size_t max_budgets;
 } adm_policy_setup;

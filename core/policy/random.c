@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "core/base/minmax.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 #include "core/policy/policy.h"
 
 typedef struct random_settings {

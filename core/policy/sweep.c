@@ -173,6 +173,8 @@ static adm_status read_value(const adm_setting *setting, adm_variant *variant, c
 /* The values of settings that the item does not name: those of an option, or of the policy's row. */
 static adm_status add_unset(item *it, const adm_sweep_default *defaults, size_t n_defaults, adm_error *err) {
     adm_status status = ADM_OK;
+    for (size_t d = 0; d < n_defaults; d++) /* metrics are compared with each other, not also by thresholds */
+        it->alone = it->alone && !(strcmp(defaults[d].setting, "metric") == 0 && defaults[d].n > 0);
     for (size_t s = 0; status == ADM_OK && s < n_settings(it->policy); s++) {
         const adm_setting *setting = &it->policy->settings[s];
         if (it->n_values[s] > 0) continue;
@@ -271,6 +273,24 @@ adm_status adm_sweep_parse(const char *policies, const adm_sweep_default *defaul
     if (status == ADM_OK) sort_by_row(sweep, sorted);
     else adm_sweep_clear(sweep);
     return status;
+}
+
+adm_status adm_sweep_add(adm_sweep *sweep, const adm_variant *variant, adm_error *err) {
+    adm_sweep grown = {.n_variants = sweep->n_variants};
+    adm_variant *sorted = NULL;
+    adm_status status = adm_alloc(&grown.variant, MAX_VARIANTS, sizeof *grown.variant, "variants", err);
+    if (status != ADM_OK) return status;
+    memcpy(grown.variant, sweep->variant, sweep->n_variants * sizeof *sweep->variant);
+    status = add_variant(&grown, variant, err);
+    if (status == ADM_OK) status = adm_alloc(&sorted, grown.n_variants, sizeof *sorted, "variants", err);
+    if (status != ADM_OK) {
+        adm_sweep_clear(&grown);
+        return status;
+    }
+    sort_by_row(&grown, sorted);
+    adm_sweep_clear(sweep);
+    *sweep = grown;
+    return ADM_OK;
 }
 
 void adm_sweep_clear(adm_sweep *sweep) {

@@ -31,6 +31,9 @@ adm_status adm_sweep_parse(const char *policies, const adm_sweep_default *defaul
                            adm_error *err);
 void adm_sweep_clear(adm_sweep *sweep);
 
+/* Adds a variant, unless it is there, and puts them in order again. */
+adm_status adm_sweep_add(adm_sweep *sweep, const adm_variant *variant, adm_error *err);
+
 /* "dense, oracle, adamas": the names of all policies. */
 void adm_sweep_policies(char *text, size_t text_bytes);
 

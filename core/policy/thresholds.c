@@ -26,6 +26,25 @@ void adm_threshold_defaults(uint32_t bits, bool products, float *value) {
 
 /* --- Parsing ------------------------------------------------------------------------------------------------------ */
 
+uint32_t adm_threshold_scaled(float tau, float *value) {
+    value[0] = -tau;
+    value[1] = 0;
+    value[2] = tau;
+    return 3;
+}
+
+/* One number is tau; three are what they say. */
+static adm_status finish_scaled(adm_threshold_spec *spec, adm_error *err) {
+    if (spec->n_values == 7)
+        return adm_fail(err, ADM_EINPUT, "thresholds '%s': seven numbers; scaled takes one or three", spec->text);
+    if (spec->n_values == 3) return ADM_OK;
+    if (!(spec->value[0] > 0))
+        return adm_fail(err, ADM_EINPUT, "thresholds '%s': %g standard deviations; tau must be above 0", spec->text,
+                        (double)spec->value[0]);
+    spec->n_values = adm_threshold_scaled(spec->value[0], spec->value);
+    return ADM_OK;
+}
+
 static adm_status parse_numbers(const char *numbers, adm_threshold_spec *spec, adm_error *err) {
     const char *at = numbers, *text = spec->text;
     uint32_t n = 0;
@@ -50,6 +69,7 @@ static adm_status parse_numbers(const char *numbers, adm_threshold_spec *spec, a
                         "colon, for codes of 1, 2 or 3 bits",
                         text);
     spec->n_values = n;
+    if (spec->kind == ADM_THRESHOLDS_SCALED) return finish_scaled(spec, err);
     if (spec->per_layer && (spec->value[0] < 0 || spec->value[n - 1] > 1))
         return adm_fail(err, ADM_EINPUT, "thresholds '%s': a quantile lies between 0 and 1", text);
     return ADM_OK;
@@ -63,7 +83,7 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
     } known[] = {
         {"fixed", ADM_THRESHOLDS_FIXED, true, true},        {"quantile", ADM_THRESHOLDS_LAYER, true, true},
         {"calibrated", ADM_THRESHOLDS_LAYER, false, false}, {"centred", ADM_THRESHOLDS_CENTRED, true, false},
-        {"channel", ADM_THRESHOLDS_CHANNEL, true, false},
+        {"channel", ADM_THRESHOLDS_CHANNEL, true, false},   {"scaled", ADM_THRESHOLDS_SCALED, true, false},
     };
     *spec = (adm_threshold_spec){.n_values = 0};
     size_t length = strlen(text);
@@ -82,7 +102,7 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
     }
     return adm_fail(err, ADM_EINPUT,
                     "thresholds '%s' are not known: use calibrated, fixed:a,b,c, quantile:p,q,r, "
-                    "centred[:p,q,r] or channel[:p,q,r]",
+                    "centred[:p,q,r], channel[:p,q,r] or scaled[:tau]",
                     text);
 }
 

@@ -7,9 +7,11 @@
  *   centred[:p,q,r]       per layer, KV head and channel: the channel's mean, plus the layer's quantiles of what is left of
  *                         the keys when each channel's mean is taken off
  *   channel[:p,q,r]       per layer, KV head and channel: the channel's own quantiles
+ *   scaled[:tau]          per layer, KV head and channel: the channel's mean, and tau (default 1) standard deviations below and
+ *                         above it; scaled:a,b,c: these multiples of the standard deviation. Codes of 2 bits only
  *
  * Codes of b bits take 2^b - 1 numbers: one, three or seven. With the first three kinds queries and keys of a layer share
- * the thresholds, as in the paper. With `centred` and `channel` only the keys' channel means are allowed for: a query is
+ * the thresholds, as in the paper. With `centred`, `channel` and `scaled` only the keys' channel means are allowed for: a query is
  * coded by the same thresholds less those means, since q.(k - mean) ranks keys as q.k does and q - mean would not.
  * Calibration sees only tokens before the first replayed step, as a serving system would: all of them up to 4,096, of a longer
  * prompt 4,096 at equal distances (core/policy/adamas.c). */
@@ -29,13 +31,15 @@ typedef enum adm_threshold_kind {
     ADM_THRESHOLDS_FIXED,
     ADM_THRESHOLDS_LAYER, /* quantile and calibrated */
     ADM_THRESHOLDS_CENTRED,
-    ADM_THRESHOLDS_CHANNEL
+    ADM_THRESHOLDS_CHANNEL,
+    ADM_THRESHOLDS_SCALED
 } adm_threshold_kind;
 
 typedef struct adm_threshold_spec {
     char text[64]; /* as the user wrote it; part of the variant's name in the database */
     adm_threshold_kind kind;
-    bool per_layer; /* learnt from keys (every kind but fixed): value[] are quantiles, not thresholds */
+    bool per_layer; /* learnt from keys (every kind but fixed): value[] are quantiles, or with `scaled` multiples of the
+                       standard deviation, not thresholds */
     uint32_t n_values; /* 1, 3 or 7; 0: by default, which depends on the width and metric of the codes */
     float value[ADM_MAX_THRESHOLDS]; /* ascending */
 } adm_threshold_spec;
@@ -48,6 +52,9 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
  * `products`: for metrics that multiply codes (dot, asymmetric), which want the outer codes rarer than those that subtract
  * them. Measured on the bundled session, see thresholds.c. */
 void adm_threshold_defaults(uint32_t bits, bool products, float *value);
+
+/* value = -tau, 0, tau; returns 3. */
+uint32_t adm_threshold_scaled(float tau, float *value);
 
 /* out [n_q]: the quantiles q [n_q], ascending, each in 0..1, of y [n], n >= 1, interpolated between neighbours. Reorders y;
  * time proportional to n. No NaN. */

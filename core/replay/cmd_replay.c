@@ -8,11 +8,14 @@
 
 #include "core/base/clock.h"
 #include "core/cli/command.h"
+#include "core/store/runs_find.h"
+#include "core/calibrate/calibration_file.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "core/replay/replay.h"
 #include "core/replay/summary.h"
+#include "core/policy/adamas.h"
 #include "core/policy/sweep.h"
 #include "core/base/threads.h"
 #include "kernels/attention/quality.h"
@@ -27,7 +30,7 @@ enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
 typedef struct replay_command {
     adm_common common;
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
-    const char *counters, *threads, *timed_steps, *resume;
+    const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
     bool timeline, counting;
@@ -40,6 +43,7 @@ typedef struct replay_command {
     uint32_t *budget_list, *seq_len_list, *layer_list;
     uint64_t seed_number;
     adm_sweep sweep;
+    adm_calibration calibration;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
     adm_progress progress;
@@ -63,7 +67,9 @@ enum {
     KEY_TARGET,
     KEY_THREADS,
     KEY_TIMED_STEPS,
-    KEY_RESUME
+    KEY_RESUME,
+    KEY_METRIC,
+    KEY_CALIBRATION
 };
 
 static const struct argp_option options[] = {
@@ -84,6 +90,10 @@ static const struct argp_option options[] = {
      "channel, learnt from up to 4096 tokens of the prompt; repeat to compare (default calibrated and the paper's "
      "fixed:-10,0,10). Stages are timed with the first",
      2},
+    {"metric", KEY_METRIC, "LIST", 0,
+     "How adamas compares a query with keys: l1, xor, l2, sign, dot, asymmetric, asym4 (default l1); several are compared", 2},
+    {"calibration", KEY_CALIBRATION, "FILE", 0,
+     "Also compare adamas with metric and thresholds of each layer as `adamas calibrate` found them", 2},
     {"sinks", KEY_SINKS, "LIST", 0, "First tokens that adamas always selects (default 0); several are compared", 2},
     {"recent", KEY_RECENT, "LIST", 0, "Last tokens that adamas always selects (default 1, the newest); several are compared",
      2},
@@ -138,6 +148,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->targets[c->n_targets++] = arg;
         return 0;
     case KEY_RESUME: c->resume = arg; return 0;
+    case KEY_METRIC: c->metric = arg; return 0;
+    case KEY_CALIBRATION: c->calibration_path = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_THREADS: c->threads = arg; return 0;
     case KEY_TIMED_STEPS: c->timed_steps = arg; return 0;
@@ -173,7 +185,8 @@ static const struct argp argp = {
 static adm_status parse_resume(replay_command *c, adm_error *err) {
     char path[256];
     if (c->resume == NULL) return ADM_OK;
-    adm_status status = adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err);
+    const bool is_number = strncmp(c->resume, "last", 4) != 0 && strncmp(c->resume, "label:", 6) != 0;
+    adm_status status = is_number ? adm_parse_u64("--resume", c->resume, 1, INT64_MAX, &c->resumed, err) : ADM_OK;
     if (status == ADM_OK && access(c->common.db_path, F_OK) != 0)
         status = adm_fail(err, ADM_EINPUT, "--resume %s: the database %s is not there", c->resume,
                           adm_printable(c->common.db_path, path, sizeof path));
@@ -222,20 +235,46 @@ static void free_numbers(setting_numbers *numbers) {
     adm_free(&numbers->value);
 }
 
+/* "l1,dot" is "l1+dot" as the value of a setting; the copy is the caller's. */
+static adm_status read_metrics(const char *given, char **value, adm_error *err) {
+    *value = NULL;
+    if (given == NULL) return ADM_OK;
+    adm_status status = adm_alloc(value, strlen(given) + 1, 1, "--metric", err);
+    for (size_t i = 0; status == ADM_OK && given[i] != '\0'; i++) (*value)[i] = given[i] == ',' ? '+' : given[i];
+    return status;
+}
+
+/* For each way to select, of the options --select, --sinks and --recent, a variant with the file's metric and thresholds. */
+static adm_status add_calibration(replay_command *c, const adm_sweep_default *defaults, size_t n_defaults, adm_error *err) {
+    adm_sweep ways = {0};
+    if (c->calibration_path == NULL) return ADM_OK;
+    adm_status status = adm_calibration_read(c->calibration_path, &c->calibration, err);
+    if (status == ADM_OK) status = adm_sweep_parse("adamas:metric=l1,thresholds=calibrated", defaults, n_defaults, &ways, err);
+    for (size_t i = 0; status == ADM_OK && i < ways.n_variants; i++) {
+        adm_adamas_calibrate(&ways.variant[i], &c->calibration);
+        status = adm_sweep_add(&c->sweep, &ways.variant[i], err);
+    }
+    adm_sweep_clear(&ways);
+    return status;
+}
+
 static adm_status parse_sweep(replay_command *c, adm_error *err) {
     setting_numbers sinks = {0}, recent = {0};
+    char *metric = NULL;
     adm_status status = parse_numbers("--sinks", c->sinks, &sinks, err);
     if (status == ADM_OK) status = parse_numbers("--recent", c->recent, &recent, err);
+    if (status == ADM_OK) status = read_metrics(c->metric, &metric, err);
+    const char *const metrics = metric;
     const adm_sweep_default defaults[] = {
-        {"thresholds", "--thresholds", c->thresholds, c->n_thresholds},
-        {"select", "--select", &c->select, c->select != NULL},
-        {"sinks", "--sinks", sinks.value, sinks.n},
-        {"recent", "--recent", recent.value, recent.n},
-        {"seed", "--seed", &c->seed, c->seed != NULL},
+        {"select", "--select", &c->select, c->select != NULL}, {"sinks", "--sinks", sinks.value, sinks.n},
+        {"recent", "--recent", recent.value, recent.n},        {"thresholds", "--thresholds", c->thresholds, c->n_thresholds},
+        {"metric", "--metric", &metrics, metrics != NULL},     {"seed", "--seed", &c->seed, c->seed != NULL},
     };
     if (status == ADM_OK)
         status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", defaults,
                                  sizeof defaults / sizeof *defaults, &c->sweep, err);
+    if (status == ADM_OK) status = add_calibration(c, defaults, 3, err);
+    adm_free(&metric);
     free_numbers(&sinks);
     free_numbers(&recent);
     c->options.variants = c->sweep.variant;
@@ -314,6 +353,8 @@ static bool needs_hashes(const replay_command *c) { return c->n_paths > 1 || c->
 static adm_status open_traces(const replay_command *c, const adm_trace **traces, adm_error *err) {
     for (size_t i = 0; i < c->n_paths; i++) {
         adm_status status = adm_trace_open_early(c->paths[i], c->options.n_threads > 1, &traces[i], err);
+        if (status == ADM_OK && c->calibration_path != NULL)
+            status = adm_calibration_check(&c->calibration, c->calibration_path, c->paths[i], &traces[i]->shape, err);
         if (status == ADM_OK) status = adm_replay_check(traces[i], &c->options, err);
         if (status == ADM_OK) status = adm_trace_check_finite(traces[i], err);
         if (status == ADM_OK && needs_hashes(c)) status = adm_trace_wait_for_hash(traces[i], err);
@@ -380,7 +421,8 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
-    *run_id = (int64_t)c->resumed;
+    adm_status status = adm_run_find(store, c->resume, ADM_RUNS_UNFINISHED, c->common.db_path, run_id, err);
+    if (status != ADM_OK) return status;
     return adm_store_resume_run(store, *run_id, &info, err);
 }
 
@@ -442,6 +484,7 @@ static int run(int argc, char **argv) {
     adm_store *store = NULL;
     int64_t run_id = 0;
     uint64_t start_ns = adm_clock_ns();
+    adm_interrupt_ask();
     c.argv_json = json_without_resume(argc, argv);
     adm_argp_parse(&argp, argc, argv, &c);
     adm_host_pipeline_default(&c.pipeline);
@@ -466,6 +509,7 @@ static int run(int argc, char **argv) {
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
     adm_free(&traces);
     adm_sweep_clear(&c.sweep);
+    adm_calibration_clear(&c.calibration);
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);

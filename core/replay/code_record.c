@@ -54,7 +54,8 @@ adm_status adm_code_record_thresholds(const adm_record *record, const adm_policy
     adm_status status = ADM_OK;
     for (size_t row = 0; status == ADM_OK && row < session->n_rows; row++) {
         const adm_coding *coding = adm_adamas_coding(&session->row[row]);
-        if (coding == NULL || coding->bits != 2 || coding->thresholds.kind == ADM_THRESHOLDS_CHANNEL) continue;
+        if (coding == NULL || coding->calibration != NULL || coding->bits != 2) continue;
+        if (coding->thresholds.kind >= ADM_THRESHOLDS_CHANNEL) continue;
         if (!is_stored_before(session, row)) status = write_row(record, set, row, err);
     }
     return status;
@@ -63,15 +64,16 @@ adm_status adm_code_record_thresholds(const adm_record *record, const adm_policy
 /* --- Shares -------------------------------------------------------------------------------------------------------- */
 
 /* One metric of the codes of the keys cached so far: a value a layer and KV head, and all of them pooled. code: whose share, or
- * -1 for the entropy. values [n_layers][n_kv_heads]. */
-static adm_status write_metric(const adm_record *record, int64_t config_id, const uint64_t *counts, int code, double *values,
-                               adm_error *err) {
+ * -1 for the entropy. values [n_layers][n_kv_heads]. counts
+ * [n_layers]: those of each layer. */
+static adm_status write_metric(const adm_record *record, int64_t config_id, const uint64_t *const *counts, int code,
+                               double *values, adm_error *err) {
     const adm_session *session = record->session;
     const adm_metric *metric = code >= 0 ? &occupancy_metric[code] : &entropy_metric;
     const size_t n_kv = session->trace->shape.n_kv_heads, n_pooled = session->n_layers * n_kv;
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < n_pooled; i++) {
-        const uint64_t *count = counts + i * ADM_CODES;
+        const uint64_t *count = counts[i / n_kv] + i % n_kv * ADM_CODES;
         double all = 0, entropy = 0;
         for (int c = 0; c < ADM_CODES; c++) all += (double)count[c];
         for (int c = 0; c < ADM_CODES; c++)
@@ -88,14 +90,16 @@ static adm_status write_metric(const adm_record *record, int64_t config_id, cons
 }
 
 static adm_status write_shares(const adm_record *record, const adm_segment *segment, const adm_policy_set *set, size_t row,
-                               double *values, adm_error *err) {
+                               const uint64_t **counts, double *values, adm_error *err) {
     const adm_coding *coding = adm_adamas_coding(&record->session->row[row]);
     int64_t config_id;
     size_t variant;
     const adm_policy_state *state = adm_policy_set_state(set, row, &variant);
     adm_status status = adm_record_row(record, segment, &record->session->row[row], 0, &config_id, err);
+    for (size_t layer = 0; layer < record->session->n_layers; layer++)
+        counts[layer] = adm_adamas_code_counts(state, variant, layer);
     for (int code = -1; status == ADM_OK && code < 1 << coding->bits; code++)
-        status = write_metric(record, config_id, adm_adamas_code_counts(state, variant), code, values, err);
+        status = write_metric(record, config_id, counts, code, values, err);
     return status;
 }
 
@@ -103,10 +107,14 @@ adm_status adm_code_record_shares(const adm_record *record, const adm_segment *s
                                   adm_error *err) {
     const adm_session *session = record->session;
     double *values = NULL;
+    const uint64_t **counts = NULL;
     adm_status status = adm_alloc(&values, session->n_layers * session->trace->shape.n_kv_heads, sizeof *values, "code shares",
                                   err);
+    if (status == ADM_OK) status = adm_alloc(&counts, session->n_layers, sizeof *counts, "code shares", err);
     for (size_t row = 0; status == ADM_OK && row < session->n_rows; row++)
-        if (adm_adamas_coding(&session->row[row]) != NULL) status = write_shares(record, segment, set, row, values, err);
+        if (adm_adamas_coding(&session->row[row]) != NULL)
+            status = write_shares(record, segment, set, row, counts, values, err);
     adm_free(&values);
+    adm_free(&counts);
     return status;
 }

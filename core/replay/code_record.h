@@ -3,7 +3,7 @@
 #define ADM_CORE_REPLAY_CODE_RECORD_H
 
 #include "core/policy/policy_set.h"
-#include "core/replay/record.h"
+#include "core/replay/session/record.h"
 
 /* The thresholds of codings that have three a layer; once a run. set: the states of the session's rows. */
 adm_status adm_code_record_thresholds(const adm_record *record, const adm_policy_set *set, adm_error *err);

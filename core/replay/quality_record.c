@@ -6,7 +6,7 @@
 
 #include "core/base/mem.h"
 
-/* Values kept as they are: of one head, and of all heads and layers. Beyond that they are counted (core/base/aggregate.h). */
+/* Values kept as they are: of one head, and of all heads and layers. Beyond that they are counted (core/stats/aggregate.h). */
 enum { MAX_EXACT_OF_HEAD = 1024, MAX_EXACT_POOLED = 4096 };
 
 static const adm_metric metrics[N_QUALITY] = {

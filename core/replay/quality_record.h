@@ -7,9 +7,9 @@
 #ifndef ADM_CORE_REPLAY_QUALITY_RECORD_H
 #define ADM_CORE_REPLAY_QUALITY_RECORD_H
 
-#include "core/base/aggregate.h"
+#include "core/stats/aggregate.h"
 #include "core/base/threads.h"
-#include "core/replay/record.h"
+#include "core/replay/session/record.h"
 
 enum { Q_RECALL, Q_MASS, Q_KL, Q_TV, Q_OUTPUT_REL_L2, Q_OUTPUT_COSINE, Q_ORACLE_GAP, Q_EPS_EXCEED, Q_TIES, N_QUALITY };
 

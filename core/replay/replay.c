@@ -5,13 +5,14 @@
 #include "core/policy/adamas.h"
 #include "core/replay/quality_pass.h"
 #include "core/replay/recorder.h"
-#include "core/replay/session.h"
+#include "core/replay/session/session.h"
 #include "core/replay/stage_pass.h"
 
 struct adm_replay {
     adm_session session;
     adm_policy_set *set;       /* the states of the session's rows */
     adm_pool *pool;
+    uint32_t *layer_number;    /* [n_layers] the model's */
     const float **thresholds;  /* [n_layers] of the contract */
     adm_advance advance;
     adm_stage_pass stages;
@@ -33,15 +34,19 @@ static bool counts(const adm_replay *r) { return r->session.options.n_counters >
 /* Counting takes no quality: then the policies learn, and no key is ever appended. */
 static adm_status open_policies(adm_replay *r, adm_error *err) {
     const adm_session *s = &r->session;
+    adm_status status = adm_alloc(&r->layer_number, s->n_layers, sizeof *r->layer_number, "numbers of layers", err);
+    if (status != ADM_OK) return status;
+    for (size_t i = 0; i < s->n_layers; i++) r->layer_number[i] = s->layer[i]->index;
     const adm_policy_setup setup = {.pipeline = s->options.pipeline,
                                     .weights = s->options.quality->weights,
                                     .shape = s->trace->shape,
                                     .n_tokens = counts(r) ? 0 : s->trace->n_tokens,
                                     .n_layers = s->n_layers,
+                                    .layer_number = r->layer_number,
                                     .max_selected = s->budgets.widest,
                                     .max_budgets = s->budgets.n};
     size_t n_threads = s->options.n_threads;
-    adm_status status = adm_policy_set_open(&setup, s->row, s->n_rows, &r->set, err);
+    status = adm_policy_set_open(&setup, s->row, s->n_rows, &r->set, err);
     if (status == ADM_OK && !counts(r))
         adm_quality_pass_plan(s, r->set, &r->recorder.quality, &r->advance, &r->quality, &n_threads);
     if (status == ADM_OK) status = adm_pool_create(n_threads, &r->pool, err);
@@ -127,6 +132,7 @@ void adm_replay_close(adm_replay **replay) {
     adm_policy_set_close(&r->set);
     adm_pool_free(&r->pool);
     adm_free(&r->thresholds);
+    adm_free(&r->layer_number);
     adm_session_close(&r->session);
     adm_free(replay);
 }

@@ -16,8 +16,8 @@
 #ifndef ADM_CORE_REPLAY_REPLAY_H
 #define ADM_CORE_REPLAY_REPLAY_H
 
-#include "core/replay/options.h"
-#include "core/replay/segment.h"
+#include "core/replay/session/options.h"
+#include "core/replay/session/segment.h"
 #include "core/store/store.h"
 
 /* Checks the options against the trace: everything that adm_replay_open() would call ADM_EINPUT, without a store. */

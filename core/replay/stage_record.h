@@ -3,7 +3,7 @@
 #ifndef ADM_CORE_REPLAY_STAGE_RECORD_H
 #define ADM_CORE_REPLAY_STAGE_RECORD_H
 
-#include "core/replay/record.h"
+#include "core/replay/session/record.h"
 
 /* Durations of one stage (at one budget, where it depends on one): a sample a layer step, or, for bulk encoding, a few a chunk
  * of key rows, divided by the rows. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/policy/policy.h"
 
@@ -20,16 +21,16 @@ static const char summary_sql[] =
     " ORDER BY trace, seq_len, CASE policy WHEN 'dense' THEN 0 WHEN 'oracle' THEN 1 ELSE 2 END, variant, budget";
 
 static void print_head(int variant_width) {
-    printf("\n%7s  %-11s %-*s %8s  %6s  %6s  %9s  %6s\n", "length", "policy", variant_width, "variant", "budget", "recall",
-           "mass", "rel. L2", "n");
+    adm_print("\n%7s  %-11s %-*s %8s  %6s  %6s  %9s  %6s\n", "length", "policy", variant_width, "variant", "budget", "recall",
+              "mass", "rel. L2", "n");
 }
 
 static void print_row(const adm_query *q, int variant_width) {
     char budget[16] = "all";
     if (adm_query_int(q, 4) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 4));
-    printf("%7" PRId64 "  %-11s %-*s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
-           variant_width, adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6), adm_query_double(q, 7),
-           adm_query_int(q, 8));
+    adm_print("%7" PRId64 "  %-11s %-*s %8s  %6.3f  %6.3f  %9.2e  %6" PRId64 "\n", adm_query_int(q, 1), adm_query_text(q, 2),
+              variant_width, adm_query_text(q, 3), budget, adm_query_double(q, 5), adm_query_double(q, 6),
+              adm_query_double(q, 7), adm_query_int(q, 8));
 }
 
 static json_t *row_as_json(const adm_query *q) {
@@ -98,7 +99,7 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
     json_t *rows = json_array(), *notes = json_array();
     bool row = false, first = true;
     if (!common->json)
-        printf("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n", run_id, common->db_path, elapsed_s);
+        adm_print("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n", run_id, common->db_path, elapsed_s);
     for (; status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row; first = false) {
         const int variant_width = (int)adm_query_int(query, 9);
         if (common->json) {
@@ -112,7 +113,7 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
     if (status == ADM_OK) status = add_notes(store, run_id, notes, err);
     if (uncounted[0] != '\0') json_array_append_new(notes, json_sprintf("not counted: %s", uncounted));
     for (size_t i = 0; !common->json && i < json_array_size(notes); i++)
-        printf("%s%s\n", i == 0 ? "\n" : "", json_string_value(json_array_get(notes, i)));
+        adm_print(i == 0 ? "\n%s\n" : "%s\n", json_string_value(json_array_get(notes, i)));
     if (status == ADM_OK && common->json) status = print_document(common, run_id, elapsed_s, rows, notes, err);
     json_decref(rows);
     json_decref(notes);

@@ -33,6 +33,11 @@ static const adm_column run_columns[] = {
     {"cuda_version", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cuda_version)},
     {"sm_clock_hz", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sm_clock_hz)},
     {"memory_clock_hz", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, memory_clock_hz)},
+    {"commit_utc", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, commit_utc)},
+    {"machine", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, machine)},
+    {"cpu_governor", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_governor)},
+    {"cpu_turbo", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_turbo)},
+    {"cpu_smt", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_smt)},
 };
 
 static const adm_column trace_columns[] = {

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "core/store/run.h"
 #include "core/store/write.h"
 

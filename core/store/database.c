@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/store/database_internal.h"
+#include "core/store/guard.h"
 
 /* --- Errors ------------------------------------------------------------------------------------------------------- */
 
@@ -11,6 +12,10 @@ adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, a
     const char *path = store->path, *said = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
     int cause = store->db ? sqlite3_system_errno(store->db) : 0;
     switch (rc & 0xff) {
+    case SQLITE_INTERRUPT: return adm_fail(err, ADM_EINTERRUPTED, "interrupted while %s: %s", doing, path);
+    case SQLITE_TOOBIG:
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: a value in it is longer than %d MiB (while %s)", path,
+                        ADM_STORE_MAX_VALUE_BYTES >> 20, doing);
     case SQLITE_NOTADB:
         return adm_fail(err, ADM_EINPUT, "%s is not an SQLite database: move it away, or name another file", path);
     case SQLITE_CORRUPT:

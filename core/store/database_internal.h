@@ -31,6 +31,8 @@ typedef enum adm_statement {
     ADM_SQL_ADD_EVENT,
     ADM_SQL_ADD_ACTIVITY,
     ADM_SQL_ADD_CHECK_RUN,
+    ADM_SQL_ADD_CHECK_RESULT,
+    ADM_SQL_ADD_CHECK_ROW,
     ADM_SQL_ADD_MARGIN,
     ADM_SQL_ADD_ACKNOWLEDGEMENT,
     ADM_N_STATEMENTS
@@ -44,6 +46,7 @@ struct adm_store {
     bool in_batch; /* a transaction is open */
     int64_t run_id; /* the run begun last through this store, 0 before */
     uint64_t run_started_ns;
+    uint64_t looked_ns, busy_since_ns, told_ns; /* of the progress handler, guard.c */
     sqlite3_stmt *statement[ADM_N_STATEMENTS];
 };
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -42,6 +43,45 @@ void adm_host_cpu_model(const char *cpuinfo_path, char *out, size_t out_bytes) {
     else snprintf(out, out_bytes, "unknown");
 }
 
+/* The first word of a file; false if it cannot be read. */
+static bool first_word(const char *folder, const char *name, char *out, size_t out_bytes) {
+    char path[512], format[16];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) return false;
+    snprintf(format, sizeof format, "%%%zus", out_bytes - 1);
+    bool found = fscanf(file, format, out) == 1;
+    fclose(file);
+    return found;
+}
+
+void adm_host_cpu_settings(const char *folder, adm_host_info *host) {
+    enum { MOST_CPUS = 1024 };
+    char word[32], name[64];
+    host->cpu_governor[0] = host->cpu_turbo[0] = host->cpu_smt[0] = '\0';
+    for (int cpu = 0; cpu < MOST_CPUS; cpu++) {
+        snprintf(name, sizeof name, "cpu%d/cpufreq/scaling_governor", cpu);
+        if (!first_word(folder, name, word, sizeof word)) break;
+        if (cpu > 0 && strcmp(host->cpu_governor, word) != 0) strcpy(word, "mixed");
+        strcpy(host->cpu_governor, word);
+    }
+    if (first_word(folder, "intel_pstate/no_turbo", word, sizeof word))
+        strcpy(host->cpu_turbo, strcmp(word, "0") == 0 ? "on" : "off");
+    else if (first_word(folder, "cpufreq/boost", word, sizeof word))
+        strcpy(host->cpu_turbo, strcmp(word, "0") == 0 ? "off" : "on");
+    if (first_word(folder, "smt/active", word, sizeof word)) strcpy(host->cpu_smt, strcmp(word, "0") == 0 ? "off" : "on");
+}
+
+bool adm_host_warning(const adm_host_info *host, char *out, size_t out_bytes) {
+    const bool governor = host->cpu_governor[0] != '\0' && strcmp(host->cpu_governor, "performance") != 0;
+    const bool turbo = strcmp(host->cpu_turbo, "on") == 0, smt = strcmp(host->cpu_smt, "on") == 0;
+    snprintf(out, out_bytes, "%s%s%s%s%s%s%s", governor ? "the CPU governor is " : "", governor ? host->cpu_governor : "",
+             governor && (turbo || smt) ? ", " : "", turbo ? "turbo is on" : "", turbo && smt ? ", " : "",
+             smt ? "two threads share a core (SMT)" : "",
+             ": host times scatter more than they need to; `cpupower frequency-set -g performance` sets the governor");
+    return governor || turbo || smt;
+}
+
 static int64_t cpus_allowed(void) {
     cpu_set_t set; /* holds 1024 processors; with more the call fails */
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -62,6 +102,9 @@ void adm_host_info_read(adm_host_info *host) {
     snprintf(host->host_name, sizeof host->host_name, "%s", named && kernel.nodename[0] ? kernel.nodename : "unknown");
     adm_host_cpu_model("/proc/cpuinfo", host->cpu_model, sizeof host->cpu_model);
     host->n_cpus = cpus_allowed();
+    adm_host_cpu_settings("/sys/devices/system/cpu", host);
+    const char *machine = getenv("ADAMAS_MACHINE");
+    if (machine != NULL) snprintf(host->machine, sizeof host->machine, "%s", machine);
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
     if (pages > 0 && page_bytes > 0) host->memory_bytes = (int64_t)pages * page_bytes;
 }
@@ -73,4 +116,8 @@ void adm_run_info_host(adm_run_info *info, const adm_host_info *host) {
     info->n_cpus = host->n_cpus;
     info->memory_bytes = host->memory_bytes;
     info->compiler = adm_compiler();
+    info->machine = host->machine[0] != '\0' ? host->machine : NULL;
+    info->cpu_governor = host->cpu_governor[0] != '\0' ? host->cpu_governor : NULL;
+    info->cpu_turbo = host->cpu_turbo[0] != '\0' ? host->cpu_turbo : NULL;
+    info->cpu_smt = host->cpu_smt[0] != '\0' ? host->cpu_smt : NULL;
 }

@@ -2,6 +2,7 @@
 #ifndef ADM_CORE_STORE_HOSTINFO_H
 #define ADM_CORE_STORE_HOSTINFO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,9 +15,17 @@ typedef struct adm_host_info {
     char cpu_model[128];
     int64_t n_cpus;       /* that this process may run on */
     int64_t memory_bytes; /* of the machine; a container may be allowed less */
+    char machine[128];    /* the environment's ADAMAS_MACHINE: a label that like machines of a pool share; "" */
+    char cpu_governor[32], cpu_turbo[4], cpu_smt[4]; /* "performance" or "mixed"; "on" or "off"; "" where it is not readable */
 } adm_host_info;
 
 void adm_host_info_read(adm_host_info *host);
+
+/* Frequency governor, boost and hyper-threading from a folder laid out like /sys/devices/system/cpu. */
+void adm_host_cpu_settings(const char *folder, adm_host_info *host);
+
+/* What of these settings makes times scatter, as a sentence for people; false if nothing does. */
+bool adm_host_warning(const adm_host_info *host, char *out, size_t out_bytes);
 
 /* Fills in the machine's and the build's part of info with pointers into *host, which must outlive it. */
 void adm_run_info_host(adm_run_info *info, const adm_host_info *host);

@@ -10,7 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/store/bounds.h"
 #include "core/store/database_internal.h"
+#include "core/store/migrate.h"
+#include "core/store/schema_check.h"
 
 /* --- What the schema says of a table ------------------------------------------------------------------------------ */
 
@@ -96,7 +99,8 @@ static void add_value(sqlite3_str *text, const column *c) {
 
 /* Which row of ours, `n`, says the same as theirs, `o`. */
 static void add_same(sqlite3_str *text, const table *t) {
-    static const char *const natural[][2] = {{"run", "run_uuid"}, {"trace", "xxh128"}, {"metric", "name"}};
+    static const char *const natural[][2] = {
+        {"run", "run_uuid"}, {"trace", "xxh128"}, {"metric", "name"}, {"check_result", "check_uuid"}};
     for (size_t i = 0; i < sizeof natural / sizeof natural[0]; i++)
         if (strcmp(t->name, natural[i][0]) == 0) {
             sqlite3_str_appendf(text, "n.%s = o.%s", natural[i][1], natural[i][1]);
@@ -205,15 +209,20 @@ static adm_status check_metrics(adm_store *store, const char *path, adm_error *e
     return status;
 }
 
-static int copy_tables(adm_store *store, char *doing, int doing_bytes) {
+static adm_status copy_tables(adm_store *store, const char *path, adm_error *err) {
+    char doing[128] = "merging its tables";
+    adm_status status = ADM_OK;
     enum { MAX_TABLES = 64 };
     table *tables = sqlite3_malloc64(MAX_TABLES * sizeof *tables);
     sqlite3_stmt *names = NULL;
+    sqlite3 *reference = NULL; /* its tables, and not those that a user added */
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n = 0, rc = tables == NULL ? SQLITE_NOMEM : SQLITE_OK;
+    if (rc == SQLITE_OK) rc = adm_schema_reference(steps, adm_schema_steps(steps), &reference);
     /* In the order of their creation, so that what is referred to comes first. */
     if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(store->db,
-                                "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE "
+        rc = sqlite3_prepare_v2(reference,
+                                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE "
                                 "'sqlite_%' ORDER BY rowid",
                                 -1, &names, NULL);
     while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
@@ -224,9 +233,12 @@ static int copy_tables(adm_store *store, char *doing, int doing_bytes) {
         rc = SQLITE_OK;
     }
     sqlite3_finalize(names);
+    sqlite3_close(reference);
     if (rc == SQLITE_DONE) rc = SQLITE_OK;
     for (int i = 0; rc == SQLITE_OK && i < n; i++) {
-        sqlite3_snprintf(doing_bytes, doing, "merging the table %s", tables[i].name);
+        sqlite3_snprintf(sizeof doing, doing, "merging the table %s", tables[i].name);
+        status = adm_bounds_check_table(store, "other", tables[i].name, path, err);
+        if (status != ADM_OK) break;
         rc = describe(store, &tables[i], tables, i);
         if (rc != SQLITE_OK) break;
         if (tables[i].owner >= 0) rc = copy_owned(store, &tables[i]);
@@ -234,7 +246,7 @@ static int copy_tables(adm_store *store, char *doing, int doing_bytes) {
         else rc = SQLITE_SCHEMA; /* a table of which one cannot say whose rows they are */
     }
     sqlite3_free(tables);
-    return rc;
+    return rc == SQLITE_OK || status != ADM_OK ? status : adm_store_sqlite_error(store, rc, doing, err);
 }
 
 static int drop_maps(adm_store *store) {
@@ -260,7 +272,11 @@ static adm_status merge_attached(adm_store *store, const char *path, adm_merge_c
     int rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status <> 'running'", 0, &n_finished);
     if (rc == SQLITE_OK)
         rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status = 'running'", 0, &counts->n_unfinished);
-    if (rc == SQLITE_OK) rc = copy_tables(store, doing, sizeof doing);
+    if (rc == SQLITE_OK) status = copy_tables(store, path, err);
+    if (status != ADM_OK) {
+        adm_store_rollback(store);
+        return status;
+    }
     if (rc == SQLITE_OK) rc = adm_store_scalar(store, "SELECT count(*) FROM temp.map_run", 0, &counts->n_runs);
     counts->n_present = n_finished - counts->n_runs;
     if (rc == SQLITE_OK) rc = drop_maps(store);
@@ -289,7 +305,11 @@ adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts 
     sqlite3_free(uri);
     sqlite3_free(attach);
     if (rc != SQLITE_OK) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, sqlite3_errmsg(store->db));
-    status = merge_attached(store, path, counts, err);
+    /* Again, now that nobody puts another file in its place. */
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    int n_steps = adm_schema_steps(steps);
+    status = adm_schema_check(store, "other", path, steps, n_steps, err);
+    if (status == ADM_OK) status = merge_attached(store, path, counts, err);
     adm_store_execute(store, "DETACH other");
     return status;
 }

@@ -13,7 +13,9 @@
 
 #include "core/base/mem.h"
 #include "core/store/database_internal.h"
+#include "core/store/guard.h"
 #include "core/store/migrate.h"
+#include "core/store/schema_check.h"
 
 enum { BUSY_TIMEOUT_MS = 5000 };
 
@@ -64,7 +66,7 @@ static int connect_file(adm_store *store, const char *parameters) {
     sqlite3_free(uri);
     if (rc != SQLITE_OK) return rc;
     sqlite3_busy_timeout(store->db, store->busy_timeout_ms);
-    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    adm_store_guard(store);
     int64_t n_objects;
     return adm_store_scalar(store, "SELECT count(*) FROM sqlite_schema", 0, &n_objects);
 }
@@ -100,6 +102,23 @@ int adm_schema_version(void) {
     return adm_schema_steps(steps);
 }
 
+/* What a hostile file could do before anything in it is compared: SQLite opens its journals. */
+static adm_status check_journals(const char *path, adm_error *err) {
+    static const char *const suffixes[] = {"-journal", "-wal", "-shm"};
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
+        struct stat info;
+        bool is_odd = name != NULL && stat(name, &info) == 0 && !S_ISREG(info.st_mode);
+        sqlite3_free(name);
+        if (name == NULL) return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while opening it", path);
+        if (is_odd)
+            return adm_fail(err, ADM_EINPUT,
+                            "%s%s is no regular file, and SQLite would take it for the journal of %s: remove it", path,
+                            suffixes[i], path);
+    }
+    return ADM_OK;
+}
+
 static adm_status prepare_writing(adm_store *store, adm_error *err) {
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n_steps = adm_schema_steps(steps);
@@ -107,6 +126,7 @@ static adm_status prepare_writing(adm_store *store, adm_error *err) {
     if (sqlite3_db_readonly(store->db, "main") != 0)
         return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);
     adm_status status = adm_store_identify(store, n_steps, &version, err);
+    if (status == ADM_OK) status = adm_schema_check(store, "main", store->path, steps, version, err);
     if (status != ADM_OK) return status;
     /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly. FULL: a
      * flushed batch outlives a loss of power; the price is one fsync per batch. */
@@ -116,7 +136,8 @@ static adm_status prepare_writing(adm_store *store, adm_error *err) {
 }
 
 static adm_status check_readable(adm_store *store, adm_error *err) {
-    const int newest = adm_schema_version();
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    const int newest = adm_schema_steps(steps);
     int64_t version;
     adm_status status = adm_store_identify(store, newest, &version, err);
     if (status != ADM_OK) return status;
@@ -126,13 +147,14 @@ static adm_status check_readable(adm_store *store, adm_error *err) {
                         "%s has schema version %lld, and this program reads version %d: any command that "
                         "writes brings it up to date, such as `adamas replay --db FILE TRACE`",
                         store->path, (long long)version, newest);
-    return ADM_OK;
+    return adm_schema_check(store, "main", store->path, steps, version, err);
 }
 
 adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err) {
     *out = NULL;
     adm_store *store = NULL;
     adm_status status = check_path(path, mode, err);
+    if (status == ADM_OK) status = check_journals(path, err);
     if (status == ADM_OK) status = adm_alloc(&store, 1, sizeof *store, "a database handle", err);
     if (status != ADM_OK) return status;
     store->mode = mode;

@@ -25,4 +25,7 @@ typedef struct adm_prune_counts {
 adm_status adm_store_prune(adm_store *store, const adm_prune_options *options, bool dry_run, adm_prune_counts *counts,
                            adm_error *err);
 
+/* How many runs would be left. Nothing is changed. */
+adm_status adm_store_prune_count(adm_store *store, const adm_prune_options *options, int64_t *n_left, adm_error *err);
+
 #endif

@@ -35,6 +35,14 @@ static const statement_text texts[ADM_N_STATEMENTS] = {
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
     [ADM_SQL_ADD_CHECK_RUN] = {.sql = "INSERT INTO check_run (run_id, check_uuid, side, position, subject)"
                                       " SELECT run_id, ?2, ?3, ?4, ?5 FROM run WHERE run_uuid = ?1"},
+    [ADM_SQL_ADD_CHECK_RESULT] =
+        {.sql = "INSERT INTO check_result (check_uuid, made_utc, baseline, candidate, baseline_commit, candidate_commit, "
+                "exit_code, failure, n_rows, n_regressed, n_inconclusive, n_improved, n_equivalent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+    [ADM_SQL_ADD_CHECK_ROW] =
+        {.sql = "INSERT INTO check_row (check_result_id, config_id, source, stage, metric_id, verdict, baseline, candidate, "
+                "shift_ratio, low_ratio, high_ratio, p_adjusted, margin_ratio, n_baseline, n_candidate, why)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
     [ADM_SQL_ADD_MARGIN] =
         {.sql = "INSERT INTO margin (config_id, source, stage, metric_id, host_name, cpu_model, gpu_name, margin_ratio, "
                 "n_processes, measured_utc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},

@@ -39,6 +39,7 @@ adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64
     if (run.git_commit == NULL) {
         run.git_commit = adm_git_commit();
         run.git_dirty = adm_git_dirty();
+        run.commit_utc = adm_git_commit_utc();
     }
     adm_row_struct(&row, &adm_run_table, &run);
     status = adm_row_finish(&row, "recording a run", err);

@@ -21,8 +21,10 @@ typedef struct adm_run_info {
     const char *gpu_name, *gpu_uuid, *gpu_reason, *driver_version, *cuda_version;
     int64_t sm_clock_hz, memory_clock_hz; /* 0: NULL */
     /* NULL: this build's. git_dirty (0, 1, -1 unknown) goes with git_commit. */
-    const char *tool_version, *git_commit;
+    const char *tool_version, *git_commit, *commit_utc;
     int64_t git_dirty;
+    /* The pool that the machine belongs to, and how its CPU is set ("on" or "off"); NULL where the machine does not say. */
+    const char *machine, *cpu_governor, *cpu_turbo, *cpu_smt;
     /* Set by adm_store_begin_run(). */
     const char *run_uuid, *status, *started_utc;
 } adm_run_info;

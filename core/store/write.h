@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 #include "core/contract/probe.h"
 #include "core/contract/trace.h"
 

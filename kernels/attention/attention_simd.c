@@ -1,5 +1,5 @@
 /* attention_simd.c: attention in double precision, as the reference, on vectors: AVX2, AVX-512 and NEON; and on the same
- * vectors the loops behind a replay's dense reference (core/replay/quality.h).
+ * vectors the loops behind a replay's dense reference (core/replay/session/quality.h).
  *
  * Products of two elements are exact in double and every sum is a sum of doubles, so a result differs from the
  * reference's by the order of summation, some 1e-15 of sum p_j |v_j|. That moves an element to the next float32 only

@@ -2,7 +2,7 @@
 #ifndef ADM_KERNELS_ATTENTION_ATTENTION_SIMD_H
 #define ADM_KERNELS_ATTENTION_ATTENTION_SIMD_H
 
-#include "core/replay/quality.h"
+#include "core/replay/session/quality.h"
 
 #if defined(__x86_64__)
 /* Equal to each other to the last bit. The attention rows of the same set sum a score in another order: their outputs may

@@ -1,5 +1,5 @@
-/* quality_body.h: the loops of core/replay/quality.h with vectors of doubles; the body that attention_simd.c includes behind
- * attention_body.h, whose macros and functions it uses, and which it undefines.
+/* quality_body.h: the loops of core/replay/session/quality.h with vectors of doubles; the body that attention_simd.c includes
+ * behind attention_body.h, whose macros and functions it uses, and which it undefines.
  *
  * Many queries come at once, so that a key or a value is widened once for all of them.
  *

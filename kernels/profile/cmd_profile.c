@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
@@ -426,10 +427,10 @@ static adm_status print_static(adm_store *store, int64_t run_id, adm_error *err)
     adm_query *query = NULL;
     bool row = false;
     adm_status status = adm_query_open(store, static_sql, &query, err, "i", run_id);
-    printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
+    adm_print("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
-        printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
-               adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
+        adm_print("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
+                  adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
     adm_query_close(&query);
     return status;
 }
@@ -459,6 +460,7 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     adm_profile_tally tally = {0};
     c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     c.options.on_progress = on_progress;
     c.options.should_stop = adm_interrupted;

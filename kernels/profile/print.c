@@ -6,17 +6,18 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
-#include "core/base/ratio.h"
+#include "core/stats/ratio.h"
 #include "kernels/profile/print.h"
 
 /* What all configurations share. */
 static void print_setting(const adm_profile_options *o, const adm_trace *trace) {
-    printf("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
-           adm_selection_name(o->selection));
-    if (trace != NULL) printf("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
-    else printf("inputs: random, seed %" PRIu64 "\n", o->seed);
-    if (o->n_batch_lens > 0) printf("lengths in the batch: %s\n", o->batch_lens_text);
+    adm_print("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
+              adm_selection_name(o->selection));
+    if (trace != NULL) adm_print("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
+    else adm_print("inputs: random, seed %" PRIu64 "\n", o->seed);
+    if (o->n_batch_lens > 0) adm_print("lengths in the batch: %s\n", o->batch_lens_text);
 }
 
 /* --- The plan ----------------------------------------------------------------------------------------------------- */
@@ -29,14 +30,14 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     adm_gpu_plan min_plan, plan;
     adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &min_plan);
     adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, available, &plan);
-    printf("  %s, ", adm_dtype_name(c->dtype));
-    if (c->page_size > 0) printf("pages of %u, ", c->page_size);
-    printf("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
-           c->batch, (double)(2 * min_plan.kv_bytes) / 0x1p30, (double)min_plan.planes_bytes / 0x1p30,
-           (double)min_plan.bytes / 0x1p30);
+    adm_print("  %s, ", adm_dtype_name(c->dtype));
+    if (c->page_size > 0) adm_print("pages of %u, ", c->page_size);
+    adm_print("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
+              c->batch, (double)(2 * min_plan.kv_bytes) / 0x1p30, (double)min_plan.planes_bytes / 0x1p30,
+              (double)min_plan.bytes / 0x1p30);
     if (o->cold)
-        printf(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
-    printf("\n");
+        adm_print(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
+    adm_print("\n");
 }
 
 adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
@@ -45,21 +46,21 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
     size_t n_units;
     adm_status status = adm_profile_units(o, &units, &n_units, err);
     if (status != ADM_OK) return status;
-    printf("%zu configurations of %zu units\n", adm_profile_n_cases(o), n_units);
+    adm_print("%zu configurations of %zu units\n", adm_profile_n_cases(o), n_units);
     print_setting(o, trace);
-    if (device != NULL) printf("memory on the %s:\n", device->name);
-    else printf("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
+    if (device != NULL) adm_print("memory on the %s:\n", device->name);
+    else adm_print("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
     for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
         const adm_profile_case c = adm_profile_case_at(o, i);
         print_case(o, &c, device);
     }
-    printf("units of each:\n");
+    adm_print("units of each:\n");
     for (size_t i = 0; i < n_units; i++) {
-        printf("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
-        if (units[i].budget > 0) printf(" budget %u", units[i].budget);
-        printf("\n");
+        adm_print("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
+        if (units[i].budget > 0) adm_print(" budget %u", units[i].budget);
+        adm_print("\n");
     }
-    if (n_units == 0) printf("  none: this build has no CUDA, configure it with a toolkit\n");
+    if (n_units == 0) adm_print("  none: this build has no CUDA, configure it with a toolkit\n");
     adm_free(&units);
     return ADM_OK;
 }
@@ -99,7 +100,8 @@ static const char limit_sql[] = "SELECT m.median FROM measurement m JOIN metric 
                                 " WHERE m.run_id = ? AND k.name = 'read_limit_bytes_per_s' AND m.status = 'ok'";
 
 static json_t *number_or_null(const adm_query *q, int column) {
-    return adm_query_is_null(q, column) ? json_null() : json_real(adm_query_double(q, column));
+    double value = adm_query_double(q, column);
+    return adm_query_is_null(q, column) || !isfinite(value) ? json_null() : json_real(value);
 }
 
 static json_t *integer_or_null(const adm_query *q, int column) {
@@ -107,16 +109,16 @@ static json_t *integer_or_null(const adm_query *q, int column) {
 }
 
 static void print_number(const adm_query *q, int column, double factor, const char *format, const char *absent) {
-    if (adm_query_is_null(q, column)) printf("%s", absent);
-    else printf(format, adm_query_double(q, column) * factor);
+    if (adm_query_is_null(q, column)) adm_print("%s", absent);
+    else adm_print(format, adm_query_double(q, column) * factor);
 }
 
 /* The first six columns of both queries. */
 static void print_configuration(const adm_query *q) {
-    printf("%8" PRId64 " %3" PRId64 " %5" PRId64, adm_query_int(q, 0), adm_query_int(q, 1), adm_query_int(q, 2));
-    if (adm_query_int(q, 5) > 0) printf(" %4" PRId64, adm_query_int(q, 5));
-    else printf("    -");
-    printf(" %-4s %-6s ", adm_query_text(q, 4), adm_query_text(q, 3));
+    adm_print("%8" PRId64 " %3" PRId64 " %5" PRId64, adm_query_int(q, 0), adm_query_int(q, 1), adm_query_int(q, 2));
+    if (adm_query_int(q, 5) > 0) adm_print(" %4" PRId64, adm_query_int(q, 5));
+    else adm_print("    -");
+    adm_print(" %-4s %-6s ", adm_query_text(q, 4), adm_query_text(q, 3));
 }
 
 static json_t *configuration_as_json(const adm_query *q) {
@@ -128,20 +130,20 @@ static json_t *configuration_as_json(const adm_query *q) {
 /* What makes a time worth less: a cache not quite cold, a median not quite sure. */
 static void print_stage(const adm_query *q) {
     print_configuration(q);
-    printf("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
+    adm_print("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
     print_number(q, 8, 1, " %7.0f", "        ");
     if (strcmp(adm_query_text(q, 11), "ok") != 0) {
-        printf("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
+        adm_print("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
         return;
     }
     print_number(q, 9, 1e-3, " %10.2f", "");
     print_number(q, 14, 1e-3, " %9.2f", "         -");
     print_number(q, 13, 100, " %7.1f", "       -");
-    printf(" %5" PRId64, adm_query_int(q, 10));
+    adm_print(" %5" PRId64, adm_query_int(q, 10));
     if (!adm_query_is_null(q, 15) && adm_query_double(q, 15) < 2)
-        printf("  partly warm: %.1f times the L2", adm_query_double(q, 15));
-    if (adm_query_double(q, 16) > 0.02) printf("  +-%.0f%%", adm_query_double(q, 16) * 100);
-    printf("\n");
+        adm_print("  partly warm: %.1f times the L2", adm_query_double(q, 15));
+    if (adm_query_double(q, 16) > 0.02) adm_print("  +-%.0f%%", adm_query_double(q, 16) * 100);
+    adm_print("\n");
 }
 
 static json_t *stage_as_json(const adm_query *q) {
@@ -175,10 +177,10 @@ static void print_step(const adm_query *q) {
     char words[ADM_RATIO_WORDS_BYTES];
     adm_ratio_words(&interval, 1, 2, words);
     print_configuration(q);
-    printf("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7), adm_query_double(q, 8) * 1e-3,
-           adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
+    adm_print("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
+              adm_query_double(q, 8) * 1e-3, adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
     print_number(q, 11, 1e-3, " %9.2f", "         -");
-    printf("%s%s\n", words[0] != '\0' ? " " : "", words);
+    adm_print("%s%s\n", words[0] != '\0' ? " " : "", words);
 }
 
 static json_t *step_as_json(const adm_query *q) {
@@ -206,7 +208,7 @@ static adm_status each_row(adm_store *store, const char *sql, int64_t run_id, js
     bool row = false, any = false;
     adm_status status = adm_query_open(store, sql, &query, err, "i", run_id);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        if (rows == NULL && !any) printf("%s", heading);
+        if (rows == NULL && !any) adm_print(heading, NULL); /* ours: a format without arguments */
         any = true;
         if (rows != NULL) json_array_append_new(rows, as_json(query));
         else print(query);
@@ -251,27 +253,27 @@ static adm_status print_document(const adm_common *common, int64_t run_id, json_
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
                                  adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
 #define CONFIGURATION "  tokens  KV batch page type launch "
-    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us % limit     n\n";
+    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us %% limit     n\n";
     static const char steps_heading[] = "\na whole step against dense attention\n" CONFIGURATION
                                         "step        budget   time, us  dense, us    times floor, us\n";
     double limit = 0;
     json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
     adm_status status = read_limit(store, run_id, &limit, err);
     if (status == ADM_OK && !common->json) {
-        printf("run %" PRId64 " in %s: ", run_id, common->db_path);
+        adm_print("run %" PRId64 " in %s: ", run_id, common->db_path);
         print_setting(options, trace);
         if (limit > 0)
-            printf(
+            adm_print(
                 "floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
                 "time\n\n",
                 limit * 1e-12);
-        else printf("the device's read limit could not be measured: no floor, and no share of it\n\n");
+        else adm_print("the device's read limit could not be measured: no floor, and no share of it\n\n");
     }
     if (status == ADM_OK) status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
     if (!common->json)
-        printf("%s%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
-               "device\n",
-               options->check_only ? "" : "\n", tally->n_right, tally->n_failed, tally->n_skipped);
+        adm_print("%s%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
+                  "device\n",
+                  options->check_only ? "" : "\n", tally->n_right, tally->n_failed, tally->n_skipped);
     if (status == ADM_OK) status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
     if (status == ADM_OK && common->json) {
         json_t *setting = setting_as_json(options, trace);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "kernels/profile/count.h"
 #include "kernels/profile/observe.h"
 #include "kernels/profile/probes.h"
@@ -39,10 +40,10 @@ adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_erro
     adm_error why;
     adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
     if (set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK)
-        printf("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n",
-               set->name, plan->n_passes);
-    else if (set != NULL) printf("counters %s: none, %s\n", set->name, why.text);
-    if (timeline) printf("timeline: every unit 5 times in each launch mode\n");
+        adm_print("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n",
+                  set->name, plan->n_passes);
+    else if (set != NULL) adm_print("counters %s: none, %s\n", set->name, why.text);
+    if (timeline) adm_print("timeline: every unit 5 times in each launch mode\n");
     adm_counter_plan_close(&plan);
     adm_metric_set_close(&set);
     return status;
@@ -131,14 +132,14 @@ void adm_profile_probes_print(const adm_profile_probes *p) {
     const adm_profile_observer *o = &p->observer;
     const double n = o->n_configurations > 0 ? (double)o->n_configurations : 1;
     if (p->counter != NULL && adm_counter_probe_passes(p->counter) > 0)
-        printf("counted in %zu passes and %.2f s per configuration\n", adm_counter_probe_passes(p->counter),
-               (double)o->counting_ns / n * 1e-9);
+        adm_print("counted in %zu passes and %.2f s per configuration\n", adm_counter_probe_passes(p->counter),
+                  (double)o->counting_ns / n * 1e-9);
     if (p->activity != NULL && o->untraced[0] == '\0')
-        printf("traced in %.2f s per configuration\n", (double)o->tracing_ns / n * 1e-9);
-    if (p->observer.uncounted[0] != '\0') printf("not counted: %s\n", p->observer.uncounted);
-    if (p->observer.untraced[0] != '\0') printf("not traced: %s\n", p->observer.untraced);
+        adm_print("traced in %.2f s per configuration\n", (double)o->tracing_ns / n * 1e-9);
+    if (p->observer.uncounted[0] != '\0') adm_print("not counted: %s\n", p->observer.uncounted);
+    if (p->observer.untraced[0] != '\0') adm_print("not traced: %s\n", p->observer.untraced);
     const char *no_state = adm_nvml_probe_missing(p->nvml);
-    if (no_state != NULL) printf("device state not watched: %s\n", no_state);
+    if (no_state != NULL) adm_print("device state not watched: %s\n", no_state);
 }
 
 void adm_profile_probes_clocks(const char *uuid, adm_run_info *info) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/cli/command.h"
+#include "core/base/print.h"
 #include "probes/cupti/counter_plan.h"
 #include "probes/cupti/cupti_load.h"
 #include "probes/metrics/metric_set.h"
@@ -79,10 +80,12 @@ static adm_status list_set(const counters_command *c, const char *name, json_t *
     for (size_t i = 0; i < set->n; i++) {
         n_derived += set->metric[i].formula != NULL;
         if (c->common.json) json_array_append_new(metrics, metric_json(&set->metric[i]));
-        else if (c->set != NULL) printf("%-74s %-13s %s\n", set->metric[i].name, set->metric[i].unit, set->metric[i].meaning);
+        else if (c->set != NULL)
+            adm_print("%-74s %-13s %s\n", set->metric[i].name, set->metric[i].unit, set->metric[i].meaning);
     }
     if (!c->common.json && c->set == NULL)
-        printf("%-8s %2zu metrics of the hardware, %2zu derived: %s\n", set->name, set->n - n_derived, n_derived, set->summary);
+        adm_print("%-8s %2zu metrics of the hardware, %2zu derived: %s\n", set->name, set->n - n_derived, n_derived,
+                  set->summary);
     json_array_append_new(document,
                           json_pack("{s:s, s:s, s:o}", "set", set->name, "summary", set->summary, "metrics", metrics));
     adm_metric_set_close(&set);
@@ -99,7 +102,7 @@ static adm_status list_chip(const counters_command *c, adm_error *err) {
         size_t n;
         status = adm_cupti_host_metrics(host, kind, &names, &n, err);
         for (size_t i = 0; status == ADM_OK && i < n; i++)
-            if (!c->common.json) printf("%-10s %s\n", kinds[kind], names[i]);
+            if (!c->common.json) adm_print("%-10s %s\n", kinds[kind], names[i]);
             else json_array_append_new(document, json_pack("{s:s, s:s}", "name", names[i], "kind", kinds[kind]));
     }
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
@@ -138,16 +141,16 @@ static adm_status find_metric(const counters_command *c, const char *name, adm_m
 }
 
 static void print_metric(const adm_set_metric *m) {
-    printf("%s\n  unit     %s%s\n  meaning  %s\n", m->name, m->unit,
-           strcmp(m->better, "none") == 0    ? ""
-           : strcmp(m->better, "lower") == 0 ? ", lower is better"
-                                             : ", higher is better",
-           m->meaning);
-    if (m->caveat != NULL) printf("  caveat   %s\n", m->caveat);
-    if (m->formula != NULL) printf("  formula  %s\n", m->formula);
-    for (size_t i = 0; i < m->n_alternatives; i++) printf("  or       %s, on other chips\n", m->alternative[i]);
-    if (m->absent != NULL) printf("  absent   %s\n", m->absent);
-    printf("  set      %s\n", m->set);
+    adm_print("%s\n  unit     %s%s\n  meaning  %s\n", m->name, m->unit,
+              strcmp(m->better, "none") == 0    ? ""
+              : strcmp(m->better, "lower") == 0 ? ", lower is better"
+                                                : ", higher is better",
+              m->meaning);
+    if (m->caveat != NULL) adm_print("  caveat   %s\n", m->caveat);
+    if (m->formula != NULL) adm_print("  formula  %s\n", m->formula);
+    for (size_t i = 0; i < m->n_alternatives; i++) adm_print("  or       %s, on other chips\n", m->alternative[i]);
+    if (m->absent != NULL) adm_print("  absent   %s\n", m->absent);
+    adm_print("  set      %s\n", m->set);
 }
 
 /* One metric: what the sets say, and CUPTI's words, where there are any. */
@@ -173,8 +176,8 @@ static adm_status explain_metric(const counters_command *c, const char *name, ad
         json_array_append_new(document, entry);
     } else {
         if (metric != NULL) print_metric(metric);
-        else printf("%s\n", name);
-        if (of_cupti) printf("  CUPTI    %s (%s, in %s)\n", words.description, words.hardware, words.dimension);
+        else adm_print("%s\n", name);
+        if (of_cupti) adm_print("  CUPTI    %s (%s, in %s)\n", words.description, words.hardware, words.dimension);
     }
     adm_metric_set_close(&set);
     return status;
@@ -225,14 +228,14 @@ static json_t *plan_json(const adm_counter_plan *p) {
 }
 
 static void print_plan(const adm_counter_plan *p) {
-    printf("%s on %s: %zu pass%s for %zu metrics of the hardware\n", p->set->name, p->chip, p->n_passes,
-           p->n_passes == 1 ? "" : "es", p->n_hardware);
+    adm_print("%s on %s: %zu pass%s for %zu metrics of the hardware\n", p->set->name, p->chip, p->n_passes,
+              p->n_passes == 1 ? "" : "es", p->n_hardware);
     for (size_t i = 0; i < p->set->n; i++)
-        if (is_alternative(p, i)) printf("  %s, counted as %s\n", p->set->metric[i].name, p->collected[i]);
-        else if (p->collected[i] != NULL) printf("  %s\n", p->collected[i]);
+        if (is_alternative(p, i)) adm_print("  %s, counted as %s\n", p->set->metric[i].name, p->collected[i]);
+        else if (p->collected[i] != NULL) adm_print("  %s\n", p->collected[i]);
     for (size_t i = 0; i < p->set->n; i++)
-        if (p->reason[i][0] != '\0') printf("  not: %s\n", p->reason[i]);
-    if (adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
+        if (p->reason[i][0] != '\0') adm_print("  not: %s\n", p->reason[i]);
+    if (adm_cupti_note() != NULL) adm_print("note: %s\n", adm_cupti_note());
 }
 
 /* Every chip that CUPTI knows, a line or an object each. A chip that this profiler does not support is no failure. */
@@ -253,20 +256,20 @@ static adm_status plan_all(const counters_command *c, const adm_metric_set *set,
                 document, p != NULL ? plan_json(p)
                                     : json_pack("{s:s, s:s, s:s}", "chip", chips[i], "set", set->name, "reason", why.text));
         } else if (p == NULL) {
-            printf("%-6s not: %s\n", chips[i], why.text);
+            adm_print("%-6s not: %s\n", chips[i], why.text);
         } else {
             size_t n_alternatives = 0, n_lacking = 0;
             for (size_t m = 0; m < set->n; m++) {
                 n_alternatives += is_alternative(p, m);
                 n_lacking += p->reason[m][0] != '\0';
             }
-            printf("%-6s %2zu pass%s for %2zu metrics, %zu of them under another name; %zu lacking\n", p->chip, p->n_passes,
-                   p->n_passes == 1 ? "  " : "es", p->n_hardware, n_alternatives, n_lacking);
+            adm_print("%-6s %2zu pass%s for %2zu metrics, %zu of them under another name; %zu lacking\n", p->chip, p->n_passes,
+                      p->n_passes == 1 ? "  " : "es", p->n_hardware, n_alternatives, n_lacking);
         }
         adm_counter_plan_close(&p);
     }
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
-    else if (status == ADM_OK && adm_cupti_note() != NULL) printf("note: %s\n", adm_cupti_note());
+    else if (status == ADM_OK && adm_cupti_note() != NULL) adm_print("note: %s\n", adm_cupti_note());
     json_decref(document);
     return status;
 }
@@ -291,12 +294,14 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status;
-    if (strcmp(c.verb, "explain") == 0) status = explain(&c, &err);
+    static const char *const verbs[] = {"list", "explain", "plan"};
+    bool known[3] = {false};
+    status = adm_parse_words("counters", c.verb, verbs, 3, known, &err);
+    if (status != ADM_OK) return adm_report_error(&err);
+    if (known[1]) status = explain(&c, &err);
     else if (c.n_names > 0)
         status = adm_fail(&err, ADM_EINPUT, "%.60s takes no '%.100s': only explain takes metrics", c.verb, c.name[0]);
-    else if (strcmp(c.verb, "list") == 0) status = list(&c, &err);
-    else if (strcmp(c.verb, "plan") == 0) status = plan(&c, &err);
-    else status = adm_fail(&err, ADM_EINPUT, "'%.100s' is not known; there are list, explain and plan", c.verb);
+    else status = known[0] ? list(&c, &err) : plan(&c, &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 #include "probes/metrics/formula.h"
 
 enum { N_ORDERS = 24 }; /* besides the set's own; 0.5 s for `full` on GH100, and one in four or five is a best one there */

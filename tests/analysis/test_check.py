@@ -4,9 +4,11 @@ What is decided is tested on programs that hand in recorded times (tests/support
 depends on how busy this machine is. The live path has tests/adamas-planted, whose top-k takes 20 times as long (configure.py
 --plant-slowdown).
 """
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
@@ -103,7 +105,8 @@ def test_a_slowdown_of_this_machine_is_found(check):
 
 def test_a_program_against_itself_does_not_regress(check, recorded):
     same = recorded("same")
-    document = json.loads(check("--baseline", same, "--candidate", same, "--runs", "10", "--json").out)
+    document = json.loads(check("--baseline", same, "--candidate", same, "--runs", "10", "--max-runs", "10",
+                                "--json").out)
     times = [row for row in document["rows"] if row["kind"] == "time"]
     assert document["n_regressed"] == 0 and len(times) == 6
     # Recorded on a machine that others used: the processes that shared their core are left out.
@@ -113,8 +116,8 @@ def test_a_program_against_itself_does_not_regress(check, recorded):
 
 def test_a_gpu_profile_is_checked_the_same_way(adamas, tmp_path):
     fake = PROGRAM.parent / "tests/adamas-fake-gpu"
-    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--margin", "100",
-                    "--json", "--",
+    result = adamas("check", "--db", "x.db", "--baseline", fake, "--candidate", fake, "--runs", "5", "--max-runs", "5",
+                    "--margin", "100", "--json", "--",
                     "profile", "--seq-lens", "256", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64",
                     timeout=300)
     assert result.code in (0, 1, 3), result  # times of a fake GPU mean nothing
@@ -161,16 +164,16 @@ def test_exit_codes_of_a_side_are_its_own(check, tmp_path, code):
 def test_a_program_that_is_no_adamas(check, tmp_path):
     other = script(tmp_path / "other", "exit 0\n")
     failed(tmp_path, check("--baseline", other, "--candidate", other, "--runs", "2", *FILES), 4,
-           ["0 complete runs in 2 processes"])
+           ["0 complete runs in 1 processes"])
 
 
 def test_an_interrupt_ends_it(adamas, small_run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    slow = script(tmp_path / "slow", "sleep 60\n")
+    slow = script(tmp_path / "slow", f"touch {tmp_path}/started\nsleep 60\n")
     with adamas.start("check", "--baseline", slow, "--db", "x.db", "--", "replay", small_run[0],
                       start_new_session=True) as process:
         give_up = time.monotonic() + 120
-        while not list(tmp_path.glob("adamas-check-*/baseline.log")):
+        while not (tmp_path / "started").exists():
             assert process.poll() is None and time.monotonic() < give_up
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -248,17 +251,71 @@ def test_more_runs_while_something_is_open(check, recorded, tmp_path):
     same = recorded("same")
     result = check("--baseline", same, "--candidate", same, "--runs", "2", "--max-runs", "5", "--margin", "0.01", "--quiet")
     assert result.code == 3  # a margin below the clock's resolution is never proven
-    assert query(tmp_path / "x.db", "SELECT side, count(*) FROM check_run GROUP BY side") == [("baseline", 4), ("candidate", 4)]
+    assert query(tmp_path / "x.db", "SELECT side, count(*) FROM check_run GROUP BY side") == [("baseline", 5), ("candidate", 5)]
 
 
 def test_a_stored_baseline(check, recorded, tmp_path):
     same = recorded("same")
-    arguments = ["--candidate", same, "--runs", "5", "--margin", "100"]
+    arguments = ["--candidate", same, "--runs", "5", "--max-runs", "5", "--margin", "100"]
     assert check("--baseline", same, *arguments, "--quiet", replay=["--label", "night"]).code in (0, 3)
     before = query(tmp_path / "x.db", "SELECT count(*) FROM run")[0][0]
     result = check("--baseline", "label:night", *arguments, "--json")
     assert result.code in (0, 3) and json.loads(result.out)["baseline"] == "label:night"
     assert query(tmp_path / "x.db", "SELECT count(*) FROM run") == [(before + 5,)]
+
+
+# ---------------------------------------------------------------- few processes
+
+def test_few_processes_are_told_before_they_run(check, recorded):
+    same, slow = recorded("same"), recorded("slow", slower={"topk": 5.64})
+    result = check("--baseline", same, "--candidate", slow, "--runs", "5", "--max-runs", "5", "--json")
+    assert result.code == 3 and "5 processes per side cannot reach 1% for one of 2 times" in result.err, result
+    (topk,) = [row for row in json.loads(result.out)["rows"] if row["stage"] == "topk" and row["kind"] == "time"]
+    assert topk["verdict"] == "inconclusive" and topk["time"]["shift_ratio"] == pytest.approx(4.64, abs=0.3)
+    assert topk["time"]["low_ratio"] > 4 and "cannot reach 1% among" in topk["why"], topk
+
+
+def test_a_check_adds_processes_until_it_is_decided(check, recorded, tmp_path):
+    same, slow = recorded("same"), recorded("slow", slower={"topk": 5.64})
+    result = check("--baseline", same, "--candidate", slow, "--runs", "5", "--margin", "20", "--json")
+    (topk,) = [row for row in json.loads(result.out)["rows"] if row["stage"] == "topk" and row["kind"] == "time"]
+    assert result.code == 1 and result.err == "" and topk["verdict"] == "regressed"
+    (n,), = query(tmp_path / "x.db", "SELECT count(*) FROM check_run WHERE side = 'candidate'")
+    assert 5 < n <= 40
+
+
+def test_fewer_than_five_show_what_they_found(check, recorded):
+    same, slow = recorded("same"), recorded("slow", slower={"topk": 5.64})
+    result = check("--baseline", same, "--candidate", slow, "--runs", "3", "--max-runs", "3", "--json")
+    (topk,) = [row for row in json.loads(result.out)["rows"] if row["stage"] == "topk" and row["kind"] == "time"]
+    assert topk["time"]["shift_ratio"] == pytest.approx(4.64, abs=0.3) and topk["time"]["low_ratio"] is None
+    assert "at least 5 processes per side are needed" in topk["why"]
+
+
+# ---------------------------------------------------------------- what is stored
+
+def test_a_checks_verdicts_are_stored_merged_and_gated(adamas, check, recorded, tmp_path):
+    same, slow = recorded("same"), recorded("slow", slower={"topk": 1.8})
+    result = check("--baseline", same, "--candidate", slow, "--max-runs", "10", "--json")
+    document = json.loads(result.out)
+    assert result.code == 1
+    for _ in range(2):
+        assert adamas("db", "merge", "x.db", "--db", "y.db", "--quiet").code == 0
+    for name in ("x.db", "y.db"):
+        check_sound(tmp_path / name)
+        stored = query(tmp_path / name, "SELECT check_uuid, exit_code, n_rows, n_regressed FROM check_result")
+        assert stored == [(document["check"], 1, len(document["rows"]), document["n_regressed"])]
+        verdicts = query(tmp_path / name, "SELECT verdict, count(*) FROM check_row GROUP BY verdict")
+        assert dict(verdicts) == {v: n for v in ("regressed", "improved", "equivalent", "inconclusive")
+                                  if (n := document[f"n_{v}"])}
+        gate = adamas("history", "--gate", "--db", name, "--json")
+        changes = json.loads(gate.out)["changes"]
+        assert gate.code == 1 and {(c["kind"], c["stage"]) for c in changes} == {("check", "topk")}, gate
+    # The same commit passes a later check: what regressed is settled.
+    assert check("--baseline", same, "--candidate", same, "--max-runs", "10", "--margin", "50").code == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as db, db:
+        db.execute("UPDATE check_result SET candidate_commit = 'c'")
+    assert adamas("history", "--gate", "--db", "x.db", "--json").code == 0
 
 
 # ---------------------------------------------------------------- what is refused
@@ -280,3 +337,28 @@ def test_a_stored_baseline(check, recorded, tmp_path):
 def test_bad_usage(adamas, tmp_path, arguments, says):
     refuse(adamas, "check", "--db", "x.db", *arguments, says=says)
     assert not (tmp_path / "x.db").exists() or query(tmp_path / "x.db", "SELECT count(*) FROM run") == [(0,)]
+
+
+# ---------------------------------------------------------------- git's own reasons
+
+def git(folder, *arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True,
+                   capture_output=True)
+
+
+def test_git_says_why(adamas, program, small_run, tmp_path):
+    """A shallow clone, a repository of another owner, and no git: each message names the cause."""
+    origin, shallow, bin_ = tmp_path / "origin", tmp_path / "shallow", tmp_path / "bin"
+    origin.mkdir()
+    bin_.mkdir()
+    git(origin, "init", "-q")
+    for n in range(2):
+        git(origin, "commit", "-q", "--allow-empty", "-m", str(n))
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{origin}", shallow)
+    call = ["check", "--baseline", "HEAD~1", "--db", "x.db", "--", "replay", small_run[0]]
+    refuse(adamas, *call, cwd=shallow, says=["'HEAD~1'", "git says: Needed a single revision", "this clone is shallow"])
+    refuse(adamas, *call, cwd=origin, env={"PATH": str(bin_)}, says=["git cannot be run", "is it installed?"])
+    refuse(adamas, *call, cwd=tmp_path, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)},
+           says=["git says: not a git repository"])
+    owner = script(bin_ / "git", "echo \"fatal: detected dubious ownership in repository at '/x'\" >&2; exit 128\n")
+    refuse(adamas, *call, cwd=origin, env={"PATH": str(owner.parent)}, says=["dubious ownership", "safe.directory"])

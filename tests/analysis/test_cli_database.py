@@ -238,7 +238,7 @@ def test_a_full_disk_takes_nothing_from_the_runs_before(adamas, small_run, own, 
     disk.mkdir()
     out.mkdir()
     unshare = ["unshare", "--mount", "sh", "-c"]
-    mount = 'mount -t tmpfs -o size=320k none "$1"'
+    mount = 'mount -t tmpfs -o size=400k none "$1"'
     try:
         tried = subprocess.run([*unshare, mount, "sh", disk], capture_output=True, text=True)
     except FileNotFoundError:

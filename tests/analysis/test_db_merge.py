@@ -152,7 +152,7 @@ def test_samples_go_and_figures_stay(adamas, small_run, tmp_path):
 def test_unused_configurations_and_traces_go(adamas, small_run, tmp_path):
     runs = Runs(tmp_path / "x.db", small_run)
     runs.add(3)
-    assert adamas("db", "gc", "--keep", "0", "--db", "x.db").code == 0
+    assert adamas("db", "gc", "--keep", "0", "--yes", "--db", "x.db").code == 0
     check_sound(runs.path)
     left = counts(runs.path)
     assert left["run"] == left["config"] == left["trace"] == left["sample"] == 0 < left["metric"]

@@ -1,9 +1,10 @@
 /* test_shift.c: the comparison of two samples of processes. */
 #include "tests/support/stage_check.h"
 
+#include "analysis/regress/differences.h"
 #include "analysis/regress/quantile.h"
 #include "analysis/regress/shift.h"
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 static adm_error err;
 
@@ -86,9 +87,51 @@ static void medians_and_shifts(void **state) {
         size_t k = adm_rng_below(&rng, n);
         assert_true(adm_select(v, n, k) == sorted[k]);
     }
-    double x[] = {1, 2, 10}, y[] = {4, 6}, scratch[6];
-    assert_true(adm_hodges_lehmann(x, 3, y, 2, scratch) == 2.5); /* of -6 -4 2 3 4 5 */
-    assert_true(adm_hodges_lehmann(y, 2, x, 3, scratch) == -2.5);
+    double x[] = {1, 2, 10}, y[] = {4, 6}, scratch[128];
+    assert_true(adm_difference_median(x, 3, y, 2, scratch) == 2.5); /* of -6 -4 2 3 4 5 */
+    assert_true(adm_difference_median(y, 2, x, 3, scratch) == -2.5);
+}
+
+/* Every order statistic, against all differences sorted; with ties on every other round. */
+static void differences_are_selected(void **state) {
+    (void)state;
+    adm_rng rng;
+    adm_rng_seed(&rng, check_seed());
+    for (int round = 0; round < 200; round++) {
+        static double x[90], y[90], all[8100], scratch[2 * 180 + 64];
+        size_t n_x = 1 + adm_rng_below(&rng, 90), n_y = 1 + adm_rng_below(&rng, 90), n = 0;
+        assert_true(adm_difference_scratch(n_x, n_y) <= sizeof scratch / sizeof scratch[0]);
+        for (size_t i = 0; i < n_x; i++) x[i] = round % 2 ? (double)adm_rng_below(&rng, 4) : adm_rng_normal(&rng);
+        for (size_t i = 0; i < n_y; i++) y[i] = round % 2 ? (double)adm_rng_below(&rng, 4) : adm_rng_normal(&rng);
+        adm_distribution_of(x, n_x); /* sorts */
+        adm_distribution_of(y, n_y);
+        for (size_t i = 0; i < n_x; i++)
+            for (size_t j = 0; j < n_y; j++) all[n++] = y[j] - x[i];
+        adm_distribution d = adm_distribution_of(all, n);
+        for (size_t k = 0; k < n; k += 1 + n / 50) assert_true(adm_difference_select(x, n_x, y, n_y, k, scratch) == all[k]);
+        assert_true(adm_difference_select(x, n_x, y, n_y, n - 1, scratch) == all[n - 1]);
+        assert_true(fabs(adm_difference_median(x, n_x, y, n_y, scratch) - d.median) < 1e-15);
+    }
+}
+
+/* What is too few for the confidence has no interval, and no p below the smallest. */
+static void few_processes_prove_little(void **state) {
+    (void)state;
+    double a[8], b[8];
+    adm_process base[8], cand[8];
+    for (int i = 0; i < 8; i++) {
+        a[i] = 100 + i;
+        b[i] = 200 + i;
+        base[i] = (adm_process){&a[i], 1};
+        cand[i] = (adm_process){&b[i], 1};
+    }
+    for (size_t n = 1; n <= 8; n++) {
+        adm_shift s;
+        assert_int_equal(adm_shift_compare(base, n, cand, n, 0.99, &s, &err), ADM_OK);
+        assert_true(fabs(s.p - adm_smallest_p(n, n)) < 1e-12);
+        assert_int_equal(isinf(s.low) && isinf(s.high), n < 5); /* 1 / (8 over 4) is above 0.005 */
+    }
+    assert_true(fabs(adm_smallest_p(5, 5) - 2.0 / 252) < 1e-15 && fabs(adm_smallest_p(10, 10) - 2.0 / 184756) < 1e-15);
 }
 
 static void benjamini_hochberg(void **state) {
@@ -118,7 +161,6 @@ static void intervals_cover(void **state) {
     (void)state;
     adm_rng rng;
     adm_rng_seed(&rng, 20);
-    adm_shift_options options = {.confidence = 0.99, .n_resamples = 499, .seed = 3};
     int n_missed = 0;
     double width = 0;
     for (int round = 0; round < 400; round++) {
@@ -127,7 +169,7 @@ static void intervals_cover(void **state) {
         make_side(&rng, 0, a, base);
         make_side(&rng, 0.05, b, cand);
         adm_shift s;
-        assert_int_equal(adm_shift_compare(base, SIDE, cand, SIDE, &options, &s, &err), ADM_OK);
+        assert_int_equal(adm_shift_compare(base, SIDE, cand, SIDE, 0.99, &s, &err), ADM_OK);
         assert_true(s.low <= s.shift && s.shift <= s.high);
         n_missed += s.low > 0.05 || s.high < 0.05;
         width += (s.high - s.low) / 400;
@@ -136,7 +178,7 @@ static void intervals_cover(void **state) {
     assert_true(n_missed <= 12 && width < 0.06);
 }
 
-/* The same seed gives the same interval; swapped sides the negative. */
+/* The same sides give the same interval; swapped sides the negative. */
 static void comparisons_repeat(void **state) {
     (void)state;
     adm_rng rng;
@@ -145,19 +187,18 @@ static void comparisons_repeat(void **state) {
     adm_process base[SIDE], cand[SIDE];
     make_side(&rng, 0, a, base);
     make_side(&rng, 0.02, b, cand);
-    adm_shift_options options = ADM_SHIFT_DEFAULTS;
     adm_shift one, two, back;
-    adm_shift_compare(base, SIDE, cand, SIDE, &options, &one, &err);
-    adm_shift_compare(base, SIDE, cand, SIDE, &options, &two, &err);
-    adm_shift_compare(cand, SIDE, base, SIDE, &options, &back, &err);
+    adm_shift_compare(base, SIDE, cand, SIDE, 0.99, &one, &err);
+    adm_shift_compare(base, SIDE, cand, SIDE, 0.99, &two, &err);
+    adm_shift_compare(cand, SIDE, base, SIDE, 0.99, &back, &err);
     assert_true(one.low == two.low && one.high == two.high && one.p == two.p);
     assert_true(fabs(one.shift + back.shift) < 1e-12 && one.p == back.p);
 
-    adm_shift_compare(base, 1, cand, SIDE, &options, &one, &err);
+    adm_shift_compare(base, 1, cand, SIDE, 0.99, &one, &err);
     assert_true(isinf(one.low) && isinf(one.high) && isfinite(one.shift));
-    assert_int_equal(adm_shift_compare(base, 0, cand, SIDE, &options, &one, &err), ADM_EINTERNAL);
+    assert_int_equal(adm_shift_compare(base, 0, cand, SIDE, 0.99, &one, &err), ADM_EINTERNAL);
     base[3].n = 0;
-    assert_int_equal(adm_shift_compare(base, SIDE, cand, SIDE, &options, &one, &err), ADM_EINTERNAL);
+    assert_int_equal(adm_shift_compare(base, SIDE, cand, SIDE, 0.99, &one, &err), ADM_EINTERNAL);
 }
 
 int main(void) {
@@ -165,7 +206,8 @@ int main(void) {
         cmocka_unit_test(mann_whitney_is_exact),      cmocka_unit_test(mann_whitney_with_ties),
         cmocka_unit_test(quantiles_of_distributions), cmocka_unit_test(medians_and_shifts),
         cmocka_unit_test(benjamini_hochberg),         cmocka_unit_test(intervals_cover),
-        cmocka_unit_test(comparisons_repeat),
+        cmocka_unit_test(comparisons_repeat),         cmocka_unit_test(differences_are_selected),
+        cmocka_unit_test(few_processes_prove_little),
     };
     return cmocka_run_group_tests_name("shift", tests, NULL, NULL);
 }

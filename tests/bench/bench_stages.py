@@ -2,6 +2,7 @@
 """The host's stages beside what else does such work on a CPU: one process, one thread, in turns, as ratios.
 
     distance   codes of 256 bits a token, L1 ........ FAISS IndexBinaryFlat, Hamming distance, nearest one
+               the same, 4-bit query (asym4) ........ ours by L1
     topk       the 128 smallest of 32K .............. torch.topk, unsorted, a batch, on the fastest of three types
     hadamard   a key matrix [n, 128] ................ the same by matrix product (torch, NumPy), and a mere copy
     dense      one query against 32K keys, d = 128 .. torch scaled_dot_product_attention, the same type
@@ -169,6 +170,25 @@ def bench_distance(lib, peers, options, rng, n_tokens):
          n_tokens * D // 4, goals)
 
 
+def bench_asym4(lib, options, rng, n_tokens):
+    """What a query of 4 bits in place of 2 costs."""
+    variant, function = fastest(lib, "adm_distance_asym4", plain="")
+    l1_variant, l1 = fastest(lib, "adm_distance_l1", plain="")
+    codes, planes = Buffer(n_tokens * D // 4, rng.randbytes(1 << 20)), Buffer(D // 2, rng.randbytes(D // 2))
+    out, expected = Buffer(2 * n_tokens), Buffer(2 * n_tokens)
+    common = (planes.pointer, codes.pointer, size(n_tokens), D)
+    function(*common, out.pointer)
+    lib.adm_distance_asym4_reference(*common, expected.pointer)
+    check(out.view == expected.view, f"distance asym4-{variant}")
+    ours = f"asym4, {variant}"
+    contenders = {ours: bound(function, *common, out.pointer),
+                  "asym4, words of 64 bits (plain C)": bound(lib.adm_distance_asym4, *common, out.pointer),
+                  f"l1, {l1_variant}": bound(l1, *common, out.pointer)}
+    times = measure(contenders, options.rounds, rng)
+    show(f"distance by a 4-bit query: {n_tokens} tokens of 32 bytes; bytes are those of the codes", times, ours,
+         n_tokens * D // 4, {})
+
+
 def bench_topk(lib, peers, options, rng, n_heads, n_tokens, budget):
     """Many heads, for branches would be predicted by heart if the same distances came every time."""
     numpy, torch = peers["numpy"], peers["torch"]
@@ -296,6 +316,7 @@ def main():
           f"through ctypes takes {call_ns / 1e3:.1f} us, which ours include")
     for n_tokens in (1 << 15, 1 << 20):
         bench_distance(lib, peers, options, rng, n_tokens)
+        bench_asym4(lib, options, rng, n_tokens)
     for budget in (128, 1024):
         bench_topk(lib, peers, options, rng, 16, 1 << 15, budget)
     for n_rows in (1 << 12, 1 << 17):

@@ -1,7 +1,7 @@
 /* test_aggregate.c: distributions in bounded memory against those of all values. */
 #include "tests/support/stage_check.h"
 
-#include "core/base/aggregate.h"
+#include "core/stats/aggregate.h"
 
 enum { MOST = 200000 };
 

@@ -57,23 +57,24 @@ def test_nothing_to_do_is_bad_usage_with_a_hint(adamas, arguments):
 
 @pytest.mark.parametrize("typed, meant", [
     ("repaly", "replay"), ("reprot", "report"), ("repor", "report"), ("docter", "doctor"), ("traces", "trace"),
-    ("Replay", None), ("--quiet", None), ("", None), ("x" * 10000, None)])
+    ("Replay", "replay"), ("--quiet", None), ("", None), ("x" * 10000, None)])
 def test_unknown_command(adamas, typed, meant):
     result = adamas(typed)
     assert (result.code, result.out) == (2, "") and result.err.count("\n") == 1
     assert "is not a command" in result.err and "adamas --help" in result.err
-    assert ("did you mean" in result.err) == (meant is not None) and f"'{meant or typed}'" in result.err
+    assert ("did you mean" in result.err) == (meant is not None) and f"'{meant or typed[:40]}" in result.err
 
 
 def test_unknown_command_of_trace(adamas):
-    refuse(adamas, "trace", "verfy", "x", says=["'trace verfy' is not a command", "adamas trace --help"])
+    refuse(adamas, "trace", "verfy", "x",
+           says=["'verfy' is not a command of `adamas trace`", "'verify'", "adamas trace --help"])
 
 
 @pytest.mark.parametrize("arguments, wrong", [
     (["replay", "--bugdets", "64", "x"], "--bugdets"), (["replay", "x", "--budgets"], "--budgets"),
     (["replay", "--quiet=yes", "x"], "--quiet"), (["report", "--out-put"], "--out-put"), (["report", "extra"], "extra"),
     (["trace", "verify", "--step", "x", "y"], "'x'"), (["trace", "verify", "--steps", "0", "x"], "--steps: 0"),
-    (["trace", "info", "--db", "x"], "--db"), (["doctor", "-z"], "'z'"), (["doctor", "extra"], "extra")])
+    (["trace", "info", "--db", "x"], "--db"), (["doctor", "-z"], "'-z'"), (["doctor", "extra"], "extra")])
 def test_typo_in_an_option(adamas, tmp_path, arguments, wrong):
     result = adamas(*arguments)
     assert (result.code, result.out) == (2, "") and result.err.startswith("adamas")
@@ -296,7 +297,8 @@ def test_provenance(bundled_run, bundled, program):
     (row,) = query(bundled_run[0], "SELECT * FROM run")
     run = dict(zip(columns, row))
     gpu = {"gpu_name", "gpu_uuid", "driver_version", "cuda_version", "sm_clock_hz", "memory_clock_hz"}
-    assert {name for name, value in run.items() if value is None} <= gpu | {"reason", "git_dirty"}
+    settings = {"machine", "cpu_governor", "cpu_turbo", "cpu_smt"}  # not every machine says them
+    assert {name for name, value in run.items() if value is None} <= gpu | {"reason", "git_dirty", "commit_utc"} | settings
     assert all(value != "" for value in run.values())
     assert (run["command"], run["status"], run["label"]) == ("replay", "complete", "bundled")
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", run["run_uuid"])

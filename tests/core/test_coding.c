@@ -52,6 +52,36 @@ static void names_say_what_is_not_the_default(void **state) {
     assert_false(adm_coding_is_contract(&coding));
 }
 
+/* asym4 centres and scales its keys by channel: `calibrated` means that, and nothing else goes with it. */
+static void asym4_takes_scaled_thresholds_alone(void **state) {
+    (void)state;
+    static const char *const refused[] = {"fixed:-10,0,10", "quantile:0.2,0.5,0.8", "centred", "channel"};
+    adm_error err;
+    char name[ADM_CODING_NAME_BYTES];
+    adm_coding coding = coding_of(ADM_METRIC_ASYM4, 2, "calibrated"), same = coding_of(ADM_METRIC_ASYM4, 2, "scaled:1");
+    adm_coding_name(&coding, name);
+    assert_string_equal(name, "asym4 calibrated");
+    assert_false(adm_coding_is_contract(&coding));
+    assert_true(adm_coding_same_codes(&coding, &same));
+    assert_int_equal(adm_coding_max_distance(&coding, 128, 4), 24 * 128 * 4);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        adm_coding other = adm_coding_default;
+        other.metric = ADM_METRIC_ASYM4;
+        assert_int_equal(adm_threshold_parse(refused[i], &other.thresholds, NULL), ADM_OK);
+        err = (adm_error){0};
+        assert_int_equal(adm_coding_complete(&other, &err), ADM_EINPUT);
+        assert_non_null(strstr(err.text, refused[i]));
+        assert_non_null(strstr(err.text, "scaled"));
+    }
+    same.bits = 3;
+    assert_int_equal(adm_coding_complete(&same, &err), ADM_EINPUT);
+    assert_non_null(strstr(err.text, "3 bits"));
+    /* 64 query heads of 256 dimensions sum to more than 16 bits hold */
+    coding.selection = ADM_SELECT_GROUP;
+    assert_int_equal(adm_coding_check(&coding, &(adm_shape){64, 1, 256}, &err), ADM_EUNSUPPORTED);
+    assert_int_equal(adm_coding_check(&coding, &(adm_shape){8, 1, 256}, &err), ADM_OK);
+}
+
 static void thresholds_must_go_with_the_width(void **state) {
     (void)state;
     adm_error err = {0};
@@ -269,6 +299,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics_are_their_formulas),
         cmocka_unit_test(names_say_what_is_not_the_default),
+        cmocka_unit_test(asym4_takes_scaled_thresholds_alone),
         cmocka_unit_test(thresholds_must_go_with_the_width),
         cmocka_unit_test(a_sum_that_does_not_fit_is_refused),
         cmocka_unit_test(thresholds_are_quantiles_of_what_they_say),

@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "core/replay/quality.h"
+#include "core/replay/session/quality.h"
 #include "kernels/attention/quality.h"
 
 enum { N = 300, D = 64 };

@@ -1,7 +1,7 @@
 /* test_ratio.c: the interval of a ratio of two median times. */
 #include "tests/support/stage_check.h"
 
-#include "core/base/ratio.h"
+#include "core/stats/ratio.h"
 
 static const adm_timing_spread sure = {20, 100, 90, 120, 0.1};
 

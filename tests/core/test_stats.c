@@ -1,7 +1,7 @@
 /* test_stats.c: the summary of a set of values. */
 #include "tests/support/stage_check.h"
 
-#include "core/base/stats.h"
+#include "core/stats/stats.h"
 
 static void quantiles_interpolate(void **state) {
     (void)state;

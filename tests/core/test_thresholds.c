@@ -21,6 +21,12 @@ static void good_specifications(void **state) {
     assert_true(spec.kind == ADM_THRESHOLDS_CENTRED && spec.per_layer && spec.n_values == 7 && spec.value[6] == 0.6f);
     assert_int_equal(adm_threshold_parse("channel", &spec, NULL), ADM_OK);
     assert_true(spec.kind == ADM_THRESHOLDS_CHANNEL && spec.per_layer && spec.n_values == 0);
+    assert_int_equal(adm_threshold_parse("scaled", &spec, NULL), ADM_OK);
+    assert_true(spec.kind == ADM_THRESHOLDS_SCALED && spec.per_layer && spec.n_values == 0);
+    assert_int_equal(adm_threshold_parse("scaled:0.75", &spec, NULL), ADM_OK);
+    assert_true(spec.n_values == 3 && spec.value[0] == -0.75f && spec.value[1] == 0 && spec.value[2] == 0.75f);
+    assert_int_equal(adm_threshold_parse("scaled:-2,0.5,1", &spec, NULL), ADM_OK);
+    assert_true(spec.n_values == 3 && spec.value[0] == -2 && spec.value[1] == 0.5f && spec.value[2] == 1);
 }
 
 static void defaults_ascend_and_are_even(void **state) {
@@ -57,6 +63,11 @@ static void bad_specifications_are_named(void **state) {
                                "quantile:-0.1,0.5,0.9",
                                "quantile:0.1,0.5,1.1",
                                "calibrated:0.1,0.2,0.3",
+                               "scaled:0",
+                               "scaled:-1",
+                               "scaled:1,2",
+                               "scaled:1,0,2",
+                               "scaled:1,2,3,4,5,6,7",
                                "quantile",
                                "channel:",
                                "channels",

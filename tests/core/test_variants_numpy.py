@@ -32,6 +32,14 @@ VARIANTS = {
     "metric=asymmetric": ("asymmetric calibrated", 2, "asymmetric", True, "layer", WIDE, False),
     "metric=asymmetric,thresholds=channel,select=group": ("asymmetric channel, per group", 2, "asymmetric", True, "channel",
                                                           WIDE, True),
+    "metric=asym4": ("asym4 calibrated", 2, "asym4", True, "scaled", (-1, 0, 1), False),
+    "metric=asym4,thresholds=scaled:0.7": ("asym4 scaled:0.7", 2, "asym4", True, "scaled", (-.7, 0, .7), False),
+    "metric=asym4,hadamard=off,sinks=2": ("asym4 calibrated, no Hadamard, 2 sinks", 2, "asym4", False, "scaled", (-1, 0, 1),
+                                          False, 2, 1),
+    "metric=asym4,select=group": ("asym4 calibrated, per group", 2, "asym4", True, "scaled", (-1, 0, 1), True),
+    "metric=dot,thresholds=scaled": ("dot scaled", 2, "dot", True, "scaled", (-1, 0, 1), False),
+    "metric=asymmetric,thresholds=scaled:-1,0,1.5": ("asymmetric scaled:-1,0,1.5", 2, "asymmetric", True, "scaled",
+                                                     (-1, 0, 1.5), False),
     "sinks=4": ("l1 calibrated, 4 sinks", 2, "l1", True, "layer", LOW, False, 4, 1),
     "sinks=1,recent=40": ("l1 calibrated, 1 sink, 40 recent", 2, "l1", True, "layer", LOW, False, 1, 40),
     "metric=dot,recent=64,select=group": ("dot calibrated, 64 recent, per group", 2, "dot", True, "layer", WIDE, True, 0, 64),
@@ -76,12 +84,29 @@ def thresholds(prompt, kind, quantiles):
     quantiles = np.float32(quantiles).astype(np.float64)
     mean = prompt.mean(1, keepdims=True, dtype=np.float64).astype(np.float32) * (kind != "layer")
     rest = (prompt - mean).astype(np.float64)
+    if kind == "scaled":
+        z, scale = np.float32(quantiles).astype(np.float64), deviation(prompt).astype(np.float64)
+        return tuple((z[:, None] * scale[:, None] + m).astype(np.float32) for m in (mean.astype(np.float64), 0))
     if kind == "channel":
         of_queries = np.quantile(rest, quantiles, axis=1).transpose(1, 0, 2)
     else:
         of_queries = np.broadcast_to(np.quantile(rest, quantiles)[None, :, None], (n_kv, len(quantiles), d))
     of_queries = of_queries.astype(np.float32)
     return of_queries + mean, of_queries
+
+
+def deviation(prompt):
+    """Of each channel, [n_kv_heads, d]."""
+    return prompt.astype(np.float64).std(1).astype(np.float32)
+
+
+def quantise(w):
+    """w [d] in float32 to whole numbers from -8 to 7: of six steps the one with the least squared error, in 2048ths of the
+    largest element."""
+    x = w * (np.float32(2048) / abs(w).max())
+    tried = [(step, np.clip(np.rint(x * np.float32(1 / step)), -8, 7).astype(np.int64))
+             for step in (292, 272, 252, 232, 212, 192)]
+    return min(tried, key=lambda t: ((np.rint(x).astype(np.int64) - t[0] * t[1])**2).sum())[1]
 
 
 def code(y, t):
@@ -96,7 +121,8 @@ def levels(prompt, codes, kind, n_codes):
     out = np.zeros((*prompt.shape[::2], n_codes))
     for c in range(n_codes):
         inside = codes == c
-        out[..., c] = ((rest * inside).sum(1) / inside.sum(1) if kind == "channel" else (rest * inside).sum() / inside.sum())
+        by_channel = (rest * inside).sum(1) / inside.sum(1)
+        out[..., c] = by_channel if kind in ("channel", "scaled") else (rest * inside).sum() / inside.sum()
     return out
 
 
@@ -136,7 +162,9 @@ def test_a_variant_is_what_numpy_makes_of_its_definition(stored, layer, settings
     for s, head in np.ndindex(n_steps, n_q):
         n, kv = positions[s] + 1, head // group
         sharing = range(kv * group, (kv + 1) * group) if per_group else [head]
-        if metric == "asymmetric":
+        if metric == "asym4":
+            distances = -sum(key_codes[kv, :n] @ quantise(yq[s, h] * deviation(prompt)[kv]) for h in sharing)
+        elif metric == "asymmetric":
             distances = -(values[kv, :n] @ yq[s, list(sharing)].astype(np.float64).sum(0))
         else:
             distances = sum(distance(metric, top, code(yq[s, None, h], t_query[kv])[0], key_codes[kv, :n]) for h in sharing)

@@ -155,16 +155,26 @@ static void good_files_of_the_corpus_are_read(void **state) {
     (void)state;
     static const struct {
         const char *path;
-        adm_requests_format format;
+        const char *format;
         size_t n;
-    } good[] = {{"tests/fuzz/corpus/requests/azure.csv", ADM_REQUESTS_AZURE, 3},
-                {"tests/fuzz/corpus/requests/azure2024.csv", ADM_REQUESTS_AZURE, 2},
-                {"tests/fuzz/corpus/requests/burstgpt.csv", ADM_REQUESTS_BURSTGPT, 2},
-                {"tests/fuzz/corpus/requests/mooncake.jsonl", ADM_REQUESTS_MOONCAKE, 2}};
+    } good[] = {{"tests/fuzz/corpus/requests/azure.csv", "azure", 3},
+                {"tests/fuzz/corpus/requests/azure2024.csv", "azure", 2},
+                {"tests/fuzz/corpus/requests/burstgpt.csv", "burstgpt", 2},
+                {"tests/fuzz/corpus/requests/mooncake.jsonl", "mooncake", 2},
+                {"tests/fuzz/corpus/requests/vidur.csv", "vidur", 2},
+                {"tests/fuzz/corpus/requests/bailian.jsonl", "bailian", 2},
+                {"tests/fuzz/corpus/requests/aiperf.jsonl", "aiperf", 2},
+                {"tests/fuzz/corpus/requests/llmservingsim.jsonl", "llmservingsim", 2},
+                {"tests/fuzz/corpus/requests/copilot.jsonl", "copilot", 3},
+                {"tests/fuzz/corpus/requests/copilot.jsonl.gz", "copilot", 3},
+                {"tests/fuzz/corpus/requests/stored.csv.gz", "azure", 1},
+                {"tests/fuzz/corpus/requests/fixed.csv.gz", "azure", 1},
+                {"tests/fuzz/corpus/requests/clients.jsonl", "clients", 48}};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         adm_requests *requests;
-        assert_int_equal(adm_requests_read(good[i].path, &requests, NULL), ADM_OK);
-        assert_int_equal(requests->format, good[i].format);
+        adm_requests_source source;
+        assert_int_equal(adm_requests_read(good[i].path, 1, &requests, &source, NULL), ADM_OK);
+        assert_string_equal(source.format, good[i].format);
         assert_int_equal(requests->n, good[i].n);
         adm_requests_free(&requests);
         assert_null(requests);

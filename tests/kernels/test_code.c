@@ -33,6 +33,7 @@ static void both_encoders_count_thresholds(void **state) {
             adm_encode_fn *const versions[] = {adm_encode_reference, adm_encode_rows};
             for (int version = 0; version < 2; version++)
                 for (size_t n = 0; n <= MAX_ROWS; n += 1 + n) {
+                    check_case("%s d=%u bits=%u n=%zu slack=%zu", version == 0 ? "reference" : "rows", d, bits, n, n % 4);
                     check_buffer packed = check_new(n * bits * d / 8, n % 4);
                     versions[version](y, n, d, t, bits, packed.data);
                     adm_decode_reference(packed.data, n, d, bits, codes);
@@ -44,6 +45,7 @@ static void both_encoders_count_thresholds(void **state) {
                     check_free(&packed);
                 }
         }
+    check_case_end();
 }
 
 static void two_bits_are_the_rows_of_pack(void **state) {
@@ -92,6 +94,7 @@ static void scans_are_sums_of_table_entries(void **state) {
                 adm_scan_fn *const versions[] = {adm_scan_reference, adm_scan_bytes};
                 for (int version = 0; version < 2; version++) {
                     uint16_t *got = (uint16_t *)(void *)out.data;
+                    check_case("%s d=%u bits=%u n=%zu slack=%zu", version == 0 ? "reference" : "bytes", d, bits, n, c % 3);
                     memset(out.data, CHECK_CANARY, out.bytes);
                     versions[version](table, k.data, n, d, bits, scratch.data, got);
                     for (size_t t = 0; t < n; t++) {
@@ -105,6 +108,7 @@ static void scans_are_sums_of_table_entries(void **state) {
                 check_free(&out);
                 check_free(&scratch);
             }
+    check_case_end();
 }
 
 static void the_model_counts_what_moves(void **state) {

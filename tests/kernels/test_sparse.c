@@ -31,6 +31,8 @@ static const char *const policies[] = {"dense",
                                        "oracle:select=group",
                                        "random",
                                        "adamas:metric=asymmetric,bits=3,thresholds=channel,select=group",
+                                       "adamas:metric=asym4",
+                                       "adamas:metric=asym4,thresholds=scaled:0.7,select=group",
                                        "adamas:metric=dot,hadamard=off,thresholds=centred"};
 enum { N_POLICIES = sizeof policies / sizeof policies[0] };
 
@@ -70,6 +72,7 @@ static void a_budget_above_the_length_is_dense(void **state) {
             for (size_t h = 0; h < N_Q; h++) {
                 float expected[D];
                 double score[CAPACITY];
+                check_case("policy=%s step=%zu head=%zu", policies[p], i, h);
                 adm_attention_reference(ADM_F32, q[i][h], k[h / GROUP], v[h / GROUP], NULL, N_PROMPT + i + 1, D, scale, score,
                                         expected);
                 assert_true(check_relative_l2(out[i][h], expected, D) < 1e-6);
@@ -77,6 +80,7 @@ static void a_budget_above_the_length_is_dense(void **state) {
         adm_sparse_close(&s);
         assert_null(s);
     }
+    check_case_end();
 }
 
 /* Ascending, the newest in, as many as asked for (quest: whole pages), and the output is attention over just those. */
@@ -95,6 +99,7 @@ static void selections_are_sound_and_repeatable(void **state) {
             for (size_t h = 0; h < N_Q; h++) {
                 const uint32_t *index = chosen[i][h];
                 uint32_t n = 0;
+                check_case("policy=%s budget=%d step=%zu head=%zu", policies[p], BUDGET, i, h);
                 while (n < BUDGET && index[n] != UINT32_MAX) n++;
                 size_t rest = (N_PROMPT + i + 1) % PAGE;
                 bool quest = strncmp(policies[p], "quest", 5) == 0;
@@ -108,6 +113,7 @@ static void selections_are_sound_and_repeatable(void **state) {
             }
         adm_sparse_close(&s);
     }
+    check_case_end();
 }
 
 static void adamas_is_its_six_stages(void **state) {
@@ -127,6 +133,7 @@ static void adamas_is_its_six_stages(void **state) {
         adm_pack_reference(codes, CAPACITY, D, packed);
         for (size_t i = 0; i < N_STEPS; i++) {
             uint8_t query[D / 4];
+            check_case("step=%zu head=%zu", i, h);
             adm_hadamard_reference(ADM_F32, q[i][h], 1, D, y);
             adm_bucket_reference(y, D, t, codes);
             adm_pack_reference(codes, 1, D, query);
@@ -136,6 +143,7 @@ static void adamas_is_its_six_stages(void **state) {
         }
     }
     adm_sparse_close(&s);
+    check_case_end();
 }
 
 /* With a selection per group, heads share their tokens, and the tokens have the smallest sums of the heads' distances. */
@@ -156,6 +164,7 @@ static void a_group_selects_by_the_sum(void **state) {
             uint32_t sum[CAPACITY] = {0}, largest_in = 0, smallest_out = UINT32_MAX;
             bool in[CAPACITY] = {false};
             for (size_t h = g * GROUP; h < (g + 1) * GROUP; h++) {
+                check_case("step=%zu head=%zu", i, h);
                 assert_memory_equal(chosen[i][h], chosen[i][g * GROUP], sizeof chosen[i][h]);
                 adm_hadamard_reference(ADM_F32, q[i][h], 1, D, yq);
                 adm_bucket_reference(yq, D, t, query);
@@ -169,6 +178,7 @@ static void a_group_selects_by_the_sum(void **state) {
         }
     }
     adm_sparse_close(&shared);
+    check_case_end();
 }
 
 static void the_oracle_takes_the_largest_products(void **state) {
@@ -179,6 +189,7 @@ static void the_oracle_takes_the_largest_products(void **state) {
     attend(s, BUDGET, &out[0][0][0], &chosen[0][0][0]);
     for (size_t i = 0; i < N_STEPS; i++)
         for (size_t h = 0; h < N_Q; h++) {
+            check_case("step=%zu head=%zu", i, h);
             double smallest_in = INFINITY, largest_out = -INFINITY;
             bool in[CAPACITY] = {false};
             for (size_t j = 0; j < BUDGET; j++) in[chosen[i][h][j]] = true;
@@ -191,6 +202,7 @@ static void the_oracle_takes_the_largest_products(void **state) {
             assert_true(smallest_in >= largest_out);
         }
     adm_sparse_close(&s);
+    check_case_end();
 }
 
 /* Tokens and scores by definition, from what the prompt drew and what the steps pay for what they attend to. With evictions a
@@ -203,6 +215,7 @@ static void check_accounts(const char *policy, bool evicts) {
         bool gone[N_PROMPT + N_STEPS] = {false};
         if (h == 1) account[5] = 100;
         for (size_t i = 0; i < N_STEPS; i++) {
+            check_case("policy=%s step=%zu head=%zu", policy, i, h);
             const size_t n = N_PROMPT + i + 1, n_older = n - BUDGET / 2;
             double p[BUDGET], total = 0, min_in = INFINITY, max_out = -INFINITY, largest = -INFINITY;
             bool in[N_PROMPT + N_STEPS] = {false};
@@ -228,6 +241,7 @@ static void check_accounts(const char *policy, bool evicts) {
         assert_int_equal(gone[5], evicts && h != 1); /* what drew much stays */
     }
     adm_sparse_close(&s);
+    check_case_end();
 }
 
 static void accounts_are_kept(void **state) {
@@ -274,6 +288,7 @@ static void prompts_of_every_length_around_a_page(void **state) {
     for (size_t n = 1; n <= 2 * PAGE + 1; n++)
         for (int p = 0; p < N_POLICIES; p++)
             for (size_t n_steps = 0; n_steps < 3; n_steps++) {
+                check_case("policy=%s prompt=%zu steps=%zu", policies[p], n, n_steps);
                 adm_sparse *s;
                 assert_int_equal(adm_sparse_open(policies[p], &shape, &k[0][0][0], n, n + n_steps, n_steps, 1, &s, NULL),
                                  ADM_OK);
@@ -283,6 +298,7 @@ static void prompts_of_every_length_around_a_page(void **state) {
                                  ADM_OK);
                 adm_sparse_close(&s);
             }
+    check_case_end();
 }
 
 int main(void) {

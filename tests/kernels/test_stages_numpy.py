@@ -49,6 +49,10 @@ FUNCTIONS = {
     "adm_distance_l1": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
     "adm_distance_xor": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
     **{f"adm_distance_{metric}": (None, [POINTER, POINTER, SIZE, U32, POINTER]) for metric in ("l2", "sign", "dot", "hamming")},
+    "adm_asym4_learn": (None, [POINTER, SIZE, U32, POINTER, POINTER]),
+    "adm_asym4_thresholds": (None, [POINTER, POINTER, U32, POINTER, POINTER]),
+    "adm_asym4_query": (None, [POINTER, POINTER, U32, POINTER]),
+    "adm_distance_asym4": (None, [POINTER, POINTER, SIZE, U32, POINTER]),
     "adm_encode_rows": (None, [POINTER, SIZE, U32, POINTER, U32, POINTER]),
     "adm_scan_bytes": (None, [POINTER, POINTER, SIZE, U32, U32, POINTER, POINTER]),
     "adm_topk_reference": (U32, [POINTER, SIZE, U32, POINTER, POINTER, POINTER, POINTER]),
@@ -386,6 +390,43 @@ def test_codes_of_any_width_under_thresholds_of_each_channel(lib, rng, d, bits):
         if bits < 3:
             name = "hamming" if bits == 1 else metric
             assert np.array_equal(c_distance(lib, f"adm_distance_{name}", packed[7], packed, d), expected)
+
+
+def quantise_to_4_bits(w):
+    """DESIGN: round(w / delta) held within -8 and 7, delta the best of six by squared error, in 2048ths of the largest |w|."""
+    x = w * (np.float32(2048) / np.abs(w).max())
+    tried = []
+    for step in (292, 272, 252, 232, 212, 192):
+        q = np.rint(x * np.float32(1 / step)).clip(-8, 7).astype(int)
+        tried.append((((np.rint(x).astype(int) - step * q)**2).sum(), q))
+    return min(tried, key=lambda t: t[0])[1]
+
+
+@pytest.mark.parametrize("d", HEAD_DIMS)
+@pytest.mark.parametrize("tau", [0.7, 1.0])
+def test_asym4_from_floats_to_distances(lib, rng, d, tau):
+    n = 300
+    y = (rng.standard_normal((n, d)) * rng.uniform(0.5, 40, d) + 20 * rng.standard_normal(d)).astype(np.float32)
+    queries = (rng.standard_normal((20, d)) ** 3).astype(np.float32)
+    centre, scale, thresholds = np.empty(d, np.float32), np.empty(d, np.float32), np.empty((3, d), np.float32)
+    lib.adm_asym4_learn(address(y), n, d, address(centre), address(scale))
+    lib.adm_asym4_thresholds(address(centre), address(scale), d, address(np.float32([-tau, 0, tau])), address(thresholds))
+    mean, sigma = y.mean(0, dtype=np.float64), y.std(0, dtype=np.float64)
+    assert np.allclose(centre, mean, rtol=1e-6, atol=1e-6) and np.allclose(scale, sigma, rtol=1e-6)
+    z = (y - mean) / sigma
+    codes = (z > -tau).astype(int) + (z > 0) + (z > tau)
+    packed, planes, distance = np.empty((n, d // 4), np.uint8), np.empty(d // 2, np.uint8), np.empty(n, np.uint16)
+    lib.adm_encode_rows(address(y), n, d, address(thresholds), 2, address(packed))
+    near_a_threshold = np.abs(np.abs(z) - tau).min(1) < 1e-6
+    near_a_threshold |= np.abs(z).min(1) < 1e-6
+    assert (packed == pack(codes.astype(np.uint8)))[~near_a_threshold].all() and near_a_threshold.sum() < 10
+    for query in queries:
+        q = quantise_to_4_bits(query * scale)
+        lib.adm_asym4_query(address(query), address(scale), d, address(planes))
+        bits = np.unpackbits(planes.reshape(4, d // 8), axis=1, bitorder="little").astype(int)
+        assert (np.array([1, 2, 4, -8]) @ bits == q).all()
+        lib.adm_distance_asym4(address(planes), address(packed), n, d, address(distance))
+        assert (distance == 3 * q[q > 0].sum() - codes @ q)[~near_a_threshold].all()
 
 
 def test_selection_with_few_tokens_and_many_ties(lib, rng):

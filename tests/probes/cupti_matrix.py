@@ -31,6 +31,13 @@ ROW = re.compile(r"^\| (?P<cupti>[\d.]+[^|]*) \| (?P<driver>yes|no) \| `adamas (
                  r"\| (?P<says>.+) \|$")
 
 
+# The set that the table calls ./wrong.metrics: `basic`, a roll-up that no metric has, a bare name, and a metric that exists.
+WRONG = """summary = two wrong names
+include = basic
+""" + "".join(f"[{name}]\nunit = bytes\nbetter = none\nmeaning = none\n" for name in (
+    "sm__cycles_elapsed.pct", "dram__bytes_read", "smsp__inst_executed_op_global_ld.sum"))
+
+
 def rows():
     found = [match.groupdict() for line in (ROOT / "probes/README.md").read_text().splitlines() if (match := ROW.match(line))]
     assert len(found) >= 10, "probes/README.md has lost its table"
@@ -73,6 +80,7 @@ def main():
     has_driver = "yes" if os.path.exists("/proc/driver/nvidia/version") else "no"
     n_failed = n_left_out = n_passed = 0
     with tempfile.TemporaryDirectory() as temporary:
+        (Path(temporary) / "wrong.metrics").write_text(WRONG)
         for row in rows():
             title = f"CUPTI {row['cupti']}, driver {row['driver']}: adamas {row['command']}"
             if row["driver"] != has_driver:

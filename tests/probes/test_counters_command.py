@@ -159,7 +159,7 @@ def test_dry_run_says_what_counters_cost(plan, adamas):
 @pytest.mark.parametrize("arguments, says", [
     (["plan", "--set", "nope"], ["'nope'", "basic, memory, full, mix"]),
     (["plan", "--set", "./gone.metrics"], ["./gone.metrics"]),
-    (["list", "--set", "nope"], ["'nope'"]), (["shout"], ["'shout'", "list, explain and plan"]),
+    (["list", "--set", "nope"], ["'nope'"]), (["shout"], ["'shout'", "list, explain, plan"]),
     (["explain"], ["name metrics"]), (["plan", "extra"], ["'extra'"])])
 def test_bad_usage(adamas, arguments, says):
     refuse(adamas, "counters", *arguments, says=says)

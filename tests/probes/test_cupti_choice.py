@@ -4,14 +4,18 @@ or would use another release's libnvperf_host.so (tests/support). What the real 
 import json
 import os
 import shutil
+import sys
 import time
 
 import pytest
 
-from conftest import PROGRAM, refuse
+from conftest import PROGRAM, ROOT, refuse
+
+sys.path.insert(0, str(ROOT))
+import install_deps as deps
 
 TESTS = PROGRAM.parent / "tests"
-FAKE, SILENT, HOST = (TESTS / f"{name}.so" for name in ("fake_cupti", "silent_cupti", "fake_nvperf"))
+FAKE, SILENT, HOST, NO_GLOB = (TESTS / f"{name}.so" for name in ("fake_cupti", "silent_cupti", "fake_nvperf", "no_glob"))
 LIBRARY = "libcupti.so.13"
 
 
@@ -90,6 +94,17 @@ def test_the_next_one_that_answers_is_used_and_named(adamas, toolkits):
     text = adamas("counters", "plan", "--chip", "GH100", "--set", "basic", env=env).out
     assert text.splitlines()[-1] == "note: " + document["note"]
     assert document["note"] in adamas("doctor", env=env).out
+
+
+def test_where_none_answers_the_cure_is_a_release_that_does(adamas, toolkits):
+    """The only CUPTI is one that does not answer; the release that the sentence names is the one that is pinned."""
+    silent = toolkits("cuda-13.2", SILENT)
+    env = environment(LD_LIBRARY_PATH=silent, LD_PRELOAD=NO_GLOB)
+    (pin, _), = deps.pins("cupti")
+    cure = f"no other CUPTI was found: `./configure.py --setup` or `pip install {pin}` brings one that answers"
+    refuse(adamas, *PLAN, code=77, env=env, says=[str(silent), "is CUPTI 13.2", "does not answer without", cure])
+    doctor = adamas("doctor", env=env)
+    assert doctor.code == 0 and "lacks CUPTI" in doctor.out and cure in doctor.out
 
 
 # ---- libnvperf_host.so ----

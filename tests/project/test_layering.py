@@ -25,36 +25,44 @@ SOURCES = (".c", ".h", ".cu", ".cuh", ".S")
 
 # Which rooms a room may include beside itself.
 BASE = ["core/base"]
-CORE = [*BASE, "core/contract", "core/store", "core/cli"]
+CORE = [*BASE, "core/stats", "core/contract", "core/store", "core/cli"]
 MAY = {
     "core/base": [],
+    "core/stats": BASE,
     "core/contract": BASE,
-    "core/policy": [*BASE, "core/contract"],
-    "core/store": [*BASE, "core/contract"],
+    "core/policy": [*BASE, "core/stats", "core/contract"],
+    "core/store": [*BASE, "core/stats", "core/contract"],
     "core/cli": BASE,
-    "core/replay": [*BASE, "core/contract", "core/policy", "core/store"],
+    "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store"],
+    "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/replay/session"],
+    "core/calibrate": [*BASE, "core/contract", "core/policy", "core/store", "core/replay/session", "core/replay"],
     "kernels/gpu": [*BASE, "core/contract"],
     "kernels/encode": [*BASE, "core/contract", "kernels/gpu"],
     "kernels/distance": [*BASE, "core/contract", "kernels/gpu", "kernels/encode"],
     "kernels/topk": [*BASE, "core/contract", "kernels/gpu"],
-    "kernels/attention": [*BASE, "core/contract", "core/replay", "kernels/gpu"],
+    "kernels/attention": [*BASE, "core/contract", "core/replay/session", "kernels/gpu"],
     "kernels/step": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance",
                      "kernels/topk", "kernels/attention", "kernels"],
     "kernels": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
                 "kernels/attention"],
     "kernels/profile": [*CORE, "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
                         "kernels/topk", "kernels/attention"],
+    "kernels/tune": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
+                     "kernels/attention", "kernels/profile"],
     "probes/metrics": [*BASE, "core/contract"],
-    "probes/cupti": [*BASE, "core/contract", "probes/metrics"],
-    "probes": [*BASE, "core/contract"],
+    "probes/cupti": [*BASE, "core/stats", "core/contract", "probes/metrics"],
+    "probes": [*BASE, "core/stats", "core/contract"],
     "traces/format": CORE,
     "traces/generate": [*CORE, "traces/format"],
-    "traces/requests": [*CORE, "traces/format"],
+    "traces/requests": [*CORE, "traces/format", "traces/generate"],
     "analysis/output": CORE,
     "analysis/regress": [*CORE, "analysis/output"],
     "analysis/regress/compare": [*CORE, "analysis/output", "analysis/regress"],
     "analysis/db": [*CORE, "analysis/output"],
+    "analysis/cost": CORE,
+    "analysis/serving": [*CORE, "analysis/output", "analysis/cost"],
     "analysis/report/view": [*CORE, "analysis/output"],
+    "analysis/explain": [*CORE, "analysis/output"],
     "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/report/view"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
@@ -69,16 +77,17 @@ INSIDE = [*(f"core/store/{name}.h" for name in ("columns", "migrate", "row")), "
 # The C library and Linux: allowed everywhere.
 SYSTEM = set("""
     argp.h arm_neon.h assert.h cpuid.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
-    immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h sched.h setjmp.h signal.h spawn.h
-    stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/ioctl.h sys/mman.h sys/random.h
-    sys/resource.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h
+    immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h regex.h sched.h setjmp.h
+    signal.h spawn.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/file.h sys/ioctl.h
+    sys/mman.h sys/prctl.h sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h sys/types.h
+    sys/utsname.h sys/wait.h time.h
     unistd.h""".split())
 
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
-    ("xxhash.h", ["core/store/write.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "traces/*", "analysis/*"]),
+    ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
+    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*", "kernels/tune/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
@@ -192,7 +201,7 @@ def test_the_directions_have_no_circle():
 
 
 @pytest.mark.parametrize("name, line, complaint", [
-    ("core/replay/quality.c", '#include "kernels/topk/topk.h"', "kernels/topk/topk.h is not for core/replay"),
+    ("core/replay/session/quality.c", '#include "kernels/topk/topk.h"', "kernels/topk/topk.h is not for core/replay/session"),
     ("core/cli/command.c", '#include "traces/format/trace_file.h"', "traces/format/trace_file.h is not for core/cli"),
     ("core/store/store.h", "#include <jansson.h>", "jansson.h is only for"),
     ("kernels/topk/topk.c", '#include "probes/clock_probe.h"', "probes/clock_probe.h is not for kernels/topk"),

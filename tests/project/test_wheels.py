@@ -21,6 +21,44 @@ def test_every_wheel_is_pinned_with_the_hashes_of_both_processors():
     assert groups == set(deps.WHEELS) >= set(deps.CUDA_VERSIONS.values())
 
 
+@pytest.mark.parametrize("path", sorted(path.relative_to(ROOT).as_posix() for folder in ("tests", "traces")
+                                        for path in (ROOT / folder).rglob("requirements*.txt")))
+def test_every_list_for_pip_has_the_hashes_of_each_package(path):
+    text = re.sub(r"\\\n +", "", re.sub(r"^#.*\n", "", (ROOT / path).read_text(), flags=re.M))
+    lines = [line for line in text.splitlines() if line != "-r requirements-common.txt"]
+    assert lines
+    for line in lines:
+        pin, *hashes = line.split(" --hash=sha256:")
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9.a-z+]+( ; .*)?", pin), line
+        assert hashes and all(re.fullmatch(r"[0-9a-f]{64} *", each) for each in hashes), line
+
+
+@pytest.mark.parametrize("said, cuda", [
+    ("ERROR: Could not find a version\nERROR: No matching distribution found for torch==2.13.0+cpu", True),
+    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\n    torch==2.13.0+cpu from file", True),
+    ("Collecting torch==2.13.0+cpu\nERROR: No matching distribution found for gguf==0.19.0", False)])
+def test_pytorch_for_cuda_is_taken_where_there_is_no_cpu_build(tmp_path, monkeypatch, capsys, said, cuda):
+    monkeypatch.setattr(deps, "DEPS", tmp_path)
+    monkeypatch.setattr(deps, "LOGS", tmp_path)
+    (tmp_path / "models").mkdir()
+    asked = []
+
+    def pip(title, log, _, requirements, venv):
+        asked.append(requirements)
+        if requirements == str(deps.MODEL_REQUIREMENTS):
+            (tmp_path / log).write_text(said)
+            raise deps.SetupError(said)
+
+    monkeypatch.setattr(deps, "pip", pip)
+    if not cuda:
+        with pytest.raises(deps.SetupError, match="gguf"):
+            deps.install_model_wheels()
+        return
+    deps.install_model_wheels()
+    assert asked[1:] == [str(deps.MODEL_REQUIREMENTS), str(deps.MODEL_CUDA_REQUIREMENTS)]
+    assert "the CUDA build is taken" in capsys.readouterr().out and (tmp_path / "models/pins.txt").exists()
+
+
 def test_a_toolkit_is_whole_and_of_its_version():
     parts = {"nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-runtime", "nvidia-cuda-cccl",
              "nvidia-cuda-cupti", "nvidia-nvtx"}

@@ -21,7 +21,8 @@ KNOWN = set("""
     HOME PWD OLDPWD PATH TMPDIR USER SHELL LANG RANDOM LINENO BASH_SOURCE PIPESTATUS IFS
     GITHUB_STEP_SUMMARY GITHUB_OUTPUT GITHUB_ENV GITHUB_PATH GITHUB_SHA GITHUB_REF GITHUB_REF_NAME GITHUB_BASE_REF
     GITHUB_HEAD_REF GITHUB_RUN_ID GITHUB_WORKSPACE GITHUB_REPOSITORY GITHUB_TOKEN RUNNER_TEMP RUNNER_OS CI
-    CI_COMMIT_SHA CI_COMMIT_BRANCH CI_DEFAULT_BRANCH CI_MERGE_REQUEST_TARGET_BRANCH_NAME CI_PIPELINE_SOURCE CI_PROJECT_DIR
+    CI_COMMIT_SHA CI_COMMIT_BEFORE_SHA CI_MERGE_REQUEST_DIFF_BASE_SHA
+    CI_COMMIT_BRANCH CI_DEFAULT_BRANCH CI_MERGE_REQUEST_TARGET_BRANCH_NAME CI_PIPELINE_SOURCE CI_PROJECT_DIR
     CC CXX CPPFLAGS CFLAGS CXXFLAGS LDFLAGS CUDA_HOME CUDA_PATH CUDA_VISIBLE_DEVICES LD_LIBRARY_PATH""".split())
 
 
@@ -118,6 +119,6 @@ def gitlab_faults(document):
         yield from unknown(job, GITLAB_JOB, name)
         if not job.get("script"):
             yield f"{name}: script is missing"
-        for command in job.get("script") or []:
-            for fault in shell_faults(command, job.get("variables", {})):
-                yield f"{name}: {fault}"
+        script = "\n".join(map(str, job.get("script") or []))  # one shell runs all of it
+        for fault in shell_faults(script, job.get("variables", {})):
+            yield f"{name}: {fault}"

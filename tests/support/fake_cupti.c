@@ -335,8 +335,11 @@ EXPORT CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
     return CUPTI_SUCCESS;
 }
 
-CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status); /* of 13.4's headers */
-EXPORT CUptiResult cuptiClockControlGetStatus(CUcontext context, int *status) {
+#if CUPTI_API_VERSION < 130400 /* its headers declare neither */
+typedef int CUpti_ClockControl_Status;
+CUptiResult cuptiClockControlGetStatus(CUcontext context, CUpti_ClockControl_Status *status);
+#endif
+EXPORT CUptiResult cuptiClockControlGetStatus(CUcontext context, CUpti_ClockControl_Status *status) {
     ANSWER();
     *status = 2;
     return context == (CUcontext)(uintptr_t)0x1000 ? CUPTI_SUCCESS : CUPTI_ERROR_INVALID_PARAMETER;

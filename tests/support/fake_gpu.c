@@ -9,7 +9,8 @@
  *   error=STAGE      their launches fail, and the context survives
  *   lost=STAGE       their launches fail, and the context does not
  *   idle-prompt      the encoding of a prompt does nothing
- *   no-bandwidth     the read limit cannot be measured */
+ *   no-bandwidth     the read limit cannot be measured
+ *   honest           times are what the calls took on the host, and the read limit is above that of any host */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,11 @@ static uint64_t memory_bytes(void) {
 static size_t n_timings(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "timings=") : NULL;
     return at != NULL ? (size_t)strtoul(at + strlen("timings="), NULL, 10) : 20;
+}
+
+static bool is_honest(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    return asked != NULL && strstr(asked, "honest") != NULL;
 }
 
 /* --- Stages ------------------------------------------------------------------------------------------------------- */
@@ -308,7 +314,7 @@ adm_status adm_bandwidth_read(size_t buffer_bytes, double *bytes_per_s, adm_erro
     (void)buffer_bytes;
     const char *asked = getenv("ADAMAS_FAKE_GPU");
     const bool fails = asked != NULL && strstr(asked, "no-bandwidth") != NULL;
-    *bytes_per_s = fails ? 0 : 1e9;
+    *bytes_per_s = fails ? 0 : is_honest() ? 1e12 : 1e9;
     return fails ? adm_fail(err, ADM_EENVIRONMENT, "this bandwidth was not to be had") : ADM_OK;
 }
 
@@ -470,7 +476,12 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
     timing->start_ns = adm_clock_ns();
     if (status == ADM_OK) status = adm_alloc(&timing->end_ns, timing->n_samples, sizeof *timing->end_ns, "samples", err);
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++) timing->end_ns[i] = adm_clock_ns();
-    for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++)
+    for (size_t i = 0; status == ADM_OK && i < timing->n_samples && is_honest(); i++) {
+        const uint64_t start = adm_clock_ns();
+        status = adm_gpu_case_run(c, impls, n_impls, (uint32_t)i % timing->n_sets, err);
+        timing->sample_ns[i] = (double)(adm_clock_ns() - start);
+    }
+    for (size_t i = 0; status == ADM_OK && i < timing->n_samples && !is_honest(); i++)
         timing->sample_ns[i] = 1000.0 * (double)n_impls * (mode == ADM_LAUNCH_STREAM ? 3 : 1) + (double)(i * 7 % 20);
     return status;
 }

@@ -34,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 #include "core/contract/stage.h"
 #include "kernels/registry.h"
 

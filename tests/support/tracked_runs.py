@@ -21,7 +21,7 @@ class Runs:
         self.n = 0
         with self.open() as db:
             self.run = dict(zip([c[0] for c in db.execute("SELECT * FROM run").description],
-                                db.execute("SELECT * FROM run").fetchone()))
+                                db.execute("SELECT * FROM run").fetchone())) | {"git_dirty": 0, "commit_utc": None}
             cursor = db.execute("SELECT m.*, k.name AS metric FROM measurement m JOIN metric k USING (metric_id) "
                                 "WHERE layer IS NULL AND head IS NULL AND status = 'ok'")
             names = [c[0] for c in cursor.description]

@@ -31,6 +31,7 @@ def wanted(model):
 def differences(m, expected):
     """(largest logit difference / RMS logit, largest rel-L2 of a layer's K or V)"""
     logits, kv = expected
+    m = m.for_tokens(len(TOKENS))
     ours = forward_logits(m, TOKENS, len(TOKENS))
     worst, x = 0.0, embed(m, TOKENS)
     for i, (k, v) in enumerate(kv):
@@ -70,7 +71,7 @@ def test_a_gguf_file_is_what_transformers_computes(made, tmp_path):
     m = load_model(tmp_path / "m.gguf")
     check(m, expected)
     # and the tool's own check, whose reference reads the GGUF file with transformers
-    n = len(TOKENS)
+    n, m = len(TOKENS), m.for_tokens(len(TOKENS))
     tensors = {}
     x, layers = embed(m, TOKENS), range(m.n_layers)
     for i in layers:

@@ -2,9 +2,11 @@
 
 Skipped where the packages of traces/model/requirements.txt are absent; `tests/run.py --with-models` runs it.
 """
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_models import save_folder, skip_module_without_models, tiny_model, write_gguf
 
@@ -15,6 +17,7 @@ import architecture
 import capture
 import forward
 import trace_file
+import verify
 from model_files import load_model
 
 TEXT = "In the beginning God created the heaven and the earth. And the earth was"
@@ -96,3 +99,33 @@ def test_a_window_is_no_hindrance_within_it(tmp_path, capsys):
     assert run_capture(tmp_path, "--steps-at", "37") == 0, capsys.readouterr().err
     assert trace_file.read_trace(tmp_path / "out")[1]["tokens"].shape == (40,)
     assert load_model(tmp_path / "model").windows == (40, 40, 40)
+
+
+@pytest.mark.parametrize("gguf", [False, True])
+def test_a_long_session_turns_by_the_long_factors_from_its_first_token(tmp_path, capsys, monkeypatch, gguf):
+    """LongRoPE: the check's reference reads fewer tokens than the session has, by which it would take the short ones."""
+    model = tiny_model("phi3, LongRoPE")  # an original context of 100 tokens
+    save_folder(model, tmp_path / "model")
+    if gguf:
+        shutil.rmtree(tmp_path / "model")
+        write_gguf(model, tmp_path / "model", "phi3")
+    (tmp_path / "text").write_text(TEXT.replace("th", "sh") * 9)
+    monkeypatch.setattr(verify, "CHECK_TOKENS", 64)
+    captured = []
+    for steps_at, says in (("97", "100 tokens are at most the original context of 100"),
+                           ("150", "153 tokens are more than the original context of 100, so all turn by the long factors")):
+        assert run_capture(tmp_path, "--steps-at", steps_at) == 0, capsys.readouterr().err
+        assert says in capsys.readouterr().out
+        captured.append(trace_file.read_trace(tmp_path / "out")[1]["layers.1.k"].astype(np.float32)[:, 1:50])
+    short, long = captured
+    assert np.linalg.norm(short - long) > 0.1 * np.linalg.norm(short)
+    monkeypatch.setattr(verify, "keep_to_long_rope", lambda reference: None)
+    assert run_capture(tmp_path, "--steps-at", "150") == 4
+    assert "check failed" in capsys.readouterr().err
+
+
+def test_a_vision_tower_is_left_out_and_named(tmp_path, capsys):
+    save_folder(tiny_model("gemma3 with vision"), tmp_path / "model")
+    (tmp_path / "text").write_text(TEXT)
+    assert run_capture(tmp_path, "--layers", "1") == 0, capsys.readouterr().err
+    assert "the 50 tensors of its vision tower are left out: no text reaches them" in capsys.readouterr().out

@@ -89,7 +89,7 @@ def test_every_architecture_decodes_as_it_reads(tmp_path, name):
     torch.set_grad_enabled(False)
     save_folder(tiny_model(name), tmp_path / "m")
     model, tokens = sparse_lm.Model(tmp_path / "m", n_dense_layers=1), np.random.default_rng(5).integers(0, 258, 120)
-    expected = forward.forward_logits(model.m, tokens, len(tokens))
+    expected = forward.forward_logits(model.m.for_tokens(len(tokens)), tokens, len(tokens))
     limit = 1e-3 * np.sqrt(np.mean(expected ** 2))
     cache = model.new_cache(len(tokens))
     hidden = model.prefill(torch.from_numpy(tokens), cache)
@@ -149,6 +149,39 @@ def test_the_whole_tool_on_a_tiny_model(folder, tmp_path, capsys):
     assert kinds["2 texts"] == "real" and kinds["passkey"] == "synthetic"
     source = query(tmp_path / "e.db", "SELECT metadata FROM trace WHERE name = 'a.txt'")[0][0]
     assert '"text_source": "the first"' in source
+
+
+def test_a_calibration_codes_each_layer_as_its_file_says(decoder, tmp_path):
+    """Layers 2 and 3 select by themselves; the calibration's logits are those of neither policy alone."""
+    import json
+
+    import torch
+
+    from calibration import Calibration
+    model, library, tokens, cache, _ = decoder
+    names = {2: ("asym4", "scaled:0.8"), 3: ("l1", "calibrated")}
+    (tmp_path / "c.json").write_text(json.dumps({
+        "format": "adamas-calibration/1", "shape": {"n_q_heads": 6, "n_kv_heads": model.m.n_kv_heads, "head_dim": 64},
+        "default": {"metric": "dot", "thresholds": "centred"},
+        "layers": [{"layer": layer, "metric": metric, "thresholds": t} for layer, (metric, t) in names.items()]}))
+    calibration = Calibration(tmp_path / "c.json")
+    calibration.check(model.m, "any")
+    assert library.variant(calibration, 6, model.m.n_kv_heads, 64, 1) == calibration.variant
+
+    def decode(policy):
+        return model.decode(library, policy, [16], cache, 150, tokens[150:170])
+
+    by_layer = ["adamas:metric=asym4,thresholds=scaled:0.8", "adamas:metric=l1,thresholds=calibrated"]
+    opened, original = [], library.open
+    library.open = lambda policy, *rest: opened.append(policy) or original(policy, *rest)
+    try:
+        own = decode(calibration)
+    finally:
+        library.open = original
+    assert opened == ["dense", "dense", *by_layer]
+    assert torch.isfinite(own).all()
+    for policy in by_layer:
+        assert (own != decode(policy)).any()
 
 
 @pytest.mark.parametrize("gguf", [False, True])

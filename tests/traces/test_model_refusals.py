@@ -50,13 +50,21 @@ def norms(w):
     ("llama", "llama", norms, "tensor blk.2.attn_q_norm.weight would be left out"),
     ("qwen3", "qwen3", bias("attn_q", 256), "tensor blk.0.attn_q.bias would be left out"),
     ("llama", "llama", experts, "mixtures of experts"),
-    ("phi3", "phi3", lambda w: w.add_tensor("rope_factors_long.weight", np.ones(24, np.float32)), "LongRoPE"),
+    ("llama", "llama", lambda w: w.add_tensor("rope_factors_long.weight", np.ones(32, np.float32)), "LongRoPE"),
+    ("phi3", "phi3", lambda w: w.add_tensor("rope_factors_long.weight", np.ones(24, np.float32)),
+     "has no field phi3.rope.scaling.original_context_length"),
+    ("phi3, LongRoPE", "phi3", lambda w: w.add_rope_scaling_factor(2.0), "scales RoPE twice, by rope_factors_long.weight"),
+    ("phi3", "phi3", lambda w: w.add_rope_scaling_attn_factors(1.19), "phi3.rope.scaling.attn_factor = 1.19"),
+    ("phi3", "phi3", lambda w: w.add_string("phi3.rope.scaling.type", "yarn"), "phi3.rope.scaling.type 'yarn'"),
+    ("llama, YaRN", "llama", lambda w: w.add_rope_scaling_yarn_ext_factor(0.5), "rope.scaling.yarn_ext_factor = 0.5"),
+    ("llama, YaRN", "llama", lambda w: w.add_rope_scaling_yarn_attn_factor(1.2), "rope.scaling.yarn_attn_factor = 1.2"),
+    ("qwen2, YaRN", "qwen2", lambda w: w.add_rope_scaling_yarn_log_mul(0.1), "qwen2.rope.scaling.yarn_log_multiplier = 0.1"),
     ("llama", "llama", lambda w: w.add_sliding_window(64), "llama.attention.sliding_window = 64"),
     ("llama", "llama", lambda w: w.add_float32("llama.attention.scale", 0.5), "llama.attention.scale is 0.5; only 0.125"),
     ("llama", "llama", lambda w: w.add_float32("llama.attn_logit_softcapping", 50.0), "llama.attn_logit_softcapping = 50.0"),
     ("llama", "llama", lambda w: w.add_float32("llama.logit_scale", 2.0), "llama.logit_scale = 2.0"),
     ("llama", "llama", lambda w: w.add_uint32("llama.attention.something_new", 1), "llama.attention.something_new = 1"),
-    ("qwen2", "qwen2", lambda w: w.add_string("qwen2.rope.scaling.type", "yarn"), "qwen2.rope.scaling.type 'yarn'"),
+    ("qwen2", "qwen2", lambda w: w.add_string("qwen2.rope.scaling.type", "longrope"), "qwen2.rope.scaling.type 'longrope'"),
     ("qwen2", "qwen2", lambda w: w.add_bool("qwen2.attention.causal", False), "qwen2.attention.causal = False"),
     ("llama 3", "llama", lambda w: w.add_rope_scaling_factor(2.0), "scales RoPE twice"),
     ("llama", "llama", lambda w: w.add_uint16("split.count", 3), "one of 3 parts"),
@@ -151,7 +159,12 @@ def save(folder, tensors, name="model.safetensors"):
 
 @pytest.mark.parametrize("settings, says", [
     ({"model_type": "mamba"}, "model_type 'mamba' is not supported"),
-    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, "RoPE of type 'yarn'"),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": "4"}}, "RoPE setting factor is '4'"),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "finetuned": True}}, "RoPE setting finetuned = True"),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "attention_factor": -1.0}}, "each must be there and above 0"),
+    ({"model_type": "phi3", "rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "lacks a setting"),
+    ({"model_type": "phi3", "rope_parameters": {"rope_type": "su", "short_factor": [1.0] * 9, "long_factor": [1.0] * 32}},
+     "RoPE turns 32 pairs of dimensions, and has 9 factors for them"),
     ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "RoPE of type 'longrope'"),
     ({"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "RoPE of type 'dynamic'"),
     ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "lacks a setting: 'low_freq_factor'"),
@@ -192,6 +205,41 @@ def test_old_settings_of_rope_mean_the_same(folder):
         "type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 128}}))
     rope = load_model(folder).rope
     assert rope.base == 5e5 and rope.divisors[0] == 1 and rope.divisors[-1] == pytest.approx(8)
+
+
+def test_rope_that_outside_settings_decide(folder):
+    """As transformers reads it: the original context outside the dictionary wins, and YaRN stretches the model."""
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    change(folder, rope_parameters=None, rope_scaling=yarn)
+    m = load_model(folder)
+    assert m.context == 512 and m.rope.amplitude == pytest.approx(1 + 0.1 * np.log(4))
+    change(folder, original_max_position_embeddings=256)
+    other = load_model(folder)
+    assert other.context == 1024 and other.rope.divisors != m.rope.divisors
+
+
+def test_vision_is_left_out_only_where_config_json_has_it(folder, tmp_path):
+    import torch
+    save(folder, tensors_of(folder) | {"vision_tower.head.probe": torch.ones(2)})
+    refuse(folder, "tensor vision_tower.head.probe would be left out")
+    save_folder(tiny_model("gemma3 with vision"), tmp_path / "g")
+    m, t = load_model(tmp_path / "g"), tensors_of(tmp_path / "g")
+    assert m.n_q_heads == 4 and set(m.weights.left_out) == {name for name in t if not name.startswith("language_model.")}
+    save(tmp_path / "g", t | {"audio_tower.conv.weight": torch.ones(2)})
+    refuse(tmp_path / "g", "tensor audio_tower.conv.weight would be left out")
+    save(tmp_path / "g", t | {"model.language_model.norm.weight": torch.ones(256)})
+    refuse(tmp_path / "g", "model.norm.weight", "of the same use")
+    config = json.loads((tmp_path / "g/config.json").read_text())
+    for name in ("rms_norm_eps", "max_position_embeddings"):  # as the files of 4B to 27B leave them out
+        del config["text_config"][name]
+    (tmp_path / "g/config.json").write_text(json.dumps(config))
+    save(tmp_path / "g", {name.replace("language_model.model.", "model.language_model."): x for name, x in t.items()})
+    m = load_model(tmp_path / "g")  # as transformers 4.5x names them
+    assert (m.eps, m.context) == (1e-6, 131072)
+    change(tmp_path / "g", quantization_config={"quant_method": "fp8"})
+    refuse(tmp_path / "g", "its weights are quantised (fp8)")
+    change(tmp_path / "g", text_config=None)
+    refuse(tmp_path / "g", "no readable config.json")
 
 
 def test_a_bias_that_config_json_does_not_mention(folder):

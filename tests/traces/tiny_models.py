@@ -31,10 +31,19 @@ SIZES = dict(vocab_size=258, hidden_size=256, intermediate_size=96, num_attentio
 PLAIN = {"rope_type": "default", "rope_theta": 1e4}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 128}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+FACTORS = np.random.default_rng(9).uniform(1, 9, (2, 24)).round(3).tolist()
+LONGROPE = dict(original_max_position_embeddings=100, rope_parameters={
+    "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "short_factor": FACTORS[0],
+    "long_factor": FACTORS[1]})
 GEMMA = dict(head_dim=64, sliding_window=32, query_pre_attn_scalar=64, tie_word_embeddings=True, num_hidden_layers=4,
              layer_types=["sliding_attention", "full_attention"] * 2,
              rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e6},
                               "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}})
+
+VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+                                 image_size=28, patch_size=14),
+              mm_tokens_per_image=4, image_token_index=257, boi_token_index=256, eoi_token_index=255)
 
 # name: (transformers' configuration, what differs from SIZES, GGUF architecture or None)
 MODELS = {
@@ -42,13 +51,21 @@ MODELS = {
     "llama of hidden size 96, tied": ("LlamaConfig", dict(hidden_size=96, head_dim=64, tie_word_embeddings=True), "llama"),
     "llama 3": ("LlamaConfig", dict(rope_parameters=LLAMA3), "llama"),
     "llama, linear RoPE": ("LlamaConfig", dict(rope_parameters=PLAIN | {"rope_type": "linear", "factor": 4.0}), "llama"),
+    "llama, YaRN": ("LlamaConfig", dict(rope_parameters=YARN), "llama"),
     "llama with biases": ("LlamaConfig", dict(attention_bias=True, mlp_bias=True), None),
     "mistral": ("MistralConfig", dict(sliding_window=None), "llama"),
     "mistral, windowed": ("MistralConfig", dict(sliding_window=40), None),
+    "mistral, YaRN with weights": ("MistralConfig", dict(sliding_window=None, rope_parameters=YARN | {
+        "mscale": 0.7, "mscale_all_dim": 1.3, "truncate": False}), None),
     "qwen2": ("Qwen2Config", {}, "qwen2"),
+    "qwen2, YaRN": ("Qwen2Config", dict(rope_parameters=YARN | {"rope_theta": 1e6}), "qwen2"),
     "qwen2, windowed from layer 1": ("Qwen2Config", dict(
         use_sliding_window=True, sliding_window=40, max_window_layers=1), None),
     "qwen3": ("Qwen3Config", dict(hidden_size=96, head_dim=64), "qwen3"),
+    "qwen3, YaRN with betas": ("Qwen3Config", dict(hidden_size=96, head_dim=64, rope_parameters=YARN | {
+        "beta_fast": 8.0, "beta_slow": 2.0}), "qwen3"),
+    "qwen3, YaRN with its own amplitude": ("Qwen3Config", dict(hidden_size=96, head_dim=64, rope_parameters=YARN | {
+        "attention_factor": 1.5}), None),
     "qwen3 with biases": ("Qwen3Config", dict(hidden_size=96, head_dim=64, attention_bias=True), None),
     "gemma3": ("Gemma3TextConfig", GEMMA, "gemma3"),
     "gemma3, scaled as 4B is": ("Gemma3TextConfig", GEMMA | {"query_pre_attn_scalar": 20, "rope_parameters": {
@@ -57,7 +74,11 @@ MODELS = {
     "gemma3, linear RoPE": ("Gemma3TextConfig", GEMMA | {"rope_parameters": {
         "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "gemma3"),
+    "gemma3 with vision": ("Gemma3Config", GEMMA, None),
     "phi3": ("Phi3Config", dict(rope_parameters=PLAIN | {"partial_rotary_factor": 0.75}), "phi3"),
+    "phi3, LongRoPE": ("Phi3Config", LONGROPE, "phi3"),
+    "phi3, LongRoPE within its context": ("Phi3Config", LONGROPE | {"original_max_position_embeddings": 400}, "phi3"),
+    "phi3, windowed LongRoPE": ("Phi3Config", LONGROPE | {"sliding_window": 40}, "phi3"),
     "phi3, windowed": ("Phi3Config", dict(sliding_window=40), "phi3"),
 }
 WITH_GGUF = [name for name, (_, _, arch) in MODELS.items() if arch]
@@ -78,7 +99,10 @@ def tiny_model(name, seed=20260, **changes):
     import torch
     import transformers
     kind, differs, _ = MODELS[name]
-    config = getattr(transformers, kind)(**(SIZES | differs | changes))
+    sizes = SIZES | differs | changes
+    if kind == "Gemma3Config":
+        sizes = {"text_config": sizes} | VISION
+    config = getattr(transformers, kind)(**sizes)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for full, p in model.named_parameters():
@@ -114,6 +138,19 @@ def write_fields(w, arch, c):
     if rope["rope_type"] == "linear":
         w.add_string(f"{arch}.rope.scaling.type", "linear")
         w.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] in ("yarn", "longrope"):
+        w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if rope["rope_type"] == "yarn":
+        w.add_string(f"{arch}.rope.scaling.type", "yarn")
+        w.add_rope_scaling_factor(rope["factor"])
+        for name in ("beta_fast", "beta_slow"):
+            if rope.get(name):
+                w.add_float32(f"{arch}.rope.scaling.yarn_{name}", rope[name])
+    if rope["rope_type"] == "longrope":
+        share = math.log(c.max_position_embeddings / rope["original_max_position_embeddings"])
+        w.add_rope_scaling_attn_factors(math.sqrt(1 + share / math.log(rope["original_max_position_embeddings"])))
+        for name in ("long", "short"):
+            w.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], np.float32))
     if rope["rope_type"] == "llama3":
         w.add_tensor("rope_freqs.weight", llama3_factors(rope, d))
     if arch in ("gemma3", "phi3") and c.sliding_window:

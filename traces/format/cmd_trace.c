@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/cli/command.h"
+#include "core/base/print.h"
+#include "core/cli/group.h"
 #include "traces/format/trace_file.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
@@ -45,28 +46,28 @@ static size_t layers_with_output(const adm_trace *trace) {
 static void print_info(const adm_trace *trace) {
     char dtypes[24];
     adm_trace_print_text(trace->path);
-    printf("\n  model      ");
+    adm_print("\n  model      ");
     adm_trace_print_text(trace->model[0] != '\0' ? trace->model : "(not named)");
-    printf("\n  kind       %s\n", trace->kind);
-    printf("  heads      %u query, %u KV, dimension %u\n", trace->shape.n_q_heads, trace->shape.n_kv_heads,
-           trace->shape.head_dim);
-    printf("  tokens     %zu\n  steps      %zu at positions ", trace->n_tokens, trace->n_steps);
+    adm_print("\n  kind       %s\n", trace->kind);
+    adm_print("  heads      %u query, %u KV, dimension %u\n", trace->shape.n_q_heads, trace->shape.n_kv_heads,
+              trace->shape.head_dim);
+    adm_print("  tokens     %zu\n  steps      %zu at positions ", trace->n_tokens, trace->n_steps);
     for (size_t i = 0, end; i < trace->n_steps; i = end + 1) {
         end = run_end(trace, i);
-        printf(end > i ? "%s%" PRId64 "-%" PRId64 : "%s%" PRId64, i > 0 ? ", " : "", trace->positions[i],
-               trace->positions[end]);
+        adm_print(end > i ? "%s%" PRId64 "-%" PRId64 : "%s%" PRId64, i > 0 ? ", " : "", trace->positions[i],
+                  trace->positions[end]);
     }
-    printf("\n  layers     %zu: ", trace->n_layers);
-    for (size_t i = 0; i < trace->n_layers; i++) printf("%s%u", i > 0 ? ", " : "", trace->layers[i].index);
-    printf("\n  outputs    of %zu of %zu layers\n", layers_with_output(trace), trace->n_layers);
-    printf("  dtype      %s\n  scale      %.9g\n", dtypes_of(trace, dtypes), trace->softmax_scale);
-    printf("  bytes      %" PRIu64 "\n  xxh128     %s\n", trace->file_bytes, trace->xxh128);
+    adm_print("\n  layers     %zu: ", trace->n_layers);
+    for (size_t i = 0; i < trace->n_layers; i++) adm_print("%s%u", i > 0 ? ", " : "", trace->layers[i].index);
+    adm_print("\n  outputs    of %zu of %zu layers\n", layers_with_output(trace), trace->n_layers);
+    adm_print("  dtype      %s\n  scale      %.9g\n", dtypes_of(trace, dtypes), trace->softmax_scale);
+    adm_print("  bytes      %" PRIu64 "\n  xxh128     %s\n", trace->file_bytes, trace->xxh128);
     for (size_t i = 0; i < trace->n_meta; i++) {
-        printf(i == 0 ? "  metadata\n    " : "    ");
+        adm_print(i == 0 ? "  metadata\n    " : "    ");
         adm_trace_print_text(trace->meta[i].key);
-        printf(": ");
+        adm_print(": ");
         adm_trace_print_text(trace->meta[i].value);
-        putchar('\n');
+        adm_print("\n");
     }
 }
 
@@ -114,15 +115,15 @@ static adm_status info_one(const char *path, const adm_trace_options *options, j
 
 static void print_report(const adm_trace *trace, const adm_trace_report *report) {
     adm_trace_print_text(trace->path);
-    printf(": header and shapes valid, values finite");
+    adm_print(": header and shapes valid, values finite");
     if (report->n_checked == 0) {
-        puts("; outputs not checked, since the file has no layers.{i}.o");
+        adm_print("; outputs not checked, since the file has no layers.{i}.o\n");
         return;
     }
-    printf("; %zu outputs recomputed, the worst off by %.2g in relative L2, %.2f of its limit (layer %u, position %" PRId64
-           ", query head %u)\n",
-           report->n_checked, report->worst_rel_l2, report->worst_of_limit, report->worst_layer,
-           trace->positions[report->worst_step], report->worst_head);
+    adm_print("; %zu outputs recomputed, the worst off by %.2g in relative L2, %.2f of its limit (layer %u, position %" PRId64
+              ", query head %u)\n",
+              report->n_checked, report->worst_rel_l2, report->worst_of_limit, report->worst_layer,
+              trace->positions[report->worst_step], report->worst_head);
 }
 
 /* JSON knows no infinity; where there is no finite number it says null. */
@@ -161,7 +162,6 @@ done:
 enum { KEY_STEPS = 0x2000 };
 
 typedef struct trace_verb {
-    const char *name, *summary;
     const struct argp *argp;
     adm_status (*one)(const char *path, const adm_trace_options *options, json_t *document, adm_error *err);
 } trace_verb;
@@ -215,17 +215,10 @@ static const struct argp import_argp = {
     .children = children,
 };
 
-static const trace_verb verbs[] = {
-    {"info", "show what a trace holds", &info_argp, info_one},
-    {"verify", "check a trace: header, values, recomputed outputs", &verify_argp, verify_one},
-    {"import", "read a request trace and show what it holds", &import_argp, adm_trace_import_one},
-};
-
-enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
-
 /* A file that fails does not keep the others from their turn; the first failure gives the exit code. */
 static int run_verb(const trace_verb *verb, int argc, char **argv) {
     adm_trace_options options = {.common = ADM_COMMON_DEFAULTS};
+    adm_interrupt_ask();
     adm_argp_parse(verb->argp, argc, argv, &options);
     adm_error err;
     int exit_code = 0;
@@ -245,32 +238,26 @@ static int run_verb(const trace_verb *verb, int argc, char **argv) {
     return adm_interrupted() ? adm_exit_code(ADM_EINTERRUPTED) : exit_code;
 }
 
-static void print_help(FILE *to) {
-    fputs("Usage: adamas trace COMMAND [OPTION...] [FILE...]\n\n"
-          "Inspects, verifies and makes attention traces; reads request traces.\n\nCommands:\n",
-          to);
-    for (size_t i = 0; i < N_VERBS; i++) fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
-    fprintf(to, "  %-10s %s\n", "gen", "make a synthetic attention trace");
-    fputs("\n`adamas trace COMMAND --help` explains a command.\n", to);
-}
+static int run_info(int argc, char **argv) { return run_verb(&(trace_verb){&info_argp, info_one}, argc, argv); }
 
-static int run(int argc, char **argv) {
-    int exit_code = adm_group_options(argc, argv, print_help);
-    if (exit_code >= 0) return exit_code;
-    if (strcmp(argv[1], "gen") == 0) {
-        argv[1] = "adamas trace gen";
-        return adm_trace_gen(argc - 1, argv + 1);
-    }
-    for (size_t i = 0; i < N_VERBS; i++) {
-        if (strcmp(argv[1], verbs[i].name) != 0) continue;
-        char full_name[32];
-        snprintf(full_name, sizeof full_name, "adamas trace %s", verbs[i].name);
-        argv[1] = full_name;
-        return run_verb(&verbs[i], argc - 1, argv + 1);
-    }
-    adm_error err;
-    adm_fail(&err, ADM_EINPUT, "'trace %s' is not a command; `adamas trace --help` lists them", argv[1]);
-    return adm_report_error(&err);
-}
+static int run_verify(int argc, char **argv) { return run_verb(&(trace_verb){&verify_argp, verify_one}, argc, argv); }
+
+static int run_import(int argc, char **argv) { return run_verb(&(trace_verb){&import_argp, adm_trace_import_one}, argc, argv); }
+
+static const adm_command info = {"info", "show what a trace holds", run_info},
+                         verify = {"verify", "check a trace: header, values, recomputed outputs", run_verify},
+                         import = {"import", "read a request trace and show what it holds", run_import},
+                         gen = {"gen", "make a synthetic attention trace", adm_trace_gen};
+
+static const adm_command *const verbs[] = {&info, &verify, &import, &gen};
+
+static const adm_group group = {
+    .name = "adamas trace",
+    .about = "Inspects, verifies and makes attention traces; reads request traces.",
+    .commands = verbs,
+    .n_commands = sizeof verbs / sizeof verbs[0],
+};
+
+static int run(int argc, char **argv) { return adm_group_run(&group, argc, argv); }
 
 const adm_command adm_cmd_trace = {"trace", "inspect, verify and make attention traces; read request traces", run};

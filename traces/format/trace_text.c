@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 
 json_t *adm_trace_json_text(const char *text) {
@@ -16,9 +17,4 @@ json_t *adm_trace_json_text(const char *text) {
     return value;
 }
 
-void adm_trace_print_text(const char *text) {
-    char *clean;
-    if (adm_alloc(&clean, strlen(text) + 4, 1, "text", NULL) != ADM_OK) return;
-    fputs(adm_printable(text, clean, strlen(text) + 4), stdout);
-    adm_free(&clean);
-}
+void adm_trace_print_text(const char *text) { adm_print("%s", text); }

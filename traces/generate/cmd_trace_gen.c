@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "traces/format/trace_text.h"
 #include "traces/format/trace_verbs.h"
 #include "traces/generate/generate.h"
@@ -150,8 +151,8 @@ static adm_status describe(const gen_command *c, adm_error *err) {
                                 err);
     } else {
         adm_trace_print_text(c->path);
-        printf(": synthetic, seed %" PRIu64 ", %zu tokens, %zu steps, %zu layers, %" PRIu64 " bytes, xxh128 %s\n", c->spec.seed,
-               trace->n_tokens, trace->n_steps, trace->n_layers, trace->file_bytes, trace->xxh128);
+        adm_print(": synthetic, seed %" PRIu64 ", %zu tokens, %zu steps, %zu layers, %" PRIu64 " bytes, xxh128 %s\n",
+                  c->spec.seed, trace->n_tokens, trace->n_steps, trace->n_layers, trace->file_bytes, trace->xxh128);
     }
     adm_trace_close(&trace);
     return status == ADM_OK ? adm_finish_output(err) : status;
@@ -164,6 +165,7 @@ int adm_trace_gen(int argc, char **argv) {
     c.spec.should_stop = adm_interrupted;
     c.spec.on_progress = on_progress;
     c.spec.user = &c.progress;
+    adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_progress_start(&c.progress, "generating", adm_generate_bytes(&c.spec), c.common.quiet);
     adm_status status = adm_generate(&c.spec, c.path, &err);

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "core/base/rng.h"
+#include "core/stats/rng.h"
 
 /* A stream for one object, named by up to four numbers. */
 void adm_gen_stream(adm_rng *rng, uint64_t seed, uint64_t what, uint64_t a, uint64_t b, uint64_t c);

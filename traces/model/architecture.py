@@ -6,13 +6,13 @@ Names are GGUF's: token_embd.weight, blk.3.attn_q.weight. accept() compares the 
 the model's family uses. A tensor left over is a part of the model that the forward pass would leave out, so it is
 refused by name, as is a tensor that is missing or has another shape.
 """
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from bad_input import BadInput
+from rope import LongRope, Rope
 
 ALL = slice(None)  # rows of a tensor
 HEAD_DIMS = (64, 128, 256)  # what the Hadamard transform of core/ and kernels/ takes
@@ -38,27 +38,6 @@ FAMILIES = {
 }
 
 
-@dataclass(frozen=True)
-class Rope:
-    """Element i of a head turns with element i + n_rotated / 2; elements from n_rotated on stay."""
-    base: float
-    n_rotated: int
-    divisors: tuple = ()  # of the frequencies, [n_rotated / 2]; none: all 1
-
-    def frequencies(self):
-        """Radians per position [n_rotated / 2], float64: a float32 angle is 2e-3 rad off at position 32K."""
-        f = float(self.base) ** (-np.arange(0, self.n_rotated, 2) / self.n_rotated)
-        return f / np.asarray(self.divisors, float) if len(self.divisors) else f
-
-
-def llama3_divisors(rope, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings):
-    """Divisors of Llama 3.1: slow frequencies by factor, fast ones by 1, a blend of both between."""
-    f = rope.frequencies()
-    turns = original_max_position_embeddings * f / (2 * math.pi)  # within the original context
-    share = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
-    return tuple(1 / ((1 - share) / factor + share))
-
-
 @dataclass
 class Model:
     path: Path
@@ -71,10 +50,12 @@ class Model:
     d: int
     hidden: int
     n_feed_forward: int
-    context: int            # tokens that the model was made for
     eps: float
     rope: Rope              # of the layers that see every token
+    context: int            # tokens that the model was made for
     rope_local: Rope = None  # of the layers with a window, where it differs
+    rope_long: LongRope = None  # of a session that is longer than the original context
+    rope_settings: dict = None  # of a GGUF file with YaRN or LongRoPE: what transformers calls them
     windows: tuple = ()     # per layer: tokens that it sees, its own included; 0: all
     softmax_scale: float = 0.0  # 0: d^-1/2
     embed_scale: float = 1.0
@@ -88,6 +69,22 @@ class Model:
         self.softmax_scale = self.softmax_scale or self.d ** -0.5
         self.rope_local = self.rope_local or self.rope
         self.biases = self.biases or self.family.biases
+
+    def for_tokens(self, n_tokens):
+        """The model as it computes a session of n_tokens, which differs with LongRoPE alone."""
+        if self.rope_long is None or n_tokens <= self.rope_long.context:
+            return self
+        return replace(self, rope=self.rope_long.rope, rope_local=self.rope_long.rope)
+
+    def remark(self, n_tokens):
+        """What a user should know of a session of n_tokens: a line, or nothing."""
+        if self.rope_long is not None:
+            kind, where = ("long", "more than") if n_tokens > self.rope_long.context else ("short", "at most")
+            return (f"LongRoPE: {n_tokens} tokens are {where} the original context of {self.rope_long.context}, so all turn by "
+                    f"the {kind} factors")
+        if self.weights.left_out:
+            return f"the {len(self.weights.left_out)} tensors of its vision tower are left out: no text reaches them"
+        return ""
 
     def sees_all(self, layer, n_tokens):
         """Whether the layer's window, if it has one, holds all of n_tokens."""
@@ -149,7 +146,7 @@ def expected_tensors(m):
 
 
 WHY = (  # of tensors that models have and the forward pass does not use
-    (("rope_factors_long", "rope_factors_short"), "LongRoPE is not supported"),
+    (("rope_factors_long", "rope_factors_short"), "LongRoPE is supported for phi3 alone"),
     (("_exps.", "_inp.", "_shexp."), "mixtures of experts are not supported"),
     ((".bias",), "transformers reads no such bias in this architecture"),
     (("weight_scale", "_scale_inv", ".scale"), "quantised weights with separate scales are not supported"),
@@ -172,8 +169,12 @@ def accept(m):
                        f"{', '.join(map(str, HEAD_DIMS[:-1]))} or {HEAD_DIMS[-1]}")
     if m.n_kv_heads < 1 or m.n_q_heads % m.n_kv_heads:
         raise BadInput(f"{m.path}: {m.n_q_heads} query heads on {m.n_kv_heads} KV heads: not a whole number of each")
-    if m.rope.n_rotated % 2 or not 0 < m.rope.n_rotated <= m.d:
-        raise BadInput(f"{m.path}: RoPE turns {m.rope.n_rotated} of {m.d} dimensions")
+    for rope in (m.rope, m.rope_local, m.rope_long.rope if m.rope_long else m.rope):
+        if rope.n_rotated % 2 or not 0 < rope.n_rotated <= m.d:
+            raise BadInput(f"{m.path}: RoPE turns {rope.n_rotated} of {m.d} dimensions")
+        if len(rope.divisors) not in (0, rope.n_rotated // 2) or not all(x > 0 for x in (*rope.divisors, rope.amplitude)):
+            raise BadInput(f"{m.path}: RoPE turns {rope.n_rotated // 2} pairs of dimensions, and has {len(rope.divisors)} "
+                           "factors for them; each must be there and above 0")
     shapes, expected = m.weights.shapes, expected_tensors(m)
     refuse_tensors_left_over(m, shapes, expected)
     vocabulary = shapes.get("token_embd.weight", (0,))[0]

@@ -108,10 +108,13 @@ def run(argv):
     m = load_model(args.model)
     positions = plan_positions(args.steps_at, args.n_steps, args.context, m.context)
     n_tokens = int(positions[-1]) + 1
+    m = m.for_tokens(n_tokens)
     layers = plan_layers(args.layers, m, n_tokens)
     tokens = read_tokens(m, args.text, n_tokens)
     print(f"{m.name}: {m.arch}, {m.n_layers} layers, {m.n_q_heads} query heads, {m.n_kv_heads} KV heads, "
           f"d = {m.d}; {len(tokens)} tokens, layers {layers}, {len(positions)} steps", flush=True)
+    if m.remark(n_tokens):
+        print(m.remark(n_tokens), flush=True)
 
     blob = encode_trace(capture(m, tokens, positions, layers), positions, tokens, args.dtype, {
         "format": "adamas-trace/1", "kind": "real", "created_by": f"capture.py {VERSION}",

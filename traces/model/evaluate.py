@@ -20,13 +20,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread leaves its core to others
 from bad_input import BadInput
+from calibration import Calibration
 from library import Library, Store
 from model_files import weights_sha256
 from recorder import Recorder, run_row, trace_row
 from tasks import FILLER, NEEDLE, QUESTION, ROOM_FOR_ANSWER, TASK, ask_passkeys, passkey_rows, score_text, text_rows
 from tokens import load_tokeniser, read_text, take_tokens
 
-VERSION = "evaluate.py 1.1"
+VERSION = "evaluate.py 1.2"
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ("dense;oracle;adamas;adamas:metric=dot;adamas:thresholds=fixed:-10,0,10;adamas:hadamard=off;"
             "adamas:hadamard=off,thresholds=fixed:-10,0,10;quest;streaming;h2o;random")
@@ -49,6 +50,7 @@ def parse_args(argv):
     add("--text-source", action="append", default=[], metavar="S", help="of each text in turn, with its licence")
     add("--policies", type=lambda t: t.split(";"), metavar="LIST", help="as items of `adamas replay --policies`, one variant "
         f"each, separated by semicolons (default: {POLICIES}); dense is always there")
+    add("--calibration", metavar="FILE", help="also adamas as `adamas calibrate` found it best for each layer")
     add("--budgets", type=numbers, metavar="LIST", help="tokens to attend to in texts (default 64,128,256,512)")
     add("--passkey-budgets", type=numbers, metavar="LIST", help="and in the passkey task (default 64,256)")
     add("--context", type=int, metavar="N", help="tokens before the first block of a text (default 4096)")
@@ -71,6 +73,8 @@ def parse_args(argv):
         if getattr(args, name) is None:
             setattr(args, name, value)
     args.policies = list(dict.fromkeys(["dense", *(args.policies or POLICIES.split(";"))]))
+    if args.calibration is not None:
+        args.policies.append(Calibration(args.calibration))
     args.stride = max(256, args.block_tokens)
     check_args(args)
     return args
@@ -153,10 +157,15 @@ def run_passkeys(args, model, sha256, recorder, right):
 def run_tasks(args, argv, model, library, tokenise):
     """Runs what was asked for. Returns the rows to print, of texts and of passkeys."""
     m, sha256, start = model.m, weights_sha256(model.m.weights.files), time.monotonic()
+    for policy in args.policies:
+        if isinstance(policy, Calibration):
+            policy.check(m, sha256)
     variants = {p: library.variant(p, m.n_q_heads, m.n_kv_heads, m.d, args.seed) for p in args.policies}
     read = read_texts(args, model, tokenise)
     for n in [tokens_of_text(args)] * bool(read) + [args.passkey_context + ROOM_FOR_ANSWER] * bool(args.passkeys):
         model.check_context(n)
+        if m.remark(n):
+            print(m.remark(n), flush=True)
     recorder = Recorder(library, args.db, run_row(args, argv, VERSION), m, variants)
 
     def note(text):

@@ -22,7 +22,7 @@ def rms_norm(x, w, eps):
 def rotate(x, rope):
     """Rotate x (heads, T, d) by its positions 0..T-1."""
     angle = np.outer(np.arange(x.shape[1]), rope.frequencies())
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    cos, sin = ((rope.amplitude * f(angle)).astype(np.float32) for f in (np.cos, np.sin))
     half = rope.n_rotated // 2
     a, b, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)

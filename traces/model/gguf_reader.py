@@ -3,19 +3,23 @@
 A field of the model's architecture that this reader does not know is refused by name: it may change the attention.
 """
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from architecture import ALL, FAMILIES, Model, Rope, accept
+from architecture import ALL, FAMILIES, Model, accept
 from bad_input import BadInput, refuse_lfs_pointer
+from rope import LongRope, Rope, yarn, yarn_amplitude
 
+YARN = ("llama", "qwen2", "qwen3")  # architectures it is tested with
 ARCHITECTURES = [arch for arch in FAMILIES if arch != "mistral"]  # whose GGUF files say llama
 
 # Fields that do not change what is computed, or whose value would, and the value at which they do not.
 ANY = object()
 HARMLESS = {
     "vocab_size": ANY, "tensor_data_layout": ANY, "pooling_type": ANY, "rope.scaling.finetuned": ANY,
-    "rope.scaling.original_context_length": ANY,  # YaRN's and LongRoPE's, which are refused
+    "rope.scaling.original_context_length": ANY,  # which YaRN and LongRoPE alone use
+    "rope.scaling.attn_factor": 1, "rope.scaling.yarn_ext_factor": 1, "rope.scaling.yarn_attn_factor": 1,
     "attention.causal": True, "expert_count": 0, "expert_used_count": 0, "use_parallel_residual": False,
     "attn_logit_softcapping": 0, "final_logit_softcapping": 0, "attention.sliding_window": 0,
 }
@@ -27,7 +31,7 @@ class GgufFile:
     def __init__(self, path):
         import gguf
         refuse_lfs_pointer(path)
-        self.files = [path]
+        self.files, self.left_out = [path], ()
         self._dequantize, self._understood = gguf.quants.dequantize, set()
         try:
             self._reader = gguf.GGUFReader(path)
@@ -96,31 +100,60 @@ class GgufFile:
 
     def take(self, name):
         """Float values of a tensor that is no weight of a layer; it counts as used."""
+        if name not in self.shapes:
+            raise BadInput(f"{self.files[0]}: has no tensor {name}")
         values = self.read(name)
         del self.shapes[name]
         return values
 
 
-def read_rope(w, d):
-    """The Rope of the layers that see every token."""
-    base = float(w.number("rope.freq_base", *([] if w.arch == "gemma3" else [1e4])))
-    n_rotated = w.number("rope.dimension_count", d)
-    if n_rotated != d and w.arch != "phi3":
-        raise BadInput(f"{w.files[0]}: {w.arch}.rope.dimension_count is {n_rotated} of {d}: partial RoPE is supported "
+def read_ropes(w, d):
+    """Fields of a Model: the Rope of the layers that see every token, that of long sessions, what transformers calls them
+    with YaRN or LongRoPE, and the tokens that the model was made for."""
+    base, context = float(w.number("rope.freq_base", *([] if w.arch == "gemma3" else [1e4]))), w.number("context_length")
+    rope = Rope(base, w.number("rope.dimension_count", d))
+    if rope.n_rotated != d and w.arch != "phi3":
+        raise BadInput(f"{w.files[0]}: {w.arch}.rope.dimension_count is {rope.n_rotated} of {d}: partial RoPE is supported "
                        "for phi3 alone")
     kind = w.value("rope.scaling.type", "linear")  # llama.cpp's default where there is a factor
     factor = w.number("rope.scaling.factor", 0) or w.number("rope.scale_linear", 0) or 1
+    if kind == "yarn" and w.arch in YARN:
+        return read_yarn(w, rope, factor, context)
+    if any(f"rope_factors_{name}.weight" in w.shapes for name in ("long", "short")) and w.arch == "phi3":
+        if factor != 1 or kind not in ("linear", "none", "longrope"):
+            raise BadInput(f"{w.files[0]}: scales RoPE twice, by rope_factors_long.weight and by {w.arch}.rope.scaling.factor")
+        return read_longrope(w, rope, context)
     if kind not in ("none", "linear"):
-        raise BadInput(f"{w.files[0]}: {w.arch}.rope.scaling.type {kind!r} is not supported; linear scaling and "
-                       "the rope_freqs of Llama 3 are")
-    divisors = (float(factor),) * (n_rotated // 2) if kind == "linear" and factor != 1 else ()
+        raise BadInput(f"{w.files[0]}: {w.arch}.rope.scaling.type {kind!r} is not supported here; linear scaling and the "
+                       f"rope_freqs of Llama 3 are, yarn for {', '.join(YARN)}, and the factors of LongRoPE for phi3")
+    divisors = (float(factor),) * (rope.n_rotated // 2) if kind == "linear" and factor != 1 else ()
     if w.arch == "llama" and "rope_freqs.weight" in w.shapes:
         if divisors:
             raise BadInput(f"{w.files[0]}: scales RoPE twice, by rope_freqs.weight and by {w.arch}.rope.scaling.factor")
         divisors = tuple(map(float, w.take("rope_freqs.weight")))
-        if len(divisors) != n_rotated // 2:
-            raise BadInput(f"{w.files[0]}: rope_freqs.weight has {len(divisors)} values; {n_rotated // 2} are needed")
-    return Rope(base, n_rotated, divisors)
+    return {"rope": replace(rope, divisors=divisors), "context": context}
+
+
+def read_yarn(w, rope, factor, context):
+    """As llama.cpp reads it; its attn_factor multiplies what transformers derives from the factor."""
+    original = w.number("rope.scaling.original_context_length", context)
+    betas = w.number("rope.scaling.yarn_beta_fast", 32), w.number("rope.scaling.yarn_beta_slow", 1)
+    amplitude = yarn_amplitude(factor) * w.number("rope.scaling.attn_factor", 1)
+    return {"rope": yarn(rope, factor, original, *betas, amplitude), "context": max(context, int(factor * original)),
+            "rope_settings": {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original,
+                              "beta_fast": betas[0], "beta_slow": betas[1], "attention_factor": amplitude}}
+
+
+def read_longrope(w, rope, context):
+    """llama.cpp multiplies cos and sin by attn_factor at every length."""
+    original = w.number("rope.scaling.original_context_length")
+    amplitude = float(w.number("rope.scaling.attn_factor", 1))
+    factors = {name: tuple(map(float, w.take(f"rope_factors_{name}.weight"))) for name in ("short", "long")}
+    short, long = (replace(rope, divisors=factors[name], amplitude=amplitude) for name in ("short", "long"))
+    return {"rope": short, "rope_long": LongRope(original, long), "context": context,
+            "rope_settings": {"rope_type": "longrope", "original_max_position_embeddings": original,
+                              "short_factor": list(factors["short"]), "long_factor": list(factors["long"]),
+                              "attention_factor": amplitude}}
 
 
 def read_windows(w, n_layers):
@@ -149,8 +182,8 @@ def read_gguf(path):
     if not math.isclose(w.number("attention.scale", scale), scale, rel_tol=1e-6):
         raise BadInput(f"{path}: {w.arch}.attention.scale is {w.number('attention.scale')}; only {scale:.6g} is supported")
     m = Model(path, path.stem, w.arch, w, n_layers, n_q, n_kv_heads=w.number("attention.head_count_kv", n_q), d=d,
-              hidden=hidden, n_feed_forward=w.number("feed_forward_length"), context=w.number("context_length"),
-              eps=w.number("attention.layer_norm_rms_epsilon"), rope=read_rope(w, d),
+              hidden=hidden, n_feed_forward=w.number("feed_forward_length"),
+              eps=w.number("attention.layer_norm_rms_epsilon"), **read_ropes(w, d),
               rope_local=Rope(float(w.number("rope.freq_base_swa", 1e4)), d) if gemma else None,
               windows=read_windows(w, n_layers), softmax_scale=scale, embed_scale=math.sqrt(hidden) if gemma else 1.0,
               tied="output.weight" not in w.shapes)

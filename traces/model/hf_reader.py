@@ -9,11 +9,12 @@ import re
 
 import numpy as np
 
-from architecture import ALL, Model, Rope, accept, llama3_divisors
+from architecture import ALL, Model, accept
 from bad_input import BadInput, refuse_lfs_pointer
+from hf_rope import read_ropes
 
 MODEL_TYPES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3",
-               "phi3": "phi3"}
+               "gemma3": "gemma3", "phi3": "phi3"}
 TYPES = ("F32", "BF16", "F16")
 
 # GGUF's names. Gemma has a norm before and after each block: Llama's post_attention_layernorm comes before the
@@ -30,6 +31,14 @@ FAMILY_NAMES = {
                "post_ffw_norm": "post_feedforward_layernorm"},
     "phi3": {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
 }
+
+# Gemma 3 with vision: where the text model's tensors are (transformers 4 and 5 differ), and those that no text reaches.
+TEXT_MODEL = (("language_model.model.", "model."), ("language_model.lm_head.", "lm_head."), ("model.language_model.", "model."))
+VISION = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+
+# What Gemma's config.json leaves out where it is transformers' default: the files of 4B to 27B state none of it.
+GEMMA_DEFAULTS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+                  "rms_norm_eps": 1e-6, "sliding_window": 4096}
 
 # Names of settings that may change what is computed, and among those the ones known not to.
 SUSPECT = re.compile("attn|attention|rope|rotary|head|window|sliding|norm|bias|scal|softcap|expert|moe|multiplier|layer|"
@@ -49,7 +58,13 @@ class Config:
             refuse_lfs_pointer(path)
             self._values = json.loads(path.read_text(encoding="utf-8-sig"))
             self.arch = MODEL_TYPES.get(self._values.get("model_type"))
-        except (OSError, ValueError, AttributeError) as e:
+            self.has_vision = self._values.get("model_type") == "gemma3"
+            if self.has_vision:
+                tied = self._values.get("tie_word_embeddings", True)  # the text model's own does not count
+                self._values |= self._values["text_config"] | {"tie_word_embeddings": tied}
+            if self.arch == "gemma3":
+                self._values = GEMMA_DEFAULTS | self._values
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as e:
             raise BadInput(f"{folder}: no readable config.json: {e}") from e
         if not self.arch:
             raise BadInput(f"{folder}: model_type {self._values.get('model_type')!r} is not supported; "
@@ -111,7 +126,7 @@ class HfFolder:
 
     permuted = False
 
-    def __init__(self, folder, arch):
+    def __init__(self, folder, arch, has_vision=False):
         from safetensors import SafetensorError, safe_open
         self.files, where = weight_files(folder)
         self._names = NAMES | FAMILY_NAMES.get(arch, {})
@@ -119,6 +134,7 @@ class HfFolder:
         self._norm_bias = np.float32(arch == "gemma3")
         short = {full: name for name, full in self._names.items()}
         self._shards, self._full, self.shapes = {}, {}, {}
+        self._has_vision, self.left_out = has_vision, []  # names of tensors
         for path in self.files:
             try:
                 refuse_lfs_pointer(path)
@@ -134,13 +150,22 @@ class HfFolder:
                 raise BadInput(f"{where[full]}: has no tensor {full}, which the index places there")
 
     def _add(self, path, shard, full, short):
-        layer, name, suffix = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.*?)(\.weight|\.bias|)", full).groups()
+        self._shards[full] = shard
+        if self._has_vision and full.startswith(VISION):
+            self.left_out.append(full)
+            return
+        text = full
+        for theirs, ours in TEXT_MODEL if self._has_vision else ():
+            text = ours + full.removeprefix(theirs) if full.startswith(theirs) else text
+        layer, name, suffix = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.*?)(\.weight|\.bias|)", text).groups()
         s = shard.get_slice(full)
         if s.get_dtype() not in TYPES and not full.endswith(("_scale", "_scale_inv")):
             raise BadInput(f"{path}: tensor {full} is of type {s.get_dtype()}; float32, bfloat16 or float16 is needed")
         name = short[name] + suffix if name in short and suffix else full
         name = name if layer is None or name == full else f"blk.{layer}.{name}"
-        self._shards[full], self._full[name], self.shapes[name] = shard, full, tuple(s.get_shape())
+        if name in self._full:
+            raise BadInput(f"{path}: has the tensor {full}, and {self._full[name]} of the same use")
+        self._full[name], self.shapes[name] = full, tuple(s.get_shape())
 
     def file_name(self, name):
         if name in self._full:
@@ -166,55 +191,6 @@ class HfFolder:
             if not np.array_equal(self.read("output.weight"), self.read("token_embd.weight")):
                 raise BadInput("config.json ties lm_head to the embedding, but the folder has another lm_head.weight")
             del self.shapes["output.weight"]
-
-
-def rope_of(c, settings, base, d):
-    """The Rope that a dictionary of settings describes; older files name its kind `type`."""
-    settings = dict(settings)
-    kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
-    settings.pop("type", None)
-    base = float(settings.pop("rope_theta", None) or base)
-    share = settings.pop("partial_rotary_factor", None)
-    share = c.number("partial_rotary_factor", 1.0) if share is None else share
-    if share != 1 and c.arch != "phi3":
-        raise BadInput(f"{c.folder}: config.json: partial_rotary_factor {share}: partial RoPE is supported for phi3 alone")
-    rope = Rope(base, int(d * share))
-    original = settings.pop("original_max_position_embeddings", None)
-    try:
-        if kind == "linear":
-            rope = Rope(base, rope.n_rotated, (float(settings.pop("factor")),) * (rope.n_rotated // 2))
-        elif kind == "llama3":
-            names = ("factor", "low_freq_factor", "high_freq_factor")
-            rope = Rope(base, rope.n_rotated, llama3_divisors(rope, *(float(settings.pop(n)) for n in names), original))
-        elif kind != "default":
-            raise BadInput(f"{c.folder}: config.json: RoPE of type {kind!r} is not supported; default, linear and llama3 are")
-    except (KeyError, TypeError) as e:
-        raise BadInput(f"{c.folder}: config.json: RoPE of type {kind!r} lacks a setting: {e}") from e
-    for name, value in settings.items():
-        if value is not None:
-            raise BadInput(f"{c.folder}: config.json: RoPE setting {name} = {value!r} is not supported")
-    return rope
-
-
-def read_ropes(c, d):
-    """(Rope of layers that see every token, Rope of layers with a window).
-
-    transformers 5 writes rope_parameters, for Gemma one per kind of layer; older files have rope_theta and rope_scaling.
-    """
-    gemma = c.arch == "gemma3"
-    base, local = c.number("rope_theta", 1e6 if gemma else 1e4), c.number("rope_local_base_freq", 1e4)
-    settings, old = c.take("rope_parameters", {}), c.take("rope_scaling", {})
-    if not isinstance(settings, dict) or not isinstance(old, dict) or (settings and old and settings != old):
-        raise BadInput(f"{c.folder}: config.json: rope_parameters and rope_scaling are not one dictionary of settings")
-    settings = settings or old
-    if not gemma:
-        rope = rope_of(c, settings, base, d)
-        return rope, rope
-    known = set(settings) & {"full_attention", "sliding_attention"}
-    if known and known != set(settings):
-        raise BadInput(f"{c.folder}: config.json: rope_parameters has layers of kind {sorted(set(settings) - known)}")
-    return (rope_of(c, (settings.get("full_attention") or {}) if known else settings, base, d),
-            rope_of(c, (settings.get("sliding_attention") or {}) if known else {}, local, d))
 
 
 def read_windows(c, n_layers):
@@ -270,19 +246,19 @@ def read_folder(folder):
     n_layers = c.number("num_hidden_layers")
     d = c.number("head_dim", {"gemma3": 256, "qwen3": 128}.get(c.arch, hidden // n_q))
     n_kv = c.number("num_key_value_heads", *([n_q] if c.arch in ("llama", "phi3") or c.states("num_key_value_heads") else []))
-    rope, rope_local = read_ropes(c, d)
+    ropes = read_ropes(c, d)
     check_activation(c)
     tied = bool(c.take("tie_word_embeddings", gemma))
     scale = c.number("query_pre_attn_scalar", 256) ** -0.5 if gemma else d ** -0.5
     fields = dict(n_layers=n_layers, n_q_heads=n_q, n_kv_heads=n_kv, d=d, hidden=hidden,
-                  n_feed_forward=c.number("intermediate_size"), context=c.number("max_position_embeddings"),
-                  eps=c.number("rms_norm_eps"), rope=rope, rope_local=rope_local, windows=read_windows(c, n_layers),
-                  softmax_scale=scale, embed_scale=math.sqrt(hidden) if gemma else 1.0, biases=read_biases(c), tied=tied)
+                  n_feed_forward=c.number("intermediate_size"), eps=c.number("rms_norm_eps"),
+                  windows=read_windows(c, n_layers), softmax_scale=scale, embed_scale=math.sqrt(hidden) if gemma else 1.0,
+                  biases=read_biases(c), tied=tied, **ropes)
     c.refuse_settings_left_over()
-    w = HfFolder(folder, c.arch)
+    w = HfFolder(folder, c.arch, c.has_vision)
     m = Model(folder, folder.resolve().name, c.arch, w, **fields)
     try:
-        w.take_frequencies(rope)
+        w.take_frequencies(m.rope)
         if tied:
             w.take_tied_head()
     except BadInput as e:

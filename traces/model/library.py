@@ -1,20 +1,18 @@
 """libadamas.so through ctypes: attention under a policy (core/contract/adamas.h), and the database (core/store/store_api.h)."""
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+import sys
+from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
 
 import numpy as np
 
 from bad_input import BadInput
+from calibration import Calibration
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "core/python"))
+import adamas.library as adamas
 
 BAD_INPUT = 1  # of adm_status; what else is not 0 is the machine's fault or a bug
-
-
-class Shape(ctypes.Structure):
-    _fields_ = [(name, c_uint32) for name in ("n_q_heads", "n_kv_heads", "head_dim")]
-
-
-class Error(ctypes.Structure):
-    _fields_ = [("status", c_int), ("text", ctypes.c_char * 768)]
 
 
 class Field(ctypes.Structure):
@@ -22,22 +20,15 @@ class Field(ctypes.Structure):
 
 
 FIELDS, BUFFER = [POINTER(Field), c_size_t], [c_char_p, c_size_t]
-SPARSE = {
-    "open": [c_char_p, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_uint64, c_void_p, c_void_p],
-    "attend": [c_void_p, c_uint32, c_double, c_void_p, c_void_p, c_void_p, c_size_t, c_size_t, *[c_void_p] * 4],
-    "close": [c_void_p],
-    "variant": [c_void_p, c_char_p],
-    "looks_back": [c_char_p],
-}
 STORE = {
-    "open": [c_char_p, POINTER(c_void_p), *BUFFER],
-    "begin_run": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
-    "add_trace": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
-    "add_config": [c_void_p, *FIELDS, POINTER(c_int64), *BUFFER],
-    "add_measurement": [c_void_p, c_int64, c_int64, *FIELDS, POINTER(c_double), c_size_t, c_int, *BUFFER],
-    "flush": [c_void_p, *BUFFER],
-    "end_run": [c_void_p, c_int64, c_char_p, c_char_p, *BUFFER],
-    "close": [c_void_p],
+    "open": ([c_char_p, POINTER(c_void_p), *BUFFER], c_int),
+    "begin_run": ([c_void_p, *FIELDS, POINTER(c_int64), *BUFFER], c_int),
+    "add_trace": ([c_void_p, *FIELDS, POINTER(c_int64), *BUFFER], c_int),
+    "add_config": ([c_void_p, *FIELDS, POINTER(c_int64), *BUFFER], c_int),
+    "add_measurement": ([c_void_p, c_int64, c_int64, *FIELDS, POINTER(c_double), c_size_t, c_int, *BUFFER], c_int),
+    "flush": ([c_void_p, *BUFFER], c_int),
+    "end_run": ([c_void_p, c_int64, c_char_p, c_char_p, *BUFFER], c_int),
+    "close": ([c_void_p], None),
 }
 
 
@@ -47,17 +38,9 @@ class Library:
     def __init__(self, path):
         try:
             lib = ctypes.CDLL(str(path))
-            self.sparse = self._functions(lib, "adm_sparse_", SPARSE)
-            self.db = self._functions(lib, "adm_db_", STORE)
+            self.sparse, self.db = adamas.bind(lib, "adm_sparse_", adamas.SPARSE), adamas.bind(lib, "adm_db_", STORE)
         except (OSError, AttributeError) as e:
             raise BadInput(f"{path}: not the host library of this version: {e}; `ninja` builds it") from e
-
-    @staticmethod
-    def _functions(lib, prefix, signatures):
-        functions = {name: getattr(lib, prefix + name) for name in signatures}
-        for name, function in functions.items():
-            function.argtypes, function.restype = signatures[name], None if name in ("close", "variant") else c_int
-        return type("Functions", (), {name: staticmethod(function) for name, function in functions.items()})
 
     def looks_back(self, policy):
         """Whether the policy needs the attention that the prompt's tokens drew."""
@@ -68,17 +51,14 @@ class Library:
 
     def variant(self, policy, n_q_heads, n_kv_heads, d, seed):
         """What the database calls the variant; BadInput if the library does not know the policy."""
+        if isinstance(policy, Calibration):
+            for one in policy.policies():
+                self.variant(one, n_q_heads, n_kv_heads, d, seed)
+            return policy.variant
         sparse = self.open(policy, n_q_heads, np.zeros((n_kv_heads, 1, d), np.float32), 1, 0, seed)
-        name = ctypes.create_string_buffer(176)
-        self.sparse.variant(sparse.handle, name)
+        name = sparse.variant()
         sparse.close()
-        return name.value.decode()
-
-
-def call(function, *arguments):
-    error = Error()
-    if function(*arguments, byref(error)):
-        raise BadInput(error.text.decode())
+        return name
 
 
 def address(array):
@@ -92,23 +72,25 @@ def address(array):
     return array.data_ptr()
 
 
-class Sparse:
-    """One layer's prompt under one policy; k [n_kv_heads, capacity, d] of which n_prompt tokens are the prompt."""
+class Sparse(adamas.Sparse):
+    """One layer's prompt under one policy, on arrays; k [n_kv_heads, capacity, d] of which n_prompt tokens are the prompt."""
 
     def __init__(self, functions, policy, n_q_heads, k, n_prompt, max_steps, seed):
-        self._functions, self.handle, self.policy = functions, c_void_p(), policy
-        shape = Shape(n_q_heads, k.shape[0], k.shape[2])
-        call(functions.open, policy.encode(), ctypes.addressof(shape), address(k), n_prompt, k.shape[1], max_steps, seed,
-             ctypes.addressof(self.handle))
+        self.policy = policy
+        super().__init__(policy, n_q_heads, k.shape[0], k.shape[2], address(k), n_prompt, k.shape[1], max_steps, seed,
+                         functions)
+
+    def _call(self, name, *arguments):
+        try:
+            super()._call(name, *arguments)
+        except ValueError as e:
+            raise BadInput(str(e)) from None
 
     def attend(self, budget, scale, q, k, v, out, drawn=None):
         """q [n_steps, n_q_heads, d]; the steps' keys and values are in k and v. Writes out, which is like q, and returns it."""
-        call(self._functions.attend, self.handle, budget, scale, address(q), address(k), address(v), k.shape[1], len(q),
-             address(drawn), address(out), None)
+        super().attend(budget, scale, address(q), address(k), address(v), k.shape[1], len(q), address(out),
+                       drawn=address(drawn))
         return out
-
-    def close(self):
-        self._functions.close(byref(self.handle))
 
 
 class Store:

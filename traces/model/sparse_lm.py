@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from bad_input import BadInput
+from calibration import policy_at
 from model_files import load_model
 
 PREFILL_BLOCK = 512  # queries whose scores are held at a time
@@ -24,7 +25,8 @@ ACTIVATIONS = {"silu": silu, "gelu_tanh": partial(gelu, approximate="tanh")}
 
 @dataclass
 class Cache:
-    """Keys and values [n_layers, n_kv_heads, capacity, d] of the first n tokens."""
+    """Keys and values [n_layers, n_kv_heads, capacity, d] of the first n tokens. The capacity is the session's length."""
+    m: object  # the architecture.Model as it computes a session of that length
     k: torch.Tensor
     v: torch.Tensor
     n: int = 0
@@ -36,9 +38,9 @@ def rms_norm(x, w, eps):
 
 
 def rotate(x, positions, rope):
-    """Rotate x (..., T, d) by its positions, as architecture.Rope says."""
+    """Rotate x (..., T, d) by its positions, as rope.Rope says."""
     angle = torch.outer(positions.double(), torch.from_numpy(rope.frequencies()))
-    cos, sin = angle.cos().float(), angle.sin().float()
+    cos, sin = (rope.amplitude * angle.cos()).float(), (rope.amplitude * angle.sin()).float()
     half = rope.n_rotated // 2
     a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
@@ -80,9 +82,9 @@ class Model:
     def new_cache(self, capacity):
         self.check_context(capacity)
         shape = self.m.n_layers, self.m.n_kv_heads, capacity, self.m.d
-        return Cache(torch.zeros(shape), torch.zeros(shape), drawn={})
+        return Cache(self.m.for_tokens(capacity), torch.zeros(shape), torch.zeros(shape), drawn={})
 
-    def _qkv(self, i, x, positions):
+    def _qkv(self, i, x, positions, m):
         """x [..., T, hidden] to layer i's q [..., n_q_heads, T, d] and k, v [..., n_kv_heads, T, d]."""
         w = self.layers[i]
         h = self._norm(w, x, "attn_norm")
@@ -90,7 +92,7 @@ class Model:
                    for name in ("attn_q", "attn_k", "attn_v"))
         if self.m.family.qk_norm:
             q, k = self._norm(w, q, "attn_q_norm"), self._norm(w, k, "attn_k_norm")
-        rope = self.m.rope_local if self.m.windows[i] else self.m.rope
+        rope = m.rope_local if m.windows[i] else m.rope
         return rotate(q, positions, rope), rotate(k, positions, rope), v
 
     def _rest_of_layer(self, i, x, out):
@@ -118,7 +120,7 @@ class Model:
         for n in keep_drawn_at:
             cache.drawn[n] = torch.zeros(self.m.n_layers, self.m.n_q_heads, n, dtype=torch.float64)
         for i in range(self.m.n_layers):
-            q, k, v = self._qkv(i, x, positions)
+            q, k, v = self._qkv(i, x, positions, cache.m)
             cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k, v
             out = torch.empty_like(q)
             drawn = torch.zeros(self.m.n_q_heads, end, dtype=torch.float64)
@@ -152,7 +154,7 @@ class Model:
         positions, x = torch.arange(begin, end), self.embed(tokens).expand(len(budgets), -1, -1)
         saved = cache.k[:, :, begin:end].clone(), cache.v[:, :, begin:end].clone()
         for i in range(self.m.n_layers):
-            q, k, v = self._qkv(i, x, positions)
+            q, k, v = self._qkv(i, x, positions, cache.m)
             x = self._rest_of_layer(i, x, self._decode_layer(library, policy, budgets, cache, i, n_prompt, seed, q, k, v))
         cache.k[:, :, begin:end], cache.v[:, :, begin:end] = saved
         return self.logits(x)
@@ -160,7 +162,8 @@ class Model:
     def _decode_layer(self, library, policy, budgets, cache, i, n_prompt, seed, q, k, v):
         """The attention of layer i's steps, like q [len(budgets), n_q_heads, n, d]. Leaves the last k and v in the cache."""
         n, begin, end = q.shape[-2], n_prompt, n_prompt + q.shape[-2]
-        name, windowed, out = "dense" if i < self.n_dense_layers else policy, not self.m.sees_all(i, end), torch.empty_like(q)
+        name = "dense" if i < self.n_dense_layers else policy_at(policy, i)
+        windowed, out = not self.m.sees_all(i, end), torch.empty_like(q)
         sparse = None if windowed else library.open(name, self.m.n_q_heads, cache.k[i], n_prompt, n, seed * 1000 + i)
         for b, budget in enumerate(budgets):
             cache.k[i, :, begin:end], cache.v[i, :, begin:end] = k[b], v[b]

@@ -30,7 +30,7 @@ def reference_of_gguf(m):
     import transformers
     names = {"llama": "LlamaConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config", "gemma3": "Gemma3TextConfig",
              "phi3": "Phi3Config"}
-    rope = {"rope_type": "default", "rope_theta": m.rope.base}
+    rope = (m.rope_settings or {"rope_type": "default"}) | {"rope_theta": m.rope.base}
     fields = dict(
         vocab_size=m.weights.shapes["token_embd.weight"][0], hidden_size=m.hidden, intermediate_size=m.n_feed_forward,
         num_hidden_layers=m.n_layers, num_attention_heads=m.n_q_heads, num_key_value_heads=m.n_kv_heads, head_dim=m.d,
@@ -39,6 +39,8 @@ def reference_of_gguf(m):
     if m.arch == "phi3":
         fields |= {"sliding_window": m.windows[0] or None,
                    "rope_parameters": rope | {"partial_rotary_factor": m.rope.n_rotated / m.d}}
+        if m.rope_long:  # which wins over the one in rope_parameters
+            fields["original_max_position_embeddings"] = m.rope_long.context
     if m.arch == "gemma3":
         fields |= {"sliding_window": max(m.windows), "query_pre_attn_scalar": round(m.softmax_scale ** -2),
                    "layer_types": ["sliding_attention" if w else "full_attention" for w in m.windows],
@@ -50,7 +52,7 @@ def reference_of_gguf(m):
     missing = [name for name in said["missing_keys"] if not (m.tied and name == "lm_head.weight")]
     if missing or said["mismatched_keys"]:
         raise CheckFailed(f"transformers finds no {', '.join(sorted(missing)) or said['mismatched_keys']} in the file")
-    if m.rope.divisors:
+    if m.rope.divisors and not m.rope_settings:
         for name, buffer in reference.named_buffers():
             if name.endswith("inv_freq") and "sliding" not in name:
                 buffer.copy_(torch.from_numpy(m.rope.frequencies()))
@@ -61,9 +63,19 @@ def load_reference(m):
     """The model as transformers computes it, in float32."""
     import torch
     auto = quiet_transformers().AutoModelForCausalLM
-    if m.path.is_dir():
-        return auto.from_pretrained(m.path, dtype=torch.float32)
-    return reference_of_gguf(m)
+    reference = auto.from_pretrained(m.path, dtype=torch.float32) if m.path.is_dir() else reference_of_gguf(m)
+    if m.rope_long and m.rope is m.rope_long.rope:
+        keep_to_long_rope(reference)
+    return reference
+
+
+def keep_to_long_rope(reference):
+    """transformers chooses LongRoPE's factors by the tokens it is given, which are the first of a long session here."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    original = reference.config.rope_parameters["original_max_position_embeddings"]
+    for module in reference.modules():
+        if hasattr(module, "original_inv_freq"):
+            module.original_inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](reference.config, None, seq_len=original + 1)
 
 
 def check_model(m, tokens, tensors, layers, dtype):

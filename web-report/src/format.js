@@ -40,7 +40,7 @@ export function duration(ns) {
 // A gain in three digits, as the tables have it: "5.02", "11.3".
 export const times = (gain) => `${gain < 10 ? gain.toFixed(2) : gain.toFixed(1)}`;
 
-// As core/base/ratio.c: how sure the ratio of two median times is, where fewer than 20 timings are on either side; null where
+// As core/stats/ratio.c: how sure the ratio of two median times is, where fewer than 20 timings are on either side; null where
 // no interval is needed. A side is a row, or a constant.
 function intervalOf(over, under) {
     const rows = [over, under].filter((side) => typeof side === 'object');

@@ -11,7 +11,7 @@
 #include "core/cli/command.h"
 #include "core/base/output_file.h"
 
-enum { KEY_MARGIN = 0x5000, KEY_TOLERANCE, KEY_SEED, KEY_MARKDOWN, KEY_JUNIT, KEY_BENCHMARK, KEY_ACROSS, KEY_ALL };
+enum { KEY_MARGIN = 0x5000, KEY_TOLERANCE, KEY_SEED, KEY_MARKDOWN, KEY_JUNIT, KEY_BENCHMARK, KEY_ACROSS, KEY_MISSING, KEY_ALL };
 
 static const struct argp_option options[] = {
     {"margin", KEY_MARGIN, "PERCENT", 0,
@@ -21,7 +21,8 @@ static const struct argp_option options[] = {
      "repeated",
      50},
     {"across-machines", KEY_ACROSS, NULL, 0, "Compare times of different machines", 50},
-    {"seed", KEY_SEED, "N", 0, "Seed of the bootstrap (default 1)", 50},
+    {"ignore-missing", KEY_MISSING, NULL, 0, "Rows that only one side has do not count (default: they are inconclusive)", 50},
+    {"seed", KEY_SEED, "N", 0, "Seed of the draws of --calibrate (default 1)", 50},
     {"markdown", KEY_MARKDOWN, "FILE", 0, "Write a summary for a pull request", 51},
     {"junit", KEY_JUNIT, "FILE", 0, "Write JUnit XML: regressed is a failure, inconclusive is skipped", 51},
     {"benchmark-json", KEY_BENCHMARK, "FILE", 0, "Write the candidate's figures as customSmallerIsBetter JSON", 51},
@@ -39,6 +40,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         a->tolerance[a->n_tolerances++] = arg;
         return 0;
     case KEY_ACROSS: a->across_machines = true; return 0;
+    case KEY_MISSING: a->ignore_missing = true; return 0;
     case KEY_SEED: a->seed = arg; return 0;
     case KEY_MARKDOWN: a->markdown = arg; return 0;
     case KEY_JUNIT: a->junit = arg; return 0;
@@ -74,6 +76,7 @@ adm_status adm_compare_args_parse(const adm_compare_args *a, adm_compare_options
     o->tolerance = a->tolerance;
     o->n_tolerances = a->n_tolerances;
     o->across_machines = a->across_machines;
+    o->ignore_missing = a->ignore_missing;
     return a->seed != NULL ? adm_parse_u64("--seed", a->seed, 0, INT64_MAX, &o->seed, err) : ADM_OK;
 }
 
@@ -105,10 +108,12 @@ adm_status adm_compare_args_write(const adm_compare_args *a, const adm_compariso
     adm_text text = {0};
     adm_status status = ADM_OK;
     if (a->markdown != NULL) {
+        text.dialect = ADM_TEXT_MARKDOWN;
         adm_compare_markdown(c, &text);
         status = write_text("--markdown", a->markdown, &text, err);
     }
     if (status == ADM_OK && a->junit != NULL) {
+        text.dialect = ADM_TEXT_HTML;
         adm_compare_junit(c, &text);
         status = write_text("--junit", a->junit, &text, err);
     }
@@ -122,7 +127,7 @@ adm_status adm_compare_print(const adm_comparison *c, bool json, bool quiet, boo
     if (json) {
         status = adm_print_json(adm_compare_json(c), err);
     } else if (!quiet) {
-        adm_text text = {0};
+        adm_text text = {.dialect = ADM_TEXT_PLAIN};
         adm_compare_text(c, all, &text);
         status = adm_text_check(&text, err);
         if (status == ADM_OK) fwrite(text.data, 1, text.length, stdout);

@@ -13,7 +13,7 @@ typedef struct adm_compare_args {
     const char *margin, *seed, *markdown, *junit, *benchmark_json;
     const char *tolerance[ADM_MAX_TOLERANCES];
     size_t n_tolerances;
-    bool across_machines, all;
+    bool across_machines, ignore_missing, all;
 } adm_compare_args;
 
 extern const struct argp adm_argp_compare;

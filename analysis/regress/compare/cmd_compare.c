@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "analysis/regress/runs_find.h"
+#include "core/store/runs_find.h"
 #include "analysis/regress/compare/args.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"

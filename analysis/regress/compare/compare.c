@@ -11,6 +11,7 @@
 #include "analysis/regress/compare/refuse.h"
 #include "analysis/regress/compare/side.h"
 #include "analysis/regress/quantile.h"
+#include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
 #include "core/contract/probe.h"
 
@@ -21,21 +22,14 @@ static bool judged(const adm_series *s) {
     return adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance) != ADM_FIGURE_CONTEXT;
 }
 
-/* Series that are alike but for the name of the implementation: a stage whose kernel was renamed or replaced is still
- * that stage. Only where each side has exactly one such. */
-static bool same_but_variant(const adm_series *a, const adm_series *b) {
-    return strcmp(a->config->work, b->config->work) == 0 && strcmp(a->config->launch, b->config->launch) == 0 &&
-           strcmp(a->source, b->source) == 0 && strcmp(a->stage, b->stage) == 0 &&
-           strcmp(a->metric->name, b->metric->name) == 0 && a->stage[0] != '\0' && strcmp(a->config->policy, "static") != 0;
-}
-
+/* Series that are alike but for the name of the implementation, where each side has exactly one such. */
 static void pair_renamed(adm_compare_row *row, size_t *n) {
     for (size_t i = 0; i < *n; i++) {
         if (row[i].base == NULL || row[i].cand != NULL) continue;
         size_t n_base = 0, n_cand = 0, at = 0;
         for (size_t j = 0; j < *n; j++) {
-            if (row[j].cand == NULL && same_but_variant(row[i].base, row[j].base)) n_base++;
-            if (row[j].base == NULL && same_but_variant(row[i].base, row[j].cand)) {
+            if (row[j].cand == NULL && adm_series_same_but_variant(row[i].base, row[j].base)) n_base++;
+            if (row[j].base == NULL && adm_series_same_but_variant(row[i].base, row[j].cand)) {
                 n_cand++;
                 at = j;
             }
@@ -103,20 +97,25 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     row->n_base = a.n;
     row->n_cand = b.n;
     row->n_throttled = a.n_throttled + b.n_throttled;
+    row->n_samples_out = a.n_samples_out + b.n_samples_out;
     row->verdict = ADM_VERDICT_INCONCLUSIVE;
     if (status != ADM_OK) goto done;
     if (row->n_throttled > 0)
         adm_compare_say(row, "%zu of %zu processes ran throttled or on a contended core, and are left out; ", row->n_throttled,
                         row->n_throttled + a.n + b.n);
-    if (a.n < o->min_processes || b.n < o->min_processes) {
-        adm_compare_say(row, "at least %zu processes per side are needed; there are %zu and %zu; ", o->min_processes, a.n, b.n);
-    } else if (a.has_zero || b.has_zero) {
+    if (row->n_samples_out > 0)
+        adm_compare_say(row, "%zu samples were taken on a shared core, and are left out; ", row->n_samples_out);
+    row->is_open = true;
+    if (a.has_zero || b.has_zero) {
         adm_compare_say(row, "some samples are 0: below the clock's resolution; ");
-    } else {
-        adm_shift_options options = {.confidence = 0.99, .n_resamples = o->n_resamples, .seed = o->seed};
-        status = adm_shift_compare(a.process, a.n, b.process, b.n, &options, &row->shift, err);
-        row->p_adjusted = row->shift.p;
+        row->is_open = false;
+    } else if (a.n > 0 && b.n > 0) {
+        status = adm_shift_compare(a.process, a.n, b.process, b.n, 0.99, &row->shift, err);
+        row->has_shift = status == ADM_OK;
     }
+    if (a.n < o->min_processes || b.n < o->min_processes)
+        adm_compare_say(row, "at least %zu processes per side are needed; there are %zu and %zu; ", o->min_processes, a.n, b.n);
+    else if (row->has_shift) row->p_adjusted = row->shift.p;
 done:
     adm_compare_free_side(&a);
     adm_compare_free_side(&b);
@@ -184,6 +183,16 @@ static adm_status measure_row(const adm_series_set *base, const adm_series_set *
     return status == ADM_OK ? measure_time(base, cand, o, row, err) : status;
 }
 
+/* A row that changed by more than its margin, and could not be decided because there are too few processes, says so. */
+static void say_if_too_few(const adm_compare_options *o, size_t n_times, adm_compare_row *row) {
+    const size_t n = row->n_base < row->n_cand ? row->n_base : row->n_cand;
+    const bool differs = row->shift.low > 0 || row->shift.high < 0;
+    if (row->verdict != ADM_VERDICT_INCONCLUSIVE || !differs || fabs(row->shift.shift) <= log1p(row->margin)) return;
+    if (adm_smallest_p(row->n_base, row->n_cand) * (double)n_times <= o->alpha) return;
+    adm_compare_say(row, "%zu processes per side cannot reach %.2g%% among %zu times: %zu can; ", n, 100 * o->alpha, n_times,
+                    adm_processes_needed(n_times, o->alpha));
+}
+
 /* Adjusts p over all times that could be tested, and decides them. */
 static adm_status judge_family(const adm_compare_options *o, adm_comparison *c, adm_error *err) {
     double *p = NULL;
@@ -193,12 +202,14 @@ static adm_status judge_family(const adm_compare_options *o, adm_comparison *c, 
     for (size_t i = 0; i < c->n_rows; i++)
         if (!isnan(c->row[i].p_adjusted)) p[n++] = c->row[i].p_adjusted;
     status = adm_benjamini_hochberg(p, n, err);
+    const size_t n_times = c->n_times = n;
     n = 0;
     for (size_t i = 0; status == ADM_OK && i < c->n_rows; i++) {
         adm_compare_row *row = &c->row[i];
         if (isnan(row->p_adjusted)) continue;
         row->p_adjusted = p[n++];
         row->verdict = adm_judge_time(&row->shift, row->p_adjusted, row->margin, o->alpha);
+        say_if_too_few(o, n_times, row);
     }
     adm_free(&p);
     return status;
@@ -228,11 +239,35 @@ static void drop_unmeasured(adm_comparison *c) {
     c->n_rows = n;
 }
 
+static void drop_missing(adm_comparison *c) {
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_rows; i++)
+        if (c->row[i].base != NULL && c->row[i].cand != NULL) c->row[n++] = c->row[i];
+    c->n_rows = n;
+}
+
+static void sum_up(adm_comparison *out) {
+    bool faster = false, less_accurate = false;
+    for (size_t i = 0; i < out->n_rows; i++) {
+        adm_compare_row *row = &out->row[i];
+        row->is_open &= row->verdict == ADM_VERDICT_INCONCLUSIVE;
+        out->n_verdicts[row->verdict]++;
+        out->n_open += row->is_open;
+        out->n_missing += row->base == NULL || row->cand == NULL;
+        out->n_throttled += row->n_throttled;
+        out->n_samples_out += row->n_samples_out;
+        faster |= row->figure == ADM_FIGURE_TIME && row->verdict == ADM_VERDICT_IMPROVED;
+        less_accurate |= row->figure == ADM_FIGURE_QUALITY && row->verdict == ADM_VERDICT_REGRESSED;
+    }
+    out->faster_but_less_accurate = faster && less_accurate;
+}
+
 adm_status adm_compare(const adm_series_set *base, const adm_series_set *cand, const adm_compare_options *o,
                        adm_comparison *out, adm_error *err) {
     adm_status status = make_rows(base, cand, out, err);
     if (status == ADM_OK) drop_unmeasured(out);
     if (status == ADM_OK) status = adm_compare_refuse(base, cand, o, out, err);
+    if (status == ADM_OK && o->ignore_missing) drop_missing(out);
     for (size_t i = 0; status == ADM_OK && i < out->n_rows; i++) status = measure_row(base, cand, o, &out->row[i], err);
     if (status == ADM_OK) status = judge_family(o, out, err);
     for (size_t i = 0; status == ADM_OK && i < out->n_rows; i++) {
@@ -243,14 +278,7 @@ adm_status adm_compare(const adm_series_set *base, const adm_series_set *cand, c
         if (length > 2 && strcmp(row->why + length - 2, "; ") == 0) row->why[length - 2] = '\0';
     }
     if (status != ADM_OK) return status;
-    bool faster = false, less_accurate = false;
-    for (size_t i = 0; i < out->n_rows; i++) {
-        const adm_compare_row *row = &out->row[i];
-        out->n_verdicts[row->verdict]++;
-        faster |= row->figure == ADM_FIGURE_TIME && row->verdict == ADM_VERDICT_IMPROVED;
-        less_accurate |= row->figure == ADM_FIGURE_QUALITY && row->verdict == ADM_VERDICT_REGRESSED;
-    }
-    out->faster_but_less_accurate = faster && less_accurate;
+    sum_up(out);
     adm_sort(out->row, out->n_rows, sizeof *out->row, by_importance);
     return ADM_OK;
 }

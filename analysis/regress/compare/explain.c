@@ -96,9 +96,8 @@ static adm_status measure_cycles(const adm_series_set *base, const adm_series_se
     if (status == ADM_OK && ghz[0] != NULL && ghz[1] != NULL) {
         status = adm_compare_read_side(base, row->base, ghz[0], &a, err);
         if (status == ADM_OK) status = adm_compare_read_side(cand, row->cand, ghz[1], &b, err);
-        adm_shift_options options = {.confidence = 0.99, .n_resamples = o->n_resamples, .seed = o->seed};
         if (status == ADM_OK && a.n >= o->min_processes && b.n >= o->min_processes) {
-            status = adm_shift_compare(a.process, a.n, b.process, b.n, &options, &row->cycles, err);
+            status = adm_shift_compare(a.process, a.n, b.process, b.n, 0.99, &row->cycles, err);
             row->has_cycles = status == ADM_OK;
         }
     }

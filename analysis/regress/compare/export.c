@@ -10,29 +10,23 @@
 
 /* --- JUnit -------------------------------------------------------------------------------------------------------- */
 
-/* Characters that no XML 1.0 document may hold are replaced before markup is escaped. */
-static void xml(adm_text *out, const char *text) {
-    char clean[1024];
-    adm_text_escaped(out, adm_printable(text, clean, sizeof clean));
-}
-
 static void name_case(const adm_compare_row *row, adm_text *out) {
     const adm_series *s = row->shown;
     adm_text_add(out, "<testcase classname=\"adamas.");
-    xml(out, s->stage[0] != '\0' ? s->source : "quality");
+    adm_text_escaped(out, s->stage[0] != '\0' ? s->source : "quality");
     adm_text_add(out, ".");
-    xml(out, s->stage[0] != '\0' ? s->stage : s->config->policy);
+    adm_text_escaped(out, s->stage[0] != '\0' ? s->stage : s->config->policy);
     adm_text_add(out, "\" name=\"");
-    xml(out, s->metric->name);
+    adm_text_escaped(out, s->metric->name);
     adm_text_add(out, ": ");
-    xml(out, s->config->title);
+    adm_text_escaped(out, s->config->title);
     adm_text_add(out, "\">");
 }
 
 static void describe(const adm_compare_row *row, adm_text *out) {
     adm_text_format(out, "%s: baseline %.6g, candidate %.6g ", adm_verdict_name(row->verdict), row->base_value,
                     row->cand_value);
-    xml(out, row->shown->metric->unit);
+    adm_text_escaped(out, row->shown->metric->unit);
     if (!isnan(row->p_adjusted))
         adm_text_format(out, ", shift %+.2f%% [%+.2f%%, %+.2f%%], p %.2g", 100 * expm1(row->shift.shift),
                         100 * expm1(row->shift.low), 100 * expm1(row->shift.high), row->p_adjusted);
@@ -40,7 +34,7 @@ static void describe(const adm_compare_row *row, adm_text *out) {
     adm_text_format(out, ", margin %.3g%%, %zu and %zu processes", 100 * row->margin, row->n_base, row->n_cand);
     if (row->why[0] != '\0') {
         adm_text_add(out, "; ");
-        xml(out, row->why);
+        adm_text_escaped(out, row->why);
     }
 }
 
@@ -55,13 +49,13 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
         {"baseline", c->subject[0]}, {"candidate", c->subject[1]}, {"machine", c->machine}, {"check", c->check_uuid}};
     for (size_t i = 0; i < 4; i++) {
         adm_text_format(out, "<property name=\"%s\" value=\"", properties[i].name);
-        xml(out, properties[i].value);
+        adm_text_escaped(out, properties[i].value);
         adm_text_add(out, "\"/>\n");
     }
     adm_text_add(out, "</properties>\n");
     if (failed) {
         adm_text_add(out, "<testcase classname=\"adamas\" name=\"comparison\"><error message=\"");
-        xml(out, c->failure);
+        adm_text_escaped(out, c->failure);
         adm_text_add(out, "\"/></testcase>\n");
     }
     for (size_t i = 0; i < c->n_rows; i++) {
@@ -73,7 +67,7 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
         if (element != NULL) adm_text_format(out, "<%s message=\"", element);
         else adm_text_add(out, "<system-out>");
         describe(row, out);
-        adm_text_add(out, element != NULL ? "\"/>" : "</system-out>");
+        adm_text_markup(out, element != NULL ? ADM_MARKUP("\"/>") : ADM_MARKUP("</system-out>"));
         adm_text_add(out, "</testcase>\n");
     }
     adm_text_add(out, "</testsuite>\n</testsuites>\n");
@@ -84,14 +78,15 @@ void adm_compare_junit(const adm_comparison *c, adm_text *out) {
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
 static json_t *interval_json(const adm_shift *s) {
-    return json_pack("{s:o, s:o, s:o, s:o}", "shift_ratio", number(expm1(s->shift)), "low_ratio", number(expm1(s->low)),
-                     "high_ratio", number(expm1(s->high)), "p", number(s->p));
+    return json_pack("{s:o, s:o, s:o, s:o}", "shift_ratio", number(expm1(s->shift)), "low_ratio",
+                     number(isfinite(s->low) ? expm1(s->low) : s->low), "high_ratio", number(expm1(s->high)), "p",
+                     number(s->p));
 }
 
 static json_t *row_json(const adm_compare_row *row) {
     static const char *const kinds[] = {"context", "time", "count", "quality"};
     const adm_series *s = row->shown;
-    bool tested = !isnan(row->p_adjusted);
+    bool tested = row->has_shift;
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "verdict",
                      adm_verdict_name(row->verdict), "kind", kinds[row->figure], "source", adm_rows_string(s->source), "stage",
                      s->stage[0] != '\0' ? adm_rows_string(s->stage) : json_null(), "policy",
@@ -115,16 +110,17 @@ json_t *adm_compare_json(const adm_comparison *c) {
             rows = NULL;
         }
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:o}", "baseline", adm_rows_string(c->subject[0]),
-                     "candidate", adm_rows_string(c->subject[1]), "machine", adm_rows_string(c->machine), "check",
-                     c->check_uuid[0] != '\0' ? adm_rows_string(c->check_uuid) : json_null(), "failure",
-                     c->failure[0] != '\0' ? adm_rows_string(c->failure) : json_null(), "exit_code",
-                     c->failure[0] != '\0' ? 4 : adm_comparison_exit_code(c), "n_regressed",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_REGRESSED], "n_inconclusive",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_INCONCLUSIVE], "n_improved",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_IMPROVED], "n_equivalent",
-                     (json_int_t)c->n_verdicts[ADM_VERDICT_EQUIVALENT], "faster_but_less_accurate", c->faster_but_less_accurate,
-                     "rows", rows);
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "baseline",
+        adm_rows_string(c->subject[0]), "candidate", adm_rows_string(c->subject[1]), "machine", adm_rows_string(c->machine),
+        "check", c->check_uuid[0] != '\0' ? adm_rows_string(c->check_uuid) : json_null(), "failure",
+        c->failure[0] != '\0' ? adm_rows_string(c->failure) : json_null(), "exit_code",
+        c->failure[0] != '\0' ? 4 : adm_comparison_exit_code(c), "n_regressed",
+        (json_int_t)c->n_verdicts[ADM_VERDICT_REGRESSED], "n_inconclusive", (json_int_t)c->n_verdicts[ADM_VERDICT_INCONCLUSIVE],
+        "n_improved", (json_int_t)c->n_verdicts[ADM_VERDICT_IMPROVED], "n_equivalent",
+        (json_int_t)c->n_verdicts[ADM_VERDICT_EQUIVALENT], "faster_but_less_accurate", c->faster_but_less_accurate, "n_missing",
+        (json_int_t)c->n_missing, "n_samples_left_out", (json_int_t)c->n_samples_out, "n_processes_left_out",
+        (json_int_t)c->n_throttled, "n_open", (json_int_t)c->n_open, "rows", rows);
 }
 
 json_t *adm_compare_benchmark_json(const adm_comparison *c) {

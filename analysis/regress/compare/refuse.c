@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "analysis/output/text.h"
+#include "core/base/mem.h"
 
 /* --- Machines ----------------------------------------------------------------------------------------------------- */
 
@@ -36,7 +37,7 @@ static bool one_value(const adm_series_set *set, int field, char *out, size_t ou
 
 static adm_status check_machines(const adm_series_set *base, const adm_series_set *cand, adm_error *err) {
     char a[256], b[256];
-    adm_text differences = {0};
+    adm_text differences = {.dialect = ADM_TEXT_PLAIN};
     for (int field = 0; field < N_MACHINE; field++) {
         bool one_a = one_value(base, field, a, sizeof a), one_b = one_value(cand, field, b, sizeof b);
         if (one_a && one_b && (strcmp(a, b) == 0 || matches_any(field, a) || matches_any(field, b))) continue;
@@ -90,6 +91,23 @@ static adm_status check_shapes(const adm_comparison *c, adm_error *err) {
                     base ? "baseline" : "candidate", base ? base : cand);
 }
 
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* A run is one process: on both sides it would be compared with itself. */
+static adm_status check_sides(const adm_series_set *base, const adm_series_set *cand, adm_error *err) {
+    const char **uuids = NULL;
+    adm_status status = adm_alloc(&uuids, base->n_runs, sizeof *uuids, "runs", err);
+    if (status != ADM_OK) return status;
+    for (size_t i = 0; i < base->n_runs; i++) uuids[i] = base->run[i].uuid;
+    adm_sort(uuids, base->n_runs, sizeof *uuids, by_text);
+    for (size_t i = 0; status == ADM_OK && i < cand->n_runs; i++)
+        if (adm_search(&cand->run[i].uuid, uuids, base->n_runs, sizeof *uuids, by_text) != NULL)
+            status = adm_fail(err, ADM_EINPUT, "run %lld is on both sides: name runs that the other side does not have",
+                              (long long)cand->run[i].id);
+    adm_free(&uuids);
+    return status;
+}
+
 adm_status adm_compare_refuse(const adm_series_set *base, const adm_series_set *cand, const adm_compare_options *o,
                               adm_comparison *out, adm_error *err) {
     size_t n_times = 0, n_common = 0;
@@ -102,7 +120,8 @@ adm_status adm_compare_refuse(const adm_series_set *base, const adm_series_set *
     }
     describe_machine(cand, out);
     if (out->n_rows == 0) return adm_fail(err, ADM_EINPUT, "the runs hold no figure that can be compared");
-    adm_status status = check_shapes(out, err);
+    adm_status status = check_sides(base, cand, err);
+    if (status == ADM_OK && n_common == 0) status = check_shapes(out, err); /* else the common part is judged */
     if (status == ADM_OK && n_common == 0)
         status = adm_fail(err, ADM_EINPUT, "the two sides have no stage and configuration in common (%zu rows in all)",
                           out->n_rows);

@@ -49,7 +49,9 @@ adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *se
         }
         double **sample = &side->sample[side->n];
         adm_process *process = &side->process[side->n];
-        status = adm_series_samples(set, point, sample, &process->n, err);
+        size_t n_out;
+        status = adm_series_samples(set, point, sample, &process->n, &n_out, err);
+        side->n_samples_out += n_out;
         if (status != ADM_OK) break;
         for (size_t k = 0; scale != NULL && k < process->n; k++) (*sample)[k] *= scale[point->run];
         process->sample = *sample;

@@ -16,6 +16,7 @@ typedef struct adm_compare_side {
     adm_process *process;
     double **sample;
     size_t n, n_throttled, n_not_ok;
+    size_t n_samples_out; /* of the processes that are left in, taken on a shared core */
     bool has_zero;
 } adm_compare_side;
 adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *series, const double *scale,

@@ -172,7 +172,7 @@ static void write_table(adm_text *page, table *p, bool open) {
         adm_text_escaped(page, p->reason[r]);
         adm_text_add(page, "</li>\n");
     }
-    adm_text_add(page, p->n_reasons > 0 ? "</ol></details>\n" : "</details>\n");
+    adm_text_markup(page, p->n_reasons > 0 ? ADM_MARKUP("</ol></details>\n") : ADM_MARKUP("</details>\n"));
 }
 
 /* What each metric means: "MEANING Caveat: CAVEAT" in two columns. */
@@ -203,8 +203,7 @@ static void write_glossary(adm_text *page, const json_t *document, size_t profil
     }
     adm_write_table_start(page, document, "What each metric means", n_rows, false, NULL);
     adm_write_table_head(page, "<metric|<unit|<meaning|<caveat");
-    if (rows.data != NULL) adm_text_bytes(page, rows.data, rows.length);
-    if (rows.error.status != ADM_OK) page->error = rows.error;
+    adm_text_append(page, &rows);
     adm_text_free(&rows);
     adm_write_table_end(page);
 }
@@ -253,9 +252,10 @@ void adm_view_counters(adm_text *page, const json_t *document) {
                      "never while a stage is timed; a value comes from one pass unless its tooltip says otherwise. A dash "
                      "marks a value that could not be read; its number leads to the reason below the table.</p>\n");
         if (profile_has_shares(document, profile))
-            adm_write_gpu_plot(page, "counters", profile,
-                               "<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and "
-                               "the bytes read from memory, over those of the byte model.");
+            adm_write_gpu_plot(
+                page, "counters", profile,
+                ADM_MARKUP("<strong>What holds a stage up</strong>: what its warps wait for, or execute, as shares; and "
+                           "the bytes read from memory, over those of the byte model."));
         write_tables(page, document, profile, true, &open);
         write_tables(page, document, profile, false, &open);
         write_glossary(page, document, profile);

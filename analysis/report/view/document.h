@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/base/ratio.h"
+#include "core/stats/ratio.h"
 
 /* "" and 0 for what is missing or null. Strings are borrowed from the document. */
 const char *adm_field_text(const json_t *row, const char *key);

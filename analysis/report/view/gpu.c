@@ -64,7 +64,8 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
     double bytes = 0, flops = 0, limit = 0, floor_ns, throttled, coldness;
     bool has_limit = adm_field_number(device, "read_limit_bytes_per_s", &limit) && limit > 0;
     bool has_bytes = adm_field_number(unit, "bytes", &bytes), has_flops = adm_field_number(unit, "flops", &flops);
-    adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", is_first ? " class=\"first\"" : "");
+    adm_write_row_start(page, is_first);
+    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
     adm_text_escaped(page, adm_field_text(unit, "stage"));
     adm_text_add(page, "</th>");
     adm_text_add(page, "<td class=\"text\">");
@@ -163,12 +164,12 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
     adm_write_table_end(page);
 }
 
-static const char about[] =
+static const adm_markup about = ADM_MARKUP_INIT(
     "<p class=\"about\">The floor is the time in which the bytes of the model (compulsory traffic) could be read at the read "
     "limit, and the percentage is floor over median; a stage far from it is held up by something else: launches, latency, "
     "arithmetic. <em>six</em> runs the six stages as kernels of their own, <em>fused</em> and <em>grouped</em> "
     "the whole step in one launch, <em>grouped</em> only where query heads share KV heads. \u00b1 is half the 95% "
-    "interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n";
+    "interval of the median; \u26a0 marks what was timed while the device was throttled at times.</p>\n");
 
 void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
@@ -176,12 +177,13 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, profile);
         adm_write_profile_about(page, document, profile);
         write_headline(page, document, profile);
-        adm_text_add(page, about);
-        adm_write_gpu_plot(page, "gpu-stages", profile,
-                           "<strong>Six stages against fused</strong>: median time of one layer of one decode step. Left bars: "
-                           "each stage timed alone, stacked, and what the six together take beyond that sum (launch gaps and "
-                           "waiting). Right bars: the step in one launch, by its fastest variant. The number above is "
-                           "the gain over dense attention.");
+        adm_text_markup(page, about);
+        adm_write_gpu_plot(
+            page, "gpu-stages", profile,
+            ADM_MARKUP("<strong>Six stages against fused</strong>: median time of one layer of one decode step. Left bars: "
+                       "each stage timed alone, stacked, and what the six together take beyond that sum (launch gaps and "
+                       "waiting). Right bars: the step in one launch, by its fastest variant. The number above is "
+                       "the gain over dense attention."));
         adm_text_add(page,
                      "<h4>Every figure</h4>\n<p class=\"about\">A budget of \u201cany\u201d means that the stage does not "
                      "depend on it.</p>\n");
@@ -198,9 +200,10 @@ void adm_view_roofline(adm_text *page, const json_t *document) {
         const json_t *device = json_object_get(adm_profile(document, profile), "device");
         if (!profile_has_units(document, profile) || !adm_field_number(device, "read_limit_bytes_per_s", &limit)) continue;
         adm_write_profile_heading(page, document, profile);
-        adm_write_gpu_plot(page, "roofline", profile,
-                           "<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
-                           "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
-                           "The tables under <a href=\"#gpu\">GPU stages</a> hold both models.");
+        adm_write_gpu_plot(
+            page, "roofline", profile,
+            ADM_MARKUP("<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
+                       "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
+                       "The tables under <a href=\"#gpu\">GPU stages</a> hold both models."));
     }
 }

@@ -79,7 +79,8 @@ static void write_worst_rows(adm_text *page, const json_t *document, const json_
     size_t layer;
     json_t *number;
     json_array_foreach(json_object_get(matrix, "layers"), layer, number) {
-        adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", layer == 0 ? " class=\"first\"" : "");
+        adm_write_row_start(page, layer == 0);
+        adm_text_add(page, "<th scope=\"row\" class=\"text\">");
         adm_text_escaped(page, adm_field_text(matrix, "series"));
         adm_text_add(page, "</th>");
         adm_write_count_cell(page, matrix, "seq_len", "");
@@ -122,9 +123,10 @@ void adm_view_heads(adm_text *page, const json_t *document) {
         int64_t budget[MAX_BUDGETS];
         if (budgets_of(document, session, "output_rel_l2", budget) == 0) continue;
         adm_write_session_heading(page, document, session);
-        adm_write_plot(page, "heads", session, NULL,
-                       "<strong>Every head</strong>: mean over the steps, one panel per budget, one row per layer, one "
-                       "column a query head. The worst head of each panel is outlined.");
+        adm_write_plot(
+            page, "heads", session, NULL,
+            ADM_MARKUP("<strong>Every head</strong>: mean over the steps, one panel per budget, one row per layer, one "
+                       "column a query head. The worst head of each panel is outlined."));
         write_worst_table(page, document, session, "output_rel_l2", "Worst head of each layer by mean output error", false);
         write_worst_table(page, document, session, "recall", "Worst head of each layer by mean recall", true);
     }

@@ -138,8 +138,9 @@ void adm_view_history(adm_text *page, const json_t *document) {
     if (adm_field_int(history, "n_ignored") > 0)
         adm_text_format(page, " (%lld ignored with it, not shown)", (long long)adm_field_int(history, "n_ignored"));
     adm_text_add(page, ".</p>\n<figure class=\"plot\" data-plot=\"history\"");
-    adm_write_frame_end(page, "<strong>A series over its runs</strong>: one point per run, its median; the line is the level "
-                              "between change points.");
+    adm_write_frame_end(
+        page, ADM_MARKUP("<strong>A series over its runs</strong>: one point per run, its median; the line is the level "
+                         "between change points."));
     write_changes(page, document, history);
     write_series(page, document, history);
 }

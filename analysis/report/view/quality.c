@@ -35,7 +35,7 @@ static void write_quality_head(adm_text *page, const char *unit) {
 }
 
 static void write_quality_row(adm_text *page, const json_t *row, bool first_of_series, const char *unit) {
-    adm_text_format(page, "<tr%s>", first_of_series ? " class=\"first\"" : "");
+    adm_write_row_start(page, first_of_series);
     adm_write_series_cell(page, row);
     adm_write_count_cell(page, row, "seq_len", "");
     adm_write_count_cell(page, row, "budget", is_about_budgets(adm_field_text(row, "metric")) ? "sought" : "all");
@@ -96,20 +96,24 @@ static int n_series(const json_t *document, size_t session) {
 
 void adm_view_quality(adm_text *page, const json_t *document) {
     static const struct {
-        const char *metric, *caption;
+        const char *metric;
+        adm_markup caption;
     } plots[] = {
-        {"recall", "<strong>Recall</strong>: share of the exact top-k that was selected. Higher is better."},
-        {"mass", "<strong>Softmax mass</strong>: attention weight that falls on the selected tokens. Higher is better."},
-        {"output_rel_l2", "<strong>Output error</strong>: |o \u2212 o<sub>dense</sub>| / |o<sub>dense</sub>|, on a "
-                          "logarithmic scale. Lower is better."},
+        {"recall", ADM_MARKUP_INIT("<strong>Recall</strong>: share of the exact top-k that was selected. Higher is better.")},
+        {"mass", ADM_MARKUP_INIT(
+                     "<strong>Softmax mass</strong>: attention weight that falls on the selected tokens. Higher is better.")},
+        {"output_rel_l2",
+         ADM_MARKUP_INIT("<strong>Output error</strong>: |o \u2212 o<sub>dense</sub>| / |o<sub>dense</sub>|, on a "
+                         "logarithmic scale. Lower is better.")},
     };
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         if (!session_has(document, session, NULL)) continue;
         adm_write_session_heading(page, document, session);
         if (n_series(document, session) > 1)
-            adm_write_plot(page, "policies", session, NULL,
-                           "<strong>Policies side by side</strong> at one length and budget: how the values of all steps, "
-                           "layers and heads spread.");
+            adm_write_plot(
+                page, "policies", session, NULL,
+                ADM_MARKUP("<strong>Policies side by side</strong> at one length and budget: how the values of all steps, "
+                           "layers and heads spread."));
         for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++)
             if (session_has(document, session, plots[i].metric))
                 adm_write_plot(page, "quality", session, plots[i].metric, plots[i].caption);
@@ -137,9 +141,10 @@ void adm_view_budgets(adm_text *page, const json_t *document) {
             if (!is_about_budgets(name) || !session_has(document, session, name)) continue;
             if (!headed) {
                 adm_write_session_heading(page, document, session);
-                adm_write_plot(page, "budgets", session, NULL,
-                               "<strong>The smallest budget that reaches a target</strong>, sought for every step, layer and "
-                               "head: a head far to the right of the median is what a budget for all must be made for.");
+                adm_write_plot(
+                    page, "budgets", session, NULL,
+                    ADM_MARKUP("<strong>The smallest budget that reaches a target</strong>, sought for every step, layer and "
+                               "head: a head far to the right of the median is what a budget for all must be made for."));
             }
             headed = true;
             write_metric_table(page, document, session, name, false);

@@ -97,16 +97,16 @@ void adm_view_speedup(adm_text *page, const json_t *document) {
         adm_text tables = {0};
         json_array_foreach(adm_document_rows(document, "settings"), s, setting) if (adm_row_is_of(setting, profile))
             write_table(&tables, document, setting, adm_field_int(headline, "setting") == (int64_t)s);
-        if (tables.length > 0) {
+        if (tables.length > 0 || tables.error.status != ADM_OK) {
             adm_write_profile_heading(page, document, profile);
-            adm_write_gpu_plot(page, "speedup", profile,
-                               "<strong>Speed-up over dense attention</strong>: median time of dense decode attention over "
-                               "that of a whole step (every stage and the append), for one layer. The line is break-even: "
-                               "on its far side sparse attention costs more than it saves.");
+            adm_write_gpu_plot(
+                page, "speedup", profile,
+                ADM_MARKUP("<strong>Speed-up over dense attention</strong>: median time of dense decode attention over "
+                           "that of a whole step (every stage and the append), for one layer. The line is break-even: "
+                           "on its far side sparse attention costs more than it saves."));
             adm_text_add(page, "<h4>Of the faster step</h4>\n");
-            adm_text_bytes(page, tables.data, tables.length);
+            adm_text_append(page, &tables);
         }
-        if (tables.error.status != ADM_OK) page->error = tables.error;
         adm_text_free(&tables);
     }
 }

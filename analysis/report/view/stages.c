@@ -15,7 +15,8 @@ static size_t count_rows(const json_t *document, size_t session, const char *met
 }
 
 static void write_stage_row(adm_text *page, const json_t *row, bool first, const char *unit) {
-    adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", first ? " class=\"first\"" : "");
+    adm_write_row_start(page, first);
+    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
     adm_text_escaped(page, adm_field_text(row, "stage"));
     adm_text_add(page, "</th>");
     adm_write_text_cell(page, row, "source");
@@ -64,10 +65,11 @@ void adm_view_stages(adm_text *page, const json_t *document) {
         if (count_rows(document, session, NULL) == 0) continue;
         adm_write_session_heading(page, document, session);
         if (count_rows(document, session, "time_ns") > 0)
-            adm_write_plot(page, "stages", session, "time_ns",
-                           "<strong>Median time of one layer of one decode step</strong>, all heads, stage by stage. The "
+            adm_write_plot(
+                page, "stages", session, "time_ns",
+                ADM_MARKUP("<strong>Median time of one layer of one decode step</strong>, all heads, stage by stage. The "
                            "mark is the median of the whole step, which is the sum of its stages in each layer step; the "
-                           "sum of the stages\u2019 medians need not equal it.");
+                           "sum of the stages\u2019 medians need not equal it."));
         adm_text_add(page, "<p class=\"about\">A budget of \u201cany\u201d means that the stage does not depend on it.</p>\n");
         size_t i;
         json_t *metric;

@@ -37,7 +37,7 @@ static void write_heading(adm_text *page, const json_t *document, size_t index) 
     adm_text_add(page, "</h3>\n");
 }
 
-static void write_frame(adm_text *page, size_t evaluation, const char *metric, const char *caption) {
+static void write_frame(adm_text *page, size_t evaluation, const char *metric, adm_markup caption) {
     adm_text_format(page, "<figure class=\"plot\" data-plot=\"tasks\" data-evaluation=\"%zu\" data-metric=\"%s\"", evaluation,
                     metric);
     adm_write_frame_end(page, caption);
@@ -98,7 +98,7 @@ static void write_series_cell(adm_text *page, const json_t *task) {
     const char *note = adm_field_text(task, "note");
     adm_text_add(page, "<td class=\"text\">");
     adm_text_escaped(page, adm_field_text(task, "series"));
-    adm_text_add(page, note[0] ? "&nbsp;*</td>" : "</td>");
+    adm_text_markup(page, note[0] ? ADM_MARKUP("&nbsp;*</td>") : ADM_MARKUP("</td>"));
 }
 
 /* A paragraph for each different note of the table's rows. */
@@ -131,8 +131,8 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
     adm_write_table_head(page, table->titles);
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) {
         if (!is_of_table(task, evaluation, table->metric)) continue;
-        adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">",
-                        strcmp(last_trace, adm_field_text(task, "trace")) != 0 ? " class=\"first\"" : "");
+        adm_write_row_start(page, strcmp(last_trace, adm_field_text(task, "trace")) != 0);
+        adm_text_add(page, "<th scope=\"row\" class=\"text\">");
         last_trace = adm_field_text(task, "trace");
         adm_text_escaped(page, last_trace);
         adm_text_add(page, "</th>");
@@ -156,13 +156,16 @@ void adm_view_tasks(adm_text *page, const json_t *document) {
     for (size_t i = 0; i < n; i++) {
         write_heading(page, document, i);
         if (has_metric(document, i, "perplexity_ratio"))
-            write_frame(page, i, "perplexity_ratio",
-                        "<strong>Perplexity over that of dense attention</strong>, on the same tokens of real text. Band: 95% "
-                        "interval. At 1 the budget costs nothing.");
+            write_frame(
+                page, i, "perplexity_ratio",
+                ADM_MARKUP(
+                    "<strong>Perplexity over that of dense attention</strong>, on the same tokens of real text. Band: 95% "
+                    "interval. At 1 the budget costs nothing."));
         if (has_metric(document, i, "passkey_accuracy"))
-            write_frame(page, i, "passkey_accuracy",
-                        "<strong>Passkeys found</strong>: a number hidden in a long made-up text and asked for at its end. "
-                        "Band: 95% interval.");
+            write_frame(
+                page, i, "passkey_accuracy",
+                ADM_MARKUP("<strong>Passkeys found</strong>: a number hidden in a long made-up text and asked for at its end. "
+                           "Band: 95% interval."));
         for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) write_table(page, document, i, &tables[t]);
     }
 }

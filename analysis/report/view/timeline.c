@@ -52,7 +52,8 @@ static void write_steps(adm_text *page, const json_t *document, const json_t *ro
         end = end_of_step(rows, first);
         for (size_t i = first; i < end && adm_row_is_of(json_array_get(rows, first), (size_t)profile); i++) {
             const json_t *row = json_array_get(rows, i), *config = adm_row_config(document, row);
-            adm_text_format(page, "<tr%s><th scope=\"row\" class=\"text\">", i == first ? " class=\"first\"" : "");
+            adm_write_row_start(page, i == first);
+            adm_text_add(page, "<th scope=\"row\" class=\"text\">");
             adm_text_escaped(page, adm_field_text(config, "variant"));
             adm_text_add(page, "</th>");
             for (size_t k = 0; k < sizeof numbers / sizeof numbers[0]; k++)
@@ -75,10 +76,10 @@ void adm_view_timeline(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, (size_t)profile);
         adm_write_gpu_plot(
             page, "timeline", (size_t)profile,
-            "<strong>One decode step</strong> as the GPU ran it: one bar per kernel, one row per stage, or a kernel "
-            "where several stages share it; dotted: launch gaps. Kernels may overlap: one may start while the last "
-            "blocks of the one before still run. The step shown is the one of median duration among those "
-            "traced.");
+            ADM_MARKUP("<strong>One decode step</strong> as the GPU ran it: one bar per kernel, one row per stage, or a kernel "
+                       "where several stages share it; dotted: launch gaps. Kernels may overlap: one may start while the last "
+                       "blocks of the one before still run. The step shown is the one of median duration among those "
+                       "traced."));
         write_steps(page, document, rows, profile);
     }
 }

@@ -47,14 +47,14 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
     adm_write_run(page, run);
 }
 
-void adm_write_frame_end(adm_text *page, const char *caption) {
+void adm_write_frame_end(adm_text *page, adm_markup caption) {
     adm_text_add(page, "><figcaption>");
-    adm_text_add(page, caption);
+    adm_text_markup(page, caption);
     adm_text_add(page, "</figcaption><noscript><p class=\"nothing\">A chart is drawn here where scripts may run. The "
                        "tables hold every figure of it.</p></noscript></figure>\n");
 }
 
-void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, const char *caption) {
+void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, adm_markup caption) {
     adm_text_format(page, "<figure class=\"plot\" data-plot=\"%s\" data-session=\"%zu\"", plot, session);
     if (metric) {
         adm_text_add(page, " data-metric=\"");
@@ -64,7 +64,7 @@ void adm_write_plot(adm_text *page, const char *plot, size_t session, const char
     adm_write_frame_end(page, caption);
 }
 
-void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption) {
+void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, adm_markup caption) {
     adm_text_format(page, "<figure class=\"plot\" data-plot=\"%s\" data-profile=\"%zu\"", plot, profile);
     adm_write_frame_end(page, caption);
 }
@@ -73,7 +73,7 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
                            const char *metric) {
     char count[ADM_NUMBER_CHARS];
     adm_shown_count((int64_t)n_rows, count);
-    adm_text_format(page, "<details%s><summary>", open ? " open" : "");
+    adm_text_markup(page, open ? ADM_MARKUP("<details open><summary>") : ADM_MARKUP("<details><summary>"));
     adm_text_escaped(page, title);
     adm_text_format(page,
                     " <span class=\"count\">%s row%s</span></summary>\n<div class=\"scroll\" tabindex=\"0\">"
@@ -93,12 +93,15 @@ void adm_write_table_head(adm_text *page, const char *titles) {
     for (const char *at = titles; at != NULL && *at != '\0';) {
         size_t length = strcspn(at, "|");
         bool is_text = *at == '<';
-        adm_text_add(page, is_text ? "<th scope=\"col\" class=\"text\">" : "<th scope=\"col\">");
-        adm_text_bytes(page, at + is_text, length - is_text);
-        adm_text_add(page, "</th>");
+        adm_text_markup(page, is_text ? ADM_MARKUP("<th scope=\"col\" class=\"text\">") : ADM_MARKUP("<th scope=\"col\">"));
+        adm_text_format(page, "%.*s</th>", (int)(length - is_text), at + is_text);
         at += length + (at[length] == '|');
     }
     adm_text_add(page, "</tr></thead>\n<tbody>\n");
+}
+
+void adm_write_row_start(adm_text *page, bool is_first) {
+    adm_text_markup(page, is_first ? ADM_MARKUP("<tr class=\"first\">") : ADM_MARKUP("<tr>"));
 }
 
 void adm_write_table_end(adm_text *page) { adm_text_add(page, "</tbody></table></div></details>\n"); }
@@ -146,7 +149,7 @@ void adm_write_series_cell(adm_text *page, const json_t *row) {
     }
     adm_text_add(page, ">");
     adm_text_escaped(page, adm_field_text(row, "series"));
-    adm_text_add(page, note[0] ? "&nbsp;*</th>" : "</th>");
+    adm_text_markup(page, note[0] ? ADM_MARKUP("&nbsp;*</th>") : ADM_MARKUP("</th>"));
 }
 
 /* True if one of the first `end` rows of the session and metric has this note. */

@@ -18,13 +18,13 @@ void adm_write_recorded_badge(adm_text *page, const json_t *run);
 void adm_write_session_heading(adm_text *page, const json_t *document, size_t session);
 
 /* The frame of a chart with its caption, for the script of the page (web-report/README.md). `metric` may be NULL. */
-void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, const char *caption);
+void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, adm_markup caption);
 
 /* The end of a frame whose <figure is still open. */
-void adm_write_frame_end(adm_text *page, const char *caption);
+void adm_write_frame_end(adm_text *page, adm_markup caption);
 
 /* The same for a chart of a profile. */
-void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, const char *caption);
+void adm_write_gpu_plot(adm_text *page, const char *plot, size_t profile, adm_markup caption);
 
 /* The start of a table that folds away: a title of our own, its number of rows, and the description of a metric if not
  * NULL. adm_write_table_end() closes it. */
@@ -33,8 +33,11 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
 void adm_write_table_end(adm_text *page);
 
 /* The head of a table and the start of its body: titles between bars, "<name|n|median, us"; those of text columns begin with
- * "<". Markup of our own. */
+ * "<". */
 void adm_write_table_head(adm_text *page, const char *titles);
+
+/* Begins a row; the first of a group has a line above it. */
+void adm_write_row_start(adm_text *page, bool is_first);
 
 /* One cell each. A value shows in the unit's shown form and holds the exact value as its title; what is null shows as
  * a dash that says "not stored". */

@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 5 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 5.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 9 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 9.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -39,6 +39,11 @@ CREATE TABLE run (
     cuda_version   TEXT,
     sm_clock_hz    INTEGER,
     memory_clock_hz INTEGER,
+    commit_utc     TEXT,                         -- the commit's date, UTC; NULL: not known
+    machine        TEXT,                         -- label of a pool of like machines, from ADAMAS_MACHINE; NULL: none
+    cpu_governor   TEXT,                         -- frequency governor, 'performance', or 'mixed'; NULL: not readable
+    cpu_turbo      TEXT,                         -- frequency boost, 'on' or 'off'; NULL: not readable
+    cpu_smt        TEXT,                         -- whether two threads share a core, 'on' or 'off'; NULL: not readable
     CHECK (gpu_name IS NOT NULL OR gpu_reason IS NOT NULL)
 ) STRICT;
 
@@ -237,6 +242,157 @@ CREATE TABLE acknowledgement (
 CREATE UNIQUE INDEX acknowledgement_identity ON acknowledgement (
     config_id, source, ifnull(stage, ''), metric_id, run_uuid, made_utc);
 
+-- 6.sql: from version 5 to 6: tuning sessions (`adamas tune`): what each candidate was and how it fared, and the choice per device
+-- and shape. Its times are measurements of the same run and configuration.
+CREATE TABLE candidate (
+    candidate_id   INTEGER PRIMARY KEY,
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    config_id      INTEGER NOT NULL REFERENCES config (config_id), -- config.variant names it
+    stage          TEXT NOT NULL,
+    version        INTEGER NOT NULL,             -- order in the session, from 1
+    kind           TEXT NOT NULL CHECK (kind IN ('row', 'source', 'shared', 'module')), -- 'row': of our own registry
+    path           TEXT,                         -- as it was named; NULL: a row
+    xxh128         TEXT,                         -- of that file
+    parameters     TEXT,                         -- 'BLOCK=128,STAGES=4'; NULL: none
+    verdict        TEXT NOT NULL CHECK (verdict IN ('right', 'wrong', 'skipped', 'invalid')), -- 'invalid': could not be loaded
+    reason         TEXT,                         -- unless right
+    build_ns       INTEGER,                      -- the compiler's time; NULL: nothing was compiled
+    registers      INTEGER,                      -- per thread; the largest of its kernels, as all below
+    static_shared_bytes INTEGER,                 -- per block
+    dynamic_shared_bytes INTEGER,                -- per block
+    spill_bytes    INTEGER,                      -- stores and loads per thread
+    threads        INTEGER,                      -- per block
+    blocks         INTEGER,                      -- per grid
+    blocks_per_sm  INTEGER,                      -- that fit at once
+    occupancy_ratio REAL,                        -- share of an SM's warps
+    limiter        TEXT,                         -- what keeps more blocks out
+    made_utc       TEXT NOT NULL,
+    CHECK ((verdict = 'right') = (reason IS NULL))
+) STRICT;
+
+CREATE INDEX candidate_by_run ON candidate (run_id, version);
+
+-- Only the newest row per device, stage and shape counts.
+CREATE TABLE tuned (
+    tuned_id       INTEGER PRIMARY KEY,
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    config_id      INTEGER NOT NULL REFERENCES config (config_id),
+    stage          TEXT NOT NULL,
+    device         TEXT NOT NULL,                -- the GPU's name, or the processor's model
+    path           TEXT,                         -- NULL: a row of the registry, config.variant
+    xxh128         TEXT,
+    parameters     TEXT,
+    median_ns      REAL NOT NULL,
+    default_ns     REAL,                         -- of the default in the same session; NULL: not measured
+    made_utc       TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE simulation (
+    simulation_id  INTEGER PRIMARY KEY,
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings are the anchors
+    quality_uuid   TEXT,                         -- the replay whose quality figures go with the budgets; NULL: there is none
+    quality_trace  TEXT,                         -- xxh128 of its trace
+    quality_seq_len INTEGER,                     -- tokens in its cache
+    quality_variant TEXT,                        -- of the replayed policy: 'l1 calibrated'
+    model          TEXT NOT NULL,
+    gpu            TEXT NOT NULL,                -- as asked for: another one than the calibration's in a what-if
+    trace          TEXT NOT NULL,                -- file name without folders, or the words that generated it
+    trace_xxh128   TEXT,                         -- of the file; NULL: generated
+    n_requests     INTEGER NOT NULL,
+    policy         TEXT NOT NULL,                -- 'dense', 'adamas'
+    variant        TEXT NOT NULL,                -- of the whole step: 'fused', 'fused, six'; '' for dense
+    budget         INTEGER,                      -- tokens attended to; NULL: dense, or different by layer
+    layer_budgets  TEXT,                         -- '0-1:dense,2-31:256' where they differ by layer
+    memory         TEXT NOT NULL CHECK (memory IN ('paged', 'contiguous')),
+    settings       TEXT NOT NULL                 -- JSON object of all other options of the engine
+) STRICT;
+
+CREATE INDEX simulation_by_run ON simulation (run_id);
+
+CREATE TABLE simulation_metric (
+    simulation_id  INTEGER NOT NULL REFERENCES simulation (simulation_id) ON DELETE CASCADE,
+    metric_id      INTEGER NOT NULL REFERENCES metric (metric_id),
+    n              INTEGER NOT NULL CHECK (n >= 0),
+    mean           REAL,
+    p50            REAL,
+    p95            REAL,
+    p99            REAL,
+    max            REAL,
+    reason         TEXT,                         -- why there is no value
+    PRIMARY KEY (simulation_id, metric_id),
+    CHECK ((n > 0) = (p50 IS NOT NULL)),
+    CHECK (n > 0 OR reason IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+-- Where a simulation's time went, and the weakest rule behind each part's predictions: 'measured' at an anchor, 'interpolated',
+-- 'held' beyond the grid, 'other shape' from another head shape's anchors, 'bytes' at the read limit, 'flops' of the data sheet.
+CREATE TABLE prediction (
+    simulation_id  INTEGER NOT NULL REFERENCES simulation (simulation_id) ON DELETE CASCADE,
+    part           TEXT NOT NULL,                -- 'dense', 'step', 'linear', 'rest', 'prompt_attention', 'encode', 'exchange'
+    rule           TEXT NOT NULL CHECK (rule IN ('measured', 'interpolated', 'held', 'other shape', 'bytes', 'flops')),
+    n              INTEGER NOT NULL,             -- steps
+    time_ns        INTEGER NOT NULL,             -- simulated time of this part by this rule
+    reach          REAL NOT NULL,                -- how far from an anchor at most, as a factor
+    PRIMARY KEY (simulation_id, part, rule)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE validation (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings were held out in part
+    held_out       TEXT NOT NULL CHECK (held_out IN ('interior', 'row', 'frontier', 'batch', 'shape', 'other gpu')),
+    stage          TEXT NOT NULL,                -- 'all': over all stages
+    variant        TEXT NOT NULL,                -- '' with 'all'
+    n              INTEGER NOT NULL CHECK (n > 0),
+    mape_ratio     REAL NOT NULL,                -- mean of |prediction / measurement - 1|
+    bias_ratio     REAL NOT NULL,                -- mean of prediction / measurement - 1
+    p50_ratio      REAL NOT NULL,                -- of the absolute errors, as below
+    p95_ratio      REAL NOT NULL,
+    max_ratio      REAL NOT NULL,
+    PRIMARY KEY (run_id, held_out, stage, variant)
+) STRICT, WITHOUT ROWID;
+
+-- Written when a check ends. Its runs are in check_run.
+CREATE TABLE check_result (
+    check_result_id INTEGER PRIMARY KEY,
+    check_uuid     TEXT NOT NULL UNIQUE,
+    made_utc       TEXT NOT NULL,
+    baseline       TEXT NOT NULL,                -- as the user named it
+    candidate      TEXT NOT NULL,
+    baseline_commit TEXT NOT NULL,               -- '' if its runs are of several, or there are none
+    candidate_commit TEXT NOT NULL,
+    exit_code      INTEGER NOT NULL CHECK (exit_code IN (0, 1, 3, 4)), -- 0 passed, 1 regressed, 3 inconclusive, 4 crashed
+    failure        TEXT,                         -- why nothing was compared
+    n_rows         INTEGER NOT NULL,
+    n_regressed    INTEGER NOT NULL,
+    n_inconclusive INTEGER NOT NULL,
+    n_improved     INTEGER NOT NULL,
+    n_equivalent   INTEGER NOT NULL
+) STRICT;
+
+-- Ratios are candidate / baseline - 1; NULL where the row was not compared.
+CREATE TABLE check_row (
+    check_row_id   INTEGER PRIMARY KEY,
+    check_result_id INTEGER NOT NULL REFERENCES check_result (check_result_id) ON DELETE CASCADE,
+    config_id      INTEGER NOT NULL REFERENCES config (config_id),
+    source         TEXT NOT NULL CHECK (source IN ('host', 'gpu', 'model')),
+    stage          TEXT,                         -- as in measurement; NULL: quality
+    metric_id      INTEGER NOT NULL REFERENCES metric (metric_id),
+    verdict        TEXT NOT NULL CHECK (verdict IN ('regressed', 'inconclusive', 'improved', 'equivalent')),
+    baseline       REAL,                         -- in metric.unit
+    candidate      REAL,
+    shift_ratio    REAL,
+    low_ratio      REAL,                         -- of the 99% interval; NULL: not a time
+    high_ratio     REAL,
+    p_adjusted     REAL,
+    margin_ratio   REAL NOT NULL,
+    n_baseline     INTEGER NOT NULL,             -- processes judged
+    n_candidate    INTEGER NOT NULL,
+    why            TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX check_row_by_check ON check_row (check_result_id);
+
 -- Quality of a policy over all steps, layers and heads. p50, p95 and p99 are plain percentiles of the values; `worst`
 -- is the mean of the worst single head of a layer (lowest where higher is better, else highest). Public.
 CREATE VIEW quality_summary (run_id, label, trace, policy, variant, seq_len, budget, metric, n, mean, p50, p95, p99,
@@ -265,3 +421,28 @@ JOIN config c USING (config_id)
 JOIN metric k USING (metric_id)
 LEFT JOIN trace t USING (trace_id)
 WHERE m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL;
+
+-- What a budget gives and what it costs: simulated latency, throughput and memory, and the replay's quality, one row per metric.
+-- source: 'simulated' or 'replayed'; a replayed row's n is that of the replay, and dense attention loses nothing. Public.
+CREATE VIEW frontier_summary (run_id, label, simulation_id, model, gpu, trace, policy, variant, budget, layer_budgets, memory,
+                              source, metric, unit, n, mean, p50, p95, p99, reason, quality_model, quality_trace,
+                              quality_seq_len, quality_variant) AS
+SELECT s.run_id, r.label, s.simulation_id, s.model, s.gpu, s.trace, s.policy, s.variant, s.budget, s.layer_budgets, s.memory,
+       'simulated', k.name, k.unit, m.n, m.mean, m.p50, m.p95, m.p99, m.reason, NULL, NULL, NULL, NULL
+FROM simulation s
+JOIN run r USING (run_id)
+JOIN simulation_metric m USING (simulation_id)
+JOIN metric k USING (metric_id)
+UNION ALL
+SELECT s.run_id, r.label, s.simulation_id, s.model, s.gpu, s.trace, s.policy, s.variant, s.budget, s.layer_budgets, s.memory,
+       'replayed', k.name, k.unit, m.n, m.mean, m.median, m.p95, m.p99, m.reason, t.model, t.name, c.seq_len,
+       c.variant
+FROM simulation s
+JOIN run r USING (run_id)
+JOIN run q ON q.run_uuid = s.quality_uuid
+JOIN trace t ON t.xxh128 = s.quality_trace
+JOIN measurement m ON m.run_id = q.run_id AND m.stage IS NULL AND m.layer IS NULL AND m.head IS NULL AND m.status = 'ok'
+JOIN config c ON c.config_id = m.config_id AND c.trace_id = t.trace_id AND c.policy = s.policy AND c.budget IS s.budget
+             AND c.seq_len = s.quality_seq_len AND (s.policy = 'dense' OR c.variant = s.quality_variant)
+JOIN metric k ON k.metric_id = m.metric_id AND k.name IN ('recall', 'mass', 'output_rel_l2')
+WHERE s.layer_budgets IS NULL;

@@ -52,6 +52,7 @@ def with_added_columns(name, sql, columns):
 
     SQLite keeps the text of the CREATE and puts ", column type" behind the last column.
     """
+    behind_line, n_behind = None, 0  # where the last one went: those of one line stay in their order
     for (table, column), comment in columns.items():
         if table != name:
             continue
@@ -68,7 +69,10 @@ def with_added_columns(name, sql, columns):
             definition += ","
         above = [*(f"    {line}" for line in comment), definition]
         new = above if len(comment) > 1 else [" ".join([f"{definition:<48}", *comment])]
-        sql = "\n".join([*lines[:at + 1], *new, *lines[at + 1:]])
+        n_behind = n_behind if behind_line == at else 0
+        behind_line = at
+        sql = "\n".join([*lines[:at + 1 + n_behind], *new, *lines[at + 1 + n_behind:]])
+        n_behind += len(new)
     return sql
 
 

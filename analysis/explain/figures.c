@@ -1,0 +1,139 @@
+/* figures.c: gathers the figures of a stage from a run; see figures.h. */
+#include "analysis/explain/figures.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The configuration: the one with counters before others, then the longest, widest and fastest. */
+static const char subject_sql[] =
+    "SELECT s.run_id, s.label, ifnull(r.gpu_name, ''), s.variant, s.q_heads, s.kv_heads, s.head_dim, s.seq_len, s.batch,"
+    " ifnull(s.budget, 0), (SELECT count(*) FROM stage_summary k WHERE k.run_id = s.run_id AND k.stage = s.stage"
+    "   AND k.variant = s.variant AND k.seq_len = s.seq_len AND k.kv_heads = s.kv_heads AND k.batch = s.batch"
+    "   AND ifnull(k.budget, 0) = ifnull(s.budget, 0) AND k.metric = 'achieved_occupancy_ratio' AND k.status = 'ok') AS counted"
+    " FROM stage_summary s JOIN run r USING (run_id)"
+    " WHERE s.source = 'gpu' AND s.metric = 'time_ns' AND s.status = 'ok' AND s.stage = ?1"
+    "  AND (?2 = 0 OR s.run_id = ?2) AND (s.variant = ?3 OR ?3 IS NULL AND s.variant <> 'xor') AND (?4 = 0 OR s.seq_len = ?4)"
+    "  AND (?5 = 0 OR s.kv_heads = ?5) AND (?6 = 0 OR s.batch = ?6) AND (?7 = 0 OR s.budget = ?7)"
+    " ORDER BY s.run_id DESC, counted > 0 DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, s.median"
+    " LIMIT 1";
+
+/* Every metric of it, over launch modes: a graph's before a stream's. */
+static const char metrics_sql[] =
+    "SELECT metric, median FROM stage_summary WHERE run_id = ? AND stage = ? AND variant = ? AND seq_len = ? AND kv_heads = ?"
+    " AND batch = ? AND ifnull(budget, 0) = ? AND status = 'ok' AND source IN ('gpu', 'model') ORDER BY launch = 'graph' DESC";
+
+static const char kernel_sql[] =
+    "SELECT a.registers, a.block_x * a.block_y * a.block_z, a.grid_x * a.grid_y * a.grid_z"
+    " FROM activity a JOIN config c USING (config_id) WHERE a.run_id = ? AND a.stage = ? AND c.variant = ? AND c.seq_len = ?"
+    " AND c.n_kv_heads = ? AND c.batch = ? AND ifnull(c.budget, 0) = ? AND a.kind = 'kernel' ORDER BY a.registers DESC LIMIT 1";
+
+/* A step of the same configuration; any budget where the stage has none. */
+static const char step_sql[] =
+    "SELECT min(CASE variant WHEN 'six' THEN median END), min(median) FROM stage_summary WHERE run_id = ? AND stage = 'step'"
+    " AND metric = 'time_ns' AND status = 'ok' AND launch = 'graph' AND seq_len = ? AND kv_heads = ? AND batch = ?"
+    " AND (?5 = 0 OR budget = ?5)";
+
+static adm_status no_subject(adm_store *store, const adm_explain_subject *s, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    char where[64] = "the database has";
+    if (s->run_id != 0) snprintf(where, sizeof where, "run %" PRId64 " has", s->run_id);
+    adm_status status =
+        adm_query_open(store,
+                       "SELECT count(*) FROM stage_summary WHERE source = 'gpu' AND metric = 'time_ns' AND status = 'ok'"
+                       " AND stage = ? AND (?2 = 0 OR run_id = ?2)",
+                       &query, err, "si", s->stage, s->run_id);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    const bool any = status == ADM_OK && row && adm_query_int(query, 0) > 0;
+    adm_query_close(&query);
+    if (status != ADM_OK) return status;
+    if (any)
+        return adm_fail(err, ADM_EINPUT, "%s GPU times of the stage %s, but none of that variant and shape", where, s->stage);
+    return adm_fail(err, ADM_EINPUT,
+                    "%s no GPU time of the stage %s: `adamas profile --stages %s,step --counters full --timeline` takes it",
+                    where, s->stage, s->stage);
+}
+
+static adm_status find_subject(adm_store *store, const adm_explain_subject *s, adm_explained *out, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, subject_sql, &query, err, "sisiiii", s->stage, s->run_id, s->variant,
+                                       (int64_t)s->seq_len, (int64_t)s->kv_heads, (int64_t)s->batch, (int64_t)s->budget);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    if (status == ADM_OK && row) {
+        out->run_id = adm_query_int(query, 0);
+        snprintf(out->label, sizeof out->label, "%s", adm_query_text(query, 1));
+        snprintf(out->gpu, sizeof out->gpu, "%s", adm_query_text(query, 2));
+        snprintf(out->variant, sizeof out->variant, "%s", adm_query_text(query, 3));
+        int64_t *const numbers[] = {&out->q_heads, &out->kv_heads, &out->head_dim, &out->seq_len, &out->batch, &out->budget};
+        for (int i = 0; i < 6; i++) *numbers[i] = adm_query_int(query, 4 + i);
+        out->has_counters = adm_query_int(query, 10) > 0;
+    }
+    adm_query_close(&query);
+    return status == ADM_OK && !row ? no_subject(store, s, err) : status;
+}
+
+static adm_status open_of(adm_store *store, const char *sql, const char *stage, const adm_explained *e, adm_query **query,
+                          adm_error *err) {
+    return adm_query_open(store, sql, query, err, "issiiii", e->run_id, stage, e->variant, e->seq_len, e->kv_heads, e->batch,
+                          e->budget);
+}
+
+static adm_status read_metrics(adm_store *store, const char *stage, adm_explained *e, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = open_of(store, metrics_sql, stage, e, &query, err);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
+        adm_figures_add(&e->figures, adm_query_text(query, 0), adm_query_double(query, 1));
+    adm_query_close(&query);
+    if (status == ADM_OK) status = open_of(store, kernel_sql, stage, e, &query, err);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    static const char *const names[] = {"registers", "block_threads", "grid_blocks"};
+    for (int i = 0; i < 3 && status == ADM_OK && row; i++) adm_figures_add(&e->figures, names[i], adm_query_double(query, i));
+    adm_query_close(&query);
+    return status;
+}
+
+static adm_status read_step(adm_store *store, adm_explained *e, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, step_sql, &query, err, "iiiii", e->run_id, e->seq_len, e->kv_heads, e->batch,
+                                       e->budget);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    static const char *const names[] = {"six_ns", "step_ns"};
+    for (int i = 0; i < 2 && status == ADM_OK && row; i++)
+        if (!adm_query_is_null(query, i)) adm_figures_add(&e->figures, names[i], adm_query_double(query, i));
+    adm_query_close(&query);
+    return status;
+}
+
+static double figure(const adm_explained *e, const char *name) {
+    double value;
+    return adm_figures_find(&e->figures, name, &value) ? value : NAN;
+}
+
+static void derive(adm_explained *e) {
+    static const char *const stalls[] = {"short_scoreboard",   "barrier", "mio_throttle", "lg_throttle",
+                                         "math_pipe_throttle", "wait"};
+    const double time_ns = figure(e, "time_ns"), floor_ns = figure(e, "floor_ns"), launches = figure(e, "kernel_launches");
+    char share[64], name[64];
+    adm_figures_add(&e->figures, "over_floor_ns", fmax(time_ns - floor_ns, 0));
+    for (size_t i = 0; i < sizeof stalls / sizeof *stalls; i++) {
+        snprintf(share, sizeof share, "stall_%s_share", stalls[i]);
+        snprintf(name, sizeof name, "%s_ns", stalls[i]);
+        adm_figures_add(&e->figures, name, figure(e, share) * time_ns);
+    }
+    adm_figures_add(&e->figures, "extra_reads_ns", fmin((figure(e, "dram_read_model_ratio") - 1) * floor_ns, time_ns));
+    adm_figures_add(&e->figures, "launch_cost_ns", fmin((launches - 1) * 500, time_ns));
+}
+
+adm_status adm_explain_read(adm_store *store, const adm_explain_subject *subject, adm_explained *out, adm_error *err) {
+    *out = (adm_explained){.run_id = 0};
+    adm_status status = find_subject(store, subject, out, err);
+    if (status == ADM_OK) status = read_metrics(store, subject->stage, out, err);
+    if (status == ADM_OK) status = read_step(store, out, err);
+    if (status == ADM_OK) derive(out);
+    return status;
+}

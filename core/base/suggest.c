@@ -1,0 +1,42 @@
+/* suggest.c: edit distance between short words. */
+#include "core/base/suggest.h"
+
+#include <string.h>
+
+enum { MAX_WORD = 63 }; /* longer words have no neighbour: options are short */
+
+static size_t edits(const char *a, size_t n_a, const char *b, size_t n_b) {
+    size_t row[3][MAX_WORD + 1]; /* distances of a's first i - 2, i - 1 and i letters to every beginning of b */
+    for (size_t j = 0; j <= n_b; j++) row[1][j] = j;
+    for (size_t i = 1; i <= n_a; i++) {
+        size_t *const before = row[(i + 2) % 3], *const last = row[i % 3], *const now = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= n_b; j++) {
+            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            if (last[j] + 1 < best) best = last[j] + 1;
+            if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return row[(n_a + 1) % 3][n_b];
+}
+
+const char *adm_nearest(const char *typed, const char *const *known, size_t n_known) {
+    const size_t length = strlen(typed);
+    const char *nearest = NULL;
+    size_t fewest = 0;
+    if (length == 0 || length > MAX_WORD) return NULL;
+    for (size_t i = 0; i < n_known; i++) {
+        if (known[i] == NULL) continue;
+        const size_t n = strlen(known[i]);
+        if (n > MAX_WORD) continue;
+        const size_t distance = edits(typed, length, known[i], n);
+        if (distance > 1 && 3 * distance > n) continue;
+        if (nearest != NULL && distance >= fewest) continue;
+        nearest = known[i];
+        fewest = distance;
+    }
+    return nearest;
+}

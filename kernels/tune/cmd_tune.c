@@ -1,0 +1,429 @@
+/* cmd_tune.c: `adamas tune`: judges kernels of one's own beside the registry's rows. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/base/print.h"
+#include "core/base/printable.h"
+#include "core/cli/command.h"
+#include "core/store/hostinfo.h"
+#include "kernels/tune/collect.h"
+#include "kernels/tune/gpu_judge.h"
+#include "kernels/tune/print.h"
+#include "kernels/tune/record.h"
+
+typedef struct tune_command {
+    adm_common common;
+    const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *sinks, *recent, *seed, *limit, *cap,
+        *only, *label, *device, *arch;
+    const char *set[ADM_TUNE_MAX_PARAMETERS];
+    size_t n_set;
+    bool gpu, show;
+    char **paths;
+    size_t n_paths;
+
+    adm_stage stage;
+    adm_tune_options options;
+    int device_number;
+    adm_device_info gpu_info;
+    adm_error no_gpu;        /* why there is none */
+    adm_tune_list list[2];   /* host, GPU: the rows first */
+    adm_tune_result *result[2];
+    bool judged[2];
+    adm_tune_scratch scratch;
+    adm_host_info host;
+    char *argv_json;
+    json_t *rows;
+} tune_command;
+
+enum {
+    KEY_STAGE = 0x6000,
+    KEY_SEQ_LEN,
+    KEY_HEADS,
+    KEY_KV_HEADS,
+    KEY_HEAD_DIM,
+    KEY_DTYPE,
+    KEY_SINKS,
+    KEY_RECENT,
+    KEY_SEED,
+    KEY_LIMIT,
+    KEY_CAP,
+    KEY_ONLY,
+    KEY_CHECK_ONLY,
+    KEY_GPU,
+    KEY_SHOW,
+    KEY_LABEL,
+    KEY_DEVICE,
+    KEY_ARCH,
+    KEY_SET
+};
+
+static const struct argp_option options[] = {
+    {"stage", KEY_STAGE, "STAGE", 0, "hadamard, bucket, pack, append, distance, topk, attention, step or dense", 1},
+    {"seq-len", KEY_SEQ_LEN, "N", 0, "Tokens in the cache (default 32768; dense on the host 4096)", 1},
+    {"budget", 'b', "N", 0, "Tokens to attend to (default 256)", 1},
+    {"heads", KEY_HEADS, "N", 0, "Query heads (default 32)", 1},
+    {"kv-heads", KEY_KV_HEADS, "N", 0, "KV heads (default 8)", 1},
+    {"head-dim", KEY_HEAD_DIM, "N", 0, "64, 128 or 256 (default 128)", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16, or on the host f32 (default f16)", 1},
+    {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 1},
+    {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 1},
+    {"implementation", KEY_ONLY, "NAME", 0, "Only this row of the registry beside the candidates (default: all that run here)",
+     2},
+    {"gpu", KEY_GPU, NULL, 0, "Judge the registry's GPU rows, even without a candidate", 2},
+    {"set", KEY_SET, "NAME=N", 0, "Fix a parameter of the candidates; may be repeated", 2},
+    {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
+    {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one candidate, 1 to 60000 (default 500)", 3},
+    {"limit-s", KEY_LIMIT, "N", 0, "Time limit for one answer of a candidate, 1 to 600 (default 10)", 3},
+    {"seed", KEY_SEED, "N", 0, "Seed of the inputs, to repeat a verdict (default: drawn after the candidates are loaded)", 3},
+    {"device", KEY_DEVICE, "N", 0, "CUDA device (default 0)", 3},
+    {"arch", KEY_ARCH, "NAME", 0, "Architecture to compile .cu files for (default: the device's; without one sm_90)", 3},
+    {"show", KEY_SHOW, NULL, 0, "Show what has been tuned, by device, stage and shape", 4},
+    {"label", KEY_LABEL, "TEXT", 0, "A name for this run", 4},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    tune_command *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case KEY_STAGE: c->stage_name = arg; return 0;
+    case KEY_SEQ_LEN: c->seq_len = arg; return 0;
+    case 'b': c->budget = arg; return 0;
+    case KEY_HEADS: c->heads = arg; return 0;
+    case KEY_KV_HEADS: c->kv_heads = arg; return 0;
+    case KEY_HEAD_DIM: c->head_dim = arg; return 0;
+    case KEY_DTYPE: c->dtype = arg; return 0;
+    case KEY_SINKS: c->sinks = arg; return 0;
+    case KEY_RECENT: c->recent = arg; return 0;
+    case KEY_SEED: c->seed = arg; return 0;
+    case KEY_LIMIT: c->limit = arg; return 0;
+    case KEY_CAP: c->cap = arg; return 0;
+    case KEY_ONLY: c->only = arg; return 0;
+    case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
+    case KEY_GPU: c->gpu = true; return 0;
+    case KEY_SHOW: c->show = true; return 0;
+    case KEY_LABEL: c->label = arg; return 0;
+    case KEY_DEVICE: c->device = arg; return 0;
+    case KEY_ARCH: c->arch = arg; return 0;
+    case KEY_SET:
+        if (c->n_set == ADM_TUNE_MAX_PARAMETERS) argp_error(state, "--set: given more than %d times", ADM_TUNE_MAX_PARAMETERS);
+        c->set[c->n_set++] = arg;
+        return 0;
+    case ARGP_KEY_ARGS:
+        c->paths = state->argv + state->next;
+        c->n_paths = (size_t)(state->argc - state->next);
+        return 0;
+    case ARGP_KEY_END:
+        if (c->stage_name == NULL && !c->show) argp_error(state, "--stage is needed: which stage do the candidates implement?");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "[CANDIDATE...]",
+    .children = children,
+    .doc =
+        "Judges kernels of your own beside the registry's: right or wrong, and where; then how fast.\v"
+        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so with "
+        "a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it cannot "
+        "know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if this machine "
+        "could not judge one."};
+
+/* --- Values --------------------------------------------------------------------------------------------------------- */
+
+static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
+                           adm_error *err) {
+    uint64_t wide = fallback;
+    adm_status status = text != NULL ? adm_parse_u64(option, text, min, max, &wide, err) : ADM_OK;
+    *value = (uint32_t)wide;
+    return status;
+}
+
+static adm_status parse_stage(tune_command *c, adm_error *err) {
+    const char *names[ADM_N_STAGES];
+    bool found[ADM_N_STAGES] = {false};
+    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    adm_status status = adm_parse_words("--stage", c->stage_name, names, ADM_N_STAGES, found, err);
+    size_t n = 0;
+    for (int s = 0; s < ADM_N_STAGES; s++)
+        if (found[s]) c->stage = (adm_stage)s, n++;
+    return status == ADM_OK && n != 1 ? adm_fail(err, ADM_EINPUT, "--stage: one stage per session") : status;
+}
+
+static adm_status parse_dtype(tune_command *c, adm_error *err) {
+    static const char *const names[] = {"f32", "f16", "bf16"}; /* by adm_dtype */
+    bool found[3] = {false};
+    adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", names, 3, found, err);
+    if (status == ADM_OK && found[0] + found[1] + found[2] != 1)
+        status = adm_fail(err, ADM_EINPUT, "--dtype: one type per session");
+    c->options.dtype = found[0] ? ADM_F32 : found[1] ? ADM_F16 : ADM_BF16;
+    return status;
+}
+
+static adm_status parse_values(tune_command *c, adm_error *err) {
+    adm_tune_options *o = &c->options;
+    uint64_t limit_s = 10, cap_ms = 500;
+    uint32_t device = 0;
+    o->target = 0.01;
+    o->should_stop = adm_interrupted;
+    adm_status status = parse_stage(c, err);
+    if (status == ADM_OK) status = parse_dtype(c, err);
+    if (status == ADM_OK) status = number32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
+    if (status == ADM_OK) status = number32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
+    if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->shape.head_dim, err);
+    if (status == ADM_OK) status = adm_shape_check(&o->shape, err);
+    if (status == ADM_OK) status = number32("--seq-len", c->seq_len, 1, 1 << 20, 0, &o->n_tokens, err);
+    if (status == ADM_OK) status = number32("--budget", c->budget, 1, 1 << 20, 256, &o->rule.budget, err);
+    if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->rule.n_sinks, err);
+    if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->rule.n_recent, err);
+    if (status == ADM_OK) status = adm_select_rule_check(&o->rule, err);
+    if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 1, INT64_MAX, &o->seed, err);
+    if (status == ADM_OK && c->limit != NULL) status = adm_parse_u64("--limit-s", c->limit, 1, 600, &limit_s, err);
+    if (status == ADM_OK && c->cap != NULL) status = adm_parse_u64("--cap-ms", c->cap, 1, 60000, &cap_ms, err);
+    if (status == ADM_OK) status = number32("--device", c->device, 0, 63, 0, &device, err);
+    o->limit_ns = limit_s * 1000000000u;
+    o->cap_ns = cap_ms * 1000000u;
+    c->device_number = (int)device;
+    return status;
+}
+
+/* --- Candidates ----------------------------------------------------------------------------------------------------- */
+
+/* A .cu file, a manifest, or whatever its table says: what a path holds is known once it is read. */
+static adm_status collect(tune_command *c, adm_error *err) {
+    adm_tune_list all = {0};
+    adm_status status = ADM_OK;
+    bool on[2] = {!c->gpu, c->gpu};
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+        status = adm_tune_add_file(&all, c->stage, c->paths[i], c->options.limit_ns, err);
+    if (all.n > 0 && !c->gpu) on[0] = false;
+    for (size_t i = 0; i < all.n; i++) on[all.c[i].on_gpu] = true;
+    for (int side = 0; side < 2 && status == ADM_OK; side++)
+        if (on[side]) status = adm_tune_add_rows(&c->list[side], c->stage, side, c->only, err);
+    for (size_t i = 0; status == ADM_OK && i < all.n; i++) {
+        adm_tune_list *list = &c->list[all.c[i].on_gpu];
+        if (list->c == NULL) status = adm_alloc(&list->c, ADM_TUNE_MAX_CANDIDATES, sizeof *list->c, "candidates", err);
+        if (status == ADM_OK && list->n == ADM_TUNE_MAX_CANDIDATES) status = adm_fail(err, ADM_EINPUT, "too many candidates");
+        if (status == ADM_OK) list->c[list->n++] = all.c[i];
+    }
+    adm_free(&all.c);
+    if (status == ADM_OK && c->list[0].n + c->list[1].n == 0)
+        status = adm_fail(err, c->gpu ? ADM_EUNSUPPORTED : ADM_EINPUT, "the stage %s has no rows %s, and no candidate is given",
+                          adm_stage_name(c->stage), c->gpu ? "in this build, which has no CUDA kernels" : "on the host");
+    return status;
+}
+
+/* --set NAME=N for every candidate that has the parameter. */
+static adm_status apply_settings(tune_command *c, adm_error *err) {
+    for (size_t i = 0; i < c->n_set; i++) {
+        const char *equals = strchr(c->set[i], '=');
+        char *end;
+        const int64_t value = equals != NULL ? strtoll(equals + 1, &end, 0) : 0;
+        bool found = false;
+        if (equals == NULL || equals[1] == '\0' || *end != '\0')
+            return adm_fail(err, ADM_EINPUT, "--set: '%s' is not NAME=NUMBER", c->set[i]);
+        for (int side = 0; side < 2; side++)
+            for (size_t k = 0; k < c->list[side].n; k++)
+                for (size_t p = 0; p < c->list[side].c[k].n_parameters; p++) {
+                    adm_tune_parameter *parameter = &c->list[side].c[k].parameter[p];
+                    if (strlen(parameter->name) != (size_t)(equals - c->set[i]) ||
+                        strncmp(parameter->name, c->set[i], (size_t)(equals - c->set[i])) != 0)
+                        continue;
+                    parameter->value[0] = c->list[side].c[k].chosen[p] = value;
+                    parameter->n_values = 1;
+                    found = true;
+                }
+        if (!found) return adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", c->set[i]);
+    }
+    return ADM_OK;
+}
+
+/* The compiler's own words, as they are. */
+static void show_errors(const adm_candidate *c, const char *output) {
+    (void)c;
+    adm_print_lines(stderr, output);
+}
+
+/* --- The session ---------------------------------------------------------------------------------------------------- */
+
+static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *err) {
+    adm_tune_list *list = &c->list[side];
+    adm_status status = adm_alloc(&c->result[side], list->n + 1, sizeof **c->result, "results", err);
+    if (status != ADM_OK) return status;
+    if (c->options.n_tokens == 0) c->options.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
+    if (side == 1 && c->no_gpu.status != ADM_OK) {
+        for (size_t i = 0; i < list->n; i++) {
+            adm_tune_result *r = &c->result[1][i];
+            adm_candidate_refuse(&list->c[i], c->no_gpu.status, "compiled, not judged: %s", c->no_gpu.text);
+            *r = (adm_tune_result){.status = list->c[i].status, .resources = ADM_TUNE_NO_RESOURCES};
+            snprintf(r->reason, sizeof r->reason, "%s", list->c[i].reason);
+        }
+        c->judged[1] = true;
+        return ADM_OK;
+    }
+    status = side == 0 ? adm_host_session_run(&c->options, list->c, list->n, c->result[0], seed, err)
+                       : adm_gpu_judge_run(&c->options, c->device_number, list->c, list->n, c->result[1], seed, err);
+    c->judged[side] = status == ADM_OK;
+    return status;
+}
+
+static adm_status begin_run(const tune_command *c, adm_store *store, uint64_t seed, int64_t *run_id, adm_error *err) {
+    char driver[16], runtime[16];
+    const adm_device_info *gpu = &c->gpu_info;
+    adm_run_info info = {.label = c->label != NULL ? c->label : "",
+                         .command = "tune",
+                         .argv_json = c->argv_json,
+                         .seed = (int64_t)seed,
+                         .gpu_reason = c->list[1].n == 0 ? "the candidates run on the host" : c->no_gpu.text};
+    snprintf(driver, sizeof driver, "%d.%d", gpu->driver_version / 1000, gpu->driver_version % 1000 / 10);
+    snprintf(runtime, sizeof runtime, "%d.%d", gpu->runtime_version / 1000, gpu->runtime_version % 1000 / 10);
+    if (c->list[1].n > 0 && c->no_gpu.status == ADM_OK) {
+        info.gpu_name = gpu->name;
+        info.gpu_uuid = gpu->uuid;
+        info.driver_version = driver;
+        info.cuda_version = runtime;
+        info.gpu_reason = NULL;
+    }
+    adm_run_info_host(&info, &c->host);
+    return adm_store_begin_run(store, &info, run_id, err);
+}
+
+static const char *device_of(const tune_command *c, int side) { return side == 0 ? c->host.cpu_model : c->gpu_info.name; }
+
+static adm_status record_side(tune_command *c, int side, adm_tune_record *record, adm_error *err) {
+    const adm_tune_list *list = &c->list[side];
+    const size_t reference = adm_tune_default_of(list->c, list->n);
+    size_t best = list->n;
+    adm_status status = ADM_OK;
+    record->device = device_of(c, side);
+    record->cold = true;
+    for (size_t i = 0; status == ADM_OK && i < list->n; i++) {
+        const adm_tune_result *r = &c->result[side][i];
+        status = adm_tune_record_put(record, &list->c[i], r, err);
+        if (r->status == ADM_OK && r->n > 0 && (best == list->n || r->median_ns < c->result[side][best].median_ns)) best = i;
+    }
+    if (status == ADM_OK && best < list->n)
+        status = adm_tune_record_winner(record, &list->c[best], &c->result[side][best],
+                                        reference < list->n ? c->result[side][reference].median_ns : 0, err);
+    return status;
+}
+
+static adm_status record_all(tune_command *c, uint64_t seed, int64_t *run_id, adm_error *err) {
+    adm_store *store = NULL;
+    adm_status status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, store, seed, run_id, err);
+    if (status == ADM_OK) {
+        adm_tune_record record = {.store = store, .run_id = *run_id, .options = &c->options};
+        for (int side = 0; side < 2 && status == ADM_OK; side++)
+            if (c->judged[side]) status = record_side(c, side, &record, err);
+        const bool stopped = adm_interrupted();
+        adm_status ended = adm_store_end_run(store, *run_id,
+                                             status != ADM_OK ? "failed"
+                                             : stopped        ? "interrupted"
+                                                              : "complete",
+                                             status != ADM_OK ? err->text
+                                             : stopped        ? "interrupted"
+                                                              : NULL,
+                                             status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+    }
+    adm_store_close(&store);
+    return status;
+}
+
+static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, double elapsed_s, adm_error *err) {
+    json_t *rows = json_array();
+    for (int side = 0; side < 2; side++) {
+        const adm_tune_list *list = &c->list[side];
+        if (!c->judged[side]) continue;
+        const size_t reference = adm_tune_default_of(list->c, list->n);
+        if (c->common.json) adm_tune_json_rows(rows, list->c, c->result[side], list->n, reference);
+        else if (!c->common.quiet)
+            adm_tune_print_table(&c->options, c->stage, device_of(c, side), list->c, c->result[side], list->n, reference);
+    }
+    if (c->common.json)
+        return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run_id", (json_int_t)run_id, "stage",
+                                        adm_stage_name(c->stage), "seed", (json_int_t)seed, "elapsed_s", elapsed_s,
+                                        "candidates", rows),
+                              err);
+    json_decref(rows);
+    if (!c->common.quiet)
+        adm_print("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
+                  elapsed_s);
+    return adm_finish_output(err);
+}
+
+/* The exit code of a session that was held: the candidates', not the rows'. */
+static int verdict_code(const tune_command *c) {
+    int code = 0;
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; c->judged[side] && i < c->list[side].n; i++) {
+            const adm_tune_result *r = &c->result[side][i];
+            if (c->list[side].c[i].kind == ADM_CANDIDATE_ROW && c->n_paths > 0 && r->status == ADM_EUNSUPPORTED) continue;
+            const int own = r->status == ADM_OK ? 0 : r->status == ADM_EINTERNAL ? 1 : adm_exit_code(r->status);
+            /* wrong over invalid over skipped */
+            if (own != 0 && (code == 0 || code == 77 || own == 1)) code = own;
+        }
+    return adm_interrupted() ? 130 : code;
+}
+
+static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
+    char arch[32] = "sm_90";
+    uint64_t seed = 0;
+    int64_t run_id = 0;
+    adm_host_info_read(&c->host);
+    adm_status status = collect(c, err);
+    if (status == ADM_OK) status = apply_settings(c, err);
+    if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
+    if (status != ADM_OK) return status;
+    if (c->list[1].n > 0 && adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) == ADM_OK)
+        snprintf(arch, sizeof arch, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
+    if (c->list[1].n > 0 && c->no_gpu.status != ADM_OK) snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
+    if (c->arch != NULL) snprintf(arch, sizeof arch, "%s", c->arch);
+    for (int side = 0; side < 2; side++) adm_tune_compile(c->list[side].c, c->list[side].n, arch, &c->scratch, show_errors);
+    for (int side = 0; side < 2 && status == ADM_OK; side++)
+        if (c->list[side].n > 0) status = judge(c, side, &seed, err);
+    if (status == ADM_OK) status = record_all(c, seed, &run_id, err);
+    if (status == ADM_OK) status = print_all(c, run_id, seed, (double)(adm_clock_ns() - start_ns) * 1e-9, err);
+    return status;
+}
+
+static adm_status show(tune_command *c, adm_error *err) {
+    adm_store *store = NULL;
+    adm_status status = adm_store_open(c->common.db_path, ADM_STORE_READ, &store, err);
+    if (status == ADM_OK) status = adm_tune_print_tuned(store, &c->common, err);
+    adm_store_close(&store);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    tune_command c = {.common = ADM_COMMON_DEFAULTS};
+    adm_error err = {0};
+    const uint64_t start_ns = adm_clock_ns();
+    c.argv_json = adm_argv_json(argc, argv);
+    adm_interrupt_ask();
+    adm_argp_parse(&argp, argc, argv, &c);
+    adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
+    if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK) status = c.show ? show(&c, &err) : tune(&c, start_ns, &err);
+    const int code = status == ADM_OK && !c.show ? verdict_code(&c) : 0;
+    adm_tune_scratch_close(&c.scratch);
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; c.result[side] != NULL && i < c.list[side].n; i++) adm_tune_result_clear(&c.result[side][i]);
+        adm_free(&c.result[side]);
+        adm_free(&c.list[side].c);
+    }
+    adm_free(&c.argv_json);
+    return status == ADM_OK ? code : adm_report_error(&err);
+}
+
+const adm_command adm_cmd_tune = {"tune", "judge kernels of your own: right, how fast, what limits them", run};

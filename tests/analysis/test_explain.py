@@ -1,0 +1,134 @@
+"""`adamas explain`: every rule on the recorded counters of a GPU, where it applies and where it does not; and what is said
+without counters."""
+import contextlib
+import json
+import re
+import shutil
+import sqlite3
+
+import pytest
+
+from conftest import ROOT, Adamas, refuse
+
+RULES = (ROOT / "analysis/explain/limits.rules").read_text()
+
+# rule: where it applies, and where it is silent: (stage, implementation or None, tokens, budget or None). All of run 1.
+RECORDED = {
+    "launch": (("hadamard", None, 8192, None), ("dense", None, 131072, None)),
+    "long-scoreboard": (("hadamard", None, 8192, None), ("append", "prompt", 131072, None)),
+    "short-scoreboard": (("topk", "two", 32768, 1024), ("distance", None, 131072, None)),
+    "occupancy": (("dense", None, 131072, None), ("topk", "two", 32768, 1024)),
+    "l2-reads": (("topk", "two", 131072, 1024), ("dense", None, 131072, None)),
+    "reads": (("hadamard", None, 32768, None), ("dense", None, 131072, None)),
+    "dependencies": (("topk", None, 131072, 1024), ("dense", None, 131072, None)),
+    "dram-partly": (("step", "six", 131072, 1024), ("dense", None, 131072, None)),
+    "issue": (("append", "prompt", 8192, None), ("dense", None, 131072, None)),
+    "mio": (("append", "prompt", 8192, None), ("append", "prompt", 131072, None)),
+    "sectors": (("append", "prompt", 8192, None), ("dense", None, 131072, None)),
+    "dram": (("dense", None, 131072, None), ("topk", None, 8192, 64)),
+    "math": (("append", "prompt", 32768, None), ("append", "prompt", 8192, None)),
+    "not-bytes": (("topk", None, 8192, 64), ("dense", None, 131072, None)),
+    "barrier": (("topk", None, 8192, 64), ("distance", None, 131072, None)),
+    "few-blocks": (("topk", None, 8192, 64), ("dense", None, 131072, None)),
+    "launches": (("topk", "two", 8192, 64), ("topk", "cluster", 8192, 64)),
+    "conflicts": (("topk", "two", 8192, 64), ("distance", None, 131072, None)),
+    "spills": (("dense", None, 131072, None), ("topk", None, 8192, 64)),
+}
+
+# What no recorded configuration shows: on the top-k of 131,072 tokens, a metric set to a value at which the rule applies, and
+# one at which it does not.
+SET = {
+    "gaps": ("launch_gap_ns", 2000, 100),
+    "lg": ("stall_lg_throttle_share", 0.3, 0.01),
+    "lanes": ("lanes_per_instruction", 11.5, 31),
+    "throttled": ("throttled_ratio", 0.5, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(program, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain")
+    for name in ("h100-observed", "h200"):
+        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "r.db").code == 0
+    return folder / "r.db"
+
+
+def explain(adamas, database, stage, variant, seq_len, budget, *more):
+    arguments = ["--stage", stage, "--run", 1, "--seq-len", seq_len, *(["--implementation", variant] if variant else []),
+                 *(["--budget", budget] if budget else []), *more]
+    result = adamas("explain", *arguments, "--json", "--db", database)
+    assert result.code == 0, result
+    return json.loads(result.out)
+
+
+def rules_in(document):
+    return [finding["rule"] for finding in document["findings"]]
+
+
+def test_every_rule_is_tested():
+    assert {*re.findall(r"^\[(.*)\]$", RULES, re.M)} == {*RECORDED, *SET}
+
+
+@pytest.mark.parametrize("rule", RECORDED)
+def test_a_rule_on_recorded_counters(adamas, recorded, rule):
+    applies, silent = RECORDED[rule]
+    assert rule in rules_in(explain(adamas, recorded, *applies))
+    assert rule not in rules_in(explain(adamas, recorded, *silent))
+
+
+@pytest.mark.parametrize("rule", SET)
+def test_a_rule_on_a_figure_that_is_set(adamas, recorded, tmp_path, rule):
+    metric, high, low = SET[rule]
+    for value, applies in ((high, True), (low, False), (None, False)):
+        database = shutil.copy(recorded, tmp_path / "r.db")
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            known = connection.execute("SELECT metric_id FROM metric WHERE name = ?", (metric,)).fetchone()
+            if known is None:
+                known = (connection.execute("INSERT INTO metric (name, unit, better, description) VALUES (?, '1', 'none', '')",
+                                            (metric,)).lastrowid,)
+            connection.execute("DELETE FROM measurement WHERE metric_id = ?", known)
+            configs = connection.execute(
+                "SELECT DISTINCT config_id FROM stage_summary WHERE run_id = 1 AND stage = 'topk'"
+                " AND seq_len = 131072").fetchall()
+            for config in configs if value is not None else []:
+                connection.execute("INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, median, status)"
+                                   " VALUES (1, ?, 'gpu', 'topk', ?, 1, ?, 'ok')", (*config, *known, value))
+            connection.commit()
+        found = explain(adamas, database, "topk", "cluster", 131072, 1024)
+        assert (rule in rules_in(found)) == applies, (value, found)
+
+
+def test_savings_are_within_the_stage_and_sorted(adamas, recorded):
+    for stage, variant, seq_len, budget in {place for pair in RECORDED.values() for place in pair}:
+        document = explain(adamas, recorded, stage, variant, seq_len, budget)
+        savings = [finding["saves_ns"] for finding in document["findings"] if finding["saves_ns"] is not None]
+        assert savings == sorted(savings, reverse=True)
+        assert all(0 <= saving <= document["figures"]["time_ns"] for saving in savings), document
+        for finding in document["findings"]:
+            assert finding["source"] and "{" not in finding["says"], finding
+
+
+def test_the_step_is_brought_in_by_amdahl(adamas, recorded):
+    document = explain(adamas, recorded, "topk", "cluster", 131072, 1024)
+    figures = document["figures"]
+    for finding in document["findings"]:
+        if finding["saves_ns"] is not None:
+            assert finding["saves_step_ratio"] == pytest.approx(finding["saves_ns"] / figures["six_ns"])
+    text = adamas("explain", "--stage", "topk", "--run", 1, "--db", recorded).out
+    assert re.search(r"At most \d+\.\d\d us to gain: \d+% of the stage, \d+\.\d% of the six stages", text)
+
+
+def test_without_counters_the_command_that_gets_them_is_named(adamas, recorded):
+    text = adamas("explain", "--stage", "topk", "--run", 2, "--db", recorded).out
+    assert "--stages topk,step" in text and "--counters full --timeline" in text
+    assert "the waiting is" not in text
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--stage", "topk", "--run", 9], ["run 9 has no GPU time of the stage topk", "adamas profile"]),
+    (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
+    (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
+    (["--stage", "topk", "--budget", 0], ["--budget"]),
+])
+def test_bad_values(adamas, recorded, arguments, says):
+    refuse(adamas, "explain", *arguments, "--db", recorded, says=says)

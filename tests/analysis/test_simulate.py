@@ -1,0 +1,237 @@
+"""`adamas simulate`: request traffic on the recorded H200, from the command line to the database."""
+import json
+import sqlite3
+
+import pytest
+
+from conftest import ROOT, query, refuse
+
+GOLDEN = [138313084940, 137904269292, 128235758596, 127986702360,
+          129113967518, 128864886023, 131993766124, 131745864878]
+TRAFFIC = "rate=2,pattern=gamma,cv=2,duration=120,input_tokens=12000,input_cv=1,output_tokens=200,output_cv=0.7"
+
+
+@pytest.fixture
+def simulate(adamas):
+    """simulate(options...) -> the JSON document; model and traffic unless given."""
+    def run(*options):
+        given = [*options]
+        if "--model" not in given:
+            given += ["--model", "llama-3.1-8b"]
+        if "--requests" not in given and "--generate" not in given:
+            given += ["--generate", TRAFFIC]
+        result = adamas("simulate", *given, "--db", "s.db", "--json", "--quiet")
+        assert (result.code, result.err) == (0, ""), result
+        return json.loads(result.out)
+    return run
+
+
+def by_budget(said):
+    return {case["budget"]: case for case in said["cases"]}
+
+
+def test_the_same_nanoseconds_on_any_number_of_threads(simulate):
+    """The totals are literal: another machine, compiler or thread count must give the same."""
+    totals = []
+    for threads in ("1", "2", "5"):
+        said = simulate("--threads", threads, "--budgets", "64,256,1024", "--memory", "both")
+        totals.append([case["end_ns"] for case in said["cases"]])
+    assert totals[0] == totals[1] == totals[2]
+    assert totals[0] == GOLDEN
+
+
+def test_every_prediction_says_its_rule(simulate):
+    said = simulate("--budgets", "256")
+    for case in said["cases"]:
+        parts = {(use["part"], use["rule"]) for use in case["predictions"]}
+        assert {part for part, _ in parts} >= {"dense", "linear", "prompt_attention"}
+        assert {rule for part, rule in parts if part == "linear"} <= {"bytes", "flops"}, "nothing has measured them"
+        assert all(use["reach"] >= 1 for use in case["predictions"])
+    case = by_budget(said)[256]
+    assert case["variant"] in ("fused", "six", "fused, six", "six, fused")
+    assert {use["part"] for use in case["predictions"]} >= {"step", "encode"}
+
+
+def test_what_is_stored_is_what_is_shown(simulate, adamas):
+    said = simulate("--budgets", "256,1024", "--label", "night")
+    rows = query(adamas.folder / "s.db", """SELECT policy, budget, metric, p50, p95, p99, n, source, label, gpu
+                                            FROM frontier_summary WHERE model = 'llama-3.1-8b'""")
+    shown = {(case["policy"], case["budget"], name): value for case in said["cases"] for name, value in case["metrics"].items()}
+    assert len(rows) == len(shown) > 50
+    for policy, budget, metric, p50, p95, p99, n, source, label, gpu in rows:
+        value = shown[policy, budget, metric]
+        assert (value.get("p50"), value.get("p95"), value.get("p99"), value["n"]) == (p50, p95, p99, n), metric
+        assert (source, label, gpu) == ("simulated", "night", "NVIDIA H200")
+    times = query(adamas.folder / "s.db", """SELECT sum(p.time_ns), s.settings FROM prediction p JOIN simulation s
+                                             USING (simulation_id) GROUP BY simulation_id ORDER BY simulation_id""")
+    for (total, settings), case in zip(times, said["cases"], strict=True):
+        metrics = case["metrics"]
+        assert total == pytest.approx(metrics["mean_step_ns"]["p50"] * metrics["n_steps"]["p50"], rel=1e-6)
+        assert json.loads(settings)["max_batch"] == 256
+    (run,) = query(adamas.folder / "s.db", "SELECT command, status, gpu_reason FROM run WHERE label = 'night'")
+    assert run == ("simulate", "complete", "a simulation runs on the host")
+
+
+def test_quality_of_the_replay_joins_its_budgets(simulate, adamas):
+    trace = ROOT / "traces/smollm2-135m-kjv.safetensors"
+    assert adamas("replay", trace, "--seq-lens", "1024", "-b", "64,256", "-p", "dense,adamas", "--db", "s.db").code == 0
+    said = simulate("--budgets", "64,512", "--model", "smollm2-135m")
+    cases = by_budget(said)
+    assert said["quality"]["seq_len"] == 1024 and cases[512]["output_rel_l2"] is None and cases[None]["output_rel_l2"] is None
+    rows = query(adamas.folder / "s.db", """SELECT budget, policy, metric, p50, quality_model, quality_seq_len
+                                            FROM frontier_summary WHERE source = 'replayed'""")
+    values = {(budget, policy, metric): p50 for budget, policy, metric, p50, _, _ in rows}
+    assert values[64, "adamas", "output_rel_l2"] == cases[64]["output_rel_l2"] > 0
+    assert values[None, "dense", "recall"] == 1 and {row[4] for row in rows} == {"SmolLM2-135M-Instruct.Q4_1"}
+    assert not any(budget == 512 for budget, *_ in values)
+    refuse(adamas, "simulate", "--generate", TRAFFIC, "--model", "smollm2-135m", "--db", "s.db", "--quality", "2",
+           says=["run 2", "no replay"])
+
+
+def test_long_contexts_gain_and_short_ones_do_not(simulate):
+    long = "rate=0.3,duration=300,input_tokens=60000,output_tokens=300"
+    cases = by_budget(simulate("--budgets", "256", "--generate", long, "--model", "llama-2-7b"))
+    tpot = {budget: case["metrics"]["tpot_ns"]["p50"] for budget, case in cases.items()}
+    assert tpot[256] < 0.7 * tpot[None]
+    short = "rate=1,duration=300,input_tokens=500,output_tokens=300"
+    cases = by_budget(simulate("--budgets", "256", "--generate", short, "--model", "llama-3.1-8b"))
+    tpot = {budget: case["metrics"]["tpot_ns"]["p50"] for budget, case in cases.items()}
+    assert tpot[256] >= tpot[None]
+    assert cases[256]["metrics"]["code_peak_bytes"]["p50"] > 0 == cases[None]["metrics"]["code_peak_bytes"]["p50"]
+
+
+def test_another_gpu(simulate, adamas):
+    base = by_budget(simulate("--budgets", "256"))
+    slow = simulate("--budgets", "256", "--gpu", "name=half,bandwidth=2284.5,memory=80,flops=495")
+    for budget, case in by_budget(slow).items():
+        assert case["metrics"]["tpot_ns"]["p50"] > 1.1 * base[budget]["metrics"]["tpot_ns"]["p50"]
+        assert case["cache_bytes"] < 60e9
+    assert slow["gpu"] == "half" and simulate("--gpu", "memory=100")["gpu"] == "what-if of NVIDIA H200"
+    for words, says in (("x=1", "'x'"), ("memory=x", "'x'"), ("memory=1", "less than one page"), ("bandwidth", "'bandwidth'")):
+        refuse(adamas, "simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db", "--gpu", words,
+               says=[says])
+
+
+def test_a_budget_per_layer_lies_between_its_budgets(simulate):
+    said = simulate("--budgets", "64,4096", "--layer-budgets", "0-1:dense,2-16:64,17-31:4096")
+    tpot = [case["metrics"]["tpot_ns"]["p50"] for case in said["cases"]]
+    assert tpot[1] < tpot[3] < tpot[2] and said["cases"][3]["layer_budgets"].startswith("0-1:dense")
+    assert said["cases"][3]["budget"] is None
+
+
+def test_paged_memory_serves_more_than_contiguous(simulate):
+    crowd = "rate=40,duration=30,input_tokens=3000,output_tokens=1500,output_cv=1,prefix_tokens=2048"
+    said = simulate("--generate", crowd, "--budgets", "256", "--memory", "both", "--gpu", "memory=30", "--max-batch", "512")
+    for paged, contiguous in ((said["cases"][0], said["cases"][1]), (said["cases"][2], said["cases"][3])):
+        assert (paged["memory"], contiguous["memory"]) == ("paged", "contiguous")
+        assert paged["metrics"]["output_tokens_per_s"]["p50"] > contiguous["metrics"]["output_tokens_per_s"]["p50"]
+        assert paged["metrics"]["prefix_hit_ratio"]["p50"] > 0.3 > 0 == contiguous["metrics"]["prefix_hit_ratio"]["p50"]
+        assert contiguous["metrics"]["n_preempted"]["p50"] == 0
+
+
+def test_prefixes_and_scaling(simulate, adamas):
+    rows = [{"timestamp": 3000 * i, "input_length": 512 * 8 + 10, "output_length": 20, "hash_ids": [*range(8), 100 + i]}
+            for i in range(50)]
+    (adamas.folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    base = simulate("--requests", "m.jsonl", "--budgets", "256")["cases"][0]["metrics"]
+    assert base["prefix_hit_ratio"]["p50"] == pytest.approx(49 * 8 * 512 / (50 * (512 * 8 + 10)))
+    none = simulate("--requests", "m.jsonl", "--budgets", "256", "--no-prefix-cache")["cases"][0]["metrics"]
+    assert none["prefix_hit_ratio"]["p50"] == 0 and none["ttft_ns"]["p50"] > 5 * base["ttft_ns"]["p50"]
+    fast = simulate("--requests", "m.jsonl", "--budgets", "256", "--rate", "100")["cases"][0]["metrics"]
+    assert fast["span_ns"]["p50"] < base["span_ns"]["p50"] / 50
+    assert simulate("--requests", "m.jsonl", "--limit", "7")["n_requests"] == 7
+
+
+def test_goodput_counts_what_is_within_the_targets(simulate):
+    all_good = simulate("--ttft", "1e9", "--tpot", "1e9")["cases"][0]["metrics"]
+    none_good = simulate("--ttft", "0", "--tpot", "0")["cases"][0]["metrics"]
+    assert all_good["goodput_ratio"]["p50"] == 1 and none_good["goodput_ratio"]["p50"] == 0
+    assert all_good["goodput_requests_per_s"] == all_good["requests_per_s"]
+
+
+def test_a_request_that_never_fits_is_reported(adamas):
+    (adamas.folder / "big.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,100,5\n"
+                                           "2023-11-16 18:15:47,10000000,5\n2023-11-16 18:15:48,200,5\n")
+    result = adamas("simulate", "--requests", "big.csv", "--model", "llama-3.1-8b", "--db", "s.db")
+    assert result.code == 0
+    assert "1 of 3 requests can never fit: the first in line 3, the largest of 10000005 tokens" in result.out
+
+
+def test_a_model_from_its_config(simulate, adamas):
+    config = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+              "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False}
+    (adamas.folder / "config.json").write_text(json.dumps(config))
+    known, own = simulate(), simulate("--model", "config.json")
+    assert [c["end_ns"] for c in known["cases"]] == [c["end_ns"] for c in own["cases"]] and own["model"] == "config.json"
+    for change, says in (({"num_attention_heads": 0}, "num_attention_heads"), ({"head_dim": 96}, "head dimension 96"),
+                         ({"ranks": 3}, "3 ranks"), ({"vocab_size": None}, "vocab_size")):
+        (adamas.folder / "bad.json").write_text(json.dumps({**config, **change}))
+        refuse(adamas, "simulate", "--generate", TRAFFIC, "--model", "bad.json", "--db", "s.db", says=[says])
+    (adamas.folder / "bad.json").write_text("{")
+    refuse(adamas, "simulate", "--generate", TRAFFIC, "--model", "bad.json", "--db", "s.db", says=["no JSON"])
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "llama-3.1-8b", "llama-3-70b-tp4", "qwen-2.5-7b", "smollm2-135m",
+                                   "smollm2-1.7b"])
+def test_every_known_model_is_served(simulate, model):
+    said = simulate("--model", model, "--generate", "rate=1,duration=60,input_tokens=20000,output_tokens=100")
+    rules = {use["rule"] for use in said["cases"][1]["predictions"] if use["part"] == "step"}
+    assert rules == {"other shape"} if model not in ("llama-2-7b", "llama-3.1-8b") else "other shape" not in rules
+    parts = {use["part"] for use in said["cases"][0]["predictions"]}
+    assert ("exchange" in parts) == (model == "llama-3-70b-tp4")
+
+
+def test_without_an_anchor_there_is_no_figure(adamas):
+    assert adamas("simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db", "--quiet").code == 0
+    base = ["simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db"]
+    refuse(adamas, *base, "--variant", "grouped", says=["no anchor for stage step, variant grouped", "adamas profile"])
+    refuse(adamas, *base, "--calibration", "99", says=["no run 99"])
+    refuse(adamas, *base, "--calibration", "mine", says=["'mine'", "adamas db list"])
+    refuse(adamas, *base, "--calibration", "2", says=["run 2", "no profile"])
+    database = sqlite3.connect(adamas.folder / "s.db")
+    assert database.execute("SELECT count(*) FROM run WHERE command = 'simulate'").fetchone() == (1,), "no failed run is left"
+
+
+def test_the_model_predicts_what_is_held_out(adamas):
+    """The goals of the recorded H200, and that its profile tells the H100's."""
+    assert adamas("db", "import", ROOT / "analysis/recorded/h100.json", "--db", "s.db").code == 0
+    result = adamas("simulate", "--validate", "--against", "recorded:h100", "--db", "s.db", "--json")
+    assert (result.code, result.err) == (0, "")
+    said = json.loads(result.out)
+    rows = {(row["held_out"], row["stage"], row["variant"]): row for row in said["rows"]}
+    assert {what for what, *_ in rows} == {"interior", "row", "frontier", "batch", "shape", "other gpu"}
+    assert rows["interior", "all", ""]["mape"] <= 0.03 and rows["row", "all", ""]["mape"] <= 0.03
+    assert rows["frontier", "all", ""]["mape"] <= 0.08
+    for what in ("interior", "row"):
+        for variant in ("fused", "six"):
+            row = rows[what, "step", variant]
+            assert row["mape"] <= 0.04 and abs(row["bias"]) < 0.01 and row["n"] >= 8, row
+            assert row["p50"] <= row["p95"] <= row["max"] and abs(row["bias"]) <= row["mape"]
+    assert rows["other gpu", "dense", "split"]["mape"] < 0.02
+    picks = said["picks"]
+    assert picks["n_right_variants"] >= 0.9 * picks["n_variants"] and picks["n_right_budgets"] >= 0.9 * picks["n_budgets"]
+    stored = query(adamas.folder / "s.db", "SELECT held_out, stage, variant, n, mape_ratio FROM validation")
+    assert sorted(stored) == sorted((*key, row["n"], row["mape"]) for key, row in rows.items())
+    shown = adamas("simulate", "--validate", "--db", "s.db").out
+    assert "at most 3: reached" in shown and "at most 8: reached" in shown and "other gpu" not in shown
+    refuse(adamas, "simulate", "--validate", "--against", "nobody", "--db", "s.db", says=["--against"])
+    assert adamas("simulate", "--against", "1").code == 2
+
+
+@pytest.mark.parametrize("words, says", [
+    ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
+    ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),
+    ("rate=0.001,duration=1,input_tokens=5,output_tokens=5", "no request"),
+])
+def test_bad_words_are_refused(adamas, words, says):
+    refuse(adamas, "simulate", "--generate", words, "--model", "llama-3.1-8b", "--db", "s.db", says=[says])
+
+
+def test_bad_options_are_refused(adamas):
+    base = ["simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db"]
+    for option, value in (("--max-batch", "0"), ("--memory", "heap"), ("--rate", "0"), ("--page-size", "2000"), ("--ttft", "x"),
+                          ("--layer-budgets", "0-5:64"), ("--budgets", "0"), ("--compute-share", "2"), ("--quality", "nobody")):
+        refuse(adamas, *base, option, value, says=[option])
+    refuse(adamas, "simulate", "--generate", TRAFFIC, "--model", "gpt", "--db", "s.db", says=["'gpt'", "llama-2-7b"])
+    assert adamas("simulate", "--model", "llama-2-7b").code == 2 and adamas("simulate", "--generate", TRAFFIC).code == 2
+    assert adamas("simulate", "--requests", "x", "--generate", TRAFFIC, "--model", "llama-2-7b").code == 2

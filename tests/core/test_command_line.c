@@ -1,0 +1,199 @@
+/* test_command_line.c: numbers, near words and options of a command line. */
+#include <argp.h>
+
+#include "core/base/mem.h"
+#include "core/cli/number.h"
+#include "core/cli/options.h"
+#include "core/base/suggest.h"
+
+#include "tests/support/stage_check.h"
+
+static void numbers_as_people_type_them(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t value;
+    } good[] = {{"0", 0},
+                {"8192", 8192},
+                {"007", 7},
+                {"8K", 8192},
+                {"8k", 8192},
+                {"1M", 1048576},
+                {"2G", 2147483648},
+                {"1.5K", 1536},
+                {"0.5M", 524288},
+                {"1e3", 1000},
+                {"1E6", 1000000},
+                {"1.5e3", 1500},
+                {"0e99", 0},
+                {"2e0", 2},
+                {"18446744073709551615", UINT64_MAX},
+                {"1.0", 1},
+                {"16.000000000000K", 16384}};
+    static const char *const bad[] = {
+        "",     "-1",  "+1",   " 1",  "1 ",  "x",           "1x",   "1KB",  "K",  "1e",
+        "1e-3", "1.5", "1.3K", ".5K", "1.K", "0x10",        "1e99", "99G0", "1,", "18446744073709551616",
+        "nan",  "inf", "1e3K", "1KK", "1_0", "17179869184G"};
+    adm_error err;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        uint64_t value = 12345;
+        check_case("'%s'", good[i].text);
+        assert_int_equal(adm_parse_u64("--n", good[i].text, 0, UINT64_MAX, &value, &err), ADM_OK);
+        assert_true(value == good[i].value);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint64_t value = 12345;
+        check_case("'%s'", bad[i]);
+        assert_int_equal(adm_parse_u64("--n", bad[i], 0, UINT64_MAX, &value, &err), ADM_EINPUT);
+        assert_non_null(strstr(err.text, "--n"));
+        assert_true(value == 12345);
+    }
+    uint64_t value;
+    assert_int_equal(adm_parse_u64("--n", "8K", 1, 8191, &value, &err), ADM_EINPUT);
+    assert_string_equal(err.text, "--n: 8K is outside 1 to 8191");
+    check_case_end();
+}
+
+static void lists_and_ranges(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint32_t n, value[8];
+    } good[] = {{"7", 1, {7}},
+                {"64,16,64", 2, {16, 64}},
+                {"2-5", 4, {2, 3, 4, 5}},
+                {"64-1K:x2", 5, {64, 128, 256, 512, 1024}},
+                {"64-1000:x2", 4, {64, 128, 256, 512}},
+                {"256-1K:+256", 4, {256, 512, 768, 1024}},
+                {"1-1:x2", 1, {1}},
+                {"5-8:+3,1e3,0", 4, {0, 5, 8, 1000}},
+                {"1G-4194303K:x2", 2, {1073741824, 2147483648}}};
+    static const char *const bad[] = {"",     ",",       "1,",         "1,,2",     "1-",     "-1",     "5-2",
+                                      "1-4:", "1-4:2",   "1-4:x1",     "1-4:x",    "0-4:x2", "1-4:+0", "1-2-3",
+                                      "1-4 ", "0-65536", "4294967296", "1-4:x2K5", "1-4:*2", "1;2"};
+    adm_error err;
+    uint32_t *list;
+    size_t n;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        check_case("'%s'", good[i].text);
+        assert_int_equal(adm_parse_u32_list("--n", good[i].text, 0, UINT32_MAX, &list, &n, &err), ADM_OK);
+        assert_int_equal(n, good[i].n);
+        assert_memory_equal(list, good[i].value, n * sizeof *list);
+        adm_free(&list);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        check_case("'%s'", bad[i]);
+        assert_int_equal(adm_parse_u32_list("--n", bad[i], 0, UINT32_MAX, &list, &n, &err), ADM_EINPUT);
+        assert_null(list);
+        assert_non_null(strstr(err.text, "--n"));
+    }
+    assert_int_equal(adm_parse_u32_list("--n", "0-65535", 0, UINT32_MAX, &list, &n, &err), ADM_OK);
+    assert_int_equal(n, ADM_MAX_LIST);
+    adm_free(&list);
+    check_case_end();
+}
+
+static void the_nearest_word(void **state) {
+    (void)state;
+    static const char *const known[] = {"budgets", "db", NULL, "seq-lens", "select", "sinks", "json"};
+    const size_t n = sizeof known / sizeof *known;
+    assert_string_equal(adm_nearest("bugdets", known, n), "budgets");
+    assert_string_equal(adm_nearest("budget", known, n), "budgets");
+    assert_string_equal(adm_nearest("seqlens", known, n), "seq-lens");
+    assert_string_equal(adm_nearest("sleect", known, n), "select");
+    assert_string_equal(adm_nearest("bd", known, n), "db");
+    assert_string_equal(adm_nearest("jsno", known, n), "json");
+    assert_null(adm_nearest("frobnicate", known, n));
+    assert_null(adm_nearest("", known, n));
+    assert_null(adm_nearest("xyz", known, n));
+    char longest[200];
+    memset(longest, 'b', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_null(adm_nearest(longest, known, n));
+}
+
+static const struct argp_option child_options[] = {{"db", 1, "FILE", 0, "A file", 0}, {0}};
+static const struct argp child = {.options = child_options};
+static const struct argp_option options[] = {{"budgets", 'b', "LIST", 0, "Numbers", 0},
+                                             {"all", 'a', NULL, 0, "Everything", 0},
+                                             {"allow", 2, "WHO", OPTION_ARG_OPTIONAL, "", 0},
+                                             {0}};
+static const struct argp_child children[] = {{&child, 0, NULL, 0}, {0}};
+static const struct argp argp = {.options = options, .children = children, .args_doc = "FILE", .doc = "Does\tit.\vIt\nends."};
+
+/* The words, up to NULL, as a command line; err->text is "" if it passes. */
+static void check_words(const char *const *words, adm_error *err) {
+    static char copy[8][32];
+    char *argv[8] = {0};
+    int argc = 0;
+    for (; words[argc] != NULL; argc++) {
+        snprintf(copy[argc], sizeof copy[argc], "%s", words[argc]);
+        argv[argc] = copy[argc];
+    }
+    err->text[0] = '\0';
+    const adm_status status = adm_options_check(&argp, argc, argv, err);
+    assert_int_equal(status, err->text[0] != '\0' ? ADM_EINPUT : ADM_OK);
+    for (int i = 0; i < argc; i++)
+        if (status == ADM_OK && strcmp(words[i], "-h") == 0) assert_string_equal(argv[i], "-?");
+}
+
+static void options_are_read_as_argp_reads_them(void **state) {
+    (void)state;
+    adm_error err;
+    static const char *const good[][8] = {{"cmd"},
+                                          {"cmd", "file", "--budgets", "--not-an-option", "--db=x"},
+                                          {"cmd", "--bud=3", "--db", "x", "--db", "y"},
+                                          {"cmd", "-ab", "--x", "-a"},
+                                          {"cmd", "-ab3", "-"},
+                                          {"cmd", "--all", "--all", "-a"},
+                                          {"cmd", "--", "--nothing", "-z"},
+                                          {"cmd", "--al", "x"}, /* two begin so: argp's to refuse */
+                                          {"cmd", "--allow", "--help", "-h"},
+                                          {"cmd", "--version"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        check_case("command line %zu", i);
+        check_words(good[i], &err);
+        assert_string_equal(err.text, "");
+    }
+    static const struct {
+        const char *words[8], *says;
+    } bad[] = {{{"cmd", "--bugdets=3"}, "'--bugdets' is not an option of `cmd`: did you mean '--budgets'? --help lists them"},
+               {{"cmd", "--frobnicate"}, "'--frobnicate' is not an option of `cmd`; --help lists them"},
+               {{"cmd", "--allow", "--dbb"}, "'--dbb' is not an option of `cmd`: did you mean '--db'? --help lists them"},
+               {{"cmd", "-ax"}, "'-x' is not an option of `cmd`; --help lists them"},
+               {{"cmd", "-a\t"}, "'-?' is not an option of `cmd`; --help lists them"},
+               {{"cmd", "-b", "1", "x", "--budgets", "2"}, "--budgets is given twice: give one list, separated by commas"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        check_case("bad command line %zu", i);
+        check_words(bad[i].words, &err);
+        assert_string_equal(err.text, bad[i].says);
+    }
+    check_case_end();
+}
+
+static void a_table_lists_its_options(void **state) {
+    (void)state;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    assert_non_null(to);
+    adm_options_print(&argp, to);
+    fclose(to);
+    assert_string_equal(text,
+                        "usage\tFILE\ndoc\tDoes it.\nafter\tIt\\nends.\n"
+                        "option\t--budgets\t-b\tLIST\tNumbers\noption\t--all\t-a\t\tEverything\noption\t--allow\t\tWHO\t\n"
+                        "option\t--db\t\tFILE\tA file\noption\t--help\t-?\t\tGive this help list\n"
+                        "option\t--usage\t\t\tGive a short usage message\noption\t--version\t-V\t\tPrint program version\n");
+    free(text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_as_people_type_them),
+        cmocka_unit_test(lists_and_ranges),
+        cmocka_unit_test(the_nearest_word),
+        cmocka_unit_test(options_are_read_as_argp_reads_them),
+        cmocka_unit_test(a_table_lists_its_options),
+    };
+    return cmocka_run_group_tests_name("command line", tests, NULL, NULL);
+}

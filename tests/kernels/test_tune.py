@@ -1,0 +1,162 @@
+"""`adamas tune` on the host: right candidates are accepted and timed, planted faults are refused and never timed, and the
+session goes on whatever a candidate does."""
+import json
+import re
+import subprocess
+
+import pytest
+from tune_faults import FAULTS, RIGHT, wrong_source
+
+from conftest import ROOT, check_sound, query, refuse
+
+SMALL = ["--seq-len", "2048", "--heads", "4", "--kv-heads", "2", "--budget", "128"]
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text)
+    return name
+
+
+def tune(adamas, *arguments, code=0):
+    """The candidates of a session, by name."""
+    result = adamas("tune", *arguments, "--json", "--db", "tune.db")
+    assert result.code == code, result
+    document = json.loads(result.out)
+    return {row["name"]: row for row in document["candidates"]}
+
+
+@pytest.mark.parametrize("stage", RIGHT)
+def test_a_right_candidate_is_accepted_and_timed(adamas, tmp_path, stage):
+    rows = tune(adamas, "--stage", stage, *SMALL, "--cap-ms", 100, write(tmp_path, "mine.c", RIGHT[stage]))
+    mine = rows.pop("mine.c")
+    assert mine["verdict"] == "right" and mine["median_ns"] > 0 and mine["reason"] == "" and mine["n"] >= 1, mine
+    assert rows and all(row["verdict"] == "right" and row["kind"] == "row" for row in rows.values()), rows
+    assert mine["gain_ratio"] is not None and mine["floor_ns"] > 0
+    stored = query(tmp_path / "tune.db",
+                   "SELECT status, median FROM stage_summary WHERE variant = 'mine.c' AND metric = 'time_ns'")
+    assert stored == [("ok", mine["median_ns"])]
+    check_sound(tmp_path / "tune.db")
+
+
+@pytest.mark.parametrize("stage", FAULTS)
+def test_every_planted_fault_is_refused_and_none_is_timed(adamas, tmp_path, stage):
+    files = [write(tmp_path, f"{name}.c", wrong_source(stage, name)) for name in FAULTS[stage]]
+    rows = tune(adamas, "--stage", stage, "--limit-s", 1, "--cap-ms", 60, "--heads", 8, "--kv-heads", 2, "--implementation",
+                "reference", *files, code=1)
+    assert rows.pop("reference")["verdict"] == "right"
+    missed = {name: row for name, row in rows.items() if row["verdict"] != "wrong" or row["median_ns"] is not None}
+    assert not missed, missed
+    for name, (_, _, says) in FAULTS[stage].items():
+        assert re.search(says, rows[f"{name}.c"]["reason"], re.S), (name, rows[f"{name}.c"]["reason"])
+    times = query(tmp_path / "tune.db", "SELECT variant, status, reason FROM stage_summary WHERE metric = 'time_ns'"
+                                        " AND variant != 'reference'")
+    assert len(times) == len(files) and all(status == "failed" and reason for _, status, reason in times), times
+    assert not query(tmp_path / "tune.db", "SELECT * FROM candidate WHERE verdict = 'right' AND kind != 'row'")
+
+
+def test_there_are_enough_faults():
+    assert sum(len(faults) for faults in FAULTS.values()) >= 45
+
+
+def test_a_seed_repeats_a_verdict(adamas, tmp_path):
+    name = write(tmp_path, "tie.c", wrong_source("topk", "tie_to_the_older"))
+    arguments = ["--stage", "topk", *SMALL, "--check-only", "--seed", 77, name]
+    first, again = (tune(adamas, *arguments, code=1)["tie.c"]["reason"] for _ in range(2))
+    assert first == again and "a tie given to the older token" in first
+
+
+@pytest.mark.parametrize("text, says", [
+    ("int x = ;\n", "does not compile: .*error"),
+    ("int other;\n", "defines no function adamas_topk"),
+    ("#include \"adamas_plugin.h\"\nint adamas_topk(void) { return 0; }\n", "does not compile: .*conflicting types"),
+    ("// adamas: head_dim = 96\n", "line 1: head_dim is a list"),
+    ("// adamas: dtype = f8\n", "line 1: dtype is a list"),
+    ("// adamas: BLOCK = many\n", "line 1: .*many.* is no list"),
+])
+def test_source_that_is_no_candidate(adamas, tmp_path, text, says):
+    name = write(tmp_path, "mine.c", text)
+    result = adamas("tune", "--stage", "topk", *SMALL, "--check-only", name, "--json", "--db", "tune.db")
+    assert result.code == 2, result
+    if result.out:
+        mine = {row["name"]: row for row in json.loads(result.out)["candidates"]}["mine.c"]
+        assert mine["verdict"] == "invalid" and re.search(says, mine["reason"]), mine
+        if "does not compile" in says:
+            assert "error" in result.err, "the compiler's own words are missing"
+    else:
+        assert re.search(says, result.err), result
+
+
+PLUGIN = r"""
+#include "adamas_plugin.h"
+#define VERSION ADAMAS_PLUGIN_VERSION
+TOPK
+static int64_t chosen[2];
+static int set(const int64_t *value) { chosen[0] = value[0]; chosen[1] = value[1]; return value[0] == 99; }
+static const int64_t blocks[] = {64, 128}, depths[] = {1, 2, 3};
+static const adamas_parameter parameters[] = {{"BLOCK", blocks, 2}, {"DEPTH", depths, 3}};
+static const adamas_implementation rows[] = {
+    {.stage = "topk", .name = "plain", .summary = "", .run = (void (*)(void))adamas_topk},
+    {.stage = "topk", .name = "small", .summary = "", .head_dims = 64, .run = (void (*)(void))adamas_topk},
+    {.stage = "topk", .name = "set", .summary = "", .n_parameters = 2, .parameters = parameters, .set = set,
+     .run = (void (*)(void))adamas_topk},
+    {.stage = "pack", .name = "other", .summary = "", .run = (void (*)(void))adamas_topk}};
+const adamas_plugin adamas_plugin_table = {VERSION, sizeof *rows, 4, rows};
+"""
+
+
+def build(folder, name, text):
+    (folder / "plugin.c").write_text(text.replace("TOPK", RIGHT["topk"]))
+    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-O2", f"-I{ROOT}/kernels/tune", "plugin.c", "-o", name],
+                   cwd=folder, check=True)
+    return name
+
+
+def test_a_shared_object_brings_its_own_table(adamas, tmp_path):
+    rows = tune(adamas, "--stage", "topk", *SMALL, "--cap-ms", 60, "--implementation", "reference", "--set", "BLOCK=128",
+                "--set", "DEPTH=2", build(tmp_path, "mine.so", PLUGIN), code=77)
+    assert set(rows) == {"reference", "mine.so:plain", "mine.so:small", "mine.so:set"}
+    assert rows["mine.so:plain"]["verdict"] == "right" and rows["mine.so:set"]["parameters"] == "BLOCK=128,DEPTH=2"
+    assert rows["mine.so:small"]["verdict"] == "skipped" and "head_dim 128" in rows["mine.so:small"]["reason"]
+
+
+@pytest.mark.parametrize("what, by, says", [
+    ("VERSION ADAMAS_PLUGIN_VERSION", "VERSION 9", "version 9 of adamas_plugin.h"),
+    ("adamas_plugin_table = ", "another_table = ", "exports no adamas_plugin_table"),
+    ("\"plain\"", "\"no name\"", "is not of letters"),
+    (".run = (void (*)(void))adamas_topk},\n    {.stage = \"topk\", .name = \"small\"",
+     "},\n    {.stage = \"topk\", .name = \"small\"", "has no function"),
+    ("static int64_t chosen",
+     "__attribute__((constructor)) static void boom(void) { __builtin_trap(); }\nstatic int64_t chosen",
+     "while it was loaded it crashed"),
+    ("\"topk\"", "\"dense\"", "no implementation of the stage topk"),
+    ("blocks, 2}", "blocks, 0}", "needs a name and 1 to"),
+])
+def test_a_broken_table_is_a_sentence(adamas, tmp_path, what, by, says):
+    assert what in PLUGIN
+    name = build(tmp_path, "mine.so", PLUGIN.replace(what, by))
+    row = tune(adamas, "--stage", "topk", *SMALL, "--check-only", name, code=2)["mine.so"]
+    assert row["verdict"] == "invalid" and says in row["reason"], row
+
+
+def test_a_file_that_is_no_shared_object(adamas, tmp_path):
+    row = tune(adamas, "--stage", "topk", *SMALL, "--check-only", write(tmp_path, "text.so", "hello"), code=2)["text.so"]
+    assert "cannot be loaded" in row["reason"]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--stage", "topkk"], ["--stage", "'topkk'"]), (["--stage", "topk,pack"], ["one stage"]),
+    (["--stage", "topk", "gone.c"], ["gone.c", "No such file"]), (["--stage", "topk", "--implementation", "x"], ["no row 'x'"]),
+    (["--stage", "topk", "--kv-heads", "3"], ["32 query heads cannot share 3"]), (["--stage", "append"], ["append"]),
+    (["--stage", "topk", "--set", "X=1"], ["no candidate has the parameter"]),
+    (["--stage", "topk", "--limit-s", "0"], ["--limit-s"]),
+])
+def test_bad_values(adamas, tmp_path, arguments, says):
+    refuse(adamas, "tune", *arguments, "--db", tmp_path / "x.db", says=says)
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_what_was_tuned_is_shown(adamas, tmp_path):
+    tune(adamas, "--stage", "pack", *SMALL, "--cap-ms", 60)
+    shown = json.loads(adamas("tune", "--show", "--json", "--db", "tune.db").out)["tuned"]
+    assert len(shown) == 1 and shown[0]["stage"] == "pack" and shown[0]["default_ns"] >= shown[0]["median_ns"] > 0
+    assert "pack" in adamas("tune", "--show", "--db", "tune.db").out
