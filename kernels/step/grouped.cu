@@ -25,17 +25,31 @@
 
 /* ---- the query ---- */
 
-/* The planes of the queries into shared memory, a warp each. */
+/* The planes of the queries into shared memory, a warp each. Another warp, of one block a KV head, brings the new key, its value
+ * and its codes to the caches, for the steps to come: in this one the newest token is in whatever its distance, and its rows are
+ * read where they are new. All by the same instructions, as what is run for the first time waits for its instructions. */
 template <typename T, int D>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                      grouped_small *small) {
+                                                      const grouped_plan &plan, grouped_small *small) {
     const uint32_t warp = me.warp, lane = threadIdx.x % 32;
-    if (warp >= me.heads) return;
+    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
+    const bool appends = me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0, newest = warp == me.heads;
+    if (warp >= me.heads + (appends ? 1 : 0)) return;
+    const T *k_new = (const T *)p.k_new + kv_row * D, *v_new = (const T *)p.v_new + kv_row * D;
+    const T *x = newest ? k_new : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
-    adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D, v);
+    uint4 key = make_uint4(0, 0, 0, 0), value = key;
+    if (newest && lane < D / 8) key = ((const uint4 *)k_new)[lane], value = ((const uint4 *)v_new)[lane];
+    adm_warp_load_row<T, D>(x, v);
     adm_warp_hadamard<D>(v);
     adm_warp_planes<D>(v, s.threshold, high, low);
+    if (newest) {
+        const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
+        if (lane < D / 8) ((uint4 *)((T *)p.k + at))[lane] = key, ((uint4 *)((T *)p.v + at))[lane] = value;
+        adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
+        return;
+    }
     int32_t base = 1; /* a bin is a distance and 1 */
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
@@ -45,43 +59,6 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
             for (int i = 0; i < ADM_BIT_PLANES; i++) small->query[warp][i][w] = plane[i];
     }
     if (lane == 0) small->base[warp] = base;
-}
-
-/* Whether this warp brings the new token to the caches: one warp a KV head, of those that do not encode queries. */
-static __device__ __forceinline__ bool grouped_appends(const grouped_block &me, const grouped_plan &plan) {
-    return me.warp == GROUPED_WARPS - 1 && me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0;
-}
-
-/* Asks for the new key and its value, which take long to come. */
-template <typename T, int D>
-static __device__ __forceinline__ void grouped_ask_newest(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                          const grouped_block &me, grouped_small *small) {
-    const uint32_t lane = threadIdx.x % 32;
-    const size_t at = ((size_t)me.b * s.heads.n_kv_heads + me.kv_head) * D;
-    if (lane < D / 8) {
-        adm_copy16(small->newest[0] + 16 * lane, (const T *)p.k_new + at + 8 * lane);
-        adm_copy16(small->newest[1] + 16 * lane, (const T *)p.v_new + at + 8 * lane);
-    }
-    adm_copy_commit();
-}
-
-/* They and the key's codes into the caches, for the steps to come: in this one the newest token is in whatever its distance,
- * and its rows are read where they are new. */
-template <typename T, int D>
-static __device__ __forceinline__ void grouped_append(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                      const grouped_small *small) {
-    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
-    float v[D / 32];
-    uint32_t high[D / 32], low[D / 32];
-    adm_copy_wait<0>();
-    __syncwarp();
-    adm_warp_copy_row<D>(small->newest[0], (uint16_t *)p.k + at);
-    adm_warp_copy_row<D>(small->newest[1], (uint16_t *)p.v + at);
-    adm_warp_load_row<T, D>((const T *)small->newest[0], v);
-    adm_warp_hadamard<D>(v);
-    adm_warp_planes<D>(v, s.threshold, high, low);
-    adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
 }
 
 /* ---- the whole ---- */
@@ -155,7 +132,6 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         grouped_empty<T, D>(s, p, me);
         return;
     }
-    grouped_stamp_entry(stamps);
     if (lane == 0) {
         if (me.warp == 0) grouped_prepare<D>(me, plan, &small);
         for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&small.full[me.warp][i]);
@@ -175,9 +151,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
     __syncwarp();
-    grouped_encode<T, D>(s, p, me, &small);
-    const bool appends = grouped_appends(me, plan);
-    if (appends) grouped_ask_newest<T, D>(s, p, me, &small);
+    grouped_encode<T, D>(s, p, me, plan, &small);
     adm_cluster_wait();
     __syncthreads();
     grouped_stamp(stamps, 1);
@@ -196,7 +170,6 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     grouped_select<D>(s, p, me, plan, m, planes, n, listed);
     grouped_stamp(stamps, 5);
     if (plan.trigger == 3) adm_start_dependents();
-    if (appends) grouped_append<T, D>(s, p, me, &small); /* while winners come */
 
     if (me.head < me.heads) {
         const uint32_t *tokens = m.winners + me.head * plan.share, share = grouped_share(me, plan);
@@ -223,7 +196,6 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     grouped_write_index(s, p, me, plan, m);
     grouped_merge<T, D>(s, p, me, plan, m);
     grouped_stamp(stamps, 9);
-    grouped_stamp_exit(stamps);
 #endif
 }
 
@@ -240,7 +212,7 @@ static uint32_t room_of(const adm_gpu_shape *shape, uint32_t values) {
     const float within = (rank + 3.0f * sqrtf(rank)) / GROUPED_SAMPLE + (shape->heads.head_dim == 256 ? 0.01f : 0.0f);
     const float expected = within < 1.0f ? within * (float)values : (float)values;
     const uint32_t room = (uint32_t)(expected + 6.0f * sqrtf(expected)) + 4;
-    return larger(adm_min(room, values), 8u) + GROUPED_SPARE;
+    return adm_min(larger(adm_min(room, values), 8u) + GROUPED_SPARE, (size_t)GROUPED_ROOM);
 }
 
 /* Fills in sizes and offsets for plan's heads, split and slots. */
@@ -323,7 +295,7 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     plan->room = tuning->room;
     plan->trigger = tuning->trigger;
     if (plan->heads > GROUPED_HEADS || plan->split > 1u << GROUPED_SPLIT_SHIFT || (plan->split & (plan->split - 1)) != 0 ||
-        plan->split == 1 || plan->trigger > 3 || plan->slots > GROUPED_SLOTS || (plan->room != 0 && plan->room < 8 + GROUPED_SPARE))
+        plan->split == 1 || plan->trigger > 3 || plan->slots > GROUPED_SLOTS || (plan->room != 0 && (plan->room < 8 + GROUPED_SPARE || plan->room > GROUPED_ROOM)))
         return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u units, lists of %u, trigger %u",
                         plan->heads, plan->split, plan->slots, plan->room, plan->trigger);
     cut_up(plan, shape);

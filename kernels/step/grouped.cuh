@@ -23,6 +23,7 @@ enum {
     GROUPED_UNIT = 34, /* words of a partial result: 32 elements, largest score, sum */
     GROUPED_STAGE = 4096, /* bytes: four rows of K and V for each group of lanes */
     GROUPED_VALUES = 8, /* of a lane, in a unit */
+    GROUPED_ROOM = 36, /* entries of a lane's list, at most: 32 may be candidates */
     GROUPED_SPARE = 4, /* entries of a lane's list that a tile may fill */
     GROUPED_BIN_BITS = 13 /* of a list's entry; above them the unit and which of its values */
 };
@@ -71,7 +72,6 @@ typedef struct grouped_small {
     uint32_t histogram[GROUPED_HEADS][GROUPED_COUNTS];
     uint32_t n_taken[GROUPED_HEADS], n_tied[GROUPED_HEADS];
     __align__(16) uint32_t tied[GROUPED_HEADS][GROUPED_TIES]; /* tokens, within the block, and 1 */
-    __align__(16) unsigned char newest[2][512]; /* the new key, and its value */
     float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
 } grouped_small;
 
@@ -82,24 +82,6 @@ typedef struct grouped_small {
 /* The time at the end of a phase, in an instrumented instance; else `stamps` is NULL, and the compiler knows. */
 static __device__ __forceinline__ void grouped_stamp(uint64_t *stamps, int phase) {
     if (stamps != NULL && threadIdx.x == 0) stamps[phase] = (uint64_t)clock64();
-}
-
-static __device__ __forceinline__ void grouped_stamp_entry(uint64_t *stamps) {
-    if (stamps == NULL || threadIdx.x != 0) return;
-    uint64_t now = 0;
-#ifdef __CUDACC__
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-#endif
-    stamps[10] = (uint64_t)clock64();
-    stamps[11] = now;
-}
-static __device__ __forceinline__ void grouped_stamp_exit(uint64_t *stamps) {
-    if (stamps == NULL || threadIdx.x != 0) return;
-    uint32_t id = 0;
-#ifdef __CUDACC__
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(id));
-#endif
-    stamps[12] = id;
 }
 
 /* ---- the block's share ---- */

@@ -117,9 +117,9 @@ static __device__ __forceinline__ float grouped_joined(const grouped_plan &plan,
     const uint32_t apart = plan.stage / sizeof(float), first = head * plan.warps;
     const float *values = (const float *)m.ring + first * apart + i;
     float largest = -INFINITY, value = 0, sum = 0;
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t r = 0; r < plan.warps; r++) largest = fmaxf(largest, m.small->weight[first + r].x);
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t r = 0; r < plan.warps; r++) {
         const float2 one = m.small->weight[first + r];
         const float w = weight_of(one.x, largest);
@@ -156,6 +156,7 @@ template <int D>
 static __device__ __forceinline__ void grouped_send_results(const grouped_block &me, const grouped_plan &plan,
                                                             const grouped_memory &m) {
     const uint32_t lane = threadIdx.x % 32, units = me.heads * (D / 32), mask = plan.split - 1;
+#pragma unroll 1
     for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {
         float2 weight;
         const float value = grouped_joined(plan, m, u / (D / 32), u % (D / 32) * 32 + lane, &weight);
@@ -172,12 +173,13 @@ static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, con
     const uint32_t lane = threadIdx.x % 32, units = me.heads * (D / 32), mask = plan.split - 1;
     if ((me.warp << plan.shift) + me.rank >= units) return;
     adm_barrier_wait_pushed(&m.small->results, 0);
+#pragma unroll 1
     for (uint32_t u = (me.warp << plan.shift) + me.rank; u < units; u += GROUPED_WARPS << plan.shift) {
         const float *from = m.merge + (u & ~mask) * GROUPED_UNIT;
         float largest = -INFINITY, sum = 0, value = 0;
-#pragma unroll 4
+#pragma unroll 2
         for (uint32_t r = 0; r < plan.split; r++) largest = fmaxf(largest, from[r * GROUPED_UNIT + 32]);
-#pragma unroll 4
+#pragma unroll 2
         for (uint32_t r = 0; r < plan.split; r++) {
             const float w = weight_of(from[r * GROUPED_UNIT + 32], largest);
             sum += w * from[r * GROUPED_UNIT + 33];

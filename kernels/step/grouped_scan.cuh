@@ -197,7 +197,6 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
     grouped_place place = {2 * me.warp, 0, 0};
     adm_bit_columns<D>(m.small->query[0][0], 8, m.small->base, me.heads, &q);
     if (sample.n > 0) grouped_count_sample<D>(sampled, q, m.lists);
-    if (place.tile < me.n_tiles) grouped_take_unit<D>(me, plan, planes, m, &place, q, &v); /* while others count */
     if (sample.n > 0) {
         __syncthreads();
         if (me.warp < me.heads) {
@@ -216,14 +215,15 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
     list.at = start;
     list.full = start + (plan.room - GROUPED_SPARE) * (GROUPED_THREADS * 4);
     list.enough = true;
-    if (me.n_units == 0) return 0;
+    bool more = place.tile < me.n_tiles, any = false;
 #pragma unroll 1
-    while (place.tile < me.n_tiles) {
-        grouped_take_unit<D>(me, plan, planes, m, &place, q, &next);
-        grouped_list_unit(v, m.ring, &list);
+    while (more || any) { /* one unit's values are listed while the next one's come */
+        if (more) grouped_take_unit<D>(me, plan, planes, m, &place, q, &next);
+        if (any) grouped_list_unit(v, m.ring, &list);
+        any = more;
         v = next;
+        more = place.tile < me.n_tiles && any;
     }
-    grouped_list_unit(v, m.ring, &list);
     return list.enough ? (list.at - start) / (GROUPED_THREADS * 4) : UINT32_MAX;
 }
 
@@ -286,7 +286,7 @@ static __device__ __forceinline__ void grouped_push_counts(const grouped_block &
                                                            uint32_t head, uint32_t which, uint32_t n, uint32_t *to,
                                                            uint64_t *barrier) {
     to += (me.rank * plan.heads + head) * 32 + threadIdx.x % 32;
-#pragma unroll 4
+#pragma unroll 1
     for (uint32_t r = which; r < plan.split; r += n) adm_push(to, counts, r, barrier);
 }
 
@@ -311,7 +311,7 @@ static __device__ __forceinline__ bool grouped_find_cut(const grouped_block &me,
     const uint32_t lane = threadIdx.x % 32;
     uint32_t even = 0, odd = 0;
     bool lost = false; /* a block has no counts */
-#pragma unroll 8
+#pragma unroll 4
     for (uint32_t r = 0; r < plan.split; r++) {
         const uint32_t pair = counts[(r * plan.heads + head) * 32 + lane];
         lost |= pair == UINT32_MAX;

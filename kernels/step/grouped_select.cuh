@@ -97,16 +97,15 @@ static __device__ __noinline__ void grouped_judge_all(const adm_gpu_shape &s, co
     });
 }
 
-/* Of a lane's list: which of up to 32 entries from `first` on win, or are ties of which some win. */
-template <int D>
-static __device__ __forceinline__ uint2 grouped_judge_list(const grouped_memory &m, uint32_t first, uint32_t n) {
+/* Which of a lane's n entries win, and which are ties of which some win. */
+template <int D> static __device__ __forceinline__ uint2 grouped_judge_list(const grouped_memory &m, uint32_t n) {
     uint2 which = make_uint2(0, 0);
     grouped_cut cut[ADM_BIT_PAIRS];
 #pragma unroll
     for (int j = 0; j < ADM_BIT_PAIRS; j++) cut[j] = m.small->cut[adm_bit_head<D>(j)];
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t entry = m.lists[(first + i) * GROUPED_THREADS + threadIdx.x], bin = entry % (1u << GROUPED_BIN_BITS);
+        const uint32_t entry = m.lists[i * GROUPED_THREADS + threadIdx.x], bin = entry % (1u << GROUPED_BIN_BITS);
         const bool other = D == 64 && (entry >> GROUPED_BIN_BITS) / 2 % 2 != 0; /* d = 64: of two heads in turn */
         const grouped_cut &its = cut[other ? 1 : 0];
         which.x |= (uint32_t)(bin <= its.limit) << i;
@@ -115,30 +114,20 @@ static __device__ __forceinline__ uint2 grouped_judge_list(const grouped_memory 
     return which;
 }
 
-/* visit(head, token) for those of a lane's entries from `first` on whose bits are set. */
+/* visit(head, token, number) for those of a lane's entries whose bits are set, numbered by the block's counts. */
 template <int D, typename Visit>
-static __device__ __forceinline__ void grouped_visit_marked(const grouped_block &me, const grouped_memory &m, uint32_t first,
-                                                            uint32_t which, Visit visit) {
-#pragma unroll 1
-    for (; which != 0; which &= which - 1) {
-        const uint32_t i = first + __ffs((int)which) - 1;
-        const uint32_t tag = m.lists[i * GROUPED_THREADS + threadIdx.x] >> GROUPED_BIN_BITS;
-        visit(adm_bit_head<D>((int)(tag / 2 % 2)), grouped_value_token<D>(me, tag / GROUPED_VALUES, tag % GROUPED_VALUES));
-    }
-}
-
-/* visit(head, token, number) for the same, numbered by the block's counts. */
-template <int D, typename Visit>
-static __device__ __forceinline__ void grouped_number_marked(const grouped_block &me, const grouped_memory &m, uint32_t first,
-                                                             uint32_t which, uint32_t *counts, Visit visit) {
+static __device__ __forceinline__ void grouped_number_marked(const grouped_block &me, const grouped_memory &m, uint32_t which,
+                                                             uint32_t *counts, Visit visit) {
     if (which == 0) return;
     uint32_t number = 0;
     if (D != 64) number = atomicAdd(&counts[adm_bit_head<D>(0)], (uint32_t)__popc(which)); /* all of one head */
-    grouped_visit_marked<D>(me, m, first, which, [&](uint32_t head, uint32_t token) {
+#pragma unroll 1
+    for (; which != 0; which &= which - 1, number++) {
+        const uint32_t i = __ffs((int)which) - 1, tag = m.lists[i * GROUPED_THREADS + threadIdx.x] >> GROUPED_BIN_BITS;
+        const uint32_t head = adm_bit_head<D>((int)(tag / 2 % 2));
         if (D == 64) number = atomicAdd(&counts[head], 1u);
-        visit(head, token, number);
-        number++;
-    });
+        visit(head, grouped_value_token<D>(me, tag / GROUPED_VALUES, tag % GROUPED_VALUES), number);
+    }
 }
 
 /* All winners of the block. n: of this lane's list; not listed: from memory. Ties first: others wait for them. */
@@ -150,23 +139,20 @@ static __device__ __forceinline__ void grouped_select(const adm_gpu_shape &s, co
     uint2 which = make_uint2(0, 0);
 #pragma unroll
     for (uint32_t h = 0; h < GROUPED_HEADS; h++) some |= h < me.heads && m.small->cut[h].newest_ties > 0;
-    if (listed) which = grouped_judge_list<D>(m, 0, min(n, 32u));
+    if (listed) which = grouped_judge_list<D>(m, n);
     const auto take = [&](uint32_t head, uint32_t token, uint32_t number) { grouped_take(me, plan, m, head, token, number); };
     const auto keep = [&](uint32_t head, uint32_t token, uint32_t number) { grouped_keep_tie(m, head, token, number); };
     if (some) {
         if (!listed) grouped_judge_all<D>(s, p, plan, planes, m.ring, m.small, true);
-        grouped_number_marked<D>(me, m, 0, which.y, m.small->n_tied, keep);
-        for (uint32_t i = 32; listed && i < n; i += 32)
-            grouped_number_marked<D>(me, m, i, grouped_judge_list<D>(m, i, min(n - i, 32u)).y, m.small->n_tied, keep);
+        grouped_number_marked<D>(me, m, which.y, m.small->n_tied, keep);
         __syncthreads();
+#pragma unroll 1
         for (uint32_t h = 0; h < me.heads; h++) many |= m.small->n_tied[h] > GROUPED_TIES;
         if (many) grouped_take_newest_of_many<D>(s, p, plan, planes, m.ring, m.small, n, listed);
         else if (me.warp < me.heads && m.small->cut[me.warp].newest_ties > 0) grouped_take_newest(me, plan, m, me.warp);
     }
     if (!listed) grouped_judge_all<D>(s, p, plan, planes, m.ring, m.small, false);
-    grouped_number_marked<D>(me, m, 0, which.x, m.small->n_taken, take);
-    for (uint32_t i = 32; listed && i < n; i += 32)
-        grouped_number_marked<D>(me, m, i, grouped_judge_list<D>(m, i, min(n - i, 32u)).x, m.small->n_taken, take);
+    grouped_number_marked<D>(me, m, which.x, m.small->n_taken, take);
 }
 
 /* The block's winners, in order, to the index. By the warps of each head but the first two, of which some merge. */
