@@ -11,10 +11,6 @@
 #define STAGE_BIT(stage) (1u << ADM_STAGE_##stage)
 #define ENCODE (STAGE_BIT(HADAMARD) | STAGE_BIT(BUCKET) | STAGE_BIT(PACK) | STAGE_BIT(APPEND))
 
-/* Results are rounded to the dtype at the end: half a unit in the last place, 2^-9 of a value in BF16 and 2^-12 in F16.
- * Float32 sums and exponentials add far less, so twice the larger is ample and yet below any real mistake. */
-#define GPU_ATTENTION_TOLERANCE 0x1p-8
-
 /* In the order of the stages. */
 #define ROW(...) \
     &(const adm_gpu_impl) { __VA_ARGS__ }
@@ -33,10 +29,10 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
         adm_gpu_topk_two_workspace_bytes),
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
-        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
         NULL),
     ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
-        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), GPU_ATTENTION_TOLERANCE, adm_gpu_step_grouped,
+        ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_grouped,
         NULL),
     &adm_gpu_dense_impl,
 };

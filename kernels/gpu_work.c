@@ -47,6 +47,16 @@ static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_lo
     return sum;
 }
 
+double adm_gpu_cache_bytes(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load) {
+    const double d = s->heads.head_dim, row = d * (double)adm_dtype_bytes(s->dtype);
+    double sum = 0;
+    if (covers & BIT(DISTANCE)) sum += load->n_tokens * d / 4;
+    if (covers & BIT(ATTENTION)) sum += load->n_selected * 2 * row;
+    if (covers & BIT(DENSE)) sum += load->n_tokens * 2 * row;
+    if (covers & ADM_GPU_COVERS_PROMPT) sum += load->n_tokens * row;
+    return sum * s->heads.n_kv_heads;
+}
+
 static double flops_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load) {
     const double rows = (double)s->batch * (s->heads.n_q_heads + s->heads.n_kv_heads);
     const double keys = load->n_tokens * s->heads.n_kv_heads;

@@ -21,7 +21,11 @@ typedef struct adm_gpu_load {
 /* covers: bits 1 << adm_stage. */
 adm_work adm_gpu_work(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
-/* How many of those bytes are written. */
+/* Bytes of K, V and codes that a call must read from memory where the caches are cold: all that is not handed over between
+ * stages or small. A group's selections may overlap, so each KV head counts one selection. */
+double adm_gpu_cache_bytes(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
+
+/* How many of the bytes of adm_gpu_work() are written. */
 double adm_gpu_write_bytes(const adm_gpu_shape *shape, uint32_t covers, const adm_gpu_load *load);
 
 #endif

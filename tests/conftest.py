@@ -69,6 +69,12 @@ def adamas(program, tmp_path):
     return Adamas(tmp_path)
 
 
+def without(options, arguments):
+    """The pairs of option and value, less those options that the arguments give otherwise: a list is given once."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for name, value in pairs if name not in arguments for word in (name, value)]
+
+
 def refuse(adamas, *arguments, code=2, says=(), **options):
     """The program ends with one clear sentence and nothing else; returns it."""
     result = adamas(*arguments, **options)

@@ -18,6 +18,7 @@ typedef struct search {
     double *clipped, *noise, *made, *scratch;
     adm_change_point *found;
     size_t n_found;
+    double rho;                     /* lag-1 correlation of the whole series: parts of it are too short to tell */
     adm_rng rng;
 } search;
 
@@ -64,18 +65,18 @@ static double mean_square_step(const double *v, size_t n, size_t lag, double *sc
     return sum / (double)n_kept;
 }
 
-/* Lag-1 correlation, one standard error up, within 0 and 0.5. From steps over one and two runs, whose mean squares are as
+/* Lag-1 correlation, one standard error up, within 0 and 0.65 (0.5 for a short series). From steps over one and two runs, whose mean squares are as
  * 1 - rho to 1 - rho^2: unlike the product of neighbours, they hardly see a change of level. */
 static double correlation(const double *v, size_t n, double *scratch) {
     if (n < 8) return 0;
     double one = mean_square_step(v, n, 1, scratch), two = mean_square_step(v, n, 2, scratch);
     if (one <= 0) return 0;
-    return fmin(0.5, fmax(0, two / one - 1 + 1.25 / sqrt((double)n)));
+    return fmin(n < 50 ? 0.5 : 0.65, fmax(0, two / one - 1 + 1.25 / sqrt((double)n)));
 }
 
 /* Whether a statistic is beyond what the same noise without a change gives; stops as soon as it cannot be. */
 static double permutation_p(search *s, const double *v, const size_t *group, size_t n, double statistic) {
-    double rho = correlation(v, n, s->scratch), mean = 0;
+    double rho = s->rho, mean = 0;
     size_t at, n_beyond = 0, n_allowed = (size_t)(s->o->level * (s->o->n_permutations + 1.0) + 1e-9);
     for (size_t i = 0; i < n; i++) mean += v[i] / (double)n;
     double spread = sqrt(1 - rho * rho);
@@ -172,8 +173,55 @@ static void drop_small(search *s, size_t n, double min) {
     }
 }
 
-/* Puts the values on the scale on which they are compared. */
-static double put_on_scale(search *s, const double *value, size_t n, bool *is_log) {
+/* --- Drifts ------------------------------------------------------------------------------------------------------- */
+
+/* The sum of distances from their median of y[from, to). */
+static double error_of_level(search *s, size_t from, size_t to) {
+    double level = median_of(s, from, to), sum = 0;
+    for (size_t i = from; i < to; i++) sum += fabs(s->y[i] - level);
+    return sum;
+}
+
+/* The same from a line: the median slope over half the length, and the median of what that leaves. *first and *last: its ends. */
+static double error_of_line(search *s, size_t from, size_t to, double *first, double *last) {
+    size_t n = to - from, half = n / 2;
+    for (size_t i = 0; i + half < n; i++) s->scratch[i] = (s->y[from + i + half] - s->y[from + i]) / (double)half;
+    double slope = adm_median(s->scratch, n - half), sum = 0;
+    for (size_t i = 0; i < n; i++) s->scratch[i] = s->y[from + i] - slope * (double)i;
+    *first = adm_median(s->scratch, n);
+    *last = *first + slope * (double)(n - 1);
+    for (size_t i = 0; i < n; i++) sum += fabs(s->y[from + i] - *first - slope * (double)i);
+    return sum;
+}
+
+static bool goes_up(search *s, size_t i) {
+    return median_of(s, s->found[i].at, s->found[i].to) > median_of(s, s->found[i].from, s->found[i].at);
+}
+
+/* Replaces steps that follow one another in one direction by a drift where a line fits better than they do. */
+static void join_drifts(search *s) {
+    size_t kept = 0;
+    for (size_t i = 0, end; i < s->n_found; i = end) {
+        double first, last, steps = error_of_level(s, s->found[i].from, s->found[i].at);
+        for (end = i + 1; end < s->n_found && goes_up(s, end) == goes_up(s, i);) end++;
+        for (size_t k = i; k < end; k++) steps += error_of_level(s, s->found[k].at, s->found[k].to);
+        const size_t from = s->found[i].from, to = s->found[end - 1].to;
+        if (error_of_line(s, from, to, &first, &last) < steps) {
+            s->found[kept] = s->found[i];
+            s->found[kept].to = to;
+            s->found[kept].is_drift = true;
+            s->found[kept].before = first;
+            s->found[kept++].after = last;
+            continue;
+        }
+        for (size_t k = i; k < end; k++) s->found[kept++] = s->found[k];
+    }
+    s->n_found = kept;
+}
+
+/* Puts the values on the scale on which they are compared: logarithms, or units of *scale. Returns the smallest change. */
+static double put_on_scale(search *s, const double *value, size_t n, bool *is_log, double *scale) {
+    *scale = 1;
     *is_log = true;
     for (size_t i = 0; i < n; i++) *is_log &= value[i] > 0;
     if (*is_log) {
@@ -183,6 +231,7 @@ static double put_on_scale(search *s, const double *value, size_t n, bool *is_lo
     for (size_t i = 0; i < n; i++) s->scratch[i] = fabs(value[i]);
     double unit = adm_median(s->scratch, n);
     for (size_t i = 0; i < n; i++) s->y[i] = unit > 0 ? value[i] / unit : value[i];
+    if (unit > 0) *scale = unit;
     return s->o->min_ratio;
 }
 
@@ -201,15 +250,26 @@ adm_status adm_change_points(const double *value, size_t n, const adm_change_opt
     s.made = s.y + 3 * n;
     s.scratch = s.y + 4 * n;
     adm_rng_seed(&s.rng, options->seed);
-    double min = put_on_scale(&s, value, n, &is_log);
+    double unit, min = put_on_scale(&s, value, n, &is_log, &unit);
+    s.rho = correlation(s.y, n, s.scratch);
     bisect(&s, 0, n);
     drop_small(&s, n, min);
     for (size_t i = 0; i < s.n_found; i++) {
-        size_t from = i > 0 ? s.found[i - 1].at : 0, at = s.found[i].at, to = i + 1 < s.n_found ? s.found[i + 1].at : n;
-        adm_copy(s.scratch, value + from, (at - from) * sizeof *value);
-        s.found[i].before = adm_median(s.scratch, at - from);
-        adm_copy(s.scratch, value + at, (to - at) * sizeof *value);
-        s.found[i].after = adm_median(s.scratch, to - at);
+        s.found[i].from = i > 0 ? s.found[i - 1].at : 0;
+        s.found[i].to = i + 1 < s.n_found ? s.found[i + 1].at : n;
+    }
+    join_drifts(&s);
+    for (size_t i = 0; i < s.n_found; i++) {
+        adm_change_point *c = &s.found[i];
+        if (c->is_drift) {
+            c->before = is_log ? exp(c->before) : c->before * unit;
+            c->after = is_log ? exp(c->after) : c->after * unit;
+            continue;
+        }
+        adm_copy(s.scratch, value + c->from, (c->at - c->from) * sizeof *value);
+        c->before = adm_median(s.scratch, c->at - c->from);
+        adm_copy(s.scratch, value + c->at, (c->to - c->at) * sizeof *value);
+        c->after = adm_median(s.scratch, c->to - c->at);
     }
     *n_out = s.n_found;
     if (s.n_found > 0) {

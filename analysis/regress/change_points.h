@@ -2,14 +2,15 @@
  *
  * Hierarchical bisection by the energy statistic of Matteson and James (JASA 109, 2014) with exponent 2, which is the one
  * that sees means; the largest over all splits is tested by permuting. Differences from the paper, each for a reason:
+ *   - steps in one direction that a straight line fits better are one drift;
  *   - values are clipped at 4 robust deviations from their segment's median, since one bad run is no change of level;
  *   - runs of one machine are correlated, and plain permutation would mistake that for changes. So the
- *     innovations of a first-order autoregression are permuted. Its coefficient is one standard error above the estimate, but
- *     at most 0.5: with more, a short series could prove nothing. The price is false changes in strongly correlated series (2%
- *     of them at 0.6). */
+ *     innovations of a first-order autoregression are permuted. Its coefficient is that of the whole series, one standard error
+ *     above the estimate, but at most 0.65, and 0.5 with fewer than 50 runs: with more, a short series could prove nothing. */
 #ifndef ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 #define ADM_ANALYSIS_REGRESS_CHANGE_POINTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ typedef struct adm_change_point {
     size_t at;             /* the first value after the change */
     double before, after;  /* medians of the segments on either side */
     double p;              /* of the permutation test */
+    size_t from, to;       /* where the segments before and after it begin and end */
+    bool is_drift;         /* a straight line from `from` to `to` fits better than steps: before and after are its ends */
 } adm_change_point;
 
 /* Finds the change points of value [n], in order. On a log scale if all values are above 0; else on that of the values

@@ -75,6 +75,7 @@ static adm_status add_regressions(adm_checks *c, adm_store *store, const adm_fai
         *one = (adm_history_change){.series = r->series,
                                     .before_run = base->n_runs > 0 ? &base->run[0] : &cand->run[0],
                                     .after_run = &cand->run[0],
+                                    .named_run = &cand->run[0],
                                     .n_before = base->n_runs,
                                     .n_after = cand->n_runs,
                                     .before = r->before,

@@ -119,7 +119,7 @@ static adm_status acknowledge(history_command *c, adm_error *err) {
     if (c->why == NULL || c->why[0] == '\0') return adm_fail(err, ADM_EINPUT, "history: why? Give --why TEXT");
     const adm_series_id series = {found->series->config->id, found->series->metric->id, found->series->source,
                                   found->series->stage};
-    adm_status status = adm_store_acknowledge(c->store, &series, found->after_run->uuid, c->ignore ? "ignored" : "acknowledged",
+    adm_status status = adm_store_acknowledge(c->store, &series, found->named_run->uuid, c->ignore ? "ignored" : "acknowledged",
                                               who, c->why, err);
     if (status == ADM_OK) status = adm_store_flush(c->store, err);
     if (status == ADM_OK && !c->common.quiet) adm_print("%s %s\n", found->id, c->ignore ? "ignored" : "acknowledged");

@@ -77,24 +77,32 @@ static adm_status grow(finder *w, adm_error *err) {
     return ADM_OK;
 }
 
-static adm_status add_change(finder *w, size_t n, const adm_change_point *found, size_t n_found, size_t i, adm_error *err) {
+static adm_status add_change(finder *w, size_t n, const adm_change_point *found, size_t i, adm_error *err) {
     const char *near[2 * SAME_WITHIN + 1];
     size_t n_near = 0;
     adm_status status = grow(w, err);
     if (status != ADM_OK) return status;
-    size_t at = found[i].at, from = i > 0 ? found[i - 1].at : 0, to = i + 1 < n_found ? found[i + 1].at : n;
+    const size_t at = found[i].at;
     const adm_series *s = w->of[at];
     adm_history_change *c = &w->out->change[w->out->n_changes++];
     *c = (adm_history_change){.series = s,
                               .before_run = &w->set->run[w->point[at - 1]->run],
                               .after_run = &w->set->run[w->point[at]->run],
-                              .n_before = at - from,
-                              .n_after = to - at,
+                              .n_before = at - found[i].from,
+                              .n_after = found[i].to - at,
                               .before = found[i].before,
                               .after = found[i].after,
                               .p = found[i].p};
+    c->named_run = c->after_run;
+    if (found[i].is_drift) {
+        c->is_drift = true;
+        c->before_run = &w->set->run[w->point[found[i].from]->run];
+        c->after_run = &w->set->run[w->point[found[i].to - 1]->run];
+        c->n_before = at - found[i].from;
+        c->n_after = found[i].to - at;
+    }
     c->is_worse = (c->after > c->before) == (strcmp(s->metric->better, "higher") != 0);
-    adm_history_id(s, c->after_run->uuid, c->id);
+    adm_history_id(s, c->named_run->uuid, c->id);
     for (size_t k = at > SAME_WITHIN ? at - SAME_WITHIN : 0; k < n && k <= at + SAME_WITHIN; k++)
         near[n_near++] = w->set->run[w->point[k]->run].uuid;
     return adm_history_said(w->set->store, s, near, n_near, c, err);
@@ -115,7 +123,7 @@ static adm_status analyse_part(finder *w, adm_figure figure, double tolerance, s
     w->out->kind[figure].n_judged += !is_short;
     if (is_short) return ADM_OK;
     adm_status status = adm_change_points(w->value, n, &o, &found, &n_found, err);
-    for (size_t i = 0; status == ADM_OK && i < n_found; i++) status = add_change(w, n, found, n_found, i, err);
+    for (size_t i = 0; status == ADM_OK && i < n_found; i++) status = add_change(w, n, found, i, err);
     adm_free(&found);
     return status;
 }

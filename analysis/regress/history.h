@@ -27,7 +27,8 @@ typedef struct adm_history_options {
 typedef struct adm_history_change {
     char id[13];               /* hexadecimal, of series and run */
     const adm_series *series;  /* of the run after; a renamed one has another before */
-    const adm_series_run *before_run, *after_run; /* the last run before, the first after */
+    const adm_series_run *before_run, *after_run; /* the last run before, the first after; of a drift its first and last */
+    const adm_series_run *named_run; /* the id and an acknowledgement name the change by this one */
     size_t n_before, n_after;  /* runs on either side, to the next change or the end */
     double before, after, p;
     bool is_worse, is_drift;

@@ -6,10 +6,13 @@
 #include <time.h>
 
 #include "analysis/report/best.h"
+#include "analysis/report/claims.h"
 #include "analysis/report/gpu.h"
+#include "analysis/report/checks.h"
 #include "analysis/report/history.h"
 #include "analysis/output/rows.h"
 #include "analysis/report/select.h"
+#include "analysis/report/serving.h"
 #include "analysis/report/tasks.h"
 #include "analysis/report/sql.h"
 #include "core/contract/stage.h"
@@ -197,7 +200,10 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
     if (status == ADM_OK) status = adm_report_history(store, document, err);
+    if (status == ADM_OK) status = adm_report_checks(store, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);

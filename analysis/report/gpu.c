@@ -160,8 +160,8 @@ static const char unit_sql[] =
     OF_UNIT("model", "floor_ns", "median") ", "
     OF_UNIT("model", "cold_l2_ratio", "median") ", "
     OF_UNIT("gpu", "median_ci_ratio", "median")
-    " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL "
-    "AND k.name = 'time_ns' AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
+    " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.stage IS NOT NULL "
+    "AND ((m.source = 'gpu' AND k.name = 'time_ns') OR (m.source = 'model' AND k.name = 'peer_time_ns')) AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
 // clang-format on
 
 /* Replaces "config_id" by {"profile", "config"} in the rows from `first` on. */
@@ -195,7 +195,8 @@ static adm_status read_units(adm_store *store, json_t *document, size_t profile,
 static const char counter_sql[] =
     "SELECT m.config_id, m.stage, k.name, m.n, m.median, m.status, m.reason FROM measurement m JOIN metric k USING (metric_id) "
     "WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL "
-    "AND k.name NOT IN (" ADM_REPORT_TIME_METRICS ", " ADM_REPORT_DEVICE_METRICS ") "
+    "AND k.name NOT IN (" ADM_REPORT_TIME_METRICS ", " ADM_REPORT_DEVICE_METRICS
+    ") AND k.name NOT LIKE 'phase\\_%' ESCAPE '\\' "
     "ORDER BY m.config_id, m.stage, m.measurement_id";
 
 static json_t *new_counters(const adm_query *query) {
@@ -233,6 +234,28 @@ static adm_status read_counters(adm_store *store, json_t *document, size_t profi
     }
     adm_query_close(&query);
     return status == ADM_OK ? place_rows(all, first, profile, position, err) : status;
+}
+
+/* --- Phases --------------------------------------------------------------------------------------------------------- */
+
+static const adm_rows_column phase_columns[] = {
+    {"config_id", 'i'}, {"phase", 's'}, {"n", 'i'}, {"median", 'd'}, {"p10", 'd'}, {"p90", 'd'}, {"max", 'd'},
+};
+
+/* What an instrumented step stamped: a row per phase, those of a step together and in their order. */
+static const char phase_sql[] =
+    "SELECT m.config_id, substr(k.name, 7, length(k.name) - 9), m.n, m.median, m.p10, m.p90, m.max FROM measurement m "
+    "JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage = 'step' AND m.layer IS NULL "
+    "AND m.head IS NULL AND m.status = 'ok' AND k.name LIKE 'phase\\_%\\_ns' ESCAPE '\\' ORDER BY m.config_id, m.measurement_id";
+
+static adm_status read_phases(adm_store *store, json_t *document, size_t profile, int64_t run_id, const json_t *position,
+                              adm_error *err) {
+    json_t *rows = json_object_get(document, "phases");
+    size_t first = json_array_size(rows);
+    adm_query *query = NULL;
+    adm_status status = adm_query_open(store, phase_sql, &query, err, "i", run_id);
+    if (status == ADM_OK) status = adm_rows_read(&query, phase_columns, COUNT(phase_columns), -1, rows, err);
+    return status == ADM_OK ? place_rows(rows, first, profile, position, err) : status;
 }
 
 /* --- Timelines ------------------------------------------------------------------------------------------------------ */
@@ -368,6 +391,7 @@ static adm_status read_profile(adm_store *store, json_t *document, size_t index,
     if (status == ADM_OK) status = read_configs(store, document, index, run_id, position, err);
     int parts = (int)json_integer_value(json_object_get(profile, "parts"));
     if (status == ADM_OK && (parts & ADM_REPORT_TIMES)) status = read_units(store, document, index, run_id, position, err);
+    if (status == ADM_OK && (parts & ADM_REPORT_TIMES)) status = read_phases(store, document, index, run_id, position, err);
     if (status == ADM_OK && (parts & ADM_REPORT_COUNTERS))
         status = read_counters(store, document, index, run_id, position, err);
     if (status == ADM_OK && (parts & ADM_REPORT_TIMELINE))
@@ -378,7 +402,7 @@ static adm_status read_profile(adm_store *store, json_t *document, size_t index,
 }
 
 adm_status adm_report_gpu_read(adm_store *store, json_t *document, adm_error *err) {
-    static const char *const lists[] = {"configs", "settings", "units", "counters", "timelines"};
+    static const char *const lists[] = {"configs", "settings", "units", "phases", "counters", "timelines"};
     adm_status status = ADM_OK;
     for (size_t i = 0; i < COUNT(lists) && status == ADM_OK; i++) status = adm_rows_set(document, lists[i], json_array(), err);
     size_t n_profiles = json_array_size(json_object_get(document, "profiles"));

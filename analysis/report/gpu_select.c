@@ -44,7 +44,8 @@ static bool is_alternative(const candidate *a, const candidate *b) {
 
 static const char has_sql[] =
     "SELECT EXISTS (SELECT 1 " OF_RUN "AND k.name = 'time_ns'), (SELECT count(*) " OF_RUN "AND m.stage = 'step' AND k.name = "
-    "'time_ns'), EXISTS (SELECT 1 " OF_RUN "AND k.name NOT IN (" NOT_COUNTERS ")), EXISTS (SELECT 1 FROM activity WHERE run_id "
+    "'time_ns'), EXISTS (SELECT 1 " OF_RUN "AND k.name NOT IN (" NOT_COUNTERS ") AND " ADM_REPORT_NO_PHASE
+    "), EXISTS (SELECT 1 FROM activity WHERE run_id "
     "= ?1), EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT "
     "NULL)";
 

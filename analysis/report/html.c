@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/report/view/checks.h"
+#include "analysis/report/view/claims.h"
 #include "analysis/report/view/counters.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu.h"
@@ -17,10 +19,12 @@
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/provenance.h"
 #include "analysis/report/view/quality.h"
+#include "analysis/report/view/serving.h"
 #include "analysis/report/view/speedup.h"
 #include "analysis/report/view/stages.h"
 #include "analysis/report/view/summary.h"
 #include "analysis/report/view/tasks.h"
+#include "analysis/report/view/phases.h"
 #include "analysis/report/view/timeline.h"
 #include "core/base/embedded.h"
 
@@ -52,6 +56,7 @@ static const struct section {
     {"speedup", "Speed-up", "Faster than dense attention, and where not", adm_view_speedup},
     {"gpu", "GPU stages", "Where a step\u2019s time goes on the GPU", adm_view_gpu_stages},
     {"roofline", "Roofline", "How far from the hardware\u2019s limit", adm_view_roofline},
+    {"phases", "Phases", "Inside a step of one launch", adm_view_phases},
     {"timeline", "Timeline", "One step, kernel by kernel", adm_view_timeline},
     {"counters", "Counters", "What the hardware counted", adm_view_counters},
     {"quality", "Quality", "Quality against budget", adm_view_quality},
@@ -60,7 +65,10 @@ static const struct section {
     {"codes", "Codes", "How well the codes spread", adm_view_codes},
     {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
+    {"serving", "Serving", "What a budget gives in serving", adm_view_serving},
+    {"claims", "Claims", "The paper\u2019s claims", adm_view_claims},
     {"history", "History", "How it changed", adm_view_history},
+    {"checks", "Checks", "What checks decided", adm_view_checks},
     {"provenance", "Provenance", "Provenance", adm_view_provenance},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };

@@ -3,6 +3,7 @@
  *     run ──< session >── trace     one session: what one run measured of one trace
  *     run ─── profile               one profile: what one run measured on a GPU (report_gpu_select.c)
  *     run ──< sketch            what one calibration found at one budget (sketches.c)
+ *     run ─── serving               one `adamas simulate` (serving.c)
  *     run ─── evaluation            one evaluation: what one run measured with the model in the loop (report_tasks.c)
  *
  * Only figures of one session, or of one profile, ever share a line of a chart or a row of a table. */
@@ -12,6 +13,7 @@
 
 #include "analysis/report/gpu_select.h"
 #include "analysis/output/rows.h"
+#include "analysis/report/serving.h"
 #include "analysis/report/sketches.h"
 #include "analysis/report/tasks.h"
 #include "core/base/mem.h"
@@ -120,7 +122,7 @@ static adm_status choose_named(adm_store *store, const char *database, const uin
 
 /* True if the report shows this run: something of it was chosen, or it was asked for by name. */
 static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run_ids, size_t n_run_ids) {
-    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches"};
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "servings"};
     size_t i;
     json_t *shown;
     for (i = 0; i < n_run_ids; i++)
@@ -214,7 +216,8 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
     if (status == ADM_OK && n_runs == 0)
         return adm_fail(err, ADM_EINPUT, "%s holds no run to report: write one with `adamas replay TRACE --db %s`", database,
                         database);
-    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "runs", "other_runs", "traces"};
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches",
+                                        "servings", "runs",     "other_runs",  "traces"};
     for (size_t i = 0; i < COUNT(lists) && status == ADM_OK; i++) status = adm_rows_set(document, lists[i], json_array(), err);
     json_t *sessions = json_object_get(document, "sessions");
     if (status == ADM_OK)
@@ -225,6 +228,8 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
         status = adm_report_tasks_select(store, run_ids, n_run_ids, json_object_get(document, "evaluations"), err);
     if (status == ADM_OK)
         status = adm_report_sketches_read(store, run_ids, n_run_ids, json_object_get(document, "sketches"), err);
+    if (status == ADM_OK)
+        status = adm_report_serving_select(store, run_ids, n_run_ids, json_object_get(document, "servings"), err);
     if (status == ADM_OK) status = read_runs(store, document, run_ids, n_run_ids, err);
     return status == ADM_OK ? read_traces(store, sessions, json_object_get(document, "traces"), err) : status;
 }

@@ -15,6 +15,7 @@
 /* Metrics of a GPU stage that are not counters, as lists in SQL: what comes with its time, and what NVML says of the
  * device. */
 #define ADM_REPORT_TIME_METRICS "'time_ns', 'limit_ratio', 'median_ci_ratio'"
+#define ADM_REPORT_NO_PHASE "k.name NOT LIKE 'phase\\_%' ESCAPE '\\'" /* of metric k */
 #define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
 
 #endif

@@ -81,7 +81,7 @@ static void print_notes(const adm_setup *s, const adm_case *cases, size_t n, con
                   source->run_id, adm_printable(source->trace, shown, sizeof shown), source->seq_len, source->variant);
     if (s->cost->n_ragged == 0)
         adm_print(
-            "mixed lengths: no measurement of a ragged batch, so a batch takes its mean length's time, or its longest's alone\n");
+            "mixed lengths: no ragged batch was measured, so a batch takes its mean length's time, or its longest's alone\n");
     for (size_t i = 0; i < n; i++)
         if (cases[i].simulation.n_refused > 0) {
             adm_print("%zu of %zu requests can never fit: the first in line %u, the largest of %" PRIu64 " tokens\n",

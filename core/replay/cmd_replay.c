@@ -20,6 +20,7 @@
 #include "core/base/threads.h"
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
+#include "kernels/tune/pipeline.h"
 #include "probes/clock_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
@@ -30,6 +31,7 @@ enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
 typedef struct replay_command {
     adm_common common;
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
+    const char *implementation;
     const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
@@ -46,6 +48,8 @@ typedef struct replay_command {
     adm_calibration calibration;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
+    adm_pipeline_fault fault[ADM_PIPELINE_STAGES]; /* [n_faults] rows that were wrong and are not used */
+    size_t n_faults;
     adm_progress progress;
     char
         *argv_json; /* of the command line as it was typed: argp sorts argv; without --resume, which does not tell runs apart */
@@ -69,7 +73,8 @@ enum {
     KEY_TIMED_STEPS,
     KEY_RESUME,
     KEY_METRIC,
-    KEY_CALIBRATION
+    KEY_CALIBRATION,
+    KEY_IMPLEMENTATION
 };
 
 static const struct argp_option options[] = {
@@ -102,6 +107,10 @@ static const struct argp_option options[] = {
     {"seed", KEY_SEED, "N", 0, "Seed of the policy random (default 1)", 2},
     {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one per processor); no value depends on it", 3},
     {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
+    {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
+     "Host rows to run and time: a name (reference, avx2, ...) for every stage that has it, or topk=avx2,distance=l1 "
+     "(default: the fastest of each)",
+     3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
      "With host: replay once more and count each stage's CPU cycles, instructions and "
@@ -148,6 +157,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->targets[c->n_targets++] = arg;
         return 0;
     case KEY_RESUME: c->resume = arg; return 0;
+    case KEY_IMPLEMENTATION: c->implementation = arg; return 0;
     case KEY_METRIC: c->metric = arg; return 0;
     case KEY_CALIBRATION: c->calibration_path = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
@@ -446,12 +456,54 @@ static adm_status check_traces(const replay_command *c, const adm_trace *const *
     return status;
 }
 
+/* The rows against the reference, on the types and sizes of these traces, before any is timed. */
+static adm_status check_rows(replay_command *c, const adm_trace *const *traces, adm_error *err) {
+    uint32_t head_dims = 0, dtypes = 1u << ADM_F32;
+    for (size_t i = 0; i < c->n_paths; i++) {
+        head_dims |= traces[i]->shape.head_dim;
+        for (size_t l = 0; l < traces[i]->n_layers; l++)
+            dtypes |= 1u << traces[i]->layers[l].k_dtype | 1u << traces[i]->layers[l].q_dtype;
+    }
+    return adm_pipeline_check(&c->pipeline, head_dims, dtypes, c->seed_number, c->fault, &c->n_faults, err);
+}
+
+/* A row that is wrong is a failed time, with the reason; the reference ran in its place. */
+static adm_status put_faults(const replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
+                             adm_error *err) {
+    static const adm_metric time_metric = {"time_ns", "ns", "lower",
+                                           "Duration of a stage for one layer of one decode step, all heads"};
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < c->n_faults && status == ADM_OK; i++) {
+        const adm_config config = {.policy = "adamas",
+                                   .variant = c->fault[i].row->name,
+                                   .shape = trace->shape,
+                                   .dtype = trace->layers[0].k_dtype,
+                                   .seq_len = (uint32_t)trace->n_tokens,
+                                   .batch = 1,
+                                   .n_sinks = -1,
+                                   .n_recent = -1,
+                                   .launch = "host"};
+        adm_measurement m = {.run_id = run_id,
+                             .source = "host",
+                             .stage = adm_stage_name(c->fault[i].row->stage),
+                             .layer = -1,
+                             .head = -1,
+                             .metric = &time_metric,
+                             .status = "failed",
+                             .reason = c->fault[i].reason};
+        status = adm_store_config(store, &config, &m.config_id, err);
+        if (status == ADM_OK) status = adm_store_measurement(store, &m, err);
+    }
+    return status;
+}
+
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
 static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t *run_id,
                           adm_error *err) {
     adm_status status = begin_run(c, store, run_id, err);
     if (status != ADM_OK) return status;
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
+    if (status == ADM_OK && c->resume == NULL) status = put_faults(c, traces[0], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, traces[i], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
         status = count_trace(c, traces[i], store, *run_id, err);
@@ -499,7 +551,9 @@ static int run(int argc, char **argv) {
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
+    if (status == ADM_OK && c.implementation != NULL) status = adm_pipeline_choose(c.implementation, &c.pipeline, &err);
     if (status == ADM_OK) status = open_traces(&c, traces, &err);
+    if (status == ADM_OK) status = check_rows(&c, traces, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
     if (status == ADM_OK) status = run_all(&c, traces, store, &run_id, &err);
     if (status == ADM_OK && (!c.common.quiet || c.common.json))

@@ -78,16 +78,57 @@ static adm_status add_notes(adm_store *store, int64_t run_id, json_t *notes, adm
     return status;
 }
 
+/* --- Times ---------------------------------------------------------------------------------------------------------- */
+
+static const char times_sql[] =
+    "SELECT stage, variant, seq_len, ifnull(budget, 0), median, n, status, ifnull(reason, '') FROM stage_summary"
+    " WHERE run_id = ? AND source = 'host' AND metric = 'time_ns'"
+    " ORDER BY seq_len, CASE stage WHEN 'hadamard' THEN 0 WHEN 'bucket' THEN 1 WHEN 'pack' THEN 2 WHEN 'append' THEN 3"
+    "  WHEN 'distance' THEN 4 WHEN 'topk' THEN 5 WHEN 'attention' THEN 6 WHEN 'step' THEN 7 ELSE 8 END, budget, variant";
+
+static json_t *time_as_json(const adm_query *q) {
+    const bool ok = strcmp(adm_query_text(q, 6), "ok") == 0;
+    return json_pack("{s:s, s:s, s:I, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 0), "variant", adm_query_text(q, 1),
+                     "seq_len", (json_int_t)adm_query_int(q, 2), "budget",
+                     adm_query_int(q, 3) > 0 ? json_integer((json_int_t)adm_query_int(q, 3)) : json_null(), "median_ns",
+                     ok ? json_real(adm_query_double(q, 4)) : json_null(), "n", (json_int_t)adm_query_int(q, 5), "status",
+                     adm_query_text(q, 6), "reason", adm_query_text(q, 7));
+}
+
+static void print_time(const adm_query *q) {
+    char budget[16] = "-";
+    if (adm_query_int(q, 3) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 3));
+    adm_print("%7" PRId64 "  %-10s %-12s %8s  ", adm_query_int(q, 2), adm_query_text(q, 0), adm_query_text(q, 1), budget);
+    if (strcmp(adm_query_text(q, 6), "ok") == 0)
+        adm_print("%10.2f  %6" PRId64 "\n", adm_query_double(q, 4) * 1e-3, adm_query_int(q, 5));
+    else adm_print("%s: %s\n", adm_query_text(q, 6), adm_query_text(q, 7));
+}
+
+/* The host's times, into an array; without JSON as a table too. */
+static adm_status add_times(adm_store *store, int64_t run_id, bool is_json, json_t *times, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, times_sql, &query, err, "i", run_id);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        if (!is_json && json_array_size(times) == 0)
+            adm_print("\n%7s  %-10s %-12s %8s  %10s  %6s\n", "length", "stage", "row", "budget", "median us", "n");
+        json_array_append_new(times, time_as_json(query));
+        if (!is_json) print_time(query);
+    }
+    adm_query_close(&query);
+    return status;
+}
+
 /* The document of --json; printing NULL fails. */
-static adm_status print_document(const adm_common *common, int64_t run_id, double elapsed_s, json_t *rows, json_t *notes,
-                                 adm_error *err) {
+static adm_status print_document(const adm_common *common, int64_t run_id, double elapsed_s, json_t *rows, json_t *times,
+                                 json_t *notes, adm_error *err) {
     char *path = NULL;
     size_t path_bytes = strlen(common->db_path) + 4;
     adm_status status = adm_alloc(&path, path_bytes, 1, "a file name", err);
     if (status != ADM_OK) return status;
-    json_t *document = json_pack("{s:I, s:s, s:f, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
+    json_t *document = json_pack("{s:I, s:s, s:f, s:O, s:O, s:O}", "run_id", (json_int_t)run_id, "db",
                                  adm_printable(common->db_path, path, path_bytes), "elapsed_s", elapsed_s, "quality", rows,
-                                 "notes", notes);
+                                 "times", times, "notes", notes);
     adm_free(&path);
     return adm_print_json(document, err);
 }
@@ -96,7 +137,7 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
                                     const char *uncounted, adm_error *err) {
     adm_query *query = NULL;
     adm_status status = adm_query_open(store, summary_sql, &query, err, "i", run_id);
-    json_t *rows = json_array(), *notes = json_array();
+    json_t *rows = json_array(), *times = json_array(), *notes = json_array();
     bool row = false, first = true;
     if (!common->json)
         adm_print("run %" PRId64 " in %s, %.1f s; medians over steps, layers and heads\n", run_id, common->db_path, elapsed_s);
@@ -110,12 +151,14 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
         print_row(query, variant_width);
     }
     adm_query_close(&query);
+    if (status == ADM_OK) status = add_times(store, run_id, common->json, times, err);
     if (status == ADM_OK) status = add_notes(store, run_id, notes, err);
     if (uncounted[0] != '\0') json_array_append_new(notes, json_sprintf("not counted: %s", uncounted));
     for (size_t i = 0; !common->json && i < json_array_size(notes); i++)
         adm_print(i == 0 ? "\n%s\n" : "%s\n", json_string_value(json_array_get(notes, i)));
-    if (status == ADM_OK && common->json) status = print_document(common, run_id, elapsed_s, rows, notes, err);
+    if (status == ADM_OK && common->json) status = print_document(common, run_id, elapsed_s, rows, times, notes, err);
     json_decref(rows);
+    json_decref(times);
     json_decref(notes);
     return status == ADM_OK ? adm_finish_output(err) : status;
 }

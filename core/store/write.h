@@ -54,7 +54,7 @@ typedef struct adm_measurement {
     const adm_metric *metric;
     const adm_distribution *distribution; /* NULL when not measured: then status and reason say so */
     const char *status;         /* "ok", "skipped", "failed" */
-    const char *reason;         /* NULL when ok */
+    const char *reason;         /* NULL when ok, or where a recorded figure comes from */
     const double *samples;      /* raw values to keep in order, or NULL */
     size_t n_samples;
     const int32_t *throttle;    /* [n_samples] NVML's clock event reasons at each, -1 not watched; NULL: none was */

@@ -191,12 +191,11 @@ extern "C" adm_status adm_gpu_attention_launch(const adm_gpu_shape *shape, const
     return adm_gpu_attention_tuned(shape, buffers, 0, 0, stream, err);
 }
 
-/* The weights and the result are rounded to the type, each by at most 2^-8 of its size for bfloat16. */
 extern "C" const adm_gpu_impl adm_gpu_attention_impl = {
     ADM_STAGE_ATTENTION,
     "cluster",
     "16 tokens per warp on the tensor cores, a cluster of blocks per query head",
     1u << ADM_STAGE_ATTENTION,
-    0x1p-7,
+    ADM_GPU_ATTENTION_TOLERANCE,
     adm_gpu_attention_launch,
     NULL};

@@ -179,26 +179,33 @@ __device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const 
 }
 
 /* Scores into weights relative to the largest score so far, in p as the second product's operand; what was
- * summed before is rescaled. Of the tile's 16 tokens the first n_valid count. The weights are rounded to T
+ * summed before is rescaled. Of the 16 tokens of N tiles each the first n_valid count. The weights are rounded to T
  * before they are summed, so that those that multiply V add up to l: the result is an average of V's rows. */
-template <typename T, int D>
-__device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4], float scale_log2, unsigned n_valid,
-                                                 unsigned lane, uint32_t p[2]) {
+template <typename T, int D, int N = 1>
+__device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4 * N], float scale_log2, unsigned n_valid,
+                                                 unsigned lane, uint32_t p[2 * N]) {
     const float shift = adm_weight_shift<T>();
 #pragma unroll
-    for (int i = 0; i < 4; i++) s[i] = lane % 4 * 2 + i % 2 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
+    for (int i = 0; i < 4 * N; i++) s[i] = lane % 4 * 2 + i % 2 + i / 2 * 8 < n_valid ? s[i] * scale_log2 : -INFINITY;
     float m = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
+#pragma unroll
+    for (int i = 4; i < 4 * N; i++) m = fmaxf(m, s[i]);
     m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 1));
     m = fmaxf(m, __shfl_xor_sync(ADM_FULL_WARP, m, 2));
     m = fmaxf(m, sum->m);
     const float factor = adm_exp2(sum->m - m);
     sum->m = m;
 #pragma unroll
-    for (int i = 0; i < 4; i++) s[i] = adm_exp2(s[i] - m + shift);
-    p[0] = adm_narrow2<T>(s[0], s[1]);
-    p[1] = adm_narrow2<T>(s[2], s[3]);
-    float2 first = adm_widen2<T>(p[0]), second = adm_widen2<T>(p[1]);
-    sum->l = sum->l * factor + ((first.x + first.y) + (second.x + second.y));
+    for (int i = 0; i < 4 * N; i++) s[i] = adm_exp2(s[i] - m + shift);
+    float l = 0.0f;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        p[2 * i] = adm_narrow2<T>(s[4 * i], s[4 * i + 1]);
+        p[2 * i + 1] = adm_narrow2<T>(s[4 * i + 2], s[4 * i + 3]);
+        float2 first = adm_widen2<T>(p[2 * i]), second = adm_widen2<T>(p[2 * i + 1]);
+        l += (first.x + first.y) + (second.x + second.y);
+    }
+    sum->l = sum->l * factor + l;
     if (__any_sync(ADM_FULL_WARP, factor != 1.0f)) {
         float factors[2] = {__shfl_sync(ADM_FULL_WARP, factor, lane % 4 * 8),
                             __shfl_sync(ADM_FULL_WARP, factor, lane % 4 * 8 + 4)};

@@ -3,6 +3,8 @@
 #ifndef ADM_KERNELS_ATTENTION_DENSE_H
 #define ADM_KERNELS_ATTENTION_DENSE_H
 
+#include <stdbool.h>
+
 #include "core/contract/stage.h"
 #include "kernels/gpu/gpu.h"
 
@@ -20,8 +22,18 @@ adm_gpu_launch_fn adm_gpu_dense_launch;
 size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape);
 extern const adm_gpu_impl adm_gpu_dense_impl;
 
-/* The same with `n_blocks` blocks in the whole grid, up to 512; the default is one per SM, which is all that fit at once. */
-adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, unsigned n_blocks,
+/* Launch parameters, each 0 for the default. */
+typedef struct adm_dense_tuning {
+    unsigned n_blocks;    /* in the whole grid, a multiple of team, up to 512 */
+    unsigned team; /* blocks that share their sums: 1, 2, 4 or 8; more than 1 needs clusters (compute capability 9.0) */
+    unsigned n_warps; /* per block, up to 8 */
+    unsigned n_stages; /* tiles on their way in each warp, 2 to 8; without bulk copies 2 or 3 */
+    unsigned tile_tokens; /* 16, 32 or 64 */
+    bool plain_copies; /* every lane copies, as on a device without bulk copies */
+} adm_dense_tuning;
+
+/* The same with launch parameters; ADM_EINPUT beyond those limits. */
+adm_status adm_gpu_dense_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, const adm_dense_tuning *tuning,
                                adm_gpu_stream stream, adm_error *err);
 
 #ifdef __cplusplus

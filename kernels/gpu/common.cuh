@@ -56,6 +56,8 @@ typedef struct adm_gpu_grid {
     size_t shared_bytes; /* dynamic */
     unsigned cluster;    /* blocks per cluster along x, up to the 8 that every chip holds, or 16; 0: no clusters */
     bool dependent;      /* the kernel keeps the rules of the dependent launch; ignored before compute capability 9.0 */
+    bool most_shared; /* all of the SM's memory that can be is shared, none L1: else the driver may set aside too little for
+                            a second block */
 } adm_gpu_grid;
 
 /* Fills in a launch configuration; attributes [3]. */
@@ -64,6 +66,8 @@ static inline adm_status adm_gpu_configure(const void *kernel, adm_gpu_grid grid
     cudaError_t error = cudaSuccess;
     if (grid.shared_bytes > 32 * 1024) /* with the static memory more than 48 KiB may not come unasked */
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared_bytes);
+    if (error == cudaSuccess && grid.most_shared)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
     if (error == cudaSuccess && grid.cluster > 8)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     config->gridDim = grid.blocks;
@@ -243,6 +247,24 @@ static __device__ __forceinline__ void adm_bulk_copy(void *shared, const void *g
                      adm_shared_address(shared)),
                  "l"(global), "r"(bytes), "r"(b)
                  : "memory");
+}
+
+/* How the L2 treats what a copy brings: it is the first to go where it is read once, as all else is otherwise. */
+static __device__ __forceinline__ uint64_t adm_copy_policy(bool read_once) {
+    uint64_t policy;
+    if (read_once) asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    else asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+/* A bulk copy that the barrier is to expect, with adm_barrier_expect(). */
+static __device__ __forceinline__ void adm_bulk_copy_expected(void *shared, const void *global, uint32_t bytes,
+                                                              uint64_t *barrier, uint64_t policy) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+            adm_shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(adm_shared_address(barrier)), "l"(policy)
+        : "memory");
 }
 
 static __device__ __forceinline__ void adm_barrier_wait(uint64_t *barrier, uint32_t parity) {

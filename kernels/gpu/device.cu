@@ -34,6 +34,15 @@ static adm_status explain(cudaError_t error, int driver, int runtime, adm_error 
                     cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
+/* Bytes per second at the memory clock, two transfers per cycle; 0: not known. */
+static double memory_rate(int device) {
+    int clock_khz = 0, bus_bits = 0;
+    if (cudaDeviceGetAttribute(&clock_khz, cudaDevAttrMemoryClockRate, device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device) != cudaSuccess)
+        cudaGetLastError(); /* the runtime would report it again to the next caller */
+    return 2.0 * 1e3 * clock_khz * bus_bits / 8;
+}
+
 static void format_uuid(const cudaUUID_t *uuid, char *text, size_t text_bytes) {
     const unsigned char *b = (const unsigned char *)uuid->bytes;
     snprintf(text, text_bytes, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
@@ -67,6 +76,7 @@ extern "C" adm_status adm_device_list(adm_device_info *out, int capacity, int *n
         info->n_sms = properties.multiProcessorCount;
         info->l2_bytes = (uint64_t)properties.l2CacheSize;
         info->memory_bytes = properties.totalGlobalMem;
+        info->memory_bytes_per_s = memory_rate(i);
         info->driver_version = driver;
         info->runtime_version = runtime;
     }

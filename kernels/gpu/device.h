@@ -18,6 +18,7 @@ typedef struct adm_device_info {
     int n_sms;             /* SMs: streaming multiprocessors */
     uint64_t l2_bytes;     /* level-2 cache */
     uint64_t memory_bytes; /* global memory, all of it */
+    double memory_bytes_per_s; /* what memory clock and bus allow, as a datasheet has it; 0: not known */
     int driver_version;    /* the newest CUDA the driver supports, 1000 * major + 10 * minor */
     int runtime_version;   /* the CUDA runtime in this program, likewise */
 } adm_device_info;

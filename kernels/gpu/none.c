@@ -138,6 +138,10 @@ adm_status adm_gpu_wait(adm_gpu *gpu, adm_error *err) {
     (void)gpu;
     return unreachable(err);
 }
+adm_status adm_gpu_cycle_ns(adm_gpu *gpu, double *ns, adm_error *err) {
+    (void)gpu, (void)ns;
+    return unreachable(err);
+}
 adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out, adm_error *err) {
     (void)gpu;
     *out = NULL;

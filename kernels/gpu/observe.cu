@@ -23,6 +23,34 @@ extern "C" adm_status adm_gpu_wait(adm_gpu *gpu, adm_error *err) {
     return adm_cuda_status(cudaStreamSynchronize(adm_gpu_stream_of(gpu)), "waiting for the device", err);
 }
 
+/* One thread reads both clocks, at least CLOCK_NS apart: the timer ticks in steps of up to a microsecond. */
+enum { CLOCK_NS = 200000 };
+
+__global__ void compare_clocks(uint64_t *out) {
+    uint64_t begin, now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin)::"memory");
+    const long long cycles = clock64();
+    do asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
+    while (now - begin < CLOCK_NS);
+    out[1] = (uint64_t)(clock64() - cycles);
+    out[0] = now - begin;
+}
+
+extern "C" adm_status adm_gpu_cycle_ns(adm_gpu *gpu, double *ns, adm_error *err) {
+    uint64_t *device = NULL, measured[2] = {0, 0};
+    cudaError_t error = cudaMalloc((void **)&device, sizeof measured);
+    if (error == cudaSuccess) {
+        compare_clocks<<<1, 1, 0, adm_gpu_stream_of(gpu)>>>(device);
+        error = cudaGetLastError();
+    }
+    adm_status status = adm_cuda_status(error, "comparing the SM's clock with the timer", err);
+    if (status == ADM_OK) status = adm_gpu_read(gpu, device, sizeof measured, measured, err);
+    cudaFree(device);
+    if (status == ADM_OK && measured[1] == 0) status = adm_fail(err, ADM_EENVIRONMENT, "the SM's clock stands still");
+    if (status == ADM_OK) *ns = (double)measured[0] / (double)measured[1];
+    return status;
+}
+
 /* Loads that the L2 keeps, unlike those that measure bandwidth. The buffer is zeros, so nothing is ever stored. */
 __global__ void __launch_bounds__(THREADS) evict(const uint4 *in, size_t n, uint32_t *sink) {
     uint32_t sum = 0;
@@ -58,6 +86,8 @@ extern "C" void adm_gpu_flusher_free(adm_gpu_flusher **flusher) {
 }
 
 extern "C" adm_status adm_gpu_flush_l2(adm_gpu_flusher *f, adm_error *err) {
+    cudaError_t error = cudaCtxResetPersistingL2Cache(); /* those lines would outlive what passes */
+    if (error != cudaSuccess) return adm_cuda_status(error, "resetting the L2's persisting lines", err);
     evict<<<f->blocks, THREADS, 0, adm_gpu_stream_of(f->gpu)>>>(f->buffer, f->n, f->sink);
     return adm_cuda_status(cudaGetLastError(), "flushing the L2", err);
 }

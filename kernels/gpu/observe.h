@@ -14,6 +14,9 @@ extern "C" {
 /* Waits for the GPU's stream; ADM_EENVIRONMENT with CUDA's words if something before failed. */
 adm_status adm_gpu_wait(adm_gpu *gpu, adm_error *err);
 
+/* Nanoseconds per cycle of an SM's clock, measured now on the GPU's stream by its own timer, within 1%. Waits. */
+adm_status adm_gpu_cycle_ns(adm_gpu *gpu, double *ns, adm_error *err);
+
 /* A buffer of 4 times the L2. Reading it all evicts what the L2 holds, and writes back what was dirty. */
 typedef struct adm_gpu_flusher adm_gpu_flusher;
 adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out, adm_error *err);

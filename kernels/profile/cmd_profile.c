@@ -7,6 +7,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/print.h"
+#include "core/calibrate/calibration_file.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
@@ -22,7 +23,7 @@ typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
-    const char *trace_path, *layers, *thresholds, *counters;
+    const char *trace_path, *layers, *thresholds, *calibration_path, *counters;
     bool dry_run, is_static, timeline, software_timestamps;
     adm_cupti_features features;
 
@@ -33,6 +34,8 @@ typedef struct profile_command {
     const adm_trace *trace;             /* NULL: random inputs */
     adm_profile_trace *profile_trace;
     adm_profile_trace_options trace_options;
+    adm_calibration calibration;
+    char calibrated_shape[3][12]; /* heads, KV heads and dimensions of the calibration, as options have them */
     uint32_t device_number;
     adm_progress progress;
     char *argv_json; /* of the command line as it was typed: argp sorts argv */
@@ -63,7 +66,9 @@ enum {
     KEY_TRACE,
     KEY_COUNTERS,
     KEY_TIMELINE,
-    KEY_TIMESTAMPS
+    KEY_TIMESTAMPS,
+    KEY_CALIBRATION,
+    KEY_PHASES
 };
 
 static const struct argp_option options[] = {
@@ -91,6 +96,8 @@ static const struct argp_option options[] = {
     {"layers", 'l', "LIST", 0, "Layers of the trace, used in rotation (default: all but the model's first 2)", 3},
     {"thresholds", 't', "SPEC", 0,
      "Thresholds of the trace's codes: calibrated, fixed:a,b,c or quantile:p,q,r (default calibrated)", 3},
+    {"calibration", KEY_CALIBRATION, "FILE", 0,
+     "The model that `adamas calibrate` wrote this of: its heads, and of a trace each layer's thresholds", 3},
     {"launch", KEY_LAUNCH, "LIST", 0, "graph, stream or graph,stream (default graph)", 4},
     {"cache", KEY_CACHE, "STATE", 0, "cold or warm L2 for K, V and codes (default cold)", 4},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one unit, 1 to 60000 (default 300)", 4},
@@ -102,6 +109,7 @@ static const struct argp_option options[] = {
     {"timeline", KEY_TIMELINE, NULL, 0, "Also trace every unit a few times: kernels, copies and the gaps between them", 4},
     {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
      "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
+    {"phases", KEY_PHASES, NULL, 0, "Also time the phases inside a step of one launch, by an instrumented instance of it", 4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
@@ -114,6 +122,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;
+    case KEY_CALIBRATION: c->calibration_path = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_BATCH_LENS: c->batch_lens = arg; return 0;
     case KEY_TRACE: c->trace_path = arg; return 0;
@@ -136,6 +145,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
+    case KEY_PHASES: c->options.phases = true; return 0;
     case KEY_TIMESTAMPS:
         c->software_timestamps = strcmp(arg, "software") == 0;
         if (!c->software_timestamps && strcmp(arg, "auto") != 0)
@@ -268,6 +278,41 @@ static adm_status parse_trace_options(profile_command *c, adm_error *err) {
     return status;
 }
 
+/* Whether this build's kernels compute what the calibration found best; a build without kernels can still plan. */
+static adm_status check_metric(const profile_command *c, const adm_coding *coding, const char *what, adm_error *err) {
+    const char *metric = adm_code_metric_name(coding->metric);
+    if (adm_gpu_registry_count() == 0 || adm_gpu_registry_find(ADM_STAGE_DISTANCE, metric) != NULL) return ADM_OK;
+    return adm_fail(
+        err, ADM_EUNSUPPORTED,
+        "%s: the best sketch of %s is by %s, which no GPU kernel of this build computes; `adamas calibrate --metrics "
+        "l1` finds the best of those that one does",
+        c->calibration_path, what, metric);
+}
+
+/* The file's heads stand in for the options that say them. */
+static adm_status parse_calibration(profile_command *c, adm_error *err) {
+    const adm_calibration *calibration = &c->calibration;
+    char what[32];
+    if (c->calibration_path == NULL) return ADM_OK;
+    if (c->heads != NULL || c->kv_heads != NULL || c->head_dim != NULL || c->thresholds != NULL)
+        return adm_fail(err, ADM_EINPUT,
+                        "--calibration brings its own heads and thresholds: leave out --heads, --kv-heads, --head-dim and "
+                        "--thresholds");
+    adm_status status = adm_calibration_read(c->calibration_path, &c->calibration, err);
+    for (size_t i = 0; status == ADM_OK && i < calibration->n_layers; i++) {
+        snprintf(what, sizeof what, "layer %u", calibration->layer[i].number);
+        status = check_metric(c, &calibration->layer[i].coding, what, err);
+    }
+    if (status == ADM_OK) status = check_metric(c, &calibration->other, "layers that it does not list", err);
+    if (status != ADM_OK || c->trace_path != NULL) return status;
+    const uint32_t shape[3] = {calibration->shape.n_q_heads, calibration->shape.n_kv_heads, calibration->shape.head_dim};
+    for (int i = 0; i < 3; i++) snprintf(c->calibrated_shape[i], sizeof c->calibrated_shape[i], "%u", shape[i]);
+    c->heads = c->calibrated_shape[0];
+    c->kv_heads = c->calibrated_shape[1];
+    c->head_dim = c->calibrated_shape[2];
+    return ADM_OK;
+}
+
 static adm_status parse_values(profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
     uint64_t cap_ms = 0;
@@ -275,7 +320,8 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     o->threshold[0] = -0.674f;
     o->threshold[2] = 0.674f;
     o->target = 0.01;
-    adm_status status = parse_lists(c, err);
+    adm_status status = parse_calibration(c, err);
+    if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_batch_lens(c, err);
     if (status == ADM_OK) status = parse_choices(c, err);
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
@@ -315,6 +361,10 @@ static adm_status open_trace(profile_command *c, adm_error *err) {
     if (c->trace_path == NULL) return ADM_OK;
     adm_status status = adm_trace_open(c->trace_path, &c->trace, err);
     if (status == ADM_OK) status = adm_trace_check_finite(c->trace, err);
+    if (status == ADM_OK && c->calibration_path != NULL) {
+        status = adm_calibration_check(&c->calibration, c->calibration_path, c->trace_path, &c->trace->shape, err);
+        c->trace_options.calibration = &c->calibration;
+    }
     if (status == ADM_OK) status = choose_layers(c, err);
     if (status != ADM_OK) return status;
     o->n_q_heads = c->trace->shape.n_q_heads;
@@ -423,15 +473,29 @@ static const char static_sql[] =
     " max(CASE metric WHEN 'spill_store_bytes' THEN median END) + max(CASE metric WHEN 'spill_load_bytes' THEN median END)"
     " FROM stage_summary WHERE run_id = ? GROUP BY stage, variant ORDER BY stage, variant";
 
-static adm_status print_static(adm_store *store, int64_t run_id, adm_error *err) {
+static json_t *static_as_json(const adm_query *q) {
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "stage", adm_query_text(q, 0), "kernel", adm_query_text(q, 1),
+                     "registers", adm_query_double(q, 2), "static_shared_bytes", adm_query_double(q, 3), "stack_bytes",
+                     adm_query_double(q, 4), "spill_bytes", adm_query_double(q, 5));
+}
+
+static adm_status print_static(adm_store *store, int64_t run_id, bool as_json, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
+    json_t *kernels = json_array();
     adm_status status = adm_query_open(store, static_sql, &query, err, "i", run_id);
-    adm_print("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
-        adm_print("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
-                  adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5), adm_query_text(query, 1));
+    if (!as_json) printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        if (as_json) json_array_append_new(kernels, static_as_json(query));
+        else
+            printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
+                   adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5),
+                   adm_query_text(query, 1));
+    }
     adm_query_close(&query);
+    if (status == ADM_OK && as_json)
+        return adm_print_json(json_pack("{s:I, s:o}", "run_id", (json_int_t)run_id, "kernels", kernels), err);
+    json_decref(kernels);
     return status;
 }
 
@@ -450,7 +514,7 @@ static adm_status profile_static(const profile_command *c, adm_error *err) {
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
     }
-    if (status == ADM_OK && !c->common.quiet) status = print_static(store, run_id, err);
+    if (status == ADM_OK && (!c->common.quiet || c->common.json)) status = print_static(store, run_id, c->common.json, err);
     adm_store_close(&store);
     return status;
 }
@@ -480,6 +544,7 @@ static int run(int argc, char **argv) {
     for (size_t i = 0; i < sizeof c.lists / sizeof c.lists[0]; i++) adm_free(&c.lists[i]);
     adm_free(&c.batch_len_list);
     adm_free(&c.layer_list);
+    adm_calibration_clear(&c.calibration);
     adm_free(&c.batch_lens_text);
     adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);

@@ -39,6 +39,7 @@ typedef struct adm_profile_options {
     bool launch[2];              /* by adm_gpu_launch_mode */
     bool cold;
     bool check_only;
+    bool phases;                 /* of steps of one launch, too */
     bool stage[ADM_N_STAGES];    /* which stages' units run */
     double target;               /* relative half width of the 95% interval of the median */
     uint64_t cap_ns;             /* time limit per unit */

@@ -79,16 +79,17 @@ static const char stages_sql[] =
                            " ORDER BY t.launch, t.dtype DESC, t.page_size, t.seq_len, t.kv_heads, t.batch, t.budget,"
                            " t.stage, t.variant";
 
+/* Dense attention is the fastest known for the configuration: ours, or another's that is recorded for it. */
 /* clang-format would indent the text behind a macro. */
 /* clang-format off */
 static const char steps_sql[] =
     "SELECT t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0), t.variant, t.budget, t.median,"
     " d.median, d.median / t.median, " OTHER("floor_ns") ", t.n, t.p10, t.p90, " OTHER("median_ci_ratio") ", d.n, d.p10, d.p90,"
     " (SELECT l.median FROM stage_summary l WHERE l.run_id = ?1 AND l.config_id = d.config_id AND l.stage = 'dense'"
-    "   AND l.metric = 'median_ci_ratio')"
+    "   AND l.metric = 'median_ci_ratio'), d.variant, d.reason"
     " FROM stage_summary t JOIN (SELECT seq_len, kv_heads, batch, launch, dtype, ifnull(page_size, 0) AS page,"
-    "   min(median) AS median, n, p10, p90, config_id FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
-    "   AND metric = 'time_ns' AND status = 'ok'"
+    "   min(median) AS median, n, p10, p90, config_id, variant, reason FROM stage_summary WHERE run_id = ?1 AND stage = 'dense'"
+    "   AND metric IN ('time_ns', 'peer_time_ns') AND status = 'ok'"
     "   GROUP BY 1, 2, 3, 4, 5, 6) d"
     " ON (t.seq_len, t.kv_heads, t.batch, t.launch, t.dtype, ifnull(t.page_size, 0)) ="
     "    (d.seq_len, d.kv_heads, d.batch, d.launch, d.dtype, d.page)"
@@ -180,13 +181,14 @@ static void print_step(const adm_query *q) {
     adm_print("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
               adm_query_double(q, 8) * 1e-3, adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
     print_number(q, 11, 1e-3, " %9.2f", "         -");
-    adm_print("%s%s\n", words[0] != '\0' ? " " : "", words);
+    adm_print("  %s%s\n", adm_query_text(q, 20), words);
 }
 
 static json_t *step_as_json(const adm_query *q) {
     json_t *row = configuration_as_json(q);
-    json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "variant", adm_query_text(q, 6), "budget", integer_or_null(q, 7),
-                             "median_ns", number_or_null(q, 8), "dense_ns", number_or_null(q, 9), "speedup",
+    json_t *rest = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s?, s:o, s:o}", "variant", adm_query_text(q, 6), "budget",
+                             integer_or_null(q, 7), "median_ns", number_or_null(q, 8), "dense_ns", number_or_null(q, 9),
+                             "dense_variant", adm_query_text(q, 20), "dense_source", adm_query_text(q, 21), "speedup",
                              number_or_null(q, 10), "floor_ns", number_or_null(q, 11));
     const adm_ratio_interval interval = speedup_interval(q);
     json_object_update(row, rest);
@@ -254,8 +256,8 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
                                  adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
 #define CONFIGURATION "  tokens  KV batch page type launch "
     static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us %% limit     n\n";
-    static const char steps_heading[] = "\na whole step against dense attention\n" CONFIGURATION
-                                        "step        budget   time, us  dense, us    times floor, us\n";
+    static const char steps_heading[] = "\na whole step against the fastest dense attention known\n" CONFIGURATION
+                                        "step        budget   time, us  dense, us    times floor, us  dense attention of\n";
     double limit = 0;
     json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
     adm_status status = read_limit(store, run_id, &limit, err);
@@ -270,10 +272,11 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
         else adm_print("the device's read limit could not be measured: no floor, and no share of it\n\n");
     }
     if (status == ADM_OK) status = each_row(store, stages_sql, run_id, stages, stage_as_json, print_stage, stages_heading, err);
+    if (!common->json && !options->check_only) adm_print("\n");
     if (!common->json)
-        adm_print("%s%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
+        adm_print("%zu units are as the host computes them, %zu are not or could not be run, %zu are not for this shape or "
                   "device\n",
-                  options->check_only ? "" : "\n", tally->n_right, tally->n_failed, tally->n_skipped);
+                  tally->n_right, tally->n_failed, tally->n_skipped);
     if (status == ADM_OK) status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
     if (status == ADM_OK && common->json) {
         json_t *setting = setting_as_json(options, trace);

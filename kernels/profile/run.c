@@ -11,6 +11,8 @@
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
 #include "kernels/profile/observe.h"
+#include "kernels/profile/peers.h"
+#include "kernels/profile/phases.h"
 #include "kernels/profile/state.h"
 
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
@@ -29,6 +31,8 @@ static const adm_metric cold_metric = {"cold_l2_ratio", "ratio", "none",
                                        "Bytes that pass between two uses of the same K, V or codes, over the L2's size"};
 static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
                                          "Half the 95% confidence interval of the median duration, over the median"};
+static const adm_metric peer_metric = {
+    "peer_time_ns", "ns", "lower", "Recorded duration of another implementation of the same work, not measured in this run"};
 static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
                                        "Bandwidth of a plain read kernel over a buffer far larger than the L2"};
 static const adm_metric power_metric = {"power_limit_w", "W", "none", "Power limit in force when the run began"};
@@ -57,6 +61,8 @@ typedef struct case_run {
     double overlap;           /* of a group's selections at the budget overlap_at */
     uint32_t overlap_at;
 } case_run;
+
+static const char *launch_name(adm_gpu_launch_mode mode) { return mode == ADM_LAUNCH_GRAPH ? "graph" : "stream"; }
 
 static adm_config config_of(const grid_run *g, const adm_profile_unit *unit, const char *launch) {
     const bool selects = adm_profile_by_budget(unit->stage), grouped = selects || unit->stage == ADM_STAGE_DISTANCE;
@@ -193,6 +199,106 @@ static adm_status put_timing(grid_run *g, case_run *c, const adm_profile_unit *u
     return status;
 }
 
+/* A time below what the compulsory reads of K, V and codes take at the memory's own rate was not taken on cold caches, or not of
+ * this work. Where less than twice the L2 passes between two uses of the same bytes, they may be there, and nothing is said. */
+static adm_status refuse_impossible(const grid_run *g, const case_run *c, const adm_profile_unit *unit,
+                                    const adm_gpu_timing *timing, adm_error *why) {
+    const adm_device_info *device = adm_gpu_device(g->gpu);
+    const adm_gpu_shape shape = adm_gpu_case_shape(c->gpu_case, 0);
+    const uint32_t covers = adm_profile_covers(unit);
+    const adm_gpu_load load = load_of(g, unit, 1);
+    const double bytes = adm_gpu_cache_bytes(&g->shape, covers, &load);
+    if (!g->o->cold || device->memory_bytes_per_s <= 0 || timing->n_samples == 0 ||
+        adm_gpu_plan_coldness(adm_gpu_case_plan(c->gpu_case), &shape, covers) < 2)
+        return ADM_OK;
+    double *sorted = NULL;
+    adm_status status = adm_alloc(&sorted, timing->n_samples, sizeof *sorted, "samples", why);
+    if (status != ADM_OK) return status;
+    memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
+    const double median = adm_distribution_of(sorted, timing->n_samples).median;
+    adm_free(&sorted);
+    const double least = bytes / device->memory_bytes_per_s * 1e9;
+    if (median >= least) return ADM_OK;
+    return adm_fail(
+        why, ADM_EINTERNAL,
+        "%s '%s': the median of %.0f ns is below the %.0f ns that %.0f bytes of K, V and codes take at this memory's "
+        "%.3f TB/s: the caches were not cold, or the work was not done",
+        adm_stage_name(unit->stage), unit->variant, median, least, bytes, device->memory_bytes_per_s * 1e-12);
+}
+
+/* Beside our dense attention the fastest recorded of others, if there is one for this shape and device. */
+static adm_status put_peer(grid_run *g, const adm_profile_unit *unit, adm_gpu_launch_mode mode, adm_error *err) {
+    adm_dense_peer peer;
+    bool found = false;
+    char variant[64];
+    const bool comparable = g->o->cold && mode == ADM_LAUNCH_GRAPH && g->shape.page_size == 0 && g->o->n_batch_lens == 0 &&
+                            g->present.session == NULL;
+    if (unit->stage != ADM_STAGE_DENSE || !comparable) return ADM_OK;
+    adm_status status = adm_dense_peer_find(adm_gpu_device(g->gpu)->name, &g->shape, g->present.seq_len, &peer, &found, err);
+    if (status != ADM_OK || !found) return status;
+    snprintf(variant, sizeof variant, "%s, recorded", peer.name);
+    adm_profile_unit recorded = *unit;
+    recorded.variant = variant;
+    adm_config config = config_of(g, &recorded, launch_name(mode));
+    const adm_distribution one = adm_distribution_of(&peer.time_ns, 1);
+    adm_measurement m = {.run_id = g->run_id,
+                         .source = "model",
+                         .stage = adm_stage_name(unit->stage),
+                         .layer = -1,
+                         .head = -1,
+                         .metric = &peer_metric,
+                         .distribution = &one,
+                         .status = "ok",
+                         .reason = peer.source};
+    status = adm_store_config(g->store, &config, &m.config_id, err);
+    return status == ADM_OK ? adm_store_measurement(g->store, &m, err) : status;
+}
+
+/* A phase's metric, by its name. `text`: what the metric borrows. */
+typedef struct phase_text {
+    char name[64], description[160];
+} phase_text;
+
+static adm_metric phase_metric(const char *phase, phase_text *text) {
+    snprintf(text->name, sizeof text->name, "phase_%s_ns", phase);
+    snprintf(text->description, sizeof text->description,
+             "Phase '%s' of a step, between its stamps in a block of an instrumented instance; over blocks and launches",
+             phase);
+    return (adm_metric){text->name, "ns", "lower", text->description};
+}
+
+/* The phases of a step of one launch, a row each in their order; or one row that says why there are none. */
+static adm_status put_phases(grid_run *g, const case_run *c, const adm_profile_unit *unit, adm_error *err) {
+    adm_phase_times times;
+    phase_text text;
+    adm_error why = {0};
+    int64_t config_id;
+    if (!g->o->phases || unit->stage != ADM_STAGE_STEP || unit->n_impls != 1) return ADM_OK;
+    const adm_config config = config_of(g, unit,
+                                        launch_name(g->o->launch[ADM_LAUNCH_GRAPH] ? ADM_LAUNCH_GRAPH : ADM_LAUNCH_STREAM));
+    adm_status status = adm_store_config(g->store, &config, &config_id, err);
+    if (status != ADM_OK) return status;
+    if (adm_phase_times_take(g->gpu, c->gpu_case, &g->shape, unit->impl[0], &times, &why) != ADM_OK) {
+        const adm_metric all = phase_metric("all", &text);
+        const adm_measurement m = {.run_id = g->run_id,
+                                   .config_id = config_id,
+                                   .source = "gpu",
+                                   .stage = adm_stage_name(unit->stage),
+                                   .layer = -1,
+                                   .head = -1,
+                                   .metric = &all,
+                                   .status = why.status == ADM_EUNSUPPORTED ? "skipped" : "failed",
+                                   .reason = why.text};
+        return adm_store_measurement(g->store, &m, err);
+    }
+    for (uint32_t p = 0; status == ADM_OK && p < times.phases.n_phases; p++) {
+        const adm_metric metric = phase_metric(times.phases.name[p], &text);
+        if (times.n[p] > 0) status = put(g, config_id, "gpu", unit, &metric, times.ns[p], times.n[p], NULL, err);
+    }
+    adm_phase_times_free(&times);
+    return status;
+}
+
 /* A figure of the device as a whole, as a row of its own; `reason`: why there is none. */
 static adm_status put_of_device(grid_run *g, const char *variant, const adm_metric *metric, double value,
                                 const char *status_text, const char *reason, adm_error *err) {
@@ -250,8 +356,6 @@ static adm_status put_facts(grid_run *g, adm_error *err) {
 }
 
 /* --- Running ------------------------------------------------------------------------------------------------------ */
-
-static const char *launch_name(adm_gpu_launch_mode mode) { return mode == ADM_LAUNCH_GRAPH ? "graph" : "stream"; }
 
 /* The stages before a unit's first, each by itself: what it finds in memory comes from them. */
 static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *before, adm_error *err) {
@@ -326,16 +430,19 @@ static adm_status run_unit(grid_run *g, case_run *c, const adm_profile_unit *uni
             status = adm_gpu_time(c->gpu_case, unit->impl, unit->n_impls, (adm_gpu_launch_mode)mode, g->o->target, g->o->cap_ns,
                                   &timing, why);
             adm_profile_timing_end(g->o->observer, unit, g->present.seq_len);
+            if (status == ADM_OK) status = refuse_impossible(g, c, unit, &timing, why);
         }
         if (status != ADM_OK) worst = status;
         if (status != ADM_OK) status = put_reason(g, unit, launch, why, err);
         else if (!g->o->check_only) status = put_timing(g, c, unit, launch, &timing, err);
         adm_free(&timing.sample_ns);
         adm_free(&timing.end_ns);
+        if (status == ADM_OK && !g->o->check_only) status = put_peer(g, unit, (adm_gpu_launch_mode)mode, err);
         if (status == ADM_OK) status = adm_store_flush(g->store, err); /* nothing is timed with a batch open */
         if (status != ADM_OK) return status;
     }
     count(&g->tally, worst);
+    if (ready == ADM_OK && !g->o->check_only) return put_phases(g, c, unit, err);
     return ADM_OK;
 }
 

@@ -32,6 +32,7 @@ static const struct {
     {"topk.cu", "", ADM_STAGE_TOPK},
     {"attention.cu", "", ADM_STAGE_ATTENTION},
     {"fused.cu", "", ADM_STAGE_STEP},
+    {"grouped.cu", "", ADM_STAGE_STEP},
     {"dense.cu", "", ADM_STAGE_DENSE},
 };
 
@@ -82,6 +83,31 @@ static adm_status store_kernel(adm_store *store, int64_t run_id, char *const fie
         status = adm_store_measurement(store, &m, err);
     }
     return status;
+}
+
+adm_status adm_static_each(void (*each)(void *user, const adm_static_kernel *kernel), void *user, adm_error *err) {
+    const adm_embedded_file *table = adm_embedded("build/gen/kernel_resources.tsv");
+    for (const char *at = table->data; at < table->data + table->n_bytes;) {
+        char line[768], *field[3 + N_FIGURES];
+        size_t length = strcspn(at, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)(length < sizeof line ? length : sizeof line - 1), at);
+        at += length + 1;
+        if (!split(line, field))
+            return adm_fail(err, ADM_EINTERNAL, "the table of kernel resources has a broken line: %s", line);
+        const char *stage = stage_of(field[0], field[1]);
+        if (stage == NULL) continue;
+        const adm_static_kernel kernel = {.stage = stage,
+                                          .source = field[0],
+                                          .kernel = field[1],
+                                          .arch = field[2],
+                                          .registers = atoi(field[3]),
+                                          .shared_bytes = atoi(field[4]),
+                                          .stack_bytes = atoi(field[5]),
+                                          .spill_store_bytes = atoi(field[6]),
+                                          .spill_load_bytes = atoi(field[7])};
+        each(user, &kernel);
+    }
+    return ADM_OK;
 }
 
 adm_status adm_profile_static(adm_store *store, int64_t run_id, size_t *n_kernels, adm_error *err) {

@@ -88,6 +88,11 @@ static adm_status convert_layers(adm_profile_trace *p, adm_error *err) {
 /* Rows per KV head that a layer's thresholds are learnt from, as many as a replay takes. */
 enum { CALIBRATION_ROWS = 4096 };
 
+static const adm_threshold_spec *thresholds_of(const adm_profile_trace *p, size_t l) {
+    const adm_calibration *calibration = p->options.calibration;
+    return calibration != NULL ? &adm_calibration_coding(calibration, p->layer[l]->index)->thresholds : &p->options.thresholds;
+}
+
 static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
     const adm_shape *shape = &p->trace->shape;
     const size_t d = shape->head_dim, n_prompt = (size_t)p->trace->positions[p->segment[0].first_step];
@@ -103,7 +108,7 @@ static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
                 adm_hadamard_reference(p->options.dtype, (const char *)p->k[l] + (h * p->trace->n_tokens + token) * row_bytes,
                                        1, shape->head_dim, y + (h * n_rows + i) * d);
             }
-        status = adm_threshold_resolve(&p->options.thresholds, y, n_rows * shape->n_kv_heads * d, p->threshold[l], err);
+        status = adm_threshold_resolve(thresholds_of(p, l), y, n_rows * shape->n_kv_heads * d, p->threshold[l], err);
     }
     adm_free(&y);
     return status;
@@ -182,7 +187,7 @@ adm_status adm_profile_trace_record(const adm_profile_trace *p, adm_store *store
                                     adm_error *err) {
     adm_status status = adm_store_trace(store, p->trace, trace_id, err);
     for (size_t l = 0; status == ADM_OK && l < p->n_layers; l++)
-        status = adm_store_calibration(store, run_id, *trace_id, p->options.thresholds.text, (int32_t)p->layer[l]->index,
+        status = adm_store_calibration(store, run_id, *trace_id, thresholds_of(p, l)->text, (int32_t)p->layer[l]->index,
                                        p->threshold[l], err);
     return status;
 }

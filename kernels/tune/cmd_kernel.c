@@ -3,6 +3,7 @@
 
 #include "core/base/embedded.h"
 #include "core/cli/group.h"
+#include "kernels/tune/kernel_resources.h"
 
 static error_t parse_nothing(int key, char *arg, struct argp_state *state) {
     if (key == ARGP_KEY_ARG) argp_error(state, "kernel header takes no argument, and '%s' was given", arg);
@@ -27,7 +28,7 @@ static int print_header(int argc, char **argv) {
 static const adm_command header_command = {"header", "print adamas_plugin.h, which a kernel of your own includes",
                                            print_header};
 
-static const adm_command *const verbs[] = {&header_command};
+static const adm_command *const verbs[] = {&header_command, &adm_kernel_resources, &adm_kernel_sass};
 
 static const adm_group group = {
     .name = "adamas kernel",

@@ -1,11 +1,13 @@
 /* cmd_tune.c: `adamas tune`: judges kernels of one's own beside the registry's rows. */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/interrupt.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
@@ -15,6 +17,8 @@
 #include "kernels/tune/gpu_judge.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
+#include "kernels/tune/search.h"
+#include "kernels/tune/watch.h"
 
 typedef struct tune_command {
     adm_common common;
@@ -22,7 +26,8 @@ typedef struct tune_command {
         *only, *label, *device, *arch;
     const char *set[ADM_TUNE_MAX_PARAMETERS];
     size_t n_set;
-    bool gpu, show;
+    bool gpu, show, no_search, watch;
+    const char *versions; /* of --watch */
     char **paths;
     size_t n_paths;
 
@@ -59,12 +64,14 @@ enum {
     KEY_LABEL,
     KEY_DEVICE,
     KEY_ARCH,
-    KEY_SET
+    KEY_SET,
+    KEY_NO_SEARCH,
+    KEY_WATCH
 };
 
 static const struct argp_option options[] = {
     {"stage", KEY_STAGE, "STAGE", 0, "hadamard, bucket, pack, append, distance, topk, attention, step or dense", 1},
-    {"seq-len", KEY_SEQ_LEN, "N", 0, "Tokens in the cache (default 32768; dense on the host 4096)", 1},
+    {"seq-len", KEY_SEQ_LEN, "N", 0, "Tokens in the cache (default 32768)", 1},
     {"budget", 'b', "N", 0, "Tokens to attend to (default 256)", 1},
     {"heads", KEY_HEADS, "N", 0, "Query heads (default 32)", 1},
     {"kv-heads", KEY_KV_HEADS, "N", 0, "KV heads (default 8)", 1},
@@ -76,6 +83,9 @@ static const struct argp_option options[] = {
      2},
     {"gpu", KEY_GPU, NULL, 0, "Judge the registry's GPU rows, even without a candidate", 2},
     {"set", KEY_SET, "NAME=N", 0, "Fix a parameter of the candidates; may be repeated", 2},
+    {"no-search", KEY_NO_SEARCH, NULL, 0, "Use each parameter's first value instead of searching for the best", 2},
+    {"watch", KEY_WATCH, "N", OPTION_ARG_OPTIONAL,
+     "Judge the one source file anew whenever it changes, until interrupted or after N versions", 2},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one candidate, 1 to 60000 (default 500)", 3},
     {"limit-s", KEY_LIMIT, "N", 0, "Time limit for one answer of a candidate, 1 to 600 (default 10)", 3},
@@ -107,6 +117,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
     case KEY_GPU: c->gpu = true; return 0;
     case KEY_SHOW: c->show = true; return 0;
+    case KEY_NO_SEARCH: c->no_search = true; return 0;
+    case KEY_WATCH:
+        c->watch = true;
+        c->versions = arg;
+        return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_DEVICE: c->device = arg; return 0;
     case KEY_ARCH: c->arch = arg; return 0;
@@ -190,6 +205,7 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     if (status == ADM_OK && c->limit != NULL) status = adm_parse_u64("--limit-s", c->limit, 1, 600, &limit_s, err);
     if (status == ADM_OK && c->cap != NULL) status = adm_parse_u64("--cap-ms", c->cap, 1, 60000, &cap_ms, err);
     if (status == ADM_OK) status = number32("--device", c->device, 0, 63, 0, &device, err);
+    if (o->n_tokens == 0) o->n_tokens = 32768;
     o->limit_ns = limit_s * 1000000000u;
     o->cap_ns = cap_ms * 1000000u;
     c->device_number = (int)device;
@@ -259,7 +275,6 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
     adm_tune_list *list = &c->list[side];
     adm_status status = adm_alloc(&c->result[side], list->n + 1, sizeof **c->result, "results", err);
     if (status != ADM_OK) return status;
-    if (c->options.n_tokens == 0) c->options.n_tokens = side == 0 && c->stage == ADM_STAGE_DENSE ? 4096 : 32768;
     if (side == 1 && c->no_gpu.status != ADM_OK) {
         for (size_t i = 0; i < list->n; i++) {
             adm_tune_result *r = &c->result[1][i];
@@ -275,6 +290,88 @@ static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *er
     c->judged[side] = status == ADM_OK;
     return status;
 }
+
+/* --- Search --------------------------------------------------------------------------------------------------------- */
+
+/* One candidate's settings, each a candidate of its own. */
+typedef struct settings {
+    tune_command *c;
+    int side;
+    adm_candidate *all; /* [n] */
+    uint64_t *seed;
+} settings;
+
+/* A cheap session of some settings, nothing beside them. */
+static adm_status measure_settings(void *user, const size_t *which, size_t n, size_t n_samples, double *ns, adm_error *err) {
+    settings *s = user;
+    adm_candidate *some = NULL;
+    adm_tune_result *result = NULL;
+    adm_tune_options o = s->c->options;
+    o.max_samples = n_samples;
+    o.cap_ns = s->side == 1 ? 1000000u * n_samples : o.cap_ns; /* a GPU's sample is some calls, and 20 are taken at least */
+    adm_status status = adm_alloc(&some, n, sizeof *some, "settings", err);
+    if (status == ADM_OK) status = adm_alloc(&result, n, sizeof *result, "results", err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) some[i] = s->all[which[i]];
+    if (status == ADM_OK)
+        status = s->side == 0 ? adm_host_session_run(&o, some, n, result, s->seed, err)
+                              : adm_gpu_judge_run(&o, s->c->device_number, some, n, result, s->seed, err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        ns[i] = result[i].status == ADM_OK && result[i].n > 0 ? result[i].median_ns : NAN;
+        if (result[i].status != ADM_OK && s->all[which[i]].status == ADM_OK) /* the verdict stays with the setting */
+            adm_candidate_refuse(&s->all[which[i]], result[i].status, "%s", result[i].reason);
+    }
+    for (size_t i = 0; result != NULL && i < n; i++) adm_tune_result_clear(&result[i]);
+    adm_free(&result);
+    adm_free(&some);
+    return status;
+}
+
+/* Puts the finalists in the candidate's place; where every setting is out, the first with its reason. */
+static adm_status search_one(tune_command *c, int side, const adm_candidate *candidate, const char *arch, adm_tune_list *into,
+                             adm_error *err) {
+    const size_t n = adm_search_n_settings(candidate);
+    uint64_t seed = 0;
+    settings s = {.c = c, .side = side, .seed = &seed};
+    size_t finalist[ADM_SEARCH_FINALISTS], n_finalists = 0, n_measured = 0;
+    const uint64_t start_ns = adm_clock_ns();
+    if (n > ADM_TUNE_MAX_CANDIDATES)
+        return adm_fail(err, ADM_EINPUT, "%s: its parameters have more than %d settings", candidate->path,
+                        ADM_TUNE_MAX_CANDIDATES);
+    adm_status status = adm_alloc(&s.all, n, sizeof *s.all, "settings", err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        s.all[i] = *candidate;
+        adm_search_choose(&s.all[i], i);
+    }
+    if (status == ADM_OK) adm_tune_compile(s.all, n, arch, &c->scratch, show_errors);
+    if (status == ADM_OK) status = adm_search_halve(n, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
+    if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
+    for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
+    if (status == ADM_OK && !c->common.quiet && !c->common.json)
+        printf("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
+               (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
+    adm_free(&s.all);
+    return status;
+}
+
+/* Replaces every candidate with several settings by its finalists. */
+static adm_status search(tune_command *c, int side, const char *arch, adm_error *err) {
+    adm_tune_list *list = &c->list[side], found = {0};
+    bool any = false;
+    for (size_t i = 0; i < list->n; i++) any |= adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK;
+    if (!any || c->no_search || (side == 1 && c->no_gpu.status != ADM_OK)) return ADM_OK;
+    adm_status status = adm_alloc(&found.c, ADM_TUNE_MAX_CANDIDATES, sizeof *found.c, "candidates", err);
+    for (size_t i = 0; i < list->n && status == ADM_OK; i++) {
+        if (found.n + ADM_SEARCH_FINALISTS > ADM_TUNE_MAX_CANDIDATES) status = adm_fail(err, ADM_EINPUT, "too many candidates");
+        else if (adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK)
+            status = search_one(c, side, &list->c[i], arch, &found, err);
+        else found.c[found.n++] = list->c[i];
+    }
+    adm_free(&list->c);
+    *list = found;
+    return status;
+}
+
+/* --- The run -------------------------------------------------------------------------------------------------------- */
 
 static adm_status begin_run(const tune_command *c, adm_store *store, uint64_t seed, int64_t *run_id, adm_error *err) {
     char driver[16], runtime[16];
@@ -376,8 +473,21 @@ static int verdict_code(const tune_command *c) {
     return adm_interrupted() ? 130 : code;
 }
 
+static void find_gpu(tune_command *c) {
+    if (adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) != ADM_OK)
+        snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
+}
+
+/* What .cu files are compiled for: as asked, for the device, or for an H100 and H200. */
+static void arch_of(const tune_command *c, char *out, size_t bytes) {
+    if (c->arch != NULL) snprintf(out, bytes, "%s", c->arch);
+    else if (c->list[1].n > 0 && c->no_gpu.status == ADM_OK)
+        snprintf(out, bytes, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
+    else snprintf(out, bytes, "sm_90");
+}
+
 static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
-    char arch[32] = "sm_90";
+    char arch[32];
     uint64_t seed = 0;
     int64_t run_id = 0;
     adm_host_info_read(&c->host);
@@ -385,16 +495,62 @@ static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
     if (status == ADM_OK) status = apply_settings(c, err);
     if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
     if (status != ADM_OK) return status;
-    if (c->list[1].n > 0 && adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) == ADM_OK)
-        snprintf(arch, sizeof arch, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
-    if (c->list[1].n > 0 && c->no_gpu.status != ADM_OK) snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
-    if (c->arch != NULL) snprintf(arch, sizeof arch, "%s", c->arch);
-    for (int side = 0; side < 2; side++) adm_tune_compile(c->list[side].c, c->list[side].n, arch, &c->scratch, show_errors);
+    if (c->list[1].n > 0) find_gpu(c);
+    arch_of(c, arch, sizeof arch);
+    for (int side = 0; side < 2 && status == ADM_OK; side++) status = search(c, side, arch, err);
+    for (int side = 0; side < 2 && status == ADM_OK; side++)
+        adm_tune_compile(c->list[side].c, c->list[side].n, arch, &c->scratch, show_errors);
     for (int side = 0; side < 2 && status == ADM_OK; side++)
         if (c->list[side].n > 0) status = judge(c, side, &seed, err);
     if (status == ADM_OK) status = record_all(c, seed, &run_id, err);
     if (status == ADM_OK) status = print_all(c, run_id, seed, (double)(adm_clock_ns() - start_ns) * 1e-9, err);
     return status;
+}
+
+/* --watch: one run, a row per version. */
+static adm_status watch(tune_command *c, adm_error *err) {
+    adm_store *store = NULL;
+    uint64_t n_versions = 0;
+    int64_t run_id = 0;
+    char arch[32];
+    adm_status status = c->versions != NULL ? adm_parse_u64("--watch", c->versions, 1, 100000, &n_versions, err) : ADM_OK;
+    if (status == ADM_OK && c->n_paths != 1)
+        status = adm_fail(err, ADM_EINPUT, "--watch: one .c or .cu file, not %zu", c->n_paths);
+    if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
+    adm_host_info_read(&c->host);
+    if (status == ADM_OK) status = adm_tune_add_file(&c->list[0], c->stage, c->paths[0], c->options.limit_ns, err);
+    if (status == ADM_OK && c->list[0].c[0].kind != ADM_CANDIDATE_SOURCE)
+        status = adm_fail(err, ADM_EINPUT, "--watch: %s is no .c or .cu file", c->paths[0]);
+    if (status != ADM_OK) return status;
+    const bool on_gpu = c->list[0].c[0].on_gpu;
+    if (on_gpu) {
+        c->list[1] = c->list[0];
+        c->list[0] = (adm_tune_list){0};
+        find_gpu(c);
+    }
+    arch_of(c, arch, sizeof arch);
+    status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, store, 0, &run_id, err);
+    if (status == ADM_OK) {
+        adm_tune_record record = {
+            .store = store, .run_id = run_id, .options = &c->options, .device = device_of(c, on_gpu), .cold = true};
+        const adm_tune_watch w = {.stage = c->stage,
+                                  .path = c->paths[0],
+                                  .arch = arch,
+                                  .device = c->device_number,
+                                  .gpu_is_there = c->no_gpu.status == ADM_OK,
+                                  .n_versions = (size_t)n_versions,
+                                  .quiet = c->common.quiet,
+                                  .scratch = &c->scratch,
+                                  .show = show_errors};
+        status = adm_tune_watch_run(&w, &c->options, &record, err);
+        adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
+                                             status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+        if (status == ADM_OK && !c->common.quiet) printf("run %lld in %s\n", (long long)run_id, c->common.db_path);
+    }
+    adm_store_close(&store);
+    return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
 static adm_status show(tune_command *c, adm_error *err) {
@@ -409,13 +565,14 @@ static int run(int argc, char **argv) {
     tune_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};
     const uint64_t start_ns = adm_clock_ns();
+    adm_interrupt_ask();
     c.argv_json = adm_argv_json(argc, argv);
     adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
     adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
-    if (status == ADM_OK) status = c.show ? show(&c, &err) : tune(&c, start_ns, &err);
-    const int code = status == ADM_OK && !c.show ? verdict_code(&c) : 0;
+    if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
+    const int code = status == ADM_OK && !c.show && !c.watch ? verdict_code(&c) : 0;
     adm_tune_scratch_close(&c.scratch);
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; c.result[side] != NULL && i < c.list[side].n; i++) adm_tune_result_clear(&c.result[side][i]);

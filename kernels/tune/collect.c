@@ -159,7 +159,7 @@ void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scr
             adm_free(&output);
         }
         adm_error why;
-        if (i == n || c[i].kind != ADM_CANDIDATE_SOURCE || c[i].status != ADM_OK) continue;
+        if (i == n || c[i].kind != ADM_CANDIDATE_SOURCE || c[i].status != ADM_OK || c[i].library[0] != '\0') continue;
         if (adm_source_start(&c[i], arch, scratch, &build[i], &why) == ADM_OK) waiting[last++] = i;
         else adm_candidate_refuse(&c[i], why.status, "%s", why.text);
     }

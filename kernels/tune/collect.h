@@ -19,7 +19,7 @@ adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, 
  * a refused candidate; ADM_EINPUT: not a candidate at all. */
 adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);
 
-/* Compiles those that come as source, as many at once as there are processors. show: called with what the compiler printed of one
+/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what the compiler printed of one
  * that failed; may be NULL. */
 void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,
                       void (*show)(const adm_candidate *c, const char *output));

@@ -17,6 +17,7 @@
 #include "kernels/tune/gpu_compare.h"
 #include "kernels/tune/module.h"
 #include "kernels/tune/plugin.h"
+#include "kernels/tune/topk_words.h"
 
 /* --- The candidate as a row of the registry ------------------------------------------------------------------------- */
 
@@ -235,9 +236,34 @@ static adm_status compare_rest(const subject *s, adm_error *err) {
     return status;
 }
 
+/* A wrong selection in words: which token is missing, and why it belongs there. Leaves the sentence alone where it finds nothing. */
+static void say_selection(const subject *s, adm_error *err) {
+    adm_profile_reference *r = s->reference;
+    const adm_gpu_buffers *b = adm_gpu_case_buffers(s->c, 0);
+    const uint32_t budget = s->shape.rule.budget, per_sequence = adm_gpu_select_heads(&s->shape);
+    adm_error why = {0};
+    char where[64];
+    for (size_t i = 0; i < r->n_heads && why.status == ADM_OK; i++)
+        for (uint32_t k = 0; k < r->selections && why.status == ADM_OK; k++) {
+            const adm_checked_head *h = &r->head[i];
+            const size_t row = (size_t)h->sequence * per_sequence + h->kv_head * r->selections + k;
+            const uint32_t n = adm_profile_select(r, h, &s->shape.rule, k, r->index);
+            uint32_t n_found = 0;
+            if (adm_gpu_read(s->gpu, b->n_selected + row, sizeof n_found, &n_found, &why) != ADM_OK ||
+                adm_gpu_read(s->gpu, b->index + row * budget, n * sizeof *r->found, r->found, &why) != ADM_OK)
+                return;
+            snprintf(where, sizeof where, "sequence %u, selection %zu", h->sequence, row % per_sequence);
+            adm_topk_verify(h->distance[0] + (size_t)k * h->n_tokens, h->n_tokens, &s->shape.rule, r->found, n_found, r->index,
+                            n, where, &why);
+        }
+    if (why.status != ADM_OK) *err = why;
+}
+
 static adm_status check_against_host(const subject *s, adm_error *err) {
     adm_status status = set_up(s, 0, err);
-    return status == ADM_OK ? adm_profile_check(s->gpu, s->c, s->reference, &s->unit, err) : status;
+    if (status == ADM_OK) status = adm_profile_check(s->gpu, s->c, s->reference, &s->unit, err);
+    if (status == ADM_EINTERNAL && s->unit.stage == ADM_STAGE_TOPK) say_selection(s, err);
+    return status;
 }
 
 /* The shape in words, in front of a sentence. */
@@ -276,7 +302,7 @@ static adm_status check_small(adm_gpu *gpu, const adm_gpu_defendant *d, uint32_t
 enum { MAX_REPLAYED = 48 };
 
 /* The calls that were timed, once more as a graph on poisoned outputs: what a launcher leaves out of a graph, puts on a stream of its
- * own or does only the first few times is missing now. *wall_ns: of one call, by the host's clock. */
+ * own or does only the first few times is missing now. *wall_ns: of one call, by the host's clock, the best of three. */
 static adm_status replay_and_check(const subject *s, double *wall_ns, adm_error *err) {
     const uint32_t n_sets = adm_gpu_case_plan(s->c)->n_sets, n = n_sets < MAX_REPLAYED ? n_sets : MAX_REPLAYED;
     adm_gpu_graph *graph = NULL;
@@ -286,14 +312,15 @@ static adm_status replay_and_check(const subject *s, double *wall_ns, adm_error 
     adm_status ended = adm_gpu_graph_end(s->gpu, &graph, status == ADM_OK ? err : &other);
     if (status == ADM_OK) status = ended;
     if (status == ADM_OK && s->n_before > 0) status = adm_gpu_case_run_all(s->c, s->before, s->n_before, err);
-    for (int pass = 0; pass < 2 && status == ADM_OK; pass++) {
+    *wall_ns = INFINITY;
+    for (int pass = 0; pass < 3 && status == ADM_OK; pass++) {
         for (uint32_t i = 0; i < n && status == ADM_OK; i++)
             status = adm_gpu_case_poison(s->c, i, adm_profile_covers(&s->unit), err);
         if (status == ADM_OK) status = adm_gpu_wait(s->gpu, err);
         const uint64_t start = adm_clock_ns();
         if (status == ADM_OK) status = adm_gpu_graph_launch(graph, err);
         if (status == ADM_OK) status = adm_gpu_wait(s->gpu, err);
-        *wall_ns = (double)(adm_clock_ns() - start) / n;
+        *wall_ns = fmin(*wall_ns, (double)(adm_clock_ns() - start) / n);
     }
     if (status == ADM_OK) status = compare_with_row(s, 0, true, err);
     adm_gpu_graph_free(&graph);

@@ -34,6 +34,7 @@ size_t adm_gpu_outputs(adm_stage stage, const adm_gpu_shape *s, const adm_gpu_bu
         return 1;
     case ADM_STAGE_TOPK:
         out[0] = rows_of("n_selected", b->n_selected, (size_t)s->batch * selections, sizeof(uint32_t), selections);
+        out[0].element = sizeof(uint32_t);
         out[1] = rows_of("index", b->index, (size_t)s->batch * selections, s->rule.budget * sizeof(uint32_t), selections);
         out[1].valid = ADM_VALID_SELECTED;
         out[1].element = sizeof(uint32_t);

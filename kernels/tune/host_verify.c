@@ -5,6 +5,7 @@
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/tune/host_case.h"
+#include "kernels/tune/topk_words.h"
 
 /* What a comparison works with. */
 typedef struct comparison {
@@ -34,46 +35,58 @@ static uint32_t first_missing(const uint32_t *of, uint32_t n, const uint32_t *ot
     return UINT32_MAX;
 }
 
-static adm_status wrong_token(const comparison *x, uint32_t absent, uint32_t extra) {
-    const uint16_t *distance = input(x, 0);
-    const uint32_t newest = (uint32_t)x->call->n - 1;
-    const adm_eligible e = adm_topk_eligible(&x->call->rule, x->call->n);
+/* A selection, the right one, and what it was made from. */
+typedef struct selection {
+    const uint16_t *distance;
+    size_t n_tokens;
+    const adm_select_rule *rule;
+    const char *where;
+    adm_error *err;
+} selection;
+
+static adm_status wrong_token(const selection *s, uint32_t absent, uint32_t extra) {
+    const uint16_t *distance = s->distance;
+    const uint32_t newest = (uint32_t)s->n_tokens - 1;
+    const adm_eligible e = adm_topk_eligible(s->rule, s->n_tokens);
     if (absent == newest)
-        return adm_fail(x->err, ADM_EINTERNAL, "%s: the newest token, %u, is missing; it is always selected", x->where, absent);
-    if (absent < e.first) return adm_fail(x->err, ADM_EINTERNAL, "%s: token %u, a sink, is missing", x->where, absent);
+        return adm_fail(s->err, ADM_EINTERNAL, "%s: the newest token, %u, is missing; it is always selected", s->where, absent);
+    if (absent < e.first) return adm_fail(s->err, ADM_EINTERNAL, "%s: token %u, a sink, is missing", s->where, absent);
     if (absent >= e.last)
-        return adm_fail(x->err, ADM_EINTERNAL, "%s: token %u is missing, one of the %u most recent, which are always selected",
-                        x->where, absent, x->call->rule.n_recent);
+        return adm_fail(s->err, ADM_EINTERNAL, "%s: token %u is missing, one of the %u most recent, which are always selected",
+                        s->where, absent, s->rule->n_recent);
     if (distance[absent] == distance[extra] && absent > extra)
-        return adm_fail(x->err, ADM_EINTERNAL,
-                        "%s: a tie given to the older token: %u was selected and %u was not, both at distance %u", x->where,
+        return adm_fail(s->err, ADM_EINTERNAL,
+                        "%s: a tie given to the older token: %u was selected and %u was not, both at distance %u", s->where,
                         extra, absent, distance[absent]);
-    return adm_fail(x->err, ADM_EINTERNAL, "%s: token %u at distance %u is missing, and token %u at distance %u was selected",
-                    x->where, absent, distance[absent], extra, distance[extra]);
+    return adm_fail(s->err, ADM_EINTERNAL, "%s: token %u at distance %u is missing, and token %u at distance %u was selected",
+                    s->where, absent, distance[absent], extra, distance[extra]);
 }
 
-static adm_status verify_index(const comparison *x, const uint32_t *found, const uint32_t *expected, uint32_t n) {
-    const uint32_t n_tokens = (uint32_t)x->call->n;
+adm_status adm_topk_verify(const uint16_t *distance, size_t n_tokens, const adm_select_rule *rule, const uint32_t *found,
+                           uint32_t n_found, const uint32_t *expected, uint32_t n, const char *where, adm_error *err) {
+    const selection s = {distance, n_tokens, rule, where, err};
+    if (n_found != n && (n_found == UINT32_MAX || n_found == 0xa5a5a5a5u))
+        return adm_fail(err, ADM_EINTERNAL, "%s: the number of selected tokens was never written", where);
+    if (n_found != n)
+        return adm_fail(err, ADM_EINTERNAL, "%s: %u tokens were selected, and min(budget, tokens) is %u", where, n_found, n);
     if (n == 0 || memcmp(found, expected, n * sizeof *found) == 0) return ADM_OK;
     for (uint32_t i = 0; i < n; i++) {
         if (found[i] >= n_tokens)
-            return adm_fail(x->err, ADM_EINTERNAL, "%s: index[%u] is %u, which is no token%s", x->where, i, found[i],
+            return adm_fail(err, ADM_EINTERNAL, "%s: index[%u] is %u, which is no token%s", where, i, found[i],
                             found[i] == UINT32_MAX || found[i] == 0xa5a5a5a5u ? ": it was never written" : "");
         if (i > 0 && found[i] <= found[i - 1])
-            return adm_fail(x->err, ADM_EINTERNAL, "%s: index[%u] is %u after %u: %s", x->where, i, found[i], found[i - 1],
+            return adm_fail(err, ADM_EINTERNAL, "%s: index[%u] is %u after %u: %s", where, i, found[i], found[i - 1],
                             found[i] == found[i - 1] ? "a token is selected twice" : "the tokens must ascend");
     }
     const uint32_t absent = first_missing(expected, n, found, n), extra = first_missing(found, n, expected, n);
-    return absent != UINT32_MAX ? wrong_token(x, absent, extra) : ADM_OK;
+    return wrong_token(&s, absent, extra);
 }
 
 static adm_status verify_topk(const comparison *x) {
     const uint32_t expected_n = *(const uint32_t *)x->expected, n = *(const uint32_t *)output(x, 1);
     const adm_select_info *info = (const adm_select_info *)(x->expected + sizeof(uint32_t));
-    if (n != expected_n)
-        return adm_fail(x->err, ADM_EINTERNAL, "%s: %u tokens were selected, and min(budget, tokens) is %u", x->where, n,
-                        expected_n);
-    adm_status status = verify_index(x, output(x, 0), (const uint32_t *)(info + 1), n);
+    adm_status status = adm_topk_verify(input(x, 0), x->call->n, &x->call->rule, output(x, 0), n, (const uint32_t *)(info + 1),
+                                        expected_n, x->where, x->err);
     if (status != ADM_OK || x->call->out[2] < 0) return status;
     const adm_select_info *found = output(x, 2);
     if (memcmp(found, info, sizeof *info) != 0)

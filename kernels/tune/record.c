@@ -24,11 +24,18 @@ void adm_candidate_parameters(const adm_candidate *c, char *out, size_t bytes) {
                                  (long long)c->chosen[p]);
 }
 
-static adm_config config_of(const adm_tune_record *r, const adm_candidate *c) {
+/* The variant: the name and the parameters it was run with. */
+static void variant_of(const adm_candidate *c, char *out, size_t bytes) {
+    char parameters[512];
+    adm_candidate_parameters(c, parameters, sizeof parameters);
+    snprintf(out, bytes, "%s%s%s", c->name, parameters[0] != '\0' ? " " : "", parameters);
+}
+
+static adm_config config_of(const adm_tune_record *r, const adm_candidate *c, const char *variant) {
     const bool selects = c->stage == ADM_STAGE_TOPK || c->stage == ADM_STAGE_ATTENTION || c->stage == ADM_STAGE_STEP;
     const adm_tune_options *o = r->options;
     return (adm_config){.policy = c->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
-                        .variant = c->name,
+                        .variant = variant,
                         .shape = o->shape,
                         .dtype = o->dtype,
                         .seq_len = o->n_tokens,
@@ -166,7 +173,9 @@ static adm_status put_candidate(adm_tune_record *r, const adm_candidate *c, cons
 
 adm_status adm_tune_record_put(adm_tune_record *r, const adm_candidate *c, const adm_tune_result *result, adm_error *err) {
     int64_t config_id;
-    const adm_config config = config_of(r, c);
+    char variant[ADM_CANDIDATE_NAME_BYTES + 512];
+    variant_of(c, variant, sizeof variant);
+    const adm_config config = config_of(r, c, variant);
     adm_status status = adm_store_config(r->store, &config, &config_id, err);
     if (status == ADM_OK && result->status == ADM_OK && result->n > 0) status = put_times(r, c, result, config_id, err);
     else if (status == ADM_OK) status = put_reason(r, c, result, config_id, err);
@@ -181,7 +190,9 @@ adm_status adm_tune_record_winner(adm_tune_record *r, const adm_candidate *c, co
     char parameters[512], now[25];
     int64_t config_id;
     adm_insert *insert = NULL;
-    const adm_config config = config_of(r, c);
+    char variant[ADM_CANDIDATE_NAME_BYTES + 512];
+    variant_of(c, variant, sizeof variant);
+    const adm_config config = config_of(r, c, variant);
     adm_candidate_parameters(c, parameters, sizeof parameters);
     adm_clock_utc(now);
     adm_status status = adm_store_config(r->store, &config, &config_id, err);

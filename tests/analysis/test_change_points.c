@@ -129,11 +129,54 @@ static void the_same_seed_finds_the_same(void **state) {
     for (size_t i = 0; i < n; i++) assert_true(one[i].at == two[i].at && one[i].p == two[i].p);
 }
 
+/* A slow change is one drift with its two ends, not a staircase; a step stays a step, and so do two in one direction. */
+static void a_drift_is_a_drift(void **state) {
+    (void)state;
+    adm_rng rng;
+    adm_rng_seed(&rng, SEED);
+    for (int round = 0; round < 30; round++) {
+        double drift[100], steps[100];
+        adm_change_point found[16];
+        make_noise(&rng, drift, 100, 0.005, 0);
+        make_noise(&rng, steps, 100, 0.005, 0);
+        for (int i = 0; i < 100; i++) {
+            drift[i] *= 1 + 0.1 * i / 99;
+            steps[i] *= i < 40 ? 1 : i < 70 ? 1.05 : 1.1;
+        }
+        assert_int_equal(find(drift, 100, found), 1);
+        assert_true(found[0].is_drift && found[0].from == 0 && found[0].to == 100);
+        assert_true(fabs(found[0].before / 1000 - 1) < 0.01 && fabs(found[0].after / 1100 - 1) < 0.01);
+        assert_int_equal(find(steps, 100, found), 2);
+        assert_true(!found[0].is_drift && !found[1].is_drift);
+    }
+}
+
+/* Replicates of one commit: no change lies between them. */
+static void replicates_are_not_split(void **state) {
+    (void)state;
+    double value[40];
+    size_t group[40], n_found = 0;
+    adm_rng rng;
+    adm_rng_seed(&rng, SEED);
+    make_noise(&rng, value, 40, 0.005, 0);
+    for (size_t i = 0; i < 40; i++) {
+        value[i] *= i < 17 ? 1 : 1.2;
+        group[i] = i / 10;
+    }
+    adm_change_options options = defaults;
+    adm_change_point *found = NULL;
+    options.group = group;
+    assert_int_equal(adm_change_points(value, 40, &options, &found, &n_found, &err), ADM_OK);
+    for (size_t i = 0; i < n_found; i++) assert_int_equal(found[i].at % 10, 0);
+    adm_free(&found);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_is_found),       cmocka_unit_test(noise_is_none),
         cmocka_unit_test(one_bad_run_is_none),   cmocka_unit_test(several_steps),
         cmocka_unit_test(figures_without_noise), cmocka_unit_test(the_same_seed_finds_the_same),
+        cmocka_unit_test(a_drift_is_a_drift),    cmocka_unit_test(replicates_are_not_split),
     };
     return cmocka_run_group_tests_name("change points", tests, NULL, NULL);
 }

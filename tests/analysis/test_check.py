@@ -308,6 +308,12 @@ def test_a_checks_verdicts_are_stored_merged_and_gated(adamas, check, recorded, 
         verdicts = query(tmp_path / name, "SELECT verdict, count(*) FROM check_row GROUP BY verdict")
         assert dict(verdicts) == {v: n for v in ("regressed", "improved", "equivalent", "inconclusive")
                                   if (n := document[f"n_{v}"])}
+        report = json.loads(adamas("report", "--db", name, "--json").out)
+        assert [(c["check"], c["verdict"]) for c in report["checks"]] == [(document["check"], "regressed")]
+        assert {(r["verdict"], r["stage"]) for r in report["check_rows"] if r["verdict"] == "regressed"} == {("regressed", "topk")}
+        assert adamas("report", "--db", name, "-o", "r.html").code == 0
+        page = (tmp_path / "r.html").read_text()
+        assert 'id="checks"' in page and f"<code>{document['check'][:8]}</code>" in page
         gate = adamas("history", "--gate", "--db", name, "--json")
         changes = json.loads(gate.out)["changes"]
         assert gate.code == 1 and {(c["kind"], c["stage"]) for c in changes} == {("check", "topk")}, gate

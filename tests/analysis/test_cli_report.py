@@ -182,6 +182,24 @@ def test_an_earlier_run_is_shown_for_what_later_ones_lack(profiles):
     assert profiles() == [everything]
 
 
+def test_phases_of_a_step_are_a_section_and_no_counters(profiles, adamas):
+    parts = ("time_ns", "phase_scan_ns", "phase_cut_ns", "phase_all_ns")
+    assert profiles() == []
+    run = add_profile(profiles.database, parts=parts, day=2)
+    add_profile(profiles.database, stage="topk", parts=("time_ns", "phase_scan_ns"), day=1)
+    assert profiles()[0] == run and profiles.parts[0] == 1
+    document = json.loads(adamas("report", "--db", "own.db", "--json").out)
+    assert [(row["profile"], row["phase"], row["median"], row["n"]) for row in document["phases"]] == [
+        (0, "scan", 5.0, 1), (0, "cut", 5.0, 1), (0, "all", 5.0, 1)]
+    assert document["counters"] == []
+    assert adamas("report", "--db", "own.db", "-o", "phases.html", "--quiet").code == 0
+    page = (profiles.database.parent / "phases.html").read_text()
+    section = page[page.index('<section id="phases"'):]
+    section = section[:section.index("</section>")]
+    assert 'data-plot="phases" data-profile="0"' in section and section.count("<tr") == 1 + 3
+    assert [word for word in ("scan", "cut", "all") if f">{word}<" in section] == ["scan", "cut", "all"]
+
+
 def test_a_run_of_one_stage_does_not_hide_the_whole_steps(profiles):
     steps = add_profile(profiles.database, day=1)
     one = add_profile(profiles.database, stage="topk", day=2)

@@ -98,6 +98,19 @@ def test_a_rule_on_a_figure_that_is_set(adamas, recorded, tmp_path, rule):
         assert (rule in rules_in(found)) == applies, (value, found)
 
 
+@pytest.mark.parametrize("stage, rules", [
+    ("distance", ["not-bytes", "long-scoreboard", "dependencies", "occupancy"]),
+    ("topk", ["not-bytes", "dependencies", "barrier", "short-scoreboard", "few-blocks"]),
+    ("attention", ["not-bytes", "barrier", "few-blocks", "occupancy"]),
+    ("step", ["not-bytes", "dependencies", "barrier", "short-scoreboard", "few-blocks", "conflicts"]),
+])
+def test_the_stages_of_an_h200(adamas, tmp_path, stage, rules):
+    """32 query and 8 KV heads, 32,768 tokens, budget 256: what counted is in tests/support/h200-counters.json."""
+    assert adamas("db", "import", ROOT / "tests/support/h200-counters.json", "--db", "h200.db").code == 0
+    found = json.loads(adamas("explain", "--stage", stage, "--json", "--db", "h200.db").out)
+    assert found["gpu"] == "NVIDIA H200" and found["has_counters"] and rules_in(found) == rules, found
+
+
 def test_savings_are_within_the_stage_and_sorted(adamas, recorded):
     for stage, variant, seq_len, budget in {place for pair in RECORDED.values() for place in pair}:
         document = explain(adamas, recorded, stage, variant, seq_len, budget)

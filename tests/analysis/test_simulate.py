@@ -218,6 +218,41 @@ def test_the_model_predicts_what_is_held_out(adamas):
     assert adamas("simulate", "--against", "1").code == 2
 
 
+def test_the_report_shows_servings_validations_and_claims(simulate, adamas):
+    evil = '<b>&"x.csv'
+    (adamas.folder / evil).write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,100,5\n"
+                                      "2023-11-16 18:15:47,90,4\n")
+    simulate("--requests", evil, "--budgets", "256", "--label", "</script><i>")
+    first = simulate("--model", "llama-2-7b", "--generate", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50")
+    simulate("--model", "llama-2-7b", "--generate", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50",
+             "--threads", "1")
+    assert adamas("simulate", "--validate", "--db", "s.db").code == 0
+    assert adamas("report", "--db", "s.db", "-o", "r.html").code == 0
+    said = json.loads(adamas("report", "--db", "s.db", "--json").out)
+    assert [(row["model"], row["trace"], row["n_requests"]) for row in said["servings"]] == [
+        ("llama-2-7b", "rate=0.1,duration=200,input_tokens=32768,output_tokens=50", first["n_requests"]),
+        ("llama-3.1-8b", evil, 2)]
+    cases = [row for row in said["served"] if row["serving"] == 0]
+    assert [row["budget"] for row in cases] == [None, 256, 1024]
+    for row, case in zip(cases, first["cases"], strict=True):
+        assert row["metric"]["tpot_ns"]["p99"] == case["metrics"]["tpot_ns"]["p99"] and row["quality"] == {}
+        assert sum(use["time_ns"] for use in row["uses"]) == sum(use["time_ns"] for use in case["predictions"])
+    assert {row["stage"] for row in said["validations"]} == {"all", "step", "dense"}
+    claims = {row["claim"]: row for row in said["claims"]}
+    assert len(claims) == 6 and all(row["command"] for row in claims.values())
+    attention = next(row for name, row in claims.items() if name.startswith("4.4"))["found"]
+    assert attention[0]["value"] == pytest.approx(6.88, abs=0.01) and "recorded" in attention[0]["place"]
+    whole = next(row for name, row in claims.items() if name.startswith("1.5"))["found"]
+    tpot = [case["metrics"]["tpot_ns"]["p50"] for case in first["cases"]]
+    assert whole[0]["value"] == pytest.approx(tpot[0] / tpot[1]) and whole[0]["what"].startswith("simulated")
+    page = (adamas.folder / "r.html").read_text()
+    markup = page[:page.index("application/json")]
+    assert "&lt;b&gt;&amp;&quot;x.csv" in markup and "<b>&" not in markup and "<i>" not in markup
+    assert markup.count('data-plot="serving"') == 2 and "Errors on held-out timings" in markup and "not measured" in markup
+    only = json.loads(adamas("report", "--db", "s.db", "--json", "--run", str(said["servings"][1]["run_id"])).out)
+    assert len(only["servings"]) == 1 and only["servings"][0]["trace"] == evil
+
+
 @pytest.mark.parametrize("words, says", [
     ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
     ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),

@@ -5,7 +5,8 @@
     a made database of 1,000 runs x 500 series, 10 million samples --> adamas history, the public views
 
 Prints one table: what, figure, goal. Exit status 1 if a goal is missed. --quick takes a tenth of the simulated checks and
-leaves out the database.
+leaves out the database. --against PROGRAM (another build) also times `compare` and `db gc` with it, in the same run: the goals of
+these two are ratios.
 """
 import argparse
 import contextlib
@@ -134,6 +135,72 @@ def make_database():
         db.executescript(MAKE)
 
 
+# One process is one run of 100 times and 15 samples each; the candidate's are 2% slower in a tenth of them.
+COMPARED = """
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;
+INSERT INTO metric (metric_id, name, unit, better, description) VALUES (1, 'time_ns', 'ns', 'lower', '');
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {runs})
+INSERT INTO run (run_id, run_uuid, label, command, status, started_utc, tool_version, git_commit, argv, seed, host_name, os,
+  cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) SELECT i, printf('%032d', i), CASE i % 2 WHEN 0 THEN 'base' ELSE 'cand' END,
+  'replay', 'complete', printf('2026-%06d', i), '0', 'unknown', '[]', 1, 'h', 'o', 'c', 2, 1, 'gcc', 'none' FROM n;
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+INSERT INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)
+  SELECT i, 'adamas', 'v', 8, 8, 128, 'F16', 1024 * i, 1, 'host' FROM n;
+INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, max, status)
+  SELECT run_id, config_id, 'host', 'topk', 1, 15, x, x, x, x, x, x, x, x, x, x, 'ok' FROM (SELECT r.run_id, c.config_id,
+  1000.0 * (1 + 0.005 * ((random() & 65535) + (random() & 65535) + (random() & 65535) + (random() & 65535) - 131070) / 37837.0)
+  * CASE WHEN c.config_id % 10 = 0 AND r.label = 'cand' THEN 1.02 ELSE 1 END AS x FROM run r, config c);
+WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 14)
+INSERT INTO sample (measurement_id, i, value) SELECT m.measurement_id, n.i, m.median * (1 + 0.001 * (n.i - 7)) FROM measurement m, n;
+"""
+
+
+def timed(*command):
+    start = time.monotonic()
+    subprocess.run(command, check=False, capture_output=True)
+    return time.monotonic() - start
+
+
+def fill(database, program, script):
+    """A database that this program has made, filled."""
+    Path(database).unlink(missing_ok=True)
+    subprocess.run([program, "db", "create", "--db", database, "--quiet"], check=True)
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.executescript(script)
+
+
+def compare_cost(against):
+    """Grows with the processes, and beside another build."""
+    seconds = {}
+    for n in (50, 100, 200, 500):
+        fill(DATABASE, PROGRAM, COMPARED.format(runs=2 * n))
+        seconds[n] = min(timed(PROGRAM, "compare", "label:base", "label:cand", "--db", DATABASE, "--quiet") for _ in range(2))
+    line(f"compare, 100 times, {', '.join(map(str, seconds))} processes per side",
+         ", ".join(f"{s:.2f}" for s in seconds.values()) + " s", "500: under 10 s", seconds[500] < 10)
+    line("... 500 against 50 processes: the time grows by", f"{seconds[500] / seconds[50]:.1f}", "at most 15",
+         seconds[500] / seconds[50] <= 15)
+    if against:
+        fill(DATABASE, against, COMPARED.format(runs=1000))
+        other = timed(against, "compare", "label:base", "label:cand", "--db", DATABASE, "--quiet")
+        line(f"... 500 processes per side beside the other build's {other:.1f} s", f"{other / seconds[500]:.0f} times as fast",
+             "at least 20", other / seconds[500] >= 20)
+    DATABASE.unlink()
+
+
+def gc_cost(against):
+    """Of N_RUNS runs 200 stay, and the samples of 20 of them."""
+    keep = ("db", "gc", "--keep", "200", "--keep-samples", "20", "--quiet", "--db", DATABASE)
+    script = MAKE.replace(f"i < {N_SAMPLES} - 1)", "i < 34 - 1)").replace(f"'topk', 1, {N_SAMPLES},", "'topk', 1, 34,")
+    fill(DATABASE, PROGRAM, script)
+    ours = timed(PROGRAM, *keep)
+    line(f"db gc of {N_RUNS:,} runs, {34 * N_RUNS * N_SERIES:,} samples", f"{ours:.1f} s", "none", None)
+    if against:
+        fill(DATABASE, against, script)
+        other = timed(against, *keep)
+        line(f"... beside the other build's {other:.1f} s", f"{ours / other:.2f} of its time", "at most 0.33", ours / other <= 1 / 3)
+    DATABASE.unlink()
+
+
 def cost():
     print(f"\ncost: {N_RUNS:,} runs x {N_SERIES} series, {N_RUNS * N_SERIES * N_SAMPLES:,} samples")
     make_database()
@@ -158,6 +225,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the checks, no database")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--against", help="another build's adamas, to time compare and db gc beside")
     options = parser.parse_args()
     os.chdir(ROOT)
     for program in (PROGRAM, BENCH):
@@ -167,6 +235,8 @@ def main():
         statistics(noise, options.seed, 1 if options.quick else 10)
     if not options.quick:
         cost()
+        compare_cost(options.against)
+        gc_cost(options.against)
     print(f"\n{len(missed)} goals missed" + "".join(f"\n  {what}" for what in missed))
     return 1 if missed else 0
 

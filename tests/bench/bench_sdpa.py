@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
 """PyTorch's scaled_dot_product_attention, every backend, on the decode shapes that `adamas profile` times as `dense`.
 
-The peer of the dense baseline: one query a head against T cached tokens, 32 query heads, float16, d = 128. Cold L2: keys
-and values rotate through at least four times its size; many calls in one CUDA graph, the median of its replays. Where
-query heads share a KV head, each backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as
-rows of one head. With --ours DB the times of `dense` stand beside it, of a run on the same machine just before:
+The peer of the dense baseline: one query per head against T cached tokens, float16. Cold L2: keys and values rotate through
+at least four times its size; many calls in one CUDA graph, the median of its replays. Where query heads share a KV head, each
+backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as rows of one head. The shapes are twelve
+with 32 query heads, and those whose KV heads are few; --shapes names others. --ours DB compares them with the times of `dense`
+of runs on the same machine just before, and lists every shape where PyTorch is faster; the exit status is then 1:
 
     adamas profile --stages dense --seq-lens 8192,32768 --kv-heads 8,32 --batch 1,8 --db dense.db
-    tests/bench/bench_sdpa.py --seq-lens 8192,32768 --kv-heads 8,32 --batch 1,8 --ours dense.db
+    adamas profile --stages dense --seq-lens 8192,32768 --heads 28 --kv-heads 4 --db dense.db
+    tests/bench/bench_sdpa.py --backends CUDNN_ATTENTION --ours dense.db
+
+--peers FILE writes PyTorch's best per shape as a table, which `adamas profile` then compares with
+(kernels/profile/dense_peers.tsv).
 
 A worker process does the measuring and is replaced if a backend takes it down; what a backend refuses is listed with its
 words. Needs PyTorch with CUDA: exit status 77 without.
 """
 import argparse
+import datetime
 import json
 import sqlite3
 import statistics
@@ -20,7 +26,9 @@ import subprocess
 import sys
 import time
 
-HEADS, HEAD_DIM = 32, 128
+TWELVE = [f"32/{kv}/128/{tokens}/{batch}" for kv in (32, 8) for tokens in (8192, 32768, 131072) for batch in (1, 8)]
+FEW_KV_HEADS = [*(f"{heads}/128/{tokens}/1" for heads in ("28/4", "16/2", "64/8", "40/8") for tokens in (8192, 32768, 131072)),
+                "4/1/256/8192/1", "4/1/256/32768/1", "9/3/64/3584/1", "9/3/64/8192/1", "9/3/64/32768/1"]
 BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
 COLD = 4          # times the L2 between two uses of the same bytes
 MAX_SECONDS = 2   # of samples for one figure
@@ -51,22 +59,22 @@ def median_us(torch, call, n_buffers):
     return statistics.median(samples[3:]), len(samples) - 3
 
 
-def tensors_for(torch, tokens, kv_heads, batch):
+def tensors_for(torch, heads, kv_heads, head_dim, tokens, batch):
     """(keys, values, query): as many of the first two as make the L2 cold."""
     l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-    each = 2 * batch * kv_heads * tokens * HEAD_DIM * 2
+    each = 2 * batch * kv_heads * tokens * head_dim * 2
     n_buffers = min(1024, COLD * l2_bytes // each + 1)
 
     def cache():
-        return [torch.randn(batch, kv_heads, tokens, HEAD_DIM, device="cuda", dtype=torch.float16) for _ in range(n_buffers)]
-    return cache(), cache(), torch.randn(batch, HEADS, 1, HEAD_DIM, device="cuda", dtype=torch.float16)
+        return [torch.randn(batch, kv_heads, tokens, head_dim, device="cuda", dtype=torch.float16) for _ in range(n_buffers)]
+    return cache(), cache(), torch.randn(batch, heads, 1, head_dim, device="cuda", dtype=torch.float16)
 
 
 def measure(torch, backend, layout, keys, values, query):
     from torch.nn.attention import SDPBackend, sdpa_kernel
     attend = torch.nn.functional.scaled_dot_product_attention
     batch, kv_heads = keys[0].shape[:2]
-    rows = query.view(batch, kv_heads, HEADS // kv_heads, HEAD_DIM)
+    rows = query.view(batch, kv_heads, query.shape[1] // kv_heads, query.shape[3])
     with sdpa_kernel(getattr(SDPBackend, backend)):
         if layout == "rows":
             return median_us(torch, lambda i: attend(rows, keys[i], values[i]), len(keys))
@@ -107,53 +115,63 @@ def run_jobs(jobs):
             yield left.pop(0), {"reason": f"it ended the worker (exit status {code})"}
 
 
-def ours(database, tokens, kv_heads, batch):
+def ours(database, heads, kv_heads, head_dim, tokens, batch):
     """The best `dense` of the database's last run that has the shape, in us, or None."""
     if not database:
         return None
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     row = connection.execute(
         "SELECT min(median) FROM stage_summary WHERE stage = 'dense' AND metric = 'time_ns' AND status = 'ok' AND cache = "
-        "'cold' AND launch = 'graph' AND dtype = 'F16' AND q_heads = ? AND head_dim = ? AND seq_len = ? AND kv_heads = ? AND "
-        "batch = ? GROUP BY run_id ORDER BY run_id DESC LIMIT 1", (HEADS, HEAD_DIM, tokens, kv_heads, batch)).fetchone()
+        "'cold' AND launch = 'graph' AND dtype = 'F16' AND q_heads = ? AND kv_heads = ? AND head_dim = ? AND seq_len = ? AND "
+        "batch = ? GROUP BY run_id ORDER BY run_id DESC LIMIT 1", (heads, kv_heads, head_dim, tokens, batch)).fetchone()
     connection.close()
     return row[0] / 1e3 if row else None
 
 
 def print_shape(shape, results, our_us):
-    """results: {(backend, layout): result} of one shape."""
-    tokens, kv_heads, batch = shape
-    n_bytes = 2 * batch * kv_heads * tokens * HEAD_DIM * 2
-    print(f"\n{tokens} tokens, {kv_heads} KV heads, batch {batch}: {n_bytes / 1e6:.1f} MB of K and V")
-    best = None
+    """results: {(backend, layout): result} of one shape. PyTorch's best as (us, backend, layout), or None."""
+    heads, kv_heads, head_dim, tokens, batch = shape
+    n_bytes = 2 * batch * kv_heads * tokens * head_dim * 2
+    print(f"\n{heads}/{kv_heads} heads, d = {head_dim}, {tokens} tokens, batch {batch}: {n_bytes / 1e6:.1f} MB of K and V")
     for (backend, layout), result in results.items():
         label = f"  {backend.lower() + ('' if layout == 'plain' else ', ' + layout):28s}"
         if "us" in result:
             print(f"{label} {result['us']:10.2f} us {n_bytes / result['us'] / 1e6:7.3f} TB/s  n = {result['n']}")
-            best = min(best or (result["us"], backend), (result["us"], backend))
         else:
             print(f"{label} not run: {result['reason']}")
+    best = min(((result["us"], *key) for key, result in results.items() if "us" in result), default=None)
     if best:
         beside = f"; ours {our_us:.2f} us, {best[0] / our_us:.3f} times as fast" if our_us else ""
         print(f"  PyTorch's best: {best[1].lower()}, {best[0]:.2f} us{beside}", flush=True)
+    return best
 
 
 def jobs_for(options):
-    numbers = lambda text: [int(word) for word in text.split(",")]
-    return [(backend, layout, tokens, kv_heads, batch)
-            for kv_heads in numbers(options.kv_heads) for tokens in numbers(options.seq_lens)
-            for batch in numbers(options.batch)
-            for backend in options.backends.split(",")
-            for layout in (("plain",) if kv_heads == HEADS else ("gqa", "rows"))]
+    """(backend, layout, heads, KV heads, d, tokens, batch), shape by shape."""
+    shapes = [tuple(map(int, word.split("/"))) for word in options.shapes.split(",")]
+    return [(backend, layout, *shape) for shape in shapes for backend in options.backends.split(",")
+            for layout in (("plain",) if shape[0] == shape[1] else ("gqa", "rows"))]
+
+
+def write_peers(path, machine, best):
+    with open(path, "w") as out:
+        print("q_heads", "kv_heads", "head_dim", "dtype", "seq_len", "batch", "time_ns", "peer", "source", "machine",
+              sep="\t", file=out)
+        for shape, (us, backend, layout) in best.items():
+            heads, kv_heads, head_dim, tokens, batch = shape
+            name = {"CUDNN_ATTENTION": "cuDNN", "FLASH_ATTENTION": "FlashAttention"}.get(backend, backend.lower())
+            print(heads, kv_heads, head_dim, "F16", tokens, batch, f"{us * 1e3:.0f}", name,
+                  f"PyTorch {machine[0]} scaled_dot_product_attention, layout {layout}, {datetime.date.today()}", machine[1],
+                  sep="\t", file=out)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seq-lens", default="8192,32768,131072")
-    parser.add_argument("--kv-heads", default="32,8")
-    parser.add_argument("--batch", default="1,8")
+    parser.add_argument("--shapes", default=",".join([*TWELVE, *FEW_KV_HEADS]), metavar="LIST",
+                        help="HEADS/KV-HEADS/D/TOKENS/BATCH, several by commas")
     parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--ours", metavar="DB", help="database of `adamas profile --stages dense`")
+    parser.add_argument("--peers", metavar="FILE", help="write PyTorch's best per shape as a table")
     parser.add_argument("--worker", metavar="JOBS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -161,18 +179,31 @@ def main():
         return
     probe = subprocess.run([sys.executable, "-c",
                             "import torch; assert torch.cuda.is_available(), 'PyTorch sees no CUDA device'; "
-                            "print(torch.__version__, torch.cuda.get_device_name())"], capture_output=True, text=True)
+                            "print(torch.__version__, torch.cuda.get_device_name(), sep=chr(10))"],
+                           capture_output=True, text=True)
     if probe.returncode:
         print("bench_sdpa.py:", (probe.stderr.strip().splitlines() or ["PyTorch does not start"])[-1], file=sys.stderr)
         sys.exit(77)
-    print(f"PyTorch {probe.stdout.strip()}; {HEADS} query heads, d = {HEAD_DIM}, float16, cold L2, CUDA graph")
+    machine = probe.stdout.split("\n")
+    print(f"PyTorch {machine[0]}, {machine[1]}; float16, cold L2, CUDA graph")
     jobs = jobs_for(options)
-    results = {}
+    results, best, slower = {}, {}, []
     for (backend, layout, *shape), result in run_jobs(jobs):
         of_shape = results.setdefault(tuple(shape), {})
         of_shape[backend, layout] = result
         if len(of_shape) == sum(job[2:] == tuple(shape) for job in jobs):
-            print_shape(tuple(shape), of_shape, ours(options.ours, *shape))
+            our_us = ours(options.ours, *shape)
+            peer = print_shape(tuple(shape), of_shape, our_us)
+            if peer:
+                best[tuple(shape)] = peer
+            if peer and our_us and our_us > peer[0]:
+                slower.append(f"{'/'.join(map(str, shape))}: ours {our_us:.2f} us, {peer[1].lower()} {peer[0]:.2f}")
+    if options.peers:
+        write_peers(options.peers, machine, best)
+    if options.ours:
+        print(f"\n{len(slower)} of {len(best)} shapes where PyTorch is faster than ours")
+        print("".join(f"  {line}\n" for line in slower), end="")
+        sys.exit(1 if slower else 0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@
 #                 our counters beside Nsight Compute's for the same kernels
 #   planted       `adamas check` finds a slowdown planted in one kernel, and none where there is none, ten processes a
 #                 side: planted.xml, same.xml, Markdown and databases beside them
-#   sdpa          dense attention beside PyTorch's best backend, same process order, same lengths     sdpa.db
+#   sdpa          dense attention beside PyTorch's cuDNN backend, the shapes of bench_sdpa.py     sdpa.db, dense-peers.tsv
 #
 # Exit status 1 if anything failed, 77 without a GPU.
 set -uo pipefail
@@ -105,6 +105,8 @@ part_sanitizer() {
 part_grid() {
   step grid 240 "$kit/adamas" profile --seq-lens 8192,16384,32768,131072 --budgets 64,128,256,512,1024,2048,4096 \
     --kv-heads 8,32 --batch 1,8 --cap-ms 100 --label recorded --db "$out/profile.db"
+  expect="0 1" step "grid: violations" 20 python3 "$here/bench_steps.py" "$out/profile.db" # known, until the steps keep both rules
+  cat "$scratch/step.log"
 }
 
 part_probes() {
@@ -137,9 +139,14 @@ part_planted() {
 }
 
 part_sdpa() {
-  local grid=(--seq-lens 8192,32768,131072 --kv-heads 8,32 --batch 1,8)
-  step "dense for sdpa" 60 "$kit/adamas" profile --stages dense "${grid[@]}" --db "$out/sdpa.db"
-  step sdpa 120 python3 "$here/bench_sdpa.py" "${grid[@]}" --ours "$out/sdpa.db"
+  local dense=("$kit/adamas" profile --stages dense --db "$out/sdpa.db" --cap-ms 100)
+  step "dense for sdpa" 60 "${dense[@]}" --seq-lens 8192,32768,131072 --kv-heads 8,32 --batch 1,8
+  for heads in 28/4 16/2 64/8 40/8; do
+    step "dense for sdpa, $heads" 20 "${dense[@]}" --seq-lens 8192,32768,131072 --heads "${heads%/*}" --kv-heads "${heads#*/}"
+  done
+  step "dense for sdpa, 4/1" 20 "${dense[@]}" --seq-lens 8192,32768 --heads 4 --kv-heads 1 --head-dim 256
+  step "dense for sdpa, 9/3" 20 "${dense[@]}" --seq-lens 3584,8192,32768 --heads 9 --kv-heads 3 --head-dim 64
+  step sdpa 150 python3 "$here/bench_sdpa.py" --backends CUDNN_ATTENTION --ours "$out/sdpa.db" --peers "$out/dense-peers.tsv"
   cat "$scratch/step.log"
 }
 

@@ -101,13 +101,19 @@ def test_json_of_replay_is_what_the_database_says(adamas, write_trace, tmp_path)
 def test_text_of_replay_is_what_the_database_says(bundled_run):
     database, result = bundled_run
     assert result.err == "" and re.match(r"run 1 in run\.db, [\d.]+ s; medians", result.out)
-    said = [line.split() for line in result.out.splitlines()[3:]]
+    quality, times = result.out.split("\n\n")[1:3]
+    said = [line.split() for line in quality.splitlines()[1:]]
     stored = query(database, "SELECT seq_len, policy, variant, ifnull(budget, 'all'), "
                    "max(CASE metric WHEN 'recall' THEN p50 END), max(CASE metric WHEN 'mass' THEN p50 END), "
                    "max(CASE metric WHEN 'output_rel_l2' THEN p50 END), max(n) FROM quality_summary "
                    "WHERE metric IN ('recall', 'mass', 'output_rel_l2') GROUP BY seq_len, policy, variant, budget")
     wanted = [f"{s} {p} {v} {b} {r:.3f} {m:.3f} {e:.2e} {n}".split() for s, p, v, b, r, m, e, n in stored]
     assert sorted(said) == sorted(wanted) and len(said) == 14
+    stored = query(database, "SELECT seq_len, stage, variant, ifnull(budget, '-'), median / 1e3, n FROM stage_summary "
+                   "WHERE source = 'host' AND metric = 'time_ns' AND status = 'ok'")
+    wanted = [f"{s} {g} {v} {b} {t:.2f} {n}".split() for s, g, v, b, t, n in stored]
+    said = [line.split() for line in times.splitlines()[1:]]
+    assert sorted(said) == sorted(wanted) and len(said) == 2 * (6 + 3 * 2)
 
 
 def test_json_of_trace_and_doctor(adamas, bundled, tmp_path):

@@ -5,7 +5,6 @@
  * of it are watched: a stray read or write shows. Every launch is made twice, since the workspace must come back
  * usable and the result may not depend on which block is last. */
 #include "kernels/attention/attention.h"
-#include "kernels/attention/attention.h"
 #include "kernels/attention/dense.h"
 #include "kernels/gpu/memory.h"
 #include "kernels/gpu/context.h"
@@ -158,7 +157,8 @@ static void problem_free(problem *p) {
 
 /* Launch parameters; zeros for the defaults. */
 typedef struct tuning {
-    unsigned splits, n_warps, n_blocks;
+    unsigned splits, n_warps; /* of attention */
+    adm_dense_tuning dense;
 } tuning;
 
 static void run(problem *p, tuning t, uint16_t *out) {
@@ -167,7 +167,7 @@ static void run(problem *p, tuning t, uint16_t *out) {
     must(adm_gpu_fill(p->buffers.out, 0xff, p->n_q * 2, &err), &err);
     adm_gpu_stream stream = adm_gpu_stream_of(gpu);
     must(p->index ? adm_gpu_attention_tuned(&p->shape, &p->buffers, t.splits, t.n_warps, stream, &err)
-                  : adm_gpu_dense_tuned(&p->shape, &p->buffers, t.n_blocks, stream, &err),
+                  : adm_gpu_dense_tuned(&p->shape, &p->buffers, &t.dense, stream, &err),
          &err);
     must(adm_gpu_read(gpu, p->d_out, p->n_q * 2 + 2 * GUARD_BYTES, all, &err), &err);
     for (size_t i = 0; i < GUARD_BYTES; i++)
@@ -235,16 +235,16 @@ static void allowed(const problem *p, const gathered *g, const float *q, const d
     free(sum);
 }
 
-/* The largest number of additions behind one sum: a warp's tiles, at least 8 warps per block sharing the tiles of the batch or
+/* The largest number of additions behind one sum: a warp's tiles, at least one warp per block sharing the tiles of the batch or
  * of a head, then warps, then blocks. */
 static double steps_of(const problem *p, tuning t) {
     double tiles = 0;
     for (uint32_t b = 0; b < p->shape.batch; b++) tiles += p->length[b] / 16 + 1;
     tiles *= p->shape.heads.n_kv_heads * ((p->shape.heads.n_q_heads / p->shape.heads.n_kv_heads + 7) / 8);
     int n_sms = adm_gpu_device(gpu)->n_sms;
-    double blocks = t.n_blocks > 0 ? (double)t.n_blocks : n_sms;
+    double blocks = t.dense.n_blocks > 0 ? (double)t.dense.n_blocks : n_sms;
     if (p->index) return p->shape.rule.budget / 16.0 + 32;
-    return tiles / (0.9 * blocks * 8) + 2 + 16 + blocks;
+    return tiles / (0.9 * blocks) + 2 + 16 + blocks;
 }
 
 static void check_head(const problem *p, uint32_t b, uint32_t head, double n_steps, const uint16_t *out) {
@@ -269,9 +269,11 @@ static void check_head(const problem *p, uint32_t b, uint32_t head, double n_ste
 
 static void check(problem *p, tuning t) {
     const adm_gpu_shape *s = &p->shape;
-    check_case("%s, %s, d=%u, heads %u/%u, batch %u, length[0]=%u, page size %u, budget %u, splits %u, warps %u, blocks %u",
+    check_case("%s, %s, d=%u, heads %u/%u, batch %u, length[0]=%u, page size %u, budget %u, splits %u, warps %u; "
+               "blocks %u, team %u, warps %u, stages %u, tiles of %u, %s copies",
                p->index ? "attention" : "dense", adm_dtype_name(s->dtype), s->heads.head_dim, s->heads.n_q_heads,
-               s->heads.n_kv_heads, s->batch, p->length[0], s->page_size, s->rule.budget, t.splits, t.n_warps, t.n_blocks);
+               s->heads.n_kv_heads, s->batch, p->length[0], s->page_size, s->rule.budget, t.splits, t.n_warps, t.dense.n_blocks,
+               t.dense.team, t.dense.n_warps, t.dense.n_stages, t.dense.tile_tokens, t.dense.plain_copies ? "plain" : "bulk");
     uint16_t *out = host_new(p->n_q, 2), *again = host_new(p->n_q, 2);
     run(p, t, out);
     run(p, t, again);
@@ -282,7 +284,7 @@ static void check(problem *p, tuning t) {
     free(again);
 }
 
-static const tuning defaults = {0, 0, 0};
+static const tuning defaults = {0};
 
 static void check_new_problem(adm_rng *rng, adm_gpu_shape shape, const uint32_t *length, value_kind kind, bool dense) {
     problem p = problem_new(rng, shape, length, kind, dense);
@@ -405,7 +407,16 @@ static void every_launch_parameter(void **state) {
     (void)state;
     needs_gpu();
     static const uint32_t length[] = {700, 0, 3};
-    static const unsigned blocks[] = {1, 2, 7, 131, 512};
+    static const adm_dense_tuning dense[] = {{.n_blocks = 1},
+                                             {.n_blocks = 2, .plain_copies = true, .n_stages = 2},
+                                             {.n_blocks = 7, .n_warps = 3, .n_stages = 4},
+                                             {.n_blocks = 131, .n_warps = 1, .plain_copies = true},
+                                             {.n_blocks = 512, .n_warps = 1, .n_stages = 2, .tile_tokens = 32},
+                                             {.n_blocks = 2, .team = 2, .n_warps = 1, .n_stages = 8},
+                                             {.n_blocks = 12, .team = 4, .tile_tokens = 32, .n_warps = 2, .n_stages = 2},
+                                             {.n_blocks = 8, .team = 8, .n_warps = 6, .n_stages = 2},
+                                             {.n_blocks = 128, .team = 8, .n_warps = 1, .n_stages = 2, .tile_tokens = 64},
+                                             {.n_blocks = 64, .team = 2}};
     adm_rng rng = check_rng(__func__);
     for (int h = 0; h < 3; h++) {
         adm_shape heads = {6, 3, check_head_dims[h]};
@@ -414,11 +425,12 @@ static void every_launch_parameter(void **state) {
         bool clusters = adm_gpu_device(gpu)->compute_major >= 9;
         for (unsigned splits = 1; splits <= (clusters ? 8 : 1); splits *= 2)
             for (unsigned warps = 1; warps <= (heads.head_dim == 256 ? 8 : 16); warps += 1 + warps / 2)
-                check(&p, (tuning){splits, warps, 0});
+                check(&p, (tuning){.splits = splits, .n_warps = warps});
         problem_free(&p);
         p = problem_new(&rng, shape_of(heads, ADM_F16, 3, 704, 0, 1), length, VALUES_EASY, true);
         problem_place(&p);
-        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) check(&p, (tuning){0, 0, blocks[i]});
+        for (size_t i = 0; i < sizeof dense / sizeof *dense; i++)
+            if (clusters || dense[i].team <= 1) check(&p, (tuning){.dense = dense[i]});
         problem_free(&p);
         check_case_end();
     }
@@ -439,7 +451,7 @@ static void what_cannot_be_launched_says_why(void **state) {
     buffers.k = NULL;
     assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 3, 1, NULL, &err), ADM_EINPUT);
     assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 1, 17, NULL, &err), ADM_EINPUT);
-    assert_int_equal(adm_gpu_dense_tuned(&shape, &buffers, 513, NULL, &err), ADM_EINPUT);
+    assert_int_equal(adm_gpu_dense_tuned(&shape, &buffers, &(adm_dense_tuning){.n_blocks = 513}, NULL, &err), ADM_EINPUT);
 }
 
 int main(void) {

@@ -69,12 +69,19 @@ def test_static_figures_are_the_assemblers(adamas, resources, tmp_path):
     for variant, metric, value in query(database, "SELECT variant, metric, median FROM stage_summary WHERE source = 'model'"):
         stored.setdefault(variant, {})[metric] = value
     served = [row for row in resources if row[0].removesuffix(".cu") in
-              ("encode", "distance", "topk", "attention", "fused", "dense")]
+              ("encode", "distance", "topk", "attention", "fused", "grouped", "dense")]
     assert len(served) > 12 and len(stored) == len({(row[1], row[2]) for row in served})
     for _, kernel, arch, *figures in served:
         assert stored[f"{kernel} {arch}"] == dict(zip(FIGURES, map(float, figures)))
     assert {row[0] for row in query(database, "SELECT DISTINCT stage FROM stage_summary")} == {
         "hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"}
+
+
+def test_static_figures_as_json(adamas, resources):
+    document = json.loads(adamas("profile", "--static", "--json", "--db", "x.db").out)
+    shown = json.loads(adamas("kernel", "resources", "--json").out)["kernels"]
+    assert {(k["stage"], k["kernel"], k["registers"]) for k in document["kernels"]} == {
+        (k["stage"], f"{k['kernel']} {k['arch']}", k["registers"]) for k in shown}
 
 
 def test_static_without_cuda_is_skipped_with_the_reason(adamas, tmp_path):

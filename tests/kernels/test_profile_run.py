@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from conftest import BUNDLED, PROGRAM, Adamas, query
+from conftest import BUNDLED, PROGRAM, Adamas, query, refuse
 
 SMALL = ["--seq-lens", "100,300", "--budgets", "16,64", "--heads", "4", "--kv-heads", "2,4", "--head-dim", "64"]
 STAGES = {"hadamard", "bucket", "pack", "append", "distance", "topk", "attention", "step", "dense"}
@@ -89,8 +89,67 @@ def test_the_table_compares_steps_with_dense(fake):
         assert row["speedup"] == pytest.approx(row["dense_ns"] / row["median_ns"])
     text, _ = fake.profile("--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "4", "--head-dim", "64")
     assert "floor: the stage's compulsory bytes at 0.001 TB/s" in text.out
-    assert "a whole step against dense attention" in text.out
+    assert "a whole step against the fastest dense attention known" in text.out
     assert "from the medians" not in text.out and "speedup_low" not in result.out
+
+
+def test_a_time_below_that_of_the_bytes_is_refused(fake):
+    small = ["--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "4", "--head-dim", "64"]
+    _, rows = fake.profile(*small, faults="memory-rate=1000000000", code=4)
+    refused = {row[0]: row[8] for row in rows if row[7] == "failed"}
+    assert set(refused) == {"append", "distance", "attention", "step", "dense"}  # the prompt's encoding is an append
+    n_bytes = 4 * 300 * 2 * 64 * 2  # K and V in F16
+    assert f"below the {n_bytes} ns that {n_bytes} bytes of K, V and codes take at this memory's 0.001 TB/s" in refused["dense"]
+    assert not query(fake.folder / "x.db", "SELECT * FROM stage_summary WHERE stage = 'dense' AND status = 'ok' "
+                                           "AND metric IN ('time_ns', 'limit_ratio')")
+    for fine, rate in ((["--cache", "warm"], "1e9"), ([], "1e15")):  # read from the L2; slow enough
+        _, rows = fake.profile(*small, *fine, faults=f"memory-rate={rate}")
+        assert {row[7] for row in rows if row[1] != "choosy"} == {"ok"}
+
+
+def test_a_step_is_compared_with_the_fastest_dense_attention_known(fake):
+    shape = ["--seq-lens", "3584", "--budgets", "16", "--heads", "9", "--kv-heads", "3", "--head-dim", "64"]
+    for faults, is_recorded in (("h200", True), ("", False)):
+        result, _ = fake.profile(*shape, "--stages", "dense,step", "--json", faults=faults)
+        peers = query(fake.folder / "x.db", "SELECT variant, source, n, median, reason FROM stage_summary "
+                                            "WHERE stage = 'dense' AND metric = 'peer_time_ns'")
+        assert bool(peers) == is_recorded
+        if is_recorded:
+            [(variant, source, n, median, reason)] = peers
+            assert (variant, source, n) == ("cuDNN, recorded", "model", 1)
+            assert 5000 < median < 10000 and reason.startswith("PyTorch 2.11.0")
+        for row in json.loads(result.out)["steps"]:  # the fake's dense attention takes 1 us, and so is the faster
+            assert (row["dense_variant"], row["dense_source"]) == ("fake", "")
+    for options in (["--launch", "stream"], ["--cache", "warm"], ["--page-size", "16"], ["--dtype", "bf16"]):
+        fake.profile(*shape, "--stages", "dense", *options, faults="h200")
+        assert not query(fake.folder / "x.db", "SELECT * FROM stage_summary WHERE metric = 'peer_time_ns'"), options
+
+
+def test_a_recorded_time_counts_where_it_is_the_fastest(fake):
+    shape = ["--seq-lens", "3584", "--budgets", "16", "--heads", "9", "--kv-heads", "3", "--head-dim", "64"]
+    result, _ = fake.profile(*shape, "--stages", "dense,step", faults="h200 slow-dense")
+    table = result.out.split("a whole step against the fastest dense attention known")[1]
+    assert table.count("cuDNN, recorded (n < 20, no interval)") == 2
+
+
+def test_phases_of_a_step_are_rows(fake):
+    small = ["--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "4", "--head-dim", "64", "--stages", "step"]
+    sql = ("SELECT metric, variant, launch, n, median, p10, p90, status, reason FROM stage_summary "
+           "WHERE metric LIKE 'phase_%' AND stage = 'step'")
+    fake.profile(*small, "--phases")
+    rows = query(fake.folder / "x.db", sql)
+    assert [row[:4] for row in rows] == [  # of 16 launches with 3 blocks, the last of which has no cut
+        ("phase_scan_ns", "fused", "graph", 48), ("phase_cut_ns", "fused", "graph", 32),
+        ("phase_gather_ns", "fused", "graph", 48)]
+    assert [row[4] for row in rows] == [500.5, 1000.25, 1500.5]  # half a nanosecond per cycle
+    assert all(row[7:] == ("ok", None) and row[5] <= row[4] <= row[6] for row in rows)
+    fake.profile(*small)
+    assert not query(fake.folder / "x.db", sql)
+    fake.profile(*small, "--phases", faults="phases=step")
+    assert [row[0] + " " + row[7] + " " + row[8] for row in query(fake.folder / "x.db", sql)] == [
+        "phase_all_ns failed these phases were to fail"]
+    fake.profile(*small, "--phases", "--check-only")
+    assert not query(fake.folder / "x.db", sql)
 
 
 @pytest.mark.parametrize("n, words", [(12, "from the medians' 95% intervals"), (3, "from p10 and p90"),
@@ -108,7 +167,7 @@ def test_a_speedup_of_few_timings_carries_its_interval(fake, n, words):
         if n == 12:  # 0.004 on either side
             assert row["speedup_low"] == pytest.approx(row["speedup"] * 0.996 / 1.004)
     text, _ = fake.profile(*small, faults=f"timings={n}")
-    table = text.out.split("a whole step against dense attention")[1]
+    table = text.out.split("a whole step against the fastest dense attention known")[1]
     assert table.count(words) == 2
 
 
@@ -118,7 +177,8 @@ def test_a_speedup_of_few_timings_carries_its_interval(fake, n, words):
     ["--batch", "64"],
 ], ids="=".join)
 def test_what_is_right_passes_the_check(fake, arguments):
-    result, rows = fake.profile(*SMALL, *arguments, "--check-only")
+    others = [word for option, value in zip(SMALL[::2], SMALL[1::2]) if option not in arguments for word in (option, value)]
+    result, rows = fake.profile(*others, *arguments, "--check-only")
     assert {row[7] for row in rows} == {"skipped"}
     n_right, n_failed, n_skipped = map(int, re.search(r"(\d+) units are as the host computes them, (\d+) are not or could not "
                                                       r"be run, (\d+) are not for", result.out).groups())
@@ -269,3 +329,38 @@ def test_cold_means_that_four_times_the_cache_passes(fake):
     assert all(ratio >= 4 for _, ratio in ratios), ratios
     fake.profile(*SMALL, "--cache", "warm")
     assert query(fake.folder / "x.db", "SELECT count(*) FROM stage_summary WHERE metric = 'cold_l2_ratio'") == [(0,)]
+
+
+# ---------------------------------------------------------------- a calibration
+
+def calibration(*layers, metric="l1", thresholds="calibrated", shape=(4, 2, 64)):
+    return json.dumps({"format": "adamas-calibration/1",
+                       "shape": dict(zip(("n_q_heads", "n_kv_heads", "head_dim"), shape, strict=True)),
+                       "default": {"metric": metric, "thresholds": thresholds},
+                       "layers": [{"layer": n, "metric": m, "thresholds": t} for n, m, t in layers]})
+
+
+def test_a_calibration_brings_heads_and_thresholds_of_each_layer(fake, write_trace):
+    (fake.folder / "c.json").write_text(calibration((2, "l1", "fixed:-3,0,3"), (5, "l1", "quantile:0.1,0.5,0.9")))
+    write_trace()
+    plan = fake("profile", "--calibration", "c.json", "--dry-run", "--seq-lens", "300", "-b", "16")
+    assert plan.code == 0 and "4 query heads, d = 64" in plan.out and "2 KV heads" in plan.out
+    fake.profile("--trace", "trace.safetensors", "--calibration", "c.json", "-b", "16")
+    rows = {layer: (variant, *t) for layer, variant, *t in query(
+        fake.folder / "x.db", "SELECT layer, variant, t0, t1, t2 FROM calibration")}
+    assert rows[2] == ("fixed:-3,0,3", -3, 0, 3)
+    assert rows[5][0] == "quantile:0.1,0.5,0.9" and rows[5][1] < rows[5][2] < rows[5][3]
+
+
+@pytest.mark.parametrize("text, arguments, code, says", [
+    (calibration(), ["--heads", "4"], 2, ["--calibration", "leave out --heads"]),
+    (calibration(shape=(4, 2, 128)), ["--trace", "trace.safetensors"], 2, ["c.json", "of 128 dimensions", "trace.safetensors"]),
+    (calibration((3, "sign", "centred")), [], 77, ["c.json", "layer 3", "sign", "no GPU kernel"]),
+    (calibration((2, "l1", "channel")), ["--trace", "trace.safetensors"], 2, ["'channel'", "not three for a layer"]),
+    ("{}", [], 2, ["c.json", "no calibration"]),
+])
+def test_calibrations_that_do_not_fit(fake, write_trace, text, arguments, code, says):
+    write_trace()
+    (fake.folder / "c.json").write_text(text)
+    refuse(fake, "profile", "--calibration", "c.json", *arguments, "--db", "x.db", code=code, says=says)
+    assert not (fake.folder / "x.db").exists()

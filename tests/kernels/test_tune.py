@@ -1,8 +1,11 @@
 """`adamas tune` on the host: right candidates are accepted and timed, planted faults are refused and never timed, and the
 session goes on whatever a candidate does."""
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 
 import pytest
 from tune_faults import FAULTS, RIGHT, wrong_source
@@ -160,3 +163,92 @@ def test_what_was_tuned_is_shown(adamas, tmp_path):
     shown = json.loads(adamas("tune", "--show", "--json", "--db", "tune.db").out)["tuned"]
     assert len(shown) == 1 and shown[0]["stage"] == "pack" and shown[0]["default_ns"] >= shown[0]["median_ns"] > 0
     assert "pack" in adamas("tune", "--show", "--db", "tune.db").out
+
+
+# ---- watch, kernel ----
+
+def test_watch_judges_every_version_of_a_file(adamas, tmp_path):
+    name = write(tmp_path, "mine.c", RIGHT["topk"])
+    with adamas.start("tune", "--stage", "topk", *SMALL, "--cap-ms", 50, "--watch=3", name, "--db", "tune.db") as process:
+        lines = [process.stdout.readline().decode()]
+        write(tmp_path, "mine.c", wrong_source("topk", "tie_to_the_older"))
+        lines += [process.stdout.readline().decode() for _ in range(2)]
+        write(tmp_path, "mine.c", "int x")
+        lines += process.communicate(timeout=60)[0].decode().splitlines()
+    assert process.returncode == 0
+    assert re.match(r"#1 +\w{8}  right +[\d.]+ us  default [+-]", lines[0]), lines
+    assert lines[1].startswith("#2 ") and "WRONG" in lines[1] and "a tie given to the older" in lines[2], lines
+    assert lines[3].startswith("#3 ") and "not judged" in lines[3] and "does not compile" in lines[4], lines
+    stored = query(tmp_path / "tune.db",
+                   "SELECT variant, verdict, count(DISTINCT run_id) FROM candidate JOIN config USING (config_id)"
+                   " WHERE kind = 'source' GROUP BY version ORDER BY version")
+    assert stored == [("mine.c #1", "right", 1), ("mine.c #2", "wrong", 1), ("mine.c #3", "invalid", 1)]
+    assert len({*query(tmp_path / "tune.db", "SELECT xxh128 FROM candidate WHERE kind = 'source'")}) == 3
+
+
+def test_a_search_leaves_three_finalists(adamas, tmp_path):
+    source = "// adamas: SPIN = 400, 0, 300, 200, 100\n" + RIGHT["topk"].replace(
+        "/*START*/", "for (volatile size_t i = 0; i < n * SPIN / 100; i++) {}")
+    rows = json.loads(adamas("tune", "--stage", "topk", *SMALL, "--cap-ms", 60, "--implementation", "reference",
+                             write(tmp_path, "mine.c", source), "--json", "--db", "tune.db").out)["candidates"]
+    mine = [row for row in rows if row["kind"] == "source"]
+    assert len(mine) == 3 and all(row["verdict"] == "right" for row in mine), rows
+    assert {row["parameters"] for row in mine} == {"SPIN=0", "SPIN=100", "SPIN=200"}
+
+
+def test_the_header_is_printed_as_it_is(adamas):
+    result = adamas("kernel", "header")
+    assert (result.code, result.out) == (0, (ROOT / "kernels/tune/adamas_plugin.h").read_text())
+
+
+SASS = r"""
+        Function : _Z5firstPf
+    .headerflags    @"EF_CUDA_TEXMODE_UNIFIED"
+        /*0000*/                   LDC R1, c[0x0][0x28] ;                          /* 0x00000a00ff017b82 */
+                                                                                   /* 0x000fe20000000800 */
+        /*0010*/                   LDG.E.128 R4, [R2.64] ;                         /* 0x0000000402047981 */
+        /*0020*/              @P0  BRA 0x120 ;                                     /* 0x0000000000007947 */
+        /*0030*/                   LDGSTS.E [R1], [R2.64] ;                        /* 0x0000000000007947 */
+        Function : _Z6secondPf
+        /*0000*/                   POPC R1, R2 ;                                   /* 0x0000000000007947 */
+        /*0010*/                   IADD3 R1, R2, R3, RZ ;                          /* 0x0000000000007947 */
+"""
+
+
+def test_sass_is_counted_by_kind(adamas, tmp_path):
+    (tmp_path / "cuobjdump").write_text(f"#!/bin/sh\ncat <<'E'\n{SASS}\nE\n")
+    (tmp_path / "cuobjdump").chmod(0o755)
+    environment = {**os.environ, "CUOBJDUMP": str(tmp_path / "cuobjdump")}
+    mix = json.loads(adamas("kernel", "sass", "--json", env=environment).out)["mix"]
+    assert (mix["kernels"], mix["instructions"]) == (2, 6)
+    assert {kind: n for kind, n in mix["counts"].items() if n} == {
+        "global": 1, "copy": 1, "constant": 1, "special": 1, "control": 1, "integer": 1}
+    both = json.loads(adamas("kernel", "sass", "--kernel", "first", "--against", "second", "--json", env=environment).out)
+    assert both["mix"]["instructions"] == 4 and both["against"]["instructions"] == 2
+    refuse(adamas, "kernel", "sass", "--kernel", "third", env=environment, says=["a name like third"])
+    nowhere = {**os.environ, "CUOBJDUMP": str(tmp_path / "gone")}
+    refuse(adamas, "kernel", "sass", env=nowhere, code=77, says=["no cuobjdump", "CUOBJDUMP"])
+
+
+def test_the_examples_of_the_documents_are_right(adamas):
+    rows = tune(adamas, "--stage", "topk", *SMALL, "--check-only", ROOT / "docs/tuning/naive_topk.c")
+    assert rows["naive_topk.c"]["verdict"] == "right", rows
+
+
+def test_the_cuda_examples_compile(adamas):
+    if not shutil.which(os.environ.get("NVCC", "nvcc")):
+        pytest.skip("no nvcc")
+    result = adamas("tune", "--stage", "topk", *SMALL, "--check-only", "--no-search", ROOT / "docs/tuning/naive_topk.cu",
+                    ROOT / "docs/tuning/faster_topk.cu", "--json", "--db", "tune.db")
+    assert result.code in (0, 77), result
+    rows = [row for row in json.loads(result.out)["candidates"] if row["kind"] == "source"]
+    assert len(rows) == 2 and all(row["registers"] > 0 and row["verdict"] in ("right", "skipped") for row in rows), rows
+
+
+def test_the_triton_example_compiles(tmp_path):
+    python = os.environ.get("ADAMAS_TRITON_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import triton"], capture_output=True).returncode:
+        pytest.skip("no triton in this Python; ADAMAS_TRITON_PYTHON names another")
+    subprocess.run([python, ROOT / "docs/tuning/triton_bucket.py", "--out", tmp_path], check=True)
+    manifest = json.loads((tmp_path / "triton_bucket.json").read_text())
+    assert manifest["stage"] == "bucket" and len([*tmp_path.glob("*.cubin")]) == len(manifest["parameters"]["BLOCK"]) == 3

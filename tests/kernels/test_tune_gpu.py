@@ -57,28 +57,30 @@ const adamas_plugin adamas_plugin_table = {ADAMAS_PLUGIN_VERSION, sizeof *rows, 
 
 # name: (what is replaced, by what, what the verdict says)
 FAULTS = {
-    "tie_to_the_older": ("(skip > 0 ? (skip--, 0) : 1)", "(older > 0 ? (older--, 1) : 0)", "selected token"),
-    "budget_short_by_one": ("/*START*/", "if (budget > 2) budget--;", "number of tokens"),
-    "sinks_ignored": ("/*START*/", "first = 0;", "selected token|number of tokens"),
-    "newest_missing": ("t >= last;", "(t >= last && t + 1 < n);", "number of tokens"),
+    "tie_to_the_older": ("(skip > 0 ? (skip--, 0) : 1)", "(older > 0 ? (older--, 1) : 0)", "a tie given to the older token"),
+    "budget_short_by_one": ("/*START*/", "if (budget > 2) budget--;", "tokens were selected|never written"),
+    "sinks_ignored": ("/*START*/", "first = 0;", "a sink|tokens were selected|missing"),
+    "newest_missing": ("t >= last;", "(t >= last && t + 1 < n);", "tokens were selected|never written"),
     "last_row_missing": ("r < s->batch * s->n_q_heads; r++) row(s, b, r); /*ROWS*/",
-                         "r + 1 < s->batch * s->n_q_heads; r++) row(s, b, r);", "number of tokens|n_selected"),
-    "one_head_between_wrong": ("/*END*/", "if (s->n_q_heads == 8 && r == 2) index[0] = 1;", "index|selected token"),
-    "empty_sequence_forgotten": ("/*START*/", "if (n == 0) return;", "number of tokens|n_selected"),
-    "budget_above_the_length": ("/*START*/", "if (budget > n) { b->n_selected[r] = budget; return; }", "number of tokens"),
+                         "r + 1 < s->batch * s->n_q_heads; r++) row(s, b, r);", "never written"),
+    "one_head_between_wrong": ("/*END*/", "if (s->n_q_heads == 8 && r == 2) index[0] = 1;", "index|missing"),
+    "empty_sequence_forgotten": ("/*START*/", "if (n == 0) return;", "tokens were selected|never written"),
+    "budget_above_the_length": ("/*START*/", "if (budget > n) { b->n_selected[r] = budget; return; }",
+                                "tokens were selected|never written"),
     "wrong_at_odd_lengths": ("t < n; t++) {\n        int in", "t < n - (n % 2 && n > 500); t++) {\n        int in",
-                             "number of tokens|token"),
+                             "tokens were selected|token|never written"),
     "writes_into_its_input": ("/*END*/", "if (n > 9) d[3] ^= 1;", "`distance`, which is not the stage's output|token"),
     "writes_behind_the_index": ("/*END*/", "if (r + 1 == s->batch * s->n_q_heads) b->index[(size_t)(r + 1) * budget] = 7;",
                                 "which is not the stage's output"),
     "writes_in_front_of_the_index": ("/*END*/", "if (r == 0) b->index[-1] = 7;", "which is not the stage's output"),
     "writes_into_the_keys": ("/*END*/", "if (r == 0) ((char *)b->k)[0] ^= 1;", "`k`, which is not the stage's output"),
     "changes_a_length": ("/*END*/", "if (r == 0 && n == 90) ((uint32_t *)(uintptr_t)b->length)[0] = 89;",
-                         "`length`|number of tokens"),
+                         "`length`|tokens were selected|missing"),
     "cached_by_address": ("/*GLOBAL*/", "static const void *seen; static uint32_t kept[1 << 16];", "."),
     "fast_after_some_calls": ("/*LAUNCH*/", "static int calls; if (s->capacity == 704 && calls++ > 12) return 0;", "."),
     "works_only_the_first_time": ("/*LAUNCH*/", "static int done; if (done++) return 0;", "."),
-    "needs_a_zeroed_output": ("b->n_selected[r] = k;", "if (b->n_selected[r] == 0) b->n_selected[r] = k;", "number of tokens"),
+    "needs_a_zeroed_output": ("b->n_selected[r] = k;", "if (b->n_selected[r] == 0) b->n_selected[r] = k;",
+                              "tokens were selected|never written"),
     "unfinished_when_it_returns": ("/*GLOBAL*/", "static struct { adamas_gpu_shape s; adamas_gpu_buffers b; } later;", "."),
     "sleeps_out_the_limit": ("/*LAUNCH*/", "sleep(100);", "did not return within 2 s"),
     "crashes": ("/*LAUNCH*/", "*(volatile char *)8 = 1;", "crashed"),
@@ -176,7 +178,8 @@ MANIFEST = {"stage": "topk", "module": "k_{BLOCK}.ptx", "kernel": "topk", "grid"
     ({"kernel": 7}, "\"module\" and \"kernel\", both strings"),
 ])
 def test_a_manifest(fake, tmp_path, change, says):
-    (tmp_path / "k_128.ptx").write_text(".version 8.0\n")
+    for block in (128, 256):
+        (tmp_path / f"k_{block}.ptx").write_text(".version 8.0\n")
     (tmp_path / "k.json").write_text(json.dumps({**MANIFEST, **change}))
     row = tune(fake, "--stage", "topk", "--implementation", "fake", *SHAPE, "k.json", code=2)["k.json"]
     assert row["verdict"] == "invalid" and says in row["reason"], row

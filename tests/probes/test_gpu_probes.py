@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from conftest import PROGRAM, Adamas, check_sound, query, refuse
+from conftest import PROGRAM, Adamas, check_sound, query, refuse, without
 from test_nvtx import TOOL, read_log
 
 SMALL = ["--seq-lens", "100", "--budgets", "16,64", "--heads", "4", "--kv-heads", "2", "--head-dim", "64"]
@@ -34,7 +34,7 @@ class Observed(Adamas):
     def profile(self, *arguments, code=0, **environment):
         self.database.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
-        result = self("profile", *SMALL, "--db", self.database, *arguments, env={
+        result = self("profile", *without(SMALL, arguments), "--db", self.database, *arguments, env={
             **os.environ, "LD_LIBRARY_PATH": str(self.folder / "lib"), "ADAMAS_CUPTI": str(FAKE),
             "ADAMAS_FAKE_CUPTI_LOG": str(self.log), **environment})
         assert result.code == code, result

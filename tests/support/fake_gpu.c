@@ -8,6 +8,9 @@
  *   wrong=STAGE      that stage's implementations spoil a byte of what they write
  *   error=STAGE      their launches fail, and the context survives
  *   lost=STAGE       their launches fail, and the context does not
+ *   memory-rate=N    the memory's own rate, bytes per second (default: not known)
+ *   h200             the device says that it is an NVIDIA H200
+ *   slow-dense       dense attention takes a millisecond
  *   idle-prompt      the encoding of a prompt does nothing
  *   no-bandwidth     the read limit cannot be measured
  *   honest           times are what the calls took on the host, and the read limit is above that of any host */
@@ -25,6 +28,7 @@
 #include "kernels/gpu/input.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
+#include "kernels/step/phases.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
@@ -58,6 +62,16 @@ static bool faulty(const char *fault, adm_stage stage) {
 static uint64_t memory_bytes(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "memory=") : NULL;
     return at != NULL ? strtoull(at + strlen("memory="), NULL, 10) : 1u << 30;
+}
+
+static double memory_rate(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "memory-rate=") : NULL;
+    return at != NULL ? strtod(at + strlen("memory-rate="), NULL) : 0;
+}
+
+static bool is_h200(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    return asked != NULL && strstr(asked, "h200") != NULL;
 }
 
 static size_t n_timings(void) {
@@ -287,8 +301,10 @@ adm_status adm_device_list(adm_device_info *out, int capacity, int *n, adm_error
                                    .n_sms = 1,
                                    .l2_bytes = 1 << 14,
                                    .memory_bytes = memory_bytes(),
+                                   .memory_bytes_per_s = memory_rate(),
                                    .driver_version = 13000,
                                    .runtime_version = 13000};
+    if (capacity > 0 && is_h200()) snprintf(out[0].name, sizeof out[0].name, "NVIDIA H200");
     return ADM_OK;
 }
 
@@ -476,12 +492,37 @@ adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_
     timing->start_ns = adm_clock_ns();
     if (status == ADM_OK) status = adm_alloc(&timing->end_ns, timing->n_samples, sizeof *timing->end_ns, "samples", err);
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples; i++) timing->end_ns[i] = adm_clock_ns();
+    const char *asked = getenv("ADAMAS_FAKE_GPU");
+    const double longer = covers == BIT(DENSE) && asked != NULL && strstr(asked, "slow-dense") != NULL ? 1e6 : 0;
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples && is_honest(); i++) {
         const uint64_t start = adm_clock_ns();
         status = adm_gpu_case_run(c, impls, n_impls, (uint32_t)i % timing->n_sets, err);
         timing->sample_ns[i] = (double)(adm_clock_ns() - start);
     }
     for (size_t i = 0; status == ADM_OK && i < timing->n_samples && !is_honest(); i++)
-        timing->sample_ns[i] = 1000.0 * (double)n_impls * (mode == ADM_LAUNCH_STREAM ? 3 : 1) + (double)(i * 7 % 20);
+        timing->sample_ns[i] = longer + 1000.0 * (double)n_impls * (mode == ADM_LAUNCH_STREAM ? 3 : 1) + (double)(i * 7 % 20);
     return status;
+}
+
+/* --- Phases ------------------------------------------------------------------------------------------------------- */
+
+/* Three blocks; phase i of the block takes 1,000 (i + 1) cycles and its number more, and the last block has no "cut". */
+adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out, adm_error *err) {
+    (void)shape;
+    if (strcmp(variant, "fused") != 0) return adm_fail(err, ADM_EUNSUPPORTED, "%s has no instrumented instance", variant);
+    *out = (adm_gpu_phases){.n_phases = 3, .name = {"scan", "cut", "gather"}, .n_blocks = 3};
+    out->stamp_bytes = out->n_blocks * (ADM_GPU_MAX_PHASES + 1) * sizeof(uint64_t);
+    return ADM_OK;
+}
+
+adm_status adm_gpu_step_phases_launch(const char *variant, const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                      uint64_t *d_stamps, adm_gpu_stream stream, adm_error *err) {
+    (void)variant, (void)stream;
+    if (faulty("phases", ADM_STAGE_STEP)) return adm_fail(err, ADM_EENVIRONMENT, "these phases were to fail");
+    for (uint64_t b = 0; b < 3; b++) {
+        uint64_t *stamp = d_stamps + b * (ADM_GPU_MAX_PHASES + 1), at = stamp[0] = 5000 + b;
+        for (uint64_t p = 0; p < 3; p++)
+            if (b < 2 || p != 1) stamp[p + 1] = at += 1000 * (p + 1) + b;
+    }
+    return run(shape, buffers, STEP, ADM_STAGE_STEP, err);
 }

@@ -31,6 +31,11 @@ adm_status adm_gpu_wait(adm_gpu *gpu, adm_error *err) {
     (void)gpu, (void)err;
     return ADM_OK;
 }
+adm_status adm_gpu_cycle_ns(adm_gpu *gpu, double *ns, adm_error *err) {
+    (void)gpu, (void)err;
+    *ns = 0.5;
+    return ADM_OK;
+}
 adm_status adm_gpu_flusher_create(adm_gpu *gpu, adm_gpu_flusher **out, adm_error *err) {
     (void)gpu;
     return adm_alloc(out, 1, sizeof **out, "an L2 flush", err);

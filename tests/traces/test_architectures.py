@@ -3,18 +3,20 @@
 The expected values are those of the transformers model in memory, before it was saved: 256 tokens, all logits, K and V of
 every layer. Skipped where the packages of traces/model/requirements.txt are absent; `tests/run.py --with-models` runs it.
 """
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import MODELS, WITH_GGUF, save_folder, skip_module_without_models, tiny_model, write_gguf
+from tiny_models import FACTORS, MODELS, WITH_GGUF, save_folder, skip_module_without_models, tiny_model, write_gguf
 
 skip_module_without_models()
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
 from forward import embed, forward_logits, layer_forward
 from model_files import load_model
+from rope import Rope, yarn
 from verify import KV_LIMIT, LOGITS_LIMIT, check_model
 
 TOKENS = np.random.default_rng(7).integers(0, 258, 256)
@@ -91,3 +93,44 @@ def test_folders_of_each_precision_single_and_sharded(tmp_path, dtype, shards):
     assert len(m.weights.files) > 3 if shards else len(m.weights.files) == 1
     # read anew: .to(bfloat16) has also rounded RoPE's frequencies in memory
     check(m, wanted(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)))
+
+
+@pytest.mark.parametrize("name, old, outside", [
+    ("llama", dict(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+                                 "finetuned": True}), {}),
+    ("phi3", dict(rope_scaling={"type": "longrope", "short_factor": FACTORS[0], "long_factor": FACTORS[1]}, rope_theta=1e4,
+                  partial_rotary_factor=0.75, original_max_position_embeddings=100, full_attn_mod=1, interpolate_factor=1), {}),
+    ("gemma3 with vision", dict(rope_scaling={"factor": 8.0, "rope_type": "linear"}, rope_theta=1e6, rope_local_base_freq=1e4),
+     dict(eos_token_id=[1, 106]))])
+def test_files_as_transformers_4_wrote_them(tmp_path, name, old, outside):
+    """The names of settings that most published models have."""
+    import torch
+    import transformers
+    save_folder(tiny_model(name), tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    text = config.get("text_config", config)
+    del text["rope_parameters"]
+    text |= old
+    (tmp_path / "m/config.json").write_text(json.dumps(config | outside))
+    m = load_model(tmp_path / "m")
+    assert m.rope.divisors
+    check(m, wanted(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)))
+
+
+def test_yarn_of_any_settings_is_transformers():
+    """Frequencies and amplitude at the sizes of real models, which the small ones above do not reach."""
+    import transformers
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    rng = np.random.default_rng(11)
+    for case in range(200):
+        d, original = int(rng.choice([64, 128, 256])), int(rng.choice([512, 4096, 32768, 262144]))
+        base, factor = float(rng.choice([1e4, 5e5, 1e6])), float(rng.choice([1, 2.5, 4, 40]))
+        betas, truncate = (float(rng.uniform(2, 64)), float(rng.uniform(0.3, 2))), bool(rng.integers(2))
+        config = transformers.Qwen3Config(head_dim=d, max_position_embeddings=int(original * factor), rope_parameters={
+            "rope_type": "yarn", "rope_theta": base, "factor": factor, "original_max_position_embeddings": original,
+            "beta_fast": betas[0], "beta_slow": betas[1], "truncate": truncate})
+        expected, amplitude = ROPE_INIT_FUNCTIONS["yarn"](config, "cpu")
+        ours = yarn(Rope(base, d), factor, original, *betas, truncate=truncate)
+        says = f"case {case}: d {d}, base {base}, factor {factor}, original {original}, betas {betas}, truncate {truncate}"
+        np.testing.assert_allclose(ours.frequencies(), expected.numpy(), rtol=2e-5, err_msg=says)
+        assert ours.amplitude == pytest.approx(amplitude), says

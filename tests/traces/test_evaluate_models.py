@@ -201,6 +201,18 @@ def test_a_single_text_gives_the_rows_of_that_text(folder, tmp_path, capsys, ggu
     assert query(tmp_path / "e.db", "SELECT count(*) FROM quality_summary WHERE metric = 'nll' AND n = 4") == [(4,)]
 
 
+@pytest.mark.parametrize("name, says", [
+    ("gemma3 with vision", "tensors of its vision tower are left out"),
+    ("phi3, LongRoPE", "69 tokens are at most the original context of 100, so all turn by the short factors")])
+def test_what_a_user_should_know_of_the_model_is_said(tmp_path, capsys, name, says):
+    save_folder(tiny_model(name), tmp_path / "m")
+    (tmp_path / "a.txt").write_text("In the beginning God created the heaven and the earth. " * 9)
+    assert evaluate.main(["--model", str(tmp_path / "m"), "--text", str(tmp_path / "a.txt"), "--db", str(tmp_path / "e.db"),
+                          "--context", "64", "--blocks", "1", "--block-tokens", "4", "--budgets", "16", "--passkeys", "0",
+                          "--policies", "streaming"]) == 0, capsys.readouterr().err
+    assert says in capsys.readouterr().out
+
+
 def test_what_was_finished_before_an_interruption_is_kept(folder, tmp_path, capsys, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)

@@ -237,7 +237,7 @@ def test_an_interrupt_leaves_the_old_file(adamas, tmp_path):
     (tmp_path / "x").write_bytes(b"old")
     process = adamas.start("trace", "gen", "-o", "x", "--tokens", "8000000", "--head-dim", "256", "--quiet")
     give_up = time.monotonic() + 120
-    while not any("(deleted)" in os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()):  # its file without a name
+    while not any("(deleted)" in os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()):  # its nameless file
         assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -160,7 +160,7 @@ def save(folder, tensors, name="model.safetensors"):
 @pytest.mark.parametrize("settings, says", [
     ({"model_type": "mamba"}, "model_type 'mamba' is not supported"),
     ({"rope_parameters": {"rope_type": "yarn", "factor": "4"}}, "RoPE setting factor is '4'"),
-    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "finetuned": True}}, "RoPE setting finetuned = True"),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta": 2}}, "RoPE setting beta = 2"),
     ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "attention_factor": -1.0}}, "each must be there and above 0"),
     ({"model_type": "phi3", "rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "lacks a setting"),
     ({"model_type": "phi3", "rope_parameters": {"rope_type": "su", "short_factor": [1.0] * 9, "long_factor": [1.0] * 32}},
@@ -178,6 +178,7 @@ def save(folder, tensors, name="model.safetensors"):
     ({"num_key_value_heads": [2, 2, 2]}, "num_key_value_heads is [2, 2, 2]"),
     ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
     ({"attention_multiplier": 0.1}, "attention_multiplier = 0.1"),
+    ({"full_attn_mod": 2}, "full_attn_mod = 2"),
     ({"transformers_weights": "other.safetensors"}, "transformers_weights"),
     ({"quantization_config": {"quant_method": "fp8"}}, "its weights are quantised (fp8)"),
     ({"tie_word_embeddings": True}, "another lm_head.weight"),
@@ -216,6 +217,22 @@ def test_rope_that_outside_settings_decide(folder):
     change(folder, original_max_position_embeddings=256)
     other = load_model(folder)
     assert other.context == 1024 and other.rope.divisors != m.rope.divisors
+
+
+def test_settings_as_the_files_of_known_models_have_them(folder, tmp_path):
+    change(folder, rope_parameters=None, rope_scaling={  # Yarn-Llama-2
+        "factor": 16.0, "original_max_position_embeddings": 256, "type": "yarn", "finetuned": True})
+    assert load_model(folder).context == 4096
+    change(folder, rope_scaling=None, rope_theta=1e6, use_sliding_window=False, max_window_layers=28)  # Qwen2.5
+    assert load_model(folder).rope.base == 1e6
+    save_folder(tiny_model("phi3"), tmp_path / "phi")  # Phi-4-mini
+    change(tmp_path / "phi", rope_parameters=None, rope_theta=1e4, partial_rotary_factor=0.75, sliding_window=262144,
+           full_attn_mod=1, interpolate_factor=1, lm_head_bias=False, mlp_bias=False, attention_bias=False, embd_pdrop=0.0,
+           original_max_position_embeddings=100,
+           rope_scaling={"type": "longrope", "short_factor": [1.0] * 24, "long_factor": [3.0] * 24})
+    m = load_model(tmp_path / "phi")
+    assert m.rope.n_rotated == 48 and m.rope_long.context == 100 and m.rope.amplitude == pytest.approx(
+        np.sqrt(1 + np.log(512 / 100) / np.log(100)))
 
 
 def test_vision_is_left_out_only_where_config_json_has_it(folder, tmp_path):

@@ -46,6 +46,7 @@ SUSPECT = re.compile("attn|attention|rope|rotary|head|window|sliding|norm|bias|s
 HARMLESS = re.compile("_.*|architectures|pretraining_tp|.*dropout|.*pdrop|cache_implementation|num_logits_to_keep|"
                       "initializer_range|output_hidden_states|output_attentions|problem_type|chunk_size_feed_forward|"
                       "original_max_position_embeddings|max_window_layers")
+HARMLESS_AT_ONE = ("full_attn_mod", "interpolate_factor")  # Phi-4-mini states them; transformers knows neither
 
 
 class Config:
@@ -93,7 +94,9 @@ class Config:
             method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
             raise BadInput(f"{self.folder}: its weights are quantised ({method}); float32, bfloat16 or float16 is needed")
         for name, value in self._values.items():
-            if value and name not in self._taken and SUSPECT.search(name) and not HARMLESS.fullmatch(name):
+            if not value or name in self._taken or (value == 1 and name in HARMLESS_AT_ONE):
+                continue
+            if SUSPECT.search(name) and not HARMLESS.fullmatch(name):
                 raise BadInput(f"{self.folder}: config.json: {name} = {json.dumps(value)[:60]} is not supported: it may "
                                "change what the model computes")
 

@@ -85,6 +85,7 @@ def rope_of(c, values, base, d):
         raise BadInput(f"{c.folder}: config.json: RoPE of type {s.kind!r} is not supported for {c.arch}; default, linear and "
                        f"llama3 are, yarn for {', '.join(YARN)}, longrope for phi3")
     s.take("original_max_position_embeddings", None)  # of a kind that does not use it
+    s.take("finetuned", None)  # of the first models with YaRN: says how the model came to be
     s.refuse_left_over()
     return rope, long, context
 

@@ -7,9 +7,11 @@ import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
 import { drawHeads, drawable as headsOf, headControls } from './heads.js';
 import { drawable as historyOf, drawHistory, historyControls } from './history.js';
 import { budgetControls, budgetRows, drawBudgets, drawPolicies, policyControls, policyRows } from './intervals.js';
+import { drawPhases, drawable as phasesOf } from './phases.js';
 import { drawQuality, drawable as qualityOf, qualityControls } from './quality.js';
 import { drawable as hasRoofline, drawRoofline } from './roofline.js';
 import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
+import { drawable as servingOf, drawServing } from './serving.js';
 import { setStageNames } from './stage_names.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
 import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
@@ -67,6 +69,8 @@ function makeProfileFrame(figure, report) {
         return makeSettingFrame(figure, report, profile, drawGpuStages, false);
     if (plot === 'roofline' && hasRoofline(report, profile))
         return makeSettingFrame(figure, report, profile, drawRoofline, true);
+    if (plot === 'phases' && phasesOf(report, profile).length > 0)
+        return new Frame(figure, () => drawPhases(report, profile));
     if (plot === 'timeline' && timelinesOf(report, profile).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => timelineControls(report, profile, controls, changed),
                                (choice, width) => drawTimeline(report, profile, choice, width));
@@ -84,6 +88,12 @@ function makeTaskFrame(figure, report, looks) {
                            (choice, width) => drawTasks(report, looks, evaluation, metric, choice, width));
 }
 
+// A chart of a simulated serving engine.
+function makeServingFrame(figure, report) {
+    const serving = Number(figure.dataset.serving);
+    return servingOf(report, serving).length === 0 ? null : new Frame(figure, (width) => drawServing(report, serving, width));
+}
+
 // The chart of the history: of all runs.
 function makeHistoryFrame(figure, report) {
     if (historyOf(report).length === 0) return null;
@@ -93,6 +103,7 @@ function makeHistoryFrame(figure, report) {
 
 function makeFrame(figure, report, looks) {
     const frame = figure.dataset.plot === 'history' ? makeHistoryFrame(figure, report)
+        : 'serving' in figure.dataset ? makeServingFrame(figure, report)
         : 'profile' in figure.dataset ? makeProfileFrame(figure, report)
         : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);
     if (!frame) figure.append(element('p', 'nothing', 'Nothing to draw: none of these figures were measured.'));

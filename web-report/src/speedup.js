@@ -75,7 +75,7 @@ function tooltip({ cell }, most) {
                        [[colourOf(gain, most), gain >= 1 ? 'faster than dense' : 'slower than dense', `${times(gain)} times`]],
                        [ratioInterval(dense, step)[0]
                             ?? `p10 to p90: ${times(dense.p10 / step.p90)} to ${times(dense.p90 / step.p10)} times`,
-                        `step (${step.config.variant}): ${spread(step)}`, `dense: ${spread(dense)}`]);
+                        `step (${step.config.variant}): ${spread(step)}`, `dense (${dense.config.variant}): ${spread(dense)}`]);
 }
 
 function axis(gridIndex, n, name, labels) {

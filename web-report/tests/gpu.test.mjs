@@ -27,6 +27,7 @@ const METRICS = [
     ['model_flops', '1', 'Arithmetic'], ['floor_ns', 'ns', 'Floor'], ['cold_l2_ratio', 'ratio', 'Coldness'],
     ['limit_ratio', 'ratio', 'Share of the limit'], ['median_ci_ratio', 'ratio', 'Confidence'],
     ['sm_clock_hz', 'Hz', 'SM clock'],
+    ...['scan', 'cut', 'gather'].map((phase) => [`phase_${phase}_ns`, 'ns', `Phase ${phase}`]),
     ['throttled_ratio', 'ratio', 'Throttled readings'],
     ['dram__bytes_read.sum', 'bytes', 'Bytes read Caveat: by anybody <on the device>'],
     ['stall_long_scoreboard_share', 'ratio', 'Waiting for memory'], ['stall_barrier_share', 'ratio', 'Waiting for others'],
@@ -85,7 +86,7 @@ function makeRun(uuid, gpu, label, variant, isFull) {
     return { run, calibrations: [], configs, events, activities };
 }
 
-// Counters of two stages, and a step of three kernels traced four times, the third of median length.
+// Counters of two stages, the phases of a step of one launch, and a step of three kernels traced four times, the third of median length.
 function addObservations({ add, shape, activities, events }) {
     const stream = (name, rest) => shape(32768, 32, { variant: name, launch: 'stream', ...rest });
     const budget = { budget: 64, n_sinks: 0, n_recent: 0, selection: 'head' };
@@ -97,6 +98,8 @@ function addObservations({ add, shape, activities, events }) {
         ['gpu', 'topk', null, null, 'dram__bytes_read.sum', 'skipped', 'insufficient privileges <35>'],
         ['gpu', 'topk', null, null, 'stall_long_scoreboard_share', 0.25],
         ['gpu', 'topk', null, null, 'stall_barrier_share', 0.5]]);
+    add(shape(32768, 32, { variant: 'fused', ...budget }), [['scan', 4000], ['cut', 1000], ['gather', 2000]].map(([phase, ns]) =>
+        ['gpu', 'step', null, null, `phase_${phase}_ns`, ...around(ns)]));
     const config = add(stream('six', budget), [['gpu', 'step', null, null, 'launch_gap_ns', 1500]]);
     for (const [step, longer] of [9000, 0, 300, 100].entries()) {
         let at = 100000 * step;
@@ -133,17 +136,18 @@ describe('GPU profiles in the report', { skip }, () => {
     });
 
     const open = (options) => openPage(browser, url, options);
-    const FRAMES = ['speedup 0 ', 'speedup 1 ', 'gpu-stages 0 ', 'gpu-stages 1 ', 'roofline 0 ', 'roofline 1 ', 'timeline 1 ',
-                    'counters 1 '];
+    const FRAMES = ['speedup 0 ', 'speedup 1 ', 'gpu-stages 0 ', 'gpu-stages 1 ', 'roofline 0 ', 'roofline 1 ', 'phases 1 ',
+                    'timeline 1 ', 'counters 1 '];
     // The hostile GPU was imported last and has the same date, so it comes first.
     const FULL = 1;
 
     test('has a section, an entry and a chart for what there is, and none for what is not', async () => {
         const { page, said, requested, dialogs, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Summary', 'Speed-up', 'GPU stages', 'Roofline', 'Timeline', 'Counters', 'Provenance']);
+                         ['Summary', 'Speed-up', 'GPU stages', 'Roofline', 'Phases', 'Timeline', 'Counters', 'Claims',
+                          'Provenance']);
         assert.deepEqual(await page.locator('section').evaluateAll((all) => all.map((one) => one.id)),
-                         ['summary', 'speedup', 'gpu', 'roofline', 'timeline', 'counters', 'provenance']);
+                         ['summary', 'speedup', 'gpu', 'roofline', 'phases', 'timeline', 'counters', 'claims', 'provenance']);
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name), FRAMES);
         for (const frame of frames) {
@@ -167,7 +171,7 @@ describe('GPU profiles in the report', { skip }, () => {
         const summary = await page.locator('#summary').textContent();
         assert.match(summary,
             /At 32,768 cached tokens and a budget of 64, a whole step \(fused\) takes 10\.3 µs \(median, n = 20/);
-        assert.match(summary, /dense attention 130 µs .*: 12\.7 times as long/);
+        assert.match(summary, /dense attention known \(split\) 130 µs .*: 12\.7 times as long/);
         await close();
     });
 

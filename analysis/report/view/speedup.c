@@ -42,8 +42,9 @@ static void write_cell(adm_text *page, const json_t *document, const json_t *set
     double gain = dense_ns / step_ns;
     adm_shown_duration(step_ns, shown_step);
     adm_shown_duration(dense_ns, shown_dense);
-    adm_text_format(page, "<td class=\"%s\" title=\"dense %s (n = %lld), ", gain >= 1 ? "gain" : "loss", shown_dense,
-                    (long long)adm_field_int(dense, "n"));
+    adm_text_format(page, "<td class=\"%s\" title=\"dense (", gain >= 1 ? "gain" : "loss");
+    adm_text_escaped(page, adm_field_text(adm_row_config(document, dense), "variant"));
+    adm_text_format(page, ") %s (n = %lld), ", shown_dense, (long long)adm_field_int(dense, "n"));
     adm_text_escaped(page, adm_field_text(adm_row_config(document, step), "variant"));
     adm_text_format(page, " %s (n = %lld)\">%.*f <small>", shown_step, (long long)adm_field_int(step, "n"), gain < 10 ? 2 : 1,
                     gain);
@@ -101,9 +102,10 @@ void adm_view_speedup(adm_text *page, const json_t *document) {
             adm_write_profile_heading(page, document, profile);
             adm_write_gpu_plot(
                 page, "speedup", profile,
-                ADM_MARKUP("<strong>Speed-up over dense attention</strong>: median time of dense decode attention over "
-                           "that of a whole step (every stage and the append), for one layer. The line is break-even: "
-                           "on its far side sparse attention costs more than it saves."));
+                ADM_MARKUP("<strong>Speed-up over dense attention</strong>: median time of the fastest dense decode attention "
+                           "known for the shape over that of a whole step (every stage and the append), for one layer. Dense "
+                           "is ours, or another implementation recorded on this GPU model; a cell says which. The line is "
+                           "break-even: on its far side sparse attention costs more than it saves."));
             adm_text_add(page, "<h4>Of the faster step</h4>\n");
             adm_text_append(page, &tables);
         }

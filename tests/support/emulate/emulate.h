@@ -275,6 +275,8 @@ void adm_barrier_wait(uint64_t *barrier, uint32_t parity);
 static inline void adm_barrier_wait_pushed(uint64_t *barrier, uint32_t parity) { adm_barrier_wait(barrier, parity); }
 void adm_push(void *to, uint32_t value, uint32_t rank, uint64_t *barrier);
 void adm_bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *barrier);
+static inline uint64_t adm_copy_policy(bool) { return 0; }
+void adm_bulk_copy_expected(void *shared, const void *global, uint32_t bytes, uint64_t *barrier, uint64_t policy);
 
 /* ---- in place of those of attention_dev.cuh ---- */
 

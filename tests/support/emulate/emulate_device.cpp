@@ -72,13 +72,17 @@ void adm_push(void *to, uint32_t value, uint32_t rank, uint64_t *barrier) {
     barrier_count(emu_peer(barrier, rank), 0, -(int32_t)sizeof value);
 }
 
-void adm_bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
+void adm_bulk_copy_expected(void *shared, const void *global, uint32_t bytes, uint64_t *barrier, uint64_t) {
     if (bytes % 16 != 0 || (((uintptr_t)shared | (uintptr_t)global) & 15) != 0) abort(); /* as the device would end */
-    adm_barrier_expect(barrier, bytes);
     emu_copies *c = &emu_self->block->copies;
     c->copy[c->n++] = emu_copy{shared, global, bytes, (uintptr_t)barrier};
     if (!emu_self->block->backwards || c->n == EMU_COPIES) finish_copies(barrier);
     else emu_wake_parked(); /* whoever waits for it already */
+}
+
+void adm_bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
+    adm_barrier_expect(barrier, bytes);
+    adm_bulk_copy_expected(shared, global, bytes, barrier, 0);
 }
 
 /* ---- what the last lane of a warp does for all ---- */

@@ -1,0 +1,103 @@
+"""`adamas db list`, `show` and `diff`, and the words that name runs."""
+import json
+import shlex
+import subprocess
+
+import pytest
+
+from conftest import refuse
+from tracked_runs import Runs
+
+
+@pytest.fixture
+def runs(small_run, tmp_path):
+    made = Runs(tmp_path / "x.db", small_run)
+    made.add(3, label="night", samples=2)
+    made.add(2, label="day", host_name="other", git_commit="ab" * 20, samples=2)
+    return made
+
+
+def listed(adamas, *arguments):
+    result = adamas("db", "list", *arguments, "--db", "x.db", "--json")
+    assert (result.code, result.err) == (0, ""), result
+    return json.loads(result.out)
+
+
+def test_list(adamas, runs):
+    rows = listed(adamas)
+    assert [row["run_id"] for row in rows] == [5, 4, 3, 2, 1]  # the newest first
+    newest = rows[0]
+    assert (newest["label"], newest["host"], newest["commit"], newest["status"]) == ("day", "other", "ab" * 20, "complete")
+    assert newest["n_rows"] > 20 and newest["of"].endswith(".safetensors") and newest["side"] is None
+    text = adamas("db", "list", "--limit", "2", "--db", "x.db").out
+    assert len(text.splitlines()) == 4 and "only the newest 2 are shown" in text and "night" not in text
+    runs.execute("INSERT INTO check_run VALUES (2, 'u', 'candidate', 0, 'x')")
+    runs.execute("UPDATE run SET label = 'a' || char(27) || '[31m', status = 'failed', reason = 'x' WHERE run_id = 1")
+    text = adamas("db", "list", "--db", "x.db").out
+    assert "check: candidate" in text and "\x1b" not in text and "failed" in text
+
+
+@pytest.mark.parametrize("named, want", [
+    ("last", [5]), ("last~1", [4]), ("last~1-last", [5, 4]), ("1,last", [5, 1]), ("2-3", [3, 2]), ("night", [3, 2, 1]),
+    ("label:day", [5, 4]), ("commit:abab", [5, 4]), ("all", [5, 4, 3, 2, 1])])
+def test_words_for_runs(adamas, runs, named, want):
+    assert [row["run_id"] for row in listed(adamas, named)] == want
+    result = adamas("compare", named, "1-2", "--db", "x.db", "--quiet", "--across-machines")
+    assert result.code == (2 if {1, 2} & set(want) else 3), result  # the same words everywhere
+
+
+@pytest.mark.parametrize("named, says", [("last~9", ["no run last~9"]), ("last~", ["'last~'"]), ("9", ["no run 9"]),
+                                         ("5-3", ["'5-3' is no list"])])
+def test_words_for_no_run(adamas, runs, named, says):
+    refuse(adamas, "db", "list", named, "--db", "x.db", says=says)
+
+
+def test_one_run_is_one(adamas, runs):
+    refuse(adamas, "db", "show", "night", "--db", "x.db", says=["'night' names 3 runs", "3 is the newest"])
+    assert json.loads(adamas("db", "show", "last~1", "--db", "x.db", "--json").out)["run_id"] == 4
+    assert adamas("db", "export", "--run", "last", "--db", "x.db", "-o", "r.json").code == 0
+
+
+def test_show_is_lines_for_a_shell(adamas, runs, tmp_path):
+    runs.execute("""UPDATE run SET label = 'it''s $(x)', argv = '["adamas", "replay", "a b.safetensors"]' WHERE run_id = 5""")
+    result = adamas("db", "show", "last", "--db", "x.db")
+    assert result.code == 0
+    *assignments, checkout, command = result.out.splitlines()
+    assert checkout == "git checkout " + "ab" * 20 and shlex.split(command) == ["adamas", "replay", "a b.safetensors"]
+    said = subprocess.run(["bash", "-eu", "-c", "\n".join([*assignments, 'printf "%s|%s" "$label" "$host_name"'])],
+                          capture_output=True, text=True, check=True).stdout
+    assert said == "it's $(x)|other"
+
+
+def test_diff_names_what_differs(adamas, runs):
+    result = adamas("db", "diff", "3", "4", "--db", "x.db", "--json")
+    document = json.loads(result.out)
+    assert document["host_name"][1] == "other" and document["git_commit"][1] == "ab" * 20
+    assert document["label"] == ["night", "day"] and "run_uuid" not in document
+    text = adamas("db", "diff", "4", "5", "--db", "x.db").out
+    assert text == "no difference but when they ran\n"
+
+
+def test_gc_asks_before_it_removes_everything(adamas, runs):
+    refuse(adamas, "db", "gc", "--keep", "0", "--db", "x.db", says=["all 5 runs", "--yes"])
+    assert adamas("db", "gc", "--keep", "0", "--dry-run", "--db", "x.db").code == 0
+    assert runs.execute("SELECT count(*) FROM run") == [(5,)]
+    assert adamas("db", "gc", "--keep", "1", "--db", "x.db", "--quiet").code == 0  # one of each label and host
+    assert runs.execute("SELECT run_id FROM run ORDER BY 1") == [(3,), (5,)]
+    assert adamas("db", "gc", "--keep", "0", "--yes", "--db", "x.db", "--quiet").code == 0
+    assert runs.execute("SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM sample) + (SELECT count(*) FROM config)") == [
+        (0,)]
+    assert runs.execute("PRAGMA foreign_key_check") == [] and runs.execute("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("keep", ["1", "4"])
+def test_samples_go_and_the_rest_stays(adamas, runs, keep):
+    """Where most samples go they are copied, where few go they are deleted: the result is the same."""
+    runs.add(5, label="night", samples=4)
+    before = runs.execute("SELECT count(*) FROM sample s JOIN measurement USING (measurement_id) WHERE run_id > 10 - ?", int(keep))
+    kept = runs.execute("SELECT m.run_id, s.* FROM sample s JOIN measurement m USING (measurement_id) JOIN run r USING (run_id) "
+                        "WHERE r.label = 'night' AND run_id > 10 - ? ORDER BY 2, 3", int(keep))
+    assert before and adamas("db", "gc", "--keep-samples", keep, "--db", "x.db", "--quiet").code == 0
+    assert runs.execute("SELECT m.run_id, s.* FROM sample s JOIN measurement m USING (measurement_id) JOIN run r USING (run_id) "
+                        "WHERE r.label = 'night' ORDER BY 2, 3") == kept
+    assert runs.execute("SELECT count(*) FROM run") == [(10,)]
