@@ -12,7 +12,7 @@
  *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
  *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
  *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0
- *   4  products of bits where query heads share a KV head                 NEW; NEW */
+ *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2 */
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
 #include "kernels/distance/products.cuh"
@@ -395,6 +395,7 @@ typedef void distance_kernel(const adm_gpu_shape, const adm_gpu_buffers, uint32_
 /* Which kernels serve a metric, by words of a plane: by counts, NULL where there are none, and by products. */
 typedef struct distance_kernels {
     distance_kernel *counts[3], *products[3];
+    uint32_t largest; /* distance, of an element */
 } distance_kernels;
 
 static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
@@ -410,6 +411,8 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
     if (stages < 1 || stages > 8) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
+    if (kernels->largest * shape->heads.head_dim * group > UINT16_MAX && shape->selection == ADM_SELECT_GROUP)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%s: the distances of %u query heads together may not fit 16 bits", what, group);
     const bool products = limits.compute_major == 9 && !by_counts && kernels->products[dim] != NULL &&
                           (group > 1 || kernels->counts[dim] == NULL);
     if (!products && kernels->counts[dim] == NULL)
@@ -418,8 +421,8 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
-    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * (products ? shape->heads.head_dim / 2 + 4
-                                                                                 : shape->heads.head_dim / 32 * 12));
+    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES +
+                                          group * (products ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12));
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
     return adm_gpu_launch(what, (const void *)(products ? kernels->products : kernels->counts)[dim], grid, args, stream, err);
@@ -428,7 +431,7 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
 #define COUNTS(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
 #define PRODUCTS(metric) {distance_products<2, metric>, distance_products<4, metric>, distance_products<8, metric>}
 
-static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1)};
+static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1), 3};
 
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
@@ -438,7 +441,8 @@ extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, cons
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, 2, stream, err);
+    const bool many = shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8;
+    return adm_gpu_distance_l1_tuned(shape, buffers, 2, many ? 1 : 2, stream, err); /* many: more to do for each load */
 }
 
 extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -448,12 +452,12 @@ extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, con
 
 extern "C" adm_status adm_gpu_distance_dot(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    static const distance_kernels kernels = {{NULL, NULL, NULL}, PRODUCTS(ADM_METRIC_DOT)};
+    static const distance_kernels kernels = {{NULL, NULL, NULL}, PRODUCTS(ADM_METRIC_DOT), 9};
     return launch("distance dot", &kernels, shape, buffers, 2, 2, false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    static const distance_kernels kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}};
+    static const distance_kernels kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, 3};
     return launch("distance xor", &kernels, shape, buffers, 2, 2, false, stream, err);
 }

@@ -26,7 +26,11 @@
 
 #include "kernels/gpu/common.cuh"
 
-enum { ADM_BIT_HEADS = 4, ADM_BIT_PAIRS = 2 /* of values that a lane gets of a tile */, ADM_BIT_PLANES = 4 /* of a query, at most */ };
+enum {
+    ADM_BIT_HEADS = 4,
+    ADM_BIT_PAIRS = 2 /* of values that a lane gets of a tile */,
+    ADM_BIT_PLANES = 4 /* of a query, at most */
+};
 
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
 
@@ -184,7 +188,7 @@ static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D>
         for (int i = 0; i < n; i++) both[i] = h[i] & l[i];
 #pragma unroll
         for (int t = 0; t < adm_bits<D>::columns; t++) {
-            const uint32_t (*b)[2] = q.b[t];
+            const uint32_t(*b)[2] = q.b[t];
             const int i = D == 64 ? t : u, last = adm_bit_query<D, METRIC>::products - 1;
             int32_t c[4] = {0, 0, 0, 0}, e[4] = {0, 0, 0, 0}, f[4] = {0, 0, 0, 0};
             if (METRIC == ADM_METRIC_L1) {

@@ -314,9 +314,12 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
 /* stamps: NULL, or where the instrumented instance writes. */
 static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, grouped_plan *plan, uint64_t *stamps,
                               adm_gpu_stream stream, adm_error *err) {
-#define KERNELS(T, D)                                                    \
-    {{step_grouped<T, D, 2, false>, step_grouped<T, D, 4, false>},       \
-     {step_grouped<T, D, 2, true>, step_grouped<T, D, 4, true>}}
+#define KERNELS(T, D)                                                   \
+    {                                                                   \
+        {step_grouped<T, D, 2, false>, step_grouped<T, D, 4, false>}, { \
+            step_grouped<T, D, 2, true>, step_grouped<T, D, 4, true>    \
+        }                                                               \
+    }
     static grouped_kernel *const kernels[3][2][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
                                                         {KERNELS(__half, 128), KERNELS(__nv_bfloat16, 128)},
                                                         {KERNELS(__half, 256), KERNELS(__nv_bfloat16, 256)}};
@@ -360,7 +363,8 @@ extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm
 
 /* ---- phases ---- */
 
-extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out, adm_error *err) {
+extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out,
+                                          adm_error *err) {
     static const char *const names[] = {"query", "scan", "cut", "winners", "hand out", "list", "gather", "merge"};
     grouped_plan plan;
     *out = adm_gpu_phases{};

@@ -220,18 +220,20 @@ static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &m
     if (both) adm_barrier_wait(&m.small->full[me.warp][place->slot + 1], place->parity);
     grouped_read<D>(codes, &one);
     grouped_read<D>(both ? codes + grouped_dim<D>::tile_words : codes, &other);
-    if (tile + plan.slots * GROUPED_WARPS < me.n_tiles) {
-        __syncwarp(); /* all have read */
-        if (threadIdx.x % 32 == 0) {
-            grouped_fetch<D>(me, plan, planes, i + plan.slots, place->slot, m.ring, m.small);
-            if (tile + (plan.slots + 1) * GROUPED_WARPS < me.n_tiles)
-                grouped_fetch<D>(me, plan, planes, i + plan.slots + 1, place->slot + 1, m.ring, m.small);
-        }
-    }
+    const uint32_t slot = place->slot;
     place->slot += 2;
     if (place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
     grouped_bins<D, N>(one, q, first[0], second[0]);
     grouped_bins<D, N>(other, q, first[1], second[1]);
+    if (tile + plan.slots * GROUPED_WARPS <
+        me.n_tiles) { /* only now: what was read has been used, so it is not still on its way */
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            grouped_fetch<D>(me, plan, planes, i + plan.slots, slot, m.ring, m.small);
+            if (tile + (plan.slots + 1) * GROUPED_WARPS < me.n_tiles)
+                grouped_fetch<D>(me, plan, planes, i + plan.slots + 1, slot + 1, m.ring, m.small);
+        }
+    }
     const uint32_t token = (me.first_tile + tile) * 32;
     if (token >= me.eligible.first && token + GROUPED_THREADS + 32 <= me.eligible.last) return;
     grouped_correct<D, N>(me, tile, first[0], second[0]);

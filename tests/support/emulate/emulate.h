@@ -294,7 +294,6 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
 
 /* ---- in place of those of products.cuh ---- */
 
-
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
 static inline void adm_load_rows(uint32_t a[4], const uint32_t *row) {
     auto *room = &emu_self->warp->room[emu_self->warp->turn];
