@@ -4,7 +4,7 @@
  * Emulated are: threads, warps, blocks and clusters; the warp's shuffles, votes and sums; __syncthreads(); dynamic and static
  * shared memory, that of a cluster's other blocks included; and what kernels/gpu/common.cuh and attention_dev.cuh say in
  * machine instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' products; those of
- * products.cuh likewise.
+ * products.cuh and grouped.cuh likewise.
  *
  * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen
  * here:
@@ -292,7 +292,9 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
     for (int i = 0; i < 4; i++) c[i] += room->product[emu_self->lane][i];
 }
 
-/* ---- in place of those of products.cuh ---- */
+/* ---- in place of those of products.cuh and grouped.cuh ---- */
+
+static inline void grouped_prefetch(const void *, uint32_t) {}
 
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
 static inline void adm_load_rows(uint32_t a[4], const uint32_t *row) {
