@@ -26,7 +26,8 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "suggest",
+    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "json_read",
+                  "suggest",
                   "embedded", "output_file", "threads", "cpu", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -50,7 +51,8 @@ ROOMS = {
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "static", "trace", "observer", "state", "count",
                         "timeline", "observe"],
     "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child", "gpu_compare", "record"],
+                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child",
+                     "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -68,11 +70,12 @@ ROOMS = {
     "analysis/explain": ["rules", "figures"],
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
-                         "print", "model_file", "validate_show"],
-    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "sketches", "data", "gpu", "tasks", "history",
-                        "checks", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline", "checks",
-                             "counters", "claims", "serving", "quality", "heads", "tasks", "stages", "history", "provenance"],
+                         "print", "model_file", "validate_show", "whole"],
+    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
+                        "history", "checks", "html"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline",
+                             "checks", "counters", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages",
+                             "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -135,7 +138,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/serving.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
@@ -143,7 +146,8 @@ TESTS = {
              "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
              "store_insert"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "gpu_plan", "device", "profile_state", "search", "tune_pipeline"],
+                "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
+                "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
     "analysis": ["report", "series", "shift", "change_points", "cost", "serving"],
@@ -179,15 +183,13 @@ PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 # NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
 # headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob"]
+PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob", "faults"]
 CUPTI_TOOLS = ["fake_cupti"]
 
-# Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang; and what they are linked from.
-FUZZERS = ["safetensors", "requests"]
-FUZZED = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")), "core/contract/stage.c",
-          "core/stats/rng.c", "traces/generate/generate_math.c",
-          *(f"traces/format/{name}.c" for name in ("map_guard", "input_file", "safetensors", "trace_file", "trace_check")),
-          *(f"traces/requests/{name}.c" for name in ROOMS["traces/requests"])]
+# Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang. Each is linked with the library.
+FUZZERS = ["safetensors", "requests", "recorded", "metrics", "arguments", "candidate", "manifest", "calibration",
+           "database"]
+FUZZ_SECONDS = 60
 
 
 def sources_of(rooms):
@@ -225,6 +227,9 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
     "debug": ("-O0 -g", "", True),
     # Without CUDA: ASan takes addresses that the CUDA driver wants.
     "asan": (f"-O1 -g {SANITIZE} -Wno-conversion -Wno-sign-conversion -Wno-format-truncation", SANITIZE, False),
+    # What `ninja tsan` runs: a replay at 1 to 8 threads.
+    "tsan": ("-O1 -g -fsanitize=thread -fno-omit-frame-pointer -Wno-conversion -Wno-sign-conversion", "-fsanitize=thread",
+             False),
     "coverage": ("-O0 -g --coverage -fprofile-update=atomic", "--coverage", False),
 }
 
@@ -451,16 +456,22 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    ninja.rule("cc_fuzz", f"{clang} {CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -fsanitize=fuzzer $in -o $out -l:libjansson.a "
-               "-l:libxxhash.a -lm", description="FUZZER $out")
-    headers = [str(path.relative_to(deps.ROOT)) for room in ("core", "traces")
-               for path in sorted((deps.ROOT / room).rglob("*.h"))]
-    programs = [ninja.build(f"build/fuzz/{name}", "cc_fuzz", [f"tests/fuzz/fuzz_{name}.c", *FUZZED],
-                            implicit=["tests/fuzz/fuzz.h", f"tests/fuzz/fuzz_{name}.h", *headers]) for name in FUZZERS]
-    ninja.build("fuzz", "run", implicit=programs, title="FUZZ for two minutes; a crash is kept in build/fuzz",
-                command=" && ".join(f"mkdir -p build/fuzz/corpus-{name} && build/fuzz/{name} -max_total_time=60 "
-                                    f"-artifact_prefix=build/fuzz/{name}- -max_len=16384 -close_fd_mask=1 "
-                                    f"build/fuzz/corpus-{name} tests/fuzz/corpus/{name}" for name in FUZZERS))
+    flags = f"{CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -w"
+    ninja.rule("cc_fuzz", f"{clang} {flags} -fsanitize=fuzzer-no-link -MMD -MF $out.d -c $in -o $out", depfile="$out.d",
+               deps="gcc", description="CC $out")
+    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -o $out $in {LIBS}", description="FUZZER $out")
+
+    def compile_c(source):
+        return ninja.build(f"build/fuzz/obj/{Path(source).with_suffix('.o')}", "cc_fuzz", [source],
+                           implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (),
+                           order_only=["build/gen/version.h"])
+    library = [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA, *NO_NVTX,
+                                                  *NO_CUPTI]]
+    programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz", [compile_c(f"tests/fuzz/fuzz_{name}.c"), *library])
+                for name in FUZZERS]
+    ninja.build("fuzzers", "phony", programs)
+    ninja.build("fuzz", "run", implicit=programs, title=f"FUZZ, {FUZZ_SECONDS} s each; a crash is kept in build/fuzz",
+                command="$python tests/fuzz/long_run.py --seconds " + str(FUZZ_SECONDS))
 
 
 def build_ninja(options, cuda, node):
@@ -512,6 +523,9 @@ def build_ninja(options, cuda, node):
     ninja.build("asan", "run", implicit=[program, *tests, "build/release/libadamas.so"],
                 title="TEST with address and undefined-behaviour checks",
                 command="$python tests/run.py --profile asan " + " ".join(f"--only {name}" for name in SANITIZED))
+    program, tests = made["tsan"]
+    ninja.build("tsan", "run", implicit=[program, "build/tsan/tests/test_threads"], title="TSAN: data races at 1 to 8 threads",
+                command="$python tests/fuzz/thread_campaign.py build/tsan/adamas build/tsan/tests/test_threads")
     program, tests = made["coverage"]
     ninja.build("coverage", "run", implicit=[program, *tests, "build/release/libadamas.so"], title="COVERAGE",
                 command="$python tests/coverage.py")
@@ -544,10 +558,10 @@ def build_ninja(options, cuda, node):
 def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
-              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT,
+              *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
-              *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS), *FUZZED,
+              *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:

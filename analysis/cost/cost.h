@@ -15,25 +15,29 @@
 #include "analysis/cost/grid.h"
 #include "core/base/error.h"
 
+typedef enum adm_cost_share { ADM_COST_LINEAR, ADM_COST_REST, ADM_COST_TOKEN } adm_cost_share;
+
+/* What was measured of a decode step of a whole model: its matrix products, what is neither those nor attention, or all. */
 typedef struct adm_cost_whole {
     char model[ADM_COST_VARIANT_BYTES];
-    bool is_rest;          /* else: the linear layers */
-    double batch, len, ns; /* of one decode step */
+    adm_cost_share share;
+    double batch, len, ns;
+    uint32_t budget; /* 0: dense */
 } adm_cost_whole;
 
 typedef struct adm_cost {
     int64_t run_id;
     char run_uuid[40], label[128];
     adm_cost_device measured; /* where the anchors come from */
-    adm_cost_device device;   /* that times are for; change it for a what-if */
-    adm_cost_point *point;    /* [n_points], of all grids */
+    adm_cost_device device; /* that times are for; change it for a what-if */
+    adm_cost_point *point; /* [n_points], of all grids */
     size_t n_points;
-    adm_cost_grid *grid;      /* [n_grids] */
+    adm_cost_grid *grid; /* [n_grids] */
     size_t n_grids;
-    adm_cost_whole *whole;    /* [n_whole] what `adamas decode` measured of whole models */
+    adm_cost_whole *whole; /* [n_whole] what `adamas decode` measured of whole models */
     size_t n_whole;
-    double skew;              /* share by which a batch of mixed lengths is slower, per unit of longest / mean - 1 */
-    size_t n_ragged;          /* measurements that the skew was fitted to; 0: it is 0 */
+    double skew; /* share by which a batch of mixed lengths is slower, per unit of longest / mean - 1 */
+    size_t n_ragged; /* measurements that the skew was fitted to; 0: it is 0 */
 } adm_cost;
 
 /* NULL pointers are fine. */

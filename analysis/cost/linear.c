@@ -10,11 +10,11 @@ static adm_cost_time roofline(const adm_cost *cost, double compute_share, double
 }
 
 /* Anchors of a model on a line over the batch; false if there are none. Beyond the largest batch the last slope goes on. */
-static bool by_anchors(const adm_cost *cost, const char *model, bool is_rest, double n_tokens, adm_cost_time *time) {
+static bool by_anchors(const adm_cost *cost, const char *model, adm_cost_share share, double n_tokens, adm_cost_time *time) {
     const adm_cost_whole *low = NULL, *high = NULL;
     for (size_t i = 0; i < cost->n_whole; i++) {
         const adm_cost_whole *w = &cost->whole[i];
-        if (w->is_rest != is_rest || strcmp(w->model, model) != 0) continue;
+        if (w->share != share || strcmp(w->model, model) != 0) continue;
         if (low == NULL) low = w;
         else if (w->batch > (high != NULL ? high : low)->batch) {
             if (high != NULL && high->batch < n_tokens) low = high;
@@ -42,14 +42,14 @@ adm_cost_time adm_cost_linear(const adm_cost *cost, const adm_model *model, doub
     const double bytes = (layers + (n_sampled > 0 ? head : 0)) * model->weight_bytes;
     const adm_cost_time floor = roofline(cost, compute_share, bytes, 2 * (layers * n_tokens + head * n_sampled));
     adm_cost_time time;
-    if (!by_anchors(cost, model->name, false, n_tokens, &time)) return floor;
+    if (!by_anchors(cost, model->name, ADM_COST_LINEAR, n_tokens, &time)) return floor;
     time.ns = adm_cost_on_device(cost, time.ns, bytes);
     return time.rule == ADM_COST_HELD && floor.ns > time.ns ? floor : time; /* large chunks are bound by arithmetic */
 }
 
 adm_cost_time adm_cost_rest(const adm_cost *cost, const adm_model *model, double n_tokens) {
     adm_cost_time time = {0, ADM_COST_BYTES, 1};
-    by_anchors(cost, model->name, true, n_tokens, &time);
+    by_anchors(cost, model->name, ADM_COST_REST, n_tokens, &time);
     return time;
 }
 

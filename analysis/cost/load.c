@@ -166,17 +166,22 @@ static adm_status read_whole(adm_store *store, adm_cost *cost, adm_error *err) {
     adm_query *query = NULL;
     bool there = false;
     size_t capacity = 0;
-    adm_status status = adm_query_open(store,
-                                       "SELECT c.variant, k.name, c.batch, c.seq_len, m.median FROM measurement m "
-                                       "JOIN config c USING (config_id) JOIN metric k USING (metric_id) WHERE m.run_id = ? AND "
-                                       "k.name IN ('linear_layers_ns', 'rest_of_step_ns') AND m.status = 'ok' "
-                                       "ORDER BY k.name, c.variant, c.batch, c.seq_len",
-                                       &query, err, "i", cost->run_id);
+    adm_status status = adm_query_open(
+        store,
+        "SELECT c.variant, instr('linear_layers_ns rest_of_step_ns token_time_ns', k.name), c.batch, c.seq_len, m.median, "
+        "CASE c.policy WHEN 'dense' THEN 0 ELSE ifnull(c.budget, 0) END FROM measurement m JOIN config c USING (config_id) "
+        "JOIN metric k USING (metric_id) WHERE m.run_id = ? AND k.name IN ('linear_layers_ns', 'rest_of_step_ns', "
+        "'token_time_ns') AND m.status = 'ok' AND m.median > 0 ORDER BY k.name, c.variant, c.batch, c.seq_len, 6",
+        &query, err, "i", cost->run_id);
     while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
-        adm_cost_whole w = {.is_rest = strcmp(adm_query_text(query, 1), "rest_of_step_ns") == 0,
+        const int64_t at = adm_query_int(query, 1);
+        adm_cost_whole w = {.share = at == 1   ? ADM_COST_LINEAR
+                                     : at < 20 ? ADM_COST_REST
+                                               : ADM_COST_TOKEN,
                             .batch = adm_query_double(query, 2),
                             .len = adm_query_double(query, 3),
-                            .ns = adm_query_double(query, 4)};
+                            .ns = adm_query_double(query, 4),
+                            .budget = (uint32_t)adm_query_int(query, 5)};
         snprintf(w.model, sizeof w.model, "%s", adm_query_text(query, 0));
         status = append(&cost->whole, &cost->n_whole, &capacity, sizeof w, &w, err);
     }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "analysis/output/rows.h"
+#include "core/base/json_read.h"
 #include "core/base/print.h"
 #include "core/store/runs_find.h"
 
@@ -68,7 +69,8 @@ static void print_word(const char *text) {
 /* The command line from its JSON. */
 static void print_command(const char *argv_json) {
     size_t i;
-    json_t *word, *list = json_loads(argv_json, 0, NULL);
+    adm_json_fault why;
+    json_t *word, *list = adm_json_read(argv_json, strlen(argv_json), &why);
     json_array_foreach(list, i, word) {
         if (i > 0) adm_print(" ");
         print_word(json_is_string(word) ? json_string_value(word) : "?");

@@ -9,6 +9,7 @@
 #include "analysis/db/recorded_samples.h"
 #include "analysis/db/recorded_table.h"
 #include "analysis/output/rows.h"
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
 
 /* Real numbers are exact, but for measured figures. */
@@ -135,7 +136,10 @@ static json_t *label_of(const writer *w, const json_t *run) {
 /* The command line without the folders of the machine: of "/folder/x.db" and "--db=/folder/x.db" what follows the last
  * slash. What is no list of texts stays as it is. */
 static json_t *shown_argv(const json_t *argv) {
-    json_t *list = json_loads(json_string_value(argv) != NULL ? json_string_value(argv) : "", 0, NULL), *word;
+    const char *words = json_string_value(argv) != NULL ? json_string_value(argv) : "";
+    adm_json_fault why;
+    json_t *list = adm_json_read(words, strlen(words), &why), *word;
+    if (list == NULL && why.no_memory) return NULL;
     size_t i;
     json_array_foreach(list, i, word) {
         const char *text = json_string_value(word), *equals = text != NULL ? strchr(text, '=') : NULL;

@@ -1,6 +1,7 @@
 /* recorded_read.c: checking a recorded file's values for their position and type. The file is from outside: nothing of it
  * is taken for granted. */
 #include "analysis/db/recorded_read.h"
+#include "core/base/json_read.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -33,17 +34,21 @@ static adm_status check_format(const adm_recorded_file *file, adm_error *err) {
 
 adm_status adm_recorded_load(adm_recorded_file *file, const char *path, adm_error *err) {
     struct stat info;
-    json_error_t why;
+    adm_json_fault why;
     *file = (adm_recorded_file){.path = path};
     FILE *stream = fopen(path, "rbe");
-    if (stream == NULL) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, strerror(errno));
+    if (stream == NULL)
+        return adm_fail(err, errno == ENOMEM ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path, strerror(errno));
     adm_status status = ADM_OK;
     if (fstat(fileno(stream), &info) != 0 || !S_ISREG(info.st_mode))
         status = adm_fail(err, ADM_EINPUT, "%s is not a regular file", path);
     else if (info.st_size > MAX_FILE_BYTES)
         status = adm_fail(err, ADM_EINPUT, "%s has %lld MiB, and a file of recorded runs at most %d", path,
                           (long long)info.st_size >> 20, MAX_FILE_BYTES >> 20);
-    if (status == ADM_OK && (file->document = json_loadf(stream, JSON_REJECT_DUPLICATES, &why)) == NULL)
+    if (status == ADM_OK) file->document = adm_json_read_file(stream, (size_t)info.st_size, &why);
+    if (status == ADM_OK && file->document == NULL && why.no_memory)
+        status = adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", path);
+    else if (status == ADM_OK && file->document == NULL)
         status = adm_fail(err, ADM_EINPUT, "%s is no file of recorded runs: line %d: %s", path, why.line, why.text);
     fclose(stream);
     return status == ADM_OK ? check_format(file, err) : status;

@@ -8,6 +8,7 @@
 #include "analysis/explain/figures.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/contract/stage.h"
 
@@ -58,11 +59,10 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc =
-        "Says what limits a GPU stage: bytes against the model, stalls, occupancy, launches; and what removing each limit would save "
-        "at most, in the stage and in the whole step.\v"
-        "The figures are those of a run of `adamas profile`, best with --counters full --timeline. The rules are data: "
-        "analysis/explain/limits.rules.",
+    .doc = "Says what limits a GPU stage: bytes against the model, stalls, occupancy, launches; and what removing each limit "
+           "would save at most, in the stage and in the whole step.\v"
+           "The figures are those of a run of `adamas profile`, best with --counters full --timeline. The rules are data: "
+           "analysis/explain/limits.rules.",
 };
 
 static adm_status number(const char *option, const char *text, uint32_t *value, adm_error *err) {
@@ -98,51 +98,51 @@ static double figure(const explain_command *c, const char *name) {
 
 static void print_head(const explain_command *c) {
     const adm_explained *e = &c->explained;
-    printf("%s '%s' on %s, run %" PRId64 "%s%s: %" PRId64 " query heads, %" PRId64 " KV heads, d = %" PRId64 ", %" PRId64
-           " tokens, batch %" PRId64,
-           c->stage, e->variant, e->gpu[0] != '\0' ? e->gpu : "a GPU", e->run_id, e->label[0] != '\0' ? " " : "", e->label,
-           e->q_heads, e->kv_heads, e->head_dim, e->seq_len, e->batch);
-    if (e->budget > 0) printf(", budget %" PRId64, e->budget);
-    printf("\n%.2f us", figure(c, "time_ns") * 1e-3);
-    if (isfinite(figure(c, "floor_ns"))) printf("; the floor of its bytes is %.2f us", figure(c, "floor_ns") * 1e-3);
+    adm_print("%s '%s' on %s, run %" PRId64 "%s%s: %" PRId64 " query heads, %" PRId64 " KV heads, d = %" PRId64 ", %" PRId64
+              " tokens, batch %" PRId64,
+              c->stage, e->variant, e->gpu[0] != '\0' ? e->gpu : "a GPU", e->run_id, e->label[0] != '\0' ? " " : "", e->label,
+              e->q_heads, e->kv_heads, e->head_dim, e->seq_len, e->batch);
+    if (e->budget > 0) adm_print(", budget %" PRId64, e->budget);
+    adm_print("\n%.2f us", figure(c, "time_ns") * 1e-3);
+    if (isfinite(figure(c, "floor_ns"))) adm_print("; the floor of its bytes is %.2f us", figure(c, "floor_ns") * 1e-3);
     if (isfinite(figure(c, "six_ns")) && strcmp(c->stage, "step") != 0 && strcmp(c->stage, "dense") != 0)
-        printf("; %.0f%% of the six stages' %.2f us", figure(c, "time_ns") / figure(c, "six_ns") * 100,
-               figure(c, "six_ns") * 1e-3);
-    printf("\n\n");
+        adm_print("; %.0f%% of the six stages' %.2f us", figure(c, "time_ns") / figure(c, "six_ns") * 100,
+                  figure(c, "six_ns") * 1e-3);
+    adm_print("\n\n");
 }
 
 /* What removing the limit saves at most: of the stage, and by Amdahl of the step. */
 static void print_saving(const explain_command *c, const adm_finding *f) {
     const double time_ns = figure(c, "time_ns"), six_ns = figure(c, "six_ns");
     if (!isfinite(f->saves_ns) || f->saves_ns <= 0) return;
-    printf("   At most %.2f us to gain: %.0f%% of the stage", f->saves_ns * 1e-3, f->saves_ns / time_ns * 100);
+    adm_print("   At most %.2f us to gain: %.0f%% of the stage", f->saves_ns * 1e-3, f->saves_ns / time_ns * 100);
     if (isfinite(six_ns) && strcmp(c->stage, "step") != 0 && strcmp(c->stage, "dense") != 0)
-        printf(", %.1f%% of the six stages", f->saves_ns / six_ns * 100);
-    printf(".\n");
+        adm_print(", %.1f%% of the six stages", f->saves_ns / six_ns * 100);
+    adm_print(".\n");
 }
 
 static void print_cure(const explain_command *c) {
     const adm_explained *e = &c->explained;
-    printf("Without counters only bytes, launches and grids can be judged. To collect them on the GPU:\n"
-           "  adamas profile --stages %s,step --seq-lens %" PRId64 " --kv-heads %" PRId64 " --heads %" PRId64
-           " --batch %" PRId64,
-           c->stage, e->seq_len, e->kv_heads, e->q_heads, e->batch);
-    if (e->budget > 0) printf(" --budgets %" PRId64, e->budget);
-    printf(" --counters full --timeline\n");
+    adm_print("Without counters only bytes, launches and grids can be judged. To collect them on the GPU:\n"
+              "  adamas profile --stages %s,step --seq-lens %" PRId64 " --kv-heads %" PRId64 " --heads %" PRId64
+              " --batch %" PRId64,
+              c->stage, e->seq_len, e->kv_heads, e->q_heads, e->batch);
+    if (e->budget > 0) adm_print(" --budgets %" PRId64, e->budget);
+    adm_print(" --counters full --timeline\n");
 }
 
 static adm_status print_text(const explain_command *c, adm_error *err) {
     print_head(c);
     for (size_t i = 0; i < c->n_findings; i++) {
         const adm_finding *f = &c->finding[i];
-        printf("%zu. %s.\n", i + 1, f->say);
+        adm_print("%zu. %s.\n", i + 1, f->say);
         print_saving(c, f);
-        if (f->rule->advice[0] != '\0') printf("   %s.\n", f->rule->advice);
-        printf("   [%s: %s]\n", f->rule->name, f->rule->source);
+        if (f->rule->advice[0] != '\0') adm_print("   %s.\n", f->rule->advice);
+        adm_print("   [%s: %s]\n", f->rule->name, f->rule->source);
     }
-    if (c->n_findings == 0) printf("No rule applies.\n");
+    if (c->n_findings == 0) adm_print("No rule applies.\n");
     if (!c->explained.has_counters) {
-        printf("\n");
+        adm_print("\n");
         print_cure(c);
     }
     return adm_finish_output(err);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 
@@ -29,7 +30,9 @@ static json_t *value_of(const adm_query *query, int column, char type) {
     if (type == 'i') return json_integer((json_int_t)adm_query_int(query, column));
     if (type == 'd') return adm_rows_number(query, column);
     const char *text = adm_query_text(query, column);
-    json_t *parsed = type == 'j' ? json_loads(text, 0, NULL) : NULL;
+    adm_json_fault why = {.no_memory = false};
+    json_t *parsed = type == 'j' ? adm_json_read(text, strlen(text), &why) : NULL;
+    if (why.no_memory) return NULL;
     return parsed != NULL ? parsed : adm_rows_string(text);
 }
 

@@ -196,6 +196,7 @@ static adm_status count_times(check_command *c, size_t *n_times, adm_error *err)
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
     size_t n_times = 0;
     o->alpha /= (double)n_looks(c);
+    if (!o->margin_is_forced) o->most_own_margin = 0.03; /* what ten processes per side find (analysis/README.md) */
     warn_if_too_few(c, 2, o->alpha);
     adm_status status = run_one(c, err);
     if (status == ADM_OK) status = count_times(c, &n_times, err);

@@ -14,6 +14,7 @@
 #include "analysis/report/select.h"
 #include "analysis/report/serving.h"
 #include "analysis/report/tasks.h"
+#include "analysis/report/tuning.h"
 #include "analysis/report/sql.h"
 #include "core/contract/stage.h"
 #include "core/base/version.h"
@@ -201,6 +202,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
     if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
     if (status == ADM_OK) status = adm_report_history(store, document, err);
     if (status == ADM_OK) status = adm_report_checks(store, document, err);

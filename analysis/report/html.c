@@ -24,6 +24,7 @@
 #include "analysis/report/view/stages.h"
 #include "analysis/report/view/summary.h"
 #include "analysis/report/view/tasks.h"
+#include "analysis/report/view/tuning.h"
 #include "analysis/report/view/phases.h"
 #include "analysis/report/view/timeline.h"
 #include "core/base/embedded.h"
@@ -65,6 +66,7 @@ static const struct section {
     {"codes", "Codes", "How well the codes spread", adm_view_codes},
     {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
     {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
+    {"tuning", "Tuning", "Kernels of one\u2019s own", adm_view_tuning},
     {"serving", "Serving", "What a budget gives in serving", adm_view_serving},
     {"claims", "Claims", "The paper\u2019s claims", adm_view_claims},
     {"history", "History", "How it changed", adm_view_history},

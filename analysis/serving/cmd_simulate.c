@@ -13,6 +13,7 @@
 #include "analysis/serving/print.h"
 #include "analysis/serving/record.h"
 #include "analysis/serving/validate_show.h"
+#include "analysis/serving/whole.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
@@ -497,6 +498,8 @@ static adm_status load_other(simulate_command *c, adm_cost *other, adm_error *er
 static adm_status validate(simulate_command *c, adm_error *err) {
     adm_validation v = {0};
     adm_cost other = {0};
+    adm_whole_row *whole = NULL;
+    size_t n_whole = 0;
     int64_t run_id;
     adm_status status = parse_engine(c, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
@@ -506,10 +509,18 @@ static adm_status validate(simulate_command *c, adm_error *err) {
     if (status == ADM_OK) status = adm_validate(&c->cost, against, c->seed_number, &v, err);
     if (status == ADM_OK) status = begin_run(c, &run_id, err);
     if (status == ADM_OK) status = end_run(c, run_id, adm_validation_record(c->store, run_id, &c->cost, &v, err), err);
-    if (status == ADM_OK && c->common.json) status = adm_print_json(adm_validation_json(&c->cost, against, &v), err);
-    else if (status == ADM_OK && !c->common.quiet) adm_validation_print(&c->cost, against, &v);
+    if (status == ADM_OK) status = adm_whole_compare(&c->cost, c->setup.compute_share, &whole, &n_whole, err);
+    if (status == ADM_OK && c->common.json) {
+        json_t *document = adm_validation_json(&c->cost, against, &v);
+        if (document != NULL) json_object_set_new(document, "whole_models", adm_whole_json(whole, n_whole));
+        status = adm_print_json(document, err);
+    } else if (status == ADM_OK && !c->common.quiet) {
+        adm_validation_print(&c->cost, against, &v);
+        adm_whole_print(whole, n_whole);
+    }
     if (status == ADM_OK) status = adm_finish_output(err);
     adm_validation_free(&v);
+    adm_free(&whole);
     adm_cost_free(&other);
     return status;
 }

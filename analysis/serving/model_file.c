@@ -2,10 +2,12 @@
 #include "analysis/serving/model_file.h"
 
 #include <jansson.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/base/json_read.h"
 #include "core/base/printable.h"
 
 static adm_status unknown(const char *name, adm_error *err) {
@@ -54,7 +56,7 @@ static adm_status read_config(const char *path, const json_t *config, adm_model 
 
 adm_status adm_model_read(const char *name, adm_model *model, adm_error *err) {
     struct stat info;
-    json_error_t why;
+    adm_json_fault why;
     char path[256];
     const adm_model *known = adm_model_find(name);
     if (known != NULL) {
@@ -66,7 +68,14 @@ adm_status adm_model_read(const char *name, adm_model *model, adm_error *err) {
     adm_printable(name, path, sizeof path);
     if (!S_ISREG(info.st_mode) || info.st_size > 1 << 24)
         return adm_fail(err, ADM_EINPUT, "--model: %s is no config.json of a model", path);
-    json_t *config = json_load_file(name, JSON_REJECT_DUPLICATES, &why);
+    FILE *file = fopen(name, "rbe");
+    if (file == NULL)
+        return adm_fail(err, errno == ENOMEM ? ADM_EENVIRONMENT : ADM_EINPUT, "--model: %s cannot be read: %s", path,
+                        strerror(errno));
+    json_t *config = adm_json_read_file(file, (size_t)info.st_size, &why);
+    fclose(file);
+    if (config == NULL && why.no_memory)
+        return adm_fail(err, ADM_EENVIRONMENT, "--model: %s: out of memory while reading it", path);
     if (config == NULL) return adm_fail(err, ADM_EINPUT, "--model: %s is no JSON: line %d: %s", path, why.line, why.text);
     const char *slash = strrchr(path, '/');
     const char *type = json_string_value(json_object_get(config, "name"));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "analysis/output/rows.h"
+#include "core/base/print.h"
 #include "core/store/insert.h"
 
 static const char *stage_name(const adm_validation_row *row) {
@@ -18,28 +19,29 @@ static double goal_of(const adm_validation_row *row) {
 }
 
 static void print_picks(const adm_validation_picks *p) {
-    printf("\nwith a whole length held out:\n");
+    adm_print("\nwith a whole length held out:\n");
     if (p->n_variants > 0)
-        printf("  the fastest variant of the step is picked in %zu of %zu places; the worst pick is %.1f%% slower\n",
-               p->n_right_variants, p->n_variants, 100 * p->worst_variant_loss);
+        adm_print("  the fastest variant of the step is picked in %zu of %zu places; the worst pick is %.1f%% slower\n",
+                  p->n_right_variants, p->n_variants, 100 * p->worst_variant_loss);
     if (p->n_budgets > 0)
-        printf("  the largest budget that beats dense attention is found at %zu of %zu places, the next one at %zu\n",
-               p->n_right_budgets, p->n_budgets, p->n_near_budgets);
+        adm_print("  the largest budget that beats dense attention is found at %zu of %zu places, the next one at %zu\n",
+                  p->n_right_budgets, p->n_budgets, p->n_near_budgets);
 }
 
 void adm_validation_print(const adm_cost *cost, const adm_cost *other, const adm_validation *v) {
-    printf("anchors: run %lld '%s', %s, %zu timings", (long long)cost->run_id, cost->label, cost->measured.name,
-           cost->n_points);
-    if (other != NULL) printf("; other GPU: run %lld '%s', %s", (long long)other->run_id, other->label, other->measured.name);
-    printf("\n\n%-10s %-10s %-10s %5s %8s %8s %8s %8s %8s   %s\n", "held out", "stage", "variant", "n", "MAPE %", "bias %",
-           "p50 %", "p95 %", "max %", "goal");
+    adm_print("anchors: run %lld '%s', %s, %zu timings", (long long)cost->run_id, cost->label, cost->measured.name,
+              cost->n_points);
+    if (other != NULL)
+        adm_print("; other GPU: run %lld '%s', %s", (long long)other->run_id, other->label, other->measured.name);
+    adm_print("\n\n%-10s %-10s %-10s %5s %8s %8s %8s %8s %8s   %s\n", "held out", "stage", "variant", "n", "MAPE %", "bias %",
+              "p50 %", "p95 %", "max %", "goal");
     for (size_t i = 0; i < v->n; i++) {
         const adm_validation_row *r = &v->row[i];
         const double goal = goal_of(r);
-        printf("%-10s %-10s %-10s %5zu %8.2f %+8.2f %8.2f %8.2f %8.2f", adm_held_out_name(r->what), stage_name(r), r->variant,
-               r->n, 100 * r->mape, 100 * r->bias, 100 * r->p50, 100 * r->p95, 100 * r->max);
-        if (goal > 0) printf("   at most %g: %s", goal, 100 * r->mape <= goal ? "reached" : "missed");
-        putchar('\n');
+        adm_print("%-10s %-10s %-10s %5zu %8.2f %+8.2f %8.2f %8.2f %8.2f", adm_held_out_name(r->what), stage_name(r),
+                  r->variant, r->n, 100 * r->mape, 100 * r->bias, 100 * r->p50, 100 * r->p95, 100 * r->max);
+        if (goal > 0) adm_print("   at most %g: %s", goal, 100 * r->mape <= goal ? "reached" : "missed");
+        adm_print("\n");
     }
     print_picks(&v->picks);
 }

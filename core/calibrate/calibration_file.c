@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 
@@ -118,13 +119,16 @@ static adm_status read_document(const json_t *document, const char *shown, adm_c
 adm_status adm_calibration_read(const char *path, adm_calibration *calibration, adm_error *err) {
     char shown[256], *text = NULL;
     size_t n_bytes = 0;
-    json_error_t where;
+    adm_json_fault where;
     *calibration = (adm_calibration){.n_layers = 0};
     adm_printable(path, shown, sizeof shown);
     adm_status status = read_text(path, shown, &text, &n_bytes, err);
     if (status == ADM_OK) {
-        json_t *document = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &where);
-        if (document == NULL) status = adm_fail(err, ADM_EINPUT, "%s: no JSON: line %d: %s", shown, where.line, where.text);
+        json_t *document = adm_json_read(text, n_bytes, &where);
+        if (document == NULL && where.no_memory)
+            status = adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", shown);
+        else if (document == NULL)
+            status = adm_fail(err, ADM_EINPUT, "%s: no JSON: line %d: %s", shown, where.line, where.text);
         else status = read_document(document, shown, calibration, err);
         json_decref(document);
     }

@@ -121,6 +121,31 @@ static adm_status remove_samples(adm_store *store, int64_t *n, adm_error *err) {
     return status;
 }
 
+/* Removes the rows that hang on a row of a run that is gone, such as a simulation's metrics; read from the schema. Samples are
+ * gone already. */
+static adm_status remove_grandchildren(adm_store *store, adm_error *err) {
+    sqlite3_stmt *tables = NULL;
+    adm_status status = ADM_OK;
+    int rc = sqlite3_prepare_v2(store->db,
+                                "SELECT s.name, f.\"from\", f.\"table\", f.\"to\" FROM sqlite_schema s, "
+                                "pragma_foreign_key_list(s.name) f WHERE s.type = 'table' AND f.on_delete = 'CASCADE' AND "
+                                "f.\"table\" NOT IN ('run', 'measurement') AND EXISTS (SELECT 1 FROM "
+                                "pragma_foreign_key_list(f.\"table\") p WHERE p.\"table\" = 'run')",
+                                -1, &tables, NULL);
+    while (status == ADM_OK && rc == SQLITE_OK && (rc = sqlite3_step(tables)) == SQLITE_ROW) {
+        char *sql = sqlite3_mprintf("DELETE FROM main.\"%w\" WHERE \"%w\" NOT IN (SELECT \"%w\" FROM main.\"%w\")",
+                                    sqlite3_column_text(tables, 0), sqlite3_column_text(tables, 1),
+                                    sqlite3_column_text(tables, 3), sqlite3_column_text(tables, 2));
+        status = sql != NULL ? step(store, sql, NULL, -1, "removing old runs", err)
+                             : adm_store_sqlite_error(store, SQLITE_NOMEM, "removing old runs", err);
+        sqlite3_free(sql);
+        rc = SQLITE_OK;
+    }
+    sqlite3_finalize(tables);
+    if (status == ADM_OK && rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "reading the schema", err);
+    return status;
+}
+
 /* Removes the rows of every table that refers to a run; read from the schema. Samples are gone already. */
 static adm_status remove_runs(adm_store *store, int64_t *n, adm_error *err) {
     sqlite3_stmt *children = NULL;
@@ -139,6 +164,7 @@ static adm_status remove_runs(adm_store *store, int64_t *n, adm_error *err) {
     }
     sqlite3_finalize(children);
     if (status == ADM_OK && rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "reading the schema", err);
+    if (status == ADM_OK) status = remove_grandchildren(store, err);
     if (status == ADM_OK)
         status = step(store, "DELETE FROM main.run WHERE run_id IN temp.gone_run", NULL, -1, "removing old runs", err);
     if (status == ADM_OK) *n = sqlite3_changes64(store->db);

@@ -148,10 +148,10 @@ static const struct argp argp = {
     .children = children,
     .doc =
         "Judges kernels of your own beside the registry's: right or wrong, and where; then how fast.\v"
-        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so with "
-        "a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it cannot "
-        "know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if this machine "
-        "could not judge one."};
+        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so "
+        "with a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it "
+        "cannot know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if "
+        "this machine could not judge one."};
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
@@ -347,8 +347,8 @@ static adm_status search_one(tune_command *c, int side, const adm_candidate *can
     if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !c->common.quiet && !c->common.json)
-        printf("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
-               (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
+        adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
+                  (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
     adm_free(&s.all);
     return status;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/mem.h"
+#include "core/base/json_read.h"
 #include "kernels/tune/expression.h"
 
 enum { MAX_NAMES = 16 + ADM_TUNE_MAX_PARAMETERS, FORMULA_BYTES = 256 };
@@ -22,8 +23,10 @@ struct adm_module {
 /* --- Reading -------------------------------------------------------------------------------------------------------- */
 
 static adm_status load(const char *path, json_t **out, adm_error *err) {
-    json_error_t why;
-    *out = json_load_file(path, 0, &why);
+    adm_json_fault why;
+    *out = adm_json_read_path(path, 1 << 20, &why);
+    if (*out == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while reading the manifest");
+    if (*out == NULL && why.line == 0) return adm_fail(err, ADM_EINPUT, "the manifest: %s", why.text);
     if (*out == NULL) return adm_fail(err, ADM_EINPUT, "line %d of the manifest: %s", why.line, why.text);
     return json_is_object(*out) ? ADM_OK : adm_fail(err, ADM_EINPUT, "the manifest is no JSON object");
 }

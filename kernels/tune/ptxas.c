@@ -5,6 +5,7 @@
 #include "kernels/tune/ptxas.h"
 
 #include <stdio.h>
+#include <limits.h>
 #include <string.h>
 
 static void keep_largest(int *figure, int value) {
@@ -12,9 +13,10 @@ static void keep_largest(int *figure, int value) {
 }
 
 void adm_ptxas_read(const char *text, adm_tune_resources *r) {
-    for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n'), line += line != NULL) {
+    for (const char *line = text, *end; line != NULL && *line != '\0'; line = *end == '\n' ? end + 1 : NULL) {
         int value, stores, loads, stack;
         const size_t length = strcspn(line, "\n");
+        end = line + length;
         const char *used = memmem(line, length, "Used ", 5), *shared = memmem(line, length, " bytes smem", 11);
         const char *frame = memmem(line, length, " bytes stack frame", 18);
         if (used != NULL && sscanf(used, "Used %d registers", &value) == 1) {
@@ -28,6 +30,6 @@ void adm_ptxas_read(const char *text, adm_tune_resources *r) {
         }
         if (frame != NULL &&
             sscanf(line, " %d bytes stack frame, %d bytes spill stores, %d bytes spill loads", &stack, &stores, &loads) == 3)
-            keep_largest(&r->spill_bytes, stores + loads);
+            keep_largest(&r->spill_bytes, stores > INT_MAX / 2 || loads > INT_MAX / 2 ? INT_MAX : stores + loads);
     }
 }

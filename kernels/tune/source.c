@@ -94,8 +94,9 @@ static bool numbers_of(const char *text, int64_t *value, size_t max, size_t *n) 
         char *end;
         while (*text == ' ' || *text == ',' || *text == '\t') text++;
         if (*text == '\0' || *text == '\r' || strncmp(text, "*/", 2) == 0) return *n > 0;
+        if (*n == max) return false;
         value[*n] = strtoll(text, &end, 0);
-        if (end == text || *n + 1 > max || (*end != '\0' && strchr(" ,\t\r*", *end) == NULL)) return false;
+        if (end == text || (*end != '\0' && strchr(" ,\t\r*", *end) == NULL)) return false;
         ++*n;
         text = end;
     }

@@ -368,3 +368,23 @@ def test_git_says_why(adamas, program, small_run, tmp_path):
            says=["git says: not a git repository"])
     owner = script(bin_ / "git", "echo \"fatal: detected dubious ownership in repository at '/x'\" >&2; exit 128\n")
     refuse(adamas, *call, cwd=origin, env={"PATH": str(owner.parent)}, says=["dubious ownership", "safe.directory"])
+
+
+# ---------------------------------------------------------------- what this machine can tell
+
+def test_a_noisy_time_is_equivalent_within_the_baselines_own_scatter(check, recorded):
+    """The same program, with times recorded on a busy machine: nothing is left open, and what was decided so is said."""
+    same = recorded("same")
+    result = check("--baseline", same, "--candidate", same, "--json")
+    document = json.loads(result.out)
+    own = [row for row in document["rows"] if "which the baseline differs by from itself" in row["why"]]
+    assert len(own) == document["n_within_own_scatter"] > 0 and document["n_regressed"] == 0
+    for row in own:
+        assert row["verdict"] == "equivalent" and 0.01 < row["margin_ratio"] <= 0.03 and row["p_adjusted"] > 0.01
+    assert document["n_open"] == document["n_inconclusive"] and (document["n_open"] == 0) == (result.code == 0)
+
+
+def test_a_slow_program_is_not_hidden_in_its_scatter(check, recorded):
+    result = check("--baseline", recorded("same"), "--candidate", recorded("slow", slower={"topk": 1.035}), "--json")
+    rows = {row["stage"]: row for row in json.loads(result.out)["rows"] if row["kind"] == "time"}
+    assert result.code == 1 and rows["topk"]["verdict"] == "regressed", rows["topk"]

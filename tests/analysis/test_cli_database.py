@@ -355,6 +355,7 @@ def test_an_interrupted_replay_keeps_whole_segments_and_says_so(adamas, write_tr
     run, = query(database, "SELECT status, reason, finished_utc, elapsed_ns FROM run")
     status, reason, finished, elapsed_ns = run
     assert status == "interrupted" and f"adamas: {reason}\n" == err and finished and elapsed_ns > 0
+    assert "--resume last goes on from there" in err or "interrupted before" in err, err
     assert 1 <= len(check_whole_segments(adamas, trace, database, 1)) < 10
     assert set(files_of(database)) == {"interrupted.db"}
 

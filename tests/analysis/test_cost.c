@@ -161,7 +161,9 @@ static void matrix_products_are_bound_by_bytes_then_arithmetic_then_measured(voi
     t = adm_cost_linear(&c, &m, 0.5, 4000, 1);
     assert_int_equal(t.rule, ADM_COST_FLOPS);
     assert_true(t.ns == 2 * (layers * 4000 + head) / (1e14 * 0.5) * 1e9);
-    adm_cost_whole whole[] = {{"m", false, 1, 100, 5000}, {"m", false, 4, 100, 8000}, {"other", false, 1, 1, 1}};
+    adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 100, 5000, 0},
+                              {"m", ADM_COST_LINEAR, 4, 100, 8000, 0},
+                              {"other", ADM_COST_LINEAR, 1, 1, 1, 0}};
     c.whole = whole;
     c.n_whole = 3;
     t = adm_cost_linear(&c, &m, 0.5, 1, 1);
@@ -194,7 +196,7 @@ static void a_validation_finds_what_is_wrong(void **state) {
         assert_true(v.row[i].mape < 1e-9 && v.row[i].max < 1e-9);
         n_rows += v.row[i].n;
     }
-    assert_true(n_rows > 2 * 2 * (16 + 16)); /* rows and frontier, of each axis, over all and per stage */
+    assert_true(n_rows >= 2 * 2 * 32); /* each of 32 points once per axis, over all and per stage; inner ones now and then */
     adm_validation_free(&v);
     for (size_t i = 0; i < n; i++)
         if (p[i].at.len == 2000 && p[i].at.budget == 200 && p[i].at.batch == 1) p[i].ns *= 2;

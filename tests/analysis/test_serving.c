@@ -17,7 +17,7 @@ static adm_cost_grid grid = {.stage = ADM_STAGE_DENSE,
                              .point = points,
                              .n = 4,
                              .read_bytes_per_s = 1e15};
-static adm_cost_whole whole[] = {{"m", false, 1, 1, 1000}, {"m", false, 2, 1, 1000}};
+static adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 1, 1000, 0}, {"m", ADM_COST_LINEAR, 2, 1, 1000, 0}};
 static const adm_model model = {"m", {1, 1, 64}, 1, 64, 64, 64, 1, 2, 2, true};
 
 static adm_cost cost_model(void) {
@@ -178,7 +178,7 @@ static void every_request_is_served_when_a_plain_engine_serves_it(void **state) 
     adm_rng rng;
     adm_rng_seed(&rng, check_seed());
     for (int round = 0; round < 60; round++) {
-        adm_engine e = engine_of(200 + adm_rng_below(&rng, 3000));
+        adm_engine e = engine_of(200 + adm_rng_below(&rng, round % 3 == 0 ? 200 : 3000)); /* at times too little for two */
         adm_requests in = {.n = 1 + adm_rng_below(&rng, N), .request = r};
         uint64_t at = 0, n_preempted = 0;
         const uint64_t gap = 1 + adm_rng_below(&rng, 20000);
@@ -205,7 +205,7 @@ static void every_request_is_served_when_a_plain_engine_serves_it(void **state) 
         n_preempted_in_all += n_preempted;
         adm_simulation_free(&out);
     }
-    assert_true(n_preempted_in_all > 100); /* else the test looked at nothing */
+    assert_true(n_preempted_in_all > 10); /* else the test looked at nothing */
 }
 
 /* --- By hand -------------------------------------------------------------------------------------------------------- */

@@ -253,6 +253,78 @@ def test_the_report_shows_servings_validations_and_claims(simulate, adamas):
     assert len(only["servings"]) == 1 and only["servings"][0]["trace"] == evil
 
 
+def other_profile(adamas, **more):
+    """The recorded H200 with more rows: {stage: [(variant, budget, batch, batch_lens, length, metric, ns)]}."""
+    document = json.loads((ROOT / "analysis/recorded/h200.json").read_text())
+    (run,) = document["runs"]
+    run["run"].update(run_uuid="00000000-0000-4000-8000-000000000001", label="recorded:mine")
+    document["metrics"] += [{"name": name, "unit": "ns", "better": "lower", "description": "of a whole model"}
+                            for name in ("linear_layers_ns", "rest_of_step_ns", "token_time_ns")]
+    for stage, rows in more.items():
+        for variant, budget, batch, lens, length, metric, ns in rows:
+            policy = "dense" if budget is None else "adamas"
+            config = [None, policy, variant, 32, 8, 128, "F16", length, budget, batch, None, None, None, "cold", "graph", None,
+                      lens]
+            run["configs"].append({"config": config, "measurements": [["gpu", stage, {metric: [20, ns]}]]})
+    (adamas.folder / "mine.json").write_text(json.dumps(document))
+    assert adamas("db", "import", "mine.json", "--db", "s.db").code == 0
+
+
+def test_mixed_lengths_are_fitted_to_ragged_batches(simulate, adamas):
+    """Dense attention of 8 sequences takes a fifth longer than at their mean, per mean by which the longest is above it."""
+    dense = {16384: 126206, 32768: 247140}
+    rows = [("split", None, 8, ",".join(["65536"] + [str((8 * mean - 65536) // 7)] * 7), 65536, "time_ns",
+             ns * (1 + 0.2 * (65536 / mean - 1))) for mean, ns in dense.items()]
+    other_profile(adamas, dense=rows)
+    base, mixed = simulate(), simulate("--calibration", "recorded:mine")
+    assert (base["n_ragged"], base["skew"]) == (0, 0) and mixed["n_ragged"] == 2
+    assert mixed["skew"] == pytest.approx(0.2, abs=0.01)
+    for a, b in zip(base["cases"], mixed["cases"], strict=True):
+        assert b["metrics"]["tpot_ns"]["mean"] > a["metrics"]["tpot_ns"]["mean"]
+
+
+def test_whole_models_that_were_measured_are_the_anchors(simulate, adamas):
+    steps = [("llama-3.1-8b", None, batch, None, 32768, metric, ns) for batch in (1, 8, 32)
+             for metric, ns in (("linear_layers_ns", 4e6 + 1e4 * batch), ("rest_of_step_ns", 3e5))]
+    steps += [("llama-3.1-8b", budget, 8, None, 32768, "token_time_ns", ns) for budget, ns in ((None, 15e6), (256, 7e6))]
+    other_profile(adamas, step=steps)
+    said = simulate("--calibration", "recorded:mine", "--generate", "rate=1,duration=100,input_tokens=2000,output_tokens=100")
+    rules = {(use["part"], use["rule"]) for case in said["cases"] for use in case["predictions"]}
+    assert ("linear", "bytes") not in rules and ("linear", "measured") in rules and ("rest", "measured") in rules
+    result = adamas("simulate", "--validate", "--calibration", "recorded:mine", "--db", "s.db", "--json")
+    dense, sparse = json.loads(result.out)["whole_models"]
+    attention = dict(query(adamas.folder / "s.db", """
+        SELECT stage, min(median) FROM stage_summary WHERE label = 'recorded:mine' AND metric = 'time_ns' AND kv_heads = 8
+        AND batch = 8 AND seq_len = 32768 AND stage IN ('dense', 'step') AND (budget = 256 OR budget IS NULL)
+        AND batch_lens IS NULL GROUP BY stage"""))
+    assert dense["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 32 * attention["dense"], rel=1e-6)
+    assert sparse["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 2 * attention["dense"] + 30 * attention["step"], rel=1e-6)
+    assert (dense["measured_ns"], sparse["budget"]) == (15e6, 256)
+    shown = adamas("simulate", "--validate", "--calibration", "recorded:mine", "--db", "s.db").out
+    assert "over 2 steps; the goal is 5%" in shown
+    assert "no decode step of a whole model" in adamas("simulate", "--validate", "--db", "s.db").out
+
+
+def test_simulations_are_merged_and_pruned_whole(simulate, adamas):
+    for label in ("one", "two", "three"):
+        simulate("--label", label, "--generate", "rate=1,duration=20,input_tokens=100,output_tokens=10")
+    assert adamas("simulate", "--validate", "--db", "s.db").code == 0
+    both = "SELECT label, budget, metric, n, p50, p99 FROM frontier_summary ORDER BY label, budget, metric"
+    uses = "SELECT part, rule, n, time_ns FROM prediction ORDER BY 1, 2, 3, 4"
+    rows, parts = query(adamas.folder / "s.db", both), query(adamas.folder / "s.db", uses)
+    simulate_other = adamas("simulate", "--generate", TRAFFIC, "--model", "llama-2-7b", "--db", "o.db", "--label", "zero")
+    assert simulate_other.code == 0 and adamas("db", "merge", "s.db", "--db", "o.db").code == 0
+    assert [row for row in query(adamas.folder / "o.db", both) if row[0] != "zero"] == rows
+    assert query(adamas.folder / "o.db", "SELECT count(*) FROM validation") == query(adamas.folder / "s.db",
+                                                                                     "SELECT count(*) FROM validation")
+    assert adamas("db", "gc", "--keep", "1", "--db", "o.db").code == 0
+    assert adamas("db", "gc", "--keep-label", "two", "--keep", "0", "--yes", "--db", "s.db").code == 0
+    assert query(adamas.folder / "s.db", both) == [row for row in rows if row[0] == "two"]
+    assert len(query(adamas.folder / "s.db", uses)) == len(parts) / 3
+    for name in ("s.db", "o.db"):
+        assert query(adamas.folder / name, "PRAGMA foreign_key_check") == []
+
+
 @pytest.mark.parametrize("words, says", [
     ("rate=x", "rate=x"), ("rate=2,foo=3", "'foo=3'"), ("rate=2", "input_tokens"),
     ("rate=2,pattern=zipf,input_tokens=1,output_tokens=1", "zipf"),

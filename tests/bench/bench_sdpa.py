@@ -2,10 +2,11 @@
 """PyTorch's scaled_dot_product_attention, every backend, on the decode shapes that `adamas profile` times as `dense`.
 
 The peer of the dense baseline: one query per head against T cached tokens, float16. Cold L2: keys and values rotate through
-at least four times its size; many calls in one CUDA graph, the median of its replays. Where query heads share a KV head, each
-backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as rows of one head. The shapes are twelve
-with 32 query heads, and those whose KV heads are few; --shapes names others. --ours DB compares them with the times of `dense`
-of runs on the same machine just before, and lists every shape where PyTorch is faster; the exit status is then 1:
+at least four times its size, and two sets of them; many calls in one CUDA graph, the median of its replays. Where query heads
+share a KV head, each backend is tried both ways that PyTorch knows: enable_gqa, and the group's queries as rows of one head.
+The shapes are twelve with 32 query heads, and those whose KV heads are few; --shapes names others. --ours DB compares them
+with the times of `dense` of runs on the same machine just before, and lists every shape where PyTorch is faster; the exit
+status is then 1:
 
     adamas profile --stages dense --seq-lens 8192,32768 --kv-heads 8,32 --batch 1,8 --db dense.db
     adamas profile --stages dense --seq-lens 8192,32768 --heads 28 --kv-heads 4 --db dense.db
@@ -63,7 +64,7 @@ def tensors_for(torch, heads, kv_heads, head_dim, tokens, batch):
     """(keys, values, query): as many of the first two as make the L2 cold."""
     l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
     each = 2 * batch * kv_heads * tokens * head_dim * 2
-    n_buffers = min(1024, COLD * l2_bytes // each + 1)
+    n_buffers = min(1024, COLD * l2_bytes // each + 2)  # two at least: of one, the L2 keeps some until the next call
 
     def cache():
         return [torch.randn(batch, kv_heads, tokens, head_dim, device="cuda", dtype=torch.float16) for _ in range(n_buffers)]

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import check_sound, query, refuse
+from conftest import ROOT, Adamas, check_sound, query, refuse
 
 READERS = [["report", "-o", "r.html"], ["history"], ["compare", "1", "1", "--all"],
            ["db", "export", "--run", "1", "-o", "e.json"]]
@@ -228,3 +228,51 @@ def test_foreign_text_never_drives_a_terminal(adamas, spoil):
         said += result.out + result.err
     assert "abc" in said
     assert not [c for c in said if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or c in "\u202e\u2066"]
+
+
+# ---------------------------------------------------------------- markup in every text
+
+MARKER = "<b id=planted>"
+MARKERS = f"replace(hex(zeroblob(200)), '00', '{MARKER}')"  # begins with it, and any cut goes through one
+
+
+@pytest.fixture(scope="module")
+def full_database(program, small_run, tmp_path_factory):
+    """Figures of a host and of two GPUs, counters and a timeline among them."""
+    folder = tmp_path_factory.mktemp("full")
+    shutil.copy(small_run[1], folder / "full.db")
+    for name in ("h200.json", "h100-observed.json"):
+        assert Adamas(folder)("db", "import", ROOT / "analysis/recorded" / name, "--db", "full.db").code == 0
+    return folder / "full.db"
+
+
+def text_columns(database):
+    for (table,) in query(database, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
+        for _, name, kind, *_ in query(database, f"PRAGMA table_info({table})"):
+            if kind == "TEXT" and query(database, f"SELECT count({name}) FROM {table}") != [(0,)]:
+                yield table, name
+
+
+def test_no_text_of_a_database_becomes_markup(adamas, full_database, tmp_path):
+    n_planted, raw = 0, []
+    for table, column in text_columns(full_database):
+        shutil.copy(full_database, tmp_path / "m.db")
+        with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            is_unique = column in ("name", "run_uuid", "xxh128") and table in ("metric", "run", "trace")
+            unique = " || rowid" if is_unique else ""
+            try:
+                connection.execute(f"UPDATE {table} SET {column} = {MARKERS}{unique}")
+                connection.commit()
+            except sqlite3.IntegrityError:
+                continue  # a column that takes a few words only
+        n_planted += 1
+        for command in (["report", "-o", "r.html", "-q"],
+                        ["compare", "1", "1", "--markdown", "c.md", "--junit", "c.xml", "-q"]):
+            adamas(*command, "--db", "m.db", timeout=60)
+        for name in ("r.html", "c.md", "c.xml"):
+            if (tmp_path / name).exists():
+                text = (tmp_path / name).read_text()
+                raw += [f"{table}.{column} in {name}"] * ("<b id" in text)
+                (tmp_path / name).unlink()
+    assert not raw and n_planted > 25, (raw, n_planted)

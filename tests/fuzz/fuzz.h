@@ -45,4 +45,20 @@ static inline void fuzz_write(fuzz_file *file, const uint8_t *data, size_t size)
     }
 }
 
+/* The bytes as a text with a NUL; released with free(). */
+static inline char *fuzz_text(const uint8_t *data, size_t size) {
+    char *text = malloc(size + 1);
+    if (text == NULL) abort();
+    if (size > 0) memcpy(text, data, size);
+    text[size] = '\0';
+    return text;
+}
+
+/* A status that a reader of foreign bytes may give, with its sentence. */
+static inline void fuzz_expect_refusal(adm_status status, const adm_error *err) {
+    fuzz_expect(status == ADM_OK || status == ADM_EINPUT || status == ADM_EUNSUPPORTED,
+                "bad bytes are bad input, and nothing else");
+    if (status != ADM_OK) fuzz_expect_sentence(err);
+}
+
 #endif

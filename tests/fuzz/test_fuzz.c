@@ -1,6 +1,6 @@
 /* test_fuzz.c: the fuzzers without libFuzzer: every file of the corpus, then seeded mutations of them.
  *
- * ADAMAS_FUZZ_N is the number of mutations of each (default 5000), ADAMAS_TEST_SEED the seed. The input that ends the
+ * ADAMAS_FUZZ_N is the number of mutations of each (default 5000; of databases and recorded runs a tenth), ADAMAS_TEST_SEED the seed. The input that ends the
  * process is left in $TMPDIR, or /tmp, as adamas-fuzz-NAME; one that was a fault belongs in tests/fuzz/corpus/ with its cure.
  */
 #include "tests/support/stage_check.h"
@@ -8,10 +8,17 @@
 #include <dirent.h>
 #include <signal.h>
 
+#include "tests/fuzz/fuzz_arguments.h"
+#include "tests/fuzz/fuzz_calibration.h"
+#include "tests/fuzz/fuzz_candidate.h"
+#include "tests/fuzz/fuzz_database.h"
+#include "tests/fuzz/fuzz_manifest.h"
+#include "tests/fuzz/fuzz_metrics.h"
+#include "tests/fuzz/fuzz_recorded.h"
 #include "tests/fuzz/fuzz_requests.h"
 #include "tests/fuzz/fuzz_safetensors.h"
 
-enum { MAX_FILES = 64, MAX_BYTES = 1 << 14 };
+enum { MAX_FILES = 64, MAX_BYTES = 1 << 15 };
 
 typedef struct corpus {
     const char *name;
@@ -122,7 +129,7 @@ static size_t mutate(adm_rng *rng, const corpus *c, uint8_t *data, size_t size) 
     }
 }
 
-static void fuzz_all(const char *name, int (*fuzz)(const uint8_t *data, size_t size)) {
+static void fuzz_all(const char *name, int (*fuzz)(const uint8_t *data, size_t size), long share) {
     static corpus c;
     static uint8_t data[MAX_BYTES];
     c = (corpus){.name = name, .fuzz = fuzz};
@@ -131,7 +138,7 @@ static void fuzz_all(const char *name, int (*fuzz)(const uint8_t *data, size_t s
     adm_rng rng;
     adm_rng_seed(&rng, check_seed());
     const char *text = getenv("ADAMAS_FUZZ_N");
-    long n = text != NULL ? strtol(text, NULL, 10) : 5000;
+    long n = (text != NULL ? strtol(text, NULL, 10) : 5000) / share;
     for (long i = 0; i < n; i++) {
         size_t file = at(&rng, c.n_files), size = c.file[file].size;
         memcpy(data, c.file[file].data, size);
@@ -142,12 +149,48 @@ static void fuzz_all(const char *name, int (*fuzz)(const uint8_t *data, size_t s
 
 static void attention_traces(void **state) {
     (void)state;
-    fuzz_all("safetensors", fuzz_safetensors);
+    fuzz_all("safetensors", fuzz_safetensors, 1);
 }
 
 static void request_traces(void **state) {
     (void)state;
-    fuzz_all("requests", fuzz_requests);
+    fuzz_all("requests", fuzz_requests, 1);
+}
+
+static void recorded_runs(void **state) {
+    (void)state;
+    fuzz_all("recorded", fuzz_recorded, 10);
+    fuzz_store_remove(fuzz_store_path("recorded"));
+}
+
+static void metric_sets_and_formulas(void **state) {
+    (void)state;
+    fuzz_all("metrics", fuzz_metrics, 1);
+}
+
+static void arguments_of_the_command_line(void **state) {
+    (void)state;
+    fuzz_all("arguments", fuzz_arguments, 1);
+}
+
+static void sources_of_candidates(void **state) {
+    (void)state;
+    fuzz_all("candidate", fuzz_candidate, 1);
+}
+
+static void manifests_of_candidates(void **state) {
+    (void)state;
+    fuzz_all("manifest", fuzz_manifest, 1);
+}
+
+static void calibration_files(void **state) {
+    (void)state;
+    fuzz_all("calibration", fuzz_calibration, 1);
+}
+
+static void databases(void **state) {
+    (void)state;
+    fuzz_all("database", fuzz_database, 10);
 }
 
 /* The corpus means something only if its good files are read, each as its own format. */
@@ -195,6 +238,13 @@ int main(void) {
         cmocka_unit_test(good_files_of_the_corpus_are_read),
         cmocka_unit_test(attention_traces),
         cmocka_unit_test(request_traces),
+        cmocka_unit_test(recorded_runs),
+        cmocka_unit_test(metric_sets_and_formulas),
+        cmocka_unit_test(arguments_of_the_command_line),
+        cmocka_unit_test(sources_of_candidates),
+        cmocka_unit_test(manifests_of_candidates),
+        cmocka_unit_test(calibration_files),
+        cmocka_unit_test(databases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

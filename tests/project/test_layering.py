@@ -86,7 +86,8 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "core/calibrate/*", "traces/*", "analysis/*", "kernels/tune/module.c"]),
+    ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*",
+                   "kernels/tune/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
 #include "traces/format/input_file.h"
 #include "core/base/printable.h"
@@ -61,14 +62,13 @@ static adm_status parse_header(adm_safetensors *st, const char *text, size_t n, 
     if (n_values > ADM_ST_MAX_VALUES)
         return adm_fail(err, ADM_EINPUT, "%s: the header holds about %zu JSON values, the limit is %d", st->file.label,
                         n_values, ADM_ST_MAX_VALUES);
-    json_error_t json_error;
-    st->header = json_loadb(text, n, JSON_REJECT_DUPLICATES, &json_error);
-    if (st->header == NULL && json_error_code(&json_error) == json_error_out_of_memory)
+    adm_json_fault fault;
+    st->header = adm_json_read(text, n, &fault);
+    if (st->header == NULL && fault.no_memory)
         return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while parsing a header of %zu bytes", st->file.label, n);
-    char why[JSON_ERROR_TEXT_LENGTH + 4];
     if (st->header == NULL)
-        return adm_fail(err, ADM_EINPUT, "%s: the header is not valid JSON at byte %d of %zu: %s", st->file.label,
-                        json_error.position, n, adm_printable(json_error.text, why, sizeof why));
+        return adm_fail(err, ADM_EINPUT, "%s: the header is not valid JSON at byte %zu of %zu: %s", st->file.label, fault.at, n,
+                        fault.text);
     if (!json_is_object(st->header))
         return adm_fail(err, ADM_EINPUT, "%s: the header is a JSON array, it must be an object", st->file.label);
     return ADM_OK;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
 #include "traces/requests/clients.h"
 #include "traces/requests/numbers.h"
@@ -306,14 +307,12 @@ static adm_status choose(adm_json_rows *rows, const adm_lines *lines, const json
 
 adm_status adm_json_row(adm_json_rows *rows, const adm_lines *lines, const char *line, adm_builder *builder,
                         const char **format, adm_error *err) {
-    json_error_t why;
-    char quote[ADM_SHOWN_BYTES];
-    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, &why);
-    if (row == NULL && json_error_code(&why) == json_error_out_of_memory)
+    adm_json_fault why;
+    json_t *row = adm_json_read(line, strlen(line), &why);
+    if (row == NULL && why.no_memory)
         return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while parsing line %" PRIu64, lines->file.label,
                         lines->n_line);
-    if (row == NULL)
-        return adm_lines_refuse(lines, err, "is not valid JSON at byte %d: %s", why.position, adm_shown(why.text, quote));
+    if (row == NULL) return adm_lines_refuse(lines, err, "is not valid JSON at byte %zu: %s", why.at, why.text);
     adm_status status = json_is_object(row) ? choose(rows, lines, row, format, err)
                                             : adm_lines_refuse(lines, err, "is JSON, but not an object");
     if (status == ADM_OK) status = rows->format->read(rows, lines, row, builder, err);

@@ -16,6 +16,7 @@ import { setStageNames } from './stage_names.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
 import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
 import { onThemeChange, seriesLooks } from './theme.js';
+import { drawable as tuningOf, drawTuning } from './tuning.js';
 import { drawable as timelinesOf, drawTimeline, timelineControls } from './timeline.js';
 
 const FORMAT = 'adamas-report/1';
@@ -94,6 +95,12 @@ function makeServingFrame(figure, report) {
     return servingOf(report, serving).length === 0 ? null : new Frame(figure, (width) => drawServing(report, serving, width));
 }
 
+// A chart of a tuning session.
+function makeTuningFrame(figure, report) {
+    const tuning = Number(figure.dataset.tuning);
+    return tuningOf(report, tuning).length === 0 ? null : new Frame(figure, (width) => drawTuning(report, tuning, width));
+}
+
 // The chart of the history: of all runs.
 function makeHistoryFrame(figure, report) {
     if (historyOf(report).length === 0) return null;
@@ -103,6 +110,7 @@ function makeHistoryFrame(figure, report) {
 
 function makeFrame(figure, report, looks) {
     const frame = figure.dataset.plot === 'history' ? makeHistoryFrame(figure, report)
+        : 'tuning' in figure.dataset ? makeTuningFrame(figure, report)
         : 'serving' in figure.dataset ? makeServingFrame(figure, report)
         : 'profile' in figure.dataset ? makeProfileFrame(figure, report)
         : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);

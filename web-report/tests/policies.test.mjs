@@ -100,7 +100,7 @@ describe('policies and tasks in the report', { skip }, () => {
     test('has a section and a chart for each, and says nothing', async () => {
         const { page, said, requested, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Summary', 'Quality', 'Budgets', 'Tasks', 'Provenance']);
+                         ['Summary', 'Quality', 'Budgets', 'Tasks', 'Claims', 'Provenance']);
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name.trim()), [
             'policies 0', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'budgets 0',

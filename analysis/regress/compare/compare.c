@@ -116,6 +116,9 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     if (a.n < o->min_processes || b.n < o->min_processes)
         adm_compare_say(row, "at least %zu processes per side are needed; there are %zu and %zu; ", o->min_processes, a.n, b.n);
     else if (row->has_shift) row->p_adjusted = row->shift.p;
+    const bool is_wide = row->shift.low <= -log1p(row->margin) || row->shift.high >= log1p(row->margin);
+    if (status == ADM_OK && row->has_shift && is_wide && o->most_own_margin > 0 && a.n >= ADM_MIN_OWN_PROCESSES)
+        status = adm_margin_from_itself(a.process, a.n, row->margin, o->seed, &row->own_margin, err);
 done:
     adm_compare_free_side(&a);
     adm_compare_free_side(&b);
@@ -183,6 +186,19 @@ static adm_status measure_row(const adm_series_set *base, const adm_series_set *
     return status == ADM_OK ? measure_time(base, cand, o, row, err) : status;
 }
 
+/* Nothing was found to differ, and the interval lies within what the baseline differs by from itself: this machine cannot tell
+ * more. */
+static void judge_by_own_margin(const adm_compare_options *o, adm_compare_row *row) {
+    const double own = log1p(row->own_margin);
+    if (row->own_margin <= 0 || row->own_margin > o->most_own_margin || row->p_adjusted <= o->alpha) return;
+    if (row->shift.low <= -own || row->shift.high >= own) return;
+    adm_compare_say(row, "not decided at %.3g%%: equivalent within %.2g%%, which the baseline differs by from itself; ",
+                    100 * row->margin, 100 * row->own_margin);
+    row->verdict = ADM_VERDICT_EQUIVALENT;
+    row->margin = row->own_margin;
+    row->is_within_own = true;
+}
+
 /* A row that changed by more than its margin, and could not be decided because there are too few processes, says so. */
 static void say_if_too_few(const adm_compare_options *o, size_t n_times, adm_compare_row *row) {
     const size_t n = row->n_base < row->n_cand ? row->n_base : row->n_cand;
@@ -209,6 +225,7 @@ static adm_status judge_family(const adm_compare_options *o, adm_comparison *c, 
         if (isnan(row->p_adjusted)) continue;
         row->p_adjusted = p[n++];
         row->verdict = adm_judge_time(&row->shift, row->p_adjusted, row->margin, o->alpha);
+        if (row->verdict == ADM_VERDICT_INCONCLUSIVE) judge_by_own_margin(o, row);
         say_if_too_few(o, n_times, row);
     }
     adm_free(&p);
@@ -254,6 +271,7 @@ static void sum_up(adm_comparison *out) {
         out->n_verdicts[row->verdict]++;
         out->n_open += row->is_open;
         out->n_missing += row->base == NULL || row->cand == NULL;
+        out->n_within_own += row->is_within_own;
         out->n_throttled += row->n_throttled;
         out->n_samples_out += row->n_samples_out;
         faster |= row->figure == ADM_FIGURE_TIME && row->verdict == ADM_VERDICT_IMPROVED;

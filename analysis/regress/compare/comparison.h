@@ -16,6 +16,8 @@ typedef struct adm_compare_options {
     double alpha;              /* of adjusted p, 0.01; a check that looks more than once divides it */
     uint64_t seed;
     size_t min_processes;             /* processes per side; with fewer a time is not judged, ADM_MIN_PROCESSES */
+    double most_own_margin;    /* a time that is undecided at its margin is equivalent within the baseline's own scatter, if
+                                  that is at most this; 0: never */
     bool across_machines;
     bool ignore_missing;       /* rows that only one side has do not count */
     const char *const *tolerance; /* "METRIC=RATIO", for counts and quality */
@@ -37,6 +39,8 @@ typedef struct adm_compare_row {
     adm_shift shift;               /* times only */
     double p_adjusted;
     double margin;                 /* times: as a ratio; others: the tolerance */
+    double own_margin;             /* what 95% of comparisons of the baseline with itself hold; 0: not asked for */
+    bool is_within_own;            /* equivalent within that, which is then `margin` */
     bool has_cycles;               /* the same in cycles of the stage's clock */
     adm_shift cycles;
     const adm_series *shown;       /* whichever side there is */
@@ -49,6 +53,7 @@ typedef struct adm_comparison {
     size_t n_verdicts[4];
     size_t n_open;        /* rows that more processes may decide */
     size_t n_missing;     /* rows that only one side has */
+    size_t n_within_own;  /* rows that are equivalent only within the baseline's own scatter */
     size_t n_times;       /* rows whose times were tested: p is adjusted over these */
     size_t n_throttled, n_samples_out; /* sums of the rows' */
     bool faster_but_less_accurate;
@@ -63,6 +68,9 @@ void adm_comparison_free(adm_comparison *comparison);
 
 /* 0: nothing regressed and nothing is open; 1: something regressed; 3: nothing regressed, something is inconclusive. */
 int adm_comparison_exit_code(const adm_comparison *comparison);
+
+/* With fewer processes per side than this, a baseline's own scatter says little. */
+enum { ADM_MIN_OWN_PROCESSES = 16 };
 
 /* The fewest processes per side with which one time among n_times that alone changed can reach alpha: its smallest p is
  * multiplied by n_times when it is adjusted. */

@@ -111,7 +111,7 @@ json_t *adm_compare_json(const adm_comparison *c) {
         }
     }
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "baseline",
+        "{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:o}", "baseline",
         adm_rows_string(c->subject[0]), "candidate", adm_rows_string(c->subject[1]), "machine", adm_rows_string(c->machine),
         "check", c->check_uuid[0] != '\0' ? adm_rows_string(c->check_uuid) : json_null(), "failure",
         c->failure[0] != '\0' ? adm_rows_string(c->failure) : json_null(), "exit_code",
@@ -120,7 +120,8 @@ json_t *adm_compare_json(const adm_comparison *c) {
         "n_improved", (json_int_t)c->n_verdicts[ADM_VERDICT_IMPROVED], "n_equivalent",
         (json_int_t)c->n_verdicts[ADM_VERDICT_EQUIVALENT], "faster_but_less_accurate", c->faster_but_less_accurate, "n_missing",
         (json_int_t)c->n_missing, "n_samples_left_out", (json_int_t)c->n_samples_out, "n_processes_left_out",
-        (json_int_t)c->n_throttled, "n_open", (json_int_t)c->n_open, "rows", rows);
+        (json_int_t)c->n_throttled, "n_open", (json_int_t)c->n_open, "n_within_own_scatter", (json_int_t)c->n_within_own,
+        "rows", rows);
 }
 
 json_t *adm_compare_benchmark_json(const adm_comparison *c) {

@@ -15,6 +15,7 @@ void adm_compare_headline(const adm_comparison *c, adm_text *out) {
     const size_t *n = c->n_verdicts;
     adm_text_format(out, "%zu regressed, %zu inconclusive, %zu improved, %zu equivalent of %zu", n[ADM_VERDICT_REGRESSED],
                     n[ADM_VERDICT_INCONCLUSIVE], n[ADM_VERDICT_IMPROVED], n[ADM_VERDICT_EQUIVALENT], c->n_rows);
+    if (c->n_within_own > 0) adm_text_format(out, " (%zu only within the baseline's own scatter)", c->n_within_own);
     if (c->n_missing > 0) adm_text_format(out, "; %zu rows are on one side only", c->n_missing);
     if (c->n_throttled > 0 || c->n_samples_out > 0)
         adm_text_format(out, "; left out, throttled or on a shared core: %zu times of processes, %zu samples", c->n_throttled,

@@ -15,7 +15,8 @@ from pathlib import Path
 # completed by files.
 VALUES = {"--policies": "@policies", "--stages": "@stages", "--stage": "@stages", "--counters": "@sets", "--metric": "@metrics",
           "--label": "@labels", "--runs": "@labels", "--dtype": "f16 bf16", "--cache": "cold warm", "--launch": "graph stream",
-          "--select": "head group", "--timestamps": "auto software",
+          "--select": "head group", "--quality": "@labels", "--against": "@labels",
+          "--memory": "paged contiguous both", "--timestamps": "auto software",
           "--thresholds": "calibrated centred channel fixed:-10,0,10"}
 
 

@@ -139,7 +139,8 @@ uint64_t adm_session_work(const adm_session *s, const adm_segment *segment) {
 bool adm_session_should_stop(const adm_session *s) { return s->options.should_stop != NULL && s->options.should_stop(); }
 
 adm_status adm_session_interrupted(const adm_session *s, const adm_segment *segment, adm_error *err) {
-    return adm_fail(err, ADM_EINTERRUPTED,
-                    "interrupted in %s at %u cached tokens; the lengths before it are kept, and --resume goes on from there",
-                    s->trace->path, segment->seq_len);
+    return adm_fail(
+        err, ADM_EINTERRUPTED,
+        "interrupted in %s at %u cached tokens; the lengths before it are kept, and --resume last goes on from there",
+        s->trace->path, segment->seq_len);
 }

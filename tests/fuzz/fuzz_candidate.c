@@ -1,0 +1,6 @@
+/* fuzz_candidate.c: libFuzzer's way into fuzz_candidate.h; `ninja fuzz`. tests/fuzz/test_fuzz.c is the way without it. */
+#include "tests/fuzz/fuzz_candidate.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_candidate(data, size); }

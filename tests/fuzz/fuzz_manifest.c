@@ -1,0 +1,6 @@
+/* fuzz_manifest.c: libFuzzer's way into fuzz_manifest.h; `ninja fuzz`. tests/fuzz/test_fuzz.c is the way without it. */
+#include "tests/fuzz/fuzz_manifest.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_manifest(data, size); }

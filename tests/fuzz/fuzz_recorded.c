@@ -1,0 +1,6 @@
+/* fuzz_recorded.c: libFuzzer's way into fuzz_recorded.h; `ninja fuzz`. tests/fuzz/test_fuzz.c is the way without it. */
+#include "tests/fuzz/fuzz_recorded.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return fuzz_recorded(data, size); }

@@ -1,0 +1,76 @@
+/* faults.c: loaded before the C library (LD_PRELOAD), it makes an allocation or a write fail: the Nth, or the Nth and all after it.
+ *
+ *     ADAMAS_FAULT         "alloc" or "write"
+ *     ADAMAS_FAULT_AT      N, counted from 1 in each process
+ *     ADAMAS_FAULT_LASTS   set: all after it fail too
+ *     ADAMAS_FAULT_HIT     a file that is made when one failed
+ *
+ * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C library's
+ * functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+static long alloc_at, write_at, n_allocs, n_writes;
+static int lasts;
+
+__attribute__((constructor)) static void begin(void) {
+    const char *what = getenv("ADAMAS_FAULT"), *at = getenv("ADAMAS_FAULT_AT");
+    long n = at != NULL ? strtol(at, NULL, 10) : 0;
+    lasts = getenv("ADAMAS_FAULT_LASTS") != NULL;
+    if (what != NULL && strcmp(what, "alloc") == 0) alloc_at = n;
+    if (what != NULL && strcmp(what, "write") == 0) write_at = n;
+    n_allocs = n_writes = 0;
+}
+
+static int fails(long at, long *n) {
+    long now = __atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+    if (at == 0 || now < at || (now > at && !lasts)) return 0;
+    const char *hit = now == at ? getenv("ADAMAS_FAULT_HIT") : NULL;
+    int fd = hit != NULL ? open(hit, O_WRONLY | O_CREAT, 0600) : -1;
+    if (fd >= 0) close(fd);
+    return 1;
+}
+
+static int no_memory(void) {
+    if (!fails(alloc_at, &n_allocs)) return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+static int no_room(void) {
+    if (!fails(write_at, &n_writes)) return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
+#pragma GCC visibility push(default) /* what takes the place of the C library's */
+void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
+void *realloc(void *memory, size_t size) { return no_memory() ? NULL : __libc_realloc(memory, size); }
+void *aligned_alloc(size_t alignment, size_t size) { return no_memory() ? NULL : __libc_memalign(alignment, size); }
+
+#define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
+
+ssize_t write(int fd, const void *data, size_t n) {
+    return no_room() ? -1 : REAL(ssize_t, "write", int, const void *, size_t)(fd, data, n);
+}
+ssize_t pwrite(int fd, const void *data, size_t n, off_t at) {
+    return no_room() ? -1 : REAL(ssize_t, "pwrite", int, const void *, size_t, off_t)(fd, data, n, at);
+}
+ssize_t pwrite64(int fd, const void *data, size_t n, off_t at) {
+    return no_room() ? -1 : REAL(ssize_t, "pwrite64", int, const void *, size_t, off_t)(fd, data, n, at);
+}
+int fsync(int fd) { return no_room() ? -1 : REAL(int, "fsync", int)(fd); }
+int fdatasync(int fd) { return no_room() ? -1 : REAL(int, "fdatasync", int)(fd); }
+int ftruncate(int fd, off_t n) { return no_room() ? -1 : REAL(int, "ftruncate", int, off_t)(fd, n); }
+int ftruncate64(int fd, off_t n) { return no_room() ? -1 : REAL(int, "ftruncate64", int, off_t)(fd, n); }
