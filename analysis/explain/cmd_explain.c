@@ -59,11 +59,10 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc =
-        "Says what limits a GPU stage: bytes against the model, stalls, occupancy, launches; and what removing each limit would save "
-        "at most, in the stage and in the whole step.\v"
-        "The figures are those of a run of `adamas profile`, best with --counters full --timeline. The rules are data: "
-        "analysis/explain/limits.rules.",
+    .doc = "Says what limits a GPU stage: bytes against the model, stalls, occupancy, launches; and what removing each limit "
+           "would save at most, in the stage and in the whole step.\v"
+           "The figures are those of a run of `adamas profile`, best with --counters full --timeline. The rules are data: "
+           "analysis/explain/limits.rules.",
 };
 
 static adm_status number(const char *option, const char *text, uint32_t *value, adm_error *err) {

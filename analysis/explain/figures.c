@@ -16,8 +16,8 @@ static const char subject_sql[] =
     " WHERE s.source = 'gpu' AND s.metric = 'time_ns' AND s.status = 'ok' AND s.stage = ?1"
     "  AND (?2 = 0 OR s.run_id = ?2) AND (s.variant = ?3 OR ?3 IS NULL AND s.variant <> 'xor') AND (?4 = 0 OR s.seq_len = ?4)"
     "  AND (?5 = 0 OR s.kv_heads = ?5) AND (?6 = 0 OR s.batch = ?6) AND (?7 = 0 OR s.budget = ?7)"
-    " ORDER BY s.run_id DESC, counted > 0 DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, s.median"
-    " LIMIT 1";
+    " ORDER BY s.run_id DESC, counted > 0 DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, "
+    "s.median LIMIT 1";
 
 /* Every metric of it, over launch modes: a graph's before a stream's. */
 static const char metrics_sql[] =

@@ -44,8 +44,8 @@ typedef struct adm_rules {
     size_t n;
 } adm_rules;
 
-/* ADM_EINPUT with the line: a key that is not known, a condition or a sentence that cannot be read, a rule without `when`, `say` or
- * `source`. */
+/* ADM_EINPUT with the line: a key that is not known, a condition or a sentence that cannot be read, a rule without `when`,
+ * `say` or `source`. */
 adm_status adm_rules_read(const char *text, adm_rules *rules, adm_error *err);
 
 /* What a rule says of the figures. */
@@ -55,7 +55,8 @@ typedef struct adm_finding {
     double saves_ns; /* NAN: not known */
 } adm_finding;
 
-/* The rules that apply, what saves most first; those that save nothing known last, in the order of the file. Returns how many. */
+/* The rules that apply, what saves most first; those that save nothing known last, in the order of the file. Returns how
+ * many. */
 size_t adm_rules_apply(const adm_rules *rules, const adm_figures *figures, adm_finding findings[ADM_MAX_RULES]);
 
 #endif

@@ -24,19 +24,18 @@ static const adm_rows_column candidate_columns[] = {
     {"reason", 's'},  {"build_ns", 'i'},  {"registers", 'i'}, {"spill_bytes", 'i'}, {"occupancy_ratio", 'd'},
     {"limiter", 's'}, {"median_ns", 'd'}, {"n", 'i'},         {"floor_ns", 'd'}};
 
-#define OF_CONFIG(metric, source)                                                                                      \
-    "(SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = t.run_id AND m.config_id = " \
-    "t.config_id AND k.name = '" metric "' AND m.source " source " AND m.status = 'ok')"
+#define OF_CONFIG(column, metric, source)                                                               \
+    "(SELECT m." column " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = t.run_id" \
+    " AND m.config_id = t.config_id AND k.name = '" metric "' AND m.source " source " AND m.status = 'ok')"
 
+/* clang-format would indent the text behind a macro. */
+/* clang-format off */
 static const char candidates_sql[] =
     "SELECT t.version, c.variant, t.kind, substr(t.xxh128, 1, 8), t.verdict, t.reason, t.build_ns, t.registers, t.spill_bytes,"
-    " t.occupancy_ratio, t.limiter, " OF_CONFIG(
-        "time_ns",
-        "<> 'model'") ","
-                      " (SELECT m.n FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = t.run_id AND m.config_id = t.config_id"
-                      "   AND k.name = 'time_ns' AND m.source <> 'model'), " OF_CONFIG(
-                          "floor_ns",
-                          "= 'model'") " FROM candidate t JOIN config c USING (config_id) WHERE t.run_id = ? ORDER BY t.version";
+    " t.occupancy_ratio, t.limiter, " OF_CONFIG("median", "time_ns", "<> 'model'") ", "
+    OF_CONFIG("n", "time_ns", "<> 'model'") ", " OF_CONFIG("median", "floor_ns", "= 'model'")
+    " FROM candidate t JOIN config c USING (config_id) WHERE t.run_id = ? ORDER BY t.version";
+/* clang-format on */
 
 static adm_status choose(adm_store *store, int64_t run_id, json_t *tunings, adm_error *err) {
     adm_query *query = NULL;

@@ -3,9 +3,9 @@
  *   | guard page | slack, buffer 0 | guard page | slack, buffer 1 | guard page | ...
  *                              ^ ends here, so that the first byte behind it is a fault
  *
- * The candidate's process maps it so, inputs read-only: the kernel refuses to make that mapping writable. The judge maps the same
- * pages without the gaps, in one piece, and may write everything. Slack bytes in front of a buffer, and behind one that ends
- * a little early for its alignment, hold a pattern. */
+ * The candidate's process maps it so, inputs read-only: the kernel refuses to make that mapping writable. The judge maps the
+ * same pages without the gaps, in one piece, and may write everything. Slack bytes in front of a buffer, and behind one that
+ * ends a little early for its alignment, hold a pattern. */
 #ifndef ADM_KERNELS_TUNE_ARENA_H
 #define ADM_KERNELS_TUNE_ARENA_H
 
@@ -37,13 +37,15 @@ typedef struct adm_arena {
  * order in which it was added. */
 adm_status adm_arena_add(adm_arena *arena, size_t bytes, size_t align, adm_error *err);
 
-/* Makes the file and maps it for writing, in one piece. On failure there is nothing to close but the list: adm_arena_close(). */
+/* Makes the file and maps it for writing, in one piece. On failure there is nothing to close but the list:
+ * adm_arena_close(). */
 adm_status adm_arena_open(adm_arena *arena, adm_error *err);
 
 /* Another arena of the same layout, opened. */
 adm_status adm_arena_clone(const adm_arena *like, adm_arena *out, adm_error *err);
 
-/* In a child that inherited the arena: maps it anew between guard pages, read-only or for writing; drops the parent's mapping and its files. */
+/* In a child that inherited the arena: maps it anew between guard pages, read-only or for writing; drops the parent's mapping
+ * and its files. */
 adm_status adm_arena_remap(adm_arena *arena, bool writable, adm_error *err);
 
 void adm_arena_close(adm_arena *arena);
@@ -59,7 +61,8 @@ void adm_arena_poison(adm_arena *arena, unsigned char value);
 /* The first buffer whose slack was written, with which side of it; false if none. */
 bool adm_arena_find_damage(const adm_arena *arena, size_t *buffer, bool *behind);
 
-/* Where an address lies that faulted: the nearest buffer, and which byte before its start (-1, -2, ...) or behind its end (1, 2,
+/* Where an address lies that faulted: the nearest buffer, and which byte before its start (-1, -2, ...) or behind its end (1,
+ * 2,
  * ...) it is; 0: inside. False if it is not near this arena. */
 bool adm_arena_locate(const adm_arena *arena, size_t offset, size_t *buffer, long long *distance);
 

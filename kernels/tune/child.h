@@ -5,8 +5,8 @@
  *     adm_child_ask()   ---- request ---->       serve()
  *                       <---- reply ----
  *
- * The child can only answer, crash, hang or leave; each becomes a sentence. What it says of its results is not believed: the judge
- * compares them itself, in memory that both map (arena.h). */
+ * The child can only answer, crash, hang or leave; each becomes a sentence. What it says of its results is not believed: the
+ * judge compares them itself, in memory that both map (arena.h). */
 #ifndef ADM_KERNELS_TUNE_CHILD_H
 #define ADM_KERNELS_TUNE_CHILD_H
 
@@ -40,8 +40,8 @@ typedef int adm_child_serve(void *user, int socket, adm_child_page *page);
 adm_status adm_child_start(adm_child_serve *serve, void *user, uint64_t limit_ns, uint64_t memory_bytes, adm_child *child,
                            adm_error *err);
 
-/* Sends a request (none where request is NULL) and waits for the answer. ADM_EINTERNAL with a sentence where none comes: the child
- * crashed, left or took too long; it is then ended. */
+/* Sends a request (none where request is NULL) and waits for the answer. ADM_EINTERNAL with a sentence where none comes: the
+ * child crashed, left or took too long; it is then ended. */
 adm_status adm_child_ask(adm_child *child, const void *request, size_t request_bytes, void *reply, size_t reply_bytes,
                          adm_error *err);
 

@@ -148,10 +148,10 @@ static const struct argp argp = {
     .children = children,
     .doc =
         "Judges kernels of your own beside the registry's: right or wrong, and where; then how fast.\v"
-        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so with "
-        "a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it cannot "
-        "know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if this machine "
-        "could not judge one."};
+        "A candidate is a .c or .cu file with one function of the stage's contract (`adamas kernel header` prints it), an .so "
+        "with a table of them, or the .json manifest of a .cubin or .ptx. Each runs in a process of its own on inputs that it "
+        "cannot know. The exit code is 0 if every candidate is right, 1 if one is wrong, 2 if one cannot be loaded, and 77 if "
+        "this machine could not judge one."};
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 

@@ -15,12 +15,12 @@ typedef struct adm_tune_list {
  * that name alone; ADM_EINPUT if there is none; NULL: all that run here. */
 adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err);
 
-/* Appends what a file holds: one candidate of a .c, .cu or .json file, one per implementation of an .so. What cannot be judged is
- * a refused candidate; ADM_EINPUT: not a candidate at all. */
+/* Appends what a file holds: one candidate of a .c, .cu or .json file, one per implementation of an .so. What cannot be judged
+ * is a refused candidate; ADM_EINPUT: not a candidate at all. */
 adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);
 
-/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what the compiler printed of one
- * that failed; may be NULL. */
+/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what
+ * the compiler printed of one that failed; may be NULL. */
 void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,
                       void (*show)(const adm_candidate *c, const char *output));
 

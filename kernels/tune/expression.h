@@ -1,5 +1,5 @@
-/* expression.h: whole-number formulas of a manifest: + - * / % and parentheses, min(a, b), max(a, b), cdiv(a, b) (rounded up), and
- * names. */
+/* expression.h: whole-number formulas of a manifest: + - * / % and parentheses, min(a, b), max(a, b), cdiv(a, b) (rounded up),
+ * and names. */
 #ifndef ADM_KERNELS_TUNE_EXPRESSION_H
 #define ADM_KERNELS_TUNE_EXPRESSION_H
 

@@ -236,7 +236,8 @@ static adm_status compare_rest(const subject *s, adm_error *err) {
     return status;
 }
 
-/* A wrong selection in words: which token is missing, and why it belongs there. Leaves the sentence alone where it finds nothing. */
+/* A wrong selection in words: which token is missing, and why it belongs there. Leaves the sentence alone where it finds
+ * nothing. */
 static void say_selection(const subject *s, adm_error *err) {
     adm_profile_reference *r = s->reference;
     const adm_gpu_buffers *b = adm_gpu_case_buffers(s->c, 0);
@@ -301,8 +302,8 @@ static adm_status check_small(adm_gpu *gpu, const adm_gpu_defendant *d, uint32_t
 
 enum { MAX_REPLAYED = 48 };
 
-/* The calls that were timed, once more as a graph on poisoned outputs: what a launcher leaves out of a graph, puts on a stream of its
- * own or does only the first few times is missing now. *wall_ns: of one call, by the host's clock, the best of three. */
+/* The calls that were timed, once more as a graph on poisoned outputs: what a launcher leaves out of a graph, puts on a stream
+ * of its own or does only the first few times is missing now. *wall_ns: of one call, by the host's clock, the best of three. */
 static adm_status replay_and_check(const subject *s, double *wall_ns, adm_error *err) {
     const uint32_t n_sets = adm_gpu_case_plan(s->c)->n_sets, n = n_sets < MAX_REPLAYED ? n_sets : MAX_REPLAYED;
     adm_gpu_graph *graph = NULL;

@@ -44,8 +44,8 @@ typedef struct adm_gpu_snapshot {
 adm_status adm_gpu_snapshot_take(adm_gpu *gpu, const adm_gpu_case *gpu_case, adm_gpu_snapshot *out, adm_error *err);
 void adm_gpu_snapshot_free(adm_gpu_snapshot *snapshot);
 
-/* ADM_EINTERNAL where a byte outside the outputs has changed: which buffer's. append: the new token's rows of K, V and planes may
- * change too. */
+/* ADM_EINTERNAL where a byte outside the outputs has changed: which buffer's. append: the new token's rows of K, V and planes
+ * may change too. */
 adm_status adm_gpu_snapshot_compare(const adm_gpu_snapshot *before, const adm_gpu_snapshot *after, const adm_gpu_case *gpu_case,
                                     const adm_gpu_output *outputs, size_t n, bool append, adm_error *err);
 

@@ -1,6 +1,6 @@
-/* gpu_judge.h: judges GPU implementations: each candidate in a process of its own that opens the device, checks on small odd shapes
- * and on the configuration that is timed, times, and checks what the timed calls left. The judge's process never opens the device,
- * so that an illegal address costs the candidate's process alone. */
+/* gpu_judge.h: judges GPU implementations: each candidate in a process of its own that opens the device, checks on small odd
+ * shapes and on the configuration that is timed, times, and checks what the timed calls left. The judge's process never opens
+ * the device, so that an illegal address costs the candidate's process alone. */
 #ifndef ADM_KERNELS_TUNE_GPU_JUDGE_H
 #define ADM_KERNELS_TUNE_GPU_JUDGE_H
 

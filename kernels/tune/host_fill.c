@@ -1,7 +1,8 @@
 /* host_fill.c: inputs that mean something, made from a seed, and their answers by the references.
  *
- * Patterns are chosen so that a typical mistake shows: distances that tie in the dozens, all alike, at both ends of the range or
- * with one needle; keys with loud channels and one token that draws all attention; values that lie exactly on a threshold. */
+ * Patterns are chosen so that a typical mistake shows: distances that tie in the dozens, all alike, at both ends of the range
+ * or with one needle; keys with loud channels and one token that draws all attention; values that lie exactly on a
+ * threshold. */
 #include "kernels/tune/host_fill.h"
 
 #include <math.h>

@@ -16,8 +16,8 @@
 #include "kernels/tune/child.h"
 #include "kernels/tune/plugin.h"
 
-/* Of our own rows see the registry; somebody's own may sum in float32: 64 terms of rounding error 2^-24 a step, and as much again
- * for the exponential, stay below 2^-14 of the norm with room to spare, while one wrong token does not. */
+/* Of our own rows see the registry; somebody's own may sum in float32: 64 terms of rounding error 2^-24 a step, and as much
+ * again for the exponential, stay below 2^-14 of the norm with room to spare, while one wrong token does not. */
 static const double own_tolerance = 0x1p-14;
 enum { CHECK_ROUNDS = 3, MIN_SAMPLES = 20, MAX_SAMPLES = 4000 };
 static const uint64_t child_memory_bytes = 2ull << 30;

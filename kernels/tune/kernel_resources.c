@@ -1,5 +1,5 @@
-/* kernel_resources.c: `adamas kernel resources`: registers, shared memory and spills of this build's kernels, as the assembler stated
- * them. Needs no GPU. */
+/* kernel_resources.c: `adamas kernel resources`: registers, shared memory and spills of this build's kernels, as the assembler
+ * stated them. Needs no GPU. */
 #include "kernels/tune/kernel_resources.h"
 
 #include <jansson.h>
@@ -38,10 +38,9 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc =
-        "Shows the registers, static shared memory, stack and spills of every GPU kernel of this build, by architecture.\v"
-        "`adamas tune` shows the same of your own kernels, and their occupancy. Without CUDA kernels in the build the exit code is "
-        "77.",
+    .doc = "Shows the registers, static shared memory, stack and spills of every GPU kernel of this build, by architecture.\v"
+           "`adamas tune` shows the same of your own kernels, and their occupancy. Without CUDA kernels in the build the exit "
+           "code is 77.",
 };
 
 static void each_kernel(void *user, const adm_static_kernel *k) {

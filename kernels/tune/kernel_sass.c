@@ -47,8 +47,8 @@ static const struct argp argp = {
     .children = children,
     .doc =
         "Counts the machine instructions of kernels by kind: in this program, or in FILE, a .cubin or a shared object.\v"
-        "Needs cuobjdump: a CUDA toolkit's, on the PATH or named in CUOBJDUMP, or the wheel nvidia-cuda-cuobjdump beside the private "
-        "toolkit. Without it the exit code is 77. The counts are of the code as it stands, not of what runs.",
+        "Needs cuobjdump: a CUDA toolkit's, on the PATH or named in CUOBJDUMP, or the wheel nvidia-cuda-cuobjdump beside the "
+        "private toolkit. Without it the exit code is 77. The counts are of the code as it stands, not of what runs.",
 };
 
 /* $CUOBJDUMP, the PATH's, or the private toolkit's. */

@@ -5,13 +5,15 @@
  *    "arguments": ["distance", "index", "n_selected", "i32: capacity", "i32: budget", "pointer: 0"],
  *    "head_dim": [128], "dtype": ["f16"], "parameters": {"BLOCK": [1024, 2048]}}
  *
- * grid, block, shared_bytes, workspace_bytes (left out: none) and the numbers among the arguments are formulas (expression.h) of
+ * grid, block, shared_bytes, workspace_bytes (left out: none) and the numbers among the arguments are formulas (expression.h)
+ * of
  *
  *   n_q_heads n_kv_heads head_dim batch capacity page_size max_pages budget sinks recent group select_rows (batch * S)
  *
- * and the parameters. An argument is the name of a buffer of adamas_gpu_buffers; or "TYPE: FORMULA" with TYPE i32, i64 or pointer;
- * or "f32: scale", "f32: threshold0" to "f32: threshold2". "{BLOCK}" in the names of module and kernel stands for the parameter's
- * value. "requires": formulas that must not be 0, or the shape is not taken. The module lies beside its manifest. */
+ * and the parameters. An argument is the name of a buffer of adamas_gpu_buffers; or "TYPE: FORMULA" with TYPE i32, i64 or
+ * pointer; or "f32: scale", "f32: threshold0" to "f32: threshold2". "{BLOCK}" in the names of module and kernel stands for the
+ * parameter's value. "requires": formulas that must not be 0, or the shape is not taken. The module lies beside its
+ * manifest. */
 #ifndef ADM_KERNELS_TUNE_MODULE_H
 #define ADM_KERNELS_TUNE_MODULE_H
 

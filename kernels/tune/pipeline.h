@@ -16,9 +16,9 @@ typedef struct adm_pipeline_fault {
     char reason[768];
 } adm_pipeline_fault;
 
-/* Checks the rows of a pipeline (host_case.h has the calls), each against the reference, in this process. A wrong one is replaced by
- * the reference and named in faults [ADM_PIPELINE_STAGES], so that it is recorded as failed and never timed. head_dims: a sum of 64,
- * 128, 256; dtypes: bits 1 << adm_dtype. */
+/* Checks the rows of a pipeline (host_case.h has the calls), each against the reference, in this process. A wrong one is
+ * replaced by the reference and named in faults [ADM_PIPELINE_STAGES], so that it is recorded as failed and never timed.
+ * head_dims: a sum of 64, 128, 256; dtypes: bits 1 << adm_dtype. */
 adm_status adm_pipeline_check(adm_host_pipeline *pipeline, uint32_t head_dims, uint32_t dtypes, uint64_t seed,
                               adm_pipeline_fault faults[ADM_PIPELINE_STAGES], size_t *n_faults, adm_error *err);
 

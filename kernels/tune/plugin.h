@@ -1,5 +1,5 @@
-/* plugin.h: opening a shared object that exports the table of adamas_plugin.h. Only a candidate's own process does that: loading
- * runs its code. */
+/* plugin.h: opening a shared object that exports the table of adamas_plugin.h. Only a candidate's own process does that:
+ * loading runs its code. */
 #ifndef ADM_KERNELS_TUNE_PLUGIN_H
 #define ADM_KERNELS_TUNE_PLUGIN_H
 

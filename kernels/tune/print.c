@@ -114,8 +114,8 @@ void adm_tune_json_rows(json_t *rows, const adm_candidate *c, const adm_tune_res
 /* --- Choices -------------------------------------------------------------------------------------------------------- */
 
 static const char tuned_sql[] =
-    "SELECT t.device, t.stage, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.batch, c.seq_len, ifnull(c.budget, 0), c.variant,"
-    " ifnull(t.path, ''), ifnull(t.parameters, ''), t.median_ns, t.default_ns, t.run_id, max(t.tuned_id)"
+    "SELECT t.device, t.stage, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.batch, c.seq_len, ifnull(c.budget, 0), "
+    "c.variant, ifnull(t.path, ''), ifnull(t.parameters, ''), t.median_ns, t.default_ns, t.run_id, max(t.tuned_id)"
     " FROM tuned t JOIN config c USING (config_id)"
     " GROUP BY t.device, t.stage, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.batch, c.seq_len, c.budget, c.page_size"
     " ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9";

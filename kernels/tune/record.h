@@ -1,5 +1,5 @@
-/* record.h: what a tuning session leaves in the database: a time or a reason per candidate, a row of `candidate` with what it was,
- * and the winner in `tuned`. */
+/* record.h: what a tuning session leaves in the database: a time or a reason per candidate, a row of `candidate` with what it
+ * was, and the winner in `tuned`. */
 #ifndef ADM_KERNELS_TUNE_RECORD_H
 #define ADM_KERNELS_TUNE_RECORD_H
 

@@ -16,8 +16,8 @@ typedef struct adm_tune_scratch {
 adm_status adm_tune_scratch_open(adm_tune_scratch *scratch, adm_error *err);
 void adm_tune_scratch_close(adm_tune_scratch *scratch);
 
-/* Reads the file: its hash, limits, parameters. The candidate's path, stage and on_gpu are given. ADM_EINPUT: no such file, or a
- * directive that cannot be understood, with its line. */
+/* Reads the file: its hash, limits, parameters. The candidate's path, stage and on_gpu are given. ADM_EINPUT: no such file, or
+ * a directive that cannot be understood, with its line. */
 adm_status adm_source_read(adm_candidate *c, adm_error *err);
 
 /* Sets the candidate's hash to that of the file at its path. */

@@ -1,5 +1,5 @@
-/* topk_words.h: what is wrong with a selection, in words: the newest token is missing, a tie went to the older one. Host and GPU
- * candidates alike; host_verify.c implements it. */
+/* topk_words.h: what is wrong with a selection, in words: the newest token is missing, a tie went to the older one. Host and
+ * GPU candidates alike; host_verify.c implements it. */
 #ifndef ADM_KERNELS_TUNE_TOPK_WORDS_H
 #define ADM_KERNELS_TUNE_TOPK_WORDS_H
 

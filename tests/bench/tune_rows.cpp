@@ -1,8 +1,9 @@
-/* tune_rows.cpp: the registry's own GPU rows as a shared object, for tests/bench/tune_gpu.py --rows. After a build with CUDA, with
- * $O build/release/obj and $CUDA the toolkit:
+/* tune_rows.cpp: the registry's own GPU rows as a shared object, for tests/bench/tune_gpu.py --rows. After a build with CUDA,
+ * with $O build/release/obj and $CUDA the toolkit:
  *
- *   g++ -std=c++17 -O2 -fPIC -shared -I. -I$CUDA/include tests/bench/tune_rows.cpp $O/kernels/{topk/topk,distance/distance}.cu.o \
- *     $O/kernels/{attention/attention,encode/encode}.cu.o $O/core/base/{error,printable,floatfmt}.o $O/core/contract/stage.o \
+ *   g++ -std=c++17 -O2 -fPIC -shared -I. -I$CUDA/include tests/bench/tune_rows.cpp $O/kernels/topk/topk.cu.o \
+ *     $O/kernels/distance/distance.cu.o $O/kernels/attention/attention.cu.o $O/kernels/encode/encode.cu.o \
+ *     $O/core/base/error.o $O/core/base/printable.o $O/core/base/floatfmt.o $O/core/contract/stage.o \
  *     $O/kernels/gpu/gpu.o -o rows.so -L$CUDA/lib64 -lcudart_static -lrt -ldl -lpthread -Wl,--exclude-libs,ALL */
 #include "kernels/tune/adamas_plugin.h"
 #include "core/base/error.h"

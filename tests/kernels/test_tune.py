@@ -187,7 +187,8 @@ def test_watch_judges_every_version_of_a_file(adamas, tmp_path):
 
 
 def test_a_search_leaves_three_finalists(adamas, tmp_path):
-    source = "// adamas: SPIN = 400, 0, 300, 200, 100\n" + RIGHT["topk"].replace(
+    """The two that are out take a hundred times as long, which no load can hide."""
+    source = "// adamas: SPIN = 40000, 0, 30000, 200, 100\n" + RIGHT["topk"].replace(
         "/*START*/", "for (volatile size_t i = 0; i < n * SPIN / 100; i++) {}")
     rows = json.loads(adamas("tune", "--stage", "topk", *SMALL, "--cap-ms", 60, "--implementation", "reference",
                              write(tmp_path, "mine.c", source), "--json", "--db", "tune.db").out)["candidates"]

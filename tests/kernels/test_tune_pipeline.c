@@ -1,5 +1,5 @@
-/* test_tune_pipeline.c: the host rows of a replay are checked before they are used: the registry's own pass, a wrong one is named
- * and replaced by the reference; rows are chosen by name. */
+/* test_tune_pipeline.c: the host rows of a replay are checked before they are used: the registry's own pass, a wrong one is
+ * named and replaced by the reference; rows are chosen by name. */
 #include "tests/support/stage_check.h"
 
 #include "kernels/registry.h"

@@ -14,7 +14,8 @@ function tooltip(rows, index) {
 }
 
 export function drawTuning(report, tuning, width) {
-    const rows = drawable(report, tuning), look = axisLook(), base = baseOption(), floor = rows.find((row) => row.floor_ns !== null);
+    const rows = drawable(report, tuning), look = axisLook(), base = baseOption();
+    const floor = rows.find((row) => row.floor_ns !== null);
     const { panels, height } = layPanels(1, width, { minWidth: 260, height: 260, left: 66, right: 12, top: 16, bottom: 64 });
     const own = (row) => row.kind !== 'row';
     return {
