@@ -484,13 +484,13 @@ static adm_status print_static(adm_store *store, int64_t run_id, bool as_json, a
     bool row = false;
     json_t *kernels = json_array();
     adm_status status = adm_query_open(store, static_sql, &query, err, "i", run_id);
-    if (!as_json) printf("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
+    if (!as_json) adm_print("%-10s %9s %7s %6s %7s  kernel\n", "stage", "registers", "shared", "stack", "spilled");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
         if (as_json) json_array_append_new(kernels, static_as_json(query));
         else
-            printf("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
-                   adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5),
-                   adm_query_text(query, 1));
+            adm_print("%-10s %9.0f %7.0f %6.0f %7.0f  %s\n", adm_query_text(query, 0), adm_query_double(query, 2),
+                      adm_query_double(query, 3), adm_query_double(query, 4), adm_query_double(query, 5),
+                      adm_query_text(query, 1));
     }
     adm_query_close(&query);
     if (status == ADM_OK && as_json)

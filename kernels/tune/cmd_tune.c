@@ -547,7 +547,7 @@ static adm_status watch(tune_command *c, adm_error *err) {
         adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
-        if (status == ADM_OK && !c->common.quiet) printf("run %lld in %s\n", (long long)run_id, c->common.db_path);
+        if (status == ADM_OK && !c->common.quiet) adm_print("run %lld in %s\n", (long long)run_id, c->common.db_path);
     }
     adm_store_close(&store);
     return status == ADM_OK ? adm_finish_output(err) : status;

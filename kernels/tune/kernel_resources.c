@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/print.h"
 #include "kernels/profile/static.h"
 
 typedef struct resources_command {
@@ -47,11 +48,11 @@ static void each_kernel(void *user, const adm_static_kernel *k) {
     resources_command *c = user;
     if (c->stage != NULL && strcmp(c->stage, k->stage) != 0) return;
     if (!c->common.json && c->n == 0)
-        printf("%-10s %-6s %9s %7s %6s %7s  kernel\n", "stage", "arch", "registers", "shared", "stack", "spilled");
+        adm_print("%-10s %-6s %9s %7s %6s %7s  kernel\n", "stage", "arch", "registers", "shared", "stack", "spilled");
     c->n++;
     if (!c->common.json)
-        printf("%-10s %-6s %9d %7d %6d %7d  %s\n", k->stage, k->arch, k->registers, k->shared_bytes, k->stack_bytes,
-               k->spill_store_bytes + k->spill_load_bytes, k->kernel);
+        adm_print("%-10s %-6s %9d %7d %6d %7d  %s\n", k->stage, k->arch, k->registers, k->shared_bytes, k->stack_bytes,
+                  k->spill_store_bytes + k->spill_load_bytes, k->kernel);
     else
         json_array_append_new(c->rows,
                               json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i}", "stage", k->stage, "source", k->source,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/tune/kernel_resources.h"
+#include "core/base/print.h"
 #include "kernels/tune/sass_mix.h"
 
 typedef struct sass_command {
@@ -124,18 +125,18 @@ static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *e
 static double share(const adm_sass_mix *m, int kind) { return m->n > 0 ? (double)m->count[kind] / (double)m->n : 0; }
 
 static adm_status print_text(const sass_command *c, const adm_sass_mix mix[2], adm_error *err) {
-    printf("%zu kernels, %zu instructions", mix[0].n_kernels, mix[0].n);
-    if (c->against != NULL) printf("; against %zu kernels, %zu instructions", mix[1].n_kernels, mix[1].n);
-    printf("\n\n%-12s %9s %7s", "kind", "count", "share");
-    if (c->against != NULL) printf(" %9s %7s %9s", "against", "share", "more");
-    printf("  instructions\n");
+    adm_print("%zu kernels, %zu instructions", mix[0].n_kernels, mix[0].n);
+    if (c->against != NULL) adm_print("; against %zu kernels, %zu instructions", mix[1].n_kernels, mix[1].n);
+    adm_print("\n\n%-12s %9s %7s", "kind", "count", "share");
+    if (c->against != NULL) adm_print(" %9s %7s %9s", "against", "share", "more");
+    adm_print("  instructions\n");
     for (int k = 0; k < ADM_SASS_KINDS; k++) {
         if (mix[0].count[k] + mix[1].count[k] == 0) continue;
-        printf("%-12s %9zu %6.1f%%", adm_sass_kind_name(k), mix[0].count[k], share(&mix[0], k) * 100);
+        adm_print("%-12s %9zu %6.1f%%", adm_sass_kind_name(k), mix[0].count[k], share(&mix[0], k) * 100);
         if (c->against != NULL)
-            printf(" %9zu %6.1f%% %+9lld", mix[1].count[k], share(&mix[1], k) * 100,
-                   (long long)mix[0].count[k] - (long long)mix[1].count[k]);
-        printf("  %s\n", adm_sass_kind_words(k));
+            adm_print(" %9zu %6.1f%% %+9lld", mix[1].count[k], share(&mix[1], k) * 100,
+                      (long long)mix[0].count[k] - (long long)mix[1].count[k]);
+        adm_print("  %s\n", adm_sass_kind_words(k));
     }
     return adm_finish_output(err);
 }

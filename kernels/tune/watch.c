@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "kernels/tune/gpu_judge.h"
 
 /* What the versions so far came to. */
@@ -17,23 +18,23 @@ typedef struct progress {
 } progress;
 
 static void print_change(const char *what, double before_ns, double now_ns) {
-    if (before_ns > 0 && now_ns > 0) printf("  %s %+.1f%%", what, (now_ns / before_ns - 1) * 100);
+    if (before_ns > 0 && now_ns > 0) adm_print("  %s %+.1f%%", what, (now_ns / before_ns - 1) * 100);
 }
 
 static void print_version(const progress *p, const adm_candidate *c, const adm_tune_result *r) {
-    printf("#%-3zu %.8s  ", p->n, c->hash);
+    adm_print("#%-3zu %.8s  ", p->n, c->hash);
     if (r->status == ADM_OK && r->n > 0) {
-        printf("right %10.2f us", r->median_ns * 1e-3);
+        adm_print("right %10.2f us", r->median_ns * 1e-3);
         print_change("last", p->last_ns, r->median_ns);
         print_change("best", p->best_ns, r->median_ns);
         print_change("default", p->default_ns, r->median_ns);
-    } else printf("%s", r->status == ADM_OK ? "right" : r->status == ADM_EINTERNAL ? "WRONG" : "not judged");
+    } else adm_print("%s", r->status == ADM_OK ? "right" : r->status == ADM_EINTERNAL ? "WRONG" : "not judged");
     const adm_tune_resources *s = r->resources.registers >= 0 ? &r->resources : &c->resources;
-    if (s->registers >= 0) printf("  %d registers", s->registers);
-    if (s->spill_bytes > 0) printf(", %d bytes spilled", s->spill_bytes);
-    if (s->occupancy > 0) printf(", occupancy %.0f%%", s->occupancy * 100);
-    printf("\n");
-    if (r->status != ADM_OK) printf("     %s\n", r->reason);
+    if (s->registers >= 0) adm_print("  %d registers", s->registers);
+    if (s->spill_bytes > 0) adm_print(", %d bytes spilled", s->spill_bytes);
+    if (s->occupancy > 0) adm_print(", occupancy %.0f%%", s->occupancy * 100);
+    adm_print("\n");
+    if (r->status != ADM_OK) adm_print("     %s\n", r->reason);
     fflush(stdout);
 }
 

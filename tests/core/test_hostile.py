@@ -276,3 +276,19 @@ def test_no_text_of_a_database_becomes_markup(adamas, full_database, tmp_path):
                 raw += [f"{table}.{column} in {name}"] * ("<b id" in text)
                 (tmp_path / name).unlink()
     assert not raw and n_planted > 25, (raw, n_planted)
+
+
+# ---------------------------------------------------------------- every file, every command that takes one
+
+def test_every_command_ends_soon_on_every_hostile_file(adamas):
+    """A minute is the limit; what takes long says so before. None crashes, and none takes bytes for a database."""
+    commands = [["trace", "info"], ["trace", "verify"], ["trace", "import"], ["replay"], ["db", "import", "--db", "x.db"],
+                ["report", "-o", "r.html", "--db"], ["history", "--db"], ["db", "merge", "--db", "x.db"],
+                ["counters", "plan", "--set"], ["replay", "none", "--calibration"], ["report", "--run"]]
+    files = sorted(path for path in (ROOT / "tests/fuzz/corpus").rglob("*") if path.is_file())
+    assert len(files) > 40
+    for path in files:
+        for command in commands:
+            result = adamas(*command, path, timeout=60)
+            assert result.code in (0, 2, 77), (command, path, result)
+            assert result.code == 0 or result.err.startswith("adamas: "), (command, path, result)

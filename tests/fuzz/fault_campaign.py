@@ -53,8 +53,6 @@ class Campaign:
         run("trace", "gen", "-o", "t.safetensors", "--tokens", "256", "--n-steps", "4", "--steps", "4", "-q")
         run(*COMMANDS["replay"], "-q")
         run("db", "export", "--run", "1", "--db", "x.db", "-o", "run.json", "-q")
-        shutil.copy(self.made / "x.db", self.made / "other.db")
-        run("db", "gc", "--keep", "0", "--db", "other.db", "-q")
         run(*COMMANDS["replay"][:-1], "other.db", "-q")
         (self.made / "requests.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n"
                                                 "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n")

@@ -1,0 +1,47 @@
+"""A short run of the campaigns that `tests/fuzz` keeps as programs: faults of memory and disk, and kill -9."""
+import os
+import sys
+
+import pytest
+
+from conftest import PROGRAM, ROOT
+
+sys.path.insert(0, str(ROOT / "tests/fuzz"))
+import fault_campaign
+import kill_campaign
+
+
+@pytest.fixture(scope="module")
+def faults(program):
+    if os.environ.get("ASAN_OPTIONS"):
+        pytest.skip("AddressSanitizer has an allocator of its own, and none can be put before it")
+    library = ROOT / "build/release/tests/faults.so"
+    if not library.exists():
+        pytest.fail(f"{library} is not there: build it with ninja")
+    return library
+
+
+@pytest.fixture(scope="module")
+def campaign(faults, tmp_path_factory):
+    return fault_campaign.Campaign(PROGRAM, faults, tmp_path_factory.mktemp("faults"), most=3)
+
+
+@pytest.mark.parametrize("name", ["trace info", "db import", "db create"])
+def test_a_fault_of_memory_or_disk_is_told_as_one(campaign, name):
+    campaign.wrong.clear()
+    for kind in ("alloc", "write"):
+        for lasts in (False, True):
+            campaign.inject(name, kind, lasts)
+    campaign.fill(name)
+    assert campaign.wrong == []
+
+
+def test_the_faults_are_met(campaign, faults):
+    """A library that injects nothing would find nothing."""
+    environment = {"LD_PRELOAD": str(faults), "ADAMAS_FAULT": "alloc", "ADAMAS_FAULT_AT": "3"}
+    code, out, err, hit = campaign.run(fault_campaign.COMMANDS["trace info"], environment)
+    assert hit and code == 4 and "memory" in err, (code, out, err)
+
+
+def test_kill_9_leaves_whole_files(program, tmp_path):
+    assert kill_campaign.Campaign(PROGRAM, tmp_path, seed=int(os.environ.get("ADAMAS_TEST_SEED", "1"))).go(14) == []
