@@ -102,7 +102,7 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/phases_none.c",
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu",
         "kernels/tune/launch.cu", "kernels/gpu_rows.c"]
 NO_CUDA = ["kernels/gpu/none.c", "kernels/step/phases_none.c", "kernels/tune/launch_none.c"]
 

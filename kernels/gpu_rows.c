@@ -23,6 +23,8 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
     ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
     ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
     ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
+    ROW(ADM_STAGE_DISTANCE, "dot", "dot product of the codes, by binary products", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_dot,
+        NULL),
     ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks per row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
         NULL),
     ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,

@@ -8,7 +8,8 @@
 
 /* Adds "best" to a document whose "quality" is complete: for each session, length and budget below that length one row with the
  * series of the smallest median output error among policies that a model could use, and the default's error beside it. Where
- * medians are equal the first row of "quality" is named, "n_equal" says how many others have the same. "sketch" is the best that a kernel can scan. */
+ * medians are equal the first row of "quality" is named, and "n_equal" says how many others have the same. "sketch" is the best
+ * that a kernel can scan. */
 adm_status adm_report_best(json_t *document, adm_error *err);
 
 /* Adds "note" to each row of "quality" and "tasks" whose budget is smaller than its policy's authors use: what the reader

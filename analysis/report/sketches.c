@@ -12,7 +12,8 @@ static const adm_rows_column columns[] = {{"run_id", 'i'},     {"trace", 's'},  
 /* The mean over lengths is weighted by their steps, so that it is the mean over all held-out steps, layers and heads. The
  * calibration's own rows are told by their name, core/policy/calibration.h. */
 static const char sql[] =
-    "WITH kept AS (SELECT m.run_id, c.trace_id, c.budget, c.policy, c.variant, sum(m.n) AS n, sum(m.mean * m.n) / sum(m.n) AS mass"
+    "WITH kept AS (SELECT m.run_id, c.trace_id, c.budget, c.policy, c.variant, sum(m.n) AS n,"
+    "                     sum(m.mean * m.n) / sum(m.n) AS mass"
     "              FROM run r JOIN measurement m USING (run_id) JOIN config c USING (config_id) JOIN metric k USING (metric_id)"
     "              WHERE r.command = 'calibrate' AND r.status = 'complete' AND k.name = 'mass' AND m.status = 'ok'"
     "                AND m.layer IS NULL AND (?1 = 0 OR m.run_id = ?1)"

@@ -1,4 +1,4 @@
-/* sketches.h: the best sketch of a model's keys, as `adamas calibrate` measured it on held-out steps, for a report's document. */
+/* sketches.h: the best sketch of a model's keys, as `adamas calibrate` measured it on held-out steps, for the document. */
 #ifndef ADM_ANALYSIS_REPORT_SKETCHES_H
 #define ADM_ANALYSIS_REPORT_SKETCHES_H
 
@@ -9,8 +9,8 @@
 #include "core/base/error.h"
 #include "core/store/store.h"
 
-/* Appends to `sketches` a row for each budget of the latest complete calibration of every trace, or, with run_ids, of those runs
- * that are calibrations: see web-report/README.md. */
+/* Appends to `sketches` a row for each budget of the latest complete calibration of every trace, or, with run_ids, of those
+ * runs that are calibrations: see web-report/README.md. */
 adm_status adm_report_sketches_read(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, json_t *sketches,
                                     adm_error *err);
 

@@ -62,8 +62,9 @@ static adm_status mean_mass(adm_store *store, int64_t run_id, const char *policy
     bool row = false;
     adm_status status = adm_query_open(
         store,
-        "SELECT sum(m.mean * m.n) / sum(m.n) FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
-        "WHERE m.run_id = ? AND c.policy = ? AND c.variant = ? AND k.name = 'mass' AND m.status = 'ok' AND m.layer >= 0 AND "
+        "SELECT sum(m.mean * m.n) / sum(m.n) FROM measurement m JOIN config c USING (config_id) "
+        "JOIN metric k USING (metric_id) WHERE m.run_id = ? AND c.policy = ? AND c.variant = ? AND k.name = 'mass' "
+        "AND m.status = 'ok' AND m.layer >= 0 AND "
         "(? < 0 OR m.layer = ?)",
         &query, err, "issii", run_id, policy, variant, (int64_t)layer, (int64_t)layer);
     if (status == ADM_OK) status = adm_query_next(query, &row, err);

@@ -37,8 +37,8 @@ typedef struct adm_calibrate_result {
     size_t n_layers;
 } adm_calibrate_result;
 
-/* The run is begun by the caller; its held-out rows are in the store when this returns. Release with adm_calibrate_clear(), also
- * after a failure. ADM_EINPUT: too few steps, no layer, no metric. */
+/* The run is begun by the caller; its held-out rows are in the store when this returns. Release with adm_calibrate_clear(),
+ * also after a failure. ADM_EINPUT: too few steps, no layer, no metric. */
 adm_status adm_calibrate(const adm_trace *trace, const adm_calibrate_options *options, adm_store *store, int64_t run_id,
                          adm_calibrate_result *result, adm_error *err);
 void adm_calibrate_clear(adm_calibrate_result *result);

@@ -18,8 +18,9 @@
 
 enum { ADM_CALIBRATION_MAX_BYTES = 1 << 20 };
 
-/* Reads a file. Unknown members are left alone. ADM_EINPUT with the path and what is wrong: no file, too large, no JSON, another
- * format, a member that is missing or of the wrong kind, a metric or thresholds that are not known, a layer given twice.
+/* Reads a file. Unknown members are left alone. ADM_EINPUT with the path and what is wrong: no file, too large, no JSON,
+ * another format, a member that is missing or of the wrong kind, a metric or thresholds that are not known, a layer given
+ * twice.
  * Release with adm_calibration_clear(), also after a failure. */
 adm_status adm_calibration_read(const char *path, adm_calibration *calibration, adm_error *err);
 

@@ -1,4 +1,4 @@
-/* cmd_calibrate.c: `adamas calibrate`: wires the trace reader, the host stages and the store to the search for the best sketch. */
+/* cmd_calibrate.c: `adamas calibrate`: wires trace reader, host stages and store to the search for the best sketch. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>

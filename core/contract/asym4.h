@@ -37,8 +37,8 @@ enum { ADM_ASYM4_GRID = 2048, ADM_ASYM4_N_STEPS = 6 };
 /* Bytes of a quantised query: plane p's bit of element i is bit i % 8 of byte p d/8 + i/8; q = p0 + 2 p1 + 4 p2 - 8 p3. */
 static inline size_t adm_asym4_query_bytes(uint32_t head_dim) { return ADM_ASYM4_PLANES * (size_t)head_dim / 8; }
 
-/* centre, scale [d]: mean and standard deviation (over n_rows, not n_rows - 1) of each channel of y [n_rows][d], summed in double
- * precision in the order of the rows. n_rows 0 gives zeros. Finite y. */
+/* centre, scale [d]: mean and standard deviation (over n_rows, not n_rows - 1) of each channel of y [n_rows][d], summed in
+ * double precision in the order of the rows. n_rows 0 gives zeros. Finite y. */
 ADM_API void adm_asym4_learn(const float *y, size_t n_rows, uint32_t head_dim, float *centre, float *scale);
 
 /* Where y crosses z: centre + z scale, rounded to float32 once. Keys are coded by comparing y with this, y > t, as

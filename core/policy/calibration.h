@@ -29,8 +29,8 @@ adm_status adm_calibration_coding_of(const char *metric, const char *thresholds,
 /* What the model's layer is coded by. */
 const adm_coding *adm_calibration_coding(const adm_calibration *calibration, uint32_t layer);
 
-/* What the variant is called: metric and thresholds if all listed layers have the same, else the metrics in it; and 8 hex digits
- * that stand for every layer's: "asym4 scaled:0.9, calibration 1a2b3c4d", "l1+asym4, calibration ...". name:
+/* What the variant is called: metric and thresholds if all listed layers have the same, else the metrics in it; and 8 hex
+ * digits that stand for every layer's: "asym4 scaled:0.9, calibration 1a2b3c4d", "l1+asym4, calibration ...". name:
  * ADM_CODING_NAME_BYTES. */
 void adm_calibration_name(const adm_calibration *calibration, char *name);
 

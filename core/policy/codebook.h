@@ -7,10 +7,10 @@
  *   it
  *                                        (metric asymmetric only, else zeros)
  *
- * One layout serves every kind of thresholds; those of a layer are repeated. So are its levels: with `channel` and `scaled` a level is the
- * mean of the channel's own keys in the bucket; with the other learnt kinds the mean over all KV heads and channels of the
- * layer; with fixed thresholds, which see no keys, and for buckets without a key, the middle of the bucket, the outer buckets
- * being as wide as their neighbours. */
+ * One layout serves every kind of thresholds; those of a layer are repeated. So are its levels: with `channel` and `scaled` a
+ * level is the mean of the channel's own keys in the bucket; with the other learnt kinds the mean over all KV heads and
+ * channels of the layer; with fixed thresholds, which see no keys, and for buckets without a key, the middle of the bucket,
+ * the outer buckets being as wide as their neighbours. */
 #ifndef ADM_CORE_POLICY_CODEBOOK_H
 #define ADM_CORE_POLICY_CODEBOOK_H
 

@@ -18,7 +18,7 @@
 /* "l1", "xor", ... as the command line and the database spell them; never NULL. */
 const char *adm_code_metric_name(adm_code_metric metric);
 
-/* Whether a distance is the sum of distances of two codes: every metric but asymmetric and asym4, whose queries have no codes. */
+/* Whether a distance is the sum of distances of two codes: not of asymmetric and asym4, whose queries have no codes. */
 static inline bool adm_code_metric_is_of_codes(adm_code_metric metric) { return metric < ADM_METRIC_ASYMMETRIC; }
 
 /* The distance of two codes of `bits` bits; the metric is of codes. */

@@ -11,8 +11,8 @@
  *                         above it; scaled:a,b,c: these multiples of the standard deviation. Codes of 2 bits only
  *
  * Codes of b bits take 2^b - 1 numbers: one, three or seven. With the first three kinds queries and keys of a layer share
- * the thresholds, as in the paper. With `centred`, `channel` and `scaled` only the keys' channel means are allowed for: a query is
- * coded by the same thresholds less those means, since q.(k - mean) ranks keys as q.k does and q - mean would not.
+ * the thresholds, as in the paper. With `centred`, `channel` and `scaled` only the keys' channel means are allowed for: a query
+ * is coded by the same thresholds less those means, since q.(k - mean) ranks keys as q.k does and q - mean would not.
  * Calibration sees only tokens before the first replayed step, as a serving system would: all of them up to 4,096, of a longer
  * prompt 4,096 at equal distances (core/policy/adamas.c). */
 #ifndef ADM_CORE_POLICY_THRESHOLDS_H

@@ -84,6 +84,9 @@ static adm_status number_of_last(adm_store *store, int64_t back, adm_runs_taken 
     adm_status status = adm_query_open(store, sql, &q, err, "i", back);
     if (status == ADM_OK) status = adm_query_next(q, &row, err);
     if (status == ADM_OK && row) *id = adm_query_int(q, 0);
+    else if (status == ADM_OK && back == 0)
+        status = adm_fail(err, ADM_EINPUT, "%s holds no %s run", database,
+                          taken == ADM_RUNS_UNFINISHED ? "unfinished" : "complete");
     else if (status == ADM_OK)
         status = adm_fail(err, ADM_EINPUT, "%s has no run last~%" PRId64 ": it holds fewer %s runs", database, back,
                           taken == ADM_RUNS_UNFINISHED ? "unfinished" : "complete");

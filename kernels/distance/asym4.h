@@ -20,7 +20,8 @@ ADM_API adm_distance_fn adm_distance_asym4_reference;
 ADM_API adm_distance_fn adm_distance_asym4;
 
 #if defined(__x86_64__)
-/* By products of bytes, 8 to 32 tokens at a time, for CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as above. */
+/* By products of bytes, 8 to 32 tokens at a time, for CPUs with adm_cpu_has_avx2() and adm_cpu_has_avx512(). head_dim as
+ * above. */
 ADM_API adm_distance_fn adm_distance_asym4_avx2;
 ADM_API adm_distance_fn adm_distance_asym4_avx512;
 #endif

@@ -11,9 +11,11 @@
  * Versions, us and share of the read limit, cold: 32 KV heads 32K, 128K; 8 KV heads 32K (H200; more: kernels/LOG.md)
  *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
  *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
- *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0 */
+ *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0
+ *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2 */
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
+#include "kernels/distance/products.cuh"
 #include "kernels/encode/encode.cuh"
 
 enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads per KV head */, LOAD_BYTES = 4096 };
@@ -89,6 +91,10 @@ static __device__ __forceinline__ const unsigned char *codes_at(const adm_gpu_sh
                                                                 const distance_position &at) {
     const size_t head = (size_t)at.b * s.heads.n_kv_heads + at.kv_head;
     return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.load * LOAD_BYTES;
+}
+
+static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_shape &s) {
+    return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
 }
 
 /* Tiles of a load that hold tokens. */
@@ -197,45 +203,261 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     }
 }
 
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+
+/* ---- by products of bits ---- */
+
+/* What a KV head's queries are to the products, in shared memory of the warp: [group] planes, then [group] bases. */
+template <int W, int METRIC>
+static __device__ __forceinline__ void load_bit_queries(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const distance_position &at, uint32_t group, uint32_t *planes) {
+    const size_t row = (size_t)at.b * (s.heads.n_q_heads + s.heads.n_kv_heads) + at.kv_head * group;
+    const uint2 *packed = (const uint2 *)(p.packed + row * (8 * W));
+    int32_t *base = (int32_t *)(planes + group * (ADM_BIT_PLANES * W));
+    __syncwarp();
+    for (uint32_t from = 0; from < group * W; from += 32) {
+        const uint32_t i = from + threadIdx.x % 32, head = i / W, w = i % W;
+        const uint2 pair = packed[min(i, group * W - 1)];
+        uint32_t plane[ADM_BIT_PLANES];
+        int32_t sum = adm_bit_planes<METRIC>(adm_gather16(pair.x >> 1) | adm_gather16(pair.y >> 1) << 16,
+                                             adm_gather16(pair.x) | adm_gather16(pair.y) << 16, plane);
+#pragma unroll
+        for (int step = 1; step < W; step *= 2) sum += __shfl_xor_sync(ADM_FULL_WARP, sum, step);
+        if (i >= group * W) continue;
+#pragma unroll
+        for (int j = 0; j < ADM_BIT_PLANES; j++) planes[(head * ADM_BIT_PLANES + j) * W + w] = plane[j];
+        if (w == 0) base[head] = sum;
+    }
+    __syncwarp();
+}
+
+/* Two distances of a lane, of tokens that are apart, into a word of two neighbours' of one head. */
+template <int D> static __device__ __forceinline__ uint32_t neighbours(int32_t first, int32_t second) {
+    if (D != 64) return adm_transposed((uint32_t)first | (uint32_t)second << 16);
+    const bool even = threadIdx.x % 2 == 0;
+    const uint32_t other = (uint32_t)__shfl_xor_sync(ADM_FULL_WARP, even ? second : first, 1);
+    return even ? (uint32_t)first | other << 16 : other | (uint32_t)second << 16;
+}
+
+/* Which head of the four, and which token of the tile, a lane's word of pair i begins with. */
+template <int D> static __device__ __forceinline__ uint32_t neighbours_head(int i) {
+    const uint32_t lane = threadIdx.x % 32;
+    return D == 64 ? 2 * i + lane % 4 / 2 : lane / 8;
+}
+template <int D> static __device__ __forceinline__ uint32_t neighbours_token(int i) {
+    const uint32_t lane = threadIdx.x % 32;
+    return D == 64 ? lane % 2 * 16 + lane / 4 * 2 : (uint32_t)i * 16 + lane / 4 % 2 * 8 + lane % 4 * 2;
+}
+
+/* The distances of a tile from four heads, or fewer, of the query heads from `to` on. token: the tile's first. */
+template <int D>
+static __device__ __forceinline__ void store_heads(const adm_gpu_shape &s, const int32_t (&first)[ADM_BIT_PAIRS],
+                                                   const int32_t (&second)[ADM_BIT_PAIRS], uint32_t n_heads, uint32_t token,
+                                                   uint32_t length, uint16_t *to) {
+#pragma unroll
+    for (int i = 0; i < ADM_BIT_PAIRS; i++) {
+        const uint32_t word = neighbours<D>(first[i], second[i]), head = neighbours_head<D>(i);
+        const uint32_t mine = token + neighbours_token<D>(i);
+        uint16_t *at = to + (size_t)head * s.capacity + mine;
+        if (head >= n_heads || mine >= length) continue;
+        if (mine + 1 < length) *(uint32_t *)at = word;
+        else *at = (uint16_t)word;
+    }
+}
+
+/* The same summed over the group, whose other heads' sums are in first and second too. */
+template <int D>
+static __device__ __forceinline__ void store_group(int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS],
+                                                   uint32_t token, uint32_t length, uint16_t *to) {
+    const uint32_t lane = threadIdx.x % 32, w = lane % 4;
+    if (D == 64) {
+        int32_t one = first[0] + first[1], other = second[0] + second[1];
+        one += __shfl_xor_sync(ADM_FULL_WARP, one, 2);
+        other += __shfl_xor_sync(ADM_FULL_WARP, other, 2);
+        const uint32_t mine = token + w / 2 * 16 + lane / 4 * 2 + w % 2;
+        if (mine < length) to[mine] = (uint16_t)(w < 2 ? one : other);
+    } else {
+#pragma unroll
+        for (int step = 1; step < 4; step *= 2)
+#pragma unroll
+            for (int i = 0; i < ADM_BIT_PAIRS; i++) {
+                first[i] += __shfl_xor_sync(ADM_FULL_WARP, first[i], step);
+                second[i] += __shfl_xor_sync(ADM_FULL_WARP, second[i], step);
+            }
+        const uint32_t mine = token + w / 2 * 16 + w % 2 * 8 + lane / 4;
+        const int32_t one = w < 2 ? first[0] : first[1], other = w < 2 ? second[0] : second[1];
+        if (mine < length) to[mine] = (uint16_t)(w % 2 == 0 ? one : other);
+    }
+}
+
+/* All heads of a tile. */
+template <int D, int METRIC>
+static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s, const adm_bit_codes<D> &codes,
+                                                         adm_bit_query<D, METRIC> *q, const uint32_t *planes, uint32_t group,
+                                                         uint32_t token, uint32_t length, uint16_t *to) {
+    const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * (D / 32)));
+    const bool together = s.selection == ADM_SELECT_GROUP;
+    int32_t all_first[ADM_BIT_PAIRS] = {0, 0}, all_second[ADM_BIT_PAIRS] = {0, 0};
+#pragma unroll 1
+    for (uint32_t h = 0; h < group; h += ADM_BIT_HEADS) {
+        const uint32_t n = min(group - h, (uint32_t)ADM_BIT_HEADS);
+        int32_t first[ADM_BIT_PAIRS], second[ADM_BIT_PAIRS];
+        if (group > ADM_BIT_HEADS) adm_bit_columns<D, METRIC>(planes + h * (ADM_BIT_PLANES * (D / 32)), D / 32, base + h, n, q);
+        adm_multiply_codes<D, METRIC>(codes, *q, first, second);
+#pragma unroll
+        for (int i = 0; i < ADM_BIT_PAIRS; i++) {
+            const int32_t its = adm_bit_base<D, METRIC>(*q, i);
+            first[i] += its, second[i] += its;
+            all_first[i] += first[i], all_second[i] += second[i];
+        }
+        if (!together) store_heads<D>(s, first, second, n, token, length, to + (size_t)h * s.capacity);
+    }
+    if (together) store_group<D>(all_first, all_second, token, length, to);
+}
+
+#endif
+
+/* The same as distance_pieces by products of bits, on sm_90. Dynamic shared memory: [warps][stages] loads, [warps] queries'
+ * planes and bases. */
+template <int W, int METRIC>
+static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
+    distance_products(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
+#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+    const int n = distance_load<W>::tiles, D = 32 * W;
+    extern __shared__ __align__(128) unsigned char shared[];
+    __shared__ uint64_t barriers[DISTANCE_WARPS * 8];
+    const uint32_t lane = threadIdx.x % 32, warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0);
+    const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
+    const size_t heads = adm_select_heads_of(s);
+    uint32_t *planes = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group * (ADM_BIT_PLANES * W + 1);
+    uint64_t *barrier = barriers + warp * 8;
+    unsigned char *ring = shared + warp * stages * LOAD_BYTES;
+    uint32_t n_left, n_ahead = 0; /* loads asked for so far */
+    adm_start_dependents();
+    distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
+    distance_position ahead = at;
+    const uint32_t n_all = n_left;
+    if (lane == 0) {
+        for (uint32_t buffer = 0; buffer < stages; buffer++) adm_barrier_init(&barrier[buffer]);
+        adm_barrier_fence();
+        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.load + 1) * distance_load<W>::tokens, ahead.length);
+             n_ahead++) {
+            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), LOAD_BYTES, &barrier[n_ahead]);
+            advance<W>(s, p.length, &ahead);
+        }
+    }
+    adm_wait_for_predecessors();
+    if (lane == 0)
+        for (; n_ahead < min(stages, n_all); n_ahead++) {
+            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
+                          &barrier[n_ahead]);
+            advance<W>(s, p.length, &ahead);
+        }
+    __syncwarp();
+    adm_bit_query<D, METRIC> q;
+    uint32_t buffer = 0, parity = 0;
+    for (bool new_head = true; n_left > 0; n_left--) {
+        if (new_head) {
+            load_bit_queries<W, METRIC>(s, p, at, group, planes);
+            const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * W));
+            adm_bit_columns<D, METRIC>(planes, W, base, min(group, (uint32_t)ADM_BIT_HEADS), &q);
+        }
+        const uint32_t *tile = (const uint32_t *)(ring + buffer * LOAD_BYTES);
+        const uint32_t token = at.load * distance_load<W>::tokens;
+        uint16_t *to = p.distance + (at.b * heads + at.kv_head * (heads / s.heads.n_kv_heads)) * s.capacity;
+        adm_bit_codes<D> codes[n];
+        adm_barrier_wait(&barrier[buffer], parity);
+#pragma unroll
+        for (int i = 0; i < n; i++) adm_read_codes<D>(tile + i * 64 * W, &codes[i]);
+        /* The last tile first: once its codes have been used, all are read, and others may come to where they were. */
+        if (token + 32 * (n - 1) < at.length)
+            distances_of_tile<D, METRIC>(s, codes[n - 1], &q, planes, group, token + 32 * (n - 1), at.length, to);
+        __syncwarp();
+        if (lane == 0 && n_ahead < n_all) {
+            adm_bulk_copy(ring + buffer * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
+                          &barrier[buffer]);
+            advance<W>(s, p.length, &ahead);
+            n_ahead++;
+        }
+        if (++buffer == stages) buffer = 0, parity ^= 1;
+#pragma unroll
+        for (int i = 0; i < n - 1; i++)
+            if (token + 32 * i < at.length)
+                distances_of_tile<D, METRIC>(s, codes[i], &q, planes, group, token + 32 * i, at.length, to);
+        advance<W>(s, p.length, &at);
+        new_head = at.load == 0;
+    }
+#endif
+}
+
 typedef void distance_kernel(const adm_gpu_shape, const adm_gpu_buffers, uint32_t);
 
-static adm_status launch(const char *what, distance_kernel *const kernels[3], const adm_gpu_shape *shape,
-                         const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
-                         adm_error *err) {
+/* Which kernels serve a metric, by words of a plane: by counts, NULL where there are none, and by products. */
+typedef struct distance_kernels {
+    distance_kernel *counts[3], *products[3];
+    uint32_t largest; /* distance, of an element */
+} distance_kernels;
+
+static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
+                         const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, bool by_counts,
+                         adm_gpu_stream stream, adm_error *err) {
     adm_gpu_limits limits;
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
+    const int dim = adm_dim_index(shape->heads.head_dim);
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
     if (group > MAX_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
     if (stages < 1 || stages > 8) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
+    if (kernels->largest * shape->heads.head_dim * group > UINT16_MAX && shape->selection == ADM_SELECT_GROUP)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%s: the distances of %u query heads together may not fit 16 bits", what, group);
+    const bool products = limits.compute_major == 9 && !by_counts && kernels->products[dim] != NULL &&
+                          (group > 1 || kernels->counts[dim] == NULL);
+    if (!products && kernels->counts[dim] == NULL)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%s needs products of bits, compute capability 9.0; the device has %d.x", what,
+                        limits.compute_major);
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
-    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * (shape->heads.head_dim / 32) * 12);
+    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES +
+                                          group * (products ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12));
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
-    return adm_gpu_launch(what, (const void *)kernels[adm_dim_index(shape->heads.head_dim)], grid, args, stream, err);
+    return adm_gpu_launch(what, (const void *)(products ? kernels->products : kernels->counts)[dim], grid, args, stream, err);
 }
 
-#define METRIC_TABLE(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
+#define COUNTS(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
+#define PRODUCTS(metric) {distance_products<2, metric>, distance_products<4, metric>, distance_products<8, metric>}
+
+static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1), 3};
 
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                                                 adm_error *err) {
-    static distance_kernel *const kernels[3] = METRIC_TABLE(ADM_METRIC_L1);
-    return launch("distance l1", kernels, shape, buffers, blocks_per_sm, stages, stream, err);
+    return launch("distance l1", &l1_kernels, shape, buffers, blocks_per_sm, stages, false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, 2, stream, err);
+    const bool many = shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8;
+    return adm_gpu_distance_l1_tuned(shape, buffers, 2, many ? 1 : 2, stream, err); /* many: more to do for each load */
+}
+
+extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                                 adm_gpu_stream stream, adm_error *err) {
+    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 2, 2, true, stream, err);
+}
+
+extern "C" adm_status adm_gpu_distance_dot(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                           adm_error *err) {
+    static const distance_kernels kernels = {{NULL, NULL, NULL}, PRODUCTS(ADM_METRIC_DOT), 9};
+    return launch("distance dot", &kernels, shape, buffers, 2, 2, false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    static distance_kernel *const kernels[3] = METRIC_TABLE(ADM_METRIC_XOR);
-    return launch("distance xor", kernels, shape, buffers, 2, 2, stream, err);
+    static const distance_kernels kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, 3};
+    return launch("distance xor", &kernels, shape, buffers, 2, 2, false, stream, err);
 }

@@ -195,7 +195,7 @@ static adm_status compare_all(const comparison *c) {
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_PACK, ADM_STAGE_DISTANCE)) status = compare_packed(c);
     if (any && status == ADM_OK && covers & (1u << ADM_STAGE_APPEND | ADM_GPU_COVERS_PROMPT)) status = compare_planes(c);
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_DISTANCE, ADM_STAGE_TOPK))
-        status = compare_distance(c, strcmp(u->variant, "xor") == 0);
+        status = compare_distance(c, strcmp(u->variant, "xor") == 0 ? 1 : strcmp(u->variant, "dot") == 0 ? 2 : 0);
     if (status == ADM_OK && hands_over(u, ADM_STAGE_TOPK, ADM_STAGE_ATTENTION)) status = compare_selection(c);
     if (status == ADM_OK && covers >> ADM_STAGE_ATTENTION & 1) status = compare_output(c, false);
     if (status == ADM_OK && covers >> ADM_STAGE_DENSE & 1) status = compare_output(c, true);

@@ -7,12 +7,13 @@
 #include "core/base/mem.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
+#include "kernels/distance/distance_metric.h"
 #include "kernels/gpu/input.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
 
-static adm_distance_fn *const metric[2] = {adm_distance_l1, adm_distance_xor};
+static adm_distance_fn *const metric[ADM_CHECKED_METRICS] = {adm_distance_l1, adm_distance_xor, adm_distance_dot};
 
 static void make_row(const adm_profile_reference *r, adm_input_tensor tensor, const adm_checked_head *h, uint32_t head,
                      uint32_t token_or_draw, void *out) {
@@ -60,7 +61,7 @@ static void encode_row(const adm_gpu_shape *s, const void *row, float *y, uint8_
 /* Adds the distances of query i to those of its selection. */
 static void add_distances(const adm_profile_reference *r, adm_checked_head *h, uint32_t i) {
     const uint32_t d = r->shape.heads.head_dim, n = h->n_tokens;
-    for (int m = 0; m < 2; m++) {
+    for (int m = 0; m < ADM_CHECKED_METRICS; m++) {
         uint16_t *sum = h->distance[m] + (size_t)(i % r->selections) * n;
         metric[m](h->q_packed + i * d / 4, h->packed, n, d, r->distance);
         for (uint32_t t = 0; t < n; t++) sum[t] = (uint16_t)(sum[t] + r->distance[t]);
@@ -79,6 +80,7 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
         {&h->q_packed, g, d / 4},
         {&h->distance[0], r->selections * n, 2},
         {&h->distance[1], r->selections * n, 2},
+        {&h->distance[2], r->selections * n, 2},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
@@ -162,8 +164,8 @@ void adm_profile_reference_free(adm_profile_reference **reference) {
     if (*reference == NULL) return;
     for (size_t i = 0; i < (*reference)->n_heads; i++) {
         adm_checked_head *h = &(*reference)->head[i];
-        void *const owned[] = {&h->own_k, &h->own_v,    &h->own_q,       &h->packed,
-                               &h->y,     &h->q_packed, &h->distance[0], &h->distance[1]};
+        void *const owned[] = {&h->own_k,    &h->own_v,       &h->own_q,       &h->packed,     &h->y,
+                               &h->q_packed, &h->distance[0], &h->distance[1], &h->distance[2]};
         for (size_t j = 0; j < sizeof owned / sizeof owned[0]; j++) adm_free(owned[j]);
     }
     void *const scratch[] = {&(*reference)->histogram, &(*reference)->index, &(*reference)->found,

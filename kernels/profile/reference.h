@@ -5,6 +5,8 @@
 #include "kernels/profile/grid.h"
 
 /* What one (sequence, KV head) should give. A "selection" belongs to a query head, or to the group. */
+enum { ADM_CHECKED_METRICS = 3 };
+
 typedef struct adm_checked_head {
     uint32_t sequence, kv_head, n_tokens;
     const void *k, *v;         /* [n_tokens][d] dtype */
@@ -13,7 +15,7 @@ typedef struct adm_checked_head {
     uint8_t *packed;           /* [n_tokens][d/4] */
     float *y;                  /* [group + 1][d]: the queries', then the new key's */
     uint8_t *q_packed;         /* [group][d/4] */
-    uint16_t *distance[2];     /* [selections][n_tokens] by l1, by xor */
+    uint16_t *distance[ADM_CHECKED_METRICS]; /* [selections][n_tokens] by l1, xor, dot */
 } adm_checked_head;
 
 enum { ADM_MAX_CHECKED = 16 };

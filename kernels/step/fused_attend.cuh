@@ -34,6 +34,24 @@ static __device__ __forceinline__ void kv_rows(const adm_gpu_shape &s, const adm
     }
 }
 
+/* Lanes in groups of D/8 have a sum each: the groups of the warp into one. */
+template <int D> static __device__ __forceinline__ void join_groups(step_softmax *out) {
+    const int lanes = D / 8;
+#pragma unroll
+    for (int step = lanes; step < 32; step *= 2) {
+        const float other = __shfl_xor_sync(ADM_FULL_WARP, out->largest, step), largest = fmaxf(out->largest, other);
+        const float shrink = weight_of(out->largest, largest);
+        out->sum *= shrink;
+        out->sum += __shfl_xor_sync(ADM_FULL_WARP, out->sum, step);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            out->value[i] *= shrink;
+            out->value[i] += __shfl_xor_sync(ADM_FULL_WARP, out->value[i], step);
+        }
+        out->largest = largest;
+    }
+}
+
 /* Which of `tokens` [n] this warp takes: lanes in groups of D/8, a group per row, 4 rows in flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
@@ -108,19 +126,7 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
         }
         out->largest = largest;
     }
-#pragma unroll
-    for (int step = lanes; step < 32; step *= 2) { /* the groups of the warp into one */
-        const float other = __shfl_xor_sync(ADM_FULL_WARP, out->largest, step), largest = fmaxf(out->largest, other);
-        const float shrink = weight_of(out->largest, largest);
-        out->sum *= shrink;
-        out->sum += __shfl_xor_sync(ADM_FULL_WARP, out->sum, step);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            out->value[i] *= shrink;
-            out->value[i] += __shfl_xor_sync(ADM_FULL_WARP, out->value[i], step);
-        }
-        out->largest = largest;
-    }
+    join_groups<D>(out);
 }
 
 /* Partial results in shared memory: value [n][D] floats | largest and sum [n] float2. */

@@ -11,11 +11,14 @@
  *   2  two tiles at once, no division by what is not a constant     13.7 / 28.0
  *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
  *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
+#include <cstring>
+
 #include "core/base/minmax.h"
 #include "kernels/step/grouped.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
 #include "kernels/step/grouped_select.cuh"
+#include "kernels/step/phases.h"
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
@@ -95,8 +98,9 @@ static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, con
 
 #endif /* sm_90 */
 
-/* Grid (split, KV heads * slices, sequences), clusters along x. N: words of bins a lane and tile, 2 for four heads. */
-template <typename T, int D, int N>
+/* Grid (split, KV heads * slices, sequences), clusters along x. N: words of bins a lane and tile, 2 for four heads. STAMPED: an
+ * instrumented instance. */
+template <typename T, int D, int N, bool STAMPED>
 static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     step_grouped(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                  const __grid_constant__ grouped_plan plan) {
@@ -112,7 +116,9 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         grouped_empty<T, D>(s, p, me);
         return;
     }
-    STAMP(0);
+    uint64_t *stamps = NULL;
+    if (STAMPED)
+        stamps = plan.stamps + (blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)) * (ADM_GPU_MAX_PHASES + 1);
     if (lane == 0) {
         if (me.warp == 0) grouped_prepare<D>(me, plan, &small);
         for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&small.full[me.warp][i]);
@@ -135,7 +141,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         if (lane == 0) small.sum[me.warp] = 0;
     }
     adm_wait_for_predecessors();
-    STAMP(1);
+    grouped_stamp(stamps, 0);
     if (plan.trigger == 0) adm_start_dependents();
     if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
@@ -143,20 +149,19 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     grouped_encode<T, D>(s, p, me, plan, &small);
     adm_cluster_wait();
     __syncthreads();
-    STAMP(2);
+    grouped_stamp(stamps, 1);
     if (plan.trigger == 1) adm_start_dependents();
     grouped_scan<D, N>(me, plan, planes, m, sampled, sample);
     __syncthreads();
-    STAMP(3);
+    grouped_stamp(stamps, 2);
     if (plan.trigger == 2) adm_start_dependents();
 
     for (uint32_t i = threadIdx.x; i < 2 * plan.heads * plan.map_words; i += GROUPED_THREADS) m.maps[i] = 0;
-    STAMP(4);
     grouped_find_cuts<D, N>(s, p, me, plan, m, sampled);
-    STAMP(5);
+    grouped_stamp(stamps, 3);
     grouped_mark_all<D, N>(s, p, me, plan, planes, m);
     __syncthreads();
-    STAMP(6);
+    grouped_stamp(stamps, 4);
     uint4 query = make_uint4(0, 0, 0, 0);
     if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
     grouped_hand_out(s, p, me, plan, m);
@@ -166,9 +171,9 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (me.head < me.heads) {
         float q[8];
         step_softmax sum;
-        STAMP(7);
+        grouped_stamp(stamps, 5);
         adm_barrier_wait_pushed(&small.winners, 0);
-        STAMP(8);
+        grouped_stamp(stamps, 6);
         grouped_widen_query<T>(s, query, q);
         grouped_attend<T, D>(s, p, me, m.winners + me.head * plan.share, grouped_share(me, plan), q,
                              adm_team{me.part, plan.warps}, &sum);
@@ -179,11 +184,10 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         }
         if (lane == 0) small.weight[me.warp] = make_float2(sum.largest, sum.sum);
     }
-    STAMP(9);
+    grouped_stamp(stamps, 7);
     __syncthreads();
     grouped_merge<T, D>(s, p, me, plan, m, partial);
-    STAMP(10);
-    STAMPS_OUT;
+    grouped_stamp(stamps, 8);
 #endif
 }
 
@@ -267,12 +271,8 @@ static const char *why_fused(const adm_gpu_shape *shape) {
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
 
-extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
-                                                 const adm_gpu_grouped_tuning *tuning, adm_gpu_stream stream, adm_error *err) {
-#define KERNELS(T, D) {step_grouped<T, D, 2>, step_grouped<T, D, 4>}
-    static grouped_kernel *const kernels[3][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
-                                                     {KERNELS(__half, 128), KERNELS(__nv_bfloat16, 128)},
-                                                     {KERNELS(__half, 256), KERNELS(__nv_bfloat16, 256)}};
+/* The plan of a shape, or why there is none. */
+static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuning *tuning, grouped_plan *out, adm_error *err) {
     adm_gpu_limits limits;
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
@@ -303,29 +303,88 @@ extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, con
     if (!lay_out(&plan, shape, two) && tuning->kept == 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no capacity for the lists of a budget of %u of %u tokens",
                         shape->rule.budget, shape->capacity);
-    adm_gpu_grid grid = {};
-    grid.blocks = dim3(plan.split, shape->heads.n_kv_heads * plan.slices, shape->batch);
-    grid.threads = GROUPED_THREADS;
-    grid.cluster = plan.split;
-    grid.shared_bytes = plan.shared_bytes;
-    grid.dependent = true;
-    if (grid.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)
+    if (plan.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)
         return adm_fail(err, ADM_EUNSUPPORTED,
-                        "the grouped step needs %zu bytes of shared memory a block, and this device has %d", grid.shared_bytes,
+                        "the grouped step needs %u bytes of shared memory a block, and this device has %d", plan.shared_bytes,
                         limits.block_shared_bytes);
-    const void *kernel =
-        (const void *)kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)][plan.heads > 4];
-    void *args[] = {(void *)shape, (void *)buffers, &plan};
-    return adm_gpu_launch("grouped step", kernel, grid, args, stream, err);
+    *out = plan;
+    return ADM_OK;
 }
 
-extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
-                                           adm_error *err) {
+/* stamps: NULL, or where the instrumented instance writes. */
+static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, grouped_plan *plan, uint64_t *stamps,
+                              adm_gpu_stream stream, adm_error *err) {
+#define KERNELS(T, D)                                                   \
+    {                                                                   \
+        {step_grouped<T, D, 2, false>, step_grouped<T, D, 4, false>}, { \
+            step_grouped<T, D, 2, true>, step_grouped<T, D, 4, true>    \
+        }                                                               \
+    }
+    static grouped_kernel *const kernels[3][2][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
+                                                        {KERNELS(__half, 128), KERNELS(__nv_bfloat16, 128)},
+                                                        {KERNELS(__half, 256), KERNELS(__nv_bfloat16, 256)}};
+    adm_gpu_grid grid = {};
+    grid.blocks = dim3(plan->split, shape->heads.n_kv_heads * plan->slices, shape->batch);
+    grid.threads = GROUPED_THREADS;
+    grid.cluster = plan->split;
+    grid.shared_bytes = plan->shared_bytes;
+    grid.dependent = true;
+    plan->stamps = stamps;
+    const int dim = adm_dim_index(shape->heads.head_dim), type = adm_dtype_index(shape->dtype);
+    void *args[] = {(void *)shape, (void *)buffers, plan};
+    return adm_gpu_launch("grouped step", (const void *)kernels[dim][type][stamps != NULL][plan->heads > 4], grid, args, stream,
+                          err);
+}
+
+extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                                 const adm_gpu_grouped_tuning *tuning, adm_gpu_stream stream, adm_error *err) {
+    grouped_plan plan;
+    const adm_status status = plan_of(shape, tuning, &plan, err);
+    return status == ADM_OK ? launch_plan(shape, buffers, &plan, NULL, stream, err) : status;
+}
+
+/* The plan of a shape for which the grouped step is the one to use, or why it is not. */
+static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm_error *err) {
     adm_gpu_grouped_tuning usual = {};
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
     const char *reason = why_fused(shape);
     if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step leaves this to the fused step: %s", reason);
-    return adm_gpu_step_grouped_tuned(shape, buffers, &usual, stream, err);
+    return plan_of(shape, &usual, plan, err);
+}
+
+extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                           adm_error *err) {
+    grouped_plan plan;
+    const adm_status status = usual_plan(shape, &plan, err);
+    return status == ADM_OK ? launch_plan(shape, buffers, &plan, NULL, stream, err) : status;
+}
+
+/* ---- phases ---- */
+
+extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out,
+                                          adm_error *err) {
+    static const char *const names[] = {"query", "scan", "cut", "winners", "hand out", "list", "gather", "merge"};
+    grouped_plan plan;
+    *out = adm_gpu_phases{};
+    if (strcmp(variant, "grouped") != 0)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the step '%s' has no instrumented instance; 'grouped' has", variant);
+    const adm_status status = usual_plan(shape, &plan, err);
+    if (status != ADM_OK) return status;
+    out->n_phases = sizeof names / sizeof *names;
+    for (uint32_t i = 0; i < out->n_phases; i++) out->name[i] = names[i];
+    out->n_blocks = plan.split * shape->heads.n_kv_heads * plan.slices * shape->batch;
+    out->stamp_bytes = (size_t)out->n_blocks * (ADM_GPU_MAX_PHASES + 1) * sizeof(uint64_t);
+    return ADM_OK;
+}
+
+extern "C" adm_status adm_gpu_step_phases_launch(const char *variant, const adm_gpu_shape *shape,
+                                                 const adm_gpu_buffers *buffers, uint64_t *d_stamps, adm_gpu_stream stream,
+                                                 adm_error *err) {
+    adm_gpu_phases phases;
+    grouped_plan plan;
+    adm_status status = adm_gpu_step_phases(variant, shape, &phases, err);
+    if (status == ADM_OK) status = usual_plan(shape, &plan, err);
+    return status == ADM_OK ? launch_plan(shape, buffers, &plan, d_stamps, stream, err) : status;
 }

@@ -16,6 +16,7 @@
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 
+#include "kernels/distance/products.cuh"
 #include "kernels/topk/select.cuh"
 
 enum {
@@ -46,6 +47,7 @@ typedef struct grouped_plan {
     uint32_t ahead; /* pieces beyond the ring that are asked into the second-level cache before the wait */
     uint32_t ring_at, bins_at, lists_at, histogram_at, counts_at, bounds_at, fine_at, maps_at, winners_at, merge_at;
     uint32_t shared_bytes;
+    uint64_t *stamps; /* [blocks][ADM_GPU_MAX_PHASES + 1], of an instrumented instance */
 } grouped_plan;
 
 template <int D> struct grouped_dim {
@@ -73,36 +75,20 @@ typedef struct grouped_small {
     float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
 } grouped_small;
 
-#ifndef STAMP /* to see where the time goes, nvcc -include a header that says what a stamp is */
-#define STAMP(phase)
-#define STAMPS_OUT
-#endif
-
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
 /* ---- machine instructions ---- */
 
-/* Four 8 x 8 matrices of 16-bit elements; lane i brings the address of row i % 8 of matrix i / 8. */
-static __device__ __forceinline__ void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-                 : "r"(adm_shared_address(row))
-                 : "memory");
-}
-
-/* c += popc(row & column), 16 rows of 256 bits by 8 columns. One instruction on sm_80 to sm_90; on sm_100 and later a call to
- * products of 8-bit numbers, which is why there is none of this there. */
-static __device__ __forceinline__ void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                                       uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 /* Asks for bytes, a multiple of 16, to come to the second-level cache. */
 static __device__ __forceinline__ void grouped_prefetch(const void *from, uint32_t bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+/* ---- phases ---- */
+
+/* The time at the end of a phase, in an instrumented instance; else `stamps` is NULL, and the compiler knows. */
+static __device__ __forceinline__ void grouped_stamp(uint64_t *stamps, int phase) {
+    if (stamps != NULL && threadIdx.x == 0) stamps[phase] = (uint64_t)clock64();
 }
 
 /* ---- the block's share ---- */
@@ -221,14 +207,14 @@ template <int D> static __device__ __forceinline__ void grouped_read(const uint3
         uint32_t a[4];
         if (D == 256) {
             const uint32_t *row = tile + (u * 16 + lane % 16) * W + lane / 16 * 4;
-            grouped_load_rows(a, row);
+            adm_load_rows(a, row);
 #pragma unroll
             for (int i = 0; i < grouped_codes<D>::n; i++) to->high[u][i] = a[i];
-            grouped_load_rows(a, row + 32 * W);
+            adm_load_rows(a, row + 32 * W);
 #pragma unroll
             for (int i = 0; i < grouped_codes<D>::n; i++) to->low[u][i] = a[i];
         } else {
-            grouped_load_rows(a, tile + (lane < 16 ? 32 * W : 0) + u * (16 * W) + lane % 16 * 4); /* the low ones first */
+            adm_load_rows(a, tile + (lane < 16 ? 32 * W : 0) + u * (16 * W) + lane % 16 * 4); /* the low ones first */
             to->low[u][0] = a[0], to->low[u][1] = a[1], to->high[u][0] = a[2], to->high[u][1] = a[3];
         }
     }
@@ -264,13 +250,13 @@ static __device__ __forceinline__ void grouped_bins(const grouped_codes<D> &code
             int32_t c[4] = {0, q.base[t], 0, q.base[t]};
             if (D == 256) {
                 const int m = grouped_query<D, N>::words - 1;
-                grouped_product(c, l[0], l[1], l[2 % n], l[3 % n], q.l[t][0], q.l[t][m]);
-                grouped_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h[t][0], q.h[t][m]);
-                grouped_product(c, both[0], both[1], both[2 % n], both[3 % n], q.hl[t][0], q.hl[t][m]);
-                grouped_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h_again[t][0], q.h_again[t][m]);
+                adm_bit_product(c, l[0], l[1], l[2 % n], l[3 % n], q.l[t][0], q.l[t][m]);
+                adm_bit_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h[t][0], q.h[t][m]);
+                adm_bit_product(c, both[0], both[1], both[2 % n], both[3 % n], q.hl[t][0], q.hl[t][m]);
+                adm_bit_product(c, h[0], h[1], h[2 % n], h[3 % n], q.h_again[t][0], q.h_again[t][m]);
             } else {
-                grouped_product(c, l[0], l[1], h[0], h[1], q.l[t][0], q.h[t][0]);
-                grouped_product(c, both[0], both[1], h[0], h[1], q.hl[t][0], q.h_again[t][0]);
+                adm_bit_product(c, l[0], l[1], h[0], h[1], q.l[t][0], q.h[t][0]);
+                adm_bit_product(c, both[0], both[1], h[0], h[1], q.hl[t][0], q.h_again[t][0]);
             }
             const int i = D == 64 ? t : 2 * t + u;
             first[i] = (uint32_t)(c[0] + c[0] - c[1]);

@@ -84,19 +84,7 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
         }
         out->largest = largest;
     }
-#pragma unroll
-    for (int step = lanes; step < 32; step *= 2) { /* the groups of the warp into one */
-        const float other = __shfl_xor_sync(ADM_FULL_WARP, out->largest, step), largest = fmaxf(out->largest, other);
-        const float shrink = weight_of(out->largest, largest);
-        out->sum *= shrink;
-        out->sum += __shfl_xor_sync(ADM_FULL_WARP, out->sum, step);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            out->value[i] *= shrink;
-            out->value[i] += __shfl_xor_sync(ADM_FULL_WARP, out->value[i], step);
-        }
-        out->largest = largest;
-    }
+    join_groups<D>(out);
 }
 
 /* This lane's elements of its head's query. */

@@ -220,18 +220,20 @@ static __device__ __forceinline__ void grouped_next_tiles(const grouped_block &m
     if (both) adm_barrier_wait(&m.small->full[me.warp][place->slot + 1], place->parity);
     grouped_read<D>(codes, &one);
     grouped_read<D>(both ? codes + grouped_dim<D>::tile_words : codes, &other);
-    if (tile + plan.slots * GROUPED_WARPS < me.n_tiles) {
-        __syncwarp(); /* all have read */
-        if (threadIdx.x % 32 == 0) {
-            grouped_fetch<D>(me, plan, planes, i + plan.slots, place->slot, m.ring, m.small);
-            if (tile + (plan.slots + 1) * GROUPED_WARPS < me.n_tiles)
-                grouped_fetch<D>(me, plan, planes, i + plan.slots + 1, place->slot + 1, m.ring, m.small);
-        }
-    }
+    const uint32_t slot = place->slot;
     place->slot += 2;
     if (place->slot == plan.slots) place->slot = 0, place->parity ^= 1;
     grouped_bins<D, N>(one, q, first[0], second[0]);
     grouped_bins<D, N>(other, q, first[1], second[1]);
+    if (tile + plan.slots * GROUPED_WARPS <
+        me.n_tiles) { /* only now: what was read has been used, so it is not still on its way */
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            grouped_fetch<D>(me, plan, planes, i + plan.slots, slot, m.ring, m.small);
+            if (tile + (plan.slots + 1) * GROUPED_WARPS < me.n_tiles)
+                grouped_fetch<D>(me, plan, planes, i + plan.slots + 1, slot + 1, m.ring, m.small);
+        }
+    }
     const uint32_t token = (me.first_tile + tile) * 32;
     if (token >= me.eligible.first && token + GROUPED_THREADS + 32 <= me.eligible.last) return;
     grouped_correct<D, N>(me, tile, first[0], second[0]);
@@ -280,21 +282,17 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
     grouped_place place = {0, 0};
     uint32_t bound[N], first[2][N], second[2][N], n = 0;
     grouped_columns<D, N>(m.small, &q);
-    STAMP(16);
 #pragma unroll
     for (int j = 0; j < N; j++) bound[j] = grouped_dim<D>::absent - 1;
     if (sampled) {
         grouped_find_least<D, N>(me, sample, q, m.small);
-        STAMP(17);
         __syncthreads();
-        STAMP(18);
         grouped_bounds<D, N>(m.small, bound);
     }
 #pragma unroll
     for (int j = 0; j < N; j++)
         if (me.warp == 0 && grouped_head<D>(j) < me.heads)
             m.small->bound[grouped_head<D>(j)] = bound[j]; /* for after the scan */
-    STAMP(19);
 #pragma unroll 1
     for (uint32_t i = 0;; i += 2) {
         if (lists && i == plan.sampled) {
@@ -342,7 +340,6 @@ static __device__ __forceinline__ void grouped_scan(const grouped_block &me, con
                 }
             }
         }
-        STAMP(20 + (i / 2 < 11 ? i / 2 : 11));
     }
     if (threadIdx.x % 32 == 0) m.small->listed[me.warp] = n;
 }
@@ -406,7 +403,6 @@ static __device__ __forceinline__ void grouped_find_cuts(const adm_gpu_shape &s,
             grouped_push_counts(me, plan, counts, me.head, me.part, plan.warps, m.counts, &m.small->window);
             if (me.part == 0) {
                 adm_barrier_wait_pushed(&m.small->window, 0);
-                STAMP(11);
                 grouped_find_cut(me, plan, m, from, me.head);
             }
         }

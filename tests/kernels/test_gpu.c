@@ -17,7 +17,7 @@ static bool optional(const adm_gpu_impl *row, buffer_id id) {
     adm_stage stage = producer(id);
     if (!covers(row, stage) || row->stage == stage) return false;
     if (id == Y || id == CODE) return true;
-    return row->stage == ADM_STAGE_STEP && (id == PACKED || id == DISTANCE || id == DISTANCE_XOR);
+    return row->stage == ADM_STAGE_STEP && (id == PACKED || id == DISTANCE || id == DISTANCE_XOR || id == DISTANCE_DOT);
 }
 
 /* What the row finds in a buffer: results of stages before its own, its own outputs not yet. */
@@ -65,11 +65,15 @@ static void compare_attention(fixture *f, const adm_gpu_impl *row) {
 
 static void run_row(fixture *f, const adm_gpu_impl *row) {
     adm_error err;
-    bool xor = row->stage == ADM_STAGE_DISTANCE && strcmp(row->name, "xor") == 0;
+    const bool distance = row->stage == ADM_STAGE_DISTANCE;
+    const buffer_id written = distance && strcmp(row->name, "xor") == 0   ? DISTANCE_XOR
+                              : distance && strcmp(row->name, "dot") == 0 ? DISTANCE_DOT
+                                                                          : DISTANCE;
     for (buffer_id id = 0; id < N_BUFFERS; id++)
         check_ok(adm_gpu_write(f->buffer[id].device, found(f, row, id), f->buffer[id].bytes + 2 * GUARD, &err), &err);
     adm_gpu_buffers buffers = f->device;
-    if (xor) buffers.distance = AT(DISTANCE_XOR);
+    if (written == DISTANCE_XOR) buffers.distance = AT(DISTANCE_XOR);
+    if (written == DISTANCE_DOT) buffers.distance = AT(DISTANCE_DOT);
     size_t workspace_bytes = row->workspace_bytes != NULL ? row->workspace_bytes(&f->shape) : 0;
     check_ok(adm_gpu_allocate(workspace_bytes + 16, 0, &buffers.workspace, &err), &err);
     adm_status status = row->launch(&f->shape, &buffers, adm_gpu_stream_of(gpu), &err);
@@ -86,7 +90,7 @@ static void run_row(fixture *f, const adm_gpu_impl *row) {
         check_ok(adm_gpu_read(gpu, b->device, b->bytes + 2 * GUARD, b->got, &err), &err);
         const unsigned char *want = found(f, row, id);
         if (covers(row, producer(id)) || (id == OUT && row->stage == ADM_STAGE_DENSE)) want = b->after;
-        if ((id == DISTANCE && xor) || (id == DISTANCE_XOR && !xor)) want = found(f, row, id);
+        if (producer(id) == ADM_STAGE_DISTANCE && id != written) want = found(f, row, id);
         if (optional(row, id)) memcpy(b->got + GUARD, want + GUARD, b->bytes);
         if (id == OUT && want == b->after && row->tolerance > 0) compare_attention(f, row);
         if (id == Y) forgive_nan_payloads(b->got + GUARD, want + GUARD, b->bytes / sizeof(float));

@@ -11,6 +11,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/distance/distance.h"
+#include "kernels/distance/distance_metric.h"
 #include "kernels/gpu/memory.h"
 #include "kernels/gpu/context.h"
 #include "kernels/encode/hadamard.h"
@@ -45,6 +46,7 @@ typedef enum buffer_id {
     PACKED,
     DISTANCE,
     DISTANCE_XOR,
+    DISTANCE_DOT,
     INDEX,
     N_SELECTED,
     OUT,
@@ -52,8 +54,9 @@ typedef enum buffer_id {
 } buffer_id;
 
 static const char *const buffer_names[N_BUFFERS] = {
-    "q",      "k_new",    "v_new",          "k",     "v",          "planes", "page_table", "length", "y", "code",
-    "packed", "distance", "distance (xor)", "index", "n_selected", "out"};
+    "q",      "k_new",      "v_new", "k",      "v",        "planes",         "page_table",
+    "length", "y",          "code",  "packed", "distance", "distance (xor)", "distance (dot)",
+    "index",  "n_selected", "out"};
 
 /* The stage that fills a buffer; ADM_N_STAGES for inputs. */
 static inline adm_stage producer(buffer_id id) {
@@ -65,7 +68,8 @@ static inline adm_stage producer(buffer_id id) {
     case V:
     case PLANES: return ADM_STAGE_APPEND;
     case DISTANCE:
-    case DISTANCE_XOR: return ADM_STAGE_DISTANCE;
+    case DISTANCE_XOR:
+    case DISTANCE_DOT: return ADM_STAGE_DISTANCE;
     case INDEX:
     case N_SELECTED: return ADM_STAGE_TOPK;
     case OUT: return ADM_STAGE_ATTENTION;
@@ -85,7 +89,7 @@ typedef struct fixture {
     image buffer[N_BUFFERS];
     uint16_t *pool[2]; /* rows of K and V: token t of any head holds row pool_row() */
     uint8_t *pool_packed;
-    uint16_t *head_distance[2]; /* [capacity] of one query head, by l1 and by xor */
+    uint16_t *head_distance[3]; /* [capacity] of one query head, by l1, xor and dot */
     float *expected; /* of attention [batch][n_q_heads][d] */
     adm_gpu_buffers device;
 } fixture;
@@ -184,6 +188,7 @@ static inline void create_buffers(fixture *f) {
                                      [PACKED] = rows * d / 4,
                                      [DISTANCE] = selections * s->capacity * 2,
                                      [DISTANCE_XOR] = selections * s->capacity * 2,
+                                     [DISTANCE_DOT] = selections * s->capacity * 2,
                                      [INDEX] = selections * s->rule.budget * 4,
                                      [N_SELECTED] = selections * 4,
                                      [OUT] = q_rows * d * 2};
@@ -194,7 +199,8 @@ static inline void create_buffers(fixture *f) {
     f->pool_packed = malloc(POOL * d / 4);
     f->head_distance[0] = malloc(s->capacity * sizeof(uint16_t));
     f->head_distance[1] = malloc(s->capacity * sizeof(uint16_t));
-    assert_true(f->head_distance[0] != NULL && f->head_distance[1] != NULL);
+    f->head_distance[2] = malloc(s->capacity * sizeof(uint16_t));
+    assert_true(f->head_distance[0] != NULL && f->head_distance[1] != NULL && f->head_distance[2] != NULL);
     assert_true(f->expected != NULL && f->pool[0] != NULL && f->pool[1] != NULL && f->pool_packed != NULL);
 }
 
@@ -272,11 +278,14 @@ static inline void add_distances(fixture *f, uint32_t b, uint32_t h, size_t row,
         memcpy(keys + (size_t)t * d / 4, t + 1 < n ? f->pool_packed + pool_row(b, kv_head, t) * d / 4 : newest, d / 4);
     adm_distance_l1(q, keys, n, d, f->head_distance[0]);
     adm_distance_xor(q, keys, n, d, f->head_distance[1]);
+    adm_distance_dot(q, keys, n, d, f->head_distance[2]);
     uint16_t *l1 = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
     uint16_t * xor = (uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity;
+    uint16_t *dot = (uint16_t *)data_after(f, DISTANCE_DOT) + row * s->capacity;
     for (uint32_t t = 0; t < n; t++) {
         l1[t] = (uint16_t)(l1[t] + f->head_distance[0][t]);
         xor[t] = (uint16_t)(xor[t] + f->head_distance[1][t]);
+        dot[t] = (uint16_t)(dot[t] + f->head_distance[2][t]);
     }
 }
 
@@ -288,6 +297,7 @@ static inline void expect_selection(fixture *f, uint32_t b, uint32_t h, uint8_t 
     uint16_t *distance = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
     memset(distance, 0, n * sizeof *distance);
     memset((uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity, 0, n * sizeof *distance);
+    memset((uint16_t *)data_after(f, DISTANCE_DOT) + row * s->capacity, 0, n * sizeof *distance);
     for (uint32_t i = 0; i < served; i++) add_distances(f, b, h * served + i, row, keys);
     ((uint32_t *)data_after(f, N_SELECTED))[row] =
         adm_topk_reference(distance, n, 3 * s->heads.head_dim * served, &s->rule, histogram,
@@ -355,10 +365,8 @@ static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection s
 
 static inline void fixture_close(fixture *f) {
     for (int id = 0; id < N_BUFFERS; id++) image_free(&f->buffer[id]);
-    for (int i = 0; i < 2; i++) {
-        free(f->pool[i]);
-        free(f->head_distance[i]);
-    }
+    for (int i = 0; i < 2; i++) free(f->pool[i]);
+    for (int i = 0; i < 3; i++) free(f->head_distance[i]);
     free(f->pool_packed);
     free(f->expected);
 }

@@ -4,7 +4,7 @@
  * Emulated are: threads, warps, blocks and clusters; the warp's shuffles, votes and sums; __syncthreads(); dynamic and static
  * shared memory, that of a cluster's other blocks included; and what kernels/gpu/common.cuh and attention_dev.cuh say in
  * machine instructions: clusters, asynchronous copies, barriers that count bytes, the tensor cores' products; those of
- * grouped.cuh likewise.
+ * products.cuh and grouped.cuh likewise.
  *
  * So wrong arithmetic, wrong indices, and threads that wait for each other for ever show without a GPU. What cannot be seen
  * here:
@@ -244,6 +244,7 @@ template <typename T> static inline T __ldg(const T *p) { return *p; }
 template <typename T> static inline T __ldcg(const T *p) { return *p; }
 static inline uint32_t atomicAdd(uint32_t *p, uint32_t x) { return __atomic_fetch_add(p, x, __ATOMIC_SEQ_CST); }
 static inline uint32_t atomicOr(uint32_t *p, uint32_t x) { return __atomic_fetch_or(p, x, __ATOMIC_SEQ_CST); }
+static inline long long clock64(void) { return 1; }
 static inline void __threadfence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 /* ---- in place of the functions of common.cuh that hold machine instructions ---- */
@@ -291,12 +292,12 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
     for (int i = 0; i < 4; i++) c[i] += room->product[emu_self->lane][i];
 }
 
-/* ---- in place of those of grouped.cuh ---- */
+/* ---- in place of those of products.cuh and grouped.cuh ---- */
 
 static inline void grouped_prefetch(const void *, uint32_t) {}
 
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
-static inline void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
+static inline void adm_load_rows(uint32_t a[4], const uint32_t *row) {
     auto *room = &emu_self->warp->room[emu_self->warp->turn];
     if (((uintptr_t)row & 15) != 0) abort(); /* as the device would end */
     room->address[emu_self->lane] = row;
@@ -304,8 +305,18 @@ static inline void grouped_load_rows(uint32_t a[4], const uint32_t *row) {
     for (unsigned i = 0; i < 4; i++) a[i] = ((const uint32_t *)room->address[8 * i + emu_self->lane / 4])[emu_self->lane % 4];
 }
 
+/* movmatrix: of row and column lane / 4 the elements 2 (lane % 4) and the next. */
+static inline uint32_t adm_transposed(uint32_t pair) {
+    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    room->brought[emu_self->lane] = pair;
+    emu_meet_warp(NULL);
+    const unsigned column = emu_self->lane / 4, row = emu_self->lane % 4 * 2;
+    const auto at = [&](unsigned r) { return (uint32_t)(room->brought[r * 4 + column / 2] >> 16 * (column % 2)) & 0xffff; };
+    return at(row) | at(row + 1) << 16;
+}
+
 void emu_last_bit_product(emu_warp *);
-static inline void grouped_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+static inline void adm_bit_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     auto *room = &emu_self->warp->room[emu_self->warp->turn];
     const uint32_t word[6] = {a0, a1, a2, a3, b0, b1};
     memcpy(room->word[emu_self->lane], word, sizeof word);

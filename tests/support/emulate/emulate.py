@@ -28,7 +28,8 @@ REPLACED = {
         "adm_barrier_init", "adm_barrier_fence", "adm_barrier_expect", "adm_push", "adm_bulk_copy", "adm_copy_policy", "adm_bulk_copy_expected", "adm_barrier_wait",
         "adm_barrier_wait_pushed"],
     "kernels/attention/attention_dev.cuh": ["adm_load_stream", "adm_mma"],
-    "kernels/step/grouped.cuh": ["grouped_load_rows", "grouped_product", "grouped_prefetch"],
+    "kernels/distance/products.cuh": ["adm_load_rows", "adm_bit_product", "adm_transposed"],
+    "kernels/step/grouped.cuh": ["grouped_prefetch"],
 }
 
 SKIPPED = r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\''  # comments and literals
