@@ -26,15 +26,14 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/base": ["error", "mem", "clock", "contention", "floatfmt", "printable", "format", "print", "interrupt", "json_read",
-                  "suggest",
-                  "embedded", "output_file", "threads", "cpu", "version"],
+    "core/system": ["clock", "contention", "interrupt", "output_file", "threads", "cpu"],
+    "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
-    "core/store": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query", "columns", "row", "run",
-                   "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
+    "core/store/file": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query"],
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
                    "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
@@ -48,10 +47,11 @@ ROOMS = {
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
     "kernels/gpu": ["gpu", "registry", "plan"],
-    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "static", "trace", "observer", "state", "count",
+    "kernels/sass": ["static", "sass_mix"],
+    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "observer", "state", "count",
                         "timeline", "observe"],
-    "kernels/tune": ["arena", "child", "host_case", "host_fill", "host_verify", "host_session", "plugin", "source", "ptxas",
-                     "module", "expression", "collect", "search", "pipeline", "sass_mix", "gpu_judge", "gpu_child",
+    "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "pipeline", "gpu_judge", "gpu_child",
                      "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
@@ -60,9 +60,9 @@ ROOMS = {
     "traces/generate": ["generate", "generate_head", "generate_math"],
     "traces/requests": ["inflate", "lines", "numbers", "id_map", "builder", "csv_rows", "json_rows", "clients", "requests"],
     "analysis/output": ["rows", "text", "numbers"],
-    "analysis/regress": ["shift", "differences", "quantile", "change_points", "series_set", "contended", "series", "judge",
-                         "check_run", "check_build", "git", "commit_order", "machines", "renamed", "history", "checks",
-                         "history_write"],
+    "analysis/regress/statistics": ["shift", "differences", "quantile", "change_points", "judge"],
+    "analysis/regress": ["series_set", "contended", "series", "check_run", "check_build", "git", "commit_order", "machines",
+                         "renamed", "history", "checks", "history_write"],
     "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
                                  "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
@@ -73,9 +73,9 @@ ROOMS = {
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
                         "history", "checks", "html"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "speedup", "gpu", "phases", "timeline",
-                             "checks", "counters", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages",
-                             "history", "provenance"],
+    "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
+    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
+                             "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -84,7 +84,8 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
-    "kernels/tune": ["cmd_tune", "cmd_kernel", "kernel_resources", "kernel_sass", "print", "watch"],
+    "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
+    "kernels/tune": ["cmd_tune", "print", "watch"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -103,8 +104,8 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu",
-        "kernels/tune/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/phases_none.c", "kernels/tune/launch_none.c"]
+        "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -122,7 +123,7 @@ SCHEMA_NOW = "core/store/schema/now.sql"
 METRIC_SETS = [f"probes/sets/{name}.metrics" for name in ("basic", "memory", "full", "mix")]
 
 # What a kernel of one's own includes; `adamas tune` gives it to the compiler.
-PLUGIN_HEADER = "kernels/tune/adamas_plugin.h"
+PLUGIN_HEADER = "kernels/tune/candidate/adamas_plugin.h"
 
 # What `adamas explain` says, and when.
 EXPLAIN_RULES = "analysis/explain/limits.rules"
@@ -165,8 +166,8 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
 # tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "clock", "printable")),
-                 "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
+EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")),
+                 "core/system/clock.c", "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
                  *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
                  "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
@@ -506,9 +507,9 @@ def build_ninja(options, cuda, node):
     made = {profile: profile_edges(ninja, profile, cuda, plants) for profile in PROFILES}
     ninja.build("emulated", "phony", emulated_edges(ninja, cuda) if emulates("release", cuda) else [])
     ninja.note("Registers, shared memory and spills of every kernel, for `adamas profile --static`.")
-    ninja.rule("resources", "$python kernels/profile/resources.py $out $in", description="RESOURCES $out")
+    ninja.rule("resources", "$python kernels/sass/resources.py $out $in", description="RESOURCES $out")
     logs = [f"build/release/obj/{source}.o.ptxas" for source in CUDA if source.endswith(".cu")] if cuda else []
-    ninja.build("build/gen/kernel_resources.tsv", "resources", logs, implicit=["kernels/profile/resources.py"])
+    ninja.build("build/gen/kernel_resources.tsv", "resources", logs, implicit=["kernels/sass/resources.py"])
     ninja.note("What one asks for")
     for name, profile in (("all", "release"), ("debug", "debug")):
         program, tests = made[profile]

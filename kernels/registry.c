@@ -9,7 +9,7 @@
 #include "kernels/distance/asym4.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/code.h"
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance_metric.h"
 #include "kernels/encode/hadamard.h"

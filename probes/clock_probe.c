@@ -3,7 +3,7 @@
 
 #include <inttypes.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 
 static adm_status start(adm_probe *self, adm_error *err) {
     adm_clock_probe *clock = (adm_clock_probe *)self;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"

@@ -7,7 +7,7 @@
 #include "analysis/db/recorded_export.h"
 #include "analysis/db/timeline_export.h"
 #include "core/base/mem.h"
-#include "core/base/output_file.h"
+#include "core/system/output_file.h"
 #include "core/store/runs_find.h"
 #include "core/base/print.h"
 

@@ -39,8 +39,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ?1: a JSON list of runs, or NULL for all; ?2: how many. */
 static const char list_sql[] =
-    "SELECT r.run_id, r.label, r.command, ifnull((SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name FROM measurement m"
-    " JOIN config c USING (config_id) JOIN trace t USING (trace_id) WHERE m.run_id = r.run_id LIMIT 3)), ifnull(r.gpu_name, '')),"
+    "SELECT r.run_id, r.label, r.command, ifnull((SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name"
+    " FROM measurement m JOIN config c USING (config_id) JOIN trace t USING (trace_id) WHERE m.run_id = r.run_id LIMIT 3)),"
+    " ifnull(r.gpu_name, '')),"
     " r.git_commit, ifnull(r.git_dirty, 0), r.host_name, r.started_utc, r.status,"
     " (SELECT count(*) FROM measurement m WHERE m.run_id = r.run_id),"
     " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), '') FROM run r"
@@ -118,8 +119,9 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "[RUNS]",
         .doc =
-            "Lists runs, the newest first: number, start, command, status, commit (+: of modified sources), rows, host, trace or "
-            "GPU, label, and the side of a check. RUNS are numbers (3-9,12), last, last~9-last, a label, commit:PREFIX or all."};
+            "Lists runs, the newest first: number, start, command, status, commit (+: of modified sources), rows, host, trace "
+            "or GPU, label, and the side of a check. RUNS are numbers (3-9,12), last, last~9-last, a label, commit:PREFIX or "
+            "all."};
     list_command c = {.common = ADM_COMMON_DEFAULTS, .n_most = 50};
     adm_error err;
     adm_store *store = NULL;

@@ -179,8 +179,8 @@ static int run_show(int argc, char **argv) {
         .children = children,
         .args_doc = "RUN",
         .doc =
-            "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and the "
-            "command. RUN is a number, last, last~1 or a label that one run has."};
+            "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and "
+            "the command. RUN is a number, last, last~1 or a label that one run has."};
     return run_command(argc, argv, &argp, 1, show);
 }
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "analysis/regress/git.h"
-#include "core/base/interrupt.h"
+#include "core/system/interrupt.h"
 
 /* $1: top of the checkout, $2: folder of the work tree, $3: commit. What a build needs from outside is shared with this
  * checkout if both ask for the same packages. The options are those of the present build. */

@@ -91,8 +91,8 @@ static adm_status add_regressions(adm_checks *c, adm_store *store, const adm_fai
     return status;
 }
 
-/* The regressed rows of a check, but for those that a later check has settled: one of the same commit judged the series anew, or
- * one found it improved. */
+/* The regressed rows of a check, but for those that a later check has settled: one of the same commit judged the series anew,
+ * or one found it improved. */
 static const char rows_sql[] =
     "SELECT r.config_id, r.source, ifnull(r.stage, ''), r.metric_id, ifnull(r.baseline, 0), ifnull(r.candidate, 0),"
     " ifnull(r.shift_ratio, 0), r.p_adjusted FROM check_result k JOIN check_row r USING (check_result_id)"
@@ -164,7 +164,8 @@ static adm_status as_json(const int64_t *ids, size_t n, char **json, adm_error *
 
 static const char checks_sql[] =
     "SELECT c.check_uuid, ifnull(k.exit_code, -1), ifnull(k.made_utc, max(r.started_utc)), ifnull(k.baseline, ''),"
-    " ifnull(k.candidate, max(c.subject)) FROM check_run c JOIN run r USING (run_id) LEFT JOIN check_result k USING (check_uuid)"
+    " ifnull(k.candidate, max(c.subject)) FROM check_run c JOIN run r USING (run_id)"
+    " LEFT JOIN check_result k USING (check_uuid)"
     " WHERE c.side = 'candidate' AND c.run_id IN (SELECT value FROM json_each(?)) GROUP BY c.check_uuid ORDER BY 3 DESC, 1";
 
 adm_status adm_checks_find(adm_store *store, const int64_t *run_ids, size_t n, const adm_history_options *o,

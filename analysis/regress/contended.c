@@ -1,5 +1,5 @@
 /* contended.c: which times were taken while another thread shared the core, by the reference loop that was timed with them
- * (core/base/contention.h). */
+ * (core/system/contention.h). */
 #include "analysis/regress/contended.h"
 
 #include <string.h>
@@ -9,7 +9,8 @@
 /* Each loop's metric, and the times it belongs to. */
 static const char *const loops[][2] = {{ADM_TIME_LOOP, "time_ns"}, {ADM_ENCODE_LOOP, "encode_ns_per_key"}};
 
-/* Another thread on the core slows the loop down by a third or more; alone it varies by 2% at most (core/base/contention.h). */
+/* Another thread on the core slows the loop down by a third or more; alone it varies by 2% at most (core/system/contention.h).
+ * */
 static const double max_loop_ratio = 1.1;
 
 /* machine[i]: the first run on the host and CPU of run i. */

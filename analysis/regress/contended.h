@@ -4,7 +4,7 @@
 
 #include "analysis/regress/series_set.h"
 
-/* Metrics of the reference loops that are timed with the samples (core/base/contention.h). */
+/* Metrics of the reference loops that are timed with the samples (core/system/contention.h). */
 #define ADM_TIME_LOOP "core_loop_ns"
 #define ADM_ENCODE_LOOP "encode_core_loop_ns"
 

@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "analysis/regress/change_points.h"
-#include "analysis/regress/judge.h"
+#include "analysis/regress/statistics/change_points.h"
+#include "analysis/regress/statistics/judge.h"
 #include "analysis/regress/series.h"
 #include "core/base/error.h"
 

@@ -9,7 +9,7 @@
 #ifndef ADM_ANALYSIS_REGRESS_MACHINES_H
 #define ADM_ANALYSIS_REGRESS_MACHINES_H
 
-#include "analysis/regress/judge.h"
+#include "analysis/regress/statistics/judge.h"
 #include "analysis/regress/series_set.h"
 
 typedef struct adm_machines {

@@ -340,11 +340,12 @@ adm_status adm_series_samples(const adm_series_set *set, const adm_point *point,
     bool row = false;
     *values = NULL;
     *n = *n_left_out = 0;
-    adm_status status = adm_query_open(
-        set->store,
-        "SELECT s.value, NOT (?4 OR l.value IS NULL OR l.value <= ?3) FROM sample s LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
-        " WHERE s.measurement_id = ?1 ORDER BY s.value",
-        &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns, (int64_t)point->is_contended);
+    adm_status status = adm_query_open(set->store,
+                                       "SELECT s.value, NOT (?4 OR l.value IS NULL OR l.value <= ?3) FROM sample s"
+                                       " LEFT JOIN sample l ON l.measurement_id = ?2 AND l.i = s.i"
+                                       " WHERE s.measurement_id = ?1 ORDER BY s.value",
+                                       &q, err, "iidi", point->measurement_id, point->loop_id, point->max_loop_ns,
+                                       (int64_t)point->is_contended);
     while (status == ADM_OK && (status = adm_query_next(q, &row, err)) == ADM_OK && row) {
         if (adm_query_int(q, 1) != 0) {
             ++*n_left_out;

@@ -48,7 +48,7 @@ typedef struct adm_point {
     size_t run; /* index in runs */
     int64_t measurement_id;
     bool ok; /* it was measured; else why not is adm_series_reason() */
-    /* For a time whose samples are bracketed by the loop of core/base/contention.h: */
+    /* For a time whose samples are bracketed by the loop of core/system/contention.h: */
     int64_t loop_id; /* the loop's measurement; 0: there is none */
     double max_loop_ns; /* the slowest loop of an uncontended core, from the fastest loop among the set's runs on that host */
     bool is_contended; /* more than half of the samples' loops were slower than that */

@@ -11,8 +11,8 @@ static const adm_rows_column check_columns[] = {{"check", 's'},          {"made_
                                                 {"n_inconclusive", 'i'}, {"n_improved", 'i'},      {"n_equivalent", 'i'}};
 
 static const char checks_sql[] =
-    "SELECT check_uuid, made_utc, baseline, candidate, baseline_commit, candidate_commit, CASE exit_code WHEN 0 THEN 'passed' WHEN 1"
-    " THEN 'regressed' WHEN 3 THEN 'inconclusive' ELSE 'crashed' END, failure, n_regressed, n_inconclusive, n_improved,"
+    "SELECT check_uuid, made_utc, baseline, candidate, baseline_commit, candidate_commit, CASE exit_code WHEN 0 THEN 'passed'"
+    " WHEN 1 THEN 'regressed' WHEN 3 THEN 'inconclusive' ELSE 'crashed' END, failure, n_regressed, n_inconclusive, n_improved,"
     " n_equivalent FROM check_result ORDER BY made_utc DESC, check_result_id DESC";
 
 static const adm_rows_column row_columns[] = {

@@ -7,7 +7,7 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
-#include "core/base/output_file.h"
+#include "core/system/output_file.h"
 
 typedef struct report_command {
     adm_common common;

@@ -161,7 +161,8 @@ static const char unit_sql[] =
     OF_UNIT("model", "cold_l2_ratio", "median") ", "
     OF_UNIT("gpu", "median_ci_ratio", "median")
     " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.stage IS NOT NULL "
-    "AND ((m.source = 'gpu' AND k.name = 'time_ns') OR (m.source = 'model' AND k.name = 'peer_time_ns')) AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
+    "AND ((m.source = 'gpu' AND k.name = 'time_ns') OR (m.source = 'model' AND k.name = 'peer_time_ns')) "
+    "AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";
 // clang-format on
 
 /* Replaces "config_id" by {"profile", "config"} in the rows from `first` on. */
@@ -246,7 +247,8 @@ static const adm_rows_column phase_columns[] = {
 static const char phase_sql[] =
     "SELECT m.config_id, substr(k.name, 7, length(k.name) - 9), m.n, m.median, m.p10, m.p90, m.max FROM measurement m "
     "JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.source = 'gpu' AND m.stage = 'step' AND m.layer IS NULL "
-    "AND m.head IS NULL AND m.status = 'ok' AND k.name LIKE 'phase\\_%\\_ns' ESCAPE '\\' ORDER BY m.config_id, m.measurement_id";
+    "AND m.head IS NULL AND m.status = 'ok' AND k.name LIKE 'phase\\_%\\_ns' ESCAPE '\\' "
+    "ORDER BY m.config_id, m.measurement_id";
 
 static adm_status read_phases(adm_store *store, json_t *document, size_t profile, int64_t run_id, const json_t *position,
                               adm_error *err) {

@@ -9,8 +9,8 @@
 #include "core/base/error.h"
 #include "core/store/store.h"
 
-/* Fills document["configs"], ["settings"], ["units"], ["phases"], ["counters"] and ["timelines"] for the document's profiles, and the
- * what was measured of the devices themselves into the profiles: see web-report/README.md. */
+/* Fills document["configs"], ["settings"], ["units"], ["phases"], ["counters"] and ["timelines"] for the document's profiles,
+ * and the what was measured of the devices themselves into the profiles: see web-report/README.md. */
 adm_status adm_report_gpu_read(adm_store *store, json_t *document, adm_error *err);
 
 #endif

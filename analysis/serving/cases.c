@@ -1,7 +1,7 @@
 /* cases.c: a pool of simulations. */
 #include "analysis/serving/cases.h"
 
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 
 typedef struct work {
     const adm_setup *setup;

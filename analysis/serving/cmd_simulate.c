@@ -17,7 +17,7 @@
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "traces/requests/requests.h"

@@ -5,8 +5,8 @@
  *     adm_embedded_table     path, name, data, n_bytes        a row per file: adm_embedded_file of embedded.h
  *     adm_embedded_table_end
  *
- * Which files: configure.py's EMBEDDED, as lines `embed "PATH", "NAME"` that ninja writes into build/gen/embedded.inc. Paths are
- * relative to the top level, where ninja runs. Works for ELF on x86-64 and AArch64.
+ * Which files: configure.py's EMBEDDED, as lines `embed "PATH", "NAME"` that ninja writes into build/gen/embedded.inc. Paths
+ * are relative to the top level, where ninja runs. Works for ELF on x86-64 and AArch64.
  */
 .macro embed file, name
     .pushsection .rodata.embedded, "a", %progbits

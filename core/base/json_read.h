@@ -1,5 +1,5 @@
-/* json_read.h: JSON texts from outside as jansson's values. In place of jansson's own parser, whose lexer ends the process when an
- * allocation fails at the wrong moment, and tells others as bad input. */
+/* json_read.h: JSON texts from outside as jansson's values. In place of jansson's own parser, whose lexer ends the process when
+ * an allocation fails at the wrong moment, and tells others as bad input. */
 #ifndef ADM_CORE_BASE_JSON_READ_H
 #define ADM_CORE_BASE_JSON_READ_H
 
@@ -18,9 +18,9 @@ typedef struct adm_json_fault {
     char text[96]; /* "a value is expected"; made of our own words */
 } adm_json_fault;
 
-/* One object or array, with white space around it. RFC 8259, and stricter: a key that comes twice in an object, a \u0000, invalid
- * UTF-8, a number that a 64-bit integer or a double does not hold, and deep nesting are faults. The text needs no NUL. NULL on
- * failure; release with json_decref(). */
+/* One object or array, with white space around it. RFC 8259, and stricter: a key that comes twice in an object, a \u0000,
+ * invalid UTF-8, a number that a 64-bit integer or a double does not hold, and deep nesting are faults. The text needs no NUL.
+ * NULL on failure; release with json_decref(). */
 json_t *adm_json_read(const char *text, size_t n, adm_json_fault *fault);
 
 /* The same for the next n bytes of a file; fewer are a fault. */

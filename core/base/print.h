@@ -1,5 +1,5 @@
-/* print.h: the one way in which commands print. Every %s is foreign text and is made printable (printable.h): a name from a file
- * or a database cannot drive the terminal, nor begin a line of its own. The format is ours, newlines included.
+/* print.h: the one way in which commands print. Every %s is foreign text and is made printable (printable.h): a name from a
+ * file or a database cannot drive the terminal, nor begin a line of its own. The format is ours, newlines included.
  *
  * tests/project/test_output.py refuses printf() and its kin elsewhere. */
 #ifndef ADM_CORE_BASE_PRINT_H

@@ -3,7 +3,8 @@
 
 #include <stddef.h>
 
-#include "build/gen/version.h" /* generated: ADM_VERSION, ADM_GIT_COMMIT ("" outside a checkout), ADM_GIT_DIRTY, ADM_GIT_COMMIT_UTC */
+/* Generated: ADM_VERSION, ADM_GIT_COMMIT ("" outside a checkout), ADM_GIT_DIRTY, ADM_GIT_COMMIT_UTC. */
+#include "build/gen/version.h"
 
 const char *adm_version(void) { return ADM_VERSION; }
 

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/base/output_file.h"
+#include "core/system/output_file.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 #include "core/base/version.h"
 #include "core/calibrate/calibrate.h"
 #include "core/calibrate/calibration_file.h"

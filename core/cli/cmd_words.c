@@ -8,7 +8,7 @@
 #include "core/cli/command.h"
 #include "core/contract/stage.h"
 #include "core/policy/policy.h"
-#include "core/store/query.h"
+#include "core/store/file/query.h"
 #include "core/store/store.h"
 
 typedef struct words_command {

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 #include "core/base/error.h"
-#include "core/base/interrupt.h"
+#include "core/system/interrupt.h"
 #include "core/cli/number.h"
 
 typedef struct adm_command {

@@ -6,7 +6,7 @@
 #include "core/base/print.h"
 #include "core/base/version.h"
 #include "core/cli/group.h"
-#include "core/store/open.h"
+#include "core/store/file/open.h"
 
 static const adm_command *const commands[] = {&adm_cmd_replay,   &adm_cmd_calibrate, &adm_cmd_profile,  &adm_cmd_tune,
                                               &adm_cmd_kernel,   &adm_cmd_explain,   &adm_cmd_simulate, &adm_cmd_report,

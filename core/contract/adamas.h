@@ -11,7 +11,7 @@
 #define ADM_CORE_CONTRACT_ADAMAS_H
 
 #include "core/base/api.h"
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 #include "core/base/error.h"
 #include "core/base/floatfmt.h"
 #include "core/contract/asym4.h"

@@ -6,8 +6,8 @@
  *                                 prompt paid, and its own steps pay only what they attend to
  *
  * No server could select so without keeping every key: a token that a selection leaves out goes on drawing attention in a
- * replay, and may come back. In the loop it draws nothing more while the scores of those kept grow, so it does not come back, and
- * the selection is that of h2o. */
+ * replay, and may come back. In the loop it draws nothing more while the scores of those kept grow, so it does not come back,
+ * and the selection is that of h2o. */
 #include <stdio.h>
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/cli/command.h"
 #include "core/store/runs_find.h"
 #include "core/calibrate/calibration_file.h"
@@ -17,7 +17,7 @@
 #include "core/replay/summary.h"
 #include "core/policy/adamas.h"
 #include "core/policy/sweep.h"
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
 #include "kernels/tune/pipeline.h"

@@ -8,7 +8,7 @@
 #define ADM_CORE_REPLAY_QUALITY_RECORD_H
 
 #include "core/stats/aggregate.h"
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 #include "core/replay/session/record.h"
 
 enum { Q_RECALL, Q_MASS, Q_KL, Q_TV, Q_OUTPUT_REL_L2, Q_OUTPUT_COSINE, Q_ORACLE_GAP, Q_EPS_EXCEED, Q_TIES, N_QUALITY };

@@ -11,7 +11,7 @@
  *     what is measured goes to the store, a batch a segment                                            recorder.h
  *
  * Stages are timed alone on the machine, so that their figures do not depend on the number of threads; and no value does
- * (core/base/threads.h). The tokens between two steps (and the prompt before the first) are encoded in bulk. Segments know
+ * (core/system/threads.h). The tokens between two steps (and the prompt before the first) are encoded in bulk. Segments know
  * nothing of each other, so that a replay may leave out those that the run already holds. */
 #ifndef ADM_CORE_REPLAY_REPLAY_H
 #define ADM_CORE_REPLAY_REPLAY_H

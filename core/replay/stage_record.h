@@ -14,7 +14,7 @@ typedef struct adm_stage_times {
     int64_t config_id;
     size_t n, capacity;
     size_t n_loops, loop_capacity;
-    double *loop_ns; /* [n_loops]: of the loop of core/base/contention.h beside each sample, the slower of two */
+    double *loop_ns; /* [n_loops]: of the loop of core/system/contention.h beside each sample, the slower of two */
     double *sample_ns; /* [n] */
     size_t n_counted, count_capacity;
     double *count; /* [n_counted][n_counters], when counting */

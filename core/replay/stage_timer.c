@@ -1,7 +1,7 @@
 /* stage_timer.c: how long a stage takes. */
 #include "core/replay/stage_timer.h"
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 
 enum {
     MIN_ELEMENTS = 1 << 18, /* in one time: 4 us for the fastest stage, packing */

@@ -4,7 +4,7 @@
  *          bytes, which depends on where in memory a process happens to lie: the same program's packing took 1.1 ns a key in
  *          one process and 2.4 in the next, its distances up to 20% longer
  *   long   work that takes less than some microseconds is repeated inside one time: clocks tick every 10 ns or so
- *   alone  with the loop of core/base/contention.h before and after it; if that says that the core was contended, the time is
+ *   alone  with the loop of core/system/contention.h before and after it; if that says that the core was contended, the time is
  *          taken again while waiting is left. A time on a contended core is kept all the same; what the loop took is stored
  *          beside it
  *
@@ -14,7 +14,7 @@
 
 #include <stddef.h>
 
-#include "core/base/contention.h"
+#include "core/system/contention.h"
 
 typedef struct adm_stage_timer {
     adm_contention contention;

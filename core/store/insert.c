@@ -2,7 +2,7 @@
 #include "core/store/insert.h"
 
 #include "core/base/mem.h"
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 struct adm_insert {
     adm_store *store;

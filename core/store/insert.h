@@ -3,7 +3,7 @@
 #ifndef ADM_CORE_STORE_INSERT_H
 #define ADM_CORE_STORE_INSERT_H
 
-#include "core/store/query.h"
+#include "core/store/file/query.h"
 
 /* A prepared INSERT into one table, in the store's batch. Close it before the store. */
 typedef struct adm_insert adm_insert;

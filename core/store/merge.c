@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/store/bounds.h"
-#include "core/store/database_internal.h"
-#include "core/store/migrate.h"
-#include "core/store/schema_check.h"
+#include "core/store/file/bounds.h"
+#include "core/store/file/database_internal.h"
+#include "core/store/file/migrate.h"
+#include "core/store/file/schema_check.h"
 
 /* --- What the schema says of a table ------------------------------------------------------------------------------ */
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
-#include "core/store/database.h"
+#include "core/store/file/database.h"
 
 typedef struct adm_merge_counts {
     int64_t n_runs;      /* copied */

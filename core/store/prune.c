@@ -1,7 +1,7 @@
 /* prune.c: removes older runs, or only their raw samples, and what nothing refers to then. */
 #include "core/store/prune.h"
 
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 /* The rank of each finished run among those it may be compared with, the newest first. */
 static const char rank_sql[] =

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
-#include "core/store/database.h"
+#include "core/store/file/database.h"
 
 typedef struct adm_prune_options {
     int64_t n_keep;          /* newest finished runs to keep of each (command, label, host, GPU); -1: all */

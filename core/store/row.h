@@ -7,7 +7,7 @@
 #define ADM_CORE_STORE_ROW_H
 
 #include "core/store/columns.h"
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 typedef struct adm_row {
     adm_store *store;

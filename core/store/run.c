@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/version.h"
 #include "core/store/row.h"
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 adm_status adm_new_uuid(char out[37], adm_error *err) {
     uint8_t b[16];

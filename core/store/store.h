@@ -3,9 +3,9 @@
 #ifndef ADM_CORE_STORE_STORE_H
 #define ADM_CORE_STORE_STORE_H
 
-#include "core/store/database.h"
-#include "core/store/open.h"
-#include "core/store/query.h"
+#include "core/store/file/database.h"
+#include "core/store/file/open.h"
+#include "core/store/file/query.h"
 #include "core/store/run.h"
 #include "core/store/write.h"
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/store/row.h"
 
 static void put_stage(adm_row *row, const char *stage) {

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/store/database.h"
+#include "core/store/file/database.h"
 
 /* side is "baseline" or "candidate". The run must be there; a run belongs to one check. */
 adm_status adm_store_check_run(adm_store *store, const char *run_uuid, const char *check_uuid, const char *side,

@@ -10,7 +10,7 @@
 #include "core/base/printable.h"
 #include "core/store/columns.h"
 #include "core/store/row.h"
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 /* --- What runs share ---------------------------------------------------------------------------------------------- */
 

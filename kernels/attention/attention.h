@@ -32,9 +32,9 @@ double adm_attention_bytes(const adm_shape *shape, adm_dtype dtype, double n_sel
 /* Multiply and add for q.k and for p.v; scale, compare, subtract, exponential and sum for each score. */
 double adm_attention_flops(const adm_shape *shape, double n_selected);
 
-/* Relative L2 that every GPU row with an attention may be off: over selected tokens, dense, a step. Weights are rounded to the dtype
- * for the tensor cores, and so is the result: half a unit in the last place each, 2^-9 of a value in BF16 and 2^-12 in F16, 2^-8
- * together. The weights' errors average out over the tokens, and float32 sums and exponentials add far less. */
+/* Relative L2 that every GPU row with an attention may be off: over selected tokens, dense, a step. Weights are rounded to the
+ * dtype for the tensor cores, and so is the result: half a unit in the last place each, 2^-9 of a value in BF16 and 2^-12 in
+ * F16, 2^-8 together. The weights' errors average out over the tokens, and float32 sums and exponentials add far less. */
 #define ADM_GPU_ATTENTION_TOLERANCE 0x1p-8
 
 /* On a GPU (kernels/gpu/gpu.h): attention over the selected tokens, index [batch][n_q_heads][budget] with n_selected

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 #include "kernels/attention/attention_simd.h"
 
 /* What the body works on: see adm_attention_fn. */

@@ -2,8 +2,8 @@
  *
  *   q [batch][n_q_heads][d]    out [batch][n_q_heads][d]    length [batch]
  *
- *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of tiles; an item is a KV head of a sequence
- *     [ team 0 )[ team 1 )[ team 2 )[ ...                                  equal chunks, whatever the lengths
+ *     sequence 0, KV head 0 | head 1 | ... | sequence 1, head 0 | ...      one line of tiles; an item is a KV head of a
+ *     sequence [ team 0 )[ team 1 )[ team 2 )[ ...                                  equal chunks, whatever the lengths
  *
  * Versions, us, d = 128, cold: 32 KV heads 32K / 128K; 8 KV heads 32K / 128K (more: kernels/LOG.md)
  *   1  one block per SM, 12 warps, a tile of K and V in flight in each               not timed
@@ -23,8 +23,8 @@
 /* How the line of tiles is shared:
  *
  * A team is a cluster of 1 to 8 blocks. Every team takes an equal chunk of the line, which may end inside an item, or span
- * some; its warps take the chunk's tiles in turn. A warp's tiles come into a ring of its own in shared memory, and the ring goes
- * on from one item into the next:
+ * some; its warps take the chunk's tiles in turn. A warp's tiles come into a ring of its own in shared memory, and the ring
+ * goes on from one item into the next:
  *
  *   shared memory   ring [warps][stages][K | V][tokens][d] | o [warps][queries][d] float | m [warps][8] | l [warps][8]
  *                   | (m, l) of the block's sum [8] float2 | arrivals [warps][stages] uint64
@@ -257,8 +257,8 @@ extern "C" size_t adm_gpu_dense_workspace_bytes(const adm_gpu_shape *shape) {
            (size_t)2 * MAX_BLOCKS * ADM_TILE_QUERIES * (sizeof(float2) + shape->heads.head_dim * sizeof(float));
 }
 
-/* The launch parameters of a shape, where the caller leaves them open. Measured on three H200s, 2026-11-29 (kernels/LOG.md has the
- * search):
+/* The launch parameters of a shape, where the caller leaves them open. Measured on three H200s, 2026-11-29 (kernels/LOG.md has
+ * the search):
  *
  *   32 items and more     a block per SM by itself, 192 KiB on their way in it; of more than 2 GB two blocks
  *   fewer                 teams of 2: a merge has half as many partial results, in twice as many blocks

@@ -1,5 +1,5 @@
-/* dense_line.cuh: which tiles of a batch each block of dense.cu takes: the line of tiles, its teams and their chunks. dense.cu has
- * the drawing. */
+/* dense_line.cuh: which tiles of a batch each block of dense.cu takes: the line of tiles, its teams and their chunks. dense.cu
+ * has the drawing. */
 #ifndef ADM_KERNELS_ATTENTION_DENSE_LINE_CUH
 #define ADM_KERNELS_ATTENTION_DENSE_LINE_CUH
 

@@ -1,5 +1,5 @@
-/* dense_ring.cuh: how tiles of K and V come into a warp's ring in shared memory, for dense.cu. A warp asks for its tiles itself, so
- * that no two warps wait for one another. */
+/* dense_ring.cuh: how tiles of K and V come into a warp's ring in shared memory, for dense.cu. A warp asks for its tiles
+ * itself, so that no two warps wait for one another. */
 #ifndef ADM_KERNELS_ATTENTION_DENSE_RING_CUH
 #define ADM_KERNELS_ATTENTION_DENSE_RING_CUH
 

@@ -150,8 +150,9 @@ __device__ __forceinline__ dense_columns dense_partial_sum(const dense_workspace
     return sum;
 }
 
-/* A slice of an item's columns: the sum of its teams' partial results, in their order. Where there are more threads than columns,
- * each takes a share of the partial results; the shares meet in shared memory, for which `scratch` has room for n_scratch. */
+/* A slice of an item's columns: the sum of its teams' partial results, in their order. Where there are more threads than
+ * columns, each takes a share of the partial results; the shares meet in shared memory, for which `scratch` has room for
+ * n_scratch. */
 template <typename T, int D>
 __device__ __forceinline__ void dense_merge(const dense_workspace &w, const dense_line &line, const dense_cut &cut,
                                             const dense_segment &g, uint32_t slice, unsigned n_columns, dense_columns *scratch,

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 #define LOW 0x5555555555555555u
 #define HIGH 0xaaaaaaaaaaaaaaaau

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 #if defined(__x86_64__)
 

@@ -1,5 +1,5 @@
-/* products.cuh: distances of codes by products of bits on tensor cores, 32 tokens against four query heads that share a KV head.
- * For distance.cu and the grouped step.
+/* products.cuh: distances of codes by products of bits on tensor cores, 32 tokens against four query heads that share a KV
+ * head. For distance.cu and the grouped step.
  *
  * L1. A key's code is a = 2h + l; against a query's code b its distance is
  *

@@ -2,7 +2,7 @@
  * three; packing to bytes works on each 128-bit lane, and the last permutation puts the fours of bytes in order. */
 #include "kernels/encode/bucket.h"
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 #if defined(__x86_64__)
 

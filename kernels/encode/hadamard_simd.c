@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 /* Calls an always-inlined function with constants. */
 #define ROWS_OF(rows, dtype)                         \

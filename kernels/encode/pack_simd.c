@@ -2,7 +2,7 @@
  * the low byte of each 32-bit lane. */
 #include "kernels/encode/pack.h"
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 #if defined(__x86_64__)
 

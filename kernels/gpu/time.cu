@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
 #include "kernels/gpu/case.cuh"

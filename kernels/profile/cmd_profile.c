@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/print.h"
 #include "core/calibrate/calibration_file.h"
 #include "core/cli/command.h"
@@ -14,7 +14,7 @@
 #include "kernels/profile/print.h"
 #include "kernels/profile/probes.h"
 #include "kernels/profile/run.h"
-#include "kernels/profile/static.h"
+#include "kernels/sass/static.h"
 #include "kernels/profile/trace.h"
 #include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"

@@ -1,7 +1,7 @@
 /* observe.c: brackets a profile's session, checks and timings; has its units counted (count.c) and traced (timeline.c). */
 #include "kernels/profile/observe.h"
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/mem.h"
 #include "kernels/profile/count.h"
 #include "kernels/profile/timeline.h"

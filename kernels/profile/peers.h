@@ -1,5 +1,6 @@
-/* peers.h: recorded times of other people's dense attention, so that "times dense" is against the best that is known for a shape,
- * ours or theirs. dense_peers.tsv has the figures, each with its source and machine; tests/bench/bench_sdpa.py --peers writes it. */
+/* peers.h: recorded times of other people's dense attention, so that "times dense" is against the best that is known for a
+ * shape, ours or theirs. dense_peers.tsv has the figures, each with its source and machine; tests/bench/bench_sdpa.py --peers
+ * writes it. */
 #ifndef ADM_KERNELS_PROFILE_PEERS_H
 #define ADM_KERNELS_PROFILE_PEERS_H
 
@@ -13,8 +14,8 @@ typedef struct adm_dense_peer {
     double time_ns; /* one layer of one decode step, cold L2, in a CUDA graph; a median */
 } adm_dense_peer;
 
-/* The fastest record of a shape at a length, on a device of that name: K and V contiguous, every sequence that long. *found: whether
- * there is one. ADM_EINTERNAL: the program carries a table that it cannot read. */
+/* The fastest record of a shape at a length, on a device of that name: K and V contiguous, every sequence that long. *found:
+ * whether there is one. ADM_EINTERNAL: the program carries a table that it cannot read. */
 adm_status adm_dense_peer_find(const char *gpu_name, const adm_gpu_shape *shape, uint32_t seq_len, adm_dense_peer *peer,
                                bool *found, adm_error *err);
 

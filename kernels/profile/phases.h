@@ -1,5 +1,5 @@
-/* phases.h: how long the phases of a step of one launch take: an instrumented instance of it (kernels/step/phases.h) runs on the
- * sets of a case, back to back, and its stamps become durations. */
+/* phases.h: how long the phases of a step of one launch take: an instrumented instance of it (kernels/step/phases.h) runs on
+ * the sets of a case, back to back, and its stamps become durations. */
 #ifndef ADM_KERNELS_PROFILE_PHASES_H
 #define ADM_KERNELS_PROFILE_PHASES_H
 

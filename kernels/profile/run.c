@@ -199,8 +199,9 @@ static adm_status put_timing(grid_run *g, case_run *c, const adm_profile_unit *u
     return status;
 }
 
-/* A time below what the compulsory reads of K, V and codes take at the memory's own rate was not taken on cold caches, or not of
- * this work. Where less than twice the L2 passes between two uses of the same bytes, they may be there, and nothing is said. */
+/* A time below what the compulsory reads of K, V and codes take at the memory's own rate was not taken on cold caches, or not
+ * of this work. Where less than twice the L2 passes between two uses of the same bytes, they may be there, and nothing is said.
+ * */
 static adm_status refuse_impossible(const grid_run *g, const case_run *c, const adm_profile_unit *unit,
                                     const adm_gpu_timing *timing, adm_error *why) {
     const adm_device_info *device = adm_gpu_device(g->gpu);

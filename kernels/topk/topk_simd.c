@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 
 #if defined(__x86_64__) || defined(__aarch64__)
 

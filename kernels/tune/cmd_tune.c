@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
-#include "core/base/interrupt.h"
+#include "core/system/clock.h"
+#include "core/system/interrupt.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
-#include "kernels/tune/collect.h"
+#include "kernels/tune/candidate/collect.h"
 #include "kernels/tune/gpu_judge.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
 #include "kernels/gpu/bandwidth.h"
@@ -13,10 +13,10 @@
 #include "kernels/gpu/observe.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
-#include "kernels/tune/adamas_plugin.h"
+#include "kernels/tune/candidate/adamas_plugin.h"
 #include "kernels/tune/gpu_compare.h"
-#include "kernels/tune/module.h"
-#include "kernels/tune/plugin.h"
+#include "kernels/tune/candidate/module.h"
+#include "kernels/tune/candidate/plugin.h"
 #include "kernels/tune/topk_words.h"
 
 /* --- The candidate as a row of the registry ------------------------------------------------------------------------- */

@@ -6,7 +6,7 @@
 #ifndef ADM_KERNELS_TUNE_GPU_CHILD_H
 #define ADM_KERNELS_TUNE_GPU_CHILD_H
 
-#include "kernels/tune/child.h"
+#include "kernels/tune/candidate/child.h"
 #include "kernels/tune/host_session.h"
 
 enum { ADM_GPU_OPEN, ADM_GPU_CHECK, ADM_GPU_TIME };

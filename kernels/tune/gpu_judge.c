@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "core/base/mem.h"
-#include "kernels/tune/child.h"
+#include "kernels/tune/candidate/child.h"
 #include "kernels/tune/gpu_child.h"
 
 typedef struct device_answer {

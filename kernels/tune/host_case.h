@@ -10,7 +10,7 @@
 
 #include "core/stats/rng.h"
 #include "core/contract/stage.h"
-#include "kernels/tune/arena.h"
+#include "kernels/tune/candidate/arena.h"
 
 /* The configuration that is timed, and how far the check goes. */
 typedef struct adm_host_config {

@@ -7,14 +7,14 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/base/clock.h"
-#include "core/base/contention.h"
-#include "core/base/cpu.h"
+#include "core/system/clock.h"
+#include "core/system/contention.h"
+#include "core/system/cpu.h"
 #include "core/base/mem.h"
 #include "core/stats/stats.h"
 #include "kernels/registry.h"
-#include "kernels/tune/child.h"
-#include "kernels/tune/plugin.h"
+#include "kernels/tune/candidate/child.h"
+#include "kernels/tune/candidate/plugin.h"
 
 /* Of our own rows see the registry; somebody's own may sum in float32: 64 terms of rounding error 2^-24 a step, and as much
  * again for the exponential, stay below 2^-14 of the norm with room to spare, while one wrong token does not. */

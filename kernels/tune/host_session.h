@@ -11,7 +11,7 @@
 #ifndef ADM_KERNELS_TUNE_HOST_SESSION_H
 #define ADM_KERNELS_TUNE_HOST_SESSION_H
 
-#include "kernels/tune/candidate.h"
+#include "kernels/tune/candidate/candidate.h"
 #include "kernels/tune/host_case.h"
 
 typedef struct adm_tune_options {

@@ -5,7 +5,7 @@
 #ifndef ADM_KERNELS_TUNE_SEARCH_H
 #define ADM_KERNELS_TUNE_SEARCH_H
 
-#include "kernels/tune/collect.h"
+#include "kernels/tune/candidate/collect.h"
 
 enum { ADM_SEARCH_FINALISTS = 3, ADM_SEARCH_KEEP = 3, ADM_SEARCH_FIRST_SAMPLES = 1 };
 

@@ -2,7 +2,7 @@
 #ifndef ADM_KERNELS_TUNE_WATCH_H
 #define ADM_KERNELS_TUNE_WATCH_H
 
-#include "kernels/tune/collect.h"
+#include "kernels/tune/candidate/collect.h"
 #include "kernels/tune/record.h"
 
 typedef struct adm_tune_watch {

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/mem.h"
 #include "probes/cupti/cupti_host.h"
 #include "probes/cupti/cupti_load.h"

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 
 #define CHILD_NAME "adamas-cupti-ask"
 enum { CHILD_PIPE = 3, DEFAULT_SECONDS = 20 };

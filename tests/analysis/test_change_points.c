@@ -2,7 +2,7 @@
  * noise is a matter of probability, and a test must not fail one day in a hundred. */
 #include "tests/support/stage_check.h"
 
-#include "analysis/regress/change_points.h"
+#include "analysis/regress/statistics/change_points.h"
 #include "core/base/mem.h"
 
 enum { SEED = 20 };

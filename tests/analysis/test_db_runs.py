@@ -85,8 +85,8 @@ def test_gc_asks_before_it_removes_everything(adamas, runs):
     assert adamas("db", "gc", "--keep", "1", "--db", "x.db", "--quiet").code == 0  # one of each label and host
     assert runs.execute("SELECT run_id FROM run ORDER BY 1") == [(3,), (5,)]
     assert adamas("db", "gc", "--keep", "0", "--yes", "--db", "x.db", "--quiet").code == 0
-    assert runs.execute("SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM sample) + (SELECT count(*) FROM config)") == [
-        (0,)]
+    left = "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM sample) + (SELECT count(*) FROM config)"
+    assert runs.execute(left) == [(0,)]
     assert runs.execute("PRAGMA foreign_key_check") == [] and runs.execute("PRAGMA integrity_check") == [("ok",)]
 
 
@@ -94,10 +94,10 @@ def test_gc_asks_before_it_removes_everything(adamas, runs):
 def test_samples_go_and_the_rest_stays(adamas, runs, keep):
     """Where most samples go they are copied, where few go they are deleted: the result is the same."""
     runs.add(5, label="night", samples=4)
-    before = runs.execute("SELECT count(*) FROM sample s JOIN measurement USING (measurement_id) WHERE run_id > 10 - ?", int(keep))
-    kept = runs.execute("SELECT m.run_id, s.* FROM sample s JOIN measurement m USING (measurement_id) JOIN run r USING (run_id) "
-                        "WHERE r.label = 'night' AND run_id > 10 - ? ORDER BY 2, 3", int(keep))
+    before = runs.execute("SELECT count(*) FROM sample s JOIN measurement USING (measurement_id) WHERE run_id > 10 - ?",
+                          int(keep))
+    samples = "SELECT m.run_id, s.* FROM sample s JOIN measurement m USING (measurement_id) JOIN run r USING (run_id) "
+    kept = runs.execute(samples + "WHERE r.label = 'night' AND run_id > 10 - ? ORDER BY 2, 3", int(keep))
     assert before and adamas("db", "gc", "--keep-samples", keep, "--db", "x.db", "--quiet").code == 0
-    assert runs.execute("SELECT m.run_id, s.* FROM sample s JOIN measurement m USING (measurement_id) JOIN run r USING (run_id) "
-                        "WHERE r.label = 'night' ORDER BY 2, 3") == kept
+    assert runs.execute(samples + "WHERE r.label = 'night' ORDER BY 2, 3") == kept
     assert runs.execute("SELECT count(*) FROM run") == [(10,)]

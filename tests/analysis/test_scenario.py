@@ -1,6 +1,6 @@
-"""A year of a team in one database: sixty commits, three hosts with two kinds of GPU, measured out of order, some again, merged from
-a file per host, with a failed check among them. Four changes are planted, one in quality; `adamas history` names these four with
-their commits, and nothing else."""
+"""A year of a team in one database: sixty commits, three hosts with two kinds of GPU, measured out of order, some again, merged
+from a file per host, with a failed check among them. Four changes are planted, one in quality; `adamas history` names these
+four with their commits, and nothing else."""
 import json
 import os
 import random
@@ -57,7 +57,7 @@ def team(adamas, small_run, tmp_path):
         runs = Runs(tmp_path / f"{host}.db", small_run)
         runs.random = random.Random(number)
         runs.copy_configs("config_id + 1000", variant="variant || '-new'")
-        order = list(range(N_COMMITS)) + [10, 40, 40, 41]  # some again
+        order = [*range(N_COMMITS), 10, 40, 40, 41]  # some again
         random.Random(number).shuffle(order)
         for n in order:
             measure(runs, n, commits[n], host)

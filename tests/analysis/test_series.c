@@ -2,7 +2,7 @@
  * where NULL reaches the C library. */
 #include "tests/support/store_fixture.h"
 
-#include "analysis/regress/change_points.h"
+#include "analysis/regress/statistics/change_points.h"
 #include "analysis/regress/compare/compare.h"
 #include "analysis/regress/history.h"
 #include "core/store/runs_find.h"

@@ -1,9 +1,9 @@
 /* test_shift.c: the comparison of two samples of processes. */
 #include "tests/support/stage_check.h"
 
-#include "analysis/regress/differences.h"
-#include "analysis/regress/quantile.h"
-#include "analysis/regress/shift.h"
+#include "analysis/regress/statistics/differences.h"
+#include "analysis/regress/statistics/quantile.h"
+#include "analysis/regress/statistics/shift.h"
 #include "core/stats/stats.h"
 
 static adm_error err;

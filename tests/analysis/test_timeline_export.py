@@ -126,7 +126,7 @@ def test_a_device_is_written_not_replaced(adamas, timeline):
 
 @pytest.mark.parametrize("arguments, says", [
     (["--timeline", "1", "--db", "{small}"], "--timeline"), (["--timeline", "2", "--db", "{timeline}"], "no run 2"),
-    (["--timeline", "x", "--db", "{timeline}"], "'x'"), (["--timeline", "0", "--db", "{timeline}"], "0 is outside"),
+    (["--timeline", "x", "--db", "{timeline}"], "'x'"), (["--timeline", "0", "--db", "{timeline}"], "no run 0"),
     (["--timeline", "1", "--db", "{timeline}", "-o", "."], "is a directory"),
     (["--timeline", "1", "--db", "{timeline}", "-o", "none/t.json"], "none/t.json"),
     (["--timeline", "1", "--db", "gone.db"], "gone.db")])

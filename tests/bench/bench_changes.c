@@ -1,9 +1,9 @@
-/* bench_changes.c: finds the change points of series that come on standard input, a line of numbers each; prints a line per series:
- * the places of its steps, and "drift" where its level drifted. bench_changes.py makes the series and counts. */
+/* bench_changes.c: finds the change points of series that come on standard input, a line of numbers each; prints a line per
+ * series: the places of its steps, and "drift" where its level drifted. bench_changes.py makes the series and counts. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "analysis/regress/change_points.h"
+#include "analysis/regress/statistics/change_points.h"
 #include "core/base/mem.h"
 
 enum { MOST = 4096 };

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Change points of `adamas history` beside Apache Otava's on series of 100 runs, made from the noise that tests/bench/noise holds.
+"""Change points of `adamas history` beside Apache Otava's on series of 100 runs, made from the noise that tests/bench/noise
+holds.
 
     python3 -m venv build/deps/otava && build/deps/otava/bin/pip install apache-otava==0.8.0
     build/deps/otava/bin/python tests/bench/bench_changes.py [--seed N]
@@ -54,7 +55,8 @@ def conditions(rng, noise):
         series, places = [], []
         for _ in range(N_SERIES):
             at = [rng.randrange(20, 81)] if len(sizes) == 1 else [rng.randrange(20, 41), rng.randrange(60, 81)]
-            series.append(make(rng, noise, level=lambda i, at=at: sum(math.log1p(size) for size, k in zip(sizes, at) if i >= k)))
+            series.append(make(rng, noise,
+                               level=lambda i, at=at: sum(math.log1p(size) for size, k in zip(sizes, at) if i >= k)))
             places.append(at)
         return series, places
 

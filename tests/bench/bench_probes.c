@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/replay/event_spool.h"
 #include "core/base/mem.h"
 #include "core/contract/probe.h"

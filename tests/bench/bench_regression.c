@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analysis/regress/change_points.h"
-#include "analysis/regress/judge.h"
-#include "analysis/regress/quantile.h"
-#include "analysis/regress/shift.h"
+#include "analysis/regress/statistics/change_points.h"
+#include "analysis/regress/statistics/judge.h"
+#include "analysis/regress/statistics/quantile.h"
+#include "analysis/regress/statistics/shift.h"
 #include "core/base/mem.h"
 #include "core/stats/rng.h"
 

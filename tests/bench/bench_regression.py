@@ -5,8 +5,8 @@
     a made database of 1,000 runs x 500 series, 10 million samples --> adamas history, the public views
 
 Prints one table: what, figure, goal. Exit status 1 if a goal is missed. --quick takes a tenth of the simulated checks and
-leaves out the database. --against PROGRAM (another build) also times `compare` and `db gc` with it, in the same run: the goals of
-these two are ratios.
+leaves out the database. --against PROGRAM (another build) also times `compare` and `db gc` with it, in the same run: the goals
+of these two are ratios.
 """
 import argparse
 import contextlib
@@ -141,17 +141,19 @@ PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF;
 INSERT INTO metric (metric_id, name, unit, better, description) VALUES (1, 'time_ns', 'ns', 'lower', '');
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {runs})
 INSERT INTO run (run_id, run_uuid, label, command, status, started_utc, tool_version, git_commit, argv, seed, host_name, os,
-  cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) SELECT i, printf('%032d', i), CASE i % 2 WHEN 0 THEN 'base' ELSE 'cand' END,
-  'replay', 'complete', printf('2026-%06d', i), '0', 'unknown', '[]', 1, 'h', 'o', 'c', 2, 1, 'gcc', 'none' FROM n;
+  cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) SELECT i, printf('%032d', i), CASE i % 2 WHEN 0 THEN 'base' ELSE 'cand'
+  END, 'replay', 'complete', printf('2026-%06d', i), '0', 'unknown', '[]', 1, 'h', 'o', 'c', 2, 1, 'gcc', 'none' FROM n;
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
 INSERT INTO config (config_id, policy, variant, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, batch, launch)
   SELECT i, 'adamas', 'v', 8, 8, 128, 'F16', 1024 * i, 1, 'host' FROM n;
-INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, max, status)
+INSERT INTO measurement (run_id, config_id, source, stage, metric_id, n, mean, min, p01, p05, p10, median, p90, p95, p99, max,
+status)
   SELECT run_id, config_id, 'host', 'topk', 1, 15, x, x, x, x, x, x, x, x, x, x, 'ok' FROM (SELECT r.run_id, c.config_id,
   1000.0 * (1 + 0.005 * ((random() & 65535) + (random() & 65535) + (random() & 65535) + (random() & 65535) - 131070) / 37837.0)
   * CASE WHEN c.config_id % 10 = 0 AND r.label = 'cand' THEN 1.02 ELSE 1 END AS x FROM run r, config c);
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 14)
-INSERT INTO sample (measurement_id, i, value) SELECT m.measurement_id, n.i, m.median * (1 + 0.001 * (n.i - 7)) FROM measurement m, n;
+INSERT INTO sample (measurement_id, i, value) SELECT m.measurement_id, n.i, m.median * (1 + 0.001 * (n.i - 7)) FROM measurement
+m, n;
 """
 
 
@@ -197,7 +199,8 @@ def gc_cost(against):
     if against:
         fill(DATABASE, against, script)
         other = timed(against, *keep)
-        line(f"... beside the other build's {other:.1f} s", f"{ours / other:.2f} of its time", "at most 0.33", ours / other <= 1 / 3)
+        line(f"... beside the other build's {other:.1f} s", f"{ours / other:.2f} of its time", "at most 0.33",
+             ours / other <= 1 / 3)
     DATABASE.unlink()
 
 

@@ -8,7 +8,7 @@ process, as nine quantiles.
     S  stage  metric  configuration  median of the processes' medians
     P  n  nine deviations from that median, in 1e-5 of it: the quantiles 0, .05, .25, .4, .5, .6, .75, .95, 1 of n samples
        one line a process, in the order in which they ran; a last field, where the process ran a reference loop beside its times
-       (core/base/contention.h): its median over the fastest of all processes, in thousandths. Samples from a
+       (core/system/contention.h): its median over the fastest of all processes, in thousandths. Samples from a
        contended core are left out,
        unless most of the process's are, as a comparison leaves them out
 """

@@ -4,7 +4,7 @@
  *     adm_host_pipeline_default()  ->  __wrap_...: the fastest stages, with top-k behind slow_topk()
  *
  * ADM_PLANT_PERCENT (configure.py --plant-slowdown): how much longer top-k takes. */
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/contract/stage.h"
 #include "kernels/registry.h"
 

@@ -5,7 +5,7 @@
  *     $O/kernels/distance/distance.cu.o $O/kernels/attention/attention.cu.o $O/kernels/encode/encode.cu.o \
  *     $O/core/base/error.o $O/core/base/printable.o $O/core/base/floatfmt.o $O/core/contract/stage.o \
  *     $O/kernels/gpu/gpu.o -o rows.so -L$CUDA/lib64 -lcudart_static -lrt -ldl -lpthread -Wl,--exclude-libs,ALL */
-#include "kernels/tune/adamas_plugin.h"
+#include "kernels/tune/candidate/adamas_plugin.h"
 #include "core/base/error.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/dense.h"

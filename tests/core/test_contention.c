@@ -1,8 +1,8 @@
 /* test_contention.c: what the loop's times are taken to mean, and that waiting ends. */
 #include "tests/support/stage_check.h"
 
-#include "core/base/clock.h"
-#include "core/base/contention.h"
+#include "core/system/clock.h"
+#include "core/system/contention.h"
 
 static void slower_by_a_sixteenth_is_contended(void **state) {
     (void)state;

@@ -1,7 +1,7 @@
 /* test_probe.c: the probe interface and the clock probe. */
 #include "tests/support/stage_check.h"
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/contract/probe.h"
 #include "probes/clock_probe.h"
 

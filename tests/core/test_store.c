@@ -6,10 +6,10 @@
 
 #include <math.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/embedded.h"
 #include "core/store/hostinfo.h"
-#include "core/store/migrate.h"
+#include "core/store/file/migrate.h"
 #include "core/base/version.h"
 
 static void fresh_file(void **state) {

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "core/base/threads.h"
+#include "core/system/threads.h"
 
 enum { N_TASKS = 5000, MOST_THREADS = 7 };
 

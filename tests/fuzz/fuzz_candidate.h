@@ -2,8 +2,8 @@
 #ifndef ADM_TESTS_FUZZ_FUZZ_CANDIDATE_H
 #define ADM_TESTS_FUZZ_FUZZ_CANDIDATE_H
 
-#include "kernels/tune/ptxas.h"
-#include "kernels/tune/source.h"
+#include "kernels/tune/candidate/ptxas.h"
+#include "kernels/tune/candidate/source.h"
 #include "tests/fuzz/fuzz.h"
 
 static inline int fuzz_candidate(const uint8_t *data, size_t size) {

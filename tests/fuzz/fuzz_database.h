@@ -1,5 +1,5 @@
-/* fuzz_database.h: a database changed byte by byte, or by SQL that may write its schema; then read as a report, as a history, or
- * merged into another.
+/* fuzz_database.h: a database changed byte by byte, or by SQL that may write its schema; then read as a report, as a history,
+ * or merged into another.
  *
  *     first byte         what follows, and what is done with it
  *     bit 0 = 0          changes of pages: offset (3 bytes), how many bytes (1), the bytes

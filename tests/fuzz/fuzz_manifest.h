@@ -2,7 +2,7 @@
 #ifndef ADM_TESTS_FUZZ_FUZZ_MANIFEST_H
 #define ADM_TESTS_FUZZ_FUZZ_MANIFEST_H
 
-#include "kernels/tune/module.h"
+#include "kernels/tune/candidate/module.h"
 #include "tests/fuzz/fuzz.h"
 
 static inline int fuzz_manifest(const uint8_t *data, size_t size) {

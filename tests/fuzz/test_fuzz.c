@@ -1,7 +1,8 @@
 /* test_fuzz.c: the fuzzers without libFuzzer: every file of the corpus, then seeded mutations of them.
  *
- * ADAMAS_FUZZ_N is the number of mutations of each (default 5000; of databases and recorded runs a tenth), ADAMAS_TEST_SEED the seed. The input that ends the
- * process is left in $TMPDIR, or /tmp, as adamas-fuzz-NAME; one that was a fault belongs in tests/fuzz/corpus/ with its cure.
+ * ADAMAS_FUZZ_N is the number of mutations of each (default 5000; of databases and recorded runs a tenth), ADAMAS_TEST_SEED the
+ * seed. The input that ends the process is left in $TMPDIR, or /tmp, as adamas-fuzz-NAME; one that was a fault belongs in
+ * tests/fuzz/corpus/ with its cure.
  */
 #include "tests/support/stage_check.h"
 

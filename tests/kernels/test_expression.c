@@ -1,7 +1,7 @@
 /* test_expression.c: the whole-number formulas of a manifest: values, precedence, and what is refused, with the reason. */
 #include "tests/support/stage_check.h"
 
-#include "kernels/tune/expression.h"
+#include "kernels/tune/candidate/expression.h"
 
 static const adm_name_value names[] = {{"batch", 8}, {"capacity", 32768}, {"BLOCK", 128}, {"zero", 0}, {"min", 5}};
 enum { N_NAMES = sizeof names / sizeof *names };

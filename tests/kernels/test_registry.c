@@ -3,7 +3,7 @@
 
 #include "core/policy/coding.h"
 #include "kernels/attention/attention.h"
-#include "core/base/cpu.h"
+#include "core/system/cpu.h"
 #include "kernels/distance/distance.h"
 #include "tests/support/stage_check.h"
 

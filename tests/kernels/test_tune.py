@@ -199,7 +199,7 @@ def test_a_search_leaves_three_finalists(adamas, tmp_path):
 
 def test_the_header_is_printed_as_it_is(adamas):
     result = adamas("kernel", "header")
-    assert (result.code, result.out) == (0, (ROOT / "kernels/tune/adamas_plugin.h").read_text())
+    assert (result.code, result.out) == (0, (ROOT / "kernels/tune/candidate/adamas_plugin.h").read_text())
 
 
 SASS = r"""

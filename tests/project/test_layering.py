@@ -24,18 +24,22 @@ COMMAND_FILES += [name[:-1] + "h" for name in COMMAND_FILES]
 SOURCES = (".c", ".h", ".cu", ".cuh", ".S")
 
 # Which rooms a room may include beside itself.
-BASE = ["core/base"]
-CORE = [*BASE, "core/stats", "core/contract", "core/store", "core/cli"]
+BASE = ["core/base", "core/system"]
+CORE = [*BASE, "core/stats", "core/contract", "core/store", "core/store/file", "core/cli"]
 MAY = {
     "core/base": [],
+    "core/system": ["core/base"],
     "core/stats": BASE,
     "core/contract": BASE,
     "core/policy": [*BASE, "core/stats", "core/contract"],
-    "core/store": [*BASE, "core/stats", "core/contract"],
+    "core/store/file": [*BASE, "core/stats", "core/contract"],
+    "core/store": [*BASE, "core/stats", "core/contract", "core/store/file"],
     "core/cli": BASE,
-    "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store"],
-    "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/replay/session"],
-    "core/calibrate": [*BASE, "core/contract", "core/policy", "core/store", "core/replay/session", "core/replay"],
+    "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store", "core/store/file"],
+    "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/store/file",
+                    "core/replay/session"],
+    "core/calibrate": [*BASE, "core/contract", "core/policy", "core/store", "core/store/file", "core/replay/session",
+                       "core/replay"],
     "kernels/gpu": [*BASE, "core/contract"],
     "kernels/encode": [*BASE, "core/contract", "kernels/gpu"],
     "kernels/distance": [*BASE, "core/contract", "kernels/gpu", "kernels/encode"],
@@ -47,8 +51,11 @@ MAY = {
                 "kernels/attention"],
     "kernels/profile": [*CORE, "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
                         "kernels/topk", "kernels/attention", "kernels/step"],
-    "kernels/tune": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
-                     "kernels/attention", "kernels/profile"],
+    "kernels/sass": CORE,
+    "kernels/tune/candidate": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
+                               "kernels/topk", "kernels/attention", "kernels/profile"],
+    "kernels/tune": [*CORE, "kernels/tune/candidate", "kernels/sass", "core/policy", "kernels", "kernels/gpu",
+                     "kernels/encode", "kernels/distance", "kernels/topk", "kernels/attention", "kernels/profile"],
     "probes/metrics": [*BASE, "core/contract"],
     "probes/cupti": [*BASE, "core/stats", "core/contract", "probes/metrics"],
     "probes": [*BASE, "core/stats", "core/contract"],
@@ -56,14 +63,17 @@ MAY = {
     "traces/generate": [*CORE, "traces/format"],
     "traces/requests": [*CORE, "traces/format", "traces/generate"],
     "analysis/output": CORE,
-    "analysis/regress": [*CORE, "analysis/output"],
-    "analysis/regress/compare": [*CORE, "analysis/output", "analysis/regress"],
+    "analysis/regress/statistics": CORE,
+    "analysis/regress": [*CORE, "analysis/output", "analysis/regress/statistics"],
+    "analysis/regress/compare": [*CORE, "analysis/output", "analysis/regress", "analysis/regress/statistics"],
     "analysis/db": [*CORE, "analysis/output"],
     "analysis/cost": CORE,
     "analysis/serving": [*CORE, "analysis/output", "analysis/cost"],
     "analysis/report/view": [*CORE, "analysis/output"],
+    "analysis/report/view/gpu": [*CORE, "analysis/output", "analysis/report/view"],
     "analysis/explain": [*CORE, "analysis/output"],
-    "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/report/view"],
+    "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/regress/statistics",
+                        "analysis/report/view", "analysis/report/view/gpu"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]
 
@@ -71,8 +81,9 @@ TOPS = ["core", "kernels", "probes", "traces", "analysis"]
 ALSO = {"core/base/version.c": ["build/gen/version.h"], "core/base/embed.S": ["build/gen/embedded.inc"],
         "kernels/gpu_rows.c": ["kernels/step/fused.h", "kernels/step/grouped.h"]}
 
-# Headers that are the inside of a module: for that room and the tests alone, not even for a command of another.
-INSIDE = [*(f"core/store/{name}.h" for name in ("columns", "migrate", "row")), "*_internal.h"]
+# Headers that are the inside of a module: for that room, the room that holds it and the tests, not even for a command of
+# another.
+INSIDE = ["core/store/columns.h", "core/store/row.h", "core/store/file/migrate.h", "*_internal.h"]
 
 # The C library and Linux: allowed everywhere.
 SYSTEM = set("""
@@ -85,9 +96,9 @@ SYSTEM = set("""
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
-    ("xxhash.h", ["core/store/write.c", "kernels/tune/source.c", "traces/*"]),
+    ("xxhash.h", ["core/store/write.c", "kernels/tune/candidate/source.c", "traces/*"]),
     ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*",
-                   "kernels/tune/module.c"]),
+                   "kernels/tune/candidate/module.c"]),
     ("cmocka.h", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
@@ -140,7 +151,7 @@ def complaint_of(root, name, bracket, target):
         everything = [*MAY] if name in COMMAND_FILES else [room, *MAY.get(room, [])]
         if other not in everything:
             return f"is not for {room}"
-        if fits(target, INSIDE) and other != room:
+        if fits(target, INSIDE) and other != room and str(Path(other).parent) != room:
             return f"is the inside of {other}"
     if not target.startswith("build/") and not (root / target).is_file():
         return "does not exist"
@@ -212,11 +223,11 @@ def test_the_directions_have_no_circle():
     ("kernels/gpu/device.cu", "#include <cupti.h>", "cupti.h is only for"),
     ("kernels/gpu/device.cu", "#include <nvtx3/nvToolsExt.h>", "nvtx3/nvToolsExt.h is only for"),
     ("probes/clock_probe.c", '#include "kernels/gpu/device.h"', "kernels/gpu/device.h is not for probes"),
-    ("traces/format/trace_file.c", '#include "core/store/database_internal.h"',
-     "core/store/database_internal.h is the inside of core/store"),
+    ("traces/format/trace_file.c", '#include "core/store/file/database_internal.h"',
+     "core/store/file/database_internal.h is the inside of core/store"),
     ("traces/format/trace_file.c", '#include "trace_file.h"', "trace_file.h is not for traces/format"),
-    ("traces/format/cmd_trace.c", '#include "core/store/database_internal.h"',
-     "core/store/database_internal.h is the inside of core/store"),
+    ("traces/format/cmd_trace.c", '#include "core/store/file/database_internal.h"',
+     "core/store/file/database_internal.h is the inside of core/store"),
     ("analysis/output/rows.c", '#include "traces/format/trace_file.h"',
      "traces/format/trace_file.h is not for analysis/output"),
     ("analysis/output/rows.c", "#include <sqlite3.h>", "sqlite3.h is only for"),

@@ -7,9 +7,9 @@ import pytest
 from test_layering import ROOT, TOPS
 
 # Files that print text of our own only (help, completions), or JSON that another function has written.
-OWN_TEXT = {"core/base/print.c", "core/base/format.c", "core/base/error.c", "core/base/printable.c", "core/base/output_file.c",
-            "core/base/interrupt.c", "core/cli/group.c", "core/cli/options.c", "analysis/db/recorded_export.c",
-            "analysis/db/recorded_samples.c", "analysis/db/timeline_export.c"}
+OWN_TEXT = {"core/base/print.c", "core/base/format.c", "core/base/error.c", "core/base/printable.c",
+            "core/system/output_file.c", "core/system/interrupt.c", "core/cli/group.c", "core/cli/options.c",
+            "analysis/db/recorded_export.c", "analysis/db/recorded_samples.c", "analysis/db/timeline_export.c"}
 PRINTS = re.compile(r"""(?<![\w"'%*])(?:v?f?printf|puts|putchar|fputs|fputc|putc)\s*\(""")
 HARMLESS = [r'fputs\("\\r\\033\[K", stderr\)',  # the progress line
             r"fputc\('\\n', output\.file\)"]

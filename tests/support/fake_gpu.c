@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
+#include "core/system/clock.h"
 #include "core/base/mem.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gpu/bandwidth.h"

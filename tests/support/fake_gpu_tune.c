@@ -1,11 +1,11 @@
 /* fake_gpu_tune.c: what judging candidates needs of a device beyond fake_gpu.c: plain memory, and the answers of
- * kernels/tune/launch.h. Launchers of a shared object get host memory. */
+ * kernels/tune/candidate/launch.h. Launchers of a shared object get host memory. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
 #include "kernels/gpu/memory.h"
-#include "kernels/tune/launch.h"
+#include "kernels/tune/candidate/launch.h"
 
 adm_status adm_gpu_allocate(size_t bytes, unsigned char fill, void **out, adm_error *err) {
     adm_status status = adm_alloc(out, bytes, 1, "device memory", err);

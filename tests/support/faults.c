@@ -1,12 +1,13 @@
-/* faults.c: loaded before the C library (LD_PRELOAD), it makes an allocation or a write fail: the Nth, or the Nth and all after it.
+/* faults.c: loaded before the C library (LD_PRELOAD), it makes an allocation or a write fail: the Nth, or the Nth and all after
+ * it.
  *
  *     ADAMAS_FAULT         "alloc" or "write"
  *     ADAMAS_FAULT_AT      N, counted from 1 in each process
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
  *
- * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C library's
- * functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). */
+ * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C
+ * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* no_glob.c: a library to preload, with which glob() finds nothing: what the search for CUPTI sees on a machine where no toolkit
- * and no Python package is installed. */
+/* no_glob.c: a library to preload, with which glob() finds nothing: what the search for CUPTI sees on a machine where no
+ * toolkit and no Python package is installed. */
 #include <glob.h>
 #include <string.h>
 

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "core/store/store.h"
-#include "core/store/database_internal.h"
+#include "core/store/file/database_internal.h"
 
 /* ---- one folder per test, with one database in it -------------------------------------------------------------------- */
 

@@ -78,7 +78,7 @@ class Runs:
 
     def loops(self, run_ids, ns):
         """What the reference loop took beside every time of these runs, for the median and sample by sample
-        (core/base/contention.h)."""
+        (core/system/contention.h)."""
         pairs = {"time_ns": "core_loop_ns", "encode_ns_per_key": "encode_core_loop_ns"}
         with self.open() as db:
             for time, loop in pairs.items():

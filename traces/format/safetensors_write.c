@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "core/base/mem.h"
-#include "core/base/output_file.h"
+#include "core/system/output_file.h"
 #include "core/base/printable.h"
 
 _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "tensors are written as they lie in memory");

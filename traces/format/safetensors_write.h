@@ -2,7 +2,7 @@
  *
  *   create: | length | header |                     all shapes are known before the first value
  *   write:                    | tensor data, in the order given |
- *   finish: on the disk, then renamed to PATH       until here PATH is what it was (core/base/output_file.h)
+ *   finish: on the disk, then renamed to PATH       until here PATH is what it was (core/system/output_file.h)
  *
  * safetensors.h describes the format, and reads it. */
 #ifndef ADM_TRACES_FORMAT_SAFETENSORS_WRITE_H

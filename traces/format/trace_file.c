@@ -297,7 +297,7 @@ static void *hash(void *argument) {
 
 /* Without a thread the hash is computed when it is waited for. */
 static void start_hashing(trace_file *f) {
-    sigset_t blocked, before; /* as in core/base/threads.c: what asks the program to stop is not for this thread */
+    sigset_t blocked, before; /* as in core/system/threads.c: what asks the program to stop is not for this thread */
     sigfillset(&blocked);
     sigdelset(&blocked, SIGBUS);
     sigdelset(&blocked, SIGSEGV);

@@ -47,7 +47,8 @@ function tooltip(panel, bar) {
     const notes = [];
     if (bar.six) notes.push(`six: ${spread(bar.six)}`);
     if (bar.fused) notes.push(`${bar.fused.config.variant}: ${spread(bar.fused)}`);
-    if (panel.dense) notes.push(`dense (${panel.dense.config.variant}): ${spread(panel.dense)}${bar.gain ? `, ${times(bar.gain)} times the faster step` : ''}`);
+    const gain = bar.gain ? `, ${times(bar.gain)} times the faster step` : '';
+    if (panel.dense) notes.push(`dense (${panel.dense.config.variant}): ${spread(panel.dense)}${gain}`);
     if (bar.gain) notes.push(...ratioInterval(panel.dense, bar.best).map((interval) => `gain: ${interval}`));
     return tooltipBody(`budget ${count(bar.budget)} of ${count(panel.length)} tokens`, rows, notes);
 }

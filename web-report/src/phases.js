@@ -30,8 +30,10 @@ const colourOf = (i, n) => mix(theme().gain, 0.15 + 0.85 * ((i % 2) * 0.5 + i / 
 
 function tooltip(step, names) {
     return tooltipBody(nameOf(step), step.phases.map((row) => [
-        colourOf(names.indexOf(row.phase), names.length), row.phase, `${duration(row.median)}, ${ratio(row.median / step.total)}`]),
-        [`sum of the medians: ${duration(step.total)}`, `${count(step.config.seq_len)} tokens, n = ${count(step.phases[0].n)}`]);
+        colourOf(names.indexOf(row.phase), names.length), row.phase,
+        `${duration(row.median)}, ${ratio(row.median / step.total)}`]),
+        [`sum of the medians: ${duration(step.total)}`,
+         `${count(step.config.seq_len)} tokens, n = ${count(step.phases[0].n)}`]);
 }
 
 export function drawPhases(report, profile) {
@@ -40,14 +42,16 @@ export function drawPhases(report, profile) {
     const names = [...new Set(steps.flatMap((step) => step.phases.map((row) => row.phase)))], n = names.length;
     return {
         height: BAR * steps.length + AXIS + 10,
-        label: `Stacked bars of the phases of ${steps.length} steps, the longest ${duration(longest)}. The table holds the figures.`,
+        label: `Stacked bars of the phases of ${steps.length} steps, the longest ${duration(longest)}. ` +
+            'The table holds the figures.',
         legend: names.map((name, i) => ({ name, colour: colourOf(i, n), mark: 'block' })),
         option: {
             ...base,
             tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => tooltip(steps[hit.dataIndex], names) },
             grid: { left: 170, right: 16, top: 6, bottom: AXIS },
             xAxis: { ...look, type: 'value', min: 0, axisTick: { show: false },
-                     axisLabel: { ...look.axisLabel, formatter: (ns) => `${Number((ns / unit.ns).toPrecision(3))} ${unit.unit}` } },
+                     axisLabel: { ...look.axisLabel,
+                                  formatter: (ns) => `${Number((ns / unit.ns).toPrecision(3))} ${unit.unit}` } },
             yAxis: { ...look, type: 'category', inverse: true, data: steps.map(nameOf), axisTick: { show: false },
                      splitLine: { show: false }, axisLabel: { ...look.axisLabel, interval: 0 } },
             series: names.map((name, i) => ({

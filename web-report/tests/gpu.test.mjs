@@ -86,7 +86,8 @@ function makeRun(uuid, gpu, label, variant, isFull) {
     return { run, calibrations: [], configs, events, activities };
 }
 
-// Counters of two stages, the phases of a step of one launch, and a step of three kernels traced four times, the third of median length.
+// Counters of two stages, the phases of a step of one launch, and a step of three kernels traced four times, the third of median
+// length.
 function addObservations({ add, shape, activities, events }) {
     const stream = (name, rest) => shape(32768, 32, { variant: name, launch: 'stream', ...rest });
     const budget = { budget: 64, n_sinks: 0, n_recent: 0, selection: 'head' };
@@ -98,7 +99,8 @@ function addObservations({ add, shape, activities, events }) {
         ['gpu', 'topk', null, null, 'dram__bytes_read.sum', 'skipped', 'insufficient privileges <35>'],
         ['gpu', 'topk', null, null, 'stall_long_scoreboard_share', 0.25],
         ['gpu', 'topk', null, null, 'stall_barrier_share', 0.5]]);
-    add(shape(32768, 32, { variant: 'fused', ...budget }), [['scan', 4000], ['cut', 1000], ['gather', 2000]].map(([phase, ns]) =>
+    const phases = [['scan', 4000], ['cut', 1000], ['gather', 2000]];
+    add(shape(32768, 32, { variant: 'fused', ...budget }), phases.map(([phase, ns]) =>
         ['gpu', 'step', null, null, `phase_${phase}_ns`, ...around(ns)]));
     const config = add(stream('six', budget), [['gpu', 'step', null, null, 'launch_gap_ns', 1500]]);
     for (const [step, longer] of [9000, 0, 300, 100].entries()) {

@@ -9,7 +9,7 @@
 #include "analysis/regress/compare/export.h"
 #include "analysis/regress/compare/write.h"
 #include "core/cli/command.h"
-#include "core/base/output_file.h"
+#include "core/system/output_file.h"
 
 enum { KEY_MARGIN = 0x5000, KEY_TOLERANCE, KEY_SEED, KEY_MARKDOWN, KEY_JUNIT, KEY_BENCHMARK, KEY_ACROSS, KEY_MISSING, KEY_ALL };
 

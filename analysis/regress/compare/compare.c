@@ -10,7 +10,7 @@
 #include "analysis/regress/compare/margin.h"
 #include "analysis/regress/compare/refuse.h"
 #include "analysis/regress/compare/side.h"
-#include "analysis/regress/quantile.h"
+#include "analysis/regress/statistics/quantile.h"
 #include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
 #include "core/contract/probe.h"

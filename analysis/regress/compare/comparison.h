@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "analysis/regress/judge.h"
+#include "analysis/regress/statistics/judge.h"
 #include "analysis/regress/series.h"
 #include "core/base/error.h"
 
@@ -76,7 +76,8 @@ enum { ADM_MIN_OWN_PROCESSES = 16 };
  * multiplied by n_times when it is adjusted. */
 size_t adm_processes_needed(size_t n_times, double alpha);
 
-/* What a row that only one side has is counted under: its configuration without the variant, such as "4096 tokens, budget 64". */
+/* What a row that only one side has is counted under: its configuration without the variant, such as "4096 tokens, budget 64".
+ * */
 const char *adm_compare_group_of(const adm_compare_row *row);
 
 /* Appends a sentence to row->why; what does not fit is cut. */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "analysis/regress/compare/side.h"
-#include "analysis/regress/quantile.h"
+#include "analysis/regress/statistics/quantile.h"
 #include "core/base/mem.h"
 
 static const struct {

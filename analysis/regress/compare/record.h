@@ -4,8 +4,8 @@
 
 #include "analysis/regress/compare/comparison.h"
 
-/* Appends the comparison of check comparison->check_uuid and its rows to the batch. The sets are those of its sides, in the same
- * database; both may be empty if nothing was compared. */
+/* Appends the comparison of check comparison->check_uuid and its rows to the batch. The sets are those of its sides, in the
+ * same database; both may be empty if nothing was compared. */
 adm_status adm_comparison_record(const adm_comparison *comparison, const adm_series_set *base, const adm_series_set *cand,
                                  adm_store *store, adm_error *err);
 

@@ -1,7 +1,7 @@
 /* side.c: reads the processes of one side, and leaves out those whose times say nothing about the program. */
 #include "analysis/regress/compare/side.h"
 
-#include "analysis/regress/judge.h"
+#include "analysis/regress/statistics/judge.h"
 #include "core/base/mem.h"
 #include "core/contract/probe.h"
 

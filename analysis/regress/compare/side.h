@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #include "analysis/regress/series.h"
-#include "analysis/regress/shift.h"
+#include "analysis/regress/statistics/shift.h"
 #include "core/base/error.h"
 
 /* The processes of one side of a series as ascending samples; release with adm_compare_free_side(). Runs whose unit was

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from .table import Table
 
-APPLICATION_ID = 0x41444D4C  # "ADML", as core/store/migrate.c writes it
+APPLICATION_ID = 0x41444D4C  # "ADML", as core/store/file/migrate.c writes it
 
 UNITS = {"seq_len": "tokens", "budget": "tokens", "batch": "sequences", "page_size": "tokens", "head_dim": "elements",
          "elapsed_ns": "ns"}

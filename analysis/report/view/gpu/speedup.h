@@ -1,0 +1,11 @@
+/* speedup.h: the section "Speed-up": a step against dense attention on a GPU. */
+#ifndef ADM_ANALYSIS_REPORT_VIEW_GPU_SPEEDUP_H
+#define ADM_ANALYSIS_REPORT_VIEW_GPU_SPEEDUP_H
+
+#include <jansson.h>
+#include "analysis/output/text.h"
+
+/* Writes nothing for a document without the figures it is about: then the page has no such section. */
+void adm_view_speedup(adm_text *page, const json_t *document);
+
+#endif

@@ -1,0 +1,11 @@
+/* timeline.h: the section "Timeline": one step, kernel by kernel. */
+#ifndef ADM_ANALYSIS_REPORT_VIEW_GPU_TIMELINE_H
+#define ADM_ANALYSIS_REPORT_VIEW_GPU_TIMELINE_H
+
+#include <jansson.h>
+#include "analysis/output/text.h"
+
+/* Writes nothing for a document without the figures it is about: then the page has no such section. */
+void adm_view_timeline(adm_text *page, const json_t *document);
+
+#endif

@@ -1,0 +1,100 @@
+/* schema_check.c: whether a file's schema is the one that its version number says. A file is from outside: in place of a table
+ * it may hold a view without an end, and a trigger that runs when we write. */
+#include "core/store/file/schema_check.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+int adm_schema_reference(const char *const *steps, int64_t version, sqlite3 **db) {
+    int rc = sqlite3_open_v2(":memory:", db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    for (int64_t v = 0; v < version && rc == SQLITE_OK; v++) rc = sqlite3_exec(*db, steps[v], NULL, NULL, NULL);
+    return rc;
+}
+
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+/* The same text but for how much white space is where there is some: what an editor or a dump changes. */
+static bool same_text(const char *a, const char *b) {
+    while (*a != '\0' || *b != '\0') {
+        if (is_space(*a) && is_space(*b)) {
+            while (is_space(*a)) a++;
+            while (is_space(*b)) b++;
+        } else if (*a++ != *b++) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *text_of(sqlite3_stmt *statement, int column) {
+    const char *text = (const char *)sqlite3_column_text(statement, column);
+    return text != NULL ? text : "";
+}
+
+typedef struct comparison {
+    adm_store *store;
+    const char *path;
+    sqlite3_stmt *ours, *theirs; /* type, name, table, SQL */
+} comparison;
+
+/* Compares the present row of ours with the object of the same name in the file. */
+static adm_status compare_object(const comparison *c, adm_error *err) {
+    const char *type = text_of(c->ours, 0), *name = text_of(c->ours, 1);
+    sqlite3_reset(c->theirs);
+    int rc = sqlite3_bind_text(c->theirs, 1, name, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK) rc = sqlite3_step(c->theirs);
+    if (rc == SQLITE_DONE) return adm_fail(err, ADM_EINPUT, "%s is damaged: it has no %s '%s'", c->path, type, name);
+    if (rc != SQLITE_ROW) return adm_store_sqlite_error(c->store, rc, "comparing its schema", err);
+    if (strcmp(text_of(c->theirs, 0), type) != 0)
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: '%s' is a %s there, and should be a %s", c->path, name,
+                        text_of(c->theirs, 0), type);
+    if (strcmp(text_of(c->theirs, 2), text_of(c->ours, 2)) != 0 || !same_text(text_of(c->theirs, 3), text_of(c->ours, 3)))
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: its %s '%s' is not the one of this schema version", c->path, type,
+                        name);
+    return ADM_OK;
+}
+
+static adm_status refuse_triggers(adm_store *store, const char *database, const char *path, adm_error *err) {
+    sqlite3_stmt *statement = NULL;
+    adm_status status = ADM_OK;
+    char *sql = sqlite3_mprintf("SELECT name, tbl_name FROM \"%w\".sqlite_schema WHERE type NOT IN ('table', 'index', 'view')"
+                                " OR (type = 'table' AND rootpage = 0) LIMIT 1",
+                                database);
+    int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
+    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+    if (rc == SQLITE_ROW)
+        status = adm_fail(err, ADM_EINPUT,
+                          "%s has a trigger or a virtual table, '%s' on '%s', and none is ours: drop it with `sqlite3`", path,
+                          text_of(statement, 0), text_of(statement, 1));
+    else if (rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing its schema", err);
+    sqlite3_finalize(statement);
+    sqlite3_free(sql);
+    return status;
+}
+
+adm_status adm_schema_check(adm_store *store, const char *database, const char *path, const char *const *steps, int64_t version,
+                            adm_error *err) {
+    static const char wanted[] =
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    comparison c = {.store = store, .path = path};
+    sqlite3 *reference = NULL;
+    char *found = sqlite3_mprintf("SELECT type, name, tbl_name, sql FROM \"%w\".sqlite_schema WHERE name = ?1 COLLATE NOCASE",
+                                  database);
+    int rc = found == NULL ? SQLITE_NOMEM : adm_schema_reference(steps, version, &reference);
+    adm_status status = rc == SQLITE_OK ? refuse_triggers(store, database, path, err) : ADM_OK;
+    if (status != ADM_OK) goto done;
+    if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(reference, wanted, -1, &c.ours, NULL);
+    if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(store->db, found, -1, &c.theirs, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(c.ours)) == SQLITE_ROW) {
+        status = compare_object(&c, err);
+        if (status != ADM_OK) goto done;
+        rc = SQLITE_OK;
+    }
+    if (rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing its schema", err);
+done:
+    sqlite3_finalize(c.ours);
+    sqlite3_finalize(c.theirs);
+    sqlite3_close(reference);
+    sqlite3_free(found);
+    return status;
+}

@@ -1,0 +1,27 @@
+/* cpu.c: run-time detection. The compiler's builtin also asks whether the operating system saves the wide registers. */
+#include "core/system/cpu.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+/* Clang's builtin learned this name late. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+bool adm_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && has_f16c() && __builtin_cpu_supports("fma"); }
+
+bool adm_cpu_has_avx512(void) {
+    return adm_cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq") &&
+           __builtin_cpu_supports("avx512bitalg");
+}
+
+#else
+
+bool adm_cpu_has_avx2(void) { return false; }
+bool adm_cpu_has_avx512(void) { return false; }
+
+#endif

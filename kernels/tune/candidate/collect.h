@@ -1,0 +1,30 @@
+/* collect.h: from file names to candidates, and the rows of the registry that stand next to them. */
+#ifndef ADM_KERNELS_TUNE_CANDIDATE_COLLECT_H
+#define ADM_KERNELS_TUNE_CANDIDATE_COLLECT_H
+
+#include "kernels/tune/candidate/source.h"
+
+enum { ADM_TUNE_MAX_CANDIDATES = 256 };
+
+typedef struct adm_tune_list {
+    adm_candidate *c; /* [n], room for ADM_TUNE_MAX_CANDIDATES */
+    size_t n;
+} adm_tune_list;
+
+/* Appends the rows of the registry that implement the stage by the contract (distances by L1), slowest first. only: the row of
+ * that name alone; ADM_EINPUT if there is none; NULL: all that run here. */
+adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err);
+
+/* Appends what a file holds: one candidate of a .c, .cu or .json file, one per implementation of an .so. What cannot be judged
+ * is a refused candidate; ADM_EINPUT: not a candidate at all. */
+adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);
+
+/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what
+ * the compiler printed of one that failed; may be NULL. */
+void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,
+                      void (*show)(const adm_candidate *c, const char *output));
+
+/* The index of the default row among candidates: the last row; n: there is none. */
+size_t adm_tune_default_of(const adm_candidate *c, size_t n);
+
+#endif
