@@ -86,8 +86,8 @@ function makeRun(uuid, gpu, label, variant, isFull) {
     return { run, calibrations: [], configs, events, activities };
 }
 
-// Counters of two stages, the phases of a step of one launch, and a step of three kernels traced four times, the third of median
-// length.
+// Counters of two stages, the phases of a step of one launch, and a step of three kernels traced four times, the third of
+// median length.
 function addObservations({ add, shape, activities, events }) {
     const stream = (name, rest) => shape(32768, 32, { variant: name, launch: 'stream', ...rest });
     const budget = { budget: 64, n_sinks: 0, n_recent: 0, selection: 'head' };
