@@ -365,7 +365,7 @@ extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm
 
 extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out,
                                           adm_error *err) {
-    static const char *const names[] = {"query", "scan", "cut", "winners", "hand out", "list", "gather", "merge"};
+    static const char *const names[] = {"query", "scan", "cut", "winners", "hand_out", "list", "gather", "merge"};
     grouped_plan plan;
     *out = adm_gpu_phases{};
     if (strcmp(variant, "grouped") != 0)
