@@ -109,7 +109,7 @@ def test_text_of_replay_is_what_the_database_says(bundled_run):
                    "WHERE metric IN ('recall', 'mass', 'output_rel_l2') GROUP BY seq_len, policy, variant, budget")
     wanted = [f"{s} {p} {v} {b} {r:.3f} {m:.3f} {e:.2e} {n}".split() for s, p, v, b, r, m, e, n in stored]
     assert sorted(said) == sorted(wanted) and len(said) == 14
-    stored = query(database, "SELECT seq_len, stage, variant, ifnull(budget, '-'), median / 1e3, n FROM stage_summary "
+    stored = query(database, "SELECT seq_len, stage, variant, ifnull(budget, '-'), median * 1e-3, n FROM stage_summary "
                    "WHERE source = 'host' AND metric = 'time_ns' AND status = 'ok'")
     wanted = [f"{s} {g} {v} {b} {t:.2f} {n}".split() for s, g, v, b, t, n in stored]
     said = [line.split() for line in times.splitlines()[1:]]

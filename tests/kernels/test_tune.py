@@ -109,7 +109,7 @@ const adamas_plugin adamas_plugin_table = {VERSION, sizeof *rows, 4, rows};
 
 def build(folder, name, text):
     (folder / "plugin.c").write_text(text.replace("TOPK", RIGHT["topk"]))
-    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-O2", f"-I{ROOT}/kernels/tune", "plugin.c", "-o", name],
+    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-O2", f"-I{ROOT}/kernels/tune/candidate", "plugin.c", "-o", name],
                    cwd=folder, check=True)
     return name
 

@@ -2,7 +2,7 @@
  * it.
  *
  *     ADAMAS_FAULT         "alloc" or "write"
- *     ADAMAS_FAULT_AT      N, counted from 1 in each process
+ *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what the C++ and CUDA runtimes do before is not ours
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
  *
@@ -23,14 +23,20 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 static long alloc_at, write_at, n_allocs, n_writes;
 static int lasts;
+static int (*program)(int argc, char **argv, char **environment);
 
-__attribute__((constructor)) static void begin(void) {
+static void begin(void) {
     const char *what = getenv("ADAMAS_FAULT"), *at = getenv("ADAMAS_FAULT_AT");
     long n = at != NULL ? strtol(at, NULL, 10) : 0;
     lasts = getenv("ADAMAS_FAULT_LASTS") != NULL;
     if (what != NULL && strcmp(what, "alloc") == 0) alloc_at = n;
     if (what != NULL && strcmp(what, "write") == 0) write_at = n;
     n_allocs = n_writes = 0;
+}
+
+static int begin_and_run(int argc, char **argv, char **environment) {
+    begin();
+    return program(argc, argv, environment);
 }
 
 static int fails(long at, long *n) {
@@ -59,6 +65,16 @@ void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
 void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
 void *realloc(void *memory, size_t size) { return no_memory() ? NULL : __libc_realloc(memory, size); }
 void *aligned_alloc(size_t alignment, size_t size) { return no_memory() ? NULL : __libc_memalign(alignment, size); }
+
+/* The C library's entry, which the start of every program calls. */
+int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end);
+int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end) {
+    typedef int entry(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+    program = main;
+    return ((entry *)dlsym(RTLD_NEXT, "__libc_start_main"))(begin_and_run, argc, argv, init, fini, rtld_fini, stack_end);
+}
 
 #define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
 
