@@ -116,7 +116,8 @@ def build(folder, name, pairs=()):
         assert what in text, (name, what)
         text = text.replace(what, by)
     (folder / f"{name}.c").write_text(text)
-    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-O1", f"-I{ROOT}/kernels/tune/candidate", f"{name}.c", "-o", f"{name}.so",
+    include = f"-I{ROOT}/kernels/tune/candidate"
+    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-O1", include, f"{name}.c", "-o", f"{name}.so",
                     "-lpthread"], cwd=folder, check=True)
     return f"{name}.so"
 

@@ -2,7 +2,7 @@
  * it.
  *
  *     ADAMAS_FAULT         "alloc" or "write"
- *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what the C++ and CUDA runtimes do before is not ours
+ *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what runtimes do before it is not ours
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
  *
