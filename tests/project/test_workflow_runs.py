@@ -66,6 +66,8 @@ def run_github(folder, base, ref="refs/heads/main"):
     outputs, codes, failed = {}, {}, False
     for number, step in enumerate(GITHUB["jobs"]["check"]["steps"]):
         condition = str(step.get("if", ""))
+        if any(not (folder / name).exists() for name in re.findall(r"hashFiles\('([^']+)'\) != ''", condition)):
+            continue
         if "run" not in step or (failed and "always()" not in condition) or ("refs/heads/main" in condition and
                                                                              ref != "refs/heads/main"):
             continue
