@@ -250,14 +250,22 @@ static const char phase_sql[] =
     "AND m.head IS NULL AND m.status = 'ok' AND k.name LIKE 'phase\\_%\\_ns' ESCAPE '\\' "
     "ORDER BY m.config_id, m.measurement_id";
 
-static adm_status read_phases(adm_store *store, json_t *document, size_t profile, int64_t run_id, const json_t *position,
-                              adm_error *err) {
-    json_t *rows = json_object_get(document, "phases");
+/* The rows of a run under document[name], each placed at its configuration. */
+static adm_status read_placed(adm_store *store, json_t *document, const char *name, const char *sql,
+                              const adm_rows_column *columns, size_t n_columns, size_t profile, int64_t run_id,
+                              const json_t *position, adm_error *err) {
+    json_t *rows = json_object_get(document, name);
     size_t first = json_array_size(rows);
     adm_query *query = NULL;
-    adm_status status = adm_query_open(store, phase_sql, &query, err, "i", run_id);
-    if (status == ADM_OK) status = adm_rows_read(&query, phase_columns, COUNT(phase_columns), -1, rows, err);
+    adm_status status = adm_query_open(store, sql, &query, err, "i", run_id);
+    if (status == ADM_OK) status = adm_rows_read(&query, columns, n_columns, -1, rows, err);
     return status == ADM_OK ? place_rows(rows, first, profile, position, err) : status;
+}
+
+static adm_status read_phases(adm_store *store, json_t *document, size_t profile, int64_t run_id, const json_t *position,
+                              adm_error *err) {
+    return read_placed(store, document, "phases", phase_sql, phase_columns, COUNT(phase_columns), profile, run_id, position,
+                       err);
 }
 
 /* --- Timelines ------------------------------------------------------------------------------------------------------ */
@@ -285,12 +293,8 @@ static const char activity_sql[] =
 
 static adm_status read_timelines(adm_store *store, json_t *document, size_t profile, int64_t run_id, const json_t *position,
                                  adm_error *err) {
-    json_t *rows = json_object_get(document, "timelines");
-    size_t first = json_array_size(rows);
-    adm_query *query = NULL;
-    adm_status status = adm_query_open(store, activity_sql, &query, err, "i", run_id);
-    if (status == ADM_OK) status = adm_rows_read(&query, activity_columns, COUNT(activity_columns), -1, rows, err);
-    return status == ADM_OK ? place_rows(rows, first, profile, position, err) : status;
+    return read_placed(store, document, "timelines", activity_sql, activity_columns, COUNT(activity_columns), profile, run_id,
+                       position, err);
 }
 
 /* --- The headline --------------------------------------------------------------------------------------------------- */
