@@ -11,6 +11,8 @@
 #define STAGE_BIT(stage) (1u << ADM_STAGE_##stage)
 #define ENCODE (STAGE_BIT(HADAMARD) | STAGE_BIT(BUCKET) | STAGE_BIT(PACK) | STAGE_BIT(APPEND))
 
+#define BY(metric) (1u << ADM_METRIC_##metric)
+
 /* In the order of the stages. */
 #define ROW(...) \
     &(const adm_gpu_impl) { __VA_ARGS__ }
@@ -21,10 +23,12 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
     ROW(ADM_STAGE_APPEND, "separate", "a warp per KV head", STAGE_BIT(APPEND), 0, adm_gpu_append, NULL),
     ROW(ADM_STAGE_APPEND, "fused", "Hadamard to append in one launch", ENCODE, 0, adm_gpu_encode_step, NULL),
     ROW(ADM_STAGE_APPEND, "prompt", "codes of every key of a prompt", ADM_GPU_COVERS_PROMPT, 0, adm_gpu_encode_prompt, NULL),
-    ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL),
-    ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL),
+    ROW(ADM_STAGE_DISTANCE, "l1", "L1 on bit planes", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_l1, NULL, BY(L1)),
+    ROW(ADM_STAGE_DISTANCE, "xor", "the authors' released metric", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_xor, NULL, BY(XOR)),
     ROW(ADM_STAGE_DISTANCE, "dot", "dot product of the codes, by binary products", STAGE_BIT(DISTANCE), 0, adm_gpu_distance_dot,
-        NULL),
+        NULL, BY(DOT)),
+    ROW(ADM_STAGE_DISTANCE, "asym4", "4-bit queries against codes by channel, by binary products", STAGE_BIT(DISTANCE), 0,
+        adm_gpu_distance_asym4, NULL, BY(ASYM4)),
     ROW(ADM_STAGE_TOPK, "cluster", "counting select, a cluster of blocks per row", STAGE_BIT(TOPK), 0, adm_gpu_topk_cluster,
         NULL),
     ROW(ADM_STAGE_TOPK, "two", "counting select in two launches", STAGE_BIT(TOPK), 0, adm_gpu_topk_two,
@@ -32,10 +36,10 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
     &adm_gpu_attention_impl,
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
-        NULL),
+        NULL, BY(L1)),
     ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE,
-        adm_gpu_step_grouped, NULL),
+        adm_gpu_step_grouped, NULL, BY(L1)),
     &adm_gpu_dense_impl,
 };
 

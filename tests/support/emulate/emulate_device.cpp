@@ -100,6 +100,11 @@ void emu_last_min(emu_warp *w) {
     for (uint64_t x : w->room[w->turn].brought) w->room[w->turn].result = min(w->room[w->turn].result, (uint32_t)x);
 }
 
+void emu_last_max(emu_warp *w) {
+    w->room[w->turn].result = 0;
+    for (uint64_t x : w->room[w->turn].brought) w->room[w->turn].result = max(w->room[w->turn].result, (uint32_t)x);
+}
+
 /* Exact: the bits moved to float32's places, and the exponent's bias corrected by a product. */
 static inline float widened_f16(uint32_t x) {
     const uint32_t all_ones = (x & 0x7c00) == 0x7c00 ? 0x7f800000u : 0;
