@@ -143,9 +143,14 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
-             "store_insert"],
+    "core/base": ["floatfmt"],
+    "core/system": ["threads", "contention"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["probe"],
+    "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
+    "core/store": ["store", "store_insert"],
+    "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
+    "core/cli": ["command_line"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
                 "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
@@ -238,7 +243,7 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
 ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
 
 # Suites that `ninja asan` runs: tests whose names contain one of these.
-SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
+SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
