@@ -136,8 +136,8 @@ static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const 
     adm_wait_for_predecessors();
     if (asks)
         for (uint32_t &i = ring->n_ahead; i < n; i++) {
-            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead),
-                          tiles_at<W>(ring->ahead) * (256 * W), &ring->barrier[i]);
+            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), tiles_at<W>(ring->ahead) * (256 * W),
+                          &ring->barrier[i]);
             advance<W>(s, p.length, &ring->ahead);
         }
     __syncwarp();
@@ -190,7 +190,7 @@ static __device__ __forceinline__ void load_queries(const uint8_t *rows, uint32_
 /* The same as planes: [group][ADM_BIT_PLANES][W], then [group] bases. */
 template <int W, int METRIC>
 static __device__ __forceinline__ void load_planes(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                        const distance_position &at, uint32_t group, uint32_t *planes) {
+                                                   const distance_position &at, uint32_t group, uint32_t *planes) {
     const uint8_t *rows = query_rows<W, METRIC>(s, p, at, group);
     int32_t *base = (int32_t *)(planes + group * (ADM_BIT_PLANES * W));
     __syncwarp();
@@ -470,8 +470,9 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     grid.threads = 32 * DISTANCE_WARPS;
     grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * query_bytes);
     if (grid.shared_bytes + 1024 > (size_t)limits.block_shared_bytes)
-        return adm_fail(err, ADM_EUNSUPPORTED, "%s: %zu bytes of shared memory for %u query heads; a block of this device has %d",
-                        what, grid.shared_bytes, group, limits.block_shared_bytes);
+        return adm_fail(err, ADM_EUNSUPPORTED,
+                        "%s: %zu bytes of shared memory for %u query heads; a block of this device has %d", what,
+                        grid.shared_bytes, group, limits.block_shared_bytes);
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
     return adm_gpu_launch(what, (const void *)(products ? kernels->products : kernels->counts)[dim], grid, args, stream, err);

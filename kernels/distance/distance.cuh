@@ -58,7 +58,9 @@ __device__ __forceinline__ uint32_t adm_distance_of(const adm_query_planes<W> &q
 }
 
 /* A query of weights -8 .. 7 (products.cuh) by its bits, plane by plane; a key's distance is the base less its score. */
-template <int W> struct adm_weights { uint32_t plane[4][W], base; };
+template <int W> struct adm_weights {
+    uint32_t plane[4][W], base;
+};
 
 /* Of head g of those in memory: [group][4][W] planes, [group] bases. */
 template <int W>

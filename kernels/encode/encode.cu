@@ -31,8 +31,7 @@ static __device__ __forceinline__ bool is_query(const adm_gpu_shape &s, uint32_t
 
 /* The channels of the KV head that a row is of, or reads. */
 template <int D>
-static __device__ __forceinline__ const float *channels_of_row(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                               uint32_t row) {
+static __device__ __forceinline__ const float *channels_of_row(const adm_gpu_shape &s, const adm_gpu_buffers &p, uint32_t row) {
     const uint32_t n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads, h = row % (n_q + n_kv);
     return p.channels + (size_t)(h < n_q ? h / (n_q / n_kv) : h - n_q) * (ADM_GPU_CHANNEL_ROWS * D);
 }

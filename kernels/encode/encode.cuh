@@ -105,8 +105,7 @@ __device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], cons
 
 /* Plane p of q, word by word; every lane the same. */
 template <int D>
-__device__ __forceinline__ void adm_warp_query_planes(const int32_t (&q)[D / 32],
-                                                      uint32_t (&plane)[ADM_ASYM4_PLANES][D / 32]) {
+__device__ __forceinline__ void adm_warp_query_planes(const int32_t (&q)[D / 32], uint32_t (&plane)[ADM_ASYM4_PLANES][D / 32]) {
 #pragma unroll
     for (int i = 0; i < ADM_ASYM4_PLANES; i++)
 #pragma unroll

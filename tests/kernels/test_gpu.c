@@ -254,6 +254,31 @@ static void queries_of_four_bits(void **state) {
     CHECK_BY(ADM_SELECT_GROUP, ADM_METRIC_ASYM4, together);
 }
 
+static adm_status launch_counted(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                 adm_error *err) {
+    return adm_gpu_distance_asym4_tuned(shape, buffers, 2, 1, true, stream, err);
+}
+
+/* As on devices without products of bits. */
+static void queries_of_four_bits_by_counts(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 4, 128}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, SPREAD},
+        {{10, 2, 64}, ADM_BF16, 2, {300, 1}, 320, 0, {64, 0, 0}, OUTLIERS},
+        {{6, 2, 256}, ADM_F16, 1, {333}, 352, 0, {64, 0, 0}, SPREAD},
+    };
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_DISTANCE, "asym4");
+    row.launch = launch_counted;
+    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
+        fixture f;
+        fixture_open(&f, &configs[i / 2], i % 2 ? ADM_SELECT_GROUP : ADM_SELECT_HEAD, ADM_METRIC_ASYM4, &rng);
+        run_row(&f, &row);
+        fixture_close(&f);
+    }
+}
+
 static void dot_products_of_codes(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -377,6 +402,7 @@ int main(void) {
         cmocka_unit_test(small_shapes),
         cmocka_unit_test(grouped_steps_cut_every_way),
         cmocka_unit_test(queries_of_four_bits),
+        cmocka_unit_test(queries_of_four_bits_by_counts),
         cmocka_unit_test(dot_products_of_codes),
         cmocka_unit_test(edges),
         cmocka_unit_test(pages),

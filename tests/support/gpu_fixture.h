@@ -58,9 +58,9 @@ typedef enum buffer_id {
 } buffer_id;
 
 static const char *const buffer_names[N_BUFFERS] = {
-    "q",      "k_new",      "v_new", "k",      "v",        "planes",         "page_table",
-    "length", "channels", "y",          "code",  "packed", "distance", "distance (xor)", "distance (dot)",
-    "index",  "n_selected", "out"};
+    "q",          "k_new",          "v_new",          "k",     "v",          "planes",
+    "page_table", "length",         "channels",       "y",     "code",       "packed",
+    "distance",   "distance (xor)", "distance (dot)", "index", "n_selected", "out"};
 
 /* The stage that fills a buffer; ADM_N_STAGES for inputs. */
 static inline adm_stage producer(buffer_id id) {
@@ -362,9 +362,9 @@ static inline void expect_selection(fixture *f, uint32_t b, uint32_t h, uint8_t 
     memset((uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity, 0, n * sizeof *distance);
     memset((uint16_t *)data_after(f, DISTANCE_DOT) + row * s->capacity, 0, n * sizeof *distance);
     for (uint32_t i = 0; i < served; i++) add_distances(f, b, h * served + i, row, keys);
-    ((uint32_t *)data_after(f, N_SELECTED))[row] =
-        adm_topk_reference(distance, n, adm_gpu_max_distance(s), &s->rule, histogram,
-                           (uint32_t *)data_after(f, INDEX) + row * s->rule.budget, NULL);
+    ((uint32_t *)data_after(f, N_SELECTED))[row] = adm_topk_reference(distance, n, adm_gpu_max_distance(s), &s->rule, histogram,
+                                                                      (uint32_t *)data_after(f, INDEX) + row * s->rule.budget,
+                                                                      NULL);
 }
 
 /* Attention of one query head. Rows of K and V are gathered, so that pages do not matter. */
@@ -423,8 +423,22 @@ static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection s
     expect_results(f);
 
 #define AT(id) ((void *)((char *)f->buffer[id].device + GUARD))
-    f->device = (adm_gpu_buffers){AT(Q), AT(K_NEW), AT(V_NEW),  AT(K),        AT(V),     AT(PLANES),     AT(PAGES), AT(LENGTH),
-                                  AT(Y), AT(CODE),  AT(PACKED), AT(DISTANCE), AT(INDEX), AT(N_SELECTED), AT(OUT),   NULL,
+    f->device = (adm_gpu_buffers){AT(Q),
+                                  AT(K_NEW),
+                                  AT(V_NEW),
+                                  AT(K),
+                                  AT(V),
+                                  AT(PLANES),
+                                  AT(PAGES),
+                                  AT(LENGTH),
+                                  AT(Y),
+                                  AT(CODE),
+                                  AT(PACKED),
+                                  AT(DISTANCE),
+                                  AT(INDEX),
+                                  AT(N_SELECTED),
+                                  AT(OUT),
+                                  NULL,
                                   metric == ADM_METRIC_ASYM4 ? AT(CHANNELS) : NULL};
 }
 
