@@ -33,6 +33,31 @@ bool adm_profile_six_stages(adm_code_metric metric, adm_profile_unit *unit) {
     return true;
 }
 
+/* Splits "STAGE=NAME"; `stage` is NULL where there is none. */
+static const char *split(const char *only, const char **stage, size_t *bytes) {
+    const char *equals = strchr(only, '=');
+    *stage = equals != NULL ? only : NULL;
+    *bytes = equals != NULL ? (size_t)(equals - only) : 0;
+    return equals != NULL ? equals + 1 : only;
+}
+
+static bool is_of(adm_stage stage, const char *name, size_t bytes) {
+    return strlen(adm_stage_name(stage)) == bytes && strncmp(adm_stage_name(stage), name, bytes) == 0;
+}
+
+bool adm_profile_chooses(const adm_profile_options *o, adm_stage stage, const char *variant) {
+    bool is_limited = false, is_named = false;
+    for (size_t i = 0; i < o->n_only; i++) {
+        const char *of;
+        size_t bytes;
+        const char *name = split(o->only[i], &of, &bytes);
+        if (of != NULL && !is_of(stage, of, bytes)) continue;
+        is_limited = true;
+        is_named |= strcmp(name, variant) == 0;
+    }
+    return is_named || !is_limited;
+}
+
 #define BIT(stage) (1u << ADM_STAGE_##stage)
 enum { ENCODES = BIT(BUCKET) | BIT(PACK) | BIT(APPEND), SELECTS = BIT(TOPK) | BIT(ATTENTION), UNIT_NAME_BYTES = 48 };
 
@@ -93,22 +118,65 @@ adm_status adm_profile_units(const adm_profile_options *o, adm_code_metric metri
         for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
             const adm_gpu_impl *impl = adm_gpu_registry_at(i);
             if (adm_profile_by_budget(impl->stage) != (b > 0) || !runs(o, metric, impl)) continue;
-            (*units)[n] = (adm_profile_unit){.stage = impl->stage,
-                                             .variant = variant_of(impl->name, impl->covers, metric, room[n]),
-                                             .budget = budget,
-                                             .impl = {impl},
-                                             .n_impls = 1};
-            n++;
+            const char *variant = variant_of(impl->name, impl->covers, metric, room[n]);
+            if (!adm_profile_chooses(o, impl->stage, impl->name) && !adm_profile_chooses(o, impl->stage, variant)) continue;
+            (*units)[n++] =
+                (adm_profile_unit){.stage = impl->stage, .variant = variant, .budget = budget, .impl = {impl}, .n_impls = 1};
         }
         adm_profile_unit unit;
         if (b > 0 && o->stage[ADM_STAGE_STEP] && adm_profile_six_stages(metric, &unit)) {
+            const char *variant = variant_of(unit.variant, SELECTS, metric, room[n]);
+            if (!adm_profile_chooses(o, ADM_STAGE_STEP, "six") && !adm_profile_chooses(o, ADM_STAGE_STEP, variant)) continue;
+            unit.variant = variant;
             unit.budget = budget;
-            unit.variant = variant_of(unit.variant, SELECTS, metric, room[n]);
             (*units)[n++] = unit;
         }
     }
     *n_units = n;
     return ADM_OK;
+}
+
+adm_status adm_profile_n_units(const adm_profile_options *o, size_t *n, adm_error *err) {
+    adm_status status = ADM_OK;
+    *n = 0;
+    for (size_t m = 0; status == ADM_OK && m < o->n_metrics; m++) {
+        adm_profile_unit *units = NULL;
+        size_t its;
+        status = adm_profile_units(o, o->metrics[m], &units, &its, err);
+        *n += its;
+        adm_free(&units);
+    }
+    return status;
+}
+
+/* Whether a unit is what "NAME" or "STAGE=NAME" says: its row, or its row with that metric. */
+static bool is_named(const adm_profile_unit *unit, const char *only) {
+    const char *of;
+    size_t bytes;
+    const char *name = split(only, &of, &bytes);
+    if (of != NULL && !is_of(unit->stage, of, bytes)) return false;
+    return strcmp(unit->variant, name) == 0 || strcmp(unit->n_impls == 1 ? unit->impl[0]->name : "six", name) == 0;
+}
+
+/* Every name must be that of a row, or its author would believe that it was run. */
+adm_status adm_profile_check_only(const adm_profile_options *o, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < o->n_only && adm_gpu_registry_count() > 0; i++) {
+        bool found = false;
+        for (size_t m = 0; status == ADM_OK && m < o->n_metrics; m++) {
+            adm_profile_unit *units = NULL;
+            size_t n;
+            status = adm_profile_units(o, o->metrics[m], &units, &n, err);
+            for (size_t at = 0; status == ADM_OK && at < n; at++) found |= is_named(&units[at], o->only[i]);
+            adm_free(&units);
+        }
+        if (status == ADM_OK && !found)
+            status =
+                adm_fail(err, ADM_EINPUT,
+                         "--implementation: no stage that is to run has a row for '%s'; `adamas profile --dry-run` lists them",
+                         o->only[i]);
+    }
+    return status;
 }
 
 uint32_t adm_profile_covers(const adm_profile_unit *unit) {

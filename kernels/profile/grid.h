@@ -42,6 +42,8 @@ typedef struct adm_profile_options {
     bool check_only;
     bool phases;                 /* of steps of one launch, too */
     bool stage[ADM_N_STAGES];    /* which stages' units run */
+    const char *const *only;     /* [n_only] "NAME" or "STAGE=NAME": adm_profile_chooses(); none: every row */
+    size_t n_only;
     double target;               /* relative half width of the 95% interval of the median */
     uint64_t cap_ns;             /* time limit per unit */
     uint64_t seed;
@@ -92,10 +94,20 @@ typedef struct adm_profile_unit {
 /* The stages that a unit covers, bits 1 << adm_stage. */
 uint32_t adm_profile_covers(const adm_profile_unit *unit);
 
+/* Whether a stage's row is among those that options->only chooses: a name without a stage chooses the rows of that name and no
+ * others; "topk=NAME" chooses among the rows of that stage and leaves the other stages alone. */
+bool adm_profile_chooses(const adm_profile_options *options, adm_stage stage, const char *variant);
+
+/* ADM_EINPUT: a name that options->only has and no row of the stages that run, with any of the metrics. */
+adm_status adm_profile_check_only(const adm_profile_options *options, adm_error *err);
+
 /* The units of every configuration with this metric, one of the options', in the order in which they run. What no metric
  * changes, and codes that metrics share, are units of the first of them alone. Release with adm_free(); names are in it. */
 adm_status adm_profile_units(const adm_profile_options *options, adm_code_metric metric, adm_profile_unit **units,
                              size_t *n_units, adm_error *err);
+
+/* How many they are with all metrics together. */
+adm_status adm_profile_n_units(const adm_profile_options *options, size_t *n, adm_error *err);
 
 /* The six stages, each alone, in order: the unit `six` without a budget. False where the registry lacks one. */
 bool adm_profile_six_stages(adm_code_metric metric, adm_profile_unit *unit);

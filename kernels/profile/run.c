@@ -535,23 +535,12 @@ static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, 
     return status;
 }
 
-/* Of the whole grid. */
-static adm_status count_units(grid_run *g, adm_error *err) {
-    adm_status status = ADM_OK;
-    for (size_t m = 0; status == ADM_OK && m < g->o->n_metrics; m++) {
-        adm_profile_unit *units = NULL;
-        size_t n_units;
-        status = adm_profile_units(g->o, g->o->metrics[m], &units, &n_units, err);
-        g->n_total += n_units * (adm_profile_n_cases(g->o) / g->o->n_metrics);
-        adm_free(&units);
-    }
-    return status;
-}
-
 adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
                            adm_profile_tally *tally, adm_error *err) {
     grid_run g = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
-    adm_status status = count_units(&g, err);
+    size_t n_units = 0;
+    adm_status status = adm_profile_n_units(o, &n_units, err);
+    g.n_total = n_units * (adm_profile_n_cases(o) / o->n_metrics);
     if (status == ADM_OK) status = measure_read_limit(&g, err);
     if (status == ADM_OK) status = put_power_limit(&g, err);
     if (status == ADM_OK) status = put_facts(&g, err);
@@ -559,7 +548,6 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
         g.present = adm_profile_case_at(o, i);
         g.shape = adm_profile_shape(o, &g.present);
         adm_profile_unit *units = NULL;
-        size_t n_units;
         status = adm_profile_units(o, g.present.metric, &units, &n_units, err);
         if (status == ADM_OK) status = run_configuration(&g, units, n_units, err);
         adm_free(&units);

@@ -383,7 +383,7 @@ def test_a_quantised_query_is_twice_as_long(fake):
 
 def test_the_plan_names_the_metrics(fake):
     plan = fake("profile", *ONE, "--metric", "asym4,l1", "--dry-run")
-    assert "codes compared by l1, asym4" in plan.out and "units by asym4:" in plan.out and "fused asym4" in plan.out
+    assert "codes compared by l1, asym4" in plan.out and "units of each by asym4:" in plan.out and "fused asym4" in plan.out
     refuse(fake, "profile", "--metric", "cosine", "--db", "x.db", says=["--metric", "cosine", "asym4"])
 
 
