@@ -93,10 +93,6 @@ static __device__ __forceinline__ const unsigned char *codes_at(const adm_gpu_sh
     return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.load * LOAD_BYTES;
 }
 
-static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_shape &s) {
-    return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
-}
-
 /* Tiles of a load that hold tokens. */
 template <int W> static __device__ __forceinline__ uint32_t tiles_at(const distance_position &at) {
     return min((at.length + 31) / 32 - at.load * distance_load<W>::tiles, (uint32_t)distance_load<W>::tiles);
@@ -285,6 +281,10 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
 
 /* ---- by products of bits ---- */
+
+static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_shape &s) {
+    return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
+}
 
 /* Two distances of a lane, of tokens that are apart, into a word of two neighbours' of one head. */
 template <int D> static __device__ __forceinline__ uint32_t neighbours(int32_t first, int32_t second) {
