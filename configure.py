@@ -73,9 +73,9 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
-                        "history", "checks", "verdict", "headline", "pack", "html"],
+                        "history", "checks", "differences", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
+    "analysis/report/view": ["document", "verdict", "differences", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 

@@ -13,6 +13,7 @@
 #include "analysis/report/view/checks.h"
 #include "analysis/report/view/claims.h"
 #include "analysis/report/view/gpu/counters.h"
+#include "analysis/report/view/differences.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu/gpu.h"
 #include "analysis/report/view/heads.h"
@@ -67,7 +68,10 @@ static const struct view {
     } group[MAX_GROUPS];
 } views[] = {
     {"verdict", "Verdict", "Did anything get worse?", {{"", "", adm_view_verdict}}},
-    {"differences", "Differences", "What changed", {{"checks", "", adm_view_checks}}},
+    {"differences",
+     "Differences",
+     "What changed",
+     {{"", "", adm_view_differences}, {"checks", "What checks decided", adm_view_checks}}},
     {"time",
      "Time",
      "Where the time goes",

@@ -184,6 +184,15 @@ void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *
     adm_text_escaped(page, words);
 }
 
+void adm_write_verdict_cell(adm_text *page, const char *verdict) {
+    const bool bad = strcmp(verdict, "regressed") == 0 || strcmp(verdict, "crashed") == 0;
+    const bool good = strcmp(verdict, "passed") == 0 || strcmp(verdict, "improved") == 0;
+    adm_text_markup(page, bad    ? ADM_MARKUP("<td class=\"loss\">")
+                          : good ? ADM_MARKUP("<td class=\"gain\">")
+                                 : ADM_MARKUP("<td class=\"text\">"));
+    adm_text_format(page, "%s</td>", verdict);
+}
+
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {
     adm_text_format(page, "<td class=\"none text\" colspan=\"%d\">", n_columns);
     adm_text_escaped(page, adm_field_text(row, "status"));

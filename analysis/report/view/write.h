@@ -63,6 +63,9 @@ void adm_write_notes(adm_text *page, const json_t *document, size_t session, con
  * where fewer than 20 timings are on either side, " (n < 20, no interval)" where there is none, else nothing. */
 void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *under, double scale, int n_digits);
 
+/* A verdict, coloured where it is good or bad. */
+void adm_write_verdict_cell(adm_text *page, const char *verdict);
+
 /* A cell over n_columns that says why there is no value: "skipped: no permission". */
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns);
 
