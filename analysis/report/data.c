@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "analysis/report/advice.h"
 #include "analysis/report/best.h"
 #include "analysis/report/claims.h"
 #include "analysis/report/gpu.h"
@@ -202,6 +203,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = add_stage_names(document, err);
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_advice(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
     if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "analysis/output/numbers.h"
+#include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/write.h"
@@ -207,6 +208,7 @@ void adm_view_roofline(adm_text *page, const json_t *document) {
             ADM_MARKUP("<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
                        "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
                        "The tables under <a href=\"#time\">Time</a> hold both models."));
+        adm_view_distances(page, document, profile);
         adm_write_part_end(page);
     }
 }
