@@ -62,6 +62,10 @@ static adm_status split_rows(const adm_comparison *c, json_t *differences, adm_e
     for (size_t i = 0; i < c->n_rows; i++) {
         const adm_compare_row *row = &c->row[i];
         if (row->base != NULL && row->cand != NULL) {
+            if (row->verdict == ADM_VERDICT_INCONCLUSIVE && row->why[0] == '\0')
+                json_object_set_new(json_array_get(all, i), "why",
+                                    json_sprintf("the interval reaches beyond the margin of \u00b1%.2g%%: more runs may decide",
+                                                 100 * row->margin));
             json_array_append(both, json_array_get(all, i));
             continue;
         }

@@ -125,6 +125,21 @@ static bool is_of_table(const meeting *m, const json_t *row) {
            json_is_integer(json_object_get(row, "budget")) && strcmp(adm_field_text(row, "status"), "ok") == 0;
 }
 
+/* A query of the session's quality, and of the GPU's steps. */
+static void write_sql(adm_text *page, const meeting *m, const char *further) {
+    const json_t *profile = m->setting != NULL ? adm_profile(m->document, (size_t)adm_field_int(m->setting, "profile")) : NULL;
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT q.policy, q.variant, q.budget, q.metric, q.p50, q.worst, q.n, (SELECT min(s.median) FROM "
+                "stage_summary s WHERE s.run_id = %lld AND s.stage = 'step' AND s.metric = 'time_ns' AND s.status = "
+                "'ok' AND s.seq_len = %lld AND s.kv_heads = %lld AND s.batch = %lld AND s.budget = q.budget) AS "
+                "step_ns FROM quality_summary q WHERE q.run_id = %lld AND q.seq_len = %lld AND q.metric IN ('recall', "
+                "'mass', 'output_rel_l2') AND q.budget IS NOT NULL%s ORDER BY q.policy, q.variant, q.budget"),
+        (long long)adm_field_int(profile, "run_id"), (long long)m->gpu_seq_len,
+        (long long)adm_field_int(m->setting, "n_kv_heads"), (long long)adm_field_int(m->setting, "batch"),
+        (long long)adm_field_int(adm_session_run(m->document, m->session), "run_id"), (long long)m->seq_len, further);
+}
+
 static void write_table(adm_text *page, const meeting *m) {
     const json_t *rows = adm_document_rows(m->document, "quality");
     bool with_perplexity = false, with_throughput = false;
@@ -138,6 +153,7 @@ static void write_table(adm_text *page, const meeting *m) {
         with_throughput |= is_timed(row) && find_throughput(m, row, &value);
     }
     adm_write_table_start(page, m->document, "Every budget", n, true, NULL);
+    write_sql(page, m, "");
     adm_text_add(page,
                  "<thead><tr><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">budget, tokens</th>"
                  "<th scope=\"col\">recall, %</th><th scope=\"col\">mass, %</th><th scope=\"col\">output error, %</th>"
@@ -192,6 +208,7 @@ static void write_targets(adm_text *page, const meeting *m) {
         n++;
     }
     adm_write_table_start(page, m->document, "The smallest budget within a target error", n, true, NULL);
+    write_sql(page, m, " AND p50 <= 0.2");
     adm_text_add(page,
                  "<caption>Of the budgets measured. First for the median over steps, layers and heads, then for the "
                  "worst head\u2019s mean; a dash: none is enough</caption>\n<thead><tr><th scope=\"col\" class=\"text\">policy "

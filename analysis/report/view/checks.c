@@ -71,12 +71,16 @@ void adm_view_checks(adm_text *page, const json_t *document) {
                  "<p>Each check ran two programs alternately in fresh processes of one machine (<code>adamas check</code>). "
                  "The history takes the candidates of those that did not fail.</p>\n");
     adm_write_table_start(page, document, "Checks", json_array_size(checks), true, NULL);
+    adm_text_format(page, ADM_SQL("SELECT * FROM check_result ORDER BY made_utc DESC"));
     adm_write_table_head(
         page, "<check|<ended (UTC)|<baseline|<candidate|<verdict|regressed|inconclusive|improved|equivalent|<failure");
     json_array_foreach(checks, i, one) write_check(page, one);
     adm_write_table_end(page);
     if (json_array_size(rows) == 0) return;
     adm_write_table_start(page, document, "Rows that are not equivalent", json_array_size(rows), false, NULL);
+    adm_text_format(page,
+                    ADM_SQL("SELECT k.check_uuid, r.* FROM check_row r JOIN check_result k USING (check_result_id) WHERE NOT "
+                            "r.verdict = 'equivalent' ORDER BY k.made_utc DESC, r.check_row_id"));
     adm_write_table_head(page, "<check|<verdict|<what|baseline|candidate|change [99% interval]|processes|<why");
     json_array_foreach(rows, i, one) write_row(page, one);
     adm_write_table_end(page);

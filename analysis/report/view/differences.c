@@ -53,6 +53,9 @@ static void write_table(adm_text *page, const json_t *document, const json_t *ro
     json_array_foreach(rows, i, row) n += is_verdict(row, "equivalent") == equivalent;
     if (n == 0) return;
     adm_write_table_start(page, document, equivalent ? "Unchanged" : "Changed, or undecided", n, !equivalent, NULL);
+    adm_text_format(
+        page, ADM_SQL("SELECT run_id, label, source, stage, variant, seq_len, budget, metric, median, n FROM stage_summary "
+                      "WHERE status = 'ok' ORDER BY stage, variant, seq_len, budget, metric, run_id"));
     adm_write_table_head(page,
                          "<stage|<configuration|<metric|baseline|candidate|change [99% interval]|<verdict|processes|<why");
     json_array_foreach(rows, i, row) if (is_verdict(row, "equivalent") == equivalent) write_row(page, row, false);

@@ -60,6 +60,13 @@ void adm_view_advice(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, profile);
         write_place(page, first);
         adm_write_table_start(page, document, "What limits each stage, and what to do", n, true, NULL);
+        adm_text_format(
+            page,
+            ADM_SQL("SELECT stage, variant, seq_len, kv_heads, batch, budget, metric, median FROM stage_summary WHERE run_id "
+                    "= %lld AND seq_len = %lld AND kv_heads = %lld AND batch = %lld AND status = 'ok' ORDER BY stage, "
+                    "variant, metric"),
+            (long long)adm_field_int(adm_profile(document, profile), "run_id"), (long long)adm_field_int(first, "seq_len"),
+            (long long)adm_field_int(first, "n_kv_heads"), (long long)adm_field_int(first, "batch"));
         adm_write_table_head(page, "<stage|<implementation|takes|<what limits it|<what to do|saves at most");
         json_array_foreach(rows, i, row) if (adm_row_is_of(row, profile)) write_finding(page, row);
         adm_write_table_end(page);
@@ -124,9 +131,10 @@ void adm_view_distances(adm_text *page, const json_t *document, size_t profile) 
             adm_text_format(page, "<div data-setting=\"%zu\">\n<p class=\"about\">At %s tokens and a budget of %s: %s</p>\n", s,
                             length, shown_budget, adm_field_text(setting, "name"));
             adm_write_table_start(page, document, "How far each stage is from its floor", n, true, NULL);
+            adm_write_setting_sql(page, document, setting);
             adm_write_table_head(
                 page, "<stage|<implementation|median, \u00b5s|floor, \u00b5s|% of the read limit|times its floor|flop per "
-                      "byte|Gflop/s|<in words");
+                      "byte|Tflop/s|<in words");
             adm_text_append(page, &rows);
             adm_write_table_end(page);
             adm_text_add(page, "</div>\n");
