@@ -1,4 +1,4 @@
-/* gpu.c: which shapes the GPU kernels take. */
+/* gpu.c: which shapes the GPU kernels take, and how a thread launches them. */
 #include "kernels/gpu/gpu.h"
 
 adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
@@ -20,3 +20,8 @@ adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
                         shape->max_pages, shape->page_size, shape->capacity);
     return ADM_OK;
 }
+
+static _Thread_local bool launches_apart;
+
+bool adm_gpu_launches_apart(void) { return launches_apart; }
+void adm_gpu_launch_apart(bool apart) { launches_apart = apart; }

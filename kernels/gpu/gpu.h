@@ -29,6 +29,7 @@
 #ifndef ADM_KERNELS_GPU_GPU_H
 #define ADM_KERNELS_GPU_GPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,6 +95,11 @@ typedef struct adm_gpu_impl {
     adm_gpu_launch_fn *launch;
     size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */
 } adm_gpu_impl;
+
+/* Whether the calling thread's launches wait until all earlier work of their stream has ended, as they must behind kernels that
+ * are not ours: those may write lengths, K, V or codes, which ours read early (common.cuh, "dependent launch"). */
+bool adm_gpu_launches_apart(void);
+void adm_gpu_launch_apart(bool apart);
 
 /* ADM_EUNSUPPORTED, with the limit, for a shape outside what is allowed above. Every launcher calls it first. */
 adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err);
