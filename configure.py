@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import platform
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -143,9 +144,14 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
-             "store_insert"],
+    "core/base": ["floatfmt"],
+    "core/system": ["threads", "contention"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["probe"],
+    "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
+    "core/store": ["store", "store_insert"],
+    "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
+    "core/cli": ["command_line"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
                 "model_step", "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
@@ -238,7 +244,7 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
 ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
 
 # Suites that `ninja asan` runs: tests whose names contain one of these.
-SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
+SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -625,6 +631,14 @@ def set_up(options):
     deps.install(needs)
 
 
+def remove_stale_programs(text, root):
+    """Removes test programs and libraries of an earlier configuration: tests skip where one is absent, not where it is old."""
+    targets = set(re.findall(r"build/\w+/tests/[\w.-]+", text))
+    for path in root.glob("build/*/tests/*"):
+        if path.is_file() and path.relative_to(root).as_posix() not in targets:
+            path.unlink()
+
+
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
     needs = deps.missing("build", options.cuda, options.cuda_version)
@@ -642,6 +656,7 @@ def configure(options):
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)
+    remove_stale_programs(text, deps.ROOT)
     print(f"build.ninja is written, `ninja` builds: {deps.compiler()}, "
           f"{f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, Node {node}")
 
