@@ -7,10 +7,10 @@
  *                                                                    host and GPU never share them
  *   length [batch]                                                   tokens, the new one included; 0: an empty sequence
  *   out [batch][n_q_heads][d]; index [batch][S][budget]              S: n_q_heads, or n_kv_heads where a group shares its
- *                                                                    selection; the first min(budget, length) are written,
- *                                                                    ascending
+ *                                                                    selection; the first n_selected are written, ascending
+ *   n_selected [batch][S]                                            min(budget, length)
  *
- * All but codes, length and index are of `dtype`. Nothing is read of a cache's rows beyond the length. */
+ * All but codes, length, index and n_selected are of `dtype`. Nothing is read of a cache's rows beyond the length. */
 #ifndef ADM_CORE_CONTRACT_MODEL_STEP_H
 #define ADM_CORE_CONTRACT_MODEL_STEP_H
 
@@ -38,7 +38,7 @@ typedef struct adm_model_step {
     uint8_t *codes;
     const uint32_t *length;
     void *out;
-    uint32_t *index; /* on the host NULL: not wanted */
+    uint32_t *index, *n_selected; /* on the host NULL: not wanted */
 } adm_model_step;
 
 /* The step on the host: the stages of core/contract/stage.h. ADM_EINPUT: a shape or rule that is none, or a length beyond the

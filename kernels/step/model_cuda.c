@@ -41,6 +41,7 @@ static adm_gpu_buffers buffers_of(const adm_model_step *step) {
                              .planes = (uint32_t *)(void *)step->codes,
                              .length = step->length,
                              .index = step->index,
+                             .n_selected = step->n_selected,
                              .out = step->out};
 }
 
@@ -53,7 +54,6 @@ static void take(const adm_gpu_shape *shape, adm_layout *layout, adm_gpu_buffers
     p->code = adm_layout_take(layout, rows * d, 1);
     p->packed = adm_layout_take(layout, rows * d / 4, 1);
     p->distance = adm_layout_take(layout, selections * shape->capacity, sizeof *p->distance);
-    p->n_selected = adm_layout_take(layout, selections, sizeof *p->n_selected);
     p->workspace = adm_layout_take(layout, topk != NULL && topk->workspace_bytes != NULL ? topk->workspace_bytes(shape) : 0, 1);
 }
 
@@ -85,7 +85,8 @@ adm_status adm_model_step_cuda(const adm_model_step *step, void *workspace, void
     const adm_gpu_shape shape = shape_of(step);
     adm_gpu_buffers buffers = buffers_of(step);
     if (adm_gpu_registry_count() == 0) return without_cuda(err);
-    if (step->index == NULL) return adm_fail(err, ADM_EINPUT, "a step on a GPU needs room for the selected tokens");
+    if (step->index == NULL || step->n_selected == NULL)
+        return adm_fail(err, ADM_EINPUT, "a step on a GPU needs room for the selected tokens and their counts");
     adm_status status = ADM_EUNSUPPORTED;
     adm_gpu_launch_apart(true);
     for (int i = 0; status == ADM_EUNSUPPORTED && i < 2; i++)

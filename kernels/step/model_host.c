@@ -130,12 +130,19 @@ static void attend(const adm_model_step *step, const scratch *s, size_t row, uin
         if (g == 0 || !shared) {
             n = s->pipeline.topk->fn.topk(s->distance + (size_t)g * step->capacity, length, largest_distance(step), &step->rule,
                                           s->histogram, s->index, NULL);
+            if (step->n_selected != NULL) step->n_selected[selection] = n;
             if (step->index != NULL) memcpy(step->index + selection * step->rule.budget, s->index, n * sizeof *s->index);
         }
         s->pipeline.attention->fn.attention(step->dtype, row_at(step, step->q, q_row), keys, values, s->index, n, d,
                                             (double)step->scale, s->score, s->out);
         adm_from_f32(step->dtype, s->out, d, (char *)step->out + q_row * d * adm_dtype_bytes(step->dtype));
     }
+}
+
+/* Of an empty sequence. */
+static void clear_counts(const adm_model_step *step, size_t row) {
+    const uint32_t n = step->selection == ADM_SELECT_GROUP ? 1 : group_of(step);
+    for (uint32_t i = 0; step->n_selected != NULL && i < n; i++) step->n_selected[row * n + i] = 0;
 }
 
 adm_status adm_model_step_host(const adm_model_step *step, adm_error *err) {
@@ -145,6 +152,7 @@ adm_status adm_model_step_host(const adm_model_step *step, adm_error *err) {
     for (size_t row = 0; status == ADM_OK && row < (size_t)step->batch * step->shape.n_kv_heads; row++) {
         const uint32_t length = step->length[row / step->shape.n_kv_heads];
         if (length == 0) {
+            clear_counts(step, row);
             memset((char *)step->out + row * out_bytes, 0, out_bytes);
             continue;
         }

@@ -14,7 +14,7 @@ enum { MAX_D = 256, N_Q = 6, N_KV = 2, GROUP = N_Q / N_KV, BATCH = 3, CAPACITY =
 static unsigned char k[BATCH * N_KV * CAPACITY * MAX_D * 4], v[sizeof k], q[BATCH * N_Q * MAX_D * 4];
 static unsigned char k_new[BATCH * N_KV * MAX_D * 4], v_new[sizeof k_new], out[sizeof q + GUARD];
 static uint8_t codes[BATCH * N_KV * CAPACITY * MAX_D / 4];
-static uint32_t index_of[BATCH][N_Q][BUDGET];
+static uint32_t index_of[BATCH][N_Q][BUDGET], count_of[BATCH][N_Q];
 static const uint32_t length[BATCH] = {CAPACITY, 0, 77};
 
 static adm_model_step step_of(uint32_t d, adm_dtype dtype, adm_selection selection) {
@@ -34,7 +34,8 @@ static adm_model_step step_of(uint32_t d, adm_dtype dtype, adm_selection selecti
                             .codes = codes,
                             .length = length,
                             .out = out,
-                            .index = &index_of[0][0][0]};
+                            .index = &index_of[0][0][0],
+                            .n_selected = &count_of[0][0]};
 }
 
 /* Random rows of `dtype`. */
@@ -92,12 +93,14 @@ static void check_step(const adm_model_step *s) {
             check_case("d=%u dtype=%s selection=%s sequence=%u head=%u", d, adm_dtype_name(s->dtype),
                        adm_selection_name(s->selection), b, h);
             adm_to_f32(s->dtype, row_of(s, out, (size_t)b * N_Q + h), d, got);
+            const size_t selection = (size_t)b * rows + (rows == N_KV ? h / GROUP : h);
+            assert_int_equal((&count_of[0][0])[selection], length[b] < BUDGET ? length[b] : BUDGET);
             if (length[b] == 0) {
                 assert_memory_equal(got, expected, d * sizeof *got);
                 continue;
             }
             expect_head(s, b, h, index, expected);
-            const uint32_t *found = &index_of[0][0][0] + ((size_t)b * rows + (rows == N_KV ? h / GROUP : h)) * BUDGET;
+            const uint32_t *found = &index_of[0][0][0] + selection * BUDGET;
             assert_memory_equal(found, index, (length[b] < BUDGET ? length[b] : BUDGET) * sizeof *index);
             const double limit = s->dtype == ADM_F32 ? 1e-6 : s->dtype == ADM_F16 ? 0x1p-11 : 0x1p-8; /* its rounding */
             assert_true(check_relative_l2(got, expected, d) <= limit);

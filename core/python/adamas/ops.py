@@ -41,7 +41,7 @@ class ModelStep(ctypes.Structure):  # adm_model_step of core/contract/model_step
     _fields_ = [("shape", Shape), ("dtype", c_int), ("batch", c_uint32), ("capacity", c_uint32), ("budget", c_uint32),
                 ("n_sinks", c_uint32), ("n_recent", c_uint32), ("selection", c_int), ("threshold", c_float * 3),
                 ("scale", c_float), *((name, c_void_p) for name in ("q", "k_new", "v_new", "k", "v", "codes", "length", "out",
-                                                                    "index"))]
+                                                                    "index", "n_selected"))]
 
 
 FUNCTIONS = {  # adm_model_NAME
@@ -134,13 +134,14 @@ def _step(q: torch.Tensor, k_new: torch.Tensor, v_new: torch.Tensor, k: torch.Te
           recent: int = 1, select: str = "head", tokens: torch.Tensor | None = None) -> torch.Tensor:
     selections = _all(q, k_new, v_new, k, v, codes, length, budget, thresholds, select, tokens)
     out, error = torch.empty_like(q), Error()
+    counts = torch.empty(len(q) * selections, dtype=torch.int32, device=k.device)
     if tokens is None and k.is_cuda:
         tokens = torch.empty((len(q), selections, budget), dtype=torch.int32, device=k.device)
     step = _description(k, codes, length, thresholds, q.shape[1])
     step.budget, step.n_sinks, step.n_recent, step.selection = budget, sinks, recent, int(select == "group")
     step.scale = k.shape[-1] ** -0.5 if scale is None else scale
     step.q, step.k_new, step.v_new, step.v, step.out = (x.data_ptr() for x in (q, k_new, v_new, v, out))
-    step.index = None if tokens is None else tokens.data_ptr()
+    step.index, step.n_selected = None if tokens is None else tokens.data_ptr(), counts.data_ptr()
     if not k.is_cuda:
         _raise(_functions().step_host(addressof(step), addressof(error)), error)
         return out
