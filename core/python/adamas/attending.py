@@ -43,15 +43,15 @@ class _Layer:
 
 
 class _Attention:
-    def __init__(self, own: str, budget: int, dense_layers: int, thresholds: Sequence[float] | None, options: dict[str, Any]):
-        self.own, self.budget, self.dense_layers, self.options = own, budget, dense_layers, options
+    def __init__(self, sdpa: Any, budget: int, dense_layers: int, thresholds: Sequence[float] | None, options: dict[str, Any]):
+        """sdpa: transformers' function, or None where the model's own attention is eager. Found here: torch.compile follows
+        the methods below and may not import."""
+        self.sdpa, self.budget, self.dense_layers, self.options = sdpa, budget, dense_layers, options
         self.thresholds = thresholds
         self.layers: dict[int, _Layer] = {}
 
     def dense(self, module: Any, *args: Any, **options: Any) -> Any:
-        from transformers import AttentionInterface
-        forward = (AttentionInterface()["sdpa"] if self.own == "sdpa" else
-                   sys.modules[type(module).__module__].eager_attention_forward)
+        forward = self.sdpa or sys.modules[type(module).__module__].eager_attention_forward
         return forward(module, *args, **options)
 
     def attend(self, module: Any, query: Any, key: Any, value: Any, mask: Any, *args: Any, **options: Any) -> Any:
@@ -119,7 +119,8 @@ def attend(model: Any, *, budget: int, dense_layers: int = 2, thresholds: Sequen
         raise ValueError(f"the model's attention is {own}; load it with attn_implementation='sdpa' or 'eager'")
     if budget < sinks + recent or budget < 1:
         raise ValueError(f"budget is {budget}; it must be at least 1, and {sinks} sinks and {recent} recent tokens count in it")
-    attention = _Attention(own, budget, dense_layers, thresholds, {"sinks": sinks, "recent": recent, "select": select})
+    attention = _Attention(AttentionInterface()["sdpa"] if own == "sdpa" else None, budget, dense_layers, thresholds,
+                           {"sinks": sinks, "recent": recent, "select": select})
     AttentionInterface.register(NAME, attention.attend)
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS[own])
     model.set_attn_implementation(NAME)
