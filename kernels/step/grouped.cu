@@ -103,7 +103,7 @@ static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s,
     if (me.warp < me.heads) {
         adm_barrier_wait(&m.small->counted, 0);
         grouped_stamp(stamps, 4);
-        grouped_find_cut<D>(me, plan, m, me.warp);
+        grouped_find_cut<D, METRIC>(me, plan, m, me.warp);
     }
     __syncthreads();
     const bool missed = m.small->missed != 0;
@@ -137,7 +137,7 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
         grouped_fetch_first<D>(me, plan, planes, m.ring, m.small, true);
     }
     const uint32_t at = grouped_sampled(me);
-    if (at != UINT32_MAX) grouped_read_global<D>(grouped_planes<D>(s, p, me, at), sample);
+    if (at != UINT32_MAX) adm_fetch_codes<D>(grouped_planes<D>(s, p, me, at), sample);
     __syncwarp();
     adm_cluster_arrive_relaxed(); /* the barriers are there to be pushed at */
 #pragma unroll 1
@@ -328,6 +328,7 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
+    if (shape->metric != ADM_METRIC_L1) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 alone");
     if (limits.compute_major != 9)
         return adm_fail(
             err, ADM_EUNSUPPORTED,

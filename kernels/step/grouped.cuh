@@ -8,8 +8,8 @@
  *   1 .. 63        single bins
  *   64 and more    all bins beyond, and tokens that are not there: of no interest
  *
- * Places fit a byte, and a lane's four of a tile and head fit a word. A window that did not hold the cut costs time, and no more:
- * another is found by grouped_search(). */
+ * Places fit a byte, and a lane's four of a tile and head fit a word. A window that did not hold the cut costs time, and no
+ * more: grouped_search() finds another. */
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 
@@ -212,20 +212,6 @@ static __device__ __forceinline__ void grouped_set_windows(const grouped_block &
             const uint32_t head = grouped_head<D>(s, 2 * i);
             q->start[s][i] = head < me.heads ? adm_bit_base<D, METRIC>(q->columns[s], i) + 1 - small->window[head].from
                                              : 1 << 20;
-        }
-}
-
-/* A tile's codes from global memory. */
-template <int D> static __device__ __forceinline__ void grouped_read_global(const uint32_t *tile, adm_bit_codes<D> *to) {
-    const int W = adm_bits<D>::words;
-    const uint32_t lane = threadIdx.x % 32, at = D == 256 ? lane / 4 * W + lane % 4 : lane;
-#pragma unroll
-    for (int u = 0; u < adm_bits<D>::units; u++)
-#pragma unroll
-        for (int i = 0; i < adm_bit_codes<D>::n; i++) {
-            const uint32_t *from = tile + u * (16 * W) + i % 2 * (D == 256 ? 8 * W : 32) + i / 2 * 4 + at;
-            to->high[u][i] = __ldg(from);
-            to->low[u][i] = __ldg(from + 32 * W);
         }
 }
 

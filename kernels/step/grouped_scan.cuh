@@ -151,8 +151,17 @@ static __device__ __forceinline__ void grouped_push_counts(const grouped_block &
     for (uint32_t r = me.part; r < plan.split; r += plan.warps) adm_push(to, counts, r, &m.small->counted);
 }
 
+/* The shift of a window of all bins that there are. */
+template <int D, int METRIC> static __device__ __forceinline__ uint32_t grouped_widest(void) {
+    const uint32_t bins = (METRIC == ADM_METRIC_ASYM4 ? 24 : METRIC == ADM_METRIC_DOT ? 9 : 3) * D + 2;
+    uint32_t shift = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) shift += (bins - 1) >> shift >= GROUPED_WINDOW;
+    return shift;
+}
+
 /* One warp finds the cut of its head from the counts that have come; or, where it is not in the window, another window. */
-template <int D>
+template <int D, int METRIC>
 static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan,
                                                         const grouped_memory &m, uint32_t head) {
     const uint32_t lane = threadIdx.x % 32;
@@ -169,8 +178,7 @@ static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me,
     if (lane == 0) ((uint8_t *)&m.small->missed)[head] = missed;
     if (missed) {
         if (lane > 0) return;
-        if (window.shift == 0)
-            m.small->window[head] = grouped_window{0, D == 64 ? 2 : D == 128 ? 3 : 4}; /* all bins there are */
+        if (window.shift == 0) m.small->window[head] = grouped_window{0, grouped_widest<D, METRIC>()};
         else
             m.small->window[head] = grouped_window{max(window.from + (int32_t)(at << window.shift) - 1, 0),
                                                    window.shift > 5 ? window.shift - 5 : 0};
@@ -206,7 +214,7 @@ static __device__ __forceinline__ void grouped_visit(const grouped_block &me, co
     for (uint32_t tile = me.warp; tile < me.n_tiles; tile += GROUPED_WARPS) {
         adm_bit_codes<D> codes;
         int32_t value[N][4];
-        grouped_read_global<D>(planes + (size_t)tile * adm_bits<D>::tile_words, &codes);
+        adm_fetch_codes<D>(planes + (size_t)tile * adm_bits<D>::tile_words, &codes);
         grouped_values<D, N, METRIC>(codes, q, value);
 #pragma unroll
         for (int s = 0; s < N; s++)
@@ -251,7 +259,7 @@ static __device__ __noinline__ void grouped_search(const adm_gpu_shape &s, const
         grouped_push_counts(me, plan, m);
         if (me.warp < me.heads) {
             adm_barrier_wait(&small->counted, parity);
-            grouped_find_cut<D>(me, plan, m, me.warp);
+            grouped_find_cut<D, METRIC>(me, plan, m, me.warp);
         }
         __syncthreads();
     }
