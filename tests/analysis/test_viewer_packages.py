@@ -9,18 +9,20 @@ sys.path.insert(0, str(ROOT / "tests/traces"))
 from tiny_models import skip_module_without_models
 
 skip_module_without_models()
+import test_viewers
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from test_viewers import DATASETTE, GRAFANA, VIEWERS, commands_of_the_page, folder  # noqa: F401  the fixture
+from test_viewers import DATASETTE, GRAFANA, VIEWERS, commands_of_the_page
 
 register_default_plugins()
+folder = test_viewers.folder  # the fixture
 
 
 def test_datasette_serves_them(folder):
     def get(path):
-        done = subprocess.run([sys.executable, "-m", "datasette", "adamas.db", "--metadata", VIEWERS / "datasette.json", "--get",
-                               path], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "datasette", "adamas.db", "--metadata", VIEWERS / "datasette.json",
+                               "--get", path], cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
     rows = json.loads(get("/adamas/budget_curve.json?metric=output_rel_l2&_shape=array"))
@@ -32,7 +34,8 @@ def test_datasette_serves_them(folder):
 def test_grafanas_schema_knows_every_field():
     """Grafana's own Python types read the dashboard and write it again: what they do not know they lose."""
     def lost(board):
-        return {place for place, _ in set(paths(board)) - set(paths(json.loads(JSONEncoder().encode(Dashboard.from_json(board)))))}
+        again = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+        return {place for place, _ in set(paths(board)) - set(paths(again))}
     assert lost(GRAFANA) == set()
     assert lost({**GRAFANA, "refesh": "1m"}) == {".refesh"}, "the check finds nothing"
 
