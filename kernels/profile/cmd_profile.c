@@ -11,20 +11,27 @@
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
+#include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
 #include "kernels/profile/probes.h"
 #include "kernels/profile/run.h"
-#include "kernels/sass/static.h"
 #include "kernels/profile/trace.h"
+#include "kernels/sass/static.h"
+#include "kernels/tune/profile_candidates.h"
 #include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"
+
+enum { MAX_ONLY = 32 };
 
 typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *calibration_path, *counters;
-    bool dry_run, is_static, timeline, software_timestamps;
+    bool dry_run, is_static, timeline, software_timestamps, tuned;
+    adm_bring bring;
+    const char *only[MAX_ONLY];
+    char only_text[MAX_ONLY][64];
     adm_cupti_features features;
 
     adm_profile_options options;
@@ -68,7 +75,9 @@ enum {
     KEY_TIMELINE,
     KEY_TIMESTAMPS,
     KEY_CALIBRATION,
-    KEY_PHASES
+    KEY_PHASES,
+    KEY_IMPLEMENTATION,
+    KEY_TUNED
 };
 
 static const struct argp_option options[] = {
@@ -89,6 +98,12 @@ static const struct argp_option options[] = {
     {"select", KEY_SELECT, "WHO", 0,
      "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
+    {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
+     "Only these rows: NAME, or STAGE=NAME for one stage alone; several, by commas or repeated, run beside each other "
+     "(default: all)",
+     2},
+    {"tuned", KEY_TUNED, NULL, 0,
+     "Also time what `adamas tune` chose for this device and each shape, by the database; says where it has chosen nothing", 2},
     {"trace", KEY_TRACE, "FILE", 0,
      "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
      "the steps as in a replay (default all)",
@@ -115,10 +130,28 @@ static const struct argp_option options[] = {
     {0},
 };
 
+/* "a,topk=b", and more of them where the option is repeated. */
+static error_t add_only(profile_command *c, const char *list, struct argp_state *state) {
+    for (const char *at = list;; at++) {
+        const size_t length = strcspn(at, ",");
+        if (c->options.n_only == MAX_ONLY) argp_error(state, "--implementation: more than %d names", MAX_ONLY);
+        if (length == 0 || length >= sizeof c->only_text[0])
+            argp_error(state, "--implementation: '%.60s' is no list of names", list);
+        snprintf(c->only_text[c->options.n_only], sizeof c->only_text[0], "%.*s", (int)length, at);
+        c->only[c->options.n_only] = c->only_text[c->options.n_only];
+        c->options.n_only++;
+        at += length;
+        if (*at == '\0') return 0;
+    }
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     profile_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        state->child_inputs[2] = &c->bring;
+        return 0;
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;
@@ -151,6 +184,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!c->software_timestamps && strcmp(arg, "auto") != 0)
             argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
         return 0;
+    case KEY_IMPLEMENTATION: return add_only(c, arg, state);
+    case KEY_TUNED: c->tuned = true; return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -158,7 +193,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_bring, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -320,6 +356,7 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     o->threshold[0] = -0.674f;
     o->threshold[2] = 0.674f;
     o->target = 0.01;
+    o->only = c->only;
     adm_status status = parse_calibration(c, err);
     if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_batch_lens(c, err);
@@ -339,6 +376,15 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     for (size_t h = 0; status == ADM_OK && h < o->n_kv_heads; h++)
         status = adm_shape_check(&(adm_shape){o->n_q_heads, o->kv_heads[h], o->head_dim}, err);
     if (status == ADM_OK) status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
+    return status;
+}
+
+/* Names that there are no rows of are refused before a run begins. */
+static adm_status check_units(const profile_command *c, adm_error *err) {
+    adm_profile_unit *units = NULL;
+    size_t n;
+    adm_status status = c->options.n_only > 0 ? adm_profile_units(&c->options, &units, &n, err) : ADM_OK;
+    adm_free(&units);
     return status;
 }
 
@@ -422,10 +468,19 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
+    adm_profile_candidates *candidates = NULL;
     int64_t run_id;
     const bool is_observed = c->counters != NULL || c->timeline;
-    if (is_observed) adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
-    adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    const adm_profile_candidates_ask ask = {.bring = &c->bring,
+                                            .tuned_db = c->tuned ? c->common.db_path : NULL,
+                                            .device = (int)c->device_number,
+                                            .seed = c->seed != NULL ? c->options.seed : 0,
+                                            .quiet = c->common.quiet || c->common.json};
+    /* In processes of their own, which cannot come from one that has the device open. */
+    adm_status status = adm_profile_candidates_judge(&ask, &c->options, &candidates, err);
+    if (status == ADM_OK && is_observed)
+        adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
+    if (status == ADM_OK) status = adm_gpu_open((int)c->device_number, &gpu, err);
     if (status == ADM_OK && is_observed) {
         adm_cupti_features_read(&c->features);
         c->options.fact = c->features.fact;
@@ -442,6 +497,7 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
             status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store, run_id,
                                              &probes, err);
         if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, tally, err);
+        if (status == ADM_OK) status = adm_profile_candidates_record(candidates, store, run_id, tally, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
         adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
@@ -451,6 +507,7 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
             status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, tally, err);
         if (status == ADM_OK && !c->common.quiet && !c->common.json) adm_profile_probes_print(probes);
     }
+    adm_profile_candidates_free(&candidates);
     adm_profile_probes_close(&probes);
     adm_store_close(&store);
     adm_gpu_close(&gpu);
@@ -463,8 +520,12 @@ static adm_status print_plan(const profile_command *c, adm_error *err) {
     adm_error none;
     int n = 0;
     const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
-    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, err);
-    return status == ADM_OK ? adm_profile_probes_plan(c->counters, c->timeline, err) : status;
+    json_t *document = c->common.json ? json_object() : NULL;
+    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, document, err);
+    if (status == ADM_OK) status = adm_profile_probes_plan(c->counters, c->timeline, document, err);
+    if (status == ADM_OK && document != NULL) return adm_print_json(document, err);
+    json_decref(document);
+    return status;
 }
 
 static const char static_sql[] =
@@ -531,6 +592,7 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK) status = check_units(&c, &err);
     if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)

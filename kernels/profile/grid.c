@@ -29,6 +29,46 @@ bool adm_profile_six_stages(adm_profile_unit *unit) {
     return true;
 }
 
+/* Splits "STAGE=NAME"; `stage` is NULL where there is none. */
+static const char *split(const char *only, const char **stage, size_t *bytes) {
+    const char *equals = strchr(only, '=');
+    *stage = equals != NULL ? only : NULL;
+    *bytes = equals != NULL ? (size_t)(equals - only) : 0;
+    return equals != NULL ? equals + 1 : only;
+}
+
+static bool is_of(adm_stage stage, const char *name, size_t bytes) {
+    return strlen(adm_stage_name(stage)) == bytes && strncmp(adm_stage_name(stage), name, bytes) == 0;
+}
+
+bool adm_profile_chooses(const adm_profile_options *o, adm_stage stage, const char *variant) {
+    bool is_limited = false, is_named = false;
+    for (size_t i = 0; i < o->n_only; i++) {
+        const char *of;
+        size_t bytes;
+        const char *name = split(o->only[i], &of, &bytes);
+        if (of != NULL && !is_of(stage, of, bytes)) continue;
+        is_limited = true;
+        is_named |= strcmp(name, variant) == 0;
+    }
+    return is_named || !is_limited;
+}
+
+/* Every name must be that of a row, or its author would believe that it was run. */
+static adm_status check_only(const adm_profile_options *o, const adm_profile_unit *units, size_t n, adm_error *err) {
+    for (size_t i = 0; i < o->n_only; i++) {
+        const char *of;
+        size_t bytes, at = 0;
+        const char *name = split(o->only[i], &of, &bytes);
+        while (at < n && (strcmp(units[at].variant, name) != 0 || (of != NULL && !is_of(units[at].stage, of, bytes)))) at++;
+        if (at < n) continue;
+        return adm_fail(err, ADM_EINPUT,
+                        "--implementation: no stage that is to run has a row for '%s'; `adamas profile --dry-run` lists them",
+                        o->only[i]);
+    }
+    return ADM_OK;
+}
+
 adm_status adm_profile_units(const adm_profile_options *o, adm_profile_unit **units, size_t *n_units, adm_error *err) {
     size_t max_units = (adm_gpu_registry_count() + 1) * (o->n_budgets + 1), n = 0;
     adm_status status = adm_alloc(units, max_units, sizeof **units, "units of a profile", err);
@@ -40,17 +80,19 @@ adm_status adm_profile_units(const adm_profile_options *o, adm_profile_unit **un
         for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
             const adm_gpu_impl *impl = adm_gpu_registry_at(i);
             if (adm_profile_by_budget(impl->stage) != (b > 0) || !o->stage[impl->stage]) continue;
+            if (!adm_profile_chooses(o, impl->stage, impl->name)) continue;
             (*units)[n++] =
                 (adm_profile_unit){.stage = impl->stage, .variant = impl->name, .budget = budget, .impl = {impl}, .n_impls = 1};
         }
         adm_profile_unit unit;
-        if (b > 0 && o->stage[ADM_STAGE_STEP] && adm_profile_six_stages(&unit)) {
+        if (b > 0 && o->stage[ADM_STAGE_STEP] && adm_profile_six_stages(&unit) &&
+            adm_profile_chooses(o, ADM_STAGE_STEP, unit.variant)) {
             unit.budget = budget;
             (*units)[n++] = unit;
         }
     }
     *n_units = n;
-    return ADM_OK;
+    return adm_gpu_registry_count() > 0 ? check_only(o, *units, n, err) : ADM_OK;
 }
 
 uint32_t adm_profile_covers(const adm_profile_unit *unit) {

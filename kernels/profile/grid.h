@@ -41,6 +41,8 @@ typedef struct adm_profile_options {
     bool check_only;
     bool phases;                 /* of steps of one launch, too */
     bool stage[ADM_N_STAGES];    /* which stages' units run */
+    const char *const *only;     /* [n_only] "NAME" or "STAGE=NAME": adm_profile_chooses(); none: every row */
+    size_t n_only;
     double target;               /* relative half width of the 95% interval of the median */
     uint64_t cap_ns;             /* time limit per unit */
     uint64_t seed;
@@ -86,7 +88,12 @@ typedef struct adm_profile_unit {
 /* The stages that a unit covers, bits 1 << adm_stage. */
 uint32_t adm_profile_covers(const adm_profile_unit *unit);
 
-/* The units of every configuration of these options, in the order in which they run. Release with adm_free(). */
+/* Whether a stage's row is among those that options->only chooses: a name without a stage chooses the rows of that name and no
+ * others; "topk=NAME" chooses among the rows of that stage and leaves the other stages alone. */
+bool adm_profile_chooses(const adm_profile_options *options, adm_stage stage, const char *variant);
+
+/* The units of every configuration of these options, in the order in which they run. Release with adm_free(). ADM_EINPUT: a
+ * name that options->only has and no row of the stages that run. */
 adm_status adm_profile_units(const adm_profile_options *options, adm_profile_unit **units, size_t *n_units, adm_error *err);
 
 /* The six stages, each alone, in order: the unit `six` without a budget. False where the registry lacks one. */

@@ -1,4 +1,5 @@
 /* probes.c: wires probes to `adamas profile`. */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -34,16 +35,23 @@ adm_status adm_profile_probes_check(const char *counters, adm_error *err) {
 }
 
 /* Which chip there will be is not known without it; passes differ little between those of one generation. */
-adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_error *err) {
+adm_status adm_profile_probes_plan(const char *counters, bool timeline, json_t *document, adm_error *err) {
     adm_metric_set *set = NULL;
     adm_counter_plan *plan = NULL;
     adm_error why;
     adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
-    if (set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK)
+    const bool planned = set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK;
+    if (set != NULL && document != NULL)
+        json_object_set_new(document, "counters",
+                            json_pack("{s:s, s:s, s:o, s:o}", "set", set->name, "chip", "GH100", "passes",
+                                      planned ? json_integer((json_int_t)plan->n_passes) : json_null(), "reason",
+                                      planned ? json_null() : json_string(why.text)));
+    else if (planned)
         adm_print("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n",
                   set->name, plan->n_passes);
     else if (set != NULL) adm_print("counters %s: none, %s\n", set->name, why.text);
-    if (timeline) adm_print("timeline: every unit 5 times in each launch mode\n");
+    if (timeline && document != NULL) json_object_set_new(document, "timeline_launches", json_integer(5));
+    else if (timeline) adm_print("timeline: every unit 5 times in each launch mode\n");
     adm_counter_plan_close(&plan);
     adm_metric_set_close(&set);
     return status;
