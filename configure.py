@@ -27,7 +27,7 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "threads", "cpu"],
+    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
     "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -466,7 +466,8 @@ def fuzz_edges(ninja):
     flags = f"{CFLAGS} {CLANG_FLAGS} -O2 -g {SANITIZE} -w"
     ninja.rule("cc_fuzz", f"{clang} {flags} -fsanitize=fuzzer-no-link -MMD -MF $out.d -c $in -o $out", depfile="$out.d",
                deps="gcc", description="CC $out")
-    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -static-libgcc -static-libstdc++ -o $out $in {LIBS}",
+    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -static-libgcc -static-libstdc++ -o $out $in "
+               f"{LIBS}",
                description="FUZZER $out")
     ninja.rule("ar_fuzz", "rm -f $out && ar rcs $out $in", description="AR $out")
 
