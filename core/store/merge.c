@@ -306,7 +306,8 @@ adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts 
     sqlite3_free(attach);
     if (rc != SQLITE_OK) {
         const bool no_memory = (rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
-        return adm_fail(err, no_memory ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path, sqlite3_errmsg(store->db));
+        return adm_fail(err, no_memory ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path,
+                        sqlite3_errmsg(store->db));
     }
     /* Again, now that nobody puts another file in its place. */
     const char *steps[ADM_MAX_SCHEMA_VERSION];
