@@ -115,6 +115,20 @@ static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, u
     return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
 }
 
+#ifndef POLICY
+#define POLICY 1
+#endif
+/* Asks for the next load, whose first so many bytes hold tokens. Codes are read once: they are to leave the second-level cache
+ * before the distances do, which top-k reads next. */
+template <int W>
+static __device__ __forceinline__ void ask_ahead(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring,
+                                                 uint32_t slot, uint32_t bytes) {
+    adm_barrier_expect(&ring->barrier[slot], bytes);
+    adm_bulk_copy_expected(ring->bytes + slot * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), bytes, &ring->barrier[slot],
+                           adm_copy_policy(POLICY));
+    advance<W>(s, p.length, &ring->ahead);
+}
+
 /* Asks for what may be read before the wait, waits, and asks for the rest that there is room for. */
 template <int W>
 static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
@@ -125,16 +139,13 @@ static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const 
         adm_barrier_fence();
         for (uint32_t &i = ring->n_ahead;
              i < n && adm_settled((ring->ahead.load + 1) * distance_load<W>::tokens, ring->ahead.length); i++) {
-            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), LOAD_BYTES, &ring->barrier[i]);
-            advance<W>(s, p.length, &ring->ahead);
+            ask_ahead<W>(s, p, ring, i, LOAD_BYTES);
         }
     }
     adm_wait_for_predecessors();
     if (asks)
         for (uint32_t &i = ring->n_ahead; i < n; i++) {
-            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), tiles_at<W>(ring->ahead) * (256 * W),
-                          &ring->barrier[i]);
-            advance<W>(s, p.length, &ring->ahead);
+            ask_ahead<W>(s, p, ring, i, tiles_at<W>(ring->ahead) * (256 * W));
         }
     __syncwarp();
 }
@@ -150,9 +161,7 @@ template <int W>
 static __device__ __forceinline__ void refill_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
     __syncwarp();
     if (threadIdx.x % 32 == 0 && ring->n_ahead < ring->n_all) {
-        adm_bulk_copy(ring->bytes + ring->buffer * LOAD_BYTES, codes_at<W>(s, p, ring->ahead),
-                      tiles_at<W>(ring->ahead) * (256 * W), &ring->barrier[ring->buffer]);
-        advance<W>(s, p.length, &ring->ahead);
+        ask_ahead<W>(s, p, ring, ring->buffer, tiles_at<W>(ring->ahead) * (256 * W));
         ring->n_ahead++;
     }
     if (++ring->buffer == ring->stages) ring->buffer = 0, ring->parity ^= 1;
