@@ -115,9 +115,6 @@ static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, u
     return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
 }
 
-#ifndef POLICY
-#define POLICY 1
-#endif
 /* Asks for the next load, whose first so many bytes hold tokens. Codes are read once: they are to leave the second-level cache
  * before the distances do, which top-k reads next. */
 template <int W>
@@ -125,7 +122,7 @@ static __device__ __forceinline__ void ask_ahead(const adm_gpu_shape &s, const a
                                                  uint32_t slot, uint32_t bytes) {
     adm_barrier_expect(&ring->barrier[slot], bytes);
     adm_bulk_copy_expected(ring->bytes + slot * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), bytes, &ring->barrier[slot],
-                           adm_copy_policy(POLICY));
+                           adm_copy_policy(true));
     advance<W>(s, p.length, &ring->ahead);
 }
 
@@ -318,11 +315,16 @@ template <int D>
 static __device__ __forceinline__ void store_heads(const adm_gpu_shape &s, const int32_t (&first)[ADM_BIT_PAIRS],
                                                    const int32_t (&second)[ADM_BIT_PAIRS], uint32_t n_heads, uint32_t token,
                                                    uint32_t length, uint16_t *to) {
+    const bool whole = n_heads == ADM_BIT_HEADS && token + 32 <= length;
 #pragma unroll
     for (int i = 0; i < ADM_BIT_PAIRS; i++) {
         const uint32_t word = neighbours<D>(first[i], second[i]), head = neighbours_head<D>(i);
         const uint32_t mine = token + neighbours_token<D>(i);
         uint16_t *at = to + (size_t)head * s.capacity + mine;
+        if (whole) {
+            *(uint32_t *)at = word;
+            continue;
+        }
         if (head >= n_heads || mine >= length) continue;
         if (mine + 1 < length) *(uint32_t *)at = word;
         else *at = (uint16_t)word;
@@ -384,7 +386,7 @@ static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s,
 /* The same as distance_pieces by products of bits, on sm_80 to sm_90: before sm_90 codes go straight to registers. Dynamic
  * shared memory: [warps][stages] loads, [warps] queries' planes and bases. */
 template <int W, int METRIC>
-static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
+static __global__ void __launch_bounds__(32 * DISTANCE_WARPS, 3)
     distance_products(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
     const int n = distance_load<W>::tiles, D = 32 * W;
@@ -450,6 +452,31 @@ typedef struct distance_kernels {
 /* By what: the faster for the shape, as far as the device can. */
 typedef enum distance_way { AS_MEASURED, BY_COUNTS, BY_PRODUCTS } distance_way;
 
+static bool weighs(adm_code_metric metric) { return metric == ADM_METRIC_DOT || metric == ADM_METRIC_ASYM4; }
+
+/* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). Weights cost counts four times
+ * as much as L1 does; with L1 two query heads for a KV head were faster by counts (H200, d = 128; kernels/LOG.md). */
+static bool by_products(const adm_gpu_limits *limits, const distance_kernels *kernels, int dim, uint32_t group,
+                        distance_way way) {
+    if (limits->compute_major < 8 || limits->compute_major > 9 || kernels->products[dim] == NULL || way == BY_COUNTS)
+        return false;
+    return way == BY_PRODUCTS || weighs(kernels->metric) || group > 2;
+}
+
+/* Blocks per SM and loads in flight per warp that were fastest on an H200 (kernels/LOG.md). Where a warp has two loads at most,
+ * both are asked for at once, and more warps would only begin later. */
+static void cut_up(const adm_gpu_shape *shape, const adm_gpu_limits *limits, adm_code_metric metric, bool products,
+                   uint32_t *blocks_per_sm, uint32_t *stages) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    const uint32_t tokens = LOAD_BYTES * 4 / shape->heads.head_dim; /* of a load */
+    const uint64_t loads = (uint64_t)shape->batch * shape->heads.n_kv_heads * ((shape->capacity + tokens - 1) / tokens);
+    *blocks_per_sm = 2;
+    *stages = products && group >= 8 ? 1 : 2; /* many query heads: more to do for each load */
+    if (!products) return;
+    if (loads <= 2u * DISTANCE_WARPS * (uint32_t)limits->n_sms) *blocks_per_sm = 1, *stages = 2;
+    else if (weighs(metric)) *blocks_per_sm = 3, *stages = 1;
+}
+
 static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
                          const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, distance_way way,
                          adm_gpu_stream stream, adm_error *err) {
@@ -462,6 +489,8 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     if (group > MAX_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
+    const bool products = by_products(&limits, kernels, dim, group, way);
+    if (blocks_per_sm == 0) cut_up(shape, &limits, kernels->metric, products, &blocks_per_sm, &stages);
     if (stages < 1 || stages > MAX_STAGES) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
     if ((kernels->metric == ADM_METRIC_ASYM4) != (shape->metric == ADM_METRIC_ASYM4))
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the codes are not made for this metric", what);
@@ -469,11 +498,9 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     own.metric = kernels->metric;
     if (adm_gpu_max_distance(&own) > UINT16_MAX)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the distances of %u query heads together may not fit 16 bits", what, group);
-    /* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). */
-    const bool weighs = kernels->metric == ADM_METRIC_DOT || kernels->metric == ADM_METRIC_ASYM4;
-    const bool products = limits.compute_major >= 8 && limits.compute_major <= 9 && kernels->products[dim] != NULL &&
-                          way != BY_COUNTS && (way == BY_PRODUCTS || weighs || group > 1);
-    const uint32_t query_bytes = products || weighs ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12;
+    const uint32_t query_bytes = products || weighs(kernels->metric) ? shape->heads.head_dim / 2 + 4
+                                                                     : shape->heads.head_dim / 32 * 12;
+    if (limits.compute_major < 9) stages = 0; /* no ring */
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
@@ -495,11 +522,6 @@ static const distance_kernels dot_kernels = {COUNTS(ADM_METRIC_DOT), PRODUCTS(AD
 static const distance_kernels asym4_kernels = {COUNTS(ADM_METRIC_ASYM4), PRODUCTS(ADM_METRIC_ASYM4), ADM_METRIC_ASYM4};
 static const distance_kernels xor_kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, ADM_METRIC_XOR};
 
-/* Many query heads: more to do for each load. */
-static uint32_t stages_of(const adm_gpu_shape *shape) {
-    return shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8 ? 1 : 2;
-}
-
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                                                 adm_error *err) {
@@ -508,17 +530,17 @@ extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, cons
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, stages_of(shape), stream, err);
+    return adm_gpu_distance_l1_tuned(shape, buffers, 0, 0, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                  adm_gpu_stream stream, adm_error *err) {
-    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
+    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 0, 0, BY_COUNTS, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_dot(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    return launch("distance dot", &dot_kernels, shape, buffers, 2, stages_of(shape), AS_MEASURED, stream, err);
+    return launch("distance dot", &dot_kernels, shape, buffers, 0, 0, AS_MEASURED, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -530,10 +552,10 @@ extern "C" adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, c
 
 extern "C" adm_status adm_gpu_distance_asym4(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                              adm_error *err) {
-    return adm_gpu_distance_asym4_tuned(shape, buffers, 2, stages_of(shape), false, stream, err);
+    return adm_gpu_distance_asym4_tuned(shape, buffers, 0, 0, false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    return launch("distance xor", &xor_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
+    return launch("distance xor", &xor_kernels, shape, buffers, 0, 0, BY_COUNTS, stream, err);
 }
