@@ -351,9 +351,9 @@ static void grouped_steps_cut_every_way(void **state) {
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
     row.launch = launch_grouped;
-    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
         fixture f;
-        fixture_open(&f, &configs[i], ADM_SELECT_HEAD, ADM_METRIC_L1, &rng);
+        fixture_open(&f, &configs[i / 2], ADM_SELECT_HEAD, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1, &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
             grouped_tuning = tunings[t];
             run_row(&f, &row);
