@@ -351,27 +351,13 @@ static __device__ __forceinline__ void store_group(int32_t (&first)[ADM_BIT_PAIR
     }
 }
 
-/* Four heads of a tile, or fewer: those of the query's columns. */
+/* All heads of a tile. */
 template <int D, int METRIC>
-static __device__ __forceinline__ void distances_of_heads(const adm_gpu_shape &s, const adm_bit_codes<D> &codes,
-                                                          const adm_bit_query<D, METRIC> &q, uint32_t n_heads, uint32_t token,
-                                                          uint32_t length, uint16_t *to) {
-    int32_t first[ADM_BIT_PAIRS], second[ADM_BIT_PAIRS];
-    adm_multiply_codes<D, METRIC>(codes, q, first, second);
-#pragma unroll
-    for (int i = 0; i < ADM_BIT_PAIRS; i++) {
-        const int32_t its = adm_bit_base<D, METRIC>(q, i);
-        first[i] += its, second[i] += its;
-    }
-    store_heads<D>(s, first, second, n_heads, token, length, to);
-}
-
-/* Of a tile the sums over all heads. */
-template <int D, int METRIC>
-static __device__ __forceinline__ void distances_of_group(const adm_bit_codes<D> &codes, adm_bit_query<D, METRIC> *q,
-                                                          const uint32_t *planes, uint32_t group, uint32_t token,
-                                                          uint32_t length, uint16_t *to) {
+static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s, const adm_bit_codes<D> &codes,
+                                                         adm_bit_query<D, METRIC> *q, const uint32_t *planes, uint32_t group,
+                                                         uint32_t token, uint32_t length, uint16_t *to) {
     const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * (D / 32)));
+    const bool together = s.selection == ADM_SELECT_GROUP;
     int32_t all_first[ADM_BIT_PAIRS] = {0, 0}, all_second[ADM_BIT_PAIRS] = {0, 0};
 #pragma unroll 1
     for (uint32_t h = 0; h < group; h += ADM_BIT_HEADS) {
@@ -382,18 +368,19 @@ static __device__ __forceinline__ void distances_of_group(const adm_bit_codes<D>
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PAIRS; i++) {
             const int32_t its = adm_bit_base<D, METRIC>(*q, i);
-            all_first[i] += first[i] + its, all_second[i] += second[i] + its;
+            first[i] += its, second[i] += its;
+            all_first[i] += first[i], all_second[i] += second[i];
         }
+        if (!together) store_heads<D>(s, first, second, n, token, length, to + (size_t)h * s.capacity);
     }
-    store_group<D>(all_first, all_second, token, length, to);
+    if (together) store_group<D>(all_first, all_second, token, length, to);
 }
 
 #endif
 
 /* The same as distance_pieces by products of bits, on sm_80 to sm_90: before sm_90 codes go straight to registers. Dynamic
- * shared memory: [warps][stages] loads, [warps] queries' planes and bases. MANY: groups of more than four, each head for
- * itself. */
-template <int W, int METRIC, bool MANY>
+ * shared memory: [warps][stages] loads, [warps] queries' planes and bases. */
+template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_products(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
@@ -402,7 +389,6 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     const uint32_t warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0);
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
     const size_t heads = adm_select_heads_of(s);
-    const bool together = s.selection == ADM_SELECT_GROUP;
     uint32_t *planes = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group * (ADM_BIT_PLANES * W + 1);
     uint32_t n_left;
     adm_start_dependents();
@@ -434,37 +420,16 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
         for (int i = 0; i < n; i++)
             if (token + 32 * i < at.length) adm_fetch_codes<D>(tile + i * 64 * W, &codes[i]);
 #endif
-        if (MANY) { /* columns for each set of heads once per load */
-            const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * W));
-#pragma unroll 1
-            for (uint32_t h = 0; h < group; h += ADM_BIT_HEADS) {
-                const uint32_t n_heads = min(group - h, (uint32_t)ADM_BIT_HEADS);
-                adm_bit_columns<D, METRIC>(planes + h * (ADM_BIT_PLANES * W), W, base + h, n_heads, &q);
-#pragma unroll
-                for (int i = 0; i < n; i++)
-                    if (token + 32 * i < at.length)
-                        distances_of_heads<D, METRIC>(s, codes[i], q, n_heads, token + 32 * i, at.length,
-                                                      to + (size_t)h * s.capacity);
-            }
-#if __CUDA_ARCH__ >= 900
-            refill_ring<W>(s, p, &ring);
-#endif
-            advance<W>(s, p.length, &at);
-            new_head = at.load == 0;
-            continue;
-        }
-        const auto distances = [&](int i) {
-            if (together) distances_of_group<D, METRIC>(codes[i], &q, planes, group, token + 32 * i, at.length, to);
-            else distances_of_heads<D, METRIC>(s, codes[i], q, group, token + 32 * i, at.length, to);
-        };
         /* The last tile first: once its codes have been used, all are read, and others may come to where they were. */
-        if (token + 32 * (n - 1) < at.length) distances(n - 1);
+        if (token + 32 * (n - 1) < at.length)
+            distances_of_tile<D, METRIC>(s, codes[n - 1], &q, planes, group, token + 32 * (n - 1), at.length, to);
 #if __CUDA_ARCH__ >= 900
         refill_ring<W>(s, p, &ring);
 #endif
 #pragma unroll
         for (int i = 0; i < n - 1; i++)
-            if (token + 32 * i < at.length) distances(i);
+            if (token + 32 * i < at.length)
+                distances_of_tile<D, METRIC>(s, codes[i], &q, planes, group, token + 32 * i, at.length, to);
         advance<W>(s, p.length, &at);
         new_head = at.load == 0;
     }
@@ -475,7 +440,7 @@ typedef void distance_kernel(const adm_gpu_shape, const adm_gpu_buffers, uint32_
 
 /* Which kernels serve a metric, by words of a plane: by counts, and by products, NULL where there are none. */
 typedef struct distance_kernels {
-    distance_kernel *counts[3], *products[3][2]; /* of few query heads, or a group's sum; of many */
+    distance_kernel *counts[3], *products[3];
     adm_code_metric metric;
 } distance_kernels;
 
@@ -488,7 +453,7 @@ static bool weighs(adm_code_metric metric) { return metric == ADM_METRIC_DOT || 
  * as much as L1 does; with L1 two query heads for a KV head were faster by counts (H200, d = 128; kernels/LOG.md). */
 static bool by_products(const adm_gpu_limits *limits, const distance_kernels *kernels, int dim, uint32_t group,
                         distance_way way) {
-    if (limits->compute_major < 8 || limits->compute_major > 9 || kernels->products[dim][0] == NULL || way == BY_COUNTS)
+    if (limits->compute_major < 8 || limits->compute_major > 9 || kernels->products[dim] == NULL || way == BY_COUNTS)
         return false;
     return way == BY_PRODUCTS || weighs(kernels->metric) || group > 2;
 }
@@ -541,24 +506,16 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
                         grid.shared_bytes, group, limits.block_shared_bytes);
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
-    const bool many = group > ADM_BIT_HEADS && shape->selection != ADM_SELECT_GROUP;
-    distance_kernel *kernel = products ? kernels->products[dim][many] : kernels->counts[dim];
-    return adm_gpu_launch(what, (const void *)kernel, grid, args, stream, err);
+    return adm_gpu_launch(what, (const void *)(products ? kernels->products : kernels->counts)[dim], grid, args, stream, err);
 }
 
 #define COUNTS(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
-#define PRODUCTS(metric)                                                           \
-    {                                                                              \
-        {distance_products<2, metric, false>, distance_products<2, metric, true>}, \
-        {distance_products<4, metric, false>, distance_products<4, metric, true>}, \
-        {distance_products<8, metric, false>, distance_products<8, metric, true>}, \
-    }
+#define PRODUCTS(metric) {distance_products<2, metric>, distance_products<4, metric>, distance_products<8, metric>}
 
 static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1), ADM_METRIC_L1};
 static const distance_kernels dot_kernels = {COUNTS(ADM_METRIC_DOT), PRODUCTS(ADM_METRIC_DOT), ADM_METRIC_DOT};
 static const distance_kernels asym4_kernels = {COUNTS(ADM_METRIC_ASYM4), PRODUCTS(ADM_METRIC_ASYM4), ADM_METRIC_ASYM4};
-static const distance_kernels xor_kernels = {
-    COUNTS(ADM_METRIC_XOR), {{NULL, NULL}, {NULL, NULL}, {NULL, NULL}}, ADM_METRIC_XOR};
+static const distance_kernels xor_kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, ADM_METRIC_XOR};
 
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
