@@ -46,6 +46,8 @@ typedef struct adm_profile_options {
     uint64_t seed;
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
+    const bool *is_ours;         /* [configurations * units] of a shard; NULL: all */
+    const struct adm_profile_start *start; /* of a run that goes on; NULL: from the beginning */
     struct adm_profile_observer *observer; /* observer.h; NULL: nobody watches */
     double power_limit_w;        /* of the device; where it is not known 0, and why */
     const char *no_power_limit;  /* NULL: nobody asked, and nothing is stored */
@@ -54,6 +56,12 @@ typedef struct adm_profile_options {
     size_t n_facts;
     void *user;
 } adm_profile_options;
+
+/* Where a run goes on: before this configuration everything is stored, and from it on nothing. */
+typedef struct adm_profile_start {
+    size_t n_done;               /* configurations */
+    double read_limit;           /* that the stored floors stand on, bytes/s; 0: there is none */
+} adm_profile_start;
 
 /* One configuration of the grid, before budgets. */
 typedef struct adm_profile_case {

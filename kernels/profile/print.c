@@ -40,8 +40,26 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     adm_print("\n");
 }
 
-adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
-                                  adm_error *err) {
+/* Which shards run a configuration: "shards 3 to 5" of 16. */
+static void print_parts(const adm_profile_shards *s, size_t c) {
+    const uint32_t first = s->part[c * s->n_units], last = s->part[(c + 1) * s->n_units - 1];
+    const size_t n_ours = adm_profile_shards_of_case(s, c);
+    adm_print(" %c shard%s %u", n_ours > 0 ? '*' : ' ', first != last ? "s" : "", first);
+    if (first != last) adm_print(" to %u", last);
+    if (n_ours > 0) adm_print(", %zu of %zu units ours", n_ours, s->n_units);
+    adm_print(":");
+}
+
+static void print_balance(const adm_profile_shards *s) {
+    size_t n = 0;
+    for (size_t c = 0; c < s->n_cases; c++) n += adm_profile_shards_of_case(s, c);
+    adm_print("shard %u of %u has %zu of %zu units (*), about %.1f s; the largest shard takes %.2f times the mean\n",
+              s->shard.index, s->shard.count, n, s->n_cases * s->n_units, s->load[s->shard.index - 1],
+              adm_shard_imbalance(s->load, s->shard.count));
+}
+
+adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_profile_shards *shards,
+                                  const adm_device_info *device, adm_error *err) {
     adm_profile_unit *units = NULL;
     size_t n_units;
     adm_status status = adm_profile_units(o, &units, &n_units, err);
@@ -52,6 +70,7 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
     else adm_print("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
     for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
         const adm_profile_case c = adm_profile_case_at(o, i);
+        if (shards->shard.count > 0 && n_units > 0) print_parts(shards, i);
         print_case(o, &c, device);
     }
     adm_print("units of each:\n");
@@ -60,6 +79,7 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
         if (units[i].budget > 0) adm_print(" budget %u", units[i].budget);
         adm_print("\n");
     }
+    if (shards->shard.count > 0) print_balance(shards);
     if (n_units == 0) adm_print("  none: this build has no CUDA, configure it with a toolkit\n");
     adm_free(&units);
     return ADM_OK;

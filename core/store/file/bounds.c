@@ -28,7 +28,7 @@ static const int64_t LARGEST = (int64_t)1 << 53; /* what JSON and a double hold 
 
 static bool is_free(const char *column) { return strcmp(column, "seed") == 0; } /* any 64 bits */
 
-static void limits_of(const char *column, int64_t *low, int64_t *high) {
+void adm_bounds_limits(const char *column, int64_t *low, int64_t *high) {
     *low = is_free(column) ? INT64_MIN : -LARGEST;
     *high = is_free(column) ? INT64_MAX : LARGEST;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -42,7 +42,7 @@ adm_status adm_bounds_check(const char *column, const adm_value *value, adm_erro
     int64_t low, high;
     switch (value->type) {
     case 'i':
-        limits_of(column, &low, &high);
+        adm_bounds_limits(column, &low, &high);
         if (value->i >= low && value->i <= high) return ADM_OK;
         return adm_fail(err, ADM_EINPUT, "%s is %lld, outside %lld to %lld", column, (long long)value->i, (long long)low,
                         (long long)high);
@@ -57,35 +57,52 @@ adm_status adm_bounds_check(const char *column, const adm_value *value, adm_erro
     }
 }
 
+enum { MAX_COLUMNS = 64 };
+
+/* A column of the rows at hand. */
+typedef struct limits {
+    int64_t low, high;
+} limits;
+
 /* The value in a column of the present row, for the check above; a text with a NUL in it is none. */
-static adm_status check_column(sqlite3_stmt *row, int column, adm_error *err) {
+static adm_status check_column(sqlite3_stmt *row, int column, const limits *l, adm_error *err) {
     adm_value value = {.type = 'n'};
-    const char *name = sqlite3_column_name(row, column);
     switch (sqlite3_column_type(row, column)) {
-    case SQLITE_INTEGER: value = (adm_value){.type = 'i', .i = sqlite3_column_int64(row, column)}; break;
-    case SQLITE_FLOAT: value = (adm_value){.type = 'd', .d = sqlite3_column_double(row, column)}; break;
+    case SQLITE_INTEGER:
+        value = (adm_value){.type = 'i', .i = sqlite3_column_int64(row, column)};
+        if (value.i >= l->low && value.i <= l->high) return ADM_OK;
+        break;
+    case SQLITE_FLOAT:
+        value = (adm_value){.type = 'd', .d = sqlite3_column_double(row, column)};
+        if (isfinite(value.d)) return ADM_OK;
+        break;
     case SQLITE_TEXT:
         value = (adm_value){.type = 's', .s = (const char *)sqlite3_column_text(row, column)};
         if (value.s == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while checking values");
         if (strlen(value.s) != (size_t)sqlite3_column_bytes(row, column))
-            return adm_fail(err, ADM_EINPUT, "%s holds a zero byte", name);
+            return adm_fail(err, ADM_EINPUT, "%s holds a zero byte", sqlite3_column_name(row, column));
         break;
-    case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", name);
-    default: break;
+    case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", sqlite3_column_name(row, column));
+    default: return ADM_OK;
     }
-    return adm_bounds_check(name, &value, err);
+    return adm_bounds_check(sqlite3_column_name(row, column), &value, err);
 }
 
 adm_status adm_bounds_check_table(adm_store *store, const char *database, const char *table, const char *path, adm_error *err) {
     sqlite3_stmt *row = NULL;
+    limits limit[MAX_COLUMNS];
     adm_error why;
     adm_status status = ADM_OK;
     int64_t n = 0;
     char *sql = sqlite3_mprintf("SELECT * FROM \"%w\".\"%w\"", database, table);
     int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(store->db, sql, -1, &row, NULL);
+    const int n_columns = rc == SQLITE_OK ? sqlite3_column_count(row) : 0;
+    if (n_columns > MAX_COLUMNS) rc = SQLITE_TOOBIG;
+    for (int i = 0; rc == SQLITE_OK && i < n_columns; i++)
+        adm_bounds_limits(sqlite3_column_name(row, i), &limit[i].low, &limit[i].high);
     while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
         n++;
-        for (int i = 0; i < sqlite3_column_count(row) && status == ADM_OK; i++) status = check_column(row, i, &why);
+        for (int i = 0; i < n_columns && status == ADM_OK; i++) status = check_column(row, i, &limit[i], &why);
         if (status == ADM_EINPUT)
             adm_fail(err, status, "%s: row %lld of the table %s: %s", path, (long long)n, table, why.text);
         else if (status != ADM_OK) adm_fail(err, status, "%s: %s", path, why.text);

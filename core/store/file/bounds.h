@@ -10,6 +10,9 @@
  * */
 adm_status adm_bounds_check(const char *column, const adm_value *value, adm_error *err);
 
+/* What a whole number in this column may be. */
+void adm_bounds_limits(const char *column, int64_t *low, int64_t *high);
+
 /* The same for every row of a table of an attached database, before it is merged; `path` names it. */
 adm_status adm_bounds_check_table(adm_store *store, const char *database, const char *table, const char *path, adm_error *err);
 
