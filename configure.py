@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import platform
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -32,9 +33,9 @@ ROOMS = {
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
-    "core/store/file": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query"],
-    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_tables", "joined", "prune", "remove", "store_api", "hostinfo",
-                   "runs_find"],
+    "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_tables", "joined",
+                   "prune", "remove", "store_api", "hostinfo", "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -50,11 +51,11 @@ ROOMS = {
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases", "trace", "observer", "state", "count",
-                        "timeline", "observe"],
+    "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
+                        "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "pipeline", "gpu_judge", "gpu_child",
-                     "gpu_compare", "record"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
+                     "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -85,9 +86,9 @@ COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
-    "kernels/profile": ["cmd_profile", "print", "probes", "ranks_print", "gpus", "gpus_show"],
+    "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "print", "watch"],
+    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -107,7 +108,8 @@ CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
+           "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -145,9 +147,15 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
-             "store_insert"],
+    "core/base": ["floatfmt"],
+    "core/system": ["threads", "contention"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["probe"],
+    "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
+    "core/store": ["store", "store_insert"],
+    "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
+    "core/cli": ["command_line"],
+    "core/fleet": ["shard"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
                 "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
@@ -188,7 +196,7 @@ PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 # NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
 # headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "fake_nccl", "silent_cupti", "fake_nvperf", "no_glob", "faults"]
+PLAIN_TOOLS = ["fake_nvml", "fake_nccl", "fake_nfs", "silent_cupti", "fake_nvperf", "no_glob", "faults"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang. Each is linked with the library.
@@ -242,7 +250,7 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
 ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
 
 # Suites that `ninja asan` runs: tests whose names contain one of these.
-SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
+SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -629,6 +637,14 @@ def set_up(options):
     deps.install(needs)
 
 
+def remove_stale_programs(text, root):
+    """Removes test programs and libraries of an earlier configuration: tests skip where one is absent, not where it is old."""
+    targets = set(re.findall(r"build/\w+/tests/[\w.-]+", text))
+    for path in root.glob("build/*/tests/*"):
+        if path.is_file() and path.relative_to(root).as_posix() not in targets:
+            path.unlink()
+
+
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
     needs = deps.missing("build", options.cuda, options.cuda_version)
@@ -646,6 +662,7 @@ def configure(options):
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)
+    remove_stale_programs(text, deps.ROOT)
     print(f"build.ninja is written, `ninja` builds: {deps.compiler()}, "
           f"{f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, Node {node}")
 

@@ -236,15 +236,24 @@ static adm_status list_missing(adm_store *store, int64_t run_id, int64_t n_shard
     "(SELECT group_concat(v, '" joint "') FROM (SELECT DISTINCT " column " AS v FROM shard WHERE run_id = ?1 ORDER BY v))"
 #define N_DIFFERENT(column) "(SELECT count(DISTINCT " column ") FROM shard WHERE run_id = ?1)"
 
-static const char
-    finish_sql[] =
-        "UPDATE run SET status = ?2, reason = ?3, started_utc = (SELECT min(started_utc) FROM shard WHERE run_id = ?1), "
-        "finished_utc = (SELECT max(finished_utc) FROM shard WHERE run_id = ?1), elapsed_ns = (SELECT sum(elapsed_ns) FROM shard "
-        "WHERE run_id = ?1), host_name = CASE WHEN " N_DIFFERENT("host_name") " = 1 THEN " DIFFERENT("host_name", "") " ELSE " N_DIFFERENT(
-            "host_name") " || ' hosts: ' || substr(" DIFFERENT("host_name",
-                                                               ", ") ", 1, 200) END, cpu_model = " DIFFERENT("cpu_model", " + ") ", gpu_name = " DIFFERENT("gpu_name", " + ") ", gpu_uuid = CASE WHEN " N_DIFFERENT("gpu_uuid") " = 1 THEN " DIFFERENT("gpu_uuid", "") " END, driver_version = " DIFFERENT("driver_version", " + ") ", git_commit = CASE WHEN " N_DIFFERENT("git_commit") " = 1 THEN git_commit ELSE 'several: ' || " DIFFERENT("git_commit",
-                                                                                                                                                                                                                                                                                                                                                                                                                                                " + ") " END, sweep_build = " DIFFERENT("sweep_build",
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        "; ") " WHERE run_id = ?1";
+/* clang-format would indent the text behind a macro. */
+/* clang-format off */
+static const char finish_sql[] =
+    "UPDATE run SET status = ?2, reason = ?3,"
+    " started_utc = (SELECT min(started_utc) FROM shard WHERE run_id = ?1),"
+    " finished_utc = (SELECT max(finished_utc) FROM shard WHERE run_id = ?1),"
+    " elapsed_ns = (SELECT sum(elapsed_ns) FROM shard WHERE run_id = ?1),"
+    " host_name = CASE WHEN " N_DIFFERENT("host_name") " = 1 THEN " DIFFERENT("host_name", "")
+    "   ELSE " N_DIFFERENT("host_name") " || ' hosts: ' || substr(" DIFFERENT("host_name", ", ") ", 1, 200) END,"
+    " cpu_model = " DIFFERENT("cpu_model", " + ") ","
+    " gpu_name = " DIFFERENT("gpu_name", " + ") ","
+    " gpu_uuid = CASE WHEN " N_DIFFERENT("gpu_uuid") " = 1 THEN " DIFFERENT("gpu_uuid", "") " END,"
+    " driver_version = " DIFFERENT("driver_version", " + ") ","
+    " git_commit = CASE WHEN " N_DIFFERENT("git_commit") " = 1 THEN git_commit"
+    "   ELSE " N_DIFFERENT("git_commit") " || ' builds: ' || " DIFFERENT("git_commit", " + ") " END,"
+    " sweep_build = " DIFFERENT("sweep_build", "; ")
+    " WHERE run_id = ?1";
+/* clang-format on */
 
 adm_status adm_joined_finish(adm_store *store, int64_t run_id, adm_error *err) {
     char missing[400], reason[512];

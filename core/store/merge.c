@@ -348,7 +348,9 @@ void adm_merge_close(adm_merge **address) {
     adm_merge *m = *address;
     if (m == NULL) return;
     if (m->store != NULL)
-        adm_store_execute(m->store, "PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON");
+        adm_store_execute(m->store, m->store->is_claimed
+                                        ? "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+                                        : "PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON");
     adm_free(&m->table);
     adm_free(address);
 }

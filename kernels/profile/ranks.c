@@ -11,6 +11,7 @@
 #include "core/system/clock.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
+#include "kernels/profile/metrics.h"
 #include "kernels/profile/ranks_record.h"
 #include "kernels/step/sharded/rank.h"
 
@@ -195,19 +196,28 @@ static bool run_unit(member *m, adm_gpu_case *c, const adm_profile_reference *re
     return put(m, status, &err);
 }
 
-static bool run_case(member *m, const adm_profile_case *whole, size_t i, const adm_profile_unit *units, size_t n_units) {
+static bool run_case(member *m, const adm_profile_case *whole, size_t i) {
     team *t = m->team;
     const adm_profile_case own = adm_profile_case_at(&m->o, i);
     const adm_gpu_shape shape = adm_profile_shape(&m->o, &own);
-    const adm_gpu_inputs inputs = adm_profile_inputs(&m->o, &own);
+    adm_gpu_inputs inputs = adm_profile_inputs(&m->o, &own);
+    adm_profile_unit *units = NULL;
+    size_t n_units = 0;
+    float *channels = NULL;
     adm_gpu_case *c = NULL;
     adm_profile_reference *reference = NULL;
     adm_rank_times times;
     adm_error err = {0};
-    adm_status status = adm_gpu_case_create(m->gpu, &shape, &inputs, m->o.cold, &c, &t->err[m->rank]);
+    adm_error *own_err = &t->err[m->rank];
+    adm_status status = adm_profile_units(&m->o, own.metric, &units, &n_units, own_err);
+    if (status == ADM_OK && own.metric == ADM_METRIC_ASYM4)
+        status = adm_profile_channels_random(&shape, &inputs, &channels, own_err);
+    if (channels != NULL) inputs.channels = channels;
+    if (status == ADM_OK) status = adm_gpu_case_create(m->gpu, &shape, &inputs, m->o.cold, &c, own_err);
     if (status == ADM_OK) status = adm_profile_reference_create(&shape, &inputs, 0, &reference, &t->err[m->rank]);
     bool goes_on = agree(m, status);
-    if (goes_on && t->n > 1) {
+    /* What no metric changes comes with the first. */
+    if (goes_on && t->n > 1 && own.metric == m->o.metrics[0]) {
         goes_on = time_work(m, NULL, NULL, ADM_RANK_REDUCE, message(t, whole), &times) == ADM_OK;
         if (goes_on) {
             status = m->rank == 0 ? adm_ranks_put_reduce(&t->record, whole, t->n, message(t, whole), &times, &err) : ADM_OK;
@@ -217,6 +227,8 @@ static bool run_case(member *m, const adm_profile_case *whole, size_t i, const a
     for (size_t u = 0; goes_on && u < n_units; u++) goes_on = run_unit(m, c, reference, whole, &units[u]);
     adm_profile_reference_free(&reference);
     adm_gpu_case_free(&c);
+    adm_free(&channels);
+    adm_free(&units);
     return goes_on;
 }
 
@@ -252,12 +264,9 @@ static bool take_heads(member *m) {
 static void *run_rank(void *user) {
     member *m = user;
     team *t = m->team;
-    adm_profile_unit *units = NULL;
-    size_t n_units = 0;
     adm_status status = adm_gpu_open(m->rank, &m->gpu, &t->err[m->rank]);
     if (status == ADM_OK && !take_heads(m))
         status = adm_fail(&t->err[m->rank], ADM_EINPUT, "--ranks %d: query and KV heads must be multiples of it", t->n);
-    if (status == ADM_OK) status = adm_profile_units(&m->o, &units, &n_units, &t->err[m->rank]);
     if (status == ADM_OK) status = adm_alloc(&m->samples, 2 * MAX_SAMPLES, sizeof *m->samples, "samples", &t->err[m->rank]);
     bool goes_on = agree(m, status);
     if (goes_on) {
@@ -274,14 +283,13 @@ static void *run_rank(void *user) {
         const adm_profile_case whole = adm_profile_case_at(t->o, i);
         const bool stops = m->rank == 0 && t->o->should_stop != NULL && t->o->should_stop();
         if (stops) adm_fail(&t->err[0], ADM_EINTERRUPTED, "interrupted at %u tokens, %d ranks", whole.seq_len, t->n);
-        goes_on = agree(m, stops ? ADM_EINTERRUPTED : ADM_OK) && run_case(m, &whole, i, units, n_units);
+        goes_on = agree(m, stops ? ADM_EINTERRUPTED : ADM_OK) && run_case(m, &whole, i);
     }
     if (!goes_on && m->rank == 0) {
         t->fatal = m->worst;
         t->fatal_err = m->worst_err;
     }
     adm_rank_close(&m->link);
-    adm_free(&units);
     adm_free(&m->samples);
     adm_gpu_close(&m->gpu);
     return NULL;

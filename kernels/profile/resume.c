@@ -37,7 +37,8 @@ adm_status adm_profile_resume(const adm_profile_options *o, adm_store *store, in
     adm_status status = ADM_OK;
     *has_start = false;
     *start = (adm_profile_start){0};
-    for (size_t i = adm_profile_n_cases(o); status == ADM_OK && i-- > 0;) {
+    /* Configurations by another metric look the same in the database: then everything is measured again. */
+    for (size_t i = o->n_metrics == 1 ? adm_profile_n_cases(o) : 0; status == ADM_OK && i-- > 0;) {
         const adm_profile_case c = adm_profile_case_at(o, i);
         const adm_config like = {.shape = {o->n_q_heads, c.n_kv_heads, o->head_dim},
                                  .dtype = c.dtype,

@@ -10,8 +10,8 @@
 /* Estimates for balance alone; nothing that is stored depends on them. */
 static const double read_bytes_per_s = 4.4e12; /* an H200's plain read of 537 MB */
 static const double launch_s = 2e-6;           /* per implementation: what the bytes do not explain */
-static const double samples = 30, sample_s = 1e-3, fixed_s = 0.015; /* time.cu: samples of at least 1 ms, until 1% is reached */
-static const double checked_row_s = 2.5e-6; /* making and encoding a row of K and V of a checked head */
+static const double samples = 30, sample_s = 1e-3, fixed_s = 0.012; /* time.cu: samples of at least 1 ms, until 1% is reached */
+static const double checked_row_s = 3.8e-6; /* making and encoding a row of K and V of a checked head */
 static const double checked_dense_s = 0.6e-6; /* dense attention in double precision, per token and query head */
 
 static uint32_t n_checked_heads(const adm_profile_options *o, const adm_profile_case *c) {
@@ -44,34 +44,44 @@ double adm_profile_case_cost(const adm_profile_options *o, const adm_profile_cas
     return fixed_s + checked_row_s * n_checked_heads(o, c) * c->seq_len * o->head_dim / 128.0;
 }
 
-adm_status adm_profile_shards_make(const adm_profile_options *o, adm_shard shard, adm_profile_shards *s, adm_error *err) {
+/* Items of configuration c, behind those before it. */
+static adm_status add_case(const adm_profile_options *o, size_t c, adm_profile_shards *s, adm_shard_item *item,
+                           double *case_cost, adm_error *err) {
     adm_profile_unit *units = NULL;
+    size_t n = 0;
+    const adm_profile_case present = adm_profile_case_at(o, c);
+    adm_status status = adm_profile_units(o, present.metric, &units, &n, err);
+    case_cost[c] = adm_profile_case_cost(o, &present);
+    for (size_t u = 0; status == ADM_OK && u < n; u++)
+        item[s->n_items++] = (adm_shard_item){adm_profile_unit_cost(o, &present, &units[u]), c};
+    s->first[c + 1] = s->n_items;
+    adm_free(&units);
+    return status;
+}
+
+adm_status adm_profile_shards_make(const adm_profile_options *o, adm_shard shard, adm_profile_shards *s, adm_error *err) {
     adm_shard_item *item = NULL;
     double *case_cost = NULL;
+    size_t most = 0; /* units of a configuration, with all metrics */
     const uint32_t n_shards = shard.count > 0 ? shard.count : 1, index = shard.count > 0 ? shard.index : 1;
     *s = (adm_profile_shards){.shard = shard, .n_cases = adm_profile_n_cases(o)};
-    adm_status status = adm_profile_units(o, &units, &s->n_units, err);
-    const size_t n = s->n_cases * s->n_units;
-    if (status == ADM_OK) status = adm_alloc(&item, n, sizeof *item, "units of a sweep", err);
+    adm_status status = adm_profile_n_units(o, &most, err);
+    if (status == ADM_OK) status = adm_alloc(&s->first, s->n_cases + 1, sizeof *s->first, "configurations of a sweep", err);
+    if (status == ADM_OK) status = adm_alloc(&item, s->n_cases * most, sizeof *item, "units of a sweep", err);
     if (status == ADM_OK) status = adm_alloc(&case_cost, s->n_cases, sizeof *case_cost, "configurations of a sweep", err);
-    if (status == ADM_OK) status = adm_alloc(&s->part, n, sizeof *s->part, "units of a sweep", err);
+    for (size_t c = 0; status == ADM_OK && c < s->n_cases; c++) status = add_case(o, c, s, item, case_cost, err);
+    if (status == ADM_OK) status = adm_alloc(&s->part, s->n_items, sizeof *s->part, "units of a sweep", err);
     if (status == ADM_OK) status = adm_alloc(&s->load, n_shards, sizeof *s->load, "shards of a sweep", err);
-    if (status == ADM_OK) status = adm_alloc(&s->is_ours, n, 1, "units of a sweep", err);
-    for (size_t c = 0; status == ADM_OK && c < s->n_cases; c++) {
-        const adm_profile_case present = adm_profile_case_at(o, c);
-        case_cost[c] = adm_profile_case_cost(o, &present);
-        for (size_t u = 0; u < s->n_units; u++)
-            item[c * s->n_units + u] = (adm_shard_item){adm_profile_unit_cost(o, &present, &units[u]), c};
-    }
-    if (status == ADM_OK) status = adm_shard_split(item, n, case_cost, n_shards, s->part, s->load, err);
-    for (size_t i = 0; status == ADM_OK && i < n; i++) s->is_ours[i] = s->part[i] == index;
-    adm_free(&units);
+    if (status == ADM_OK) status = adm_alloc(&s->is_ours, s->n_items, 1, "units of a sweep", err);
+    if (status == ADM_OK) status = adm_shard_split(item, s->n_items, case_cost, n_shards, s->part, s->load, err);
+    for (size_t i = 0; status == ADM_OK && i < s->n_items; i++) s->is_ours[i] = s->part[i] == index;
     adm_free(&item);
     adm_free(&case_cost);
     return status;
 }
 
 void adm_profile_shards_free(adm_profile_shards *s) {
+    adm_free(&s->first);
     adm_free(&s->part);
     adm_free(&s->load);
     adm_free(&s->is_ours);
@@ -79,6 +89,6 @@ void adm_profile_shards_free(adm_profile_shards *s) {
 
 size_t adm_profile_shards_of_case(const adm_profile_shards *s, size_t c) {
     size_t n = 0;
-    for (size_t u = 0; u < s->n_units; u++) n += s->is_ours[c * s->n_units + u];
+    for (size_t i = s->first[c]; i < s->first[c + 1]; i++) n += s->is_ours[i];
     return n;
 }

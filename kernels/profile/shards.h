@@ -5,13 +5,14 @@
 #include "core/fleet/shard.h"
 #include "kernels/profile/grid.h"
 
-/* Item c * n_units + u is unit u of configuration c. */
+/* The items of configuration c, a unit each, are first[c] to first[c + 1] - 1. */
 typedef struct adm_profile_shards {
     adm_shard shard;   /* count 0: all items are ours */
-    size_t n_cases, n_units;
-    uint32_t *part;    /* [n_cases * n_units] the shard of each, from 1 */
+    size_t n_cases, n_items;
+    size_t *first;     /* [n_cases + 1] */
+    uint32_t *part;    /* [n_items] the shard of each, from 1 */
     double *load;      /* [shards] estimated seconds */
-    bool *is_ours;     /* [n_cases * n_units] */
+    bool *is_ours;     /* [n_items] */
 } adm_profile_shards;
 
 /* What a unit takes: its samples, at the read limit of an H200, and its check on the host; and what a configuration takes

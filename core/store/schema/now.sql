@@ -51,6 +51,8 @@ CREATE TABLE run (
     sweep_build    TEXT,                         -- version, commit and, of a changed checkout, the program's hash; a joined run's may be several
     shard          INTEGER,                      -- which part of the grid, from 1; NULL: no sweep, or a joined run
     n_shards       INTEGER,                      -- how many parts the grid has; NULL: no sweep
+    together_uuid  TEXT,                         -- of that call; NULL: none
+    n_together     INTEGER,                      -- GPUs of the call that ran while this one did, with it; 1: it ran alone
     CHECK (gpu_name IS NOT NULL OR gpu_reason IS NOT NULL)
 ) STRICT;
 
