@@ -132,14 +132,13 @@ static int copy_shared(adm_merge *m, adm_merge_table *t) {
 /* Whether a row of numbers alone is within bounds.h, as SQL. */
 static void add_bounds(sqlite3_str *text, const adm_merge_table *t) {
     for (int i = 0; i < t->n_columns; i++) {
-        int64_t low, high;
-        adm_bounds_limits(t->column[i].name, &low, &high);
+        const adm_bounds b = adm_bounds_of(t->column[i].name);
         /* A real number may be larger than a whole one; what is neither is above every number. */
         sqlite3_str_appendf(text,
                             "%s(o.\"%w\" IS NULL OR o.\"%w\" BETWEEN %lld AND %lld OR (typeof(o.\"%w\") = 'real' AND "
                             "o.\"%w\" BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308))",
-                            i > 0 ? " AND " : "", t->column[i].name, t->column[i].name, low, high, t->column[i].name,
-                            t->column[i].name);
+                            i > 0 ? " AND " : "", t->column[i].name, t->column[i].name, (long long)b.low, (long long)b.high,
+                            t->column[i].name, t->column[i].name);
     }
 }
 
@@ -314,7 +313,11 @@ adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *
     int rc = attach == NULL ? SQLITE_NOMEM : adm_store_execute(store, attach);
     sqlite3_free(uri);
     sqlite3_free(attach);
-    if (rc != SQLITE_OK) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, sqlite3_errmsg(store->db));
+    if (rc != SQLITE_OK) {
+        const bool no_memory = (rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
+        return adm_fail(err, no_memory ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path,
+                        sqlite3_errmsg(store->db));
+    }
     /* Again, now that nobody puts another file in its place. */
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n_steps = adm_schema_steps(steps);

@@ -28,24 +28,23 @@ static const int64_t LARGEST = (int64_t)1 << 53; /* what JSON and a double hold 
 
 static bool is_free(const char *column) { return strcmp(column, "seed") == 0; } /* any 64 bits */
 
-void adm_bounds_limits(const char *column, int64_t *low, int64_t *high) {
-    *low = is_free(column) ? INT64_MIN : -LARGEST;
-    *high = is_free(column) ? INT64_MAX : LARGEST;
+adm_bounds adm_bounds_of(const char *column) {
+    adm_bounds bounds = {column, is_free(column) ? INT64_MIN : -LARGEST, is_free(column) ? INT64_MAX : LARGEST};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(numbers[i].column, column) != 0) continue;
-        *low = numbers[i].low;
-        *high = numbers[i].high;
+        bounds.low = numbers[i].low;
+        bounds.high = numbers[i].high;
     }
+    return bounds;
 }
 
-adm_status adm_bounds_check(const char *column, const adm_value *value, adm_error *err) {
-    int64_t low, high;
+adm_status adm_bounds_check(const adm_bounds *bounds, const adm_value *value, adm_error *err) {
+    const char *column = bounds->column;
     switch (value->type) {
     case 'i':
-        adm_bounds_limits(column, &low, &high);
-        if (value->i >= low && value->i <= high) return ADM_OK;
-        return adm_fail(err, ADM_EINPUT, "%s is %lld, outside %lld to %lld", column, (long long)value->i, (long long)low,
-                        (long long)high);
+        if (value->i >= bounds->low && value->i <= bounds->high) return ADM_OK;
+        return adm_fail(err, ADM_EINPUT, "%s is %lld, outside %lld to %lld", column, (long long)value->i,
+                        (long long)bounds->low, (long long)bounds->high);
     case 'd': return isfinite(value->d) ? ADM_OK : adm_fail(err, ADM_EINPUT, "%s is not a finite number", column);
     case 's':
         if (value->s == NULL) return ADM_OK;
@@ -59,13 +58,8 @@ adm_status adm_bounds_check(const char *column, const adm_value *value, adm_erro
 
 enum { MAX_COLUMNS = 64 };
 
-/* A column of the rows at hand. */
-typedef struct limits {
-    int64_t low, high;
-} limits;
-
 /* The value in a column of the present row, for the check above; a text with a NUL in it is none. */
-static adm_status check_column(sqlite3_stmt *row, int column, const limits *l, adm_error *err) {
+static adm_status check_column(sqlite3_stmt *row, int column, const adm_bounds *l, adm_error *err) {
     adm_value value = {.type = 'n'};
     switch (sqlite3_column_type(row, column)) {
     case SQLITE_INTEGER:
@@ -85,12 +79,12 @@ static adm_status check_column(sqlite3_stmt *row, int column, const limits *l, a
     case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", sqlite3_column_name(row, column));
     default: return ADM_OK;
     }
-    return adm_bounds_check(sqlite3_column_name(row, column), &value, err);
+    return adm_bounds_check(l, &value, err);
 }
 
 adm_status adm_bounds_check_table(adm_store *store, const char *database, const char *table, const char *path, adm_error *err) {
     sqlite3_stmt *row = NULL;
-    limits limit[MAX_COLUMNS];
+    adm_bounds limit[MAX_COLUMNS];
     adm_error why;
     adm_status status = ADM_OK;
     int64_t n = 0;
@@ -98,8 +92,7 @@ adm_status adm_bounds_check_table(adm_store *store, const char *database, const 
     int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(store->db, sql, -1, &row, NULL);
     const int n_columns = rc == SQLITE_OK ? sqlite3_column_count(row) : 0;
     if (n_columns > MAX_COLUMNS) rc = SQLITE_TOOBIG;
-    for (int i = 0; rc == SQLITE_OK && i < n_columns; i++)
-        adm_bounds_limits(sqlite3_column_name(row, i), &limit[i].low, &limit[i].high);
+    for (int i = 0; rc == SQLITE_OK && i < n_columns; i++) limit[i] = adm_bounds_of(sqlite3_column_name(row, i));
     while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
         n++;
         for (int i = 0; i < n_columns && status == ADM_OK; i++) status = check_column(row, i, &limit[i], &why);
