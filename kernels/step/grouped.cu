@@ -281,7 +281,7 @@ static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->strict = plan->wide = GROUPED_WARPS - 1;
     if (shape->metric != ADM_METRIC_ASYM4) return;
     plan->strict = strict_of(shape);
-    plan->wide = p < 0.06 ? 0 : p < 0.2 ? 6 : GROUPED_WARPS - 1;
+    plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
 }
 
 /* Lists in place of all places: entries a lane, of those for which there is room, and a bound that a few tokens in a hundred
