@@ -1,5 +1,7 @@
-"""A short run of the campaigns that `tests/fuzz` keeps as programs: faults of memory and disk, and kill -9."""
+"""A short run of the campaigns that `tests/fuzz` keeps as programs: faults of memory and disk, media that cannot be written,
+kill -9."""
 import os
+import subprocess
 import sys
 
 import pytest
@@ -34,6 +36,24 @@ def test_a_fault_of_memory_or_disk_is_told_as_one(campaign, name):
             campaign.inject(name, kind, lasts)
     campaign.fill(name)
     assert campaign.wrong == []
+
+
+@pytest.mark.parametrize("name", [name for name in fault_campaign.COMMANDS if name != "check"])  # which takes seconds
+def test_every_command_tells_of_early_and_late_faults(campaign, name):
+    campaign.wrong.clear()
+    campaign.some(name, {("alloc", False): [1, 7, 60, 700, 9000], ("alloc", True): [5, 300], ("write", False): [1, 4],
+                         ("write", True): [2]})
+    assert campaign.wrong == []
+
+
+def test_media_that_cannot_be_written_are_told_of(program):
+    names = ["replay", "report", "history", "db import", "db gc"]
+    result = subprocess.run([sys.executable, ROOT / "tests/fuzz/medium_campaign.py", PROGRAM,
+                             *(word for name in names for word in ("--only", name))], capture_output=True, text=True)
+    if result.returncode == 77:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(f"{name} " in result.stdout for name in names)
 
 
 def test_the_faults_are_met(campaign, faults):
