@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import PROGRAM, ROOT
+from conftest import PROGRAM, ROOT, query
 
 sys.path.insert(0, str(ROOT / "tests/fuzz"))
 import fault_campaign
@@ -54,6 +54,17 @@ def test_media_that_cannot_be_written_are_told_of(program):
         pytest.skip(result.stderr.strip())
     assert result.returncode == 0, result.stdout + result.stderr
     assert all(f"{name} " in result.stdout for name in names)
+
+
+def test_a_prune_that_cannot_shrink_the_file_says_what_it_removed(campaign, faults):
+    for n in range(1, 400, 6):
+        environment = {"LD_PRELOAD": str(faults), "ADAMAS_FAULT": "write", "ADAMAS_FAULT_AT": str(n), "ADAMAS_FAULT_LASTS": "1"}
+        code, _, err, hit = campaign.run(fault_campaign.COMMANDS["db gc"], environment)
+        if "removed are 1 runs" in err:
+            assert code == 4 and "shrinking it" in err and query(campaign.at / "x.db", "SELECT count(*) FROM run") == [(1,)]
+            return
+        assert hit, "no write of the prune was one of its shrinking"
+    pytest.fail("no fault came after the prune and before its end")
 
 
 def test_the_faults_are_met(campaign, faults):

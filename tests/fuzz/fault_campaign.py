@@ -145,7 +145,7 @@ class Campaign:
         claim(code in allowed or code == whole[0], "an exit code")
         if code == whole[0]:
             # A doctor tells what it could not find out; a history says that git could not be asked, and goes by dates.
-            told = name in ("doctor", "check") or (name == "history" and "git says" in out)  # a check's verdicts are of times
+            told = name in ("doctor", "check") or (name == "history" and "git" in out)  # a check's verdicts are of times
             claim(told or VARIES.sub("", out) == VARIES.sub("", whole[1]), "other output with the same exit code")
             claim(self.state() == self.left, f"other files with the same exit code: {self.difference()}")
         elif code in allowed and not (name.startswith("tune") and "candidate" in out):  # whose table has the reasons
