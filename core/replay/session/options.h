@@ -28,6 +28,7 @@ typedef struct adm_replay_options {
     const adm_target *targets;
     size_t n_targets;
     bool timeline;              /* keep every range as an event */
+    const bool *is_elsewhere;   /* [segments of the trace] that another shard replays; NULL: none */
     const adm_counter *counters; /* of the counting probe: the replay then keeps what they count for each stage, and neither */
     size_t n_counters; /* quality nor times; 0: an ordinary replay */
 
