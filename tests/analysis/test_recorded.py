@@ -273,6 +273,7 @@ def test_every_table_of_a_run_is_decided_on(recorded):
     carried = {"measurement", "calibration", "event", "activity"}
     behind = {"check_run",            # says which runs of one database were compared
               "candidate", "tuned",   # name files of one machine
+              "shard",                # the parts of a joined run, each a run where it was measured
               "simulation", "validation"}  # are computed anew from what is carried
     with_run = {name for name, in query(recorded[0], "SELECT m.name FROM sqlite_schema m, pragma_table_info(m.name) c "
                                         "WHERE m.type = 'table' AND c.name = 'run_id' AND m.name <> 'run'")}
