@@ -47,6 +47,7 @@ ROOMS = {
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["sparse"],
     "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "observer", "state", "count",
                         "timeline", "observe"],
@@ -84,6 +85,7 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "print", "probes"],
+    "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
     "kernels/tune": ["cmd_tune", "print", "watch"],
     "probes": ["cmd_doctor"],
@@ -104,8 +106,9 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu",
+        *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -174,7 +177,8 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
+            "tests/support/fake_gpu_decode.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).

@@ -1,0 +1,13 @@
+/* fake_gpu.h: what the files of the fake GPU share. */
+#ifndef ADM_TESTS_SUPPORT_FAKE_GPU_H
+#define ADM_TESTS_SUPPORT_FAKE_GPU_H
+
+#include "kernels/gpu/gpu.h"
+
+/* Adds a made-up duration to the graph that is being captured, if one is. */
+void adm_fake_gpu_spend(double ns);
+
+/* Byte offset of token t's row of K or V. */
+size_t adm_fake_gpu_kv_at(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t b, uint32_t h, uint32_t t);
+
+#endif
