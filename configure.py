@@ -162,7 +162,7 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_decode"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
@@ -173,7 +173,7 @@ EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt"
                  "core/system/clock.c", "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
                  *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
                  *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
-                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
+                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/decode/ops.c", "kernels/gpu/gpu.c", "kernels/gpu/plan.c", "kernels/gpu/registry.c",
                  "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.

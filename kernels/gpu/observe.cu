@@ -3,6 +3,7 @@
 
 #include "core/base/mem.h"
 #include "kernels/gpu/common.cuh"
+#include "kernels/gpu/context.cuh"
 
 enum { FLUSH_FACTOR = 4, THREADS = 512 };
 
