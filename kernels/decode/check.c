@@ -172,9 +172,15 @@ static adm_status check_attention(checking *c, uint32_t layer, adm_error *err) {
 static adm_status product(checking *c, adm_decode_matrix which, const void *matrix, const uint16_t *x, void *y,
                           adm_error *err) {
     const adm_decode_plan *p = &c->m->plan;
-    const adm_decode_product it = {
-        p->rows[which], p->columns[which], c->m->setup.batch, which == ADM_MATRIX_HEAD, c->matrix, x, y};
-    adm_status status = adm_gpu_read(c->m->gpu, matrix, (size_t)it.n * it.k * 2, c->matrix, err);
+    const adm_decode_product it = {.n = p->rows[which],
+                                   .k = p->columns[which],
+                                   .batch = c->m->setup.batch,
+                                   .wide = which == ADM_MATRIX_HEAD,
+                                   .tiled = p->sizes.tiled,
+                                   .matrix = c->matrix,
+                                   .x = x,
+                                   .y = y};
+    adm_status status = adm_gpu_read(c->m->gpu, matrix, adm_decode_matrix_bytes(p, it.n, it.k), c->matrix, err);
     if (status == ADM_OK) adm_decode_product_reference(&it);
     return status;
 }
@@ -274,7 +280,7 @@ static adm_status allocate(checking *c, adm_error *err) {
                  kv = b * m->setup.model.shape.n_kv_heads;
     size_t largest = 0;
     for (int i = 0; i < ADM_N_MATRICES; i++) {
-        const size_t bytes = (size_t)p->rows[i] * p->columns[i] * 2;
+        const size_t bytes = adm_decode_matrix_bytes(p, p->rows[i], p->columns[i]);
         if (bytes > largest) largest = bytes;
     }
     const struct {
@@ -322,7 +328,8 @@ adm_status adm_decode_check(adm_decode *m, uint32_t length, uint32_t budget, adm
     if (status == ADM_OK) status = adm_decode_set(m, length, budget, err);
     if (status == ADM_OK) status = adm_decode_set_tokens(m, token, err);
     if (status == ADM_OK)
-        status = adm_gpu_read(m->gpu, m->embedding, (size_t)m->plan.sizes.vocab * m->plan.sizes.hidden * 2, c.matrix, err);
+        status = adm_gpu_read(m->gpu, m->embedding,
+                              adm_decode_matrix_bytes(&m->plan, m->plan.sizes.vocab, m->plan.sizes.hidden), c.matrix, err);
     if (status == ADM_OK) {
         adm_decode_embed(&m->plan.sizes, token, c.matrix, c.residual);
         status = adm_decode_enqueue(m, ADM_DECODE_ALL, &watch, err);

@@ -96,9 +96,9 @@ static void carve(adm_decode *m) {
 
 /* --- Contents ------------------------------------------------------------------------------------------------------- */
 
-static adm_status fill_matrix(adm_decode *m, const void *to, size_t rows, size_t columns, uint64_t which, adm_error *err) {
-    return adm_gpu_decode_fill((void *)to, rows * columns, m->setup.seed * 0x10001 + which, 1.0f / sqrtf((float)columns),
-                               adm_gpu_stream_of(m->gpu), err);
+static adm_status fill_matrix(adm_decode *m, const void *to, uint32_t rows, uint32_t columns, uint64_t which, adm_error *err) {
+    return adm_gpu_decode_fill((void *)to, adm_decode_matrix_bytes(&m->plan, rows, columns) / 2,
+                               m->setup.seed * 0x10001 + which, 1.0f / sqrtf((float)columns), adm_gpu_stream_of(m->gpu), err);
 }
 
 static adm_status fill_random(adm_decode *m, adm_error *err) {
@@ -122,16 +122,31 @@ static adm_status fill_random(adm_decode *m, adm_error *err) {
     return status;
 }
 
+/* A row-major matrix of the source, in tiles if ours are. */
+static adm_status write_matrix(adm_decode *m, const void *to, const void *from, uint32_t rows, uint32_t columns,
+                               adm_error *err) {
+    const size_t bytes = adm_decode_matrix_bytes(&m->plan, rows, columns);
+    uint16_t *tiles = NULL;
+    if (!m->plan.sizes.tiled) return adm_gpu_write((void *)to, from, bytes, err);
+    adm_status status = adm_alloc(&tiles, bytes, 1, "a matrix in tiles", err);
+    if (status == ADM_OK) {
+        adm_decode_tile(from, rows, columns, tiles);
+        status = adm_gpu_write((void *)to, tiles, bytes, err);
+    }
+    adm_free(&tiles);
+    return status;
+}
+
 static adm_status fill_from(adm_decode *m, const adm_decode_source *source, adm_error *err) {
     const adm_decode_plan *p = &m->plan;
     const adm_model *model = &m->setup.model;
     const size_t gain_bytes = model->hidden * sizeof(float);
     const void *data;
     adm_status status = source->embedding(source->user, &data, err);
-    if (status == ADM_OK) status = adm_gpu_write((void *)m->embedding, data, (size_t)p->sizes.vocab * model->hidden * 2, err);
+    if (status == ADM_OK) status = write_matrix(m, m->embedding, data, p->sizes.vocab, model->hidden, err);
     if (status == ADM_OK && !model->tied) {
         status = source->matrix(source->user, ADM_MATRIX_HEAD, model->n_layers, &data, err);
-        if (status == ADM_OK) status = adm_gpu_write((void *)m->head, data, (size_t)p->sizes.vocab * model->hidden * 2, err);
+        if (status == ADM_OK) status = write_matrix(m, m->head, data, p->sizes.vocab, model->hidden, err);
     }
     if (status == ADM_OK) status = source->gain(source->user, model->n_layers, false, &data, err);
     if (status == ADM_OK) status = adm_gpu_write((void *)m->last_gain, data, gain_bytes, err);
@@ -139,8 +154,7 @@ static adm_status fill_from(adm_decode *m, const adm_decode_source *source, adm_
         adm_decode_layer *layer = &m->layer[l];
         for (int i = 0; i < ADM_MATRIX_HEAD && status == ADM_OK; i++) {
             status = source->matrix(source->user, (adm_decode_matrix)i, l, &data, err);
-            if (status == ADM_OK)
-                status = adm_gpu_write((void *)layer->matrix[i], data, (size_t)p->rows[i] * p->columns[i] * 2, err);
+            if (status == ADM_OK) status = write_matrix(m, layer->matrix[i], data, p->rows[i], p->columns[i], err);
         }
         for (int i = 0; i < 2 && status == ADM_OK; i++) {
             status = source->gain(source->user, l, i == 1, &data, err);
@@ -187,8 +201,7 @@ static adm_status fill_cache(adm_decode *m, adm_error *err) {
 /* --- Opening -------------------------------------------------------------------------------------------------------- */
 
 static adm_status open_linear(adm_decode *m, adm_error *err) {
-    const adm_decode_setup *s = &m->setup;
-    if (s->linear == ADM_LINEAR_OWN || (s->linear == ADM_LINEAR_AUTO && s->batch <= ADM_GPU_PRODUCT_BATCH)) return ADM_OK;
+    if (adm_decode_own(&m->setup)) return ADM_OK;
     adm_status status = adm_gpu_allocate(ADM_CUBLAS_WORKSPACE_BYTES, 0, (void **)&m->cublas_workspace, err);
     return status == ADM_OK ? adm_cublas_open(m->cublas_workspace, adm_gpu_stream_of(m->gpu), &m->cublas, err) : status;
 }
@@ -317,6 +330,8 @@ static adm_status product(const enqueuing *e, adm_decode_matrix which, const voi
                                   .k = m->plan.columns[which],
                                   .batch = m->setup.batch,
                                   .wide = which == ADM_MATRIX_HEAD,
+                                  .tiled = m->plan.sizes.tiled,
+                                  .gated = which == ADM_MATRIX_GATE_UP && m->cublas == NULL,
                                   .matrix = matrix,
                                   .x = x,
                                   .y = y};
@@ -362,9 +377,11 @@ static adm_status attend(const enqueuing *e, adm_error *err) {
 static adm_status mlp(const enqueuing *e, adm_error *err) {
     adm_decode *m = e->m;
     const adm_decode_layer *layer = &m->layer[e->layer];
+    const bool gated = m->cublas == NULL;
     adm_status status = norm(e, m->y, layer->gain[1], err);
-    if (status == ADM_OK) status = product(e, ADM_MATRIX_GATE_UP, layer->matrix[ADM_MATRIX_GATE_UP], m->x, m->gate_up, err);
-    if (status == ADM_OK && (e->parts & ADM_DECODE_REST)) {
+    if (status == ADM_OK)
+        status = product(e, ADM_MATRIX_GATE_UP, layer->matrix[ADM_MATRIX_GATE_UP], m->x, gated ? m->inner : m->gate_up, err);
+    if (status == ADM_OK && !gated && (e->parts & ADM_DECODE_REST)) {
         begin(e, ADM_RANGE_STAGE, ADM_STAGE_STEP, "gate", "");
         status = adm_gpu_decode_gate(&m->plan.sizes, m->gate_up, m->inner, e->stream, err);
         end(e, ADM_RANGE_STAGE, ADM_STAGE_STEP, "gate", "");

@@ -6,8 +6,9 @@
 
 void adm_decode_embed(const adm_decode_sizes *s, const int32_t *token, const uint16_t *table, float *residual) {
     for (uint32_t b = 0; b < s->batch; b++)
-        adm_to_f32(ADM_F16, table + (size_t)((uint32_t)token[b] % s->vocab) * s->hidden, s->hidden,
-                   residual + (size_t)b * s->hidden);
+        for (uint32_t i = 0; i < s->hidden; i++)
+            residual[(size_t)b * s->hidden + i] =
+                adm_f16_to_f32(table[adm_decode_element(s->tiled, s->hidden, (uint32_t)token[b] % s->vocab, i)]);
 }
 
 void adm_decode_norm(const adm_decode_sizes *s, float *residual, const uint16_t *y, const float *gain, float eps, uint16_t *x) {
@@ -43,10 +44,12 @@ void adm_decode_rope(const adm_shape *heads, const uint16_t *qkv, const float *b
     }
 }
 
+static double silu(double x) { return x / (1 + exp(-x)); }
+
 void adm_decode_gate(const adm_decode_sizes *s, const uint16_t *gate_up, uint16_t *inner) {
     for (size_t i = 0; i < (size_t)s->batch * s->inner; i++) {
         const double gate = adm_f16_to_f32(gate_up[2 * i]), up = adm_f16_to_f32(gate_up[2 * i + 1]);
-        inner[i] = adm_f32_to_f16((float)(gate / (1 + exp(-gate)) * up));
+        inner[i] = adm_f32_to_f16((float)(silu(gate) * up));
     }
 }
 
@@ -62,12 +65,26 @@ void adm_decode_argmax(const adm_decode_sizes *s, const float *logits, int32_t *
 
 void adm_decode_product_reference(const adm_decode_product *p) {
     const uint16_t *matrix = p->matrix, *x = p->x;
+    double pair = 0;
     for (uint32_t b = 0; b < p->batch; b++)
         for (uint32_t n = 0; n < p->n; n++) {
             double sum = 0;
             for (uint32_t k = 0; k < p->k; k++)
-                sum += (double)adm_f16_to_f32(matrix[(size_t)n * p->k + k]) * adm_f16_to_f32(x[(size_t)b * p->k + k]);
-            if (p->wide) ((float *)p->y)[(size_t)b * p->n + n] = (float)sum;
-            else ((uint16_t *)p->y)[(size_t)b * p->n + n] = adm_f32_to_f16((float)sum);
+                sum += (double)adm_f16_to_f32(matrix[adm_decode_element(p->tiled, p->k, n, k)]) *
+                       adm_f16_to_f32(x[(size_t)b * p->k + k]);
+            const size_t at = (size_t)b * p->n + n;
+            if (p->gated && n % 2 == 0) pair = silu(sum);
+            else if (p->gated) ((uint16_t *)p->y)[at / 2] = adm_f32_to_f16((float)(pair * sum));
+            else if (p->wide) ((float *)p->y)[at] = (float)sum;
+            else ((uint16_t *)p->y)[at] = adm_f32_to_f16((float)sum);
+        }
+}
+
+void adm_decode_tile(const uint16_t *matrix, uint32_t n, uint32_t k, uint16_t *tiles) {
+    for (uint32_t row = 0; row < adm_decode_rows(true, n); row++)
+        for (uint32_t column = 0; column < k; column += 8) { /* eight of a row lie together in both */
+            uint16_t *to = tiles + adm_decode_element(true, k, row, column);
+            if (row < n) memcpy(to, matrix + (size_t)row * k + column, 8 * sizeof *to);
+            else memset(to, 0, 8 * sizeof *to);
         }
 }

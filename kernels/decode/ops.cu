@@ -1,8 +1,11 @@
 /* ops.cu: what a decode step does beside attention and matrix products; see ops.h. Each of these kernels is a microsecond or
- * two of latency, so what counts is that there are few of them and that each lets its successor begin early.
+ * two of latency, so what counts is that there are few of them, and that each lets its successor begin at once: a product then
+ * asks for its weights meanwhile. RoPE may do so although it writes K and V: each layer has its own, and a whole step lies between
+ * two that write the same.
  *
- * Versions, us per step of Llama-2-7B's shape at batch 1 (163 kernels):
- *   1  a block per sequence in norm, sums and sampling */
+ * Versions, us of a step of Llama-2-7B's shape at batch 1 and 32K tokens beside attention and products, dense and budget 256
+ * (kernels/LOG.md):
+ *   1  successors begin after the wait, the MLP's gate by itself       H200 670; 405 */
 #include "kernels/decode/ops.h"
 #include "kernels/gpu/common.cuh"
 
@@ -20,12 +23,15 @@ static __device__ __forceinline__ uint2 narrow4(float4 x) {
 
 /* token (batch), table (vocab, hidden) -> residual (batch, hidden). Grid (any, batch). */
 static __global__ void embed_tokens(const adm_decode_sizes s, const int32_t *token, const uint2 *table, float4 *residual) {
-    adm_wait_for_predecessors();
     adm_start_dependents();
-    const uint32_t n = s.hidden / 4, b = blockIdx.y;
-    const size_t row = (uint32_t)token[b] % s.vocab;
-    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
-        residual[(size_t)b * n + i] = widen4(table[row * n + i]);
+    adm_wait_for_predecessors();
+    const uint32_t n = s.hidden / 4, b = blockIdx.y, row = (uint32_t)token[b] % s.vocab;
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+        const size_t tile = (size_t)(row / 16) * (s.hidden / 32) + i / 8;
+        const size_t at = s.tiled ? tile * 128 + row % 16 / 8 * 64 + (4 * (row % 8) + i % 8 / 2) * 2 + i % 2
+                                  : (size_t)row * n + i;
+        residual[(size_t)b * n + i] = widen4(table[at]);
+    }
 }
 
 /* residual (batch, hidden), y (batch, hidden) or NULL -> residual, x (batch, hidden). Grid: batch blocks; shared memory for a
@@ -36,8 +42,8 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     __shared__ float sums[NORM_THREADS / 32];
     const uint32_t n = s.hidden / 4, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const size_t at = (size_t)blockIdx.x * n;
-    adm_wait_for_predecessors();
     adm_start_dependents();
+    adm_wait_for_predecessors();
     float squares = 0;
     for (uint32_t i = threadIdx.x; i < n; i += NORM_THREADS) {
         float4 v = residual[at + i];
@@ -62,15 +68,15 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 }
 
 /* qkv (batch, (n_q + 2 n_kv) d) -> q, k_new, v_new; K and V at token length - 1. Grid (heads / ROPE_WARPS, batch): a warp per
- * head. Those who write K and V let their dependents start after their wait. */
+ * head. */
 static __global__ void __launch_bounds__(ROPE_WARPS * 32)
     rope_heads(const adm_gpu_shape s, const adm_gpu_buffers p, const __half *qkv, const float *bias, const float *frequency,
                bool appends) {
     const uint32_t d = s.heads.head_dim, half = d / 2, n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads;
     const uint32_t h = blockIdx.x * ROPE_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32, b = blockIdx.y;
     const uint32_t length = p.length[b];
-    adm_wait_for_predecessors();
     adm_start_dependents();
+    adm_wait_for_predecessors();
     if (h >= n_q + 2 * n_kv || length == 0) return;
     const size_t from = ((size_t)b * (n_q + 2 * n_kv) + h) * d;
     const bool is_q = h < n_q, is_v = h >= n_q + n_kv;
@@ -93,8 +99,8 @@ static __global__ void __launch_bounds__(ROPE_WARPS * 32)
 
 /* gate_up (batch, inner, 2) -> inner (batch, inner). */
 static __global__ void __launch_bounds__(GATE_THREADS) gate_elements(const uint4 *gate_up, uint2 *inner, size_t n_fours) {
-    adm_wait_for_predecessors();
     adm_start_dependents();
+    adm_wait_for_predecessors();
     const size_t i = (size_t)blockIdx.x * GATE_THREADS + threadIdx.x;
     if (i >= n_fours) return;
     const uint4 pairs = gate_up[i];
@@ -113,8 +119,8 @@ static __global__ void __launch_bounds__(ARGMAX_THREADS)
     find_largest(const adm_decode_sizes s, const float *logits, int32_t *token) {
     __shared__ float best_of[ARGMAX_THREADS / 32];
     __shared__ uint32_t index_of[ARGMAX_THREADS / 32];
-    adm_wait_for_predecessors();
     adm_start_dependents();
+    adm_wait_for_predecessors();
     const float *row = logits + (size_t)blockIdx.x * s.vocab;
     float best = row[0];
     uint32_t index = 0;

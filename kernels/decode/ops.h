@@ -10,7 +10,7 @@
  *     (product) y [batch][hidden]             F16
  *     norm    x
  *     (product) gate_up [batch][2 inner]      F16, gate and up in turn: an interleaved matrix
- *     gate    inner [batch][inner]            F16, silu(gate) * up
+ *     gate    inner [batch][inner]            F16, silu(gate) * up; our own product does it at once
  *     (product) y
  *   norm, (product) logits [batch][vocab]     float32
  *   argmax  token
@@ -32,7 +32,25 @@ extern "C" {
 typedef struct adm_decode_sizes {
     uint32_t batch, hidden, inner, vocab; /* inner and vocab of one rank */
     adm_shape heads;
+    bool tiled; /* matrices and the embedding are laid out in tiles */
 } adm_decode_sizes;
+
+/* A matrix [n][k] is row-major, which cuBLAS takes, or in tiles of 16 rows and 32 columns, 1 KiB each, which our own product
+ * reads as it lies: the tiles of 16 rows one after another, and in a tile
+ *
+ *     [half: rows 0..7, 8..15][lane 4 (row % 8) + column / 8][column % 8]
+ *
+ * n is rounded up to a multiple of 16 then. The index of an element: */
+enum { ADM_DECODE_TILE_ROWS = 16, ADM_DECODE_TILE_COLUMNS = 32 };
+
+static inline size_t adm_decode_element(bool tiled, uint32_t k, uint32_t row, uint32_t column) {
+    const size_t tile = (size_t)(row / 16) * (k / 32) + column / 32;
+    const uint32_t lane = 4 * (row % 8) + column % 32 / 8;
+    return tiled ? tile * 512 + (row % 16 / 8) * 256 + lane * 8 + column % 8 : (size_t)row * k + column;
+}
+
+/* Rows that a matrix of n takes. */
+static inline uint32_t adm_decode_rows(bool tiled, uint32_t n) { return tiled ? (n + 15) / 16 * 16 : n; }
 
 /* Rows of the matrix for q, k and v. */
 static inline uint32_t adm_decode_qkv_rows(const adm_shape *heads) {
@@ -60,17 +78,18 @@ adm_status adm_gpu_decode_gate(const adm_decode_sizes *sizes, const void *gate_u
 adm_status adm_gpu_decode_argmax(const adm_decode_sizes *sizes, const float *logits, int32_t *token, adm_gpu_stream stream,
                                  adm_error *err);
 
-/* y [batch][n], F16 or float32 = matrix [n][k] times x [batch][k]. */
+/* y [batch][n], F16 or float32 = matrix [n][k] times x [batch][k]; gated: y [batch][n / 2] F16, of rows 2i and 2i + 1 as
+ * adm_gpu_decode_gate() makes it. */
 typedef struct adm_decode_product {
     uint32_t n, k, batch;
-    bool wide; /* y is float32 */
+    bool wide, tiled, gated; /* wide: y is float32 */
     const void *matrix, *x;
     void *y;
 } adm_decode_product;
 
 enum { ADM_GPU_PRODUCT_BATCH = 8 };
 
-/* Our own product, for few tokens: batch up to ADM_GPU_PRODUCT_BATCH, k a multiple of 32; else ADM_EUNSUPPORTED. */
+/* Our own product, for few tokens: tiled, batch up to ADM_GPU_PRODUCT_BATCH, k a multiple of 32; else ADM_EUNSUPPORTED. */
 adm_status adm_gpu_decode_product(const adm_decode_product *product, adm_gpu_stream stream, adm_error *err);
 
 /* --- Random contents, as pure functions of seed and place -------------------------------------------------------------- */
@@ -94,6 +113,9 @@ void adm_decode_rope(const adm_shape *heads, const uint16_t *qkv, const float *b
 void adm_decode_gate(const adm_decode_sizes *sizes, const uint16_t *gate_up, uint16_t *inner);
 void adm_decode_argmax(const adm_decode_sizes *sizes, const float *logits, int32_t *token);
 void adm_decode_product_reference(const adm_decode_product *product);
+
+/* A row-major matrix [n][k] into tiles; rows beyond n are zeros. */
+void adm_decode_tile(const uint16_t *matrix, uint32_t n, uint32_t k, uint16_t *tiles);
 
 #ifdef __cplusplus
 }

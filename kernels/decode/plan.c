@@ -14,6 +14,14 @@ static size_t reserve(size_t *at, size_t bytes) {
     return here;
 }
 
+bool adm_decode_own(const adm_decode_setup *s) {
+    return s->linear == ADM_LINEAR_OWN || (s->linear == ADM_LINEAR_AUTO && s->batch <= ADM_GPU_PRODUCT_BATCH);
+}
+
+size_t adm_decode_matrix_bytes(const adm_decode_plan *p, uint32_t rows, uint32_t columns) {
+    return (size_t)adm_decode_rows(p->sizes.tiled, rows) * columns * 2;
+}
+
 static adm_status check(const adm_decode_setup *s, const adm_decode_plan *p, adm_error *err) {
     const adm_model *m = &s->model;
     if (m->weight_bytes != 2 || m->cache_bytes != 2)
@@ -43,10 +51,10 @@ static void lay_out_weights(const adm_decode_setup *s, adm_decode_plan *p) {
         p->rows[i] = rows[i];
         p->columns[i] = columns[i];
     }
-    p->embedding = reserve(&at, (size_t)p->sizes.vocab * m->hidden * 2);
-    p->matrix[ADM_MATRIX_HEAD] = m->tied ? p->embedding : reserve(&at, (size_t)p->sizes.vocab * m->hidden * 2);
+    p->embedding = reserve(&at, adm_decode_matrix_bytes(p, p->sizes.vocab, m->hidden));
+    p->matrix[ADM_MATRIX_HEAD] = m->tied ? p->embedding : reserve(&at, adm_decode_matrix_bytes(p, p->sizes.vocab, m->hidden));
     const size_t first = at;
-    for (int i = 0; i < ADM_MATRIX_HEAD; i++) p->matrix[i] = reserve(&at, (size_t)rows[i] * columns[i] * 2);
+    for (int i = 0; i < ADM_MATRIX_HEAD; i++) p->matrix[i] = reserve(&at, adm_decode_matrix_bytes(p, rows[i], columns[i]));
     p->layer_bytes = at - first;
     p->weight_bytes = first + m->n_layers * p->layer_bytes;
     for (int i = 0; i < ADM_MATRIX_HEAD; i++) p->linear_bytes += 2.0 * m->n_layers * rows[i] * columns[i];
@@ -106,7 +114,8 @@ adm_status adm_decode_plan_make(const adm_decode_setup *s, adm_decode_plan *p, a
     adm_status status = adm_model_check(m, err);
     *p = (adm_decode_plan){0};
     if (status != ADM_OK) return status;
-    p->sizes = (adm_decode_sizes){s->batch, m->hidden, m->intermediate / m->n_ranks, m->vocab / m->n_ranks, m->shape};
+    p->sizes = (adm_decode_sizes){s->batch, m->hidden,        m->intermediate / m->n_ranks, m->vocab / m->n_ranks,
+                                  m->shape, adm_decode_own(s)};
     status = check(s, p, err);
     const adm_gpu_shape shape = adm_decode_shape(s, s->max_budget);
     if (status == ADM_OK) status = adm_gpu_shape_check(&shape, err);

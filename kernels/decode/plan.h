@@ -47,6 +47,12 @@ typedef struct adm_decode_plan {
     double linear_bytes;                                   /* weights that one step reads */
 } adm_decode_plan;
 
+/* Whether our own products serve a setup, so that its matrices are tiled; else cuBLAS. */
+bool adm_decode_own(const adm_decode_setup *setup);
+
+/* Bytes of a matrix of so many rows, which its tiles fill up. */
+size_t adm_decode_matrix_bytes(const adm_decode_plan *plan, uint32_t rows, uint32_t columns);
+
 /* ADM_EINPUT or ADM_EUNSUPPORTED for a setup that cannot be run, with the limit. */
 adm_status adm_decode_plan_make(const adm_decode_setup *setup, adm_decode_plan *plan, adm_error *err);
 

@@ -78,8 +78,7 @@ static void print_row(const adm_decode_result *r, const adm_decode_row *row) {
     if (row->budget > 0 && dense != NULL) snprintf(gain, sizeof gain, "%.2f", dense->token_ns / row->token_ns);
     adm_print("%5u %8u %8s %10.1f %6.2f %10.1f %10.1f %8.1f %8.1f %10.1f %7s  %s, %s\n", row->batch, row->seq_len, budget,
               row->token_ns / 1e3, 100 * row->token_ci, row->attention_ns / 1e3, row->linear_ns / 1e3, row->rest_ns / 1e3,
-              (row->token_ns - row->attention_ns - row->linear_ns - row->rest_ns) / 1e3, row->batch / row->token_ns * 1e9, gain,
-              row->step, row->linear);
+              row->others_ns / 1e3, row->batch / row->token_ns * 1e9, gain, row->step, row->linear);
 }
 
 static void print_shares(const adm_decode_result *r) {
@@ -104,7 +103,7 @@ void adm_decode_print(const adm_decode_job *job, const adm_decode_result *r) {
                   r->n_checks, r->errors.rows, r->errors.attention, r->errors.logits, r->errors.n_selections);
     if (r->n == 0) return;
     adm_print("\n%s, one decode step, us\n%5s %8s %8s %10s %6s %10s %10s %8s %8s %10s %7s\n", job->setup.model.name, "batch",
-              "tokens", "budget", "token", "+- %", "attention", "linear", "rest", "left", "tokens/s", "gain");
+              "tokens", "budget", "token", "+- %", "attention", "linear", "rest", "others", "tokens/s", "gain");
     for (size_t i = 0; i < r->n; i++) print_row(r, &r->row[i]);
     print_shares(r);
     if (r->cublas[0] != '\0') adm_print("cuBLAS %s\n", r->cublas);
@@ -116,10 +115,10 @@ static json_t *row_as_json(const adm_decode_row *row) {
     if (row->reason[0] != '\0')
         return json_pack("{s:i, s:i, s:o, s:s, s:o}", "batch", (int)row->batch, "seq_len", (int)row->seq_len, "budget", budget,
                          "status", "skipped", "reason", adm_rows_string(row->reason));
-    return json_pack("{s:i, s:i, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:s, s:s}", "batch", (int)row->batch, "seq_len",
+    return json_pack("{s:i, s:i, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:s}", "batch", (int)row->batch, "seq_len",
                      (int)row->seq_len, "budget", budget, "status", "ok", "token_ns", row->token_ns, "token_ci_ratio",
                      row->token_ci, "attention_ns", row->attention_ns, "linear_ns", row->linear_ns, "rest_ns", row->rest_ns,
-                     "step", row->step, "linear", row->linear);
+                     "others_ns", row->others_ns, "step", row->step, "linear", row->linear);
 }
 
 json_t *adm_decode_json(const adm_decode_job *job, const adm_decode_result *r, int64_t run_id) {

@@ -20,8 +20,12 @@ static const adm_metric linear_metric = {"linear_layers_ns", "ns", "lower",
                                          "Duration of all matrix products of a decode step, by themselves"};
 static const adm_metric rest_metric = {
     "rest_of_step_ns", "ns", "lower",
-    "Duration of what a decode step does beside attention and matrix products, by itself: embedding, norms, RoPE, the MLP's "
-    "gate, sampling"};
+    "What a decode step takes beyond its attention and its matrix products, each by itself: norms, RoPE, sampling, and the gaps "
+    "between kernels that wait for one another"};
+static const adm_metric others_metric = {
+    "other_kernels_ns", "ns", "lower",
+    "Duration of the kernels of a decode step that are neither attention nor matrix products, by themselves: embedding, norms, "
+    "RoPE, the MLP's gate where it has a kernel, sampling"};
 static const adm_metric linear_limit_metric = {
     "linear_limit_ratio", "ratio", "higher",
     "Share of the device's measured read bandwidth that the weights of a decode step's matrix products reach"};
@@ -175,17 +179,17 @@ static adm_status time_part(decoding *d, adm_decode *m, int64_t config_id, unsig
     return status;
 }
 
-/* Matrix products and the rest depend on the batch alone, so they are timed once per batch. */
+/* Matrix products and the other kernels depend on the batch alone, so they are timed once per batch. */
 typedef struct batch_times {
     bool known;
-    double linear_ns, rest_ns;
+    double linear_ns, others_ns;
 } batch_times;
 
 static adm_status time_batch(decoding *d, adm_decode *m, int64_t config_id, batch_times *batch, adm_error *err) {
     const double limit = d->result->read_bytes_per_s;
     if (batch->known) return ADM_OK;
     adm_status status = time_part(d, m, config_id, ADM_DECODE_LINEAR, &linear_metric, &batch->linear_ns, NULL, err);
-    if (status == ADM_OK) status = time_part(d, m, config_id, ADM_DECODE_REST, &rest_metric, &batch->rest_ns, NULL, err);
+    if (status == ADM_OK) status = time_part(d, m, config_id, ADM_DECODE_REST, &others_metric, &batch->others_ns, NULL, err);
     if (status == ADM_OK && limit > 0) {
         const double share = m->plan.linear_bytes / batch->linear_ns * 1e9 / limit;
         status = put(d, config_id, "step", &linear_limit_metric, &share, 1, NULL, err);
@@ -204,10 +208,12 @@ static adm_status measure(decoding *d, adm_decode *m, adm_decode_row *row, batch
     if (status == ADM_OK)
         status = time_part(d, m, config_id, ADM_DECODE_ATTENTION, &attention_metric, &row->attention_ns, NULL, err);
     if (status == ADM_OK) status = put(d, config_id, "step", &ci_metric, &row->token_ci, 1, NULL, err);
+    row->linear_ns = batch->linear_ns;
+    row->others_ns = batch->others_ns;
+    row->rest_ns = row->token_ns - row->attention_ns - row->linear_ns;
+    if (status == ADM_OK) status = put(d, config_id, "step", &rest_metric, &row->rest_ns, 1, NULL, err);
     if (status == ADM_OK) status = trace(d, m, config_id, err);
     if (status != ADM_OK) return status;
-    row->linear_ns = batch->linear_ns;
-    row->rest_ns = batch->rest_ns;
     row->step = m->budget > 0 ? m->step->name : "dense";
     row->linear = adm_decode_linear_name(m);
     row->linear_bytes = m->plan.linear_bytes;

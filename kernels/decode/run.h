@@ -26,7 +26,8 @@ typedef struct adm_decode_row {
     uint32_t batch, seq_len, budget; /* budget 0: dense */
     const char *step;     /* the step's variant, "dense" or "" */
     const char *linear;   /* who multiplied */
-    double token_ns, token_ci, attention_ns, linear_ns, rest_ns;
+    double token_ns, token_ci, attention_ns, linear_ns, rest_ns; /* rest: what the token takes beyond the two before it */
+    double others_ns; /* of the rest's kernels by themselves */
     double linear_bytes, attention_bytes;
     char reason[256];
 } adm_decode_row;

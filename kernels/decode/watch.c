@@ -15,6 +15,7 @@ struct adm_decode_probes {
     adm_clock_probe clock;
     adm_range layer; /* whose activities come at present; kind ADM_RANGE_LAYER once there was one */
     uint64_t layer_start_ns, layer_end_ns;
+    uint64_t busy_until_ns; /* the end of the last activity */
     adm_status status;
     adm_error error;
 };
@@ -34,6 +35,13 @@ static void end_layer(adm_decode_probes *p) {
     p->layer = (adm_range){0};
 }
 
+/* Since when an activity is the one that the GPU works on: a dependent launch starts while the kernel before it still runs, and
+ * waits for it. */
+static uint64_t own_start(const adm_decode_probes *p, const adm_activity *a) {
+    const uint64_t from = a->start_ns > p->busy_until_ns ? a->start_ns : p->busy_until_ns;
+    return from < a->end_ns ? from : a->end_ns;
+}
+
 /* A layer on the GPU is from its first activity to its last: ranges are delivered in the order in which they began. */
 static void add_to_layer(adm_decode_probes *p, const adm_range *range, uint64_t start_ns, uint64_t end_ns) {
     if (p->layer.kind == ADM_RANGE_LAYER && (p->layer.layer != range->layer || p->layer.config_id != range->config_id))
@@ -51,14 +59,15 @@ static void add_to_layer(adm_decode_probes *p, const adm_range *range, uint64_t 
 static void activity_sink(void *user, const adm_range *range, const adm_activity *activity, size_t n) {
     adm_decode_probes *p = user;
     if (range == NULL || range->kind != ADM_RANGE_STAGE || n == 0) return;
+    const uint64_t start_ns = own_start(p, &activity[0]);
     uint64_t end_ns = activity[0].end_ns;
     for (size_t i = 0; i < n && p->status == ADM_OK; i++) {
         keep(p, adm_store_activity(p->store, p->run_id, range, &activity[i], &p->error));
         if (activity[i].end_ns > end_ns) end_ns = activity[i].end_ns;
     }
-    if (p->status == ADM_OK)
-        keep(p, adm_store_event(p->store, p->run_id, range, "gpu", activity[0].start_ns, end_ns, &p->error));
-    add_to_layer(p, range, activity[0].start_ns, end_ns);
+    if (p->status == ADM_OK) keep(p, adm_store_event(p->store, p->run_id, range, "gpu", start_ns, end_ns, &p->error));
+    add_to_layer(p, range, start_ns, end_ns);
+    if (end_ns > p->busy_until_ns) p->busy_until_ns = end_ns;
 }
 
 adm_status adm_decode_probes_open(bool timeline, adm_store *store, int64_t run_id, adm_decode_probes **out, adm_error *err) {

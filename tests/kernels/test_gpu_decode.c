@@ -77,26 +77,37 @@ static void expect_halves(const void *got, const uint16_t *wanted, size_t n, con
     free(b);
 }
 
-static void embeds_tokens(void **state) {
-    (void)state;
-    needs_gpu();
+static void try_embed(bool tiled) {
     adm_rng rng;
     adm_error err = {0};
     adm_rng_seed(&rng, check_seed());
-    const adm_decode_sizes s = {3, 576, 32, 50, {1, 1, 64}};
+    const adm_decode_sizes s = {3, 576, 32, 50, {1, 1, 64}, tiled};
     const int32_t token[] = {49, 0, 73}; /* the last is beyond a rank's words, and wraps */
-    uint16_t *table = halves(&rng, (size_t)s.vocab * s.hidden, 1);
+    const size_t bytes = (size_t)adm_decode_rows(tiled, s.vocab) * s.hidden * 2;
+    uint16_t *table = halves(&rng, (size_t)s.vocab * s.hidden, 1), *laid_out = host_new(bytes);
     float *wanted = host_new(s.batch * s.hidden * 4);
-    void *d[] = {device_new(table, (size_t)s.vocab * s.hidden * 2), device_new(token, sizeof token),
-                 device_new(NULL, s.batch * s.hidden * 4)};
+    if (tiled) adm_decode_tile(table, s.vocab, s.hidden, laid_out);
+    else memcpy(laid_out, table, bytes);
+    void *d[] = {device_new(laid_out, bytes), device_new(token, sizeof token), device_new(NULL, s.batch * s.hidden * 4)};
     must(adm_gpu_decode_embed(&s, d[1], d[0], d[2], adm_gpu_stream_of(gpu), &err), &err);
-    adm_decode_embed(&s, token, table, wanted);
+    for (uint32_t b = 0; b < s.batch; b++)
+        adm_to_f32(ADM_F16, table + (size_t)(token[b] % 50) * s.hidden, s.hidden, wanted + (size_t)b * s.hidden);
     float *got = fetch(d[2], s.batch * s.hidden * 4);
+    assert_memory_equal(got, wanted, s.batch * s.hidden * 4);
+    adm_decode_embed(&s, token, laid_out, got);
     assert_memory_equal(got, wanted, s.batch * s.hidden * 4);
     release(d, 3);
     free(table);
+    free(laid_out);
     free(wanted);
     free(got);
+}
+
+static void embeds_tokens(void **state) {
+    (void)state;
+    needs_gpu();
+    try_embed(false);
+    try_embed(true);
 }
 
 static void try_norm(uint32_t batch, uint32_t hidden, bool adds) {
@@ -253,16 +264,20 @@ static void the_first_of_the_largest_is_sampled(void **state) {
     free(got);
 }
 
-static void try_product(uint32_t n, uint32_t k, uint32_t batch, bool wide) {
+static void try_product(uint32_t n, uint32_t k, uint32_t batch, bool wide, bool gated) {
     adm_rng rng;
     adm_error err = {0};
     adm_rng_seed(&rng, check_seed() + n + k + batch);
     uint16_t *matrix = halves(&rng, (size_t)n * k, 1 / sqrtf((float)k)), *x = halves(&rng, (size_t)batch * k, 1);
-    const size_t n_y = (size_t)batch * n, bytes = n_y * (wide ? 4 : 2);
-    void *wanted = host_new(bytes);
-    void *d[] = {device_new(matrix, (size_t)n * k * 2), device_new(x, (size_t)batch * k * 2), device_new(NULL, bytes)};
-    adm_decode_product p = {n, k, batch, wide, d[0], d[1], d[2]};
+    const size_t n_y = (size_t)batch * n / (gated ? 2 : 1), bytes = n_y * (wide ? 4 : 2);
+    const size_t tiled_bytes = (size_t)adm_decode_rows(true, n) * k * 2;
+    uint16_t *tiles = host_new(tiled_bytes);
+    void *wanted = host_new(bytes), *again = host_new(bytes);
+    adm_decode_tile(matrix, n, k, tiles);
+    void *d[] = {device_new(tiles, tiled_bytes), device_new(x, (size_t)batch * k * 2), device_new(NULL, bytes)};
+    adm_decode_product p = {n, k, batch, wide, true, gated, d[0], d[1], d[2]};
     must(adm_gpu_decode_product(&p, adm_gpu_stream_of(gpu), &err), &err);
+    p.tiled = false;
     p.matrix = matrix;
     p.x = x;
     p.y = wanted;
@@ -270,26 +285,37 @@ static void try_product(uint32_t n, uint32_t k, uint32_t batch, bool wide) {
     void *got = fetch(d[2], bytes);
     if (wide) assert_true(error_of(got, wanted, n_y) < 0x1p-18);
     else expect_halves(got, wanted, n_y, "product");
+    p.tiled = true; /* the reference reads tiles, too */
+    p.matrix = tiles;
+    p.y = again;
+    adm_decode_product_reference(&p);
+    assert_memory_equal(again, wanted, bytes);
     release(d, 3);
     free(matrix);
+    free(tiles);
     free(x);
     free(wanted);
+    free(again);
     free(got);
 }
 
 static void multiplies(void **state) {
     (void)state;
     needs_gpu();
-    try_product(16, 32, 1, false);
-    try_product(48, 1024, 1, true);
-    try_product(37, 1120, 3, true); /* rows that fill no block, elements that fill no warp's share */
-    try_product(64, 4096, 8, false);
-    try_product(20, 2080, 8, true);
-    try_product(1, 64, 2, true);
+    try_product(16, 32, 1, false, false);
+    try_product(48, 1024, 1, true, false);
+    try_product(37, 1120, 3, true, false); /* rows that fill no tile, elements that fill no warp's share */
+    try_product(64, 4096, 8, false, false);
+    try_product(20, 2080, 8, true, false);
+    try_product(1, 64, 2, true, false);
+    try_product(64, 1536, 1, false, true);
+    try_product(24, 288, 5, false, true);
     adm_error err;
-    adm_decode_product p = {16, 32, 9, false, NULL, NULL, NULL};
+    adm_decode_product p = {.n = 16, .k = 32, .batch = 9, .tiled = true};
     assert_int_equal(adm_gpu_decode_product(&p, adm_gpu_stream_of(gpu), &err), ADM_EUNSUPPORTED);
-    p = (adm_decode_product){16, 40, 1, false, NULL, NULL, NULL};
+    p = (adm_decode_product){.n = 16, .k = 40, .batch = 1, .tiled = true};
+    assert_int_equal(adm_gpu_decode_product(&p, adm_gpu_stream_of(gpu), &err), ADM_EUNSUPPORTED);
+    p = (adm_decode_product){.n = 16, .k = 32, .batch = 1};
     assert_int_equal(adm_gpu_decode_product(&p, adm_gpu_stream_of(gpu), &err), ADM_EUNSUPPORTED);
 }
 
