@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import platform
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -49,11 +50,11 @@ ROOMS = {
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "observer", "state", "count",
-                        "timeline", "observe"],
+    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "metrics", "observer", "state",
+                        "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "pipeline", "gpu_judge", "gpu_child",
-                     "gpu_compare", "record"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
+                     "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -73,9 +74,9 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
-                        "history", "checks", "html"],
+                        "history", "checks", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
+    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
@@ -84,10 +85,10 @@ COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary"],
     "core/calibrate": ["cmd_calibrate"],
-    "kernels/profile": ["cmd_profile", "print", "probes"],
+    "kernels/profile": ["cmd_profile", "plan_print", "print", "probes"],
     "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "print", "watch"],
+    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -139,16 +140,21 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recor
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
-    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
+    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/charts.js", "src/dom.js", "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core": ["floatfmt", "stats", "ratio", "rng", "threads", "aggregate", "contention", "probe", "event_spool", "thresholds",
-             "coding", "sweep", "rank", "policy", "quality", "replay", "replay_sweep", "replay_faults", "command_line", "store",
-             "store_insert"],
+    "core/base": ["floatfmt"],
+    "core/system": ["threads", "contention"],
+    "core/stats": ["stats", "aggregate", "ratio", "rng"],
+    "core/contract": ["probe"],
+    "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
+    "core/store": ["store", "store_insert"],
+    "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
+    "core/cli": ["command_line"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
                 "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
@@ -242,7 +248,7 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
 ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
 
 # Suites that `ninja asan` runs: tests whose names contain one of these.
-SANITIZED = ["c/", "python/core/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
+SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -629,6 +635,14 @@ def set_up(options):
     deps.install(needs)
 
 
+def remove_stale_programs(text, root):
+    """Removes test programs and libraries of an earlier configuration: tests skip where one is absent, not where it is old."""
+    targets = set(re.findall(r"build/\w+/tests/[\w.-]+", text))
+    for path in root.glob("build/*/tests/*"):
+        if path.is_file() and path.relative_to(root).as_posix() not in targets:
+            path.unlink()
+
+
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
     needs = deps.missing("build", options.cuda, options.cuda_version)
@@ -646,6 +660,7 @@ def configure(options):
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)
+    remove_stale_programs(text, deps.ROOT)
     print(f"build.ninja is written, `ninja` builds: {deps.compiler()}, "
           f"{f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, Node {node}")
 

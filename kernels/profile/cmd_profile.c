@@ -11,25 +11,34 @@
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
+#include "kernels/profile/metrics.h"
+#include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
 #include "kernels/profile/probes.h"
 #include "kernels/profile/run.h"
-#include "kernels/sass/static.h"
 #include "kernels/profile/trace.h"
+#include "kernels/sass/static.h"
+#include "kernels/tune/profile_candidates.h"
 #include "probes/cupti/cupti_features.h"
 #include "traces/format/trace_file.h"
+
+enum { MAX_ONLY = 32 };
 
 typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
-    const char *trace_path, *layers, *thresholds, *calibration_path, *counters;
-    bool dry_run, is_static, timeline, software_timestamps;
+    const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics;
+    bool dry_run, is_static, timeline, software_timestamps, tuned;
+    adm_bring bring;
+    const char *only[MAX_ONLY];
+    char only_text[MAX_ONLY][64];
     adm_cupti_features features;
 
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
     adm_dtype dtype_list[2];
+    adm_code_metric metric_list[ADM_PROFILE_METRICS];
     char *batch_lens_text;
     const adm_trace *trace;             /* NULL: random inputs */
     adm_profile_trace *profile_trace;
@@ -68,7 +77,10 @@ enum {
     KEY_TIMELINE,
     KEY_TIMESTAMPS,
     KEY_CALIBRATION,
-    KEY_PHASES
+    KEY_METRIC,
+    KEY_PHASES,
+    KEY_IMPLEMENTATION,
+    KEY_TUNED
 };
 
 static const struct argp_option options[] = {
@@ -88,7 +100,14 @@ static const struct argp_option options[] = {
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"select", KEY_SELECT, "WHO", 0,
      "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
+    {"metric", KEY_METRIC, "LIST", 0, "How codes are compared: l1, xor, dot, asym4 (default l1, or as calibrated)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
+    {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
+     "Only these rows: NAME, or STAGE=NAME for one stage alone; several, by commas or repeated, run beside each other "
+     "(default: all)",
+     2},
+    {"tuned", KEY_TUNED, NULL, 0,
+     "Also time what `adamas tune` chose for this device and each shape, by the database; says where it has chosen nothing", 2},
     {"trace", KEY_TRACE, "FILE", 0,
      "Queries, keys and values of this trace's steps instead of random ones; --seq-lens chooses "
      "the steps as in a replay (default all)",
@@ -115,14 +134,33 @@ static const struct argp_option options[] = {
     {0},
 };
 
+/* "a,topk=b", and more of them where the option is repeated. */
+static error_t add_only(profile_command *c, const char *list, struct argp_state *state) {
+    for (const char *at = list;; at++) {
+        const size_t length = strcspn(at, ",");
+        if (c->options.n_only == MAX_ONLY) argp_error(state, "--implementation: more than %d names", MAX_ONLY);
+        if (length == 0 || length >= sizeof c->only_text[0])
+            argp_error(state, "--implementation: '%.60s' is no list of names", list);
+        snprintf(c->only_text[c->options.n_only], sizeof c->only_text[0], "%.*s", (int)length, at);
+        c->only[c->options.n_only] = c->only_text[c->options.n_only];
+        c->options.n_only++;
+        at += length;
+        if (*at == '\0') return 0;
+    }
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     profile_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        state->child_inputs[2] = &c->bring;
+        return 0;
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;
     case KEY_CALIBRATION: c->calibration_path = arg; return 0;
+    case KEY_METRIC: c->metrics = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_BATCH_LENS: c->batch_lens = arg; return 0;
     case KEY_TRACE: c->trace_path = arg; return 0;
@@ -151,6 +189,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!c->software_timestamps && strcmp(arg, "auto") != 0)
             argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
         return 0;
+    case KEY_IMPLEMENTATION: return add_only(c, arg, state);
+    case KEY_TUNED: c->tuned = true; return 0;
     case KEY_STATIC: c->is_static = true; return 0;
     case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
@@ -158,7 +198,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_bring, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -274,36 +315,20 @@ static adm_status parse_trace_options(profile_command *c, adm_error *err) {
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &c->trace_options.n_layers, err);
     c->trace_options.layers = c->layer_list;
+    for (size_t i = 0; i < o->n_metrics; i++) c->trace_options.by_channel |= o->metrics[i] == ADM_METRIC_ASYM4;
     if (status == ADM_OK) status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
     return status;
-}
-
-/* Whether this build's kernels compute what the calibration found best; a build without kernels can still plan. */
-static adm_status check_metric(const profile_command *c, const adm_coding *coding, const char *what, adm_error *err) {
-    const char *metric = adm_code_metric_name(coding->metric);
-    if (adm_gpu_registry_count() == 0 || adm_gpu_registry_find(ADM_STAGE_DISTANCE, metric) != NULL) return ADM_OK;
-    return adm_fail(
-        err, ADM_EUNSUPPORTED,
-        "%s: the best sketch of %s is by %s, which no GPU kernel of this build computes; `adamas calibrate --metrics "
-        "l1` finds the best of those that one does",
-        c->calibration_path, what, metric);
 }
 
 /* The file's heads stand in for the options that say them. */
 static adm_status parse_calibration(profile_command *c, adm_error *err) {
     const adm_calibration *calibration = &c->calibration;
-    char what[32];
     if (c->calibration_path == NULL) return ADM_OK;
     if (c->heads != NULL || c->kv_heads != NULL || c->head_dim != NULL || c->thresholds != NULL)
         return adm_fail(err, ADM_EINPUT,
                         "--calibration brings its own heads and thresholds: leave out --heads, --kv-heads, --head-dim and "
                         "--thresholds");
     adm_status status = adm_calibration_read(c->calibration_path, &c->calibration, err);
-    for (size_t i = 0; status == ADM_OK && i < calibration->n_layers; i++) {
-        snprintf(what, sizeof what, "layer %u", calibration->layer[i].number);
-        status = check_metric(c, &calibration->layer[i].coding, what, err);
-    }
-    if (status == ADM_OK) status = check_metric(c, &calibration->other, "layers that it does not list", err);
     if (status != ADM_OK || c->trace_path != NULL) return status;
     const uint32_t shape[3] = {calibration->shape.n_q_heads, calibration->shape.n_kv_heads, calibration->shape.head_dim};
     for (int i = 0; i < 3; i++) snprintf(c->calibrated_shape[i], sizeof c->calibrated_shape[i], "%u", shape[i]);
@@ -320,10 +345,15 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     o->threshold[0] = -0.674f;
     o->threshold[2] = 0.674f;
     o->target = 0.01;
+    o->only = c->only;
     adm_status status = parse_calibration(c, err);
     if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_batch_lens(c, err);
     if (status == ADM_OK) status = parse_choices(c, err);
+    if (status == ADM_OK)
+        status = adm_profile_metrics(c->metrics, c->calibration_path != NULL ? &c->calibration : NULL, c->calibration_path,
+                                     c->metric_list, &o->n_metrics, err);
+    o->metrics = c->metric_list;
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
     if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
     if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
@@ -422,10 +452,19 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
+    adm_profile_candidates *candidates = NULL;
     int64_t run_id;
     const bool is_observed = c->counters != NULL || c->timeline;
-    if (is_observed) adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
-    adm_status status = adm_gpu_open((int)c->device_number, &gpu, err);
+    const adm_profile_candidates_ask ask = {.bring = &c->bring,
+                                            .tuned_db = c->tuned ? c->common.db_path : NULL,
+                                            .device = (int)c->device_number,
+                                            .seed = c->seed != NULL ? c->options.seed : 0,
+                                            .quiet = c->common.quiet || c->common.json};
+    /* In processes of their own, which cannot come from one that has the device open. */
+    adm_status status = adm_profile_candidates_judge(&ask, &c->options, &candidates, err);
+    if (status == ADM_OK && is_observed)
+        adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
+    if (status == ADM_OK) status = adm_gpu_open((int)c->device_number, &gpu, err);
     if (status == ADM_OK && is_observed) {
         adm_cupti_features_read(&c->features);
         c->options.fact = c->features.fact;
@@ -442,6 +481,7 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
             status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store, run_id,
                                              &probes, err);
         if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, tally, err);
+        if (status == ADM_OK) status = adm_profile_candidates_record(candidates, store, run_id, tally, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
         adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
@@ -451,6 +491,7 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
             status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, tally, err);
         if (status == ADM_OK && !c->common.quiet && !c->common.json) adm_profile_probes_print(probes);
     }
+    adm_profile_candidates_free(&candidates);
     adm_profile_probes_close(&probes);
     adm_store_close(&store);
     adm_gpu_close(&gpu);
@@ -463,8 +504,12 @@ static adm_status print_plan(const profile_command *c, adm_error *err) {
     adm_error none;
     int n = 0;
     const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
-    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, err);
-    return status == ADM_OK ? adm_profile_probes_plan(c->counters, c->timeline, err) : status;
+    json_t *document = c->common.json ? json_object() : NULL;
+    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, document, err);
+    if (status == ADM_OK) status = adm_profile_probes_plan(c->counters, c->timeline, document, err);
+    if (status == ADM_OK && document != NULL) return adm_print_json(document, err);
+    json_decref(document);
+    return status;
 }
 
 static const char static_sql[] =
@@ -531,6 +576,7 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    if (status == ADM_OK) status = adm_profile_check_only(&c.options, &err); /* before a run begins */
     if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)

@@ -1,4 +1,4 @@
-/* print.c: what `adamas profile` shows of its plan and of a finished run. */
+/* print.c: what `adamas profile` shows of a finished run. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -8,62 +8,10 @@
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
+#include "core/policy/coding.h"
 #include "core/stats/ratio.h"
+#include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
-
-/* What all configurations share. */
-static void print_setting(const adm_profile_options *o, const adm_trace *trace) {
-    adm_print("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
-              adm_selection_name(o->selection));
-    if (trace != NULL) adm_print("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
-    else adm_print("inputs: random, seed %" PRIu64 "\n", o->seed);
-    if (o->n_batch_lens > 0) adm_print("lengths in the batch: %s\n", o->batch_lens_text);
-}
-
-/* --- The plan ----------------------------------------------------------------------------------------------------- */
-
-static void print_case(const adm_profile_options *o, const adm_profile_case *c, const adm_device_info *device) {
-    const adm_gpu_shape shape = adm_profile_shape(o, c);
-    const adm_gpu_inputs inputs = adm_profile_inputs(o, c);
-    const uint64_t l2_bytes = device != NULL ? device->l2_bytes : 60u << 20;
-    const uint64_t available = device != NULL ? device->memory_bytes / 10 * 6 : UINT64_MAX;
-    adm_gpu_plan min_plan, plan;
-    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &min_plan);
-    adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, available, &plan);
-    adm_print("  %s, ", adm_dtype_name(c->dtype));
-    if (c->page_size > 0) adm_print("pages of %u, ", c->page_size);
-    adm_print("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
-              c->batch, (double)(2 * min_plan.kv_bytes) / 0x1p30, (double)min_plan.planes_bytes / 0x1p30,
-              (double)min_plan.bytes / 0x1p30);
-    if (o->cold)
-        adm_print(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)plan.bytes / 0x1p30, plan.n_kv, plan.n_sets);
-    adm_print("\n");
-}
-
-adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
-                                  adm_error *err) {
-    adm_profile_unit *units = NULL;
-    size_t n_units;
-    adm_status status = adm_profile_units(o, &units, &n_units, err);
-    if (status != ADM_OK) return status;
-    adm_print("%zu configurations of %zu units\n", adm_profile_n_cases(o), n_units);
-    print_setting(o, trace);
-    if (device != NULL) adm_print("memory on the %s:\n", device->name);
-    else adm_print("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
-    for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
-        const adm_profile_case c = adm_profile_case_at(o, i);
-        print_case(o, &c, device);
-    }
-    adm_print("units of each:\n");
-    for (size_t i = 0; i < n_units; i++) {
-        adm_print("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
-        if (units[i].budget > 0) adm_print(" budget %u", units[i].budget);
-        adm_print("\n");
-    }
-    if (n_units == 0) adm_print("  none: this build has no CUDA, configure it with a toolkit\n");
-    adm_free(&units);
-    return ADM_OK;
-}
 
 /* --- A run -------------------------------------------------------------------------------------------------------- */
 
@@ -131,7 +79,7 @@ static json_t *configuration_as_json(const adm_query *q) {
 /* What makes a time worth less: a cache not quite cold, a median not quite sure. */
 static void print_stage(const adm_query *q) {
     print_configuration(q);
-    adm_print("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
+    adm_print("%-10s %-14s", adm_query_text(q, 6), adm_query_text(q, 7));
     print_number(q, 8, 1, " %7.0f", "        ");
     if (strcmp(adm_query_text(q, 11), "ok") != 0) {
         adm_print("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
@@ -178,7 +126,7 @@ static void print_step(const adm_query *q) {
     char words[ADM_RATIO_WORDS_BYTES];
     adm_ratio_words(&interval, 1, 2, words);
     print_configuration(q);
-    adm_print("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
+    adm_print("%-14s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
               adm_query_double(q, 8) * 1e-3, adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
     print_number(q, 11, 1e-3, " %9.2f", "         -");
     adm_print("  %s%s\n", adm_query_text(q, 20), words);
@@ -230,15 +178,6 @@ static adm_status read_limit(adm_store *store, int64_t run_id, double *bytes_per
     return status;
 }
 
-/* print_setting() as JSON. */
-static json_t *setting_as_json(const adm_profile_options *o, const adm_trace *trace) {
-    json_t *inputs = trace == NULL
-                         ? json_pack("{s:s, s:I}", "kind", "random", "seed", (json_int_t)o->seed)
-                         : json_pack("{s:s, s:s, s:s}", "kind", trace->kind, "trace", trace->name, "xxh128", trace->xxh128);
-    return json_pack("{s:I, s:I, s:s, s:s, s:o}", "q_heads", (json_int_t)o->n_q_heads, "head_dim", (json_int_t)o->head_dim,
-                     "cache", o->cold ? "cold" : "warm", "selection", adm_selection_name(o->selection), "inputs", inputs);
-}
-
 static adm_status print_document(const adm_common *common, int64_t run_id, json_t *setting, double limit, json_t *stages,
                                  json_t *steps, adm_error *err) {
     char *path = NULL;
@@ -255,15 +194,16 @@ static adm_status print_document(const adm_common *common, int64_t run_id, json_
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
                                  adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
 #define CONFIGURATION "  tokens  KV batch page type launch "
-    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us %% limit     n\n";
+    static const char stages_heading[] = CONFIGURATION
+        "stage      variant         budget   time, us floor, us %% limit     n\n";
     static const char steps_heading[] = "\na whole step against the fastest dense attention known\n" CONFIGURATION
-                                        "step        budget   time, us  dense, us    times floor, us  dense attention of\n";
+                                        "step            budget   time, us  dense, us    times floor, us  dense attention of\n";
     double limit = 0;
     json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
     adm_status status = read_limit(store, run_id, &limit, err);
     if (status == ADM_OK && !common->json) {
         adm_print("run %" PRId64 " in %s: ", run_id, common->db_path);
-        print_setting(options, trace);
+        adm_profile_print_setting(options, trace);
         if (limit > 0)
             adm_print(
                 "floor: the stage's compulsory bytes at %.3f TB/s, what a plain read reached in this run; %% limit: floor over "
@@ -279,7 +219,7 @@ adm_status adm_profile_print_run(const adm_common *common, const adm_profile_opt
                   tally->n_right, tally->n_failed, tally->n_skipped);
     if (status == ADM_OK) status = each_row(store, steps_sql, run_id, steps, step_as_json, print_step, steps_heading, err);
     if (status == ADM_OK && common->json) {
-        json_t *setting = setting_as_json(options, trace);
+        json_t *setting = adm_profile_setting_as_json(options, trace);
         json_object_set_new(setting, "checked",
                             json_pack("{s:I, s:I, s:I}", "right", (json_int_t)tally->n_right, "failed",
                                       (json_int_t)tally->n_failed, "skipped", (json_int_t)tally->n_skipped));

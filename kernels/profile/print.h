@@ -1,15 +1,10 @@
-/* print.h: what `adamas profile` shows of its plan and of a finished run. */
+/* print.h: what `adamas profile` shows of a finished run. */
 #ifndef ADM_KERNELS_PROFILE_PRINT_H
 #define ADM_KERNELS_PROFILE_PRINT_H
 
 #include "core/cli/command.h"
 #include "core/contract/trace.h"
 #include "kernels/profile/run.h"
-
-/* The configurations, the memory each needs on `device` (NULL: on a device with 60 MiB of L2, and memory enough), and
- * the units; on stdout. */
-adm_status adm_profile_print_plan(const adm_profile_options *options, const adm_trace *trace, const adm_device_info *device,
-                                  adm_error *err);
 
 /* Tables of a run's stages and of its steps against dense attention, or one JSON document; on stdout. */
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,

@@ -1,4 +1,5 @@
 /* probes.c: wires probes to `adamas profile`. */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -34,16 +35,23 @@ adm_status adm_profile_probes_check(const char *counters, adm_error *err) {
 }
 
 /* Which chip there will be is not known without it; passes differ little between those of one generation. */
-adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_error *err) {
+adm_status adm_profile_probes_plan(const char *counters, bool timeline, json_t *document, adm_error *err) {
     adm_metric_set *set = NULL;
     adm_counter_plan *plan = NULL;
     adm_error why;
     adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
-    if (set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK)
+    const bool planned = set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK;
+    if (set != NULL && document != NULL)
+        json_object_set_new(document, "counters",
+                            json_pack("{s:s, s:s, s:o, s:o}", "set", set->name, "chip", "GH100", "passes",
+                                      planned ? json_integer((json_int_t)plan->n_passes) : json_null(), "reason",
+                                      planned ? json_null() : json_string(why.text)));
+    else if (planned)
         adm_print("counters %s: every unit %zu times, the passes on GH100 (`adamas counters plan --chip NAME` for others)\n",
                   set->name, plan->n_passes);
     else if (set != NULL) adm_print("counters %s: none, %s\n", set->name, why.text);
-    if (timeline) adm_print("timeline: every unit 5 times in each launch mode\n");
+    if (timeline && document != NULL) json_object_set_new(document, "timeline_launches", json_integer(5));
+    else if (timeline) adm_print("timeline: every unit 5 times in each launch mode\n");
     adm_counter_plan_close(&plan);
     adm_metric_set_close(&set);
     return status;
@@ -71,12 +79,16 @@ static adm_status attach(adm_profile_probes *p, adm_error *err) {
 
 static adm_status open_counters(adm_profile_probes *p, const adm_profile_options *options, const char *counters,
                                 int device_number, adm_error *err) {
-    adm_profile_unit *units = NULL;
-    size_t n_units;
+    size_t n_units, most = 0;
+    adm_status status = ADM_OK;
     if (counters == NULL) return ADM_OK;
-    adm_status status = adm_profile_units(options, &units, &n_units, err);
-    adm_free(&units);
-    if (status == ADM_OK) status = adm_counter_probe_open(counters, device_number, n_units, &p->counter, err);
+    for (size_t m = 0; status == ADM_OK && m < options->n_metrics; m++) {
+        adm_profile_unit *units = NULL;
+        status = adm_profile_units(options, options->metrics[m], &units, &n_units, err);
+        if (n_units > most) most = n_units;
+        adm_free(&units);
+    }
+    if (status == ADM_OK) status = adm_counter_probe_open(counters, device_number, most, &p->counter, err);
     if (status != ADM_OK) return status;
     p->observer.counters = adm_counter_probe_counters(p->counter, &p->observer.n_counters);
     adm_counter_probe_deliver_to(p->counter, adm_profile_counter_sink, &p->observer);

@@ -11,8 +11,9 @@ typedef struct adm_profile_probes adm_profile_probes;
 /* Checks --counters before anything else happens: ADM_EINPUT for a set that is not known or not right; NULL is fine. */
 adm_status adm_profile_probes_check(const char *counters, adm_error *err);
 
-/* What counters and timeline will cost, on stdout, for --dry-run. */
-adm_status adm_profile_probes_plan(const char *counters, bool timeline, adm_error *err);
+/* What counters and timeline will cost, for --dry-run: on stdout, or into a JSON object where `document` is not NULL. */
+struct json_t;
+adm_status adm_profile_probes_plan(const char *counters, bool timeline, struct json_t *document, adm_error *err);
 
 /* Attaches NVTX and device state always, counters if a set is given, a timeline if asked for; and starts the session. Sets
  * options->observer and the power limit. Close it after a failure too. */

@@ -1,10 +1,8 @@
 /* cmd_tune.c: `adamas tune`: judges kernels of one's own beside the registry's rows. */
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/system/clock.h"
 #include "core/system/interrupt.h"
@@ -13,33 +11,23 @@
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
-#include "kernels/tune/candidate/collect.h"
-#include "kernels/tune/gpu_judge.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
-#include "kernels/tune/search.h"
+#include "kernels/tune/session.h"
 #include "kernels/tune/watch.h"
 
 typedef struct tune_command {
     adm_common common;
     const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *sinks, *recent, *seed, *limit, *cap,
-        *only, *label, *device, *arch;
+        *only, *label, *device;
     const char *set[ADM_TUNE_MAX_PARAMETERS];
     size_t n_set;
-    bool gpu, show, no_search, watch;
+    bool gpu, show, watch;
     const char *versions; /* of --watch */
     char **paths;
     size_t n_paths;
 
-    adm_stage stage;
-    adm_tune_options options;
-    int device_number;
-    adm_device_info gpu_info;
-    adm_error no_gpu;        /* why there is none */
-    adm_tune_list list[2];   /* host, GPU: the rows first */
-    adm_tune_result *result[2];
-    bool judged[2];
-    adm_tune_scratch scratch;
+    adm_tune_session session;
     adm_host_info host;
     char *argv_json;
     json_t *rows;
@@ -114,17 +102,17 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_LIMIT: c->limit = arg; return 0;
     case KEY_CAP: c->cap = arg; return 0;
     case KEY_ONLY: c->only = arg; return 0;
-    case KEY_CHECK_ONLY: c->options.check_only = true; return 0;
+    case KEY_CHECK_ONLY: c->session.options.check_only = true; return 0;
     case KEY_GPU: c->gpu = true; return 0;
     case KEY_SHOW: c->show = true; return 0;
-    case KEY_NO_SEARCH: c->no_search = true; return 0;
+    case KEY_NO_SEARCH: c->session.no_search = true; return 0;
     case KEY_WATCH:
         c->watch = true;
         c->versions = arg;
         return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_DEVICE: c->device = arg; return 0;
-    case KEY_ARCH: c->arch = arg; return 0;
+    case KEY_ARCH: c->session.arch = arg; return 0;
     case KEY_SET:
         if (c->n_set == ADM_TUNE_MAX_PARAMETERS) argp_error(state, "--set: given more than %d times", ADM_TUNE_MAX_PARAMETERS);
         c->set[c->n_set++] = arg;
@@ -170,7 +158,7 @@ static adm_status parse_stage(tune_command *c, adm_error *err) {
     adm_status status = adm_parse_words("--stage", c->stage_name, names, ADM_N_STAGES, found, err);
     size_t n = 0;
     for (int s = 0; s < ADM_N_STAGES; s++)
-        if (found[s]) c->stage = (adm_stage)s, n++;
+        if (found[s]) c->session.stage = (adm_stage)s, n++;
     return status == ADM_OK && n != 1 ? adm_fail(err, ADM_EINPUT, "--stage: one stage per session") : status;
 }
 
@@ -180,12 +168,12 @@ static adm_status parse_dtype(tune_command *c, adm_error *err) {
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", names, 3, found, err);
     if (status == ADM_OK && found[0] + found[1] + found[2] != 1)
         status = adm_fail(err, ADM_EINPUT, "--dtype: one type per session");
-    c->options.dtype = found[0] ? ADM_F32 : found[1] ? ADM_F16 : ADM_BF16;
+    c->session.options.dtype = found[0] ? ADM_F32 : found[1] ? ADM_F16 : ADM_BF16;
     return status;
 }
 
 static adm_status parse_values(tune_command *c, adm_error *err) {
-    adm_tune_options *o = &c->options;
+    adm_tune_options *o = &c->session.options;
     uint64_t limit_s = 10, cap_ms = 500;
     uint32_t device = 0;
     o->target = 0.01;
@@ -208,166 +196,30 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     if (o->n_tokens == 0) o->n_tokens = 32768;
     o->limit_ns = limit_s * 1000000000u;
     o->cap_ns = cap_ms * 1000000u;
-    c->device_number = (int)device;
+    c->session.device = (int)device;
     return status;
 }
 
 /* --- Candidates ----------------------------------------------------------------------------------------------------- */
 
-/* A .cu file, a manifest, or whatever its table says: what a path holds is known once it is read. */
 static adm_status collect(tune_command *c, adm_error *err) {
-    adm_tune_list all = {0};
-    adm_status status = ADM_OK;
+    adm_tune_session *s = &c->session;
+    adm_tune_list rows[2] = {{0}};
     bool on[2] = {!c->gpu, c->gpu};
-    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
-        status = adm_tune_add_file(&all, c->stage, c->paths[i], c->options.limit_ns, err);
-    if (all.n > 0 && !c->gpu) on[0] = false;
-    for (size_t i = 0; i < all.n; i++) on[all.c[i].on_gpu] = true;
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = adm_tune_session_add(s, c->paths[i], err);
+    if (s->list[0].n + s->list[1].n > 0 && !c->gpu) on[0] = false;
     for (int side = 0; side < 2 && status == ADM_OK; side++)
-        if (on[side]) status = adm_tune_add_rows(&c->list[side], c->stage, side, c->only, err);
-    for (size_t i = 0; status == ADM_OK && i < all.n; i++) {
-        adm_tune_list *list = &c->list[all.c[i].on_gpu];
-        if (list->c == NULL) status = adm_alloc(&list->c, ADM_TUNE_MAX_CANDIDATES, sizeof *list->c, "candidates", err);
-        if (status == ADM_OK && list->n == ADM_TUNE_MAX_CANDIDATES) status = adm_fail(err, ADM_EINPUT, "too many candidates");
-        if (status == ADM_OK) list->c[list->n++] = all.c[i];
+        if (on[side] || s->list[side].n > 0) status = adm_tune_add_rows(&rows[side], s->stage, side, c->only, err);
+    for (int side = 0; side < 2; side++) {
+        if (status == ADM_OK) status = adm_tune_append(&rows[side], &s->list[side], err);
+        adm_free(&s->list[side].c);
+        s->list[side] = rows[side];
     }
-    adm_free(&all.c);
-    if (status == ADM_OK && c->list[0].n + c->list[1].n == 0)
+    if (status == ADM_OK && s->list[0].n + s->list[1].n == 0)
         status = adm_fail(err, c->gpu ? ADM_EUNSUPPORTED : ADM_EINPUT, "the stage %s has no rows %s, and no candidate is given",
-                          adm_stage_name(c->stage), c->gpu ? "in this build, which has no CUDA kernels" : "on the host");
-    return status;
-}
-
-/* --set NAME=N for every candidate that has the parameter. */
-static adm_status apply_settings(tune_command *c, adm_error *err) {
-    for (size_t i = 0; i < c->n_set; i++) {
-        const char *equals = strchr(c->set[i], '=');
-        char *end;
-        const int64_t value = equals != NULL ? strtoll(equals + 1, &end, 0) : 0;
-        bool found = false;
-        if (equals == NULL || equals[1] == '\0' || *end != '\0')
-            return adm_fail(err, ADM_EINPUT, "--set: '%s' is not NAME=NUMBER", c->set[i]);
-        for (int side = 0; side < 2; side++)
-            for (size_t k = 0; k < c->list[side].n; k++)
-                for (size_t p = 0; p < c->list[side].c[k].n_parameters; p++) {
-                    adm_tune_parameter *parameter = &c->list[side].c[k].parameter[p];
-                    if (strlen(parameter->name) != (size_t)(equals - c->set[i]) ||
-                        strncmp(parameter->name, c->set[i], (size_t)(equals - c->set[i])) != 0)
-                        continue;
-                    parameter->value[0] = c->list[side].c[k].chosen[p] = value;
-                    parameter->n_values = 1;
-                    found = true;
-                }
-        if (!found) return adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", c->set[i]);
-    }
-    return ADM_OK;
-}
-
-/* The compiler's own words, as they are. */
-static void show_errors(const adm_candidate *c, const char *output) {
-    (void)c;
-    adm_print_lines(stderr, output);
-}
-
-/* --- The session ---------------------------------------------------------------------------------------------------- */
-
-static adm_status judge(tune_command *c, int side, uint64_t *seed, adm_error *err) {
-    adm_tune_list *list = &c->list[side];
-    adm_status status = adm_alloc(&c->result[side], list->n + 1, sizeof **c->result, "results", err);
-    if (status != ADM_OK) return status;
-    if (side == 1 && c->no_gpu.status != ADM_OK) {
-        for (size_t i = 0; i < list->n; i++) {
-            adm_tune_result *r = &c->result[1][i];
-            adm_candidate_refuse(&list->c[i], c->no_gpu.status, "compiled, not judged: %s", c->no_gpu.text);
-            *r = (adm_tune_result){.status = list->c[i].status, .resources = ADM_TUNE_NO_RESOURCES};
-            snprintf(r->reason, sizeof r->reason, "%s", list->c[i].reason);
-        }
-        c->judged[1] = true;
-        return ADM_OK;
-    }
-    status = side == 0 ? adm_host_session_run(&c->options, list->c, list->n, c->result[0], seed, err)
-                       : adm_gpu_judge_run(&c->options, c->device_number, list->c, list->n, c->result[1], seed, err);
-    c->judged[side] = status == ADM_OK;
-    return status;
-}
-
-/* --- Search --------------------------------------------------------------------------------------------------------- */
-
-/* One candidate's settings, each a candidate of its own. */
-typedef struct settings {
-    tune_command *c;
-    int side;
-    adm_candidate *all; /* [n] */
-    uint64_t *seed;
-} settings;
-
-/* A cheap session of some settings, nothing beside them. */
-static adm_status measure_settings(void *user, const size_t *which, size_t n, size_t n_samples, double *ns, adm_error *err) {
-    settings *s = user;
-    adm_candidate *some = NULL;
-    adm_tune_result *result = NULL;
-    adm_tune_options o = s->c->options;
-    o.max_samples = n_samples;
-    o.cap_ns = s->side == 1 ? 1000000u * n_samples : o.cap_ns; /* a GPU's sample is some calls, and 20 are taken at least */
-    adm_status status = adm_alloc(&some, n, sizeof *some, "settings", err);
-    if (status == ADM_OK) status = adm_alloc(&result, n, sizeof *result, "results", err);
-    for (size_t i = 0; status == ADM_OK && i < n; i++) some[i] = s->all[which[i]];
-    if (status == ADM_OK)
-        status = s->side == 0 ? adm_host_session_run(&o, some, n, result, s->seed, err)
-                              : adm_gpu_judge_run(&o, s->c->device_number, some, n, result, s->seed, err);
-    for (size_t i = 0; status == ADM_OK && i < n; i++) {
-        ns[i] = result[i].status == ADM_OK && result[i].n > 0 ? result[i].median_ns : NAN;
-        if (result[i].status != ADM_OK && s->all[which[i]].status == ADM_OK) /* the verdict stays with the setting */
-            adm_candidate_refuse(&s->all[which[i]], result[i].status, "%s", result[i].reason);
-    }
-    for (size_t i = 0; result != NULL && i < n; i++) adm_tune_result_clear(&result[i]);
-    adm_free(&result);
-    adm_free(&some);
-    return status;
-}
-
-/* Puts the finalists in the candidate's place; where every setting is out, the first with its reason. */
-static adm_status search_one(tune_command *c, int side, const adm_candidate *candidate, const char *arch, adm_tune_list *into,
-                             adm_error *err) {
-    const size_t n = adm_search_n_settings(candidate);
-    uint64_t seed = 0;
-    settings s = {.c = c, .side = side, .seed = &seed};
-    size_t finalist[ADM_SEARCH_FINALISTS], n_finalists = 0, n_measured = 0;
-    const uint64_t start_ns = adm_clock_ns();
-    if (n > ADM_TUNE_MAX_CANDIDATES)
-        return adm_fail(err, ADM_EINPUT, "%s: its parameters have more than %d settings", candidate->path,
-                        ADM_TUNE_MAX_CANDIDATES);
-    adm_status status = adm_alloc(&s.all, n, sizeof *s.all, "settings", err);
-    for (size_t i = 0; status == ADM_OK && i < n; i++) {
-        s.all[i] = *candidate;
-        adm_search_choose(&s.all[i], i);
-    }
-    if (status == ADM_OK) adm_tune_compile(s.all, n, arch, &c->scratch, show_errors);
-    if (status == ADM_OK) status = adm_search_halve(n, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
-    if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
-    for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
-    if (status == ADM_OK && !c->common.quiet && !c->common.json)
-        adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
-                  (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
-    adm_free(&s.all);
-    return status;
-}
-
-/* Replaces every candidate with several settings by its finalists. */
-static adm_status search(tune_command *c, int side, const char *arch, adm_error *err) {
-    adm_tune_list *list = &c->list[side], found = {0};
-    bool any = false;
-    for (size_t i = 0; i < list->n; i++) any |= adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK;
-    if (!any || c->no_search || (side == 1 && c->no_gpu.status != ADM_OK)) return ADM_OK;
-    adm_status status = adm_alloc(&found.c, ADM_TUNE_MAX_CANDIDATES, sizeof *found.c, "candidates", err);
-    for (size_t i = 0; i < list->n && status == ADM_OK; i++) {
-        if (found.n + ADM_SEARCH_FINALISTS > ADM_TUNE_MAX_CANDIDATES) status = adm_fail(err, ADM_EINPUT, "too many candidates");
-        else if (adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK)
-            status = search_one(c, side, &list->c[i], arch, &found, err);
-        else found.c[found.n++] = list->c[i];
-    }
-    adm_free(&list->c);
-    *list = found;
+                          adm_stage_name(s->stage), c->gpu ? "in this build, which has no CUDA kernels" : "on the host");
+    for (size_t i = 0; i < c->n_set && status == ADM_OK; i++) status = adm_tune_session_set(s, c->set[i], err);
     return status;
 }
 
@@ -375,15 +227,15 @@ static adm_status search(tune_command *c, int side, const char *arch, adm_error 
 
 static adm_status begin_run(const tune_command *c, adm_store *store, uint64_t seed, int64_t *run_id, adm_error *err) {
     char driver[16], runtime[16];
-    const adm_device_info *gpu = &c->gpu_info;
+    const adm_device_info *gpu = &c->session.gpu;
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
                          .command = "tune",
                          .argv_json = c->argv_json,
                          .seed = (int64_t)seed,
-                         .gpu_reason = c->list[1].n == 0 ? "the candidates run on the host" : c->no_gpu.text};
+                         .gpu_reason = c->session.list[1].n == 0 ? "the candidates run on the host" : c->session.no_gpu.text};
     snprintf(driver, sizeof driver, "%d.%d", gpu->driver_version / 1000, gpu->driver_version % 1000 / 10);
     snprintf(runtime, sizeof runtime, "%d.%d", gpu->runtime_version / 1000, gpu->runtime_version % 1000 / 10);
-    if (c->list[1].n > 0 && c->no_gpu.status == ADM_OK) {
+    if (c->session.list[1].n > 0 && c->session.no_gpu.status == ADM_OK) {
         info.gpu_name = gpu->name;
         info.gpu_uuid = gpu->uuid;
         info.driver_version = driver;
@@ -394,23 +246,23 @@ static adm_status begin_run(const tune_command *c, adm_store *store, uint64_t se
     return adm_store_begin_run(store, &info, run_id, err);
 }
 
-static const char *device_of(const tune_command *c, int side) { return side == 0 ? c->host.cpu_model : c->gpu_info.name; }
+static const char *device_of(const tune_command *c, int side) { return side == 0 ? c->host.cpu_model : c->session.gpu.name; }
 
 static adm_status record_side(tune_command *c, int side, adm_tune_record *record, adm_error *err) {
-    const adm_tune_list *list = &c->list[side];
+    const adm_tune_list *list = &c->session.list[side];
     const size_t reference = adm_tune_default_of(list->c, list->n);
     size_t best = list->n;
     adm_status status = ADM_OK;
     record->device = device_of(c, side);
-    record->cold = true;
     for (size_t i = 0; status == ADM_OK && i < list->n; i++) {
-        const adm_tune_result *r = &c->result[side][i];
+        const adm_tune_result *r = &c->session.result[side][i];
         status = adm_tune_record_put(record, &list->c[i], r, err);
-        if (r->status == ADM_OK && r->n > 0 && (best == list->n || r->median_ns < c->result[side][best].median_ns)) best = i;
+        if (r->status == ADM_OK && r->n > 0 && (best == list->n || r->median_ns < c->session.result[side][best].median_ns))
+            best = i;
     }
     if (status == ADM_OK && best < list->n)
-        status = adm_tune_record_winner(record, &list->c[best], &c->result[side][best],
-                                        reference < list->n ? c->result[side][reference].median_ns : 0, err);
+        status = adm_tune_record_winner(record, &list->c[best], &c->session.result[side][best],
+                                        reference < list->n ? c->session.result[side][reference].median_ns : 0, err);
     return status;
 }
 
@@ -419,9 +271,9 @@ static adm_status record_all(tune_command *c, uint64_t seed, int64_t *run_id, ad
     adm_status status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, store, seed, run_id, err);
     if (status == ADM_OK) {
-        adm_tune_record record = {.store = store, .run_id = *run_id, .options = &c->options};
+        adm_tune_record record = {.store = store, .run_id = *run_id, .options = &c->session.options};
         for (int side = 0; side < 2 && status == ADM_OK; side++)
-            if (c->judged[side]) status = record_side(c, side, &record, err);
+            if (c->session.judged[side]) status = record_side(c, side, &record, err);
         const bool stopped = adm_interrupted();
         adm_status ended = adm_store_end_run(store, *run_id,
                                              status != ADM_OK ? "failed"
@@ -440,16 +292,17 @@ static adm_status record_all(tune_command *c, uint64_t seed, int64_t *run_id, ad
 static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, double elapsed_s, adm_error *err) {
     json_t *rows = json_array();
     for (int side = 0; side < 2; side++) {
-        const adm_tune_list *list = &c->list[side];
-        if (!c->judged[side]) continue;
+        const adm_tune_list *list = &c->session.list[side];
+        if (!c->session.judged[side]) continue;
         const size_t reference = adm_tune_default_of(list->c, list->n);
-        if (c->common.json) adm_tune_json_rows(rows, list->c, c->result[side], list->n, reference);
+        if (c->common.json) adm_tune_json_rows(rows, list->c, c->session.result[side], list->n, reference);
         else if (!c->common.quiet)
-            adm_tune_print_table(&c->options, c->stage, device_of(c, side), list->c, c->result[side], list->n, reference);
+            adm_tune_print_table(&c->session.options, c->session.stage, device_of(c, side), list->c, c->session.result[side],
+                                 list->n, reference);
     }
     if (c->common.json)
         return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run_id", (json_int_t)run_id, "stage",
-                                        adm_stage_name(c->stage), "seed", (json_int_t)seed, "elapsed_s", elapsed_s,
+                                        adm_stage_name(c->session.stage), "seed", (json_int_t)seed, "elapsed_s", elapsed_s,
                                         "candidates", rows),
                               err);
     json_decref(rows);
@@ -463,9 +316,10 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
 static int verdict_code(const tune_command *c) {
     int code = 0;
     for (int side = 0; side < 2; side++)
-        for (size_t i = 0; c->judged[side] && i < c->list[side].n; i++) {
-            const adm_tune_result *r = &c->result[side][i];
-            if (c->list[side].c[i].kind == ADM_CANDIDATE_ROW && c->n_paths > 0 && r->status == ADM_EUNSUPPORTED) continue;
+        for (size_t i = 0; c->session.judged[side] && i < c->session.list[side].n; i++) {
+            const adm_tune_result *r = &c->session.result[side][i];
+            if (c->session.list[side].c[i].kind == ADM_CANDIDATE_ROW && c->n_paths > 0 && r->status == ADM_EUNSUPPORTED)
+                continue;
             const int own = r->status == ADM_OK ? 0 : r->status == ADM_EINTERNAL ? 1 : adm_exit_code(r->status);
             /* wrong over invalid over skipped */
             if (own != 0 && (code == 0 || code == 77 || own == 1)) code = own;
@@ -473,37 +327,16 @@ static int verdict_code(const tune_command *c) {
     return adm_interrupted() ? 130 : code;
 }
 
-static void find_gpu(tune_command *c) {
-    if (adm_tune_find_device(c->device_number, &c->gpu_info, &c->no_gpu) != ADM_OK)
-        snprintf(c->gpu_info.name, sizeof c->gpu_info.name, "no GPU");
-}
-
-/* What .cu files are compiled for: as asked, for the device, or for an H100 and H200. */
-static void arch_of(const tune_command *c, char *out, size_t bytes) {
-    if (c->arch != NULL) snprintf(out, bytes, "%s", c->arch);
-    else if (c->list[1].n > 0 && c->no_gpu.status == ADM_OK)
-        snprintf(out, bytes, "sm_%d%d", c->gpu_info.compute_major, c->gpu_info.compute_minor);
-    else snprintf(out, bytes, "sm_90");
-}
-
 static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
-    char arch[32];
-    uint64_t seed = 0;
+    adm_tune_session *s = &c->session;
     int64_t run_id = 0;
+    s->quiet = c->common.quiet || c->common.json;
     adm_host_info_read(&c->host);
     adm_status status = collect(c, err);
-    if (status == ADM_OK) status = apply_settings(c, err);
-    if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
-    if (status != ADM_OK) return status;
-    if (c->list[1].n > 0) find_gpu(c);
-    arch_of(c, arch, sizeof arch);
-    for (int side = 0; side < 2 && status == ADM_OK; side++) status = search(c, side, arch, err);
-    for (int side = 0; side < 2 && status == ADM_OK; side++)
-        adm_tune_compile(c->list[side].c, c->list[side].n, arch, &c->scratch, show_errors);
-    for (int side = 0; side < 2 && status == ADM_OK; side++)
-        if (c->list[side].n > 0) status = judge(c, side, &seed, err);
-    if (status == ADM_OK) status = record_all(c, seed, &run_id, err);
-    if (status == ADM_OK) status = print_all(c, run_id, seed, (double)(adm_clock_ns() - start_ns) * 1e-9, err);
+    if (status == ADM_OK) status = adm_tune_session_prepare(s, err);
+    if (status == ADM_OK) status = adm_tune_session_judge(s, err);
+    if (status == ADM_OK) status = record_all(c, s->seed, &run_id, err);
+    if (status == ADM_OK) status = print_all(c, run_id, s->seed, (double)(adm_clock_ns() - start_ns) * 1e-9, err);
     return status;
 }
 
@@ -516,34 +349,35 @@ static adm_status watch(tune_command *c, adm_error *err) {
     adm_status status = c->versions != NULL ? adm_parse_u64("--watch", c->versions, 1, 100000, &n_versions, err) : ADM_OK;
     if (status == ADM_OK && c->n_paths != 1)
         status = adm_fail(err, ADM_EINPUT, "--watch: one .c or .cu file, not %zu", c->n_paths);
-    if (status == ADM_OK) status = adm_tune_scratch_open(&c->scratch, err);
+    if (status == ADM_OK) status = adm_tune_scratch_open(&c->session.scratch, err);
     adm_host_info_read(&c->host);
-    if (status == ADM_OK) status = adm_tune_add_file(&c->list[0], c->stage, c->paths[0], c->options.limit_ns, err);
-    if (status == ADM_OK && c->list[0].c[0].kind != ADM_CANDIDATE_SOURCE)
+    if (status == ADM_OK)
+        status = adm_tune_add_file(&c->session.list[0], c->session.stage, c->paths[0], c->session.options.limit_ns, err);
+    if (status == ADM_OK && c->session.list[0].c[0].kind != ADM_CANDIDATE_SOURCE)
         status = adm_fail(err, ADM_EINPUT, "--watch: %s is no .c or .cu file", c->paths[0]);
     if (status != ADM_OK) return status;
-    const bool on_gpu = c->list[0].c[0].on_gpu;
+    const bool on_gpu = c->session.list[0].c[0].on_gpu;
     if (on_gpu) {
-        c->list[1] = c->list[0];
-        c->list[0] = (adm_tune_list){0};
-        find_gpu(c);
+        c->session.list[1] = c->session.list[0];
+        c->session.list[0] = (adm_tune_list){0};
+        adm_tune_session_find_gpu(&c->session);
     }
-    arch_of(c, arch, sizeof arch);
+    adm_tune_session_arch(&c->session, arch, sizeof arch);
     status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, store, 0, &run_id, err);
     if (status == ADM_OK) {
         adm_tune_record record = {
-            .store = store, .run_id = run_id, .options = &c->options, .device = device_of(c, on_gpu), .cold = true};
-        const adm_tune_watch w = {.stage = c->stage,
+            .store = store, .run_id = run_id, .options = &c->session.options, .device = device_of(c, on_gpu)};
+        const adm_tune_watch w = {.stage = c->session.stage,
                                   .path = c->paths[0],
                                   .arch = arch,
-                                  .device = c->device_number,
-                                  .gpu_is_there = c->no_gpu.status == ADM_OK,
+                                  .device = c->session.device,
+                                  .gpu_is_there = c->session.no_gpu.status == ADM_OK,
                                   .n_versions = (size_t)n_versions,
                                   .quiet = c->common.quiet,
-                                  .scratch = &c->scratch,
-                                  .show = show_errors};
-        status = adm_tune_watch_run(&w, &c->options, &record, err);
+                                  .scratch = &c->session.scratch,
+                                  .show = adm_tune_show_errors};
+        status = adm_tune_watch_run(&w, &c->session.options, &record, err);
         adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
@@ -573,12 +407,7 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
     const int code = status == ADM_OK && !c.show && !c.watch ? verdict_code(&c) : 0;
-    adm_tune_scratch_close(&c.scratch);
-    for (int side = 0; side < 2; side++) {
-        for (size_t i = 0; c.result[side] != NULL && i < c.list[side].n; i++) adm_tune_result_clear(&c.result[side][i]);
-        adm_free(&c.result[side]);
-        adm_free(&c.list[side].c);
-    }
+    adm_tune_session_close(&c.session);
     adm_free(&c.argv_json);
     return status == ADM_OK ? code : adm_report_error(&err);
 }

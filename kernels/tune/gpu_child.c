@@ -132,7 +132,7 @@ typedef struct subject {
 
 static adm_status find_rows(subject *s, adm_stage stage, adm_error *err) {
     adm_profile_unit six;
-    if (!adm_profile_six_stages(&six))
+    if (!adm_profile_six_stages(ADM_METRIC_L1, &six))
         return adm_fail(err, ADM_EUNSUPPORTED, "this build has no CUDA kernels to set a stage up with");
     for (size_t i = 0; i < six.n_impls && stage < ADM_STAGE_STEP && six.impl[i]->stage < stage; i++)
         s->before[s->n_before++] = six.impl[i];
@@ -334,7 +334,8 @@ static adm_status time_own(const subject *s, const adm_gpu_defendant *d, adm_gpu
     double wall_ns = 0;
     adm_status status = adm_tune_reset_l2(err);
     if (status == ADM_OK)
-        status = adm_gpu_time(s->c, &impl, 1, ADM_LAUNCH_GRAPH, d->options->target, d->options->cap_ns, &timing, err);
+        status = adm_gpu_time(s->c, &impl, 1, d->options->stream ? ADM_LAUNCH_STREAM : ADM_LAUNCH_GRAPH, d->options->target,
+                              d->options->cap_ns, &timing, err);
     reply->n_samples = adm_min(timing.n_samples, (size_t)ADM_GPU_MAX_SAMPLES);
     adm_copy(reply->sample_ns, timing.sample_ns, reply->n_samples * sizeof(double));
     adm_free(&timing.sample_ns);
@@ -354,16 +355,37 @@ static adm_status time_own(const subject *s, const adm_gpu_defendant *d, adm_gpu
     return status;
 }
 
+enum { MAX_BATCH = 64 };
+
+/* The configuration asked for; length [batch] and *load are filled in. */
+static adm_gpu_shape timed_shape(const adm_tune_options *o, uint32_t length[MAX_BATCH], adm_gpu_load *load) {
+    const uint32_t batch = o->batch == 0 ? 1 : (uint32_t)adm_min(o->batch, MAX_BATCH);
+    uint32_t longest = 1;
+    *load = (adm_gpu_load){.n_tokens = 0};
+    for (uint32_t b = 0; b < batch; b++) {
+        length[b] = o->length != NULL ? o->length[b] : o->n_tokens;
+        if (length[b] > longest) longest = length[b];
+        load->n_tokens += length[b];
+        load->n_selected += fmin(o->rule.budget, length[b]);
+    }
+    load->n_distinct = load->n_selected; /* at least */
+    adm_gpu_shape shape = shape_of(o, o->shape.n_q_heads, o->shape.n_kv_heads, batch, longest, &o->rule);
+    shape.page_size = o->page_size;
+    shape.max_pages = o->page_size > 0 ? (shape.capacity + o->page_size - 1) / o->page_size : 0;
+    shape.selection = o->selection;
+    return shape;
+}
+
 static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, uint64_t seed, adm_gpu_reply *reply,
                                      adm_error *err) {
     const adm_tune_options *o = d->options;
     subject s = {.c = NULL};
-    const adm_gpu_shape shape = shape_of(o, o->shape.n_q_heads, o->shape.n_kv_heads, 1, o->n_tokens, &o->rule);
-    const adm_gpu_inputs inputs = {.length = &o->n_tokens, .seed = seed};
-    const double n_selected = fmin(o->rule.budget, o->n_tokens);
-    const adm_gpu_load load_of_it = {.n_tokens = o->n_tokens, .n_selected = n_selected, .n_distinct = n_selected};
+    uint32_t length[MAX_BATCH];
+    adm_gpu_load load_of_it;
+    const adm_gpu_shape shape = timed_shape(o, length, &load_of_it);
+    const adm_gpu_inputs inputs = {.length = length, .seed = seed};
     adm_error unused;
-    adm_status status = open_subject(gpu, d->c->stage, &shape, &inputs, true, &s, err);
+    adm_status status = open_subject(gpu, d->c->stage, &shape, &inputs, !o->warm, &s, err);
     if (status == ADM_OK) status = check_against_host(&s, err);
     if (status == ADM_OK) status = compare_with_row(&s, 0, false, err);
     if (status == ADM_OK && s.n_before > 0) status = adm_gpu_case_run_all(s.c, s.before, s.n_before, err);

@@ -26,17 +26,27 @@ typedef struct adm_tune_options {
     size_t max_samples;     /* 0: no limit but the cap */
     bool check_only;
     bool (*should_stop)(void); /* may be NULL */
+
+    /* Of the timed configuration on a GPU; all zero: one sequence, contiguous K and V, selection per head, cold L2, a graph. */
+    uint32_t batch; /* 0: 1 */
+    const uint32_t *length; /* [batch] tokens; NULL: n_tokens each */
+    const char *batch_lens; /* the same as the database has it; NULL: they are alike */
+    uint32_t page_size;
+    adm_selection selection;
+    bool warm, stream;
+    bool skips_small; /* the small shapes have been checked in this session already */
 } adm_tune_options;
 
 typedef struct adm_tune_result {
-    adm_status status;      /* ADM_OK: right, and timed unless only checked. ADM_EUNSUPPORTED: it does not take this shape */
+    adm_status status; /* ADM_OK: right, and timed unless only checked. ADM_EUNSUPPORTED: it does not take this shape */
     char reason[768];
-    double *sample_ns;      /* [n] one decode step of one layer, all heads; owned: adm_tune_result_clear() */
+    double *sample_ns; /* [n] one decode step of one layer, all heads; owned: adm_tune_result_clear() */
     size_t n;
-    size_t n_disturbed;     /* samples taken while something else used the core: left out, unless */
-    bool is_disturbed;      /* hardly any other was to be had */
+    size_t n_disturbed; /* samples taken while something else used the core: left out, unless */
+    bool is_disturbed; /* hardly any other was to be had */
     double median_ns, p10_ns, p90_ns, ci_ratio; /* of the samples; ci_ratio: half the 95% interval over the median */
-    double floor_ns;        /* 0: not known */
+    double floor_ns; /* 0: not known */
+    double model_bytes; /* of the floor; 0: not known */
     adm_tune_resources resources;
 } adm_tune_result;
 

@@ -13,6 +13,10 @@ static const adm_metric time_metric = {"time_ns", "ns", "lower",
                                        "Duration of a stage for one layer of one decode step, all heads"};
 static const adm_metric floor_metric = {"floor_ns", "ns", "none",
                                         "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
+static const adm_metric bytes_metric = {"model_bytes", "bytes", "none",
+                                        "Compulsory memory traffic of a stage for one layer of one decode step"};
+static const adm_metric limit_metric = {"limit_ratio", "ratio", "higher",
+                                        "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
 static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
                                          "Half the 95% confidence interval of the median duration, over the median"};
 
@@ -40,12 +44,18 @@ static adm_config config_of(const adm_tune_record *r, const adm_candidate *c, co
                         .dtype = o->dtype,
                         .seq_len = o->n_tokens,
                         .budget = selects ? o->rule.budget : 0,
-                        .batch = 1,
+                        .batch = o->batch > 0 ? o->batch : 1,
                         .n_sinks = selects ? (int32_t)o->rule.n_sinks : -1,
                         .n_recent = selects ? (int32_t)o->rule.n_recent : -1,
-                        .selection = selects || c->stage == ADM_STAGE_DISTANCE ? "head" : NULL,
-                        .cache = c->on_gpu ? (r->cold ? "cold" : "warm") : NULL,
-                        .launch = c->on_gpu ? "graph" : "host"};
+                        .selection = selects || c->stage == ADM_STAGE_DISTANCE ? adm_selection_name(o->selection) : NULL,
+                        .cache = !c->on_gpu ? NULL
+                                 : o->warm  ? "warm"
+                                            : "cold",
+                        .launch = !c->on_gpu  ? "host"
+                                  : o->stream ? "stream"
+                                              : "graph",
+                        .page_size = o->page_size,
+                        .batch_lens = o->batch_lens};
 }
 
 static adm_status put(adm_tune_record *r, const adm_candidate *c, int64_t config_id, const char *source,
@@ -76,6 +86,11 @@ static adm_status put_times(adm_tune_record *r, const adm_candidate *c, const ad
     }
     if (status == ADM_OK) status = put(r, c, config_id, source, &spread_metric, &spread, 1, NULL, err);
     if (status == ADM_OK && floor_ns > 0) status = put(r, c, config_id, "model", &floor_metric, &floor_ns, 1, NULL, err);
+    double bytes = result->model_bytes;
+    if (status == ADM_OK && bytes > 0) status = put(r, c, config_id, "model", &bytes_metric, &bytes, 1, NULL, err);
+    for (size_t i = 0; status == ADM_OK && i < result->n; i++) sorted[i] = floor_ns / result->sample_ns[i];
+    if (status == ADM_OK && c->on_gpu && floor_ns > 0)
+        status = put(r, c, config_id, source, &limit_metric, sorted, result->n, NULL, err);
     adm_free(&sorted);
     return status;
 }

@@ -13,7 +13,6 @@ typedef struct adm_tune_record {
     const adm_tune_options *options;
     const char *device; /* the GPU's name, or the processor's model */
     int64_t n_recorded; /* candidates so far in this run: the next one's version is one more */
-    bool cold; /* GPU: the state of the L2 */
 } adm_tune_record;
 
 /* Stores one candidate's result and flushes. */

@@ -40,7 +40,7 @@ typedef size_t adm_within_fn(adm_dtype dtype, const void *v, const uint32_t *ord
 
 /* A row of the registry (kernels/registry.h). Every product is a product of doubles and every sum a sum of doubles; rows
  * differ in whether a product that is added is rounded first, in the exponential, and in the order in which weights are
- * summed. What that may do to a result is derived in tests/core/test_quality.c. */
+ * summed. What that may do to a result is derived in tests/core/replay/test_quality.c. */
 typedef struct adm_quality_impl {
     const char *name;            /* "reference", "avx2", ... */
     bool (*is_available)(void);  /* NULL: always */

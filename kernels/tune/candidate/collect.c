@@ -29,6 +29,15 @@ static adm_candidate *append(adm_tune_list *list, adm_stage stage, bool on_gpu, 
     return c;
 }
 
+adm_status adm_tune_append(adm_tune_list *to, const adm_tune_list *from, adm_error *err) {
+    adm_status status = ADM_OK;
+    if (from->n > 0 && to->c == NULL) status = adm_alloc(&to->c, ADM_TUNE_MAX_CANDIDATES, sizeof *to->c, "candidates", err);
+    if (status == ADM_OK && to->n + from->n > ADM_TUNE_MAX_CANDIDATES)
+        status = adm_fail(err, ADM_EINPUT, "more than %d candidates", ADM_TUNE_MAX_CANDIDATES);
+    for (size_t i = 0; status == ADM_OK && i < from->n; i++) to->c[to->n++] = from->c[i];
+    return status;
+}
+
 /* --- Rows of the registry ------------------------------------------------------------------------------------------- */
 
 static bool is_host_row(const adm_host_impl *row, adm_stage stage) {

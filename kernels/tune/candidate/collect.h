@@ -19,6 +19,9 @@ adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, 
  * is a refused candidate; ADM_EINPUT: not a candidate at all. */
 adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);
 
+/* Appends the candidates of one list to another. */
+adm_status adm_tune_append(adm_tune_list *to, const adm_tune_list *from, adm_error *err);
+
 /* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what
  * the compiler printed of one that failed; may be NULL. */
 void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,

@@ -83,8 +83,8 @@ struct emu_thread {
     bool done;
 };
 
-/* Lanes meet once an exchange: what they bring alternates between two rooms, and nobody can enter a room again before all
- * have left it by way of the other. */
+/* Lanes meet once per exchange: what they bring alternates between two buffers, and nobody can write to a buffer again before
+ * all have left it by way of the other. */
 struct emu_warp {
     emu_thread *lane; /* [32] */
     unsigned n_arrived, turn;
@@ -95,7 +95,7 @@ struct emu_warp {
         float product[EMU_WARP][4];
         int32_t count[EMU_WARP][4];                     /* of a product of bits */
         const void *address[EMU_WARP];                  /* of rows to load */
-    } room[2];
+    } buffer[2];
 };
 
 struct emu_block {
@@ -152,7 +152,7 @@ template <typename T> static inline T emu_argument(unsigned i) { return *(const 
 static inline char *emu_dynamic(void) { return emu_self->block->shared + EMU_SLOTS * EMU_SLOT_BYTES; }
 
 template <typename T, unsigned SLOT> static inline T &emu_static(void) {
-    static_assert(SLOT < EMU_SLOTS && sizeof(T) <= EMU_SLOT_BYTES, "more static shared memory than emulate.h has room for");
+    static_assert(SLOT < EMU_SLOTS && sizeof(T) <= EMU_SLOT_BYTES, "more static shared memory than emulate.h has space for");
     return *(T *)emu_slot(SLOT, sizeof(T));
 }
 
@@ -165,10 +165,10 @@ static inline void emu_full(unsigned mask) {
 template <typename T> static inline T emu_exchange(unsigned mask, T mine, unsigned from) {
     static_assert(sizeof(T) <= 8, "a shuffle moves 4 or 8 bytes");
     emu_full(mask);
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
-    memcpy(&room->brought[emu_self->lane], &mine, sizeof mine);
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
+    memcpy(&buffer->brought[emu_self->lane], &mine, sizeof mine);
     emu_meet_warp(NULL);
-    memcpy(&mine, &room->brought[from % EMU_WARP], sizeof mine);
+    memcpy(&mine, &buffer->brought[from % EMU_WARP], sizeof mine);
     return mine;
 }
 template <typename T> static inline T __shfl_sync(unsigned mask, T x, int from) {
@@ -186,18 +186,19 @@ template <typename T> static inline T __shfl_down_sync(unsigned mask, T x, unsig
 
 static inline uint32_t emu_reduce(unsigned mask, uint32_t mine, void (*last)(emu_warp *)) {
     emu_full(mask);
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
-    room->brought[emu_self->lane] = mine;
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
+    buffer->brought[emu_self->lane] = mine;
     emu_meet_warp(last);
-    return room->result;
+    return buffer->result;
 }
-void emu_last_or(emu_warp *), emu_last_add(emu_warp *), emu_last_min(emu_warp *);
+void emu_last_or(emu_warp *), emu_last_add(emu_warp *), emu_last_min(emu_warp *), emu_last_max(emu_warp *);
 static inline uint32_t __ballot_sync(unsigned mask, int x) {
     return emu_reduce(mask, (uint32_t)(x != 0) << emu_self->lane, emu_last_or);
 }
 static inline int __any_sync(unsigned mask, int x) { return __ballot_sync(mask, x) != 0; }
 static inline uint32_t __reduce_add_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_add); }
 static inline uint32_t __reduce_min_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_min); }
+static inline uint32_t __reduce_max_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_max); }
 static inline void __syncwarp(unsigned mask = ~0u) {
     emu_full(mask);
     emu_meet_warp(NULL);
@@ -237,6 +238,7 @@ static inline float emu_result(float x) { return isnan(x) ? __uint_as_float(0x7f
 static inline float __fadd_rn(float a, float b) { return emu_result(a + b); }
 static inline float __fsub_rn(float a, float b) { return emu_result(a - b); }
 static inline float __fmul_rn(float a, float b) { return emu_result(a * b); }
+static inline float __fdiv_rn(float a, float b) { return emu_result(a / b); }
 static inline float __fdividef(float a, float b) { return emu_result(a / b); }
 static inline float rsqrtf(float x) { return emu_result(1.0f / sqrtf(x)); }
 
@@ -285,11 +287,11 @@ static inline uint4 adm_load_stream(const char *p) { return *(const uint4 *)p; }
 void emu_last_product_f16(emu_warp *), emu_last_product_bf16(emu_warp *);
 template <typename T>
 static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
     const uint32_t word[6] = {a0, a1, a2, a3, b0, b1};
-    memcpy(room->word[emu_self->lane], word, sizeof word);
+    memcpy(buffer->word[emu_self->lane], word, sizeof word);
     emu_meet_warp(std::is_same<T, __half>::value ? emu_last_product_f16 : emu_last_product_bf16);
-    for (int i = 0; i < 4; i++) c[i] += room->product[emu_self->lane][i];
+    for (int i = 0; i < 4; i++) c[i] += buffer->product[emu_self->lane][i];
 }
 
 /* ---- in place of those of products.cuh and grouped.cuh ---- */
@@ -298,30 +300,30 @@ static inline void grouped_prefetch(const void *, uint32_t) {}
 
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
 static inline void adm_load_rows(uint32_t a[4], const uint32_t *row) {
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
     if (((uintptr_t)row & 15) != 0) abort(); /* as the device would end */
-    room->address[emu_self->lane] = row;
+    buffer->address[emu_self->lane] = row;
     emu_meet_warp(NULL);
-    for (unsigned i = 0; i < 4; i++) a[i] = ((const uint32_t *)room->address[8 * i + emu_self->lane / 4])[emu_self->lane % 4];
+    for (unsigned i = 0; i < 4; i++) a[i] = ((const uint32_t *)buffer->address[8 * i + emu_self->lane / 4])[emu_self->lane % 4];
 }
 
 /* movmatrix: of row and column lane / 4 the elements 2 (lane % 4) and the next. */
 static inline uint32_t adm_transposed(uint32_t pair) {
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
-    room->brought[emu_self->lane] = pair;
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
+    buffer->brought[emu_self->lane] = pair;
     emu_meet_warp(NULL);
     const unsigned column = emu_self->lane / 4, row = emu_self->lane % 4 * 2;
-    const auto at = [&](unsigned r) { return (uint32_t)(room->brought[r * 4 + column / 2] >> 16 * (column % 2)) & 0xffff; };
+    const auto at = [&](unsigned r) { return (uint32_t)(buffer->brought[r * 4 + column / 2] >> 16 * (column % 2)) & 0xffff; };
     return at(row) | at(row + 1) << 16;
 }
 
 void emu_last_bit_product(emu_warp *);
 static inline void adm_bit_product(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    auto *room = &emu_self->warp->room[emu_self->warp->turn];
+    auto *buffer = &emu_self->warp->buffer[emu_self->warp->turn];
     const uint32_t word[6] = {a0, a1, a2, a3, b0, b1};
-    memcpy(room->word[emu_self->lane], word, sizeof word);
+    memcpy(buffer->word[emu_self->lane], word, sizeof word);
     emu_meet_warp(emu_last_bit_product);
-    for (int i = 0; i < 4; i++) c[i] += room->count[emu_self->lane][i];
+    for (int i = 0; i < 4; i++) c[i] += buffer->count[emu_self->lane][i];
 }
 
 #endif

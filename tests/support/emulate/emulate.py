@@ -103,9 +103,9 @@ def kernels_read_arguments(text):
             declared = re.fullmatch(r"(.*\W)(\w+)", " ".join(parameter.split()))
             types.append(declared[1].strip())
             locals_.append(f" {declared[1].strip()} {declared[2]} = emu_argument<{declared[1].strip()}>({i});")
-        room = " + ".join(f"sizeof({t})" for t in types)
+        space = " + ".join(f"sizeof({t})" for t in types)
         out += [text[at:head.end()], f"({', '.join(types)})", blank(text[head.end():end]), body[0],
-                f' static_assert({room} <= EMU_UNREAD_BYTES, "arguments");', *locals_]
+                f' static_assert({space} <= EMU_UNREAD_BYTES, "arguments");', *locals_]
         at = body.end()
     return "".join(out) + text[at:]
 

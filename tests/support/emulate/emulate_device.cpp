@@ -88,16 +88,20 @@ void adm_bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *b
 /* ---- what the last lane of a warp does for all ---- */
 
 void emu_last_or(emu_warp *w) {
-    w->room[w->turn].result = 0;
-    for (uint64_t x : w->room[w->turn].brought) w->room[w->turn].result |= (uint32_t)x;
+    w->buffer[w->turn].result = 0;
+    for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result |= (uint32_t)x;
 }
 void emu_last_add(emu_warp *w) {
-    w->room[w->turn].result = 0;
-    for (uint64_t x : w->room[w->turn].brought) w->room[w->turn].result += (uint32_t)x;
+    w->buffer[w->turn].result = 0;
+    for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result += (uint32_t)x;
 }
 void emu_last_min(emu_warp *w) {
-    w->room[w->turn].result = UINT32_MAX;
-    for (uint64_t x : w->room[w->turn].brought) w->room[w->turn].result = min(w->room[w->turn].result, (uint32_t)x);
+    w->buffer[w->turn].result = UINT32_MAX;
+    for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result = min(w->buffer[w->turn].result, (uint32_t)x);
+}
+void emu_last_max(emu_warp *w) {
+    w->buffer[w->turn].result = 0;
+    for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result = max(w->buffer[w->turn].result, (uint32_t)x);
 }
 
 /* Exact: the bits moved to float32's places, and the exponent's bias corrected by a product. */
@@ -111,12 +115,12 @@ static inline float widened_bf16(uint32_t x) { return __uint_as_float(x << 16); 
  * the rows g and g + 8, of B the column g, the elements 2t, 2t + 1, 2t + 8, 2t + 9 of each, and takes of C the rows g
  * and g + 8, columns 2t and 2t + 1. */
 template <float (*WIDENED)(uint32_t)> static void product(emu_warp *w) {
-    auto *room = &w->room[w->turn];
+    auto *buffer = &w->buffer[w->turn];
     float a[16][16], b[16][8], c[16][8] = {};
     for (unsigned lane = 0; lane < EMU_WARP; lane++)
         for (unsigned i = 0; i < 12; i++) {
             const unsigned g = lane / 4, word = i / 2, k = lane % 4 * 2 + i % 2;
-            const float x = WIDENED(room->word[lane][word] >> 16 * (i % 2) & 0xffff);
+            const float x = WIDENED(buffer->word[lane][word] >> 16 * (i % 2) & 0xffff);
             if (word < 4) a[g + word % 2 * 8][k + word / 2 * 8] = x;
             else b[k + (word - 4) * 8][g] = x;
         }
@@ -124,20 +128,20 @@ template <float (*WIDENED)(uint32_t)> static void product(emu_warp *w) {
         for (unsigned k = 0; k < 16; k++)
             for (unsigned column = 0; column < 8; column++) c[row][column] += a[row][k] * b[k][column];
     for (unsigned lane = 0; lane < EMU_WARP; lane++)
-        for (unsigned i = 0; i < 4; i++) room->product[lane][i] = c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+        for (unsigned i = 0; i < 4; i++) buffer->product[lane][i] = c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
 }
 void emu_last_product_f16(emu_warp *w) { product<widened_f16>(w); }
 void emu_last_product_bf16(emu_warp *w) { product<widened_bf16>(w); }
 
 /* The same with m16n8k256 of bits: lane 4g + w brings of A the rows g and g + 8, of B the column g, the words w and 4 + w. */
 void emu_last_bit_product(emu_warp *w) {
-    auto *room = &w->room[w->turn];
+    auto *buffer = &w->buffer[w->turn];
     for (unsigned lane = 0; lane < EMU_WARP; lane++)
         for (unsigned i = 0; i < 4; i++) {
             const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-            room->count[lane][i] = 0;
+            buffer->count[lane][i] = 0;
             for (unsigned k = 0; k < 8; k++)
-                room->count[lane][i] += __popc(room->word[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2] &
-                                               room->word[column * 4 + k % 4][4 + k / 4]);
+                buffer->count[lane][i] += __popc(buffer->word[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2] &
+                                                 buffer->word[column * 4 + k % 4][4 + k / 4]);
         }
 }

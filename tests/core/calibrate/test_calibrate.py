@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Adamas, files_of, header_of, query, read_safetensors, refuse, safetensors_bytes
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "traces/model"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "traces/model"))
 
 from bad_input import BadInput
 from calibration import Calibration

@@ -1,0 +1,30 @@
+/* profile_candidates.h: kernels of one's own in the grid of `adamas profile`: `--candidate`, and with `--tuned` those that a
+ * tuning session has chosen. They are judged before the profile opens the device, each in a process of its own. */
+#ifndef ADM_KERNELS_TUNE_PROFILE_CANDIDATES_H
+#define ADM_KERNELS_TUNE_PROFILE_CANDIDATES_H
+
+#include "kernels/profile/run.h"
+#include "kernels/tune/bring.h"
+
+typedef struct adm_profile_candidates adm_profile_candidates;
+
+typedef struct adm_profile_candidates_ask {
+    const adm_bring *bring;
+    const char *tuned_db;     /* --tuned: the database with the choices; NULL: without */
+    int device;
+    uint64_t seed;            /* of the inputs; 0: drawn after loading */
+    bool quiet;
+} adm_profile_candidates_ask;
+
+/* Judges and times all of them over the grid. *out is NULL where nothing is asked for; release it after a failure too.
+ * ADM_EUNSUPPORTED: no GPU. ADM_EINPUT: a candidate of the host. */
+adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, const adm_profile_options *options,
+                                        adm_profile_candidates **out, adm_error *err);
+
+/* Stores times and reasons into a run, and adds to its tally. candidates: NULL: nothing. */
+adm_status adm_profile_candidates_record(adm_profile_candidates *candidates, adm_store *store, int64_t run_id,
+                                         adm_profile_tally *tally, adm_error *err);
+
+void adm_profile_candidates_free(adm_profile_candidates **candidates);
+
+#endif

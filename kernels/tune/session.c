@@ -1,0 +1,205 @@
+/* session.c: candidates of one stage from files to verdicts; see session.h. */
+#include "kernels/tune/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/base/print.h"
+#include "core/system/clock.h"
+#include "kernels/tune/search.h"
+
+void adm_tune_session_forget(adm_tune_session *s) {
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; s->result[side] != NULL && i < s->list[side].n; i++) adm_tune_result_clear(&s->result[side][i]);
+        adm_free(&s->result[side]);
+        s->judged[side] = false;
+    }
+}
+
+void adm_tune_session_close(adm_tune_session *s) {
+    adm_tune_session_forget(s);
+    for (int side = 0; side < 2; side++) adm_free(&s->list[side].c);
+    adm_tune_scratch_close(&s->scratch);
+}
+
+/* --- Candidates ----------------------------------------------------------------------------------------------------- */
+
+/* A .cu file, a manifest, or whatever its table says: what a path holds is known once it is read. */
+adm_status adm_tune_session_add(adm_tune_session *s, const char *path, adm_error *err) {
+    adm_tune_list all = {0};
+    adm_status status = adm_tune_add_file(&all, s->stage, path, s->options.limit_ns, err);
+    for (size_t i = 0; status == ADM_OK && i < all.n; i++)
+        status = adm_tune_append(&s->list[all.c[i].on_gpu], &(adm_tune_list){&all.c[i], 1}, err);
+    adm_free(&all.c);
+    return status;
+}
+
+/* The parameter of a candidate that a setting names; NULL: it has none. */
+static adm_tune_parameter *parameter_of(adm_candidate *c, const char *name, size_t bytes, int64_t **chosen) {
+    for (size_t p = 0; p < c->n_parameters; p++)
+        if (strlen(c->parameter[p].name) == bytes && strncmp(c->parameter[p].name, name, bytes) == 0) {
+            *chosen = &c->chosen[p];
+            return &c->parameter[p];
+        }
+    return NULL;
+}
+
+adm_status adm_tune_session_set(adm_tune_session *s, const char *setting, adm_error *err) {
+    const char *equals = strchr(setting, '=');
+    char *end;
+    const int64_t value = equals != NULL ? strtoll(equals + 1, &end, 0) : 0;
+    bool found = false;
+    if (equals == NULL || equals[1] == '\0' || *end != '\0')
+        return adm_fail(err, ADM_EINPUT, "--set: '%s' is not NAME=NUMBER", setting);
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < s->list[side].n; i++) {
+            int64_t *chosen;
+            adm_tune_parameter *p = parameter_of(&s->list[side].c[i], setting, (size_t)(equals - setting), &chosen);
+            if (p == NULL) continue;
+            p->value[0] = *chosen = value;
+            p->n_values = 1;
+            found = true;
+        }
+    return found ? ADM_OK : adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", setting);
+}
+
+void adm_tune_show_errors(const adm_candidate *c, const char *output) {
+    (void)c;
+    adm_print_lines(stderr, output);
+}
+
+void adm_tune_session_find_gpu(adm_tune_session *s) {
+    if (s->has_looked) return;
+    s->has_looked = true;
+    if (adm_tune_find_device(s->device, &s->gpu, &s->no_gpu) != ADM_OK) snprintf(s->gpu.name, sizeof s->gpu.name, "no GPU");
+}
+
+void adm_tune_session_arch(const adm_tune_session *s, char *out, size_t bytes) {
+    if (s->arch != NULL) snprintf(out, bytes, "%s", s->arch);
+    else if (s->has_looked && s->no_gpu.status == ADM_OK)
+        snprintf(out, bytes, "sm_%d%d", s->gpu.compute_major, s->gpu.compute_minor);
+    else snprintf(out, bytes, "sm_90");
+}
+
+/* --- Judging -------------------------------------------------------------------------------------------------------- */
+
+static adm_status judge_side(adm_tune_session *s, int side, adm_error *err) {
+    adm_tune_list *list = &s->list[side];
+    adm_status status = adm_alloc(&s->result[side], list->n + 1, sizeof **s->result, "results", err);
+    if (status != ADM_OK) return status;
+    if (side == 1 && s->no_gpu.status != ADM_OK) {
+        for (size_t i = 0; i < list->n; i++) {
+            adm_tune_result *r = &s->result[1][i];
+            adm_candidate_refuse(&list->c[i], s->no_gpu.status, "compiled, not judged: %s", s->no_gpu.text);
+            *r = (adm_tune_result){.status = list->c[i].status, .resources = ADM_TUNE_NO_RESOURCES};
+            snprintf(r->reason, sizeof r->reason, "%s", list->c[i].reason);
+        }
+        s->judged[1] = true;
+        return ADM_OK;
+    }
+    status = side == 0 ? adm_host_session_run(&s->options, list->c, list->n, s->result[0], &s->seed, err)
+                       : adm_gpu_judge_run(&s->options, s->device, list->c, list->n, s->result[1], &s->seed, err);
+    s->judged[side] = status == ADM_OK;
+    return status;
+}
+
+adm_status adm_tune_session_judge(adm_tune_session *s, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (int side = 0; side < 2 && status == ADM_OK; side++)
+        if (s->list[side].n > 0) status = judge_side(s, side, err);
+    return status;
+}
+
+/* --- Search --------------------------------------------------------------------------------------------------------- */
+
+/* One candidate's settings, each a candidate of its own. */
+typedef struct settings {
+    const adm_tune_session *session;
+    int side;
+    adm_candidate *all; /* [n] */
+    uint64_t *seed;
+} settings;
+
+/* A cheap session of some settings, nothing beside them. */
+static adm_status measure_settings(void *user, const size_t *which, size_t n, size_t n_samples, double *ns, adm_error *err) {
+    settings *s = user;
+    adm_candidate *some = NULL;
+    adm_tune_result *result = NULL;
+    adm_tune_options o = s->session->options;
+    o.max_samples = n_samples;
+    o.cap_ns = s->side == 1 ? 1000000u * n_samples : o.cap_ns; /* a GPU's sample is some calls, and 20 are taken at least */
+    adm_status status = adm_alloc(&some, n, sizeof *some, "settings", err);
+    if (status == ADM_OK) status = adm_alloc(&result, n, sizeof *result, "results", err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) some[i] = s->all[which[i]];
+    if (status == ADM_OK)
+        status = s->side == 0 ? adm_host_session_run(&o, some, n, result, s->seed, err)
+                              : adm_gpu_judge_run(&o, s->session->device, some, n, result, s->seed, err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        ns[i] = result[i].status == ADM_OK && result[i].n > 0 ? result[i].median_ns : NAN;
+        if (result[i].status != ADM_OK && s->all[which[i]].status == ADM_OK) /* the verdict stays with the setting */
+            adm_candidate_refuse(&s->all[which[i]], result[i].status, "%s", result[i].reason);
+    }
+    for (size_t i = 0; result != NULL && i < n; i++) adm_tune_result_clear(&result[i]);
+    adm_free(&result);
+    adm_free(&some);
+    return status;
+}
+
+/* Puts the finalists in the candidate's place; where every setting is out, the first with its reason. */
+static adm_status search_one(adm_tune_session *session, int side, const adm_candidate *candidate, const char *arch,
+                             adm_tune_list *into, adm_error *err) {
+    const size_t n = adm_search_n_settings(candidate);
+    uint64_t seed = 0;
+    settings s = {.session = session, .side = side, .seed = &seed};
+    size_t finalist[ADM_SEARCH_FINALISTS], n_finalists = 0, n_measured = 0;
+    const uint64_t start_ns = adm_clock_ns();
+    if (n > ADM_TUNE_MAX_CANDIDATES)
+        return adm_fail(err, ADM_EINPUT, "%s: its parameters have more than %d settings", candidate->path,
+                        ADM_TUNE_MAX_CANDIDATES);
+    adm_status status = adm_alloc(&s.all, n, sizeof *s.all, "settings", err);
+    for (size_t i = 0; status == ADM_OK && i < n; i++) {
+        s.all[i] = *candidate;
+        adm_search_choose(&s.all[i], i);
+    }
+    if (status == ADM_OK) adm_tune_compile(s.all, n, arch, &session->scratch, adm_tune_show_errors);
+    if (status == ADM_OK) status = adm_search_halve(n, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
+    if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
+    for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
+    if (status == ADM_OK && !session->quiet)
+        adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,
+                  (double)(adm_clock_ns() - start_ns) * 1e-9, n_finalists);
+    adm_free(&s.all);
+    return status;
+}
+
+/* Replaces every candidate with several settings by its finalists. */
+static adm_status search(adm_tune_session *s, int side, const char *arch, adm_error *err) {
+    adm_tune_list *list = &s->list[side], found = {0};
+    bool any = false;
+    for (size_t i = 0; i < list->n; i++) any |= adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK;
+    if (!any || s->no_search || (side == 1 && s->no_gpu.status != ADM_OK)) return ADM_OK;
+    adm_status status = adm_alloc(&found.c, ADM_TUNE_MAX_CANDIDATES, sizeof *found.c, "candidates", err);
+    for (size_t i = 0; i < list->n && status == ADM_OK; i++) {
+        if (found.n + ADM_SEARCH_FINALISTS > ADM_TUNE_MAX_CANDIDATES) status = adm_fail(err, ADM_EINPUT, "too many candidates");
+        else if (adm_search_n_settings(&list->c[i]) > 1 && list->c[i].status == ADM_OK)
+            status = search_one(s, side, &list->c[i], arch, &found, err);
+        else found.c[found.n++] = list->c[i];
+    }
+    adm_free(&list->c);
+    *list = found;
+    return status;
+}
+
+adm_status adm_tune_session_prepare(adm_tune_session *s, adm_error *err) {
+    char arch[32];
+    adm_status status = s->scratch.folder[0] == '\0' ? adm_tune_scratch_open(&s->scratch, err) : ADM_OK;
+    if (s->list[1].n > 0) adm_tune_session_find_gpu(s);
+    adm_tune_session_arch(s, arch, sizeof arch);
+    for (int side = 0; side < 2 && status == ADM_OK; side++) status = search(s, side, arch, err);
+    for (int side = 0; side < 2 && status == ADM_OK; side++)
+        adm_tune_compile(s->list[side].c, s->list[side].n, arch, &s->scratch, adm_tune_show_errors);
+    return status;
+}

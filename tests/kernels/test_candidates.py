@@ -1,0 +1,108 @@
+"""`--candidate`, `--tuned` and `--implementation` outside of tune: in `adamas profile` on a GPU that is host memory
+(tests/support/fake_gpu.c). Right candidates have times next to the registry's rows; wrong ones a reason and never a time."""
+import json
+import os
+
+import pytest
+from test_tune_gpu import FAULTS, build, fake  # noqa: F401
+
+from conftest import check_sound, query, refuse
+
+GRID = ["--seq-lens", "300,500", "--budgets", "16,64", "--heads", "4", "--kv-heads", "2", "--stages", "topk", "--cap-ms", "10"]
+TIE = [FAULTS["tie_to_the_older"][:2]]
+TIMES = ("SELECT variant, seq_len, batch, budget, launch, status, reason FROM stage_summary WHERE metric = 'time_ns'"
+         " ORDER BY 1, 2, 3, 4, 5")
+
+
+def profile(adamas, *arguments, code=0):
+    result = adamas("profile", *arguments, "--db", "x.db", env={**os.environ, "ADAMAS_FAKE_GPU": "honest"})
+    assert result.code == code, result
+    return result
+
+
+def test_a_candidate_is_timed_in_every_configuration_of_the_grid(fake, tmp_path):  # noqa: F811
+    out = profile(fake, *GRID, "--batch", "1,2", "--launch", "graph,stream", "--candidate", build(tmp_path, "mine")).out
+    rows = [row for row in query(tmp_path / "x.db", TIMES) if row[0] == "mine.so:mine"]
+    assert [row[1:5] for row in rows] == [(n, batch, budget, launch) for n in (300, 500) for batch in (1, 2)
+                                          for budget in (16, 64) for launch in ("graph", "stream")]
+    assert {row[5:] for row in rows} == {("ok", None)} and out.count("mine.so:mine") == 16
+    # in the configurations of the registry's rows but for the variant
+    configurations = query(tmp_path / "x.db", "SELECT variant, count(*) FROM config WHERE variant IN ('fake', 'mine.so:mine') "
+                                              "GROUP BY policy, n_q_heads, n_kv_heads, head_dim, dtype, seq_len, budget, "
+                                              "batch, n_sinks, n_recent, selection, cache, launch, page_size")
+    assert len(configurations) == 16 and all(n == 2 for _, n in configurations)
+    metrics = {name for name, in query(tmp_path / "x.db", "SELECT metric FROM stage_summary WHERE variant = 'mine.so:mine'")}
+    assert {"time_ns", "floor_ns", "limit_ratio", "model_bytes", "median_ci_ratio"} <= metrics
+    assert query(tmp_path / "x.db", "SELECT DISTINCT verdict, stage FROM candidate") == [("right", "topk")]
+    check_sound(tmp_path / "x.db")
+
+
+def test_a_wrong_candidate_is_a_reason_and_the_grid_goes_on(fake, tmp_path):  # noqa: F811
+    result = profile(fake, *GRID, "--candidate", f"topk={build(tmp_path, 'tie', TIE)}", "--candidate", build(tmp_path, "mine"),
+                     code=4)
+    assert "4 units failed their check" in result.err
+    rows = query(tmp_path / "x.db", TIMES)
+    assert {row[5] for row in rows if row[0] == "tie.so:mine"} == {"failed"}
+    assert all("a tie given to the older token" in row[6] for row in rows if row[0] == "tie.so:mine")
+    assert [row[5] for row in rows if row[0] in ("mine.so:mine", "fake")] == ["ok"] * 8
+
+
+def test_a_batch_of_unlike_lengths_pages_and_a_group(fake, tmp_path):  # noqa: F811
+    profile(fake, "--batch-lens", "100,0,33", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--stages", "topk",
+            "--candidate", build(tmp_path, "mine"), "--page-size", "0,16", "--cap-ms", "10")
+    rows = query(tmp_path / "x.db", "SELECT page_size, batch_lens, batch, status, reason FROM stage_summary WHERE "
+                                    "variant = 'mine.so:mine' AND metric = 'time_ns' ORDER BY 1")
+    assert rows == [(None, "100,0,33", 3, "ok", None), (16, "100,0,33", 3, "skipped", "does not take this shape")]
+
+
+def test_what_was_tuned_is_used_and_what_was_not_is_said(fake, tmp_path):  # noqa: F811
+    env = {**os.environ, "ADAMAS_FAKE_GPU": "honest"}
+    refuse(fake, "profile", *GRID, "--tuned", "--db", "x.db", env=env, says=["--tuned: the database x.db is not there"])
+    tuned = ["tune", "--stage", "topk", "--heads", "4", "--kv-heads", "2", "--cap-ms", "10", "--db", "x.db"]
+    source = build(tmp_path, "mine")
+    assert fake(*tuned, "--seq-len", "300", "--budget", "16", "--implementation", "fake", source, env=env).code == 0
+    [(path,)] = query(tmp_path / "x.db", "SELECT ifnull(path, '') FROM tuned")
+    result = profile(fake, *GRID, "--tuned")
+    used = query(tmp_path / "x.db", TIMES.replace("WHERE", "WHERE run_id = 2 AND variant = 'mine.so:mine' AND"))
+    if path:
+        assert "tuned: topk, 4/2 heads, 300 tokens, budget 16: mine.so, run 1" in result.err
+        assert [row[1:4] for row in used] == [(300, 1, 16)]
+    else:  # times of a fake GPU are noise: its own row may have been the faster
+        assert "300 tokens, budget 16: the registry's 'fake' is the fastest" in result.err and not used
+    assert "tuned: topk, 4/2 heads, 500 tokens, budget 64: nothing is stored for this device and shape" in result.err
+
+
+@pytest.mark.parametrize("only, expected", [
+    (["fake"], {("topk", "fake"), ("attention", "fake"), ("bucket", "fake")}),
+    (["topk=choosy"], {("topk", "choosy"), ("attention", "fake"), ("bucket", "fake")}),
+    (["topk=choosy,topk=fake", "attention=fake"], {("topk", "choosy"), ("topk", "fake"), ("attention", "fake"),
+                                                   ("bucket", "fake")}),
+])
+def test_rows_are_picked_by_name(fake, only, expected):  # noqa: F811
+    options = [word for names in only for word in ("--implementation", names)]
+    plan = json.loads(profile(fake, "--stages", "topk,attention,bucket", "--budgets", "16", *options, "--dry-run",
+                              "--json").out)
+    assert {(unit["stage"], unit["variant"]) for unit in plan["units"]} == expected
+
+
+def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
+    arguments = ["--dry-run", "--seq-lens", "300,500", "--kv-heads", "2,4", "--heads", "4", "--budgets", "16"]
+    text, document = profile(fake, *arguments).out, json.loads(profile(fake, *arguments, "--json").out)
+    assert len(document["configurations"]) == 4 and text.startswith(f"4 configurations of {len(document['units'])} units\n")
+    first = document["configurations"][0]
+    assert (first["seq_len"], first["kv_heads"], first["batch"]) == (300, 2, 1)
+    assert first["kv_bytes"] == 2 * 2 * 320 * 128 * 2 and first["bytes"] >= first["least_bytes"] > first["kv_bytes"]
+    assert document["setting"]["q_heads"] == 4 and document["device"] == "fake GPU of the tests"
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--candidate", "gone.so"], ["gone.so"]), (["--candidate", "a.txt"], ["a.txt does not say which stage it is of"]),
+    (["--candidate", "two.c"], ["two.c has functions of several stages", "--candidate topk=FILE"]),
+    (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]), (["--set", "A=1"], ["--set is about a candidate"]),
+    (["--implementation", "nobody"], ["no stage that is to run has a row for 'nobody'"]),
+])
+def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, says):  # noqa: F811
+    (tmp_path / "two.c").write_text("void adamas_topk (void);\nvoid adamas_pack(void);\n")
+    (tmp_path / "a.txt").write_text("x")
+    refuse(fake, "profile", *GRID, *arguments, "--db", "x.db", env={**os.environ, "ADAMAS_FAKE_GPU": "honest"}, says=says)
+    assert not (tmp_path / "x.db").exists()
