@@ -172,7 +172,7 @@ static void matrix_products_are_bound_by_bytes_then_arithmetic_then_measured(voi
     assert_true(t.rule == ADM_COST_INTERPOLATED && t.ns == 6000);
     t = adm_cost_linear(&c, &m, 0.5, 7, 7);
     assert_true(t.rule == ADM_COST_HELD && t.ns == 11000 && t.reach == 7.0 / 4);
-    assert_true(adm_cost_rest(&c, &m, 1).ns == 0);
+    assert_true(adm_cost_rest(&c, &m, 1, false).ns == 0);
 }
 
 /* Times that lie on a plane are predicted wherever they are held out; with noise on one point, not there. */
