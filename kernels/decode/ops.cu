@@ -1,7 +1,6 @@
 /* ops.cu: what a decode step does beside attention and matrix products; see ops.h. Each of these kernels is a microsecond or
  * two of latency, so what counts is that there are few of them, and that each lets its successor begin at once: a product then
- * asks for its weights meanwhile. RoPE may do so although it writes K and V: each layer has its own, and a whole step lies between
- * two that write the same.
+ * asks for its weights meanwhile. RoPE writes K and V, so its successor, the attention, begins after its wait.
  *
  * Versions, us of a step of Llama-2-7B's shape at batch 1 and 32K tokens beside attention and products, dense and budget 256
  * (kernels/LOG.md):
@@ -68,15 +67,15 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 }
 
 /* qkv (batch, (n_q + 2 n_kv) d) -> q, k_new, v_new; K and V at token length - 1. Grid (heads / ROPE_WARPS, batch): a warp per
- * head. */
+ * head. Those who write K and V let their dependents start after their wait. */
 static __global__ void __launch_bounds__(ROPE_WARPS * 32)
     rope_heads(const adm_gpu_shape s, const adm_gpu_buffers p, const __half *qkv, const float *bias, const float *frequency,
                bool appends) {
     const uint32_t d = s.heads.head_dim, half = d / 2, n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads;
     const uint32_t h = blockIdx.x * ROPE_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32, b = blockIdx.y;
     const uint32_t length = p.length[b];
-    adm_start_dependents();
     adm_wait_for_predecessors();
+    adm_start_dependents();
     if (h >= n_q + 2 * n_kv || length == 0) return;
     const size_t from = ((size_t)b * (n_q + 2 * n_kv) + h) * d;
     const bool is_q = h < n_q, is_v = h >= n_q + n_kv;

@@ -11,7 +11,9 @@
  * warp asks for its first tiles before it waits for the kernels before it: while those drain, the memory stays busy.
  *
  * Versions, us of all products of Llama-2-7B's shape at batch 1 (13.2 GB: 2,840 at the read limit of 4.65 TB/s):
- *   1  row-major: a load has 64 bytes from each of 8 rows      H200 3,508 (81% of the limit; cuBLAS 13.1 82%) */
+ *   1  row-major: a load has 64 bytes from each of 8 rows      H200 3,508 (81% of the limit; cuBLAS 13.1 82%)
+ *   2  tiles, 4 of them ahead in 3 blocks per SM               H200 3,138 (90.6%)
+ *   3  8 ahead in 2 blocks per SM; of the layers' products alone 2,972 against 3,072; 4 to 6 blocks 3,600 and more */
 #include "kernels/attention/attention_dev.cuh"
 #include "kernels/decode/ops.h"
 
@@ -90,7 +92,7 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
 }
 
 extern "C" adm_status adm_gpu_decode_product(const adm_decode_product *p, adm_gpu_stream stream, adm_error *err) {
-    enum { WARPS = 8, AHEAD = 4, BLOCKS = 3 };
+    enum { WARPS = 8, AHEAD = 8, BLOCKS = 2 };
     if (!p->tiled || p->batch > ADM_GPU_PRODUCT_BATCH || p->k % TILE_COLUMNS != 0)
         return adm_fail(
             err, ADM_EUNSUPPORTED,

@@ -114,7 +114,7 @@ static void try_norm(uint32_t batch, uint32_t hidden, bool adds) {
     adm_rng rng;
     adm_error err = {0};
     adm_rng_seed(&rng, check_seed() + hidden);
-    const adm_decode_sizes s = {batch, hidden, 32, 32, {1, 1, 64}};
+    const adm_decode_sizes s = {batch, hidden, 32, 32, {1, 1, 64}, false};
     const size_t n = (size_t)batch * hidden;
     float *residual = floats(&rng, n), *gain = floats(&rng, hidden);
     uint16_t *y = halves(&rng, n, 2), *x = host_new(n * 2);
@@ -226,7 +226,7 @@ static void gates_elements(void **state) {
     adm_rng rng;
     adm_error err = {0};
     adm_rng_seed(&rng, check_seed());
-    const adm_decode_sizes s = {3, 32, 1536, 32, {1, 1, 64}};
+    const adm_decode_sizes s = {3, 32, 1536, 32, {1, 1, 64}, false};
     const size_t n = (size_t)s.batch * s.inner;
     uint16_t *gate_up = halves(&rng, 2 * n, 4), *wanted = host_new(n * 2);
     gate_up[0] = adm_f32_to_f16(-60000); /* exp() of it is infinite, and the gate shut */
@@ -247,7 +247,7 @@ static void the_first_of_the_largest_is_sampled(void **state) {
     adm_rng rng;
     adm_error err = {0};
     adm_rng_seed(&rng, check_seed());
-    const adm_decode_sizes s = {4, 32, 32, 5003, {1, 1, 64}};
+    const adm_decode_sizes s = {4, 32, 32, 5003, {1, 1, 64}, false};
     float *logits = floats(&rng, (size_t)s.batch * s.vocab);
     logits[5002] = logits[4000] = 2; /* a tie */
     logits[s.vocab + 5002] = 3;
