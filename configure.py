@@ -27,7 +27,7 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/system": ["clock", "contention", "interrupt", "output_file", "threads", "cpu"],
+    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
     "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -467,18 +467,25 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    flags = f"{CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -w"
+    flags = f"{CFLAGS} {CLANG_FLAGS} -O2 -g {SANITIZE} -w"
     ninja.rule("cc_fuzz", f"{clang} {flags} -fsanitize=fuzzer-no-link -MMD -MF $out.d -c $in -o $out", depfile="$out.d",
                deps="gcc", description="CC $out")
-    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -o $out $in {LIBS}", description="FUZZER $out")
+    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -static-libgcc -static-libstdc++ -o $out $in "
+               f"{LIBS}",
+               description="FUZZER $out")
+    ninja.rule("ar_fuzz", "rm -f $out && ar rcs $out $in", description="AR $out")
 
     def compile_c(source):
         return ninja.build(f"build/fuzz/obj/{Path(source).with_suffix('.o')}", "cc_fuzz", [source],
                            implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (),
                            order_only=["build/gen/version.h"])
-    library = [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA, *NO_NVTX,
-                                                  *NO_CUPTI]]
-    programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz", [compile_c(f"tests/fuzz/fuzz_{name}.c"), *library])
+    fuzz_options = compile_c("tests/fuzz/fuzz_options.c")
+    # An archive: libFuzzer looks at the counters of all code after each input, so a reader is linked with what it calls alone.
+    library = ninja.build("build/fuzz/library.a", "ar_fuzz",
+                          [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA,
+                                                            *NO_NVTX, *NO_CUPTI]])
+    programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz",
+                            [compile_c(f"tests/fuzz/fuzz_{name}.c"), fuzz_options, library])
                 for name in FUZZERS]
     ninja.build("fuzzers", "phony", programs)
     ninja.build("fuzz", "run", implicit=programs, title=f"FUZZ, {FUZZ_SECONDS} s each; a crash is kept in build/fuzz",
@@ -572,7 +579,7 @@ def check_lists():
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
               *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
-              *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
+              "tests/fuzz/fuzz_options.c", *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:

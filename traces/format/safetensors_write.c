@@ -50,8 +50,8 @@ static int add_entry(json_t *header, const adm_st_entry *e, uint64_t *at) {
     uint64_t n_bytes, end;
     if (!entry_bytes(e, &n_bytes) || __builtin_add_overflow(*at, n_bytes, &end) || end > INT64_MAX) return -1;
     json_t *shape = json_array();
-    for (size_t i = 0; i < e->n_dims; i++) json_array_append_new(shape, json_integer((json_int_t)e->shape[i]));
     int failed = json_object_get(header, e->name) != NULL;
+    for (size_t i = 0; i < e->n_dims; i++) failed |= json_array_append_new(shape, json_integer((json_int_t)e->shape[i]));
     failed |= json_object_set_new(
         header, e->name,
         json_pack("{s:s, s:o, s:[I, I]}", "dtype", e->dtype, "shape", shape, "data_offsets", (json_int_t)*at, (json_int_t)end));

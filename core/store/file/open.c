@@ -171,6 +171,31 @@ done:
     return status;
 }
 
+adm_status adm_store_open_scratch(adm_store **out, adm_error *err) {
+    static const char name[] = "a database in memory";
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    adm_store *store = NULL;
+    *out = NULL;
+    adm_status status = adm_alloc(&store, 1, sizeof *store, "a database handle", err);
+    if (status != ADM_OK) return status;
+    store->mode = ADM_STORE_WRITE;
+    status = adm_alloc(&store->path, sizeof name, 1, "a database's name", err);
+    if (status == ADM_OK) {
+        memcpy(store->path, name, sizeof name);
+        int rc = sqlite3_open_v2(":memory:", &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXRESCODE,
+                                 NULL);
+        if (rc == SQLITE_OK) {
+            adm_store_guard(store);
+            rc = adm_store_execute(store, "PRAGMA foreign_keys = ON");
+        }
+        if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "opening it", err);
+    }
+    if (status == ADM_OK) status = adm_store_migrate(store, steps, adm_schema_steps(steps), err);
+    if (status == ADM_OK) *out = store;
+    else adm_store_close(&store);
+    return status;
+}
+
 adm_status adm_store_open(const char *path, adm_store_mode mode, adm_store **out, adm_error *err) {
     return adm_store_open_waiting(path, mode, BUSY_TIMEOUT_MS, out, err);
 }
