@@ -135,6 +135,7 @@ EXPLAIN_RULES = "analysis/explain/limits.rules"
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
 EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
+            "analysis/recorded/h200-decode.json",
             "kernels/profile/dense_peers.tsv",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 

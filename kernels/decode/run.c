@@ -134,6 +134,7 @@ static adm_status check(decoding *d, const adm_decode_setup *setup, adm_error *e
     adm_decode *m = NULL;
     small.capacity = CHECK_TOKENS;
     if (setup->max_budget > 0) small.max_budget = CHECK_TOKENS;
+    small.variant = NULL; /* one may leave so few tokens to another; `adamas profile` checks each at its own sizes */
     adm_status status = adm_decode_open(d->gpu, &small, NULL, &m, err);
     for (size_t i = 0; i < (setup->max_budget > 0 ? 3u : 1u) && status == ADM_OK; i++) {
         adm_decode_errors errors;

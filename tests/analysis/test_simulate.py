@@ -216,6 +216,10 @@ def test_the_model_predicts_what_is_held_out(adamas):
             assert row["mape"] <= 0.04 and abs(row["bias"]) < 0.01 and row["n"] >= 8, row
             assert row["p50"] <= row["p95"] <= row["max"] and abs(row["bias"]) <= row["mape"]
     assert rows["other gpu", "dense", "split"]["mape"] < 0.02
+    whole = said["whole_models"]
+    errors = [row["predicted_ns"] / row["measured_ns"] - 1 for row in whole]
+    assert len(whole) >= 12 and len({row["model"] for row in whole}) >= 4
+    assert sum(map(abs, errors)) / len(errors) <= 0.05, "decode steps of whole models"
     picks = said["picks"]
     assert picks["n_right_variants"] >= 0.9 * picks["n_variants"] and picks["n_right_budgets"] >= 0.9 * picks["n_budgets"]
     stored = query(adamas.folder / "s.db", "SELECT held_out, stage, variant, n, mape_ratio FROM validation")
@@ -278,6 +282,20 @@ def other_profile(adamas, **more):
     assert adamas("db", "import", "mine.json", "--db", "s.db").code == 0
 
 
+def test_a_measured_model_lends_its_share_to_others(simulate, adamas):
+    """By what ships with the program: a model that decode measured, and one that it did not."""
+    said = simulate("--calibration", "recorded:h200", "--model", "llama-2-7b")
+    rules = {use["rule"] for case in said["cases"] for use in case["predictions"] if use["part"] in ("linear", "rest")}
+    assert "interpolated" in rules or "measured" in rules or "held" in rules
+    config = {"name": "other", "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+              "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128, "vocab_size": 32000}
+    (adamas.folder / "other.json").write_text(json.dumps(config))
+    said = simulate("--calibration", "recorded:h200", "--model", "other.json", "--gpu", "memory=200")
+    assert {use["rule"] for case in said["cases"] for use in case["predictions"] if use["part"] == "rest"} == {"other shape"}
+    assert query(adamas.folder / "s.db", "SELECT count(*) FROM run WHERE label = 'recorded:h200-decode' AND command = 'decode'"
+                 )[0][0] >= 1
+
+
 def test_mixed_lengths_are_fitted_to_ragged_batches(simulate, adamas):
     """Dense attention of 8 sequences takes a fifth longer than at their mean, per mean by which the longest is above it."""
     document = json.loads(FIXTURE.read_text())
@@ -313,7 +331,8 @@ def test_whole_models_that_were_measured_are_the_anchors(simulate, adamas):
     assert (dense["measured_ns"], sparse["budget"]) == (15e6, 256)
     shown = adamas("simulate", "--validate", "--calibration", "recorded:mine", "--db", "s.db").out
     assert "over 2 steps; the goal is 5%" in shown
-    assert "no decode step of a whole model" in adamas("simulate", "--validate", "--db", "s.db").out
+    without = adamas("simulate", "--validate", "--calibration", "recorded:fixture", "--db", "s.db").out
+    assert "no decode step of a whole model" in without
 
 
 def test_simulations_are_merged_and_pruned_whole(simulate, adamas):
