@@ -242,7 +242,6 @@ static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t
     if (faulty("error", seen)) return adm_fail(err, ADM_EENVIRONMENT, "%s: this launch was to fail", adm_stage_name(seen));
     if (faulty("lost", seen)) the_gpu.alive = false;
     if (!the_gpu.alive) return adm_fail(err, ADM_EENVIRONMENT, "the context is gone");
-    adm_fake_gpu_spend(covers >> ADM_STAGE_DENSE & 1 ? 20000 : 5000);
     if (covers >> ADM_STAGE_HADAMARD & 1) hadamard(s, p);
     if (covers >> ADM_STAGE_BUCKET & 1) bucket(s, p);
     if (covers >> ADM_STAGE_PACK & 1) pack(s, p);
@@ -263,10 +262,25 @@ static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t
     return ADM_OK;
 }
 
+/* Arguments of a launch that may become a node of a graph. */
+typedef struct launch {
+    adm_gpu_shape shape;
+    adm_gpu_buffers buffers;
+    uint32_t covers;
+    adm_stage stage;
+} launch;
+
+static adm_status run_launch(const void *arguments, adm_error *err) {
+    const launch *l = arguments;
+    return run(&l->shape, &l->buffers, l->covers, l->stage, err);
+}
+
 #define LAUNCH(function, covers, stage)                                                                                   \
     static adm_status function(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, adm_error *err) { \
+        const launch l = {*s, *p, covers, stage};                                                                         \
         (void)stream;                                                                                                     \
-        return run(s, p, covers, stage, err);                                                                             \
+        adm_fake_gpu_spend((covers) >> ADM_STAGE_DENSE & 1 ? 20000 : 5000);                                               \
+        return adm_fake_gpu_do(run_launch, &l, sizeof l, err);                                                            \
     }
 #define BIT(stage) (1u << ADM_STAGE_##stage)
 #define ENCODE (BIT(HADAMARD) | BIT(BUCKET) | BIT(PACK) | BIT(APPEND))

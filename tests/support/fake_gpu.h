@@ -4,6 +4,10 @@
 
 #include "kernels/gpu/gpu.h"
 
+/* Runs run(arguments) at once, or, where a graph is being captured, makes it a node: the arguments are copied. */
+typedef adm_status adm_fake_gpu_call(const void *arguments, adm_error *err);
+adm_status adm_fake_gpu_do(adm_fake_gpu_call *run, const void *arguments, size_t bytes, adm_error *err);
+
 /* Adds a made-up duration to the graph that is being captured, if one is. */
 void adm_fake_gpu_spend(double ns);
 
