@@ -46,7 +46,7 @@ ROOMS = {
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
-    "kernels/step": ["sparse"],
+    "kernels/step": ["sparse", "model_host", "model_cuda"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
@@ -157,7 +157,7 @@ TESTS = {
     "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
     "core/cli": ["command_line"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
+                "model_step", "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
@@ -169,19 +169,13 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_decode"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
-# what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
-# tests/support/without_cuda.c stands in.
+# and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
+# x86-64, tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")),
-                 "core/system/clock.c", "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
-                 *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
-                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
-                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/decode/ops.c", "kernels/gpu/gpu.c", "kernels/gpu/plan.c", "kernels/gpu/registry.c",
-                 "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
@@ -444,9 +438,12 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
-    host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
+    ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
+    host = ninja.build("build/emulated/host.a", "archive",
+                       [f"build/release/obj/{Path(source).with_suffix('.o')}"
+                        for source in [*sources_of(ROOMS), "kernels/gpu_rows.c"]])
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
-                        [f"build/release/obj/tests/kernels/{name}.o", *objects, *host],
+                        [f"build/release/obj/tests/kernels/{name}.o", *objects, host],
                         implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
             for name in CUDA_TESTS]
 
@@ -578,7 +575,7 @@ def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
-              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
+              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               "tests/fuzz/fuzz_options.c", *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
               *(name for name in EMBEDDED if not name.startswith("build/"))]

@@ -189,13 +189,14 @@ def test_every_known_model_is_served(simulate, model):
     assert ("exchange" in parts) == (model == "llama-3-70b-tp4")
 
 
-def test_without_an_anchor_there_is_no_figure(adamas):
-    assert adamas("simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db", "--quiet").code == 0
-    base = ["simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db"]
-    refuse(adamas, *base, "--variant", "grouped", says=["no anchor for stage step, variant grouped", "adamas profile"])
-    refuse(adamas, *base, "--calibration", "99", says=["no run 99"])
-    refuse(adamas, *base, "--calibration", "mine", says=["'mine'", "adamas db list"])
-    refuse(adamas, *base, "--calibration", "2", says=["run 2", "no profile"])
+def test_without_an_anchor_there_is_no_figure(simulate, adamas):
+    simulate("--label", "mine too")
+    base = ["simulate", "--generate", TRAFFIC, "--model", "llama-3.1-8b", "--db", "s.db", "--calibration"]
+    refuse(adamas, *base, "recorded:fixture", "--variant", "grouped",
+           says=["no anchor for stage step, variant grouped", "adamas profile"])
+    refuse(adamas, *base, "99", says=["no run 99"])
+    refuse(adamas, *base, "mine", says=["'mine'", "adamas db list"])
+    refuse(adamas, *base, "mine too", says=["run 2", "no profile"])
     database = sqlite3.connect(adamas.folder / "s.db")
     assert database.execute("SELECT count(*) FROM run WHERE command = 'simulate'").fetchone() == (1,), "no failed run is left"
 
