@@ -76,8 +76,8 @@ ROOMS = {
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
                         "history", "checks", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving",
+                             "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -109,7 +109,8 @@ CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu",
         *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/phases_none.c",
+           "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]

@@ -97,6 +97,20 @@ def test_variants_and_dense_layers(fake):
     assert "'split'" in fake.decode("--variant", "split", "--seq-lens", "64", code=2).err
 
 
+def test_the_report_has_measured_steps_among_the_paper_s_claims(fake, tmp_path):
+    (fake.folder / "long.json").write_text(json.dumps({**TINY, "num_hidden_layers": 3, "num_attention_heads": 1,
+                                                       "num_key_value_heads": 1}))
+    database = ["--db", "d.db"]
+    assert fake("decode", "--model", "long.json", "--seq-lens", "32768", "--budgets", "64", "--dense-layers", "1", *database,
+                env={**os.environ, "ADAMAS_FAKE_GPU": "memory=4000000000"}).code == 0
+    claims = json.loads(fake("report", "--json", *database).out)["claims"]
+    (row,) = next(claim["found"] for claim in claims if claim["claim"].startswith("1.5"))
+    measured = dict(query(fake.folder / "d.db", "SELECT budget, median FROM measurement JOIN metric USING (metric_id) JOIN "
+                                                "config USING (config_id) WHERE name = 'token_time_ns'"))
+    assert row["value"] == pytest.approx(measured[None] / measured[64]) and row["what"] == "measured step, dense over budget 64"
+    assert row["place"] == "tiny on fake GPU of the tests, batch 1"
+
+
 class Weights:
     """Random weights in memory, by GGUF's names."""
     permuted, left_out, files = False, (), ()
