@@ -200,6 +200,15 @@ WRONG = {
     "n not whole": (spoiled(lambda d: first_figures(d).__setitem__(0, 1.5)), "'n' must be a whole number"),
     "measurement null": (spoiled(lambda d: first_line(d)[-1].update(time_ns=None)), "is missing"),
     "infinite": (lambda text: text.replace('"elapsed_ns": ', '"elapsed_ns": 1e999', 1), "line"),
+    "head beyond any": (spoiled(lambda d: next(line for config in d["runs"][0]["configs"] for line in config["measurements"]
+                                               if len(line) == 5).__setitem__(3, 4_000_000_000)), "head is 4000000000"),
+    "layer beyond any": (spoiled(lambda d: next(line for config in d["runs"][0]["configs"] for line in config["measurements"]
+                                                if len(line) == 5).__setitem__(2, 5000)), "layer is 5000, outside 0 to 4095"),
+    "head dimension": (spoiled(lambda d: d["runs"][0]["configs"][0]["config"].__setitem__(
+        d["config_columns"].index("head_dim"), 1 << 40)), "head_dim is"),
+    "long label": (spoiled(lambda d: d["runs"][0]["run"].update(label="recorded:" + "x" * (1 << 20))),
+                   "label has 1048585 bytes"),
+    "invalid UTF-8": (lambda text: text.replace('"unit":"', '"unit":"\udcff', 1), "invalid UTF-8"),
     "measured twice": (spoiled(lambda d: [config["measurements"].extend(config["measurements"]) for config in
                                            d["runs"][0]["configs"]]), "UNIQUE"),
     "metric of another unit": (spoiled(lambda d: d["metrics"][0].update(unit="miles")), "another unit"),
@@ -213,7 +222,7 @@ WRONG = {
 def test_a_wrong_file_leaves_no_trace(adamas, recorded, small_run, tmp_path, case):
     """Exit 2 with one sentence that names the file; whatever was read before the wrong place is taken back."""
     spoil, says = WRONG[case]
-    (tmp_path / "wrong.json").write_text(spoil(recorded[1].read_text()))
+    (tmp_path / "wrong.json").write_text(spoil(recorded[1].read_text()), errors="surrogateescape")
     shutil.copy(small_run[1], tmp_path / "own.db")
     tables = ["run", "config", "metric", "measurement", "event", "activity", "trace", "calibration"]
     count = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
