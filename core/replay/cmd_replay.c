@@ -21,17 +21,20 @@
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
 #include "kernels/tune/pipeline.h"
+#include "kernels/tune/replay_candidates.h"
 #include "probes/clock_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
 #include "traces/format/trace_file.h"
 
-enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
+enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24, MAX_IMPLEMENTATIONS = 8 };
 
 typedef struct replay_command {
     adm_common common;
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
-    const char *implementation;
+    const char *implementation[MAX_IMPLEMENTATIONS];
+    size_t n_implementations;
+    adm_bring bring;
     const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
@@ -48,6 +51,8 @@ typedef struct replay_command {
     adm_calibration calibration;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
+    adm_host_pipeline other[MAX_IMPLEMENTATIONS]; /* timed beside it: of a repeated --implementation */
+    adm_replay_candidates candidates;
     adm_pipeline_fault fault[ADM_PIPELINE_STAGES]; /* [n_faults] rows that were wrong and are not used */
     size_t n_faults;
     adm_progress progress;
@@ -109,7 +114,7 @@ static const struct argp_option options[] = {
     {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
     {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
      "Host rows to run and time: a name (reference, avx2, ...) for every stage that has it, or topk=avx2,distance=l1 "
-     "(default: the fastest of each)",
+     "(default: the fastest of each); repeated, the further ones are timed beside the first",
      3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
@@ -144,7 +149,10 @@ static char *filter_help(int key, const char *text, void *input) {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     replay_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = &c->common;
+        state->child_inputs[2] = &c->bring;
+        return 0;
     case 'b': c->budgets = arg; return 0;
     case 'p': c->policies = arg; return 0;
     case 'l': c->layers = arg; return 0;
@@ -157,7 +165,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->targets[c->n_targets++] = arg;
         return 0;
     case KEY_RESUME: c->resume = arg; return 0;
-    case KEY_IMPLEMENTATION: c->implementation = arg; return 0;
+    case KEY_IMPLEMENTATION:
+        if (c->n_implementations == MAX_IMPLEMENTATIONS)
+            argp_error(state, "--implementation: given more than %d times", MAX_IMPLEMENTATIONS);
+        c->implementation[c->n_implementations++] = arg;
+        return 0;
     case KEY_METRIC: c->metric = arg; return 0;
     case KEY_CALIBRATION: c->calibration_path = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
@@ -181,7 +193,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_bring, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -497,6 +510,25 @@ static adm_status put_faults(const replay_command *c, const adm_trace *trace, ad
     return status;
 }
 
+/* The pipelines that were asked for, and what is timed beside the first. */
+static adm_status choose_rows(replay_command *c, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < c->n_implementations && status == ADM_OK; i++) {
+        adm_host_pipeline *p = i == 0 ? &c->pipeline : &c->other[i - 1];
+        adm_host_pipeline_default(p);
+        status = adm_pipeline_choose(c->implementation[i], p, err);
+    }
+    const size_t n_others = c->n_implementations > 1 ? c->n_implementations - 1 : 0;
+    if (status == ADM_OK)
+        status = adm_replay_candidates_open(&c->bring, &c->pipeline, c->other, n_others, c->common.quiet || c->common.json,
+                                            &c->candidates, err);
+    if (status == ADM_OK && c->candidates.n_sessions > 0 && c->resume != NULL)
+        status = adm_fail(err, ADM_EINPUT,
+                          "--resume: candidates are judged anew in a run of their own; leave out --candidate and "
+                          "further --implementation");
+    return status;
+}
+
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
 static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t *run_id,
                           adm_error *err) {
@@ -505,6 +537,8 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
     if (status == ADM_OK && c->resume == NULL) status = put_faults(c, traces[0], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, traces[i], store, *run_id, err);
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+        status = adm_replay_candidates_run(&c->candidates, traces[i], &c->options, store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
         status = count_trace(c, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -551,7 +585,7 @@ static int run(int argc, char **argv) {
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
-    if (status == ADM_OK && c.implementation != NULL) status = adm_pipeline_choose(c.implementation, &c.pipeline, &err);
+    if (status == ADM_OK) status = choose_rows(&c, &err);
     if (status == ADM_OK) status = open_traces(&c, traces, &err);
     if (status == ADM_OK) status = check_rows(&c, traces, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
@@ -559,6 +593,10 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK && (!c.common.quiet || c.common.json))
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
+    if (status == ADM_OK && c.candidates.n_wrong > 0)
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidates failed their check; the database says why",
+                          c.candidates.n_wrong);
+    adm_replay_candidates_close(&c.candidates);
     adm_store_close(&store);
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
     adm_free(&traces);

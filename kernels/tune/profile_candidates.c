@@ -99,9 +99,8 @@ static adm_status judge_at(adm_profile_candidates *p, size_t session, size_t at,
         v->result = s->result[1];
         s->result[1] = NULL;
         p->n_verdicts++;
-        s->options.skips_small = true;
-        for (size_t i = 0; i < v->n && status == ADM_OK; i++)
-            s->options.skips_small &= v->result[i].status == ADM_OK || v->result[i].status == ADM_EUNSUPPORTED;
+        s->options.skips_small = status == ADM_OK; /* one that was wrong, or was not looked at, is checked again */
+        for (size_t i = 0; i < v->n && status == ADM_OK; i++) s->options.skips_small &= v->result[i].status == ADM_OK;
         if (status == ADM_OK && p->o->should_stop != NULL && p->o->should_stop())
             status = adm_fail(err, ADM_EINTERRUPTED, "interrupted while the candidates were judged");
     }

@@ -38,11 +38,12 @@ static void variant_of(const adm_candidate *c, char *out, size_t bytes) {
 static adm_config config_of(const adm_tune_record *r, const adm_candidate *c, const char *variant) {
     const bool selects = c->stage == ADM_STAGE_TOPK || c->stage == ADM_STAGE_ATTENTION || c->stage == ADM_STAGE_STEP;
     const adm_tune_options *o = r->options;
-    return (adm_config){.policy = c->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
+    return (adm_config){.trace_id = o->trace_id,
+                        .policy = c->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
                         .variant = variant,
                         .shape = o->shape,
                         .dtype = o->dtype,
-                        .seq_len = o->n_tokens,
+                        .seq_len = o->seq_len > 0 ? o->seq_len : o->n_tokens,
                         .budget = selects ? o->rule.budget : 0,
                         .batch = o->batch > 0 ? o->batch : 1,
                         .n_sinks = selects ? (int32_t)o->rule.n_sinks : -1,
