@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):
 import argparse
 import os
 import platform
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -48,8 +49,8 @@ ROOMS = {
     "kernels/step": ["sparse"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "observer", "state", "count",
-                        "timeline", "observe"],
+    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "metrics", "observer", "state",
+                        "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
     "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "trace_source", "search", "session", "pipeline",
                      "gpu_judge", "gpu_child", "gpu_compare", "record"],
@@ -630,6 +631,14 @@ def set_up(options):
     deps.install(needs)
 
 
+def remove_stale_programs(text, root):
+    """Removes test programs and libraries of an earlier configuration: tests skip where one is absent, not where it is old."""
+    targets = set(re.findall(r"build/\w+/tests/[\w.-]+", text))
+    for path in root.glob("build/*/tests/*"):
+        if path.is_file() and path.relative_to(root).as_posix() not in targets:
+            path.unlink()
+
+
 def configure(options):
     """Writes build.ninja, or raises a SetupError that names what a build still lacks."""
     needs = deps.missing("build", options.cuda, options.cuda_version)
@@ -647,6 +656,7 @@ def configure(options):
     node, _ = deps.find_node()
     text = build_ninja(options, cuda, node)
     (deps.ROOT / "build.ninja").write_text(text)
+    remove_stale_programs(text, deps.ROOT)
     print(f"build.ninja is written, `ninja` builds: {deps.compiler()}, "
           f"{f'CUDA {cuda.version} ({cuda.nvcc})' if cuda else 'no CUDA'}, Node {node}")
 

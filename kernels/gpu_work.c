@@ -21,13 +21,15 @@ typedef struct flow {
 static double bytes_of(const adm_gpu_shape *s, uint32_t covers, const adm_gpu_load *load, bool writes_alone) {
     const double q = (double)s->batch * s->heads.n_q_heads, kv = (double)s->batch * s->heads.n_kv_heads;
     const double d = s->heads.head_dim, row = d * (double)adm_dtype_bytes(s->dtype), selections = adm_gpu_select_heads(s);
+    const double channels = s->metric == ADM_METRIC_ASYM4 ? s->heads.n_kv_heads * ADM_GPU_CHANNEL_ROWS * d * sizeof(float) : 0;
     const flow flows[] = {
         {q * row, 0, BIT(HADAMARD) | BIT(ATTENTION) | BIT(DENSE)},                      /* queries */
         {kv * row, 0, BIT(HADAMARD) | BIT(APPEND)},                                     /* new keys */
         {kv * row, 0, BIT(APPEND)},                                                     /* new values */
         {(q + kv) * d * sizeof(float), BIT(HADAMARD), BIT(BUCKET)},                     /* y */
+        {channels, 0, BIT(BUCKET) | ADM_GPU_COVERS_PROMPT},                             /* thresholds and scales */
         {(q + kv) * d, BIT(BUCKET), BIT(PACK)},                                         /* code */
-        {q * d / 4, BIT(PACK), BIT(DISTANCE)},                                          /* packed queries */
+        {q * adm_gpu_packed_bytes(s), BIT(PACK), BIT(DISTANCE)},                        /* packed queries */
         {kv * d / 4, BIT(PACK), BIT(APPEND)},                                           /* packed new keys */
         {kv * (2 * row + d / 4), BIT(APPEND), 0},                                       /* the new token in the caches */
         {load->n_tokens * s->heads.n_kv_heads * d / 4, 0, BIT(DISTANCE)},               /* code cache */

@@ -198,4 +198,5 @@ extern "C" const adm_gpu_impl adm_gpu_attention_impl = {
     1u << ADM_STAGE_ATTENTION,
     ADM_GPU_ATTENTION_TOLERANCE,
     adm_gpu_attention_launch,
-    NULL};
+    NULL,
+    0};

@@ -362,4 +362,5 @@ extern "C" const adm_gpu_impl adm_gpu_dense_impl = {
     1u << ADM_STAGE_DENSE,
     ADM_GPU_ATTENTION_TOLERANCE,
     adm_gpu_dense_launch,
-    adm_gpu_dense_workspace_bytes};
+    adm_gpu_dense_workspace_bytes,
+    0};

@@ -18,7 +18,7 @@
 #include "kernels/distance/products.cuh"
 #include "kernels/encode/encode.cuh"
 
-enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads per KV head */, LOAD_BYTES = 4096 };
+enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads per KV head */, LOAD_BYTES = 4096, MAX_STAGES = 8 };
 
 /* A position in the line of loads. */
 typedef struct distance_position {
@@ -93,21 +93,87 @@ static __device__ __forceinline__ const unsigned char *codes_at(const adm_gpu_sh
     return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.load * LOAD_BYTES;
 }
 
-static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_shape &s) {
-    return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
-}
-
 /* Tiles of a load that hold tokens. */
 template <int W> static __device__ __forceinline__ uint32_t tiles_at(const distance_position &at) {
     return min((at.length + 31) / 32 - at.load * distance_load<W>::tiles, (uint32_t)distance_load<W>::tiles);
 }
 
-/* The planes of a KV head's queries, from their packed rows to shared memory of the warp. */
+#if __CUDA_ARCH__ >= 900
+
+/* ---- the ring of loads ---- */
+
+typedef struct distance_ring {
+    unsigned char *bytes; /* [stages] loads */
+    uint64_t *barrier; /* [stages] */
+    uint32_t stages, buffer, parity; /* which load is next */
+    uint32_t n_all, n_ahead; /* loads of the range, and those asked for */
+    distance_position ahead; /* the first that is not */
+} distance_ring;
+
+static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, uint64_t *barriers, uint32_t warp,
+                                                        uint32_t stages, const distance_position &at, uint32_t n_all) {
+    return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
+}
+
+/* Asks for what may be read before the wait, waits, and asks for the rest that there is room for. */
 template <int W>
-static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                    const distance_position &at, uint32_t group, adm_query_planes<W> *query) {
+static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
+    const uint32_t n = min(ring->stages, ring->n_all);
+    const bool asks = threadIdx.x % 32 == 0;
+    if (asks) {
+        for (uint32_t i = 0; i < ring->stages; i++) adm_barrier_init(&ring->barrier[i]);
+        adm_barrier_fence();
+        for (uint32_t &i = ring->n_ahead;
+             i < n && adm_settled((ring->ahead.load + 1) * distance_load<W>::tokens, ring->ahead.length); i++) {
+            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), LOAD_BYTES, &ring->barrier[i]);
+            advance<W>(s, p.length, &ring->ahead);
+        }
+    }
+    adm_wait_for_predecessors();
+    if (asks)
+        for (uint32_t &i = ring->n_ahead; i < n; i++) {
+            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), tiles_at<W>(ring->ahead) * (256 * W),
+                          &ring->barrier[i]);
+            advance<W>(s, p.length, &ring->ahead);
+        }
+    __syncwarp();
+}
+
+/* The next load, once it is there. */
+static __device__ __forceinline__ const uint32_t *next_of_ring(const distance_ring &ring) {
+    adm_barrier_wait(&ring.barrier[ring.buffer], ring.parity);
+    return (const uint32_t *)(ring.bytes + ring.buffer * LOAD_BYTES);
+}
+
+/* The load is read, and what came of it used: asks for another to its place. */
+template <int W>
+static __device__ __forceinline__ void refill_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0 && ring->n_ahead < ring->n_all) {
+        adm_bulk_copy(ring->bytes + ring->buffer * LOAD_BYTES, codes_at<W>(s, p, ring->ahead),
+                      tiles_at<W>(ring->ahead) * (256 * W), &ring->barrier[ring->buffer]);
+        advance<W>(s, p.length, &ring->ahead);
+        ring->n_ahead++;
+    }
+    if (++ring->buffer == ring->stages) ring->buffer = 0, ring->parity ^= 1;
+}
+
+#endif
+
+/* ---- by counts of bits ---- */
+
+/* Rows of `packed` of a KV head's queries. */
+template <int W, int METRIC>
+static __device__ __forceinline__ const uint8_t *query_rows(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                            const distance_position &at, uint32_t group) {
     const size_t row = (size_t)at.b * (s.heads.n_q_heads + s.heads.n_kv_heads) + at.kv_head * group;
-    const uint2 *packed = (const uint2 *)(p.packed + row * (8 * W));
+    return p.packed + row * (METRIC == ADM_METRIC_ASYM4 ? 16 * W : 8 * W);
+}
+
+/* A KV head's queries, from their packed rows to shared memory of the warp. */
+template <int W>
+static __device__ __forceinline__ void load_queries(const uint8_t *rows, uint32_t group, adm_query_planes<W> *query) {
+    const uint2 *packed = (const uint2 *)rows;
     __syncwarp();
     for (uint32_t i = threadIdx.x % 32; i < group * W; i += 32) {
         const uint2 pair = packed[i];
@@ -117,8 +183,38 @@ static __device__ __forceinline__ void load_queries(const adm_gpu_shape &s, cons
     __syncwarp();
 }
 
-/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4) -> distance (batch, S, capacity). Grid: any number of blocks.
- * Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by this name. */
+/* The same as planes: [group][ADM_BIT_PLANES][W], then [group] bases. */
+template <int W, int METRIC>
+static __device__ __forceinline__ void load_planes(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                   const distance_position &at, uint32_t group, uint32_t *planes) {
+    const uint8_t *rows = query_rows<W, METRIC>(s, p, at, group);
+    int32_t *base = (int32_t *)(planes + group * (ADM_BIT_PLANES * W));
+    __syncwarp();
+    for (uint32_t from = 0; from < group * W; from += 32) {
+        const uint32_t i = from + threadIdx.x % 32, last = min(i, group * W - 1), head = i / W, w = i % W;
+        uint32_t plane[ADM_BIT_PLANES];
+        int32_t sum;
+        if (METRIC == ADM_METRIC_ASYM4) {
+#pragma unroll
+            for (int j = 0; j < ADM_BIT_PLANES; j++) plane[j] = ((const uint32_t *)rows)[last / W * (4 * W) + j * W + last % W];
+            sum = (int32_t)adm_largest_of(plane[0], plane[1], plane[2], plane[3]);
+        } else {
+            const uint2 pair = ((const uint2 *)rows)[last];
+            sum = adm_bit_planes<METRIC>(adm_gather16(pair.x >> 1) | adm_gather16(pair.y >> 1) << 16,
+                                         adm_gather16(pair.x) | adm_gather16(pair.y) << 16, plane);
+        }
+#pragma unroll
+        for (int step = 1; step < W; step *= 2) sum += __shfl_xor_sync(ADM_FULL_WARP, sum, step);
+        if (i >= group * W) continue;
+#pragma unroll
+        for (int j = 0; j < ADM_BIT_PLANES; j++) planes[(head * ADM_BIT_PLANES + j) * W + w] = plane[j];
+        if (w == 0) base[head] = sum;
+    }
+    __syncwarp();
+}
+
+/* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4; with asym4 d/2) -> distance (batch, S, capacity). Grid: any
+ * number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by this name. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_pieces(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
@@ -127,54 +223,29 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
     const bool grouped = s.selection == ADM_SELECT_GROUP;
-    adm_query_planes<W> *query = (adm_query_planes<W> *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group;
+    const bool weighs = METRIC == ADM_METRIC_DOT || METRIC == ADM_METRIC_ASYM4;
+    unsigned char *queries = shared + DISTANCE_WARPS * stages * LOAD_BYTES;
+    adm_query_planes<W> *query = (adm_query_planes<W> *)queries + warp * group;
+    uint32_t *planes = (uint32_t *)queries + warp * group * (ADM_BIT_PLANES * W + 1);
     uint32_t n_left;
     adm_start_dependents();
     distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
 #if __CUDA_ARCH__ >= 900
-    __shared__ uint64_t barriers[DISTANCE_WARPS * 8];
-    uint64_t *barrier = barriers + warp * 8;
-    unsigned char *ring = shared + warp * stages * LOAD_BYTES;
-    distance_position ahead = at;
-    uint32_t n_ahead = 0; /* loads asked for so far */
-    const uint32_t n_all = n_left;
-    if (lane == 0) {
-        for (uint32_t buffer = 0; buffer < stages; buffer++) adm_barrier_init(&barrier[buffer]);
-        adm_barrier_fence();
-        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.load + 1) * distance_load<W>::tokens, ahead.length);
-             n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), LOAD_BYTES, &barrier[n_ahead]);
-            advance<W>(s, p.length, &ahead);
-        }
-    }
-    adm_wait_for_predecessors();
-    if (lane == 0)
-        for (; n_ahead < min(stages, n_all); n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
-                          &barrier[n_ahead]);
-            advance<W>(s, p.length, &ahead);
-        }
-    __syncwarp();
-    uint32_t buffer = 0, parity = 0;
+    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
+    distance_ring ring = ring_of(shared, barriers, warp, stages, at, n_left);
+    start_ring<W>(s, p, &ring);
 #else
     adm_wait_for_predecessors();
 #endif
     for (bool new_head = true; n_left > 0; n_left--) {
-        if (new_head) load_queries<W>(s, p, at, group, query);
+        if (new_head && weighs) load_planes<W, METRIC>(s, p, at, group, planes);
+        else if (new_head) load_queries<W>(query_rows<W, METRIC>(s, p, at, group), group, query);
         uint32_t high[n][W], low[n][W];
 #if __CUDA_ARCH__ >= 900
-        const uint32_t *tile = (const uint32_t *)(ring + buffer * LOAD_BYTES);
-        adm_barrier_wait(&barrier[buffer], parity);
+        const uint32_t *tile = next_of_ring(ring);
 #pragma unroll
         for (int i = 0; i < n; i++) adm_read_tile<W>(tile + i * 64 * W, high[i], low[i]);
-        __syncwarp();
-        if (lane == 0 && n_ahead < n_all) {
-            adm_bulk_copy(ring + buffer * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
-                          &barrier[buffer]);
-            advance<W>(s, p.length, &ahead);
-            n_ahead++;
-        }
-        if (++buffer == stages) buffer = 0, parity ^= 1;
+        refill_ring<W>(s, p, &ring);
 #else
         const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
 #pragma unroll
@@ -186,10 +257,14 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
         uint16_t *to = p.distance + (at.b * heads + (grouped ? at.kv_head : at.kv_head * group)) * s.capacity + token;
         uint32_t sum[n] = {};
         for (uint32_t g = 0; g < group; g++) {
-            const adm_query_planes<W> q = query[g];
+            adm_query_planes<W> q;
+            adm_weights<W> weights;
+            if (weighs) weights = adm_weights_at<W>(planes, g, group);
+            else q = query[g];
 #pragma unroll
             for (int i = 0; i < n; i++) {
-                const uint32_t d = adm_distance_of<W, METRIC>(q, high[i], low[i]);
+                const uint32_t d = weighs ? adm_weighted_distance<W>(weights, high[i], low[i])
+                                          : adm_distance_of<W, METRIC>(q, high[i], low[i]);
                 sum[i] = grouped ? sum[i] + d : d;
             }
             if (grouped && g + 1 < group) continue;
@@ -203,32 +278,12 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     }
 }
 
-#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
 
 /* ---- by products of bits ---- */
 
-/* What a KV head's queries are to the products, in shared memory of the warp: [group] planes, then [group] bases. */
-template <int W, int METRIC>
-static __device__ __forceinline__ void load_bit_queries(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                        const distance_position &at, uint32_t group, uint32_t *planes) {
-    const size_t row = (size_t)at.b * (s.heads.n_q_heads + s.heads.n_kv_heads) + at.kv_head * group;
-    const uint2 *packed = (const uint2 *)(p.packed + row * (8 * W));
-    int32_t *base = (int32_t *)(planes + group * (ADM_BIT_PLANES * W));
-    __syncwarp();
-    for (uint32_t from = 0; from < group * W; from += 32) {
-        const uint32_t i = from + threadIdx.x % 32, head = i / W, w = i % W;
-        const uint2 pair = packed[min(i, group * W - 1)];
-        uint32_t plane[ADM_BIT_PLANES];
-        int32_t sum = adm_bit_planes<METRIC>(adm_gather16(pair.x >> 1) | adm_gather16(pair.y >> 1) << 16,
-                                             adm_gather16(pair.x) | adm_gather16(pair.y) << 16, plane);
-#pragma unroll
-        for (int step = 1; step < W; step *= 2) sum += __shfl_xor_sync(ADM_FULL_WARP, sum, step);
-        if (i >= group * W) continue;
-#pragma unroll
-        for (int j = 0; j < ADM_BIT_PLANES; j++) planes[(head * ADM_BIT_PLANES + j) * W + w] = plane[j];
-        if (w == 0) base[head] = sum;
-    }
-    __syncwarp();
+static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_shape &s) {
+    return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
 }
 
 /* Two distances of a lane, of tokens that are apart, into a word of two neighbours' of one head. */
@@ -317,69 +372,54 @@ static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s,
 
 #endif
 
-/* The same as distance_pieces by products of bits, on sm_90. Dynamic shared memory: [warps][stages] loads, [warps] queries'
- * planes and bases. */
+/* The same as distance_pieces by products of bits, on sm_80 to sm_90: before sm_90 codes go straight to registers. Dynamic
+ * shared memory: [warps][stages] loads, [warps] queries' planes and bases. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_products(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
-#if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
     const int n = distance_load<W>::tiles, D = 32 * W;
     extern __shared__ __align__(128) unsigned char shared[];
-    __shared__ uint64_t barriers[DISTANCE_WARPS * 8];
-    const uint32_t lane = threadIdx.x % 32, warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0);
+    const uint32_t warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0);
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
     const size_t heads = adm_select_heads_of(s);
     uint32_t *planes = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group * (ADM_BIT_PLANES * W + 1);
-    uint64_t *barrier = barriers + warp * 8;
-    unsigned char *ring = shared + warp * stages * LOAD_BYTES;
-    uint32_t n_left, n_ahead = 0; /* loads asked for so far */
+    uint32_t n_left;
     adm_start_dependents();
     distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
-    distance_position ahead = at;
-    const uint32_t n_all = n_left;
-    if (lane == 0) {
-        for (uint32_t buffer = 0; buffer < stages; buffer++) adm_barrier_init(&barrier[buffer]);
-        adm_barrier_fence();
-        for (; n_ahead < min(stages, n_all) && adm_settled((ahead.load + 1) * distance_load<W>::tokens, ahead.length);
-             n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), LOAD_BYTES, &barrier[n_ahead]);
-            advance<W>(s, p.length, &ahead);
-        }
-    }
+#if __CUDA_ARCH__ >= 900
+    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
+    distance_ring ring = ring_of(shared, barriers, warp, stages, at, n_left);
+    start_ring<W>(s, p, &ring);
+#else
     adm_wait_for_predecessors();
-    if (lane == 0)
-        for (; n_ahead < min(stages, n_all); n_ahead++) {
-            adm_bulk_copy(ring + n_ahead * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
-                          &barrier[n_ahead]);
-            advance<W>(s, p.length, &ahead);
-        }
-    __syncwarp();
+#endif
     adm_bit_query<D, METRIC> q;
-    uint32_t buffer = 0, parity = 0;
     for (bool new_head = true; n_left > 0; n_left--) {
         if (new_head) {
-            load_bit_queries<W, METRIC>(s, p, at, group, planes);
+            load_planes<W, METRIC>(s, p, at, group, planes);
             const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * W));
             adm_bit_columns<D, METRIC>(planes, W, base, min(group, (uint32_t)ADM_BIT_HEADS), &q);
         }
-        const uint32_t *tile = (const uint32_t *)(ring + buffer * LOAD_BYTES);
         const uint32_t token = at.load * distance_load<W>::tokens;
         uint16_t *to = p.distance + (at.b * heads + at.kv_head * (heads / s.heads.n_kv_heads)) * s.capacity;
         adm_bit_codes<D> codes[n];
-        adm_barrier_wait(&barrier[buffer], parity);
+#if __CUDA_ARCH__ >= 900
+        const uint32_t *tile = next_of_ring(ring);
 #pragma unroll
         for (int i = 0; i < n; i++) adm_read_codes<D>(tile + i * 64 * W, &codes[i]);
+#else
+        const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            if (token + 32 * i < at.length) adm_fetch_codes<D>(tile + i * 64 * W, &codes[i]);
+#endif
         /* The last tile first: once its codes have been used, all are read, and others may come to where they were. */
         if (token + 32 * (n - 1) < at.length)
             distances_of_tile<D, METRIC>(s, codes[n - 1], &q, planes, group, token + 32 * (n - 1), at.length, to);
-        __syncwarp();
-        if (lane == 0 && n_ahead < n_all) {
-            adm_bulk_copy(ring + buffer * LOAD_BYTES, codes_at<W>(s, p, ahead), tiles_at<W>(ahead) * (256 * W),
-                          &barrier[buffer]);
-            advance<W>(s, p.length, &ahead);
-            n_ahead++;
-        }
-        if (++buffer == stages) buffer = 0, parity ^= 1;
+#if __CUDA_ARCH__ >= 900
+        refill_ring<W>(s, p, &ring);
+#endif
 #pragma unroll
         for (int i = 0; i < n - 1; i++)
             if (token + 32 * i < at.length)
@@ -392,14 +432,17 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
 
 typedef void distance_kernel(const adm_gpu_shape, const adm_gpu_buffers, uint32_t);
 
-/* Which kernels serve a metric, by words of a plane: by counts, NULL where there are none, and by products. */
+/* Which kernels serve a metric, by words of a plane: by counts, and by products, NULL where there are none. */
 typedef struct distance_kernels {
     distance_kernel *counts[3], *products[3];
-    uint32_t largest; /* distance, of an element */
+    adm_code_metric metric;
 } distance_kernels;
 
+/* By what: the faster for the shape, as far as the device can. */
+typedef enum distance_way { AS_MEASURED, BY_COUNTS, BY_PRODUCTS } distance_way;
+
 static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
-                         const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, bool by_counts,
+                         const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, distance_way way,
                          adm_gpu_stream stream, adm_error *err) {
     adm_gpu_limits limits;
     adm_status status = adm_gpu_shape_check(shape, err);
@@ -410,19 +453,26 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     if (group > MAX_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
-    if (stages < 1 || stages > 8) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
-    if (kernels->largest * shape->heads.head_dim * group > UINT16_MAX && shape->selection == ADM_SELECT_GROUP)
+    if (stages < 1 || stages > MAX_STAGES) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
+    if ((kernels->metric == ADM_METRIC_ASYM4) != (shape->metric == ADM_METRIC_ASYM4))
+        return adm_fail(err, ADM_EUNSUPPORTED, "%s: the codes are not made for this metric", what);
+    adm_gpu_shape own = *shape;
+    own.metric = kernels->metric;
+    if (adm_gpu_max_distance(&own) > UINT16_MAX)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the distances of %u query heads together may not fit 16 bits", what, group);
-    const bool products = limits.compute_major == 9 && !by_counts && kernels->products[dim] != NULL &&
-                          (group > 1 || kernels->counts[dim] == NULL);
-    if (!products && kernels->counts[dim] == NULL)
-        return adm_fail(err, ADM_EUNSUPPORTED, "%s needs products of bits, compute capability 9.0; the device has %d.x", what,
-                        limits.compute_major);
+    /* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). */
+    const bool weighs = kernels->metric == ADM_METRIC_DOT || kernels->metric == ADM_METRIC_ASYM4;
+    const bool products = limits.compute_major >= 8 && limits.compute_major <= 9 && kernels->products[dim] != NULL &&
+                          way != BY_COUNTS && (way == BY_PRODUCTS || weighs || group > 1);
+    const uint32_t query_bytes = products || weighs ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12;
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
-    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES +
-                                          group * (products ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12));
+    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * query_bytes);
+    if (grid.shared_bytes + 1024 > (size_t)limits.block_shared_bytes)
+        return adm_fail(err, ADM_EUNSUPPORTED,
+                        "%s: %zu bytes of shared memory for %u query heads; a block of this device has %d", what,
+                        grid.shared_bytes, group, limits.block_shared_bytes);
     grid.dependent = true;
     void *args[] = {(void *)shape, (void *)buffers, &stages};
     return adm_gpu_launch(what, (const void *)(products ? kernels->products : kernels->counts)[dim], grid, args, stream, err);
@@ -431,33 +481,50 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
 #define COUNTS(metric) {distance_pieces<2, metric>, distance_pieces<4, metric>, distance_pieces<8, metric>}
 #define PRODUCTS(metric) {distance_products<2, metric>, distance_products<4, metric>, distance_products<8, metric>}
 
-static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1), 3};
+static const distance_kernels l1_kernels = {COUNTS(ADM_METRIC_L1), PRODUCTS(ADM_METRIC_L1), ADM_METRIC_L1};
+static const distance_kernels dot_kernels = {COUNTS(ADM_METRIC_DOT), PRODUCTS(ADM_METRIC_DOT), ADM_METRIC_DOT};
+static const distance_kernels asym4_kernels = {COUNTS(ADM_METRIC_ASYM4), PRODUCTS(ADM_METRIC_ASYM4), ADM_METRIC_ASYM4};
+static const distance_kernels xor_kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, ADM_METRIC_XOR};
+
+/* Many query heads: more to do for each load. */
+static uint32_t stages_of(const adm_gpu_shape *shape) {
+    return shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8 ? 1 : 2;
+}
 
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                                                 adm_error *err) {
-    return launch("distance l1", &l1_kernels, shape, buffers, blocks_per_sm, stages, false, stream, err);
+    return launch("distance l1", &l1_kernels, shape, buffers, blocks_per_sm, stages, AS_MEASURED, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    const bool many = shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8;
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, many ? 1 : 2, stream, err); /* many: more to do for each load */
+    return adm_gpu_distance_l1_tuned(shape, buffers, 2, stages_of(shape), stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                  adm_gpu_stream stream, adm_error *err) {
-    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 2, 2, true, stream, err);
+    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_dot(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    static const distance_kernels kernels = {{NULL, NULL, NULL}, PRODUCTS(ADM_METRIC_DOT), 9};
-    return launch("distance dot", &kernels, shape, buffers, 2, 2, false, stream, err);
+    return launch("distance dot", &dot_kernels, shape, buffers, 2, stages_of(shape), AS_MEASURED, stream, err);
+}
+
+extern "C" adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
+                                                   uint32_t blocks_per_sm, uint32_t stages, bool by_counts,
+                                                   adm_gpu_stream stream, adm_error *err) {
+    return launch("distance asym4", &asym4_kernels, shape, buffers, blocks_per_sm, stages, by_counts ? BY_COUNTS : BY_PRODUCTS,
+                  stream, err);
+}
+
+extern "C" adm_status adm_gpu_distance_asym4(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                             adm_error *err) {
+    return adm_gpu_distance_asym4_tuned(shape, buffers, 2, stages_of(shape), false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    static const distance_kernels kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, 3};
-    return launch("distance xor", &kernels, shape, buffers, 2, 2, false, stream, err);
+    return launch("distance xor", &xor_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
 }

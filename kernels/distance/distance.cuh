@@ -33,6 +33,18 @@ static __device__ __forceinline__ uint32_t adm_weigh4(const uint32_t *b, const u
     return __popc(ones) + 2 * (__popc(twos0) + __popc(twos1)) + 4 * (__popc(fours0) + __popc(fours1));
 }
 
+/* popc of all of b + 2 popc of all of a. */
+template <int W> static __device__ __forceinline__ uint32_t adm_weigh(const uint32_t *b, const uint32_t *a) {
+    if (W == 2) {
+        const uint32_t c = b[0] & b[1];
+        return __popc(b[0] ^ b[1]) + 2 * __popc(adm_sum_bit(a[0], a[1], c)) + 4 * __popc(adm_carry_bit(a[0], a[1], c));
+    }
+    uint32_t sum = 0;
+#pragma unroll
+    for (int w = 0; w < W / 4 * 4; w += 4) sum += adm_weigh4(b + w, a + w);
+    return sum;
+}
+
 template <int W, int METRIC>
 __device__ __forceinline__ uint32_t adm_distance_of(const adm_query_planes<W> &q, const uint32_t *high, const uint32_t *low) {
     uint32_t a[W], b[W];
@@ -42,14 +54,38 @@ __device__ __forceinline__ uint32_t adm_distance_of(const adm_query_planes<W> &q
         a[w] = high[w] ^ q.high[w];
         if (METRIC == ADM_METRIC_L1) a[w] &= ~b[w] | q.edge[w];
     }
-    if (W == 2) {
-        const uint32_t c = b[0] & b[1];
-        return __popc(b[0] ^ b[1]) + 2 * __popc(adm_sum_bit(a[0], a[1], c)) + 4 * __popc(adm_carry_bit(a[0], a[1], c));
-    }
-    uint32_t sum = 0;
+    return adm_weigh<W>(b, a);
+}
+
+/* A query of weights -8 .. 7 (products.cuh) by its bits, plane by plane; a key's distance is the base less its score. */
+template <int W> struct adm_weights {
+    uint32_t plane[4][W], base;
+};
+
+/* Of head g of those in memory: [group][4][W] planes, [group] bases. */
+template <int W>
+static __device__ __forceinline__ adm_weights<W> adm_weights_at(const uint32_t *planes, uint32_t g, uint32_t group) {
+    adm_weights<W> weights;
 #pragma unroll
-    for (int w = 0; w < W; w += 4) sum += adm_weigh4(b + w, a + w);
-    return sum;
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int w = 0; w < W; w++) weights.plane[i][w] = planes[(g * 4 + i) * W + w];
+    weights.base = planes[group * 4 * W + g];
+    return weights;
+}
+
+template <int W>
+static __device__ __forceinline__ uint32_t adm_weighted_distance(const adm_weights<W> &weights, const uint32_t *high,
+                                                                 const uint32_t *low) {
+    uint32_t sum[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t a[W], b[W];
+#pragma unroll
+        for (int w = 0; w < W; w++) a[w] = high[w] & weights.plane[i][w], b[w] = low[w] & weights.plane[i][w];
+        sum[i] = adm_weigh<W>(b, a);
+    }
+    return weights.base + 8 * sum[3] - 4 * sum[2] - 2 * sum[1] - sum[0];
 }
 
 /* One lane's token of a tile: its words of both planes, 16 bytes at a time. */

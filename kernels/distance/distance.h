@@ -47,15 +47,19 @@ double adm_distance_bytes(const adm_shape *shape, double n_tokens);
 double adm_distance_flops(const adm_shape *shape, double n_tokens);
 
 /* On a GPU (kernels/gpu/gpu.h): planes -> distance [batch][S][capacity]. */
-adm_gpu_launch_fn adm_gpu_distance_l1, adm_gpu_distance_xor;
-/* Needs compute capability 9.0: it has no kernel but by products of bits. */
-adm_gpu_launch_fn adm_gpu_distance_dot;
+adm_gpu_launch_fn adm_gpu_distance_l1, adm_gpu_distance_xor, adm_gpu_distance_dot;
+/* Of codes of the metric asym4 (shape->metric), which the others do not take. */
+adm_gpu_launch_fn adm_gpu_distance_asym4;
 /* adm_gpu_distance_l1 by counts of bits, whatever the shape. */
 adm_gpu_launch_fn adm_gpu_distance_l1_counts;
 
 /* adm_gpu_distance_l1 with `blocks_per_sm` blocks per SM, and `stages` (1 to 8) tiles in flight per warp. */
 adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t blocks_per_sm,
                                      uint32_t stages, adm_gpu_stream stream, adm_error *err);
+
+/* adm_gpu_distance_asym4 likewise, by counts of bits in place of products if so asked. */
+adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t blocks_per_sm,
+                                        uint32_t stages, bool by_counts, adm_gpu_stream stream, adm_error *err);
 
 #ifdef __cplusplus
 }

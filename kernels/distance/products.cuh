@@ -15,7 +15,8 @@
  *   [p0 0]  [p1 p0]  [p2 p1]  [0 p2]  [p3 0]  [0 p3]      of [l h], that count      1  2  4  8  -8  -16
  *
  * and its distance is what the caller calls the base, less the score. Dot is this with w = 2b - 3: of codes as -3, -1, 1, 3 it
- * is (9 d - sum of A B) / 2, A = 2a - 3, B = 2b - 3, and so the base is three times the sum of b.
+ * is (9 d - sum of A B) / 2, A = 2a - 3, B = 2b - 3, and so the base is three times the sum of b. With asym4 w is the quantised
+ * query, and the base the largest score that it could have.
  *
  *   lane 4g + w    rows g and g + 8 of a tile's tokens, columns 2w and 2w + 1: one head, two tokens
  *
@@ -31,6 +32,24 @@ enum {
     ADM_BIT_PAIRS = 2 /* of values that a lane gets of a tile */,
     ADM_BIT_PLANES = 4 /* of a query, at most */
 };
+
+/* The planes of a query of codes, word by word, and its base, from its planes of bits. */
+template <int METRIC>
+static __device__ __forceinline__ int32_t adm_bit_planes(uint32_t high, uint32_t low, uint32_t (&plane)[ADM_BIT_PLANES]) {
+    if (METRIC == ADM_METRIC_L1) {
+        plane[0] = ~(high | low), plane[1] = high ^ low, plane[2] = high, plane[3] = 0;
+        return 2 * __popc(high) + __popc(low);
+    }
+    plane[0] = ~0u; /* 2b - 3 is odd: in two's complement 1101, 1111, 0001, 0011 */
+    plane[1] = low;
+    plane[2] = plane[3] = ~high;
+    return 3 * (2 * __popc(high) + __popc(low));
+}
+
+/* What a word's elements add to the largest score that a key can have: three times each positive weight. */
+static __device__ __forceinline__ uint32_t adm_largest_of(uint32_t p0, uint32_t p1, uint32_t p2, uint32_t p3) {
+    return 3 * (__popc(p0 & ~p3) + 2 * __popc(p1 & ~p3) + 4 * __popc(p2 & ~p3));
+}
 
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
 
@@ -132,19 +151,6 @@ template <int D, int METRIC> static __device__ __forceinline__ int32_t adm_bit_b
     return q.base[D == 64 ? i : 0];
 }
 
-/* The planes of a query of codes, word by word, and its base, from its planes of bits. */
-template <int METRIC>
-static __device__ __forceinline__ int32_t adm_bit_planes(uint32_t high, uint32_t low, uint32_t (&plane)[ADM_BIT_PLANES]) {
-    if (METRIC == ADM_METRIC_L1) {
-        plane[0] = ~(high | low), plane[1] = high ^ low, plane[2] = high, plane[3] = 0;
-        return 2 * __popc(high) + __popc(low);
-    }
-    plane[0] = ~0u; /* 2b - 3 is odd: in two's complement 1101, 1111, 0001, 0011 */
-    plane[1] = low;
-    plane[2] = plane[3] = ~high;
-    return 3 * (2 * __popc(high) + __popc(low));
-}
-
 /* ---- the codes ---- */
 
 /* A tile's codes as operands: of the bits rows g and g + 8; d = 256: and then the other halves of those. */
@@ -173,6 +179,20 @@ template <int D> static __device__ __forceinline__ void adm_read_codes(const uin
             to->low[u][0] = a[0], to->low[u][1] = a[1], to->high[u][0] = a[2], to->high[u][1] = a[3];
         }
     }
+}
+
+/* The same of a tile in global memory, without shared memory: lanes' words are neighbours. */
+template <int D> static __device__ __forceinline__ void adm_fetch_codes(const uint32_t *tile, adm_bit_codes<D> *to) {
+    const int W = adm_bits<D>::words;
+    const uint32_t row = threadIdx.x % 32 / 4, word = threadIdx.x % 4;
+#pragma unroll
+    for (int u = 0; u < adm_bits<D>::units; u++)
+#pragma unroll
+        for (int i = 0; i < adm_bit_codes<D>::n; i++) {
+            const uint32_t at = (D == 64 ? (row + 8 * i) * 4 : (u * 16 + row + i % 2 * 8) * W + i / 2 * 4) + word;
+            to->high[u][i] = tile[at];
+            to->low[u][i] = tile[32 * W + at];
+        }
 }
 
 /* What the products say of a tile: distances less their base. */

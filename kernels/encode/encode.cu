@@ -6,7 +6,8 @@
  *
  * A thread holds a whole row (128 elements) in registers, so the butterflies need no shuffle; rows come through shared memory
  * by asynchronous copies, since a thread per row cannot load coalesced. The factor 1/sqrt(d) moves into the thresholds,
- * exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with fl(T s) <= t.
+ * exactly: rounding is monotone, so fl(x s) > t is x > T for the largest T with fl(T s) <= t. Not so with asym4, where every
+ * channel has thresholds of its own: all threads of a warp are at the same channel, so these are broadcast.
  *
  * Versions of encode_prompt, us for 32K tokens, 32 heads, d = 128 (more: kernels/LOG.md):
  *   1  as above      H200 90.6 (73.5% of the read limit), H100 116.4 (82.7%) */
@@ -22,6 +23,42 @@ static __device__ __forceinline__ const T *row_source(const adm_gpu_shape &s, co
     const uint32_t n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads;
     const uint32_t b = row / (n_q + n_kv), h = row % (n_q + n_kv);
     return h < n_q ? (const T *)p.q + (size_t)(b * n_q + h) * D : (const T *)p.k_new + (size_t)(b * n_kv + h - n_q) * D;
+}
+
+static __device__ __forceinline__ bool is_query(const adm_gpu_shape &s, uint32_t row) {
+    return row % (s.heads.n_q_heads + s.heads.n_kv_heads) < s.heads.n_q_heads;
+}
+
+/* The channels of the KV head that a row is of, or reads. */
+template <int D>
+static __device__ __forceinline__ const float *channels_of_row(const adm_gpu_shape &s, const adm_gpu_buffers &p, uint32_t row) {
+    const uint32_t n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads, h = row % (n_q + n_kv);
+    return p.channels + (size_t)(h < n_q ? h / (n_q / n_kv) : h - n_q) * (ADM_GPU_CHANNEL_ROWS * D);
+}
+
+/* A row of 2-bit codes as the contract packs it; every lane has all words. */
+template <int D>
+static __device__ __forceinline__ void store_packed(const uint32_t (&high)[D / 32], const uint32_t (&low)[D / 32],
+                                                    uint32_t *to) {
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t packed = 0;
+#pragma unroll
+    for (unsigned w = 0; w < D / 16; w++)
+        if (lane == w)
+            packed = adm_spread16(high[w / 2] >> 16 * (w % 2) & 0xffffu) << 1 |
+                     adm_spread16(low[w / 2] >> 16 * (w % 2) & 0xffffu);
+    if (lane < D / 16) to[lane] = packed;
+}
+
+/* A quantised query: plane after plane. */
+template <int D>
+static __device__ __forceinline__ void store_query_planes(const uint32_t (&plane)[ADM_ASYM4_PLANES][D / 32], uint32_t *to) {
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t mine = 0;
+#pragma unroll
+    for (unsigned w = 0; w < D / 8; w++)
+        if (lane == w) mine = plane[w / (D / 32)][w % (D / 32)];
+    if (lane < D / 8) to[lane] = mine;
 }
 
 /* (rows, d): q and k_new, dtype -> y, float32. A warp per row. */
@@ -55,6 +92,27 @@ static __global__ void bucket_elements(const __grid_constant__ adm_gpu_shape s, 
     ((uchar4 *)p.code)[i] = code;
 }
 
+/* The same with asym4: of a query its integers. A warp per row. */
+template <int D>
+static __global__ void quantise_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
+    const uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+    adm_start_dependents();
+    adm_wait_for_predecessors();
+    if (row >= s.batch * (s.heads.n_q_heads + s.heads.n_kv_heads)) return;
+    const float *channels = channels_of_row<D>(s, p, row);
+    float y[D / 32];
+    int32_t q[D / 32];
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) y[e] = p.y[(size_t)row * D + 32 * e + lane];
+    if (is_query(s, row)) adm_warp_quantise<D>(y, channels, q);
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) {
+        const float *t = channels + 32 * e + lane;
+        const int32_t code = is_query(s, row) ? q[e] & 15 : (y[e] > t[0]) + (y[e] > t[D]) + (y[e] > t[2 * D]);
+        p.code[(size_t)row * D + 32 * e + lane] = (uint8_t)code;
+    }
+}
+
 /* code (rows, d) -> packed (rows, d/4). Four codes, one byte, per thread. */
 static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uint32_t n_bytes) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -65,7 +123,24 @@ static __global__ void pack_bytes(const __grid_constant__ adm_gpu_buffers p, uin
     p.packed[i] = (uint8_t)(c.x | c.y << 2 | c.z << 4 | c.w << 6);
 }
 
-/* packed (rows, d/4), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a
+/* The same with asym4, rows of d/2 bytes. A warp per row. */
+template <int D>
+static __global__ void pack_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
+    const uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    adm_start_dependents();
+    adm_wait_for_predecessors();
+    if (row >= s.batch * (s.heads.n_q_heads + s.heads.n_kv_heads)) return;
+    int32_t code[D / 32];
+    uint32_t plane[ADM_ASYM4_PLANES][D / 32];
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) code[e] = p.code[(size_t)row * D + 32 * e + threadIdx.x % 32];
+    adm_warp_query_planes<D>(code, plane);
+    uint32_t *to = (uint32_t *)(p.packed + (size_t)row * (D / 2));
+    if (is_query(s, row)) store_query_planes<D>(plane, to);
+    else store_packed<D>(plane[1], plane[0], to);
+}
+
+/* packed (rows, d/4; with asym4 d/2), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV head of a
  * sequence: its key's codes, its K row, its V row. */
 template <int D>
 static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
@@ -78,7 +153,8 @@ static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, cons
     if (p.length[b] == 0) return;
     const uint32_t token = p.length[b] - 1;
     const size_t row = (size_t)b * (s.heads.n_q_heads + n_kv) + s.heads.n_q_heads + h;
-    const uint32_t packed = lane < D / 16 ? ((const uint32_t *)(p.packed + row * (D / 4)))[lane] : 0;
+    const uint32_t row_bytes = s.metric == ADM_METRIC_ASYM4 ? D / 2 : D / 4;
+    const uint32_t packed = lane < D / 16 ? ((const uint32_t *)(p.packed + row * row_bytes))[lane] : 0;
     uint32_t high = adm_gather16(packed >> 1), low = adm_gather16(packed);
     high |= __shfl_down_sync(ADM_FULL_WARP, high, 1) << 16;
     low |= __shfl_down_sync(ADM_FULL_WARP, low, 1) << 16;
@@ -93,13 +169,12 @@ static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, cons
 
 /* ---- the four in one ---- */
 
-/* (rows, d): q and k_new -> packed (rows, d/4); k_new and v_new -> planes, K and V at token length - 1.
+/* (rows, d): q and k_new -> packed (rows, d/4; with asym4 d/2); k_new and v_new -> planes, K and V at token length - 1.
  * Warps [0, batch * (n_q + n_kv)) take a row of q or k_new each, the batch * n_kv after them a row of v_new. */
-template <typename T, int D>
-static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
+template <typename T, int D, bool ASYM4>
+static __device__ __forceinline__ void encode_step_row(const adm_gpu_shape &s, const adm_gpu_buffers &p) {
     uint32_t row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     const uint32_t n_q = s.heads.n_q_heads, n_kv = s.heads.n_kv_heads, n_rows = s.batch * (n_q + n_kv);
-    const unsigned lane = threadIdx.x % 32;
     adm_wait_for_predecessors();
     adm_start_dependents();
     if (row >= n_rows) {
@@ -117,16 +192,31 @@ static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s,
     if (h >= n_q && length > 0)
         adm_warp_copy_row<D>(x, (uint16_t *)p.k + adm_kv_offset(s, p.page_table, b, h - n_q, length - 1));
     adm_warp_hadamard<D>(v);
-    adm_warp_planes<D>(v, s.threshold, high, low);
-    uint32_t packed = 0;
-#pragma unroll
-    for (unsigned w = 0; w < D / 16; w++)
-        if (lane == w)
-            packed = adm_spread16(high[w / 2] >> 16 * (w % 2) & 0xffffu) << 1 |
-                     adm_spread16(low[w / 2] >> 16 * (w % 2) & 0xffffu);
-    if (lane < D / 16) ((uint32_t *)(p.packed + (size_t)row * (D / 4)))[lane] = packed;
+    uint32_t *packed = (uint32_t *)(p.packed + (size_t)row * (ASYM4 ? D / 2 : D / 4));
+    if (ASYM4 && h < n_q) {
+        int32_t quantised[D / 32];
+        uint32_t plane[ADM_ASYM4_PLANES][D / 32];
+        adm_warp_quantise<D>(v, channels_of_row<D>(s, p, row), quantised);
+        adm_warp_query_planes<D>(quantised, plane);
+        store_query_planes<D>(plane, packed);
+        return;
+    }
+    if (ASYM4) adm_warp_planes_by_channel<D>(v, channels_of_row<D>(s, p, row), high, low);
+    else adm_warp_planes<D>(v, s.threshold, high, low);
+    store_packed<D>(high, low, packed);
     if (h >= n_q && length > 0)
         adm_warp_store_planes<D>(p.planes, (size_t)b * n_kv + h - n_q, s.capacity, length - 1, high, low);
+}
+
+template <typename T, int D>
+static __global__ void encode_step_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
+    encode_step_row<T, D, false>(s, p);
+}
+
+template <typename T, int D>
+static __global__ void encode_step_rows_asym4(const __grid_constant__ adm_gpu_shape s,
+                                              const __grid_constant__ adm_gpu_buffers p) {
+    encode_step_row<T, D, true>(s, p);
 }
 
 /* ---- a whole prompt ---- */
@@ -183,6 +273,29 @@ template <int D> static __device__ __forceinline__ void prompt_hadamard(float (&
     }
 }
 
+/* The codes of a chunk by thresholds (3, D) of its channels, all lanes at the same one; else as above(). */
+template <int D, int N>
+static __device__ __forceinline__ void planes_by_channel(const float (&v)[N], const float *t, uint32_t *high, uint32_t *low) {
+#pragma unroll
+    for (int w = 0; w < N / 32; w++) {
+        uint32_t bits[3] = {0, 0, 0};
+#pragma unroll
+        for (int i = 28; i >= 0; i -= 4)
+#pragma unroll
+            for (int j = 0; j < 3; j++) {
+                const float4 at = *(const float4 *)(t + j * D + 32 * w + i);
+                const float its[4] = {at.x, at.y, at.z, at.w};
+#pragma unroll
+                for (int k = 3; k >= 0; k--) {
+                    const float y = __fmul_rn(v[32 * w + i + k], adm_hadamard_scale<D>());
+                    bits[j] = __funnelshift_l(__float_as_uint(__fsub_rn(its[k], y)), bits[j], 1);
+                }
+            }
+        high[w] = (bits[0] & bits[1]) | (bits[0] & bits[2]) | (bits[1] & bits[2]);
+        low[w] = bits[0] ^ bits[1] ^ bits[2];
+    }
+}
+
 /* Bits x > t of 32 elements: the sign of t - x, shifted in. t is never -0, so that equal values give +0. */
 static __device__ __forceinline__ uint32_t above(const float *v, float t) {
     uint32_t bits = 0;
@@ -191,11 +304,9 @@ static __device__ __forceinline__ uint32_t above(const float *v, float t) {
     return bits;
 }
 
-/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d). Grid: any number of
- * blocks. */
-template <typename T, int D>
-static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
-    encode_prompt_tiles(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {
+/* K (batch, n_kv, capacity, d), or paged -> planes of the same tokens; t: the thresholds over 1/sqrt(d), but for asym4. */
+template <typename T, int D, bool ASYM4>
+static __device__ __forceinline__ void encode_tiles(const adm_gpu_shape &s, const adm_gpu_buffers &p, const float3 &t) {
     typedef prompt_tile<D> tile;
     extern __shared__ __align__(16) unsigned char shared[];
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -236,13 +347,17 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
         __syncwarp(); /* the buffer is free for the next fetch */
         prompt_hadamard<D>(v);
         uint32_t high[tile::chunk / 32], low[tile::chunk / 32];
+        const uint32_t head = at / tiles_a_head, token = at % tiles_a_head * tile::tokens + lane / tile::chunks;
+        if (ASYM4) {
+            const float *channels = p.channels + head % s.heads.n_kv_heads * (ADM_GPU_CHANNEL_ROWS * D);
+            planes_by_channel<D>(v, channels + lane % tile::chunks * tile::chunk, high, low);
+        }
 #pragma unroll
-        for (int w = 0; w < tile::chunk / 32; w++) {
+        for (int w = 0; w < (ASYM4 ? 0 : tile::chunk / 32); w++) {
             const uint32_t a = above(v + 32 * w, t.x), b = above(v + 32 * w, t.y), c = above(v + 32 * w, t.z);
             high[w] = (a & b) | (a & c) | (b & c);
             low[w] = a ^ b ^ c;
         }
-        const uint32_t head = at / tiles_a_head, token = at % tiles_a_head * tile::tokens + lane / tile::chunks;
         if (token < p.length[head / s.heads.n_kv_heads]) {
             const uint32_t word = lane % tile::chunks * (tile::chunk / 32);
             uint32_t *to_high = adm_plane_word<D>(p.planes, head, s.capacity, token, false, word);
@@ -259,6 +374,19 @@ static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
         buffer = (buffer + 1) % PROMPT_STAGES;
         n_ahead--;
     }
+}
+
+/* Grid: any number of blocks. */
+template <typename T, int D>
+static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
+    encode_prompt_tiles(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {
+    encode_tiles<T, D, false>(s, p, t);
+}
+
+template <typename T, int D>
+static __global__ void __launch_bounds__(32 * PROMPT_WARPS, 3)
+    encode_prompt_tiles_asym4(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, float3 t) {
+    encode_tiles<T, D, true>(s, p, t);
 }
 
 /* The largest x with fl(x * scale) <= t; +0 for a zero. A NaN threshold, which nothing exceeds, becomes infinity. */
@@ -307,6 +435,10 @@ extern "C" adm_status adm_gpu_bucket(const adm_gpu_shape *shape, const adm_gpu_b
     if (status != ADM_OK) return status;
     uint32_t n_quads = n_rows_of(shape) * shape->heads.head_dim / 4;
     void *args[] = {(void *)shape, (void *)buffers, &n_quads};
+    static row_kernel *const quantise[3] = {quantise_rows<64>, quantise_rows<128>, quantise_rows<256>};
+    if (shape->metric == ADM_METRIC_ASYM4)
+        return adm_gpu_launch("bucket", (const void *)quantise[adm_dim_index(shape->heads.head_dim)],
+                              grid_of(n_rows_of(shape), 4, 128), args, stream, err);
     return adm_gpu_launch("bucket", (const void *)bucket_elements, grid_of(n_quads, 128, 128), args, stream, err);
 }
 
@@ -315,7 +447,11 @@ extern "C" adm_status adm_gpu_pack(const adm_gpu_shape *shape, const adm_gpu_buf
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
     uint32_t n_bytes = n_rows_of(shape) * shape->heads.head_dim / 4;
-    void *args[] = {(void *)buffers, &n_bytes};
+    void *args[] = {(void *)buffers, &n_bytes}, *row_args[] = {(void *)shape, (void *)buffers};
+    static row_kernel *const rows[3] = {pack_rows<64>, pack_rows<128>, pack_rows<256>};
+    if (shape->metric == ADM_METRIC_ASYM4)
+        return adm_gpu_launch("pack", (const void *)rows[adm_dim_index(shape->heads.head_dim)],
+                              grid_of(n_rows_of(shape), 4, 128), row_args, stream, err);
     return adm_gpu_launch("pack", (const void *)pack_bytes, grid_of(n_bytes, 128, 128), args, stream, err);
 }
 
@@ -331,10 +467,11 @@ extern "C" adm_status adm_gpu_append(const adm_gpu_shape *shape, const adm_gpu_b
 
 extern "C" adm_status adm_gpu_encode_step(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    static row_kernel *const kernels[3][2] = ROW_TABLE(encode_step_rows);
+    static row_kernel *const plain[3][2] = ROW_TABLE(encode_step_rows), *const asym4[3][2] = ROW_TABLE(encode_step_rows_asym4);
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
     void *args[] = {(void *)shape, (void *)buffers};
+    row_kernel *const(*kernels)[2] = shape->metric == ADM_METRIC_ASYM4 ? asym4 : plain;
     row_kernel *kernel = kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)];
     uint32_t n_warps = n_rows_of(shape) + shape->batch * shape->heads.n_kv_heads;
     return adm_gpu_launch("encode one step", (const void *)kernel, grid_of(n_warps, 2, 64), args, stream, err);
@@ -343,7 +480,9 @@ extern "C" adm_status adm_gpu_encode_step(const adm_gpu_shape *shape, const adm_
 extern "C" adm_status adm_gpu_encode_prompt(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                             adm_error *err) {
     typedef void prompt_kernel(const adm_gpu_shape, const adm_gpu_buffers, float3);
-    static prompt_kernel *const kernels[3][2] = ROW_TABLE(encode_prompt_tiles);
+    static prompt_kernel *const plain[3][2] = ROW_TABLE(encode_prompt_tiles);
+    static prompt_kernel *const asym4[3][2] = ROW_TABLE(encode_prompt_tiles_asym4);
+    prompt_kernel *const(*kernels)[2] = shape->metric == ADM_METRIC_ASYM4 ? asym4 : plain;
     static const size_t tile_bytes[3] = {prompt_tile<64>::bytes, prompt_tile<128>::bytes, prompt_tile<256>::bytes};
     adm_gpu_limits limits;
     adm_status status = adm_gpu_shape_check(shape, err);

@@ -5,6 +5,7 @@
 #ifndef ADM_KERNELS_ENCODE_ENCODE_CUH
 #define ADM_KERNELS_ENCODE_ENCODE_CUH
 
+#include "core/contract/asym4.h"
 #include "kernels/gpu/common.cuh"
 
 /* float32(1/sqrt(d)), the factor of the contract. */
@@ -49,6 +50,69 @@ __device__ __forceinline__ void adm_warp_planes(const float (&y)[D / 32], const 
         low[e] = a ^ b ^ c;
     }
 }
+
+/* ---- asym4 (core/contract/asym4.h) ---- */
+
+/* The planes of a key, by thresholds [3][D] of the channels of its KV head. */
+template <int D>
+__device__ __forceinline__ void adm_warp_planes_by_channel(const float (&y)[D / 32], const float *channels,
+                                                           uint32_t (&high)[D / 32], uint32_t (&low)[D / 32]) {
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) {
+        const float *t = channels + 32 * e + threadIdx.x % 32;
+        const uint32_t a = __ballot_sync(ADM_FULL_WARP, y[e] > t[0]), b = __ballot_sync(ADM_FULL_WARP, y[e] > t[D]);
+        const uint32_t c = __ballot_sync(ADM_FULL_WARP, y[e] > t[2 * D]);
+        high[e] = (a & b) | (a & c) | (b & c);
+        low[e] = a ^ b ^ c;
+    }
+}
+
+/* q, -8 .. 7, of a transformed query, bit for bit as on the host: each operation rounds by itself, and what decides is a sum of
+ * integers. channels: of its KV head. Non-negative floats are in the order of their bits. */
+template <int D>
+__device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], const float *channels, int32_t (&q)[D / 32]) {
+    const int32_t steps[ADM_ASYM4_N_STEPS] = ADM_ASYM4_STEPS;
+    float x[D / 32];
+    uint32_t largest = 0, least = 0xffffffffu;
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) {
+        x[e] = __fmul_rn(y[e], channels[3 * D + 32 * e + threadIdx.x % 32]);
+        largest = max(largest, __float_as_uint(x[e]) & 0x7fffffffu);
+        q[e] = 0;
+    }
+    const float m = __uint_as_float(__reduce_max_sync(ADM_FULL_WARP, largest));
+    if (!(m >= ADM_ASYM4_SMALLEST_W && m <= ADM_ASYM4_LARGEST_W)) return;
+    const float unit = __fdiv_rn((float)ADM_ASYM4_GRID, m);
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) x[e] = __fmul_rn(x[e], unit);
+#pragma unroll
+    for (int i = 0; i < ADM_ASYM4_N_STEPS; i++) {
+        int32_t tried[D / 32];
+        uint32_t error = 0;
+#pragma unroll
+        for (int e = 0; e < D / 32; e++) {
+            const int32_t rounded = (int32_t)rintf(__fmul_rn(x[e], (float)(1.0 / steps[i])));
+            tried[e] = min(max(rounded, (int32_t)ADM_ASYM4_LEAST), (int32_t)ADM_ASYM4_LARGEST);
+            const int32_t rest = (int32_t)rintf(x[e]) - steps[i] * tried[e];
+            error += (uint32_t)(rest * rest);
+        }
+        error = __reduce_add_sync(ADM_FULL_WARP, error);
+#pragma unroll
+        for (int e = 0; e < D / 32; e++) q[e] = error < least ? tried[e] : q[e];
+        least = min(least, error);
+    }
+}
+
+/* Plane p of q, word by word; every lane the same. */
+template <int D>
+__device__ __forceinline__ void adm_warp_query_planes(const int32_t (&q)[D / 32], uint32_t (&plane)[ADM_ASYM4_PLANES][D / 32]) {
+#pragma unroll
+    for (int i = 0; i < ADM_ASYM4_PLANES; i++)
+#pragma unroll
+        for (int e = 0; e < D / 32; e++) plane[i][e] = __ballot_sync(ADM_FULL_WARP, q[e] >> i & 1);
+}
+
+/* ---- rows ---- */
 
 template <typename T, int D> __device__ __forceinline__ void adm_warp_load_row(const T *x, float (&v)[D / 32]) {
 #pragma unroll

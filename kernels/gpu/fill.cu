@@ -148,8 +148,21 @@ static adm_status encode_copies(adm_gpu_case *c, const adm_gpu_inputs *in, adm_e
     return adm_gpu_status(c->gpu, result == cudaSuccess ? done : result, "encoding the prompt", err);
 }
 
+/* Every copy's channels, those of its layer. */
+static cudaError_t fill_channels(adm_gpu_case *c, const float *channels) {
+    const size_t n = (size_t)c->shape.heads.n_kv_heads * ADM_GPU_CHANNEL_ROWS * c->shape.heads.head_dim;
+    cudaError_t result = cudaSuccess;
+    for (uint32_t i = 0; i < c->plan.n_kv && result == cudaSuccess; i++)
+        result = cudaMemcpyAsync((void *)c->buffers[i].channels, channels + i % c->plan.n_layers * n, n * sizeof *channels,
+                                 cudaMemcpyHostToDevice, c->gpu->stream);
+    return result;
+}
+
 adm_status adm_gpu_case_fill(adm_gpu_case *c, const adm_gpu_inputs *in, adm_error *err) {
+    if (c->plan.channels_bytes > 0 && in->channels == NULL)
+        return adm_fail(err, ADM_EINTERNAL, "a case of asym4 without channels");
     cudaError_t result = in->session != NULL ? fill_session(c, in->session) : fill_random(c, in);
+    if (result == cudaSuccess && c->plan.channels_bytes > 0) result = fill_channels(c, in->channels);
     adm_status status = adm_gpu_status(c->gpu, result, "making inputs", err);
     return status == ADM_OK ? encode_copies(c, in, err) : status;
 }

@@ -18,5 +18,8 @@ adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
     if (shape->page_size > 0 && (uint64_t)shape->max_pages * shape->page_size < shape->capacity)
         return adm_fail(err, ADM_EUNSUPPORTED, "%u pages of %u tokens per sequence do not reach its capacity of %u",
                         shape->max_pages, shape->page_size, shape->capacity);
+    if (shape->metric != ADM_METRIC_L1 && shape->metric != ADM_METRIC_XOR && shape->metric != ADM_METRIC_DOT &&
+        shape->metric != ADM_METRIC_ASYM4)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the GPU kernels compare codes by l1, xor, dot and asym4");
     return ADM_OK;
 }

@@ -37,7 +37,10 @@ static void lay_out(const adm_gpu_shape *s, adm_gpu_plan *p) {
     at = 0;
     reserve(&at, kv_rows * s->capacity * d / 4);
     p->planes_bytes = at;
-    p->copy_bytes = 2 * p->kv_bytes + p->planes_bytes;
+    at = 0;
+    if (s->metric == ADM_METRIC_ASYM4) reserve(&at, s->heads.n_kv_heads * ADM_GPU_CHANNEL_ROWS * d * sizeof(float));
+    p->channels_bytes = at;
+    p->copy_bytes = 2 * p->kv_bytes + p->planes_bytes + p->channels_bytes;
 
     at = 0;
     p->length = reserve(&at, s->batch * sizeof(uint32_t));
@@ -46,7 +49,7 @@ static void lay_out(const adm_gpu_shape *s, adm_gpu_plan *p) {
     p->v_new = reserve(&at, kv_rows * d * element);
     p->y = reserve(&at, (q_rows + kv_rows) * d * sizeof(float));
     p->code = reserve(&at, (q_rows + kv_rows) * d);
-    p->packed = reserve(&at, (q_rows + kv_rows) * d / 4);
+    p->packed = reserve(&at, (q_rows + kv_rows) * adm_gpu_packed_bytes(s));
     p->index = reserve(&at, q_rows * s->rule.budget * sizeof(uint32_t));
     p->n_selected = reserve(&at, q_rows * sizeof(uint32_t));
     p->out = reserve(&at, q_rows * d * element);
@@ -141,6 +144,7 @@ adm_gpu_buffers adm_gpu_plan_buffers(const adm_gpu_plan *p, uint32_t set, void *
         .n_selected = (uint32_t *)(own + p->n_selected),
         .out = own + p->out,
         .workspace = common + p->workspace,
+        .channels = p->channels_bytes > 0 ? (const float *)(copy + 2 * p->kv_bytes + p->planes_bytes) : NULL,
     };
 }
 

@@ -1,6 +1,6 @@
 /* plan.h: the memory of a case (case.h) and its layout, as arithmetic: no device is touched.
  *
- *   copies  [n_kv]    | K | V | planes |
+ *   copies  [n_kv]    | K | V | planes | channels |
  *   sets    [n_sets]  | length | q | k_new | v_new | y | code | packed | index | n_selected | out |
  *   shared            | distance | workspace of each implementation |   one for all sets: a step overwrites what the
  *                                                                       last one left
@@ -34,6 +34,7 @@ typedef struct adm_gpu_plan {
     bool similar_queries;                    /* successive steps of a session select much the same tokens */
     uint32_t n_kv, n_sets;                   /* n_kv a multiple of n_layers, n_sets one of n_kv */
     size_t kv_bytes, planes_bytes;           /* of K, and of V, and of planes, in one copy */
+    size_t channels_bytes;                   /* likewise; 0 but for asym4 */
     size_t copy_bytes, set_bytes, shared_bytes;
     size_t length, q, k_new, v_new, y, code, packed, index, n_selected, out; /* offsets in a set */
     size_t distance, workspace;                                              /* offsets in the shared region, which ends */

@@ -23,6 +23,7 @@ typedef struct adm_gpu_inputs {
     uint64_t seed;                   /* of random inputs */
     uint32_t min_budget;           /* the smallest that will be timed; 0: the shape's */
     const adm_gpu_session *session;  /* NULL: random inputs */
+    const float *channels;           /* [n_layers][n_kv_heads][4][d] for asym4 (gpu.h); else NULL */
 } adm_gpu_inputs;
 
 /* Which layer and step of a session set s holds. */

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/contract/asym4.h"
 #include "kernels/attention/attention.h"
-#include "kernels/encode/bucket.h"
 #include "kernels/encode/pack.h"
 
 /* What a comparison works with. */
@@ -58,12 +58,22 @@ static adm_status compare_y(const comparison *c) {
     return ADM_OK;
 }
 
+/* Row i of a group's code: a query's, or behind them the new key's. */
+static void expect_code(const comparison *c, uint32_t i, uint8_t *expected) {
+    const uint32_t d = c->s->heads.head_dim;
+    const uint8_t *query = c->h->q_packed + i * adm_gpu_packed_bytes(c->s);
+    if (i == c->r->group) adm_unpack_reference(c->h->packed + (size_t)(c->h->n_tokens - 1) * d / 4, 1, d, expected);
+    else if (c->s->metric != ADM_METRIC_ASYM4) adm_unpack_reference(query, 1, d, expected);
+    for (uint32_t j = 0; j < d && i < c->r->group && c->s->metric == ADM_METRIC_ASYM4; j++)
+        expected[j] = adm_asym4_element(query, d, j) & 15;
+}
+
 static adm_status compare_codes(const comparison *c) {
     uint8_t found[ADM_MAX_HEAD_DIM], expected[ADM_MAX_HEAD_DIM];
     uint32_t d = c->s->heads.head_dim;
     for (uint32_t i = 0; i <= c->r->group; i++) {
         size_t row = i < c->r->group ? query_row(c, i) : new_key_row(c);
-        adm_bucket_reference(c->h->y + i * d, d, c->s->threshold, expected);
+        expect_code(c, i, expected);
         adm_status status = adm_gpu_read(c->gpu, c->b->code + row * d, d, found, c->err);
         if (status != ADM_OK) return status;
         for (uint32_t j = 0; j < d; j++)
@@ -73,15 +83,15 @@ static adm_status compare_codes(const comparison *c) {
 }
 
 static adm_status compare_packed(const comparison *c) {
-    uint8_t found[ADM_MAX_HEAD_DIM / 4];
-    uint32_t row_bytes = c->s->heads.head_dim / 4;
+    uint8_t found[ADM_MAX_HEAD_DIM / 2];
+    const uint32_t key_bytes = c->s->heads.head_dim / 4, row_bytes = adm_gpu_packed_bytes(c->s);
     for (uint32_t i = 0; i <= c->r->group; i++) {
         size_t row = i < c->r->group ? query_row(c, i) : new_key_row(c);
         const uint8_t *expected = i < c->r->group ? c->h->q_packed + i * row_bytes
-                                                  : c->h->packed + (size_t)(c->h->n_tokens - 1) * row_bytes;
+                                                  : c->h->packed + (size_t)(c->h->n_tokens - 1) * key_bytes;
         adm_status status = adm_gpu_read(c->gpu, c->b->packed + row * row_bytes, row_bytes, found, c->err);
         if (status != ADM_OK) return status;
-        for (uint32_t j = 0; j < row_bytes; j++)
+        for (uint32_t j = 0; j < (i < c->r->group ? row_bytes : key_bytes); j++)
             if (found[j] != expected[j]) return wrong(c, "packed byte", j, found[j], expected[j]);
     }
     return ADM_OK;
@@ -184,6 +194,12 @@ static bool hands_over(const adm_profile_unit *unit, adm_stage stage, adm_stage 
     return (covers >> stage & 1) && !(covers >> consumer & 1);
 }
 
+/* Which of the reference's distances the unit computes. */
+static int distance_of(const comparison *c) {
+    if (c->s->metric != ADM_METRIC_L1) return 0;
+    return strcmp(c->unit->variant, "xor") == 0 ? 1 : strcmp(c->unit->variant, "dot") == 0 ? 2 : 0;
+}
+
 /* An empty sequence has no new token: what its rows of y, code and packed hold does not matter. */
 static adm_status compare_all(const comparison *c) {
     const adm_profile_unit *u = c->unit;
@@ -195,7 +211,7 @@ static adm_status compare_all(const comparison *c) {
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_PACK, ADM_STAGE_DISTANCE)) status = compare_packed(c);
     if (any && status == ADM_OK && covers & (1u << ADM_STAGE_APPEND | ADM_GPU_COVERS_PROMPT)) status = compare_planes(c);
     if (any && status == ADM_OK && hands_over(u, ADM_STAGE_DISTANCE, ADM_STAGE_TOPK))
-        status = compare_distance(c, strcmp(u->variant, "xor") == 0 ? 1 : strcmp(u->variant, "dot") == 0 ? 2 : 0);
+        status = compare_distance(c, distance_of(c));
     if (status == ADM_OK && hands_over(u, ADM_STAGE_TOPK, ADM_STAGE_ATTENTION)) status = compare_selection(c);
     if (status == ADM_OK && covers >> ADM_STAGE_ATTENTION & 1) status = compare_output(c, false);
     if (status == ADM_OK && covers >> ADM_STAGE_DENSE & 1) status = compare_output(c, true);

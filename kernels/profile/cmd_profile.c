@@ -11,6 +11,7 @@
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
+#include "kernels/profile/metrics.h"
 #include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
 #include "kernels/profile/probes.h"
@@ -27,7 +28,7 @@ typedef struct profile_command {
     adm_common common;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
-    const char *trace_path, *layers, *thresholds, *calibration_path, *counters;
+    const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics;
     bool dry_run, is_static, timeline, software_timestamps, tuned;
     adm_bring bring;
     const char *only[MAX_ONLY];
@@ -37,6 +38,7 @@ typedef struct profile_command {
     adm_profile_options options;
     uint32_t *lists[5], *batch_len_list, *layer_list;
     adm_dtype dtype_list[2];
+    adm_code_metric metric_list[ADM_PROFILE_METRICS];
     char *batch_lens_text;
     const adm_trace *trace;             /* NULL: random inputs */
     adm_profile_trace *profile_trace;
@@ -75,6 +77,7 @@ enum {
     KEY_TIMELINE,
     KEY_TIMESTAMPS,
     KEY_CALIBRATION,
+    KEY_METRIC,
     KEY_PHASES,
     KEY_IMPLEMENTATION,
     KEY_TUNED
@@ -97,6 +100,7 @@ static const struct argp_option options[] = {
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 2},
     {"select", KEY_SELECT, "WHO", 0,
      "head: each query head selects its own tokens; group: the query heads of a KV head share them (default head)", 2},
+    {"metric", KEY_METRIC, "LIST", 0, "How codes are compared: l1, xor, dot, asym4 (default l1, or as calibrated)", 2},
     {"stages", KEY_STAGES, "LIST", 0, "Only these: hadamard, bucket, pack, append, distance, topk, attention, step, dense", 2},
     {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
      "Only these rows: NAME, or STAGE=NAME for one stage alone; several, by commas or repeated, run beside each other "
@@ -156,6 +160,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;
     case KEY_CALIBRATION: c->calibration_path = arg; return 0;
+    case KEY_METRIC: c->metrics = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_BATCH_LENS: c->batch_lens = arg; return 0;
     case KEY_TRACE: c->trace_path = arg; return 0;
@@ -310,36 +315,20 @@ static adm_status parse_trace_options(profile_command *c, adm_error *err) {
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &c->trace_options.n_layers, err);
     c->trace_options.layers = c->layer_list;
+    for (size_t i = 0; i < o->n_metrics; i++) c->trace_options.by_channel |= o->metrics[i] == ADM_METRIC_ASYM4;
     if (status == ADM_OK) status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
     return status;
-}
-
-/* Whether this build's kernels compute what the calibration found best; a build without kernels can still plan. */
-static adm_status check_metric(const profile_command *c, const adm_coding *coding, const char *what, adm_error *err) {
-    const char *metric = adm_code_metric_name(coding->metric);
-    if (adm_gpu_registry_count() == 0 || adm_gpu_registry_find(ADM_STAGE_DISTANCE, metric) != NULL) return ADM_OK;
-    return adm_fail(
-        err, ADM_EUNSUPPORTED,
-        "%s: the best sketch of %s is by %s, which no GPU kernel of this build computes; `adamas calibrate --metrics "
-        "l1` finds the best of those that one does",
-        c->calibration_path, what, metric);
 }
 
 /* The file's heads stand in for the options that say them. */
 static adm_status parse_calibration(profile_command *c, adm_error *err) {
     const adm_calibration *calibration = &c->calibration;
-    char what[32];
     if (c->calibration_path == NULL) return ADM_OK;
     if (c->heads != NULL || c->kv_heads != NULL || c->head_dim != NULL || c->thresholds != NULL)
         return adm_fail(err, ADM_EINPUT,
                         "--calibration brings its own heads and thresholds: leave out --heads, --kv-heads, --head-dim and "
                         "--thresholds");
     adm_status status = adm_calibration_read(c->calibration_path, &c->calibration, err);
-    for (size_t i = 0; status == ADM_OK && i < calibration->n_layers; i++) {
-        snprintf(what, sizeof what, "layer %u", calibration->layer[i].number);
-        status = check_metric(c, &calibration->layer[i].coding, what, err);
-    }
-    if (status == ADM_OK) status = check_metric(c, &calibration->other, "layers that it does not list", err);
     if (status != ADM_OK || c->trace_path != NULL) return status;
     const uint32_t shape[3] = {calibration->shape.n_q_heads, calibration->shape.n_kv_heads, calibration->shape.head_dim};
     for (int i = 0; i < 3; i++) snprintf(c->calibrated_shape[i], sizeof c->calibrated_shape[i], "%u", shape[i]);
@@ -361,6 +350,10 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_batch_lens(c, err);
     if (status == ADM_OK) status = parse_choices(c, err);
+    if (status == ADM_OK)
+        status = adm_profile_metrics(c->metrics, c->calibration_path != NULL ? &c->calibration : NULL, c->calibration_path,
+                                     c->metric_list, &o->n_metrics, err);
+    o->metrics = c->metric_list;
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
     if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
     if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
@@ -376,15 +369,6 @@ static adm_status parse_values(profile_command *c, adm_error *err) {
     for (size_t h = 0; status == ADM_OK && h < o->n_kv_heads; h++)
         status = adm_shape_check(&(adm_shape){o->n_q_heads, o->kv_heads[h], o->head_dim}, err);
     if (status == ADM_OK) status = adm_select_rule_check(&(adm_select_rule){o->budgets[0], o->n_sinks, o->n_recent}, err);
-    return status;
-}
-
-/* Names that there are no rows of are refused before a run begins. */
-static adm_status check_units(const profile_command *c, adm_error *err) {
-    adm_profile_unit *units = NULL;
-    size_t n;
-    adm_status status = c->options.n_only > 0 ? adm_profile_units(&c->options, &units, &n, err) : ADM_OK;
-    adm_free(&units);
     return status;
 }
 
@@ -592,7 +576,7 @@ static int run(int argc, char **argv) {
     c.options.user = &c.progress;
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
-    if (status == ADM_OK) status = check_units(&c, &err);
+    if (status == ADM_OK) status = adm_profile_check_only(&c.options, &err); /* before a run begins */
     if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
     if (status == ADM_OK)

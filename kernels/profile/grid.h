@@ -18,6 +18,7 @@
 typedef struct adm_profile_session {
     uint32_t seq_len;            /* as a replay of the trace names it: tokens before the first of its steps */
     adm_gpu_session session;
+    const float *channels;       /* [n_layers][n_kv_heads][4][d] for asym4; NULL: not profiled */
 } adm_profile_session;
 
 typedef struct adm_profile_options {
@@ -48,6 +49,8 @@ typedef struct adm_profile_options {
     uint64_t seed;
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
+    const adm_code_metric *metrics; /* [n_metrics] by which codes are compared, a configuration each */
+    size_t n_metrics;
     struct adm_profile_observer *observer; /* observer.h; NULL: nobody watches */
     double power_limit_w;        /* of the device; where it is not known 0, and why */
     const char *no_power_limit;  /* NULL: nobody asked, and nothing is stored */
@@ -62,6 +65,7 @@ typedef struct adm_profile_case {
     uint32_t seq_len, n_kv_heads, batch;  /* seq_len: the longest */
     uint32_t page_size;
     adm_dtype dtype;
+    adm_code_metric metric;
     uint32_t length[64];                  /* [batch], the longest that each will be */
     const adm_profile_session *session;   /* NULL: random inputs */
 } adm_profile_case;
@@ -70,7 +74,8 @@ typedef struct adm_profile_case {
 size_t adm_profile_n_cases(const adm_profile_options *options);
 adm_profile_case adm_profile_case_at(const adm_profile_options *options, size_t i);
 
-/* Its shape, for the largest budget, and what it is filled with (which borrows from `c`). */
+/* Its shape, for the largest budget, and what it is filled with (which borrows from `c`); with asym4 and random inputs the
+ * channels are still to come (metrics.h). */
 adm_gpu_shape adm_profile_shape(const adm_profile_options *options, const adm_profile_case *c);
 adm_gpu_inputs adm_profile_inputs(const adm_profile_options *options, const adm_profile_case *c);
 
@@ -79,7 +84,8 @@ enum { ADM_MAX_UNIT_IMPLS = 8 };
 /* One thing to check and time. */
 typedef struct adm_profile_unit {
     adm_stage stage;
-    const char *variant;         /* the implementation's name, or "six" */
+    const char *variant;         /* the implementation's name, or "six"; behind it the metric, where it matters and is not l1:
+                                    "six asym4"; a distance's name is its metric */
     uint32_t budget;             /* 0 where it does not matter */
     const adm_gpu_impl *impl[ADM_MAX_UNIT_IMPLS];
     size_t n_impls;
@@ -92,12 +98,19 @@ uint32_t adm_profile_covers(const adm_profile_unit *unit);
  * others; "topk=NAME" chooses among the rows of that stage and leaves the other stages alone. */
 bool adm_profile_chooses(const adm_profile_options *options, adm_stage stage, const char *variant);
 
-/* The units of every configuration of these options, in the order in which they run. Release with adm_free(). ADM_EINPUT: a
- * name that options->only has and no row of the stages that run. */
-adm_status adm_profile_units(const adm_profile_options *options, adm_profile_unit **units, size_t *n_units, adm_error *err);
+/* ADM_EINPUT: a name that options->only has and no row of the stages that run, with any of the metrics. */
+adm_status adm_profile_check_only(const adm_profile_options *options, adm_error *err);
+
+/* The units of every configuration with this metric, one of the options', in the order in which they run. What no metric
+ * changes, and codes that metrics share, are units of the first of them alone. Release with adm_free(); names are in it. */
+adm_status adm_profile_units(const adm_profile_options *options, adm_code_metric metric, adm_profile_unit **units,
+                             size_t *n_units, adm_error *err);
+
+/* How many they are with all metrics together. */
+adm_status adm_profile_n_units(const adm_profile_options *options, size_t *n, adm_error *err);
 
 /* The six stages, each alone, in order: the unit `six` without a budget. False where the registry lacks one. */
-bool adm_profile_six_stages(adm_profile_unit *unit);
+bool adm_profile_six_stages(adm_code_metric metric, adm_profile_unit *unit);
 
 /* True for stages whose work depends on the budget: they are repeated for each. */
 bool adm_profile_by_budget(adm_stage stage);

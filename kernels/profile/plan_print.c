@@ -6,10 +6,17 @@
 
 #include "core/base/mem.h"
 #include "core/base/print.h"
+#include "core/policy/coding.h"
+
+/* As it is unless the user says otherwise. */
+static bool compares_by_l1(const adm_profile_options *o) { return o->n_metrics == 1 && o->metrics[0] == ADM_METRIC_L1; }
 
 void adm_profile_print_setting(const adm_profile_options *o, const adm_trace *trace) {
     adm_print("%u query heads, d = %u, %s L2, selection per %s; ", o->n_q_heads, o->head_dim, o->cold ? "cold" : "warm",
               adm_selection_name(o->selection));
+    for (size_t i = 0; i < o->n_metrics && !compares_by_l1(o); i++)
+        adm_print("%s %s%s", i > 0 ? "," : "codes compared by", adm_code_metric_name(o->metrics[i]),
+                  i + 1 == o->n_metrics ? "; " : "");
     if (trace != NULL) adm_print("inputs: %s trace %s, %s\n", trace->kind, trace->path, trace->xxh128);
     else adm_print("inputs: random, seed %" PRIu64 "\n", o->seed);
     if (o->n_batch_lens > 0) adm_print("lengths in the batch: %s\n", o->batch_lens_text);
@@ -19,8 +26,11 @@ json_t *adm_profile_setting_as_json(const adm_profile_options *o, const adm_trac
     json_t *inputs = trace == NULL
                          ? json_pack("{s:s, s:I}", "kind", "random", "seed", (json_int_t)o->seed)
                          : json_pack("{s:s, s:s, s:s}", "kind", trace->kind, "trace", trace->name, "xxh128", trace->xxh128);
-    return json_pack("{s:I, s:I, s:s, s:s, s:o}", "q_heads", (json_int_t)o->n_q_heads, "head_dim", (json_int_t)o->head_dim,
-                     "cache", o->cold ? "cold" : "warm", "selection", adm_selection_name(o->selection), "inputs", inputs);
+    json_t *metrics = json_array();
+    for (size_t i = 0; i < o->n_metrics; i++) json_array_append_new(metrics, json_string(adm_code_metric_name(o->metrics[i])));
+    return json_pack("{s:I, s:I, s:s, s:s, s:o, s:o}", "q_heads", (json_int_t)o->n_q_heads, "head_dim", (json_int_t)o->head_dim,
+                     "cache", o->cold ? "cold" : "warm", "selection", adm_selection_name(o->selection), "metrics", metrics,
+                     "inputs", inputs);
 }
 
 /* --- Memory ------------------------------------------------------------------------------------------------------- */
@@ -65,50 +75,60 @@ static json_t *case_as_json(const adm_profile_options *o, const adm_profile_case
 
 /* --- The plan ----------------------------------------------------------------------------------------------------- */
 
-static void print_units(const adm_profile_unit *units, size_t n) {
-    adm_print("units of each:\n");
+static void print_units(const adm_profile_options *o, adm_code_metric metric, const adm_profile_unit *units, size_t n) {
+    if (compares_by_l1(o)) adm_print("units of each:\n");
+    else adm_print("units of each by %s:\n", adm_code_metric_name(metric));
     for (size_t i = 0; i < n; i++) {
-        adm_print("  %-10s %-10s", adm_stage_name(units[i].stage), units[i].variant);
+        adm_print("  %-10s %-14s", adm_stage_name(units[i].stage), units[i].variant);
         if (units[i].budget > 0) adm_print(" budget %u", units[i].budget);
         adm_print("\n");
     }
     if (n == 0) adm_print("  none: this build has no CUDA, configure it with a toolkit\n");
 }
 
-static void plan_as_json(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
-                         const adm_profile_unit *units, size_t n, json_t *document) {
-    json_t *configurations = json_array(), *rows = json_array();
-    for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
-        const adm_profile_case c = adm_profile_case_at(o, i);
-        json_array_append_new(configurations, case_as_json(o, &c, device));
-    }
+static void units_as_json(adm_code_metric metric, const adm_profile_unit *units, size_t n, json_t *rows) {
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(rows,
-                              json_pack("{s:s, s:s, s:o}", "stage", adm_stage_name(units[i].stage), "variant", units[i].variant,
-                                        "budget", units[i].budget > 0 ? json_integer(units[i].budget) : json_null()));
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:o}", "stage", adm_stage_name(units[i].stage), "variant",
+                                              units[i].variant, "metric", adm_code_metric_name(metric), "budget",
+                                              units[i].budget > 0 ? json_integer(units[i].budget) : json_null()));
+}
+
+/* The configurations, which are the same with every metric. */
+static void print_cases(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device, size_t n_units,
+                        json_t *document) {
+    const size_t n = adm_profile_n_cases(o) / o->n_metrics;
+    json_t *configurations = document != NULL ? json_array() : NULL;
+    if (document == NULL) {
+        adm_print("%zu configurations of %zu units\n", n, n_units);
+        adm_profile_print_setting(o, trace);
+        if (device != NULL) adm_print("memory on the %s:\n", device->name);
+        else adm_print("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
+    }
+    for (size_t i = 0; i < n; i++) {
+        const adm_profile_case c = adm_profile_case_at(o, i);
+        if (document == NULL) print_case(o, &c, device);
+        else json_array_append_new(configurations, case_as_json(o, &c, device));
+    }
+    if (document == NULL) return;
     json_object_set_new(document, "setting", adm_profile_setting_as_json(o, trace));
     json_object_set_new(document, "device", device != NULL ? json_string(device->name) : json_null());
     json_object_set_new(document, "configurations", configurations);
-    json_object_set_new(document, "units", rows);
 }
 
 adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
                                   json_t *document, adm_error *err) {
-    adm_profile_unit *units = NULL;
-    size_t n;
-    adm_status status = adm_profile_units(o, &units, &n, err);
-    if (status == ADM_OK && document != NULL) plan_as_json(o, trace, device, units, n, document);
-    if (status == ADM_OK && document == NULL) {
-        adm_print("%zu configurations of %zu units\n", adm_profile_n_cases(o), n);
-        adm_profile_print_setting(o, trace);
-        if (device != NULL) adm_print("memory on the %s:\n", device->name);
-        else adm_print("memory on a GPU with 60 MiB of L2, as an H200 has:\n");
-        for (size_t i = 0; i < adm_profile_n_cases(o); i++) {
-            const adm_profile_case c = adm_profile_case_at(o, i);
-            print_case(o, &c, device);
-        }
-        print_units(units, n);
+    json_t *rows = document != NULL ? json_array() : NULL;
+    size_t n_units;
+    adm_status status = adm_profile_n_units(o, &n_units, err);
+    if (status == ADM_OK) print_cases(o, trace, device, n_units, document);
+    for (size_t m = 0; status == ADM_OK && m < o->n_metrics; m++) {
+        adm_profile_unit *units = NULL;
+        size_t n;
+        status = adm_profile_units(o, o->metrics[m], &units, &n, err);
+        if (status == ADM_OK && document == NULL) print_units(o, o->metrics[m], units, n);
+        if (status == ADM_OK && document != NULL) units_as_json(o->metrics[m], units, n, rows);
+        adm_free(&units);
     }
-    adm_free(&units);
+    if (document != NULL) json_object_set_new(document, "units", rows);
     return status;
 }

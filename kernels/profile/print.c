@@ -8,6 +8,7 @@
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
+#include "core/policy/coding.h"
 #include "core/stats/ratio.h"
 #include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
@@ -78,7 +79,7 @@ static json_t *configuration_as_json(const adm_query *q) {
 /* What makes a time worth less: a cache not quite cold, a median not quite sure. */
 static void print_stage(const adm_query *q) {
     print_configuration(q);
-    adm_print("%-10s %-10s", adm_query_text(q, 6), adm_query_text(q, 7));
+    adm_print("%-10s %-14s", adm_query_text(q, 6), adm_query_text(q, 7));
     print_number(q, 8, 1, " %7.0f", "        ");
     if (strcmp(adm_query_text(q, 11), "ok") != 0) {
         adm_print("  %s: %s\n", adm_query_text(q, 11), adm_query_text(q, 12));
@@ -125,7 +126,7 @@ static void print_step(const adm_query *q) {
     char words[ADM_RATIO_WORDS_BYTES];
     adm_ratio_words(&interval, 1, 2, words);
     print_configuration(q);
-    adm_print("%-10s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
+    adm_print("%-14s %7" PRId64 " %10.2f %10.2f %8.2f", adm_query_text(q, 6), adm_query_int(q, 7),
               adm_query_double(q, 8) * 1e-3, adm_query_double(q, 9) * 1e-3, adm_query_double(q, 10));
     print_number(q, 11, 1e-3, " %9.2f", "         -");
     adm_print("  %s%s\n", adm_query_text(q, 20), words);
@@ -193,9 +194,10 @@ static adm_status print_document(const adm_common *common, int64_t run_id, json_
 adm_status adm_profile_print_run(const adm_common *common, const adm_profile_options *options, const adm_trace *trace,
                                  adm_store *store, int64_t run_id, const adm_profile_tally *tally, adm_error *err) {
 #define CONFIGURATION "  tokens  KV batch page type launch "
-    static const char stages_heading[] = CONFIGURATION "stage      variant     budget   time, us floor, us %% limit     n\n";
+    static const char stages_heading[] = CONFIGURATION
+        "stage      variant         budget   time, us floor, us %% limit     n\n";
     static const char steps_heading[] = "\na whole step against the fastest dense attention known\n" CONFIGURATION
-                                        "step        budget   time, us  dense, us    times floor, us  dense attention of\n";
+                                        "step            budget   time, us  dense, us    times floor, us  dense attention of\n";
     double limit = 0;
     json_t *stages = common->json ? json_array() : NULL, *steps = common->json ? json_array() : NULL;
     adm_status status = read_limit(store, run_id, &limit, err);

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/contract/asym4.h"
 #include "kernels/encode/bucket.h"
+#include "kernels/encode/code.h"
+#include "kernels/distance/asym4.h"
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance_metric.h"
 #include "kernels/gpu/input.h"
@@ -13,7 +16,13 @@
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
 
-static adm_distance_fn *const metric[ADM_CHECKED_METRICS] = {adm_distance_l1, adm_distance_xor, adm_distance_dot};
+/* Which distances are compared: that of the metric, and with l1 the others of the same codes. */
+static adm_distance_fn *distance_at(adm_code_metric metric, int which) {
+    static adm_distance_fn *const of_l1[ADM_CHECKED_METRICS] = {adm_distance_l1, adm_distance_xor, adm_distance_dot};
+    if (metric == ADM_METRIC_L1) return of_l1[which];
+    if (which > 0) return NULL;
+    return metric == ADM_METRIC_XOR ? adm_distance_xor : metric == ADM_METRIC_DOT ? adm_distance_dot : adm_distance_asym4;
+}
 
 static void make_row(const adm_profile_reference *r, adm_input_tensor tensor, const adm_checked_head *h, uint32_t head,
                      uint32_t token_or_draw, void *out) {
@@ -51,19 +60,44 @@ static void take_session_rows(const adm_profile_reference *r, adm_checked_head *
     h->q = (const char *)s->q[layer] + ((size_t)step * r->shape.heads.n_q_heads + h->kv_head * r->group) * row_bytes;
 }
 
-static void encode_row(const adm_gpu_shape *s, const void *row, float *y, uint8_t *packed) {
+/* Of the head, in the set's layer. */
+static const float *channels_of(const adm_profile_reference *r, const adm_checked_head *h) {
+    const uint32_t layer = r->inputs.session != NULL ? adm_gpu_session_layer(r->inputs.session, r->set) : 0;
+    const size_t head = (size_t)layer * r->shape.heads.n_kv_heads + h->kv_head;
+    return r->inputs.channels + head * ADM_GPU_CHANNEL_ROWS * r->shape.heads.head_dim;
+}
+
+static void encode_key(const adm_profile_reference *r, const adm_checked_head *h, const void *row, float *y, uint8_t *packed) {
+    const adm_gpu_shape *s = &r->shape;
     uint8_t codes[ADM_MAX_HEAD_DIM];
     adm_hadamard_reference(s->dtype, row, 1, s->heads.head_dim, y);
+    if (s->metric == ADM_METRIC_ASYM4) {
+        adm_encode_rows(y, 1, s->heads.head_dim, channels_of(r, h), 2, packed);
+        return;
+    }
     adm_bucket_reference(y, s->heads.head_dim, s->threshold, codes);
     adm_pack_reference(codes, 1, s->heads.head_dim, packed);
+}
+
+static void encode_query(const adm_profile_reference *r, const adm_checked_head *h, const void *row, float *y,
+                         uint8_t *packed) {
+    const uint32_t d = r->shape.heads.head_dim;
+    if (r->shape.metric != ADM_METRIC_ASYM4) {
+        encode_key(r, h, row, y, packed);
+        return;
+    }
+    adm_hadamard_reference(r->shape.dtype, row, 1, d, y);
+    adm_asym4_query(y, channels_of(r, h) + 3 * d, d, packed);
 }
 
 /* Adds the distances of query i to those of its selection. */
 static void add_distances(const adm_profile_reference *r, adm_checked_head *h, uint32_t i) {
     const uint32_t d = r->shape.heads.head_dim, n = h->n_tokens;
     for (int m = 0; m < ADM_CHECKED_METRICS; m++) {
+        adm_distance_fn *distance = distance_at(r->shape.metric, m);
         uint16_t *sum = h->distance[m] + (size_t)(i % r->selections) * n;
-        metric[m](h->q_packed + i * d / 4, h->packed, n, d, r->distance);
+        if (distance == NULL) continue;
+        distance(h->q_packed + i * adm_gpu_packed_bytes(&r->shape), h->packed, n, d, r->distance);
         for (uint32_t t = 0; t < n; t++) sum[t] = (uint16_t)(sum[t] + r->distance[t]);
     }
 }
@@ -77,10 +111,10 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
     } buffers[] = {
         {&h->packed, n, d / 4},
         {&h->y, (g + 1) * d, sizeof(float)},
-        {&h->q_packed, g, d / 4},
+        {&h->q_packed, g, adm_gpu_packed_bytes(s)},
         {&h->distance[0], r->selections * n, 2},
-        {&h->distance[1], r->selections * n, 2},
-        {&h->distance[2], r->selections * n, 2},
+        {&h->distance[1], s->metric == ADM_METRIC_L1 ? r->selections * n : 0, 2},
+        {&h->distance[2], s->metric == ADM_METRIC_L1 ? r->selections * n : 0, 2},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
@@ -88,9 +122,9 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
     if (status == ADM_OK && r->inputs.session == NULL) status = make_random_rows(r, h, err);
     else if (status == ADM_OK) take_session_rows(r, h);
     for (uint32_t t = 0; status == ADM_OK && t < n; t++) /* y: the newest stays */
-        encode_row(s, (const char *)h->k + t * row_bytes, h->y + g * d, h->packed + t * d / 4);
+        encode_key(r, h, (const char *)h->k + t * row_bytes, h->y + g * d, h->packed + t * d / 4);
     for (uint32_t i = 0; status == ADM_OK && i < g; i++) {
-        encode_row(s, (const char *)h->q + i * row_bytes, h->y + i * d, h->q_packed + i * d / 4);
+        encode_query(r, h, (const char *)h->q + i * row_bytes, h->y + i * d, h->q_packed + i * adm_gpu_packed_bytes(s));
         add_distances(r, h, i);
     }
     return status;
@@ -113,9 +147,7 @@ static void choose_heads(adm_profile_reference *r) {
     }
 }
 
-static uint32_t largest_distance(const adm_profile_reference *r) {
-    return 3 * r->shape.heads.head_dim * (r->group / r->selections);
-}
+static uint32_t largest_distance(const adm_profile_reference *r) { return adm_gpu_max_distance(&r->shape); }
 
 static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
     size_t longest = 0;

@@ -14,8 +14,8 @@ typedef struct adm_checked_head {
     void *own_k, *own_v, *own_q; /* the same where they are not the session's */
     uint8_t *packed;           /* [n_tokens][d/4] */
     float *y;                  /* [group + 1][d]: the queries', then the new key's */
-    uint8_t *q_packed;         /* [group][d/4] */
-    uint16_t *distance[ADM_CHECKED_METRICS]; /* [selections][n_tokens] by l1, xor, dot */
+    uint8_t *q_packed;         /* [group][d/4], with asym4 planes [group][d/2] */
+    uint16_t *distance[ADM_CHECKED_METRICS]; /* [selections][n_tokens] by the metric; with l1 by xor and dot too */
 } adm_checked_head;
 
 enum { ADM_MAX_CHECKED = 16 };

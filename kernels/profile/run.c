@@ -10,6 +10,7 @@
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
+#include "kernels/profile/metrics.h"
 #include "kernels/profile/observe.h"
 #include "kernels/profile/peers.h"
 #include "kernels/profile/phases.h"
@@ -53,6 +54,7 @@ typedef struct grid_run {
 /* What one configuration needs; all NULL where it could not be made. */
 typedef struct case_run {
     adm_gpu_case *gpu_case;
+    float *channels;          /* of random inputs with asym4 */
     adm_profile_reference **reference; /* [n_references]: of the first sets, one per layer */
     size_t n_references;
     adm_profile_unit *right;  /* [n_right] units that passed their check: what may be observed */
@@ -359,8 +361,10 @@ static adm_status put_facts(grid_run *g, adm_error *err) {
 /* --- Running ------------------------------------------------------------------------------------------------------ */
 
 /* The stages before a unit's first, each by itself: what it finds in memory comes from them. */
-static adm_status stages_before(const adm_profile_unit *unit, adm_profile_unit *before, adm_error *err) {
-    if (!adm_profile_six_stages(before)) return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
+static adm_status stages_before(adm_code_metric metric, const adm_profile_unit *unit, adm_profile_unit *before,
+                                adm_error *err) {
+    if (!adm_profile_six_stages(metric, before))
+        return adm_fail(err, ADM_EINTERNAL, "the GPU registry lacks one of the six stages");
     const uint32_t covers = adm_profile_covers(unit);
     before->n_impls = 0;
     while (before->n_impls < 6 && (covers & ((before->impl[before->n_impls]->covers << 1) - 1)) == 0) before->n_impls++;
@@ -386,7 +390,7 @@ static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit
     if (unit->budget > 0) rule.budget = unit->budget;
     adm_gpu_case_set_rule(c->gpu_case, &rule);
     overlap_at_budget(g, c, unit);
-    adm_status status = stages_before(unit, &before, err);
+    adm_status status = stages_before(g->present.metric, unit, &before, err);
     if (status != ADM_OK || before.n_impls == 0) return status;
     return adm_gpu_case_run_all(c->gpu_case, before.impl, before.n_impls, err);
 }
@@ -394,7 +398,7 @@ static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit
 /* Compares the unit on the first set of every layer, the first of all last: prepare() left the hand-over of that. */
 static adm_status check(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_error *err) {
     adm_profile_unit before;
-    adm_status status = stages_before(unit, &before, err);
+    adm_status status = stages_before(g->present.metric, unit, &before, err);
     for (size_t i = c->n_references; status == ADM_OK && i-- > 0;) {
         if (c->n_references > 1 && before.n_impls > 0)
             status = adm_gpu_case_run(c->gpu_case, before.impl, before.n_impls, (uint32_t)i, err);
@@ -469,7 +473,7 @@ static adm_work observed_work(void *user, const adm_profile_unit *unit, double *
 static adm_status observe(grid_run *g, case_run *c, adm_error *err) {
     adm_profile_unit pipeline;
     observed user = {g, c};
-    if (g->o->observer == NULL || !adm_profile_six_stages(&pipeline)) return ADM_OK;
+    if (g->o->observer == NULL || !adm_profile_six_stages(g->present.metric, &pipeline)) return ADM_OK;
     const adm_profile_subject subject = {.gpu_case = c->gpu_case,
                                          .n_sets = adm_gpu_case_plan(c->gpu_case)->n_sets,
                                          .rule = g->shape.rule,
@@ -485,8 +489,12 @@ static adm_status observe(grid_run *g, case_run *c, adm_error *err) {
 }
 
 static adm_status open_case(grid_run *g, case_run *c, adm_error *err) {
-    const adm_gpu_inputs inputs = adm_profile_inputs(g->o, &g->present);
-    adm_status status = adm_gpu_case_create(g->gpu, &g->shape, &inputs, g->o->cold, &c->gpu_case, err);
+    adm_gpu_inputs inputs = adm_profile_inputs(g->o, &g->present);
+    adm_status status = ADM_OK;
+    if (g->present.metric == ADM_METRIC_ASYM4 && inputs.session == NULL)
+        status = adm_profile_channels_random(&g->shape, &inputs, &c->channels, err);
+    if (c->channels != NULL) inputs.channels = c->channels;
+    if (status == ADM_OK) status = adm_gpu_case_create(g->gpu, &g->shape, &inputs, g->o->cold, &c->gpu_case, err);
     if (status == ADM_OK) c->n_references = adm_gpu_case_plan(c->gpu_case)->n_layers;
     if (status == ADM_OK)
         status = adm_alloc(&c->reference, c->n_references, sizeof *c->reference, "host references of a profile", err);
@@ -499,6 +507,7 @@ static void close_case(case_run *c) {
     for (size_t i = 0; c->reference != NULL && i < c->n_references; i++) adm_profile_reference_free(&c->reference[i]);
     adm_free(&c->reference);
     adm_gpu_case_free(&c->gpu_case);
+    adm_free(&c->channels);
     adm_free(&c->right);
     adm_free(&c->right_ns);
 }
@@ -528,25 +537,26 @@ static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, 
 
 adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
                            adm_profile_tally *tally, adm_error *err) {
-    adm_profile_unit *units = NULL;
-    size_t n_units;
     grid_run g = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
-    adm_status status = adm_profile_units(o, &units, &n_units, err);
-    g.n_total = n_units * adm_profile_n_cases(o);
+    size_t n_units = 0;
+    adm_status status = adm_profile_n_units(o, &n_units, err);
+    g.n_total = n_units * (adm_profile_n_cases(o) / o->n_metrics);
     if (status == ADM_OK) status = measure_read_limit(&g, err);
     if (status == ADM_OK) status = put_power_limit(&g, err);
     if (status == ADM_OK) status = put_facts(&g, err);
     for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
         g.present = adm_profile_case_at(o, i);
         g.shape = adm_profile_shape(o, &g.present);
-        status = run_configuration(&g, units, n_units, err);
+        adm_profile_unit *units = NULL;
+        status = adm_profile_units(o, g.present.metric, &units, &n_units, err);
+        if (status == ADM_OK) status = run_configuration(&g, units, n_units, err);
+        adm_free(&units);
         if (status == ADM_OK && !adm_gpu_alive(gpu))
             status = adm_fail(err, ADM_EENVIRONMENT,
                               "the CUDA context was lost at %u tokens, %u KV heads, batch %u; what "
                               "came before is stored",
                               g.present.seq_len, g.present.n_kv_heads, g.present.batch);
     }
-    adm_free(&units);
     *tally = g.tally;
     return status;
 }

@@ -6,6 +6,7 @@
 #include "core/base/mem.h"
 #include "core/replay/replay.h"
 #include "kernels/encode/hadamard.h"
+#include "kernels/profile/metrics.h"
 
 struct adm_profile_trace {
     const adm_trace *trace;
@@ -15,6 +16,7 @@ struct adm_profile_trace {
     const void **k, **v, **q;              /* [n_layers]: the trace's tensors, or their conversions */
     void **own;                            /* [3 * n_layers] conversions; NULL where none was needed */
     float (*threshold)[3];                 /* [n_layers] */
+    float *channels;                       /* [n_layers][n_kv_heads][4][d]; NULL: not asked for */
     uint32_t *length;                      /* [n_steps] of the trace */
     const void **q_at;                     /* [n_sessions][n_layers]: q of each session's first step */
     adm_segment *segment;
@@ -88,9 +90,29 @@ static adm_status convert_layers(adm_profile_trace *p, adm_error *err) {
 /* Rows per KV head that a layer's thresholds are learnt from, as many as a replay takes. */
 enum { CALIBRATION_ROWS = 4096 };
 
-static const adm_threshold_spec *thresholds_of(const adm_profile_trace *p, size_t l) {
+/* Those of a layer that is calibrated for other codes are the defaults of these. */
+static adm_status thresholds_of(const adm_profile_trace *p, size_t l, bool by_channel, adm_threshold_spec *spec,
+                                adm_error *err) {
     const adm_calibration *calibration = p->options.calibration;
-    return calibration != NULL ? &adm_calibration_coding(calibration, p->layer[l]->index)->thresholds : &p->options.thresholds;
+    const adm_coding *coding = calibration != NULL ? adm_calibration_coding(calibration, p->layer[l]->index) : NULL;
+    *spec = coding != NULL ? coding->thresholds : p->options.thresholds;
+    const bool other = coding != NULL ? (coding->metric == ADM_METRIC_ASYM4) != by_channel
+                                      : (spec->kind == ADM_THRESHOLDS_SCALED) != by_channel;
+    return other ? adm_threshold_parse(by_channel ? "scaled" : "calibrated", spec, err) : ADM_OK;
+}
+
+/* y [n_kv_heads][n_rows][d]: a layer's transformed keys. */
+static adm_status learn_layer(adm_profile_trace *p, size_t l, float *y, size_t n_rows, adm_error *err) {
+    const size_t n_kv = p->trace->shape.n_kv_heads, d = p->trace->shape.head_dim;
+    adm_threshold_spec spec;
+    adm_status status = thresholds_of(p, l, true, &spec, err);
+    if (status == ADM_OK && p->channels != NULL && spec.n_values != 3) spec.n_values = adm_threshold_scaled(1, spec.value);
+    for (size_t h = 0; status == ADM_OK && p->channels != NULL && h < n_kv; h++)
+        adm_profile_channels_learn(y + h * n_rows * d, n_rows, (uint32_t)d, spec.value,
+                                   p->channels + (l * n_kv + h) * ADM_GPU_CHANNEL_ROWS * d);
+    if (status == ADM_OK) status = thresholds_of(p, l, false, &spec, err);
+    /* Last: it reorders the keys. */
+    return status == ADM_OK ? adm_threshold_resolve(&spec, y, n_rows * n_kv * d, p->threshold[l], err) : status;
 }
 
 static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
@@ -101,6 +123,9 @@ static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
     float *y = NULL;
     adm_status status = adm_alloc(&p->threshold, p->n_layers, sizeof *p->threshold, "thresholds", err);
     if (status == ADM_OK) status = adm_alloc(&y, n_rows * shape->n_kv_heads * d, sizeof *y, "keys for calibration", err);
+    if (status == ADM_OK && p->options.by_channel)
+        status = adm_alloc(&p->channels, p->n_layers * shape->n_kv_heads * ADM_GPU_CHANNEL_ROWS * d, sizeof *p->channels,
+                           "channels of keys", err);
     for (size_t l = 0; status == ADM_OK && l < p->n_layers; l++) {
         for (size_t h = 0; h < shape->n_kv_heads; h++)
             for (size_t i = 0; i < n_rows; i++) {
@@ -108,7 +133,7 @@ static adm_status calibrate(adm_profile_trace *p, adm_error *err) {
                 adm_hadamard_reference(p->options.dtype, (const char *)p->k[l] + (h * p->trace->n_tokens + token) * row_bytes,
                                        1, shape->head_dim, y + (h * n_rows + i) * d);
             }
-        status = adm_threshold_resolve(thresholds_of(p, l), y, n_rows * shape->n_kv_heads * d, p->threshold[l], err);
+        status = learn_layer(p, l, y, n_rows, err);
     }
     adm_free(&y);
     return status;
@@ -134,7 +159,8 @@ static adm_status make_sessions(adm_profile_trace *p, adm_error *err) {
                                                .v = p->v,
                                                .q = &p->q_at[i * p->n_layers],
                                                .length = p->length + segment->first_step,
-                                               .threshold = p->threshold}};
+                                               .threshold = p->threshold},
+                                              p->channels};
     }
     return ADM_OK;
 }
@@ -147,11 +173,12 @@ adm_status adm_profile_trace_open(const adm_trace *trace, const adm_profile_trac
         return adm_fail(err, ADM_EINPUT, "%s: %zu tokens; the GPU kernels take at most %u", trace->path, trace->n_tokens,
                         1u << 20);
     const adm_threshold_spec *spec = &options->thresholds;
-    if ((spec->kind != ADM_THRESHOLDS_FIXED && spec->kind != ADM_THRESHOLDS_LAYER) ||
+    const bool scaled = spec->kind == ADM_THRESHOLDS_SCALED && options->by_channel;
+    if ((spec->kind != ADM_THRESHOLDS_FIXED && spec->kind != ADM_THRESHOLDS_LAYER && !scaled) ||
         (spec->n_values != 0 && spec->n_values != 3))
         return adm_fail(err, ADM_EINPUT,
                         "thresholds '%s': the GPU kernels make 2-bit codes by three thresholds per layer: "
-                        "calibrated, fixed:a,b,c or quantile:p,q,r",
+                        "calibrated, fixed:a,b,c or quantile:p,q,r; or for asym4 per channel: scaled:tau",
                         spec->text);
     adm_status status = adm_alloc(&p, 1, sizeof *p, "trace of a profile", err);
     if (status != ADM_OK) return status;
@@ -172,8 +199,8 @@ void adm_profile_trace_close(adm_profile_trace **profile_trace) {
     adm_profile_trace *p = *profile_trace;
     if (p == NULL) return;
     for (size_t i = 0; p->own != NULL && i < 3 * p->n_layers; i++) adm_free(&p->own[i]);
-    void *const owned[] = {&p->layer,     &p->k,      &p->v,    &p->q,       &p->own,
-                           &p->threshold, &p->length, &p->q_at, &p->segment, &p->session};
+    void *const owned[] = {&p->layer,  &p->k,    &p->v,       &p->q,       &p->own,     &p->threshold,
+                           &p->length, &p->q_at, &p->segment, &p->session, &p->channels};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) adm_free(owned[i]);
     adm_free(profile_trace);
 }
@@ -186,8 +213,12 @@ const adm_profile_session *adm_profile_trace_sessions(const adm_profile_trace *p
 adm_status adm_profile_trace_record(const adm_profile_trace *p, adm_store *store, int64_t run_id, int64_t *trace_id,
                                     adm_error *err) {
     adm_status status = adm_store_trace(store, p->trace, trace_id, err);
-    for (size_t l = 0; status == ADM_OK && l < p->n_layers; l++)
-        status = adm_store_calibration(store, run_id, *trace_id, thresholds_of(p, l)->text, (int32_t)p->layer[l]->index,
-                                       p->threshold[l], err);
+    for (size_t l = 0; status == ADM_OK && l < p->n_layers; l++) { /* those by channel have no column, as in a replay */
+        adm_threshold_spec spec;
+        status = thresholds_of(p, l, false, &spec, err);
+        if (status == ADM_OK)
+            status = adm_store_calibration(store, run_id, *trace_id, spec.text, (int32_t)p->layer[l]->index, p->threshold[l],
+                                           err);
+    }
     return status;
 }

@@ -18,6 +18,7 @@ typedef struct adm_profile_trace_options {
     const uint32_t *seq_lens; /* ascending, as adm_replay_segments() takes them; none: all its steps, likewise */
     size_t n_seq_lens;
     const adm_calibration *calibration; /* its thresholds for each layer, in place of these; NULL: none; borrowed */
+    bool by_channel; /* also channels, for asym4 */
     adm_threshold_spec thresholds; /* learnt, where per layer, from the tokens before the first chosen step */
     adm_dtype dtype; /* F16 or BF16: tensors of another type are converted */
 } adm_profile_trace_options;

@@ -233,6 +233,7 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
+    if (shape->metric != ADM_METRIC_L1) return adm_fail(err, ADM_EUNSUPPORTED, "the fused step compares codes by l1 alone");
     if (limits.compute_major < 9)
         return adm_fail(err, ADM_EUNSUPPORTED,
                         "the fused step needs clusters of blocks, compute capability 9.0; the "

@@ -277,6 +277,7 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
+    if (shape->metric != ADM_METRIC_L1) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 alone");
     if (limits.compute_major != 9)
         return adm_fail(
             err, ADM_EUNSUPPORTED,

@@ -26,10 +26,7 @@ enum {
 };
 
 /* Largest distance + 1. */
-static uint32_t n_bins_of(const adm_gpu_shape *s) {
-    const uint32_t group = s->heads.n_q_heads / s->heads.n_kv_heads;
-    return 3 * s->heads.head_dim * (s->selection == ADM_SELECT_GROUP ? group : 1) + 1;
-}
+static uint32_t n_bins_of(const adm_gpu_shape *s) { return adm_gpu_max_distance(s) + 1; }
 
 /* Where a block's chunk lies: whole groups of 256 tokens. */
 static __device__ __forceinline__ uint2 chunk_of(uint32_t length, uint32_t split, uint32_t rank) {

@@ -132,7 +132,7 @@ typedef struct subject {
 
 static adm_status find_rows(subject *s, adm_stage stage, adm_error *err) {
     adm_profile_unit six;
-    if (!adm_profile_six_stages(&six))
+    if (!adm_profile_six_stages(ADM_METRIC_L1, &six))
         return adm_fail(err, ADM_EUNSUPPORTED, "this build has no CUDA kernels to set a stage up with");
     for (size_t i = 0; i < six.n_impls && stage < ADM_STAGE_STEP && six.impl[i]->stage < stage; i++)
         s->before[s->n_before++] = six.impl[i];

@@ -294,6 +294,8 @@ adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, c
     if (ask->bring->n_files == 0 && ask->bring->n_set == 0 && ask->tuned_db == NULL) return ADM_OK;
     if (o->n_sessions > 0)
         return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge on random inputs: leave out --trace");
+    if (o->n_metrics != 1 || o->metrics[0] != ADM_METRIC_L1)
+        return adm_fail(err, ADM_EINPUT, "--candidate and --tuned compare codes by l1: leave out --metric");
     const adm_tune_options options = {.limit_ns = limit_ns};
     adm_status status = adm_alloc(out, 1, sizeof **out, "candidates of a profile", err);
     if (status != ADM_OK) return status;

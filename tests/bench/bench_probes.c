@@ -189,6 +189,7 @@ static adm_status bench_gpu(adm_error *err) {
     adm_probes probes = {0};
     size_t n_units = 0;
     static const adm_dtype dtype = ADM_F16;
+    static const adm_code_metric metric = ADM_METRIC_L1;
     static const uint32_t contiguous = 0;
     adm_profile_options o = {.seq_lens = &seq_len,
                              .n_seq_lens = 1,
@@ -200,6 +201,8 @@ static adm_status bench_gpu(adm_error *err) {
                              .n_batches = 1,
                              .n_q_heads = 32,
                              .head_dim = 128,
+                             .metrics = &metric,
+                             .n_metrics = 1,
                              .dtypes = &dtype,
                              .n_dtypes = 1,
                              .page_sizes = &contiguous,
@@ -209,7 +212,7 @@ static adm_status bench_gpu(adm_error *err) {
                              .seed = 1,
                              .stage = {[ADM_STAGE_STEP] = true}};
     adm_status status = adm_gpu_open(0, &gpu, err);
-    if (status == ADM_OK) status = adm_profile_units(&o, &units, &n_units, err);
+    if (status == ADM_OK) status = adm_profile_units(&o, metric, &units, &n_units, err);
     if (status == ADM_OK) status = adm_activity_probe_open(&activity, err);
     if (status == ADM_OK) {
         adm_activity_probe_deliver_to(activity, ignore, NULL);

@@ -66,9 +66,10 @@ static void compare_attention(fixture *f, const adm_gpu_impl *row) {
 static void run_row(fixture *f, const adm_gpu_impl *row) {
     adm_error err;
     const bool distance = row->stage == ADM_STAGE_DISTANCE;
-    const buffer_id written = distance && strcmp(row->name, "xor") == 0   ? DISTANCE_XOR
-                              : distance && strcmp(row->name, "dot") == 0 ? DISTANCE_DOT
-                                                                          : DISTANCE;
+    const bool alone = f->shape.metric != ADM_METRIC_L1; /* else by the others too */
+    const buffer_id written = distance && !alone && strcmp(row->name, "xor") == 0   ? DISTANCE_XOR
+                              : distance && !alone && strcmp(row->name, "dot") == 0 ? DISTANCE_DOT
+                                                                                    : DISTANCE;
     for (buffer_id id = 0; id < N_BUFFERS; id++)
         check_ok(adm_gpu_write(f->buffer[id].device, found(f, row, id), f->buffer[id].bytes + 2 * GUARD, &err), &err);
     adm_gpu_buffers buffers = f->device;
@@ -120,20 +121,26 @@ static void run_prompt(fixture *f, const adm_gpu_impl *row) {
 
 /* ---- the tests ---- */
 
-static void check_config_case(const gpu_config *c, adm_selection selection, const adm_gpu_impl *row) {
+static void check_config_case(const gpu_config *c, adm_selection selection, adm_code_metric metric, const adm_gpu_impl *row) {
     check_row_begin(row->stage, row->name);
     check_case(
         "%s, d=%u, heads %u/%u, batch %u, length[0]=%u, capacity %u, page size %u, budget %u, sinks %u, recent %u, pattern %d, "
-        "selection per %s",
+        "selection per %s, metric %d",
         adm_dtype_name(c->dtype), c->heads.head_dim, c->heads.n_q_heads, c->heads.n_kv_heads, c->batch, c->length[0],
         c->capacity, c->page_size, c->rule.budget, c->rule.n_sinks, c->rule.n_recent, (int)c->pattern,
-        adm_selection_name(selection));
+        adm_selection_name(selection), (int)metric);
+}
+
+/* The codes of l1 are compared by xor and dot as well. */
+static bool serves(const adm_gpu_impl *row, adm_code_metric metric) {
+    const bool shares = row->stage == ADM_STAGE_DISTANCE && metric == ADM_METRIC_L1;
+    return shares ? strcmp(row->name, "asym4") != 0 : adm_gpu_impl_serves(row, metric);
 }
 
 /* Dense rows attend to every token, so they are compared only where the budget selects every token. */
-static void check_config(const gpu_config *c, adm_selection selection, adm_rng *rng) {
+static void check_config(const gpu_config *c, adm_selection selection, adm_code_metric metric, adm_rng *rng) {
     fixture f;
-    fixture_open(&f, c, selection, rng);
+    fixture_open(&f, c, selection, metric, rng);
     bool all_selected = true;
     for (uint32_t b = 0; b < c->batch; b++) all_selected &= c->rule.budget >= c->length[b];
     for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
@@ -141,24 +148,34 @@ static void check_config(const gpu_config *c, adm_selection selection, adm_rng *
         if (!check_is_asked_for(row->stage, row->name)) continue;
         if (c->pattern == NONFINITE && row->tolerance > 0) continue; /* no tolerance is defined among NaNs */
         if (row->covers == ADM_GPU_COVERS_PROMPT) continue; /* run_prompt() below */
-        check_config_case(c, selection, row);
+        check_config_case(c, selection, metric, row);
+        if (!serves(row, metric)) {
+            adm_error err = {0};
+            const adm_status status = row->launch(&f.shape, &f.device, adm_gpu_stream_of(gpu), &err);
+            if (row->stage == ADM_STAGE_STEP || metric == ADM_METRIC_ASYM4 || strcmp(row->name, "asym4") == 0)
+                assert_int_equal(status, ADM_EUNSUPPORTED);
+            continue;
+        }
         if (row->stage != ADM_STAGE_DENSE || all_selected) run_row(&f, row);
     }
     const adm_gpu_impl *prompt = adm_gpu_registry_find(ADM_STAGE_APPEND, "prompt");
     assert_non_null(prompt);
-    check_config_case(c, selection, prompt);
+    check_config_case(c, selection, metric, prompt);
     if (check_is_asked_for(prompt->stage, prompt->name)) run_prompt(&f, prompt);
     check_case_end();
     fixture_close(&f);
 }
 
-static void check_configs(const char *name, adm_selection selection, const gpu_config *configs, size_t n) {
+static void check_configs(const char *name, adm_selection selection, adm_code_metric metric, const gpu_config *configs,
+                          size_t n) {
     needs_gpu();
     adm_rng rng = check_rng(name);
-    for (size_t i = 0; i < n; i++) check_config(&configs[i], selection, &rng);
+    for (size_t i = 0; i < n; i++) check_config(&configs[i], selection, metric, &rng);
 }
 
-#define CHECK_SELECTING(selection, configs) check_configs(__func__, selection, configs, sizeof(configs) / sizeof *(configs))
+#define CHECK_BY(selection, metric, configs) \
+    check_configs(__func__, selection, metric, configs, sizeof(configs) / sizeof *(configs))
+#define CHECK_SELECTING(selection, configs) CHECK_BY(selection, ADM_METRIC_L1, configs)
 #define CHECK_CONFIGS(configs) CHECK_SELECTING(ADM_SELECT_HEAD, configs)
 
 static void every_head_dim_and_dtype(void **state) {
@@ -213,6 +230,67 @@ static void small_shapes(void **state) {
     CHECK_SELECTING(ADM_SELECT_GROUP, configs);
 }
 
+static void queries_of_four_bits(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 4, 128}, ADM_F16, 1, {3000}, 3008, 0, {256, 4, 16}, SPREAD}, /* a query head per KV head */
+        {{8, 2, 64}, ADM_BF16, 1, {1500}, 1504, 0, {64, 0, 0}, OUTLIERS},
+        {{6, 2, 256}, ADM_F16, 1, {1001}, 1024, 0, {64, 0, 0}, OUTLIERS}, /* groups of 3, 5, 7 */
+        {{10, 2, 64}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, SPREAD},
+        {{28, 4, 128}, ADM_F16, 2, {1500, 700}, 1504, 0, {100, 1, 7}, SPREAD},
+        {{32, 1, 128}, ADM_BF16, 1, {600}, 608, 0, {64, 0, 0}, SPREAD},
+        {{64, 1, 256}, ADM_F16, 1, {300}, 320, 0, {64, 0, 0}, SPREAD},
+        {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
+        {{4, 2, 64}, ADM_F16, 1, {5000}, 5024, 0, {700, 0, 0}, ALL_EQUAL}, /* no scale: every token ties */
+        {{4, 2, 128}, ADM_F16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+    };
+    static const gpu_config together[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 2, {2000, 65}, 2016, 16, {100, 1, 7}, SPREAD},
+        {{4, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{28, 4, 128}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, SPREAD}, /* 21,504 bins: the distance alone */
+    };
+    CHECK_BY(ADM_SELECT_HEAD, ADM_METRIC_ASYM4, configs);
+    CHECK_BY(ADM_SELECT_GROUP, ADM_METRIC_ASYM4, together);
+}
+
+static adm_status launch_counted(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                                 adm_error *err) {
+    return adm_gpu_distance_asym4_tuned(shape, buffers, 2, 1, true, stream, err);
+}
+
+/* As on devices without products of bits. */
+static void queries_of_four_bits_by_counts(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 4, 128}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, SPREAD},
+        {{10, 2, 64}, ADM_BF16, 2, {300, 1}, 320, 0, {64, 0, 0}, OUTLIERS},
+        {{6, 2, 256}, ADM_F16, 1, {333}, 352, 0, {64, 0, 0}, SPREAD},
+    };
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_DISTANCE, "asym4");
+    row.launch = launch_counted;
+    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
+        fixture f;
+        fixture_open(&f, &configs[i / 2], i % 2 ? ADM_SELECT_GROUP : ADM_SELECT_HEAD, ADM_METRIC_ASYM4, &rng);
+        run_row(&f, &row);
+        fixture_close(&f);
+    }
+}
+
+static void dot_products_of_codes(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 4, 128}, ADM_F16, 1, {3000}, 3008, 0, {256, 4, 16}, SPREAD},
+        {{28, 4, 128}, ADM_BF16, 2, {1500, 0}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{6, 2, 64}, ADM_F16, 1, {700}, 704, 7, {64, 0, 0}, SPREAD},
+        {{8, 2, 256}, ADM_F16, 1, {999}, 1024, 0, {64, 0, 0}, SPREAD},
+    };
+    CHECK_BY(ADM_SELECT_HEAD, ADM_METRIC_DOT, configs);
+    CHECK_BY(ADM_SELECT_GROUP, ADM_METRIC_DOT, configs);
+}
+
 static adm_gpu_grouped_tuning grouped_tuning;
 
 static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
@@ -243,7 +321,7 @@ static void grouped_steps_cut_every_way(void **state) {
     row.launch = launch_grouped;
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
         fixture f;
-        fixture_open(&f, &configs[i], ADM_SELECT_HEAD, &rng);
+        fixture_open(&f, &configs[i], ADM_SELECT_HEAD, ADM_METRIC_L1, &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
             grouped_tuning = tunings[t];
             run_row(&f, &row);
@@ -323,6 +401,9 @@ int main(void) {
         cmocka_unit_test(groups_that_select_together),
         cmocka_unit_test(small_shapes),
         cmocka_unit_test(grouped_steps_cut_every_way),
+        cmocka_unit_test(queries_of_four_bits),
+        cmocka_unit_test(queries_of_four_bits_by_counts),
+        cmocka_unit_test(dot_products_of_codes),
         cmocka_unit_test(edges),
         cmocka_unit_test(pages),
         cmocka_unit_test(long_sequences),

@@ -39,7 +39,7 @@ def test_every_unit_of_every_configuration_has_a_row(fake):
     assert {row[0] for row in rows} == STAGES
     assert {(row[2], row[3], row[4], row[6]) for row in rows} == {
         (n, h, b, launch) for n in (100, 300) for h in (2, 4) for b in (1, 2) for launch in ("graph", "stream")}
-    assert len(rows) == len(set(rows)) == 16 * (9 + 2 * 5)  # a choosy and an obliging top-k, attention, two steps
+    assert len(rows) == len(set(rows)) == 16 * (10 + 2 * 5)  # a choosy and an obliging top-k, attention, two steps
     assert {row[7:] for row in rows} == {("ok", None), ("skipped", "no shape is good enough for this top-k")}
     assert all(row[1] == "choosy" for row in rows if row[7] == "skipped")
 
@@ -80,9 +80,9 @@ def test_the_table_compares_steps_with_dense(fake):
     document = json.loads(result.out)
     dense = [row["median_ns"] for row in document["stages"] if row["stage"] == "dense"]
     assert document["read_limit_bytes_per_s"] == 1e9
-    assert document["setting"].pop("checked") == {"right": 13, "failed": 0, "skipped": 1}
+    assert document["setting"].pop("checked") == {"right": 14, "failed": 0, "skipped": 1}
     assert document["setting"] == {"q_heads": 4, "head_dim": 64, "cache": "cold", "selection": "head",
-                                   "inputs": {"kind": "random", "seed": 1}}
+                                   "metrics": ["l1"], "inputs": {"kind": "random", "seed": 1}}
     assert {row["variant"] for row in document["steps"]} == {"six", "fused"}
     for row in document["steps"]:
         assert (row["budget"], row["dense_ns"]) == (16, *dense)
@@ -329,6 +329,84 @@ def test_cold_means_that_four_times_the_cache_passes(fake):
     assert all(ratio >= 4 for _, ratio in ratios), ratios
     fake.profile(*SMALL, "--cache", "warm")
     assert query(fake.folder / "x.db", "SELECT count(*) FROM stage_summary WHERE metric = 'cold_l2_ratio'") == [(0,)]
+
+
+# ---------------------------------------------------------------- metrics
+
+ONE = ["--seq-lens", "300", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--head-dim", "64"]
+
+
+def variants(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row[0], set()).add(row[1])
+    return found
+
+
+def test_each_metric_has_units_of_what_it_changes(fake):
+    result, rows = fake.profile(*ONE, "--metric", "l1,dot,asym4", "--json")
+    both = {"fake", "fake asym4"}
+    assert variants(rows) == {
+        "hadamard": {"fake"}, "dense": {"fake"}, "bucket": both, "pack": both,
+        "append": {name + metric for name in ("fake", "fused", "prompt") for metric in ("", " asym4")},
+        "distance": {"l1", "xor", "dot", "asym4"},
+        "topk": {name + metric for name in ("fake", "choosy") for metric in ("", " dot", " asym4")},
+        "attention": {"fake", "fake dot", "fake asym4"},
+        "step": {"six", "six dot", "six asym4", "fused", "fused asym4"}}  # the fake's fused step does not know dot
+    assert len(rows) == len(set(rows))
+    assert {row[7] for row in rows if not row[1].startswith("choosy")} == {"ok"}
+    assert json.loads(result.out)["setting"]["metrics"] == ["l1", "dot", "asym4"]
+    assert {row["variant"] for row in json.loads(result.out)["steps"]} == variants(rows)["step"]
+
+
+def test_a_metric_alone_has_every_stage(fake):
+    for metric, encoded in (("asym4", " asym4"), ("dot", ""), ("xor", "")):
+        _, rows = fake.profile(*ONE, "--metric", metric, "--select", "group", "--page-size", "16")
+        found = variants(rows)
+        assert set(found) == STAGES
+        assert (found["distance"], found["bucket"], found["dense"]) == ({metric}, {"fake" + encoded}, {"fake"})
+        assert "six " + metric in found["step"] and {row[7] for row in rows} == {"ok", "skipped"}
+
+
+@pytest.mark.parametrize("stage", ["bucket", "pack", "append", "distance", "topk"])
+def test_wrong_results_of_asym4_are_noticed(fake, stage):
+    _, rows = fake.profile(*ONE, "--metric", "asym4", faults=f"wrong={stage}", code=4)
+    assert stage in {row[0] for row in rows if row[7] == "failed"}
+
+
+def test_a_quantised_query_is_twice_as_long(fake):
+    fake.profile(*ONE, "--metric", "l1,asym4")
+    n_bytes = dict(query(fake.folder / "x.db", "SELECT variant, median FROM stage_summary "
+                                               "WHERE stage = 'distance' AND metric = 'model_bytes'"))
+    assert n_bytes["asym4"] - n_bytes["l1"] == 4 * 64 / 4
+
+
+def test_the_plan_names_the_metrics(fake):
+    plan = fake("profile", *ONE, "--metric", "asym4,l1", "--dry-run")
+    assert "codes compared by l1, asym4" in plan.out and "units of each by asym4:" in plan.out and "fused asym4" in plan.out
+    refuse(fake, "profile", "--metric", "cosine", "--db", "x.db", says=["--metric", "cosine", "asym4"])
+
+
+def test_a_trace_is_coded_by_channel_for_asym4(fake, write_trace):
+    write_trace()
+    for thresholds in ([], ["--thresholds", "scaled:0.9"]):
+        _, rows = fake.profile("--trace", "trace.safetensors", "-b", "16", "--metric", "l1,asym4", *thresholds)
+        assert {row[7] for row in rows if not row[1].startswith("choosy")} == {"ok"}
+        assert {"six", "six asym4"} <= variants(rows)["step"]
+    refuse(fake, "profile", "--trace", "trace.safetensors", "-b", "16", "--thresholds", "scaled:0.9", "--db", "x.db",
+           says=["scaled:0.9", "asym4"])
+
+
+def test_a_calibration_chooses_the_metrics(fake, write_trace):
+    (fake.folder / "c.json").write_text(calibration((2, "asym4", "scaled:0.9"), (5, "dot", "quantile:0.1,0.5,0.9")))
+    _, rows = fake.profile("--calibration", "c.json", "--seq-lens", "300", "-b", "16")
+    assert variants(rows)["distance"] == {"dot", "asym4"} and variants(rows)["dense"] == {"fake"}
+    _, rows = fake.profile("--calibration", "c.json", "--seq-lens", "300", "-b", "16", "--metric", "l1")
+    assert "six asym4" not in variants(rows)["step"]
+    write_trace()
+    _, rows = fake.profile("--trace", "trace.safetensors", "--calibration", "c.json", "-b", "16")
+    assert {"six dot", "six asym4"} <= variants(rows)["step"]
+    assert {row[7] for row in rows if not row[1].startswith("choosy")} == {"ok"}
 
 
 # ---------------------------------------------------------------- a calibration

@@ -10,7 +10,7 @@ from conftest import ROOT
 from lint import files_in_git
 
 sys.path.insert(0, str(ROOT))
-from configure import PROFILES, Ninja, as_path, as_word
+from configure import PROFILES, Ninja, as_path, as_word, remove_stale_programs
 
 
 @pytest.mark.parametrize("path, spelled", [("a/b.c", "a/b.c"), ("a b", "a$ b"), ("c:/d", "c$:/d"), ("$x", "$$x")])
@@ -28,6 +28,15 @@ def test_an_edge():
     ninja = Ninja()
     ninja.build("a b", "cc", ["c$"], implicit=["d"], order_only=["e:"], also=["f"], more="-x")
     assert ninja.lines == ["build a$ b | f: cc c$$ | d || e$:", "  more = -x"]
+
+
+def test_what_an_earlier_configuration_built_goes(tmp_path):
+    kept, stale = tmp_path / "build/release/tests/test_code", tmp_path / "build/release/tests/fake_cupti.so"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    stale.touch()
+    remove_stale_programs("build build/release/tests/test_code: link_release a.o", tmp_path)
+    assert kept.exists() and not stale.exists()
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,14 @@
 
 #include "core/system/clock.h"
 #include "core/base/mem.h"
+#include "core/contract/asym4.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/encode/bucket.h"
+#include "kernels/encode/code.h"
+#include "kernels/distance/asym4.h"
 #include "kernels/distance/distance.h"
+#include "kernels/distance/distance_metric.h"
 #include "kernels/gpu/input.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
@@ -100,12 +104,47 @@ static void hadamard(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
         adm_hadamard_reference(s->dtype, input_row(s, p, r), 1, s->heads.head_dim, p->y + r * s->heads.head_dim);
 }
 
+/* Whether row r of y is a query, and which KV head it reads or is. */
+static bool is_query(const adm_gpu_shape *s, size_t r, uint32_t *kv_head) {
+    const uint32_t h = (uint32_t)(r % (s->heads.n_q_heads + s->heads.n_kv_heads));
+    const bool query = h < s->heads.n_q_heads;
+    *kv_head = query ? adm_kv_head(&s->heads, h) : h - s->heads.n_q_heads;
+    return query;
+}
+
+/* The codes of a key, one a byte. */
+static void key_codes(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t kv_head, const float *y, uint8_t *code) {
+    const uint32_t d = s->heads.head_dim;
+    uint8_t packed[ADM_MAX_HEAD_DIM / 4];
+    if (s->metric != ADM_METRIC_ASYM4) {
+        adm_bucket_reference(y, d, s->threshold, code);
+        return;
+    }
+    adm_encode_reference(y, 1, d, p->channels + (size_t)kv_head * ADM_GPU_CHANNEL_ROWS * d, 2, packed);
+    adm_unpack_reference(packed, 1, d, code);
+}
+
 static void bucket(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
-    adm_bucket_reference(p->y, n_rows(s) * s->heads.head_dim, s->threshold, p->code);
+    const uint32_t d = s->heads.head_dim;
+    for (size_t r = 0; r < n_rows(s); r++) {
+        uint32_t kv_head;
+        int8_t q[ADM_MAX_HEAD_DIM];
+        const bool quantises = is_query(s, r, &kv_head) && s->metric == ADM_METRIC_ASYM4;
+        key_codes(s, p, kv_head, p->y + r * d, p->code + r * d);
+        if (quantises) adm_asym4_quantise(p->y + r * d, p->channels + ((size_t)kv_head * ADM_GPU_CHANNEL_ROWS + 3) * d, d, q);
+        for (uint32_t i = 0; i < d && quantises; i++) p->code[r * d + i] = q[i] & 15;
+    }
 }
 
 static void pack(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
-    adm_pack_reference(p->code, n_rows(s), s->heads.head_dim, p->packed);
+    const uint32_t d = s->heads.head_dim;
+    for (size_t r = 0; r < n_rows(s); r++) {
+        uint32_t kv_head;
+        uint8_t *to = p->packed + r * adm_gpu_packed_bytes(s);
+        if (is_query(s, r, &kv_head) && s->metric == ADM_METRIC_ASYM4)
+            adm_asym4_planes((const int8_t *)p->code + r * d, d, to); /* whose four bits are the integer's last */
+        else adm_pack_reference(p->code + r * d, 1, d, to);
+    }
 }
 
 /* Byte offset of token t's row of K or V. */
@@ -141,7 +180,7 @@ static void append(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
             const size_t at = kv_at(s, p, b, h, t), from = (b * n_kv + h) * row_bytes;
             memcpy((char *)p->k + at, (const char *)p->k_new + from, row_bytes);
             memcpy((char *)p->v + at, (const char *)p->v_new + from, row_bytes);
-            planes_row(s, p, b, h, t, p->packed + (b * (n_q + n_kv) + n_q + h) * s->heads.head_dim / 4, true);
+            planes_row(s, p, b, h, t, p->packed + (b * (n_q + n_kv) + n_q + h) * adm_gpu_packed_bytes(s), true);
         }
 }
 
@@ -153,14 +192,14 @@ static void distance(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_dista
             uint16_t *to = p->distance + ((size_t)b * per_q + h / (n_q / per_q)) * s->capacity, one;
             for (uint32_t t = 0; t < p->length[b]; t++) {
                 planes_row(s, p, b, adm_kv_head(&s->heads, h), t, packed, false);
-                metric(p->packed + ((size_t)b * (n_q + s->heads.n_kv_heads) + h) * d / 4, packed, 1, d, &one);
+                metric(p->packed + ((size_t)b * (n_q + s->heads.n_kv_heads) + h) * adm_gpu_packed_bytes(s), packed, 1, d, &one);
                 to[t] = (uint16_t)(one + (h % (n_q / per_q) > 0 ? to[t] : 0));
             }
         }
 }
 
 static void topk(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
-    const uint32_t rows = adm_gpu_select_heads(s), largest = 3 * s->heads.head_dim * (s->heads.n_q_heads / rows);
+    const uint32_t rows = adm_gpu_select_heads(s), largest = adm_gpu_max_distance(s);
     uint32_t *histogram = calloc(largest + 1, sizeof *histogram);
     for (uint32_t r = 0; r < s->batch * rows; r++)
         p->n_selected[r] = adm_topk_reference(p->distance + (size_t)r * s->capacity, p->length[r / rows], largest, &s->rule,
@@ -207,7 +246,11 @@ static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t
     if (covers >> ADM_STAGE_BUCKET & 1) bucket(s, p);
     if (covers >> ADM_STAGE_PACK & 1) pack(s, p);
     if (covers >> ADM_STAGE_APPEND & 1) append(s, p);
-    if (covers >> ADM_STAGE_DISTANCE & 1) distance(s, p, adm_distance_l1);
+    static adm_distance_fn *const distances[ADM_N_CODE_METRICS] = {[ADM_METRIC_L1] = adm_distance_l1,
+                                                                   [ADM_METRIC_XOR] = adm_distance_xor,
+                                                                   [ADM_METRIC_DOT] = adm_distance_dot,
+                                                                   [ADM_METRIC_ASYM4] = adm_distance_asym4_reference};
+    if (covers >> ADM_STAGE_DISTANCE & 1) distance(s, p, distances[s->metric]);
     if (covers >> ADM_STAGE_TOPK & 1) topk(s, p);
     if (covers >> ADM_STAGE_ATTENTION & 1) attention(s, p, false);
     if (covers >> ADM_STAGE_DENSE & 1) attention(s, p, true);
@@ -232,7 +275,7 @@ LAUNCH(launch_bucket, BIT(BUCKET), ADM_STAGE_BUCKET)
 LAUNCH(launch_pack, BIT(PACK), ADM_STAGE_PACK)
 LAUNCH(launch_append, BIT(APPEND), ADM_STAGE_APPEND)
 LAUNCH(launch_encode, ENCODE, ADM_STAGE_APPEND)
-LAUNCH(launch_l1, BIT(DISTANCE), ADM_STAGE_DISTANCE)
+LAUNCH(launch_distance, BIT(DISTANCE), ADM_STAGE_DISTANCE)
 LAUNCH(launch_topk, BIT(TOPK), ADM_STAGE_TOPK)
 LAUNCH(launch_attention, BIT(ATTENTION), ADM_STAGE_ATTENTION)
 LAUNCH(launch_step, STEP, ADM_STAGE_STEP)
@@ -241,6 +284,12 @@ LAUNCH(launch_dense, BIT(DENSE), ADM_STAGE_DENSE)
 static adm_status launch_xor(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, adm_error *err) {
     (void)stream, (void)err;
     distance(s, p, adm_distance_xor);
+    return ADM_OK;
+}
+
+static adm_status launch_dot(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, adm_error *err) {
+    (void)stream, (void)err;
+    distance(s, p, adm_distance_dot);
     return ADM_OK;
 }
 
@@ -256,7 +305,7 @@ static void encode_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
         for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)
             for (uint32_t t = 0; t < p->length[b]; t++) {
                 adm_hadamard_reference(s->dtype, (char *)p->k + kv_at(s, p, b, h, t), 1, s->heads.head_dim, y);
-                adm_bucket_reference(y, s->heads.head_dim, s->threshold, codes);
+                key_codes(s, p, h, y, codes);
                 adm_pack_reference(codes, 1, s->heads.head_dim, packed);
                 planes_row(s, p, b, h, t, packed, true);
             }
@@ -269,22 +318,25 @@ static adm_status launch_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p
     return ADM_OK;
 }
 
+#define BY(metric) (1u << ADM_METRIC_##metric)
 #define ROW(...) \
     &(const adm_gpu_impl) { __VA_ARGS__ }
 const adm_gpu_impl *const adm_gpu_rows[] = {
-    ROW(ADM_STAGE_HADAMARD, "fake", "", BIT(HADAMARD), 0, launch_hadamard, NULL),
-    ROW(ADM_STAGE_BUCKET, "fake", "", BIT(BUCKET), 0, launch_bucket, NULL),
-    ROW(ADM_STAGE_PACK, "fake", "", BIT(PACK), 0, launch_pack, NULL),
-    ROW(ADM_STAGE_APPEND, "fake", "", BIT(APPEND), 0, launch_append, NULL),
-    ROW(ADM_STAGE_APPEND, "fused", "", ENCODE, 0, launch_encode, NULL),
-    ROW(ADM_STAGE_APPEND, "prompt", "", ADM_GPU_COVERS_PROMPT, 0, launch_prompt, NULL),
-    ROW(ADM_STAGE_DISTANCE, "l1", "", BIT(DISTANCE), 0, launch_l1, NULL),
-    ROW(ADM_STAGE_DISTANCE, "xor", "", BIT(DISTANCE), 0, launch_xor, NULL),
-    ROW(ADM_STAGE_TOPK, "fake", "", BIT(TOPK), 0, launch_topk, NULL),
-    ROW(ADM_STAGE_TOPK, "choosy", "", BIT(TOPK), 0, refuse, NULL),
-    ROW(ADM_STAGE_ATTENTION, "fake", "", BIT(ATTENTION), 0x1p-8, launch_attention, NULL),
-    ROW(ADM_STAGE_STEP, "fused", "", STEP, 0x1p-8, launch_step, NULL),
-    ROW(ADM_STAGE_DENSE, "fake", "", BIT(DENSE), 0x1p-8, launch_dense, NULL),
+    ROW(ADM_STAGE_HADAMARD, "fake", "", BIT(HADAMARD), 0, launch_hadamard, NULL, 0),
+    ROW(ADM_STAGE_BUCKET, "fake", "", BIT(BUCKET), 0, launch_bucket, NULL, 0),
+    ROW(ADM_STAGE_PACK, "fake", "", BIT(PACK), 0, launch_pack, NULL, 0),
+    ROW(ADM_STAGE_APPEND, "fake", "", BIT(APPEND), 0, launch_append, NULL, 0),
+    ROW(ADM_STAGE_APPEND, "fused", "", ENCODE, 0, launch_encode, NULL, 0),
+    ROW(ADM_STAGE_APPEND, "prompt", "", ADM_GPU_COVERS_PROMPT, 0, launch_prompt, NULL, 0),
+    ROW(ADM_STAGE_DISTANCE, "l1", "", BIT(DISTANCE), 0, launch_distance, NULL, BY(L1)),
+    ROW(ADM_STAGE_DISTANCE, "xor", "", BIT(DISTANCE), 0, launch_xor, NULL, BY(XOR)),
+    ROW(ADM_STAGE_DISTANCE, "dot", "", BIT(DISTANCE), 0, launch_dot, NULL, BY(DOT)),
+    ROW(ADM_STAGE_DISTANCE, "asym4", "", BIT(DISTANCE), 0, launch_distance, NULL, BY(ASYM4)),
+    ROW(ADM_STAGE_TOPK, "fake", "", BIT(TOPK), 0, launch_topk, NULL, 0),
+    ROW(ADM_STAGE_TOPK, "choosy", "", BIT(TOPK), 0, refuse, NULL, 0),
+    ROW(ADM_STAGE_ATTENTION, "fake", "", BIT(ATTENTION), 0x1p-8, launch_attention, NULL, 0),
+    ROW(ADM_STAGE_STEP, "fused", "", STEP, 0x1p-8, launch_step, NULL, BY(L1) | BY(ASYM4)),
+    ROW(ADM_STAGE_DENSE, "fake", "", BIT(DENSE), 0x1p-8, launch_dense, NULL, 0),
 };
 
 const size_t adm_gpu_n_rows = sizeof adm_gpu_rows / sizeof *adm_gpu_rows;
@@ -366,6 +418,9 @@ static void fill_copy(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t copy) 
     const adm_gpu_shape shape = adm_gpu_case_shape(c, copy), *s = &shape;
     adm_gpu_buffers p = c->buffers[copy];
     uint32_t longest[64];
+    const size_t n = (size_t)s->heads.n_kv_heads * ADM_GPU_CHANNEL_ROWS * s->heads.head_dim;
+    if (p.channels != NULL)
+        memcpy((float *)(uintptr_t)p.channels, in->channels + copy % c->plan.n_layers * n, n * sizeof *in->channels);
     for (uint32_t b = 0; b < s->batch; b++) {
         longest[b] = adm_gpu_inputs_length(in, b);
         for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)

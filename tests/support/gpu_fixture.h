@@ -8,8 +8,11 @@
 
 #include <stdbool.h>
 
+#include "core/contract/asym4.h"
 #include "kernels/attention/attention.h"
 #include "kernels/encode/bucket.h"
+#include "kernels/encode/code.h"
+#include "kernels/distance/asym4.h"
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance_metric.h"
 #include "kernels/gpu/memory.h"
@@ -41,6 +44,7 @@ typedef enum buffer_id {
     PLANES,
     PAGES,
     LENGTH,
+    CHANNELS,
     Y,
     CODE,
     PACKED,
@@ -54,9 +58,9 @@ typedef enum buffer_id {
 } buffer_id;
 
 static const char *const buffer_names[N_BUFFERS] = {
-    "q",      "k_new",      "v_new", "k",      "v",        "planes",         "page_table",
-    "length", "y",          "code",  "packed", "distance", "distance (xor)", "distance (dot)",
-    "index",  "n_selected", "out"};
+    "q",          "k_new",          "v_new",          "k",     "v",          "planes",
+    "page_table", "length",         "channels",       "y",     "code",       "packed",
+    "distance",   "distance (xor)", "distance (dot)", "index", "n_selected", "out"};
 
 /* The stage that fills a buffer; ADM_N_STAGES for inputs. */
 static inline adm_stage producer(buffer_id id) {
@@ -88,8 +92,8 @@ typedef struct fixture {
     adm_gpu_shape shape;
     image buffer[N_BUFFERS];
     uint16_t *pool[2]; /* rows of K and V: token t of any head holds row pool_row() */
-    uint8_t *pool_packed;
-    uint16_t *head_distance[3]; /* [capacity] of one query head, by l1, xor and dot */
+    uint8_t *pool_packed; /* the codes of those of K; with asym4 by each KV head's thresholds */
+    uint16_t *head_distance[3]; /* [capacity] of one query head: by the metric of the case, xor and dot */
     float *expected; /* of attention [batch][n_q_heads][d] */
     adm_gpu_buffers device;
 } fixture;
@@ -174,6 +178,7 @@ static inline void create_buffers(fixture *f) {
     const adm_gpu_shape *s = &f->shape;
     size_t q_rows = (size_t)s->batch * s->heads.n_q_heads, kv_rows = (size_t)s->batch * s->heads.n_kv_heads;
     size_t d = s->heads.head_dim, rows = q_rows + kv_rows, selections = (size_t)s->batch * adm_gpu_select_heads(s);
+    const bool asym4 = s->metric == ADM_METRIC_ASYM4;
     size_t tokens = s->page_size == 0 ? (size_t)s->capacity * s->batch : (size_t)s->max_pages * s->page_size * s->batch;
     const size_t bytes[N_BUFFERS] = {[Q] = q_rows * d * 2,
                                      [K_NEW] = kv_rows * d * 2,
@@ -183,9 +188,10 @@ static inline void create_buffers(fixture *f) {
                                      [PLANES] = kv_rows * s->capacity * d / 4,
                                      [PAGES] = (size_t)s->batch * s->max_pages * 4,
                                      [LENGTH] = s->batch * sizeof(uint32_t),
+                                     [CHANNELS] = asym4 ? s->heads.n_kv_heads * ADM_GPU_CHANNEL_ROWS * d * 4 : 0,
                                      [Y] = rows * d * 4,
                                      [CODE] = rows * d,
-                                     [PACKED] = rows * d / 4,
+                                     [PACKED] = rows * adm_gpu_packed_bytes(s),
                                      [DISTANCE] = selections * s->capacity * 2,
                                      [DISTANCE_XOR] = selections * s->capacity * 2,
                                      [DISTANCE_DOT] = selections * s->capacity * 2,
@@ -196,7 +202,7 @@ static inline void create_buffers(fixture *f) {
     f->expected = calloc(q_rows * d, sizeof *f->expected);
     f->pool[0] = malloc(POOL * d * 2);
     f->pool[1] = malloc(POOL * d * 2);
-    f->pool_packed = malloc(POOL * d / 4);
+    f->pool_packed = malloc((asym4 ? s->heads.n_kv_heads : 1) * POOL * d / 4);
     f->head_distance[0] = malloc(s->capacity * sizeof(uint16_t));
     f->head_distance[1] = malloc(s->capacity * sizeof(uint16_t));
     f->head_distance[2] = malloc(s->capacity * sizeof(uint16_t));
@@ -204,11 +210,57 @@ static inline void create_buffers(fixture *f) {
     assert_true(f->expected != NULL && f->pool[0] != NULL && f->pool[1] != NULL && f->pool_packed != NULL);
 }
 
-static inline void encode(const fixture *f, const uint16_t *row, float *y, uint8_t *code, uint8_t *packed) {
+static inline const float *channels_of(const fixture *f, uint32_t kv_head) {
+    return (const float *)(const void *)(f->buffer[CHANNELS].before + GUARD) +
+           (size_t)kv_head * ADM_GPU_CHANNEL_ROWS * f->shape.heads.head_dim;
+}
+
+static inline const uint8_t *pool_codes(const fixture *f, uint32_t kv_head, size_t row) {
+    const size_t pool = f->shape.metric == ADM_METRIC_ASYM4 ? kv_head : 0;
+    return f->pool_packed + (pool * POOL + row) * f->shape.heads.head_dim / 4;
+}
+
+/* A key of that KV head. */
+static inline void encode_key(const fixture *f, uint32_t kv_head, const uint16_t *row, float *y, uint8_t *code,
+                              uint8_t *packed) {
     uint32_t d = f->shape.heads.head_dim;
     adm_hadamard_reference(f->shape.dtype, row, 1, d, y);
-    adm_bucket_reference(y, d, f->shape.threshold, code);
-    adm_pack_reference(code, 1, d, packed);
+    if (f->shape.metric == ADM_METRIC_ASYM4) {
+        adm_encode_reference(y, 1, d, channels_of(f, kv_head), 2, packed);
+        adm_unpack_reference(packed, 1, d, code);
+    } else {
+        adm_bucket_reference(y, d, f->shape.threshold, code);
+        adm_pack_reference(code, 1, d, packed);
+    }
+}
+
+/* A query that reads that KV head. */
+static inline void encode_query(const fixture *f, uint32_t kv_head, const uint16_t *row, float *y, uint8_t *code,
+                                uint8_t *packed) {
+    uint32_t d = f->shape.heads.head_dim;
+    int8_t q[ADM_MAX_HEAD_DIM];
+    encode_key(f, kv_head, row, y, code, packed);
+    if (f->shape.metric != ADM_METRIC_ASYM4) return;
+    adm_asym4_quantise(y, channels_of(f, kv_head) + 3 * d, d, q);
+    adm_asym4_planes(q, d, packed);
+    for (uint32_t i = 0; i < d; i++) code[i] = q[i] & 15;
+}
+
+/* Centre and scale of the pool's rows; every KV head stretches them in its own way. */
+static inline void make_channels(fixture *f) {
+    const uint32_t d = f->shape.heads.head_dim;
+    float *y = malloc(POOL * d * sizeof *y), centre[ADM_MAX_HEAD_DIM], scale[ADM_MAX_HEAD_DIM];
+    assert_non_null(y);
+    for (size_t r = 0; r < POOL; r++) adm_hadamard_reference(f->shape.dtype, f->pool[0] + r * d, 1, d, y + r * d);
+    adm_asym4_learn(y, POOL, d, centre, scale);
+    for (uint32_t h = 0; h < f->shape.heads.n_kv_heads; h++) {
+        const float wide = 1 + 0.125f * (float)h, z[3] = {-wide, 0.25f * (float)(h % 3), wide};
+        float *to = (float *)data_before(f, CHANNELS) + (size_t)h * ADM_GPU_CHANNEL_ROWS * d;
+        adm_asym4_thresholds(centre, scale, d, z, to);
+        for (uint32_t i = 0; i < 3 * d; i++) to[i] = to[i] == 0 ? 0 : to[i]; /* no -0 (gpu.h) */
+        memcpy(to + 3 * d, scale, d * sizeof *to);
+    }
+    free(y);
 }
 
 /* Inputs, pages in a shuffled order, and the cache up to the token before the newest. */
@@ -219,7 +271,10 @@ static inline void make_inputs(fixture *f, adm_rng *rng) {
     uint8_t code[ADM_MAX_HEAD_DIM];
     fill_random(f, rng, f->pool[0], (size_t)POOL * d);
     fill_random(f, rng, f->pool[1], (size_t)POOL * d);
-    for (size_t r = 0; r < POOL; r++) encode(f, f->pool[0] + r * d, y, code, f->pool_packed + r * d / 4);
+    if (s->metric == ADM_METRIC_ASYM4) make_channels(f);
+    for (uint32_t h = 0; h < (s->metric == ADM_METRIC_ASYM4 ? s->heads.n_kv_heads : 1); h++)
+        for (size_t r = 0; r < POOL; r++)
+            encode_key(f, h, f->pool[0] + r * d, y, code, f->pool_packed + (h * (size_t)POOL + r) * d / 4);
     fill_random(f, rng, data_before(f, Q), f->buffer[Q].bytes / 2);
     fill_random(f, rng, data_before(f, K_NEW), f->buffer[K_NEW].bytes / 2);
     fill_random(f, rng, data_before(f, V_NEW), f->buffer[V_NEW].bytes / 2);
@@ -241,8 +296,8 @@ static inline void make_inputs(fixture *f, adm_rng *rng) {
                 size_t row = pool_row(b, h, t), at = 2 * kv_at(f, b, h, t);
                 copy_both(f, K, at, f->pool[0] + row * d, 2 * d);
                 copy_both(f, V, at, f->pool[1] + row * d, 2 * d);
-                set_planes(f, data_before(f, PLANES), b, h, t, f->pool_packed + row * d / 4);
-                set_planes(f, data_after(f, PLANES), b, h, t, f->pool_packed + row * d / 4);
+                set_planes(f, data_before(f, PLANES), b, h, t, pool_codes(f, h, row));
+                set_planes(f, data_after(f, PLANES), b, h, t, pool_codes(f, h, row));
             }
 }
 
@@ -255,8 +310,11 @@ static inline void expect_encoded(fixture *f) {
             size_t row = (size_t)b * (n_q + n_kv) + h;
             const uint16_t *x = h < n_q ? (uint16_t *)data_after(f, Q) + ((size_t)b * n_q + h) * d
                                         : (uint16_t *)data_after(f, K_NEW) + ((size_t)b * n_kv + h - n_q) * d;
-            uint8_t *packed = (uint8_t *)data_after(f, PACKED) + row * d / 4;
-            encode(f, x, (float *)data_after(f, Y) + row * d, (uint8_t *)data_after(f, CODE) + row * d, packed);
+            uint8_t *packed = (uint8_t *)data_after(f, PACKED) + row * adm_gpu_packed_bytes(s);
+            uint8_t *code = (uint8_t *)data_after(f, CODE) + row * d;
+            float *y = (float *)data_after(f, Y) + row * d;
+            if (h < n_q) encode_query(f, adm_kv_head(&s->heads, h), x, y, code, packed);
+            else encode_key(f, h - n_q, x, y, code, packed);
             if (h < n_q || f->config->length[b] == 0) continue;
             uint32_t t = f->config->length[b] - 1;
             size_t at = kv_at(f, b, h - n_q, t);
@@ -272,18 +330,23 @@ static inline void add_distances(fixture *f, uint32_t b, uint32_t h, size_t row,
     const adm_gpu_shape *s = &f->shape;
     uint32_t d = s->heads.head_dim, n = f->config->length[b], kv_head = adm_kv_head(&s->heads, h);
     size_t rows_before = (size_t)b * (s->heads.n_q_heads + s->heads.n_kv_heads);
-    const uint8_t *q = (uint8_t *)data_after(f, PACKED) + (rows_before + h) * d / 4;
-    const uint8_t *newest = q + (s->heads.n_q_heads + kv_head - h) * d / 4;
+    const size_t row_bytes = adm_gpu_packed_bytes(s);
+    const uint8_t *q = (uint8_t *)data_after(f, PACKED) + (rows_before + h) * row_bytes;
+    const uint8_t *newest = q + (s->heads.n_q_heads + kv_head - h) * row_bytes;
     for (uint32_t t = 0; t < n; t++)
-        memcpy(keys + (size_t)t * d / 4, t + 1 < n ? f->pool_packed + pool_row(b, kv_head, t) * d / 4 : newest, d / 4);
-    adm_distance_l1(q, keys, n, d, f->head_distance[0]);
-    adm_distance_xor(q, keys, n, d, f->head_distance[1]);
-    adm_distance_dot(q, keys, n, d, f->head_distance[2]);
-    uint16_t *l1 = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
+        memcpy(keys + (size_t)t * d / 4, t + 1 < n ? pool_codes(f, kv_head, pool_row(b, kv_head, t)) : newest, d / 4);
+    adm_distance_fn *own = s->metric == ADM_METRIC_ASYM4 ? adm_distance_asym4
+                           : s->metric == ADM_METRIC_DOT ? adm_distance_dot
+                                                         : adm_distance_l1;
+    own(q, keys, n, d, f->head_distance[0]);
+    if (s->metric == ADM_METRIC_L1) adm_distance_xor(q, keys, n, d, f->head_distance[1]);
+    if (s->metric == ADM_METRIC_L1) adm_distance_dot(q, keys, n, d, f->head_distance[2]);
+    uint16_t *own_sum = (uint16_t *)data_after(f, DISTANCE) + row * s->capacity;
     uint16_t * xor = (uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity;
     uint16_t *dot = (uint16_t *)data_after(f, DISTANCE_DOT) + row * s->capacity;
     for (uint32_t t = 0; t < n; t++) {
-        l1[t] = (uint16_t)(l1[t] + f->head_distance[0][t]);
+        own_sum[t] = (uint16_t)(own_sum[t] + f->head_distance[0][t]);
+        if (s->metric != ADM_METRIC_L1) continue;
         xor[t] = (uint16_t)(xor[t] + f->head_distance[1][t]);
         dot[t] = (uint16_t)(dot[t] + f->head_distance[2][t]);
     }
@@ -299,9 +362,9 @@ static inline void expect_selection(fixture *f, uint32_t b, uint32_t h, uint8_t 
     memset((uint16_t *)data_after(f, DISTANCE_XOR) + row * s->capacity, 0, n * sizeof *distance);
     memset((uint16_t *)data_after(f, DISTANCE_DOT) + row * s->capacity, 0, n * sizeof *distance);
     for (uint32_t i = 0; i < served; i++) add_distances(f, b, h * served + i, row, keys);
-    ((uint32_t *)data_after(f, N_SELECTED))[row] =
-        adm_topk_reference(distance, n, 3 * s->heads.head_dim * served, &s->rule, histogram,
-                           (uint32_t *)data_after(f, INDEX) + row * s->rule.budget, NULL);
+    ((uint32_t *)data_after(f, N_SELECTED))[row] = adm_topk_reference(distance, n, adm_gpu_max_distance(s), &s->rule, histogram,
+                                                                      (uint32_t *)data_after(f, INDEX) + row * s->rule.budget,
+                                                                      NULL);
 }
 
 /* Attention of one query head. Rows of K and V are gathered, so that pages do not matter. */
@@ -328,9 +391,8 @@ static inline void expect_attention(fixture *f, uint32_t b, uint32_t h) {
 
 static inline void expect_results(fixture *f) {
     const adm_gpu_shape *s = &f->shape;
-    uint32_t group = s->heads.n_q_heads / s->heads.n_kv_heads;
     uint8_t *keys = malloc((size_t)s->capacity * s->heads.head_dim / 4);
-    uint32_t *histogram = malloc((3 * (size_t)s->heads.head_dim * group + 1) * sizeof *histogram);
+    uint32_t *histogram = malloc((adm_gpu_max_distance(s) + (size_t)1) * sizeof *histogram);
     assert_true(keys != NULL && histogram != NULL);
     for (uint32_t b = 0; b < s->batch; b++) {
         for (uint32_t h = 0; h < adm_gpu_select_heads(s); h++) expect_selection(f, b, h, keys, histogram);
@@ -340,7 +402,8 @@ static inline void expect_results(fixture *f) {
     free(histogram);
 }
 
-static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection selection, adm_rng *rng) {
+static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection selection, adm_code_metric metric,
+                                adm_rng *rng) {
     memset(f, 0, sizeof *f);
     f->config = c;
     f->shape = (adm_gpu_shape){.heads = c->heads,
@@ -350,6 +413,7 @@ static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection s
                                .page_size = c->page_size,
                                .rule = c->rule,
                                .selection = selection,
+                               .metric = metric,
                                .threshold = {-10, 0, 10},
                                .scale = 0.02f / sqrtf((float)c->heads.head_dim)}; /* scores of a few units */
     if (c->page_size > 0) f->shape.max_pages = (c->capacity + c->page_size - 1) / c->page_size;
@@ -359,8 +423,23 @@ static inline void fixture_open(fixture *f, const gpu_config *c, adm_selection s
     expect_results(f);
 
 #define AT(id) ((void *)((char *)f->buffer[id].device + GUARD))
-    f->device = (adm_gpu_buffers){AT(Q), AT(K_NEW), AT(V_NEW),  AT(K),        AT(V),     AT(PLANES),     AT(PAGES), AT(LENGTH),
-                                  AT(Y), AT(CODE),  AT(PACKED), AT(DISTANCE), AT(INDEX), AT(N_SELECTED), AT(OUT),   NULL};
+    f->device = (adm_gpu_buffers){AT(Q),
+                                  AT(K_NEW),
+                                  AT(V_NEW),
+                                  AT(K),
+                                  AT(V),
+                                  AT(PLANES),
+                                  AT(PAGES),
+                                  AT(LENGTH),
+                                  AT(Y),
+                                  AT(CODE),
+                                  AT(PACKED),
+                                  AT(DISTANCE),
+                                  AT(INDEX),
+                                  AT(N_SELECTED),
+                                  AT(OUT),
+                                  NULL,
+                                  metric == ADM_METRIC_ASYM4 ? AT(CHANNELS) : NULL};
 }
 
 static inline void fixture_close(fixture *f) {

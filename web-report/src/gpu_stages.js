@@ -21,7 +21,7 @@ const spread = (unit) => `${duration(unit.median)} (p10 to p90: ${duration(unit.
 // One panel per length: what each of its bars is made of.
 function panelsOf(units) {
     return distinct(units.filter((unit) => unit.stage === PER_BUDGET).map((unit) => unit.config.seq_len)).map((length) => {
-        const here = units.filter((unit) => unit.config.seq_len === length);
+        const here = units.filter((unit) => unit.config.seq_len === length && !/ (xor|dot|asym4)$/.test(unit.config.variant));
         const budgets = distinct(here.filter((unit) => unit.stage === PER_BUDGET).map((unit) => unit.config.budget));
         const dense = findUnit(here, 'dense', length, null);
         const bars = budgets.map((budget) => {

@@ -16,8 +16,9 @@
     _Static_assert(offsetof(ours, field) == offsetof(theirs, their_field), "adamas_plugin.h: " #theirs "." #their_field)
 SAME(adm_select_rule, adamas_select_rule);
 SAME(adm_select_info, adamas_select_info);
-SAME(adm_gpu_shape, adamas_gpu_shape);
-SAME(adm_gpu_buffers, adamas_gpu_buffers);
+/* Ours may go on where theirs ends. */
+_Static_assert(offsetof(adm_gpu_shape, metric) == sizeof(adamas_gpu_shape), "adamas_plugin.h: adamas_gpu_shape");
+_Static_assert(offsetof(adm_gpu_buffers, channels) == sizeof(adamas_gpu_buffers), "adamas_plugin.h: adamas_gpu_buffers");
 SAME_AT(adm_select_rule, n_recent, adamas_select_rule, n_recent);
 SAME_AT(adm_select_info, n_tied_in, adamas_select_info, n_tied_in);
 SAME_AT(adm_gpu_shape, heads.head_dim, adamas_gpu_shape, head_dim);

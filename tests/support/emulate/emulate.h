@@ -191,13 +191,14 @@ static inline uint32_t emu_reduce(unsigned mask, uint32_t mine, void (*last)(emu
     emu_meet_warp(last);
     return buffer->result;
 }
-void emu_last_or(emu_warp *), emu_last_add(emu_warp *), emu_last_min(emu_warp *);
+void emu_last_or(emu_warp *), emu_last_add(emu_warp *), emu_last_min(emu_warp *), emu_last_max(emu_warp *);
 static inline uint32_t __ballot_sync(unsigned mask, int x) {
     return emu_reduce(mask, (uint32_t)(x != 0) << emu_self->lane, emu_last_or);
 }
 static inline int __any_sync(unsigned mask, int x) { return __ballot_sync(mask, x) != 0; }
 static inline uint32_t __reduce_add_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_add); }
 static inline uint32_t __reduce_min_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_min); }
+static inline uint32_t __reduce_max_sync(unsigned mask, uint32_t x) { return emu_reduce(mask, x, emu_last_max); }
 static inline void __syncwarp(unsigned mask = ~0u) {
     emu_full(mask);
     emu_meet_warp(NULL);
@@ -237,6 +238,7 @@ static inline float emu_result(float x) { return isnan(x) ? __uint_as_float(0x7f
 static inline float __fadd_rn(float a, float b) { return emu_result(a + b); }
 static inline float __fsub_rn(float a, float b) { return emu_result(a - b); }
 static inline float __fmul_rn(float a, float b) { return emu_result(a * b); }
+static inline float __fdiv_rn(float a, float b) { return emu_result(a / b); }
 static inline float __fdividef(float a, float b) { return emu_result(a / b); }
 static inline float rsqrtf(float x) { return emu_result(1.0f / sqrtf(x)); }
 

@@ -99,6 +99,10 @@ void emu_last_min(emu_warp *w) {
     w->buffer[w->turn].result = UINT32_MAX;
     for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result = min(w->buffer[w->turn].result, (uint32_t)x);
 }
+void emu_last_max(emu_warp *w) {
+    w->buffer[w->turn].result = 0;
+    for (uint64_t x : w->buffer[w->turn].brought) w->buffer[w->turn].result = max(w->buffer[w->turn].result, (uint32_t)x);
+}
 
 /* Exact: the bits moved to float32's places, and the exponent's bias corrected by a product. */
 static inline float widened_f16(uint32_t x) {
@@ -138,6 +142,6 @@ void emu_last_bit_product(emu_warp *w) {
             buffer->count[lane][i] = 0;
             for (unsigned k = 0; k < 8; k++)
                 buffer->count[lane][i] += __popc(buffer->word[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2] &
-                                               buffer->word[column * 4 + k % 4][4 + k / 4]);
+                                                 buffer->word[column * 4 + k % 4][4 + k / 4]);
         }
 }
