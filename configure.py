@@ -86,7 +86,7 @@ COMMANDS = {
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "plan_print", "print", "probes"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates", "replay_candidates"],
+    "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],

@@ -389,7 +389,10 @@ static void judge_time(defendant *d, double floor_ns) {
                cpu_ns * 1e-3, claimed_ns * 1e-3);
 }
 
-void adm_tune_result_clear(adm_tune_result *r) { adm_free(&r->sample_ns); }
+void adm_tune_result_clear(adm_tune_result *r) {
+    adm_free(&r->sample_ns);
+    adm_free(&r->counted);
+}
 
 void adm_tune_result_summarise(adm_tune_result *r) {
     double *sorted = NULL;

@@ -12,6 +12,7 @@
 #define ADM_KERNELS_TUNE_HOST_SESSION_H
 
 #include "kernels/tune/candidate/candidate.h"
+#include "kernels/tune/counters.h"
 #include "kernels/tune/host_case.h"
 
 typedef struct adm_tune_options {
@@ -27,6 +28,8 @@ typedef struct adm_tune_options {
     bool check_only;
     bool (*should_stop)(void); /* may be NULL */
 
+    adm_tune_count_fn *count; /* after the times, on a GPU: the metrics of count_set; NULL: nothing is counted */
+    const char *count_set;
     bool skips_small; /* the small shapes have been checked in this session already */
 
     /* Of the timed configuration on a GPU; all zero: one sequence, contiguous K and V, selection per head, cold L2, a graph. */
@@ -55,6 +58,7 @@ typedef struct adm_tune_result {
     double floor_ns; /* 0: not known */
     double model_bytes; /* of the floor; 0: not known */
     adm_tune_resources resources;
+    adm_tune_counted *counted; /* owned; NULL: nothing was asked for */
 } adm_tune_result;
 
 void adm_tune_result_clear(adm_tune_result *result);

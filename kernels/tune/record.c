@@ -128,6 +128,34 @@ static const char *verdict_of(adm_status status) {
     }
 }
 
+/* Counters are taken launch by launch, so they belong to the stream's configuration, as those of a profile. */
+static adm_status put_counters(adm_tune_record *r, const adm_candidate *c, const adm_tune_counted *counted, const char *variant,
+                               adm_error *err) {
+    int64_t config_id;
+    adm_config config = config_of(r, c, variant);
+    config.launch = "stream";
+    adm_status status = adm_store_config(r->store, &config, &config_id, err);
+    for (size_t i = 0; i < counted->n && status == ADM_OK; i++) {
+        const adm_tune_counter *k = &counted->counter[i];
+        const adm_metric metric = {k->name, k->unit, k->better, k->description};
+        double value = k->value;
+        const adm_distribution distribution = adm_distribution_of(&value, 1);
+        const bool counts = k->reason[0] == '\0';
+        const adm_measurement m = {.run_id = r->run_id,
+                                   .config_id = config_id,
+                                   .source = "gpu",
+                                   .stage = adm_stage_name(c->stage),
+                                   .layer = -1,
+                                   .head = -1,
+                                   .metric = &metric,
+                                   .distribution = counts ? &distribution : NULL,
+                                   .status = counts ? "ok" : "skipped",
+                                   .reason = counts ? NULL : k->reason};
+        status = adm_store_measurement(r->store, &m, err);
+    }
+    return status;
+}
+
 /* What the candidate was. */
 static adm_status put_candidate(adm_tune_record *r, const adm_candidate *c, const adm_tune_result *result, int64_t config_id,
                                 adm_error *err) {
@@ -195,6 +223,7 @@ adm_status adm_tune_record_put(adm_tune_record *r, const adm_candidate *c, const
     adm_status status = adm_store_config(r->store, &config, &config_id, err);
     if (status == ADM_OK && result->status == ADM_OK && result->n > 0) status = put_times(r, c, result, config_id, err);
     else if (status == ADM_OK) status = put_reason(r, c, result, config_id, err);
+    if (status == ADM_OK && result->counted != NULL) status = put_counters(r, c, result->counted, variant, err);
     if (status == ADM_OK) status = put_candidate(r, c, result, config_id, err);
     return status == ADM_OK ? adm_store_flush(r->store, err) : status;
 }

@@ -101,7 +101,8 @@ def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
 @pytest.mark.parametrize("arguments, says", [
     (["--candidate", "gone.so"], ["gone.so"]), (["--candidate", "a.txt"], ["a.txt does not say which stage it is of"]),
     (["--candidate", "two.c"], ["two.c has functions of several stages", "--candidate topk=FILE"]),
-    (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]), (["--set", "A=1"], ["--set is about a candidate"]),
+    (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]),
+    (["--set", "A=1"], ["--set is about a candidate"]),
     (["--implementation", "nobody"], ["no stage that is to run has a row for 'nobody'"]),
 ])
 def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, says):  # noqa: F811
@@ -113,7 +114,8 @@ def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, say
 
 # ---- replay ----
 
-REPLAY = ["replay", BUNDLED, "--seq-lens", "1024", "--budgets", "64", "--policies", "adamas", "--timed-steps", "2", "--db", "x.db"]
+REPLAY = ["replay", BUNDLED, "--seq-lens", "1024", "--budgets", "64", "--policies", "adamas", "--timed-steps", "2", "--db",
+          "x.db"]
 OWN_PROCESS = ("SELECT s.variant, s.stage, s.budget, s.status, s.reason, s.median FROM stage_summary s JOIN candidate c"
                " ON c.run_id = s.run_id AND c.config_id = s.config_id AND c.stage = s.stage WHERE s.metric = 'time_ns'"
                " ORDER BY 2, 3, 1")

@@ -229,6 +229,8 @@ def test_sass_is_counted_by_kind(adamas, tmp_path):
     refuse(adamas, "kernel", "sass", "--kernel", "third", env=environment, says=["a name like third"])
     nowhere = {**os.environ, "CUOBJDUMP": str(tmp_path / "gone")}
     refuse(adamas, "kernel", "sass", env=nowhere, code=77, says=["no cuobjdump", "CUOBJDUMP"])
+    (tmp_path / "cuobjdump").write_text("#!/bin/sh\nexit 1\n")  # as where it finds no nvdisasm
+    refuse(adamas, "kernel", "sass", env=environment, code=77, says=["ended with 1", "nvdisasm"])
 
 
 def test_the_examples_of_the_documents_are_right(adamas):
