@@ -73,9 +73,9 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
-                        "history", "checks", "html"],
+                        "history", "checks", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
+    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
                              "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
@@ -137,7 +137,7 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recor
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
-    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/theme.js", "src/frame.js",
+    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/charts.js", "src/dom.js", "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]

@@ -70,6 +70,32 @@ void adm_shown_value(double value, const char *unit, char out[ADM_NUMBER_CHARS])
     }
 }
 
+void adm_precise_value(double value, const char *unit, char out[ADM_NUMBER_CHARS]) {
+    static const struct {
+        const char *unit;
+        double scale;
+    } scales[] = {{"ratio", 100}, {"ns", 1e-3}, {"Hz", 1e-6}, {"bytes/s", 1e-9}};
+    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++)
+        if (strcmp(unit, scales[i].unit) == 0) value *= scales[i].scale;
+    const double size = fabs(value);
+    if (!isfinite(value) || size >= 1e15 || (size > 0 && size < 1e-6)) {
+        snprintf(out, ADM_NUMBER_CHARS, "%.5g", value);
+        return;
+    }
+    int decimals = size >= 1e4 || size == 0 ? 0 : 4 - (int)floor(log10(size));
+    char digits[ADM_NUMBER_CHARS];
+    snprintf(digits, sizeof digits, "%.*f", decimals, size);
+    if (decimals > 0)
+        for (size_t end = strlen(digits); end > 0 && (digits[end - 1] == '0' || digits[end - 1] == '.'); end--) {
+            const bool whole = digits[end - 1] == '.';
+            digits[end - 1] = '\0';
+            if (whole) break;
+        }
+    char grouped[ADM_NUMBER_CHARS];
+    group_thousands(digits, grouped);
+    snprintf(out, ADM_NUMBER_CHARS, "%s%.40s", value < 0 ? MINUS : "", grouped);
+}
+
 void adm_shown_duration(double ns, char out[ADM_NUMBER_CHARS]) {
     static const char *const units[] = {"ns", "\u00b5s", "ms", "s"};
     size_t u = 0;

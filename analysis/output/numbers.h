@@ -15,6 +15,9 @@ const char *adm_shown_unit(const char *unit);
  * zero. */
 void adm_shown_value(double value, const char *unit, char out[ADM_NUMBER_CHARS]);
 
+/* The same in five digits, for a table whose reader rounds: "97.271", "1,204.6", "0.0012346". */
+void adm_precise_value(double value, const char *unit, char out[ADM_NUMBER_CHARS]);
+
 /* Writes a duration with the unit that suits its size: "812 ns", "12.3 \u00b5s", "1.20 ms". */
 void adm_shown_duration(double ns, char out[ADM_NUMBER_CHARS]);
 

@@ -15,6 +15,7 @@
 #include "analysis/report/serving.h"
 #include "analysis/report/tasks.h"
 #include "analysis/report/tuning.h"
+#include "analysis/report/verdict.h"
 #include "analysis/report/sql.h"
 #include "core/contract/stage.h"
 #include "core/base/version.h"
@@ -210,6 +211,7 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);
     if (status == ADM_OK) status = adm_report_best(document, err);
+    if (status == ADM_OK) status = adm_report_verdict(document, err);
     if (status == ADM_OK) *out = document;
     else json_decref(document);
     return status;

@@ -2,8 +2,9 @@
  *
  *   ... <!--adamas:nav--> ... <!--adamas:sections--> ... <script type="application/json"><!--adamas:data--> ...
  *
- * A view that has nothing to show gets no section, and no entry in the contents. The template is web-report/'s, bundled at
- * build time and carried in the program by core/base/embed.S. */
+ * A view answers one question of the reader, in the order in which they are asked. One that has nothing to show gets no
+ * section, and no entry in the contents. The template is web-report/'s, bundled at build time and carried in the program by
+ * core/base/embed.S. */
 #include "analysis/report/html.h"
 
 #include <stdlib.h>
@@ -25,8 +26,10 @@
 #include "analysis/report/view/summary.h"
 #include "analysis/report/view/tasks.h"
 #include "analysis/report/view/tuning.h"
+#include "analysis/report/view/verdict.h"
 #include "analysis/report/view/gpu/phases.h"
 #include "analysis/report/view/gpu/timeline.h"
+#include "analysis/report/pack.h"
 #include "core/base/embedded.h"
 
 static void write_title(adm_text *page, const json_t *document) {
@@ -41,60 +44,156 @@ static void write_title(adm_text *page, const json_t *document) {
 
 /* The document itself, for the page's charts. */
 static void write_data(adm_text *page, const json_t *document) {
-    char *json = json_dumps(document, JSON_COMPACT);
+    json_t *packed = NULL;
+    if (adm_report_pack(document, &packed, &page->error) != ADM_OK) return;
+    char *json = json_dumps(packed, JSON_COMPACT | JSON_REAL_PRECISION(5));
     if (json == NULL) adm_fail(&page->error, ADM_EENVIRONMENT, "out of memory while writing the report's data");
     else adm_text_script_json(page, json);
     free(json);
+    json_decref(packed);
 }
 
-/* --- Sections ------------------------------------------------------------------------------------------------------- */
+/* --- Views ---------------------------------------------------------------------------------------------------------- */
 
-static const struct section {
+typedef void group_writer(adm_text *page, const json_t *document);
+enum { MAX_GROUPS = 4 };
+
+/* What a view shows, in groups; a group is found by its id too where that is not the view's. */
+static const struct view {
     const char *id, *name, *title;
-    void (*write)(adm_text *page, const json_t *document);
-} sections[] = {
-    {"summary", "Summary", "Summary", adm_view_summary},
-    {"speedup", "Speed-up", "Faster than dense attention, and where not", adm_view_speedup},
-    {"gpu", "GPU stages", "Where a step\u2019s time goes on the GPU", adm_view_gpu_stages},
-    {"roofline", "Roofline", "How far from the hardware\u2019s limit", adm_view_roofline},
-    {"phases", "Phases", "Inside a step of one launch", adm_view_phases},
-    {"timeline", "Timeline", "One step, kernel by kernel", adm_view_timeline},
-    {"counters", "Counters", "What the hardware counted", adm_view_counters},
-    {"quality", "Quality", "Quality against budget", adm_view_quality},
-    {"budgets", "Budgets", "How large a budget must be", adm_view_budgets},
-    {"heads", "Heads", "Which heads suffer", adm_view_heads},
-    {"codes", "Codes", "How well the codes spread", adm_view_codes},
-    {"tasks", "Tasks", "What a budget costs the model", adm_view_tasks},
-    {"stages", "Host stages", "Where a step\u2019s time goes on the host", adm_view_stages},
-    {"tuning", "Tuning", "Kernels of one\u2019s own", adm_view_tuning},
-    {"serving", "Serving", "What a budget gives in serving", adm_view_serving},
-    {"claims", "Claims", "The paper\u2019s claims", adm_view_claims},
-    {"history", "History", "How it changed", adm_view_history},
-    {"checks", "Checks", "What checks decided", adm_view_checks},
-    {"provenance", "Provenance", "Provenance", adm_view_provenance},
+    struct group {
+        const char *id, *title;
+        group_writer *write;
+    } group[MAX_GROUPS];
+} views[] = {
+    {"verdict", "Verdict", "Did anything get worse?", {{"", "", adm_view_verdict}}},
+    {"differences", "Differences", "What changed", {{"checks", "", adm_view_checks}}},
+    {"time",
+     "Time",
+     "Where the time goes",
+     {{"gpu", "Stages on the GPU", adm_view_gpu_stages},
+      {"phases", "Inside a step of one launch", adm_view_phases},
+      {"timeline", "One step, kernel by kernel", adm_view_timeline},
+      {"stages", "Stages on the host", adm_view_stages}}},
+    {"limits", "Limits", "How far from the hardware\u2019s limit", {{"roofline", "", adm_view_roofline}}},
+    {"budget", "Budget", "Which budget, and what it costs", {{"budgets", "", adm_view_budgets}}},
+    {"speedup", "Speed-up", "Faster than dense attention, and where not", {{"", "", adm_view_speedup}}},
+    {"summary", "Sessions", "Every session and GPU in a few figures", {{"", "", adm_view_summary}}},
+    {"quality",
+     "Quality",
+     "What a selection loses",
+     {{"policies", "Against the budget", adm_view_quality},
+      {"heads", "Which heads suffer", adm_view_heads},
+      {"codes", "How well the codes spread", adm_view_codes}}},
+    {"counters", "Counters", "What the hardware counted", {{"", "", adm_view_counters}}},
+    {"tasks", "Tasks", "What a budget costs the model", {{"", "", adm_view_tasks}}},
+    {"tuning", "Tuning", "Kernels of one\u2019s own", {{"", "", adm_view_tuning}}},
+    {"serving", "Serving", "What a budget gives in serving", {{"", "", adm_view_serving}}},
+    {"history", "History", "How it changed", {{"", "", adm_view_history}}},
+    {"claims", "Claims", "The paper\u2019s claims", {{"", "", adm_view_claims}}},
+    {"provenance", "Provenance", "Where every figure comes from", {{"", "", adm_view_provenance}}},
 };
-enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
+enum { N_VIEWS = sizeof views / sizeof views[0] };
 
-static void write_nav_entry(adm_text *nav, const struct section *section) {
-    adm_text_format(nav, "<li><a href=\"#%s\">%s</a></li>\n", section->id, section->name);
+static void write_nav_entry(adm_text *nav, const struct view *view) {
+    adm_text_format(nav, "<li><a href=\"#%s\">%s</a></li>\n", view->id, view->name);
 }
 
-static void write_section(adm_text *main, const struct section *section, const adm_text *inside) {
-    adm_text_format(main, "<section id=\"%s\" aria-labelledby=\"%s-title\">\n<h2 id=\"%s-title\">%s</h2>\n", section->id,
-                    section->id, section->id, section->title);
+/* A name of letters, digits, - and _ needs no quotes as an attribute's value. */
+static size_t plain_value(const char *quoted, const char *end) {
+    const char *at = quoted + 1;
+    while (at < end &&
+           ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') || *at == '-' || *at == '_'))
+        at++;
+    return at > quoted + 1 && at < end && *at == '"' ? (size_t)(at - quoted - 1) : 0;
+}
+
+/* End tags that HTML lets out where the next cell, row or list entry, or the end of the table, says it all. */
+static size_t needless(const char *at, const char *end) {
+    static const char *const tags[] = {"</td>", "</th>", "</tr>", "</tbody>", "</thead>", "</li>"};
+    if (*at == '\n' && at + 1 < end && at[1] == '<') return 1;
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
+        if ((size_t)(end - at) >= strlen(tags[i]) && strncmp(at, tags[i], strlen(tags[i])) == 0) return strlen(tags[i]);
+    return 0;
+}
+
+/* Leaves out of a view's markup what HTML does not need: a third of a page of tables. Words of others are escaped, so every
+ * '<' here is a tag of ours. */
+static void squeeze(adm_text *text) {
+    char *out = text->data;
+    const char *end = text->data + text->length;
+    bool inside = false; /* a tag */
+    for (const char *at = text->data; at < end;) {
+        const size_t n = inside ? 0 : needless(at, end);
+        if (n > 0) {
+            at += n;
+            continue;
+        }
+        if (*at == '<') inside = true;
+        else if (*at == '>') inside = false;
+        const size_t n_plain = inside && *at == '"' ? plain_value(at, end) : 0;
+        if (n_plain > 0) {
+            memmove(out, at + 1, n_plain);
+            out += n_plain;
+            at += n_plain + 2;
+            continue;
+        }
+        if (inside && *at == '"') { /* to the end of the value, as it stands */
+            const char *close = memchr(at + 1, '"', (size_t)(end - at - 1));
+            const size_t whole = close != NULL ? (size_t)(close - at) + 1 : (size_t)(end - at);
+            memmove(out, at, whole);
+            out += whole;
+            at += whole;
+            continue;
+        }
+        *out++ = *at++;
+    }
+    text->length = (size_t)(out - text->data);
+    *out = '\0';
+}
+
+/* A group that is not made of parts is one part, except on the first screen: it is text until its view is shown. */
+static void write_group(adm_text *main, const struct group *group, const adm_text *inside, bool is_first_view) {
+    adm_text_add(main, "<div class=\"group\"");
+    if (group->id[0] != '\0') adm_text_format(main, " id=\"%s\"", group->id);
+    adm_text_add(main, ">\n");
+    if (group->title[0] != '\0') adm_text_format(main, "<h3 class=\"group\">%s</h3>\n", group->title);
+    const bool has_parts = strstr(inside->data, "<noscript") != NULL;
+    if (!is_first_view && !has_parts) adm_text_add(main, "<noscript>\n");
+    adm_text_append(main, inside);
+    if (!is_first_view && !has_parts) adm_text_add(main, "</noscript>\n");
+    adm_text_add(main, "</div>\n");
+}
+
+/* The view's groups that have something to show. */
+static adm_status write_groups(const json_t *document, const struct view *view, adm_text *out, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t g = 0; g < MAX_GROUPS && view->group[g].write != NULL && status == ADM_OK; g++) {
+        adm_text inside = {0};
+        view->group[g].write(&inside, document);
+        status = adm_text_check(&inside, err);
+        if (status == ADM_OK && inside.length > 0) write_group(out, &view->group[g], &inside, view == views);
+        adm_text_free(&inside);
+    }
+    return status == ADM_OK ? adm_text_check(out, err) : status;
+}
+
+static void write_section(adm_text *main, const struct view *view, const adm_text *inside) {
+    adm_text_format(main, "<section id=\"%s\" aria-labelledby=\"%s-title\">\n<h2 id=\"%s-title\">%s</h2>\n", view->id, view->id,
+                    view->id, view->title);
     adm_text_append(main, inside);
     adm_text_add(main, "</section>\n");
 }
 
 static adm_status write_sections(const json_t *document, adm_text *nav, adm_text *main, adm_error *err) {
     adm_status status = ADM_OK;
-    for (size_t i = 0; i < N_SECTIONS && status == ADM_OK; i++) {
+    for (size_t i = 0; i < N_VIEWS && status == ADM_OK; i++) {
         adm_text inside = {0};
-        sections[i].write(&inside, document);
-        status = adm_text_check(&inside, err);
+        status = write_groups(document, &views[i], &inside, err);
         if (status == ADM_OK && inside.length > 0) {
-            write_nav_entry(nav, &sections[i]);
-            write_section(main, &sections[i], &inside);
+            squeeze(&inside);
+            write_nav_entry(nav, &views[i]);
+            write_section(main, &views[i], &inside);
         }
         adm_text_free(&inside);
     }

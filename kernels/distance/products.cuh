@@ -195,10 +195,11 @@ template <int D> static __device__ __forceinline__ void adm_fetch_codes(const ui
         }
 }
 
-/* What the products say of a tile: distances less their base. */
+/* What the products say of a tile: distances less their base, and plus `start` of their pair. */
 template <int D, int METRIC>
-static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q,
-                                                          int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
+static __device__ __forceinline__ void
+adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q, const int32_t (&start)[ADM_BIT_PAIRS],
+                        int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
     const int n = adm_bit_codes<D>::n;
 #pragma unroll
     for (int u = 0; u < adm_bits<D>::units; u++) {
@@ -210,8 +211,10 @@ static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D>
         for (int t = 0; t < adm_bits<D>::columns; t++) {
             const uint32_t(*b)[2] = q.b[t];
             const int i = D == 64 ? t : u, last = adm_bit_query<D, METRIC>::products - 1;
+            const int32_t from = -start[i];
             int32_t c[4] = {0, 0, 0, 0}, e[4] = {0, 0, 0, 0}, f[4] = {0, 0, 0, 0};
             if (METRIC == ADM_METRIC_L1) {
+                c[1] = c[3] = from;
                 if (D == 256) {
                     adm_bit_product(c, l[0], l[1], l[2 % n], l[3 % n], b[0][0], b[0][1]);
                     adm_bit_product(c, h[0], h[1], h[2 % n], h[3 % n], b[1][0], b[1][1]);
@@ -225,6 +228,7 @@ static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D>
                 second[i] = c[2] + c[2] - c[3];
             } else if (D == 256) {
                 int32_t g[4] = {0, 0, 0, 0};
+                c[0] = c[2] = from;
                 adm_bit_product(c, l[0], l[1], l[2 % n], l[3 % n], b[0][0], b[0][1]);
                 adm_bit_product(e, l[0], l[1], l[2 % n], l[3 % n], b[1][0], b[1][1]);
                 adm_bit_product(f, h[0], h[1], h[2 % n], h[3 % n], b[2 % (last + 1)][0], b[2 % (last + 1)][1]);
@@ -232,6 +236,7 @@ static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D>
                 first[i] = 8 * (e[1] + 2 * g[1]) - 4 * (e[0] + 2 * g[0]) - 2 * (c[1] + 2 * f[1]) - (c[0] + 2 * f[0]);
                 second[i] = 8 * (e[3] + 2 * g[3]) - 4 * (e[2] + 2 * g[2]) - 2 * (c[3] + 2 * f[3]) - (c[2] + 2 * f[2]);
             } else {
+                c[0] = c[2] = from;
                 adm_bit_product(c, l[0], l[1], h[0], h[1], b[0][0], b[0][1]);
                 adm_bit_product(e, l[0], l[1], h[0], h[1], b[1][0], b[1][1]);
                 adm_bit_product(f, l[0], l[1], h[0], h[1], b[last][0], b[last][1]);
@@ -240,6 +245,14 @@ static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D>
             }
         }
     }
+}
+
+/* The same without a start. */
+template <int D, int METRIC>
+static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q,
+                                                          int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
+    const int32_t none[ADM_BIT_PAIRS] = {0, 0};
+    adm_multiply_codes_from<D, METRIC>(codes, q, none, first, second);
 }
 
 #endif /* sm_80 to sm_90 */

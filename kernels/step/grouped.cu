@@ -25,7 +25,7 @@
 /* ---- the query ---- */
 
 /* The planes of the queries into shared memory; the new key, its value and its codes into the caches. */
-template <typename T, int D>
+template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                       const grouped_plan &plan, grouped_small *small) {
     const uint32_t warp = me.warp, lane = threadIdx.x % 32;
@@ -47,17 +47,16 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
         adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
         return;
     }
-    int32_t sum = 0;
+    int32_t base = 0;
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
-        sum += 2 * __popc(high[w]) + __popc(low[w]);
-        if (lane == w) {
-            small->query[warp][0][w] = ~(high[w] | low[w]);
-            small->query[warp][1][w] = high[w] ^ low[w];
-            small->query[warp][2][w] = high[w];
-        }
+        uint32_t plane[ADM_BIT_PLANES];
+        base += adm_bit_planes<METRIC>(high[w], low[w], plane);
+#pragma unroll
+        for (int i = 0; i < ADM_BIT_PLANES; i++)
+            if (lane == w) small->planes[warp][i][w] = plane[i];
     }
-    if (lane == 0) small->sum[warp] = sum;
+    if (lane == 0) small->base[warp] = base;
 }
 
 /* ---- the whole ---- */
@@ -66,18 +65,12 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
 template <int D>
 static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, const grouped_plan &plan,
                                                        grouped_small *small) {
-    const uint32_t units = me.heads * (D / 32), counts = plan.split * me.heads;
-    adm_barrier_init(&small->bounded);
-    adm_barrier_init(&small->window);
-    adm_barrier_init(&small->coarse);
-    adm_barrier_init(&small->fine);
+    const uint32_t units = me.heads * (D / 32);
+    adm_barrier_init(&small->counted);
     adm_barrier_init(&small->winners);
     adm_barrier_init(&small->results);
     adm_barrier_fence();
-    adm_barrier_expect(&small->bounded, counts * 32 * 4);
-    adm_barrier_expect(&small->window, counts * 32 * 4);
-    adm_barrier_expect(&small->coarse, counts * 32 * 4);
-    adm_barrier_expect(&small->fine, counts * (2u << grouped_dim<D>::shift));
+    adm_barrier_expect(&small->counted, plan.split * me.heads * 32 * 4);
     adm_barrier_expect(&small->winners, me.heads * grouped_share(me, plan) * 4);
     adm_barrier_expect(&small->results, me.rank < units
                                             ? (units + plan.split - 1 - me.rank >> plan.shift) * plan.split * (GROUPED_UNIT * 4)
@@ -96,21 +89,79 @@ static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, con
     if (threadIdx.x < me.heads) p.n_selected[head + threadIdx.x] = 0;
 }
 
+/* The cuts of all heads, and cleared maps, for all threads of the block; the scan is done. Whether the places are no more
+ * those of the windows. */
+template <int D, int N, int METRIC>
+static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                         const grouped_block &me, const grouped_plan &plan,
+                                                         const grouped_memory &m, uint64_t *stamps) {
+    grouped_push_counts(me, plan, m);
+    if (me.warp >= GROUPED_HEADS)
+#pragma unroll 1
+        for (uint32_t i = threadIdx.x - 32 * GROUPED_HEADS; i < plan.heads * plan.map_words; i += GROUPED_THREADS / 2)
+            m.maps[i] = 0;
+    if (me.warp < me.heads) {
+        adm_barrier_wait(&m.small->counted, 0);
+        grouped_stamp(stamps, 4);
+        grouped_find_cut<D, METRIC>(me, plan, m, me.warp);
+    }
+    __syncthreads();
+    const bool missed = m.small->missed != 0;
+    if (missed) grouped_search<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
+    return missed;
+}
+
+/* All winners to the blocks that attend to them. n: entries in the lane's list. */
+template <int D, int N, int METRIC>
+static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_block &me, const grouped_plan &plan,
+                                                        const grouped_memory &m, bool searched, uint32_t n) {
+    bool again = searched;
+    if (plan.room > 0) again |= __syncthreads_or(n > plan.room) != 0;
+    if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
+    else if (plan.room > 0) grouped_take_listed<D, N>(me, plan, m, n);
+    else grouped_take_kept<D, N>(me, plan, m);
+    grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
+}
+
+/* What is done before the kernel before this has ended: barriers, and the first codes. sample: of the row's. */
+template <int D, int N>
+static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                     const grouped_plan &plan, const uint32_t *planes, const grouped_memory &m,
+                                                     adm_bit_codes<D> *sample) {
+    if (threadIdx.x % 32 == 0) {
+        if (me.warp == 0) grouped_prepare<D>(me, plan, m.small);
+#pragma unroll 1
+        for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&m.small->full[me.warp][i]);
+        adm_barrier_fence();
+        grouped_fetch_first<D>(me, plan, planes, m.ring, m.small, true);
+    }
+    const uint32_t at = grouped_sampled(me);
+    if (at != UINT32_MAX) adm_fetch_codes<D>(grouped_planes<D>(s, p, me, at), sample);
+    __syncwarp();
+    adm_cluster_arrive_relaxed(); /* the barriers are there to be pushed at */
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
+    if (threadIdx.x < GROUPED_HEADS) m.small->n_winners[threadIdx.x] = m.small->n_ties[threadIdx.x] = 0;
+    if (threadIdx.x == 0) m.small->missed = m.small->parted = 0;
+    for (uint32_t i = threadIdx.x; i < GROUPED_HEADS * GROUPED_TIES; i += GROUPED_THREADS) m.small->tied[0][i] = UINT32_MAX;
+    return at != UINT32_MAX;
+}
+
 #endif /* sm_90 */
 
-/* Grid (split, KV heads * slices, sequences), clusters along x. N: words of bins a lane and tile, 2 for four heads. STAMPED: an
- * instrumented instance. */
+/* Grid (split, KV heads * slices, sequences), clusters along x. N: sets of four heads. STAMPED: an instrumented instance. */
 template <typename T, int D, int N, bool STAMPED>
 static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     step_grouped(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                  const __grid_constant__ grouped_plan plan) {
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+    const int METRIC = ADM_METRIC_L1;
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ grouped_small small;
     const grouped_block me = grouped_block_of(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, &small);
-    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const uint32_t *planes = p.planes + (kv_row * (s.capacity / 32) + me.first_tile) * grouped_dim<D>::tile_words;
+    const uint32_t *planes = grouped_planes<D>(s, p, me, me.first_tile);
     const uint32_t lane = threadIdx.x % 32;
     if (me.length == 0) {
         grouped_empty<T, D>(s, p, me);
@@ -119,61 +170,44 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     uint64_t *stamps = NULL;
     if (STAMPED)
         stamps = plan.stamps + (blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)) * (ADM_GPU_MAX_PHASES + 1);
-    if (lane == 0) {
-        if (me.warp == 0) grouped_prepare<D>(me, plan, &small);
-        for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&small.full[me.warp][i]);
-        adm_barrier_fence();
-        grouped_fetch_first<D>(me, plan, planes, m.ring, &small, true);
-        for (uint32_t i = plan.slots; i < plan.slots + plan.ahead; i++)
-            if ((i + 1) * GROUPED_WARPS < me.n_tiles && me.warp == i % GROUPED_WARPS)
-                grouped_prefetch(planes + (size_t)i * GROUPED_WARPS * grouped_dim<D>::tile_words,
-                                 GROUPED_WARPS * grouped_dim<D>::tile_words * 4);
-    }
-    const uint32_t at = grouped_sampled(me);
-    const bool sampled = at != UINT32_MAX;
-    grouped_codes<D> sample;
-    if (sampled) grouped_read_global<D>(p.planes + (kv_row * (s.capacity / 32) + at) * grouped_dim<D>::tile_words, &sample);
-    __syncwarp();
-    adm_cluster_arrive_relaxed(); /* the barriers are there to be pushed at */
-    for (uint32_t i = threadIdx.x; i < 2 * N * grouped_dim<D>::stride; i += GROUPED_THREADS) m.histogram[i] = 0;
-    if (me.warp >= me.heads && me.warp < GROUPED_HEADS) { /* columns without a query count into bins that nobody reads */
-        if (lane < 24) small.query[me.warp][lane / 8][lane % 8] = lane < 8 ? ~0u : 0; /* as if of zeros */
-        if (lane == 0) small.sum[me.warp] = 0;
-    }
+    adm_bit_codes<D> sample;
+    const bool sampled = grouped_begin<D, N>(s, p, me, plan, planes, m, &sample);
     adm_wait_for_predecessors();
     grouped_stamp(stamps, 0);
     if (plan.trigger == 0) adm_start_dependents();
-    if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles) * 32, me.length))
+    if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles + 1) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
     __syncwarp();
-    grouped_encode<T, D>(s, p, me, plan, &small);
+    grouped_encode<T, D, METRIC>(s, p, me, plan, &small);
     adm_cluster_wait();
     __syncthreads();
     grouped_stamp(stamps, 1);
     if (plan.trigger == 1) adm_start_dependents();
-    grouped_scan<D, N>(me, plan, planes, m, sampled, sample);
+    grouped_query<D, N, METRIC> columns;
+    grouped_columns<D, N, METRIC>(me, &small, &columns);
+    if (sampled) grouped_find_least<D, N, METRIC>(me, sample, &columns, &small);
+    __syncthreads();
+    grouped_find_window(me, plan, sampled, &small);
     __syncthreads();
     grouped_stamp(stamps, 2);
-    if (plan.trigger == 2) adm_start_dependents();
-
-    for (uint32_t i = threadIdx.x; i < 2 * plan.heads * plan.map_words; i += GROUPED_THREADS) m.maps[i] = 0;
-    grouped_find_cuts<D, N>(s, p, me, plan, m, sampled);
-    grouped_stamp(stamps, 3);
-    grouped_mark_all<D, N>(s, p, me, plan, planes, m);
+    const uint32_t listed = grouped_scan<D, N, METRIC>(me, plan, planes, m, &columns);
     __syncthreads();
-    grouped_stamp(stamps, 4);
+    grouped_stamp(stamps, 3);
+    if (plan.trigger == 2) adm_start_dependents();
+    const bool searched = grouped_find_cuts<D, N, METRIC>(s, p, me, plan, m, stamps);
+    grouped_stamp(stamps, 5);
     uint4 query = make_uint4(0, 0, 0, 0);
     if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
-    grouped_hand_out(s, p, me, plan, m);
+    grouped_hand_out<D, N, METRIC>(s, p, me, plan, m, searched, listed);
+    grouped_stamp(stamps, 6);
     if (plan.trigger == 3) adm_start_dependents();
 
     float *partial = (float *)m.ring; /* which has been read */
     if (me.head < me.heads) {
         float q[8];
         step_softmax sum;
-        grouped_stamp(stamps, 5);
-        adm_barrier_wait_pushed(&small.winners, 0);
-        grouped_stamp(stamps, 6);
+        adm_barrier_wait(&small.winners, 0);
+        grouped_stamp(stamps, 7);
         grouped_widen_query<T>(s, query, q);
         grouped_attend<T, D>(s, p, me, m.winners + me.head * plan.share, grouped_share(me, plan), q,
                              adm_team{me.part, plan.warps}, &sum);
@@ -184,10 +218,11 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
         }
         if (lane == 0) small.weight[me.warp] = make_float2(sum.largest, sum.sum);
     }
-    grouped_stamp(stamps, 7);
-    __syncthreads();
-    grouped_merge<T, D>(s, p, me, plan, m, partial);
     grouped_stamp(stamps, 8);
+    __syncthreads();
+    grouped_merge<T, D>(s, p, me, plan, m, partial, stamps);
+    if (GROUPED_WARPS - 1 - me.warp < me.heads) grouped_write_index(s, p, me, plan, m, GROUPED_WARPS - 1 - me.warp);
+    grouped_stamp(stamps, 10);
 #endif
 }
 
@@ -196,49 +231,65 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
 static uint32_t round_up(uint32_t n, uint32_t unit) { return (n + unit - 1) / unit * unit; }
 static uint32_t share_of(uint32_t n, uint32_t parts) { return (n + parts - 1) / parts; }
 
-/* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots or kept
- * pieces as many of those as fit. False: lists may become longer than there is room for, which is right, but slow. */
+/* How often at least n of sixteen tiles of 32 tokens hold one of the share p of a row that wins. */
+static double misses(double p, uint32_t n) {
+    double empty = 1, sum = 0, term = 1; /* term: of exactly i such tiles */
+    for (int i = 0; i < 32; i++) empty *= 1 - p;
+    for (int i = 0; i < GROUPED_WARPS; i++) term *= empty;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += term;
+        term *= (1 - empty) / (empty > 0 ? empty : 1) * (GROUPED_WARPS - i) / (i + 1);
+    }
+    return 1 - sum;
+}
+
+/* Lists in place of all places: entries a lane, of those for which there is room, and a bound that a few tokens in a hundred
+ * are within. False: too many would be. */
+static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
+    const double p = (double)shape->rule.budget / shape->capacity;
+    for (plan->strict = 2; plan->strict < GROUPED_WARPS - 1 && misses(p, plan->strict + 1) > 1e-5;) plan->strict++;
+    const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
+    const double expected = words * tile / 8;
+    plan->room = adm_min(room, 24u);
+    return plan->room >= 3 * expected + 4;
+}
+
+/* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
+ * as fit, for one with 0 room without lists if that fits. False: lists may become longer than there is room for, which is
+ * right, but slow. */
 static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
-    const uint32_t d = shape->heads.head_dim, words = plan->heads > 4 ? 4 : 2, n = d == 64 ? 4 : d == 128 ? 8 : 16;
-    const uint32_t tiles = share_of(shape->capacity / 32, plan->split), pieces = round_up(share_of(tiles, GROUPED_WARPS), 2);
-    const uint32_t piece = GROUPED_WARPS * d * 8, bins = words * GROUPED_THREADS * 4, units = plan->heads * (d / 32);
+    const uint32_t d = shape->heads.head_dim, sets = plan->heads > 4 ? 2 : 1, units = plan->heads * (d / 32);
+    const uint32_t tiles = 2 * share_of(share_of(shape->capacity, 64), plan->split), rounds = share_of(tiles, GROUPED_PAIRS);
+    const uint32_t slot = GROUPED_PAIRS * d * 8, word = sets * GROUPED_THREADS * 4;
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
-    const uint32_t histogram = round_up(2 * words * (GROUPED_COARSE * n + 8) * 4, 128), counts = plan->split * plan->heads;
-    const uint32_t fine = round_up(counts * n * 2, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
+    plan->strict = GROUPED_WARPS - 1;
+    const uint32_t histogram = round_up(4 * sets * GROUPED_STRIDE * 4, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
-    const uint32_t merge = round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
-    const uint32_t partials = GROUPED_WARPS * d * 4, last = winners + merge;
-    const uint32_t fixed = (histogram > last ? histogram : last) + counts * 128 * (plan->kept > 0 ? 2 : 1) + fine;
-    uint32_t slots = plan->slots > 0 ? plan->slots : 2, kept = plan->kept > 0 ? plan->kept : pieces;
-    if (slots > pieces) slots = pieces;
-    while (slots > 2 && fixed + slots * piece + adm_min(kept, 4u) * bins > most) slots -= 2;
+    const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
+    const uint32_t partials = GROUPED_WARPS * d * 4;
+    const uint32_t fixed = histogram + last + plan->split * plan->heads * 128, least = partials + maps;
+    uint32_t slots = plan->slots > 0 ? plan->slots : GROUPED_SLOTS, places = 2 * rounds * word;
+    if (slots > rounds && rounds > 0) slots = rounds;
     bool enough = true;
-    plan->room = 0;
-    if (kept > pieces) kept = pieces;
-    if (kept < pieces || fixed + slots * piece + kept * bins > most) { /* not all: lists for the others */
-        if (plan->kept == 0) kept = adm_min(pieces, 8u);
-        plan->sampled = kept > 4 ? kept - 2 : 2;
-        const float expected = 3.0f * (float)shape->rule.budget * (float)pieces / (float)(plan->sampled * plan->split);
-        plan->room = round_up((uint32_t)(expected * (float)plan->heads / GROUPED_WARPS) * 3 / 2 + 64, 32);
-        const uint32_t left = most > fixed + slots * piece + kept * bins ? most - fixed - slots * piece - kept * bins : 0;
-        enough = plan->room * GROUPED_WARPS * 4 <= left && shape->rule.budget <= shape->capacity / 24;
-        if (plan->room * GROUPED_WARPS * 4 > left) plan->room = left / (GROUPED_WARPS * 4 * 32) * 32;
-        if (plan->room < 64) plan->room = 64;
+    const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
+    while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
+    if (plan->room > 0 || fixed + ring() + places > most) {
+        const uint32_t wanted = plan->room, left = most > fixed + ring() ? most - fixed - ring() : 0;
+        enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
+        if (wanted > 0) plan->room = wanted;
+        if (plan->room == 0) plan->room = 1;
+        places = plan->room * GROUPED_THREADS * 8;
     }
     plan->slots = slots;
-    plan->kept = kept;
-    plan->ring_at = 0; /* once the codes are read: partial results and the maps */
+    plan->ring_at = 0;
     plan->maps_at = partials;
-    plan->bins_at = slots * piece > partials + maps ? slots * piece : partials + maps;
-    plan->lists_at = plan->bins_at + kept * bins;
-    plan->histogram_at = plan->lists_at + plan->room * GROUPED_WARPS * 4;
-    plan->winners_at = plan->histogram_at; /* what comes from blocks that know the counts */
+    plan->places_at = ring();
+    plan->counts_at = plan->places_at + places;
+    plan->histogram_at = plan->counts_at + plan->split * plan->heads * 128;
+    plan->winners_at = plan->histogram_at + histogram; /* apart: a block may send winners while another still reads counts */
     plan->merge_at = plan->winners_at + winners;
-    plan->counts_at = plan->histogram_at + (histogram > last ? histogram : last);
-    plan->bounds_at = plan->counts_at + counts * 128;
-    plan->fine_at = plan->bounds_at + (kept < pieces ? counts * 128 : 0);
-    plan->shared_bytes = plan->fine_at + fine;
+    plan->shared_bytes = plan->winners_at + last;
     return enough;
 }
 
@@ -289,19 +340,19 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     plan.heads = tuning->heads;
     plan.split = tuning->split;
     plan.slots = tuning->slots;
-    plan.kept = tuning->kept;
+    plan.room = tuning->room;
     plan.trigger = tuning->trigger;
-    plan.ahead = tuning->ahead;
     if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.split == 1 || plan.trigger > 3 || plan.slots > GROUPED_SLOTS || plan.slots % 2 != 0 || plan.kept % 2 != 0)
-        return adm_fail(err, ADM_EINPUT, "the grouped step with %u heads a block, %u blocks a cluster, %u pieces, trigger %u",
+        plan.split == 1 || plan.trigger > 3 || plan.slots > GROUPED_SLOTS)
+        return adm_fail(err, ADM_EINPUT,
+                        "the grouped step with %u heads a block, %u blocks a cluster, %u pairs of tiles, trigger %u",
                         plan.heads, plan.split, plan.slots, plan.trigger);
     cut_up(&plan, shape);
     if (shape->capacity / plan.split > 65504)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most 65504 tokens a block, not %u",
                         shape->capacity / plan.split);
     const uint32_t two = (uint32_t)limits.sm_shared_bytes / 2 - 1024 - round_up(sizeof(grouped_small), 128);
-    if (!lay_out(&plan, shape, two) && tuning->kept == 0)
+    if (!lay_out(&plan, shape, two) && tuning->room == 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no capacity for the lists of a budget of %u of %u tokens",
                         shape->rule.budget, shape->capacity);
     if (plan.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)
@@ -317,8 +368,8 @@ static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers 
                               adm_gpu_stream stream, adm_error *err) {
 #define KERNELS(T, D)                                                   \
     {                                                                   \
-        {step_grouped<T, D, 2, false>, step_grouped<T, D, 4, false>}, { \
-            step_grouped<T, D, 2, true>, step_grouped<T, D, 4, true>    \
+        {step_grouped<T, D, 1, false>, step_grouped<T, D, 2, false>}, { \
+            step_grouped<T, D, 1, true>, step_grouped<T, D, 2, true>    \
         }                                                               \
     }
     static grouped_kernel *const kernels[3][2][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
@@ -366,7 +417,8 @@ extern "C" adm_status adm_gpu_step_grouped(const adm_gpu_shape *shape, const adm
 
 extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_shape *shape, adm_gpu_phases *out,
                                           adm_error *err) {
-    static const char *const names[] = {"query", "scan", "cut", "winners", "hand_out", "list", "gather", "merge"};
+    static const char *const names[] = {"query",   "window", "scan",   "counts", "cut",
+                                        "winners", "list",   "gather", "sums",   "merge"};
     grouped_plan plan;
     *out = adm_gpu_phases{};
     if (strcmp(variant, "grouped") != 0)

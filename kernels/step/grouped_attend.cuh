@@ -107,35 +107,58 @@ static __device__ __forceinline__ void grouped_widen_query(const adm_gpu_shape &
     }
 }
 
+/* Of n partial results the sum of value(r), each scaled to the largest of weight(r).x, and the sum of weight(r).y. */
+template <typename Weight, typename Value>
+static __device__ __forceinline__ float grouped_join(uint32_t n, Weight weight, Value value, float2 *all) {
+    float largest = -INFINITY, sum = 0, out = 0;
+#pragma unroll 1
+    for (uint32_t r = 0; r < n; r += 4)
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) largest = fmaxf(largest, weight(min(r + i, n - 1)).x);
+#pragma unroll 1
+    for (uint32_t r = 0; r < n; r += 4)
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t at = min(r + i, n - 1);
+            const float2 its = weight(at);
+            const float w = r + i < n ? weight_of(its.x, largest) : 0.0f;
+            sum += w * its.y;
+            out += w * value(at);
+        }
+    *all = make_float2(largest, sum);
+    return out;
+}
+
 /* Partial results of the block's warps, in `memory`, into one a head, 32 elements at a time to the block that adds up those
  * of the cluster: unit u = head * D / 32 + element / 32 to block u % split. */
 template <typename T, int D>
 static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                     const grouped_plan &plan, const grouped_memory &m, const float *memory) {
-    const step_partials partials = {(float *)memory, m.small->weight};
+                                                     const grouped_plan &plan, const grouped_memory &m, const float *memory,
+                                                     uint64_t *stamps) {
     const uint32_t lane = threadIdx.x % 32, units = me.heads * (D / 32), mask = plan.split - 1;
+    float2 weight;
+#pragma unroll 1
     for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {
-        float2 weight;
-        const float value = merged<D>(partials, u / (D / 32) * plan.warps, plan.warps, 1, u % (D / 32) * 32 + lane, &weight);
+        const uint32_t first = u / (D / 32) * plan.warps;
+        const float *values = memory + first * D + u % (D / 32) * 32 + lane;
+        const float value = grouped_join(
+            plan.warps, [&](uint32_t r) { return m.small->weight[first + r]; }, [&](uint32_t r) { return values[r * D]; },
+            &weight);
         float *to = m.merge + ((u & ~mask) + me.rank) * GROUPED_UNIT;
         adm_push(to + lane, __float_as_uint(value), u & mask, &m.small->results);
         if (lane < 2) adm_push(to + 32 + lane, __float_as_uint(lane == 0 ? weight.x : weight.y), u & mask, &m.small->results);
     }
+    grouped_stamp(stamps, 9);
     if ((me.warp << plan.shift) + me.rank >= units) return;
-    adm_barrier_wait_pushed(&m.small->results, 0);
+    adm_barrier_wait(&m.small->results, 0);
+#pragma unroll 1
     for (uint32_t u = (me.warp << plan.shift) + me.rank; u < units; u += GROUPED_WARPS << plan.shift) {
         const float *from = m.merge + (u & ~mask) * GROUPED_UNIT;
-        float largest = -INFINITY, sum = 0, value = 0;
-#pragma unroll 4
-        for (uint32_t r = 0; r < plan.split; r++) largest = fmaxf(largest, from[r * GROUPED_UNIT + 32]);
-#pragma unroll 4
-        for (uint32_t r = 0; r < plan.split; r++) {
-            const float w = weight_of(from[r * GROUPED_UNIT + 32], largest);
-            sum += w * from[r * GROUPED_UNIT + 33];
-            value += w * from[r * GROUPED_UNIT + lane];
-        }
+        const float value = grouped_join(
+            plan.split, [&](uint32_t r) { return *(const float2 *)(from + r * GROUPED_UNIT + 32); },
+            [&](uint32_t r) { return from[r * GROUPED_UNIT + lane]; }, &weight);
         T *out = (T *)p.out + ((size_t)me.b * s.heads.n_q_heads + me.first_head) * D;
-        out[u * 32 + lane] = adm_narrow<T>(sum > 0 ? value / sum : NAN);
+        out[u * 32 + lane] = adm_narrow<T>(weight.y > 0 ? __fdividef(value, weight.y) : NAN);
     }
 }
 

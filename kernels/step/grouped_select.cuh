@@ -1,4 +1,5 @@
-/* grouped_select.cuh: the grouped step's winners, from cuts to the blocks that attend to them. For grouped.cu. */
+/* grouped_select.cuh: the grouped step's winners, from cuts to the blocks that attend to them, and to the index. For
+ * grouped.cu. */
 #ifndef ADM_KERNELS_STEP_GROUPED_SELECT_CUH
 #define ADM_KERNELS_STEP_GROUPED_SELECT_CUH
 
@@ -6,131 +7,206 @@
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
-/* A winner, or a token tied with the last of them, to its bitmap. at: within the block. */
-static __device__ __forceinline__ void grouped_mark(const grouped_plan &plan, const grouped_memory &m, uint32_t head,
-                                                    uint32_t at, uint32_t bin, uint32_t boundary) {
-    if (bin > boundary) return;
-    uint32_t *map = m.maps + ((bin == boundary ? plan.heads : 0) + head) * plan.map_words;
-    atomicOr(&map[at / 32], 1u << at % 32);
+/* Token `at` of the block, the row's winner number `place` in no order, to block place % split, and to the map. */
+static __device__ __forceinline__ void grouped_send(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
+                                                    uint32_t head, uint32_t place, uint32_t at) {
+    adm_push(&m.winners[head * plan.share + (place >> plan.shift)], me.first_tile * 32 + at, place & (plan.split - 1),
+             &m.small->winners);
+    atomicOr(&m.maps[head * plan.map_words + at / 32], 1u << at % 32);
 }
 
-/* Where a list was too short: all the tokens that are not kept once more, from memory. */
-template <int D, int N>
-static __device__ __noinline__ void grouped_mark_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                       const grouped_plan &plan, const uint32_t *planes, unsigned char *shared,
-                                                       grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan); /* again, too: nothing of this is to be in anybody's way */
-    const grouped_memory m = grouped_memory_of(plan, shared, small);
-    grouped_query<D, N> q;
-    grouped_columns<D, N>(m.small, &q);
-    for (uint32_t i = plan.kept * GROUPED_WARPS + me.warp; i < me.n_tiles; i += GROUPED_WARPS) {
-        uint32_t first[N], second[N];
-        grouped_codes<D> codes;
-        grouped_read_global<D>(planes + (size_t)i * grouped_dim<D>::tile_words, &codes);
-        grouped_bins<D, N>(codes, q, first, second);
-        grouped_correct<D, N>(me, i, first, second);
+/* A token at the cut, of those of which some lose. */
+static __device__ __forceinline__ void grouped_list_tie(const grouped_memory &m, uint32_t head, uint32_t at) {
+    const uint32_t n = atomicAdd(&m.small->n_ties[head], 1u);
+    if (n < GROUPED_TIES) m.small->tied[head][n] = at;
+}
+
+/* A token wherever its place is. */
+static __device__ __forceinline__ void grouped_take(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
+                                                    uint32_t head, uint32_t at, uint32_t place) {
+    const grouped_cut &cut = m.small->cut[head];
+    if (place < cut.at || (place == cut.at && cut.lose == 0))
+        grouped_send(me, plan, m, head, cut.offset + atomicAdd(&m.small->n_winners[head], 1u), at);
+    else if (place == cut.at && cut.lose < cut.ties) grouped_list_tie(m, head, at);
+}
+
+/* What tells a word's winners: by 1, those of its bytes that reach bit 7 have lost; by 2, those too that may be tied. */
+typedef struct grouped_limit {
+    uint32_t lost, out;
+} grouped_limit;
+
+template <int D>
+static __device__ __forceinline__ grouped_limit grouped_limit_of(const grouped_block &me, const grouped_small *small,
+                                                                 uint32_t set) {
+    grouped_limit limit = {0x80808080u, 0x80808080u}; /* of a head that is not there: nothing wins */
 #pragma unroll
-        for (int j = 0; j < N; j++) {
-            const uint32_t head = grouped_head<D>(j), at = i * 32 + grouped_token<D>(j);
-            if (head >= me.heads) continue;
-            const uint32_t boundary = m.small->cut[head].boundary;
-            grouped_mark(plan, m, head, at, first[j], boundary);
-            grouped_mark(plan, m, head, at + grouped_dim<D>::step, second[j], boundary);
+    for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
+        const uint32_t head = grouped_head<D>(set, 2 * half), bytes = D == 64 ? 0x0101u << 16 * half : 0x01010101u;
+        if (head >= me.heads) continue;
+        const grouped_cut &cut = small->cut[head];
+        const bool all = cut.lose == 0, some = cut.lose < cut.ties;
+        limit.lost -= bytes * (cut.at + (all ? 1 : 0));
+        limit.out -= bytes * (cut.at + (all || some ? 1 : 0));
+    }
+    return limit;
+}
+
+/* Of up to eight words of a set, in mask's bit 8 byte + 7 - word: sends those that won, lists those tied. */
+template <int D, typename Token>
+static __device__ __forceinline__ void grouped_take_marked(const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m, uint32_t set, uint32_t won, uint32_t tied,
+                                                           Token token) {
+#pragma unroll
+    for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
+        const uint32_t bits = D == 64 ? 0xffffu << 16 * half : ~0u, head = grouped_head<D>(set, 2 * half);
+        uint32_t left = won & bits;
+        if (left != 0) {
+            uint32_t place = m.small->cut[head].offset + atomicAdd(&m.small->n_winners[head], (uint32_t)__popc(left));
+#pragma unroll 1
+            for (; left != 0; left &= left - 1) {
+                const uint32_t bit = (uint32_t)__ffs((int)left) - 1;
+                grouped_send(me, plan, m, head, place++, token(7 - bit % 8, bit / 8));
+            }
+        }
+#pragma unroll 1
+        for (left = tied & bits; left != 0; left &= left - 1) {
+            const uint32_t bit = (uint32_t)__ffs((int)left) - 1;
+            grouped_list_tie(m, head, token(7 - bit % 8, bit / 8));
         }
     }
 }
 
-/* Marks the winners and ties among the tokens whose bins are kept. */
+/* Winners among the tokens whose places are kept. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_mark_kept(const grouped_block &me, const grouped_plan &plan,
+static __device__ __forceinline__ void grouped_take_kept(const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m) {
-    const int batch = 8 / N; /* pieces, of 16 bins a thread */
-    const uint32_t mine = me.n_tiles + GROUPED_WARPS - 1 - me.warp, kept = min(mine / GROUPED_WARPS, plan.kept);
-    uint32_t boundary[N], beyond[N]; /* beyond: what lifts a bin beyond the boundary to 0x8000 */
+    const uint32_t rest = me.n_tiles % GROUPED_PAIRS, mine = 2 * me.warp; /* of the last round: tiles, and my first */
+    const uint32_t n = 2 * (me.n_tiles / GROUPED_PAIRS) + (rest > mine ? 2 : 0);
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-        const bool used = grouped_head<D>(j) < me.heads;
-        boundary[j] = used ? m.small->cut[grouped_head<D>(j)].boundary : 0;
-        beyond[j] = used ? (0x7fffu - boundary[j]) * 0x10001u : 0x80008000u;
-    }
-    for (uint32_t from = 0; from < kept; from += batch) {
-        const uint32_t *bins = m.bins + from * (N * GROUPED_THREADS) + threadIdx.x;
-        uint32_t hits = 0;
+    for (uint32_t s = 0; s < N; s++) {
+        const grouped_limit limit = grouped_limit_of<D>(me, m.small, s);
+#pragma unroll 1
+        for (uint32_t from = 0; from < n; from += 8) {
+            const uint32_t *words = m.places + (from * N + s) * GROUPED_THREADS + threadIdx.x;
+            uint32_t lost = 0, out = 0;
 #pragma unroll
-        for (int i = 0; i < batch; i++)
-            if (from + i < kept) {
-#pragma unroll
-                for (int j = 0; j < N; j++)
-                    hits |= (~(bins[(i * N + j) * GROUPED_THREADS] + beyond[j]) & 0x80008000u) >> (i * N + j);
+            for (uint32_t i = 0; i < 8; i++) {
+                const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
+                lost |= (word + limit.lost) >> i & 0x80808080u >> i;
+                out |= (word + limit.out) >> i & 0x80808080u >> i;
             }
-        while (hits != 0) {
-            const uint32_t bit = 31 - __clz((int)hits), i = 15 - bit % 16, j = i % N;
-            const uint32_t pair = bins[i * GROUPED_THREADS], lane = threadIdx.x % 32;
-            const uint32_t head = D == 64 ? 2 * j + lane % 4 / 2 : 4 * (j / 2) + lane % 4;
-            const uint32_t at = (D == 64 ? lane / 4 * 2 + lane % 2 : j % 2 * 16 + lane / 4) + (bit / 16) * grouped_dim<D>::step;
-            uint32_t its = boundary[0];
-#pragma unroll
-            for (int k = 1; k < N; k++) its = j == k ? boundary[k] : its;
-            hits ^= 1u << bit;
-            grouped_mark(plan, m, head, ((from + i / N) * GROUPED_WARPS + me.warp) * 32 + at,
-                         bit >= 16 ? pair >> 16 : pair & 0xffffu, its);
+            if (out != ~0u)
+                grouped_take_marked<D>(me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
+                    return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
+                });
         }
     }
 }
 
-/* Marks winners and ties of all heads in the bitmaps. */
+/* The same of the lane's list. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_mark_all(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                        const grouped_block &me, const grouped_plan &plan,
-                                                        const uint32_t *planes, const grouped_memory &m) {
-    grouped_mark_kept<D, N>(me, plan, m);
-    if (me.pieces <= plan.kept) return;
-    const uint32_t n = m.small->listed[me.warp];
-    const bool again = __syncthreads_or(n > plan.room) != 0;
-    if (again) {
-        grouped_mark_again<D, N>(s, p, plan, planes, m.ring - plan.ring_at, m.small);
-        return;
-    }
-    for (uint32_t i = threadIdx.x % 32; i < n; i += 32) {
-        const uint32_t entry = m.lists[me.warp * plan.room + i], token = entry >> GROUPED_BIN_BITS;
-        grouped_mark(plan, m, token % 8, token / 8, entry % (1u << GROUPED_BIN_BITS), m.small->cut[token % 8].boundary);
+static __device__ __forceinline__ void grouped_take_listed(const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m, uint32_t n) {
+    grouped_limit limit[N];
+#pragma unroll
+    for (uint32_t s = 0; s < N; s++) limit[s] = grouped_limit_of<D>(me, m.small, s);
+#pragma unroll 1
+    for (uint32_t i = 0; i < n; i++) {
+        const uint2 entry = ((const uint2 *)m.places)[i * GROUPED_THREADS + threadIdx.x];
+        const uint32_t set = entry.y % N;
+        const grouped_limit its = limit[set == 0 ? 0 : N - 1];
+        const uint32_t lost = (entry.x + its.lost) & 0x80808080u, out = (entry.x + its.out) & 0x80808080u;
+        if (out != 0x80808080u)
+            grouped_take_marked<D>(me, plan, m, set, lost ^ 0x80808080u, lost & ~out, [&](uint32_t, uint32_t byte) {
+                return grouped_tile(me, entry.y / N) * 32 + grouped_token<D>(byte);
+            });
     }
 }
 
-/* Winners, in order, to the index and to the blocks that attend to them: place r of a row to block r % split. */
-static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                        const grouped_block &me, const grouped_plan &plan,
-                                                        const grouped_memory &m) {
-    const uint32_t lane = threadIdx.x % 32;
-    if (me.head >= me.heads) return;
-    const uint32_t *nearer = m.maps + me.head * plan.map_words, *tied = nearer + plan.heads * plan.map_words;
-    const uint32_t n_lanes = plan.warps * 32, per_lane = (me.n_tiles + n_lanes - 1) / n_lanes;
-    const uint32_t start = min(me.part * 32 * per_lane, me.n_tiles);
-    const uint32_t from = min(start + lane * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
-    uint32_t before = 0, ties_before = 0, mine = 0, my_ties = 0;
-    for (uint32_t i = lane; i < start; i += 32) before += __popc(nearer[i]), ties_before += __popc(tied[i]);
-    for (uint32_t i = from; i < to; i++) mine += __popc(nearer[i]), my_ties += __popc(tied[i]);
-    const adm_row_cut cut = m.small->cut[me.head];
-    uint32_t rank = adm_warp_scan(mine) - mine, ties = adm_warp_scan(my_ties) - my_ties;
-    rank += cut.rank + __reduce_add_sync(ADM_FULL_WARP, before);
-    ties += cut.ties + __reduce_add_sync(ADM_FULL_WARP, ties_before);
-    const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head + me.head;
-    uint32_t *index = p.index + row * s.rule.budget, *winners = m.winners + me.head * plan.share;
-    for (uint32_t i = from; i < to; i++) {
-        const uint32_t ties_here = tied[i];
-        for (uint32_t left = nearer[i] | ties_here; left != 0; left &= left - 1) {
-            const uint32_t bit = __ffs((int)left) - 1, token = (me.first_tile + i) * 32 + bit;
-            const bool is_tied = ties_here >> bit & 1;
-            const uint32_t place = adm_index_position(cut, make_uint2(rank, ties));
-            if (!is_tied || ties >= cut.ties_dropped) {
-                adm_push(&winners[place >> plan.shift], token, place & (plan.split - 1), &m.small->winners);
-                index[place] = token;
-            }
-            if (is_tied) ties++;
-            else rank++;
-        }
+/* The same of all tokens, from their codes. */
+template <int D, int N, int METRIC>
+static __device__ __noinline__ void grouped_take_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                       const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
+    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
+    grouped_visit<D, N, METRIC>(
+        me, grouped_planes<D>(s, p, me, me.first_tile), m,
+        [&](uint32_t head, uint32_t at, uint32_t place) { grouped_take(me, plan, m, head, at, place); });
+}
+
+/* Tokens at the cuts, where more of them than are listed are of a block in which some lose. By all threads. */
+template <int D, int N, int METRIC>
+static __device__ __noinline__ void grouped_take_ties(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                      const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
+    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
+    uint32_t *maps = m.maps + plan.heads * plan.map_words;
+    for (uint32_t i = threadIdx.x; i < plan.heads * plan.map_words; i += GROUPED_THREADS) maps[i] = 0;
+    __syncthreads();
+    grouped_visit<D, N, METRIC>(me, grouped_planes<D>(s, p, me, me.first_tile), m,
+                                [&](uint32_t head, uint32_t at, uint32_t place) {
+                                    if (place == small->cut[head].at)
+                                        atomicOr(&maps[head * plan.map_words + at / 32], 1u << at % 32);
+                                });
+    __syncthreads();
+    if (me.warp < me.heads && small->n_ties[me.warp] > GROUPED_TIES) {
+        const grouped_cut cut = small->cut[me.warp];
+        const uint32_t *map = maps + me.warp * plan.map_words, per_lane = (me.n_tiles + 31) / 32;
+        const uint32_t from = min(threadIdx.x % 32 * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
+        uint32_t mine = 0;
+        for (uint32_t i = from; i < to; i++) mine += __popc(map[i]);
+        uint32_t older = adm_warp_scan(mine) - mine;
+        for (uint32_t i = from; i < to; i++)
+            for (uint32_t left = map[i]; left != 0; left &= left - 1, older++)
+                if (older >= cut.lose)
+                    grouped_send(me, plan, m, me.warp, cut.offset + cut.nearer + older - cut.lose,
+                                 i * 32 + (uint32_t)__ffs((int)left) - 1);
     }
-    if (me.part == 0 && lane == 0 && me.rank == 0) p.n_selected[row] = me.need;
+    __syncthreads();
+}
+
+/* Tokens at the cuts, where some of a block's lose: all have been listed, if there was room. By all threads. */
+template <int D, int N, int METRIC>
+static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                           const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m) {
+    if (m.small->parted == 0) return;
+    __syncthreads();
+    const uint32_t n = me.warp < me.heads ? m.small->n_ties[me.warp] : 0;
+    const uint32_t lane = threadIdx.x % 32;
+    if (n <= GROUPED_TIES && lane < n) {
+        const grouped_cut &cut = m.small->cut[me.warp];
+        const uint32_t at = m.small->tied[me.warp][lane];
+        uint32_t older = 0;
+#pragma unroll 1
+        for (uint32_t j = 0; j < n; j += 8) {
+            const uint4 *eight = (const uint4 *)(m.small->tied[me.warp] + j), x = eight[0], y = eight[1];
+            older += (x.x < at) + (x.y < at) + (x.z < at) + (x.w < at);
+            older += (y.x < at) + (y.y < at) + (y.z < at) + (y.w < at);
+        }
+        if (older >= cut.lose) grouped_send(me, plan, m, me.warp, cut.offset + cut.nearer + older - cut.lose, at);
+    }
+    if (__syncthreads_or(n > GROUPED_TIES)) grouped_take_ties<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
+}
+
+/* The block's winners of a head, in order, to the index; by one warp, once all are in the map. */
+static __device__ __forceinline__ void grouped_write_index(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                           const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m, uint32_t head) {
+    const uint32_t lane = threadIdx.x % 32, per_lane = (me.n_tiles + 31) / 32;
+    const uint32_t from = min(lane * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
+    const uint32_t *map = m.maps + head * plan.map_words;
+    const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head + head;
+    uint32_t mine = 0;
+#pragma unroll 2
+    for (uint32_t i = from; i < to; i++) mine += __popc(map[i]);
+    uint32_t *index = p.index + row * s.rule.budget + m.small->cut[head].offset + adm_warp_scan(mine) - mine;
+#pragma unroll 1
+    for (uint32_t i = from; i < to; i++)
+#pragma unroll 1
+        for (uint32_t left = map[i]; left != 0; left &= left - 1)
+            *index++ = (me.first_tile + i) * 32 + (uint32_t)__ffs((int)left) - 1;
+    if (lane == 0 && me.rank == 0) p.n_selected[row] = me.need;
 }
 
 #endif /* sm_90 */

@@ -313,7 +313,7 @@ def test_a_checks_verdicts_are_stored_merged_and_gated(adamas, check, recorded, 
         assert {r["stage"] for r in report["check_rows"] if r["verdict"] == "regressed"} == {"topk"}
         assert adamas("report", "--db", name, "-o", "r.html").code == 0
         page = (tmp_path / "r.html").read_text()
-        assert 'id="checks"' in page and f"<code>{document['check'][:8]}</code>" in page
+        assert 'id=checks' in page and f"<code>{document['check'][:8]}</code>" in page
         gate = adamas("history", "--gate", "--db", name, "--json")
         changes = json.loads(gate.out)["changes"]
         assert gate.code == 1 and {(c["kind"], c["stage"]) for c in changes} == {("check", "topk")}, gate

@@ -113,10 +113,10 @@ static void the_page_shows_the_figures_and_reasons(void **state) {
     fixture *f = *state;
     add_run(f, "real", "t.safetensors", "complete", 1);
     char *page = page_of(f, NULL, 0);
-    expect_text(page, "title=\"0.1234 ratio\">12.34</td>");
+    expect_text(page, "<td>12.34<td>");
     expect_text(page, "skipped: no permission &lt;here&gt;");
-    expect_text(page, "14, 5</td>"); /* the worst head: layer 14, head 5 */
-    expect_text(page, "<tr><th scope=\"row\" class=\"text\">cpu_model</th><td class=\"text\">cpu</td></tr>");
+    expect_text(page, ">14, 5<"); /* the worst head: layer 14, head 5 */
+    expect_text(page, "<tr><th scope=row>cpu_model<td class=text>cpu");
     expect_text(page, "4,096");
     adm_free(&page);
 }

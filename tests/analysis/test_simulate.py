@@ -248,7 +248,7 @@ def test_the_report_shows_servings_validations_and_claims(simulate, adamas):
     page = (adamas.folder / "r.html").read_text()
     markup = page[:page.index("application/json")]
     assert "&lt;b&gt;&amp;&quot;x.csv" in markup and "<b>&" not in markup and "<i>" not in markup
-    assert markup.count('data-plot="serving"') == 2 and "Errors on held-out timings" in markup and "not measured" in markup
+    assert markup.count('data-plot=serving') == 2 and "Errors on held-out timings" in markup and "not measured" in markup
     only = json.loads(adamas("report", "--db", "s.db", "--json", "--run", str(said["servings"][1]["run_id"])).out)
     assert len(only["servings"]) == 1 and only["servings"][0]["trace"] == evil
 

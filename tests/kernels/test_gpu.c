@@ -298,8 +298,8 @@ static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffe
     return adm_gpu_step_grouped_tuned(shape, buffers, &grouped_tuning, stream, err);
 }
 
-/* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, tiles in flight, bins kept or
- * listed (kept = 2: everything behind the first 1,024 tokens of a block). */
+/* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, pairs of tiles in flight, distances
+ * kept or listed (2 a lane: too few for many a list). */
 static void grouped_steps_cut_every_way(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -313,8 +313,8 @@ static void grouped_steps_cut_every_way(void **state) {
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
         {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
     };
-    static const adm_gpu_grouped_tuning tunings[] = {{0, 2, 2, 2, 0, 0}, {0, 2, 4, 0, 1, 0}, {2, 4, 2, 2, 2, 0},
-                                                     {1, 8, 2, 0, 3, 1}, {0, 8, 2, 2, 2, 2}, {4, 16, 4, 0, 2, 0}};
+    static const adm_gpu_grouped_tuning tunings[] = {{0, 2, 1, 2, 0}, {0, 2, 2, 0, 1}, {2, 4, 2, 2, 2},
+                                                     {1, 8, 2, 0, 3}, {0, 8, 2, 9, 2}, {4, 16, 4, 0, 2}};
     needs_gpu();
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");

@@ -5,6 +5,7 @@ import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, TitleComponent, TooltipComponent } from 'echarts/components';
 import { SVGRenderer } from 'echarts/renderers';
 
+import { element, save } from './dom.js';
 import { FONT, isPrinting, theme } from './theme.js';
 
 echarts.use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, TitleComponent, TooltipComponent,
@@ -12,23 +13,6 @@ echarts.use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, Titl
 
 // Pixels between the margins of A4 or Letter: the page is laid out for paper only after the event that announces it.
 const PAPER_WIDTH = 640;
-
-// An element with a class, text, and children; text is never read as markup.
-export function element(tag, className, ...children) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-}
-
-// A labelled choice among [value, title] pairs; values are strings.
-export function select(label, options, value, changed) {
-    const control = element('select', '');
-    for (const [name, title] of options) control.append(Object.assign(element('option', '', title), { value: name }));
-    control.value = value;
-    control.addEventListener('change', () => changed(control.value));
-    return element('label', '', `${label} `, control);
-}
 
 // A legend: entries of { name, colour, mark }, where mark is a class of styles.css; a scale has `from` and a ramp of
 // colours, and its name is at the far end.
@@ -102,10 +86,30 @@ export class Frame {
         figure.append(this.legend, this.canvas);
         this.chart = null;
         this.width = 0;
-        new ResizeObserver(() => {
+        this.figure = figure;
+        this.observer = new ResizeObserver(() => {
             if (!isPrinting() && Math.round(this.canvas.clientWidth) !== this.width) this.redraw();
-        }).observe(this.canvas);
+        });
+        this.observer.observe(this.canvas);
         this.redraw();
+    }
+
+    // A button that saves the chart as it stands.
+    addTools() {
+        const button = element('button', '', 'save SVG');
+        button.type = 'button';
+        button.addEventListener('click', () => {
+            const svg = this.canvas.querySelector('svg');
+            if (!svg) return;
+            save(`${this.figure.dataset.plot}.svg`, 'image/svg+xml', new XMLSerializer().serializeToString(svg));
+        });
+        this.figure.append(element('div', 'tools', button));
+    }
+
+    dispose() {
+        this.observer.disconnect();
+        this.chart?.dispose();
+        this.chart = null;
     }
 
     redraw() {

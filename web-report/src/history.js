@@ -5,7 +5,8 @@
 //                 |  ..  .   .         | change point: filled towards the worse, hollow once acknowledged
 //                 |------------
 
-import { axisLook, baseOption, select, tooltipBody } from './frame.js';
+import { select } from './dom.js';
+import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, durationUnit, ratioTick } from './format.js';
 import { theme } from './theme.js';
 

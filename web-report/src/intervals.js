@@ -2,7 +2,8 @@
 //
 //     adamas l1   |    ---====o====-----   <>        ---- p5 to p95   ==== p10 to p90   o median   <> mean of the worst head
 
-import { axisLook, baseOption, panelTitle, select, tooltipBody } from './frame.js';
+import { select } from './dom.js';
+import { axisLook, baseOption, panelTitle, tooltipBody } from './frame.js';
 import { count, ratio, ratioTick } from './format.js';
 import { distinct } from './gpu.js';
 import { errorScale, shareScale } from './quality.js';

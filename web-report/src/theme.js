@@ -37,14 +37,14 @@ export const isPrinting = () => printing;
 
 export const theme = () => (dark.matches && !printing ? DARK : LIGHT);
 
-// Calls back when the colours change: the reader's scheme, or paper.
+// Calls back when the reader's scheme of colours changes.
 export function onThemeChange(redraw) {
     dark.addEventListener('change', redraw);
-    for (const [event, value] of [['beforeprint', true], ['afterprint', false]])
-        window.addEventListener(event, () => {
-            printing = value;
-            redraw();
-        });
+}
+
+// Paper has the light colours.
+export function setPrinting(on) {
+    printing = on;
 }
 
 // Looks of every series of the document by its name: the same in every chart. What is exact is grey and dashed.

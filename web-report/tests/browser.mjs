@@ -29,8 +29,9 @@ export function launch() {
     return chromium.launch({ executablePath: browserPath, args: BROWSER_FLAGS });
 }
 
-// Opens the page; whatever it says, asks for, or pops up is kept in the three lists.
-export async function openPage(browser, url, options = {}) {
+// Opens the page, at `view` ("limits?gpu=3"), once its charts are drawn; whatever it says, asks for, or pops up is kept in the
+// three lists.
+export async function openPage(browser, url, { view, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
     const said = [], requested = [], dialogs = [];
@@ -41,9 +42,42 @@ export async function openPage(browser, url, options = {}) {
         dialogs.push(dialog.message());
         dialog.dismiss();
     });
-    await page.goto(url, { waitUntil: 'load' });
+    await page.goto(view ? `${url}#${view}` : url, { waitUntil: 'load' });
+    if (options.javaScriptEnabled !== false) await page.locator('html[data-charts=drawn]').waitFor({ state: 'attached' });
     return { page, said, requested, dialogs, close: () => context.close() };
 }
+
+// Follows a link to a view, as a reader or another page would.
+export const goTo = (page, view) => page.evaluate((hash) => { window.location.hash = hash; }, view)
+    .then(() => page.waitForFunction((id) => {
+        const target = document.getElementById(id);
+        return target !== null && !target.closest('main > section').hidden;
+    }, view.split('?')[0]));
+
+// Calls back in every view, for everything of which it shows one at a time: a GPU, a session, ...
+export async function tour(page, visit) {
+    for (const view of await page.locator('nav a').evaluateAll((all) => all.map((one) => one.getAttribute('href').slice(1)))) {
+        await goTo(page, view);
+        const chooser = page.locator(`#${view} .chooser select`).first();
+        const values = await chooser.count() > 0 ? await chooser.locator('option').evaluateAll((all) =>
+            all.map((one) => one.value)) : [null];
+        for (const value of values) {
+            if (value !== null) await page.locator(`#${view} .chooser select`).first().selectOption(value);
+            await visit(view);
+        }
+    }
+}
+
+// Opens folded tables, which are in the page only from then on.
+export async function unfold(boxes) {
+    for (const box of await boxes.all()) {
+        if (await box.getAttribute('open') === null) await box.locator('summary').click();
+        await box.locator('table').first().waitFor();
+    }
+}
+
+// The figure of a cell: all digits that were written, as a number.
+export const exact = (text) => parseFloat(text.replaceAll(',', '').replace('\u2212', '-'));
 
 // For every frame: how many drawings, and how many shapes in them have a size and a colour.
 export const drawings = (page) => page.locator('figure.plot').evaluateAll((figures) => figures.map((figure) => ({

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, launch, measured, openPage, query, skip } from './browser.mjs';
+import { adamas, drawings, exact, goTo, launch, measured, openPage, query, skip, tour, unfold } from './browser.mjs';
 
 const HOSTILE = `</script><img src=x onerror=alert(1)>"&'`;
 const LIMIT = 4e12, LENGTHS = [8192, 32768], BUDGETS = [64, 4096], KV_HEADS = [32, 8];
@@ -146,30 +146,32 @@ describe('GPU profiles in the report', { skip }, () => {
     test('has a section, an entry and a chart for what there is, and none for what is not', async () => {
         const { page, said, requested, dialogs, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Summary', 'Speed-up', 'GPU stages', 'Roofline', 'Phases', 'Timeline', 'Counters', 'Claims',
-                          'Provenance']);
+                         ['Verdict', 'Time', 'Limits', 'Speed-up', 'Sessions', 'Counters', 'Claims', 'Provenance']);
         assert.deepEqual(await page.locator('section').evaluateAll((all) => all.map((one) => one.id)),
-                         ['summary', 'speedup', 'gpu', 'roofline', 'phases', 'timeline', 'counters', 'claims', 'provenance']);
-        const frames = await drawings(page);
-        assert.deepEqual(frames.map((frame) => frame.name), FRAMES);
+                         ['verdict', 'time', 'limits', 'speedup', 'summary', 'counters', 'claims', 'provenance']);
+        const frames = [];
+        await tour(page, async () => frames.push(...await drawings(page)));
+        assert.deepEqual(new Set(frames.map((frame) => frame.name)), new Set(FRAMES));
         for (const frame of frames) {
             assert.equal(frame.n_svg, 1, frame.name);
             assert.ok(frame.n_shapes >= 5, `${frame.name}: ${frame.n_shapes} shapes`);
             assert.ok(frame.label.length > 20, `${frame.name}: label "${frame.label}"`);
         }
         assert.equal(await page.locator('img, [onerror]').count(), 0);
-        assert.ok((await page.locator('#gpu h3').first().textContent()).includes(HOSTILE));
+        await goTo(page, 'gpu?gpu=2');
+        assert.ok((await page.locator('#gpu .part h3').first().textContent()).includes(HOSTILE));
         assert.deepEqual([said, dialogs, requested], [[], [], [url]]);
         await close();
     });
 
     test('says what was recorded elsewhere, and with which figures it stands', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'gpu?gpu=1&beside=2' });
         assert.deepEqual(await page.locator('#gpu .badge').allTextContents(), Array(2).fill('recorded on another machine'));
         const about = await page.locator('#gpu').textContent();
         assert.match(about, /nothing here was measured on this one/);
         assert.match(about, /4\.00 TB\/s in the same run/);
         assert.match(about, /SM clock 1782 to 2178 MHz, 4 of 54 units throttled/);
+        await goTo(page, 'summary');
         const summary = await page.locator('#summary').textContent();
         assert.match(summary,
             /At 32,768 cached tokens and a budget of 64, a whole step \(fused\) takes 10\.3 µs \(median, n = 20/);
@@ -178,18 +180,20 @@ describe('GPU profiles in the report', { skip }, () => {
     });
 
     test('shows every unit with its floor, its share of the limit, or why it failed', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'gpu?gpu=1&setting=1' });
         const stored = await query(database, `SELECT m.stage, c.variant, c.seq_len, c.budget, m.median FROM measurement m
             JOIN config c USING (config_id) JOIN metric k USING (metric_id)
             WHERE k.name = 'time_ns' AND m.run_id = 1 AND c.n_kv_heads = 8 AND m.status = 'ok'`);
         const title =
             '32 query heads, 8 KV heads, d = 128, F16, batch 1, select per head, cold L2, graph launches, random inputs';
         const table = page.locator('#gpu details').filter({ hasText: title }).last();
+        await unfold(table);
         const shown = await table.locator('tbody tr').evaluateAll((rows) => rows.map((row) => {
             const whole = (cell) => (/\d/.test(cell.textContent) ? Number(cell.textContent.replaceAll(',', '')) : null);
             return [row.cells[0].textContent, row.cells[1].firstChild.textContent.trim(), whole(row.cells[2]),
                     whole(row.cells[3]),
-                    row.cells[4].title ? parseFloat(row.cells[4].title) : row.cells[4].textContent];
+                    row.cells[4].colSpan === 1 ? 1e3 * parseFloat((row.cells[4].dataset.exact ?? row.cells[4].textContent)
+                        .replaceAll(',', '')) : row.cells[4].textContent];
         }));
         const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
         assert.equal(stored.length, 26);
@@ -197,16 +201,17 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.deepEqual(shown.filter((row) => typeof row[4] !== 'number').map((row) => row[4]),
                          Array(2).fill('failed: head 0: relative error 1.5 <limit>'));
         const dense = table.locator('tbody tr', { hasText: 'dense' }).last(), bytes = 32768 * 8 * 512;
-        const cells = await dense.locator('td').evaluateAll((all) => all.map((cell) => parseFloat(cell.title)));
-        assert.ok(Math.abs(cells[8] - bytes / LIMIT * 1e9) < 1e-5 * cells[8], `floor ${cells[8]} ns`);
-        assert.ok(Math.abs(cells[9] - bytes / LIMIT / 130000 * 1e9) < 1e-4, `share ${cells[9]}`);
+        const cells = (await dense.locator('td').evaluateAll((all) => all.map((cell) => cell.dataset.exact ?? cell.textContent)))
+            .map(exact);
+        assert.ok(Math.abs(1e3 * cells[8] - bytes / LIMIT * 1e9) < 1e-4 * 1e3 * cells[8], `floor ${cells[8]} us`);
+        assert.ok(Math.abs(cells[9] / 100 - bytes / LIMIT / 130000 * 1e9) < 1e-4, `share ${cells[9]} %`);
         assert.match(await dense.textContent(), /0\.25.*20\s*⚠/);
         assert.equal(await table.locator('tbody td', { hasText: /^cluster partly warm$/ }).count(), 4);
         await close();
     });
 
     test('draws the break-even line only where a gain meets a loss', async () => {
-        const { page, said, close } = await open();
+        const { page, said, close } = await open({ view: 'speedup?gpu=1' });
         const figure = page.locator(`figure[data-plot=speedup][data-profile="${FULL}"]`);
         assert.equal(await figure.locator('svg path[stroke-width="3"]').count(), 2, 'left of and below one losing cell');
         assert.match(await figure.locator('.legend').textContent(), /break-even/);
@@ -225,27 +230,42 @@ describe('GPU profiles in the report', { skip }, () => {
         await close();
     });
 
-    test('lets the reader choose heads once for all charts of a GPU', async () => {
-        const { page, said, close } = await open();
-        const figures = ['speedup', 'gpu-stages', 'roofline'].map((plot) =>
-            page.locator(`figure[data-plot=${plot}][data-profile="${FULL}"]`));
-        const svg = () => Promise.all(figures.map((figure) => figure.locator('svg').innerHTML()));
-        const other = page.locator('figure[data-plot=speedup][data-profile="0"] svg');
-        const before = await svg(), untouched = await other.innerHTML();
-        const options = await figures[0].getByLabel('setting').locator('option').allTextContents();
-        assert.deepEqual(options, ['32 KV heads', '8 KV heads']);
-        await figures[0].getByLabel('setting').selectOption({ label: '8 KV heads' });
-        const now = await svg();
-        now.forEach((drawn, i) => assert.notEqual(drawn, before[i]));
-        for (const figure of figures)
-            assert.equal(await figure.getByLabel('setting').locator('option:checked').textContent(), '8 KV heads');
-        assert.equal(await other.innerHTML(), untouched, 'another GPU has a choice of its own');
+    test('lets the reader choose heads once for every chart, and keeps the choice in the address', async () => {
+        const { page, said, close } = await open({ view: 'speedup?gpu=1' });
+        const svg = (plot) => page.locator(`figure[data-plot=${plot}][data-profile="${FULL}"] svg`).innerHTML();
+        const before = await svg('speedup'), setting = page.locator('#speedup').getByRole('combobox', { name: 'setting' });
+        assert.deepEqual(await setting.locator('option').allTextContents(), ['32 KV heads', '8 KV heads']);
+        await setting.selectOption({ label: '8 KV heads' });
+        assert.notEqual(await svg('speedup'), before);
+        assert.match(await page.evaluate(() => window.location.hash), /^#speedup\?gpu=1&setting=1$/);
+        assert.match(await page.locator('#speedup summary').first().textContent(), /8 KV heads/);
+        for (const [view, plot] of [['time', 'gpu-stages'], ['limits', 'roofline']]) {
+            await page.locator(`nav a[href="#${view}"]`).click();
+            assert.equal(await page.locator(`#${view}`).getByRole('combobox', { name: 'setting' }).locator('option:checked').textContent(),
+                         '8 KV heads');
+            const chosen = await svg(plot);
+            await page.locator(`#${view}`).getByRole('combobox', { name: 'setting' }).selectOption({ label: '32 KV heads' });
+            assert.notEqual(await svg(plot), chosen);
+            await page.locator(`#${view}`).getByRole('combobox', { name: 'setting' }).selectOption({ label: '8 KV heads' });
+        }
+        assert.deepEqual(said, []);
+        await close();
+    });
+
+    test('puts two GPUs side by side', async () => {
+        const { page, said, close } = await open({ view: 'speedup' });
+        await page.getByRole('combobox', { name: 'GPU', exact: true }).selectOption('1');
+        await page.getByRole('combobox', { name: 'beside it' }).selectOption('2');
+        const frames = await drawings(page);
+        assert.deepEqual(frames.map((frame) => frame.name), ['speedup 1 ', 'speedup 0 ']);
+        const boxes = await page.locator('#speedup .part').evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+        assert.equal(boxes[0], boxes[1], 'in one row');
         assert.deepEqual(said, []);
         await close();
     });
 
     test('shows counters by stage with unit, meaning and caveat, or the reason', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'counters' });
         const text = await page.locator('#counters').textContent();
         assert.match(text, /33,890,304/);
         assert.match(text, /insufficient privileges <35>/);
@@ -253,19 +273,19 @@ describe('GPU profiles in the report', { skip }, () => {
         const cells = await row.locator('td').allTextContents();
         assert.deepEqual(cells.slice(0, 3), ['bytes', '33,890,304', '–1']);
         const glossary = page.locator('#counters details').last();
-        await glossary.locator('summary').click();
+        await unfold(glossary);
         const meaning = await glossary.locator('tbody tr', { hasText: 'dram__bytes_read.sum' }).locator('td').allTextContents();
         assert.deepEqual(meaning, ['bytes', 'Bytes read', 'by anybody <on the device>']);
         await close();
     });
 
     test('shows the step of median length, its kernels and gaps', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'timeline' });
+        await unfold(page.locator('#timeline details'));
         const rows = await page.locator('#timeline details tbody tr').evaluateAll((all) => all.map((row) =>
-            [row.cells[0].textContent, row.cells[9].textContent, parseFloat(row.cells[6].title), parseFloat(row.cells[7].title),
-             parseFloat(row.cells[8].title)]));
-        assert.deepEqual(rows, [['six', 'distance', 0, 5100, 0], ['six', 'topk', 6100, 3000, 1000],
-                                ['six', 'attention', 9600, 2000, 500]]);
+            [0, 9, 6, 7, 8].map((i) => row.cells[i].dataset.exact ?? row.cells[i].textContent)));
+        assert.deepEqual(rows, [['six', 'distance', '0', '5.1', '0'], ['six', 'topk', '6.1', '3', '1'],
+                                ['six', 'attention', '9.6', '2', '0.5']]);
         const figure = page.locator('figure[data-plot=timeline]');
         assert.match(await figure.locator('svg').textContent(), /six: 11\.6 µs, of it 1\.50 µs gaps/);
         await figure.locator('.chart').hover({ position: { x: 300, y: 44 } });
@@ -290,9 +310,11 @@ describe('GPU profiles in the report', { skip }, () => {
     for (const [scheme, width] of [['light', 380], ['dark', 380], ['dark', 1280]])
         test(`fits ${width} pixels and draws in the ${scheme}`, async () => {
             const { page, said, close } = await open({ viewport: { width, height: 800 }, colorScheme: scheme });
-            await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
-            assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
-            for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes >= 5, frame.name);
+            await tour(page, async (view) => {
+                await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
+                assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width, view);
+                for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes >= 5, frame.name);
+            });
             assert.deepEqual(said, []);
             await close();
         });

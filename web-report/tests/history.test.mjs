@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, execute, launch, measured, openPage, skip } from './browser.mjs';
+import { adamas, drawings, execute, launch, measured, openPage, skip, unfold } from './browser.mjs';
 
 const HOSTILE = `</script><img src=x onerror=alert(1)>"&'`;
 const N_RUNS = 16, CHANGED = 8;
@@ -61,7 +61,7 @@ describe('the history in the report', { skip }, () => {
     test('shows the change, the commits between which it lies, and the levels', async () => {
         execute(database, `UPDATE run SET label = replace(label, 'recorded:', '')`);
         url = write();
-        const { page, said, dialogs, close } = await openPage(browser, url);
+        const { page, said, dialogs, close } = await openPage(browser, url, { view: 'history' });
         const rows = page.locator('#history details').first().locator('tbody tr');
         assert.equal(await rows.count(), 1);
         const text = await rows.first().textContent();
@@ -75,13 +75,14 @@ describe('the history in the report', { skip }, () => {
         await figure.getByRole('combobox', { name: 'series' }).selectOption('1');
         assert.match(await figure.locator('[role=img]').getAttribute('aria-label'), /^dense, .*0 change points/);
         assert.equal(await figure.locator('svg path[stroke-width="1.4"]').count(), 0);
+        await unfold(page.locator('#history details'));
         assert.equal(await page.locator('#history details').last().locator('tbody tr').count(), 2);
         assert.deepEqual([said, dialogs], [[], []]);
         await close();
     });
 
     test('fits 380 pixels in the dark, and reads without scripts', async () => {
-        const narrow = await openPage(browser, url, { viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
+        const narrow = await openPage(browser, url, { view: 'history', viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
         await narrow.page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
         assert.equal(await narrow.page.evaluate(() => document.documentElement.scrollWidth), 380);
         const [frame] = (await drawings(narrow.page)).filter((one) => one.name.startsWith('history'));
@@ -93,16 +94,16 @@ describe('the history in the report', { skip }, () => {
     });
 
     test('says what somebody said of it, and leaves out what is ignored', async () => {
-        const first = await openPage(browser, url);
+        const first = await openPage(browser, url, { view: 'history' });
         const id = await first.page.locator('#history details tbody th code').first().textContent();
         await first.close();
         adamas(folder, 'history', 'ack', id, '--who', 'me', '--why', HOSTILE, '--db', database);
-        const { page, close } = await openPage(browser, write());
+        const { page, close } = await openPage(browser, write(), { view: 'history' });
         const row = page.locator('#history details').first().locator('tbody tr');
         assert.ok((await row.textContent()).includes(`acknowledged by me: ${HOSTILE}`));
         await close();
         adamas(folder, 'history', 'ack', id, '--who', 'me', '--why', 'noise', '--ignore', '--db', database);
-        const again = await openPage(browser, write());
+        const again = await openPage(browser, write(), { view: 'history' });
         assert.match(await again.page.locator('#history').textContent(),
             /No series changed.*1 ignored|1 ignored.*No series changed/s);
         await again.close();

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, launch, measured, openPage, skip } from './browser.mjs';
+import { adamas, drawings, goTo, launch, measured, openPage, skip, tour, unfold } from './browser.mjs';
 
 const CONFIG = ['trace', 'policy', 'variant', 'n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'seq_len', 'budget', 'batch',
                 'launch'];
@@ -100,11 +100,12 @@ describe('policies and tasks in the report', { skip }, () => {
     test('has a section and a chart for each, and says nothing', async () => {
         const { page, said, requested, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Summary', 'Quality', 'Budgets', 'Tasks', 'Claims', 'Provenance']);
-        const frames = await drawings(page);
-        assert.deepEqual(frames.map((frame) => frame.name.trim()), [
+                         ['Verdict', 'Budget', 'Sessions', 'Quality', 'Tasks', 'Claims', 'Provenance']);
+        const frames = [];
+        await tour(page, async () => frames.push(...await drawings(page)));
+        assert.deepEqual(new Set(frames.map((frame) => frame.name.trim())), new Set([
             'policies 0', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'budgets 0',
-            'tasks 0 perplexity_ratio', 'tasks 0 passkey_accuracy']);
+            'tasks 0 perplexity_ratio', 'tasks 0 passkey_accuracy']));
         for (const frame of frames) {
             assert.ok(frame.n_svg === 1 && frame.n_shapes >= 2, `${frame.name}: ${frame.n_shapes} shapes`);
             assert.ok(frame.label.length > 20, frame.name);
@@ -114,7 +115,7 @@ describe('policies and tasks in the report', { skip }, () => {
     });
 
     test('shows policies side by side with their spread, at the budget chosen', async () => {
-        const { page, said, close } = await open();
+        const { page, said, close } = await open({ view: 'quality' });
         const figure = page.locator('figure[data-plot=policies]');
         const before = await figure.locator('svg').innerHTML();
         assert.equal(await figure.getByRole('combobox', { name: 'budget' }).inputValue(), '512', 'an eighth of the context');
@@ -136,7 +137,7 @@ describe('policies and tasks in the report', { skip }, () => {
     });
 
     test('draws the band of one policy where there are too many for all', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'quality' });
         const figure = page.locator('figure[data-plot=quality][data-metric=recall]');
         assert.equal(await figure.locator('svg path[stroke-width="1.8"]').count(), POLICIES.length);
         assert.equal(await figure.locator('svg path[fill-opacity="0.07"], svg path[opacity="0.07"]').count(), 1);
@@ -145,20 +146,23 @@ describe('policies and tasks in the report', { skip }, () => {
     });
 
     test('shows the smallest budgets that reach a target, and leaves them out of the other tables', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'budgets' });
         const figure = page.locator('figure[data-plot=budgets]');
         const texts = await figure.locator('svg text').allTextContents();
         assert.ok(texts.includes('mass \u2265 99 %') && texts.includes('output error \u2264 5 %'), texts.join('|'));
+        await unfold(page.locator('#budgets details'));
         const rows = await page.locator('#budgets details').first().locator('tbody tr').evaluateAll((all) => all.map((row) =>
-            [row.cells[0].textContent, row.cells[2].textContent, row.cells[7].title]));
+            [row.cells[0].textContent, row.cells[2].textContent, row.cells[7].dataset.exact ?? row.cells[7].textContent]));
         assert.deepEqual(rows.map((row) => row[1]), Array(POLICIES.length).fill('sought'));
         assert.deepEqual(rows.map((row) => parseFloat(row[2])).sort((a, b) => a - b), [100, 200, 300, 400, 500]);
+        await goTo(page, 'quality');
         assert.equal(await page.locator('#quality summary', { hasText: 'budget_for' }).count(), 0);
         await close();
     });
 
     test('shows perplexity and passkeys with their intervals, real and made-up texts apart', async () => {
-        const { page, said, close } = await open();
+        const { page, said, close } = await open({ view: 'tasks' });
+        await unfold(page.locator('#tasks details'));
         const perplexity = page.locator('figure[data-plot=tasks][data-metric=perplexity_ratio]');
         const titles = (await perplexity.locator('svg text').allTextContents()).filter((text) => /text|txt/.test(text));
         assert.deepEqual(titles, ['2 texts', 'one.txt']);
@@ -192,9 +196,11 @@ describe('policies and tasks in the report', { skip }, () => {
                 + 'median output error; n = 1,000; of 4 selections'));
         await still.close();
         const { page, said, close } = await open({ viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
-        await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
-        assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 380);
-        for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes >= 2, frame.name);
+        await tour(page, async (view) => {
+            await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
+            assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 380, view);
+            for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes >= 2, frame.name);
+        });
         assert.deepEqual(said, []);
         await close();
     });

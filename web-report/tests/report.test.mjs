@@ -11,10 +11,13 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, drawings, launch, openPage, query, root, skip } from './browser.mjs';
+import { adamas, drawings, exact, goTo, launch, openPage, query, root, skip, tour, unfold } from './browser.mjs';
 
 const HOSTILE_LABEL = `</script><img src=x onerror=alert(1)>"&'`;
 const HOSTILE_MODEL = `</title></script><script>alert(2)</script>"&'`;
+// Charts of the view of budgets, of two sessions.
+const BUDGET_FRAMES = [];
+
 const HOSTILE_NAME = `"><svg onload=alert(3)>&.safetensors`;
 
 // A copy of a trace with other metadata: | header bytes, u64 | JSON header | tensors |
@@ -55,11 +58,13 @@ describe('the report in a browser', { skip }, () => {
 
     test('draws one chart in every frame, says nothing, and requests only itself', async () => {
         const { page, said, requested, close } = await open();
-        const frames = await drawings(page);
-        assert.deepEqual(frames.map((frame) => frame.name), [
+        const frames = [];
+        assert.equal(await page.locator('figure.plot').count(), 0, 'the first screen needs no chart');
+        await tour(page, async () => frames.push(...await drawings(page)));
+        assert.deepEqual(new Set(frames.map((frame) => frame.name)), new Set([
             'policies 0 ', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'policies 1 ',
             'quality 1 recall', 'quality 1 mass', 'quality 1 output_rel_l2', 'heads 0 ', 'heads 1 ', 'stages 0 time_ns',
-            'stages 1 time_ns']);
+            'stages 1 time_ns', ...BUDGET_FRAMES]));
         for (const frame of frames) {
             assert.equal(frame.n_svg, 1, frame.name);
             assert.ok(frame.n_shapes > 10, `${frame.name}: ${frame.n_shapes} shapes`);
@@ -78,6 +83,7 @@ describe('the report in a browser', { skip }, () => {
         const runOf = await page.evaluate(() =>
             JSON.parse(document.getElementById('adamas-data').textContent).sessions.map((session) => session.run_id));
         for (const [session, run_id] of runOf.entries()) {
+            await goTo(page, `quality?session=${run_id}`);
             const figure = page.locator(`figure[data-plot=quality][data-session="${session}"][data-metric=recall]`);
             const n_lines = await figure.locator('svg path[stroke-width="1.8"]').count();
             const measured = counted.find(([run]) => run === run_id)[1];
@@ -88,18 +94,22 @@ describe('the report in a browser', { skip }, () => {
     });
 
     test('keeps real and synthetic sessions apart', async () => {
-        const { page, close } = await open();
-        const badges = await page.locator('#quality h3 .badge').allTextContents();
-        assert.deepEqual(badges, ['real', 'synthetic']);
+        const { page, close } = await open({ view: 'quality' });
+        const badges = () => page.locator('#policies h3 .badge').allTextContents();
+        assert.deepEqual(await badges(), ['real']);
+        await goTo(page, 'quality?session=1');
+        assert.deepEqual(await badges(), ['synthetic']);
+        assert.equal(await page.locator('figure[data-session="0"]').count(), 0);
         await close();
     });
 
     test('without scripts shows every table, its figures and where charts would be', async () => {
         const { page, requested, close } = await open({ javaScriptEnabled: false });
         assert.equal(await page.locator('figure.plot svg').count(), 0);
-        assert.equal(await page.locator('figure.plot').count(), 12);
-        assert.equal(await page.locator('figure.plot figcaption').count(), 12);
-        assert.ok(await page.locator('figure.plot noscript').first().isVisible());
+        assert.equal(await page.locator('figure.plot').count(), 12 + BUDGET_FRAMES.length);
+        assert.equal(await page.locator('figure.plot figcaption').count(), 12 + BUDGET_FRAMES.length);
+        assert.ok(await page.locator('figure.plot .unscripted').first().isVisible());
+        assert.equal(await page.locator('details:not([open])').count(), 0, 'tables are open');
         assert.ok(await page.locator('#summary table.headline').first().isVisible());
         assert.ok(await page.locator('table').count() > 20);
         assert.deepEqual(requested, [url]);
@@ -107,21 +117,22 @@ describe('the report in a browser', { skip }, () => {
     });
 
     test('holds in its tables exactly what the database holds', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'quality' });
         for (const metric of ['recall', 'mass', 'output_rel_l2']) {
+            await unfold(page.locator('#policies details', { hasText: new RegExp(`^${metric} `) }));
             const stored = await query(database, `
                 SELECT c.policy || ' ' || c.variant, c.seq_len, c.budget, m.n, m.mean, m.median, m.p99
                 FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
                 JOIN trace t USING (trace_id)
                 WHERE k.name = '${metric}' AND m.layer IS NULL AND m.stage IS NULL AND t.kind = 'real'
                 AND m.status = 'ok'`);
-            const shown = await page.locator('#quality details').evaluateAll((tables, name) => {
+            const shown = await page.locator('#policies details').evaluateAll((tables, name) => {
                 const title = (table) => table.querySelector('summary').firstChild.textContent.trim();
                 const table = tables.find((one) => title(one) === name);
                 const titles = [...table.querySelectorAll('thead th')].map((th) => th.textContent);
                 const column = (start) => titles.findIndex((title) => title.startsWith(start));
                 return [...table.querySelectorAll('tbody tr')].map((row) => {
-                    const exact = (start) => parseFloat(row.cells[column(start)].title);
+                    const exact = (start) => row.cells[column(start)].dataset.exact ?? row.cells[column(start)].textContent;
                     const whole = (start) => {
                         const text = row.cells[column(start)].textContent;
                         return /\d/.test(text) ? Number(text.replaceAll(',', '')) : null;
@@ -131,14 +142,20 @@ describe('the report in a browser', { skip }, () => {
                 });
             }, metric);
             assert.ok(stored.length >= 6, `${stored.length} rows of ${metric}`);
-            const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
-            assert.deepEqual(sorted(shown), sorted(stored));
+            const key = (row) => JSON.stringify(row.slice(0, 4));
+            assert.equal(shown.length, stored.length);
+            for (const row of stored) {
+                const written = shown.find((one) => key(one) === key(row));
+                assert.ok(written, key(row));
+                row.slice(4).forEach((value, i) => assert.ok(
+                    Math.abs(exact(written[4 + i]) - 100 * value) <= 5e-5 * Math.abs(100 * value), `${key(row)} ${value}`));
+            }
         }
         await close();
     });
 
     test('holds the shares of the codes that the database holds', async () => {
-        const { page, close } = await open();
+        const { page, close } = await open({ view: 'codes' });
         const stored = await query(database, `
             SELECT c.policy || ' ' || c.variant, c.seq_len, k.name, m.mean
             FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id)
@@ -149,31 +166,35 @@ describe('the report in a browser', { skip }, () => {
                 const cells = [...row.cells], names = [0, 1, 2, 3].map((code) => `bucket_occupancy_${code}`);
                 return [...names, 'bucket_entropy_bits'].map((name, i) => [
                     cells[0].textContent, Number(cells[1].textContent.replaceAll(',', '')), name,
-                    parseFloat(cells[3 + i].title)]);
+                    cells[3 + i].dataset.exact ?? cells[3 + i].textContent]);
             }));
-        const sorted = (rows) => rows.map((row) => JSON.stringify(row)).sort();
+        const key = (row) => JSON.stringify(row.slice(0, 3));
         assert.ok(stored.length >= 20, `${stored.length} values`);
-        assert.deepEqual(sorted(shown), sorted(stored));
+        assert.equal(shown.length, stored.length);
+        for (const row of stored) {
+            const written = shown.find((one) => key(one) === key(row)), value = row[3] * (row[2].endsWith('bits') ? 1 : 100);
+            assert.ok(written && Math.abs(exact(written[3]) - value) <= 5e-5 * value, `${key(row)}: ${value}`);
+        }
         await close();
     });
 
     test('carries the notices of what it bundles', async () => {
         const { page, close } = await open();
-        const script = await page.locator('script:not([type])').textContent();
+        const script = await page.locator('body > script:not([type])').textContent();
         for (const notice of ['The Apache Software Foundation', 'Baidu Inc.', 'Mike Bostock', 'Microsoft Corporation'])
             assert.ok(script.includes(notice), notice);
         await close();
     });
 
     test('shows hostile names as text and runs none of them', async () => {
-        const { page, said, dialogs, close } = await open();
-        const about = await page.locator('#quality p.about', { hasText: 'run 1' }).first().textContent();
+        const { page, said, dialogs, close } = await open({ view: 'quality?session=1' });
+        const about = await page.locator('#policies p.about', { hasText: 'run 1' }).first().textContent();
         assert.ok(about.includes(HOSTILE_LABEL), about);
         assert.ok(about.includes(HOSTILE_MODEL), about);
-        assert.ok((await page.locator('#quality h3').nth(1).textContent()).includes(HOSTILE_NAME));
+        assert.ok((await page.locator('#policies .part h3').first().textContent()).includes(HOSTILE_NAME));
         assert.ok((await page.title()).includes(HOSTILE_NAME));
         assert.equal(await page.locator('img, svg[onload], [onerror]').count(), 0);
-        assert.equal(await page.locator('script').count(), 2);
+        assert.equal(await page.locator('script').count(), 3, 'data, packed charts, the page\u2019s own');
         await page.waitForTimeout(200);
         assert.deepEqual(dialogs, []);
         assert.deepEqual(said, []);
@@ -194,7 +215,7 @@ describe('the report in a browser', { skip }, () => {
     });
 
     test('tells units and n over a point, and follows the choice of heads', async () => {
-        const { page, said, close } = await open();
+        const { page, said, close } = await open({ view: 'quality' });
         const chart = page.locator('figure[data-plot=quality][data-session="0"][data-metric=recall] .chart');
         const box = await chart.boundingBox();
         await chart.hover({ position: { x: box.width * 0.25, y: box.height / 2 } });
@@ -214,15 +235,17 @@ describe('the report in a browser', { skip }, () => {
     test('fits 380 pixels', async () => {
         const { page, close } = await open({ viewport: { width: 380, height: 800 } });
         const widthOf = () => page.evaluate(() => document.documentElement.scrollWidth);
-        assert.equal(await widthOf(), 380);
-        await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
-        assert.equal(await widthOf(), 380);
-        for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
+        await tour(page, async (view) => {
+            assert.equal(await widthOf(), 380, view);
+            await page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
+            assert.equal(await widthOf(), 380, `${view}, every table open`);
+            for (const frame of await drawings(page)) assert.ok(frame.n_svg === 1 && frame.n_shapes > 10, frame.name);
+        });
         await close();
     });
 
     test('draws in the dark, and again when the reader changes over', async () => {
-        const { page, said, close } = await open({ colorScheme: 'dark' });
+        const { page, said, close } = await open({ colorScheme: 'dark', view: 'quality' });
         const look = () => page.evaluate(() => ({
             page: getComputedStyle(document.body).backgroundColor,
             lines: [...document.querySelectorAll('figure[data-metric=recall] path[stroke-width="1.8"]')]

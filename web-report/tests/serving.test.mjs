@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, launch, openPage, skip } from './browser.mjs';
+import { adamas, goTo, launch, openPage, skip, unfold } from './browser.mjs';
 
 const WORDS = 'rate=0.1,duration=300,input_tokens=32768,output_tokens=50';
 
@@ -30,7 +30,7 @@ describe('simulated serving in the report', { skip }, () => {
     });
 
     test('a panel per figure and a place per case', async () => {
-        const { page, said, close } = await openPage(browser, url);
+        const { page, said, close } = await openPage(browser, url, { view: 'serving' });
         const figure = page.locator('figure[data-plot="serving"]');
         await figure.scrollIntoViewIfNeeded();
         const texts = await figure.locator('svg text').allTextContents();
@@ -44,11 +44,13 @@ describe('simulated serving in the report', { skip }, () => {
     });
 
     test('the tables hold every case, rule and error', async () => {
-        const { page, close } = await openPage(browser, url);
+        const { page, close } = await openPage(browser, url, { view: 'serving' });
+        await unfold(page.locator('#serving details'));
         const rows = (title) => page.locator(`table[aria-label="${title}"] tbody tr`).count();
         assert.equal(await rows('Latency, throughput and memory'), 6);
         assert.ok(await rows('By which rule each part was predicted') > 12);
         assert.ok(await rows('Errors on held-out timings') > 10);
+        await goTo(page, 'claims');
         assert.ok(await rows('Claims of the paper') >= 6);
         await close();
     });

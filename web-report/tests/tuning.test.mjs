@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
-import { adamas, launch, openPage, skip } from './browser.mjs';
+import { adamas, launch, openPage, skip, unfold } from './browser.mjs';
 
 const PACK = `#include "adamas_plugin.h"
 void adamas_pack(const uint8_t *codes, size_t n, uint32_t d, uint8_t *packed) {
@@ -34,13 +34,14 @@ describe('a tuning session in the report', { skip }, () => {
     });
 
     test('a place per candidate, the floor, and a table', async () => {
-        const { page, said, close } = await openPage(browser, url);
+        const { page, said, close } = await openPage(browser, url, { view: 'tuning' });
         const figure = page.locator('figure[data-plot="tuning"]');
         await figure.scrollIntoViewIfNeeded();
         const texts = await figure.locator('svg text').allTextContents();
         for (const name of ['reference', 'mine.c']) assert.ok(texts.includes(name), `${name} in ${texts}`);
         assert.match(await figure.locator('.chart').getAttribute('aria-label'), /times of [23] candidates/);
         assert.match(await figure.textContent(), /floor/);
+        await unfold(page.locator('#tuning details'));
         const row = page.locator('table[aria-label="Candidates"] tbody tr', { hasText: 'mine.c' });
         assert.equal(await row.count(), 1);
         assert.match(await row.textContent(), /right/);

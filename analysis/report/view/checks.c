@@ -26,7 +26,7 @@ static void write_side(adm_text *page, const json_t *check, const char *name, co
 
 static void write_check(adm_text *page, const json_t *check) {
     adm_write_row_start(page, false);
-    adm_text_format(page, "<th scope=\"row\" class=\"text\"><code>%.8s</code></th>", adm_field_text(check, "check"));
+    adm_text_format(page, "<th scope=\"row\"><code>%.8s</code></th>", adm_field_text(check, "check"));
     adm_write_text_cell(page, check, "made_utc");
     write_side(page, check, "baseline", "baseline_commit");
     write_side(page, check, "candidate", "candidate_commit");
@@ -40,7 +40,7 @@ static void write_check(adm_text *page, const json_t *check) {
 static void write_change(adm_text *page, const json_t *row) {
     double shift, low, high;
     if (!adm_field_number(row, "shift_ratio", &shift)) {
-        adm_text_add(page, "<td class=\"none\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
     adm_text_format(page, "<td>%+.2f%%", 100 * shift);
@@ -59,7 +59,7 @@ static void write_figure(adm_text *page, const json_t *row, const char *key) {
 static void write_row(adm_text *page, const json_t *row) {
     const char *stage = adm_field_text(row, "stage");
     adm_write_row_start(page, false);
-    adm_text_format(page, "<th scope=\"row\" class=\"text\"><code>%.8s</code></th>", adm_field_text(row, "check"));
+    adm_text_format(page, "<th scope=\"row\"><code>%.8s</code></th>", adm_field_text(row, "check"));
     write_verdict(page, adm_field_text(row, "verdict"));
     adm_text_format(page, "<td class=\"text\">%s %s, %s, %lld tokens", stage[0] != '\0' ? stage : adm_field_text(row, "policy"),
                     adm_field_text(row, "metric"), adm_field_text(row, "variant"), (long long)adm_field_int(row, "seq_len"));

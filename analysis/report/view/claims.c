@@ -43,7 +43,7 @@ static void write_claim(adm_text *page, const json_t *claim) {
     const size_t n = json_array_size(found);
     for (size_t i = 0; i < (n > 0 ? n : 1); i++) {
         adm_write_row_start(page, i == 0);
-        adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<th scope=\"row\">");
         adm_text_escaped(page, i == 0 ? adm_field_text(claim, "claim") : "");
         adm_text_add(page, "</th>");
         if (n > 0) write_found(page, json_array_get(found, i));

@@ -61,17 +61,12 @@ static void write_worst_cell(adm_text *page, const json_t *matrix, size_t layer,
         worst_head = head;
     }
     if (isnan(worst)) {
-        adm_text_add(page, "<td class=\"none\" title=\"not measured\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
-    char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
-    adm_shown_value(worst, unit, shown);
-    adm_exact_value(worst, exact);
-    adm_text_format(page, "<td title=\"%s ", exact);
-    adm_text_escaped(page, unit);
-    adm_text_format(page, ", head %zu\">", worst_head);
-    adm_text_escaped(page, shown);
-    adm_text_format(page, " <small>h%zu</small></td>", worst_head);
+    char precise[ADM_NUMBER_CHARS];
+    adm_precise_value(worst, unit, precise);
+    adm_text_format(page, "<td>%s <small>h%zu</small></td>", precise, worst_head);
 }
 
 static void write_worst_rows(adm_text *page, const json_t *document, const json_t *matrix, const int64_t *budget,
@@ -80,7 +75,7 @@ static void write_worst_rows(adm_text *page, const json_t *document, const json_
     json_t *number;
     json_array_foreach(json_object_get(matrix, "layers"), layer, number) {
         adm_write_row_start(page, layer == 0);
-        adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<th scope=\"row\">");
         adm_text_escaped(page, adm_field_text(matrix, "series"));
         adm_text_add(page, "</th>");
         adm_write_count_cell(page, matrix, "seq_len", "");
@@ -122,6 +117,7 @@ void adm_view_heads(adm_text *page, const json_t *document) {
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         int64_t budget[MAX_BUDGETS];
         if (budgets_of(document, session, "output_rel_l2", budget) == 0) continue;
+        adm_write_part_start(page, "session", session);
         adm_write_session_heading(page, document, session);
         adm_write_plot(
             page, "heads", session, NULL,
@@ -129,5 +125,6 @@ void adm_view_heads(adm_text *page, const json_t *document) {
                        "column a query head. The worst head of each panel is outlined."));
         write_worst_table(page, document, session, "output_rel_l2", "Worst head of each layer by mean output error", false);
         write_worst_table(page, document, session, "recall", "Worst head of each layer by mean recall", true);
+        adm_write_part_end(page);
     }
 }

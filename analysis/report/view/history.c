@@ -36,8 +36,7 @@ static void write_change(adm_text *page, const json_t *series, const json_t *cha
     const char *unit = adm_field_text(series, "unit");
     bool is_worse = json_is_true(json_object_get(change, "is_worse"));
     double before, after, p;
-    adm_text_format(page, "<tr><th scope=\"row\" class=\"text\"><code>%s</code></th><td class=\"text\">",
-                    adm_field_text(change, "id"));
+    adm_text_format(page, "<tr><th scope=\"row\"><code>%s</code></th><td class=\"text\">", adm_field_text(change, "id"));
     write_series_name(page, series);
     adm_text_add(page, "<br><small>");
     adm_text_escaped(page, adm_field_text(series, "metric"));
@@ -49,7 +48,7 @@ static void write_change(adm_text *page, const json_t *series, const json_t *cha
     if (adm_field_number(change, "before", &before) && adm_field_number(change, "after", &after) && before != 0)
         adm_text_format(page, "<td class=\"%s\">%s%.2f %s</td>", is_worse ? "loss" : "gain", after < before ? "\u2212" : "+",
                         100 * fabs(after / before - 1), is_worse ? "worse" : "better");
-    else adm_text_add(page, "<td class=\"none\">\u2013</td>");
+    else adm_text_add(page, "<td>\u2013</td>");
     adm_write_value_cell(page, change, "before", unit);
     adm_write_value_cell(page, change, "after", unit);
     adm_text_add(page, "<td class=\"text\">");
@@ -106,7 +105,7 @@ static void write_series(adm_text *page, const json_t *document, const json_t *h
             if (last < low) low = last;
             if (last > high) high = last;
         }
-        adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<tr><th scope=\"row\">");
         write_series_name(page, series);
         adm_text_add(page, "</th>");
         adm_write_text_cell(page, series, "metric");

@@ -29,7 +29,7 @@ static void write_fields(adm_text *page, const char *title, const json_t *object
     adm_text_add(page, "</caption><tbody>\n");
     json_object_foreach((json_t *)object, key, value) {
         if (json_is_object(value)) continue; /* written as a table of its own */
-        adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<tr><th scope=\"row\">");
         adm_text_escaped(page, key);
         adm_text_add(page, "</th><td class=\"text\">");
         write_json_value(page, value);
@@ -49,7 +49,7 @@ static void write_thresholds(adm_text *page, const json_t *document, size_t sess
                        "<th scope=\"col\">t0</th><th scope=\"col\">t1</th><th scope=\"col\">t2</th></tr></thead>\n<tbody>\n");
     json_array_foreach(adm_document_rows(document, "calibrations"), i, row) {
         if (!adm_row_is(row, session, NULL)) continue;
-        adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<tr><th scope=\"row\">");
         adm_text_escaped(page, adm_field_text(row, "variant"));
         adm_text_add(page, "</th>");
         adm_write_count_cell(page, row, "layer", "");

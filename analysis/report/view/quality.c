@@ -46,9 +46,9 @@ static void write_quality_row(adm_text *page, const json_t *row, bool first_of_s
         for (int i = 0; i < N_COLUMNS; i++) adm_write_value_cell(page, row, columns[i].key, unit);
         adm_write_value_cell(page, row, "worst_mean", unit);
         if (json_is_integer(json_object_get(row, "worst_head")))
-            adm_text_format(page, "<td title=\"mean of n = %lld\">%lld, %lld</td>", (long long)adm_field_int(row, "worst_n"),
+            adm_text_format(page, "<td title=\"n = %lld\">%lld, %lld</td>", (long long)adm_field_int(row, "worst_n"),
                             (long long)adm_field_int(row, "worst_layer"), (long long)adm_field_int(row, "worst_head"));
-        else adm_text_add(page, "<td class=\"none\" title=\"not stored per head\">\u2013</td>");
+        else adm_text_add(page, "<td>\u2013</td>");
     }
     adm_text_add(page, "</tr>\n");
 }
@@ -108,6 +108,7 @@ void adm_view_quality(adm_text *page, const json_t *document) {
     };
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         if (!session_has(document, session, NULL)) continue;
+        adm_write_part_start(page, "session", session);
         adm_write_session_heading(page, document, session);
         if (n_series(document, session) > 1)
             adm_write_plot(
@@ -126,6 +127,7 @@ void adm_view_quality(adm_text *page, const json_t *document) {
                            metric) if (!is_about_codes(adm_field_text(metric, "name")) &&
                                        !is_about_budgets(adm_field_text(metric, "name")))
             write_metric_table(page, document, session, adm_field_text(metric, "name"), false);
+        adm_write_part_end(page);
     }
 }
 
@@ -140,6 +142,7 @@ void adm_view_budgets(adm_text *page, const json_t *document) {
             const char *name = adm_field_text(metric, "name");
             if (!is_about_budgets(name) || !session_has(document, session, name)) continue;
             if (!headed) {
+                adm_write_part_start(page, "session", session);
                 adm_write_session_heading(page, document, session);
                 adm_write_plot(
                     page, "budgets", session, NULL,
@@ -149,6 +152,7 @@ void adm_view_budgets(adm_text *page, const json_t *document) {
             headed = true;
             write_metric_table(page, document, session, name, false);
         }
+        if (headed) adm_write_part_end(page);
     }
 }
 
@@ -181,7 +185,7 @@ static void write_spread_table(adm_text *page, const json_t *document, size_t se
     adm_text_add(page, "<th scope=\"col\">entropy, bits (at most 2)</th></tr></thead>\n<tbody>\n");
     json_array_foreach(rows, i, row) {
         if (!adm_row_is(row, session, "bucket_entropy_bits")) continue;
-        adm_text_add(page, "<tr><th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<tr><th scope=\"row\">");
         adm_text_escaped(page, adm_field_text(row, "series"));
         adm_text_add(page, "</th>");
         adm_write_count_cell(page, row, "seq_len", "");
@@ -206,6 +210,7 @@ void adm_view_codes(adm_text *page, const json_t *document) {
             const char *name = adm_field_text(metric, "name");
             if (!is_about_codes(name) || !session_has(document, session, name)) continue;
             if (!headed) {
+                adm_write_part_start(page, "session", session);
                 adm_write_session_heading(page, document, session);
                 adm_text_add(page, "<p class=\"about\">How the elements of the cached keys fall into the four buckets: "
                                    "means over layers and KV heads; equal shares are 2 bits an element. Ties are tokens "
@@ -215,5 +220,6 @@ void adm_view_codes(adm_text *page, const json_t *document) {
             headed = true;
             write_metric_table(page, document, session, name, false);
         }
+        if (headed) adm_write_part_end(page);
     }
 }

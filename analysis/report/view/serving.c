@@ -30,7 +30,7 @@ static void write_heading(adm_text *page, const json_t *document, const json_t *
 /* "dense", "256", "0-1:dense,2-31:256". */
 static void write_name_cell(adm_text *page, const json_t *row) {
     char shown[ADM_NUMBER_CHARS];
-    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+    adm_text_add(page, "<th scope=\"row\">");
     if (json_is_integer(json_object_get(row, "budget"))) {
         adm_shown_count(adm_field_int(row, "budget"), shown);
         adm_text_escaped(page, shown);
@@ -63,7 +63,7 @@ static void write_figure(adm_text *page, const json_t *row, const char *metric, 
     char exact[ADM_NUMBER_CHARS];
     double value;
     if (!adm_field_number(m, "p50", &value)) {
-        adm_text_add(page, "<td class=\"none\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
     adm_exact_value(value, exact);
@@ -76,7 +76,7 @@ static void write_ratio(adm_text *page, const json_t *row, const char *group, co
     const json_t *m = json_object_get(json_object_get(row, group), metric);
     double value;
     if (adm_field_number(m, "p50", &value)) adm_write_number_cell(page, value, "ratio");
-    else adm_text_add(page, "<td class=\"none\">\u2013</td>");
+    else adm_text_add(page, "<td>\u2013</td>");
 }
 
 static void write_case(adm_text *page, const json_t *row) {
@@ -184,6 +184,7 @@ static void write_validations(adm_text *page, const json_t *document) {
 void adm_view_serving(adm_text *page, const json_t *document) {
     const json_t *servings = adm_document_rows(document, "servings");
     for (size_t i = 0; i < json_array_size(servings); i++) {
+        adm_write_part_start(page, "serving", i);
         write_heading(page, document, json_array_get(servings, i));
         adm_text_format(page, "<figure class=\"plot\" data-plot=\"serving\" data-serving=\"%zu\"", i);
         adm_write_frame_end(
@@ -191,6 +192,7 @@ void adm_view_serving(adm_text *page, const json_t *document) {
                              "over the requests."));
         write_cases(page, document, i);
         write_uses(page, document, i);
+        adm_write_part_end(page);
     }
     write_validations(page, document);
 }

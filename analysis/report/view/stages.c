@@ -16,7 +16,7 @@ static size_t count_rows(const json_t *document, size_t session, const char *met
 
 static void write_stage_row(adm_text *page, const json_t *row, bool first, const char *unit) {
     adm_write_row_start(page, first);
-    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+    adm_text_add(page, "<th scope=\"row\">");
     adm_text_escaped(page, adm_field_text(row, "stage"));
     adm_text_add(page, "</th>");
     adm_write_text_cell(page, row, "source");
@@ -63,6 +63,7 @@ static void write_stage_table(adm_text *page, const json_t *document, size_t ses
 void adm_view_stages(adm_text *page, const json_t *document) {
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         if (count_rows(document, session, NULL) == 0) continue;
+        adm_write_part_start(page, "session", session);
         adm_write_session_heading(page, document, session);
         if (count_rows(document, session, "time_ns") > 0)
             adm_write_plot(
@@ -75,5 +76,6 @@ void adm_view_stages(adm_text *page, const json_t *document) {
         json_t *metric;
         json_array_foreach(adm_document_rows(document, "metrics"), i, metric)
             write_stage_table(page, document, session, adm_field_text(metric, "name"));
+        adm_write_part_end(page);
     }
 }

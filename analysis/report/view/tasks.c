@@ -57,7 +57,7 @@ static void write_interval_cell(adm_text *page, const json_t *task, const char *
         else if (has[i]) snprintf(shown[i], sizeof shown[i], "%.4g", value[i]);
     }
     if (!has[0]) {
-        adm_text_add(page, "<td class=\"none\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
     adm_exact_value(value[0], exact);
@@ -132,7 +132,7 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) {
         if (!is_of_table(task, evaluation, table->metric)) continue;
         adm_write_row_start(page, strcmp(last_trace, adm_field_text(task, "trace")) != 0);
-        adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+        adm_text_add(page, "<th scope=\"row\">");
         last_trace = adm_field_text(task, "trace");
         adm_text_escaped(page, last_trace);
         adm_text_add(page, "</th>");
@@ -154,6 +154,7 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
 void adm_view_tasks(adm_text *page, const json_t *document) {
     size_t n = json_array_size(json_object_get(document, "evaluations"));
     for (size_t i = 0; i < n; i++) {
+        adm_write_part_start(page, "evaluation", i);
         write_heading(page, document, i);
         if (has_metric(document, i, "perplexity_ratio"))
             write_frame(
@@ -167,5 +168,6 @@ void adm_view_tasks(adm_text *page, const json_t *document) {
                 ADM_MARKUP("<strong>Passkeys found</strong>: a number hidden in a long made-up text and asked for at its end. "
                            "Band: 95% interval."));
         for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) write_table(page, document, i, &tables[t]);
+        adm_write_part_end(page);
     }
 }

@@ -29,7 +29,7 @@ static void write_duration_cell(adm_text *page, const json_t *row, const char *f
     char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
     double value;
     if (!adm_field_number(row, field, &value)) {
-        adm_text_add(page, "<td class=\"none\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
     adm_shown_duration(value, shown);
@@ -53,7 +53,7 @@ static void write_verdict_cell(adm_text *page, const json_t *row) {
 
 static void write_candidate(adm_text *page, const json_t *row) {
     adm_write_row_start(page, false);
-    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+    adm_text_add(page, "<th scope=\"row\">");
     adm_text_escaped(page, adm_field_text(row, "name"));
     adm_text_add(page, "</th>");
     adm_write_text_cell(page, row, "hash");
@@ -92,6 +92,7 @@ static bool any_timed(const json_t *document, size_t tuning) {
 void adm_view_tuning(adm_text *page, const json_t *document) {
     const size_t n = json_array_size(json_object_get(document, "tunings"));
     for (size_t i = 0; i < n; i++) {
+        adm_write_part_start(page, "tuning", i);
         write_heading(page, json_array_get(json_object_get(document, "tunings"), i));
         if (any_timed(document, i)) {
             adm_text_format(page, "<figure class=\"plot\" data-plot=\"tuning\" data-tuning=\"%zu\"", i);
@@ -101,5 +102,6 @@ void adm_view_tuning(adm_text *page, const json_t *document) {
                                            "measured read bandwidth."));
         }
         write_table(page, document, i);
+        adm_write_part_end(page);
     }
 }

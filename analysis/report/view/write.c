@@ -6,6 +6,12 @@
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
 
+void adm_write_part_start(adm_text *page, const char *kind, size_t index) {
+    adm_text_format(page, "<noscript data-%s=\"%zu\">\n", kind, index);
+}
+
+void adm_write_part_end(adm_text *page) { adm_text_add(page, "</noscript>\n"); }
+
 void adm_write_recorded_badge(adm_text *page, const json_t *run) {
     if (strncmp(adm_field_text(run, "label"), "recorded:", 9) == 0)
         adm_text_add(page, " <span class=\"badge recorded\">recorded on another machine</span>");
@@ -50,8 +56,8 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
 void adm_write_frame_end(adm_text *page, adm_markup caption) {
     adm_text_add(page, "><figcaption>");
     adm_text_markup(page, caption);
-    adm_text_add(page, "</figcaption><noscript><p class=\"nothing\">A chart is drawn here where scripts may run. The "
-                       "tables hold every figure of it.</p></noscript></figure>\n");
+    adm_text_add(page, "</figcaption><p class=\"nothing unscripted\">A chart is drawn here where scripts may run. The tables "
+                       "hold every figure of it.</p></figure>\n");
 }
 
 void adm_write_plot(adm_text *page, const char *plot, size_t session, const char *metric, adm_markup caption) {
@@ -73,7 +79,8 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
                            const char *metric) {
     char count[ADM_NUMBER_CHARS];
     adm_shown_count((int64_t)n_rows, count);
-    adm_text_markup(page, open ? ADM_MARKUP("<details open><summary>") : ADM_MARKUP("<details><summary>"));
+    adm_text_markup(page,
+                    open ? ADM_MARKUP("<details open><summary>") : ADM_MARKUP("<details open class=\"folded\"><summary>"));
     adm_text_escaped(page, title);
     adm_text_format(page,
                     " <span class=\"count\">%s row%s</span></summary>\n<div class=\"scroll\" tabindex=\"0\">"
@@ -115,7 +122,7 @@ void adm_write_text_cell(adm_text *page, const json_t *row, const char *key) {
 void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, const char *if_null) {
     char shown[ADM_NUMBER_CHARS];
     if (!json_is_integer(json_object_get(row, key))) {
-        adm_text_format(page, "<td class=\"none\">%s</td>", if_null);
+        adm_text_format(page, "<td>%s</td>", if_null);
         return;
     }
     adm_shown_count(adm_field_int(row, key), shown);
@@ -123,25 +130,20 @@ void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, co
 }
 
 void adm_write_number_cell(adm_text *page, double value, const char *unit) {
-    char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
-    adm_shown_value(value, unit, shown);
-    adm_exact_value(value, exact);
-    adm_text_format(page, "<td title=\"%s ", exact);
-    adm_text_escaped(page, unit);
-    adm_text_add(page, "\">");
-    adm_text_escaped(page, shown);
-    adm_text_add(page, "</td>");
+    char precise[ADM_NUMBER_CHARS];
+    adm_precise_value(value, unit, precise);
+    adm_text_format(page, "<td>%s</td>", precise);
 }
 
 void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit) {
     double value;
     if (adm_field_number(row, key, &value)) adm_write_number_cell(page, value, unit);
-    else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
+    else adm_text_add(page, "<td>\u2013</td>");
 }
 
 void adm_write_series_cell(adm_text *page, const json_t *row) {
     const char *note = adm_field_text(row, "note");
-    adm_text_add(page, "<th scope=\"row\" class=\"text\"");
+    adm_text_add(page, "<th scope=\"row\"");
     if (note[0]) {
         adm_text_add(page, " title=\"");
         adm_text_escaped(page, note);

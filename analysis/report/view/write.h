@@ -8,6 +8,11 @@
 #include <stdint.h>
 #include "analysis/output/text.h"
 
+/* A part of a view that the reader chooses: what is between belongs to one GPU, session, ... of this number. Without scripts it
+ * shows where it stands; with them it is text until it is chosen, so a page of any size opens at once. Parts do not nest. */
+void adm_write_part_start(adm_text *page, const char *kind, size_t index);
+void adm_write_part_end(adm_text *page);
+
 /* Writes "run 3 “label”, 2026-…" to the end of a paragraph, and below it a warning if the run is not complete. */
 void adm_write_run(adm_text *page, const json_t *run);
 
@@ -39,8 +44,8 @@ void adm_write_table_head(adm_text *page, const char *titles);
 /* Begins a row; the first of a group has a line above it. */
 void adm_write_row_start(adm_text *page, bool is_first);
 
-/* One cell each. A value shows in the unit's shown form and holds the exact value as its title; what is null shows as
- * a dash that says "not stored". */
+/* One cell each. A value is written in five digits of its shown unit, which the page's script rounds; what is null is
+ * a dash. */
 void adm_write_text_cell(adm_text *page, const json_t *row, const char *key);
 void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, const char *if_null);
 void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit);

@@ -294,9 +294,7 @@ static inline void adm_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, ui
     for (int i = 0; i < 4; i++) c[i] += buffer->product[emu_self->lane][i];
 }
 
-/* ---- in place of those of products.cuh and grouped.cuh ---- */
-
-static inline void grouped_prefetch(const void *, uint32_t) {}
+/* ---- in place of those of products.cuh ---- */
 
 /* ldmatrix: lane i brings row i % 8 of matrix i / 8, 16 bytes, and takes of row i / 4 of each matrix word i % 4. */
 static inline void adm_load_rows(uint32_t a[4], const uint32_t *row) {

@@ -30,7 +30,6 @@ REPLACED = {
         "adm_barrier_wait_pushed"],
     "kernels/attention/attention_dev.cuh": ["adm_load_stream", "adm_mma"],
     "kernels/distance/products.cuh": ["adm_load_rows", "adm_bit_product", "adm_transposed"],
-    "kernels/step/grouped.cuh": ["grouped_prefetch"],
 }
 
 SKIPPED = r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\''  # comments and literals

@@ -93,21 +93,16 @@ static void write_value(adm_text *page, table *p, const json_t *counters, const 
     const json_t *value = json_object_get(json_object_get(counters, "value"), metric);
     const json_t *n = json_object_get(json_object_get(counters, "n"), metric);
     const char *reason = json_string_value(json_object_get(json_object_get(counters, "missing"), metric));
-    char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
+    char precise[ADM_NUMBER_CHARS];
     if (value != NULL) {
-        adm_shown_value(json_number_value(value), strcmp(unit, "1") == 0 ? "" : unit, shown);
-        adm_exact_value(json_number_value(value), exact);
-        adm_text_format(page, "<td title=\"%s ", exact);
-        adm_text_escaped(page, unit);
-        if (n != NULL) adm_text_format(page, ", median of n = %lld", (long long)json_integer_value(n));
-        adm_text_format(page, "\">%s</td>", shown);
+        adm_precise_value(json_number_value(value), unit, precise);
+        if (n != NULL) adm_text_format(page, "<td title=\"n = %lld\">", (long long)json_integer_value(n));
+        else adm_text_add(page, "<td>");
+        adm_text_format(page, "%s</td>", precise);
     } else if (reason != NULL) {
-        size_t number = number_of_reason(p, reason);
-        adm_text_add(page, "<td class=\"none\" title=\"");
-        adm_text_escaped(page, reason);
-        adm_text_format(page, "\">\u2013<sup>%zu</sup></td>", number);
+        adm_text_format(page, "<td>\u2013<sup>%zu</sup></td>", number_of_reason(p, reason));
     } else {
-        adm_text_add(page, "<td class=\"none\" title=\"not asked for\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
     }
 }
 
@@ -134,9 +129,7 @@ static void write_rows(adm_text *page, table *p, group of) {
         bool is_there = false;
         for (size_t c = 0; c < p->n_columns; c++) is_there |= has_metric(p->column[c], name);
         if (!is_there || group_of(name) != of) continue;
-        adm_text_add(page, "<tr><th scope=\"row\" class=\"text metric\" title=\"");
-        adm_text_escaped(page, adm_field_text(metric, "description"));
-        adm_text_add(page, "\">");
+        adm_text_add(page, "<tr><th scope=\"row\" class=\"metric\">");
         adm_text_escaped(page, name);
         adm_text_add(page, "</th><td class=\"text\">");
         adm_text_escaped(page, adm_shown_unit(unit));
@@ -190,7 +183,7 @@ static void write_glossary(adm_text *page, const json_t *document, size_t profil
         const char *caveat = strstr(description, mark);
         char meaning[1024];
         snprintf(meaning, sizeof meaning, "%.*s", (int)(caveat != NULL ? caveat - description : 1000), description);
-        adm_text_add(&rows, "<tr><th scope=\"row\" class=\"text metric\">");
+        adm_text_add(&rows, "<tr><th scope=\"row\" class=\"metric\">");
         adm_text_escaped(&rows, name);
         adm_text_add(&rows, "</th><td class=\"text\">");
         adm_text_escaped(&rows, adm_field_text(metric, "unit"));
@@ -246,11 +239,12 @@ void adm_view_counters(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
         bool open = true; /* the first */
         if (!profile_has_counters(document, profile)) continue;
+        adm_write_part_start(page, "gpu", profile);
         adm_write_profile_heading(page, document, profile);
-        adm_text_add(page,
-                     "<p class=\"about\">One column per stage and implementation. Counters are collected in separate passes, "
-                     "never while a stage is timed; a value comes from one pass unless its tooltip says otherwise. A dash "
-                     "marks a value that could not be read; its number leads to the reason below the table.</p>\n");
+        adm_text_add(
+            page, "<p class=\"about\">One column per stage and implementation. Counters are collected in separate passes, "
+                  "never while a stage is timed; a value comes from one pass unless its tooltip says otherwise. A dash "
+                  "with a number marks a value that could not be read: the number leads to the reason below the table.</p>\n");
         if (profile_has_shares(document, profile))
             adm_write_gpu_plot(
                 page, "counters", profile,
@@ -259,5 +253,6 @@ void adm_view_counters(adm_text *page, const json_t *document) {
         write_tables(page, document, profile, true, &open);
         write_tables(page, document, profile, false, &open);
         write_glossary(page, document, profile);
+        adm_write_part_end(page);
     }
 }

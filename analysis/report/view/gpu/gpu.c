@@ -28,13 +28,13 @@ static const char all_titles[] =
     "<stage|<implementation|length, tokens|budget, tokens|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, "
     "\u00b5s|n|floor, \u00b5s|% of limit|MB|Mflop|flop a byte";
 
-/* A number with three decimals for small ones; "-" where it cannot be computed. */
-static void write_derived_cell(adm_text *page, bool is_there, double value, const char *unit) {
+/* A number; a dash where it cannot be computed. */
+static void write_derived_cell(adm_text *page, bool is_there, double value) {
     if (!is_there) {
-        adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
-    adm_text_format(page, "<td title=\"%.9g %s\">%.*f</td>", value, unit, value < 10 ? 3 : value < 1000 ? 1 : 0, value);
+    adm_write_number_cell(page, value, "");
 }
 
 /* Below so many times the L2's size between two uses, some of the bytes may still be there: `adamas profile` says so too. */
@@ -44,16 +44,13 @@ static void write_derived_cell(adm_text *page, bool is_there, double value, cons
 static void write_limit_cell(adm_text *page, const json_t *unit) {
     const adm_timing_spread spread = adm_row_spread(unit);
     double ratio;
-    char shown[ADM_NUMBER_CHARS], exact[ADM_NUMBER_CHARS];
+    char precise[ADM_NUMBER_CHARS];
     if (spread.n >= ADM_RATIO_ENOUGH || !adm_field_number(unit, "limit_ratio", &ratio)) {
         adm_write_value_cell(page, unit, "limit_ratio", "ratio");
         return;
     }
-    adm_shown_value(ratio, "ratio", shown);
-    adm_exact_value(ratio, exact);
-    adm_text_format(page, "<td title=\"%s ratio\">", exact);
-    adm_text_escaped(page, shown);
-    adm_text_add(page, "<small>");
+    adm_precise_value(ratio, "ratio", precise);
+    adm_text_format(page, "<td>%s<small>", precise);
     adm_write_ratio_interval(page, NULL, unit, ratio * spread.median * 100, 1);
     adm_text_add(page, "</small></td>");
 }
@@ -65,7 +62,7 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
     bool has_limit = adm_field_number(device, "read_limit_bytes_per_s", &limit) && limit > 0;
     bool has_bytes = adm_field_number(unit, "bytes", &bytes), has_flops = adm_field_number(unit, "flops", &flops);
     adm_write_row_start(page, is_first);
-    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+    adm_text_add(page, "<th scope=\"row\">");
     adm_text_escaped(page, adm_field_text(unit, "stage"));
     adm_text_add(page, "</th>");
     adm_text_add(page, "<td class=\"text\">");
@@ -93,13 +90,13 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         else adm_write_count_cell(page, unit, "n", "");
         if (adm_field_number(unit, "floor_ns", &floor_ns)) adm_write_number_cell(page, floor_ns, "ns");
         else if (has_bytes && has_limit) adm_write_number_cell(page, bytes / limit * 1e9, "ns");
-        else adm_text_add(page, "<td class=\"none\" title=\"not stored\">\u2013</td>");
+        else adm_text_add(page, "<td>\u2013</td>");
         write_limit_cell(page, unit);
     }
     if (with_place) {
-        write_derived_cell(page, has_bytes, bytes / 1e6, "MB");
-        write_derived_cell(page, has_flops, flops / 1e6, "Mflop");
-        write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0, "flop/byte");
+        write_derived_cell(page, has_bytes, bytes / 1e6);
+        write_derived_cell(page, has_flops, flops / 1e6);
+        write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0);
     }
     adm_text_add(page, "</tr>\n");
 }
@@ -152,16 +149,18 @@ static int64_t next_length(const json_t *document, const json_t *setting, int64_
     return next;
 }
 
-static void write_all(adm_text *page, const json_t *document, const json_t *setting) {
+static void write_all(adm_text *page, const json_t *document, const json_t *setting, size_t number) {
     size_t n = 0;
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         n += write_units(NULL, document, setting, length, 0, true);
     if (n == 0) return;
+    adm_text_format(page, "<div data-setting=\"%zu\">\n", number);
     adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, "time_ns");
     adm_write_table_head(page, all_titles);
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         write_units(page, document, setting, length, 0, true);
     adm_write_table_end(page);
+    adm_text_add(page, "</div>\n");
 }
 
 static const adm_markup about = ADM_MARKUP_INIT(
@@ -174,6 +173,7 @@ static const adm_markup about = ADM_MARKUP_INIT(
 void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
         if (!profile_has_units(document, profile)) continue;
+        adm_write_part_start(page, "gpu", profile);
         adm_write_profile_heading(page, document, profile);
         adm_write_profile_about(page, document, profile);
         write_headline(page, document, profile);
@@ -190,7 +190,8 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
         size_t s;
         json_t *setting;
         json_array_foreach(adm_document_rows(document, "settings"), s, setting) if (adm_row_is_of(setting, profile))
-            write_all(page, document, setting);
+            write_all(page, document, setting, s);
+        adm_write_part_end(page);
     }
 }
 
@@ -199,11 +200,13 @@ void adm_view_roofline(adm_text *page, const json_t *document) {
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
         const json_t *device = json_object_get(adm_profile(document, profile), "device");
         if (!profile_has_units(document, profile) || !adm_field_number(device, "read_limit_bytes_per_s", &limit)) continue;
+        adm_write_part_start(page, "gpu", profile);
         adm_write_profile_heading(page, document, profile);
         adm_write_gpu_plot(
             page, "roofline", profile,
             ADM_MARKUP("<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
                        "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
-                       "The tables under <a href=\"#gpu\">GPU stages</a> hold both models."));
+                       "The tables under <a href=\"#time\">Time</a> hold both models."));
+        adm_write_part_end(page);
     }
 }

@@ -15,7 +15,7 @@ static void write_phase(adm_text *page, const json_t *document, const json_t *ro
     static const char *const numbers[] = {"seq_len", "budget", "n_q_heads", "n_kv_heads", "batch"};
     const json_t *config = adm_row_config(document, row);
     adm_write_row_start(page, is_first);
-    adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+    adm_text_add(page, "<th scope=\"row\">");
     adm_text_escaped(page, adm_field_text(config, "variant"));
     adm_text_add(page, "</th>");
     for (size_t k = 0; k < sizeof numbers / sizeof numbers[0]; k++) adm_write_count_cell(page, config, numbers[k], "any");
@@ -34,6 +34,7 @@ static void write_profile(adm_text *page, const json_t *document, size_t profile
     json_t *row;
     json_array_foreach(rows, i, row) n_rows += adm_row_is_of(row, profile);
     if (n_rows == 0) return;
+    adm_write_part_start(page, "gpu", profile);
     adm_write_profile_heading(page, document, profile);
     adm_write_gpu_plot(page, "phases", profile,
                        ADM_MARKUP("<strong>Phases of a step of one launch</strong>: medians over blocks and launches. An "
@@ -46,6 +47,7 @@ static void write_profile(adm_text *page, const json_t *document, size_t profile
     json_array_foreach(rows, i, row) if (adm_row_is_of(row, profile))
         write_phase(page, document, row, i == 0 || !same_step(row, json_array_get(rows, i - 1)));
     adm_write_table_end(page);
+    adm_write_part_end(page);
 }
 
 void adm_view_phases(adm_text *page, const json_t *document) {

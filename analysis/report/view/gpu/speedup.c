@@ -35,7 +35,7 @@ static void write_cell(adm_text *page, const json_t *document, const json_t *set
     const json_t *dense = adm_find_unit(document, setting, "dense", NULL, length, 0);
     double step_ns, dense_ns;
     if (!adm_field_number(step, "median", &step_ns) || !adm_field_number(dense, "median", &dense_ns) || step_ns <= 0) {
-        adm_text_add(page, "<td class=\"none\" title=\"not measured\">\u2013</td>");
+        adm_text_add(page, "<td>\u2013</td>");
         return;
     }
     char shown_step[ADM_NUMBER_CHARS], shown_dense[ADM_NUMBER_CHARS];
@@ -67,11 +67,12 @@ static bool setting_has_gain(const json_t *document, const json_t *setting, cons
     return false;
 }
 
-static void write_table(adm_text *page, const json_t *document, const json_t *setting, bool open) {
+static void write_table(adm_text *page, const json_t *document, const json_t *setting, size_t number, bool open) {
     int64_t length[MAX_AXIS], budget[MAX_AXIS];
     size_t n_lengths = values_of(document, setting, "seq_len", length);
     size_t n_budgets = values_of(document, setting, "budget", budget);
     if (!setting_has_gain(document, setting, length, n_lengths, budget, n_budgets)) return;
+    adm_text_format(page, "<div data-setting=\"%zu\">\n", number);
     adm_write_table_start(page, document, adm_field_text(setting, "name"), n_lengths, open, NULL);
     adm_text_add(page, "<thead><tr><th scope=\"col\">length, tokens</th>");
     for (size_t b = 0; b < n_budgets; b++) {
@@ -88,6 +89,7 @@ static void write_table(adm_text *page, const json_t *document, const json_t *se
         adm_text_add(page, "</tr>\n");
     }
     adm_write_table_end(page);
+    adm_text_add(page, "</div>\n");
 }
 
 void adm_view_speedup(adm_text *page, const json_t *document) {
@@ -97,8 +99,9 @@ void adm_view_speedup(adm_text *page, const json_t *document) {
         json_t *setting;
         adm_text tables = {0};
         json_array_foreach(adm_document_rows(document, "settings"), s, setting) if (adm_row_is_of(setting, profile))
-            write_table(&tables, document, setting, adm_field_int(headline, "setting") == (int64_t)s);
+            write_table(&tables, document, setting, s, adm_field_int(headline, "setting") == (int64_t)s);
         if (tables.length > 0 || tables.error.status != ADM_OK) {
+            adm_write_part_start(page, "gpu", profile);
             adm_write_profile_heading(page, document, profile);
             adm_write_gpu_plot(
                 page, "speedup", profile,
@@ -108,6 +111,7 @@ void adm_view_speedup(adm_text *page, const json_t *document) {
                            "break-even: on its far side sparse attention costs more than it saves."));
             adm_text_add(page, "<h4>Of the faster step</h4>\n");
             adm_text_append(page, &tables);
+            adm_write_part_end(page);
         }
         adm_text_free(&tables);
     }

@@ -53,7 +53,7 @@ static void write_steps(adm_text *page, const json_t *document, const json_t *ro
         for (size_t i = first; i < end && adm_row_is_of(json_array_get(rows, first), (size_t)profile); i++) {
             const json_t *row = json_array_get(rows, i), *config = adm_row_config(document, row);
             adm_write_row_start(page, i == first);
-            adm_text_add(page, "<th scope=\"row\" class=\"text\">");
+            adm_text_add(page, "<th scope=\"row\">");
             adm_text_escaped(page, adm_field_text(config, "variant"));
             adm_text_add(page, "</th>");
             for (size_t k = 0; k < sizeof numbers / sizeof numbers[0]; k++)
@@ -73,6 +73,7 @@ void adm_view_timeline(adm_text *page, const json_t *document) {
         int64_t profile = adm_field_int(json_array_get(rows, i), "profile");
         if (profile == headed) continue;
         headed = profile;
+        adm_write_part_start(page, "gpu", (size_t)profile);
         adm_write_profile_heading(page, document, (size_t)profile);
         adm_write_gpu_plot(
             page, "timeline", (size_t)profile,
@@ -81,5 +82,6 @@ void adm_view_timeline(adm_text *page, const json_t *document) {
                        "blocks of the one before still run. The step shown is the one of median duration among those "
                        "traced."));
         write_steps(page, document, rows, profile);
+        adm_write_part_end(page);
     }
 }

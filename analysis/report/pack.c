@@ -1,0 +1,107 @@
+/* pack.c: the document as the page carries it. */
+#include "analysis/report/pack.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shorter lists stay rows, for they are read by people too. */
+enum { MIN_ROWS = 24 };
+
+/* Five digits: more than any measurement here has, and a third of what a double takes to write in full. */
+static json_t *pack_real(double value) {
+    char digits[32];
+    if (value == floor(value) && fabs(value) < 1e15) return json_integer((json_int_t)value);
+    snprintf(digits, sizeof digits, "%.5g", value);
+    const double rounded = strtod(digits, NULL);
+    return rounded == floor(rounded) && fabs(rounded) < 1e15 ? json_integer((json_int_t)rounded) : json_real(rounded);
+}
+
+static json_t *pack_value(const json_t *value);
+
+static bool all_objects(const json_t *rows) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) if (!json_is_object(row)) return false;
+    return true;
+}
+
+/* A column whose values repeat: {"of": [...], "at": [...]}, or NULL if there are too many different ones. */
+static json_t *pack_repeated(const json_t *values) {
+    json_t *of = json_array(), *at = json_array(), *value, *known;
+    const size_t most = json_array_size(values) / 4;
+    size_t i, k;
+    json_array_foreach(values, i, value) {
+        size_t found = json_array_size(of);
+        json_array_foreach(of, k, known) if (json_equal(known, value)) {
+            found = k;
+            break;
+        }
+        if (found == json_array_size(of)) json_array_append(of, value);
+        json_array_append_new(at, json_integer((json_int_t)found));
+        if (json_array_size(of) <= most && json_array_size(of) <= 64) continue;
+        json_decref(of);
+        json_decref(at);
+        return NULL;
+    }
+    return json_pack("{s:o, s:o}", "of", of, "at", at);
+}
+
+static json_t *pack_rows(const json_t *rows);
+
+static json_t *pack_column(const json_t *rows, const char *key) {
+    json_t *values = json_array(), *row, *column = NULL;
+    size_t i;
+    bool same = true, sparse = false, texts = false, objects = true;
+    json_array_foreach(rows, i, row) {
+        json_t *value = json_object_get(row, key);
+        sparse |= value == NULL;
+        texts |= json_is_string(value);
+        objects &= json_is_object(value);
+        json_array_append_new(values, value != NULL ? pack_value(value) : json_null());
+        same &= json_equal(json_array_get(values, i), json_array_get(values, 0));
+    }
+    if (objects && json_array_size(rows) > 0) {
+        json_t *inner = json_array();
+        json_array_foreach(rows, i, row) json_array_append(inner, json_object_get(row, key));
+        column = pack_rows(inner);
+        json_decref(inner);
+    } else if (same) column = json_pack("{s:O}", "all", json_array_get(values, 0));
+    else if (texts) column = pack_repeated(values);
+    if (column == NULL) column = json_incref(values);
+    json_decref(values);
+    return sparse && !objects ? json_pack("{s:o}", "sparse", column) : column;
+}
+
+static json_t *pack_rows(const json_t *rows) {
+    json_t *columns = json_object(), *row, *value;
+    const char *key;
+    size_t i;
+    json_array_foreach(rows, i, row) json_object_foreach(row, key, value) if (json_object_get(columns, key) == NULL)
+        json_object_set_new(columns, key, pack_column(rows, key));
+    return json_pack("{s:I, s:o}", "packed", (json_int_t)json_array_size(rows), "columns", columns);
+}
+
+static json_t *pack_value(const json_t *value) {
+    const char *key;
+    size_t i;
+    json_t *inside, *out;
+    if (json_is_real(value)) return pack_real(json_real_value(value));
+    if (json_is_array(value) && json_array_size(value) >= MIN_ROWS && all_objects(value)) return pack_rows(value);
+    if (json_is_array(value)) {
+        out = json_array();
+        json_array_foreach(value, i, inside) json_array_append_new(out, pack_value(inside));
+        return out;
+    }
+    if (!json_is_object(value)) return json_incref((json_t *)value);
+    out = json_object();
+    json_object_foreach((json_t *)value, key, inside) json_object_set_new(out, key, pack_value(inside));
+    return out;
+}
+
+adm_status adm_report_pack(const json_t *document, json_t **packed, adm_error *err) {
+    *packed = pack_value(document);
+    return *packed != NULL ? ADM_OK : adm_fail(err, ADM_EENVIRONMENT, "out of memory while writing the report's data");
+}
