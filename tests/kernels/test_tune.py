@@ -255,3 +255,15 @@ def test_the_triton_example_compiles(tmp_path):
     subprocess.run([python, ROOT / "docs/tuning/triton_bucket.py", "--out", tmp_path], check=True)
     manifest = json.loads((tmp_path / "triton_bucket.json").read_text())
     assert manifest["stage"] == "bucket" and len([*tmp_path.glob("*.cubin")]) == len(manifest["parameters"]["BLOCK"]) == 3
+
+
+def test_the_documents_table_has_every_planted_fault():
+    from test_tune_gpu import FAULTS as LAUNCHERS
+    bench = (ROOT / "tests/bench/tune_gpu.py").read_text()
+    kernels = re.findall(r'^    "(\w+)": \[\(', bench[bench.index("FAULTS = {"):bench.index("SHAPE = ")], re.M)
+    text = (ROOT / "docs/tuning-faults.md").read_text()
+    sections = re.split(r"^## .*$", text, flags=re.M)[1:]
+    rows = [[name.replace(" ", "_") for name in re.findall(r"^\| (?:\*\*\w+\*\*: )?([\w ]+) \|", section, re.M)[1:]]
+            for section in sections]
+    assert rows == [[name for faults in FAULTS.values() for name in faults], [*LAUNCHERS], kernels]
+    assert [int(n) for n in re.findall(r"^- \*\*\w+\*\*: (\d+) ", text, re.M)] == [len(part) for part in rows]
