@@ -44,8 +44,9 @@ def test_a_right_candidate_is_accepted_and_timed(adamas, tmp_path, stage):
 @pytest.mark.parametrize("stage", FAULTS)
 def test_every_planted_fault_is_refused_and_none_is_timed(adamas, tmp_path, stage):
     files = [write(tmp_path, f"{name}.c", wrong_source(stage, name)) for name in FAULTS[stage]]
-    rows = tune(adamas, "--stage", stage, "--limit-s", 1, "--cap-ms", 60, "--heads", 8, "--kv-heads", 2, "--implementation",
-                "reference", *files, code=1)
+    limit_s = 1 if stage == "topk" else 20  # some top-ks hang; the slow references of others need time on a busy machine
+    rows = tune(adamas, "--stage", stage, "--limit-s", limit_s, "--cap-ms", 60, "--heads", 8, "--kv-heads", 2,
+                "--implementation", "reference", *files, code=1)
     assert rows.pop("reference")["verdict"] == "right"
     missed = {name: row for name, row in rows.items() if row["verdict"] != "wrong" or row["median_ns"] is not None}
     assert not missed, missed
