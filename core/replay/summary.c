@@ -116,12 +116,11 @@ static adm_status add_times(adm_store *store, int64_t run_id, int kind, bool is_
     adm_status status = adm_query_open(store, times_sql, &query, err, "ii", run_id, (int64_t)kind);
     for (; status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row; any = true) {
         const int width = (int)adm_query_int(query, 8);
+        if (!is_json && !any) adm_print("\n");
         if (!is_json && !any && kind == OF_CANDIDATES)
-            adm_print(
-                "\ncandidates and the rows beside them, each in a process of its own, with new inputs for every sample\n");
+            adm_print("candidates and the rows beside them, each in a process of its own, with new inputs for every sample\n");
         if (!is_json && !any)
-            adm_print("%s%7s  %-10s %-*s %8s  %10s  %6s\n", kind == OF_CANDIDATES ? "" : "\n", "length", "stage", width, "row",
-                      "budget", "median us", "n");
+            adm_print("%7s  %-10s %-*s %8s  %10s  %6s\n", "length", "stage", width, "row", "budget", "median us", "n");
         json_array_append_new(times, time_as_json(query, kind == OF_CANDIDATES));
         if (!is_json) print_time(query, width);
     }
