@@ -176,6 +176,9 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
 # x86-64, tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and
             not source.startswith(("kernels/gpu/", "kernels/tune/", "kernels/step/sharded/"))]
+# Of these also what an older architecture compiles, its functions with 80 behind their names: no device of ours runs that.
+EMULATED_80 = {"kernels/distance/distance.cu": [f"adm_gpu_distance_{name}" for name in (
+    "l1", "l1_tuned", "l1_counts", "xor", "dot", "asym4", "asym4_tuned")]}
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
@@ -439,6 +442,10 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
+        if kernel in EMULATED_80:
+            names = " ".join(f"-D{name}={name}_80" for name in EMULATED_80[kernel])
+            objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}_80.o", "cxx_emulated", [made],
+                                       more=f"{EMULATED_FLAGS} -DEMULATED_ARCH=800 {names}"))
     ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
     host = ninja.build("build/emulated/host.a", "archive",
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"
