@@ -55,8 +55,8 @@ ROOMS = {
     "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
                         "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
-                     "gpu_child", "gpu_compare", "record"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "trace_source", "search", "session", "pipeline",
+                     "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -67,7 +67,7 @@ ROOMS = {
     "analysis/regress/statistics": ["shift", "differences", "quantile", "change_points", "judge"],
     "analysis/regress": ["series_set", "contended", "series", "check_run", "check_build", "git", "commit_order", "machines",
                          "renamed", "history", "checks", "history_write"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+    "analysis/regress/compare": ["compare", "comparison", "kernels", "side", "margin", "refuse", "explain", "write", "export", "args",
                                  "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
@@ -90,7 +90,7 @@ COMMANDS = {
     "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
     "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
+    "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -180,6 +180,9 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decod
 # x86-64, tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and
             not source.startswith(("kernels/gpu/", "kernels/tune/", "kernels/step/sharded/"))]
+# Of these also what an older architecture compiles, its functions with 80 behind their names: no device of ours runs that.
+EMULATED_80 = {"kernels/distance/distance.cu": [f"adm_gpu_distance_{name}" for name in (
+    "l1", "l1_tuned", "l1_counts", "xor", "dot", "asym4", "asym4_tuned")]}
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
@@ -443,6 +446,10 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
+        if kernel in EMULATED_80:
+            names = " ".join(f"-D{name}={name}_80" for name in EMULATED_80[kernel])
+            objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}_80.o", "cxx_emulated", [made],
+                                       more=f"{EMULATED_FLAGS} -DEMULATED_ARCH=800 {names}"))
     ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
     host = ninja.build("build/emulated/host.a", "archive",
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"

@@ -1,5 +1,6 @@
 /* cmd_simulate.c: `adamas simulate`: wires request traces, the cost model, the simulator and the store. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,7 @@ typedef struct simulate_command {
     adm_requests_source source;
     adm_setup setup;
     adm_case cases[MAX_CASES];
+    adm_progress progress;
     adm_case_quality case_quality[MAX_CASES];
     size_t n_cases;
     adm_quality_source quality_source;
@@ -524,6 +526,14 @@ static adm_status show(simulate_command *c, adm_error *err) {
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
+static void on_case(void *user) {
+    static pthread_mutex_t drawing = PTHREAD_MUTEX_INITIALIZER;
+    simulate_command *c = user;
+    pthread_mutex_lock(&drawing);
+    adm_progress_step(&c->progress, c->progress.n_done + 1);
+    pthread_mutex_unlock(&drawing);
+}
+
 static adm_status simulate(simulate_command *c, adm_error *err) {
     adm_status status = parse_engine(c, err);
     if (status == ADM_OK) status = adm_model_read(c->model_name, &c->model, err);
@@ -545,7 +555,11 @@ static adm_status simulate(simulate_command *c, adm_error *err) {
     c->setup.requests = c->requests;
     /* Activations of a step's tokens: a few vectors of each layer's widest matrix are alive at once. */
     c->setup.workspace_bytes = (double)c->setup.engine.max_tokens * (4.0 * c->model.hidden + 2.0 * c->model.intermediate) * 2;
+    c->setup.on_case = on_case;
+    c->setup.user = c;
+    adm_progress_start(&c->progress, "simulate", c->n_cases, c->common.quiet);
     if (status == ADM_OK) status = adm_cases_run(&c->setup, c->cases, c->n_cases, c->n_threads, adm_interrupted, err);
+    adm_progress_end(&c->progress);
     if (status == ADM_OK) status = record(c, err);
     return status == ADM_OK ? show(c, err) : status;
 }

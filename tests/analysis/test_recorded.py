@@ -273,12 +273,14 @@ def test_every_table_of_a_run_is_decided_on(recorded):
     carried = {"measurement", "calibration", "event", "activity"}
     behind = {"check_run",            # says which runs of one database were compared
               "candidate", "tuned",   # name files of one machine
+              "shard",                # the parts of a joined run, each a run where it was measured
               "simulation", "validation"}  # are computed anew from what is carried
     with_run = {name for name, in query(recorded[0], "SELECT m.name FROM sqlite_schema m, pragma_table_info(m.name) c "
                                         "WHERE m.type = 'table' AND c.name = 'run_id' AND m.name <> 'run'")}
     assert with_run == carried | behind
     measured = {"run_id", "config_id", "metric_id", "measurement_id", "source", "stage", "layer", "head", "n", "mean", "min",
-                "p01", "p05", "p10", "median", "p90", "p95", "p99", "max", "status", "reason"}
+                "p01", "p05", "p10", "median", "p90", "p95", "p99", "max", "status", "reason",
+                "of_shard"}  # stays behind with the parts that it names
     assert {row[1] for row in query(recorded[0], "PRAGMA table_info(measurement)")} == measured
 
 
