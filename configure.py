@@ -152,7 +152,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt"],
-    "core/system": ["threads", "contention"],
+    "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
