@@ -24,39 +24,46 @@
 
 /* ---- the query ---- */
 
-/* The planes of the queries into shared memory; the new key, its value and its codes into the caches. */
+/* The planes of the queries into shared memory. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                      const grouped_plan &plan, grouped_small *small) {
-    const uint32_t warp = me.warp, lane = threadIdx.x % 32;
-    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const bool appends = me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0;
-    if (warp >= me.heads + (appends ? 1 : 0)) return;
-    const bool newest = warp == me.heads;
-    const T *x = newest ? (const T *)p.k_new + kv_row * D
-                        : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
+                                                      grouped_small *small) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (me.warp >= me.heads) return;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
-    adm_warp_load_row<T, D>(x, v);
+    int32_t base = 0;
+    adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.warp) * D, v);
     adm_warp_hadamard<D>(v);
     adm_warp_planes<D>(v, s.threshold, high, low);
-    if (newest) {
-        const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
-        adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
-        adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
-        adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
-        return;
-    }
-    int32_t base = 0;
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
         uint32_t plane[ADM_BIT_PLANES];
         base += adm_bit_planes<METRIC>(high[w], low[w], plane);
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PLANES; i++)
-            if (lane == w) small->planes[warp][i][w] = plane[i];
+            if (lane == w) small->planes[me.warp][i][w] = plane[i];
     }
-    if (lane == 0) small->base[warp] = base;
+    if (lane == 0) small->base[me.warp] = base;
+}
+
+/* The new key, its value and its codes into the caches, by a warp of one of the KV head's blocks that has nothing else to do.
+ * Nobody reads them in this step. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_append(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                      const grouped_plan &plan) {
+    if (me.warp != GROUPED_HEADS || me.rank != plan.split - 1 || blockIdx.y % plan.slices != 0) return;
+    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
+    const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
+    const T *x = (const T *)p.k_new + kv_row * D;
+    float v[D / 32];
+    uint32_t high[D / 32], low[D / 32];
+    adm_warp_load_row<T, D>(x, v);
+    adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
+    adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
+    adm_warp_hadamard<D>(v);
+    adm_warp_planes<D>(v, s.threshold, high, low);
+    adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
 }
 
 /* ---- the whole ---- */
@@ -91,15 +98,19 @@ static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, con
 
 /* The cuts of all heads, and cleared maps, for all threads of the block; the scan is done. Whether the places are no more
  * those of the windows. */
-template <int D, int N, int METRIC>
+template <typename T, int D, int N, int METRIC>
 static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                          const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m, uint64_t *stamps) {
     grouped_push_counts(me, plan, m);
-    if (me.warp >= GROUPED_HEADS)
+    if (me.warp >= GROUPED_HEADS) {
+        const uint32_t first = threadIdx.x - 32 * GROUPED_HEADS, step = GROUPED_THREADS - 32 * GROUPED_HEADS;
 #pragma unroll 1
-        for (uint32_t i = threadIdx.x - 32 * GROUPED_HEADS; i < plan.heads * plan.map_words; i += GROUPED_THREADS / 2)
-            m.maps[i] = 0;
+        for (uint32_t i = first; i < plan.heads * plan.map_words; i += step) m.maps[i] = 0;
+#pragma unroll 1
+        for (uint32_t i = first; i < plan.heads * GROUPED_TIES; i += step) m.ties[i] = UINT32_MAX;
+    }
+    grouped_append<T, D>(s, p, me, plan);
     if (me.warp < me.heads) {
         adm_barrier_wait(&m.small->counted, 0);
         grouped_stamp(stamps, 4);
@@ -111,15 +122,15 @@ static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s,
     return missed;
 }
 
-/* All winners to the blocks that attend to them. n: entries in the lane's list. */
+/* All winners to the blocks that attend to them. n: entries in the warp's list. */
 template <int D, int N, int METRIC>
 static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                         const grouped_block &me, const grouped_plan &plan,
                                                         const grouped_memory &m, bool searched, uint32_t n) {
     bool again = searched;
-    if (plan.room > 0) again |= __syncthreads_or(n > plan.room) != 0;
+    if (plan.room > 0) again |= __syncthreads_or(n > 32 * plan.room) != 0;
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
-    else if (plan.room > 0) grouped_take_listed<D, N>(me, plan, m, n);
+    else if (plan.room > 0) grouped_take_listed<D>(me, plan, m, n);
     else grouped_take_kept<D, N>(me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
@@ -144,7 +155,6 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
     for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
     if (threadIdx.x < GROUPED_HEADS) m.small->n_winners[threadIdx.x] = m.small->n_ties[threadIdx.x] = 0;
     if (threadIdx.x == 0) m.small->missed = m.small->parted = 0;
-    for (uint32_t i = threadIdx.x; i < GROUPED_HEADS * GROUPED_TIES; i += GROUPED_THREADS) m.small->tied[0][i] = UINT32_MAX;
     return at != UINT32_MAX;
 }
 
@@ -178,7 +188,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles + 1) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
     __syncwarp();
-    grouped_encode<T, D, METRIC>(s, p, me, plan, &small);
+    grouped_encode<T, D, METRIC>(s, p, me, &small);
     adm_cluster_wait();
     __syncthreads();
     grouped_stamp(stamps, 1);
@@ -194,7 +204,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
-    const bool searched = grouped_find_cuts<D, N, METRIC>(s, p, me, plan, m, stamps);
+    const bool searched = grouped_find_cuts<T, D, N, METRIC>(s, p, me, plan, m, stamps);
     grouped_stamp(stamps, 5);
     uint4 query = make_uint4(0, 0, 0, 0);
     if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
@@ -243,15 +253,15 @@ static double misses(double p, uint32_t n) {
     return 1 - sum;
 }
 
-/* Lists in place of all places: entries a lane, of those for which there is room, and a bound that a few tokens in a hundred
- * are within. False: too many would be. */
+/* Lists in place of all places, in so many entries a lane, and a bound that a few tokens in a hundred are within. False: too
+ * many would be. */
 static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
     const double p = (double)shape->rule.budget / shape->capacity;
     for (plan->strict = 2; plan->strict < GROUPED_WARPS - 1 && misses(p, plan->strict + 1) > 1e-5;) plan->strict++;
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
-    const double expected = words * tile / 8;
-    plan->room = adm_min(room, 24u);
-    return plan->room >= 3 * expected + 4;
+    const double wanted = 2.5 * words * tile / 8 + 1;
+    plan->room = adm_min(room, (uint32_t)wanted + 1);
+    return plan->room >= wanted;
 }
 
 /* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
@@ -268,13 +278,15 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
     const uint32_t partials = GROUPED_WARPS * d * 4;
-    const uint32_t fixed = histogram + last + plan->split * plan->heads * 128, least = partials + maps;
+    const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
+                   least = partials + maps + plan->heads * GROUPED_TIES * 4;
     uint32_t slots = plan->slots > 0 ? plan->slots : GROUPED_SLOTS, places = 2 * rounds * word;
     if (slots > rounds && rounds > 0) slots = rounds;
     bool enough = true;
     const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
     while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
     if (plan->room > 0 || fixed + ring() + places > most) {
+        if (plan->slots == 0) slots = adm_min(rounds, 2u);
         const uint32_t wanted = plan->room, left = most > fixed + ring() ? most - fixed - ring() : 0;
         enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
         if (wanted > 0) plan->room = wanted;
@@ -284,6 +296,7 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     plan->slots = slots;
     plan->ring_at = 0;
     plan->maps_at = partials;
+    plan->ties_at = partials + maps;
     plan->places_at = ring();
     plan->counts_at = plan->places_at + places;
     plan->histogram_at = plan->counts_at + plan->split * plan->heads * 128;
