@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "core/base/minmax.h"
+#include "kernels/step/choice.h"
 #include "kernels/step/grouped.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
@@ -323,16 +324,6 @@ static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
 }
 
-/* Why the fused step is the one to use at this shape, by what was seen on an H200, or because nobody has looked; NULL: it is
- * not. */
-static const char *why_fused(const adm_gpu_shape *shape) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
-    if (group < 2) return "query heads share no KV head";
-    if (shape->capacity < (group > 7 ? 65536u : 16384u)) return "contexts this short leave it nothing to save";
-    if (shape->batch > 1 && shape->batch * shape->heads.n_kv_heads < 64) return "small batches were not faster";
-    return NULL;
-}
-
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
 
 /* The plan of a shape, or why there is none. */
@@ -414,8 +405,8 @@ static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
-    const char *reason = why_fused(shape);
-    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step leaves this to the fused step: %s", reason);
+    const char *reason = adm_step_why_not_grouped(shape);
+    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step is not the one for this shape: %s", reason);
     return plan_of(shape, &usual, plan, err);
 }
 
