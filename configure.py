@@ -27,7 +27,7 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/system": ["clock", "contention", "interrupt", "output_file", "threads", "cpu"],
+    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
     "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
@@ -46,7 +46,7 @@ ROOMS = {
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
-    "kernels/step": ["choice", "sparse"],
+    "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/sass": ["static", "sass_mix"],
     "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "metrics", "observer", "state",
@@ -153,7 +153,7 @@ TESTS = {
     "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
     "core/cli": ["command_line"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
+                "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
@@ -165,19 +165,13 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
-# what runs them, and what of the host's the tests stand on. Where there are no CUDA headers, or the host is no x86-64,
-# tests/support/without_cuda.c stands in.
+# and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
+# x86-64, tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
-EMULATED_HOST = [*(f"core/base/{name}.c" for name in ("error", "mem", "floatfmt", "printable")),
-                 "core/system/clock.c", "core/stats/rng.c", "core/contract/stage.c", "core/contract/asym4.c",
-                 *(f"kernels/encode/{name}.c" for name in ("hadamard", "bucket", "pack", "code")),
-                 *(f"kernels/distance/{name}.c" for name in ("distance", "distance_metric", "asym4")),
-                 "kernels/topk/topk.c", "kernels/attention/attention.c", "kernels/gpu/gpu.c", "kernels/gpu/registry.c",
-                 "kernels/gpu_rows.c"]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
@@ -439,9 +433,12 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
-    host = [f"build/release/obj/{Path(source).with_suffix('.o')}" for source in EMULATED_HOST]
+    ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
+    host = ninja.build("build/emulated/host.a", "archive",
+                       [f"build/release/obj/{Path(source).with_suffix('.o')}"
+                        for source in [*sources_of(ROOMS), "kernels/gpu_rows.c"]])
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
-                        [f"build/release/obj/tests/kernels/{name}.o", *objects, *host],
+                        [f"build/release/obj/tests/kernels/{name}.o", *objects, host],
                         implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
             for name in CUDA_TESTS]
 
@@ -463,18 +460,25 @@ def fuzz_edges(ninja):
         ninja.build("fuzz", "run", title="FUZZ", command="echo 'ninja fuzz needs clang with libFuzzer (Debian: clang, "
                     "libclang-rt-dev), then ./configure.py again; tests/test_fuzz needs neither' && exit 1")
         return
-    flags = f"{CFLAGS} {CLANG_FLAGS} -O1 -g {SANITIZE} -w"
+    flags = f"{CFLAGS} {CLANG_FLAGS} -O2 -g {SANITIZE} -w"
     ninja.rule("cc_fuzz", f"{clang} {flags} -fsanitize=fuzzer-no-link -MMD -MF $out.d -c $in -o $out", depfile="$out.d",
                deps="gcc", description="CC $out")
-    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -o $out $in {LIBS}", description="FUZZER $out")
+    ninja.rule("link_fuzz", f"{clang} -pthread {SANITIZE} -fsanitize=fuzzer -static-libgcc -static-libstdc++ -o $out $in "
+               f"{LIBS}",
+               description="FUZZER $out")
+    ninja.rule("ar_fuzz", "rm -f $out && ar rcs $out $in", description="AR $out")
 
     def compile_c(source):
         return ninja.build(f"build/fuzz/obj/{Path(source).with_suffix('.o')}", "cc_fuzz", [source],
                            implicit=[*EMBEDDED, "build/gen/embedded.inc"] if source == EMBED else (),
                            order_only=["build/gen/version.h"])
-    library = [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA, *NO_NVTX,
-                                                  *NO_CUPTI]]
-    programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz", [compile_c(f"tests/fuzz/fuzz_{name}.c"), *library])
+    fuzz_options = compile_c("tests/fuzz/fuzz_options.c")
+    # An archive: libFuzzer looks at the counters of all code after each input, so a reader is linked with what it calls alone.
+    library = ninja.build("build/fuzz/library.a", "ar_fuzz",
+                          [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA,
+                                                            *NO_NVTX, *NO_CUPTI]])
+    programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz",
+                            [compile_c(f"tests/fuzz/fuzz_{name}.c"), fuzz_options, library])
                 for name in FUZZERS]
     ninja.build("fuzzers", "phony", programs)
     ninja.build("fuzz", "run", implicit=programs, title=f"FUZZ, {FUZZ_SECONDS} s each; a crash is kept in build/fuzz",
@@ -566,9 +570,9 @@ def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
-              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *EMULATED_HOST, *FAKE_GPU,
+              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
-              *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
+              "tests/fuzz/fuzz_options.c", *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
               *(name for name in EMBEDDED if not name.startswith("build/"))]
     absent = [name for name in listed if not (deps.ROOT / name).exists()]
     if absent:

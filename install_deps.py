@@ -29,6 +29,7 @@ DEPS = ROOT / "build/deps"
 LOGS = ROOT / "build/logs"
 VENV_PYTHON = DEPS / "venv/bin/python"
 REQUIREMENTS = ROOT / "tests/requirements.txt"
+VIEWER_REQUIREMENTS = ROOT / "tests/requirements-viewers.txt"
 MODELS_PYTHON = DEPS / "models/bin/python"
 MODEL_REQUIREMENTS = ROOT / "traces/model/requirements.txt"
 MODEL_CUDA_REQUIREMENTS = ROOT / "traces/model/requirements-cuda.txt"
@@ -220,8 +221,8 @@ def test_wheels_installed():
 
 
 def model_pins_text():
-    return "".join(path.read_text() for path in (REQUIREMENTS, MODEL_REQUIREMENTS, MODEL_CUDA_REQUIREMENTS,
-                                                 MODEL_COMMON_REQUIREMENTS))
+    return "".join(path.read_text() for path in (REQUIREMENTS, VIEWER_REQUIREMENTS, MODEL_REQUIREMENTS,
+                                                 MODEL_CUDA_REQUIREMENTS, MODEL_COMMON_REQUIREMENTS))
 
 
 def model_wheels_installed():
@@ -419,6 +420,7 @@ def install_model_wheels():
             raise
         print("pip's settings offer no CPU build of PyTorch: the CUDA build is taken")
         pip("installing PyTorch for CUDA and transformers", "pip-models.log", "-r", str(MODEL_CUDA_REQUIREMENTS), venv="models")
+    pip("installing Datasette and Grafana's types", "pip-models.log", "-r", str(VIEWER_REQUIREMENTS), venv="models")
     (DEPS / "models/pins.txt").write_text(model_pins_text())
 
 

@@ -46,7 +46,7 @@ static adm_status insert(const reader *r, const adm_recorded_table *table, const
         row[n++] = values[i];
     }
     adm_insert *statement = NULL;
-    adm_status status = adm_insert_open(r->store, table->name, names, n, &statement, err);
+    adm_status status = adm_insert_open_foreign(r->store, table->name, names, n, &statement, err);
     if (status == ADM_OK) status = adm_insert_row(statement, row, row_id, err);
     adm_insert_close(&statement);
     return at_position(r, status, err);
@@ -358,7 +358,7 @@ static adm_status read_document(reader *r, adm_recorded_run **runs, size_t *n_ru
     if (status == ADM_OK) status = read_shared(r, "traces", read_trace, err);
     if (status == ADM_OK) status = read_shared(r, "metrics", read_metric, err);
     if (status == ADM_OK)
-        status = adm_insert_open(r->store, "measurement", measurement_columns, N_COLUMNS, &r->measurements, err);
+        status = adm_insert_open_foreign(r->store, "measurement", measurement_columns, N_COLUMNS, &r->measurements, err);
     if (status == ADM_OK) status = adm_alloc(runs, json_array_size(list), sizeof **runs, "runs", err);
     for (size_t i = 0; status == ADM_OK && i < json_array_size(list); i++)
         status = read_run(r, json_array_get(list, i), i, &(*runs)[i], err);

@@ -112,7 +112,7 @@ adm_status adm_recorded_read_samples(adm_store *store, adm_recorded_file *file, 
     if (samples == NULL) return ADM_OK;
     snprintf(file->position, sizeof file->position, "runs[%zu].samples", run);
     if (!json_is_array(samples)) return adm_recorded_refuse(file, err, "it must be a list");
-    adm_status status = adm_insert_open(store, "sample", columns, 4, &insert, err);
+    adm_status status = adm_insert_open_foreign(store, "sample", columns, 4, &insert, err);
     json_array_foreach((json_t *)samples, i, line) {
         int64_t measurement_id = 0, n = 0;
         if (status != ADM_OK) break;

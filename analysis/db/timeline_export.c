@@ -153,15 +153,22 @@ enum {
     A_STATIC,
     A_DYNAMIC,
     A_GRID,
-    A_BLOCK
+    A_BLOCK,
+    A_ID,
+    A_CONFIG,
+    A_STEP_START
 };
 
 static const char activities_sql[] =
     "SELECT a.kind, a.name, a.stage, a.start_ns, a.end_ns, a.step, c.seq_len, c.budget, a.bytes, a.registers, "
-    "a.static_shared_bytes, a.dynamic_shared_bytes, a.grid_x * a.grid_y * a.grid_z, a.block_x * a.block_y * a.block_z "
+    "a.static_shared_bytes, a.dynamic_shared_bytes, a.grid_x * a.grid_y * a.grid_z, a.block_x * a.block_y * a.block_z, "
+    "a.activity_id, a.config_id, (SELECT e.start_ns FROM event e WHERE e.run_id = a.run_id AND e.start_ns <= a.start_ns "
+    "AND e.clock = 'gpu' AND e.kind = 'step' AND e.config_id = a.config_id AND e.step = a.step AND e.end_ns >= a.end_ns "
+    "ORDER BY e.start_ns DESC LIMIT 1) "
     "FROM activity a LEFT JOIN config c USING (config_id) WHERE a.run_id = ? ORDER BY a.start_ns, a.activity_id";
 
-static json_t *activity_of(const adm_query *q, const track *on, int64_t *until_ns) {
+/* *slice_ns: where the slice begins, which is later than the kernel where the one before still ran. */
+static json_t *activity_of(const adm_query *q, const track *on, int64_t *until_ns, int64_t *slice_ns) {
     static const number numbers[] = {{"step", A_STEP},
                                      {"seq_len", A_SEQ_LEN},
                                      {"budget", A_BUDGET},
@@ -174,6 +181,7 @@ static json_t *activity_of(const adm_query *q, const track *on, int64_t *until_n
     int64_t start_ns = adm_query_int(q, A_START), end_ns = adm_query_int(q, A_END), from_ns = start_ns;
     if (from_ns < *until_ns) from_ns = *until_ns < end_ns ? *until_ns : end_ns;
     if (end_ns > *until_ns) *until_ns = end_ns;
+    *slice_ns = from_ns;
     json_t *args = json_object();
     if (!adm_query_is_null(q, A_STAGE)) json_object_set_new(args, "stage", text(adm_query_text(q, A_STAGE)));
     add_numbers(args, q, numbers, sizeof numbers / sizeof numbers[0]);
@@ -181,15 +189,59 @@ static json_t *activity_of(const adm_query *q, const track *on, int64_t *until_n
     return slice(adm_query_text(q, A_NAME), adm_query_text(q, A_KIND), on, from_ns, end_ns, args);
 }
 
-static adm_status write_activities(adm_store *store, int64_t run_id, const track *on, FILE *out, bool *first,
-                                   uint64_t *n_events, adm_error *err) {
+/* An arrow's end: 's' in the step that a kernel belongs to, 'f' in the kernel. */
+static json_t *flow(const char *phase, const adm_query *q, const track *on, int64_t at_ns) {
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:f, s:i, s:i}", "ph", phase, "name", "kernel of the step", "cat", "flow", "id",
+                     (json_int_t)adm_query_int(q, A_ID), "bp", "e", "ts", (double)(at_ns - on->start_ns) / 1e3, "pid", PID,
+                     "tid", on->tid);
+}
+
+static adm_status write_flow(const adm_query *q, const track tracks[N_TRACKS], int64_t from_ns, FILE *out, bool *first,
+                             adm_error *err) {
+    if (adm_query_is_null(q, A_STEP_START)) return ADM_OK;
+    adm_status status = write_element(out, flow("s", q, &tracks[GPU], adm_query_int(q, A_STEP_START)), first, err);
+    if (status == ADM_OK) status = write_element(out, flow("f", q, &tracks[KERNELS], from_ns), first, err);
+    return status;
+}
+
+static json_t *counter(const char *name, double value, const track *on, int64_t at_ns) {
+    return json_pack("{s:s, s:o, s:f, s:i, s:{s:f}}", "ph", "C", "name", text(name), "ts", (double)(at_ns - on->start_ns) / 1e3,
+                     "pid", PID, "args", "value", value);
+}
+
+/* A track per hardware counter that is a share: what the run counted for the kernel's stage while it runs, else 0. Counters are
+ * read in passes of their own, so this is the stage's median, not this launch's. */
+static adm_status write_counters(adm_store *store, int64_t run_id, const adm_query *q, const track *on, int64_t from_ns,
+                                 FILE *out, bool *first, adm_error *err) {
+    static const char sql[] = "SELECT c.name || ' [%]', m.median FROM measurement m JOIN metric c USING (metric_id) WHERE "
+                              "m.run_id = ? AND m.config_id = ? AND m.stage = ? AND m.layer IS NULL AND m.head IS NULL "
+                              "AND m.median IS NOT NULL AND c.unit = '%' AND instr(c.name, '__') ORDER BY c.name";
     adm_query *query = NULL;
     bool row = false;
-    int64_t until_ns = INT64_MIN;
+    if (adm_query_is_null(q, A_CONFIG) || adm_query_is_null(q, A_STAGE)) return ADM_OK;
+    adm_status status = adm_query_open(store, sql, &query, err, "iis", run_id, adm_query_int(q, A_CONFIG),
+                                       adm_query_text(q, A_STAGE));
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        const char *name = adm_query_text(query, 0);
+        status = write_element(out, counter(name, adm_query_double(query, 1), on, from_ns), first, err);
+        if (status == ADM_OK) status = write_element(out, counter(name, 0, on, adm_query_int(q, A_END)), first, err);
+    }
+    adm_query_close(&query);
+    return status;
+}
+
+static adm_status write_activities(adm_store *store, int64_t run_id, const track tracks[N_TRACKS], FILE *out, bool *first,
+                                   uint64_t *n_events, adm_error *err) {
+    const track *on = &tracks[KERNELS];
+    adm_query *query = NULL;
+    bool row = false;
+    int64_t until_ns = INT64_MIN, slice_ns = 0;
     adm_status status = adm_query_open(store, activities_sql, &query, err, "i", run_id);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        status = write_element(out, activity_of(query, on, &until_ns), first, err);
+        status = write_element(out, activity_of(query, on, &until_ns, &slice_ns), first, err);
         *n_events += status == ADM_OK;
+        if (status == ADM_OK) status = write_flow(query, tracks, slice_ns, out, first, err);
+        if (status == ADM_OK) status = write_counters(store, run_id, query, on, slice_ns, out, first, err);
     }
     adm_query_close(&query);
     return status;
@@ -211,7 +263,7 @@ adm_status adm_timeline_export(adm_store *store, int64_t run_id, FILE *out, uint
         *n_events += status == ADM_OK;
     }
     adm_query_close(&query);
-    if (status == ADM_OK) status = write_activities(store, run_id, &tracks[KERNELS], out, &first, n_events, err);
+    if (status == ADM_OK) status = write_activities(store, run_id, tracks, out, &first, n_events, err);
     if (status == ADM_OK) fputs("\n]}\n", out);
     return status;
 }

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/store/merge.h"
+#include "core/system/remove_tree.h"
 #include "core/store/track.h"
 
 enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
@@ -27,11 +27,6 @@ enum { FILE_BYTES = sizeof(((adm_check *)NULL)->folder) + 32 };
 static const char *const side_name[2] = {"baseline", "candidate"};
 
 /* --- The scratch folder ------------------------------------------------------------------------------------------- */
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
-    (void)info, (void)type, (void)where;
-    return remove(path);
-}
 
 /* A check holds the lock of its folder for as long as it runs; the kernel gives it back however the check ends. A folder whose
  * lock is free was left behind by kill -9 or a loss of power. */
@@ -58,7 +53,7 @@ static void remove_left_behind(const char *parent) {
             continue;
         int lock = lock_folder(folder);
         if (lock < 0) continue;
-        nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        adm_remove_tree(folder);
         close(lock);
     }
     if (dir != NULL) closedir(dir);
@@ -83,7 +78,7 @@ adm_status adm_check_start(adm_check *check, adm_error *err) {
 
 void adm_check_end(adm_check *check) {
     if (check->folder[0] == '\0') return;
-    nftw(check->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    adm_remove_tree(check->folder);
     if (check->lock >= 0) close(check->lock);
     check->folder[0] = '\0';
 }

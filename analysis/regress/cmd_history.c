@@ -16,6 +16,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
+#include "core/base/suggest.h"
 #include "core/store/track.h"
 
 typedef struct history_command {
@@ -180,6 +181,33 @@ static adm_status show(const history_command *c, int *exit_code, adm_error *err)
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
+/* Refuses a name that the database does not have, rather than find nothing to say of it. */
+static adm_status check_name(const history_command *c, const char *option, const char *typed, const char *const *known,
+                             size_t n, adm_error *err) {
+    char path[256], shown[80];
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(known[i], typed) == 0) return ADM_OK;
+    const char *nearest = adm_nearest(typed, known, n);
+    return adm_fail(err, ADM_EINPUT, "%s: %s has no figures of '%s'%s%s%s", option,
+                    adm_printable(c->common.db_path, path, sizeof path), adm_printable(typed, shown, sizeof shown),
+                    nearest != NULL ? ": did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+}
+
+static adm_status check_names(const history_command *c, adm_error *err) {
+    const adm_series_set *set = &c->set;
+    const size_t most = set->n_metrics > set->n_series ? set->n_metrics : set->n_series;
+    const char **known = NULL;
+    adm_status status = adm_alloc(&known, most, sizeof *known, "names of series", err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_metrics; i++) known[i] = set->metric[i].name;
+    if (status == ADM_OK && c->options.metric != NULL && set->n_metrics > 0)
+        status = check_name(c, "--metric", c->options.metric, known, set->n_metrics, err);
+    for (size_t i = 0; status == ADM_OK && i < set->n_series; i++) known[i] = set->series[i].stage;
+    if (status == ADM_OK && c->options.stage != NULL && set->n_series > 0)
+        status = check_name(c, "--stage", c->options.stage, known, set->n_series, err);
+    adm_free(&known);
+    return status;
+}
+
 static adm_status load(history_command *c, adm_error *err) {
     int64_t *ids = NULL;
     size_t n = 0;
@@ -193,6 +221,7 @@ static adm_status load(history_command *c, adm_error *err) {
     if (status == ADM_OK) status = adm_checks_find(c->store, ids, n, &c->options, judge, &c->checks, err);
     if (status == ADM_OK) status = adm_checks_select(c->store, &c->checks, c->sides, ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(c->store, ids, n, c->options.metric, &c->set, err);
+    if (status == ADM_OK) status = check_names(c, err);
     if (status == ADM_OK) status = adm_series_order_by_commit(&c->set, &c->order, err);
     adm_free(&ids);
     return status;

@@ -61,7 +61,8 @@ adm_status adm_git(char *const argv[], const char *input, char **out, adm_error 
     adm_status status = ADM_OK;
     if (in == NULL || answer == NULL || said == NULL)
         status = adm_fail(err, ADM_EENVIRONMENT, "no temporary files to run git with: %s", strerror(errno));
-    if (status == ADM_OK && input != NULL) fwrite(input, 1, strlen(input), in);
+    if (status == ADM_OK && input != NULL && (fwrite(input, 1, strlen(input), in) < strlen(input) || fflush(in) != 0))
+        status = adm_fail(err, ADM_EENVIRONMENT, "git could not be asked: %s", strerror(errno));
     if (status == ADM_OK) {
         rewind(in);
         status = run_git(argv, in, answer, said, err);

@@ -18,6 +18,10 @@ adm_status adm_fail(adm_error *err, adm_status status, const char *format, ...) 
     return status;
 }
 
+adm_status adm_fail_of(adm_error *err, adm_status status, const char *option) {
+    return status == ADM_OK || err == NULL ? status : adm_fail(err, status, "%s: %s", option, err->text);
+}
+
 int adm_exit_code(adm_status status) {
     switch (status) {
     case ADM_OK: return 0;

@@ -31,6 +31,9 @@ typedef struct adm_error {
  * that a hostile file name or header cannot drive the terminal. */
 adm_status adm_fail(adm_error *err, adm_status status, const char *format, ...) ADM_PRINTF(3, 4);
 
+/* Puts the option that a failure is about before its sentence: "--counters: there is no metric set 'foo'". Returns status. */
+adm_status adm_fail_of(adm_error *err, adm_status status, const char *option);
+
 /* The process exit code of a status, as the command line documents it: 0, 2 (input), 77 (unsupported), 130
  * (interrupted, as a shell reports SIGINT), 4 (the rest). */
 int adm_exit_code(adm_status status);

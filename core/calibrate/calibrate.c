@@ -151,7 +151,7 @@ static adm_status fit(calibrating *c, adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
     adm_run_info_host(&info, &host);
-    adm_status status = adm_store_open(":memory:", ADM_STORE_WRITE, &c->scratch, err);
+    adm_status status = adm_store_open_scratch(&c->scratch, err);
     if (status == ADM_OK) status = adm_store_begin_run(c->scratch, &info, &c->scratch_run, err);
     if (status == ADM_OK) status = replay_steps(c, &c->fit, &c->candidates, c->scratch, c->scratch_run, err);
     if (status == ADM_OK) status = list_layers(c, err);

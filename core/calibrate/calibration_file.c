@@ -10,6 +10,7 @@
 #include "core/base/json_read.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
+#include "core/system/read_room.h"
 
 enum { MAX_LAYERS = 65536 };
 
@@ -19,9 +20,10 @@ static adm_status read_text(const char *path, const char *shown, char **text, si
     FILE *file = fopen(path, "rb");
     *text = NULL;
     if (file == NULL) return adm_fail(err, ADM_EINPUT, "%s: cannot be opened: %s", shown, strerror(errno));
-    adm_status status = adm_alloc(text, ADM_CALIBRATION_MAX_BYTES + 1, 1, "a calibration", err);
+    const size_t room = adm_read_room_bytes(file, ADM_CALIBRATION_MAX_BYTES);
+    adm_status status = adm_alloc(text, room, 1, "a calibration", err);
     if (status == ADM_OK) {
-        *n_bytes = fread(*text, 1, ADM_CALIBRATION_MAX_BYTES + 1, file);
+        *n_bytes = fread(*text, 1, room, file);
         if (ferror(file)) status = adm_fail(err, ADM_EINPUT, "%s: cannot be read: %s", shown, strerror(errno));
         else if (*n_bytes > ADM_CALIBRATION_MAX_BYTES)
             status = adm_fail(err, ADM_EINPUT, "%s: larger than %d bytes, so no calibration", shown, ADM_CALIBRATION_MAX_BYTES);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/system/clock.h"
+#include "core/system/interrupt.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
@@ -43,13 +44,16 @@ static const struct argp_option output_options[] = {
 const struct argp adm_argp_db = {.options = db_options, .parser = parse_common};
 const struct argp adm_argp_output = {.options = output_options, .parser = parse_common};
 
-/* Lets --help use the terminal's width; glibc's argp reads it from the environment. */
+/* Lets --help use the terminal's width, or into a pager that of COLUMNS; glibc's argp reads it from the environment. */
 static void widen_help(void) {
     struct winsize size;
     char format[32];
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return;
-    const unsigned columns = size.ws_col < 60 ? 60 : size.ws_col > 140 ? 140 : size.ws_col;
-    snprintf(format, sizeof format, "rmargin=%u", columns - 1);
+    const char *said = getenv("COLUMNS");
+    unsigned long columns = said != NULL ? strtoul(said, NULL, 10) : 0;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) columns = size.ws_col;
+    if (columns == 0) return;
+    columns = columns < 60 ? 60 : columns > 140 ? 140 : columns;
+    snprintf(format, sizeof format, "rmargin=%lu", columns - 1);
     setenv("ARGP_HELP_FMT", format, 0);
 }
 
@@ -93,6 +97,7 @@ static bool has_said_why; /* the process ends with an error that was told */
 adm_status adm_finish_output(adm_error *err) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
+    if (adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
     return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s",
                     errno != 0 ? strerror(errno) : "an earlier write did not succeed");
 }
@@ -107,6 +112,7 @@ static void check_output_at_exit(void) {
 bool adm_check_output_at_exit(void) { return atexit(check_output_at_exit) == 0; }
 
 int adm_report_error(const adm_error *err) {
+    if (err->status == ADM_EENVIRONMENT && ferror(stdout) && adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
     adm_print_to(stderr, "adamas: %s\n", err->text);
     has_said_why = true;
     return adm_exit_code(err->status);
@@ -136,24 +142,45 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
 
 /* --- Progress ----------------------------------------------------------------------------------------------------- */
 
-static const uint64_t redraw_ns = 100000000; /* ten times a second is smooth and costs nothing */
+enum { REDRAW_NS = 100000000, FORETELL_NS = 1000000000 }; /* ten times a second is smooth and costs nothing */
 
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet) {
-    *progress = (adm_progress){.what = what, .n_total = n_total, .on = !quiet && isatty(STDERR_FILENO)};
+    const bool terminal = isatty(STDERR_FILENO);
+    *progress = (adm_progress){
+        .what = what, .n_total = n_total, .start_ns = adm_clock_ns(), .on = !quiet && terminal, .logs = !quiet && !terminal};
     if (progress->on) adm_print_to(stderr, "\r\033[K%s   0%%", what);
+}
+
+/* "12 s", "3 min", "2.5 h" of `ns`. */
+static void write_duration(double ns, char *text, size_t bytes) {
+    const double s = ns / 1e9;
+    if (s < 100) snprintf(text, bytes, "%.0f s", s);
+    else if (s < 6000) snprintf(text, bytes, "%.0f min", s / 60);
+    else snprintf(text, bytes, "%.1f h", s / 3600);
 }
 
 void adm_progress_step(adm_progress *progress, uint64_t n_done) {
     progress->n_done = n_done;
     if (!progress->on) return;
-    uint64_t now = adm_clock_ns();
-    if (progress->last_ns != 0 && now - progress->last_ns < redraw_ns) return;
+    const uint64_t now = adm_clock_ns(), elapsed = now - progress->start_ns;
+    if (progress->last_ns != 0 && now - progress->last_ns < REDRAW_NS) return;
     progress->last_ns = now;
-    double percent = progress->n_total > 0 ? 100.0 * (double)n_done / (double)progress->n_total : 100.0;
-    adm_print_to(stderr, "\r\033[K%s %3.0f%%", progress->what, percent);
+    const double share = progress->n_total > 0 ? (double)n_done / (double)progress->n_total : 1;
+    char left[32] = "", duration[24];
+    if (elapsed >= FORETELL_NS && share > 0.01 && share < 1) {
+        write_duration((double)elapsed * (1 - share) / share, duration, sizeof duration);
+        snprintf(left, sizeof left, ", %s left", duration);
+    }
+    adm_print_to(stderr, "\r\033[K%s %3.0f%%%s", progress->what, 100 * share, left);
 }
 
 void adm_progress_end(adm_progress *progress) {
+    const uint64_t elapsed = adm_clock_ns() - progress->start_ns;
+    char duration[24];
     if (progress->on) fputs("\r\033[K", stderr);
-    progress->on = false;
+    if (progress->logs && elapsed >= UINT64_C(1000000000) * ADM_PROGRESS_LOG_S) {
+        write_duration((double)elapsed, duration, sizeof duration);
+        adm_print_to(stderr, "adamas: %s: %s\n", progress->what, duration);
+    }
+    progress->on = progress->logs = false;
 }

@@ -65,15 +65,19 @@ int adm_report_error(const adm_error *err);
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err);
 
-/* --- Progress: one line on a terminal, nothing elsewhere ---------------------------------------------------------- */
+/* --- Progress -----------------------------------------------------------------------------------------------------
+ * On a terminal a line that is drawn anew: what is done, how far it is, and when it will end. Elsewhere, in a log, one line at the
+ * end of what took long. There is no colour in it, so NO_COLOR changes nothing. */
+
+enum { ADM_PROGRESS_LOG_S = 30 };
 
 typedef struct adm_progress {
     const char *what;
-    uint64_t n_total, n_done, last_ns;
-    bool on;
+    uint64_t n_total, n_done, start_ns, last_ns;
+    bool on, logs;
 } adm_progress;
 
-/* Shows nothing if quiet or stderr is not a terminal. */
+/* Shows nothing if quiet. n_total 0: how much there is to do is not known yet, and is set before the first step. */
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet);
 void adm_progress_step(adm_progress *progress, uint64_t n_done);
 void adm_progress_end(adm_progress *progress);

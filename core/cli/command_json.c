@@ -1,14 +1,17 @@
 /* cmd_json.c: what every command's --json ends with. */
 #include <jansson.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "core/cli/command.h"
 #include "core/base/print.h"
+#include "core/system/interrupt.h"
 
 adm_status adm_print_json(json_t *document, adm_error *err) {
     if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering a JSON document");
     int failed = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(document);
+    if (failed && adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
     if (failed)
         return adm_fail(err, ADM_EENVIRONMENT, "%s: the JSON document is cut short",
                         ferror(stdout) ? "standard output could not be written" : "out of memory");

@@ -2,6 +2,7 @@
  * below is a plain C symbol; nothing else of the library is visible.
  *
  *   one layer under a selection policy   adm_sparse_*, below: attention for a program that runs the model itself
+ *   one layer's decode step              core/contract/model_step.h: on the host, or on a GPU's stream
  *   the stages of a decode step          adm_hadamard_reference ... adm_attention_reference, below
  *   the metric asym4                     core/contract/asym4.h
  *   float formats                        core/base/floatfmt.h
@@ -15,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/base/floatfmt.h"
 #include "core/contract/asym4.h"
+#include "core/contract/model_step.h"
 #include "core/contract/stage.h"
 
 #ifdef __cplusplus

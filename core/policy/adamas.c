@@ -3,7 +3,7 @@
  *
  *   coding of a variant and layer                  the variant's own, or what a calibration says of the layer
  *   book   [n_variants][n_layers]                  thresholds, learnt from the prompt
- *   packed [n_kv_heads][n_tokens][row_bytes]       the keys of the layer that was begun, once for all variants whose codes are
+ *   packed [n_held_heads][n_tokens][row_bytes]     the keys of the layer that was begun, once for all variants whose codes are
  *                                                  the same
  *   query -- codes, or a table --> distance [n_tokens] -- top-k at the widest budget --> set -- split by position --> levels
  *
@@ -212,7 +212,7 @@ static adm_status add_codes(const adm_policy_state *state, adamas_memory *m, siz
     if (i == m->n_codes) {
         m->n_codes++;
         *codes = (key_codes){.coding = coding, .row_bytes = adm_code_row_bytes(coding->bits, setup->shape.head_dim)};
-        status = adm_alloc(&codes->packed, setup->shape.n_kv_heads * setup->n_tokens, codes->row_bytes,
+        status = adm_alloc(&codes->packed, adm_policy_n_places(setup) * setup->n_tokens, codes->row_bytes,
                            "packed codes of a layer", err);
         if (status == ADM_OK)
             status = adm_alloc(&codes->count, setup->n_layers * setup->shape.n_kv_heads * ADM_CODES, sizeof *codes->count,
@@ -278,9 +278,10 @@ static void encode(const adm_policy_state *state, const key_codes *codes, const 
                    const float *rows, size_t n_rows) {
     const adm_policy_setup *setup = state->setup;
     const adm_codebook *book = book_at(state, codes->variant[keys->layer], keys->layer);
-    uint8_t *packed = codes->packed + (keys->kv_head * setup->n_tokens + token) * codes->row_bytes;
+    uint8_t *packed = codes->packed + (adm_policy_place(setup, keys->kv_head) * setup->n_tokens + token) * codes->row_bytes;
     uint64_t n_codes[ADM_CODES] = {0}, *count;
     setup->pipeline->encode(rows, n_rows, setup->shape.head_dim, adm_codebook_key(book, keys->kv_head), book->bits, packed);
+    if (keys->is_again) return;
     count_codes(packed, n_rows * codes->row_bytes, book->bits, n_codes);
     count = codes->count + (keys->layer * setup->shape.n_kv_heads + keys->kv_head) * ADM_CODES;
     for (int c = 0; c < 1 << book->bits; c++) __atomic_fetch_add(&count[c], n_codes[c], __ATOMIC_RELAXED);
@@ -344,7 +345,7 @@ static uint32_t find_distances(const adm_policy_state *state, adamas_scratch *s,
     const adm_coding *coding = layer_coding(state, variant, at->layer);
     const adm_codebook *book = book_at(state, variant, at->layer);
     const key_codes *codes = codes_at(state, variant, at->layer);
-    const uint8_t *keys = codes->packed + at->kv_head * setup->n_tokens * codes->row_bytes;
+    const uint8_t *keys = codes->packed + adm_policy_place(setup, at->kv_head) * setup->n_tokens * codes->row_bytes;
     const uint32_t d = setup->shape.head_dim, n_queries = adm_coding_queries(coding_at(state, variant), &setup->shape);
     const float *y = (coding->hadamard ? at->y : at->q) + (n_queries > 1 ? 0 : head) * d;
     const adm_host_impl *direct = setup->pipeline->code_distance[coding->metric][coding->bits];

@@ -63,6 +63,7 @@ typedef struct adm_policy_setup {
     adm_weights_fn *weights;
     adm_shape shape;
     size_t n_tokens; /* positions that can be appended */
+    size_t n_held_heads; /* KV heads whose appended keys are held at once: a multiple of it and those behind; 0: all */
     size_t n_layers; /* that can be learnt */
     const uint32_t *layer_number; /* [n_layers] the model's; NULL: they count from 0 */
     size_t max_selected; /* tokens of a selection, at most, and budgets of one */
@@ -84,7 +85,17 @@ typedef struct adm_policy_keys {
     const void *k;
     size_t stride, first, n;
     size_t kv_head; /* appending: the one meant */
+    bool is_again; /* appending: they were appended before, and other heads in their place since */
 } adm_policy_keys;
+
+/* Where the keys of a KV head are held. */
+static inline size_t adm_policy_place(const adm_policy_setup *setup, size_t kv_head) {
+    return setup->n_held_heads > 0 ? kv_head % setup->n_held_heads : kv_head;
+}
+
+static inline size_t adm_policy_n_places(const adm_policy_setup *setup) {
+    return setup->n_held_heads > 0 ? setup->n_held_heads : setup->shape.n_kv_heads;
+}
 
 /* Row `token` of a KV head. */
 const void *adm_policy_key(const adm_policy_keys *keys, const adm_shape *shape, size_t kv_head, size_t token);

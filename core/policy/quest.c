@@ -1,6 +1,6 @@
 /* quest.c: whole pages of 16 tokens, those with the highest bound on q.k: Quest, arXiv 2406.10774.
  *
- *   bounds [n_kv_heads][n_pages][2][d]   the smallest and the largest value of every channel in a page
+ *   bounds [n_held_heads][n_pages][2][d]   the smallest and the largest value of every channel in a page
  *   bound of a page on q.k               sum_i max(q_i low_i, q_i high_i); for a group the sum over its queries
  *
  * A budget b buys floor(b / 16) pages. Its authors' code has two rules (github.com/mit-han-lab/quest), which differ for the
@@ -76,7 +76,7 @@ static adm_status open_bounds(adm_policy_state *state, adm_error *err) {
     if (status != ADM_OK) return status;
     m = state->memory;
     m->n_pages = pages_of(setup->n_tokens);
-    return adm_alloc(&m->bounds, setup->shape.n_kv_heads * m->n_pages * 2 * setup->shape.head_dim, sizeof *m->bounds,
+    return adm_alloc(&m->bounds, adm_policy_n_places(setup) * m->n_pages * 2 * setup->shape.head_dim, sizeof *m->bounds,
                      "page bounds of quest", err);
 }
 
@@ -107,8 +107,8 @@ static void append(adm_policy_state *state, void *scratch, const adm_policy_keys
     const size_t end = keys->first + keys->n;
     for (size_t token = keys->first, next; token < end; token = next) {
         next = adm_min(token / PAGE * PAGE + PAGE, end);
-        take_in(m->bounds + (keys->kv_head * m->n_pages + token / PAGE) * 2 * shape->head_dim, keys, shape, token, next,
-                s->key);
+        take_in(m->bounds + (adm_policy_place(state->setup, keys->kv_head) * m->n_pages + token / PAGE) * 2 * shape->head_dim,
+                keys, shape, token, next, s->key);
     }
 }
 
@@ -156,7 +156,8 @@ static void rank_pages(const adm_policy_state *state, quest_scratch *s, const ad
     memset(s->bound, 0, n_pages * sizeof *s->bound);
     if (!is_forced) take_in(s->newest, &at->keys, shape, (n_pages - 1) * PAGE, at->n_tokens, s->key);
     for (uint32_t g = first; g < first + n; g++) {
-        add_bounds(m->bounds + at->kv_head * m->n_pages * 2 * d, at->q + g * d, d, n_pages - 1, s->bound);
+        add_bounds(m->bounds + adm_policy_place(state->setup, at->kv_head) * m->n_pages * 2 * d, at->q + g * d, d, n_pages - 1,
+                   s->bound);
         if (!is_forced) add_bounds(s->newest, at->q + g * d, d, 1, &s->bound[n_pages - 1]);
     }
     if (is_forced) s->bound[n_pages - 1] = INFINITY;

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/minmax.h"
+#include "core/base/suggest.h"
 
 enum { MAX_VARIANTS = 512, MAX_VALUES = 16, MAX_SETTINGS = 16, VALUE_BYTES = 66 };
 
@@ -80,6 +82,22 @@ static adm_status no_setting(const adm_policy *policy, text_part name, adm_error
                     known);
 }
 
+static adm_status no_policy(text_part word, adm_error *err) {
+    enum { MAX_NAMES = 32 };
+    const char *names[MAX_NAMES];
+    const adm_policy *policy;
+    char known[256], typed[64];
+    size_t n = 0;
+    while (n < MAX_NAMES && (policy = adm_policy_at(n)) != NULL) names[n++] = policy->name;
+    adm_sweep_policies(known, sizeof known);
+    snprintf(typed, sizeof typed, "%.*s", (int)adm_min(strcspn(word.at, ":,"), sizeof typed - 1), word.at);
+    const char *nearest = adm_nearest(typed, names, n);
+    if (nearest != NULL)
+        return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not known: did you mean '%s'? There are %s", shown(word),
+                        word.at, nearest, known);
+    return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not known; there are %s", shown(word), word.at, known);
+}
+
 /* --- Splitting -------------------------------------------------------------------------------------------------------- */
 
 static text_part next_word(const char *text) { return (text_part){text, strcspn(text, ",")}; }
@@ -119,11 +137,7 @@ static adm_status add_setting(item *it, text_part text, adm_error *err) {
 static adm_status read_item(const char **text, item *it, adm_error *err) {
     const text_part word = next_word(*text);
     *it = (item){.whole = word, .policy = policy_of(word), .alone = true};
-    if (it->policy == NULL) {
-        char known[256];
-        adm_sweep_policies(known, sizeof known);
-        return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not known; there are %s", shown(word), word.at, known);
-    }
+    if (it->policy == NULL) return no_policy(word, err);
     const size_t name_length = strlen(it->policy->name);
     text_part setting_text = {word.at + name_length + 1, 0};
     bool open = word.length > name_length; /* a setting has begun and may go on behind the comma */
@@ -166,8 +180,7 @@ static adm_status read_value(const adm_setting *setting, adm_variant *variant, c
     if (own.text[0] == '\0')
         return adm_fail(err, status, "%s: '%.*s' is no value of %s: use %s", option, shown(value), value.at, setting->name,
                         setting->values);
-    if (err != NULL) *err = own;
-    return status;
+    return adm_fail(err, status, "%s: %s", option, own.text);
 }
 
 /* The values of settings that the item does not name: those of an option, or of the policy's row. */

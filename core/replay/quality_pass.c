@@ -7,7 +7,16 @@
 /* --- Opening and closing ---------------------------------------------------------------------------------------------- */
 
 /* Scratch of all threads together: beyond half of this batches are smaller, beyond all of it fewer threads run. */
-static const size_t max_scratch_bytes = (size_t)1 << 30;
+/* Of all threads; of a trace that is long enough to fill memory by itself, half of it. */
+static size_t max_scratch_bytes(const adm_session *session) {
+    return session->trace->n_tokens > 1 << 19 ? (size_t)1 << 29 : (size_t)1 << 30;
+}
+
+size_t adm_quality_pass_held_heads(const adm_trace *trace) {
+    const size_t most = (size_t)64 << 20, of_one = (size_t)trace->n_tokens * trace->shape.head_dim / 4; /* bytes of codes */
+    const size_t n = of_one > 0 ? most / of_one : trace->shape.n_kv_heads;
+    return n < 1 ? 1 : adm_min(n, trace->shape.n_kv_heads);
+}
 
 static void take_scratch(const adm_quality_pass *p, adm_layout *layout, adm_quality_worker *w) {
     const size_t n_queries = p->max_batch * p->session->group, d = p->session->trace->shape.head_dim;
@@ -35,12 +44,13 @@ enum { BATCH_QUERIES = 32, MIN_QUERIES = 8 };
 void adm_quality_pass_plan(const adm_session *session, adm_policy_set *set, adm_quality_record *record, adm_advance *advance,
                            adm_quality_pass *p, size_t *n_threads) {
     *p = (adm_quality_pass){.session = session, .set = set, .record = record, .advance = advance};
+    p->n_held_heads = adm_quality_pass_held_heads(session->trace);
     const size_t group = session->group, n_asked = session->options.n_threads;
     p->score_stride = (session->trace->n_tokens / 8 | 1) * 8 +
                       16; /* an odd number of cache lines, see adm_reference_compute() */
     p->max_batch = group < BATCH_QUERIES ? BATCH_QUERIES / group : 1;
-    while (p->max_batch > 1 && scratch_bytes(p) * n_asked > max_scratch_bytes / 2) p->max_batch /= 2;
-    const size_t fit = max_scratch_bytes / scratch_bytes(p); /* threads */
+    while (p->max_batch > 1 && scratch_bytes(p) * n_asked > max_scratch_bytes(session) / 2) p->max_batch /= 2;
+    const size_t fit = max_scratch_bytes(session) / scratch_bytes(p); /* threads */
     *n_threads = fit < 1 ? 1 : adm_min(fit, n_asked);
 }
 
@@ -77,20 +87,19 @@ static adm_policy_keys keys_of(const adm_quality_pass *p, size_t kv_head) {
 static void append_rows(void *user, size_t task, size_t worker) {
     adm_quality_pass *p = user;
     const adm_trace *trace = p->session->trace;
-    const size_t n_kv = trace->shape.n_kv_heads;
-    adm_policy_keys keys = keys_of(p, task % n_kv);
-    keys.first = task / n_kv * APPEND_ROWS;
+    adm_policy_keys keys = keys_of(p, p->first_head + task % p->n_heads);
+    keys.first = task / p->n_heads * APPEND_ROWS;
+    keys.is_again = p->block > 0;
     keys.n = adm_min(adm_segment_tokens(trace, p->segment) - keys.first, APPEND_ROWS);
     adm_policy_set_append(p->set, p->worker[worker].step.policy, &keys);
 }
 
-/* The keys up to the segment's end; false: stopped. */
-static bool append_layer(adm_quality_pass *p) {
+/* The keys of the heads that are held, up to the segment's end; false: stopped. */
+static bool append_heads(adm_quality_pass *p) {
     const adm_trace *trace = p->session->trace;
     const size_t n_chunks = (adm_segment_tokens(trace, p->segment) + APPEND_ROWS - 1) / APPEND_ROWS;
-    adm_policy_set_begin(p->set, p->layer);
     if (!adm_policy_set_appends(p->set)) return true;
-    return adm_pool_run(p->pool, n_chunks * trace->shape.n_kv_heads, append_rows, p, p->session->options.should_stop);
+    return adm_pool_run(p->pool, n_chunks * p->n_heads, append_rows, p, p->session->options.should_stop);
 }
 
 /* Steps of the prompt between two looks at whether to stop. */
@@ -168,15 +177,14 @@ static bool observe_prompt(adm_quality_pass *p) {
 
 static void run_task(void *user, size_t task, size_t worker) {
     adm_quality_pass *p = user;
-    const size_t n_kv = p->session->trace->shape.n_kv_heads;
-    run_batch(p, &p->worker[worker], task % n_kv, task / n_kv);
+    run_batch(p, &p->worker[worker], p->first_head + task % p->n_heads, task / p->n_heads);
 }
 
-static void run_chain(void *user, size_t kv_head, size_t worker) {
+static void run_chain(void *user, size_t task, size_t worker) {
     adm_quality_pass *p = user;
     const size_t end = p->block + ADM_BLOCK_STEPS;
     for (size_t b = 0; p->batch[b] < end && p->batch[b] < p->segment->n_steps; b++)
-        run_batch(p, &p->worker[worker], kv_head, b);
+        run_batch(p, &p->worker[worker], p->first_head + task, b);
 }
 
 /* Cuts a block of n_steps steps into batches. Where threads share them out, a batch takes half of what is left to a thread, so
@@ -186,7 +194,7 @@ static size_t make_batches(adm_quality_pass *p, size_t n_steps, bool chained) {
     const size_t min_size = adm_min(group < MIN_QUERIES ? MIN_QUERIES / group : 1, p->max_batch);
     size_t n = 0;
     for (size_t at = p->block; at < end; at = p->batch[n]) {
-        const size_t fair = (end - at) * p->session->trace->shape.n_kv_heads / (2 * n_threads);
+        const size_t fair = (end - at) * p->n_held_heads / (2 * n_threads);
         size_t size = p->max_batch;
         if (!chained && n_threads > 1 && fair < size) size = fair > min_size ? fair : min_size;
         p->batch[n++] = at;
@@ -202,8 +210,13 @@ static adm_status run_block(adm_quality_pass *p, adm_error *err) {
     const size_t n_kv = s->trace->shape.n_kv_heads, n_steps = adm_min(p->segment->n_steps - p->block, ADM_BLOCK_STEPS);
     const bool chained = adm_policy_set_observes(p->set);
     const size_t n_batches = make_batches(p, n_steps, chained);
-    if (!adm_pool_run(p->pool, (chained ? 1 : n_batches) * n_kv, chained ? run_chain : run_task, p, s->options.should_stop))
-        return adm_session_interrupted(s, p->segment, err);
+    for (p->first_head = 0; p->first_head < n_kv; p->first_head += p->n_held_heads) {
+        p->n_heads = adm_min(p->n_held_heads, n_kv - p->first_head);
+        const bool is_held = p->n_held_heads == n_kv && p->block > 0;
+        if ((!is_held && !append_heads(p)) || !adm_pool_run(p->pool, (chained ? 1 : n_batches) * p->n_heads,
+                                                            chained ? run_chain : run_task, p, s->options.should_stop))
+            return adm_session_interrupted(s, p->segment, err);
+    }
     adm_status status = adm_quality_record_take_block(p->record, p->pool, n_steps, err);
     adm_session_advance(s, p->advance, n_steps);
     return status;
@@ -214,7 +227,8 @@ adm_status adm_quality_pass_run(adm_quality_pass *p, const adm_segment *segment,
     p->segment = segment;
     p->has_prompt = adm_segment_is_whole(p->session->trace, segment);
     for (p->layer = 0; status == ADM_OK && p->layer < p->session->n_layers; p->layer++) {
-        if (!append_layer(p) || !observe_prompt(p)) return adm_session_interrupted(p->session, segment, err);
+        adm_policy_set_begin(p->set, p->layer);
+        if (!observe_prompt(p)) return adm_session_interrupted(p->session, segment, err);
         for (p->block = 0; status == ADM_OK && p->block < segment->n_steps; p->block += ADM_BLOCK_STEPS)
             status = run_block(p, err);
         if (status == ADM_OK) adm_quality_record_take_layer(p->record, p->pool, p->layer);

@@ -23,13 +23,19 @@ typedef struct adm_quality_pass {
     adm_pool *pool;
     adm_quality_worker *worker; /* [threads of the pool] */
     size_t max_batch, score_stride; /* of a worker's scratch */
+    size_t n_held_heads; /* KV heads whose keys the policies hold at once */
 
     /* What the tasks of the present round work on. */
     const adm_segment *segment;
     bool has_prompt; /* the trace holds every query up to the segment's last step */
+    size_t first_head, n_heads;        /* those held */
     size_t layer, block;               /* the block's first step, in the segment */
     size_t batch[ADM_BLOCK_STEPS + 1]; /* the first step of each batch of the block, in the segment, and behind the last */
 } adm_quality_pass;
+
+/* How many KV heads' keys the policies hold at once: all, but of a long trace fewer, which are appended anew for each block of
+ * steps. For adm_policy_setup.n_held_heads. No value depends on it. */
+size_t adm_quality_pass_held_heads(const adm_trace *trace);
 
 /* All is borrowed; set: the states of the session's rows. Sets n_threads to how many threads the pass can use, which the pool
  * that it is then started with must have. */

@@ -1,6 +1,7 @@
 /* hostinfo.c: the machine a run happens on. */
 #include "core/store/hostinfo.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,14 +12,43 @@
 
 #include "core/base/version.h"
 
+/* Lines of a file of the kernel's, without an allocation: a machine that is short of memory is not called "unknown". */
+typedef struct lines {
+    int fd;
+    size_t at, n;
+    char buffer[1024];
+} lines;
+
+static bool next_byte(lines *l, char *c) {
+    if (l->at == l->n) {
+        ssize_t n = read(l->fd, l->buffer, sizeof l->buffer);
+        if (n <= 0) return false;
+        l->at = 0;
+        l->n = (size_t)n;
+    }
+    *c = l->buffer[l->at++];
+    return true;
+}
+
+/* The next line without its end; what does not fit is cut. False at the end of the file. */
+static bool next_line(lines *l, char *line, size_t line_bytes) {
+    size_t n = 0;
+    char c = '\0';
+    bool any = false;
+    while (next_byte(l, &c) && (any = true, c != '\n'))
+        if (n + 1 < line_bytes) line[n++] = c;
+    line[n] = '\0';
+    return any;
+}
+
 /* The value of the first line "key<separator>value", without the blanks or quotes around it; false if there is none. */
 static bool value_of(const char *path, const char *key, char separator, char *out, size_t out_bytes) {
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return false;
+    lines file = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
+    if (file.fd < 0) return false;
     char line[1024];
     bool found = false;
     size_t key_length = strlen(key);
-    while (!found && fgets(line, sizeof line, file) != NULL) {
+    while (!found && next_line(&file, line, sizeof line)) {
         char *value = strchr(line, separator);
         if (value == NULL || strncmp(line, key, key_length) != 0) continue;
         if (strspn(line + key_length, " \t") != (size_t)(value - line) - key_length) continue;
@@ -28,7 +58,7 @@ static bool value_of(const char *path, const char *key, char separator, char *ou
         found = length > 0;
         if (found) snprintf(out, out_bytes, "%.*s", (int)length, value);
     }
-    fclose(file);
+    close(file.fd);
     return found;
 }
 
@@ -45,14 +75,16 @@ void adm_host_cpu_model(const char *cpuinfo_path, char *out, size_t out_bytes) {
 
 /* The first word of a file; false if it cannot be read. */
 static bool first_word(const char *folder, const char *name, char *out, size_t out_bytes) {
-    char path[512], format[16];
+    char path[512], line[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return false;
-    snprintf(format, sizeof format, "%%%zus", out_bytes - 1);
-    bool found = fscanf(file, format, out) == 1;
-    fclose(file);
-    return found;
+    lines file = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
+    if (file.fd < 0) return false;
+    const bool any = next_line(&file, line, sizeof line);
+    close(file.fd);
+    const char *word = line + strspn(line, " \t");
+    const size_t length = any ? strcspn(word, " \t\r") : 0;
+    if (length > 0) snprintf(out, out_bytes, "%.*s", (int)length, word);
+    return length > 0;
 }
 
 void adm_host_cpu_settings(const char *folder, adm_host_info *host) {

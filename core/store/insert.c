@@ -2,12 +2,14 @@
 #include "core/store/insert.h"
 
 #include "core/base/mem.h"
+#include "core/store/file/bounds.h"
 #include "core/store/file/database_internal.h"
 
 struct adm_insert {
     adm_store *store;
     sqlite3_stmt *statement;
     size_t n_columns;
+    adm_bounds *bounds; /* [n_columns]; NULL: the rows are ours */
 };
 
 static char *insert_sql(const char *table, const char *const *columns, size_t n_columns) {
@@ -36,6 +38,15 @@ adm_status adm_insert_open(adm_store *store, const char *table, const char *cons
     return status;
 }
 
+adm_status adm_insert_open_foreign(adm_store *store, const char *table, const char *const *columns, size_t n_columns,
+                                   adm_insert **out, adm_error *err) {
+    adm_status status = adm_insert_open(store, table, columns, n_columns, out, err);
+    if (status == ADM_OK) status = adm_alloc(&(*out)->bounds, n_columns, sizeof *(*out)->bounds, "bounds of columns", err);
+    for (size_t i = 0; status == ADM_OK && i < n_columns; i++) (*out)->bounds[i] = adm_bounds_of(columns[i]);
+    if (status != ADM_OK) adm_insert_close(out);
+    return status;
+}
+
 /* A constraint as SQLite words it is a piece of the schema, line breaks and all: on one line, in place. */
 static void join_lines(char *text) {
     char *to = text;
@@ -55,7 +66,12 @@ static int step_row(adm_insert *insert, const adm_value *values) {
 adm_status adm_insert_row(adm_insert *insert, const adm_value *values, int64_t *row_id, adm_error *err) {
     adm_store *store = insert->store;
     adm_status status = adm_store_begin_batch(store, err);
-    if (status != ADM_OK) return status;
+    for (size_t i = 0; status == ADM_OK && insert->bounds != NULL && i < insert->n_columns; i++)
+        status = adm_bounds_check(&insert->bounds[i], &values[i], err);
+    if (status != ADM_OK) {
+        adm_store_rollback(store);
+        return status;
+    }
     int rc = step_row(insert, values);
     if (rc == SQLITE_DONE) {
         if (row_id != NULL) *row_id = sqlite3_last_insert_rowid(store->db);
@@ -76,5 +92,6 @@ void adm_insert_close(adm_insert **address) {
     adm_insert *insert = *address;
     if (insert == NULL) return;
     sqlite3_finalize(insert->statement);
+    adm_free(&insert->bounds);
     adm_free(address);
 }

@@ -304,7 +304,11 @@ adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts 
     int rc = attach == NULL ? SQLITE_NOMEM : adm_store_execute(store, attach);
     sqlite3_free(uri);
     sqlite3_free(attach);
-    if (rc != SQLITE_OK) return adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", path, sqlite3_errmsg(store->db));
+    if (rc != SQLITE_OK) {
+        const bool no_memory = (rc & 0xff) == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM;
+        return adm_fail(err, no_memory ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path,
+                        sqlite3_errmsg(store->db));
+    }
     /* Again, now that nobody puts another file in its place. */
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n_steps = adm_schema_steps(steps);

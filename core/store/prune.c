@@ -200,6 +200,7 @@ static adm_status remove_all(adm_store *store, adm_prune_counts *counts, adm_err
 adm_status adm_store_prune(adm_store *store, const adm_prune_options *o, bool dry_run, adm_prune_counts *counts,
                            adm_error *err) {
     *counts = (adm_prune_counts){0};
+    adm_error why = {0};
     adm_status status = file_bytes(store, &counts->bytes_before, err);
     counts->bytes_after = counts->bytes_before;
     if (status != ADM_OK) return status;
@@ -211,8 +212,13 @@ adm_status adm_store_prune(adm_store *store, const adm_prune_options *o, bool dr
     unmark(store);
     adm_store_execute(store, "PRAGMA foreign_keys = ON");
     if (status != ADM_OK || dry_run) return status;
-    status = step(store, "VACUUM", NULL, -1, "shrinking it", err);
-    return status == ADM_OK ? file_bytes(store, &counts->bytes_after, err) : status;
+    status = step(store, "VACUUM", NULL, -1, "shrinking it", &why);
+    if (status == ADM_OK) return file_bytes(store, &counts->bytes_after, err);
+    return adm_fail(
+        err, status,
+        "%.600s. It is as long as before, but removed are %lld runs, %lld samples and %lld configurations; the next "
+        "`adamas db gc` shrinks it",
+        why.text, (long long)counts->n_runs, (long long)counts->n_samples, (long long)counts->n_configs);
 }
 
 adm_status adm_store_prune_count(adm_store *store, const adm_prune_options *o, int64_t *n_left, adm_error *err) {

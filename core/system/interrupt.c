@@ -2,10 +2,13 @@
 #include "core/system/interrupt.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#include "core/base/error.h"
 
 enum { MAX_FILES = 8, PATH_BYTES = 4096 };
 
@@ -17,9 +20,13 @@ static struct {
     char path[PATH_BYTES];
 } files[MAX_FILES];
 
-static void end_by(int signal_number) {
+static void remove_files(void) {
     for (int i = 0; i < MAX_FILES; i++)
         if (files[i].taken) unlink(files[i].path);
+}
+
+static void end_by(int signal_number) {
+    remove_files();
     sigset_t own;
     sigemptyset(&own);
     sigaddset(&own, signal_number);
@@ -65,6 +72,16 @@ void adm_interrupt_ask(void) {
 bool adm_interrupted(void) { return asked_by != 0; }
 
 bool adm_interrupt_is_urgent(void) { return asked_by != 0 && n_ticks * ADM_INTERRUPT_TICK_MS * 2 >= ADM_INTERRUPT_GRACE_MS; }
+
+void adm_end_without_reader(void) {
+    remove_files();
+    _exit(adm_exit_code(ADM_EENVIRONMENT));
+}
+
+bool adm_reader_has_gone(int fd) {
+    struct pollfd pipe = {.fd = fd, .events = POLLOUT};
+    return poll(&pipe, 1, 0) == 1 && (pipe.revents & POLLERR) != 0;
+}
 
 int adm_interrupt_remove(const char *path) {
     size_t n = strlen(path) + 1;

@@ -25,6 +25,13 @@ bool adm_interrupted(void);
 /* True once half of the grace is over: who waits inside a library, for SQLite say, gives up then. */
 bool adm_interrupt_is_urgent(void);
 
+/* Ends the process, whose output nobody reads any more (`adamas ... | head`): without a word, with the exit code of what could
+ * not be written. */
+void adm_end_without_reader(void);
+
+/* Whether fd is a pipe that nobody reads any more. */
+bool adm_reader_has_gone(int fd);
+
 /* Notes a file to be removed if a signal ends the process. Returns its slot, or -1 if all are taken or the path is too long:
  * then the file would be left behind. A slot of -1 is fine for the second. */
 int adm_interrupt_remove(const char *path);

@@ -61,10 +61,25 @@ static adm_status open_part(adm_output *output, adm_error *err) {
     return status;
 }
 
+/* The document alone goes to standard output: from here on what the program says of it goes to standard error. */
+static adm_status open_standard_output(adm_output *output, adm_error *err) {
+    fflush(stdout);
+    const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    output->path = "standard output";
+    output->file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (output->file != NULL && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0) return ADM_OK;
+    const adm_status status = adm_fail(err, ADM_EENVIRONMENT, "standard output cannot be written: %s", strerror(errno));
+    if (output->file != NULL) fclose(output->file);
+    else if (fd >= 0) close(fd);
+    output->file = NULL;
+    return status;
+}
+
 adm_status adm_output_open(adm_output *output, const char *option, const char *path, adm_error *err) {
     struct stat there;
     *output = (adm_output){.path = path, .slot = -1};
     if (path[0] == '\0') return adm_fail(err, ADM_EINPUT, "%s: '' is no file name", option);
+    if (strcmp(path, "-") == 0) return open_standard_output(output, err);
     bool exists = stat(path, &there) == 0;
     if (exists && S_ISDIR(there.st_mode))
         return adm_fail(err, ADM_EINPUT, "%s: %s is a directory; name a file in it", option, path);
@@ -89,11 +104,17 @@ static bool name_it(adm_output *output) {
     return false;
 }
 
+/* Nothing is wrong with an output that nobody reads to its end. */
+static void end_without_reader(const adm_output *output) {
+    if (output->file != NULL && output->part == NULL && adm_reader_has_gone(fileno(output->file))) adm_end_without_reader();
+}
+
 adm_status adm_output_commit(adm_output *output, adm_error *err) {
     errno = 0;
     bool written = fflush(output->file) == 0 && !ferror(output->file);
     if (written && output->is_nameless) written = name_it(output);
     int cause = errno;
+    end_without_reader(output);
     if (fclose(output->file) != 0 && written) {
         written = false;
         cause = errno;
@@ -115,6 +136,7 @@ adm_status adm_output_commit(adm_output *output, adm_error *err) {
 }
 
 void adm_output_discard(adm_output *output) {
+    end_without_reader(output);
     if (output->file != NULL) fclose(output->file);
     if (output->part != NULL && !output->is_nameless) {
         unlink(output->part);

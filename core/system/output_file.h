@@ -4,7 +4,8 @@
  *                               `-------> discard, a signal, kill -9: gone
  *
  * Where the file system has no nameless files (O_TMPFILE), it is FILE.part-XXXXXX from the beginning: a signal removes it, and
- * only kill -9 leaves it behind. What is no regular file, a pipe or a device, cannot be replaced and is written directly. */
+ * only kill -9 leaves it behind. What is no regular file, a pipe or a device, cannot be replaced and is written directly. So is
+ * standard output, where the path is "-"; what the program prints there afterwards goes to standard error instead. */
 #ifndef ADM_CORE_SYSTEM_OUTPUT_FILE_H
 #define ADM_CORE_SYSTEM_OUTPUT_FILE_H
 

@@ -9,7 +9,9 @@
  *   who writes those  (append, encode_step, the fused step: token length - 1) lets its dependents start only after its own
  *                     wait, so that at most one such kernel is unfinished under a reader; encode_prompt, which writes them all,
  *                     never does. No kernel here writes lengths or page tables.
- *   all others        let their dependents start at once */
+ *   all others        let their dependents start at once
+ *
+ * Behind kernels that are not ours, adm_gpu_launch_apart() takes the attribute away. */
 #ifndef ADM_KERNELS_GPU_COMMON_CUH
 #define ADM_KERNELS_GPU_COMMON_CUH
 
@@ -96,7 +98,7 @@ static inline adm_status adm_gpu_launch(const char *what, const void *kernel, ad
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
     config.stream = (cudaStream_t)stream;
-    if (grid.dependent && limits.compute_major >= 9) {
+    if (grid.dependent && limits.compute_major >= 9 && !adm_gpu_launches_apart()) {
         attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
     }

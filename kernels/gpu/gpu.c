@@ -1,4 +1,4 @@
-/* gpu.c: which shapes the GPU kernels take. */
+/* gpu.c: which shapes the GPU kernels take, and how a thread launches them. */
 #include "kernels/gpu/gpu.h"
 
 adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
@@ -23,3 +23,8 @@ adm_status adm_gpu_shape_check(const adm_gpu_shape *shape, adm_error *err) {
         return adm_fail(err, ADM_EUNSUPPORTED, "the GPU kernels compare codes by l1, xor, dot and asym4");
     return ADM_OK;
 }
+
+static _Thread_local bool launches_apart;
+
+bool adm_gpu_launches_apart(void) { return launches_apart; }
+void adm_gpu_launch_apart(bool apart) { launches_apart = apart; }

@@ -35,6 +35,7 @@
 #ifndef ADM_KERNELS_GPU_GPU_H
 #define ADM_KERNELS_GPU_GPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -117,6 +118,11 @@ typedef struct adm_gpu_impl {
     size_t (*workspace_bytes)(const adm_gpu_shape *shape); /* NULL: none */
     uint32_t metrics;        /* bit mask of 1 << adm_code_metric; 0: any, or it compares no codes */
 } adm_gpu_impl;
+
+/* Whether the calling thread's launches wait until all earlier work of their stream has ended, as they must behind kernels that
+ * are not ours: those may write lengths, K, V or codes, which ours read early (common.cuh, "dependent launch"). */
+bool adm_gpu_launches_apart(void);
+void adm_gpu_launch_apart(bool apart);
 
 /* Whether the row serves codes that are compared by this metric. */
 static inline bool adm_gpu_impl_serves(const adm_gpu_impl *impl, adm_code_metric metric) {

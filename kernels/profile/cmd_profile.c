@@ -312,6 +312,7 @@ static adm_status parse_trace_options(profile_command *c, adm_error *err) {
         return adm_fail(err, ADM_EINPUT, "--trace brings its own heads: leave out --heads, --kv-heads and --head-dim");
     adm_status status = adm_threshold_parse(c->thresholds != NULL ? c->thresholds : "calibrated", &c->trace_options.thresholds,
                                             err);
+    status = adm_fail_of(err, status, "--thresholds");
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &c->trace_options.n_layers, err);
     c->trace_options.layers = c->layer_list;

@@ -29,7 +29,7 @@ struct adm_profile_probes {
 
 adm_status adm_profile_probes_check(const char *counters, adm_error *err) {
     adm_metric_set *set = NULL;
-    adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
+    adm_status status = counters != NULL ? adm_fail_of(err, adm_metric_set_open(counters, &set, err), "--counters") : ADM_OK;
     adm_metric_set_close(&set);
     return status;
 }
@@ -39,7 +39,7 @@ adm_status adm_profile_probes_plan(const char *counters, bool timeline, json_t *
     adm_metric_set *set = NULL;
     adm_counter_plan *plan = NULL;
     adm_error why;
-    adm_status status = counters != NULL ? adm_metric_set_open(counters, &set, err) : ADM_OK;
+    adm_status status = counters != NULL ? adm_fail_of(err, adm_metric_set_open(counters, &set, err), "--counters") : ADM_OK;
     const bool planned = set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK;
     if (set != NULL && document != NULL)
         json_object_set_new(document, "counters",

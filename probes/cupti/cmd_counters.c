@@ -73,7 +73,7 @@ static json_t *metric_json(const adm_set_metric *m) {
 
 static adm_status list_set(const counters_command *c, const char *name, json_t *document, adm_error *err) {
     adm_metric_set *set;
-    adm_status status = adm_metric_set_open(name, &set, err);
+    adm_status status = adm_fail_of(err, adm_metric_set_open(name, &set, err), "--set");
     if (status != ADM_OK) return status;
     json_t *metrics = json_array();
     size_t n_derived = 0;
@@ -131,7 +131,7 @@ static adm_status find_metric(const counters_command *c, const char *name, adm_m
     adm_status status = ADM_OK;
     *metric = NULL;
     for (size_t i = 0; i < (c->set != NULL ? 1 : adm_metric_set_count()); i++) {
-        status = adm_metric_set_open(c->set != NULL ? c->set : adm_metric_set_name(i), set, err);
+        status = adm_fail_of(err, adm_metric_set_open(c->set != NULL ? c->set : adm_metric_set_name(i), set, err), "--set");
         if (status != ADM_OK) return status;
         *metric = adm_metric_set_find(*set, name, strlen(name));
         if (*metric != NULL) return ADM_OK;
@@ -278,7 +278,7 @@ static adm_status plan(counters_command *c, adm_error *err) {
     adm_metric_set *set = NULL;
     adm_counter_plan *p = NULL;
     if (c->chip == NULL) c->chip = default_chip;
-    adm_status status = adm_metric_set_open(c->set != NULL ? c->set : "full", &set, err);
+    adm_status status = adm_fail_of(err, adm_metric_set_open(c->set != NULL ? c->set : "full", &set, err), "--set");
     const bool all = strcmp(c->chip, "all") == 0;
     if (status == ADM_OK && all) status = plan_all(c, set, err);
     else if (status == ADM_OK) status = adm_counter_plan_open(set, c->chip, NULL, &p, err);

@@ -9,6 +9,7 @@
 
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/system/read_room.h"
 #include "probes/metrics/formula.h"
 
 enum { MAX_METRICS = 256, MAX_BYTES = 1 << 20 };
@@ -213,8 +214,9 @@ static adm_status add_file(adm_metric_set *set, const char *path, adm_error *err
     char *text = NULL;
     FILE *file = fopen(path, "rb");
     if (file == NULL) return adm_fail(err, ADM_EINPUT, "metric set %.200s cannot be opened: %s", path, strerror(errno));
-    adm_status status = adm_alloc(&text, MAX_BYTES + 1, 1, "a metric set", err);
-    size_t length = status == ADM_OK ? fread(text, 1, MAX_BYTES + 1, file) : 0;
+    const size_t room = adm_read_room_bytes(file, MAX_BYTES);
+    adm_status status = adm_alloc(&text, room, 1, "a metric set", err);
+    size_t length = status == ADM_OK ? fread(text, 1, room, file) : 0;
     int failed = ferror(file);
     fclose(file);
     if (status == ADM_OK && failed) status = adm_fail(err, ADM_EINPUT, "metric set %.200s cannot be read", path);

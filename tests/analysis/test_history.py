@@ -293,7 +293,15 @@ def test_a_gate_without_enough_runs_is_not_green(adamas, runs, history):
     assert history()[0] == 0  # no gate was asked for
     result = adamas("history", "--gate", "--db", runs.path)
     assert result.code == 3 and "nothing was judged" in result.out
-    assert history("--gate", "--metric", "no_such_metric")[0] == 3
+
+
+def test_a_name_that_the_database_lacks_is_refused_with_the_nearest(adamas, runs):
+    runs.add(5)
+    for option, typed, meant in (("--metric", "tme_ns", "time_ns"), ("--stage", "atention", "attention")):
+        result = adamas("history", option, typed, "--db", runs.path)
+        assert result.code == 2 and f"'{typed}': did you mean '{meant}'?" in result.err
+    assert adamas("history", "--metric", "nothing_like_it", "--db", runs.path).code == 2
+    assert adamas("history", "--metric", "time_ns", "--stage", "attention", "--db", runs.path).code == 0
 
 
 def test_a_gate_whose_times_ran_on_shared_cores_is_not_green(runs, history):

@@ -8,6 +8,7 @@
 
 #include "core/store/store.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_memory.h"
 
 /* Valid until the process ends; one per name. */
 static inline const char *fuzz_store_path(const char *name) {
@@ -16,6 +17,7 @@ static inline const char *fuzz_store_path(const char *name) {
         char path[128];
     } made[8];
     size_t i = 0;
+    if (made[0].name == NULL) fuzz_use_pool();
     while (made[i].name != NULL && strcmp(made[i].name, name) != 0) i++;
     if (made[i].name == NULL) {
         const char *folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";

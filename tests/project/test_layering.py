@@ -100,6 +100,7 @@ FOREIGN = [
     ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*",
                    "kernels/tune/candidate/module.c"]),
     ("cmocka.h", []),
+    ("sanitizer/*", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),
     ("nvtx3/*", ["probes/*"]),

@@ -170,7 +170,8 @@ int adm_trace_gen(int argc, char **argv) {
     adm_progress_start(&c.progress, "generating", adm_generate_bytes(&c.spec), c.common.quiet);
     adm_status status = adm_generate(&c.spec, c.path, &err);
     adm_progress_end(&c.progress);
-    if (status == ADM_OK && (!c.common.quiet || c.common.json)) status = describe(&c, &err);
+    const bool can_be_read = strcmp(c.path, "-") != 0;
+    if (status == ADM_OK && can_be_read && (!c.common.quiet || c.common.json)) status = describe(&c, &err);
     adm_free(&c.starts);
     adm_free(&c.layers);
     adm_free(&c.needles);

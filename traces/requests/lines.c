@@ -9,7 +9,7 @@
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 
-enum { READ_BYTES = 1 << 16 };
+enum { READ_BYTES = 1 << 16 }; /* at once; of a small file only what it has */
 
 adm_status adm_lines_refuse(const adm_lines *lines, adm_error *err, const char *format, ...) {
     char rest[384];
@@ -22,12 +22,12 @@ adm_status adm_lines_refuse(const adm_lines *lines, adm_error *err, const char *
 
 const char *adm_shown(const char *text, char out[ADM_SHOWN_BYTES]) { return adm_printable(text, out, ADM_SHOWN_BYTES); }
 
-/* Room for READ_BYTES more behind what is there. */
+/* Room for chunk_bytes more behind what is there. */
 static adm_status make_room(adm_lines *l, adm_error *err) {
     memmove(l->buffer, l->buffer + l->begin, l->end - l->begin);
     l->end -= l->begin;
     l->begin = 0;
-    if (l->capacity - l->end >= READ_BYTES) return ADM_OK;
+    if (l->capacity - l->end >= l->chunk_bytes) return ADM_OK;
     char *larger;
     const size_t capacity = 2 * l->capacity;
     adm_status status = adm_alloc(&larger, capacity + 1, 1, "a buffer for lines", err);
@@ -41,11 +41,11 @@ static adm_status make_room(adm_lines *l, adm_error *err) {
 
 static adm_status fill(adm_lines *l, adm_error *err) {
     adm_status status = make_room(l, err);
-    size_t n = READ_BYTES;
+    size_t n = l->chunk_bytes;
     if (status != ADM_OK) return status;
     if (l->inflate != NULL) {
-        status = adm_inflate_read(l->inflate, l->buffer + l->end, READ_BYTES, &n, err);
-        l->at_end = n < READ_BYTES;
+        status = adm_inflate_read(l->inflate, l->buffer + l->end, l->chunk_bytes, &n, err);
+        l->at_end = n < l->chunk_bytes;
     } else {
         const uint64_t rest = l->file.n_bytes - l->at;
         if (n > rest) n = (size_t)rest;
@@ -84,12 +84,14 @@ adm_status adm_lines_next(adm_lines *l, char **line, adm_error *err) {
 
 adm_status adm_lines_open(const char *path, adm_lines *l, adm_error *err) {
     unsigned char magic[2] = {0};
-    *l = (adm_lines){.capacity = 2 * READ_BYTES};
+    *l = (adm_lines){.chunk_bytes = READ_BYTES};
     adm_status status = adm_input_open(path, &l->file, err);
     if (status == ADM_OK && l->file.n_bytes >= 2) status = adm_input_read(&l->file, magic, 2, 0, err);
     const bool packed = magic[0] == 0x1f && magic[1] == 0x8b;
     if (status == ADM_OK && !packed) status = adm_input_check_kind(&l->file, err);
     if (status == ADM_OK && packed) status = adm_inflate_open(&l->file, &l->inflate, err);
+    if (status == ADM_OK && !packed && l->file.n_bytes < READ_BYTES) l->chunk_bytes = (size_t)l->file.n_bytes + 1;
+    l->capacity = 2 * l->chunk_bytes;
     if (status == ADM_OK) status = adm_alloc(&l->buffer, l->capacity + 1, 1, "a buffer for lines", err);
     return status;
 }

@@ -18,7 +18,7 @@ typedef struct adm_lines {
     uint64_t at;           /* bytes of the text that the buffer has seen */
     bool at_end;
     char *buffer;          /* [capacity + 1], one more for a NUL after a line */
-    size_t capacity, begin, end;
+    size_t capacity, begin, end, chunk_bytes;
 } adm_lines;
 
 /* Opens by content. adm_lines_close() takes it back whatever the outcome. ADM_EINPUT: no such file, or one of another kind. */

@@ -97,8 +97,12 @@ static adm_status write_json(const char *option, const char *path, json_t *docum
     if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while writing %s", path);
     adm_status status = adm_output_open(&output, option, path, err);
     if (status == ADM_OK) {
+        /* On a full disk the commit says so; else it was memory that the text lacked. */
         if (json_dumpf(document, output.file, JSON_INDENT(1) | JSON_ENSURE_ASCII) == 0) fputc('\n', output.file);
-        status = adm_output_commit(&output, err);
+        else if (!ferror(output.file))
+            status = adm_fail(err, ADM_EENVIRONMENT, "%s: %s cannot be written: out of memory", option, path);
+        if (status == ADM_OK) status = adm_output_commit(&output, err);
+        else adm_output_discard(&output);
     }
     json_decref(document);
     return status;

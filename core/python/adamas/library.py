@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from ctypes import byref, c_char_p, c_double, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -42,17 +43,22 @@ def paths() -> list[str]:
     return [named] if named else [*(str(path) for path in (here / "libadamas.so", checkout) if path.is_file()), "libadamas.so"]
 
 
-@cache
-def load() -> Any:
-    """The functions adm_sparse_* by their short names. Raises ImportError where there is no library of this version."""
+def open_library(take: Callable[[ctypes.CDLL], Any]) -> Any:
+    """What take() makes of the first library that has it all. Raises ImportError where there is none of this version."""
     failures = []
     for path in paths():
         try:
-            return bind(ctypes.CDLL(path), "adm_sparse_", SPARSE)
+            return take(ctypes.CDLL(path))
         except (OSError, AttributeError) as e:
             failures.append(f"{path}: {e}")
     raise ImportError("libadamas.so was not found; `ninja` in a checkout builds it, `ninja install` installs it, and "
                       "ADAMAS_LIBRARY may name it: " + "; ".join(failures))
+
+
+@cache
+def load() -> Any:
+    """The functions adm_sparse_* by their short names."""
+    return open_library(lambda library: bind(library, "adm_sparse_", SPARSE))
 
 
 class Sparse:

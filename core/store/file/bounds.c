@@ -28,24 +28,23 @@ static const int64_t LARGEST = (int64_t)1 << 53; /* what JSON and a double hold 
 
 static bool is_free(const char *column) { return strcmp(column, "seed") == 0; } /* any 64 bits */
 
-static void limits_of(const char *column, int64_t *low, int64_t *high) {
-    *low = is_free(column) ? INT64_MIN : -LARGEST;
-    *high = is_free(column) ? INT64_MAX : LARGEST;
+adm_bounds adm_bounds_of(const char *column) {
+    adm_bounds bounds = {column, is_free(column) ? INT64_MIN : -LARGEST, is_free(column) ? INT64_MAX : LARGEST};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(numbers[i].column, column) != 0) continue;
-        *low = numbers[i].low;
-        *high = numbers[i].high;
+        bounds.low = numbers[i].low;
+        bounds.high = numbers[i].high;
     }
+    return bounds;
 }
 
-adm_status adm_bounds_check(const char *column, const adm_value *value, adm_error *err) {
-    int64_t low, high;
+adm_status adm_bounds_check(const adm_bounds *bounds, const adm_value *value, adm_error *err) {
+    const char *column = bounds->column;
     switch (value->type) {
     case 'i':
-        limits_of(column, &low, &high);
-        if (value->i >= low && value->i <= high) return ADM_OK;
-        return adm_fail(err, ADM_EINPUT, "%s is %lld, outside %lld to %lld", column, (long long)value->i, (long long)low,
-                        (long long)high);
+        if (value->i >= bounds->low && value->i <= bounds->high) return ADM_OK;
+        return adm_fail(err, ADM_EINPUT, "%s is %lld, outside %lld to %lld", column, (long long)value->i,
+                        (long long)bounds->low, (long long)bounds->high);
     case 'd': return isfinite(value->d) ? ADM_OK : adm_fail(err, ADM_EINPUT, "%s is not a finite number", column);
     case 's':
         if (value->s == NULL) return ADM_OK;
@@ -73,7 +72,8 @@ static adm_status check_column(sqlite3_stmt *row, int column, adm_error *err) {
     case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", name);
     default: break;
     }
-    return adm_bounds_check(name, &value, err);
+    const adm_bounds bounds = adm_bounds_of(name);
+    return adm_bounds_check(&bounds, &value, err);
 }
 
 adm_status adm_bounds_check_table(adm_store *store, const char *database, const char *table, const char *path, adm_error *err) {

@@ -59,7 +59,8 @@ static adm_status check_path(const char *path, adm_store_mode mode, adm_error *e
 static int connect_file(adm_store *store, const char *parameters) {
     sqlite3_close(store->db);
     store->db = NULL;
-    char *uri = adm_store_uri(store->path, parameters);
+    const bool in_memory = strcmp(store->path, ":memory:") == 0; /* SQLite's name for no file at all */
+    char *uri = in_memory ? sqlite3_mprintf("file::memory:") : adm_store_uri(store->path, parameters);
     if (uri == NULL) return SQLITE_NOMEM;
     int access_flags = store->mode == ADM_STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     int rc = sqlite3_open_v2(uri, &store->db, access_flags | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
@@ -166,6 +167,31 @@ adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int bus
     if (status != ADM_OK) goto done;
     status = mode == ADM_STORE_READ ? check_readable(store, err) : prepare_writing(store, err);
 done:
+    if (status == ADM_OK) *out = store;
+    else adm_store_close(&store);
+    return status;
+}
+
+adm_status adm_store_open_scratch(adm_store **out, adm_error *err) {
+    static const char name[] = "a database in memory";
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    adm_store *store = NULL;
+    *out = NULL;
+    adm_status status = adm_alloc(&store, 1, sizeof *store, "a database handle", err);
+    if (status != ADM_OK) return status;
+    store->mode = ADM_STORE_WRITE;
+    status = adm_alloc(&store->path, sizeof name, 1, "a database's name", err);
+    if (status == ADM_OK) {
+        memcpy(store->path, name, sizeof name);
+        int rc = sqlite3_open_v2(":memory:", &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXRESCODE,
+                                 NULL);
+        if (rc == SQLITE_OK) {
+            adm_store_guard(store);
+            rc = adm_store_execute(store, "PRAGMA foreign_keys = ON");
+        }
+        if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "opening it", err);
+    }
+    if (status == ADM_OK) status = adm_store_migrate(store, steps, adm_schema_steps(steps), err);
     if (status == ADM_OK) *out = store;
     else adm_store_close(&store);
     return status;

@@ -20,6 +20,9 @@ typedef enum adm_store_mode {
 /* Opens a database. Waits up to 5 s for another writer. On failure *out is NULL. */
 adm_status adm_store_open(const char *path, adm_store_mode mode, adm_store **out, adm_error *err);
 
+/* A database of this program's own that is in memory and ends with its closing. */
+adm_status adm_store_open_scratch(adm_store **out, adm_error *err);
+
 /* Commits nothing: an unflushed batch is rolled back. Close its queries first. NULL is fine; nulls the caller's
  * pointer. */
 void adm_store_close(adm_store **store);

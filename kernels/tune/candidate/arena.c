@@ -75,7 +75,8 @@ adm_status adm_arena_open(adm_arena *a, adm_error *err) {
     char path[64];
     a->fd = memfd_create("adamas-tune", MFD_CLOEXEC);
     if (a->fd < 0 || ftruncate(a->fd, (off_t)(a->file_bytes > 0 ? a->file_bytes : PAGE)) != 0)
-        return adm_fail(err, ADM_EENVIRONMENT, "%zu bytes of shared memory for a check: %s", a->file_bytes, strerror(errno));
+        return adm_fail(err, ADM_EENVIRONMENT, "%zu bytes of shared memory for a check: %s%s", a->file_bytes, strerror(errno),
+                        errno == EFBIG ? ": the limit on file sizes counts them, `ulimit -f` shows it" : "");
     snprintf(path, sizeof path, "/proc/self/fd/%d", a->fd);
     a->read_only_fd = open(path, O_RDONLY | O_CLOEXEC);
     if (a->read_only_fd < 0) return adm_fail(err, ADM_EENVIRONMENT, "reading shared memory: %s", strerror(errno));

@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +19,7 @@
 #include "core/system/clock.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/system/remove_tree.h"
 #include "kernels/tune/candidate/ptxas.h"
 
 #define HEADER "kernels/tune/candidate/adamas_plugin.h"
@@ -57,13 +57,8 @@ adm_status adm_tune_scratch_open(adm_tune_scratch *s, adm_error *err) {
     return write_file(path, header->data, header->n_bytes, err);
 }
 
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
-    (void)info, (void)type, (void)where;
-    return remove(path);
-}
-
 void adm_tune_scratch_close(adm_tune_scratch *s) {
-    if (s->folder[0] != '\0') nftw(s->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (s->folder[0] != '\0') adm_remove_tree(s->folder);
     s->folder[0] = '\0';
 }
 

@@ -33,7 +33,7 @@ TYPED = [
     ("replay --layers 99 T", "layer 99", "trace info"), ("replay --policies adamas:metrik=l1 T", "'metrik'", "metric"),
     ("replay --policies adamas:metric=l3 T", "'l3'", "l1, xor, l2"), ("replay --policies adamas:bits=4 T", "'4'", "1, 2 or 3"),
     ("replay --select foo T", "--select: 'foo'", "head or group"), ("replay --counters foo T", "--counters: 'foo'", "host"),
-    ("replay --thresholds calibratd T", "'calibratd'", "calibrated"),
+    ("replay --thresholds calibratd T", "--thresholds: thresholds 'calibratd'", "calibrated"),
     ("replay --thresholds fixed:3,2,1 T", "'fixed:3,2,1'", "ascend"), ("replay --target mass T", "--target: 'mass'", "mass=X"),
     ("replay --target mass=2 T", "'mass=2'", "at most 1"), ("replay --eps -1 T", "--eps: '-1'", "at least 0"),
     ("replay --threads 0 T", "--threads: 0", "1 to 1024"), ("replay --threads lots T", "--threads: 'lots'", "1 to 1024"),
@@ -45,7 +45,7 @@ TYPED = [
     ("profile --cache hot --dry-run", "--cache: 'hot'", "cold, warm"),
     ("profile --launch grpah --dry-run", "--launch: 'grpah'", "'graph'"),
     ("profile --kv-heads 7 --dry-run", "7 KV heads", "divide"),
-    ("profile --counters ful --dry-run", "'ful'", "basic, memory, full, mix"),
+    ("profile --counters ful --dry-run", "--counters: there is no metric set 'ful'", "basic, memory, full, mix"),
     ("profile --seq-lens 2M --dry-run", "--seq-lens: 2M", "1 to 1048576"), ("profile extra", "'extra'", "no argument"),
     ("report --ouput x.html", "'--ouput'", "'--output'"), ("report --db nofile.db", "nofile.db", "adamas replay"),
     ("report extra", "'extra'", "--db FILE"), ("compare 1", "compare", "two sets of runs"),
@@ -53,7 +53,11 @@ TYPED = [
     ("db gc", "what to keep", "--keep N"), ("db gc --keep many", "--keep: 'many'", "whole number"),
     ("trace gen", "-o FILE", "missing"), ("trace gen -o x --tokens 10", "--tokens: 10", "256 to"),
     ("trace info T --dbb x", "'--dbb'", "--help"), ("doctor --josn", "'--josn'", "'--json'"),
-    ("words verbs", "'verbs'", "policies, stages"),
+    ("words verbs", "'verbs'", "policies, stages"), ("replay --policies adamsa T", "--policies: 'adamsa'", "'adamas'"),
+    ("replay --policies quests,dense T", "--policies: 'quests'", "'quest'"),
+    ("replay --policies adamas:thresholds=fixd:1,2,3 T", "--policies: thresholds 'fixd:1", "calibrated"),
+    ("counters list --set ful", "--set: ", "'ful'"), ("profile --thresholds foo --dry-run", "--thresholds", "--trace"),
+    ("profile --trace T --thresholds foo --dry-run", "--thresholds: thresholds 'foo'", "calibrated"),
 ]
 
 
