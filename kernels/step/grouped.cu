@@ -1,16 +1,15 @@
 /* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
  *
  *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
- *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits
- *              (grouped.cuh): the bins of all tokens are kept, or, of long rows, listed if they may win (grouped_scan.cuh)
- *   exchange   16 sampled tiles say up to where to count; counts of the 64 bins below go to all blocks: that gives the cut
- *   winners    to bitmaps, and in order to the block that attends to them (grouped_select.cuh); its sums to who merges
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a byte a
+ *              token: its place in a window of 64 bins, which a sample found (grouped.cuh, grouped_scan.cuh)
+ *   exchange   counts of the 64 places go to all blocks: that gives the cut
+ *   winners    in no order to the block that attends to them, and to bitmaps (grouped_select.cuh); its sums to who merges
  *
  * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; fused: 15.8 / 37.1; more in kernels/LOG.md):
  *   1  every distance counted, two exchanges, a block's ring        17.3 / 42.8
- *   2  two tiles at once, no division by what is not a constant     13.7 / 28.0
- *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
- *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
+ *   4  a bound from a sample, no branch to count, a ring a warp     13.0 / 24.6
+ *   5  a byte a token, winners in no order, half the code           11.4 / 22.5 */
 #include <cstring>
 
 #include "core/base/minmax.h"
@@ -131,7 +130,7 @@ static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, 
     bool again = searched;
     if (plan.room > 0) again |= __syncthreads_or(n > 32 * plan.room) != 0;
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
-    else if (plan.room > 0) grouped_take_listed<D>(me, plan, m, n);
+    else if (plan.room > 0) grouped_take_listed<D>(s, p, plan, m.ring - plan.ring_at, m.small, n);
     else grouped_take_kept<D, N>(me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
@@ -201,7 +200,9 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     grouped_find_window(me, plan, sampled, &small);
     __syncthreads();
     grouped_stamp(stamps, 2);
-    const uint32_t listed = grouped_scan<D, N, METRIC>(me, plan, planes, m, &columns);
+    uint32_t listed = 0;
+    if (plan.room == 0) grouped_scan<D, N, METRIC, false>(me, plan, planes, m, &columns);
+    else listed = grouped_scan<D, N, METRIC, true>(me, plan, planes, m, &columns);
     __syncthreads();
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
@@ -281,7 +282,7 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t partials = GROUPED_WARPS * d * 4;
     const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
                    least = partials + maps + plan->heads * GROUPED_TIES * 4;
-    uint32_t slots = plan->slots > 0 ? plan->slots : GROUPED_SLOTS, places = 2 * rounds * word;
+    uint32_t slots = plan->slots > 0 ? plan->slots : (uint32_t)GROUPED_SLOTS, places = 2 * rounds * word;
     if (slots > rounds && rounds > 0) slots = rounds;
     bool enough = true;
     const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
@@ -316,11 +317,10 @@ static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->slices = share_of(group, plan->heads);
     plan->warps = GROUPED_WARPS / plan->heads;
     const uint32_t n_clusters = kv * plan->slices;
+    const bool wide = (n_clusters <= 8 && is_long) || (n_clusters <= 16 && shape->rule.budget >= 4096) ||
+                      shape->capacity / 8 > 65504;
     if (plan->split == 0)
-        plan->split = n_clusters <= 8 && is_long                          ? 16
-                      : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8
-                      : n_clusters <= 64                                  ? 4
-                                                                          : 2;
+        plan->split = wide ? 16 : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8 : n_clusters <= 64 ? 4 : 2;
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
 }
 

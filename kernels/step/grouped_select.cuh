@@ -105,8 +105,11 @@ static __device__ __forceinline__ void grouped_take_kept(const grouped_block &me
 
 /* The same of the warp's list. */
 template <int D>
-static __device__ __forceinline__ void grouped_take_listed(const grouped_block &me, const grouped_plan &plan,
-                                                           const grouped_memory &m, uint32_t n) {
+static __device__ __noinline__ void grouped_take_listed(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_plan &plan, unsigned char *shared, grouped_small *small,
+                                                        uint32_t n) {
+    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
     const uint2 *list = (const uint2 *)m.places + me.warp * (32 * plan.room);
 #pragma unroll 1
     for (uint32_t i = threadIdx.x % 32; i < n; i += 32) {
