@@ -33,24 +33,26 @@ ROOMS = {
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
-    "core/store/file": ["database", "guard", "open", "migrate", "schema_check", "bounds", "query"],
-    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "prune", "store_api", "hostinfo",
-                   "runs_find"],
+    "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_tables", "joined",
+                   "prune", "remove", "store_api", "hostinfo", "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
     "core/calibrate": ["calibrate", "steps", "calibration_file"],
     "core/cli": ["command", "number", "options", "group"],
+    "core/fleet": ["shard", "identity", "fleet", "collect"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
     "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
+    "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile": ["grid", "reference", "check", "run", "peers", "phases", "trace", "metrics", "observer", "state",
-                        "count", "timeline", "observe"],
+    "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
+                        "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
     "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
                      "gpu_child", "gpu_compare", "record"],
@@ -82,9 +84,9 @@ ROOMS = {
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
-    "core/replay": ["cmd_replay", "summary"],
+    "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
-    "kernels/profile": ["cmd_profile", "plan_print", "print", "probes"],
+    "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
     "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
     "probes": ["cmd_doctor"],
@@ -95,7 +97,7 @@ COMMANDS = {
     "analysis/explain": ["cmd_explain"],
     "analysis/serving": ["cmd_simulate"],
     "analysis/report": ["cmd_report"],
-    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "db_show", "db_gc"],
+    "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "shards_show", "db_show", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
     "analysis/regress/compare": ["cmd_compare"],
 }
@@ -104,9 +106,10 @@ MAIN = "core/cli/main.c"
 # What a CUDA toolkit compiles, and the stand-in that says "built without CUDA" where there is none.
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
-        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu",
+        "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/phases_none.c", "kernels/tune/candidate/launch_none.c"]
+NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
+           "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
 NVTX = ["probes/nvtx_probe.c"]
@@ -117,7 +120,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 10)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 11)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -152,6 +155,7 @@ TESTS = {
     "core/store": ["store", "store_insert"],
     "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
     "core/cli": ["command_line"],
+    "core/fleet": ["shard"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
                 "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
@@ -170,11 +174,16 @@ CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
 # x86-64, tests/support/without_cuda.c stands in.
-EMULATED = [source for source in CUDA if source.endswith(".cu") and not source.startswith(("kernels/gpu/", "kernels/tune/"))]
+EMULATED = [source for source in CUDA if source.endswith(".cu") and
+            not source.startswith(("kernels/gpu/", "kernels/tune/", "kernels/step/sharded/"))]
+# Of these also what an older architecture compiles, its functions with 80 behind their names: no device of ours runs that.
+EMULATED_80 = {"kernels/distance/distance.cu": [f"adm_gpu_distance_{name}" for name in (
+    "l1", "l1_tuned", "l1_counts", "xor", "dot", "asym4", "asym4_tuned")]}
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
+            "tests/support/fake_gpu_ranks.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).
@@ -184,7 +193,7 @@ PLANT, PLANTED_KERNEL = "tests/bench/plant.c", "kernels/attention/attention.cu"
 # NVML, for a CUPTI that does not answer, for CUPTI's libnvperf_host.so, and for folders without toolkits), and with CUPTI's
 # headers (it stands in for CUPTI and the driver).
 NVTX_TOOLS = ["nvtx_injection"]
-PLAIN_TOOLS = ["fake_nvml", "silent_cupti", "fake_nvperf", "no_glob", "faults"]
+PLAIN_TOOLS = ["fake_nvml", "fake_nccl", "fake_nfs", "silent_cupti", "fake_nvperf", "no_glob", "faults"]
 CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang. Each is linked with the library.
@@ -433,6 +442,10 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
+        if kernel in EMULATED_80:
+            names = " ".join(f"-D{name}={name}_80" for name in EMULATED_80[kernel])
+            objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}_80.o", "cxx_emulated", [made],
+                                       more=f"{EMULATED_FLAGS} -DEMULATED_ARCH=800 {names}"))
     ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
     host = ninja.build("build/emulated/host.a", "archive",
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"

@@ -1,5 +1,6 @@
 /* cmd_simulate.c: `adamas simulate`: wires request traces, the cost model, the simulator and the store. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,11 @@
 #include "analysis/serving/whole.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/system/threads.h"
 #include "core/cli/command.h"
+#include "core/fleet/fleet.h"
 #include "core/store/hostinfo.h"
 #include "traces/requests/requests.h"
 
@@ -29,6 +32,8 @@ enum { MAX_CASES = 64, MAX_LAYER_PLANS = 8 };
 
 typedef struct simulate_command {
     adm_common common;
+    adm_fleet fleet; /* --shard, --dry-run */
+    uint32_t part[MAX_CASES]; /* the shard of each case before the others are left out */
     const char *requests_path, *generate, *model_name, *calibration, *budgets, *dense_layers, *variant, *memory, *gpu, *quality;
     const char *rate, *limit, *max_batch, *max_tokens, *chunk, *page, *ttft, *tpot, *compute_share, *memory_share, *overhead,
         *seed;
@@ -46,6 +51,7 @@ typedef struct simulate_command {
     adm_requests_source source;
     adm_setup setup;
     adm_case cases[MAX_CASES];
+    adm_progress progress;
     adm_case_quality case_quality[MAX_CASES];
     size_t n_cases;
     adm_quality_source quality_source;
@@ -165,7 +171,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
             return 0;
         }
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &c->fleet;
+        state->child_inputs[1] = state->child_inputs[2] = &c->common;
+        return 0;
     case KEY_NO_PREFIX: c->no_prefix = true; return 0;
     case KEY_OPEN: c->open_loop = true; return 0;
     case KEY_VALIDATE: c->validate = true; return 0;
@@ -178,6 +187,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case ARGP_KEY_END:
         if (c->against != NULL && !c->validate) argp_error(state, "--against goes with --validate");
+        if (c->validate && (c->fleet.shard_text != NULL || c->fleet.dry_run))
+            argp_error(state, "--validate has no cases to share: leave out --shard and --dry-run");
         if (c->validate) return 0;
         if ((c->requests_path == NULL) == (c->generate == NULL)) argp_error(state, "give --requests FILE or --generate WORDS");
         if (c->model_name == NULL) argp_error(state, "give --model NAME");
@@ -301,6 +312,44 @@ static adm_status make_cases(simulate_command *c, adm_error *err) {
     }
     adm_free(&budgets);
     return status;
+}
+
+/* --- Shards --------------------------------------------------------------------------------------------------------- */
+
+/* Every case serves the same requests, so that they take about the same: a step costs what it costs to look its time up. */
+static adm_status divide(simulate_command *c, adm_error *err) {
+    adm_shard_item item[MAX_CASES];
+    const adm_shard shard = c->fleet.shard;
+    for (size_t i = 0; i < c->n_cases; i++) item[i] = (adm_shard_item){1, i};
+    adm_status status = adm_shard_split(item, c->n_cases, NULL, shard.count > 0 ? shard.count : 1, c->part, NULL, err);
+    if (status == ADM_OK && shard.count > 0) adm_fleet_add_parts(&c->fleet, c->part, c->n_cases);
+    return status;
+}
+
+static void print_cases(const simulate_command *c) {
+    const adm_shard shard = c->fleet.shard;
+    char name[32];
+    for (size_t i = 0; i < c->n_cases; i++) {
+        if (shard.count > 0) adm_print("%c%5u  ", c->part[i] == shard.index ? '*' : ' ', c->part[i]);
+        adm_print("%-9s %s\n", adm_case_name(&c->cases[i], name), c->cases[i].contiguous ? "contiguous" : "paged");
+    }
+    if (shard.count > 0) adm_print("shard %u of %u has the cases with *\n", shard.index, shard.count);
+}
+
+/* Leaves the cases of this shard. */
+static void keep_ours(simulate_command *c) {
+    size_t n = 0;
+    for (size_t i = 0; c->fleet.shard.count > 0 && i < c->n_cases; i++)
+        if (c->part[i] == c->fleet.shard.index) c->cases[n++] = c->cases[i];
+    if (c->fleet.shard.count > 0) c->n_cases = n;
+}
+
+/* What the figures come from, as part of what the sweep is. */
+static adm_status add_inputs(simulate_command *c, adm_error *err) {
+    adm_fleet_add_input(&c->fleet, c->cost.run_uuid);
+    adm_fleet_add_input(&c->fleet, c->quality_source.run_uuid);
+    adm_status status = adm_fleet_add_file(&c->fleet, c->requests_path, err);
+    return status == ADM_OK && access(c->model_name, R_OK) == 0 ? adm_fleet_add_file(&c->fleet, c->model_name, err) : status;
 }
 
 /* --- What goes in --------------------------------------------------------------------------------------------------- */
@@ -429,7 +478,7 @@ static adm_status record_cases(simulate_command *c, int64_t run_id, adm_error *e
     return status;
 }
 
-static adm_status begin_run(simulate_command *c, int64_t *run_id, adm_error *err) {
+static adm_status begin_run(simulate_command *c, adm_fleet_run *run, adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
@@ -438,20 +487,20 @@ static adm_status begin_run(simulate_command *c, int64_t *run_id, adm_error *err
                          .seed = (int64_t)c->seed_number,
                          .gpu_reason = "a simulation runs on the host"};
     adm_run_info_host(&info, &host);
-    return adm_store_begin_run(c->store, &info, run_id, err);
+    return adm_fleet_begin(&c->fleet, c->store, &info, run, err);
 }
 
-static adm_status end_run(simulate_command *c, int64_t run_id, adm_status status, adm_error *err) {
-    adm_status ended = adm_store_end_run(c->store, run_id, status == ADM_OK ? "complete" : "failed",
-                                         status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
+static adm_status end_run(simulate_command *c, const adm_fleet_run *run, adm_status status, adm_error *err) {
+    adm_status ended = adm_fleet_end(&c->fleet, c->store, run, status == ADM_OK ? "complete" : "failed",
+                                     status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
     return status != ADM_OK ? status : ended;
 }
 
 /* The run's row is written once all figures are there: an interrupted simulation leaves none. */
 static adm_status record(simulate_command *c, adm_error *err) {
-    int64_t run_id;
-    adm_status status = begin_run(c, &run_id, err);
-    return status == ADM_OK ? end_run(c, run_id, record_cases(c, run_id, err), err) : status;
+    adm_fleet_run run;
+    adm_status status = begin_run(c, &run, err);
+    return status == ADM_OK ? end_run(c, &run, record_cases(c, run.run_id, err), err) : status;
 }
 
 static adm_status show(simulate_command *c, adm_error *err) {
@@ -466,21 +515,40 @@ static adm_status show(simulate_command *c, adm_error *err) {
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
+static void on_case(void *user) {
+    static pthread_mutex_t drawing = PTHREAD_MUTEX_INITIALIZER;
+    simulate_command *c = user;
+    pthread_mutex_lock(&drawing);
+    adm_progress_step(&c->progress, c->progress.n_done + 1);
+    pthread_mutex_unlock(&drawing);
+}
+
 static adm_status simulate(simulate_command *c, adm_error *err) {
     adm_status status = parse_engine(c, err);
     if (status == ADM_OK) status = adm_model_read(c->model_name, &c->model, err);
     if (status == ADM_OK) status = make_cases(c, err);
+    if (status == ADM_OK) status = divide(c, err);
+    if (status == ADM_OK && c->fleet.dry_run) {
+        print_cases(c);
+        return adm_finish_output(err);
+    }
+    keep_ours(c);
     if (status == ADM_OK) status = load_requests(c, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
     if (status == ADM_OK) status = load_calibration(c, err);
     if (status == ADM_OK) status = parse_gpu(c, err);
     if (status == ADM_OK) status = load_quality(c, err);
+    if (status == ADM_OK) status = add_inputs(c, err);
     c->setup.cost = &c->cost;
     c->setup.model = &c->model;
     c->setup.requests = c->requests;
     /* Activations of a step's tokens: a few vectors of each layer's widest matrix are alive at once. */
     c->setup.workspace_bytes = (double)c->setup.engine.max_tokens * (4.0 * c->model.hidden + 2.0 * c->model.intermediate) * 2;
+    c->setup.on_case = on_case;
+    c->setup.user = c;
+    adm_progress_start(&c->progress, "simulate", c->n_cases, c->common.quiet);
     if (status == ADM_OK) status = adm_cases_run(&c->setup, c->cases, c->n_cases, c->n_threads, adm_interrupted, err);
+    adm_progress_end(&c->progress);
     if (status == ADM_OK) status = record(c, err);
     return status == ADM_OK ? show(c, err) : status;
 }
@@ -500,15 +568,15 @@ static adm_status validate(simulate_command *c, adm_error *err) {
     adm_cost other = {0};
     adm_whole_row *whole = NULL;
     size_t n_whole = 0;
-    int64_t run_id;
+    adm_fleet_run run;
     adm_status status = parse_engine(c, err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
     if (status == ADM_OK) status = load_calibration(c, err);
     if (status == ADM_OK && c->against != NULL) status = load_other(c, &other, err);
     const adm_cost *against = c->against != NULL ? &other : NULL;
     if (status == ADM_OK) status = adm_validate(&c->cost, against, c->seed_number, &v, err);
-    if (status == ADM_OK) status = begin_run(c, &run_id, err);
-    if (status == ADM_OK) status = end_run(c, run_id, adm_validation_record(c->store, run_id, &c->cost, &v, err), err);
+    if (status == ADM_OK) status = begin_run(c, &run, err);
+    if (status == ADM_OK) status = end_run(c, &run, adm_validation_record(c->store, run.run_id, &c->cost, &v, err), err);
     if (status == ADM_OK) status = adm_whole_compare(&c->cost, c->setup.compute_share, &whole, &n_whole, err);
     if (status == ADM_OK && c->common.json) {
         json_t *document = adm_validation_json(&c->cost, against, &v);
@@ -526,7 +594,8 @@ static adm_status validate(simulate_command *c, adm_error *err) {
 }
 
 static int run(int argc, char **argv) {
-    static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&adm_argp_shard_and_dry_run, 0, NULL, 0}, {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse,
@@ -543,9 +612,10 @@ static int run(int argc, char **argv) {
     c.argv_json = adm_argv_json(argc, argv);
     adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
-    adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory")
-                        : c.validate        ? validate(&c, &err)
-                                            : simulate(&c, &err);
+    static const char *const apart[] = {NULL};
+    adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory") : ADM_OK;
+    if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "simulate", &argp, apart, argc, argv, &err);
+    if (status == ADM_OK) status = c.validate ? validate(&c, &err) : simulate(&c, &err);
     adm_cases_free(c.cases, c.n_cases);
     adm_requests_free(&c.requests);
     adm_cost_free(&c.cost);

@@ -11,6 +11,8 @@
 #include "core/store/runs_find.h"
 #include "core/calibrate/calibration_file.h"
 #include "core/store/hostinfo.h"
+#include "core/fleet/fleet.h"
+#include "core/replay/shard_plan.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "core/replay/replay.h"
@@ -30,6 +32,8 @@ enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
 
 typedef struct replay_command {
     adm_common common;
+    adm_fleet fleet;         /* --shard */
+    adm_replay_shards shards; /* which lengths are whose */
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
     const char *implementation;
     const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
@@ -144,7 +148,10 @@ static char *filter_help(int key, const char *text, void *input) {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     replay_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &c->fleet;
+        state->child_inputs[1] = state->child_inputs[2] = &c->common;
+        return 0;
     case 'b': c->budgets = arg; return 0;
     case 'p': c->policies = arg; return 0;
     case 'l': c->layers = arg; return 0;
@@ -181,7 +188,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&adm_argp_shard_and_dry_run, 0, NULL, 0}, {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -357,7 +365,7 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
 
 /* Whether traces are to be told apart before the first is replayed. Where not, the engine waits for the hash (identify_input)
  * when it has done all that it can without. */
-static bool needs_hashes(const replay_command *c) { return c->n_paths > 1 || c->resume != NULL; }
+static bool needs_hashes(const replay_command *c) { return c->n_paths > 1 || c->resume != NULL || c->fleet.shard.count > 0; }
 
 /* Opens and checks every trace before anything is written, so that bad input leaves no rows. */
 static adm_status open_traces(const replay_command *c, const adm_trace **traces, adm_error *err) {
@@ -376,11 +384,14 @@ static adm_status open_traces(const replay_command *c, const adm_trace **traces,
     return ADM_OK;
 }
 
-static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id, adm_error *err) {
+static adm_status replay_trace(replay_command *c, size_t i, const adm_trace *trace, adm_store *store, int64_t run_id,
+                               adm_error *err) {
     adm_replay *replay = NULL;
     adm_nvtx_probe nvtx;
     adm_clock_probe clock;
     adm_probes probes = {0};
+    if (!adm_replay_shards_has(&c->shards, i)) return ADM_OK;
+    c->options.is_elsewhere = adm_replay_shards_elsewhere(&c->shards, i);
     adm_progress_start(&c->progress, trace->name, 0, c->common.quiet);
     adm_status status = adm_replay_open(trace, &c->options, store, run_id, &replay, err);
     if (status == ADM_OK) {
@@ -396,12 +407,15 @@ static adm_status replay_trace(replay_command *c, const adm_trace *trace, adm_st
 }
 
 /* The same work once more, counted: what counts would be in the times, and what times in the counts. */
-static adm_status count_trace(replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id, adm_error *err) {
+static adm_status count_trace(replay_command *c, size_t t, const adm_trace *trace, adm_store *store, int64_t run_id,
+                              adm_error *err) {
     adm_replay *replay = NULL;
     adm_nvtx_probe nvtx;
     adm_perf_probe perf;
     adm_probes probes = {0};
+    if (!adm_replay_shards_has(&c->shards, t)) return ADM_OK;
     adm_replay_options counted = c->options;
+    counted.is_elsewhere = adm_replay_shards_elsewhere(&c->shards, t);
     adm_perf_probe_open(&perf, NULL, 0, NULL);
     counted.counters = perf.counter;
     counted.n_counters = perf.n_counters;
@@ -421,7 +435,7 @@ static adm_status count_trace(replay_command *c, const adm_trace *trace, adm_sto
     return status;
 }
 
-static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *run_id, adm_error *err) {
+static adm_status begin_run(replay_command *c, adm_store *store, adm_fleet_run *run, adm_error *err) {
     adm_host_info host;
     adm_host_info_read(&host);
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
@@ -430,10 +444,11 @@ static adm_status begin_run(const replay_command *c, adm_store *store, int64_t *
                          .seed = (int64_t)c->seed_number,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
-    if (c->resume == NULL) return adm_store_begin_run(store, &info, run_id, err);
-    adm_status status = adm_run_find(store, c->resume, ADM_RUNS_UNFINISHED, c->common.db_path, run_id, err);
+    if (c->resume == NULL) return adm_fleet_begin(&c->fleet, store, &info, run, err);
+    run->is_resumed = true;
+    adm_status status = adm_run_find(store, c->resume, ADM_RUNS_UNFINISHED, c->common.db_path, &run->run_id, err);
     if (status != ADM_OK) return status;
-    return adm_store_resume_run(store, *run_id, &info, err);
+    return adm_store_resume_run(store, run->run_id, &info, err);
 }
 
 /* A run is of one set of files: those that it has values of must be among those given. */
@@ -500,17 +515,32 @@ static adm_status put_faults(const replay_command *c, const adm_trace *trace, ad
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
 static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t *run_id,
                           adm_error *err) {
-    adm_status status = begin_run(c, store, run_id, err);
+    adm_fleet_run run;
+    adm_status status = begin_run(c, store, &run, err);
     if (status != ADM_OK) return status;
+    *run_id = run.run_id;
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
-    if (status == ADM_OK && c->resume == NULL) status = put_faults(c, traces[0], store, *run_id, err);
-    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, traces[i], store, *run_id, err);
+    if (status == ADM_OK && !run.is_resumed) status = put_faults(c, traces[0], store, *run_id, err);
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, i, traces[i], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
-        status = count_trace(c, traces[i], store, *run_id, err);
+        status = count_trace(c, i, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
-    adm_status ended = adm_store_end_run(store, *run_id, outcome, status == ADM_OK ? NULL : err->text,
-                                         status == ADM_OK ? err : NULL);
+    adm_status ended = adm_fleet_end(&c->fleet, store, &run, outcome, status == ADM_OK ? NULL : err->text,
+                                     status == ADM_OK ? err : NULL);
     return status != ADM_OK ? status : ended;
+}
+
+/* Divides the lengths of all traces, and makes them part of what the sweep is. */
+static adm_status plan_shards(replay_command *c, const adm_trace *const *traces, adm_error *err) {
+    adm_fleet *s = &c->fleet;
+    adm_status status = adm_replay_shards_make(traces, c->n_paths, &c->options, s->shard, &c->shards, err);
+    for (size_t i = 0; status == ADM_OK && s->shard.count > 0 && i < c->n_paths; i++) {
+        adm_fleet_add_name(s, c->paths[i]);
+        adm_fleet_add_input(s, traces[i]->xxh128);
+    }
+    if (status == ADM_OK && s->shard.count > 0) adm_fleet_add_parts(s, c->shards.part, c->shards.n_items);
+    if (status == ADM_OK) status = adm_fleet_add_file(s, c->calibration_path, err);
+    return status;
 }
 
 /* --- The program -------------------------------------------------------------------------------------------------- */
@@ -550,16 +580,24 @@ static int run(int argc, char **argv) {
 
     adm_status status = parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
+    static const char *const apart[] = {"resume", NULL};
+    if (status == ADM_OK && c.resume != NULL && c.fleet.shard_text != NULL)
+        status = adm_fail(&err, ADM_EINPUT, "--resume: a shard goes on by itself when its command is repeated");
+    if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "replay", &argp, apart, argc, argv, &err);
     if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
     if (status == ADM_OK && c.implementation != NULL) status = adm_pipeline_choose(c.implementation, &c.pipeline, &err);
     if (status == ADM_OK) status = open_traces(&c, traces, &err);
-    if (status == ADM_OK) status = check_rows(&c, traces, &err);
-    if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
-    if (status == ADM_OK) status = run_all(&c, traces, store, &run_id, &err);
-    if (status == ADM_OK && (!c.common.quiet || c.common.json))
+    if (status == ADM_OK) status = plan_shards(&c, traces, &err);
+    if (status == ADM_OK && c.fleet.dry_run) status = adm_replay_shards_print(&c.shards, traces, c.common.json, &err);
+    const bool runs = status == ADM_OK && !c.fleet.dry_run;
+    if (runs) status = check_rows(&c, traces, &err);
+    if (runs && status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_WRITE, &store, &err);
+    if (runs && status == ADM_OK) status = run_all(&c, traces, store, &run_id, &err);
+    if (runs && status == ADM_OK && (!c.common.quiet || c.common.json))
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
     adm_store_close(&store);
+    adm_replay_shards_free(&c.shards);
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);
     adm_free(&traces);
     adm_sweep_clear(&c.sweep);

@@ -19,6 +19,8 @@ static adm_status find_stored(adm_recorder *r, adm_error *err) {
         for (size_t i = 0; i < session->n_segments; i++)
             if (session->segment[i].seq_len == adm_query_int(query, 0)) r->is_stored[i] = r->thresholds_are_stored = true;
     adm_query_close(&query);
+    for (size_t i = 0; session->options.is_elsewhere != NULL && i < session->n_segments; i++)
+        r->is_stored[i] |= session->options.is_elsewhere[i];
     return status;
 }
 

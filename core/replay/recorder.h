@@ -13,7 +13,7 @@ typedef struct adm_recorder {
     adm_stage_record stages;
     adm_quality_record quality;
     adm_event_spool *events; /* ranges of the present segment, written when it ends; NULL: no timeline */
-    bool *is_stored;         /* [n_segments]: the run held it already */
+    bool *is_stored;         /* [n_segments]: the run held it already, or another shard has it */
     bool thresholds_are_stored;
 } adm_recorder;
 

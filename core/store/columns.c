@@ -38,6 +38,15 @@ static const adm_column run_columns[] = {
     {"cpu_governor", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_governor)},
     {"cpu_turbo", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_turbo)},
     {"cpu_smt", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, cpu_smt)},
+    {"sweep_id", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sweep_id)},
+    {"sweep_grid", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sweep_grid)},
+    {"sweep_parts", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sweep_parts)},
+    {"sweep_inputs", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sweep_inputs)},
+    {"sweep_build", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, sweep_build)},
+    {"shard", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, shard)},
+    {"n_shards", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, n_shards)},
+    {"together_uuid", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, together_uuid)},
+    {"n_together", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, n_together)},
 };
 
 static const adm_column trace_columns[] = {

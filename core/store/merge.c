@@ -1,37 +1,34 @@
 /* merge.c: copies runs from one database file into another.
  *
  *   shared tables (trace, metric, config, ...)   a row is found by what it says, or added
- *   run                                          added unless its UUID is there
- *   tables that hang on a run (measurement, ...) rows of the added runs are added, their ids moved past ours
+ *   run                                          added unless its UUID is there; a shard's becomes part of a joined run
+ *   tables that hang on a run (measurement, ...) rows of those runs are added, their ids moved past ours
  *
- * Each table with an id leaves temp.map_TABLE(old, new) behind, through which later tables translate their references. */
+ * Each shared table, and the runs, leave temp.map_TABLE(old, new) behind, through which later tables translate their references.
+ * Of a table that hangs on a run all rows are copied where all runs are, which needs no look at a map; otherwise its own
+ * temp.map_TABLE holds those that are. Rows are checked against bounds.h: those of numbers alone while they are copied, the
+ * others before. */
 #include "core/store/merge.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/base/mem.h"
 #include "core/store/file/bounds.h"
 #include "core/store/file/database_internal.h"
 #include "core/store/file/migrate.h"
 #include "core/store/file/schema_check.h"
+#include "core/store/joined.h"
+#include "core/store/merge_tables.h"
 
-/* --- What the schema says of a table ------------------------------------------------------------------------------ */
-
-enum { MAX_COLUMNS = 48 };
-
-typedef struct column {
-    char name[64];
-    char parent[64]; /* the table it refers to, or "" */
-    bool key;        /* part of the primary key */
-} column;
-
-typedef struct table {
-    char name[64];
-    column column[MAX_COLUMNS];
-    int n_columns;
-    int id;    /* the column that is an integer id of its own, or -1 */
-    int owner; /* the column through which a row hangs on a run, or -1: shared by runs */
-} table;
+struct adm_merge {
+    adm_store *store;
+    adm_merge_table *table;
+    int n_tables;
+    bool takes_all;   /* of the file at hand: every run is copied, and none is a part */
+    bool has_parts;
+};
 
 static int prepare(adm_store *store, sqlite3_str *text, sqlite3_stmt **statement) {
     char *sql = sqlite3_str_finish(text);
@@ -48,57 +45,35 @@ static int run_sql(adm_store *store, sqlite3_str *text) {
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-static bool owned(const table *tables, int n, const char *name) {
-    for (int i = 0; i < n; i++)
-        if (strcmp(tables[i].name, name) == 0) return tables[i].owner >= 0 || strcmp(name, "run") == 0;
-    return false;
-}
-
-/* Columns with the tables they refer to. `before`: the tables described so far, parents among them. */
-static int describe(adm_store *store, table *t, const table *before, int n_before) {
-    sqlite3_str *text = sqlite3_str_new(store->db);
-    sqlite3_str_appendf(text,
-                        "SELECT c.name, c.pk, ifnull(f.\"table\", ''), upper(c.type) = 'INTEGER' "
-                        "FROM pragma_table_info(%Q) c LEFT JOIN pragma_foreign_key_list(%Q) f ON f.\"from\" = c.name "
-                        "ORDER BY c.cid",
-                        t->name, t->name);
-    sqlite3_stmt *statement = NULL;
-    int rc = prepare(store, text, &statement), n_keys = 0;
-    t->id = t->owner = -1;
-    t->n_columns = 0;
-    while (rc == SQLITE_OK && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
-        if (t->n_columns == MAX_COLUMNS) rc = SQLITE_TOOBIG;
-        if (rc == SQLITE_TOOBIG) break;
-        column *c = &t->column[t->n_columns];
-        sqlite3_snprintf(sizeof c->name, c->name, "%s", sqlite3_column_text(statement, 0));
-        sqlite3_snprintf(sizeof c->parent, c->parent, "%s", sqlite3_column_text(statement, 2));
-        c->key = sqlite3_column_int(statement, 1) > 0;
-        n_keys += c->key;
-        if (c->key && c->parent[0] == '\0' && sqlite3_column_int(statement, 3)) t->id = t->n_columns;
-        if (t->owner < 0 && c->parent[0] != '\0' && owned(before, n_before, c->parent)) t->owner = t->n_columns;
-        t->n_columns++;
-        rc = SQLITE_OK;
-    }
-    sqlite3_finalize(statement);
-    if (n_keys != 1) t->id = -1;
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
 /* --- Copying ------------------------------------------------------------------------------------------------------ */
 
-static void add_names(sqlite3_str *text, const table *t, bool with_id) {
+static void add_names(sqlite3_str *text, const adm_merge_table *t, bool with_id) {
     for (int i = 0, n = 0; i < t->n_columns; i++)
         if (with_id || i != t->id) sqlite3_str_appendf(text, "%s\"%w\"", n++ > 0 ? ", " : "", t->column[i].name);
 }
 
 /* The value of a column in our file, from the row `o` of the other. */
-static void add_value(sqlite3_str *text, const column *c) {
-    if (c->parent[0] == '\0') sqlite3_str_appendf(text, "o.\"%w\"", c->name);
-    else sqlite3_str_appendf(text, "(SELECT new FROM temp.\"map_%w\" WHERE old = o.\"%w\")", c->parent, c->name);
+static void add_value(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, int i) {
+    const adm_merge_column *c = &t->column[i];
+    const adm_merge_table *parent = c->parent >= 0 ? &m->table[c->parent] : NULL;
+    if (i == t->id) sqlite3_str_appendf(text, "o.\"%w\" + %lld", c->name, t->offset);
+    else if (m->has_parts && strcmp(c->name, "of_shard") == 0)
+        sqlite3_str_appendf(text, "ifnull((SELECT shard FROM temp.part WHERE old = o.run_id), o.of_shard)");
+    else if (parent == NULL) sqlite3_str_appendf(text, "o.\"%w\"", c->name);
+    else if (parent->owner >= 0) sqlite3_str_appendf(text, "o.\"%w\" + %lld", c->name, parent->offset);
+    else sqlite3_str_appendf(text, "(SELECT new FROM temp.\"map_%w\" WHERE old = o.\"%w\")", parent->name, c->name);
+}
+
+static void add_values(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, bool with_id) {
+    for (int i = 0, n = 0; i < t->n_columns; i++) {
+        if (i == t->id && !with_id) continue;
+        if (n++ > 0) sqlite3_str_appendall(text, ", ");
+        add_value(m, text, t, i);
+    }
 }
 
 /* Which row of ours, `n`, says the same as theirs, `o`. */
-static void add_same(sqlite3_str *text, const table *t) {
+static void add_same(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
     static const char *const natural[][2] = {
         {"run", "run_uuid"}, {"trace", "xxh128"}, {"metric", "name"}, {"check_result", "check_uuid"}};
     for (size_t i = 0; i < sizeof natural / sizeof natural[0]; i++)
@@ -109,34 +84,37 @@ static void add_same(sqlite3_str *text, const table *t) {
     for (int i = 0, n = 0; i < t->n_columns; i++) {
         if (i == t->id) continue;
         sqlite3_str_appendf(text, "%sn.\"%w\" IS ", n++ > 0 ? " AND " : "", t->column[i].name);
-        add_value(text, &t->column[i]);
+        add_value(m, text, t, i);
     }
 }
 
-static int add_map(adm_store *store, const table *t) {
+static int add_map(adm_store *store, const adm_merge_table *t) {
     sqlite3_str *text = sqlite3_str_new(store->db);
     sqlite3_str_appendf(text, "CREATE TEMP TABLE \"map_%w\" (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)", t->name);
     return run_sql(store, text);
 }
 
+static int largest_id(adm_store *store, const adm_merge_table *t, int64_t *id) {
+    char *sql = sqlite3_mprintf("SELECT ifnull(max(\"%w\"), 0) FROM main.\"%w\"", t->column[t->id].name, t->name);
+    int rc = sql == NULL ? SQLITE_NOMEM : adm_store_scalar(store, sql, 0, id);
+    sqlite3_free(sql);
+    return rc;
+}
+
 /* Adds rows that we lack, then maps all of theirs to ours; of runs only those that were added. */
-static int copy_shared(adm_store *store, const table *t, bool is_run) {
+static int copy_shared(adm_merge *m, adm_merge_table *t) {
+    adm_store *store = m->store;
+    const bool is_run = strcmp(t->name, "run") == 0;
     sqlite3_str *text = sqlite3_str_new(store->db);
     int64_t newest = 0;
-    char *largest = sqlite3_mprintf("SELECT ifnull(max(\"%w\"), 0) FROM main.\"%w\"", t->column[t->id].name, t->name);
-    int rc = largest == NULL ? SQLITE_NOMEM : adm_store_scalar(store, largest, 0, &newest);
-    sqlite3_free(largest);
+    int rc = largest_id(store, t, &newest);
     sqlite3_str_appendf(text, "INSERT INTO main.\"%w\" (", t->name);
     add_names(text, t, false);
     sqlite3_str_appendall(text, ") SELECT ");
-    for (int i = 0, n = 0; i < t->n_columns; i++) {
-        if (i == t->id) continue;
-        if (n++ > 0) sqlite3_str_appendall(text, ", ");
-        add_value(text, &t->column[i]);
-    }
+    add_values(m, text, t, false);
     sqlite3_str_appendf(text, " FROM other.\"%w\" o WHERE %s NOT EXISTS (SELECT 1 FROM main.\"%w\" n WHERE ", t->name,
-                        is_run ? "o.status <> 'running' AND" : "", t->name);
-    add_same(text, t);
+                        is_run ? "o.status <> 'running' AND o.shard IS NULL AND" : "", t->name);
+    add_same(m, text, t);
     sqlite3_str_appendf(text, ") ORDER BY o.\"%w\"", t->column[t->id].name);
     if (rc == SQLITE_OK) rc = run_sql(store, text);
     else sqlite3_free(sqlite3_str_finish(text));
@@ -146,45 +124,80 @@ static int copy_shared(adm_store *store, const table *t, bool is_run) {
     sqlite3_str_appendf(text,
                         "INSERT INTO temp.\"map_%w\" SELECT o.\"%w\", n.\"%w\" FROM other.\"%w\" o JOIN main.\"%w\" n ON ",
                         t->name, t->column[t->id].name, t->column[t->id].name, t->name, t->name);
-    add_same(text, t);
+    add_same(m, text, t);
     if (is_run) sqlite3_str_appendf(text, " WHERE n.run_id > %lld", newest);
     return run_sql(store, text);
 }
 
+/* Whether a row of numbers alone is within bounds.h, as SQL. */
+static void add_bounds(sqlite3_str *text, const adm_merge_table *t) {
+    for (int i = 0; i < t->n_columns; i++) {
+        const adm_bounds b = adm_bounds_of(t->column[i].name);
+        /* A real number may be larger than a whole one; what is neither is above every number. */
+        sqlite3_str_appendf(text,
+                            "%s(o.\"%w\" IS NULL OR o.\"%w\" BETWEEN %lld AND %lld OR (typeof(o.\"%w\") = 'real' AND "
+                            "o.\"%w\" BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308))",
+                            i > 0 ? " AND " : "", t->column[i].name, t->column[i].name, (long long)b.low, (long long)b.high,
+                            t->column[i].name, t->column[i].name);
+    }
+}
+
+/* Measurements of one part that another measured too, such as a row that was wrong: the first stays. Figures of the device are
+ * joined_devices()'s. */
+static const char not_doubled[] =
+    " AND NOT EXISTS (SELECT 1 FROM temp.part p JOIN other.config k ON k.config_id = o.config_id WHERE p.old = o.run_id AND "
+    "k.policy = 'device') AND NOT EXISTS (SELECT 1 FROM temp.part p JOIN main.measurement n ON n.run_id = p.new WHERE p.old = "
+    "o.run_id AND n.config_id = (SELECT new FROM temp.map_config WHERE old = o.config_id) AND n.source = o.source AND "
+    "ifnull(n.stage, '') = ifnull(o.stage, '') AND n.metric_id = (SELECT new FROM temp.map_metric WHERE old = o.metric_id) AND "
+    "ifnull(n.layer, -1) = ifnull(o.layer, -1) AND ifnull(n.head, -1) = ifnull(o.head, -1))";
+
+/* The rows of a table that go with the runs we take, so that those that hang on them are found. */
+static int map_owned(adm_merge *m, const adm_merge_table *t) {
+    sqlite3_str *text = sqlite3_str_new(m->store->db);
+    const char *id = t->column[t->id].name, *by = t->column[t->owner].name;
+    int rc = add_map(m->store, t);
+    sqlite3_str_appendf(text,
+                        "INSERT INTO temp.\"map_%w\" SELECT o.\"%w\", o.\"%w\" + %lld FROM other.\"%w\" o "
+                        "WHERE o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")",
+                        t->name, id, id, t->offset, t->name, by, m->table[t->column[t->owner].parent].name);
+    if (m->has_parts && strcmp(t->name, "measurement") == 0) sqlite3_str_appendall(text, not_doubled);
+    if (rc == SQLITE_OK) return run_sql(m->store, text);
+    sqlite3_free(sqlite3_str_finish(text));
+    return rc;
+}
+
 /* Adds what hangs on the added runs. Ids move by a constant, so that their order stays. */
-static int copy_owned(adm_store *store, const table *t) {
-    int64_t offset = 0;
+static int copy_owned(adm_merge *m, adm_merge_table *t) {
+    const adm_merge_table *parent = &m->table[t->column[t->owner].parent];
+    const char *by = t->column[t->owner].name;
     int rc = SQLITE_OK;
-    if (t->id >= 0) {
-        char *largest = sqlite3_mprintf("SELECT ifnull(max(\"%w\"), 0) FROM main.\"%w\"", t->column[t->id].name, t->name);
-        rc = largest == NULL ? SQLITE_NOMEM : adm_store_scalar(store, largest, 0, &offset);
-        sqlite3_free(largest);
-        if (rc == SQLITE_OK) rc = add_map(store, t);
-    }
+    t->offset = 0;
+    if (t->id >= 0) rc = largest_id(m->store, t, &t->offset);
+    if (rc == SQLITE_OK && t->id >= 0 && !m->takes_all) rc = map_owned(m, t);
     if (rc != SQLITE_OK) return rc;
-    const char *hangs_on = t->column[t->owner].parent, *by = t->column[t->owner].name;
-    if (t->id >= 0) {
-        sqlite3_str *map = sqlite3_str_new(store->db);
-        const char *id = t->column[t->id].name;
-        sqlite3_str_appendf(map,
-                            "INSERT INTO temp.\"map_%w\" SELECT \"%w\", \"%w\" + %lld FROM other.\"%w\" "
-                            "WHERE \"%w\" IN (SELECT old FROM temp.\"map_%w\")",
-                            t->name, id, id, offset, t->name, by, hangs_on);
-        rc = run_sql(store, map);
-        if (rc != SQLITE_OK) return rc;
-    }
-    sqlite3_str *text = sqlite3_str_new(store->db);
-    sqlite3_str_appendf(text, "INSERT INTO main.\"%w\" (", t->name);
+    sqlite3_str *text = sqlite3_str_new(m->store->db);
+    /* Parts agree on what has no id of its own, such as the thresholds of a trace. */
+    sqlite3_str_appendf(text, "INSERT %sINTO main.\"%w\" (", m->has_parts && t->id < 0 ? "OR IGNORE " : "", t->name);
     add_names(text, t, true);
     sqlite3_str_appendall(text, ") SELECT ");
-    for (int i = 0; i < t->n_columns; i++) {
-        if (i > 0) sqlite3_str_appendall(text, ", ");
-        if (i == t->id) sqlite3_str_appendf(text, "o.\"%w\" + %lld", t->column[i].name, offset);
-        else add_value(text, &t->column[i]);
-    }
-    sqlite3_str_appendf(text, " FROM other.\"%w\" o WHERE o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", t->name, by,
-                        hangs_on);
-    return run_sql(store, text);
+    add_values(m, text, t, true);
+    sqlite3_str_appendf(text, " FROM other.\"%w\" o WHERE ", t->name);
+    if (t->has_text) sqlite3_str_appendall(text, "1");
+    else add_bounds(text, t);
+    if (!m->takes_all && t->id >= 0)
+        sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", t->column[t->id].name, t->name);
+    else if (!m->takes_all) sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", by, parent->name);
+    return run_sql(m->store, text);
+}
+
+/* Rows of numbers alone are checked while they are copied: where some are missing, the check says which is wrong. */
+static adm_status check_copied(adm_merge *m, const adm_merge_table *t, const char *path, int64_t n_copied, adm_error *err) {
+    int64_t n = 0;
+    char *sql = sqlite3_mprintf("SELECT count(*) FROM other.\"%w\"", t->name);
+    int rc = sql == NULL ? SQLITE_NOMEM : adm_store_scalar(m->store, sql, 0, &n);
+    sqlite3_free(sql);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, "counting rows", err);
+    return n == n_copied && m->takes_all ? ADM_OK : adm_bounds_check_table(m->store, "other", t->name, path, err);
 }
 
 /* --- The merge ---------------------------------------------------------------------------------------------------- */
@@ -209,51 +222,30 @@ static adm_status check_metrics(adm_store *store, const char *path, adm_error *e
     return status;
 }
 
-static adm_status copy_tables(adm_store *store, const char *path, adm_error *err) {
-    char doing[128] = "merging its tables";
-    adm_status status = ADM_OK;
-    enum { MAX_TABLES = 64 };
-    table *tables = sqlite3_malloc64(MAX_TABLES * sizeof *tables);
-    sqlite3_stmt *names = NULL;
-    sqlite3 *reference = NULL; /* its tables, and not those that a user added */
-    const char *steps[ADM_MAX_SCHEMA_VERSION];
-    int n = 0, rc = tables == NULL ? SQLITE_NOMEM : SQLITE_OK;
-    if (rc == SQLITE_OK) rc = adm_schema_reference(steps, adm_schema_steps(steps), &reference);
-    /* In the order of their creation, so that what is referred to comes first. */
-    if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(reference,
-                                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE "
-                                "'sqlite_%' ORDER BY rowid",
-                                -1, &names, NULL);
-    while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
-        if (n == MAX_TABLES) rc = SQLITE_TOOBIG;
-        if (rc == SQLITE_TOOBIG) break;
-        sqlite3_snprintf(sizeof tables[n].name, tables[n].name, "%s", sqlite3_column_text(names, 0));
-        n++;
-        rc = SQLITE_OK;
+static adm_status copy_tables(adm_merge *m, const char *path, adm_error *err) {
+    char doing[128];
+    for (int i = 0; i < m->n_tables; i++) {
+        adm_merge_table *t = &m->table[i];
+        adm_status status = ADM_OK;
+        const bool is_owned = t->owner >= 0;
+        snprintf(doing, sizeof doing, "merging the table %s", t->name);
+        if (!is_owned || t->has_text) status = adm_bounds_check_table(m->store, "other", t->name, path, err);
+        if (status != ADM_OK) return status;
+        int rc = is_owned ? copy_owned(m, t) : copy_shared(m, t);
+        const int64_t n_copied = sqlite3_changes64(m->store->db);
+        if (rc == SQLITE_OK && strcmp(t->name, "run") == 0 && m->has_parts) rc = adm_joined_map(m->store);
+        if (rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, doing, err);
+        if (is_owned && !t->has_text) status = check_copied(m, t, path, n_copied, err);
+        if (status != ADM_OK) return status;
     }
-    sqlite3_finalize(names);
-    sqlite3_close(reference);
-    if (rc == SQLITE_DONE) rc = SQLITE_OK;
-    for (int i = 0; rc == SQLITE_OK && i < n; i++) {
-        sqlite3_snprintf(sizeof doing, doing, "merging the table %s", tables[i].name);
-        status = adm_bounds_check_table(store, "other", tables[i].name, path, err);
-        if (status != ADM_OK) break;
-        rc = describe(store, &tables[i], tables, i);
-        if (rc != SQLITE_OK) break;
-        if (tables[i].owner >= 0) rc = copy_owned(store, &tables[i]);
-        else if (tables[i].id >= 0) rc = copy_shared(store, &tables[i], strcmp(tables[i].name, "run") == 0);
-        else rc = SQLITE_SCHEMA; /* a table of which one cannot say whose rows they are */
-    }
-    sqlite3_free(tables);
-    return rc == SQLITE_OK || status != ADM_OK ? status : adm_store_sqlite_error(store, rc, doing, err);
+    return ADM_OK;
 }
 
 static int drop_maps(adm_store *store) {
     sqlite3_stmt *names = NULL;
     int rc = sqlite3_prepare_v2(store->db,
                                 "SELECT group_concat('DROP TABLE temp.\"' || name || '\"', ';') FROM "
-                                "temp.sqlite_schema WHERE name LIKE 'map\\_%' ESCAPE '\\'",
+                                "temp.sqlite_schema WHERE name LIKE 'map\\_%' ESCAPE '\\' OR name = 'part'",
                                 -1, &names, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_step(names);
     char *sql = rc == SQLITE_ROW ? sqlite3_mprintf("%s", sqlite3_column_text(names, 0)) : NULL;
@@ -263,34 +255,51 @@ static int drop_maps(adm_store *store) {
     return rc;
 }
 
-static adm_status merge_attached(adm_store *store, const char *path, adm_merge_counts *counts, adm_error *err) {
-    char doing[128] = "counting runs";
-    int64_t n_finished = 0;
+/* Whether every run of the file is copied as it is, and how many there are of each kind. */
+static int look_at_runs(adm_merge *m, size_t n_parts, int64_t *n_finished, adm_merge_counts *counts) {
+    int64_t n_others = 0;
+    adm_store *store = m->store;
+    int rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status <> 'running' AND shard IS NULL", 0,
+                              n_finished);
+    if (rc == SQLITE_OK)
+        rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status = 'running'", 0, &counts->n_unfinished);
+    if (rc == SQLITE_OK)
+        rc = adm_store_scalar(store,
+                              "SELECT count(*) FROM other.run o WHERE status = 'running' OR shard IS NOT NULL OR EXISTS "
+                              "(SELECT 1 FROM main.run n WHERE n.run_uuid = o.run_uuid)",
+                              0, &n_others);
+    m->takes_all = n_others == 0;
+    m->has_parts = n_parts > 0;
+    return rc;
+}
+
+static adm_status merge_attached(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts,
+                                 adm_merge_counts *counts, adm_error *err) {
+    adm_store *store = m->store;
+    int64_t n_finished = 0, n_mapped = 0;
     adm_status status = check_metrics(store, path, err);
     if (status == ADM_OK) status = adm_store_begin_batch(store, err);
     if (status != ADM_OK) return status;
-    int rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status <> 'running'", 0, &n_finished);
-    if (rc == SQLITE_OK)
-        rc = adm_store_scalar(store, "SELECT count(*) FROM other.run WHERE status = 'running'", 0, &counts->n_unfinished);
-    if (rc == SQLITE_OK) status = copy_tables(store, path, err);
-    if (status != ADM_OK) {
-        adm_store_rollback(store);
-        return status;
-    }
-    if (rc == SQLITE_OK) rc = adm_store_scalar(store, "SELECT count(*) FROM temp.map_run", 0, &counts->n_runs);
+    int rc = look_at_runs(m, n_parts, &n_finished, counts);
+    if (rc == SQLITE_OK && n_parts > 0) status = adm_joined_take(store, parts, n_parts, err);
+    if (rc == SQLITE_OK && status == ADM_OK) status = copy_tables(m, path, err);
+    if (rc == SQLITE_OK && status == ADM_OK && n_parts > 0) status = adm_joined_devices(store, err);
+    if (rc == SQLITE_OK && status == ADM_OK) rc = adm_store_scalar(store, "SELECT count(*) FROM temp.map_run", 0, &n_mapped);
+    counts->n_parts = (int64_t)n_parts;
+    counts->n_runs = n_mapped - counts->n_parts;
     counts->n_present = n_finished - counts->n_runs;
-    if (rc == SQLITE_OK) rc = drop_maps(store);
-    if (rc != SQLITE_OK) {
-        status = adm_store_sqlite_error(store, rc, doing, err);
-        adm_store_rollback(store);
-        return status;
-    }
-    return adm_store_flush(store, err);
+    if (rc == SQLITE_OK && status == ADM_OK) rc = drop_maps(store);
+    if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "counting runs", err);
+    if (status == ADM_OK) return adm_store_flush(store, err);
+    adm_store_rollback(store);
+    drop_maps(store);
+    return status;
 }
 
-adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts *counts, adm_error *err) {
+adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts, adm_merge_counts *counts,
+                          adm_error *err) {
     *counts = (adm_merge_counts){0};
-    adm_store *other = NULL;
+    adm_store *store = m->store, *other = NULL;
     struct stat ours, theirs;
     /* A reader of our own looks at the file first: it knows what can be wrong with it, and says so. */
     adm_status status = adm_store_open(path, ADM_STORE_READ, &other, err);
@@ -313,7 +322,48 @@ adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts 
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n_steps = adm_schema_steps(steps);
     status = adm_schema_check(store, "other", path, steps, n_steps, err);
-    if (status == ADM_OK) status = merge_attached(store, path, counts, err);
+    if (status == ADM_OK) status = merge_attached(m, path, parts, n_parts, counts, err);
     adm_store_execute(store, "DETACH other");
+    return status;
+}
+
+/* --- Several files ------------------------------------------------------------------------------------------------ */
+
+adm_status adm_merge_open(adm_store *store, bool large, adm_merge **out, adm_error *err) {
+    adm_merge *m = NULL;
+    *out = NULL;
+    adm_status status = adm_alloc(&m, 1, sizeof *m, "a merge", err);
+    if (status == ADM_OK) m->store = store;
+    if (status == ADM_OK) status = adm_merge_tables_read(store, &m->table, &m->n_tables, err);
+    /* References are translated one by one, and what refers to nothing is not copied: no key needs a look at every row. A
+     * journal of what was there writes new pages once, a log of what is new writes them twice and waits less. */
+    if (status == ADM_OK) {
+        int rc = adm_store_execute(store, "PRAGMA foreign_keys = OFF; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
+        if (rc == SQLITE_OK && large) adm_store_execute(store, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL");
+        if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "preparing a merge", err);
+    }
+    if (status == ADM_OK) *out = m;
+    else adm_merge_close(&m);
+    return status;
+}
+
+void adm_merge_close(adm_merge **address) {
+    adm_merge *m = *address;
+    if (m == NULL) return;
+    if (m->store != NULL)
+        adm_store_execute(m->store, m->store->is_claimed
+                                        ? "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+                                        : "PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON");
+    adm_free(&m->table);
+    adm_free(address);
+}
+
+adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts *counts, adm_error *err) {
+    adm_merge *m = NULL;
+    struct stat file;
+    enum { LARGE_BYTES = 16 << 20 };
+    adm_status status = adm_merge_open(store, stat(path, &file) == 0 && file.st_size > LARGE_BYTES, &m, err);
+    if (status == ADM_OK) status = adm_merge_file(m, path, NULL, 0, counts, err);
+    adm_merge_close(&m);
     return status;
 }

@@ -93,18 +93,25 @@ static adm_status check_run(const adm_query *q, const adm_run_info *info, int64_
 
 adm_status adm_store_resume_run(adm_store *store, int64_t run_id, const adm_run_info *info, adm_error *err) {
     adm_query *query = NULL;
-    adm_row row;
     bool found = false;
-    uint64_t elapsed_ns = 0;
-    adm_status status = adm_query_open(store,
-                                       "SELECT status, command, argv, git_commit, cpu_model, ifnull(elapsed_ns, 0) "
-                                       "FROM run WHERE run_id = ?",
+    adm_status status = adm_query_open(store, "SELECT status, command, argv, git_commit, cpu_model FROM run WHERE run_id = ?",
                                        &query, err, "i", run_id);
     if (status == ADM_OK) status = adm_query_next(query, &found, err);
     if (status == ADM_OK && !found)
         status = adm_fail(err, ADM_EINPUT, "%s has no run %" PRId64 " to resume", store->path, run_id);
     if (status == ADM_OK) status = check_run(query, info, run_id, err);
-    if (status == ADM_OK) elapsed_ns = (uint64_t)adm_query_int(query, 5);
+    adm_query_close(&query);
+    return status == ADM_OK ? adm_store_reopen_run(store, run_id, err) : status;
+}
+
+adm_status adm_store_reopen_run(adm_store *store, int64_t run_id, adm_error *err) {
+    adm_row row;
+    adm_query *query = NULL;
+    bool found = false;
+    adm_status status = adm_query_open(store, "SELECT ifnull(elapsed_ns, 0) FROM run WHERE run_id = ?", &query, err, "i",
+                                       run_id);
+    if (status == ADM_OK) status = adm_query_next(query, &found, err);
+    const uint64_t elapsed_ns = status == ADM_OK && found ? (uint64_t)adm_query_int(query, 0) : 0;
     adm_query_close(&query);
     if (status == ADM_OK) status = adm_row_start(&row, store, ADM_SQL_RESUME_RUN, err);
     if (status != ADM_OK) return status;

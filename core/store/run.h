@@ -25,6 +25,12 @@ typedef struct adm_run_info {
     int64_t git_dirty;
     /* The pool that the machine belongs to, and how its CPU is set ("on" or "off"); NULL where the machine does not say. */
     const char *machine, *cpu_governor, *cpu_turbo, *cpu_smt;
+    /* Of a part of a sweep, filled in by core/fleet; NULL and 0: no sweep. */
+    const char *sweep_id, *sweep_grid, *sweep_parts, *sweep_inputs, *sweep_build;
+    int64_t shard, n_shards;
+    /* Of one of several GPUs that a call profiles; NULL and 0: it profiles one. */
+    const char *together_uuid;
+    int64_t n_together;
     /* Set by adm_store_begin_run(). */
     const char *run_uuid, *status, *started_utc;
 } adm_run_info;
@@ -37,6 +43,9 @@ adm_status adm_store_begin_run(adm_store *store, const adm_run_info *info, int64
  * from now on joins it, and its elapsed time goes on. ADM_EINPUT unless there is such a run and its command, command line,
  * build and processor are those of `info`. The caller makes sure that nobody else is writing it. */
 adm_status adm_store_resume_run(adm_store *store, int64_t run_id, const adm_run_info *info, adm_error *err);
+
+/* The same for a run of which the caller knows that it is the one to go on with. */
+adm_status adm_store_reopen_run(adm_store *store, int64_t run_id, adm_error *err);
 
 /* Sets the final status ("complete", "interrupted", "failed"), reason (may be NULL) and elapsed time (NULL unless this
  * run is the last that this store began), and flushes. Unless the status is "complete" the batch in flight is rolled

@@ -71,6 +71,9 @@ extern "C" adm_status adm_device_list(adm_device_info *out, int capacity, int *n
         *info = adm_device_info();
         snprintf(info->name, sizeof info->name, "%s", properties.name);
         format_uuid(&properties.uuid, info->uuid, sizeof info->uuid);
+        if (cudaDeviceGetPCIBusId(info->pci, sizeof info->pci, i) != cudaSuccess) cudaGetLastError();
+        for (char *c = info->pci; *c != '\0'; c++) /* CUDA writes capitals, sysfs does not */
+            if (*c >= 'A' && *c <= 'F') *c = (char)(*c - 'A' + 'a');
         info->compute_major = properties.major;
         info->compute_minor = properties.minor;
         info->n_sms = properties.multiProcessorCount;

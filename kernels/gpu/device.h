@@ -13,6 +13,7 @@ extern "C" {
 typedef struct adm_device_info {
     char name[256];        /* "NVIDIA H100 80GB HBM3" */
     char uuid[48];         /* "GPU-" and 36 characters, as nvidia-smi prints it */
+    char pci[20];          /* "0000:1b:00.0", as sysfs names it; "" where it is not known */
     int compute_major;     /* compute capability, 9.0 for an H100 */
     int compute_minor;
     int n_sms;             /* SMs: streaming multiprocessors */

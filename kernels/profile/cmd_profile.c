@@ -9,13 +9,18 @@
 #include "core/base/print.h"
 #include "core/calibrate/calibration_file.h"
 #include "core/cli/command.h"
+#include "core/fleet/fleet.h"
 #include "core/store/hostinfo.h"
 #include "core/base/mem.h"
+#include "kernels/profile/gpus.h"
 #include "kernels/profile/metrics.h"
 #include "kernels/profile/plan_print.h"
 #include "kernels/profile/print.h"
 #include "kernels/profile/probes.h"
+#include "kernels/profile/ranks.h"
+#include "kernels/profile/resume.h"
 #include "kernels/profile/run.h"
+#include "kernels/profile/shards.h"
 #include "kernels/profile/trace.h"
 #include "kernels/sass/static.h"
 #include "kernels/tune/profile_candidates.h"
@@ -26,10 +31,18 @@ enum { MAX_ONLY = 32 };
 
 typedef struct profile_command {
     adm_common common;
+    adm_fleet fleet; /* --shard, --dry-run */
+    adm_profile_shards shards;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
-    const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics;
-    bool dry_run, is_static, timeline, software_timestamps, tuned;
+    const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics, *ranks;
+    const char *gpus, *together; /* NULL or "": one GPU */
+    bool alone, split;
+    char together_uuid[37];
+    int64_t n_together;
+    uint32_t *rank_list; /* [n_ranks] */
+    size_t n_ranks;
+    bool is_static, timeline, software_timestamps, tuned;
     adm_bring bring;
     const char *only[MAX_ONLY];
     char only_text[MAX_ONLY][64];
@@ -68,7 +81,6 @@ enum {
     KEY_DEVICE,
     KEY_LABEL,
     KEY_CHECK_ONLY,
-    KEY_DRY_RUN,
     KEY_STATIC,
     KEY_SELECT,
     KEY_BATCH_LENS,
@@ -80,7 +92,12 @@ enum {
     KEY_METRIC,
     KEY_PHASES,
     KEY_IMPLEMENTATION,
-    KEY_TUNED
+    KEY_TUNED,
+    KEY_RANKS,
+    KEY_GPUS,
+    KEY_ALONE,
+    KEY_SPLIT,
+    KEY_TOGETHER
 };
 
 static const struct argp_option options[] = {
@@ -129,8 +146,17 @@ static const struct argp_option options[] = {
     {"timestamps", KEY_TIMESTAMPS, "KIND", 0,
      "Of a timeline's kernels: auto, by the hardware where it can (Blackwell and later), or software (default auto)", 4},
     {"phases", KEY_PHASES, NULL, 0, "Also time the phases inside a step of one launch, by an instrumented instance of it", 4},
+    {"gpus", KEY_GPUS, "WHICH", 0,
+     "all, or numbers such as 0,2: one process per GPU, each on its NUMA node, all at once; figures of each GPU, and how far "
+     "they differ",
+     4},
+    {"alone", KEY_ALONE, NULL, 0, "With --gpus: first each GPU by itself, so that one sees what running together costs", 4},
+    {"split", KEY_SPLIT, NULL, 0, "With --gpus: share the grid among the GPUs instead, as one run", 4},
+    {"together", KEY_TOGETHER, "UUID:N", OPTION_HIDDEN, NULL, 4},
+    {"ranks", KEY_RANKS, "LIST", 0,
+     "Instead: whole steps and dense attention shared by so many GPUs by KV heads, with the all-reduce of the output through NCCL",
+     4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
-    {"dry-run", KEY_DRY_RUN, NULL, 0, "Print the plan; needs no GPU", 4},
     {0},
 };
 
@@ -153,8 +179,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     profile_command *c = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = &c->common;
-        state->child_inputs[2] = &c->bring;
+        state->child_inputs[0] = &c->fleet;
+        state->child_inputs[1] = state->child_inputs[2] = &c->common;
+        state->child_inputs[3] = &c->bring;
         return 0;
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
@@ -189,17 +216,24 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!c->software_timestamps && strcmp(arg, "auto") != 0)
             argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
         return 0;
+    case KEY_RANKS: c->ranks = arg; return 0;
+    case KEY_GPUS: c->gpus = arg; return 0;
+    case KEY_ALONE: c->alone = true; return 0;
+    case KEY_SPLIT: c->split = true; return 0;
+    case KEY_TOGETHER: c->together = arg; return 0;
     case KEY_IMPLEMENTATION: return add_only(c, arg, state);
     case KEY_TUNED: c->tuned = true; return 0;
     case KEY_STATIC: c->is_static = true; return 0;
-    case KEY_DRY_RUN: c->dry_run = true; return 0;
     case ARGP_KEY_ARG: argp_error(state, "profile takes no argument, and '%s' was given", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp_child children[] = {
-    {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_bring, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&adm_argp_shard_and_dry_run, 0, NULL, 0},
+                                             {&adm_argp_db, 0, NULL, 0},
+                                             {&adm_argp_output, 0, NULL, 0},
+                                             {&adm_argp_bring, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -421,7 +455,7 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
 }
 
 /* device: NULL where no GPU is used. */
-static adm_status begin_run(const profile_command *c, const adm_device_info *device, adm_store *store, int64_t *run_id,
+static adm_status begin_run(profile_command *c, const adm_device_info *device, adm_store *store, adm_fleet_run *run,
                             adm_error *err) {
     char driver[16], runtime[16];
     adm_host_info host;
@@ -432,29 +466,33 @@ static adm_status begin_run(const profile_command *c, const adm_device_info *dev
                              .argv_json = c->argv_json,
                              .gpu_reason = "static figures of the build, no GPU used"};
         adm_run_info_host(&info, &host);
-        return adm_store_begin_run(store, &info, run_id, err);
+        return adm_fleet_begin(&c->fleet, store, &info, run, err);
     }
     snprintf(driver, sizeof driver, "%d.%d", device->driver_version / 1000, device->driver_version % 1000 / 10);
     snprintf(runtime, sizeof runtime, "%d.%d", device->runtime_version / 1000, device->runtime_version % 1000 / 10);
     adm_run_info info = {.label = c->label != NULL ? c->label : "",
-                         .command = "profile",
+                         .command = c->ranks != NULL ? "ranks" : "profile",
                          .argv_json = c->argv_json,
                          .seed = (int64_t)c->options.seed,
                          .gpu_name = device->name,
                          .gpu_uuid = device->uuid,
                          .driver_version = driver,
                          .cuda_version = runtime};
+    info.together_uuid = c->together != NULL ? c->together_uuid : NULL;
+    info.n_together = c->n_together;
     adm_profile_probes_clocks(device->uuid, &info);
     adm_run_info_host(&info, &host);
-    return adm_store_begin_run(store, &info, run_id, err);
+    return adm_fleet_begin(&c->fleet, store, &info, run, err);
 }
 
 static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_error *err) {
     adm_gpu *gpu = NULL;
     adm_store *store = NULL;
     adm_profile_probes *probes = NULL;
+    adm_fleet_run run;
+    adm_profile_start start;
+    bool has_start = false;
     adm_profile_candidates *candidates = NULL;
-    int64_t run_id;
     const bool is_observed = c->counters != NULL || c->timeline;
     const adm_profile_candidates_ask ask = {.bring = &c->bring,
                                             .tuned_db = c->tuned ? c->common.db_path : NULL,
@@ -473,9 +511,12 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
         c->options.n_facts = ADM_CUPTI_N_FACTS;
     }
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
-    if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run_id, err);
+    if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run, err);
     if (status == ADM_OK) {
-        if (c->profile_trace != NULL)
+        const int64_t run_id = run.run_id;
+        if (run.is_resumed) status = adm_profile_resume(&c->options, store, run_id, &start, &has_start, err);
+        if (has_start) c->options.start = &start;
+        if (status == ADM_OK && c->profile_trace != NULL)
             status = adm_profile_trace_record(c->profile_trace, store, run_id, &c->options.trace_id, err);
         adm_progress_start(&c->progress, adm_gpu_device(gpu)->name, 0, c->common.quiet);
         if (status == ADM_OK)
@@ -485,8 +526,8 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
         if (status == ADM_OK) status = adm_profile_candidates_record(candidates, store, run_id, tally, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
-        adm_status ended = adm_store_end_run(store, run_id, outcome, status == ADM_OK ? NULL : err->text,
-                                             status == ADM_OK ? err : NULL);
+        adm_status ended = adm_fleet_end(&c->fleet, store, &run, outcome, status == ADM_OK ? NULL : err->text,
+                                         status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
         if (status == ADM_OK && (!c->common.quiet || c->common.json))
             status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, tally, err);
@@ -506,11 +547,91 @@ static adm_status print_plan(const profile_command *c, adm_error *err) {
     int n = 0;
     const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
     json_t *document = c->common.json ? json_object() : NULL;
-    adm_status status = adm_profile_print_plan(&c->options, c->trace, found ? &list[c->device_number] : NULL, document, err);
+    adm_status status = adm_profile_print_plan(&c->options, c->trace, &c->shards, found ? &list[c->device_number] : NULL,
+                                               document, err);
     if (status == ADM_OK) status = adm_profile_probes_plan(c->counters, c->timeline, document, err);
     if (status == ADM_OK && document != NULL) return adm_print_json(document, err);
     json_decref(document);
     return status;
+}
+
+/* Divides the grid, and makes what it is of part of the sweep. */
+static adm_status plan_shards(profile_command *c, adm_error *err) {
+    adm_fleet *f = &c->fleet;
+    if (f->shard.count > 0 && c->is_static)
+        return adm_fail(err, ADM_EINPUT, "--static is about the build and has no grid: leave out --shard");
+    adm_status status = adm_profile_shards_make(&c->options, f->shard, &c->shards, err);
+    if (status != ADM_OK || f->shard.count == 0) return status;
+    c->options.is_ours = c->shards.is_ours;
+    c->options.first_of_case = c->shards.first;
+    adm_fleet_add_parts(f, c->shards.part, c->shards.n_items);
+    if (c->trace != NULL) adm_fleet_add_input(f, c->trace->xxh128);
+    status = adm_fleet_add_file(f, c->calibration_path, err);
+    return status == ADM_OK && c->counters != NULL && strchr(c->counters, '/') != NULL ? adm_fleet_add_file(f, c->counters, err)
+                                                                                       : status;
+}
+
+/* --ranks: what several GPUs do together is no measurement of one of them, and a run of its own kind. */
+static adm_status profile_ranks(profile_command *c, adm_profile_tally *tally, adm_error *err) {
+    adm_gpu *gpu = NULL;
+    adm_store *store = NULL;
+    adm_fleet_run run;
+    adm_status status = adm_gpu_open(0, &gpu, err);
+    if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
+    if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run, err);
+    if (status == ADM_OK) {
+        status = adm_profile_ranks_run(&c->options, c->rank_list, c->n_ranks, store, run.run_id, tally, err);
+        const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
+        adm_status ended = adm_store_end_run(store, run.run_id, outcome, status == ADM_OK ? NULL : err->text,
+                                             status == ADM_OK ? err : NULL);
+        if (status == ADM_OK) status = ended;
+    }
+    if (status == ADM_OK && (!c->common.quiet || c->common.json))
+        status = adm_profile_ranks_print(&c->common, store, run.run_id, err);
+    adm_store_close(&store);
+    adm_gpu_close(&gpu);
+    return status;
+}
+
+/* --gpus: the same command once per GPU. argv as it was typed: argp sorted it, and left the words alone. */
+static adm_status profile_gpus(profile_command *c, int argc, char **argv, adm_error *err) {
+    adm_gpus *g = NULL;
+    adm_status status = adm_alloc(&g, 1, sizeof *g, "GPUs", err);
+    if (status != ADM_OK) return status;
+    *g = (adm_gpus){.common = &c->common, .argv = argv, .argc = argc, .alone = c->alone, .split = c->split};
+    if (c->split && (c->alone || c->fleet.shard_text != NULL))
+        status = adm_fail(err, ADM_EINPUT, "--split shares the grid among GPUs: leave out --alone and --shard");
+    if (status == ADM_OK && (c->ranks != NULL || c->is_static || c->device != NULL))
+        status = adm_fail(err, ADM_EINPUT, "--gpus profiles each GPU by itself: leave out --ranks, --static and --device");
+    if (status == ADM_OK) status = adm_gpus_choose(g, c->gpus, err);
+    if (status == ADM_OK) status = adm_gpus_run(g, err);
+    adm_free(&g);
+    return status;
+}
+
+/* What a process of --gpus is told: the call's UUID, and how many run at once. */
+static adm_status parse_together(profile_command *c, adm_error *err) {
+    uint64_t n = 0;
+    const char *colon = c->together != NULL ? strchr(c->together, ':') : NULL;
+    if (c->together == NULL) return ADM_OK;
+    if (colon == NULL || colon - c->together != 36)
+        return adm_fail(err, ADM_EINPUT, "--together is for `profile --gpus` itself");
+    snprintf(c->together_uuid, sizeof c->together_uuid, "%.36s", c->together);
+    adm_status status = adm_parse_u64("--together", colon + 1, 1, ADM_MAX_GPUS, &n, err);
+    c->n_together = (int64_t)n;
+    return status;
+}
+
+/* Options that make no sense with --ranks, and the list itself. */
+static adm_status parse_ranks(profile_command *c, adm_error *err) {
+    if (c->ranks == NULL) return ADM_OK;
+    if (c->trace_path != NULL || c->batch_lens != NULL || c->counters != NULL || c->timeline || c->options.phases ||
+        c->is_static || c->fleet.shard_text != NULL || c->options.check_only)
+        return adm_fail(
+            err, ADM_EINPUT,
+            "--ranks times random inputs, and nothing else: leave out --trace, --batch-lens, --counters, --timeline, "
+            "--phases, --static, --shard and --check-only");
+    return adm_parse_u32_list("--ranks", c->ranks, 1, ADM_MAX_RANKS, &c->rank_list, &c->n_ranks, err);
 }
 
 static const char static_sql[] =
@@ -546,14 +667,15 @@ static adm_status print_static(adm_store *store, int64_t run_id, bool as_json, a
 }
 
 /* --static: the build's own figures, as a run of their own. */
-static adm_status profile_static(const profile_command *c, adm_error *err) {
+static adm_status profile_static(profile_command *c, adm_error *err) {
     adm_store *store = NULL;
-    int64_t run_id;
+    adm_fleet_run run = {0};
     size_t n_kernels = 0;
     if (adm_gpu_registry_count() == 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "--static: this build has no CUDA kernels; configure it with a CUDA toolkit");
     adm_status status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
-    if (status == ADM_OK) status = begin_run(c, NULL, store, &run_id, err);
+    if (status == ADM_OK) status = begin_run(c, NULL, store, &run, err);
+    const int64_t run_id = run.run_id;
     if (status == ADM_OK) {
         status = adm_profile_static(store, run_id, &n_kernels, err);
         adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
@@ -575,21 +697,35 @@ static int run(int argc, char **argv) {
     c.options.on_progress = on_progress;
     c.options.should_stop = adm_interrupted;
     c.options.user = &c.progress;
+    static const char *const apart[] = {"device", "gpus", "alone", "split", "together", NULL};
     adm_status status = parse_values(&c, &err);
+    const bool has_gpus = c.gpus != NULL && c.gpus[0] != '\0';
+    if (status == ADM_OK && !has_gpus && c.gpus == NULL && (c.alone || c.split))
+        status = adm_fail(&err, ADM_EINPUT, "%s goes with --gpus", c.alone ? "--alone" : "--split");
+    if (status == ADM_OK) status = parse_together(&c, &err);
+    if (status == ADM_OK) status = parse_ranks(&c, &err);
+    if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "profile", &argp, apart, argc, argv, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = adm_profile_check_only(&c.options, &err); /* before a run begins */
     if (status == ADM_OK) status = adm_profile_probes_check(c.counters, &err);
     if (status == ADM_OK && !c.is_static) status = open_trace(&c, &err);
+    if (status == ADM_OK && !c.is_static) status = plan_shards(&c, &err);
     if (status == ADM_OK)
-        status = c.dry_run ? print_plan(&c, &err) : c.is_static ? profile_static(&c, &err) : profile(&c, &tally, &err);
+        status = c.fleet.dry_run   ? print_plan(&c, &err)
+                 : c.is_static     ? profile_static(&c, &err)
+                 : has_gpus        ? profile_gpus(&c, argc, argv, &err)
+                 : c.ranks != NULL ? profile_ranks(&c, &tally, &err)
+                                   : profile(&c, &tally, &err);
     if (status == ADM_OK && tally.n_failed > 0)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why",
                           tally.n_failed);
     if (status == ADM_OK) status = adm_finish_output(&err);
+    adm_profile_shards_free(&c.shards);
     adm_profile_trace_close(&c.profile_trace);
     adm_trace_close(&c.trace);
     for (size_t i = 0; i < sizeof c.lists / sizeof c.lists[0]; i++) adm_free(&c.lists[i]);
     adm_free(&c.batch_len_list);
+    adm_free(&c.rank_list);
     adm_free(&c.layer_list);
     adm_calibration_clear(&c.calibration);
     adm_free(&c.batch_lens_text);

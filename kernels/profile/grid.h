@@ -49,6 +49,9 @@ typedef struct adm_profile_options {
     uint64_t seed;
     void (*on_progress)(void *user, uint64_t n_done, uint64_t n_total); /* may be NULL */
     bool (*should_stop)(void);   /* may be NULL */
+    const bool *is_ours;         /* [units of all configurations] of a shard; NULL: all */
+    const size_t *first_of_case; /* [configurations + 1] where each one's units begin in is_ours */
+    const struct adm_profile_start *start; /* of a run that goes on; NULL: from the beginning */
     const adm_code_metric *metrics; /* [n_metrics] by which codes are compared, a configuration each */
     size_t n_metrics;
     struct adm_profile_observer *observer; /* observer.h; NULL: nobody watches */
@@ -59,6 +62,12 @@ typedef struct adm_profile_options {
     size_t n_facts;
     void *user;
 } adm_profile_options;
+
+/* Where a run goes on: before this configuration everything is stored, and from it on nothing. */
+typedef struct adm_profile_start {
+    size_t n_done;               /* configurations */
+    double read_limit;           /* that the stored floors stand on, bytes/s; 0: there is none */
+} adm_profile_start;
 
 /* One configuration of the grid, before budgets. */
 typedef struct adm_profile_case {

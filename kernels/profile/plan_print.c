@@ -93,9 +93,52 @@ static void units_as_json(adm_code_metric metric, const adm_profile_unit *units,
                                               units[i].budget > 0 ? json_integer(units[i].budget) : json_null()));
 }
 
+/* --- Shards ------------------------------------------------------------------------------------------------------- */
+
+/* Which shards run a configuration by any metric: "shards 3 to 5" of 16. Metrics are outermost: n_cases apart. */
+static void print_parts(const adm_profile_options *o, const adm_profile_shards *s, size_t c, size_t n_cases) {
+    size_t n_ours = 0, n = 0;
+    for (size_t m = 0; m < o->n_metrics; m++) {
+        const size_t at = m * n_cases + c;
+        n_ours += adm_profile_shards_of_case(s, at);
+        n += s->first[at + 1] - s->first[at];
+    }
+    if (n == 0) return;
+    adm_print(" %c shards", n_ours > 0 ? '*' : ' ');
+    for (size_t m = 0; m < o->n_metrics; m++) {
+        const size_t at = m * n_cases + c;
+        if (s->first[at] == s->first[at + 1]) continue;
+        const uint32_t first = s->part[s->first[at]], last = s->part[s->first[at + 1] - 1];
+        adm_print("%s %u", m > 0 ? "," : "", first);
+        if (last != first) adm_print("-%u", last);
+    }
+    if (n_ours > 0) adm_print(", %zu of %zu units ours", n_ours, n);
+    adm_print(":");
+}
+
+static size_t count_ours(const adm_profile_shards *s) {
+    size_t n = 0;
+    for (size_t c = 0; c < s->n_cases; c++) n += adm_profile_shards_of_case(s, c);
+    return n;
+}
+
+static void print_balance(const adm_profile_shards *s) {
+    adm_print("shard %u of %u has %zu of %zu units (*), about %.1f s; the largest shard takes %.2f times the mean\n",
+              s->shard.index, s->shard.count, count_ours(s), s->n_items, s->load[s->shard.index - 1],
+              adm_shard_imbalance(s->load, s->shard.count));
+}
+
+static json_t *balance_as_json(const adm_profile_shards *s) {
+    json_t *loads = json_array();
+    for (uint32_t i = 0; i < s->shard.count; i++) json_array_append_new(loads, json_real(s->load[i]));
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o}", "shard", (json_int_t)s->shard.index, "n_shards",
+                     (json_int_t)s->shard.count, "n_ours", (json_int_t)count_ours(s), "n_units", (json_int_t)s->n_items,
+                     "largest_over_mean", adm_shard_imbalance(s->load, s->shard.count), "estimated_s", loads);
+}
+
 /* The configurations, which are the same with every metric. */
-static void print_cases(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device, size_t n_units,
-                        json_t *document) {
+static void print_cases(const adm_profile_options *o, const adm_trace *trace, const adm_profile_shards *shards,
+                        const adm_device_info *device, size_t n_units, json_t *document) {
     const size_t n = adm_profile_n_cases(o) / o->n_metrics;
     json_t *configurations = document != NULL ? json_array() : NULL;
     if (document == NULL) {
@@ -106,6 +149,7 @@ static void print_cases(const adm_profile_options *o, const adm_trace *trace, co
     }
     for (size_t i = 0; i < n; i++) {
         const adm_profile_case c = adm_profile_case_at(o, i);
+        if (document == NULL && shards->shard.count > 0) print_parts(o, shards, i, n);
         if (document == NULL) print_case(o, &c, device);
         else json_array_append_new(configurations, case_as_json(o, &c, device));
     }
@@ -115,12 +159,12 @@ static void print_cases(const adm_profile_options *o, const adm_trace *trace, co
     json_object_set_new(document, "configurations", configurations);
 }
 
-adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_device_info *device,
-                                  json_t *document, adm_error *err) {
+adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace *trace, const adm_profile_shards *shards,
+                                  const adm_device_info *device, json_t *document, adm_error *err) {
     json_t *rows = document != NULL ? json_array() : NULL;
     size_t n_units;
     adm_status status = adm_profile_n_units(o, &n_units, err);
-    if (status == ADM_OK) print_cases(o, trace, device, n_units, document);
+    if (status == ADM_OK) print_cases(o, trace, shards, device, n_units, document);
     for (size_t m = 0; status == ADM_OK && m < o->n_metrics; m++) {
         adm_profile_unit *units = NULL;
         size_t n;
@@ -130,5 +174,9 @@ adm_status adm_profile_print_plan(const adm_profile_options *o, const adm_trace 
         adm_free(&units);
     }
     if (document != NULL) json_object_set_new(document, "units", rows);
+    if (status == ADM_OK && shards->shard.count > 0) {
+        if (document == NULL) print_balance(shards);
+        else json_object_set_new(document, "shards", balance_as_json(shards));
+    }
     return status;
 }

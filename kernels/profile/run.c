@@ -512,7 +512,8 @@ static void close_case(case_run *c) {
     adm_free(&c->right_ns);
 }
 
-static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, size_t n_units, adm_error *err) {
+static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, size_t n_units, const bool *is_ours,
+                                    adm_error *err) {
     case_run c = {.overlap = 1};
     adm_error why = {0};
     adm_status status = adm_alloc(&c.right, n_units, sizeof *c.right, "units of a profile", err);
@@ -523,6 +524,7 @@ static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, 
     }
     adm_status made = open_case(g, &c, &why);
     for (size_t i = 0; status == ADM_OK && i < n_units; i++) {
+        if (is_ours != NULL && !is_ours[i]) continue;
         if (g->o->should_stop != NULL && g->o->should_stop())
             status = adm_fail(err, ADM_EINTERRUPTED, "interrupted at %u tokens, %u KV heads, batch %u", g->present.seq_len,
                               g->present.n_kv_heads, g->present.batch);
@@ -535,21 +537,42 @@ static adm_status run_configuration(grid_run *g, const adm_profile_unit *units, 
     return status;
 }
 
+/* What belongs to the device, once per run: a run that goes on has it. */
+static adm_status put_device(grid_run *g, adm_error *err) {
+    if (g->o->start != NULL) {
+        g->read_limit = g->o->start->read_limit;
+        return ADM_OK;
+    }
+    adm_status status = measure_read_limit(g, err);
+    if (status == ADM_OK) status = put_power_limit(g, err);
+    return status == ADM_OK ? put_facts(g, err) : status;
+}
+
+/* How many of n units are ours. */
+static size_t count_ours(const bool *is_ours, size_t n) {
+    size_t n_ours = 0;
+    for (size_t u = 0; u < n; u++) n_ours += is_ours[u];
+    return n_ours;
+}
+
 adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
                            adm_profile_tally *tally, adm_error *err) {
     grid_run g = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
+    const size_t n_cases = adm_profile_n_cases(o), first = o->start != NULL ? o->start->n_done : 0;
     size_t n_units = 0;
     adm_status status = adm_profile_n_units(o, &n_units, err);
-    g.n_total = n_units * (adm_profile_n_cases(o) / o->n_metrics);
-    if (status == ADM_OK) status = measure_read_limit(&g, err);
-    if (status == ADM_OK) status = put_power_limit(&g, err);
-    if (status == ADM_OK) status = put_facts(&g, err);
-    for (size_t i = 0; status == ADM_OK && i < adm_profile_n_cases(o); i++) {
+    g.n_total = n_units * (n_cases / o->n_metrics);
+    if (o->is_ours != NULL)
+        g.n_total = count_ours(&o->is_ours[o->first_of_case[first]], o->first_of_case[n_cases] - o->first_of_case[first]);
+    if (status == ADM_OK) status = put_device(&g, err);
+    for (size_t i = first; status == ADM_OK && i < n_cases; i++) {
+        const bool *is_ours = o->is_ours != NULL ? &o->is_ours[o->first_of_case[i]] : NULL;
+        if (is_ours != NULL && count_ours(is_ours, o->first_of_case[i + 1] - o->first_of_case[i]) == 0) continue;
         g.present = adm_profile_case_at(o, i);
         g.shape = adm_profile_shape(o, &g.present);
         adm_profile_unit *units = NULL;
         status = adm_profile_units(o, g.present.metric, &units, &n_units, err);
-        if (status == ADM_OK) status = run_configuration(&g, units, n_units, err);
+        if (status == ADM_OK) status = run_configuration(&g, units, n_units, is_ours, err);
         adm_free(&units);
         if (status == ADM_OK && !adm_gpu_alive(gpu))
             status = adm_fail(err, ADM_EENVIRONMENT,

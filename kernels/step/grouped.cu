@@ -24,6 +24,30 @@
 
 /* ---- the query ---- */
 
+/* With asym4 the KV head's rows of `channels`; else NULL. */
+template <int D, int METRIC>
+static __device__ __forceinline__ const float *grouped_channels(const adm_gpu_buffers &p, const grouped_block &me) {
+    return METRIC == ADM_METRIC_ASYM4 ? p.channels + me.kv_head * (ADM_GPU_CHANNEL_ROWS * D) : NULL;
+}
+
+/* The planes of a query of asym4, and the largest score that it could have; by one warp. */
+template <int D>
+static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32], const float *channels, uint32_t (*planes)[8],
+                                                        int32_t *base) {
+    int32_t q[D / 32];
+    uint32_t plane[ADM_BIT_PLANES][D / 32], largest = 0;
+    adm_warp_quantise<D>(y, channels, q);
+    adm_warp_query_planes<D>(q, plane);
+#pragma unroll
+    for (int w = 0; w < D / 32; w++) {
+        largest += adm_largest_of(plane[0][w], plane[1][w], plane[2][w], plane[3][w]);
+#pragma unroll
+        for (int i = 0; i < ADM_BIT_PLANES; i++)
+            if (threadIdx.x % 32 == (unsigned)w) planes[i][w] = plane[i][w];
+    }
+    if (threadIdx.x % 32 == 0) *base = (int32_t)largest;
+}
+
 /* The planes of the queries into shared memory. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
@@ -35,6 +59,10 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
     int32_t base = 0;
     adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.warp) * D, v);
     adm_warp_hadamard<D>(v);
+    if (METRIC == ADM_METRIC_ASYM4) {
+        grouped_quantise<D>(v, grouped_channels<D, METRIC>(p, me), small->planes[me.warp], &small->base[me.warp]);
+        return;
+    }
     adm_warp_planes<D>(v, s.threshold, high, low);
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
@@ -49,7 +77,7 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
 
 /* The new key, its value and its codes into the caches, by a warp of one of the KV head's blocks that has nothing else to do.
  * Nobody reads them in this step. */
-template <typename T, int D>
+template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_append(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                       const grouped_plan &plan) {
     if (me.warp != GROUPED_HEADS || me.rank != plan.split - 1 || blockIdx.y % plan.slices != 0) return;
@@ -62,7 +90,8 @@ static __device__ __forceinline__ void grouped_append(const adm_gpu_shape &s, co
     adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
     adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
     adm_warp_hadamard<D>(v);
-    adm_warp_planes<D>(v, s.threshold, high, low);
+    if (METRIC == ADM_METRIC_ASYM4) adm_warp_planes_by_channel<D>(v, grouped_channels<D, METRIC>(p, me), high, low);
+    else adm_warp_planes<D>(v, s.threshold, high, low);
     adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
 }
 
@@ -110,7 +139,7 @@ static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s,
 #pragma unroll 1
         for (uint32_t i = first; i < plan.heads * GROUPED_TIES; i += step) m.ties[i] = UINT32_MAX;
     }
-    grouped_append<T, D>(s, p, me, plan);
+    grouped_append<T, D, METRIC>(s, p, me, plan);
     if (me.warp < me.heads) {
         adm_barrier_wait(&m.small->counted, 0);
         grouped_stamp(stamps, 4);
@@ -161,12 +190,11 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
 #endif /* sm_90 */
 
 /* Grid (split, KV heads * slices, sequences), clusters along x. N: sets of four heads. STAMPED: an instrumented instance. */
-template <typename T, int D, int N, bool STAMPED>
+template <typename T, int D, int N, int METRIC, bool STAMPED>
 static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     step_grouped(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                  const __grid_constant__ grouped_plan plan) {
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-    const int METRIC = ADM_METRIC_L1;
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ grouped_small small;
     const grouped_block me = grouped_block_of(s, p, plan);
@@ -255,11 +283,28 @@ static double misses(double p, uint32_t n) {
     return 1 - sum;
 }
 
+/* The least of the sixteen that is hardly ever nearer than the cut. */
+static uint32_t strict_of(const adm_gpu_shape *shape) {
+    const double p = (double)shape->rule.budget / shape->capacity;
+    uint32_t strict = 2;
+    while (strict < GROUPED_WARPS - 1 && misses(p, strict + 1) > 1e-5) strict++;
+    return strict;
+}
+
+/* Distances of asym4 have a standard deviation of about 30 where d = 128, those of L1 of 10: a bound that lies far beyond the cut
+ * would have a window end before it. Which bounds are near enough, of rows of which a few or many tokens win. */
+static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
+    const double p = (double)shape->rule.budget / shape->capacity;
+    plan->strict = plan->wide = GROUPED_WARPS - 1;
+    if (shape->metric != ADM_METRIC_ASYM4) return;
+    plan->strict = strict_of(shape);
+    plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
+}
+
 /* Lists in place of all places, in so many entries a lane, and a bound that a few tokens in a hundred are within. False: too
  * many would be. */
 static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
-    const double p = (double)shape->rule.budget / shape->capacity;
-    for (plan->strict = 2; plan->strict < GROUPED_WARPS - 1 && misses(p, plan->strict + 1) > 1e-5;) plan->strict++;
+    plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
     const double wanted = 2.5 * words * tile / 8 + 1;
     plan->room = adm_min(room, (uint32_t)wanted + 1);
@@ -275,7 +320,7 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t slot = GROUPED_PAIRS * d * 8, word = sets * GROUPED_THREADS * 4;
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
-    plan->strict = GROUPED_WARPS - 1;
+    choose_bounds(plan, shape);
     const uint32_t histogram = round_up(4 * sets * GROUPED_STRIDE * 4, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
@@ -332,12 +377,13 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
-    if (shape->metric != ADM_METRIC_L1) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 alone");
     if (limits.compute_major != 9)
         return adm_fail(
             err, ADM_EUNSUPPORTED,
             "the grouped step needs clusters of blocks and products of bits, compute capability 9.0; the device has %d.x",
             limits.compute_major);
+    if (shape->metric != ADM_METRIC_L1 && shape->metric != ADM_METRIC_ASYM4)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 and asym4");
     if (shape->selection == ADM_SELECT_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step selects for each query head, not for a group");
     grouped_plan plan = {};
@@ -370,15 +416,13 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
 /* stamps: NULL, or where the instrumented instance writes. */
 static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, grouped_plan *plan, uint64_t *stamps,
                               adm_gpu_stream stream, adm_error *err) {
-#define KERNELS(T, D)                                                   \
-    {                                                                   \
-        {step_grouped<T, D, 1, false>, step_grouped<T, D, 2, false>}, { \
-            step_grouped<T, D, 1, true>, step_grouped<T, D, 2, true>    \
-        }                                                               \
-    }
-    static grouped_kernel *const kernels[3][2][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
-                                                        {KERNELS(__half, 128), KERNELS(__nv_bfloat16, 128)},
-                                                        {KERNELS(__half, 256), KERNELS(__nv_bfloat16, 256)}};
+#define SETS(T, D, METRIC, STAMPED) {step_grouped<T, D, 1, METRIC, STAMPED>, step_grouped<T, D, 2, METRIC, STAMPED>}
+#define TYPES(D, METRIC, STAMPED) {SETS(__half, D, METRIC, STAMPED), SETS(__nv_bfloat16, D, METRIC, STAMPED)}
+#define KERNELS(METRIC, STAMPED) {TYPES(64, METRIC, STAMPED), TYPES(128, METRIC, STAMPED), TYPES(256, METRIC, STAMPED)}
+    static grouped_kernel *const l1[3][2][2] = KERNELS(ADM_METRIC_L1, false),
+                                 *const stamped[3][2][2] = KERNELS(ADM_METRIC_L1, true),
+                                 *const asym4[3][2][2] = KERNELS(ADM_METRIC_ASYM4, false);
+    grouped_kernel *const(*kernels)[2][2] = stamps != NULL ? stamped : shape->metric == ADM_METRIC_ASYM4 ? asym4 : l1;
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan->split, shape->heads.n_kv_heads * plan->slices, shape->batch);
     grid.threads = GROUPED_THREADS;
@@ -388,8 +432,7 @@ static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers 
     plan->stamps = stamps;
     const int dim = adm_dim_index(shape->heads.head_dim), type = adm_dtype_index(shape->dtype);
     void *args[] = {(void *)shape, (void *)buffers, plan};
-    return adm_gpu_launch("grouped step", (const void *)kernels[dim][type][stamps != NULL][plan->heads > 4], grid, args, stream,
-                          err);
+    return adm_gpu_launch("grouped step", (const void *)kernels[dim][type][plan->heads > 4], grid, args, stream, err);
 }
 
 extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -405,7 +448,7 @@ static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
-    const char *reason = adm_step_why_not_grouped(shape);
+    const char *reason = shape->metric == ADM_METRIC_L1 ? adm_step_why_not_grouped(shape) : NULL; /* fused has nothing else */
     if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step is not the one for this shape: %s", reason);
     return plan_of(shape, &usual, plan, err);
 }
@@ -427,6 +470,8 @@ extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_sha
     *out = adm_gpu_phases{};
     if (strcmp(variant, "grouped") != 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "the step '%s' has no instrumented instance; 'grouped' has", variant);
+    if (shape->metric != ADM_METRIC_L1)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the step '%s' has an instrumented instance for l1 alone", variant);
     const adm_status status = usual_plan(shape, &plan, err);
     if (status != ADM_OK) return status;
     out->n_phases = sizeof names / sizeof *names;

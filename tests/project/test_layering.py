@@ -35,6 +35,7 @@ MAY = {
     "core/store/file": [*BASE, "core/stats", "core/contract"],
     "core/store": [*BASE, "core/stats", "core/contract", "core/store/file"],
     "core/cli": BASE,
+    "core/fleet": [*BASE, "core/contract", "core/store", "core/store/file"],
     "core/replay/session": [*BASE, "core/contract", "core/policy", "core/store", "core/store/file"],
     "core/replay": [*BASE, "core/stats", "core/contract", "core/policy", "core/store", "core/store/file",
                     "core/replay/session"],
@@ -47,10 +48,11 @@ MAY = {
     "kernels/attention": [*BASE, "core/contract", "core/replay/session", "kernels/gpu"],
     "kernels/step": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance",
                      "kernels/topk", "kernels/attention", "kernels"],
+    "kernels/step/sharded": [*BASE, "core/contract", "kernels/gpu"],
     "kernels": [*BASE, "core/contract", "core/policy", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
                 "kernels/attention"],
-    "kernels/profile": [*CORE, "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
-                        "kernels/topk", "kernels/attention", "kernels/step"],
+    "kernels/profile": [*CORE, "core/fleet", "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode",
+                        "kernels/distance", "kernels/topk", "kernels/attention", "kernels/step", "kernels/step/sharded"],
     "kernels/sass": CORE,
     "kernels/tune/candidate": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
                                "kernels/topk", "kernels/attention", "kernels/profile"],
@@ -90,13 +92,13 @@ SYSTEM = set("""
     argp.h arm_neon.h assert.h cpuid.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
     immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h regex.h sched.h setjmp.h
     signal.h spawn.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/file.h sys/ioctl.h
-    sys/mman.h sys/prctl.h sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h
+    sys/mman.h sys/prctl.h sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statfs.h sys/statvfs.h sys/syscall.h sys/time.h
     sys/types.h sys/utsname.h sys/wait.h time.h unistd.h""".split())
 
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
-    ("xxhash.h", ["core/store/write.c", "kernels/tune/candidate/source.c", "traces/*"]),
+    ("xxhash.h", ["core/store/write.c", "core/fleet/identity.c", "kernels/tune/candidate/source.c", "traces/*"]),
     ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*",
                    "kernels/tune/candidate/module.c"]),
     ("cmocka.h", []),

@@ -4,6 +4,7 @@
  *
  * ADAMAS_FAKE_GPU, words separated by spaces:
  *   memory=BYTES     the device's memory (default 1 GiB)
+ *   devices=N        how many there are (default 1)
  *   timings=N        samples of each unit (default 20)
  *   wrong=STAGE      that stage's implementations spoil a byte of what they write
  *   error=STAGE      their launches fail, and the context survives
@@ -53,6 +54,7 @@ struct adm_gpu_case {
 };
 
 static adm_gpu the_gpu; /* launches have no other way to it */
+static adm_gpu others[15]; /* where there are several devices */
 
 /* Whether the environment asks for this fault in this stage. */
 static bool faulty(const char *fault, adm_stage stage) {
@@ -343,12 +345,24 @@ const size_t adm_gpu_n_rows = sizeof adm_gpu_rows / sizeof *adm_gpu_rows;
 
 /* --- The device --------------------------------------------------------------------------------------------------- */
 
+/* devices=N; CUDA_VISIBLE_DEVICES=K leaves that one. */
+static int n_devices(void) {
+    const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "devices=") : NULL;
+    const int n = at != NULL ? (int)strtol(at + strlen("devices="), NULL, 10) : 1;
+    return getenv("CUDA_VISIBLE_DEVICES") != NULL ? 1 : n;
+}
+
+static int first_device(void) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible != NULL && strrchr(visible, '-') != NULL) visible = strrchr(visible, '-') + 1; /* a UUID */
+    return visible != NULL ? (int)strtol(visible, NULL, 10) : 0;
+}
+
 adm_status adm_device_list(adm_device_info *out, int capacity, int *n, adm_error *err) {
     (void)err;
-    *n = 1;
-    if (capacity > 0)
-        out[0] = (adm_device_info){.name = "fake GPU of the tests",
-                                   .uuid = "GPU-00000000-0000-0000-0000-000000000000",
+    *n = n_devices();
+    for (int i = 0; i < *n && i < capacity; i++) {
+        out[i] = (adm_device_info){.name = "fake GPU of the tests",
                                    .compute_major = 9,
                                    .n_sms = 1,
                                    .l2_bytes = 1 << 14,
@@ -356,17 +370,21 @@ adm_status adm_device_list(adm_device_info *out, int capacity, int *n, adm_error
                                    .memory_bytes_per_s = memory_rate(),
                                    .driver_version = 13000,
                                    .runtime_version = 13000};
-    if (capacity > 0 && is_h200()) snprintf(out[0].name, sizeof out[0].name, "NVIDIA H200");
+        snprintf(out[i].uuid, sizeof out[i].uuid, "GPU-00000000-0000-0000-0000-%012d", first_device() + i);
+        if (is_h200()) snprintf(out[i].name, sizeof out[i].name, "NVIDIA H200");
+    }
     return ADM_OK;
 }
 
 adm_status adm_gpu_open(int device, adm_gpu **out, adm_error *err) {
+    adm_device_info list[16];
     int n;
     *out = NULL;
-    if (device != 0) return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to 0", device);
-    adm_device_list(&the_gpu.info, 1, &n, err);
-    the_gpu.alive = true;
-    *out = &the_gpu;
+    adm_device_list(list, 16, &n, err);
+    if (device < 0 || device >= n) return adm_fail(err, ADM_EINPUT, "device %d: there are devices 0 to %d", device, n - 1);
+    adm_gpu *gpu = device == 0 ? &the_gpu : &others[device - 1];
+    *gpu = (adm_gpu){.info = list[device], .alive = true};
+    *out = gpu;
     return ADM_OK;
 }
 

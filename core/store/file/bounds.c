@@ -56,36 +56,46 @@ adm_status adm_bounds_check(const adm_bounds *bounds, const adm_value *value, ad
     }
 }
 
+enum { MAX_COLUMNS = 64 };
+
 /* The value in a column of the present row, for the check above; a text with a NUL in it is none. */
-static adm_status check_column(sqlite3_stmt *row, int column, adm_error *err) {
+static adm_status check_column(sqlite3_stmt *row, int column, const adm_bounds *l, adm_error *err) {
     adm_value value = {.type = 'n'};
-    const char *name = sqlite3_column_name(row, column);
     switch (sqlite3_column_type(row, column)) {
-    case SQLITE_INTEGER: value = (adm_value){.type = 'i', .i = sqlite3_column_int64(row, column)}; break;
-    case SQLITE_FLOAT: value = (adm_value){.type = 'd', .d = sqlite3_column_double(row, column)}; break;
+    case SQLITE_INTEGER:
+        value = (adm_value){.type = 'i', .i = sqlite3_column_int64(row, column)};
+        if (value.i >= l->low && value.i <= l->high) return ADM_OK;
+        break;
+    case SQLITE_FLOAT:
+        value = (adm_value){.type = 'd', .d = sqlite3_column_double(row, column)};
+        if (isfinite(value.d)) return ADM_OK;
+        break;
     case SQLITE_TEXT:
         value = (adm_value){.type = 's', .s = (const char *)sqlite3_column_text(row, column)};
         if (value.s == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while checking values");
         if (strlen(value.s) != (size_t)sqlite3_column_bytes(row, column))
-            return adm_fail(err, ADM_EINPUT, "%s holds a zero byte", name);
+            return adm_fail(err, ADM_EINPUT, "%s holds a zero byte", sqlite3_column_name(row, column));
         break;
-    case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", name);
-    default: break;
+    case SQLITE_BLOB: return adm_fail(err, ADM_EINPUT, "%s is no text and no number", sqlite3_column_name(row, column));
+    default: return ADM_OK;
     }
-    const adm_bounds bounds = adm_bounds_of(name);
-    return adm_bounds_check(&bounds, &value, err);
+    return adm_bounds_check(l, &value, err);
 }
 
 adm_status adm_bounds_check_table(adm_store *store, const char *database, const char *table, const char *path, adm_error *err) {
     sqlite3_stmt *row = NULL;
+    adm_bounds limit[MAX_COLUMNS];
     adm_error why;
     adm_status status = ADM_OK;
     int64_t n = 0;
     char *sql = sqlite3_mprintf("SELECT * FROM \"%w\".\"%w\"", database, table);
     int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(store->db, sql, -1, &row, NULL);
+    const int n_columns = rc == SQLITE_OK ? sqlite3_column_count(row) : 0;
+    if (n_columns > MAX_COLUMNS) rc = SQLITE_TOOBIG;
+    for (int i = 0; rc == SQLITE_OK && i < n_columns; i++) limit[i] = adm_bounds_of(sqlite3_column_name(row, i));
     while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
         n++;
-        for (int i = 0; i < sqlite3_column_count(row) && status == ADM_OK; i++) status = check_column(row, i, &why);
+        for (int i = 0; i < n_columns && status == ADM_OK; i++) status = check_column(row, i, &limit[i], &why);
         if (status == ADM_EINPUT)
             adm_fail(err, status, "%s: row %lld of the table %s: %s", path, (long long)n, table, why.text);
         else if (status != ADM_OK) adm_fail(err, status, "%s: %s", path, why.text);

@@ -44,6 +44,7 @@ struct adm_store {
     adm_store_mode mode;
     int busy_timeout_ms;
     bool in_batch; /* a transaction is open */
+    bool is_claimed; /* on a network file system, for this process alone (network.h) */
     int64_t run_id; /* the run begun last through this store, 0 before */
     uint64_t run_started_ns;
     uint64_t looked_ns, busy_since_ns, told_ns; /* of the progress handler, guard.c */

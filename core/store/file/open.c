@@ -15,6 +15,7 @@
 #include "core/store/file/database_internal.h"
 #include "core/store/file/guard.h"
 #include "core/store/file/migrate.h"
+#include "core/store/file/network.h"
 #include "core/store/file/schema_check.h"
 
 enum { BUSY_TIMEOUT_MS = 5000 };
@@ -129,9 +130,10 @@ static adm_status prepare_writing(adm_store *store, adm_error *err) {
     adm_status status = adm_store_identify(store, n_steps, &version, err);
     if (status == ADM_OK) status = adm_schema_check(store, "main", store->path, steps, version, err);
     if (status != ADM_OK) return status;
-    /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly. FULL: a
-     * flushed batch outlives a loss of power; the price is one fsync per batch. */
-    int rc = adm_store_execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+    /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly; so does one of the
+     * network. FULL: a flushed batch outlives a loss of power; the price is one fsync per batch. */
+    int rc = store->is_claimed ? SQLITE_OK : adm_store_execute(store, "PRAGMA journal_mode = WAL");
+    if (rc == SQLITE_OK) rc = adm_store_execute(store, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
     if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "preparing to write", err);
     return adm_store_migrate(store, steps, n_steps, err);
 }
@@ -163,7 +165,8 @@ adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int bus
     status = adm_alloc(&store->path, strlen(path) + 1, 1, "a database's name", err);
     if (status != ADM_OK) goto done;
     strcpy(store->path, path);
-    status = connect(store, err);
+    if (mode == ADM_STORE_WRITE) status = adm_network_claim(path, &store->is_claimed, err);
+    if (status == ADM_OK) status = connect(store, err);
     if (status != ADM_OK) goto done;
     status = mode == ADM_STORE_READ ? check_readable(store, err) : prepare_writing(store, err);
 done:
@@ -212,6 +215,7 @@ void adm_store_close(adm_store **address) {
         adm_store_execute(store, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE");
     }
     sqlite3_close_v2(store->db);
+    if (store->is_claimed) adm_network_release(store->path);
     adm_free(&store->path);
     adm_free(address);
 }

@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 9 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 9.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 10 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 10.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -44,6 +44,15 @@ CREATE TABLE run (
     cpu_governor   TEXT,                         -- frequency governor, 'performance', or 'mixed'; NULL: not readable
     cpu_turbo      TEXT,                         -- frequency boost, 'on' or 'off'; NULL: not readable
     cpu_smt        TEXT,                         -- whether two threads share a core, 'on' or 'off'; NULL: not readable
+    sweep_id       TEXT,                         -- hash of the grid, the build and the inputs; NULL: no sweep. Of a joined run: its first part's
+    sweep_grid     TEXT,                         -- hash of the grid alone
+    sweep_parts    TEXT,                         -- hash of how the grid is divided
+    sweep_inputs   TEXT,                         -- hash of the inputs' content
+    sweep_build    TEXT,                         -- version, commit and, of a changed checkout, the program's hash; a joined run's may be several
+    shard          INTEGER,                      -- which part of the grid, from 1; NULL: no sweep, or a joined run
+    n_shards       INTEGER,                      -- how many parts the grid has; NULL: no sweep
+    together_uuid  TEXT,                         -- of that call; NULL: none
+    n_together     INTEGER,                      -- GPUs of the call that ran while this one did, with it; 1: it ran alone
     CHECK (gpu_name IS NOT NULL OR gpu_reason IS NOT NULL)
 ) STRICT;
 
@@ -116,6 +125,7 @@ CREATE TABLE measurement (
     max            REAL,
     status         TEXT NOT NULL CHECK (status IN ('ok', 'skipped', 'failed')),
     reason         TEXT,
+    of_shard       INTEGER,                      -- of a joined run: the part that measured it; NULL: no joined run, or a figure of several parts
     CHECK ((status = 'ok') = (median IS NOT NULL)),
     CHECK (status = 'ok' OR reason IS NOT NULL)
 ) STRICT;
@@ -158,6 +168,7 @@ CREATE TABLE event (
     clock          TEXT NOT NULL CHECK (clock IN ('host', 'gpu')),
     start_ns       INTEGER NOT NULL,             -- on that clock; only differences within a run are meaningful
     end_ns         INTEGER NOT NULL,
+    of_shard       INTEGER,                      -- likewise
     CHECK (end_ns >= start_ns)
 ) STRICT;
 
@@ -191,6 +202,7 @@ CREATE TABLE activity (
     block_x        INTEGER,                      -- threads
     block_y        INTEGER,
     block_z        INTEGER,
+    of_shard       INTEGER,                      -- likewise
     CHECK (end_ns >= start_ns),
     CHECK ((kind = 'kernel') = (registers IS NOT NULL))
 ) STRICT;
@@ -305,7 +317,8 @@ CREATE TABLE simulation (
     budget         INTEGER,                      -- tokens attended to; NULL: dense, or different by layer
     layer_budgets  TEXT,                         -- '0-1:dense,2-31:256' where they differ by layer
     memory         TEXT NOT NULL CHECK (memory IN ('paged', 'contiguous')),
-    settings       TEXT NOT NULL                 -- JSON object of all other options of the engine
+    settings       TEXT NOT NULL,                -- JSON object of all other options of the engine
+    of_shard       INTEGER                       -- likewise
 ) STRICT;
 
 CREATE INDEX simulation_by_run ON simulation (run_id);
@@ -393,34 +406,27 @@ CREATE TABLE check_row (
 
 CREATE INDEX check_row_by_check ON check_row (check_result_id);
 
--- Quality of a policy over all steps, layers and heads. p50, p95 and p99 are plain percentiles of the values; `worst`
--- is the mean of the worst single head of a layer (lowest where higher is better, else highest). Public.
-CREATE VIEW quality_summary (run_id, label, trace, policy, variant, seq_len, budget, metric, n, mean, p50, p95, p99,
-                             worst) AS
-SELECT m.run_id, r.label, t.name, c.policy, c.variant, c.seq_len, c.budget, k.name, m.n, m.mean, m.median, m.p95, m.p99,
-       (SELECT CASE k.better WHEN 'higher' THEN min(h.mean) ELSE max(h.mean) END
-        FROM measurement h
-        WHERE h.run_id = m.run_id AND h.config_id = m.config_id AND h.source = m.source AND ifnull(h.stage, '') = ''
-          AND h.metric_id = m.metric_id AND h.layer IS NOT NULL AND h.head IS NOT NULL)
-FROM measurement m
-JOIN run r USING (run_id)
-JOIN config c USING (config_id)
-JOIN metric k USING (metric_id)
-JOIN trace t USING (trace_id)
-WHERE m.stage IS NULL AND m.layer IS NULL AND m.head IS NULL AND m.status = 'ok';
+CREATE INDEX run_by_sweep ON run (sweep_id, shard);
 
-CREATE VIEW stage_summary (run_id, label, source, stage, variant, q_heads, kv_heads, head_dim, seq_len, budget, batch,
-                           metric, unit, n, median, p10, p90, status, reason, dtype, selection, cache, launch,
-                           page_size, batch_lens, trace, config_id) AS
-SELECT m.run_id, r.label, m.source, m.stage, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.seq_len, c.budget,
-       c.batch, k.name, k.unit, m.n, m.median, m.p10, m.p90, m.status, m.reason, c.dtype, c.selection, c.cache, c.launch,
-       c.page_size, c.batch_lens, t.name, c.config_id
-FROM measurement m
-JOIN run r USING (run_id)
-JOIN config c USING (config_id)
-JOIN metric k USING (metric_id)
-LEFT JOIN trace t USING (trace_id)
-WHERE m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL;
+-- The parts of a joined run.
+CREATE TABLE shard (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    shard          INTEGER NOT NULL CHECK (shard >= 1),
+    run_uuid       TEXT NOT NULL,                -- of the run that measured it
+    sweep_id       TEXT NOT NULL,                -- of that run, and all that follows
+    sweep_build    TEXT NOT NULL,
+    git_commit     TEXT NOT NULL,
+    started_utc    TEXT NOT NULL,
+    finished_utc   TEXT,
+    elapsed_ns     INTEGER,
+    host_name      TEXT NOT NULL,
+    cpu_model      TEXT NOT NULL,
+    gpu_name       TEXT,                         -- NULL: no GPU was used
+    gpu_uuid       TEXT,
+    driver_version TEXT,
+    n_rows         INTEGER NOT NULL,             -- measurements
+    PRIMARY KEY (run_id, shard)
+) STRICT, WITHOUT ROWID;
 
 -- What a budget gives and what it costs: simulated latency, throughput and memory, and the replay's quality, one row per metric.
 -- source: 'simulated' or 'replayed'; a replayed row's n is that of the replay, and dense attention loses nothing. Public.
@@ -446,3 +452,36 @@ JOIN config c ON c.config_id = m.config_id AND c.trace_id = t.trace_id AND c.pol
              AND c.seq_len = s.quality_seq_len AND (s.policy = 'dense' OR c.variant = s.quality_variant)
 JOIN metric k ON k.metric_id = m.metric_id AND k.name IN ('recall', 'mass', 'output_rel_l2')
 WHERE s.layer_budgets IS NULL;
+
+-- Quality of a policy over all steps, layers and heads. p50, p95 and p99 are plain percentiles of the values; `worst`
+-- is the mean of the worst single head of a layer (lowest where higher is better, else highest). Public.
+CREATE VIEW quality_summary (run_id, label, trace, policy, variant, seq_len, budget, metric, n, mean, p50, p95, p99,
+                             worst, host, shard) AS
+SELECT m.run_id, r.label, t.name, c.policy, c.variant, c.seq_len, c.budget, k.name, m.n, m.mean, m.median, m.p95, m.p99,
+       (SELECT CASE k.better WHEN 'higher' THEN min(h.mean) ELSE max(h.mean) END
+        FROM measurement h
+        WHERE h.run_id = m.run_id AND h.config_id = m.config_id AND h.source = m.source AND ifnull(h.stage, '') = ''
+          AND h.metric_id = m.metric_id AND h.layer IS NOT NULL AND h.head IS NOT NULL),
+       ifnull(s.host_name, r.host_name), m.of_shard
+FROM measurement m
+JOIN run r USING (run_id)
+JOIN config c USING (config_id)
+JOIN metric k USING (metric_id)
+JOIN trace t USING (trace_id)
+LEFT JOIN shard s ON s.run_id = m.run_id AND s.shard = m.of_shard
+WHERE m.stage IS NULL AND m.layer IS NULL AND m.head IS NULL AND m.status = 'ok';
+
+CREATE VIEW stage_summary (run_id, label, source, stage, variant, q_heads, kv_heads, head_dim, seq_len, budget, batch,
+                           metric, unit, n, median, p10, p90, status, reason, dtype, selection, cache, launch,
+                           page_size, batch_lens, trace, config_id, host, gpu, gpu_uuid, shard) AS
+SELECT m.run_id, r.label, m.source, m.stage, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.seq_len, c.budget,
+       c.batch, k.name, k.unit, m.n, m.median, m.p10, m.p90, m.status, m.reason, c.dtype, c.selection, c.cache, c.launch,
+       c.page_size, c.batch_lens, t.name, c.config_id, ifnull(s.host_name, r.host_name), ifnull(s.gpu_name, r.gpu_name),
+       ifnull(s.gpu_uuid, r.gpu_uuid), m.of_shard
+FROM measurement m
+JOIN run r USING (run_id)
+JOIN config c USING (config_id)
+JOIN metric k USING (metric_id)
+LEFT JOIN trace t USING (trace_id)
+LEFT JOIN shard s ON s.run_id = m.run_id AND s.shard = m.of_shard
+WHERE m.stage IS NOT NULL AND m.layer IS NULL AND m.head IS NULL;

@@ -175,9 +175,10 @@ static void views(void **state) {
     assert_string_equal(
         RAW("SELECT group_concat(name) FROM pragma_table_info('stage_summary')"),
         "run_id,label,source,stage,variant,q_heads,kv_heads,head_dim,seq_len,budget,batch,metric,unit,n,median,p10,p90,"
-        "status,reason,dtype,selection,cache,launch,page_size,batch_lens,trace,config_id");
+        "status,reason,dtype,selection,cache,launch,page_size,batch_lens,trace,config_id,"
+        "host,gpu,gpu_uuid,shard");
     assert_string_equal(RAW("SELECT group_concat(name) FROM pragma_table_info('quality_summary')"),
-                        "run_id,label,trace,policy,variant,seq_len,budget,metric,n,mean,p50,p95,p99,worst");
+                        "run_id,label,trace,policy,variant,seq_len,budget,metric,n,mean,p50,p95,p99,worst,host,shard");
     assert_string_equal(RAW("SELECT count(*) FROM stage_summary"), "2");
     assert_string_equal(
         RAW("SELECT concat FROM (SELECT printf('%d|%s|%s|%s|%s|%d|%d|%d|%d|%d|%d|%s|%s|%d|%g|%g|%g|%s|%s', run_id, label,"

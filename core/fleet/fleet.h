@@ -1,0 +1,65 @@
+/* fleet.h: what makes runs on several machines one sweep, and the run of one shard of it.
+ *
+ *     --shard i/n      adm_argp_shard parses it
+ *     grid             every option that decides what is measured
+ *     parts            how the grid is divided
+ *     inputs           the content of every file that is read
+ *     build            version and commit; the program's own hash where the commit does not say all
+ *     id               a hash of the four: runs with one id and another shard belong together
+ *
+ * Runs without --shard are no part of a sweep, and cost nothing here. */
+#ifndef ADM_CORE_FLEET_FLEET_H
+#define ADM_CORE_FLEET_FLEET_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+#include "core/store/run.h"
+#include "core/fleet/shard.h"
+
+enum { ADM_HASH_BYTES = 33 }; /* XXH3-128 in lower-case hexadecimal, and its NUL */
+
+typedef struct adm_fleet {
+    const char *shard_text; /* of --shard, borrowed; NULL: not given */
+    bool dry_run;           /* --dry-run */
+    adm_shard shard;        /* count 0: no sweep */
+    char grid[ADM_HASH_BYTES], parts[ADM_HASH_BYTES], inputs[ADM_HASH_BYTES], id[ADM_HASH_BYTES];
+    char build[128];
+} adm_fleet;
+
+/* --shard, and --shard with --dry-run; a child of a command's argp, whose input is an adm_fleet. */
+extern const struct argp adm_argp_shard, adm_argp_shard_and_dry_run;
+
+/* Reads --shard and hashes the grid: the command and its options by their full names, in any order. `apart` names those that
+ * do not change what is measured, NULL at the end; --shard, --dry-run, --db, --label, --threads and what argp and the output
+ * have are always apart. Of a FILE its name counts, without folders. argv is the command line as it was typed. */
+adm_status adm_fleet_read(adm_fleet *sweep, const char *command, const struct argp *argp, const char *const *apart, int argc,
+                          char **argv, adm_error *err);
+
+/* Adds to the grid the name of a file that is no option's value; and says how items are divided (part[n], of
+ * adm_shard_split()). */
+void adm_fleet_add_name(adm_fleet *sweep, const char *path);
+void adm_fleet_add_parts(adm_fleet *sweep, const uint32_t *part, size_t n);
+
+/* Adds to the inputs: the hash of one, or a file's content. NULL is no input. */
+void adm_fleet_add_input(adm_fleet *sweep, const char *hash);
+adm_status adm_fleet_add_file(adm_fleet *sweep, const char *path, adm_error *err);
+
+/* A run that was begun or resumed. */
+typedef struct adm_fleet_run {
+    int64_t run_id;
+    bool is_resumed;
+} adm_fleet_run;
+
+/* Begins a run, after grid and inputs are complete. Of a sweep: an unfinished run of the same shard on the same host, processor
+ * and GPU goes on; its rows stay, and the caller leaves out what they cover. */
+adm_status adm_fleet_begin(adm_fleet *sweep, adm_store *store, adm_run_info *info, adm_fleet_run *run, adm_error *err);
+
+/* Ends a run as adm_store_end_run() does. A complete run of a shard replaces every other of the same shard in this database. */
+adm_status adm_fleet_end(const adm_fleet *sweep, adm_store *store, const adm_fleet_run *run, const char *status,
+                         const char *reason, adm_error *err);
+
+#endif

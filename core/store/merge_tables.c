@@ -1,0 +1,79 @@
+/* merge_tables.c: what the schema says of its tables. */
+#include "core/store/merge_tables.h"
+
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/store/file/database_internal.h"
+#include "core/store/file/migrate.h"
+#include "core/store/file/schema_check.h"
+
+static int find(const adm_merge_table *tables, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(tables[i].name, name) == 0) return i;
+    return -1;
+}
+
+/* Whether rows of this table belong to runs, of which it may be the one. */
+static bool is_owned(const adm_merge_table *tables, int parent) {
+    return parent >= 0 && (tables[parent].owner >= 0 || strcmp(tables[parent].name, "run") == 0);
+}
+
+/* Columns with the tables they refer to, which are among the first `i`. */
+static int describe(sqlite3 *schema, adm_merge_table *tables, int i) {
+    adm_merge_table *t = &tables[i];
+    sqlite3_stmt *row = NULL;
+    int n_keys = 0;
+    int rc = sqlite3_prepare_v2(schema,
+                                "SELECT c.name, c.pk, ifnull(f.\"table\", ''), upper(c.type) FROM pragma_table_info(?1) c "
+                                "LEFT JOIN pragma_foreign_key_list(?1) f ON f.\"from\" = c.name ORDER BY c.cid",
+                                -1, &row, NULL);
+    if (rc == SQLITE_OK) rc = sqlite3_bind_text(row, 1, t->name, -1, SQLITE_STATIC);
+    t->id = t->owner = -1;
+    while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
+        if (t->n_columns == ADM_MERGE_MAX_COLUMNS) break;
+        adm_merge_column *c = &t->column[t->n_columns];
+        sqlite3_snprintf(sizeof c->name, c->name, "%s", sqlite3_column_text(row, 0));
+        c->parent = find(tables, i, (const char *)sqlite3_column_text(row, 2));
+        c->is_key = sqlite3_column_int(row, 1) > 0;
+        c->is_text = strcmp((const char *)sqlite3_column_text(row, 3), "TEXT") == 0;
+        t->has_text |= c->is_text;
+        n_keys += c->is_key;
+        if (c->is_key && c->parent < 0 && strcmp((const char *)sqlite3_column_text(row, 3), "INTEGER") == 0)
+            t->id = t->n_columns;
+        if (t->owner < 0 && is_owned(tables, c->parent)) t->owner = t->n_columns;
+        t->n_columns++;
+        rc = SQLITE_OK;
+    }
+    sqlite3_finalize(row);
+    if (n_keys != 1) t->id = -1;
+    return rc == SQLITE_DONE ? SQLITE_OK : rc == SQLITE_ROW ? SQLITE_TOOBIG : rc;
+}
+
+adm_status adm_merge_tables_read(adm_store *store, adm_merge_table **tables, int *n, adm_error *err) {
+    sqlite3_stmt *names = NULL;
+    sqlite3 *schema = NULL;
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    *n = 0;
+    adm_status status = adm_alloc(tables, ADM_MERGE_MAX_TABLES, sizeof **tables, "the tables of a merge", err);
+    if (status != ADM_OK) return status;
+    int rc = adm_schema_reference(steps, adm_schema_steps(steps), &schema);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(schema,
+                                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+                                "ORDER BY rowid",
+                                -1, &names, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
+        if (*n == ADM_MERGE_MAX_TABLES) break;
+        sqlite3_snprintf(sizeof(*tables)[*n].name, (*tables)[*n].name, "%s", sqlite3_column_text(names, 0));
+        rc = describe(schema, *tables, *n);
+        ++*n;
+    }
+    sqlite3_finalize(names);
+    sqlite3_close(schema);
+    for (int i = 0; rc == SQLITE_DONE && i < *n; i++) /* of one that is neither one cannot say whose rows it has */
+        if ((*tables)[i].owner < 0 && (*tables)[i].id < 0) rc = SQLITE_SCHEMA;
+    if (rc == SQLITE_DONE) return ADM_OK;
+    adm_free(tables);
+    return adm_store_sqlite_error(store, rc == SQLITE_ROW ? SQLITE_TOOBIG : rc, "reading the schema of a merge", err);
+}
