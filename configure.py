@@ -47,7 +47,7 @@ ROOMS = {
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
-    "kernels/step": ["sparse", "model_host", "model_cuda"],
+    "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
@@ -152,7 +152,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt"],
-    "core/system": ["threads", "contention"],
+    "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
@@ -161,7 +161,7 @@ TESTS = {
     "core/cli": ["command_line"],
     "core/fleet": ["shard"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "model_step", "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
+                "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
