@@ -47,15 +47,16 @@ ROOMS = {
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
-    "kernels/step": ["sparse", "model_host", "model_cuda"],
+    "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
     "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
                         "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
-                     "gpu_child", "gpu_compare", "record"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "trace_source", "search", "session", "pipeline",
+                     "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -66,7 +67,7 @@ ROOMS = {
     "analysis/regress/statistics": ["shift", "differences", "quantile", "change_points", "judge"],
     "analysis/regress": ["series_set", "contended", "series", "check_run", "check_build", "git", "commit_order", "machines",
                          "renamed", "history", "checks", "history_write"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+    "analysis/regress/compare": ["compare", "comparison", "kernels", "side", "margin", "refuse", "explain", "write", "export", "args",
                                  "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
@@ -78,8 +79,7 @@ ROOMS = {
                         "history", "checks", "differences", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
     "analysis/report/view": ["document", "write", "profile", "verdict", "differences", "checks", "budget", "summary", "sketches",
-                             "claims", "serving", "tuning",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+                             "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -88,8 +88,9 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
+    "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
+    "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -108,8 +109,9 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
+        *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
+NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
            "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
@@ -136,6 +138,7 @@ EXPLAIN_RULES = "analysis/explain/limits.rules"
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
 EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
+            "analysis/recorded/h200-decode.json",
             "kernels/profile/dense_peers.tsv",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
@@ -149,7 +152,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt"],
-    "core/system": ["threads", "contention"],
+    "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
@@ -158,7 +161,7 @@ TESTS = {
     "core/cli": ["command_line"],
     "core/fleet": ["shard"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "model_step", "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
+                "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
@@ -170,7 +173,7 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
@@ -184,7 +187,7 @@ EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
-            "tests/support/fake_gpu_ranks.c"]
+            "tests/support/fake_gpu_ranks.c", "tests/support/fake_gpu_decode.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).

@@ -12,7 +12,8 @@
  *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
  *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
  *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0
- *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2 */
+ *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2
+ *   5  codes leave the L2 first; blocks and loads in flight by size        the same: 4.1, 11.1; asym4 4.4, 11.6 */
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
 #include "kernels/distance/products.cuh"
