@@ -50,12 +50,13 @@ ROOMS = {
     "kernels/step": ["sparse", "model_host", "model_cuda"],
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
     "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
                         "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "search", "session", "pipeline", "gpu_judge",
-                     "gpu_child", "gpu_compare", "record"],
+    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "trace_source", "search", "session", "pipeline",
+                     "gpu_judge", "gpu_child", "gpu_compare", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -66,7 +67,7 @@ ROOMS = {
     "analysis/regress/statistics": ["shift", "differences", "quantile", "change_points", "judge"],
     "analysis/regress": ["series_set", "contended", "series", "check_run", "check_build", "git", "commit_order", "machines",
                          "renamed", "history", "checks", "history_write"],
-    "analysis/regress/compare": ["compare", "comparison", "side", "margin", "refuse", "explain", "write", "export", "args",
+    "analysis/regress/compare": ["compare", "comparison", "kernels", "side", "margin", "refuse", "explain", "write", "export", "args",
                                  "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
@@ -77,8 +78,8 @@ ROOMS = {
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
                         "history", "checks", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving",
+                             "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -87,8 +88,9 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
+    "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates"],
+    "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -107,8 +109,9 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
+        *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
+NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
            "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
@@ -135,6 +138,7 @@ EXPLAIN_RULES = "analysis/explain/limits.rules"
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
 EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
+            "analysis/recorded/h200-decode.json",
             "kernels/profile/dense_peers.tsv",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
@@ -169,18 +173,21 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
 # x86-64, tests/support/without_cuda.c stands in.
 EMULATED = [source for source in CUDA if source.endswith(".cu") and
             not source.startswith(("kernels/gpu/", "kernels/tune/", "kernels/step/sharded/"))]
+# Of these also what an older architecture compiles, its functions with 80 behind their names: no device of ours runs that.
+EMULATED_80 = {"kernels/distance/distance.cu": [f"adm_gpu_distance_{name}" for name in (
+    "l1", "l1_tuned", "l1_counts", "xor", "dot", "asym4", "asym4_tuned")]}
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
-            "tests/support/fake_gpu_ranks.c"]
+            "tests/support/fake_gpu_ranks.c", "tests/support/fake_gpu_decode.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).
@@ -439,6 +446,10 @@ def emulated_edges(ninja, cuda):
         made = ninja.build(f"build/emulated/{Path(kernel).stem}.cpp", "emulate", [kernel],
                            implicit=["tests/support/emulate/emulate.py"])
         objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}.o", "cxx_emulated", [made], more=EMULATED_FLAGS))
+        if kernel in EMULATED_80:
+            names = " ".join(f"-D{name}={name}_80" for name in EMULATED_80[kernel])
+            objects.append(ninja.build(f"build/emulated/{Path(kernel).stem}_80.o", "cxx_emulated", [made],
+                                       more=f"{EMULATED_FLAGS} -DEMULATED_ARCH=800 {names}"))
     ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
     host = ninja.build("build/emulated/host.a", "archive",
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"

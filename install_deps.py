@@ -51,8 +51,8 @@ class Wheels:
 
 WHEELS = {  # by group of wheels.txt
     "node": Wheels("Node 24 with npm", 61, 207),
-    "cuda": Wheels("CUDA toolkit 13.0", 115, 315),
-    "cuda-13.5": Wheels("CUDA toolkit 13.5", 136, 397),
+    "cuda": Wheels("CUDA toolkit 13.0", 120, 321),
+    "cuda-13.5": Wheels("CUDA toolkit 13.5", 141, 403),
     "cupti": Wheels("CUPTI 13.0", 11, 45),
     "cupti-12.8": Wheels("CUPTI 12.8", 11, 45),
     "cupti-13.1": Wheels("CUPTI 13.1", 12, 47),

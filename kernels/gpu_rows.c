@@ -39,9 +39,9 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
     ROW(ADM_STAGE_STEP, "fused", "the whole step in one launch",
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE, adm_gpu_step_fused,
         NULL, BY(L1)),
-    ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads",
+    ROW(ADM_STAGE_STEP, "grouped", "the same by binary products, where query heads share KV heads, or by asym4",
         ENCODE | STAGE_BIT(DISTANCE) | STAGE_BIT(TOPK) | STAGE_BIT(ATTENTION), ADM_GPU_ATTENTION_TOLERANCE,
-        adm_gpu_step_grouped, NULL, BY(L1)),
+        adm_gpu_step_grouped, NULL, BY(L1) | BY(ASYM4)),
     &adm_gpu_dense_impl,
 };
 

@@ -111,24 +111,37 @@ static void print_head(const explain_command *c) {
     adm_print("\n\n");
 }
 
+/* The time of the step that the stage is part of; NAN: the run has none, or the stage is a step itself. */
+static double whole_ns(const explain_command *c) {
+    return strcmp(c->stage, "step") != 0 && strcmp(c->stage, "dense") != 0 ? figure(c, "six_ns") : NAN;
+}
+
 /* What removing the limit saves at most: of the stage, and by Amdahl of the step. */
 static void print_saving(const explain_command *c, const adm_finding *f) {
-    const double time_ns = figure(c, "time_ns"), six_ns = figure(c, "six_ns");
+    const double time_ns = figure(c, "time_ns"), six_ns = whole_ns(c);
     if (!isfinite(f->saves_ns) || f->saves_ns <= 0) return;
     adm_print("   At most %.2f us to gain: %.0f%% of the stage", f->saves_ns * 1e-3, f->saves_ns / time_ns * 100);
-    if (isfinite(six_ns) && strcmp(c->stage, "step") != 0 && strcmp(c->stage, "dense") != 0)
-        adm_print(", %.1f%% of the six stages", f->saves_ns / six_ns * 100);
+    if (isfinite(six_ns) && f->saves_ns < six_ns)
+        adm_print(", %.1f%% of the six stages, which would be %.2f times as fast", f->saves_ns / six_ns * 100,
+                  six_ns / (six_ns - f->saves_ns));
     adm_print(".\n");
 }
 
+/* What the run lacks for more rules, and the command that takes it. */
 static void print_cure(const explain_command *c) {
     const adm_explained *e = &c->explained;
-    adm_print("Without counters only bytes, launches and grids can be judged. To collect them on the GPU:\n"
-              "  adamas profile --stages %s,step --seq-lens %" PRId64 " --kv-heads %" PRId64 " --heads %" PRId64
-              " --batch %" PRId64,
-              c->stage, e->seq_len, e->kv_heads, e->q_heads, e->batch);
+    const bool needs_phases = strcmp(c->stage, "step") == 0 && !e->has_phases;
+    if (e->has_counters && e->has_timeline && !needs_phases) return;
+    adm_print("\nThe run has");
+    if (!e->has_counters) adm_print(" no counters (stalls, occupancy, sectors)");
+    if (!e->has_timeline) adm_print("%s no timeline (launches, grids, registers)", e->has_counters ? "" : ",");
+    if (needs_phases) adm_print("%s no phases of the step", e->has_counters && e->has_timeline ? "" : ",");
+    adm_print(". To take %s on the GPU:\n  adamas profile --stages %s%s --seq-lens %" PRId64 " --kv-heads %" PRId64
+              " --heads %" PRId64 " --batch %" PRId64,
+              e->has_counters && e->has_timeline ? "them" : "all of them", c->stage,
+              strcmp(c->stage, "step") != 0 ? ",step" : "", e->seq_len, e->kv_heads, e->q_heads, e->batch);
     if (e->budget > 0) adm_print(" --budgets %" PRId64, e->budget);
-    adm_print(" --counters full --timeline\n");
+    adm_print(" --counters full --timeline%s\n", strcmp(c->stage, "step") == 0 ? " --phases" : "");
 }
 
 static adm_status print_text(const explain_command *c, adm_error *err) {
@@ -141,10 +154,7 @@ static adm_status print_text(const explain_command *c, adm_error *err) {
         adm_print("   [%s: %s]\n", f->rule->name, f->rule->source);
     }
     if (c->n_findings == 0) adm_print("No rule applies.\n");
-    if (!c->explained.has_counters) {
-        adm_print("\n");
-        print_cure(c);
-    }
+    print_cure(c);
     return adm_finish_output(err);
 }
 

@@ -25,7 +25,8 @@ static const char metrics_sql[] =
     " AND batch = ? AND ifnull(budget, 0) = ? AND status = 'ok' AND source IN ('gpu', 'model') ORDER BY launch = 'graph' DESC";
 
 static const char kernel_sql[] =
-    "SELECT a.registers, a.block_x * a.block_y * a.block_z, a.grid_x * a.grid_y * a.grid_z"
+    "SELECT a.registers, a.block_x * a.block_y * a.block_z, a.grid_x * a.grid_y * a.grid_z,"
+    " a.static_shared_bytes + a.dynamic_shared_bytes"
     " FROM activity a JOIN config c USING (config_id) WHERE a.run_id = ? AND a.stage = ? AND c.variant = ? AND c.seq_len = ?"
     " AND c.n_kv_heads = ? AND c.batch = ? AND ifnull(c.budget, 0) = ? AND a.kind = 'kernel' ORDER BY a.registers DESC LIMIT 1";
 
@@ -90,8 +91,9 @@ static adm_status read_metrics(adm_store *store, const char *stage, adm_explaine
     adm_query_close(&query);
     if (status == ADM_OK) status = open_of(store, kernel_sql, stage, e, &query, err);
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
-    static const char *const names[] = {"registers", "block_threads", "grid_blocks"};
-    for (int i = 0; i < 3 && status == ADM_OK && row; i++) adm_figures_add(&e->figures, names[i], adm_query_double(query, i));
+    static const char *const names[] = {"registers", "block_threads", "grid_blocks", "shared_bytes"};
+    e->has_timeline = status == ADM_OK && row;
+    for (int i = 0; i < 4 && status == ADM_OK && row; i++) adm_figures_add(&e->figures, names[i], adm_query_double(query, i));
     adm_query_close(&query);
     return status;
 }
@@ -114,6 +116,68 @@ static double figure(const adm_explained *e, const char *name) {
     return adm_figures_find(&e->figures, name, &value) ? value : NAN;
 }
 
+/* What an SM holds at once, and how many there are: NVIDIA, CUDA C++ Programming Guide, "Technical Specifications per Compute
+ * Capability"; numbers of SMs as the devices report them. The first name that the GPU's has counts. */
+static const struct {
+    const char *name;
+    double n_sms, threads, registers, shared_bytes, blocks;
+} chips[] = {
+    {"H100 PCIe", 114, 2048, 65536, 233472, 32},
+    {"H100", 132, 2048, 65536, 233472, 32},
+    {"H200", 132, 2048, 65536, 233472, 32},
+    {"A100", 108, 2048, 65536, 167936, 32},
+};
+
+/* Blocks of the largest kernel that an SM takes; NAN: not known. */
+static double blocks_per_sm(const adm_explained *e, size_t chip) {
+    const double threads = ceil(figure(e, "block_threads") / 32) * 32, registers = ceil(figure(e, "registers") / 8) * 8;
+    const double reserved = 1024; /* of shared memory per block, since compute capability 8.0 */
+    const double fit = fmin(fmin(floor(chips[chip].threads / threads), floor(chips[chip].registers / (registers * threads))),
+                            floor(chips[chip].shared_bytes / (figure(e, "shared_bytes") + reserved)));
+    return isfinite(fit) ? fmin(fit, chips[chip].blocks) : NAN;
+}
+
+static void derive_waves(adm_explained *e) {
+    size_t chip = 0;
+    while (chip < sizeof chips / sizeof *chips && strstr(e->gpu, chips[chip].name) == NULL) chip++;
+    if (chip == sizeof chips / sizeof *chips) return;
+    const double fit = blocks_per_sm(e, chip), waves = figure(e, "grid_blocks") / (chips[chip].n_sms * fit);
+    if (!isfinite(waves)) return;
+    adm_figures_add(&e->figures, "waves", waves);
+    if (waves <= 1) return;
+    adm_figures_add(&e->figures, "last_wave_share", waves - ceil(waves) + 1);
+    adm_figures_add(&e->figures, "tail_ns", figure(e, "time_ns") * (1 - waves / ceil(waves)));
+}
+
+/* Counters count a kernel of their own pass; clocks of passes differ by little. */
+static void derive_idle(adm_explained *e) {
+    const double time_ns = figure(e, "time_ns");
+    const double active_ns = figure(e, "sm__cycles_active.avg") / figure(e, "sm__cycles_elapsed.avg.per_second") * 1e9;
+    adm_figures_add(&e->figures, "sm_active_share", fmin(active_ns / time_ns, 1));
+    adm_figures_add(&e->figures, "sm_idle_ns", fmax(time_ns - active_ns, 0));
+}
+
+static bool is_phase(const adm_figure *f, size_t *length) {
+    *length = strlen(f->name);
+    return strncmp(f->name, "phase_", 6) == 0 && *length > 9 && strcmp(f->name + *length - 3, "_ns") == 0;
+}
+
+static void derive_phases(adm_explained *e) {
+    const size_t n = e->figures.n;
+    double sum = 0;
+    size_t length;
+    for (size_t i = 0; i < n; i++)
+        if (is_phase(&e->figures.figure[i], &length)) sum += e->figures.figure[i].value;
+    e->has_phases = sum > 0;
+    for (size_t i = 0; i < n && sum > 0; i++) {
+        const adm_figure f = e->figures.figure[i];
+        char name[sizeof f.name];
+        if (!is_phase(&f, &length)) continue;
+        snprintf(name, sizeof name, "%.*s_share", (int)(length - 3), f.name);
+        adm_figures_add(&e->figures, name, f.value / sum);
+    }
+}
+
 static void derive(adm_explained *e) {
     static const char *const stalls[] = {"short_scoreboard",   "barrier", "mio_throttle", "lg_throttle",
                                          "math_pipe_throttle", "wait"};
@@ -126,6 +190,9 @@ static void derive(adm_explained *e) {
         adm_figures_add(&e->figures, name, figure(e, share) * time_ns);
     }
     adm_figures_add(&e->figures, "extra_reads_ns", fmin((figure(e, "dram_read_model_ratio") - 1) * floor_ns, time_ns));
+    derive_waves(e);
+    derive_idle(e);
+    derive_phases(e);
     adm_figures_add(&e->figures, "launch_cost_ns", fmin((launches - 1) * 500, time_ns));
 }
 

@@ -6,6 +6,10 @@
  *   extra_reads_ns        what bytes read beyond the model cost at the measured read bandwidth
  *   launch_cost_ns        0.5 us for each kernel of a call but the first
  *   registers, block_threads, grid_blocks    of the largest kernel of the timeline
+ *   sm_active_share, sm_idle_ns    how much of the time an SM has a warp, over all SMs; and what is left of the time
+ *   waves, last_wave_share, tail_ns    how often the grid fills the device, how full the last time is, and what that costs;
+ *                         of the chips in figures.c
+ *   phase_X_share         of the sum of a step's phases, which are phase_X_ns (`profile --phases`)
  *   six_ns, step_ns       the six stages one after another, and the fastest step, in the same configuration */
 #ifndef ADM_ANALYSIS_EXPLAIN_FIGURES_H
 #define ADM_ANALYSIS_EXPLAIN_FIGURES_H
@@ -28,7 +32,7 @@ typedef struct adm_explained {
     int64_t run_id;
     char label[128], gpu[128], variant[128];
     int64_t q_heads, kv_heads, head_dim, seq_len, batch, budget; /* budget 0: it does not matter */
-    bool has_counters;
+    bool has_counters, has_timeline, has_phases;
     adm_figures figures;
 } adm_explained;
 

@@ -10,6 +10,7 @@
 #include "core/store/runs_find.h"
 #include "analysis/regress/check_run.h"
 #include "analysis/regress/compare/args.h"
+#include "analysis/regress/compare/kernels.h"
 #include "analysis/regress/compare/record.h"
 #include "analysis/output/rows.h"
 #include "core/base/print.h"
@@ -25,6 +26,8 @@ typedef struct check_command {
     const char *baseline, *candidate, *runs, *max_runs;
     bool calibrate;
     uint64_t n_runs, n_max_runs;
+    const char *kernel; /* the candidate, where it is one */
+    char **with_kernel; /* the arguments, and --candidate FILE */
     adm_check_program program[2];
     adm_check check;
     adm_store *store;
@@ -39,7 +42,10 @@ static const struct argp_option options[] = {
      "A program, a git ref (built in a work tree under build/check), or label:NAME for runs "
      "that the database holds",
      1},
-    {"candidate", KEY_CANDIDATE, "WHAT", 0, "A program or a git ref (default: this program)", 1},
+    {"candidate", KEY_CANDIDATE, "WHAT", 0,
+     "A program or a git ref (default: this program); or [STAGE=]FILE, a kernel of your own, which COMMAND times beside the "
+     "registry's rows and which is compared with them (--baseline is then this program unless given)",
+     1},
     {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
      "Add processes until everything is decided, up to this many per side (default 40, or --runs if that is more); the looks "
@@ -79,7 +85,7 @@ static adm_status check_arguments(const check_command *c, adm_error *err) {
             return adm_fail(err, ADM_EINPUT, "check: %s belongs before --", a[i]);
     if (c->calibrate && c->baseline != NULL)
         return adm_fail(err, ADM_EINPUT, "check: --calibrate runs the candidate against itself and takes no --baseline");
-    if (!c->calibrate && c->baseline == NULL)
+    if (!c->calibrate && c->baseline == NULL && c->kernel == NULL)
         return adm_fail(err, ADM_EINPUT, "check: --baseline is missing: a program, a git ref or label:NAME");
     return ADM_OK;
 }
@@ -92,21 +98,45 @@ static void on_build(const char *subject, const char *folder) {
 
 static bool is_stored(const check_command *c) { return c->baseline != NULL && strncmp(c->baseline, "label:", 6) == 0; }
 
+/* Both sides run the command with the kernel, so that its times and the registry's are taken in the same way. */
+static adm_status add_kernel(check_command *c, adm_error *err) {
+    const int n = c->check.n_arguments;
+    if (c->calibrate) return adm_fail(err, ADM_EINPUT, "check: --calibrate takes a program, not the kernel %s", c->kernel);
+    if (is_stored(c)) return adm_fail(err, ADM_EINPUT, "check: a kernel is compared in new runs: leave out %s", c->baseline);
+    adm_status status = adm_alloc(&c->with_kernel, (size_t)n + 2, sizeof *c->with_kernel, "a command line", err);
+    if (status != ADM_OK) return status;
+    for (int i = 0; i < n; i++) c->with_kernel[i] = c->check.arguments[i];
+    c->with_kernel[n] = "--candidate";
+    c->with_kernel[n + 1] = (char *)c->kernel;
+    c->check.arguments = c->with_kernel;
+    c->check.n_arguments = n + 2;
+    return ADM_OK;
+}
+
 static adm_status parse_values(check_command *c, adm_error *err) {
     void (*said)(const char *, const char *) = c->common.quiet ? NULL : on_build;
     c->n_runs = 10;
+    if (c->candidate != NULL && adm_compare_is_kernel(c->candidate)) c->kernel = c->candidate;
     adm_status status = check_arguments(c, err);
+    if (status == ADM_OK && c->kernel != NULL) status = add_kernel(c, err);
+    if (status == ADM_OK && c->kernel == NULL && c->args.against != NULL)
+        status = adm_fail(err, ADM_EINPUT, "check: --against is about a kernel: give it with --candidate");
     if (status == ADM_OK && c->runs != NULL) status = adm_parse_u64("--runs", c->runs, 2, 500, &c->n_runs, err);
     c->n_max_runs = c->n_runs > 40 ? c->n_runs : 40;
     if (status == ADM_OK && c->max_runs != NULL)
         status = adm_parse_u64("--max-runs", c->max_runs, c->n_runs, 500, &c->n_max_runs, err);
     if (status == ADM_OK && !c->calibrate && !is_stored(c)) {
-        status = adm_check_resolve(c->baseline, said, &c->program[0], err);
+        status = adm_check_resolve(c->baseline != NULL ? c->baseline : "/proc/self/exe", said, &c->program[0], err);
         c->check.program[0] = &c->program[0];
     }
     if (status == ADM_OK)
-        status = adm_check_resolve(c->candidate != NULL ? c->candidate : "/proc/self/exe", said, &c->program[1], err);
+        status = adm_check_resolve(c->candidate != NULL && c->kernel == NULL ? c->candidate : "/proc/self/exe", said,
+                                   &c->program[1], err);
+    if (c->baseline == NULL && c->kernel != NULL)
+        snprintf(c->program[0].subject, sizeof c->program[0].subject, "%s",
+                 c->args.against != NULL ? c->args.against : "the registry's fastest");
     if (c->candidate == NULL) snprintf(c->program[1].subject, sizeof c->program[1].subject, "this program");
+    if (c->kernel != NULL) snprintf(c->program[1].subject, sizeof c->program[1].subject, "%s", c->kernel);
     c->check.program[1] = &c->program[1];
     return status;
 }
@@ -153,6 +183,8 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     snprintf(named[1], sizeof named[1], "check:%s:candidate", c->check.uuid);
     adm_status status = load(c, is_stored(c) ? c->baseline : named[0], &c->set[0], err);
     if (status == ADM_OK) status = load(c, named[1], &c->set[1], err);
+    if (status == ADM_OK && c->kernel != NULL)
+        status = adm_compare_keep_kernel(&c->set[0], &c->set[1], c->kernel, c->args.against, err);
     return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
 }
 
@@ -186,6 +218,7 @@ static adm_status count_times(check_command *c, size_t *n_times, adm_error *err)
     for (size_t i = 0; status == ADM_OK && i < c->set[0].n_series; i++) {
         const adm_series *s = &c->set[0].series[i];
         double tolerance;
+        if (c->kernel != NULL && !adm_compare_is_of_kernel(s, c->kernel)) continue;
         *n_times += adm_figure_of(s->metric->name, s->metric->unit, s->metric->better, s->stage, &tolerance) == ADM_FIGURE_TIME;
     }
     adm_series_free(&c->set[0]);
@@ -348,6 +381,7 @@ static int run(int argc, char **argv) {
     if (status == ADM_OK) warn_about_cpu(&c);
     if (status == ADM_OK) status = c.calibrate ? calibrate(&c, &err) : check(&c, &exit_code, &err);
     adm_check_end(&c.check);
+    adm_free(&c.with_kernel);
     adm_series_free(&c.set[0]);
     adm_series_free(&c.set[1]);
     adm_store_close(&c.store);

@@ -35,6 +35,7 @@ static void run_task(void *user, size_t task, size_t worker) {
     adm_case *c = &w->cases[task];
     (void)worker;
     c->status = run_case(w->setup, c, w->should_stop, &c->err);
+    if (w->setup->on_case != NULL) w->setup->on_case(w->setup->user);
 }
 
 adm_status adm_cases_run(const adm_setup *setup, adm_case *cases, size_t n, size_t n_threads, bool (*should_stop)(void),

@@ -16,6 +16,8 @@ typedef struct adm_setup {
     double compute_share;
     uint64_t overhead_ns;
     adm_target_latency target;
+    void (*on_case)(void *user); /* NULL, or called as each case ends, by any of the threads */
+    void *user;
 } adm_setup;
 
 /* One case: plan and contiguous are given, the rest comes out. */

@@ -1,5 +1,6 @@
 /* cmd_simulate.c: `adamas simulate`: wires request traces, the cost model, the simulator and the store. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 
 #define DEFAULT_CALIBRATION "recorded:h200"
 #define EMBEDDED_CALIBRATION "analysis/recorded/h200.json"
+#define DEFAULT_WHOLE "recorded:h200-decode"
+#define EMBEDDED_WHOLE "analysis/recorded/h200-decode.json"
 
 enum { MAX_CASES = 64, MAX_LAYER_PLANS = 8 };
 
@@ -50,6 +53,7 @@ typedef struct simulate_command {
     adm_requests_source source;
     adm_setup setup;
     adm_case cases[MAX_CASES];
+    adm_progress progress;
     adm_case_quality case_quality[MAX_CASES];
     size_t n_cases;
     adm_quality_source quality_source;
@@ -374,9 +378,9 @@ static adm_status find_run(simulate_command *c, const char *option, const char *
     return status;
 }
 
-/* Puts the profile that ships with the program into the database. */
-static adm_status import_default(simulate_command *c, adm_error *err) {
-    const adm_embedded_file *file = adm_embedded(EMBEDDED_CALIBRATION);
+/* Puts a file that ships with the program into the database: the runs of it that are not there. */
+static adm_status import_embedded(simulate_command *c, const char *name, adm_error *err) {
+    const adm_embedded_file *file = adm_embedded(name);
     adm_recorded_run *runs = NULL;
     size_t n = 0;
     char path[40];
@@ -394,15 +398,24 @@ static adm_status import_default(simulate_command *c, adm_error *err) {
     return status;
 }
 
+/* The profile, and decode steps of whole models on the same GPU, as far as the database lacks them. */
+static adm_status import_default(simulate_command *c, adm_error *err) {
+    static const char *const shipped[][2] = {{DEFAULT_CALIBRATION, EMBEDDED_CALIBRATION}, {DEFAULT_WHOLE, EMBEDDED_WHOLE}};
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < sizeof shipped / sizeof shipped[0] && status == ADM_OK; i++) {
+        int64_t run_id;
+        status = find_run(c, "--calibration", shipped[i][0], &run_id, err);
+        if (status == ADM_OK && run_id == 0) status = import_embedded(c, shipped[i][1], err);
+    }
+    return status;
+}
+
 static adm_status load_calibration(simulate_command *c, adm_error *err) {
     const char *named = c->calibration != NULL ? c->calibration : DEFAULT_CALIBRATION;
     int64_t run_id;
     char shown[96];
-    adm_status status = find_run(c, "--calibration", named, &run_id, err);
-    if (status == ADM_OK && run_id == 0 && strcmp(named, DEFAULT_CALIBRATION) == 0) {
-        status = import_default(c, err);
-        if (status == ADM_OK) status = find_run(c, "--calibration", named, &run_id, err);
-    }
+    adm_status status = strcmp(named, DEFAULT_CALIBRATION) == 0 ? import_default(c, err) : ADM_OK;
+    if (status == ADM_OK) status = find_run(c, "--calibration", named, &run_id, err);
     if (status == ADM_OK && run_id == 0)
         return adm_fail(err, ADM_EINPUT,
                         "--calibration: no complete run has the label '%s'; `adamas db list` shows what there is",
@@ -513,6 +526,14 @@ static adm_status show(simulate_command *c, adm_error *err) {
     return status == ADM_OK ? adm_finish_output(err) : status;
 }
 
+static void on_case(void *user) {
+    static pthread_mutex_t drawing = PTHREAD_MUTEX_INITIALIZER;
+    simulate_command *c = user;
+    pthread_mutex_lock(&drawing);
+    adm_progress_step(&c->progress, c->progress.n_done + 1);
+    pthread_mutex_unlock(&drawing);
+}
+
 static adm_status simulate(simulate_command *c, adm_error *err) {
     adm_status status = parse_engine(c, err);
     if (status == ADM_OK) status = adm_model_read(c->model_name, &c->model, err);
@@ -534,7 +555,11 @@ static adm_status simulate(simulate_command *c, adm_error *err) {
     c->setup.requests = c->requests;
     /* Activations of a step's tokens: a few vectors of each layer's widest matrix are alive at once. */
     c->setup.workspace_bytes = (double)c->setup.engine.max_tokens * (4.0 * c->model.hidden + 2.0 * c->model.intermediate) * 2;
+    c->setup.on_case = on_case;
+    c->setup.user = c;
+    adm_progress_start(&c->progress, "simulate", c->n_cases, c->common.quiet);
     if (status == ADM_OK) status = adm_cases_run(&c->setup, c->cases, c->n_cases, c->n_threads, adm_interrupted, err);
+    adm_progress_end(&c->progress);
     if (status == ADM_OK) status = record(c, err);
     return status == ADM_OK ? show(c, err) : status;
 }

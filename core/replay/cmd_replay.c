@@ -23,19 +23,22 @@
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
 #include "kernels/tune/pipeline.h"
+#include "kernels/tune/replay_candidates.h"
 #include "probes/clock_probe.h"
 #include "probes/nvtx_probe.h"
 #include "probes/perf_probe.h"
 #include "traces/format/trace_file.h"
 
-enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24 };
+enum { MAX_THRESHOLDS = 8, MAX_TARGETS = 8, MAX_BUDGET = 1 << 24, MAX_IMPLEMENTATIONS = 8 };
 
 typedef struct replay_command {
     adm_common common;
     adm_fleet fleet;         /* --shard */
     adm_replay_shards shards; /* which lengths are whose */
     const char *budgets, *seq_lens, *layers, *policies, *select, *label, *sinks, *recent, *dense_layers, *eps, *seed;
-    const char *implementation;
+    const char *implementation[MAX_IMPLEMENTATIONS];
+    size_t n_implementations;
+    adm_bring bring;
     const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
     const char *thresholds[MAX_THRESHOLDS], *targets[MAX_TARGETS];
     size_t n_thresholds, n_targets;
@@ -52,6 +55,8 @@ typedef struct replay_command {
     adm_calibration calibration;
     adm_target target_list[MAX_TARGETS];
     adm_host_pipeline pipeline;
+    adm_host_pipeline other[MAX_IMPLEMENTATIONS]; /* timed beside it: of a repeated --implementation */
+    adm_replay_candidates candidates;
     adm_pipeline_fault fault[ADM_PIPELINE_STAGES]; /* [n_faults] rows that were wrong and are not used */
     size_t n_faults;
     adm_progress progress;
@@ -113,7 +118,7 @@ static const struct argp_option options[] = {
     {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
     {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
      "Host rows to run and time: a name (reference, avx2, ...) for every stage that has it, or topk=avx2,distance=l1 "
-     "(default: the fastest of each)",
+     "(default: the fastest of each); repeated, the further ones are timed beside the first",
      3},
     {"timeline", KEY_TIMELINE, NULL, 0, "Keep every stage's start and end in the table event", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
@@ -151,6 +156,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->fleet;
         state->child_inputs[1] = state->child_inputs[2] = &c->common;
+        state->child_inputs[3] = &c->bring;
         return 0;
     case 'b': c->budgets = arg; return 0;
     case 'p': c->policies = arg; return 0;
@@ -164,7 +170,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->targets[c->n_targets++] = arg;
         return 0;
     case KEY_RESUME: c->resume = arg; return 0;
-    case KEY_IMPLEMENTATION: c->implementation = arg; return 0;
+    case KEY_IMPLEMENTATION:
+        if (c->n_implementations == MAX_IMPLEMENTATIONS)
+            argp_error(state, "--implementation: given more than %d times", MAX_IMPLEMENTATIONS);
+        c->implementation[c->n_implementations++] = arg;
+        return 0;
     case KEY_METRIC: c->metric = arg; return 0;
     case KEY_CALIBRATION: c->calibration_path = arg; return 0;
     case KEY_SELECT: c->select = arg; return 0;
@@ -188,8 +198,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {
-    {&adm_argp_shard_and_dry_run, 0, NULL, 0}, {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&adm_argp_shard_and_dry_run, 0, NULL, 0},
+                                             {&adm_argp_db, 0, NULL, 0},
+                                             {&adm_argp_output, 0, NULL, 0},
+                                             {&adm_argp_bring, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -512,6 +525,29 @@ static adm_status put_faults(const replay_command *c, const adm_trace *trace, ad
     return status;
 }
 
+/* The pipelines that were asked for, and what is timed beside the first. */
+static adm_status choose_rows(replay_command *c, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < c->n_implementations && status == ADM_OK; i++) {
+        adm_host_pipeline *p = i == 0 ? &c->pipeline : &c->other[i - 1];
+        adm_host_pipeline_default(p);
+        status = adm_pipeline_choose(c->implementation[i], p, err);
+    }
+    const size_t n_others = c->n_implementations > 1 ? c->n_implementations - 1 : 0;
+    if (status == ADM_OK)
+        status = adm_replay_candidates_open(&c->bring, &c->pipeline, c->other, n_others, c->common.quiet || c->common.json,
+                                            &c->candidates, err);
+    if (status == ADM_OK && c->candidates.n_sessions > 0 && c->fleet.shard_text != NULL)
+        status = adm_fail(err, ADM_EINPUT,
+                          "--shard: candidates are judged at every length; leave out --candidate and further "
+                          "--implementation");
+    if (status == ADM_OK && c->candidates.n_sessions > 0 && c->resume != NULL)
+        status = adm_fail(err, ADM_EINPUT,
+                          "--resume: candidates are judged anew in a run of their own; leave out --candidate and "
+                          "further --implementation");
+    return status;
+}
+
 /* Replays every trace as one run; the run's row says how it ended, whatever happened. */
 static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm_store *store, int64_t *run_id,
                           adm_error *err) {
@@ -522,6 +558,8 @@ static adm_status run_all(replay_command *c, const adm_trace *const *traces, adm
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
     if (status == ADM_OK && !run.is_resumed) status = put_faults(c, traces[0], store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, i, traces[i], store, *run_id, err);
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+        status = adm_replay_candidates_run(&c->candidates, traces[i], &c->options, store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
         status = count_trace(c, i, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -585,7 +623,7 @@ static int run(int argc, char **argv) {
         status = adm_fail(&err, ADM_EINPUT, "--resume: a shard goes on by itself when its command is repeated");
     if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "replay", &argp, apart, argc, argv, &err);
     if (status == ADM_OK) status = adm_alloc(&traces, c.n_paths, sizeof *traces, "traces", &err);
-    if (status == ADM_OK && c.implementation != NULL) status = adm_pipeline_choose(c.implementation, &c.pipeline, &err);
+    if (status == ADM_OK) status = choose_rows(&c, &err);
     if (status == ADM_OK) status = open_traces(&c, traces, &err);
     if (status == ADM_OK) status = plan_shards(&c, traces, &err);
     if (status == ADM_OK && c.fleet.dry_run) status = adm_replay_shards_print(&c.shards, traces, c.common.json, &err);
@@ -596,6 +634,10 @@ static int run(int argc, char **argv) {
     if (runs && status == ADM_OK && (!c.common.quiet || c.common.json))
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
+    if (status == ADM_OK && c.candidates.n_wrong > 0)
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidates failed their check; the database says why",
+                          c.candidates.n_wrong);
+    adm_replay_candidates_close(&c.candidates);
     adm_store_close(&store);
     adm_replay_shards_free(&c.shards);
     for (size_t i = 0; traces != NULL && i < c.n_paths; i++) adm_trace_close(&traces[i]);

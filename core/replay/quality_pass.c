@@ -12,8 +12,10 @@ static size_t max_scratch_bytes(const adm_session *session) {
     return session->trace->n_tokens > 1 << 19 ? (size_t)1 << 29 : (size_t)1 << 30;
 }
 
-size_t adm_quality_pass_held_heads(const adm_trace *trace) {
-    const size_t most = (size_t)64 << 20, of_one = (size_t)trace->n_tokens * trace->shape.head_dim / 4; /* bytes of codes */
+size_t adm_quality_pass_held_heads(const adm_session *session) {
+    const adm_trace *trace = session->trace;
+    const size_t given = session->options.max_held_bytes, most = given > 0 ? given : (size_t)64 << 20;
+    const size_t of_one = (size_t)trace->n_tokens * trace->shape.head_dim / 4; /* bytes of codes */
     const size_t n = of_one > 0 ? most / of_one : trace->shape.n_kv_heads;
     return n < 1 ? 1 : adm_min(n, trace->shape.n_kv_heads);
 }
@@ -44,7 +46,7 @@ enum { BATCH_QUERIES = 32, MIN_QUERIES = 8 };
 void adm_quality_pass_plan(const adm_session *session, adm_policy_set *set, adm_quality_record *record, adm_advance *advance,
                            adm_quality_pass *p, size_t *n_threads) {
     *p = (adm_quality_pass){.session = session, .set = set, .record = record, .advance = advance};
-    p->n_held_heads = adm_quality_pass_held_heads(session->trace);
+    p->n_held_heads = adm_quality_pass_held_heads(session);
     const size_t group = session->group, n_asked = session->options.n_threads;
     p->score_stride = (session->trace->n_tokens / 8 | 1) * 8 +
                       16; /* an odd number of cache lines, see adm_reference_compute() */

@@ -35,7 +35,7 @@ typedef struct adm_quality_pass {
 
 /* How many KV heads' keys the policies hold at once: all, but of a long trace fewer, which are appended anew for each block of
  * steps. For adm_policy_setup.n_held_heads. No value depends on it. */
-size_t adm_quality_pass_held_heads(const adm_trace *trace);
+size_t adm_quality_pass_held_heads(const adm_session *session);
 
 /* All is borrowed; set: the states of the session's rows. Sets n_threads to how many threads the pass can use, which the pool
  * that it is then started with must have. */

@@ -41,7 +41,7 @@ static adm_status open_policies(adm_replay *r, adm_error *err) {
                                     .weights = s->options.quality->weights,
                                     .shape = s->trace->shape,
                                     .n_tokens = counts(r) ? 0 : s->trace->n_tokens,
-                                    .n_held_heads = adm_quality_pass_held_heads(s->trace),
+                                    .n_held_heads = adm_quality_pass_held_heads(s),
                                     .n_layers = s->n_layers,
                                     .layer_number = r->layer_number,
                                     .max_selected = s->budgets.widest,

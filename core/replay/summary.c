@@ -81,39 +81,48 @@ static adm_status add_notes(adm_store *store, int64_t run_id, json_t *notes, adm
 /* --- Times ---------------------------------------------------------------------------------------------------------- */
 
 static const char times_sql[] =
-    "SELECT stage, variant, seq_len, ifnull(budget, 0), median, n, status, ifnull(reason, '') FROM stage_summary"
-    " WHERE run_id = ? AND source = 'host' AND metric = 'time_ns'"
+    "SELECT stage, variant, seq_len, ifnull(budget, 0), median, n, status, ifnull(reason, ''),"
+    " max(12, max(length(variant)) OVER ()) FROM stage_summary"
+    " WHERE run_id = ?1 AND source = 'host' AND metric = 'time_ns'"
+    " AND (config_id IN (SELECT config_id FROM candidate WHERE run_id = ?1)) = ?2"
     " ORDER BY seq_len, CASE stage WHEN 'hadamard' THEN 0 WHEN 'bucket' THEN 1 WHEN 'pack' THEN 2 WHEN 'append' THEN 3"
     "  WHEN 'distance' THEN 4 WHEN 'topk' THEN 5 WHEN 'attention' THEN 6 WHEN 'step' THEN 7 ELSE 8 END, budget, variant";
 
-static json_t *time_as_json(const adm_query *q) {
+/* Those of candidates come from another way of timing, and so from another table. */
+enum { OF_THE_REPLAY, OF_CANDIDATES };
+
+static json_t *time_as_json(const adm_query *q, bool of_candidates) {
     const bool ok = strcmp(adm_query_text(q, 6), "ok") == 0;
-    return json_pack("{s:s, s:s, s:I, s:o, s:o, s:I, s:s, s:s}", "stage", adm_query_text(q, 0), "variant", adm_query_text(q, 1),
-                     "seq_len", (json_int_t)adm_query_int(q, 2), "budget",
+    return json_pack("{s:s, s:s, s:I, s:o, s:o, s:I, s:s, s:s, s:b}", "stage", adm_query_text(q, 0), "variant",
+                     adm_query_text(q, 1), "seq_len", (json_int_t)adm_query_int(q, 2), "budget",
                      adm_query_int(q, 3) > 0 ? json_integer((json_int_t)adm_query_int(q, 3)) : json_null(), "median_ns",
                      ok ? json_real(adm_query_double(q, 4)) : json_null(), "n", (json_int_t)adm_query_int(q, 5), "status",
-                     adm_query_text(q, 6), "reason", adm_query_text(q, 7));
+                     adm_query_text(q, 6), "reason", adm_query_text(q, 7), "own_process", of_candidates);
 }
 
-static void print_time(const adm_query *q) {
+static void print_time(const adm_query *q, int width) {
     char budget[16] = "-";
     if (adm_query_int(q, 3) > 0) snprintf(budget, sizeof budget, "%" PRId64, adm_query_int(q, 3));
-    adm_print("%7" PRId64 "  %-10s %-12s %8s  ", adm_query_int(q, 2), adm_query_text(q, 0), adm_query_text(q, 1), budget);
+    adm_print("%7" PRId64 "  %-10s %-*s %8s  ", adm_query_int(q, 2), adm_query_text(q, 0), width, adm_query_text(q, 1), budget);
     if (strcmp(adm_query_text(q, 6), "ok") == 0)
         adm_print("%10.2f  %6" PRId64 "\n", adm_query_double(q, 4) * 1e-3, adm_query_int(q, 5));
     else adm_print("%s: %s\n", adm_query_text(q, 6), adm_query_text(q, 7));
 }
 
-/* The host's times, into an array; without JSON as a table too. */
-static adm_status add_times(adm_store *store, int64_t run_id, bool is_json, json_t *times, adm_error *err) {
+/* One kind of the host's times, into an array; without JSON as a table too. */
+static adm_status add_times(adm_store *store, int64_t run_id, int kind, bool is_json, json_t *times, adm_error *err) {
     adm_query *query = NULL;
-    bool row = false;
-    adm_status status = adm_query_open(store, times_sql, &query, err, "i", run_id);
-    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        if (!is_json && json_array_size(times) == 0)
-            adm_print("\n%7s  %-10s %-12s %8s  %10s  %6s\n", "length", "stage", "row", "budget", "median us", "n");
-        json_array_append_new(times, time_as_json(query));
-        if (!is_json) print_time(query);
+    bool row = false, any = false;
+    adm_status status = adm_query_open(store, times_sql, &query, err, "ii", run_id, (int64_t)kind);
+    for (; status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row; any = true) {
+        const int width = (int)adm_query_int(query, 8);
+        if (!is_json && !any) adm_print("\n");
+        if (!is_json && !any && kind == OF_CANDIDATES)
+            adm_print("candidates and the rows beside them, each in a process of its own, with new inputs for every sample\n");
+        if (!is_json && !any)
+            adm_print("%7s  %-10s %-*s %8s  %10s  %6s\n", "length", "stage", width, "row", "budget", "median us", "n");
+        json_array_append_new(times, time_as_json(query, kind == OF_CANDIDATES));
+        if (!is_json) print_time(query, width);
     }
     adm_query_close(&query);
     return status;
@@ -151,7 +160,8 @@ adm_status adm_replay_print_summary(adm_store *store, int64_t run_id, const adm_
         print_row(query, variant_width);
     }
     adm_query_close(&query);
-    if (status == ADM_OK) status = add_times(store, run_id, common->json, times, err);
+    for (int kind = OF_THE_REPLAY; kind <= OF_CANDIDATES && status == ADM_OK; kind++)
+        status = add_times(store, run_id, kind, common->json, times, err);
     if (status == ADM_OK) status = add_notes(store, run_id, notes, err);
     if (uncounted[0] != '\0') json_array_append_new(notes, json_sprintf("not counted: %s", uncounted));
     for (size_t i = 0; !common->json && i < json_array_size(notes); i++)

@@ -3,6 +3,7 @@
  *   open: a file without a name --write--> commit: named FILE.part-XXXXXX, renamed to FILE
  *                               `-------> discard, a signal, kill -9: gone
  *
+ * kill -9 between naming and renaming leaves the part, which is whole.
  * Where the file system has no nameless files (O_TMPFILE), it is FILE.part-XXXXXX from the beginning: a signal removes it, and
  * only kill -9 leaves it behind. What is no regular file, a pipe or a device, cannot be replaced and is written directly. So is
  * standard output, where the path is "-"; what the program prints there afterwards goes to standard error instead. */

@@ -12,7 +12,8 @@
  *   1  blocks of 8 warps x 4 tiles, loaded at once; L2 prefetches        10.9 (72%), 37.2 (84%); 6.1
  *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
  *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0
- *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2 */
+ *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2
+ *   5  codes leave the L2 first; blocks and loads in flight by size        the same: 4.1, 11.1; asym4 4.4, 11.6 */
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
 #include "kernels/distance/products.cuh"
@@ -115,6 +116,17 @@ static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, u
     return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
 }
 
+/* Asks for the next load, whose first so many bytes hold tokens. Codes are read once: they are to leave the second-level cache
+ * before the distances do, which top-k reads next. */
+template <int W>
+static __device__ __forceinline__ void ask_ahead(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring,
+                                                 uint32_t slot, uint32_t bytes) {
+    adm_barrier_expect(&ring->barrier[slot], bytes);
+    adm_bulk_copy_expected(ring->bytes + slot * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), bytes, &ring->barrier[slot],
+                           adm_copy_policy(true));
+    advance<W>(s, p.length, &ring->ahead);
+}
+
 /* Asks for what may be read before the wait, waits, and asks for the rest that there is room for. */
 template <int W>
 static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
@@ -125,16 +137,13 @@ static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const 
         adm_barrier_fence();
         for (uint32_t &i = ring->n_ahead;
              i < n && adm_settled((ring->ahead.load + 1) * distance_load<W>::tokens, ring->ahead.length); i++) {
-            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), LOAD_BYTES, &ring->barrier[i]);
-            advance<W>(s, p.length, &ring->ahead);
+            ask_ahead<W>(s, p, ring, i, LOAD_BYTES);
         }
     }
     adm_wait_for_predecessors();
     if (asks)
         for (uint32_t &i = ring->n_ahead; i < n; i++) {
-            adm_bulk_copy(ring->bytes + i * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), tiles_at<W>(ring->ahead) * (256 * W),
-                          &ring->barrier[i]);
-            advance<W>(s, p.length, &ring->ahead);
+            ask_ahead<W>(s, p, ring, i, tiles_at<W>(ring->ahead) * (256 * W));
         }
     __syncwarp();
 }
@@ -150,9 +159,7 @@ template <int W>
 static __device__ __forceinline__ void refill_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
     __syncwarp();
     if (threadIdx.x % 32 == 0 && ring->n_ahead < ring->n_all) {
-        adm_bulk_copy(ring->bytes + ring->buffer * LOAD_BYTES, codes_at<W>(s, p, ring->ahead),
-                      tiles_at<W>(ring->ahead) * (256 * W), &ring->barrier[ring->buffer]);
-        advance<W>(s, p.length, &ring->ahead);
+        ask_ahead<W>(s, p, ring, ring->buffer, tiles_at<W>(ring->ahead) * (256 * W));
         ring->n_ahead++;
     }
     if (++ring->buffer == ring->stages) ring->buffer = 0, ring->parity ^= 1;
@@ -441,6 +448,31 @@ typedef struct distance_kernels {
 /* By what: the faster for the shape, as far as the device can. */
 typedef enum distance_way { AS_MEASURED, BY_COUNTS, BY_PRODUCTS } distance_way;
 
+static bool weighs(adm_code_metric metric) { return metric == ADM_METRIC_DOT || metric == ADM_METRIC_ASYM4; }
+
+/* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). Weights cost counts four times
+ * as much as L1 does; with L1 two query heads for a KV head were faster by counts (H200, d = 128; kernels/LOG.md). */
+static bool by_products(const adm_gpu_limits *limits, const distance_kernels *kernels, int dim, uint32_t group,
+                        distance_way way) {
+    if (limits->compute_major < 8 || limits->compute_major > 9 || kernels->products[dim] == NULL || way == BY_COUNTS)
+        return false;
+    return way == BY_PRODUCTS || weighs(kernels->metric) || group > 2;
+}
+
+/* Blocks per SM and loads in flight per warp that were fastest on an H200 (kernels/LOG.md). Where a warp has two loads at most,
+ * both are asked for at once, and more warps would only begin later. */
+static void cut_up(const adm_gpu_shape *shape, const adm_gpu_limits *limits, adm_code_metric metric, bool products,
+                   uint32_t *blocks_per_sm, uint32_t *stages) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    const uint32_t tokens = LOAD_BYTES * 4 / shape->heads.head_dim; /* of a load */
+    const uint64_t loads = (uint64_t)shape->batch * shape->heads.n_kv_heads * ((shape->capacity + tokens - 1) / tokens);
+    *blocks_per_sm = 2;
+    *stages = products && group > ADM_BIT_HEADS ? 1 : 2; /* many query heads: more to do for each load */
+    if (!products) return;
+    if (loads <= 2u * DISTANCE_WARPS * (uint32_t)limits->n_sms) *blocks_per_sm = 1, *stages = 2;
+    else if (weighs(metric)) *blocks_per_sm = 3, *stages = 1;
+}
+
 static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
                          const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, distance_way way,
                          adm_gpu_stream stream, adm_error *err) {
@@ -453,6 +485,8 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     if (group > MAX_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
+    const bool products = by_products(&limits, kernels, dim, group, way);
+    if (blocks_per_sm == 0) cut_up(shape, &limits, kernels->metric, products, &blocks_per_sm, &stages);
     if (stages < 1 || stages > MAX_STAGES) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
     if ((kernels->metric == ADM_METRIC_ASYM4) != (shape->metric == ADM_METRIC_ASYM4))
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the codes are not made for this metric", what);
@@ -460,11 +494,9 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     own.metric = kernels->metric;
     if (adm_gpu_max_distance(&own) > UINT16_MAX)
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the distances of %u query heads together may not fit 16 bits", what, group);
-    /* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). */
-    const bool weighs = kernels->metric == ADM_METRIC_DOT || kernels->metric == ADM_METRIC_ASYM4;
-    const bool products = limits.compute_major >= 8 && limits.compute_major <= 9 && kernels->products[dim] != NULL &&
-                          way != BY_COUNTS && (way == BY_PRODUCTS || weighs || group > 1);
-    const uint32_t query_bytes = products || weighs ? shape->heads.head_dim / 2 + 4 : shape->heads.head_dim / 32 * 12;
+    const uint32_t query_bytes = products || weighs(kernels->metric) ? shape->heads.head_dim / 2 + 4
+                                                                     : shape->heads.head_dim / 32 * 12;
+    if (limits.compute_major < 9) stages = 0; /* no ring */
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
@@ -486,11 +518,6 @@ static const distance_kernels dot_kernels = {COUNTS(ADM_METRIC_DOT), PRODUCTS(AD
 static const distance_kernels asym4_kernels = {COUNTS(ADM_METRIC_ASYM4), PRODUCTS(ADM_METRIC_ASYM4), ADM_METRIC_ASYM4};
 static const distance_kernels xor_kernels = {COUNTS(ADM_METRIC_XOR), {NULL, NULL, NULL}, ADM_METRIC_XOR};
 
-/* Many query heads: more to do for each load. */
-static uint32_t stages_of(const adm_gpu_shape *shape) {
-    return shape->heads.n_kv_heads > 0 && shape->heads.n_q_heads / shape->heads.n_kv_heads >= 8 ? 1 : 2;
-}
-
 extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                 uint32_t blocks_per_sm, uint32_t stages, adm_gpu_stream stream,
                                                 adm_error *err) {
@@ -499,17 +526,17 @@ extern "C" adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, cons
 
 extern "C" adm_status adm_gpu_distance_l1(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                           adm_error *err) {
-    return adm_gpu_distance_l1_tuned(shape, buffers, 2, stages_of(shape), stream, err);
+    return adm_gpu_distance_l1_tuned(shape, buffers, 0, 0, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_l1_counts(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
                                                  adm_gpu_stream stream, adm_error *err) {
-    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
+    return launch("distance l1 by counts", &l1_kernels, shape, buffers, 0, 0, BY_COUNTS, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_dot(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    return launch("distance dot", &dot_kernels, shape, buffers, 2, stages_of(shape), AS_MEASURED, stream, err);
+    return launch("distance dot", &dot_kernels, shape, buffers, 0, 0, AS_MEASURED, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -521,10 +548,10 @@ extern "C" adm_status adm_gpu_distance_asym4_tuned(const adm_gpu_shape *shape, c
 
 extern "C" adm_status adm_gpu_distance_asym4(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                              adm_error *err) {
-    return adm_gpu_distance_asym4_tuned(shape, buffers, 2, stages_of(shape), false, stream, err);
+    return adm_gpu_distance_asym4_tuned(shape, buffers, 0, 0, false, stream, err);
 }
 
 extern "C" adm_status adm_gpu_distance_xor(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    return launch("distance xor", &xor_kernels, shape, buffers, 2, 2, BY_COUNTS, stream, err);
+    return launch("distance xor", &xor_kernels, shape, buffers, 0, 0, BY_COUNTS, stream, err);
 }

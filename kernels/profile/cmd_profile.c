@@ -500,6 +500,9 @@ static adm_status profile(profile_command *c, adm_profile_tally *tally, adm_erro
                                             .seed = c->seed != NULL ? c->options.seed : 0,
                                             .quiet = c->common.quiet || c->common.json};
     /* In processes of their own, which cannot come from one that has the device open. */
+    if (c->fleet.shard_text != NULL && (c->bring.n_files > 0 || c->tuned))
+        return adm_fail(err, ADM_EINPUT,
+                        "--shard: candidates are judged over the whole grid; leave out --candidate and --tuned");
     adm_status status = adm_profile_candidates_judge(&ask, &c->options, &candidates, err);
     if (status == ADM_OK && is_observed)
         adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */

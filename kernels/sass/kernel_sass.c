@@ -48,8 +48,9 @@ static const struct argp argp = {
     .children = children,
     .doc =
         "Counts the machine instructions of kernels by kind: in this program, or in FILE, a .cubin or a shared object.\v"
-        "Needs cuobjdump: a CUDA toolkit's, on the PATH or named in CUOBJDUMP, or the wheel nvidia-cuda-cuobjdump beside the "
-        "private toolkit. Without it the exit code is 77. The counts are of the code as it stands, not of what runs.",
+        "Needs cuobjdump and nvdisasm: a CUDA toolkit's, on the PATH or with CUOBJDUMP naming the first, or those that "
+        "`./configure.py --setup` installs with the private toolkit. Without them the exit code is 77. The counts are of the code "
+        "as it stands, not of what runs.",
 };
 
 /* $CUOBJDUMP, the PATH's, or the private toolkit's. */
@@ -103,7 +104,9 @@ static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *e
     pid_t pid = -1;
     int status_word = 0;
     if (!find_cuobjdump(program, sizeof program))
-        return adm_fail(err, ADM_EUNSUPPORTED, "no cuobjdump: put a CUDA toolkit's bin on the PATH, or name it in CUOBJDUMP");
+        return adm_fail(
+            err, ADM_EUNSUPPORTED,
+            "no cuobjdump: put a CUDA toolkit's bin on the PATH, name it in CUOBJDUMP, or let `./configure.py --setup` install one");
     if (c->path == NULL && readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
         return adm_fail(err, ADM_EENVIRONMENT, "this program's own file cannot be found");
     if (c->path != NULL && access(c->path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->path, strerror(errno));
@@ -113,6 +116,9 @@ static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *e
     while (fgets(line, sizeof line, file) != NULL) adm_sass_read(&reader, line);
     fclose(file);
     waitpid(pid, &status_word, 0);
+    if (mix[0].n_kernels == 0 && WIFEXITED(status_word) && WEXITSTATUS(status_word) != 0 && WEXITSTATUS(status_word) != 255)
+        return adm_fail(err, ADM_EUNSUPPORTED, "%s ended with %d; it needs nvdisasm beside it or on the PATH", program,
+                        WEXITSTATUS(status_word));
     if (mix[0].n_kernels == 0)
         return adm_fail(err, c->path != NULL || c->kernel != NULL ? ADM_EINPUT : ADM_EUNSUPPORTED,
                         "%s has no kernel%s%s that cuobjdump shows", c->path != NULL ? c->path : "this program",

@@ -24,6 +24,24 @@
 
 /* ---- the query ---- */
 
+/* The planes of a query of asym4, and the largest score that it could have; by one warp. */
+template <int D>
+static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32], const float *channels, uint32_t (*planes)[8],
+                                                        int32_t *base) {
+    int32_t q[D / 32];
+    uint32_t plane[ADM_BIT_PLANES][D / 32], largest = 0;
+    adm_warp_quantise<D>(y, channels, q);
+    adm_warp_query_planes<D>(q, plane);
+#pragma unroll
+    for (int w = 0; w < D / 32; w++) {
+        largest += adm_largest_of(plane[0][w], plane[1][w], plane[2][w], plane[3][w]);
+#pragma unroll
+        for (int i = 0; i < ADM_BIT_PLANES; i++)
+            if (threadIdx.x % 32 == (unsigned)w) planes[i][w] = plane[i][w];
+    }
+    if (threadIdx.x % 32 == 0) *base = (int32_t)largest;
+}
+
 /* The planes of the queries into shared memory; the new key, its value and its codes into the caches. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
@@ -35,11 +53,17 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
     const bool newest = warp == me.heads;
     const T *x = newest ? (const T *)p.k_new + kv_row * D
                         : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
+    const float *channels = METRIC == ADM_METRIC_ASYM4 ? p.channels + me.kv_head * (ADM_GPU_CHANNEL_ROWS * D) : NULL;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
     adm_warp_load_row<T, D>(x, v);
     adm_warp_hadamard<D>(v);
-    adm_warp_planes<D>(v, s.threshold, high, low);
+    if (METRIC == ADM_METRIC_ASYM4 && !newest) {
+        grouped_quantise<D>(v, channels, small->planes[warp], &small->base[warp]);
+        return;
+    }
+    if (METRIC == ADM_METRIC_ASYM4) adm_warp_planes_by_channel<D>(v, channels, high, low);
+    else adm_warp_planes<D>(v, s.threshold, high, low);
     if (newest) {
         const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
         adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
@@ -151,12 +175,11 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
 #endif /* sm_90 */
 
 /* Grid (split, KV heads * slices, sequences), clusters along x. N: sets of four heads. STAMPED: an instrumented instance. */
-template <typename T, int D, int N, bool STAMPED>
+template <typename T, int D, int N, int METRIC, bool STAMPED>
 static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     step_grouped(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p,
                  const __grid_constant__ grouped_plan plan) {
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
-    const int METRIC = ADM_METRIC_L1;
     extern __shared__ __align__(128) unsigned char shared[];
     __shared__ grouped_small small;
     const grouped_block me = grouped_block_of(s, p, plan);
@@ -243,11 +266,28 @@ static double misses(double p, uint32_t n) {
     return 1 - sum;
 }
 
+/* The least of the sixteen that is hardly ever nearer than the cut. */
+static uint32_t strict_of(const adm_gpu_shape *shape) {
+    const double p = (double)shape->rule.budget / shape->capacity;
+    uint32_t strict = 2;
+    while (strict < GROUPED_WARPS - 1 && misses(p, strict + 1) > 1e-5) strict++;
+    return strict;
+}
+
+/* Distances of asym4 have a standard deviation of about 30 where d = 128, those of L1 of 10: a bound that lies far beyond the cut
+ * would have a window end before it. Which bounds are near enough, of rows of which a few or many tokens win. */
+static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
+    const double p = (double)shape->rule.budget / shape->capacity;
+    plan->strict = plan->wide = GROUPED_WARPS - 1;
+    if (shape->metric != ADM_METRIC_ASYM4) return;
+    plan->strict = strict_of(shape);
+    plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
+}
+
 /* Lists in place of all places: entries a lane, of those for which there is room, and a bound that a few tokens in a hundred
  * are within. False: too many would be. */
 static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
-    const double p = (double)shape->rule.budget / shape->capacity;
-    for (plan->strict = 2; plan->strict < GROUPED_WARPS - 1 && misses(p, plan->strict + 1) > 1e-5;) plan->strict++;
+    plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
     const double expected = words * tile / 8;
     plan->room = adm_min(room, 24u);
@@ -263,7 +303,7 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t slot = GROUPED_PAIRS * d * 8, word = sets * GROUPED_THREADS * 4;
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
-    plan->strict = GROUPED_WARPS - 1;
+    choose_bounds(plan, shape);
     const uint32_t histogram = round_up(4 * sets * GROUPED_STRIDE * 4, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
@@ -328,12 +368,13 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     adm_status status = adm_gpu_shape_check(shape, err);
     if (status == ADM_OK) status = adm_gpu_limits_get(&limits, err);
     if (status != ADM_OK) return status;
-    if (shape->metric != ADM_METRIC_L1) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 alone");
     if (limits.compute_major != 9)
         return adm_fail(
             err, ADM_EUNSUPPORTED,
             "the grouped step needs clusters of blocks and products of bits, compute capability 9.0; the device has %d.x",
             limits.compute_major);
+    if (shape->metric != ADM_METRIC_L1 && shape->metric != ADM_METRIC_ASYM4)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 and asym4");
     if (shape->selection == ADM_SELECT_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step selects for each query head, not for a group");
     grouped_plan plan = {};
@@ -366,15 +407,13 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
 /* stamps: NULL, or where the instrumented instance writes. */
 static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, grouped_plan *plan, uint64_t *stamps,
                               adm_gpu_stream stream, adm_error *err) {
-#define KERNELS(T, D)                                                   \
-    {                                                                   \
-        {step_grouped<T, D, 1, false>, step_grouped<T, D, 2, false>}, { \
-            step_grouped<T, D, 1, true>, step_grouped<T, D, 2, true>    \
-        }                                                               \
-    }
-    static grouped_kernel *const kernels[3][2][2][2] = {{KERNELS(__half, 64), KERNELS(__nv_bfloat16, 64)},
-                                                        {KERNELS(__half, 128), KERNELS(__nv_bfloat16, 128)},
-                                                        {KERNELS(__half, 256), KERNELS(__nv_bfloat16, 256)}};
+#define SETS(T, D, METRIC, STAMPED) {step_grouped<T, D, 1, METRIC, STAMPED>, step_grouped<T, D, 2, METRIC, STAMPED>}
+#define TYPES(D, METRIC, STAMPED) {SETS(__half, D, METRIC, STAMPED), SETS(__nv_bfloat16, D, METRIC, STAMPED)}
+#define KERNELS(METRIC, STAMPED) {TYPES(64, METRIC, STAMPED), TYPES(128, METRIC, STAMPED), TYPES(256, METRIC, STAMPED)}
+    static grouped_kernel *const l1[3][2][2] = KERNELS(ADM_METRIC_L1, false),
+                                 *const stamped[3][2][2] = KERNELS(ADM_METRIC_L1, true),
+                                 *const asym4[3][2][2] = KERNELS(ADM_METRIC_ASYM4, false);
+    grouped_kernel *const(*kernels)[2][2] = stamps != NULL ? stamped : shape->metric == ADM_METRIC_ASYM4 ? asym4 : l1;
     adm_gpu_grid grid = {};
     grid.blocks = dim3(plan->split, shape->heads.n_kv_heads * plan->slices, shape->batch);
     grid.threads = GROUPED_THREADS;
@@ -384,8 +423,7 @@ static adm_status launch_plan(const adm_gpu_shape *shape, const adm_gpu_buffers 
     plan->stamps = stamps;
     const int dim = adm_dim_index(shape->heads.head_dim), type = adm_dtype_index(shape->dtype);
     void *args[] = {(void *)shape, (void *)buffers, plan};
-    return adm_gpu_launch("grouped step", (const void *)kernels[dim][type][stamps != NULL][plan->heads > 4], grid, args, stream,
-                          err);
+    return adm_gpu_launch("grouped step", (const void *)kernels[dim][type][plan->heads > 4], grid, args, stream, err);
 }
 
 extern "C" adm_status adm_gpu_step_grouped_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,
@@ -401,7 +439,7 @@ static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
-    const char *reason = why_fused(shape);
+    const char *reason = shape->metric == ADM_METRIC_L1 ? why_fused(shape) : NULL; /* which compares by nothing else */
     if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step leaves this to the fused step: %s", reason);
     return plan_of(shape, &usual, plan, err);
 }
@@ -423,6 +461,8 @@ extern "C" adm_status adm_gpu_step_phases(const char *variant, const adm_gpu_sha
     *out = adm_gpu_phases{};
     if (strcmp(variant, "grouped") != 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "the step '%s' has no instrumented instance; 'grouped' has", variant);
+    if (shape->metric != ADM_METRIC_L1)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the step '%s' has an instrumented instance for l1 alone", variant);
     const adm_status status = usual_plan(shape, &plan, err);
     if (status != ADM_OK) return status;
     out->n_phases = sizeof names / sizeof *names;

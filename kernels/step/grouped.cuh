@@ -39,6 +39,7 @@ typedef struct grouped_plan {
     uint32_t slots; /* of a warp's ring of codes */
     uint32_t room; /* entries of a lane's list; 0: all places are kept */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
+    uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */
     uint32_t map_words; /* of a bitmap of the block's tokens, a head */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */

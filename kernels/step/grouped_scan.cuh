@@ -53,7 +53,7 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
     const uint32_t lane = threadIdx.x % 32;
     int32_t from = 0;
     if (sampled && me.need <= me.length / 5 * 2) {
-        const uint32_t strict = grouped_few(me) ? plan.strict : GROUPED_WARPS - 1;
+        const uint32_t strict = grouped_few(me) ? plan.strict : plan.wide;
         const int32_t mine = small->least[lane % GROUPED_WARPS][me.warp];
         uint32_t before = 0;
 #pragma unroll 1

@@ -11,6 +11,7 @@
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
+#include "kernels/tune/count.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
 #include "kernels/tune/session.h"
@@ -54,7 +55,8 @@ enum {
     KEY_ARCH,
     KEY_SET,
     KEY_NO_SEARCH,
-    KEY_WATCH
+    KEY_WATCH,
+    KEY_COUNTERS
 };
 
 static const struct argp_option options[] = {
@@ -75,6 +77,8 @@ static const struct argp_option options[] = {
     {"watch", KEY_WATCH, "N", OPTION_ARG_OPTIONAL,
      "Judge the one source file anew whenever it changes, until interrupted or after N versions", 2},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
+    {"counters", KEY_COUNTERS, "SET", 0,
+     "Also count what is right on a GPU, after its times: a set that `adamas counters list` names, or a file", 3},
     {"cap-ms", KEY_CAP, "N", 0, "Time limit for the samples of one candidate, 1 to 60000 (default 500)", 3},
     {"limit-s", KEY_LIMIT, "N", 0, "Time limit for one answer of a candidate, 1 to 600 (default 10)", 3},
     {"seed", KEY_SEED, "N", 0, "Seed of the inputs, to repeat a verdict (default: drawn after the candidates are loaded)", 3},
@@ -109,6 +113,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_WATCH:
         c->watch = true;
         c->versions = arg;
+        return 0;
+    case KEY_COUNTERS:
+        c->session.options.count = adm_tune_count;
+        c->session.options.count_set = arg;
         return 0;
     case KEY_LABEL: c->label = arg; return 0;
     case KEY_DEVICE: c->device = arg; return 0;
@@ -179,6 +187,7 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     o->target = 0.01;
     o->should_stop = adm_interrupted;
     adm_status status = parse_stage(c, err);
+    if (status == ADM_OK && o->count_set != NULL) status = adm_tune_count_check(o->count_set, err);
     if (status == ADM_OK) status = parse_dtype(c, err);
     if (status == ADM_OK) status = number32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
     if (status == ADM_OK) status = number32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
@@ -219,6 +228,10 @@ static adm_status collect(tune_command *c, adm_error *err) {
     if (status == ADM_OK && s->list[0].n + s->list[1].n == 0)
         status = adm_fail(err, c->gpu ? ADM_EUNSUPPORTED : ADM_EINPUT, "the stage %s has no rows %s, and no candidate is given",
                           adm_stage_name(s->stage), c->gpu ? "in this build, which has no CUDA kernels" : "on the host");
+    if (status == ADM_OK && s->options.count != NULL && s->list[1].n == 0)
+        status = adm_fail(err, ADM_EINPUT,
+                          "--counters counts on a GPU, and these candidates run on the host: `adamas replay "
+                          "--counters host` counts the registry's rows there");
     for (size_t i = 0; i < c->n_set && status == ADM_OK; i++) status = adm_tune_session_set(s, c->set[i], err);
     return status;
 }
@@ -301,9 +314,9 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
                                  list->n, reference);
     }
     if (c->common.json)
-        return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run_id", (json_int_t)run_id, "stage",
+        return adm_print_json(json_pack("{s:I, s:s, s:I, s:f, s:f, s:o}", "run_id", (json_int_t)run_id, "stage",
                                         adm_stage_name(c->session.stage), "seed", (json_int_t)seed, "elapsed_s", elapsed_s,
-                                        "candidates", rows),
+                                        "compile_s", (double)c->session.compile_ns * 1e-9, "candidates", rows),
                               err);
     json_decref(rows);
     if (!c->common.quiet)

@@ -82,12 +82,18 @@ static adm_status prepare_workspace(const adm_gpu_shape *shape, adm_error *err) 
     return status;
 }
 
-static adm_status open_device(const adm_gpu_defendant *d, adm_gpu **gpu, adm_error *err) {
+/* A module is loaded once the device is open. */
+static adm_status load_module(const adm_gpu_defendant *d, adm_error *err) {
     const char *path, *kernel;
-    adm_status status = adm_gpu_open(d->device, gpu, err);
-    if (status != ADM_OK || d->c->kind != ADM_CANDIDATE_MODULE) return status;
+    adm_status status = ADM_OK;
+    if (d->c->kind != ADM_CANDIDATE_MODULE) return ADM_OK;
     status = adm_module_open(d->c, &own.module, &path, &kernel, err);
     return status == ADM_OK ? adm_tune_module_load(path, kernel, &own.loaded, err) : status;
+}
+
+static adm_status open_device(const adm_gpu_defendant *d, adm_gpu **gpu, adm_error *err) {
+    adm_status status = adm_gpu_open(d->device, gpu, err);
+    return status == ADM_OK && !d->screens ? load_module(d, err) : status;
 }
 
 /* --- Checking ------------------------------------------------------------------------------------------------------- */
@@ -376,6 +382,55 @@ static adm_gpu_shape timed_shape(const adm_tune_options *o, uint32_t length[MAX_
     return shape;
 }
 
+/* What a counting works with. */
+typedef struct counted_work {
+    subject *s;
+    adm_gpu_flusher *flusher;
+    bool warm;
+} counted_work;
+
+/* On set 0 what the stages before hand over; the L2 cold, or warm with what the stage reads. */
+static adm_status put_back(void *user, adm_error *err) {
+    const counted_work *w = user;
+    adm_status status = set_up(w->s, 0, err);
+    if (status == ADM_OK) status = w->warm ? run_on(w->s, &own.impl, 0, err) : adm_gpu_flush_l2(w->flusher, err);
+    return status == ADM_OK ? adm_gpu_wait(w->s->gpu, err) : status;
+}
+
+static adm_status run_counted(void *user, adm_error *err) {
+    const counted_work *w = user;
+    adm_status status = adm_gpu_case_launch(w->s->c, &own.impl, 0, err);
+    return status == ADM_OK ? adm_gpu_wait(w->s->gpu, err) : status;
+}
+
+/* What cannot be counted is a reason beside times that stand. */
+static void count(subject *s, const adm_gpu_defendant *d, const adm_gpu_load *load, adm_gpu_reply *reply) {
+    const adm_tune_options *o = d->options;
+    counted_work work = {.s = s, .warm = o->warm};
+    const adm_work model = adm_gpu_work(&s->shape, own.impl.covers, load);
+    adm_error why = {0};
+    const adm_tune_counting counting = {
+        .user = &work,
+        .put_back = put_back,
+        .run = run_counted,
+        .range = {.kind = ADM_RANGE_STAGE,
+                  .stage = s->unit.stage,
+                  .variant = own.impl.name,
+                  .config_id = 1,
+                  .step = -1,
+                  .layer = -1,
+                  .seq_len = o->n_tokens,
+                  .budget = o->rule.budget,
+                  .model_bytes = model.bytes,
+                  .model_flops = model.flops,
+                  .model_write_bytes = adm_gpu_write_bytes(&s->shape, own.impl.covers, load),
+                  .timed_ns = reply->n_samples > 0 ? reply->sample_ns[reply->n_samples / 2] : 0}};
+    if (adm_gpu_flusher_create(s->gpu, &work.flusher, &why) == ADM_OK)
+        o->count(o->count_set, d->device, &counting, &reply->counted, &why);
+    if (why.status != ADM_OK) snprintf(reply->counted.reason, sizeof reply->counted.reason, "%.310s", why.text);
+    adm_gpu_flusher_free(&work.flusher);
+}
+
 static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, uint64_t seed, adm_gpu_reply *reply,
                                      adm_error *err) {
     const adm_tune_options *o = d->options;
@@ -392,9 +447,49 @@ static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, u
     if (status == ADM_OK) adm_tune_inspect(gpu, s.c, &own.impl, &reply->resources, &unused);
     if (status == ADM_OK && !o->check_only) status = time_own(&s, d, reply, err);
     reply->bytes = adm_gpu_work(&shape, own.impl.covers, &load_of_it).bytes;
+    if (status == ADM_OK && o->count != NULL) count(&s, d, &load_of_it, reply);
     if (status == ADM_OK && !o->check_only) adm_bandwidth_read(0, &reply->read_limit, &unused);
     if (status == ADM_EENVIRONMENT && s.c != NULL) status = ADM_EINTERNAL; /* a launch that fails is the candidate's */
     close_subject(&s);
+    return status;
+}
+
+/* --- Screening ------------------------------------------------------------------------------------------------------ */
+
+/* The case of all that are screened: made by the first. */
+static subject screened;
+
+static adm_status open_screened(adm_gpu *gpu, const adm_gpu_defendant *d, uint64_t seed, adm_error *err) {
+    static uint32_t length[MAX_BATCH]; /* the case borrows it */
+    adm_gpu_load unused;
+    if (screened.c != NULL) return ADM_OK;
+    const adm_gpu_shape shape = timed_shape(d->options, length, &unused);
+    const adm_gpu_inputs inputs = {.length = length, .seed = seed};
+    return open_subject(gpu, d->c->stage, &shape, &inputs, !d->options->warm, &screened, err);
+}
+
+static adm_status screen(adm_gpu *gpu, const adm_gpu_defendant *all, uint32_t which, uint64_t seed, adm_gpu_reply *reply,
+                         adm_error *err) {
+    adm_gpu_defendant d = *all;
+    const adm_gpu_impl *impl = &own.impl;
+    adm_gpu_timing timing = {0};
+    d.c = &all->c[which];
+    adm_module_close(&own.module);
+    own = (struct own){.workspace = own.workspace};
+    adm_status status = load(&d, err);
+    if (status == ADM_OK) status = load_module(&d, err);
+    if (status == ADM_OK) status = open_screened(gpu, &d, seed, err);
+    if (status == ADM_OK) status = prepare_workspace(&screened.shape, err);
+    if (status == ADM_OK) status = compare_with_row(&screened, 0, false, err);
+    if (status == ADM_OK && screened.n_before > 0)
+        status = adm_gpu_case_run_all(screened.c, screened.before, screened.n_before, err);
+    if (status == ADM_OK)
+        status = adm_gpu_time(screened.c, &impl, 1, d.options->stream ? ADM_LAUNCH_STREAM : ADM_LAUNCH_GRAPH, d.options->target,
+                              d.options->cap_ns, &timing, err);
+    reply->n_samples = adm_min(timing.n_samples, (size_t)ADM_GPU_MAX_SAMPLES);
+    adm_copy(reply->sample_ns, timing.sample_ns, reply->n_samples * sizeof(double));
+    adm_free(&timing.sample_ns);
+    adm_free(&timing.end_ns);
     return status;
 }
 
@@ -408,7 +503,7 @@ int adm_gpu_child_serve(void *user, int socket, adm_child_page *page) {
     adm_error err = {0};
     page->at_case = UINT32_MAX;
     adm_child_close_others(socket);
-    reply = (adm_gpu_reply){.status = load(d, &err), .resources = ADM_TUNE_NO_RESOURCES};
+    reply = (adm_gpu_reply){.status = d->screens ? ADM_OK : load(d, &err), .resources = ADM_TUNE_NO_RESOURCES};
     snprintf(reply.text, sizeof reply.text, "%s", err.text);
     if (!adm_child_answer(socket, &reply, sizeof reply) || reply.status != ADM_OK) return 1;
     while (adm_child_receive(socket, &request, sizeof request)) {
@@ -417,6 +512,7 @@ int adm_gpu_child_serve(void *user, int socket, adm_child_page *page) {
         page->at_call = request.which;
         switch (request.what) {
         case ADM_GPU_OPEN: reply.status = open_device(d, &gpu, &err); break;
+        case ADM_GPU_SCREEN: reply.status = screen(gpu, d, request.which, request.seed, &reply, &err); break;
         case ADM_GPU_CHECK: reply.status = check_small(gpu, d, request.which, request.seed, &err); break;
         default: reply.status = time_configuration(gpu, d, request.seed, &reply, &err); break;
         }

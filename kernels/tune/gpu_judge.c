@@ -74,6 +74,8 @@ static void keep_times(const adm_tune_options *o, const adm_gpu_reply *reply, ad
     adm_tune_result_summarise(r);
     r->floor_ns = reply->read_limit > 0 ? reply->bytes / reply->read_limit * 1e9 : 0;
     r->model_bytes = reply->bytes;
+    if (o->count != NULL && adm_alloc(&r->counted, 1, sizeof *r->counted, "counters", NULL) == ADM_OK)
+        *r->counted = reply->counted;
     /* What the stage before left in the L2 is read faster than from memory: 2 to 3 times on the chips measured. */
     if (r->n == 0 || r->median_ns >= (o->warm ? 0.1 : 0.3) * r->floor_ns) return;
     snprintf(text, sizeof text,
@@ -104,20 +106,67 @@ static void judge(const adm_tune_options *o, int device, const adm_candidate *c,
     adm_child_end(&child);
 }
 
+/* A result that says nothing yet, or that the candidate cannot be judged here. */
+static adm_status begin(const adm_tune_options *o, const adm_candidate *c, adm_tune_result *r, adm_error *err) {
+    *r = (adm_tune_result){.status = c->status, .resources = ADM_TUNE_NO_RESOURCES};
+    snprintf(r->reason, sizeof r->reason, "%s", c->reason);
+    adm_status status = adm_alloc(&r->sample_ns, ADM_GPU_MAX_SAMPLES, sizeof(double), "samples", err);
+    if (status != ADM_OK) return status;
+    check_limits(c, o, r);
+    if (o->should_stop != NULL && o->should_stop()) refuse(r, ADM_EINTERRUPTED, "not judged: the session was stopped");
+    return ADM_OK;
+}
+
 adm_status adm_gpu_judge_run(const adm_tune_options *o, int device, const adm_candidate *c, size_t n, adm_tune_result *results,
                              uint64_t *seed, adm_error *err) {
     adm_gpu_reply *reply = NULL;
     adm_status status = adm_alloc(&reply, 1, sizeof *reply, "an answer", err);
     for (size_t i = 0; i < n && status == ADM_OK; i++) {
-        results[i] = (adm_tune_result){.status = c[i].status, .resources = ADM_TUNE_NO_RESOURCES};
-        snprintf(results[i].reason, sizeof results[i].reason, "%s", c[i].reason);
-        status = adm_alloc(&results[i].sample_ns, ADM_GPU_MAX_SAMPLES, sizeof(double), "samples", err);
-        if (status != ADM_OK) break;
-        check_limits(&c[i], o, &results[i]);
-        if (o->should_stop != NULL && o->should_stop())
-            refuse(&results[i], ADM_EINTERRUPTED, "not judged: the session was stopped");
-        if (results[i].status == ADM_OK) judge(o, device, &c[i], seed, reply, &results[i]);
+        status = begin(o, &c[i], &results[i], err);
+        if (status == ADM_OK && results[i].status == ADM_OK) judge(o, device, &c[i], seed, reply, &results[i]);
     }
+    adm_free(&reply);
+    return status;
+}
+
+/* --- Screening ------------------------------------------------------------------------------------------------------ */
+
+/* A process that has opened the device. */
+static bool start_screening(const adm_gpu_defendant *d, uint64_t seed, adm_child *child, adm_gpu_reply *reply,
+                            adm_tune_result *r) {
+    const adm_tune_options *o = d->options;
+    adm_error why = {0};
+    adm_status status = adm_child_start(adm_gpu_child_serve, (void *)d, o->limit_ns + o->cap_ns + 20000000000u, 0, child, &why);
+    if (status != ADM_OK) refuse(r, status, why.text);
+    return status == ADM_OK && ask(child, NULL, reply, r, false) &&
+           ask(child, &(adm_gpu_request){ADM_GPU_OPEN, 0, seed}, reply, r, false);
+}
+
+adm_status adm_gpu_judge_screen(const adm_tune_options *o, int device, const adm_candidate *c, size_t n,
+                                adm_tune_result *results, uint64_t *seed, adm_error *err) {
+    adm_gpu_defendant d = {.c = c, .options = o, .device = device, .screens = true};
+    adm_gpu_reply *reply = NULL;
+    adm_child child = {.pid = -1, .socket = -1, .log = -1};
+    bool runs = false;
+    adm_status status = adm_alloc(&reply, 1, sizeof *reply, "an answer", err);
+    if (*seed == 0) *seed = o->seed != 0 ? o->seed : adm_tune_draw_seed();
+    for (size_t i = 0; i < n && status == ADM_OK; i++) {
+        adm_tune_result *r = &results[i];
+        status = begin(o, &c[i], r, err);
+        if (status != ADM_OK || r->status != ADM_OK) continue;
+        if (!runs) runs = start_screening(&d, *seed, &child, reply, r);
+        if (runs && ask(&child, &(adm_gpu_request){ADM_GPU_SCREEN, (uint32_t)i, *seed}, reply, r, false)) {
+            r->n = reply->n_samples;
+            for (size_t k = 0; k < r->n; k++) r->sample_ns[k] = reply->sample_ns[k];
+            adm_tune_result_summarise(r);
+        }
+        /* What failed may have left the device or the process in any state. */
+        if (r->status != ADM_OK && r->status != ADM_EUNSUPPORTED) {
+            adm_child_end(&child);
+            runs = false;
+        }
+    }
+    if (runs) adm_child_end(&child);
     adm_free(&reply);
     return status;
 }

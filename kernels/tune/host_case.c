@@ -8,6 +8,7 @@
 #include "core/base/minmax.h"
 #include "kernels/registry.h"
 #include "kernels/tune/host_fill.h"
+#include "kernels/tune/trace_source.h"
 
 enum { MAX_CALLS = 2048, TIMED_ALIGN = 64 };
 
@@ -176,6 +177,8 @@ static void add_check(builder *b, const adm_host_config *config) {
 static void add_step(builder *b, const adm_host_config *config, uint32_t set) {
     const adm_shape *shape = &config->shape;
     adm_host_call call = blank(config, shape->head_dim, config->dtype);
+    if (config->source != NULL) memcpy(call.threshold, adm_trace_source_thresholds(config->source), sizeof call.threshold);
+    if (config->scale > 0) call.scale = config->scale;
     const bool is_encoding = config->stage <= ADM_STAGE_PACK;
     call.rule = config->rule;
     call.n = is_encoding ? shape->n_q_heads + shape->n_kv_heads : config->n_tokens;

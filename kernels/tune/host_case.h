@@ -21,6 +21,8 @@ typedef struct adm_host_config {
     adm_select_rule rule;
     uint32_t head_dims;    /* that are checked: a sum of 64, 128, 256 */
     uint32_t dtypes;       /* likewise, bits 1 << adm_dtype */
+    struct adm_trace_source *source; /* of the timed inputs (trace_source.h); NULL: random */
+    double scale;          /* of the timed softmax; 0: 1/sqrt(d) */
 } adm_host_config;
 
 enum { ADM_CALL_INPUTS = 4, ADM_CALL_OUTPUTS = 4, ADM_NO_BUFFER = -1 };

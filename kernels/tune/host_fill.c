@@ -15,6 +15,7 @@
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
+#include "kernels/tune/trace_source.h"
 
 size_t adm_host_answer_bytes(const adm_host_call *call) {
     const size_t d = call->head_dim;
@@ -192,15 +193,21 @@ static void fill_call(adm_host_case *c, const adm_host_call *call, adm_rng *rng,
     }
 }
 
+/* Calls that share keys follow one another, and later sets share those of the first. */
+static void fill_random(adm_host_case *c, adm_rng *rng, bool refill) {
+    int32_t newest_keys = -1;
+    for (size_t i = 0; i < c->n_calls; i++) {
+        const adm_host_call *call = &c->call[i];
+        fill_call(c, call, rng, !refill && call->in[1] > newest_keys);
+        if (call->in[1] > newest_keys) newest_keys = call->in[1];
+    }
+}
+
 void adm_host_case_fill(adm_host_case *c, uint64_t seed, bool refill) {
     adm_rng rng;
     adm_rng_seed(&rng, seed);
     c->seed = seed;
-    int32_t newest_keys = -1; /* calls that share keys follow one another, and later sets share those of the first */
-    for (size_t i = 0; i < c->n_calls; i++) {
-        const adm_host_call *call = &c->call[i];
-        fill_call(c, call, &rng, !refill && call->in[1] > newest_keys);
-        if (call->in[1] > newest_keys) newest_keys = call->in[1];
-    }
+    if (c->is_timed && c->config.source != NULL) adm_trace_source_fill(c->config.source, c, &rng, refill);
+    else fill_random(c, &rng, refill);
     for (size_t i = 0; i < c->n_calls; i++) answer(c, &c->call[i], c->score, c->histogram);
 }

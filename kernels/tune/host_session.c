@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "core/system/clock.h"
 #include "core/system/contention.h"
@@ -36,6 +37,7 @@ typedef struct request {
 typedef struct reply {
     adm_status status;
     double ns, loop_ns;
+    double wait_cpu_ns; /* what our own thread used before and after the calls: it may wait for the core to be free */
     bool alone;
     char text[768];
 } reply;
@@ -64,20 +66,29 @@ static void touch(const adm_arena *arena) {
     }
 }
 
+static double thread_cpu_ns(void) {
+    struct timespec t;
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0 ? (double)t.tv_sec * 1e9 + (double)t.tv_nsec : 0;
+}
+
 static reply time_calls(defendant *d, adm_contention *contention, adm_any_fn fn, const request *r) {
     reply answer = {.status = ADM_OK};
     const adm_host_case *kase = d->kase[r->which];
+    const double cpu_before = thread_cpu_ns();
     touch(&kase->in);
     touch(&d->out[r->which]);
     contention->may_wait_ns = 2000000;
     adm_contention_wait(contention);
     answer.alone = adm_contention_none(contention);
     answer.loop_ns = (double)contention->last_ns;
+    const double cpu_start = thread_cpu_ns();
     const uint64_t start_ns = adm_clock_ns();
     for (uint32_t i = r->first; i < r->first + r->n; i++) adm_host_call_run(kase, &d->out[r->which], i, fn);
     answer.ns = (double)(adm_clock_ns() - start_ns);
+    const double cpu_end = thread_cpu_ns();
     answer.alone &= adm_contention_none(contention);
     if ((double)contention->last_ns > answer.loop_ns) answer.loop_ns = (double)contention->last_ns;
+    answer.wait_cpu_ns = cpu_start - cpu_before + (thread_cpu_ns() - cpu_end);
     return answer;
 }
 
@@ -229,6 +240,13 @@ static double median(double *values, size_t n) {
 
 /* --- Timing --------------------------------------------------------------------------------------------------------- */
 
+/* Processor time of a request, without what our own part of the child says it used while no call ran. It cannot claim more
+ * than the time that was left for that. */
+static double cpu_of_calls(uint64_t used_ns, uint64_t took_ns, const reply *answer) {
+    const double most = fmax(0, (double)took_ns - answer->ns);
+    return fmax(0, (double)used_ns - fmin(fmax(0, answer->wait_cpu_ns), most));
+}
+
 static void keep_sample(defendant *d, const reply *answer, const adm_tune_options *o) {
     adm_tune_result *r = d->result;
     d->spent_ns += (uint64_t)answer->ns;
@@ -257,7 +275,7 @@ static void sample(defendant *d, const adm_tune_options *o) {
                (double)took * 1e-3);
         return;
     }
-    if (d->n_cpu < 2 * MAX_SAMPLES) d->cpu_ns[d->n_cpu++] = (double)used;
+    if (d->n_cpu < 2 * MAX_SAMPLES) d->cpu_ns[d->n_cpu++] = cpu_of_calls(used, took, &answer);
     keep_sample(d, &answer, o);
 }
 
@@ -267,9 +285,10 @@ static void measure_idle(defendant *d) {
     double cpu[5];
     reply answer;
     for (int i = -1; i < 5; i++) { /* the first finds out how fast the loop is */
-        const uint64_t before = adm_child_cpu_ns(&d->child);
+        const uint64_t before = adm_child_cpu_ns(&d->child), start = adm_clock_ns();
         if (!is_live(d) || !ask(d, &r, &answer)) return;
-        if (i >= 0) cpu[i] = (double)(adm_child_cpu_ns(&d->child) - before);
+        const uint64_t took = adm_clock_ns() - start;
+        if (i >= 0) cpu[i] = cpu_of_calls(adm_child_cpu_ns(&d->child) - before, took, &answer);
     }
     d->idle_cpu_ns = median(cpu, 5);
 }
@@ -370,7 +389,10 @@ static void judge_time(defendant *d, double floor_ns) {
                cpu_ns * 1e-3, claimed_ns * 1e-3);
 }
 
-void adm_tune_result_clear(adm_tune_result *r) { adm_free(&r->sample_ns); }
+void adm_tune_result_clear(adm_tune_result *r) {
+    adm_free(&r->sample_ns);
+    adm_free(&r->counted);
+}
 
 void adm_tune_result_summarise(adm_tune_result *r) {
     double *sorted = NULL;
@@ -395,8 +417,13 @@ uint64_t adm_tune_draw_seed(void) {
 }
 
 static adm_host_config config_of(const adm_tune_options *o, const adm_candidate *c, size_t n) {
-    adm_host_config config = {
-        .stage = c[0].stage, .shape = o->shape, .dtype = o->dtype, .n_tokens = o->n_tokens, .rule = o->rule};
+    adm_host_config config = {.stage = c[0].stage,
+                              .shape = o->shape,
+                              .dtype = o->dtype,
+                              .n_tokens = o->n_tokens,
+                              .rule = o->rule,
+                              .source = o->source,
+                              .scale = o->scale};
     for (size_t i = 0; i < n; i++) {
         config.head_dims |= c[i].limits.head_dims;
         config.dtypes |= c[i].limits.dtypes;
@@ -419,7 +446,7 @@ static adm_status hold(const adm_tune_options *o, defendant *d, size_t n, adm_ho
     for (size_t i = 0; i < n; i++)
         if (is_live(&d[i])) begin(&d[i], o);
     *seed = o->seed != 0 ? o->seed : adm_tune_draw_seed();
-    for (int round = 0; round < CHECK_ROUNDS; round++) {
+    for (int round = 0; round < CHECK_ROUNDS && !o->skips_small; round++) {
         adm_host_case_fill(&kase[CASE_CHECK], *seed + (uint64_t)round, false);
         for (size_t i = 0; i < n; i++) run_and_verify(&d[i], CASE_CHECK, round);
     }

@@ -12,6 +12,7 @@
 #define ADM_KERNELS_TUNE_HOST_SESSION_H
 
 #include "kernels/tune/candidate/candidate.h"
+#include "kernels/tune/counters.h"
 #include "kernels/tune/host_case.h"
 
 typedef struct adm_tune_options {
@@ -27,6 +28,10 @@ typedef struct adm_tune_options {
     bool check_only;
     bool (*should_stop)(void); /* may be NULL */
 
+    adm_tune_count_fn *count; /* after the times, on a GPU: the metrics of count_set; NULL: nothing is counted */
+    const char *count_set;
+    bool skips_small; /* the small shapes have been checked in this session already */
+
     /* Of the timed configuration on a GPU; all zero: one sequence, contiguous K and V, selection per head, cold L2, a graph. */
     uint32_t batch; /* 0: 1 */
     const uint32_t *length; /* [batch] tokens; NULL: n_tokens each */
@@ -34,7 +39,12 @@ typedef struct adm_tune_options {
     uint32_t page_size;
     adm_selection selection;
     bool warm, stream;
-    bool skips_small; /* the small shapes have been checked in this session already */
+
+    /* Of the timed configuration on the host; all zero: random inputs. */
+    struct adm_trace_source *source; /* inputs of a recorded session (trace_source.h); borrowed */
+    double scale; /* of the softmax; 0: 1/sqrt(d) */
+    int64_t trace_id; /* in the database, and what it calls the length; 0: none, n_tokens */
+    uint32_t seq_len;
 } adm_tune_options;
 
 typedef struct adm_tune_result {
@@ -48,6 +58,7 @@ typedef struct adm_tune_result {
     double floor_ns; /* 0: not known */
     double model_bytes; /* of the floor; 0: not known */
     adm_tune_resources resources;
+    adm_tune_counted *counted; /* owned; NULL: nothing was asked for */
 } adm_tune_result;
 
 void adm_tune_result_clear(adm_tune_result *result);

@@ -7,8 +7,7 @@
 #include "kernels/registry.h"
 #include "kernels/tune/host_session.h"
 
-/* Where the pipeline keeps a stage's row; NULL: it has none. */
-static const adm_host_impl **slot(adm_host_pipeline *p, adm_stage stage) {
+const adm_host_impl **adm_pipeline_slot(adm_host_pipeline *p, adm_stage stage) {
     switch (stage) {
     case ADM_STAGE_HADAMARD: return &p->hadamard;
     case ADM_STAGE_BUCKET: return &p->bucket;
@@ -48,7 +47,7 @@ static adm_status choose_one(const char *stage, size_t stage_bytes, const char *
         found = true;
         if (!adm_host_impl_available(row)) continue;
         runs = true;
-        *slot(p, row->stage) = row;
+        *adm_pipeline_slot(p, row->stage) = row;
     }
     snprintf(text, sizeof text, "%.*s", (int)name_bytes, name);
     if (found && runs) return ADM_OK;
@@ -74,7 +73,7 @@ adm_status adm_pipeline_check(adm_host_pipeline *p, uint32_t head_dims, uint32_t
                               adm_pipeline_fault faults[ADM_PIPELINE_STAGES], size_t *n_faults, adm_error *err) {
     *n_faults = 0;
     for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_DENSE; stage++) {
-        const adm_host_impl **row = slot(p, stage);
+        const adm_host_impl **row = adm_pipeline_slot(p, stage);
         if (row == NULL || *row == NULL || strcmp((*row)->name, "reference") == 0) continue;
         const adm_host_config config = {.stage = stage,
                                         .shape = {1, 1, 64},

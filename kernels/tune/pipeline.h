@@ -10,6 +10,9 @@ enum { ADM_PIPELINE_STAGES = 7 };
  * this processor cannot run it; the names that there are. */
 adm_status adm_pipeline_choose(const char *names, adm_host_pipeline *pipeline, adm_error *err);
 
+/* Where a pipeline keeps a stage's row; NULL: it has none. */
+const adm_host_impl **adm_pipeline_slot(adm_host_pipeline *pipeline, adm_stage stage);
+
 /* A row that was wrong, and why. */
 typedef struct adm_pipeline_fault {
     const adm_host_impl *row;

@@ -55,6 +55,43 @@ static void print_setting(const adm_tune_options *o, adm_stage stage, const char
     adm_print("; one layer of one decode step\n");
 }
 
+static const adm_tune_counter *counter(const adm_tune_counted *counted, const char *name) {
+    for (size_t i = 0; i < counted->n; i++)
+        if (strcmp(counted->counter[i].name, name) == 0 && counted->counter[i].reason[0] == '\0') return &counted->counter[i];
+    return NULL;
+}
+
+/* The counters that most often decide, as far as the set has them; all are in the database. */
+static void print_counters(const adm_tune_counted *counted) {
+    static const struct {
+        const char *name, *words;
+        double factor;
+        const char *unit;
+    } shown[] = {
+        {"achieved_occupancy_ratio", "warps", 100, "%"},
+        {"smsp__issue_active.avg.pct_of_peak_sustained_active", "issue", 1, "%"},
+        {"dram_read_model_ratio", "DRAM reads", 1, "x the model"},
+        {"l2_read_model_ratio", "L2 reads", 1, "x the model"},
+        {"stall_long_scoreboard_share", "waits: memory", 100, "%"},
+        {"stall_short_scoreboard_share", "shared memory", 100, "%"},
+        {"stall_barrier_share", "barriers", 100, "%"},
+        {"stall_wait_share", "fixed latency", 100, "%"},
+        {"stall_math_pipe_throttle_share", "arithmetic", 100, "%"},
+    };
+    bool any = false;
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        const adm_tune_counter *c = counter(counted, shown[i].name);
+        if (c == NULL) continue;
+        adm_print(shown[i].factor > 1 || shown[i].unit[0] == '%' ? "%s%s %.0f%s" : "%s%s %.2f%s",
+                  any ? ", " : "    counters: ", shown[i].words, c->value * shown[i].factor, shown[i].unit);
+        any = true;
+    }
+    if (any) adm_print("\n");
+    else
+        adm_print("    not counted: %s\n",
+                  counted->reason[0] != '\0' ? counted->reason : "the set has none that is shown here");
+}
+
 void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char *device, const adm_candidate *c,
                           const adm_tune_result *r, size_t n, size_t default_index) {
     size_t width = 9;
@@ -81,6 +118,7 @@ void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char
         if (r[i].is_disturbed) adm_print("  core was shared");
         adm_print("\n");
         if (r[i].status != ADM_OK) adm_print("    %s\n", r[i].reason);
+        else if (r[i].counted != NULL) print_counters(r[i].counted);
     }
 }
 
@@ -88,6 +126,15 @@ void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char
 
 static json_t *figure(double value, bool known) { return known ? json_real(value) : json_null(); }
 static json_t *count(int value) { return value >= 0 ? json_integer(value) : json_null(); }
+
+/* Every counter's value, null where it has a reason; null where nothing was asked for. */
+static json_t *counters_as_json(const adm_tune_counted *counted) {
+    json_t *values = counted != NULL ? json_object() : json_null();
+    for (size_t i = 0; counted != NULL && i < counted->n; i++)
+        json_object_set_new(values, counted->counter[i].name,
+                            figure(counted->counter[i].value, counted->counter[i].reason[0] == '\0'));
+    return values;
+}
 
 void adm_tune_json_rows(json_t *rows, const adm_candidate *c, const adm_tune_result *r, size_t n, size_t default_index) {
     static const char *const kinds[] = {"row", "source", "shared", "module"};
@@ -98,8 +145,8 @@ void adm_tune_json_rows(json_t *rows, const adm_candidate *c, const adm_tune_res
         adm_candidate_parameters(&c[i], parameters, sizeof parameters);
         json_array_append_new(
             rows,
-            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:s}", "name",
-                      c[i].name, "kind", kinds[c[i].kind], "source", c[i].on_gpu ? "gpu" : "host", "path",
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:s, s:o}",
+                      "name", c[i].name, "kind", kinds[c[i].kind], "source", c[i].on_gpu ? "gpu" : "host", "path",
                       adm_printable(c[i].path, path, sizeof path), "parameters", parameters, "verdict",
                       r[i].status == ADM_EINTERNAL ? "wrong" : verdict_word(&r[i]), "reason",
                       r[i].status == ADM_OK ? "" : r[i].reason, "median_ns", figure(r[i].median_ns, timed), "median_ci_ratio",
@@ -107,7 +154,8 @@ void adm_tune_json_rows(json_t *rows, const adm_candidate *c, const adm_tune_res
                       figure(has_gain ? r[default_index].median_ns / r[i].median_ns - 1 : 0, has_gain), "n", (json_int_t)r[i].n,
                       "n_disturbed", (json_int_t)r[i].n_disturbed, "registers", count(s->registers), "static_shared_bytes",
                       count(s->static_shared_bytes), "dynamic_shared_bytes", count(s->dynamic_shared_bytes), "spill_bytes",
-                      count(s->spill_bytes), "occupancy_ratio", figure(s->occupancy, s->occupancy > 0), "limiter", s->limiter));
+                      count(s->spill_bytes), "occupancy_ratio", figure(s->occupancy, s->occupancy > 0), "limiter", s->limiter,
+                      "counters", counters_as_json(r[i].counted)));
     }
 }
 

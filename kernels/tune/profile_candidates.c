@@ -85,6 +85,7 @@ static adm_status grow(adm_profile_candidates *p, adm_error *err) {
 static adm_status judge_at(adm_profile_candidates *p, size_t session, size_t at, uint32_t budget, adm_error *err) {
     adm_tune_session *s = &p->session[session];
     adm_status status = ADM_OK;
+    if (adm_profile_case_at(p->o, at).metric != ADM_METRIC_L1) return ADM_OK; /* the contract of a candidate */
     for (int mode = 0; mode < 2 && status == ADM_OK; mode++) {
         if (!p->o->launch[mode]) continue;
         status = grow(p, err);
@@ -99,9 +100,8 @@ static adm_status judge_at(adm_profile_candidates *p, size_t session, size_t at,
         v->result = s->result[1];
         s->result[1] = NULL;
         p->n_verdicts++;
-        s->options.skips_small = true;
-        for (size_t i = 0; i < v->n && status == ADM_OK; i++)
-            s->options.skips_small &= v->result[i].status == ADM_OK || v->result[i].status == ADM_EUNSUPPORTED;
+        s->options.skips_small = status == ADM_OK; /* one that was wrong, or was not looked at, is checked again */
+        for (size_t i = 0; i < v->n && status == ADM_OK; i++) s->options.skips_small &= v->result[i].status == ADM_OK;
         if (status == ADM_OK && p->o->should_stop != NULL && p->o->should_stop())
             status = adm_fail(err, ADM_EINTERRUPTED, "interrupted while the candidates were judged");
     }
@@ -248,6 +248,7 @@ static adm_status use_choice(adm_profile_candidates *p, adm_store *store, const 
     size_t session;
     adm_error why = {0};
     const adm_profile_case c = adm_profile_case_at(p->o, at);
+    if (c.metric != ADM_METRIC_L1) return ADM_OK;
     adm_status status = find_choice(p, store, device, stage, &c, adm_profile_by_budget(stage) ? budget : 0, &ch, &found, err);
     if (status != ADM_OK) return status;
     if (!found) {
@@ -295,6 +296,9 @@ adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, c
     if (ask->bring->n_files == 0 && ask->bring->n_set == 0 && ask->tuned_db == NULL) return ADM_OK;
     if (o->n_sessions > 0)
         return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge on random inputs: leave out --trace");
+    bool has_l1 = false;
+    for (size_t i = 0; i < o->n_metrics; i++) has_l1 |= o->metrics[i] == ADM_METRIC_L1;
+    if (!has_l1) return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge by the metric l1: name it in --metric, too");
     if (o->n_metrics != 1 || o->metrics[0] != ADM_METRIC_L1)
         return adm_fail(err, ADM_EINPUT, "--candidate and --tuned compare codes by l1: leave out --metric");
     const adm_tune_options options = {.limit_ns = limit_ns};

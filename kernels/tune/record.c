@@ -38,11 +38,12 @@ static void variant_of(const adm_candidate *c, char *out, size_t bytes) {
 static adm_config config_of(const adm_tune_record *r, const adm_candidate *c, const char *variant) {
     const bool selects = c->stage == ADM_STAGE_TOPK || c->stage == ADM_STAGE_ATTENTION || c->stage == ADM_STAGE_STEP;
     const adm_tune_options *o = r->options;
-    return (adm_config){.policy = c->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
+    return (adm_config){.trace_id = o->trace_id,
+                        .policy = c->stage == ADM_STAGE_DENSE ? "dense" : "adamas",
                         .variant = variant,
                         .shape = o->shape,
                         .dtype = o->dtype,
-                        .seq_len = o->n_tokens,
+                        .seq_len = o->seq_len > 0 ? o->seq_len : o->n_tokens,
                         .budget = selects ? o->rule.budget : 0,
                         .batch = o->batch > 0 ? o->batch : 1,
                         .n_sinks = selects ? (int32_t)o->rule.n_sinks : -1,
@@ -127,6 +128,34 @@ static const char *verdict_of(adm_status status) {
     }
 }
 
+/* Counters are taken launch by launch, so they belong to the stream's configuration, as those of a profile. */
+static adm_status put_counters(adm_tune_record *r, const adm_candidate *c, const adm_tune_counted *counted, const char *variant,
+                               adm_error *err) {
+    int64_t config_id;
+    adm_config config = config_of(r, c, variant);
+    config.launch = "stream";
+    adm_status status = adm_store_config(r->store, &config, &config_id, err);
+    for (size_t i = 0; i < counted->n && status == ADM_OK; i++) {
+        const adm_tune_counter *k = &counted->counter[i];
+        const adm_metric metric = {k->name, k->unit, k->better, k->description};
+        double value = k->value;
+        const adm_distribution distribution = adm_distribution_of(&value, 1);
+        const bool counts = k->reason[0] == '\0';
+        const adm_measurement m = {.run_id = r->run_id,
+                                   .config_id = config_id,
+                                   .source = "gpu",
+                                   .stage = adm_stage_name(c->stage),
+                                   .layer = -1,
+                                   .head = -1,
+                                   .metric = &metric,
+                                   .distribution = counts ? &distribution : NULL,
+                                   .status = counts ? "ok" : "skipped",
+                                   .reason = counts ? NULL : k->reason};
+        status = adm_store_measurement(r->store, &m, err);
+    }
+    return status;
+}
+
 /* What the candidate was. */
 static adm_status put_candidate(adm_tune_record *r, const adm_candidate *c, const adm_tune_result *result, int64_t config_id,
                                 adm_error *err) {
@@ -194,6 +223,7 @@ adm_status adm_tune_record_put(adm_tune_record *r, const adm_candidate *c, const
     adm_status status = adm_store_config(r->store, &config, &config_id, err);
     if (status == ADM_OK && result->status == ADM_OK && result->n > 0) status = put_times(r, c, result, config_id, err);
     else if (status == ADM_OK) status = put_reason(r, c, result, config_id, err);
+    if (status == ADM_OK && result->counted != NULL) status = put_counters(r, c, result->counted, variant, err);
     if (status == ADM_OK) status = put_candidate(r, c, result, config_id, err);
     return status == ADM_OK ? adm_store_flush(r->store, err) : status;
 }

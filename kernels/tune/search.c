@@ -44,10 +44,10 @@ static adm_status measure_round(adm_search_measure *measure, void *user, entry *
     return status;
 }
 
-adm_status adm_search_halve(size_t n, adm_search_measure *measure, void *user, size_t finalist[ADM_SEARCH_FINALISTS],
-                            size_t *n_finalists, size_t *n_measured, adm_error *err) {
+adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *measure, void *user,
+                            size_t finalist[ADM_SEARCH_FINALISTS], size_t *n_finalists, size_t *n_measured, adm_error *err) {
     entry *e = NULL;
-    size_t *which = NULL, n_samples = ADM_SEARCH_FIRST_SAMPLES;
+    size_t *which = NULL, n_samples = first_samples;
     double *ns = NULL;
     *n_finalists = *n_measured = 0;
     adm_status status = adm_alloc(&e, n, sizeof *e, "settings", err);
@@ -58,7 +58,7 @@ adm_status adm_search_halve(size_t n, adm_search_measure *measure, void *user, s
         status = measure_round(measure, user, e, n, n_samples, which, ns, err);
         *n_measured += n * n_samples;
         n = (n + ADM_SEARCH_KEEP - 1) / ADM_SEARCH_KEEP;
-        if (n < ADM_SEARCH_FINALISTS) n = ADM_SEARCH_FINALISTS;
+        if (n < ADM_SEARCH_FINALISTS || n_samples >= ADM_SEARCH_ENOUGH) n = ADM_SEARCH_FINALISTS;
         n_samples *= ADM_SEARCH_KEEP;
     }
     for (size_t i = 0; status == ADM_OK && i < n; i++)

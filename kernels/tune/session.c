@@ -84,6 +84,12 @@ void adm_tune_session_arch(const adm_tune_session *s, char *out, size_t bytes) {
     else snprintf(out, bytes, "sm_90");
 }
 
+static void compile(adm_tune_session *s, adm_candidate *c, size_t n, const char *arch) {
+    const uint64_t start_ns = adm_clock_ns();
+    adm_tune_compile(c, n, arch, &s->scratch, adm_tune_show_errors);
+    s->compile_ns += adm_clock_ns() - start_ns;
+}
+
 /* --- Judging -------------------------------------------------------------------------------------------------------- */
 
 static adm_status judge_side(adm_tune_session *s, int side, adm_error *err) {
@@ -136,7 +142,7 @@ static adm_status measure_settings(void *user, const size_t *which, size_t n, si
     for (size_t i = 0; status == ADM_OK && i < n; i++) some[i] = s->all[which[i]];
     if (status == ADM_OK)
         status = s->side == 0 ? adm_host_session_run(&o, some, n, result, s->seed, err)
-                              : adm_gpu_judge_run(&o, s->session->device, some, n, result, s->seed, err);
+                              : adm_gpu_judge_screen(&o, s->session->device, some, n, result, s->seed, err);
     for (size_t i = 0; status == ADM_OK && i < n; i++) {
         ns[i] = result[i].status == ADM_OK && result[i].n > 0 ? result[i].median_ns : NAN;
         if (result[i].status != ADM_OK && s->all[which[i]].status == ADM_OK) /* the verdict stays with the setting */
@@ -164,8 +170,10 @@ static adm_status search_one(adm_tune_session *session, int side, const adm_cand
         s.all[i] = *candidate;
         adm_search_choose(&s.all[i], i);
     }
-    if (status == ADM_OK) adm_tune_compile(s.all, n, arch, &session->scratch, adm_tune_show_errors);
-    if (status == ADM_OK) status = adm_search_halve(n, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
+    if (status == ADM_OK) compile(session, s.all, n, arch);
+    if (status == ADM_OK)
+        status = adm_search_halve(n, side == 1 ? ADM_SEARCH_ENOUGH : ADM_SEARCH_FIRST_SAMPLES, measure_settings, &s, finalist,
+                                  &n_finalists, &n_measured, err);
     if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !session->quiet)
@@ -199,7 +207,6 @@ adm_status adm_tune_session_prepare(adm_tune_session *s, adm_error *err) {
     if (s->list[1].n > 0) adm_tune_session_find_gpu(s);
     adm_tune_session_arch(s, arch, sizeof arch);
     for (int side = 0; side < 2 && status == ADM_OK; side++) status = search(s, side, arch, err);
-    for (int side = 0; side < 2 && status == ADM_OK; side++)
-        adm_tune_compile(s->list[side].c, s->list[side].n, arch, &s->scratch, adm_tune_show_errors);
+    for (int side = 0; side < 2 && status == ADM_OK; side++) compile(s, s->list[side].c, s->list[side].n, arch);
     return status;
 }

@@ -25,6 +25,7 @@ typedef struct adm_tune_session {
     adm_tune_result *result[2];
     bool judged[2];
     uint64_t seed;             /* of the inputs; 0: not drawn yet */
+    uint64_t compile_ns; /* wall time of compilers so far */
     adm_tune_scratch scratch;
 } adm_tune_session;
 

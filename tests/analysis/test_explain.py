@@ -45,6 +45,28 @@ SET = {
 }
 
 
+# On an H200, tests/support/h200-counters.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies, and
+# where it is silent.
+ON_AN_H200 = {
+    "idle": (("topk", "cluster"), ("distance", "l1")),
+    "phase-scan": (("step", "grouped"), ("step", "fused")),
+    "phase-cut": (("step", "grouped"), ("step", "fused")),
+    "phase-gather": (("step", "grouped"), ("step", "fused")),
+}
+
+
+# Phases that are short in that step: they are made long.
+SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
+                for name in ("query", "winners", "hand_out", "list", "merge")}
+
+
+@pytest.fixture(scope="module")
+def h200(program, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("h200")
+    assert Adamas(folder)("db", "import", ROOT / "tests/support/h200-counters.json", "--db", "h200.db").code == 0
+    return folder / "h200.db"
+
+
 @pytest.fixture(scope="module")
 def recorded(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
@@ -66,7 +88,7 @@ def rules_in(document):
 
 
 def test_every_rule_is_tested():
-    assert {*re.findall(r"^\[(.*)\]$", RULES, re.M)} == {*RECORDED, *SET}
+    assert {*re.findall(r"^\[(.*)\]$", RULES, re.M)} == {*RECORDED, *SET, *ON_AN_H200, *SHORT_PHASES, "tail"}
 
 
 @pytest.mark.parametrize("rule", RECORDED)
@@ -74,6 +96,42 @@ def test_a_rule_on_recorded_counters(adamas, recorded, rule):
     applies, silent = RECORDED[rule]
     assert rule in rules_in(explain(adamas, recorded, *applies))
     assert rule not in rules_in(explain(adamas, recorded, *silent))
+
+
+@pytest.mark.parametrize("rule", ON_AN_H200)
+def test_a_rule_on_counters_and_phases_of_an_h200(adamas, h200, rule):
+    for (stage, variant), applies in zip(ON_AN_H200[rule], (True, False), strict=True):
+        document = explain(adamas, h200, stage, variant, 32768, 256 if stage != "distance" else None)
+        assert (rule in rules_in(document)) == applies, document
+
+
+@pytest.mark.parametrize("rule", SHORT_PHASES)
+def test_a_rule_on_a_phase_that_is_made_long(adamas, h200, tmp_path, rule):
+    assert rule not in rules_in(explain(adamas, h200, "step", "grouped", 32768, 256))
+    database = shutil.copy(h200, tmp_path / "r.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("UPDATE measurement SET median = 4000 WHERE metric_id = (SELECT metric_id FROM metric WHERE"
+                                  " name = ?)", (SHORT_PHASES[rule],)).rowcount == 1
+        connection.commit()
+    found = explain(adamas, database, "step", "grouped", 32768, 256)
+    assert [finding["saves_ns"] for finding in found["findings"] if finding["rule"] == rule] == [4000]
+
+
+@pytest.mark.parametrize("blocks, applies", [(132 * 2 + 10, True), (132 * 2, False), (132 * 4, False), (132 * 18 + 10, False)])
+def test_the_tail_of_a_grid(adamas, h200, tmp_path, blocks, applies):
+    """Our own grids are one wave, so that theirs is set: an SM takes two of these blocks, by their threads and registers."""
+    database = shutil.copy(h200, tmp_path / "r.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE activity SET grid_x = ?, grid_y = 1, registers = 64, block_x = 512, static_shared_bytes = 0,"
+                           " dynamic_shared_bytes = 0 WHERE stage = 'topk'", (blocks,))
+        connection.commit()
+    found = explain(adamas, database, "topk", "cluster", 32768, 256)
+    assert found["figures"]["waves"] == pytest.approx(blocks / 264)
+    assert ("tail" in rules_in(found)) == applies
+    for finding in found["findings"]:
+        if finding["rule"] == "tail":
+            time_ns = found["figures"]["time_ns"]
+            assert finding["saves_ns"] == pytest.approx(time_ns * (1 - blocks / 264 / 2)) and "1.0 times" in finding["says"]
 
 
 @pytest.mark.parametrize("rule", SET)
@@ -100,14 +158,14 @@ def test_a_rule_on_a_figure_that_is_set(adamas, recorded, tmp_path, rule):
 
 @pytest.mark.parametrize("stage, rules", [
     ("distance", ["not-bytes", "long-scoreboard", "dependencies", "occupancy"]),
-    ("topk", ["not-bytes", "dependencies", "barrier", "short-scoreboard", "few-blocks"]),
-    ("attention", ["not-bytes", "barrier", "few-blocks", "occupancy"]),
-    ("step", ["not-bytes", "dependencies", "barrier", "short-scoreboard", "few-blocks", "conflicts"]),
+    ("topk", ["not-bytes", "idle", "dependencies", "barrier", "short-scoreboard", "few-blocks"]),
+    ("attention", ["not-bytes", "idle", "barrier", "few-blocks", "occupancy"]),
+    ("step", ["not-bytes", "idle", "dependencies", "phase-scan", "barrier", "phase-gather", "phase-cut", "few-blocks",
+              "conflicts"]),
 ])
-def test_the_stages_of_an_h200(adamas, tmp_path, stage, rules):
-    """32 query and 8 KV heads, 32,768 tokens, budget 256: what counted is in tests/support/h200-counters.json."""
-    assert adamas("db", "import", ROOT / "tests/support/h200-counters.json", "--db", "h200.db").code == 0
-    found = json.loads(adamas("explain", "--stage", stage, "--json", "--db", "h200.db").out)
+def test_the_stages_of_an_h200(adamas, h200, stage, rules):
+    """32 query and 8 KV heads, 32,768 tokens, budget 256."""
+    found = json.loads(adamas("explain", "--stage", stage, "--json", "--db", h200).out)
     assert found["gpu"] == "NVIDIA H200" and found["has_counters"] and rules_in(found) == rules, found
 
 
@@ -128,12 +186,19 @@ def test_the_step_is_brought_in_by_amdahl(adamas, recorded):
         if finding["saves_ns"] is not None:
             assert finding["saves_step_ratio"] == pytest.approx(finding["saves_ns"] / figures["six_ns"])
     text = adamas("explain", "--stage", "topk", "--run", 1, "--db", recorded).out
-    assert re.search(r"At most \d+\.\d\d us to gain: \d+% of the stage, \d+\.\d% of the six stages", text)
+    assert re.search(r"At most \d+\.\d\d us to gain: \d+% of the stage, \d+\.\d% of the six stages, which would be "
+                     r"\d+\.\d\d times as fast\.", text)
+
+
+def test_a_run_that_lacks_nothing_names_no_command(adamas, h200):
+    assert "To take" not in adamas("explain", "--stage", "step", "--db", h200).out
+    text = adamas("explain", "--stage", "step", "--implementation", "fused", "--db", h200).out
+    assert "The run has no phases of the step. To take them on the GPU:" in text and "--phases" in text
 
 
 def test_without_counters_the_command_that_gets_them_is_named(adamas, recorded):
     text = adamas("explain", "--stage", "topk", "--run", 2, "--db", recorded).out
-    assert "--stages topk,step" in text and "--counters full --timeline" in text
+    assert "--stages topk,step" in text and "--counters full --timeline" in text and "The run has no counters" in text
     assert "the waiting is" not in text
 
 

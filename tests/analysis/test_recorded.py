@@ -200,6 +200,15 @@ WRONG = {
     "n not whole": (spoiled(lambda d: first_figures(d).__setitem__(0, 1.5)), "'n' must be a whole number"),
     "measurement null": (spoiled(lambda d: first_line(d)[-1].update(time_ns=None)), "is missing"),
     "infinite": (lambda text: text.replace('"elapsed_ns": ', '"elapsed_ns": 1e999', 1), "line"),
+    "head beyond any": (spoiled(lambda d: next(line for config in d["runs"][0]["configs"] for line in config["measurements"]
+                                               if len(line) == 5).__setitem__(3, 4_000_000_000)), "head is 4000000000"),
+    "layer beyond any": (spoiled(lambda d: next(line for config in d["runs"][0]["configs"] for line in config["measurements"]
+                                                if len(line) == 5).__setitem__(2, 5000)), "layer is 5000, outside 0 to 4095"),
+    "head dimension": (spoiled(lambda d: d["runs"][0]["configs"][0]["config"].__setitem__(
+        d["config_columns"].index("head_dim"), 1 << 40)), "head_dim is"),
+    "long label": (spoiled(lambda d: d["runs"][0]["run"].update(label="recorded:" + "x" * (1 << 20))),
+                   "label has 1048585 bytes"),
+    "invalid UTF-8": (lambda text: text.replace('"unit":"', '"unit":"\udcff', 1), "invalid UTF-8"),
     "measured twice": (spoiled(lambda d: [config["measurements"].extend(config["measurements"]) for config in
                                            d["runs"][0]["configs"]]), "UNIQUE"),
     "metric of another unit": (spoiled(lambda d: d["metrics"][0].update(unit="miles")), "another unit"),
@@ -213,7 +222,7 @@ WRONG = {
 def test_a_wrong_file_leaves_no_trace(adamas, recorded, small_run, tmp_path, case):
     """Exit 2 with one sentence that names the file; whatever was read before the wrong place is taken back."""
     spoil, says = WRONG[case]
-    (tmp_path / "wrong.json").write_text(spoil(recorded[1].read_text()))
+    (tmp_path / "wrong.json").write_text(spoil(recorded[1].read_text()), errors="surrogateescape")
     shutil.copy(small_run[1], tmp_path / "own.db")
     tables = ["run", "config", "metric", "measurement", "event", "activity", "trace", "calibration"]
     count = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
@@ -264,12 +273,14 @@ def test_every_table_of_a_run_is_decided_on(recorded):
     carried = {"measurement", "calibration", "event", "activity"}
     behind = {"check_run",            # says which runs of one database were compared
               "candidate", "tuned",   # name files of one machine
+              "shard",                # the parts of a joined run, each a run where it was measured
               "simulation", "validation"}  # are computed anew from what is carried
     with_run = {name for name, in query(recorded[0], "SELECT m.name FROM sqlite_schema m, pragma_table_info(m.name) c "
                                         "WHERE m.type = 'table' AND c.name = 'run_id' AND m.name <> 'run'")}
     assert with_run == carried | behind
     measured = {"run_id", "config_id", "metric_id", "measurement_id", "source", "stage", "layer", "head", "n", "mean", "min",
-                "p01", "p05", "p10", "median", "p90", "p95", "p99", "max", "status", "reason"}
+                "p01", "p05", "p10", "median", "p90", "p95", "p99", "max", "status", "reason",
+                "of_shard"}  # stays behind with the parts that it names
     assert {row[1] for row in query(recorded[0], "PRAGMA table_info(measurement)")} == measured
 
 

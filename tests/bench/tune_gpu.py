@@ -1,8 +1,14 @@
 #!/usr/bin/env python3
-"""Judges GPU candidates on a real device: top-ks with a planted fault each, which must all be refused and never timed; and our
-own rows handed in as candidates, which must be accepted and come within 1% of their own time.
+"""Judges GPU candidates on a real device, in five parts:
 
-    python3 tests/bench/tune_gpu.py --program build/release/adamas [--rows rows.so]
+    verdict   from a saved .cu to its verdict: compiled, checked, timed                         less than 10 s
+    faults    top-ks with a planted fault each                                                  all refused, none timed
+    rows      our own rows handed in as candidates (--rows)                                     within 1% of their own time
+    search    successive halving against judging every setting                                  a setting within 2% of the best,
+                                                                                                in a quarter of the time
+    grid      the tuned choice against the default over shapes                                  never slower
+
+    python3 tests/bench/tune_gpu.py --program build/release/adamas [--rows rows.so] [--parts verdict,search] [--out FOLDER]
 
 Needs a GPU and nvcc. rows.so is tests/bench/tune_rows.cpp linked to this build's kernels; its head says how. Exit status 1 if a
 claim does not hold.
@@ -12,10 +18,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAIVE = ROOT / "docs/tuning/naive_topk.cu"
+NAIVE, FASTER = ROOT / "docs/tuning/naive_topk.cu", ROOT / "docs/tuning/faster_topk.cu"
 LAUNCH = "topk<<<shape->batch * shape->n_q_heads, 1, 0, stream>>>"
 END = "b.n_selected[r] = k;"
 
@@ -71,44 +78,122 @@ def write_faults(folder):
         (folder / f"{name}.cu").write_text(text)
 
 
-def tune(program, folder, *arguments):
-    result = subprocess.run([program, "tune", *map(str, arguments), "--json", "--db", folder / "tune.db"],
-                            capture_output=True, text=True)
+def call(options, *arguments):
+    result = subprocess.run([options.program.resolve(), "tune", *map(str, arguments), "--json", "--db",
+                             options.folder / "tune.db"], capture_output=True, text=True)
     if not result.stdout:
         sys.exit(result.stderr)
-    return json.loads(result.stdout)["candidates"]
+    document = json.loads(result.stdout)
+    with (options.out / "tune_gpu.jsonl").open("a") as log:
+        log.write(json.dumps({"arguments": [str(word) for word in arguments], **document}) + "\n")
+    return document
+
+
+def tune(options, *arguments):
+    return call(options, *arguments)["candidates"]
+
+
+def part_verdict(options):
+    """Wall time of one call with one new source, the registry's row beside it."""
+    (options.folder / "new.cu").write_text(FASTER.read_text() + f"// {time.time()}\n")
+    start = time.monotonic()
+    rows = tune(options, "--stage", "topk", "--implementation", "cluster", "--set", "THREADS=512", options.folder / "new.cu")
+    took = time.monotonic() - start
+    mine = rows[-1]
+    print(f"verdict: {took:.1f} s from the saved file to '{mine['verdict']}', {mine['median_ns'] or 0:.0f} ns")
+    return took < 10 and mine["verdict"] == "right"
+
+
+def part_faults(options):
+    write_faults(options.folder)
+    files = [options.folder / f"{name}.cu" for name in FAULTS]
+    rows = tune(options, "--stage", "topk", "--implementation", "cluster", *SHAPE, *files)
+    mine = [row for row in rows if row["kind"] == "source"]
+    for row in mine:
+        print(f"  {row['name']:32} {row['verdict']:8} {row['reason']}")
+    missed = [row["name"] for row in mine if row["verdict"] not in ("wrong", "invalid") or row["median_ns"] is not None]
+    n_timed = sum(row["median_ns"] is not None for row in mine)
+    print(f"faults: {len(mine) - len(missed)} of {len(mine)} refused, {n_timed} timed")
+    return not missed
+
+
+def part_rows(options):
+    right = True
+    for stage in ROWS if options.rows else []:
+        judged = tune(options, "--stage", stage, options.rows.resolve())
+        own = {row["name"]: row for row in judged}
+        for name, row in own.items():
+            base = own.get(name.split(":")[-1])
+            if row["kind"] != "shared":
+                continue
+            ratio = row["median_ns"] / base["median_ns"] - 1 if row["median_ns"] and base and base["median_ns"] else None
+            words = row["reason"] if ratio is None else f"{ratio:+.2%} of its own time, {row['median_ns']:.0f} ns"
+            print(f"rows: {stage:10} {name:20} {row['verdict']:8} {words}")
+            right &= ratio is not None and abs(ratio) <= 0.01
+    return right
+
+
+def part_search(options):
+    """The same settings searched, and each judged as a candidate of its own. Compiling is the same work in both."""
+    values = range(64, 64 + 32 * options.settings, 32)
+    source = FASTER.read_text().replace("THREADS = 128, 256, 512, 1024", "THREADS = " + ", ".join(map(str, values)))
+    if source == FASTER.read_text():
+        sys.exit(f"tune_gpu.py: {FASTER.name} no longer declares its parameter as it did")
+    (options.folder / "some.cu").write_text(source)
+    for value in values:
+        (options.folder / f"all{value}.cu").write_text(source.replace("THREADS = " + ", ".join(map(str, values)),
+                                                                      f"THREADS = {value}"))
+    files = [options.folder / f"all{value}.cu" for value in values]
+    common = ["--stage", "topk", "--implementation", "cluster"]
+    searched, every = call(options, *common, options.folder / "some.cu"), call(options, *common, *files)
+    found, best = (min(row["median_ns"] for row in document["candidates"] if row["kind"] == "source" and row["median_ns"])
+                   for document in (searched, every))
+    shares = searched["elapsed_s"] / every["elapsed_s"], ((searched["elapsed_s"] - searched["compile_s"]) /
+                                                          (every["elapsed_s"] - every["compile_s"]))
+    print(f"search: {len(files)} settings: {found:.0f} ns found, {best:.0f} ns the best ({found / best - 1:+.1%}); "
+          f"{searched['elapsed_s']:.1f} s against {every['elapsed_s']:.1f} s ({shares[0]:.0%}), without compiling "
+          f"{searched['elapsed_s'] - searched['compile_s']:.1f} s against {every['elapsed_s'] - every['compile_s']:.1f} s "
+          f"({shares[1]:.0%})")
+    return found <= 1.02 * best and shares[1] <= 0.25
+
+
+def part_grid(options):
+    gains = []
+    for stage in ("topk", "step"):
+        for tokens, kv_heads, budget in [(n, h, b) for n in (8192, 131072) for h in (8, 32) for b in (256, 2048)]:
+            document = call(options, "--stage", stage, "--gpu", "--seq-len", tokens, "--kv-heads", kv_heads, "--budget", budget,
+                            "--cap-ms", 60)
+            timed = [row for row in document["candidates"] if row["median_ns"]]
+            best = min(timed, key=lambda row: row["median_ns"])
+            gains.append(timed[0]["median_ns"] / best["median_ns"] - 1)
+            print(f"grid: {stage:5} {tokens:6} tokens, {kv_heads:2} KV heads, budget {budget:4}: {best['name']:10} "
+                  f"{best['median_ns']:9.0f} ns, {gains[-1]:+.1%} against {timed[0]['name']}")
+    n_faster = sum(gain >= 0.05 for gain in gains)
+    print(f"grid: {n_faster} of {len(gains)} shapes at least 5% faster than the default, none slower")
+    return all(gain >= 0 for gain in gains)
+
+
+PARTS = {"verdict": part_verdict, "faults": part_faults, "rows": part_rows, "search": part_search, "grid": part_grid}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--program", type=Path, default=ROOT / "build/release/adamas")
     parser.add_argument("--rows", type=Path, help="our own rows as a shared object (tests/bench/tune_rows.cpp)")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--settings", type=int, default=27, help="how many settings the search has (default 27)")
+    parser.add_argument("--out", type=Path, default=Path("."), help="where tune_gpu.jsonl with every verdict goes")
     options = parser.parse_args()
-    failed = False
+    missed = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_faults(folder)
-        rows = tune(options.program.resolve(), folder, "--stage", "topk", "--implementation", "cluster", *SHAPE,
-                    *sorted(folder.glob("*.cu")))
-        missed = [row["name"] for row in rows if row["kind"] == "source" and
-                  (row["verdict"] not in ("wrong", "invalid") or row["median_ns"] is not None)]
-        for row in rows:
-            print(f"{row['name']:32} {row['verdict']:8} {row['reason']}")
-        print(f"{len(rows) - 1 - len(missed)} of {len(rows) - 1} faults refused, none of them timed")
-        failed |= bool(missed)
-        for stage in ROWS if options.rows else []:
-            judged = tune(options.program.resolve(), folder, "--stage", stage, options.rows.resolve())
-            own = {row["name"]: row for row in judged}
-            for name, row in own.items():
-                base = own.get(name.split(":")[-1])
-                if row["kind"] != "shared":
-                    continue
-                ratio = row["median_ns"] / base["median_ns"] - 1 if row["median_ns"] and base and base["median_ns"] else None
-                right = ratio is not None and abs(ratio) <= 0.01
-                print(f"{stage:10} {name:20} {row['verdict']:8} " + (f"{ratio:+.2%} of its own time" if ratio is not None else
-                                                                     row["reason"]))
-                failed |= not right
-    return int(failed)
+        options.folder = Path(name)
+        for part in options.parts.split(","):
+            start = time.monotonic()
+            if not PARTS[part](options):
+                missed.append(part)
+            print(f"({part}: {time.monotonic() - start:.0f} s)", flush=True)
+    print(f"does not hold: {', '.join(missed)}" if missed else "every claim holds")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""A short run of the campaigns that `tests/fuzz` keeps as programs: faults of memory and disk, and kill -9."""
+"""A short run of the campaigns that `tests/fuzz` keeps as programs: faults of memory and disk, media that cannot be written,
+kill -9."""
 import os
+import subprocess
 import sys
 
 import pytest
 
-from conftest import PROGRAM, ROOT
+from conftest import PROGRAM, ROOT, query
 
 sys.path.insert(0, str(ROOT / "tests/fuzz"))
 import fault_campaign
@@ -34,6 +36,35 @@ def test_a_fault_of_memory_or_disk_is_told_as_one(campaign, name):
             campaign.inject(name, kind, lasts)
     campaign.fill(name)
     assert campaign.wrong == []
+
+
+@pytest.mark.parametrize("name", [name for name in fault_campaign.COMMANDS if name != "check"])  # which takes seconds
+def test_every_command_tells_of_early_and_late_faults(campaign, name):
+    campaign.wrong.clear()
+    campaign.some(name, {("alloc", False): [1, 7, 60, 700, 9000], ("alloc", True): [5, 300], ("write", False): [1, 4],
+                         ("write", True): [2]})
+    assert campaign.wrong == []
+
+
+def test_media_that_cannot_be_written_are_told_of(program):
+    names = ["replay", "report", "history", "db import", "db gc"]
+    result = subprocess.run([sys.executable, ROOT / "tests/fuzz/medium_campaign.py", PROGRAM,
+                             *(word for name in names for word in ("--only", name))], capture_output=True, text=True)
+    if result.returncode == 77:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(f"{name} " in result.stdout for name in names)
+
+
+def test_a_prune_that_cannot_shrink_the_file_says_what_it_removed(campaign, faults):
+    for n in range(1, 400, 6):
+        environment = {"LD_PRELOAD": str(faults), "ADAMAS_FAULT": "write", "ADAMAS_FAULT_AT": str(n), "ADAMAS_FAULT_LASTS": "1"}
+        code, _, err, hit = campaign.run(fault_campaign.COMMANDS["db gc"], environment)
+        if "removed are 1 runs" in err:
+            assert code == 4 and "shrinking it" in err and query(campaign.at / "x.db", "SELECT count(*) FROM run") == [(1,)]
+            return
+        assert hit, "no write of the prune was one of its shrinking"
+    pytest.fail("no fault came after the prune and before its end")
 
 
 def test_the_faults_are_met(campaign, faults):

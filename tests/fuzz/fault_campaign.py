@@ -145,7 +145,7 @@ class Campaign:
         claim(code in allowed or code == whole[0], "an exit code")
         if code == whole[0]:
             # A doctor tells what it could not find out; a history says that git could not be asked, and goes by dates.
-            told = name == "doctor" or (name == "history" and "git" in out and "by date" in out)
+            told = name in ("doctor", "check") or (name == "history" and "git" in out)  # a check's verdicts are of times
             claim(told or VARIES.sub("", out) == VARIES.sub("", whole[1]), "other output with the same exit code")
             claim(self.state() == self.left, f"other files with the same exit code: {self.difference()}")
         elif code in allowed and not (name.startswith("tune") and "candidate" in out):  # whose table has the reasons
@@ -179,19 +179,30 @@ class Campaign:
             spent = time.monotonic() - start
             n += 1 if n < self.most and spent < self.seconds else max(1, n // 7 if spent < 2 * self.seconds else n // 2)
 
+    def one(self, name, kind, lasts, n, whole):
+        """Whether the command met its Nth fault."""
+        environment = {"LD_PRELOAD": str(self.faults), "ADAMAS_FAULT": kind, "ADAMAS_FAULT_AT": str(n)}
+        if lasts:
+            environment["ADAMAS_FAULT_LASTS"] = "1"
+        result = self.run(COMMANDS[name], environment)
+        if result[3]:
+            self.judge(name, f"{kind} {n}{' and after' * lasts}", whole, result)
+        return result[3]
+
     def inject(self, name, kind, lasts):
-        words, n_tried = COMMANDS[name], 0
-        whole = self.whole(name)
+        n_tried, whole = 0, self.whole(name)
         for n in self.numbers():
-            environment = {"LD_PRELOAD": str(self.faults), "ADAMAS_FAULT": kind, "ADAMAS_FAULT_AT": str(n)}
-            if lasts:
-                environment["ADAMAS_FAULT_LASTS"] = "1"
-            result = self.run(words, environment)
-            if not result[3]:
+            if not self.one(name, kind, lasts, n, whole):
                 break
             n_tried += 1
-            self.judge(name, f"{kind} {n}{' and after' * lasts}", whole, result)
         return n_tried, n
+
+    def some(self, name, faults):
+        """Only these: {(kind, lasts): numbers}."""
+        whole = self.whole(name)
+        for (kind, lasts), numbers in faults.items():
+            for n in numbers:
+                self.one(name, kind, lasts, n, whole)
 
     def fill(self, name):
         """A disk that is full after so many bytes of one file."""

@@ -1,12 +1,15 @@
 """`--candidate`, `--tuned` and `--implementation` outside of tune: in `adamas profile` on a GPU that is host memory
-(tests/support/fake_gpu.c). Right candidates have times next to the registry's rows; wrong ones a reason and never a time."""
+(tests/support/fake_gpu.c), in `replay`, `compare` and `check` on the host. Right candidates have times next to the registry's
+rows; wrong ones a reason and never a time."""
 import json
 import os
+import re
 
 import pytest
 from test_tune_gpu import FAULTS, build, fake  # noqa: F401
+from tune_faults import RIGHT, wrong_source
 
-from conftest import check_sound, query, refuse
+from conftest import BUNDLED, check_sound, query, refuse
 
 GRID = ["--seq-lens", "300,500", "--budgets", "16,64", "--heads", "4", "--kv-heads", "2", "--stages", "topk", "--cap-ms", "10"]
 TIE = [FAULTS["tie_to_the_older"][:2]]
@@ -98,7 +101,8 @@ def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
 @pytest.mark.parametrize("arguments, says", [
     (["--candidate", "gone.so"], ["gone.so"]), (["--candidate", "a.txt"], ["a.txt does not say which stage it is of"]),
     (["--candidate", "two.c"], ["two.c has functions of several stages", "--candidate topk=FILE"]),
-    (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]), (["--set", "A=1"], ["--set is about a candidate"]),
+    (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]),
+    (["--set", "A=1"], ["--set is about a candidate"]),
     (["--implementation", "nobody"], ["no stage that is to run has a row for 'nobody'"]),
 ])
 def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, says):  # noqa: F811
@@ -106,3 +110,92 @@ def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, say
     (tmp_path / "a.txt").write_text("x")
     refuse(fake, "profile", *GRID, *arguments, "--db", "x.db", env={**os.environ, "ADAMAS_FAKE_GPU": "honest"}, says=says)
     assert not (tmp_path / "x.db").exists()
+
+
+# ---- replay ----
+
+REPLAY = ["replay", BUNDLED, "--seq-lens", "1024", "--budgets", "64", "--policies", "adamas", "--timed-steps", "2", "--db",
+          "x.db"]
+OWN_PROCESS = ("SELECT s.variant, s.stage, s.budget, s.status, s.reason, s.median FROM stage_summary s JOIN candidate c"
+               " ON c.run_id = s.run_id AND c.config_id = s.config_id AND c.stage = s.stage WHERE s.metric = 'time_ns'"
+               " ORDER BY 2, 3, 1")
+
+
+def write(folder, name, text):
+    (folder / name).write_text(text)
+    return name
+
+
+@pytest.mark.parametrize("stage", RIGHT)
+def test_a_replay_times_a_right_candidate_on_the_sessions_own_inputs(adamas, tmp_path, stage):
+    result = adamas(*REPLAY, "--candidate", write(tmp_path, "mine.c", RIGHT[stage]), "--json")
+    assert result.code == 0, result
+    rows = query(tmp_path / "x.db", OWN_PROCESS)
+    assert len(rows) == 2 and {row[1] for row in rows} == {stage} and all(row[3] == "ok" and row[5] > 0 for row in rows), rows
+    assert {row[0] for row in rows} > {"mine.c"}
+    assert query(tmp_path / "x.db", "SELECT DISTINCT t.name, c.seq_len, c.n_q_heads, c.head_dim FROM candidate d JOIN config c"
+                                    " USING (config_id) JOIN trace t USING (trace_id)") == [(BUNDLED.name, 1024, 9, 64)]
+    shown = [row for row in json.loads(result.out)["times"] if row["own_process"]]
+    assert {row["variant"] for row in shown} == {row[0] for row in rows}
+    check_sound(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize("fault", ["tie_to_the_older", "wrong_at_odd_lengths"])
+def test_a_replay_gives_a_wrong_candidate_a_reason_and_no_time(adamas, tmp_path, fault):
+    result = adamas(*REPLAY, "--candidate", write(tmp_path, "bad.c", wrong_source("topk", fault)), "--candidate",
+                    write(tmp_path, "good.c", RIGHT["topk"]))
+    assert result.code == 4 and "1 candidates failed their check" in result.err, result
+    rows = {row[0]: row for row in query(tmp_path / "x.db", OWN_PROCESS)}
+    assert rows["bad.c"][3] == "failed" and rows["bad.c"][4] and rows["bad.c"][5] is None
+    assert rows["good.c"][3] == "ok" and rows["good.c"][5] > 0 and len(rows) == 3
+    assert re.search(r"bad\.c +64 +failed: ", result.out) and "?" not in result.out, result.out
+    assert query(tmp_path / "x.db", "SELECT status FROM run") == [("complete",)]
+
+
+def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
+    result = adamas(*REPLAY, "--implementation", "reference", "--implementation", "reference,topk=avx2")
+    assert result.code in (0, 77), result
+    if result.code == 77:
+        pytest.skip(result.err)
+    rows = query(tmp_path / "x.db", OWN_PROCESS)
+    assert [row[:4] for row in rows] == [("avx2", "topk", 64, "ok"), ("reference", "topk", 64, "ok")]
+    assert rows[0][5] < rows[1][5]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--candidate", "k.cu"], ["k.cu is for a GPU", "adamas profile"]),
+    (["--candidate", "append=mine.c"], ["the stage append has no function of its own on the host"]),
+    (["--candidate", "mine.c", "--set", "B=1"], ["no candidate has the parameter"]),
+    (["--candidate", "mine.c", "--resume", "1"], ["--resume"]),
+    (["--candidate", "mine.c", "--shard", "1/2"], ["--shard: candidates are judged at every length"]),
+])
+def test_a_replay_refuses_what_it_cannot_judge(adamas, tmp_path, arguments, says):
+    write(tmp_path, "mine.c", RIGHT["topk"])
+    write(tmp_path, "k.cu", "int adamas_gpu_topk(a, b, c);\n")
+    refuse(adamas, *REPLAY, *arguments, says=says)
+
+
+# ---- compare and check ----
+
+def test_a_candidates_runs_are_compared_as_variants(adamas, tmp_path):
+    write(tmp_path, "mine.c", RIGHT["topk"])
+    result = adamas("check", "--candidate", "mine.c", "--runs", "5", "--max-runs", "5", "--json", "--all", "--db", "x.db", "--",
+                    *REPLAY[:-2])
+    document = json.loads(result.out)
+    [row] = document["rows"]
+    assert row["stage"] == "topk" and row["metric"] == "time_ns" and row["verdict"] == "regressed" and result.code == 1, row
+    assert row["candidate"] > row["baseline"] > 0 and document["candidate"] == "mine.c", document
+    # the same runs on both sides, against another row of theirs
+    [(variant,)] = query(tmp_path / "x.db", "SELECT DISTINCT c.variant FROM candidate d JOIN config c USING (config_id)"
+                                            " WHERE d.kind = 'row'")
+    again = adamas("compare", "all", "all", "--candidate", "mine.c", "--against", variant, "--db", "x.db", "--json", "--all")
+    assert [row["verdict"] for row in json.loads(again.out)["rows"]] == ["regressed"], again
+    refuse(adamas, "compare", "all", "all", "--candidate", "other.c", "--db", "x.db", says=["no times of other.c"])
+    refuse(adamas, "compare", "all", "all", "--candidate", "mine.c", "--against", "nobody", "--db", "x.db", says=["nobody"])
+    refuse(adamas, "compare", "all", "all", "--against", variant, "--db", "x.db", says=["--candidate"])
+
+
+def test_a_check_refuses_a_wrong_candidate(adamas, tmp_path):
+    write(tmp_path, "bad.c", wrong_source("topk", "tie_to_the_older"))
+    result = adamas("check", "--candidate", "bad.c", "--runs", "2", "--max-runs", "2", "--db", "x.db", "--", *REPLAY[:-2])
+    assert result.code == 4 and "failed their check" in result.err, result

@@ -279,6 +279,38 @@ static void queries_of_four_bits_by_counts(void **state) {
     }
 }
 
+/* The distances that compute capability 8.0 runs, where the emulator has them (configure.py). */
+extern adm_gpu_launch_fn adm_gpu_distance_l1_80, adm_gpu_distance_dot_80, adm_gpu_distance_asym4_80;
+#pragma weak adm_gpu_distance_l1_80
+#pragma weak adm_gpu_distance_dot_80
+#pragma weak adm_gpu_distance_asym4_80
+
+static void distances_before_bulk_copies(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {700}, 704, 0, {64, 0, 0}, SPREAD},
+        {{10, 2, 64}, ADM_BF16, 2, {300, 1}, 320, 0, {64, 0, 0}, OUTLIERS},
+        {{6, 2, 256}, ADM_F16, 1, {333}, 352, 0, {64, 0, 0}, SPREAD},
+    };
+    static const adm_code_metric metrics[] = {ADM_METRIC_L1, ADM_METRIC_DOT, ADM_METRIC_ASYM4};
+    adm_gpu_launch_fn *const launch[] = {adm_gpu_distance_l1_80, adm_gpu_distance_dot_80, adm_gpu_distance_asym4_80};
+    needs_gpu();
+    if (launch[0] == NULL) {
+        print_message("skipped: only the emulator has what compute capability 8.0 runs\n");
+        skip();
+    }
+    adm_rng rng = check_rng(__func__);
+    for (size_t m = 0; m < 3; m++)
+        for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
+            fixture f;
+            adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_DISTANCE, m == 0 ? "l1" : m == 1 ? "dot" : "asym4");
+            row.launch = launch[m];
+            fixture_open(&f, &configs[i / 2], i % 2 ? ADM_SELECT_GROUP : ADM_SELECT_HEAD, metrics[m], &rng);
+            run_row(&f, &row);
+            fixture_close(&f);
+        }
+}
+
 static void dot_products_of_codes(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -319,9 +351,9 @@ static void grouped_steps_cut_every_way(void **state) {
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
     row.launch = launch_grouped;
-    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
         fixture f;
-        fixture_open(&f, &configs[i], ADM_SELECT_HEAD, ADM_METRIC_L1, &rng);
+        fixture_open(&f, &configs[i / 2], ADM_SELECT_HEAD, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1, &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
             grouped_tuning = tunings[t];
             run_row(&f, &row);
@@ -403,6 +435,7 @@ int main(void) {
         cmocka_unit_test(grouped_steps_cut_every_way),
         cmocka_unit_test(queries_of_four_bits),
         cmocka_unit_test(queries_of_four_bits_by_counts),
+        cmocka_unit_test(distances_before_bulk_copies),
         cmocka_unit_test(dot_products_of_codes),
         cmocka_unit_test(edges),
         cmocka_unit_test(pages),

@@ -47,7 +47,9 @@ static void search_is_near_the_best_for_a_quarter_of_the_samples(void **state) {
             size_t finalist[ADM_SEARCH_FINALISTS], n_finalists, n_measured;
             const size_t best = make_grid(&g, seed, sizes[s]);
             double found = INFINITY;
-            assert_int_equal(adm_search_halve(sizes[s], measure, &g, finalist, &n_finalists, &n_measured, NULL), ADM_OK);
+            assert_int_equal(
+                adm_search_halve(sizes[s], ADM_SEARCH_FIRST_SAMPLES, measure, &g, finalist, &n_finalists, &n_measured, NULL),
+                ADM_OK);
             assert_int_equal(n_finalists, ADM_SEARCH_FINALISTS);
             for (size_t i = 0; i < n_finalists; i++) found = fmin(found, g.ns[finalist[i]]);
             n_near += found <= 1.02 * g.ns[best];
@@ -57,13 +59,27 @@ static void search_is_near_the_best_for_a_quarter_of_the_samples(void **state) {
     assert_true(n_near >= n_all * 98 / 100);
 }
 
+/* Where a round has enough samples for a median, more rounds would measure the same again. */
+static void a_round_of_enough_samples_is_the_only_one(void **state) {
+    grid g = {.noise = 0.01};
+    size_t finalist[ADM_SEARCH_FINALISTS], n_finalists, n_measured, n_best = 0;
+    const size_t best = make_grid(&g, 7, 81);
+    (void)state;
+    assert_int_equal(adm_search_halve(81, ADM_SEARCH_ENOUGH, measure, &g, finalist, &n_finalists, &n_measured, NULL), ADM_OK);
+    assert_int_equal(n_finalists, ADM_SEARCH_FINALISTS);
+    assert_int_equal(n_measured, 81 * ADM_SEARCH_ENOUGH);
+    for (size_t i = 0; i < n_finalists; i++) n_best += finalist[i] == best;
+    assert_int_equal(n_best, 1);
+}
+
 static void settings_that_fail_are_never_finalists(void **state) {
     (void)state;
     for (size_t n_out = 0; n_out <= 24; n_out++) {
         grid g = {.noise = 0, .n_out = n_out};
         size_t finalist[ADM_SEARCH_FINALISTS], n_finalists, n_measured;
         const size_t best = make_grid(&g, 7, 24);
-        assert_int_equal(adm_search_halve(24, measure, &g, finalist, &n_finalists, &n_measured, NULL), ADM_OK);
+        assert_int_equal(adm_search_halve(24, ADM_SEARCH_FIRST_SAMPLES, measure, &g, finalist, &n_finalists, &n_measured, NULL),
+                         ADM_OK);
         assert_int_equal(n_finalists, 24 - n_out < ADM_SEARCH_FINALISTS ? 24 - n_out : ADM_SEARCH_FINALISTS);
         for (size_t i = 0; i < n_finalists; i++) assert_true(finalist[i] >= n_out);
         if (n_out < 24) assert_int_equal(finalist[0], best);
@@ -85,6 +101,7 @@ static void a_candidate_runs_through_its_settings(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(search_is_near_the_best_for_a_quarter_of_the_samples),
+        cmocka_unit_test(a_round_of_enough_samples_is_the_only_one),
         cmocka_unit_test(settings_that_fail_are_never_finalists),
         cmocka_unit_test(a_candidate_runs_through_its_settings),
     };

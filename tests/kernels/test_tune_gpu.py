@@ -3,11 +3,12 @@ judged as on a device. tests/bench/tune_gpu.py judges real kernels on one, with 
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
 
-from conftest import PROGRAM, ROOT, Adamas, query
+from conftest import PROGRAM, ROOT, Adamas, query, refuse
 
 SHAPE = ["--seq-len", "700", "--heads", "4", "--kv-heads", "2", "--budget", "64", "--limit-s", "2", "--cap-ms", "50"]
 
@@ -161,6 +162,71 @@ def test_without_a_gpu_a_candidate_is_skipped_with_the_reason(adamas, tmp_path):
     result = adamas("tune", "--stage", "topk", build(tmp_path, "mine"), "--json")
     row = {row["name"]: row for row in json.loads(result.out)["candidates"]}["mine.so:mine"]
     assert result.code == 77 and row["verdict"] == "skipped" and "compiled, not judged: " in row["reason"], row
+
+
+# ---- counters ----
+
+def test_counters_of_a_candidate_are_in_its_row_and_in_the_database(fake, tmp_path):
+    """Counted by the fake CUPTI of tests/support/fake_cupti.c."""
+    cupti = PROGRAM.parent / "tests/fake_cupti.so"
+    if not cupti.exists():
+        pytest.skip("this build has no CUPTI headers, so there is no fake CUPTI either: configure it with a CUDA toolkit")
+    (tmp_path / "lib").mkdir()
+    shutil.copy(cupti, tmp_path / "lib/libcuda.so.1")
+    env = {**os.environ, "ADAMAS_FAKE_GPU": "honest", "ADAMAS_CUPTI": str(cupti), "LD_LIBRARY_PATH": str(tmp_path / "lib")}
+    arguments = ["tune", "--stage", "topk", "--implementation", "fake", *SHAPE, build(tmp_path, "mine"), "--counters", "full",
+                 "--db", "tune.db"]
+    result = fake(*arguments, "--json", env=env)
+    rows = {row["name"]: row for row in json.loads(result.out)["candidates"]}
+    counted = {name: value for name, value in rows["mine.so:mine"]["counters"].items() if value is not None}
+    assert "dram__bytes_read.sum" in counted and rows["fake"]["counters"].keys() == rows["mine.so:mine"]["counters"].keys()
+    stored = dict(query(tmp_path / "tune.db", "SELECT metric, median FROM stage_summary WHERE variant = 'mine.so:mine'"
+                                              " AND launch = 'stream' AND status = 'ok'"))
+    assert stored == pytest.approx(counted)
+    assert "    counters: " in fake(*arguments, env=env).out
+    # and what was counted explains the candidate
+    found = fake("explain", "--stage", "topk", "--implementation", "mine.so:mine", "--json", "--db", "tune.db")
+    assert found.code == 0 and json.loads(found.out)["has_counters"], found
+
+
+def test_what_cannot_be_counted_is_a_reason_and_the_times_stand(fake, tmp_path):
+    env = {**os.environ, "ADAMAS_FAKE_GPU": "honest", "ADAMAS_CUPTI": str(tmp_path / "gone.so")}
+    result = fake("tune", "--stage", "topk", "--implementation", "fake", *SHAPE, build(tmp_path, "mine"), "--counters", "basic",
+                  "--db", "tune.db", env=env)
+    assert result.code == 0 and result.out.count("    not counted: ") == 2, result
+    timed = query(tmp_path / "tune.db", "SELECT count(*) FROM stage_summary WHERE metric = 'time_ns' AND status = 'ok'")
+    assert timed == [(2,)]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--gpu", "--counters", "nope"], ["nope"]),
+    (["--counters", "basic"], ["--counters counts on a GPU", "adamas replay"]),
+])
+def test_counters_that_cannot_be_are_refused(fake, arguments, says):
+    refuse(fake, "tune", "--stage", "topk", *SHAPE, *arguments, says=says)
+
+
+# ---- search ----
+
+PARAMETER = (".run = (void (*)(void))run,",
+             ".n_parameters = 1, .parameters = parameters, .set = set, .run = (void (*)(void))run,")
+SETTINGS = """static int64_t chosen;
+static const int64_t some[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+static const adamas_parameter parameters[] = {{"SPIN", some, 10}};
+static int set(const int64_t *values) { chosen = values[0]; return 0; }
+"""
+
+
+def test_a_search_goes_on_past_settings_that_are_wrong_or_crash(fake, tmp_path):
+    """Setting 3 is wrong, setting 5 crashes, and the others take the longer the higher they are."""
+    source = build(tmp_path, "mine", [
+        PARAMETER, ("/*GLOBAL*/", SETTINGS), ("/*END*/", "if (chosen == 3 && n > 600) index[0]++;"),
+        ("/*LAUNCH*/", "if (chosen == 5) *(volatile char *)8 = 1; for (volatile int64_t i = 0; i < chosen * 100000; i++) {}")])
+    result = fake("tune", "--stage", "topk", "--implementation", "fake", *SHAPE, source, "--db", "tune.db",
+                  env={**os.environ, "ADAMAS_FAKE_GPU": "honest"})
+    assert result.code == 0 and "searched 10 settings of mine.so:mine" in result.out, result
+    finalists = [row for row, in query(tmp_path / "tune.db", "SELECT parameters FROM candidate WHERE kind = 'shared'")]
+    assert len(finalists) == 3 and "SPIN=0" in finalists and not {"SPIN=3", "SPIN=5", "SPIN=9"} & {*finalists}, finalists
 
 
 # ---- manifests ----

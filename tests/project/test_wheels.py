@@ -61,11 +61,13 @@ def test_pytorch_for_cuda_is_taken_where_there_is_no_cpu_build(tmp_path, monkeyp
 
 def test_a_toolkit_is_whole_and_of_its_version():
     parts = {"nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-runtime", "nvidia-cuda-cccl",
-             "nvidia-cuda-cupti", "nvidia-nvtx"}
+             "nvidia-cuda-cupti", "nvidia-nvtx", "nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm"}
     for version, group in deps.CUDA_VERSIONS.items():
         pins = dict(pin.split("==") for pin, _ in deps.pins(group))
         assert set(pins) == parts
         del pins["nvidia-cuda-cccl"]  # whose releases are numbered otherwise since 13.3
+        # The two that disassemble have no wheel before 13.2, and read what earlier toolkits made. One needs the other.
+        assert pins.pop("nvidia-cuda-cuobjdump") == pins.pop("nvidia-cuda-nvdisasm") == "13.5.37"
         assert all(release.startswith(version + ".") for release in pins.values()), pins
 
 

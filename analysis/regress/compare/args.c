@@ -11,7 +11,18 @@
 #include "core/cli/command.h"
 #include "core/system/output_file.h"
 
-enum { KEY_MARGIN = 0x5000, KEY_TOLERANCE, KEY_SEED, KEY_MARKDOWN, KEY_JUNIT, KEY_BENCHMARK, KEY_ACROSS, KEY_MISSING, KEY_ALL };
+enum {
+    KEY_MARGIN = 0x5000,
+    KEY_TOLERANCE,
+    KEY_SEED,
+    KEY_MARKDOWN,
+    KEY_JUNIT,
+    KEY_BENCHMARK,
+    KEY_ACROSS,
+    KEY_MISSING,
+    KEY_ALL,
+    KEY_AGAINST
+};
 
 static const struct argp_option options[] = {
     {"margin", KEY_MARGIN, "PERCENT", 0,
@@ -22,6 +33,8 @@ static const struct argp_option options[] = {
      50},
     {"across-machines", KEY_ACROSS, NULL, 0, "Compare times of different machines", 50},
     {"ignore-missing", KEY_MISSING, NULL, 0, "Rows that only one side has do not count (default: they are inconclusive)", 50},
+    {"against", KEY_AGAINST, "NAME", 0,
+     "The registry's row that the kernel of --candidate is compared with (default: the fastest)", 50},
     {"seed", KEY_SEED, "N", 0, "Seed of the draws of --calibrate (default 1)", 50},
     {"markdown", KEY_MARKDOWN, "FILE", 0, "Write a summary for a pull request", 51},
     {"junit", KEY_JUNIT, "FILE", 0, "Write JUnit XML: regressed is a failure, inconclusive is skipped", 51},
@@ -45,6 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_MARKDOWN: a->markdown = arg; return 0;
     case KEY_JUNIT: a->junit = arg; return 0;
     case KEY_BENCHMARK: a->benchmark_json = arg; return 0;
+    case KEY_AGAINST: a->against = arg; return 0;
     case KEY_ALL: a->all = true; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

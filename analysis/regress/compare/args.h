@@ -14,6 +14,7 @@ typedef struct adm_compare_args {
     const char *tolerance[ADM_MAX_TOLERANCES];
     size_t n_tolerances;
     bool across_machines, ignore_missing, all;
+    const char *against; /* the registry's row that a kernel is compared with; NULL: the fastest */
 } adm_compare_args;
 
 extern const struct argp adm_argp_compare;

@@ -5,6 +5,7 @@
 
 #include "core/store/runs_find.h"
 #include "analysis/regress/compare/args.h"
+#include "analysis/regress/compare/kernels.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 
@@ -13,7 +14,18 @@ typedef struct compare_command {
     adm_compare_args args;
     const char *side[2];
     int n_sides;
+    const char *kernel;
 } compare_command;
+
+enum { KEY_CANDIDATE = 0x5300 };
+
+static const struct argp_option own_options[] = {
+    {"candidate", KEY_CANDIDATE, "FILE", 0,
+     "Compare this kernel of the candidate's runs, which were made with the same option, with the registry's row in the "
+     "baseline's: both sides may be the same runs",
+     1},
+    {0},
+};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_command *c = state->input;
@@ -22,6 +34,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         state->child_inputs[0] = state->child_inputs[1] = &c->common;
         state->child_inputs[2] = &c->args;
         return 0;
+    case KEY_CANDIDATE: c->kernel = arg; return 0;
     case ARGP_KEY_ARG:
         if (c->n_sides == 2) argp_error(state, "compare takes two sets of runs, and '%s' is a third", arg);
         c->side[c->n_sides++] = arg;
@@ -85,6 +98,11 @@ static adm_status compare(const compare_command *c, int *exit_code, adm_error *e
     split(c->side[1], c->common.db_path, &cand);
     if (status == ADM_OK) status = load(&base, err);
     if (status == ADM_OK) status = load(&cand, err);
+    options.shares_runs = c->kernel != NULL;
+    if (status == ADM_OK && c->kernel != NULL)
+        status = adm_compare_keep_kernel(&base.set, &cand.set, c->kernel, c->args.against, err);
+    if (status == ADM_OK && c->kernel == NULL && c->args.against != NULL)
+        status = adm_fail(err, ADM_EINPUT, "--against is about a kernel: give it with --candidate");
     if (status == ADM_OK) status = adm_compare(&base.set, &cand.set, &options, &comparison, err);
     for (int i = 0; i < 2; i++) snprintf(comparison.subject[i], sizeof comparison.subject[i], "%s", c->side[i]);
     if (status == ADM_OK) status = adm_compare_args_write(&c->args, &comparison, err);
@@ -102,6 +120,7 @@ static int run(int argc, char **argv) {
     static const struct argp_child children[] = {
         {&adm_argp_db, 0, NULL, 0}, {&adm_argp_output, 0, NULL, 0}, {&adm_argp_compare, 0, NULL, 0}, {0}};
     static const struct argp argp = {
+        .options = own_options,
         .parser = parse,
         .children = children,
         .args_doc = "BASELINE CANDIDATE",

@@ -18,6 +18,7 @@ typedef struct adm_compare_options {
     size_t min_processes;             /* processes per side; with fewer a time is not judged, ADM_MIN_PROCESSES */
     double most_own_margin;    /* a time that is undecided at its margin is equivalent within the baseline's own scatter, if
                                   that is at most this; 0: never */
+    bool shares_runs;          /* two kernels of the same runs are compared: a run may be on both sides */
     bool across_machines;
     bool ignore_missing;       /* rows that only one side has do not count */
     const char *const *tolerance; /* "METRIC=RATIO", for counts and quality */

@@ -120,7 +120,7 @@ adm_status adm_compare_refuse(const adm_series_set *base, const adm_series_set *
     }
     describe_machine(cand, out);
     if (out->n_rows == 0) return adm_fail(err, ADM_EINPUT, "the runs hold no figure that can be compared");
-    adm_status status = check_sides(base, cand, err);
+    adm_status status = o->shares_runs ? ADM_OK : check_sides(base, cand, err);
     if (status == ADM_OK && n_common == 0) status = check_shapes(out, err); /* else the common part is judged */
     if (status == ADM_OK && n_common == 0)
         status = adm_fail(err, ADM_EINPUT, "the two sides have no stage and configuration in common (%zu rows in all)",

@@ -12,6 +12,7 @@ typedef struct adm_replay_options {
     const adm_host_pipeline *pipeline;
     const adm_quality_impl *quality;
     size_t n_threads;           /* >= 1; fewer run where their scratch would pass 1 GiB */
+    size_t max_held_bytes;      /* of one layer's codes in memory, fewer KV heads at a time if need be; 0: 64 MiB */
     uint32_t n_timed_steps;     /* of each length, in the stage pass; 0: no stage is timed */
     const uint32_t *budgets;    /* ascending, >= 1 */
     size_t n_budgets;

@@ -45,8 +45,8 @@ static bool is_host_row(const adm_host_impl *row, adm_stage stage) {
 }
 
 static bool is_gpu_row(const adm_gpu_impl *row, adm_stage stage) {
-    if (stage == ADM_STAGE_STEP) return row->stage == stage;
-    return row->covers == 1u << stage && strcmp(row->name, "xor") != 0;
+    if (stage == ADM_STAGE_STEP) return row->stage == stage && adm_gpu_impl_serves(row, ADM_METRIC_L1);
+    return row->covers == 1u << stage && adm_gpu_impl_serves(row, ADM_METRIC_L1); /* which is the contract */
 }
 
 adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err) {

@@ -140,6 +140,7 @@ def test_a_generated_trace_of_its_own_metrics(adamas, tmp_path):
     again = adamas("calibrate", "made.safetensors", "--metrics", "dot", "-b", 48, "--threads", 1, "-o", "b.json", "--quiet",
                    "--dense-layers", 0)
     assert (again.code, again.out) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"made.safetensors", "calibration.json", "b.json", "adamas.db"}
     assert json.loads((tmp_path / "b.json").read_text()) == written
 
 

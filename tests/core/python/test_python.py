@@ -24,6 +24,15 @@ def path(tmp_path_factory):
     return path
 
 
+def test_the_package_is_written_for_python_3_10():
+    """What setup.py promises, whichever Python runs this: the Python package itself runs from 3.10 on."""
+    import ast
+    files = [*(ROOT / "core/python").rglob("*.py")]
+    assert len(files) > 8 and 'requires-python = ">=3.10"' in (ROOT / "pyproject.toml").read_text()
+    for path in files:
+        ast.parse(path.read_text(), str(path), feature_version=(3, 10))
+
+
 # ---- databases -------------------------------------------------------------------------------------------------------
 
 def test_runs_and_views_are_those_of_sqlite(path):

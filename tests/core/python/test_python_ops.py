@@ -2,6 +2,7 @@
 tests/bench/torch_gpu.py checks the same on a GPU."""
 import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -91,7 +92,8 @@ def test_pytorchs_own_checks_of_an_operator():
     torch.library.opcheck(torch.ops.adamas.encode.default, (args[3], args[5], args[6], THRESHOLDS))
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no g++, with which PyTorch compiles"))])
 def test_compiled_is_the_same(backend):
     def model(q, k_new, v_new, k, v, codes, length):
         return torch.ops.adamas.step(2 * q, k_new, v_new, k, v, codes, length, 16, THRESHOLDS) + 1

@@ -1,5 +1,5 @@
-/* test_replay_sweep.c: a replay of many policies and variants at once: that no value depends on the number of threads, and
- * selections per group and adaptive budgets against their definitions, written out. */
+/* test_replay_sweep.c: a replay of many policies and variants at once: that no value depends on the number of threads
+ * or of heads whose codes are held, and selections per group and adaptive budgets against their definitions, written out. */
 #include "tests/support/replay_fixture.h"
 
 /* --- Threads --------------------------------------------------------------------------------------------------------- */
@@ -18,14 +18,15 @@ static void ask_for_all(fixture *f) {
     f->options.budgets = some;
 }
 
-static void no_value_depends_on_the_number_of_threads(void **state) {
+static void no_value_depends_on_threads_or_on_heads_held_at_once(void **state) {
     fixture *f = *state;
-    static const size_t n_threads[] = {1, 2, 3, 7};
+    static const size_t n_threads[] = {1, 2, 3, 7, 2};
     int64_t first = 0, run_id;
     ask_for_all(f);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         char sql[1024];
         f->options.n_threads = n_threads[i];
+        f->options.max_held_bytes = i == 4; /* one head at a time */
         if (replay(f, &run_id) != ADM_OK) fail_msg("%s", f->err.text);
         if (i == 0) first = run_id;
         snprintf(sql, sizeof sql, "SELECT count(*) FROM measurement WHERE run_id=%d AND stage IS NULL", (int)first);
@@ -290,7 +291,7 @@ static void targets_are_read_and_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        REPLAY_TEST(no_value_depends_on_the_number_of_threads),
+        REPLAY_TEST(no_value_depends_on_threads_or_on_heads_held_at_once),
         REPLAY_TEST(h2o_has_values_where_every_query_is_there),
         REPLAY_TEST(selections_per_head_and_per_group_are_as_defined),
         REPLAY_TEST(adaptive_budgets_are_the_smallest_that_reach),

@@ -45,7 +45,10 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __grid_constant__
-#define __CUDA_ARCH__ 900 /* after CUDA's headers, which on the host are to stay on the host's side */
+#ifndef EMULATED_ARCH
+#define EMULATED_ARCH 900
+#endif
+#define __CUDA_ARCH__ EMULATED_ARCH /* after CUDA's headers, which on the host are to stay on the host's side */
 
 using std::isnan;
 using std::max;
