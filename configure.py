@@ -50,6 +50,7 @@ ROOMS = {
     "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
+    "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
     "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
                         "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
@@ -77,8 +78,8 @@ ROOMS = {
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
                         "history", "checks", "verdict", "headline", "pack", "html"],
     "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving", "tuning",
-                             "quality", "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving",
+                             "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -87,6 +88,7 @@ COMMANDS = {
     "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
+    "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
     "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
@@ -107,8 +109,9 @@ MAIN = "core/cli/main.c"
 CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "case", "fill", "time", "observe", "bandwidth")),
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
+        *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
         "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
-NO_CUDA = ["kernels/gpu/none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
+NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
            "kernels/tune/candidate/launch_none.c"]
 
 # What needs NVTX's headers, which a CUDA toolkit brings and which need no GPU, and its stand-in.
@@ -135,6 +138,7 @@ EXPLAIN_RULES = "analysis/explain/limits.rules"
 # Files the program carries inside itself; core/base/embedded.h finds them by these names.
 EMBED = "core/base/embed.S"
 EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recorded/h200.json",
+            "analysis/recorded/h200-decode.json",
             "kernels/profile/dense_peers.tsv",
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
@@ -148,7 +152,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt"],
-    "core/system": ["threads", "contention"],
+    "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
@@ -169,7 +173,7 @@ TESTS = {
 BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
-CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step"]
+CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
 
 # The same tests with the kernels run by the host: build/release/tests/NAME_emulated, by `ninja emulated`. The kernels,
 # and what runs them; of the host's sources the linker takes what they need. Where there are no CUDA headers, or the host is no
@@ -183,7 +187,7 @@ EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
 FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
-            "tests/support/fake_gpu_ranks.c"]
+            "tests/support/fake_gpu_ranks.c", "tests/support/fake_gpu_decode.c"]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).

@@ -83,6 +83,10 @@ static void push(const adm_nvtx_probe *nvtx, const adm_range *range) {
                                                         : FIRST_KIND + (uint32_t)range->kind,
                                    .messageType = NVTX_MESSAGE_TYPE_REGISTERED,
                                    .message.registered = name_of(nvtx, range)};
+    if (is_stage && range->part != NULL) { /* there are a dozen of them, and only whole models have any */
+        event.messageType = NVTX_MESSAGE_TYPE_ASCII;
+        event.message.ascii = range->part;
+    }
     if (nvtx->schema != 0) {
         event.payloadType = NVTX_PAYLOAD_TYPE_EXT;
         event.reserved0 = 1; /* payloads in `data` */

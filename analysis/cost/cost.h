@@ -22,7 +22,7 @@ typedef struct adm_cost_whole {
     char model[ADM_COST_VARIANT_BYTES];
     adm_cost_share share;
     double batch, len, ns;
-    uint32_t budget; /* 0: dense */
+    uint32_t budget, page_size; /* 0: dense; 0: contiguous */
 } adm_cost_whole;
 
 typedef struct adm_cost {
@@ -36,6 +36,7 @@ typedef struct adm_cost {
     size_t n_grids;
     adm_cost_whole *whole; /* [n_whole] what `adamas decode` measured of whole models */
     size_t n_whole;
+    const adm_cost_whole *held_out; /* NULL: none; else the rest of a step is predicted without what was measured there */
     double skew; /* share by which a batch of mixed lengths is slower, per unit of longest / mean - 1 */
     size_t n_ragged; /* measurements that the skew was fitted to; 0: it is 0 */
 } adm_cost;

@@ -162,17 +162,25 @@ static void fit_skew(adm_cost *cost, const ragged *rows, size_t n) {
 
 /* --- Whole models --------------------------------------------------------------------------------------------------- */
 
+/* Of the run itself, and of whatever `adamas decode` measured on the same GPU; of two such measurements the later one. */
+static const char whole_sql[] =
+    "SELECT c.variant, instr('linear_layers_ns rest_of_step_ns token_time_ns', k.name), c.batch, c.seq_len, m.median, "
+    "CASE c.policy WHEN 'dense' THEN 0 ELSE ifnull(c.budget, 0) END, ifnull(c.page_size, 0) "
+    "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) JOIN run r USING (run_id) "
+    "WHERE (r.run_id = ?1 OR (r.command = 'decode' AND r.status = 'complete' AND r.gpu_name = ?2)) "
+    "AND k.name IN ('linear_layers_ns', 'rest_of_step_ns', 'token_time_ns') AND m.status = 'ok' AND m.median > 0 "
+    "ORDER BY k.name, c.variant, c.batch, c.seq_len, 6, 7, r.started_utc DESC, r.run_id DESC";
+
+static bool same_whole(const adm_cost_whole *a, const adm_cost_whole *b) {
+    return a->share == b->share && a->batch == b->batch && a->len == b->len && a->budget == b->budget &&
+           a->page_size == b->page_size && strcmp(a->model, b->model) == 0;
+}
+
 static adm_status read_whole(adm_store *store, adm_cost *cost, adm_error *err) {
     adm_query *query = NULL;
     bool there = false;
     size_t capacity = 0;
-    adm_status status = adm_query_open(
-        store,
-        "SELECT c.variant, instr('linear_layers_ns rest_of_step_ns token_time_ns', k.name), c.batch, c.seq_len, m.median, "
-        "CASE c.policy WHEN 'dense' THEN 0 ELSE ifnull(c.budget, 0) END FROM measurement m JOIN config c USING (config_id) "
-        "JOIN metric k USING (metric_id) WHERE m.run_id = ? AND k.name IN ('linear_layers_ns', 'rest_of_step_ns', "
-        "'token_time_ns') AND m.status = 'ok' AND m.median > 0 ORDER BY k.name, c.variant, c.batch, c.seq_len, 6",
-        &query, err, "i", cost->run_id);
+    adm_status status = adm_query_open(store, whole_sql, &query, err, "is", cost->run_id, cost->measured.name);
     while (status == ADM_OK && (status = adm_query_next(query, &there, err)) == ADM_OK && there) {
         const int64_t at = adm_query_int(query, 1);
         adm_cost_whole w = {.share = at == 1   ? ADM_COST_LINEAR
@@ -181,8 +189,10 @@ static adm_status read_whole(adm_store *store, adm_cost *cost, adm_error *err) {
                             .batch = adm_query_double(query, 2),
                             .len = adm_query_double(query, 3),
                             .ns = adm_query_double(query, 4),
-                            .budget = (uint32_t)adm_query_int(query, 5)};
+                            .budget = (uint32_t)adm_query_int(query, 5),
+                            .page_size = (uint32_t)adm_query_int(query, 6)};
         snprintf(w.model, sizeof w.model, "%s", adm_query_text(query, 0));
+        if (cost->n_whole > 0 && same_whole(&cost->whole[cost->n_whole - 1], &w)) continue;
         status = append(&cost->whole, &cost->n_whole, &capacity, sizeof w, &w, err);
     }
     adm_query_close(&query);

@@ -27,6 +27,8 @@
 
 #define DEFAULT_CALIBRATION "recorded:h200"
 #define EMBEDDED_CALIBRATION "analysis/recorded/h200.json"
+#define DEFAULT_WHOLE "recorded:h200-decode"
+#define EMBEDDED_WHOLE "analysis/recorded/h200-decode.json"
 
 enum { MAX_CASES = 64, MAX_LAYER_PLANS = 8 };
 
@@ -376,9 +378,9 @@ static adm_status find_run(simulate_command *c, const char *option, const char *
     return status;
 }
 
-/* Puts the profile that ships with the program into the database. */
-static adm_status import_default(simulate_command *c, adm_error *err) {
-    const adm_embedded_file *file = adm_embedded(EMBEDDED_CALIBRATION);
+/* Puts a file that ships with the program into the database: the runs of it that are not there. */
+static adm_status import_embedded(simulate_command *c, const char *name, adm_error *err) {
+    const adm_embedded_file *file = adm_embedded(name);
     adm_recorded_run *runs = NULL;
     size_t n = 0;
     char path[40];
@@ -396,15 +398,24 @@ static adm_status import_default(simulate_command *c, adm_error *err) {
     return status;
 }
 
+/* The profile, and decode steps of whole models on the same GPU, as far as the database lacks them. */
+static adm_status import_default(simulate_command *c, adm_error *err) {
+    static const char *const shipped[][2] = {{DEFAULT_CALIBRATION, EMBEDDED_CALIBRATION}, {DEFAULT_WHOLE, EMBEDDED_WHOLE}};
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < sizeof shipped / sizeof shipped[0] && status == ADM_OK; i++) {
+        int64_t run_id;
+        status = find_run(c, "--calibration", shipped[i][0], &run_id, err);
+        if (status == ADM_OK && run_id == 0) status = import_embedded(c, shipped[i][1], err);
+    }
+    return status;
+}
+
 static adm_status load_calibration(simulate_command *c, adm_error *err) {
     const char *named = c->calibration != NULL ? c->calibration : DEFAULT_CALIBRATION;
     int64_t run_id;
     char shown[96];
-    adm_status status = find_run(c, "--calibration", named, &run_id, err);
-    if (status == ADM_OK && run_id == 0 && strcmp(named, DEFAULT_CALIBRATION) == 0) {
-        status = import_default(c, err);
-        if (status == ADM_OK) status = find_run(c, "--calibration", named, &run_id, err);
-    }
+    adm_status status = strcmp(named, DEFAULT_CALIBRATION) == 0 ? import_default(c, err) : ADM_OK;
+    if (status == ADM_OK) status = find_run(c, "--calibration", named, &run_id, err);
     if (status == ADM_OK && run_id == 0)
         return adm_fail(err, ADM_EINPUT,
                         "--calibration: no complete run has the label '%s'; `adamas db list` shows what there is",

@@ -153,7 +153,7 @@ uint64_t adm_step_time_of(adm_step_time *time, const adm_step *step) {
     const adm_cost *cost = time->cost;
     const double n_tokens = (double)step->n_decode + step->n_prompt_tokens, share = time->options.compute_share;
     double ns = use_time(time, ADM_PART_LINEAR, adm_cost_linear(cost, &time->model, share, n_tokens, step->n_sampled));
-    ns += use_time(time, ADM_PART_REST, adm_cost_rest(cost, &time->model, n_tokens));
+    ns += use_time(time, ADM_PART_REST, adm_cost_rest(cost, &time->model, n_tokens, time->n_sparse > 0));
     for (size_t i = 0; i < time->n_tables && step->n_decode > 0; i++) ns += attention(time, &time->table[i], step);
     if (step->n_prompt_tokens > 0) {
         ns += use_time(time, ADM_PART_PROMPT,
@@ -163,7 +163,8 @@ uint64_t adm_step_time_of(adm_step_time *time, const adm_step *step) {
             ns += use(time, ADM_PART_ENCODE, c.ns * time->n_sparse, c.rule, c.reach);
         }
     }
-    if (time->model.n_ranks > 1) ns += use_time(time, ADM_PART_EXCHANGE, adm_cost_exchange(cost, &time->model, n_tokens));
+    if (time->model.n_ranks > 1 && !time->options.one_rank)
+        ns += use_time(time, ADM_PART_EXCHANGE, adm_cost_exchange(cost, &time->model, n_tokens));
     return (uint64_t)(ns + 0.5) + time->options.overhead_ns;
 }
 

@@ -48,6 +48,7 @@ typedef struct adm_step_options {
     uint32_t page_size; /* 0: contiguous */
     double compute_share; /* of the data sheet's peak that matrix products reach */
     uint64_t overhead_ns; /* of every step, outside the GPU's work */
+    bool one_rank; /* without what ranks exchange */
 } adm_step_options;
 
 /* ADM_EINPUT without an anchor. The cost model is borrowed. */

@@ -11,9 +11,12 @@ static adm_status predict(const adm_cost *cost, const adm_model *model, double c
                           double *ns, adm_error *err) {
     adm_plan plan;
     adm_step_time *time;
+    adm_cost others = *cost; /* that know nothing of this step but its matrix products */
+    others.held_out = w;
     adm_plan_uniform(model, w->budget, ADM_DENSE_LAYERS, &plan);
-    const adm_step_options options = {.model = model, .plan = &plan, .compute_share = compute_share};
-    adm_status status = adm_step_time_create(cost, &options, &time, err);
+    const adm_step_options options = {
+        .model = model, .plan = &plan, .page_size = w->page_size, .compute_share = compute_share, .one_rank = true};
+    adm_status status = adm_step_time_create(&others, &options, &time, err);
     if (status != ADM_OK) return status;
     const adm_step step = {.n_decode = (uint32_t)w->batch,
                            .decode_tokens = (uint64_t)(w->batch * w->len),

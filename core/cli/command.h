@@ -23,7 +23,7 @@ typedef struct adm_command {
 
 extern const adm_command adm_cmd_replay, adm_cmd_calibrate, adm_cmd_profile, adm_cmd_report, adm_cmd_compare, adm_cmd_check,
     adm_cmd_history, adm_cmd_trace, adm_cmd_counters, adm_cmd_db, adm_cmd_doctor, adm_cmd_words, adm_cmd_tune, adm_cmd_simulate,
-    adm_cmd_kernel, adm_cmd_explain;
+    adm_cmd_kernel, adm_cmd_explain, adm_cmd_decode;
 
 /* Options that every command which has them spells the same way. Give adm_argp_db or adm_argp_output as a child of the
  * command's own argp, and set state->child_inputs[i] to an adm_common in its ARGP_KEY_INIT. */

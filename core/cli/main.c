@@ -8,10 +8,10 @@
 #include "core/cli/group.h"
 #include "core/store/file/open.h"
 
-static const adm_command *const commands[] = {&adm_cmd_replay,   &adm_cmd_calibrate, &adm_cmd_profile,  &adm_cmd_tune,
-                                              &adm_cmd_kernel,   &adm_cmd_explain,   &adm_cmd_simulate, &adm_cmd_report,
-                                              &adm_cmd_compare,  &adm_cmd_check,     &adm_cmd_history,  &adm_cmd_trace,
-                                              &adm_cmd_counters, &adm_cmd_db,        &adm_cmd_doctor,   &adm_cmd_words};
+static const adm_command *const commands[] = {
+    &adm_cmd_replay, &adm_cmd_calibrate, &adm_cmd_profile, &adm_cmd_tune,    &adm_cmd_kernel, &adm_cmd_explain,
+    &adm_cmd_decode, &adm_cmd_simulate,  &adm_cmd_report,  &adm_cmd_compare, &adm_cmd_check,  &adm_cmd_history,
+    &adm_cmd_trace,  &adm_cmd_counters,  &adm_cmd_db,      &adm_cmd_doctor,  &adm_cmd_words};
 
 static const adm_group program = {
     .name = "adamas",

@@ -25,6 +25,7 @@ typedef enum adm_range_kind { ADM_RANGE_SESSION, ADM_RANGE_STEP, ADM_RANGE_LAYER
 typedef struct adm_range {
     adm_range_kind kind;
     adm_stage stage;     /* for ADM_RANGE_STAGE */
+    const char *part;    /* likewise, of a whole model's step: what is no stage, such as "qkv"; NULL: the stage itself */
     const char *variant; /* the implementation that runs, or the session's name */
     int64_t config_id;   /* the database's config row; 0 if none */
     int32_t step;        /* index of the decode step in its session; -1 outside one (prompt encoding) */

@@ -190,6 +190,9 @@ adm_status adm_store_calibration(adm_store *store, int64_t run_id, int64_t trace
     return adm_row_finish(&row, "writing thresholds", err);
 }
 
+/* Of a range that is a stage. */
+static const char *name_of(const adm_range *range) { return range->part != NULL ? range->part : adm_stage_name(range->stage); }
+
 adm_status adm_store_event(adm_store *store, int64_t run_id, const adm_range *range, const char *clock, uint64_t start_ns,
                            uint64_t end_ns, adm_error *err) {
     static const char *const kinds[] = {
@@ -202,7 +205,7 @@ adm_status adm_store_event(adm_store *store, int64_t run_id, const adm_range *ra
     adm_row_int(&row, run_id);
     adm_row_int_unless(&row, range->config_id, 0);
     adm_row_text(&row, kind);
-    adm_row_text(&row, is_stage ? adm_stage_name(range->stage) : variant[0] != '\0' ? variant : kind);
+    adm_row_text(&row, is_stage ? name_of(range) : variant[0] != '\0' ? variant : kind);
     adm_row_text(&row, is_stage ? variant : "");
     adm_row_int_unless(&row, range->step, -1);
     adm_row_int_unless(&row, range->layer, -1);
@@ -222,7 +225,7 @@ adm_status adm_store_activity(adm_store *store, int64_t run_id, const adm_range 
     if (status != ADM_OK) return status;
     adm_row_int(&row, run_id);
     adm_row_int_unless(&row, range != NULL ? range->config_id : 0, 0);
-    adm_row_text(&row, range != NULL && range->kind == ADM_RANGE_STAGE ? adm_stage_name(range->stage) : NULL);
+    adm_row_text(&row, range != NULL && range->kind == ADM_RANGE_STAGE ? name_of(range) : NULL);
     adm_row_int_unless(&row, range != NULL ? range->step : -1, -1);
     adm_row_text(&row, kinds[activity->kind]);
     adm_row_text(&row, activity->name);

@@ -3,6 +3,7 @@
 
 #include "core/base/mem.h"
 #include "kernels/gpu/common.cuh"
+#include "kernels/gpu/context.cuh"
 
 enum { FLUSH_FACTOR = 4, THREADS = 512 };
 
@@ -127,6 +128,18 @@ extern "C" adm_status adm_gpu_graph_end(adm_gpu *gpu, adm_gpu_graph **out, adm_e
 
 extern "C" adm_status adm_gpu_graph_launch(adm_gpu_graph *graph, adm_error *err) {
     return adm_cuda_status(cudaGraphLaunch(graph->exec, adm_gpu_stream_of(graph->gpu)), "launching a graph", err);
+}
+
+extern "C" adm_status adm_gpu_graph_time(adm_gpu_graph *graph, uint32_t n, double *ns, adm_error *err) {
+    adm_gpu *gpu = graph->gpu;
+    float milliseconds = 0;
+    cudaError_t error = cudaEventRecord(gpu->before, gpu->stream);
+    for (uint32_t i = 0; i < n && error == cudaSuccess; i++) error = cudaGraphLaunch(graph->exec, gpu->stream);
+    if (error == cudaSuccess) error = cudaEventRecord(gpu->after, gpu->stream);
+    if (error == cudaSuccess) error = cudaEventSynchronize(gpu->after);
+    if (error == cudaSuccess) error = cudaEventElapsedTime(&milliseconds, gpu->before, gpu->after);
+    *ns = (double)milliseconds * 1e6 / n;
+    return adm_cuda_status(error, "timing a graph", err);
 }
 
 extern "C" void adm_gpu_graph_free(adm_gpu_graph **graph) {

@@ -4,6 +4,7 @@
 #define ADM_KERNELS_GPU_OBSERVE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/gpu/context.h"
 
@@ -30,6 +31,9 @@ adm_status adm_gpu_graph_begin(adm_gpu *gpu, adm_error *err);
 adm_status adm_gpu_graph_nodes(adm_gpu *gpu, size_t *n, adm_error *err);
 adm_status adm_gpu_graph_end(adm_gpu *gpu, adm_gpu_graph **out, adm_error *err); /* ends the capture in any case */
 adm_status adm_gpu_graph_launch(adm_gpu_graph *graph, adm_error *err);
+
+/* Launches it n times back to back, and waits: nanoseconds of the device per launch, by its own events. */
+adm_status adm_gpu_graph_time(adm_gpu_graph *graph, uint32_t n, double *ns, adm_error *err);
 void adm_gpu_graph_free(adm_gpu_graph **graph);
 
 #ifdef __cplusplus

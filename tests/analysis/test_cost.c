@@ -161,9 +161,9 @@ static void matrix_products_are_bound_by_bytes_then_arithmetic_then_measured(voi
     t = adm_cost_linear(&c, &m, 0.5, 4000, 1);
     assert_int_equal(t.rule, ADM_COST_FLOPS);
     assert_true(t.ns == 2 * (layers * 4000 + head) / (1e14 * 0.5) * 1e9);
-    adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 100, 5000, 0},
-                              {"m", ADM_COST_LINEAR, 4, 100, 8000, 0},
-                              {"other", ADM_COST_LINEAR, 1, 1, 1, 0}};
+    adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 100, 5000, 0, 0},
+                              {"m", ADM_COST_LINEAR, 4, 100, 8000, 0, 0},
+                              {"other", ADM_COST_LINEAR, 1, 1, 1, 0, 0}};
     c.whole = whole;
     c.n_whole = 3;
     t = adm_cost_linear(&c, &m, 0.5, 1, 1);
@@ -172,7 +172,7 @@ static void matrix_products_are_bound_by_bytes_then_arithmetic_then_measured(voi
     assert_true(t.rule == ADM_COST_INTERPOLATED && t.ns == 6000);
     t = adm_cost_linear(&c, &m, 0.5, 7, 7);
     assert_true(t.rule == ADM_COST_HELD && t.ns == 11000 && t.reach == 7.0 / 4);
-    assert_true(adm_cost_rest(&c, &m, 1).ns == 0);
+    assert_true(adm_cost_rest(&c, &m, 1, false).ns == 0);
 }
 
 /* Times that lie on a plane are predicted wherever they are held out; with noise on one point, not there. */

@@ -17,7 +17,7 @@ static adm_cost_grid grid = {.stage = ADM_STAGE_DENSE,
                              .point = points,
                              .n = 4,
                              .read_bytes_per_s = 1e15};
-static adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 1, 1000, 0}, {"m", ADM_COST_LINEAR, 2, 1, 1000, 0}};
+static adm_cost_whole whole[] = {{"m", ADM_COST_LINEAR, 1, 1, 1000, 0, 0}, {"m", ADM_COST_LINEAR, 2, 1, 1000, 0, 0}};
 static const adm_model model = {"m", {1, 1, 64}, 1, 64, 64, 64, 1, 2, 2, true};
 
 static adm_cost cost_model(void) {

@@ -53,6 +53,8 @@ MAY = {
                 "kernels/attention"],
     "kernels/profile": [*CORE, "core/fleet", "core/policy", "core/replay", "kernels", "kernels/gpu", "kernels/encode",
                         "kernels/distance", "kernels/topk", "kernels/attention", "kernels/step", "kernels/step/sharded"],
+    "kernels/decode": [*CORE, "kernels", "kernels/gpu", "kernels/encode", "kernels/distance", "kernels/topk",
+                       "kernels/attention"],
     "kernels/sass": CORE,
     "kernels/tune/candidate": [*CORE, "core/policy", "kernels", "kernels/gpu", "kernels/encode", "kernels/distance",
                                "kernels/topk", "kernels/attention", "kernels/profile"],

@@ -37,6 +37,7 @@
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
 #include "kernels/topk/topk.h"
+#include "tests/support/fake_gpu.h"
 
 struct adm_gpu {
     adm_device_info info;
@@ -149,8 +150,7 @@ static void pack(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     }
 }
 
-/* Byte offset of token t's row of K or V. */
-static size_t kv_at(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, uint32_t t) {
+size_t adm_fake_gpu_kv_at(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b, uint32_t h, uint32_t t) {
     const size_t row_bytes = s->heads.head_dim * adm_dtype_bytes(s->dtype);
     if (s->page_size == 0) return (((size_t)b * s->heads.n_kv_heads + h) * s->capacity + t) * row_bytes;
     const size_t page = (size_t)p->page_table[(size_t)b * s->max_pages + t / s->page_size];
@@ -179,7 +179,7 @@ static void append(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     for (uint32_t b = 0; b < s->batch; b++)
         for (uint32_t h = 0; h < n_kv && p->length[b] > 0; h++) {
             const uint32_t t = p->length[b] - 1;
-            const size_t at = kv_at(s, p, b, h, t), from = (b * n_kv + h) * row_bytes;
+            const size_t at = adm_fake_gpu_kv_at(s, p, b, h, t), from = (b * n_kv + h) * row_bytes;
             memcpy((char *)p->k + at, (const char *)p->k_new + from, row_bytes);
             memcpy((char *)p->v + at, (const char *)p->v_new + from, row_bytes);
             planes_row(s, p, b, h, t, p->packed + (b * (n_q + n_kv) + n_q + h) * adm_gpu_packed_bytes(s), true);
@@ -218,7 +218,7 @@ static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b,
     double *score = calloc(n + 1, sizeof *score);
     float out[ADM_MAX_HEAD_DIM];
     for (uint32_t i = 0; i < n; i++) {
-        const size_t row = kv_at(s, p, b, adm_kv_head(&s->heads, h), index != NULL ? index[i] : i);
+        const size_t row = adm_fake_gpu_kv_at(s, p, b, adm_kv_head(&s->heads, h), index != NULL ? index[i] : i);
         memcpy(k + i * row_bytes, (char *)p->k + row, row_bytes);
         memcpy(v + i * row_bytes, (char *)p->v + row, row_bytes);
     }
@@ -264,10 +264,25 @@ static adm_status run(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t
     return ADM_OK;
 }
 
+/* Arguments of a launch that may become a node of a graph. */
+typedef struct launch {
+    adm_gpu_shape shape;
+    adm_gpu_buffers buffers;
+    uint32_t covers;
+    adm_stage stage;
+} launch;
+
+static adm_status run_launch(const void *arguments, adm_error *err) {
+    const launch *l = arguments;
+    return run(&l->shape, &l->buffers, l->covers, l->stage, err);
+}
+
 #define LAUNCH(function, covers, stage)                                                                                   \
     static adm_status function(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_gpu_stream stream, adm_error *err) { \
+        const launch l = {*s, *p, covers, stage};                                                                         \
         (void)stream;                                                                                                     \
-        return run(s, p, covers, stage, err);                                                                             \
+        adm_fake_gpu_spend((covers) >> ADM_STAGE_DENSE & 1 ? 20000 : 5000);                                               \
+        return adm_fake_gpu_do(run_launch, &l, sizeof l, err);                                                            \
     }
 #define BIT(stage) (1u << ADM_STAGE_##stage)
 #define ENCODE (BIT(HADAMARD) | BIT(BUCKET) | BIT(PACK) | BIT(APPEND))
@@ -306,7 +321,7 @@ static void encode_prompt(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     for (uint32_t b = 0; b < s->batch; b++)
         for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)
             for (uint32_t t = 0; t < p->length[b]; t++) {
-                adm_hadamard_reference(s->dtype, (char *)p->k + kv_at(s, p, b, h, t), 1, s->heads.head_dim, y);
+                adm_hadamard_reference(s->dtype, (char *)p->k + adm_fake_gpu_kv_at(s, p, b, h, t), 1, s->heads.head_dim, y);
                 key_codes(s, p, h, y, codes);
                 adm_pack_reference(codes, 1, s->heads.head_dim, packed);
                 planes_row(s, p, b, h, t, packed, true);
@@ -443,8 +458,8 @@ static void fill_copy(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t copy) 
         longest[b] = adm_gpu_inputs_length(in, b);
         for (uint32_t h = 0; h < s->heads.n_kv_heads; h++)
             for (uint32_t t = 0; t < longest[b]; t++) {
-                fill_row(c, in, copy, ADM_INPUT_K, b, h, t, (char *)p.k + kv_at(s, &p, b, h, t));
-                fill_row(c, in, copy, ADM_INPUT_V, b, h, t, (char *)p.v + kv_at(s, &p, b, h, t));
+                fill_row(c, in, copy, ADM_INPUT_K, b, h, t, (char *)p.k + adm_fake_gpu_kv_at(s, &p, b, h, t));
+                fill_row(c, in, copy, ADM_INPUT_V, b, h, t, (char *)p.v + adm_fake_gpu_kv_at(s, &p, b, h, t));
             }
     }
     p.length = longest;

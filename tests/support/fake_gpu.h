@@ -1,0 +1,17 @@
+/* fake_gpu.h: what the files of the fake GPU share. */
+#ifndef ADM_TESTS_SUPPORT_FAKE_GPU_H
+#define ADM_TESTS_SUPPORT_FAKE_GPU_H
+
+#include "kernels/gpu/gpu.h"
+
+/* Runs run(arguments) at once, or, where a graph is being captured, makes it a node: the arguments are copied. */
+typedef adm_status adm_fake_gpu_call(const void *arguments, adm_error *err);
+adm_status adm_fake_gpu_do(adm_fake_gpu_call *run, const void *arguments, size_t bytes, adm_error *err);
+
+/* Adds a made-up duration to the graph that is being captured, if one is. */
+void adm_fake_gpu_spend(double ns);
+
+/* Byte offset of token t's row of K or V. */
+size_t adm_fake_gpu_kv_at(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t b, uint32_t h, uint32_t t);
+
+#endif
