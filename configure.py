@@ -47,7 +47,7 @@ ROOMS = {
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
     "kernels/topk": ["topk", "topk_simd"],
     "kernels/attention": ["attention", "attention_simd", "dense", "quality"],
-    "kernels/step": ["sparse", "model_host", "model_cuda"],
+    "kernels/step": ["choice", "sparse", "model_host", "model_cuda"],
     "kernels/step/sharded": ["nccl"],
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
@@ -76,10 +76,10 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
-                        "history", "checks", "verdict", "headline", "pack", "html"],
-    "analysis/report/view/gpu": ["speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "verdict", "profile", "write", "summary", "sketches", "checks", "claims", "serving",
-                             "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
+                        "history", "checks", "differences", "verdict", "headline", "advice", "pack", "html"],
+    "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
+    "analysis/report/view": ["document", "write", "profile", "verdict", "differences", "checks", "budget", "summary", "sketches",
+                             "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -144,7 +144,7 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recor
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
-    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/charts.js", "src/dom.js", "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
+    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js", "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
@@ -152,7 +152,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt"],
-    "core/system": ["threads", "contention"],
+    "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
@@ -161,7 +161,7 @@ TESTS = {
     "core/cli": ["command_line"],
     "core/fleet": ["shard"],
     "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "model_step", "gpu_plan", "device", "profile_state", "search", "tune_pipeline",
+                "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
                 "expression"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],

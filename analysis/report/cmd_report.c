@@ -11,12 +11,15 @@
 
 typedef struct report_command {
     adm_common common;
-    const char *output, *runs;
+    const char *output, *runs, *baseline;
 } report_command;
+
+enum { KEY_BASELINE = 0x6500 };
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0, "The page (default report.html)", 1},
     {"run", 'r', "LIST", 0, "Show these runs (default: for each trace the latest complete replay)", 1},
+    {"baseline", KEY_BASELINE, "RUNS", 0, "Compare these runs with those of --run, or with all later ones", 1},
     {0},
 };
 
@@ -26,6 +29,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT: state->child_inputs[0] = state->child_inputs[1] = &c->common; return 0;
     case 'o': c->output = arg; return 0;
     case 'r': c->runs = arg; return 0;
+    case KEY_BASELINE: c->baseline = arg; return 0;
     case ARGP_KEY_ARG: argp_error(state, "report takes no argument, and '%s' was given; use --db FILE", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -67,7 +71,7 @@ static int run(int argc, char **argv) {
     adm_status status = ADM_OK;
     if (c.runs != NULL) status = adm_parse_u32_list("--run", c.runs, 1, INT32_MAX, &runs, &n_runs, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
-    if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, &document, &err);
+    if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, c.baseline, &document, &err);
     if (status == ADM_OK) status = c.common.json ? adm_print_json(json_incref(document), &err) : make_page(&c, document, &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     json_decref(document);

@@ -5,10 +5,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "analysis/report/advice.h"
 #include "analysis/report/best.h"
 #include "analysis/report/claims.h"
 #include "analysis/report/gpu.h"
 #include "analysis/report/checks.h"
+#include "analysis/report/differences.h"
 #include "analysis/report/history.h"
 #include "analysis/output/rows.h"
 #include "analysis/report/select.h"
@@ -186,8 +188,8 @@ static adm_status read_session(adm_store *store, json_t *document, int index, ad
     return status;
 }
 
-adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids, json_t **out,
-                           adm_error *err) {
+adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
+                           const char *baseline, json_t **out, adm_error *err) {
     *out = NULL;
     char now[32];
     time_t seconds = time(NULL);
@@ -201,12 +203,14 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = add_stage_names(document, err);
     if (status == ADM_OK) status = read_metrics(store, document, err);
     if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
+    if (status == ADM_OK) status = adm_report_advice(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
     if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
     if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
     if (status == ADM_OK) status = adm_report_history(store, document, err);
     if (status == ADM_OK) status = adm_report_checks(store, document, err);
+    if (status == ADM_OK) status = adm_report_differences(store, database, baseline, run_ids, n_run_ids, document, err);
     size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
     for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);

@@ -22,7 +22,7 @@
  * those of the runs named. `database` is the name shown.
  *
  * ADM_EINPUT: the database holds no run, or not the one asked for; the sentence says what to do. */
-adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids, json_t **out,
-                           adm_error *err);
+adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
+                           const char *baseline, json_t **out, adm_error *err);
 
 #endif

@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/report/view/budget.h"
 #include "analysis/report/view/checks.h"
 #include "analysis/report/view/claims.h"
+#include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/gpu/counters.h"
+#include "analysis/report/view/differences.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu/gpu.h"
 #include "analysis/report/view/heads.h"
@@ -56,7 +59,7 @@ static void write_data(adm_text *page, const json_t *document) {
 /* --- Views ---------------------------------------------------------------------------------------------------------- */
 
 typedef void group_writer(adm_text *page, const json_t *document);
-enum { MAX_GROUPS = 4 };
+enum { MAX_GROUPS = 5 };
 
 /* What a view shows, in groups; a group is found by its id too where that is not the view's. */
 static const struct view {
@@ -67,16 +70,23 @@ static const struct view {
     } group[MAX_GROUPS];
 } views[] = {
     {"verdict", "Verdict", "Did anything get worse?", {{"", "", adm_view_verdict}}},
-    {"differences", "Differences", "What changed", {{"checks", "", adm_view_checks}}},
+    {"differences",
+     "Differences",
+     "What changed",
+     {{"", "", adm_view_differences}, {"checks", "What checks decided", adm_view_checks}}},
     {"time",
      "Time",
      "Where the time goes",
-     {{"gpu", "Stages on the GPU", adm_view_gpu_stages},
+     {{"advice", "What limits each stage", adm_view_advice},
+      {"gpu", "Stages on the GPU", adm_view_gpu_stages},
       {"phases", "Inside a step of one launch", adm_view_phases},
       {"timeline", "One step, kernel by kernel", adm_view_timeline},
       {"stages", "Stages on the host", adm_view_stages}}},
     {"limits", "Limits", "How far from the hardware\u2019s limit", {{"roofline", "", adm_view_roofline}}},
-    {"budget", "Budget", "Which budget, and what it costs", {{"budgets", "", adm_view_budgets}}},
+    {"budget",
+     "Budget",
+     "Which budget, and what it costs",
+     {{"", "", adm_view_budget}, {"budgets", "How large a budget must be for every head", adm_view_budgets}}},
     {"speedup", "Speed-up", "Faster than dense attention, and where not", {{"", "", adm_view_speedup}}},
     {"summary", "Sessions", "Every session and GPU in a few figures", {{"", "", adm_view_summary}}},
     {"quality",

@@ -101,7 +101,29 @@ static json_t *pack_value(const json_t *value) {
     return out;
 }
 
+/* Lists that only tables show, and members of others that no chart reads. */
+static const struct {
+    const char *list, *member;
+} left_out[] = {
+    {"advice", NULL},         {"best", NULL},        {"checks", NULL},           {"check_rows", NULL},
+    {"claims", NULL},         {"differences", NULL}, {"sketches", NULL},         {"verdict", NULL},
+    {"quality", "min"},       {"quality", "p01"},    {"quality", "p99"},         {"quality", "max"},
+    {"units", "min"},         {"units", "max"},      {"units", "cold_l2_ratio"}, {"units", "throttled_ratio"},
+    {"configs", "config_id"},
+};
+
+static void leave_out(json_t *packed) {
+    for (size_t i = 0; i < sizeof left_out / sizeof left_out[0]; i++) {
+        json_t *list = json_object_get(packed, left_out[i].list), *row;
+        size_t r;
+        if (left_out[i].member == NULL) json_object_del(packed, left_out[i].list);
+        else if (json_is_object(list)) json_object_del(json_object_get(list, "columns"), left_out[i].member);
+        else json_array_foreach(list, r, row) json_object_del(row, left_out[i].member);
+    }
+}
+
 adm_status adm_report_pack(const json_t *document, json_t **packed, adm_error *err) {
     *packed = pack_value(document);
+    if (*packed != NULL) leave_out(*packed);
     return *packed != NULL ? ADM_OK : adm_fail(err, ADM_EENVIRONMENT, "out of memory while writing the report's data");
 }

@@ -70,6 +70,50 @@ static adm_status add_check(const json_t *document, const json_t *check, json_t 
     return adm_rows_append(pairs, pair, err);
 }
 
+/* "topk l1, 4096 tokens, budget 64 time_ns: +80.10%": the largest of the gravest verdict; rows come in that order. */
+static const json_t *largest_difference(const json_t *rows, char out[WORDS]) {
+    const json_t *best = NULL;
+    double best_shift = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        double shift = 0, before, after;
+        if (strcmp(adm_field_text(row, "verdict"), "equivalent") == 0) continue;
+        if (best != NULL && strcmp(adm_field_text(row, "verdict"), adm_field_text(best, "verdict")) != 0) break;
+        if (!adm_field_number(json_object_get(row, "time"), "shift_ratio", &shift) &&
+            adm_field_number(row, "baseline", &before) && adm_field_number(row, "candidate", &after) && before != 0)
+            shift = after / before - 1;
+        if (best != NULL && fabs(shift) <= fabs(best_shift)) continue;
+        best = row;
+        best_shift = shift;
+    }
+    if (best == NULL) return NULL;
+    const char *stage = adm_field_text(best, "stage");
+    snprintf(out, WORDS, "%.60s %.200s, %.60s: %+.2f%%", stage[0] != '\0' ? stage : adm_field_text(best, "policy"),
+             adm_field_text(best, "configuration"), adm_field_text(best, "metric"), 100 * best_shift);
+    return best;
+}
+
+/* What --baseline compared. */
+static adm_status add_differences(const json_t *document, json_t *pairs, adm_error *err) {
+    static const char *const counts[] = {"n_regressed", "n_inconclusive", "n_improved", "n_equivalent"};
+    const json_t *d = json_object_get(document, "differences");
+    if (!json_is_object(d)) return ADM_OK;
+    char name[WORDS], largest[WORDS] = "";
+    const json_t *row = largest_difference(json_object_get(d, "rows"), largest);
+    snprintf(name, sizeof name, "%.200s against %.200s", adm_field_text(d, "candidate"), adm_field_text(d, "baseline"));
+    const char *verdict = adm_field_int(d, "n_regressed") > 0      ? "regressed"
+                          : adm_field_int(d, "n_inconclusive") > 0 ? "inconclusive"
+                          : adm_field_int(d, "n_improved") > 0     ? "improved"
+                                                                   : "passed";
+    json_t *pair = json_pack("{s:s, s:o, s:s, s:s, s:o, s:o, s:s}", "kind", "comparison", "name", adm_rows_string(name), "when",
+                             "", "verdict", verdict, "largest", adm_rows_string(largest), "cause",
+                             adm_rows_string(adm_field_text(row, "why")), "view", "differences");
+    for (size_t i = 0; pair != NULL && i < sizeof counts / sizeof counts[0]; i++)
+        json_object_set(pair, counts[i], json_object_get(d, counts[i]));
+    return adm_rows_append(pairs, pair, err);
+}
+
 /* Changes of level that nobody acknowledged. */
 typedef struct changes {
     int64_t n_worse, n_better, n_steady;
@@ -256,6 +300,7 @@ adm_status adm_report_verdict(json_t *document, adm_error *err) {
     json_t *verdict = json_pack("{s:o, s:o, s:o}", "pairs", pairs, "health", health_rows, "headlines", headlines);
     if (verdict == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
     adm_status status = adm_rows_set(document, "verdict", verdict, err);
+    if (status == ADM_OK) status = add_differences(document, pairs, err);
     size_t i;
     json_array_foreach(adm_document_rows(document, "checks"), i, check) if (status == ADM_OK)
         status = add_check(document, check, pairs, err);

@@ -13,6 +13,7 @@
  *   5  clusters spread by load                H200 18.3 / 45.4; 16.7 / 38.7, H100 21.9 / 55.3; 17.5 / 38.9
  *   6  no fence at cluster barriers           H100 20.7 / 55.5; 15.7 / 36.9, H200 17.7 / 45.2; 15.8 / 37.0 */
 #include "core/base/minmax.h"
+#include "kernels/step/choice.h"
 #include "kernels/step/fused.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/fused.cuh"
@@ -272,5 +273,9 @@ extern "C" adm_status adm_gpu_step_fused_tuned(const adm_gpu_shape *shape, const
 
 extern "C" adm_status adm_gpu_step_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                          adm_error *err) {
+    const adm_status status = adm_gpu_shape_check(shape, err);
+    if (status != ADM_OK) return status;
+    const char *reason = adm_step_why_not_fused(shape);
+    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the fused step is not the one for this shape: %s", reason);
     return adm_gpu_step_fused_tuned(shape, buffers, 0, stream, err);
 }

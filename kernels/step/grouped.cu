@@ -1,19 +1,19 @@
 /* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
  *
  *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
- *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits
- *              (grouped.cuh): the bins of all tokens are kept, or, of long rows, listed if they may win (grouped_scan.cuh)
- *   exchange   16 sampled tiles say up to where to count; counts of the 64 bins below go to all blocks: that gives the cut
- *   winners    to bitmaps, and in order to the block that attends to them (grouped_select.cuh); its sums to who merges
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a byte a
+ *              token: its place in a window of 64 bins, which a sample found (grouped.cuh, grouped_scan.cuh)
+ *   exchange   counts of the 64 places go to all blocks: that gives the cut
+ *   winners    in no order to the block that attends to them, and to bitmaps (grouped_select.cuh); its sums to who merges
  *
  * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; fused: 15.8 / 37.1; more in kernels/LOG.md):
  *   1  every distance counted, two exchanges, a block's ring        17.3 / 42.8
- *   2  two tiles at once, no division by what is not a constant     13.7 / 28.0
- *   3  a bound from a sample, one exchange, two operations a row    13.2 / 26.2
- *   4  no branch to count, a ring a warp                            13.0 / 23.8 */
+ *   4  a bound from a sample, no branch to count, a ring a warp     13.0 / 24.6
+ *   5  a byte a token, winners in no order, half the code           11.4 / 22.5 */
 #include <cstring>
 
 #include "core/base/minmax.h"
+#include "kernels/step/choice.h"
 #include "kernels/step/grouped.h"
 #include "kernels/encode/encode.cuh"
 #include "kernels/step/grouped_attend.cuh"
@@ -23,6 +23,12 @@
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
 /* ---- the query ---- */
+
+/* With asym4 the KV head's rows of `channels`; else NULL. */
+template <int D, int METRIC>
+static __device__ __forceinline__ const float *grouped_channels(const adm_gpu_buffers &p, const grouped_block &me) {
+    return METRIC == ADM_METRIC_ASYM4 ? p.channels + me.kv_head * (ADM_GPU_CHANNEL_ROWS * D) : NULL;
+}
 
 /* The planes of a query of asym4, and the largest score that it could have; by one warp. */
 template <int D>
@@ -42,45 +48,51 @@ static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32]
     if (threadIdx.x % 32 == 0) *base = (int32_t)largest;
 }
 
-/* The planes of the queries into shared memory; the new key, its value and its codes into the caches. */
+/* The planes of the queries into shared memory. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                      const grouped_plan &plan, grouped_small *small) {
-    const uint32_t warp = me.warp, lane = threadIdx.x % 32;
-    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
-    const bool appends = me.rank == plan.split - 1 && blockIdx.y % plan.slices == 0;
-    if (warp >= me.heads + (appends ? 1 : 0)) return;
-    const bool newest = warp == me.heads;
-    const T *x = newest ? (const T *)p.k_new + kv_row * D
-                        : (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + warp) * D;
-    const float *channels = METRIC == ADM_METRIC_ASYM4 ? p.channels + me.kv_head * (ADM_GPU_CHANNEL_ROWS * D) : NULL;
+                                                      grouped_small *small) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (me.warp >= me.heads) return;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
-    adm_warp_load_row<T, D>(x, v);
-    adm_warp_hadamard<D>(v);
-    if (METRIC == ADM_METRIC_ASYM4 && !newest) {
-        grouped_quantise<D>(v, channels, small->planes[warp], &small->base[warp]);
-        return;
-    }
-    if (METRIC == ADM_METRIC_ASYM4) adm_warp_planes_by_channel<D>(v, channels, high, low);
-    else adm_warp_planes<D>(v, s.threshold, high, low);
-    if (newest) {
-        const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
-        adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
-        adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
-        adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
-        return;
-    }
     int32_t base = 0;
+    adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.warp) * D, v);
+    adm_warp_hadamard<D>(v);
+    if (METRIC == ADM_METRIC_ASYM4) {
+        grouped_quantise<D>(v, grouped_channels<D, METRIC>(p, me), small->planes[me.warp], &small->base[me.warp]);
+        return;
+    }
+    adm_warp_planes<D>(v, s.threshold, high, low);
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
         uint32_t plane[ADM_BIT_PLANES];
         base += adm_bit_planes<METRIC>(high[w], low[w], plane);
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PLANES; i++)
-            if (lane == w) small->planes[warp][i][w] = plane[i];
+            if (lane == w) small->planes[me.warp][i][w] = plane[i];
     }
-    if (lane == 0) small->base[warp] = base;
+    if (lane == 0) small->base[me.warp] = base;
+}
+
+/* The new key, its value and its codes into the caches, by a warp of one of the KV head's blocks that has nothing else to do.
+ * Nobody reads them in this step. */
+template <typename T, int D, int METRIC>
+static __device__ __forceinline__ void grouped_append(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
+                                                      const grouped_plan &plan) {
+    if (me.warp != GROUPED_HEADS || me.rank != plan.split - 1 || blockIdx.y % plan.slices != 0) return;
+    const size_t kv_row = (size_t)me.b * s.heads.n_kv_heads + me.kv_head;
+    const size_t at = adm_kv_offset(s, p.page_table, me.b, me.kv_head, me.length - 1);
+    const T *x = (const T *)p.k_new + kv_row * D;
+    float v[D / 32];
+    uint32_t high[D / 32], low[D / 32];
+    adm_warp_load_row<T, D>(x, v);
+    adm_warp_copy_row<D>((const T *)p.v_new + kv_row * D, (uint16_t *)p.v + at);
+    adm_warp_copy_row<D>(x, (uint16_t *)p.k + at);
+    adm_warp_hadamard<D>(v);
+    if (METRIC == ADM_METRIC_ASYM4) adm_warp_planes_by_channel<D>(v, grouped_channels<D, METRIC>(p, me), high, low);
+    else adm_warp_planes<D>(v, s.threshold, high, low);
+    adm_warp_store_planes<D>(p.planes, kv_row, s.capacity, me.length - 1, high, low);
 }
 
 /* ---- the whole ---- */
@@ -115,15 +127,19 @@ static __device__ __forceinline__ void grouped_empty(const adm_gpu_shape &s, con
 
 /* The cuts of all heads, and cleared maps, for all threads of the block; the scan is done. Whether the places are no more
  * those of the windows. */
-template <int D, int N, int METRIC>
+template <typename T, int D, int N, int METRIC>
 static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                          const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m, uint64_t *stamps) {
     grouped_push_counts(me, plan, m);
-    if (me.warp >= GROUPED_HEADS)
+    if (me.warp >= GROUPED_HEADS) {
+        const uint32_t first = threadIdx.x - 32 * GROUPED_HEADS, step = GROUPED_THREADS - 32 * GROUPED_HEADS;
 #pragma unroll 1
-        for (uint32_t i = threadIdx.x - 32 * GROUPED_HEADS; i < plan.heads * plan.map_words; i += GROUPED_THREADS / 2)
-            m.maps[i] = 0;
+        for (uint32_t i = first; i < plan.heads * plan.map_words; i += step) m.maps[i] = 0;
+#pragma unroll 1
+        for (uint32_t i = first; i < plan.heads * GROUPED_TIES; i += step) m.ties[i] = UINT32_MAX;
+    }
+    grouped_append<T, D, METRIC>(s, p, me, plan);
     if (me.warp < me.heads) {
         adm_barrier_wait(&m.small->counted, 0);
         grouped_stamp(stamps, 4);
@@ -135,15 +151,15 @@ static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s,
     return missed;
 }
 
-/* All winners to the blocks that attend to them. n: entries in the lane's list. */
+/* All winners to the blocks that attend to them. n: entries in the warp's list. */
 template <int D, int N, int METRIC>
 static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                         const grouped_block &me, const grouped_plan &plan,
                                                         const grouped_memory &m, bool searched, uint32_t n) {
     bool again = searched;
-    if (plan.room > 0) again |= __syncthreads_or(n > plan.room) != 0;
+    if (plan.room > 0) again |= __syncthreads_or(n > 32 * plan.room) != 0;
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
-    else if (plan.room > 0) grouped_take_listed<D, N>(me, plan, m, n);
+    else if (plan.room > 0) grouped_take_listed<D>(s, p, plan, m.ring - plan.ring_at, m.small, n);
     else grouped_take_kept<D, N>(me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
@@ -168,7 +184,6 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
     for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
     if (threadIdx.x < GROUPED_HEADS) m.small->n_winners[threadIdx.x] = m.small->n_ties[threadIdx.x] = 0;
     if (threadIdx.x == 0) m.small->missed = m.small->parted = 0;
-    for (uint32_t i = threadIdx.x; i < GROUPED_HEADS * GROUPED_TIES; i += GROUPED_THREADS) m.small->tied[0][i] = UINT32_MAX;
     return at != UINT32_MAX;
 }
 
@@ -201,7 +216,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles + 1) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
     __syncwarp();
-    grouped_encode<T, D, METRIC>(s, p, me, plan, &small);
+    grouped_encode<T, D, METRIC>(s, p, me, &small);
     adm_cluster_wait();
     __syncthreads();
     grouped_stamp(stamps, 1);
@@ -213,11 +228,13 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     grouped_find_window(me, plan, sampled, &small);
     __syncthreads();
     grouped_stamp(stamps, 2);
-    const uint32_t listed = grouped_scan<D, N, METRIC>(me, plan, planes, m, &columns);
+    uint32_t listed = 0;
+    if (plan.room == 0) grouped_scan<D, N, METRIC, false>(me, plan, planes, m, &columns);
+    else listed = grouped_scan<D, N, METRIC, true>(me, plan, planes, m, &columns);
     __syncthreads();
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
-    const bool searched = grouped_find_cuts<D, N, METRIC>(s, p, me, plan, m, stamps);
+    const bool searched = grouped_find_cuts<T, D, N, METRIC>(s, p, me, plan, m, stamps);
     grouped_stamp(stamps, 5);
     uint4 query = make_uint4(0, 0, 0, 0);
     if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
@@ -284,14 +301,14 @@ static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
 }
 
-/* Lists in place of all places: entries a lane, of those for which there is room, and a bound that a few tokens in a hundred
- * are within. False: too many would be. */
+/* Lists in place of all places, in so many entries a lane, and a bound that a few tokens in a hundred are within. False: too
+ * many would be. */
 static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
     plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
-    const double expected = words * tile / 8;
-    plan->room = adm_min(room, 24u);
-    return plan->room >= 3 * expected + 4;
+    const double wanted = 2.5 * words * tile / 8 + 1;
+    plan->room = adm_min(room, (uint32_t)wanted + 1);
+    return plan->room >= wanted;
 }
 
 /* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
@@ -308,13 +325,15 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
     const uint32_t partials = GROUPED_WARPS * d * 4;
-    const uint32_t fixed = histogram + last + plan->split * plan->heads * 128, least = partials + maps;
-    uint32_t slots = plan->slots > 0 ? plan->slots : GROUPED_SLOTS, places = 2 * rounds * word;
+    const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
+                   least = partials + maps + plan->heads * GROUPED_TIES * 4;
+    uint32_t slots = plan->slots > 0 ? plan->slots : (uint32_t)GROUPED_SLOTS, places = 2 * rounds * word;
     if (slots > rounds && rounds > 0) slots = rounds;
     bool enough = true;
     const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
     while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
     if (plan->room > 0 || fixed + ring() + places > most) {
+        if (plan->slots == 0) slots = adm_min(rounds, 2u);
         const uint32_t wanted = plan->room, left = most > fixed + ring() ? most - fixed - ring() : 0;
         enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
         if (wanted > 0) plan->room = wanted;
@@ -324,6 +343,7 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     plan->slots = slots;
     plan->ring_at = 0;
     plan->maps_at = partials;
+    plan->ties_at = partials + maps;
     plan->places_at = ring();
     plan->counts_at = plan->places_at + places;
     plan->histogram_at = plan->counts_at + plan->split * plan->heads * 128;
@@ -342,22 +362,11 @@ static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->slices = share_of(group, plan->heads);
     plan->warps = GROUPED_WARPS / plan->heads;
     const uint32_t n_clusters = kv * plan->slices;
+    const bool wide = (n_clusters <= 8 && is_long) || (n_clusters <= 16 && shape->rule.budget >= 4096) ||
+                      shape->capacity / 8 > 65504;
     if (plan->split == 0)
-        plan->split = n_clusters <= 8 && is_long                          ? 16
-                      : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8
-                      : n_clusters <= 64                                  ? 4
-                                                                          : 2;
+        plan->split = wide ? 16 : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8 : n_clusters <= 64 ? 4 : 2;
     for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
-}
-
-/* Why the fused step is the one to use at this shape, by what was seen on an H200, or because nobody has looked; NULL: it is
- * not. */
-static const char *why_fused(const adm_gpu_shape *shape) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
-    if (group < 2) return "query heads share no KV head";
-    if (shape->capacity < (group > 7 ? 65536u : 16384u)) return "contexts this short leave it nothing to save";
-    if (shape->batch > 1 && shape->batch * shape->heads.n_kv_heads < 64) return "small batches were not faster";
-    return NULL;
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -439,8 +448,8 @@ static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
-    const char *reason = shape->metric == ADM_METRIC_L1 ? why_fused(shape) : NULL; /* which compares by nothing else */
-    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step leaves this to the fused step: %s", reason);
+    const char *reason = shape->metric == ADM_METRIC_L1 ? adm_step_why_not_grouped(shape) : NULL; /* fused has nothing else */
+    if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step is not the one for this shape: %s", reason);
     return plan_of(shape, &usual, plan, err);
 }
 

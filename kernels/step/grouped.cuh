@@ -25,7 +25,8 @@ enum {
     GROUPED_PAIRS = 2 * GROUPED_WARPS, /* tiles of a round: a pair for each warp */
     GROUPED_WINDOW = 64,
     GROUPED_STRIDE = GROUPED_WINDOW + 8, /* of a histogram: tokens beyond the window count into eight bins by lane */
-    GROUPED_TIES = 32, /* tokens at the cut, a head and block, that are listed */
+    GROUPED_TIES = 128, /* tokens at the cut, a head and block, that are listed */
+    GROUPED_HEAD_SHIFT = 16, /* in a list's entry: the block's token of the word's first byte, then that byte's head */
     GROUPED_UNIT = 34 /* words of a partial result: 32 elements, largest score, sum */
 };
 
@@ -37,13 +38,13 @@ typedef struct grouped_plan {
     uint32_t split; /* the same as a number */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
-    uint32_t room; /* entries of a lane's list; 0: all places are kept */
+    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
     uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */
     uint32_t map_words; /* of a bitmap of the block's tokens, a head */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
-    uint32_t ring_at, maps_at, places_at, histogram_at, counts_at, winners_at, merge_at;
+    uint32_t ring_at, maps_at, ties_at, places_at, histogram_at, counts_at, winners_at, merge_at;
     uint32_t shared_bytes;
     uint64_t *stamps; /* [blocks][ADM_GPU_MAX_PHASES + 1], of an instrumented instance */
 } grouped_plan;
@@ -63,8 +64,7 @@ typedef struct grouped_window {
 } grouped_window;
 
 /* Shared memory that grouped.cu declares. */
-typedef struct __align__(16) grouped_small {
-    uint32_t tied[GROUPED_HEADS][GROUPED_TIES]; /* tokens at the cut, UINT32_MAX behind the last */
+typedef struct grouped_small {
     uint64_t full[GROUPED_WARPS][GROUPED_SLOTS];
     uint64_t counted, winners, results;
     grouped_cut cut[GROUPED_HEADS];
@@ -75,16 +75,17 @@ typedef struct __align__(16) grouped_small {
     uint32_t n_winners[GROUPED_HEADS], n_ties[GROUPED_HEADS]; /* handed out, listed */
     uint64_t missed, parted; /* a byte a head: not 0 if the cut is not in the window; if of this block's ties some lose */
     float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
-}
-grouped_small;
+} grouped_small;
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
 /* Shared memory by what it holds. */
 typedef struct grouped_memory {
-    unsigned char *ring; /* of codes; once these are read: partial results, and the maps */
+    unsigned char *ring; /* of codes; once these are read: partial results, and the next two */
     uint32_t *maps; /* [won, tied][heads][map_words], a bit a token of the block */
-    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or lists of those words */
+    uint32_t *ties; /* [heads][GROUPED_TIES] tokens at the cut, UINT32_MAX behind the last */
+    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or [warps][32 room] of
+                         those words, each with where it is from */
     uint32_t *histogram; /* [4 or 8 heads][GROUPED_STRIDE] */
     uint32_t *counts; /* [split][heads][32] pairs of counts, from each block of the cluster */
     uint32_t *winners; /* [heads][share] */
@@ -97,6 +98,7 @@ static __device__ __forceinline__ grouped_memory grouped_memory_of(const grouped
     grouped_memory m;
     m.ring = shared + plan.ring_at;
     m.maps = (uint32_t *)(shared + plan.maps_at);
+    m.ties = (uint32_t *)(shared + plan.ties_at);
     m.places = (uint32_t *)(shared + plan.places_at);
     m.histogram = (uint32_t *)(shared + plan.histogram_at);
     m.counts = (uint32_t *)(shared + plan.counts_at);

@@ -69,9 +69,9 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
 
 /* ---- the scan ---- */
 
-/* Counts and keeps, or lists, the places of the warp's i-th tile. n: entries in the lane's list. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_note(const grouped_plan &plan, const grouped_memory &m,
+/* Counts and keeps, or lists, the places of the warp's i-th tile. n: entries in the warp's list. */
+template <int D, int N, bool LISTED>
+static __device__ __forceinline__ void grouped_note(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                     uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t i,
                                                     const int32_t (&value)[N][4], uint32_t *n) {
 #pragma unroll
@@ -83,17 +83,22 @@ static __device__ __forceinline__ void grouped_note(const grouped_plan &plan, co
         for (int j = 0; j < 4; j++) atomicAdd(&counts[s][j / 2][place[j]], 1u); /* all: cheaper than a branch */
         const uint32_t word = __byte_perm(__byte_perm(place[0], place[1], 0x0040), __byte_perm(place[2], place[3], 0x0040),
                                           0x5410);
-        if (plan.room == 0) {
+        if (!LISTED) {
             m.places[(i * N + s) * GROUPED_THREADS + threadIdx.x] = word;
-        } else if ((~word & 0x40404040u) != 0) {
-            if (*n < plan.room) ((uint2 *)m.places)[*n * GROUPED_THREADS + threadIdx.x] = make_uint2(word, i * N + s);
-            ++*n;
+        } else {
+            const bool within = (~word & 0x40404040u) != 0;
+            const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within), lane = threadIdx.x % 32;
+            const uint32_t at = *n + __popc(votes & ((1u << lane) - 1));
+            if (within && at < 32 * plan.room)
+                ((uint2 *)m.places)[me.warp * (32 * plan.room) + at] = make_uint2(
+                    word, grouped_tile(me, i) * 32 + grouped_token<D>(0) | grouped_head<D>(s, 0) << GROUPED_HEAD_SHIFT);
+            *n += __popc(votes);
         }
     }
 }
 
-/* All of the block's codes to places and counts; returns the length of the lane's list, which may be more than it holds. */
-template <int D, int N, int METRIC>
+/* All of the block's codes to places and counts; returns the length of the warp's list, which may be more than it holds. */
+template <int D, int N, int METRIC, bool LISTED>
 static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me, const grouped_plan &plan,
                                                         const uint32_t *planes, const grouped_memory &m,
                                                         grouped_query<D, N, METRIC> *q) {
@@ -126,8 +131,8 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
             grouped_correct<D, N>(me, tile, first);
             grouped_correct<D, N>(me, tile + 1, second);
         }
-        grouped_note<D, N>(plan, m, counts, 2 * i, first, &n);
-        grouped_note<D, N>(plan, m, counts, 2 * i + 1, second, &n);
+        grouped_note<D, N, LISTED>(me, plan, m, counts, 2 * i, first, &n);
+        grouped_note<D, N, LISTED>(me, plan, m, counts, 2 * i + 1, second, &n);
     }
     return n;
 }

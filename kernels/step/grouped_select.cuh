@@ -18,7 +18,7 @@ static __device__ __forceinline__ void grouped_send(const grouped_block &me, con
 /* A token at the cut, of those of which some lose. */
 static __device__ __forceinline__ void grouped_list_tie(const grouped_memory &m, uint32_t head, uint32_t at) {
     const uint32_t n = atomicAdd(&m.small->n_ties[head], 1u);
-    if (n < GROUPED_TIES) m.small->tied[head][n] = at;
+    if (n < GROUPED_TIES) m.ties[head * GROUPED_TIES + n] = at;
 }
 
 /* A token wherever its place is. */
@@ -103,23 +103,24 @@ static __device__ __forceinline__ void grouped_take_kept(const grouped_block &me
     }
 }
 
-/* The same of the lane's list. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_take_listed(const grouped_block &me, const grouped_plan &plan,
-                                                           const grouped_memory &m, uint32_t n) {
-    grouped_limit limit[N];
-#pragma unroll
-    for (uint32_t s = 0; s < N; s++) limit[s] = grouped_limit_of<D>(me, m.small, s);
+/* The same of the warp's list. */
+template <int D>
+static __device__ __noinline__ void grouped_take_listed(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_plan &plan, unsigned char *shared, grouped_small *small,
+                                                        uint32_t n) {
+    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
+    const uint2 *list = (const uint2 *)m.places + me.warp * (32 * plan.room);
 #pragma unroll 1
-    for (uint32_t i = 0; i < n; i++) {
-        const uint2 entry = ((const uint2 *)m.places)[i * GROUPED_THREADS + threadIdx.x];
-        const uint32_t set = entry.y % N;
-        const grouped_limit its = limit[set == 0 ? 0 : N - 1];
-        const uint32_t lost = (entry.x + its.lost) & 0x80808080u, out = (entry.x + its.out) & 0x80808080u;
-        if (out != 0x80808080u)
-            grouped_take_marked<D>(me, plan, m, set, lost ^ 0x80808080u, lost & ~out, [&](uint32_t, uint32_t byte) {
-                return grouped_tile(me, entry.y / N) * 32 + grouped_token<D>(byte);
-            });
+    for (uint32_t i = threadIdx.x % 32; i < n; i += 32) {
+        const uint2 entry = list[i];
+#pragma unroll 1
+        for (uint32_t j = 0; j < 4; j++) {
+            const uint32_t head = (entry.y >> GROUPED_HEAD_SHIFT) + (D == 64 ? j / 2 * 2 : 0);
+            const uint32_t at = (entry.y & (1u << GROUPED_HEAD_SHIFT) - 1) + (D == 64 ? j % 2 * 16 : 8 * j);
+            const uint32_t place = entry.x >> 8 * j & 0xffu;
+            if (head < me.heads && place < GROUPED_WINDOW) grouped_take(me, plan, m, head, at, place);
+        }
     }
 }
 
@@ -173,14 +174,15 @@ static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &
     if (m.small->parted == 0) return;
     __syncthreads();
     const uint32_t n = me.warp < me.heads ? m.small->n_ties[me.warp] : 0;
-    const uint32_t lane = threadIdx.x % 32;
-    if (n <= GROUPED_TIES && lane < n) {
+    const uint32_t *tied = m.ties + me.warp * GROUPED_TIES;
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x % 32; i < n && n <= GROUPED_TIES; i += 32) {
         const grouped_cut &cut = m.small->cut[me.warp];
-        const uint32_t at = m.small->tied[me.warp][lane];
+        const uint32_t at = tied[i];
         uint32_t older = 0;
 #pragma unroll 1
         for (uint32_t j = 0; j < n; j += 8) {
-            const uint4 *eight = (const uint4 *)(m.small->tied[me.warp] + j), x = eight[0], y = eight[1];
+            const uint4 *eight = (const uint4 *)(tied + j), x = eight[0], y = eight[1];
             older += (x.x < at) + (x.y < at) + (x.z < at) + (x.w < at);
             older += (y.x < at) + (y.y < at) + (y.z < at) + (y.w < at);
         }

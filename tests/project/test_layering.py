@@ -77,6 +77,7 @@ MAY = {
     "analysis/report/view/gpu": [*CORE, "analysis/output", "analysis/report/view"],
     "analysis/explain": [*CORE, "analysis/output"],
     "analysis/report": [*CORE, "core/policy", "analysis/output", "analysis/regress", "analysis/regress/statistics",
+                        "analysis/regress/compare", "analysis/explain",
                         "analysis/report/view", "analysis/report/view/gpu"],
 }
 TOPS = ["core", "kernels", "probes", "traces", "analysis"]

@@ -1,6 +1,7 @@
 // charts.js: draws a chart into each frame that the program wrote. The page holds this script packed, and main.js runs it when
 // the first chart is wanted.
 
+import { drawable as budgetOf, drawBudget } from './budget.js';
 import { counterControls, drawable as countersOf, drawCounters } from './counters.js';
 import { element } from './dom.js';
 import { Frame } from './frame.js';
@@ -40,6 +41,10 @@ function makeSessionFrame(figure, report, looks) {
     if (plot === 'policies' && policyRows(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => policyControls(report, session, controls, changed),
                                (choice, width) => drawPolicies(report, looks, session, choice, width));
+    if (plot === 'budget' && budgetOf(report, session).length > 0) {
+        const gpu = 'gpu' in figure.dataset ? Number(figure.dataset.gpu) : null;
+        return new Frame(figure, (width) => drawBudget(report, looks, session, gpu, width));
+    }
     if (plot === 'budgets' && budgetRows(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => budgetControls(report, session, controls, changed),
                                (choice, width) => drawBudgets(report, looks, session, choice, width));

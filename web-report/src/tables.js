@@ -190,9 +190,9 @@ function dressTable(table, report) {
     roundCells(table);
     for (const cell of table.querySelectorAll('th.metric'))
         cell.title = report.metrics.find((metric) => metric.name === cell.textContent)?.description ?? '';
-    if (table.classList.contains('fields')) return;
-    addSorting(table, name);
-    scroll?.before(addTools(table, title, name, (box ?? scroll)?.dataset.sql));
+    const query = table.querySelector('template.sql')?.content.textContent.trim();
+    if (!table.classList.contains('fields')) addSorting(table, name);
+    scroll?.before(addTools(table, title, name, query && `${query};`));
 }
 
 // Folded tables stay out of the page until they are first opened. On paper all are open, and plain.

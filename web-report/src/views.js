@@ -29,8 +29,8 @@ const KINDS = {
     tuning: { label: 'tuning session', list: 'tunings', title: (_, row) => `${row.stage} on ${row.device}` },
 };
 
-const kindOf = (part) => Object.keys(KINDS).find((kind) => kind in part.dataset) ?? null;
-const indexOf = (part) => Number(part.dataset[kindOf(part)]);
+const kindsOf = (part) => Object.keys(KINDS).filter((kind) => kind in part.dataset);
+const indexOf = (part, kind) => Number(part.dataset[kind]);
 
 // The GPU that speaks for the report, as analysis/report/headline.c has it.
 function firstGpu(report) {
@@ -71,16 +71,35 @@ export class Views {
 
     // Of a group's parts those to show: the chosen one, else one of the same GPU, else the first; and the one beside it.
     partsOf(group) {
-        const parts = [...group.querySelectorAll(':scope > noscript')], kind = parts.length > 0 ? kindOf(parts[0]) : null;
-        if (kind === null || this.paper) return parts;
-        const pick = (index) => parts.find((part) => indexOf(part) === index)
-            ?? (kind === 'gpu' ? parts.find((part) => this.report.profiles[indexOf(part)].gpu === this.report.profiles[index].gpu)
-                : undefined);
-        const first = pick(this.choiceOf(kind)) ?? parts[0], beside = chosen('beside');
-        const rows = this.report[KINDS[kind].list];
-        const other = beside === undefined || kind === 'tuning' ? -1 : rows.findIndex((_, i) => this.idOf(kind, i) === beside);
-        const second = other >= 0 ? pick(other) : undefined;
-        return second && second !== first ? [first, second] : [first];
+        const parts = [...group.querySelectorAll(':scope > noscript')];
+        if (this.paper || parts.length === 0 || kindsOf(parts[0]).length === 0) return parts;
+        const first = this.pick(parts, (kind) => this.choiceOf(kind)), beside = this.besideOf(kindsOf(parts[0]));
+        if (beside === null) return [first];
+        const second = this.pick(parts, (kind) => (kind === beside.kind ? beside.index : this.choiceOf(kind)));
+        return second !== first ? [first, second] : [first];
+    }
+
+    // The part that is of what `wanted` says, kind by kind.
+    pick(parts, wanted) {
+        let left = parts;
+        for (const kind of kindsOf(parts[0])) {
+            const index = wanted(kind), { gpu } = this.report.profiles[index] ?? {};
+            const exact = left.filter((part) => indexOf(part, kind) === index);
+            const alike = kind !== 'gpu' || exact.length > 0 ? exact
+                : left.filter((part) => this.report.profiles[indexOf(part, kind)].gpu === gpu);
+            left = alike.length > 0 ? alike : left.filter((part) => indexOf(part, kind) === indexOf(left[0], kind));
+        }
+        return left[0];
+    }
+
+    // What stands beside the choice, if it is of one of these kinds.
+    besideOf(kinds) {
+        const id = chosen('beside');
+        for (const kind of id === undefined ? [] : kinds) {
+            const index = this.report[KINDS[kind].list].findIndex((_, i) => this.idOf(kind, i) === id);
+            if (index >= 0) return { kind, index };
+        }
+        return null;
     }
 
     open(section) {
@@ -94,7 +113,7 @@ export class Views {
                 template.content.querySelectorAll('.unscripted').forEach((note) => note.remove());
                 const opened = element('div', 'part');
                 opened.append(template.content);
-                this.chooseSetting(opened, kindOf(part) === 'gpu' ? indexOf(part) : -1);
+                this.chooseSetting(opened, 'gpu' in part.dataset ? indexOf(part, 'gpu') : -1);
                 shelf.append(opened);
             }
             if (parts.length === 0) continue;
@@ -143,7 +162,8 @@ export class Views {
         const parts = [...section.querySelectorAll('.group > noscript')];
         const bar = element('div', 'chooser controls');
         for (const kind of Object.keys(KINDS)) {
-            const there = [...new Set(parts.filter((part) => kindOf(part) === kind).map(indexOf))].sort((a, b) => a - b);
+            const there = [...new Set(parts.filter((part) => kind in part.dataset).map((part) => indexOf(part, kind)))]
+                .sort((a, b) => a - b);
             if (there.length < 2) continue;
             const options = there.map((index) => [this.idOf(kind, index),
                                                   KINDS[kind].title(this.report, this.report[KINDS[kind].list][index])]);
@@ -157,7 +177,7 @@ export class Views {
     }
 
     addSettings(section, bar) {
-        const used = new Set([...section.querySelectorAll('.group > noscript[data-gpu]')].map(indexOf));
+        const used = new Set([...section.querySelectorAll('.group > noscript[data-gpu]')].map((part) => indexOf(part, 'gpu')));
         const own = new Set([...used].flatMap((profile) => this.report.settings
             .filter((setting) => setting.profile === profile && this.hasSteps(setting)).map((setting) => setting.name)));
         const names = this.settingNames(), words = [...own].map((name) => name.split(', '));

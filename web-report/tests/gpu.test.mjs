@@ -146,9 +146,9 @@ describe('GPU profiles in the report', { skip }, () => {
     test('has a section, an entry and a chart for what there is, and none for what is not', async () => {
         const { page, said, requested, dialogs, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Verdict', 'Time', 'Limits', 'Speed-up', 'Sessions', 'Counters', 'Claims', 'Provenance']);
+                         ['Verdict', 'Differences', 'Time', 'Limits', 'Speed-up', 'Sessions', 'Counters', 'Claims', 'Provenance']);
         assert.deepEqual(await page.locator('section').evaluateAll((all) => all.map((one) => one.id)),
-                         ['verdict', 'time', 'limits', 'speedup', 'summary', 'counters', 'claims', 'provenance']);
+                         ['verdict', 'differences', 'time', 'limits', 'speedup', 'summary', 'counters', 'claims', 'provenance']);
         const frames = [];
         await tour(page, async () => frames.push(...await drawings(page)));
         assert.deepEqual(new Set(frames.map((frame) => frame.name)), new Set(FRAMES));

@@ -100,11 +100,11 @@ describe('policies and tasks in the report', { skip }, () => {
     test('has a section and a chart for each, and says nothing', async () => {
         const { page, said, requested, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Verdict', 'Budget', 'Sessions', 'Quality', 'Tasks', 'Claims', 'Provenance']);
+                         ['Verdict', 'Differences', 'Budget', 'Sessions', 'Quality', 'Tasks', 'Claims', 'Provenance']);
         const frames = [];
         await tour(page, async () => frames.push(...await drawings(page)));
         assert.deepEqual(new Set(frames.map((frame) => frame.name.trim())), new Set([
-            'policies 0', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'budgets 0',
+            'policies 0', 'quality 0 recall', 'quality 0 mass', 'quality 0 output_rel_l2', 'budgets 0', 'budget 0',
             'tasks 0 perplexity_ratio', 'tasks 0 passkey_accuracy']));
         for (const frame of frames) {
             assert.ok(frame.n_svg === 1 && frame.n_shapes >= 2, `${frame.name}: ${frame.n_shapes} shapes`);

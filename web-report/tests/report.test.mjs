@@ -16,7 +16,7 @@ import { adamas, drawings, exact, goTo, launch, openPage, query, root, skip, tou
 const HOSTILE_LABEL = `</script><img src=x onerror=alert(1)>"&'`;
 const HOSTILE_MODEL = `</title></script><script>alert(2)</script>"&'`;
 // Charts of the view of budgets, of two sessions.
-const BUDGET_FRAMES = [];
+const BUDGET_FRAMES = ['budget 0 ', 'budget 1 '];
 
 const HOSTILE_NAME = `"><svg onload=alert(3)>&.safetensors`;
 

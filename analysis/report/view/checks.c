@@ -7,16 +7,6 @@
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/write.h"
 
-/* A verdict, coloured where it is good or bad. */
-static void write_verdict(adm_text *page, const char *verdict) {
-    const bool bad = strcmp(verdict, "regressed") == 0 || strcmp(verdict, "crashed") == 0;
-    const bool good = strcmp(verdict, "passed") == 0 || strcmp(verdict, "improved") == 0;
-    adm_text_markup(page, bad    ? ADM_MARKUP("<td class=\"loss\">")
-                          : good ? ADM_MARKUP("<td class=\"gain\">")
-                                 : ADM_MARKUP("<td class=\"text\">"));
-    adm_text_format(page, "%s</td>", verdict);
-}
-
 /* "main~1 <code>12ab34cd56</code>" */
 static void write_side(adm_text *page, const json_t *check, const char *name, const char *commit) {
     adm_text_format(page, "<td class=\"text\">%s", adm_field_text(check, name));
@@ -30,7 +20,7 @@ static void write_check(adm_text *page, const json_t *check) {
     adm_write_text_cell(page, check, "made_utc");
     write_side(page, check, "baseline", "baseline_commit");
     write_side(page, check, "candidate", "candidate_commit");
-    write_verdict(page, adm_field_text(check, "verdict"));
+    adm_write_verdict_cell(page, adm_field_text(check, "verdict"));
     static const char *const counts[] = {"n_regressed", "n_inconclusive", "n_improved", "n_equivalent"};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) adm_write_count_cell(page, check, counts[i], "\u2013");
     adm_text_format(page, "<td class=\"text\">%s</td></tr>\n", adm_field_text(check, "failure"));
@@ -60,7 +50,7 @@ static void write_row(adm_text *page, const json_t *row) {
     const char *stage = adm_field_text(row, "stage");
     adm_write_row_start(page, false);
     adm_text_format(page, "<th scope=\"row\"><code>%.8s</code></th>", adm_field_text(row, "check"));
-    write_verdict(page, adm_field_text(row, "verdict"));
+    adm_write_verdict_cell(page, adm_field_text(row, "verdict"));
     adm_text_format(page, "<td class=\"text\">%s %s, %s, %lld tokens", stage[0] != '\0' ? stage : adm_field_text(row, "policy"),
                     adm_field_text(row, "metric"), adm_field_text(row, "variant"), (long long)adm_field_int(row, "seq_len"));
     if (adm_field_int(row, "budget") > 0) adm_text_format(page, ", budget %lld", (long long)adm_field_int(row, "budget"));
@@ -81,12 +71,16 @@ void adm_view_checks(adm_text *page, const json_t *document) {
                  "<p>Each check ran two programs alternately in fresh processes of one machine (<code>adamas check</code>). "
                  "The history takes the candidates of those that did not fail.</p>\n");
     adm_write_table_start(page, document, "Checks", json_array_size(checks), true, NULL);
+    adm_text_format(page, ADM_SQL("SELECT * FROM check_result ORDER BY made_utc DESC"));
     adm_write_table_head(
         page, "<check|<ended (UTC)|<baseline|<candidate|<verdict|regressed|inconclusive|improved|equivalent|<failure");
     json_array_foreach(checks, i, one) write_check(page, one);
     adm_write_table_end(page);
     if (json_array_size(rows) == 0) return;
     adm_write_table_start(page, document, "Rows that are not equivalent", json_array_size(rows), false, NULL);
+    adm_text_format(page,
+                    ADM_SQL("SELECT k.check_uuid, r.* FROM check_row r JOIN check_result k USING (check_result_id) WHERE NOT "
+                            "r.verdict = 'equivalent' ORDER BY k.made_utc DESC, r.check_row_id"));
     adm_write_table_head(page, "<check|<verdict|<what|baseline|candidate|change [99% interval]|processes|<why");
     json_array_foreach(rows, i, one) write_row(page, one);
     adm_write_table_end(page);

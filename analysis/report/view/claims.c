@@ -44,12 +44,12 @@ static void write_claim(adm_text *page, const json_t *claim) {
     for (size_t i = 0; i < (n > 0 ? n : 1); i++) {
         adm_write_row_start(page, i == 0);
         adm_text_add(page, "<th scope=\"row\">");
-        adm_text_escaped(page, i == 0 ? adm_field_text(claim, "claim") : "");
+        adm_text_escaped(page, adm_field_text(claim, "claim"));
         adm_text_add(page, "</th>");
         if (n > 0) write_found(page, json_array_get(found, i));
         else adm_text_add(page, "<td class=\"none\" colspan=\"6\">not measured: see below</td>");
         adm_text_add(page, "<td class=\"text\">");
-        adm_text_escaped(page, i == 0 ? adm_field_text(claim, "paper") : "");
+        adm_text_escaped(page, adm_field_text(claim, "paper"));
         adm_text_add(page, "</td></tr>\n");
     }
 }
@@ -63,6 +63,10 @@ void adm_view_claims(adm_text *page, const json_t *document) {
         page, "<p class=\"about\">What the paper claims on its models and GPU, beside what this database holds, on the models, "
               "texts and GPUs that the rows name. Intervals are 95% intervals for perplexity, p10 to p90 otherwise.</p>\n");
     adm_write_table_start(page, document, "Claims of the paper", json_array_size(claims), true, NULL);
+    adm_text_format(page,
+                    ADM_SQL("SELECT run_id, label, stage, variant, seq_len, kv_heads, budget, median FROM stage_summary WHERE "
+                            "stage IN ('step', 'dense', 'distance', 'topk', 'attention') AND metric = 'time_ns' AND status = "
+                            "'ok' ORDER BY run_id, seq_len, budget"));
     adm_write_table_head(page, "<claim|<measured here|value|interval|n|run|<model, text or GPU|<paper\u2019s setting");
     json_array_foreach(claims, i, claim) write_claim(page, claim);
     adm_write_table_end(page);

@@ -70,6 +70,14 @@ static void write_change(adm_text *page, const json_t *series, const json_t *cha
     adm_text_add(page, "</td></tr>\n");
 }
 
+/* The points of every series of times. */
+static void write_sql(adm_text *page) {
+    adm_text_format(page,
+                    ADM_SQL("SELECT s.source, s.stage, s.variant, s.seq_len, s.budget, s.run_id, r.git_commit, s.median FROM "
+                            "stage_summary s JOIN run r USING (run_id) WHERE s.metric = 'time_ns' AND s.status = 'ok' AND NOT "
+                            "r.label LIKE 'recorded:%%' ORDER BY 1, 2, 3, 4, 5, r.started_utc"));
+}
+
 static void write_changes(adm_text *page, const json_t *document, const json_t *history) {
     const json_t *list = json_object_get(history, "series");
     size_t n_rows = 0, i, c;
@@ -80,6 +88,7 @@ static void write_changes(adm_text *page, const json_t *document, const json_t *
         return;
     }
     adm_write_table_start(page, document, "Change points", n_rows, true, NULL);
+    write_sql(page);
     adm_write_table_head(page,
                          "<id|<of|change, %|before|after|<unit|p|runs before, after|<commits|<first run after|<acknowledged");
     json_array_foreach(list, i, series) json_array_foreach(json_object_get(series, "changes"), c, change)
@@ -93,6 +102,7 @@ static void write_series(adm_text *page, const json_t *document, const json_t *h
     size_t i, p;
     json_t *series, *point;
     adm_write_table_start(page, document, "The series", json_array_size(list), false, NULL);
+    write_sql(page);
     adm_write_table_head(page, "<of|<metric|<unit|runs|first|latest|lowest|highest");
     json_array_foreach(list, i, series) {
         const json_t *points = json_object_get(series, "points");

@@ -53,6 +53,16 @@ static void write_quality_row(adm_text *page, const json_t *row, bool first_of_s
     adm_text_add(page, "</tr>\n");
 }
 
+static void write_sql(adm_text *page, const json_t *document, size_t session, const char *metric) {
+    char name[ADM_SQL_TEXT_BYTES], trace[ADM_SQL_TEXT_BYTES];
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT policy, variant, seq_len, budget, n, mean, p50, p95, p99, worst FROM quality_summary WHERE run_id "
+                "= %lld AND trace = %s AND metric = %s ORDER BY policy, variant, seq_len, budget"),
+        (long long)adm_field_int(adm_session_run(document, session), "run_id"),
+        adm_sql_text(adm_field_text(adm_session_trace(document, session), "name"), trace), adm_sql_text(metric, name));
+}
+
 /* The table of one metric; nothing if the session does not have it. */
 static void write_metric_table(adm_text *page, const json_t *document, size_t session, const char *metric, bool open) {
     const json_t *rows = adm_document_rows(document, "quality");
@@ -61,7 +71,9 @@ static void write_metric_table(adm_text *page, const json_t *document, size_t se
     json_t *row;
     json_array_foreach(rows, i, row) n_rows += adm_row_is(row, session, metric);
     if (n_rows == 0) return;
-    adm_write_table_start(page, document, metric, n_rows, open, metric);
+    adm_write_table_start(page, document, metric, n_rows, open, NULL);
+    write_sql(page, document, session, metric);
+    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, metric), "description"));
     write_quality_head(page, unit);
     json_array_foreach(rows, i, row) {
         if (!adm_row_is(row, session, metric)) continue;
@@ -179,6 +191,7 @@ static void write_spread_table(adm_text *page, const json_t *document, size_t se
     json_array_foreach(rows, i, row) n_rows += adm_row_is(row, session, "bucket_entropy_bits");
     if (n_rows == 0) return;
     adm_write_table_start(page, document, "Shares of the four codes", n_rows, true, NULL);
+    write_sql(page, document, session, "bucket_entropy_bits");
     adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">length, "
                        "tokens</th><th scope=\"col\">n layers \u00d7 KV heads</th>");
     for (int code = 0; code < N_CODES; code++) adm_text_format(page, "<th scope=\"col\">code %d, %%</th>", code);

@@ -123,6 +123,11 @@ static void write_cases(adm_text *page, const json_t *document, size_t serving) 
     json_t *row;
     json_array_foreach(adm_document_rows(document, "served"), i, row) n += is_of(row, serving);
     adm_write_table_start(page, document, "Latency, throughput and memory", n, true, NULL);
+    const json_t *simulated = json_array_get(adm_document_rows(document, "servings"), serving);
+    adm_text_format(page,
+                    ADM_SQL("SELECT budget, layer_budgets, memory, variant, source, metric, unit, n, p50, p95, p99 FROM "
+                            "frontier_summary WHERE run_id = %lld ORDER BY simulation_id, metric"),
+                    (long long)adm_field_int(simulated, "run_id"));
     adm_write_table_head(page,
                          "<budget|<memory|<variant|TTFT p50|p95|p99|TPOT p50|p95|p99|end to end p50|p95|p99|tokens/s|good "
                          "requests/s|good, %|K and V, GB|codes, GB|output error, %");
@@ -137,6 +142,11 @@ static void write_uses(adm_text *page, const json_t *document, size_t serving) {
     json_array_foreach(adm_document_rows(document, "served"), i, row) if (is_of(row, serving))
         n += json_array_size(json_object_get(row, "uses"));
     adm_write_table_start(page, document, "By which rule each part was predicted", n, false, NULL);
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT s.budget, s.memory, p.* FROM prediction p JOIN simulation s USING (simulation_id) WHERE s.run_id = "
+                "%lld ORDER BY p.simulation_id, p.part"),
+        (long long)adm_field_int(json_array_get(adm_document_rows(document, "servings"), serving), "run_id"));
     adm_write_table_head(page, "<budget|<memory|<part of a step|<rule|steps|time, \u00b5s|reach");
     json_array_foreach(adm_document_rows(document, "served"), i, row) {
         if (!is_of(row, serving)) continue;
@@ -167,6 +177,8 @@ static void write_validations(adm_text *page, const json_t *document) {
     adm_text_escaped(page, adm_field_text(json_array_get(rows, 0), "calibration"));
     adm_text_format(page, " (run %lld).</p>\n", (long long)adm_field_int(json_array_get(rows, 0), "run_id"));
     adm_write_table_start(page, document, "Errors on held-out timings", json_array_size(rows), true, NULL);
+    adm_text_format(page, ADM_SQL("SELECT * FROM validation WHERE run_id = %lld"),
+                    (long long)adm_field_int(json_array_get(rows, 0), "run_id"));
     adm_write_table_head(page, "<held out|<stage|<variant|n|MAPE, %|bias, %|p50, %|p95, %|largest, %");
     json_array_foreach(rows, i, row) {
         static const char *const ratios[] = {"mape_ratio", "bias_ratio", "p50_ratio", "p95_ratio", "max_ratio"};

@@ -93,13 +93,17 @@ static void write_summary_table(adm_text *page, const json_t *document, size_t s
     char shown_length[ADM_NUMBER_CHARS], shown_budget[ADM_NUMBER_CHARS];
     adm_shown_count(length, shown_length);
     adm_shown_count(budget, shown_budget);
-    adm_text_format(page,
-                    "<div class=\"scroll\" tabindex=\"0\"><table class=\"headline\"><caption>At %s cached tokens with a "
-                    "budget of %s: medians over steps, layers and heads</caption>\n<thead><tr><th scope=\"col\" "
-                    "class=\"text\">policy and variant</th><th scope=\"col\">recall, %%</th><th scope=\"col\">mass, "
-                    "%%</th><th scope=\"col\">output error, %%</th><th scope=\"col\">worst head\u2019s mean error, "
-                    "%%</th>",
-                    shown_length, shown_budget);
+    adm_text_format(
+        page,
+        "<div class=\"scroll\" tabindex=\"0\"><table class=\"headline\"><caption>At %s cached tokens with a "
+        "budget of %s: medians over steps, layers and heads</caption>\n" ADM_SQL(
+            "SELECT policy, variant, metric, p50, worst, n FROM quality_summary WHERE run_id = %lld AND seq_len = %lld AND "
+            "budget = %lld ORDER BY metric, policy, variant") "<thead><tr><th scope=\"col\" "
+                                                              "class=\"text\">policy and variant</th><th scope=\"col\">recall, %%</th><th scope=\"col\">mass, "
+                                                              "%%</th><th scope=\"col\">output error, %%</th><th scope=\"col\">worst head\u2019s mean error, "
+                                                              "%%</th>",
+        shown_length, shown_budget, (long long)adm_field_int(adm_session_run(document, session), "run_id"), (long long)length,
+        (long long)budget);
     for (int g = 0; g < N_GOALS; g++)
         adm_text_format(page, "<th scope=\"col\">budget for error \u2264 %g%%</th>", error_goals[g] * 100);
     adm_text_add(page, "<th scope=\"col\">n</th></tr></thead>\n<tbody>\n");

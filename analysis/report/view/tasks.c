@@ -127,6 +127,12 @@ static void write_table(adm_text *page, const json_t *document, size_t evaluatio
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) n_rows += is_of_table(task, evaluation, table->metric);
     if (n_rows == 0) return;
     adm_write_table_start(page, document, table->title, n_rows, false, NULL);
+    char name[ADM_SQL_TEXT_BYTES];
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT trace, policy, variant, seq_len, budget, metric, n, mean FROM quality_summary WHERE run_id = "
+                "%lld AND metric LIKE %s || '%%' ORDER BY trace, policy, variant, budget"),
+        (long long)adm_field_int(evaluation_at(document, evaluation), "run_id"), adm_sql_text(table->metric, name));
     adm_text_format(page, "<caption>%s</caption>", table->description);
     adm_write_table_head(page, table->titles);
     json_array_foreach(adm_document_rows(document, "tasks"), i, task) {

@@ -95,6 +95,30 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
     adm_text_add(page, "</caption>\n");
 }
 
+const char *adm_sql_text(const char *text, char out[ADM_SQL_TEXT_BYTES]) {
+    size_t n = 0;
+    out[n++] = '\'';
+    for (; *text != '\0' && n + 4 < ADM_SQL_TEXT_BYTES; text++) {
+        if (*text == '\'') out[n++] = '\'';
+        out[n++] = *text;
+    }
+    if (*text != '\0') n = 1;
+    out[n++] = '\'';
+    out[n] = '\0';
+    return out;
+}
+
+void adm_write_setting_sql(adm_text *page, const json_t *document, const json_t *setting) {
+    const json_t *profile = json_array_get(adm_document_rows(document, "profiles"), (size_t)adm_field_int(setting, "profile"));
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT stage, variant, seq_len, budget, metric, median, p10, p90, n, status, reason FROM stage_summary WHERE "
+                "run_id = %lld AND kv_heads = %lld AND batch = %lld AND metric IN ('time_ns', 'floor_ns', 'limit_ratio') "
+                "ORDER BY seq_len, stage, variant, budget"),
+        (long long)adm_field_int(profile, "run_id"), (long long)adm_field_int(setting, "n_kv_heads"),
+        (long long)adm_field_int(setting, "batch"));
+}
+
 void adm_write_table_head(adm_text *page, const char *titles) {
     adm_text_add(page, "<thead><tr>");
     for (const char *at = titles; at != NULL && *at != '\0';) {
@@ -182,6 +206,15 @@ void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *
     char words[ADM_RATIO_WORDS_BYTES];
     adm_ratio_words(&interval, scale, n_digits, words);
     adm_text_escaped(page, words);
+}
+
+void adm_write_verdict_cell(adm_text *page, const char *verdict) {
+    const bool bad = strcmp(verdict, "regressed") == 0 || strcmp(verdict, "crashed") == 0;
+    const bool good = strcmp(verdict, "passed") == 0 || strcmp(verdict, "improved") == 0;
+    adm_text_markup(page, bad    ? ADM_MARKUP("<td class=\"loss\">")
+                          : good ? ADM_MARKUP("<td class=\"gain\">")
+                                 : ADM_MARKUP("<td class=\"text\">"));
+    adm_text_format(page, "%s</td>", verdict);
 }
 
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {

@@ -37,6 +37,17 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
                            const char *metric);
 void adm_write_table_end(adm_text *page);
 
+/* The query that gives a table's rows from the database, as a literal for adm_text_format(); the page shows it on demand. It comes
+ * right after the table's start, or its caption. Words of others in it: adm_sql_text(). */
+#define ADM_SQL(literal) "<template class=\"sql\">" literal "</template>\n"
+
+/* A text as SQL writes it, in quotes; what does not fit gives a pattern-free empty text. Returns out. */
+enum { ADM_SQL_TEXT_BYTES = 600 };
+const char *adm_sql_text(const char *text, char out[ADM_SQL_TEXT_BYTES]);
+
+/* The same for the times of a GPU's setting. */
+void adm_write_setting_sql(adm_text *page, const json_t *document, const json_t *setting);
+
 /* The head of a table and the start of its body: titles between bars, "<name|n|median, us"; those of text columns begin with
  * "<". */
 void adm_write_table_head(adm_text *page, const char *titles);
@@ -62,6 +73,9 @@ void adm_write_notes(adm_text *page, const json_t *document, size_t session, con
 /* Behind a ratio of two rows' median times (the second: NULL for a constant): " (1.8 to 2.3, from p10 and p90)" times `scale`
  * where fewer than 20 timings are on either side, " (n < 20, no interval)" where there is none, else nothing. */
 void adm_write_ratio_interval(adm_text *page, const json_t *over, const json_t *under, double scale, int n_digits);
+
+/* A verdict, coloured where it is good or bad. */
+void adm_write_verdict_cell(adm_text *page, const char *verdict);
 
 /* A cell over n_columns that says why there is no value: "skipped: no permission". */
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns);

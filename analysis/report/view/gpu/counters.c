@@ -148,6 +148,14 @@ static void write_table(adm_text *page, table *p, bool open) {
     size_t n_rows = 0;
     for (group g = COUNTERS; g < N_GROUPS; g++) n_rows += count_rows(p, g);
     adm_write_table_start(page, p->document, title, n_rows, open, NULL);
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT metric, unit, stage, variant, median, n, status, reason FROM stage_summary WHERE run_id = %lld AND "
+                "seq_len = %lld AND kv_heads = %lld AND batch = %lld AND (budget IS NULL OR budget = %lld) ORDER BY metric, "
+                "stage"),
+        (long long)adm_field_int(adm_profile(p->document, (size_t)adm_field_int(p->setting, "profile")), "run_id"),
+        (long long)p->seq_len, (long long)adm_field_int(p->setting, "n_kv_heads"),
+        (long long)adm_field_int(p->setting, "batch"), (long long)p->budget);
     adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">metric</th><th scope=\"col\" class=\"text\">unit</th>");
     for (size_t c = 0; c < p->n_columns; c++) {
         adm_text_add(page, "<th scope=\"col\">");
@@ -195,6 +203,7 @@ static void write_glossary(adm_text *page, const json_t *document, size_t profil
         n_rows++;
     }
     adm_write_table_start(page, document, "What each metric means", n_rows, false, NULL);
+    adm_text_format(page, ADM_SQL("SELECT name, unit, better, description FROM metric ORDER BY name"));
     adm_write_table_head(page, "<metric|<unit|<meaning|<caveat");
     adm_text_append(page, &rows);
     adm_text_free(&rows);

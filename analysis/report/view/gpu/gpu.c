@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "analysis/output/numbers.h"
+#include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
 #include "analysis/report/view/write.h"
@@ -132,6 +133,7 @@ static void write_headline(adm_text *page, const json_t *document, size_t profil
                     shown_length, shown_budget);
     adm_text_escaped(page, adm_field_text(setting, "name"));
     adm_text_add(page, "</caption>\n");
+    adm_write_setting_sql(page, document, setting);
     adm_write_table_head(page, headline_titles);
     write_units(page, document, setting, seq_len, budget, false);
     adm_text_add(page, "</tbody></table></div>\n");
@@ -155,7 +157,9 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
         n += write_units(NULL, document, setting, length, 0, true);
     if (n == 0) return;
     adm_text_format(page, "<div data-setting=\"%zu\">\n", number);
-    adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, "time_ns");
+    adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, NULL);
+    adm_write_setting_sql(page, document, setting);
+    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, "time_ns"), "description"));
     adm_write_table_head(page, all_titles);
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         write_units(page, document, setting, length, 0, true);
@@ -207,6 +211,7 @@ void adm_view_roofline(adm_text *page, const json_t *document) {
             ADM_MARKUP("<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
                        "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
                        "The tables under <a href=\"#time\">Time</a> hold both models."));
+        adm_view_distances(page, document, profile);
         adm_write_part_end(page);
     }
 }

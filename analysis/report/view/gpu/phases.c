@@ -42,6 +42,11 @@ static void write_profile(adm_text *page, const json_t *document, size_t profile
                                   "takes a little longer than the step itself. The time from launch to launch is not in it, "
                                   "nor that a block waits for others at the end."));
     adm_write_table_start(page, document, "Every phase", n_rows, false, NULL);
+    adm_text_format(
+        page,
+        ADM_SQL("SELECT variant, seq_len, budget, q_heads, kv_heads, batch, metric, median, p10, p90, n FROM stage_summary "
+                "WHERE run_id = %lld AND metric LIKE 'phase%%' ORDER BY config_id"),
+        (long long)adm_field_int(adm_profile(document, profile), "run_id"));
     adm_write_table_head(page, "<step|length, tokens|budget, tokens|query heads|KV heads|batch|<phase|median, \u00b5s|"
                                "p10, \u00b5s|p90, \u00b5s|max, \u00b5s|n");
     json_array_foreach(rows, i, row) if (adm_row_is_of(row, profile))

@@ -74,6 +74,7 @@ static void write_table(adm_text *page, const json_t *document, const json_t *se
     if (!setting_has_gain(document, setting, length, n_lengths, budget, n_budgets)) return;
     adm_text_format(page, "<div data-setting=\"%zu\">\n", number);
     adm_write_table_start(page, document, adm_field_text(setting, "name"), n_lengths, open, NULL);
+    adm_write_setting_sql(page, document, setting);
     adm_text_add(page, "<thead><tr><th scope=\"col\">length, tokens</th>");
     for (size_t b = 0; b < n_budgets; b++) {
         char shown[ADM_NUMBER_CHARS];

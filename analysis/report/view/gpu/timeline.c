@@ -45,6 +45,9 @@ static void write_steps(adm_text *page, const json_t *document, const json_t *ro
     size_t n_rows = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) n_rows += adm_row_is_of(json_array_get(rows, i), (size_t)profile);
     adm_write_table_start(page, document, "Every kernel", n_rows, false, NULL);
+    adm_text_format(
+        page, ADM_SQL("SELECT * FROM activity WHERE run_id = %lld AND step IS NOT NULL ORDER BY config_id, step, start_ns"),
+        (long long)adm_field_int(adm_profile(document, (size_t)profile), "run_id"));
     adm_write_table_head(page, "<step|length, tokens|budget, tokens|KV heads|batch|<launches|start, \u00b5s|duration, \u00b5s|"
                                "idle before, \u00b5s|<stage|<kernel|blocks|threads per block|registers|shared memory, bytes");
     for (size_t first = 0, end; first < json_array_size(rows); first = end) {

@@ -1,0 +1,34 @@
+/* choice.c: see choice.h. */
+#include "kernels/step/choice.h"
+
+#include <stddef.h>
+
+enum {
+    MANY_KV_HEADS = 64, /* of all sequences */
+    LONG = 131072,      /* tokens */
+    KEPT_BUDGET = 2048  /* of long rows: one that the grouped step has no room for any more */
+};
+
+static uint32_t kv_heads(const adm_gpu_shape *shape) { return shape->batch * shape->heads.n_kv_heads; }
+
+const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, budget = shape->rule.budget;
+    if (group < 2) return "query heads share no KV head";
+    if (shape->selection == ADM_SELECT_GROUP) return "it selects for each query head, not for a group";
+    if (shape->capacity < (group > 7 ? 32768u : group > 4 ? 16384u : 8192u))
+        return "contexts this short leave it nothing to save";
+    if (budget >= shape->capacity / 16) return "budgets this large were no faster";
+    if (shape->batch > 1 && kv_heads(shape) < MANY_KV_HEADS) return "small batches were not faster";
+    if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && budget >= KEPT_BUDGET)
+        return "large budgets in large batches were not faster";
+    return NULL;
+}
+
+/* Between the budgets at which its lists just hold the candidates, and at which it does without, the fused step loses. */
+const char *adm_step_why_not_fused(const adm_gpu_shape *shape) {
+    const uint32_t budget = shape->rule.budget;
+    if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && shape->selection == ADM_SELECT_HEAD && budget >= 1024 &&
+        budget != KEPT_BUDGET && shape->heads.n_q_heads > shape->heads.n_kv_heads)
+        return "large budgets in large batches are faster in six stages";
+    return NULL;
+}

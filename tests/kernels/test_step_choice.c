@@ -1,0 +1,56 @@
+/* test_step_choice.c: which step of one launch is the one for a shape. */
+#include "kernels/step/choice.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static adm_gpu_shape shape_of(uint32_t n_q, uint32_t n_kv, uint32_t batch, uint32_t capacity, uint32_t budget) {
+    return (adm_gpu_shape){
+        .heads = {n_q, n_kv, 128}, .dtype = ADM_F16, .batch = batch, .capacity = capacity, .rule = {budget, 4, 64}};
+}
+
+/* What was measured on an H200, point by point: kernels/LOG.md. */
+static void measured_points(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t n_q, n_kv, batch, capacity, budget;
+        bool grouped, fused;
+    } points[] = {
+        {32, 8, 1, 8192, 256, true, true},      {32, 8, 1, 4096, 256, false, true},     {64, 8, 1, 16384, 256, false, true},
+        {64, 8, 1, 32768, 256, true, true},     {28, 4, 1, 16384, 256, true, true},     {28, 4, 1, 8192, 256, false, true},
+        {32, 32, 1, 131072, 256, false, true},  {32, 8, 1, 32768, 4096, false, true},   {32, 8, 4, 32768, 256, false, true},
+        {32, 8, 8, 131072, 512, true, true},    {32, 8, 8, 131072, 1024, true, false},  {32, 8, 8, 131072, 2048, false, true},
+        {32, 8, 8, 131072, 4096, false, false}, {32, 32, 8, 131072, 4096, false, true},
+    };
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        const adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity,
+                                             points[i].budget);
+        const char *grouped = adm_step_why_not_grouped(&shape), *fused = adm_step_why_not_fused(&shape);
+        assert_int_equal(grouped == NULL, points[i].grouped);
+        assert_int_equal(fused == NULL, points[i].fused);
+        if (grouped != NULL) assert_true(strlen(grouped) > 20);
+        if (fused != NULL) assert_true(strlen(fused) > 20);
+    }
+}
+
+/* The grouped step does not select for groups, so the fused step may not leave such a shape to it. */
+static void groups_that_select_together_keep_the_fused_step(void **state) {
+    (void)state;
+    adm_gpu_shape shape = shape_of(32, 8, 8, 131072, 1024);
+    assert_non_null(adm_step_why_not_fused(&shape));
+    shape.selection = ADM_SELECT_GROUP;
+    assert_null(adm_step_why_not_fused(&shape));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(measured_points),
+        cmocka_unit_test(groups_that_select_together_keep_the_fused_step),
+    };
+    return cmocka_run_group_tests_name("step_choice", tests, NULL, NULL);
+}

@@ -1,0 +1,220 @@
+// page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links to,
+// saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+
+import { adamas, drawings, goTo, launch, openPage, query, root, skip, tour, unfold } from './browser.mjs';
+
+const require = createRequire(import.meta.url);
+const packagePath = (name) => require.resolve(name, {
+    paths: [...(process.env.NODE_PATH ?? '').split(delimiter).filter(Boolean), join(root, 'build/deps/web/node_modules')] });
+
+const MOST_ELEMENTS = 12000, MOST_BYTES = 1.6e6;
+
+// Rules of HTML itself, all but style: the program leaves out end tags and quotes that HTML lets out.
+const RULES = { 'no-implicit-close': 'off', 'no-implicit-button-type': 'off', 'attr-quotes': 'off', 'doctype-style': 'off',
+                'void-style': 'off', 'no-raw-characters': ['error', { relaxed: true }] };
+
+describe('the page', { skip }, () => {
+    let folder, database, file, url, browser;
+
+    before(async () => {
+        folder = mkdtempSync(join(tmpdir(), 'adamas-report-'));
+        database = join(folder, 'page.db');
+        const recorded = join(root, 'analysis/recorded'), trace = join(root, 'traces/smollm2-135m-kjv.safetensors');
+        adamas(folder, 'db', 'import', ...readdirSync(recorded).filter((name) => name.endsWith('.json'))
+            .map((name) => join(recorded, name)), '--db', database, '--quiet');
+        for (const label of ['one <0.01', 'two \u001b[31m\u0001'])
+            adamas(folder, 'replay', trace, '--seq-lens', '1024', '--budgets', '64,256,1024', '--policies',
+                   'dense,oracle,adamas,quest,streaming', '--target', 'mass=0.99', '--db', database, '--label', label, '--quiet');
+        const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE command = 'replay'`);
+        file = join(folder, 'report.html');
+        adamas(folder, 'report', '--db', database, '--baseline', String(first), '-o', file, '--quiet');
+        url = pathToFileURL(file).href;
+        browser = await launch();
+    });
+
+    after(async () => {
+        await browser?.close();
+        if (folder) rmSync(folder, { recursive: true, force: true });
+    });
+
+    const open = (options) => openPage(browser, url, options);
+    const nElements = (page) => page.evaluate(() => document.querySelectorAll('*').length);
+
+    test('is small, and opens with few elements in every view', async () => {
+        assert.ok(statSync(file).size <= MOST_BYTES, `${statSync(file).size} bytes`);
+        const { page, said, close } = await open();
+        assert.ok(await nElements(page) < 500, 'the first screen');
+        assert.equal(await page.locator('section:visible h2').textContent(), 'Did anything get worse?');
+        await tour(page, async (view) => assert.ok(await nElements(page) <= MOST_ELEMENTS, view));
+        assert.deepEqual(said, []);
+        await close();
+    });
+
+    test('says on its first screen what was compared, what matters and how it was measured', async () => {
+        const { page, close } = await open();
+        const verdict = page.locator('#verdict');
+        assert.match(await verdict.textContent(), /the runs since \(run \d+\) against \d+ \(run \d+\)/);
+        assert.match(await verdict.textContent(), /\d+ regressed, \d+ improved, \d+ inconclusive, \d+ unchanged/);
+        assert.deepEqual(await verdict.locator('.headlines a').evaluateAll((all) => all.map((one) => one.getAttribute('href'))),
+                         ['#speedup', '#limits', '#budget']);
+        assert.ok(await verdict.locator('.health dd').count() >= 4);
+        await verdict.locator('.headlines a').first().click();
+        assert.ok(await page.locator('#speedup').isVisible() && !await verdict.isVisible());
+        await page.goBack();
+        assert.ok(await verdict.isVisible());
+        await close();
+    });
+
+    test('sorts by a click, and a link brings the order back', async () => {
+        const { page, said, close } = await open({ view: 'budget' });
+        const title = '#budget table[aria-label="Every budget"]', column = page.locator(`${title} th`, { hasText: /^output error/ });
+        const errors = (where) => where.locator(`${title} tbody tr`).evaluateAll((rows) =>
+            rows.map((row) => Number(row.cells[4].dataset.exact ?? row.cells[4].textContent)));
+        const before = await errors(page);
+        await column.getByRole('button').click();
+        const ascending = [...before].sort((a, b) => a - b);
+        assert.deepEqual(await errors(page), ascending);
+        assert.equal(await column.getAttribute('aria-sort'), 'ascending');
+        await column.getByRole('button').click();
+        assert.deepEqual(await errors(page), [...ascending].reverse());
+        const again = await open({ view: (await page.evaluate(() => window.location.hash)).slice(1) });
+        assert.deepEqual(await errors(again.page), [...ascending].reverse());
+        assert.deepEqual([said, again.said], [[], []]);
+        await again.close();
+        await close();
+    });
+
+    test('filters rows by words, says how many, and copies those as CSV with all digits', async () => {
+        const { page, close } = await open({ view: 'budget', permissions: ['clipboard-read', 'clipboard-write'] });
+        const box = page.locator('#budget details', { has: page.locator('table[aria-label="Every budget"]') });
+        await box.getByRole('searchbox').fill('quest 256');
+        assert.match(await box.locator('output').textContent(), /^1 of \d+ rows$/);
+        assert.equal(await box.locator('tbody tr:visible').count(), 1);
+        await box.getByRole('button', { name: 'copy CSV' }).click();
+        await box.getByRole('button', { name: 'copied' }).waitFor();
+        const lines = (await page.evaluate(() => navigator.clipboard.readText())).trim().split('\n');
+        assert.equal(lines.length, 2);
+        const [[stored]] = await query(database, `SELECT p50 FROM quality_summary WHERE policy = 'quest' AND budget = 256 AND
+            metric = 'output_rel_l2' ORDER BY run_id DESC`);
+        assert.ok(Math.abs(Number(lines[1].split(',')[4]) - 100 * stored) < 5e-5 * 100 * stored, lines[1]);
+        await close();
+    });
+
+    test('saves a chart as a picture that stands alone', async () => {
+        const { page, close } = await open({ view: 'speedup' });
+        const [download] = await Promise.all([page.waitForEvent('download'),
+                                              page.getByRole('button', { name: 'save SVG' }).click()]);
+        assert.equal(download.suggestedFilename(), 'speedup.svg');
+        const to = join(folder, 'speedup.svg');
+        await download.saveAs(to);
+        execFileSync('python3', ['-c', 'import sys, xml.dom.minidom\nroot = xml.dom.minidom.parse(sys.argv[1]).documentElement\n'
+            + 'assert root.tagName == "svg" and len(root.getElementsByTagName("path")) > 20', to]);
+        await close();
+    });
+
+    test('shows for every table a query that runs on the database as it stands', async () => {
+        const { page, close } = await open();
+        const queries = new Set();
+        let nTables = 0;
+        await tour(page, async (view) => {
+            await unfold(page.locator('details:visible'));
+            const tables = await page.locator(`#${view} table`).evaluateAll((all) => all.map((table) => [
+                table.getAttribute('aria-label') ?? table.caption?.textContent,
+                table.querySelector('template.sql')?.content.textContent ?? null]));
+            for (const [title, sql] of tables) {
+                assert.ok(sql, `${view}: ${title}`);
+                queries.add(sql);
+                nTables++;
+            }
+        });
+        for (const sql of queries) assert.ok((await query(database, `SELECT count(*) FROM (${sql})`))[0][0] > 0, sql);
+        assert.ok(nTables > 40 && queries.size > 20, `${nTables} tables, ${queries.size} queries`);
+        await goTo(page, 'budget');
+        const button = page.locator('#budget').getByRole('button', { name: 'as SQL' }).first();
+        await button.click();
+        assert.equal(await button.getAttribute('aria-expanded'), 'true');
+        assert.match(await page.locator('#budget pre.sql:visible').textContent(), /^SELECT .*quality_summary.*;$/s);
+        await close();
+    });
+
+    test('goes to paper whole, and comes back', async () => {
+        const still = await open({ javaScriptEnabled: false });
+        const rows = await still.page.locator('tbody tr').count();
+        assert.ok(await still.page.locator('tbody tr').last().isVisible());
+        await still.close();
+        const { page, said, close } = await open();
+        await page.evaluate(() => window.dispatchEvent(new Event('beforeprint')));
+        assert.equal(await page.locator('tbody tr').count(), rows);
+        assert.equal(await page.locator('details:not([open]), section[hidden]').count(), 0);
+        for (const frame of await drawings(page)) assert.equal(frame.n_svg, 1, frame.name);
+        await page.evaluate(() => window.dispatchEvent(new Event('afterprint')));
+        assert.ok(await nElements(page) < 500);
+        const pdf = await page.pdf({ format: 'A4' });
+        assert.ok(pdf.length > 2e5, `${pdf.length} bytes`);
+        assert.equal(await page.locator('section:visible').count(), 1);
+        assert.deepEqual(said, []);
+        await close();
+    });
+
+    test('is reached and worked by keys alone', async () => {
+        const { page, close } = await open();
+        const press = async (key, n = 1) => { for (let i = 0; i < n; i++) await page.keyboard.press(key); };
+        const focused = () => page.evaluate(() => document.activeElement.textContent.trim());
+        await press('Tab');
+        assert.equal(await focused(), 'Skip to the figures');
+        const views = await page.locator('nav a').allTextContents();
+        for (const view of views.slice(0, views.indexOf('Budget') + 1)) {
+            await press('Tab');
+            assert.equal(await focused(), view);
+            assert.notEqual(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), 'none');
+        }
+        await press('Enter');
+        await page.locator('#budget table').first().waitFor();
+        const seen = new Set();
+        for (let i = 0; i < 120; i++) {
+            await press('Tab');
+            seen.add(await page.evaluate(() => `${document.activeElement.tagName} ${document.activeElement.className}`.trim()));
+        }
+        for (const one of ['SELECT', 'BUTTON', 'BUTTON sort', 'INPUT', 'SUMMARY', 'DIV scroll'])
+            assert.ok(seen.has(one), `${one} among ${[...seen]}`);
+        const sort = page.locator('#budget th button.sort').first();
+        await sort.focus();
+        await press('Enter');
+        assert.equal(await page.locator('#budget th[aria-sort]').count(), 1);
+        await close();
+    });
+
+    test('is valid HTML', async () => {
+        const { HtmlValidate } = require(packagePath('html-validate'));
+        const validator = new HtmlValidate({ extends: ['html-validate:standard'], rules: RULES });
+        const text = readFileSync(file, 'utf8');
+        const planted = await validator.validateString(text.replace('</h2>', '</h2><td><b>').replace('<main ', '<main <'));
+        assert.ok(!planted.valid, 'the validator sees what is planted');
+        const report = await validator.validateString(text);
+        const found = report.results.flatMap((result) => result.messages)
+            .map((message) => `${message.ruleId}, column ${message.column}: ${message.message}`);
+        assert.deepEqual([...new Set(found)].slice(0, 20), []);
+        assert.equal(text.match(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g), null, 'a control character');
+    });
+
+    for (const colorScheme of ['light', 'dark'])
+        test(`has nothing that keeps anybody out, in the ${colorScheme}`, async () => {
+            const { page, close } = await open({ colorScheme, bypassCSP: true });
+            await page.addScriptTag({ path: packagePath('axe-core') });
+            await tour(page, async (view) => {
+                const violations = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] })
+                    .then((result) => result.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`)));
+                assert.deepEqual(violations, [], view);
+            });
+            await close();
+        });
+});
