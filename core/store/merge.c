@@ -19,6 +19,7 @@
 #include "core/store/file/database_internal.h"
 #include "core/store/file/migrate.h"
 #include "core/store/file/schema_check.h"
+#include "core/store/columns.h"
 #include "core/store/joined.h"
 #include "core/store/merge_tables.h"
 
@@ -72,6 +73,22 @@ static void add_values(const adm_merge *m, sqlite3_str *text, const adm_merge_ta
     }
 }
 
+/* The same configuration, in the words of the index config_identity: a sweep has a million of them. */
+static void add_same_config(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
+    for (size_t k = 0; k < adm_config_table.n_columns; k++) {
+        const adm_column *c = &adm_config_table.column[k];
+        const char *instead = c->null == ADM_NULL_IF_MINUS_1 ? "-1" : c->type == ADM_FIELD_TEXT ? "''" : "0";
+        const bool is_nullable = c->null != ADM_NEVER_NULL && c->null != ADM_FILLED_IN;
+        int i = 0;
+        while (i < t->n_columns && strcmp(t->column[i].name, c->name) != 0) i++;
+        if (i == t->n_columns) continue;
+        sqlite3_str_appendf(text, "%s%s", k > 0 ? " AND " : "", is_nullable ? "ifnull(" : "");
+        sqlite3_str_appendf(text, is_nullable ? "n.%s, %s) = ifnull(" : "n.%s = ", c->name, instead);
+        add_value(m, text, t, i);
+        if (is_nullable) sqlite3_str_appendf(text, ", %s)", instead);
+    }
+}
+
 /* Which row of ours, `n`, says the same as theirs, `o`. */
 static void add_same(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
     static const char *const natural[][2] = {
@@ -81,6 +98,10 @@ static void add_same(const adm_merge *m, sqlite3_str *text, const adm_merge_tabl
             sqlite3_str_appendf(text, "n.%s = o.%s", natural[i][1], natural[i][1]);
             return;
         }
+    if (strcmp(t->name, "config") == 0) {
+        add_same_config(m, text, t);
+        return;
+    }
     for (int i = 0, n = 0; i < t->n_columns; i++) {
         if (i == t->id) continue;
         sqlite3_str_appendf(text, "%sn.\"%w\" IS ", n++ > 0 ? " AND " : "", t->column[i].name);
@@ -121,9 +142,9 @@ static int copy_shared(adm_merge *m, adm_merge_table *t) {
     if (rc == SQLITE_OK) rc = add_map(store, t);
     if (rc != SQLITE_OK) return rc;
     text = sqlite3_str_new(store->db);
-    sqlite3_str_appendf(text,
-                        "INSERT INTO temp.\"map_%w\" SELECT o.\"%w\", n.\"%w\" FROM other.\"%w\" o JOIN main.\"%w\" n ON ",
-                        t->name, t->column[t->id].name, t->column[t->id].name, t->name, t->name);
+    sqlite3_str_appendf(
+        text, "INSERT INTO temp.\"map_%w\" SELECT o.\"%w\", n.\"%w\" FROM other.\"%w\" o CROSS JOIN main.\"%w\" n ON ", t->name,
+        t->column[t->id].name, t->column[t->id].name, t->name, t->name);
     add_same(m, text, t);
     if (is_run) sqlite3_str_appendf(text, " WHERE n.run_id > %lld", newest);
     return run_sql(store, text);
