@@ -208,6 +208,9 @@ static int copy_owned(adm_merge *m, adm_merge_table *t) {
     if (!m->takes_all && t->id >= 0)
         sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", t->column[t->id].name, t->name);
     else if (!m->takes_all) sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", by, parent->name);
+    else if (m->takes_all) /* what hangs on nothing is left behind */
+        sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT \"%w\" FROM other.\"%w\")", by, parent->column[parent->id].name,
+                            parent->name);
     return run_sql(m->store, text);
 }
 
