@@ -67,8 +67,8 @@ ROOMS = {
     "analysis/regress/statistics": ["shift", "differences", "quantile", "change_points", "judge"],
     "analysis/regress": ["series_set", "contended", "series", "check_run", "check_build", "git", "commit_order", "machines",
                          "renamed", "history", "checks", "history_write"],
-    "analysis/regress/compare": ["compare", "comparison", "kernels", "side", "margin", "refuse", "explain", "write", "export", "args",
-                                 "record"],
+    "analysis/regress/compare": ["compare", "comparison", "kernels", "side", "margin", "refuse", "explain", "write", "export",
+                                 "args", "record"],
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
@@ -78,8 +78,9 @@ ROOMS = {
     "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
                         "history", "checks", "differences", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "write", "profile", "verdict", "differences", "checks", "budget", "summary", "sketches",
-                             "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history", "provenance"],
+    "analysis/report/view": ["document", "write", "profile", "verdict", "differences", "checks", "budget", "summary",
+                             "sketches", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history",
+                             "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -144,7 +145,8 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recor
 
 # What web-report/build.mjs bundles into the template of the report.
 WEB = [f"web-report/{name}" for name in (
-    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js", "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
+    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js",
+    "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]

@@ -95,8 +95,8 @@ SYSTEM = set("""
     argp.h arm_neon.h assert.h cpuid.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h ftw.h getopt.h glob.h
     immintrin.h inttypes.h limits.h link.h linux/perf_event.h locale.h math.h poll.h pthread.h regex.h sched.h setjmp.h
     signal.h spawn.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h sys/file.h sys/ioctl.h
-    sys/mman.h sys/prctl.h sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statfs.h sys/statvfs.h sys/syscall.h sys/time.h
-    sys/types.h sys/utsname.h sys/wait.h time.h unistd.h""".split())
+    sys/mman.h sys/prctl.h sys/random.h sys/resource.h sys/socket.h sys/stat.h sys/statfs.h sys/statvfs.h sys/syscall.h
+    sys/time.h sys/types.h sys/utsname.h sys/wait.h time.h unistd.h""".split())
 
 # Everything else: header, and the files that may include it. tests/ may include all of them.
 FOREIGN = [
