@@ -57,7 +57,8 @@ function notices() {
         if (path === undefined) fail(`${file} is not in ${nodePaths.join(' or ')}`);
         return `== ${title} ==\n${readFileSync(path, 'utf8').replaceAll('\r', '').trim()}`;
     });
-    return `/*! The report's charts, packed in this page, hold beside its own code:\n\n${texts.join('\n\n').replaceAll('*/', '* /')}\n*/`;
+    return `/*! The report's charts, packed in this page, hold beside its own code:\n\n`
+        + `${texts.join('\n\n').replaceAll('*/', '* /')}\n*/`;
 }
 
 // Text inside <script> ends at the first </script, and <!-- changes how the rest is read. A browser reads CR LF as LF,

@@ -2,7 +2,8 @@
  * exchange.
  *
  * Matrix products: what `adamas decode` measured of the model (metrics linear_layers_ns and rest_of_step_ns); else the share of
- * the read limit that the most similar measured model reached; with no model measured on that GPU the larger of two floors: the weights' bytes at the measured read limit, and the
+ * the read limit that the most similar measured model reached; with no model measured on that GPU the larger of two floors: the
+ * weights' bytes at the measured read limit, and the
  * arithmetic at a share of the data sheet's peak, which is an assumption and not measured. */
 #ifndef ADM_ANALYSIS_COST_LINEAR_H
 #define ADM_ANALYSIS_COST_LINEAR_H
@@ -14,7 +15,8 @@
 adm_cost_time adm_cost_linear(const adm_cost *cost, const adm_model *model, double compute_share, double n_tokens,
                               double n_sampled);
 
-/* Norms, RoPE, sampling and gaps of a step, whose layers select tokens or are all dense: measured by `adamas decode`, else 0. */
+/* Norms, RoPE, sampling and gaps of a step, whose layers select tokens or are all dense: measured by `adamas decode`, else 0.
+ * */
 adm_cost_time adm_cost_rest(const adm_cost *cost, const adm_model *model, double n_tokens, bool sparse);
 
 /* Attention of prompt chunks over all layers, dense: n_pairs of a query and a key that it sees, per head, and n_keys read. */

@@ -11,7 +11,8 @@
 
 #include "core/base/error.h"
 
-/* What the page's scripts do not read, because the tables show it, is left out: see left_out[] in pack.c. A new document; the other stays as it is. Whole numbers below 1e15 stay exact. */
+/* What the page's scripts do not read, because the tables show it, is left out: see left_out[] in pack.c. A new document; the
+ * other stays as it is. Whole numbers below 1e15 stay exact. */
 adm_status adm_report_pack(const json_t *document, json_t **packed, adm_error *err);
 
 #endif

@@ -7,7 +7,8 @@
 #include "core/base/error.h"
 
 /* Adds "verdict" to a document that is complete but for it:
- *   pairs[]      every two sides that were compared: kind (check, comparison, history), name, when, verdict, counts, the largest
+ *   pairs[]      every two sides that were compared: kind (check, comparison, history), name, when, verdict, counts, the
+ * largest
  *                row in words, its cause, and the view that shows it
  *   nothing      where there is no pair: the command that would make one; else null
  *   health[]     how the measurements went: level (good, warn, bad), what, text, view

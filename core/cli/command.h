@@ -51,6 +51,10 @@ char *adm_argv_json(int argc, char **argv);
 struct json_t;
 adm_status adm_print_json(struct json_t *document, adm_error *err);
 
+/* From now on every allocation of the JSON library is watched; whether one failed since. A document then lacks parts. */
+void adm_json_watch_memory(void);
+bool adm_json_memory_ran_out(void);
+
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 
@@ -66,7 +70,8 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
                            adm_error *err);
 
 /* --- Progress -----------------------------------------------------------------------------------------------------
- * On a terminal a line that is drawn anew: what is done, how far it is, and when it will end. Elsewhere, in a log, one line at the
+ * On a terminal a line that is drawn anew: what is done, how far it is, and when it will end. Elsewhere, in a log, one line at
+ * the
  * end of what took long. There is no colour in it, so NO_COLOR changes nothing. */
 
 enum { ADM_PROGRESS_LOG_S = 30 };

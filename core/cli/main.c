@@ -46,6 +46,10 @@ int main(int argc, char **argv) {
     adm_interrupt_install();
     if (!adm_check_output_at_exit()) return 4;
     adm_store_on_slow(tell_slow);
+    adm_json_watch_memory();
 
-    return adm_group_run(&program, argc, argv);
+    const int code = adm_group_run(&program, argc, argv);
+    if (code != 0 || !adm_json_memory_ran_out()) return code;
+    adm_print_to(stderr, "adamas: out of memory: what was written lacks parts\n");
+    return 4;
 }

@@ -110,7 +110,8 @@ static const char remove_sql[] =
     "DROP TABLE temp.map_gone";
 
 static const char add_shard_sql[] =
-    "INSERT INTO main.shard (run_id, shard, run_uuid, sweep_id, sweep_build, git_commit, started_utc, finished_utc, elapsed_ns, "
+    "INSERT INTO main.shard (run_id, shard, run_uuid, sweep_id, sweep_build, git_commit, started_utc, "
+    "finished_utc, elapsed_ns, "
     "host_name, cpu_model, gpu_name, gpu_uuid, driver_version, n_rows) SELECT p.new, p.shard, o.run_uuid, o.sweep_id, "
     "o.sweep_build, o.git_commit, o.started_utc, o.finished_utc, o.elapsed_ns, o.host_name, o.cpu_model, o.gpu_name, "
     "o.gpu_uuid, o.driver_version, (SELECT count(*) FROM other.measurement m WHERE m.run_id = o.run_id) FROM temp.part p JOIN "

@@ -14,7 +14,8 @@ typedef struct adm_decode_errors {
     uint32_t n_selections; /* that were compared, token by token */
 } adm_decode_errors;
 
-/* A model with the setup's heads, batch (at most 3), pages, variant and products, and little else: what adm_decode_check() takes. */
+/* A model with the setup's heads, batch (at most 3), pages, variant and products, and little else: what adm_decode_check()
+ * takes. */
 adm_decode_setup adm_decode_small(const adm_decode_setup *setup);
 
 /* Runs one step and compares. ADM_EINTERNAL, with what differs, if an error is above its tolerance. */

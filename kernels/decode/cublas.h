@@ -1,7 +1,8 @@
 /* cublas.h: NVIDIA's cuBLAS, looked for at run time and never linked: a program built elsewhere runs where there is none, and
  * says what it lacks.
  *
- * Looked for, in this order: the file that ADAMAS_CUBLAS names; what the loader finds; toolkits in /usr/local and CUDA_HOME; the
+ * Looked for, in this order: the file that ADAMAS_CUBLAS names; what the loader finds; toolkits in /usr/local and CUDA_HOME;
+ * the
  * wheel nvidia-cublas in the virtual environment (VIRTUAL_ENV) and in this user's and the system's Python folders. */
 #ifndef ADM_KERNELS_DECODE_CUBLAS_H
 #define ADM_KERNELS_DECODE_CUBLAS_H

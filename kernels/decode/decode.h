@@ -7,7 +7,8 @@
 #include "kernels/decode/plan.h"
 #include "kernels/gpu/context.h"
 
-/* Where weights come from that are not random: a file, say. Each function lends rows * columns elements, F16 for a matrix (plan.h
+/* Where weights come from that are not random: a file, say. Each function lends rows * columns elements, F16 for a matrix
+ * (plan.h
  * has their shapes; gate and up interleaved) and float32 for a gain, until the next call. layer: n_layers for the last norm.
  * head: asked for unless the model is tied. */
 typedef struct adm_decode_source {

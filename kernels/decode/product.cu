@@ -1,4 +1,5 @@
-/* product.cu: a tiled matrix [n][k] times few vectors: the linear layers of a decode step, which are the reading of their weights.
+/* product.cu: a tiled matrix [n][k] times few vectors: the linear layers of a decode step, which are the reading of their
+ * weights.
  *
  * One matrix instruction multiplies 16 rows by 8 vectors, so a batch of 8 costs as much as one. Any order of the summed
  * dimension will do if both factors share it, so a lane holds what 16-byte loads bring, and tiles lie as lanes load them:

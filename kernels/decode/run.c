@@ -18,10 +18,10 @@ static const adm_metric attention_metric = {"attention_layers_ns", "ns", "lower"
                                             "Duration of the attention of all layers of a decode step, by itself"};
 static const adm_metric linear_metric = {"linear_layers_ns", "ns", "lower",
                                          "Duration of all matrix products of a decode step, by themselves"};
-static const adm_metric rest_metric = {
-    "rest_of_step_ns", "ns", "lower",
-    "What a decode step takes beyond its attention and its matrix products, each by itself: norms, RoPE, sampling, and the gaps "
-    "between kernels that wait for one another"};
+static const adm_metric rest_metric = {"rest_of_step_ns", "ns", "lower",
+                                       "What a decode step takes beyond its attention and its matrix products, each by itself: "
+                                       "norms, RoPE, sampling, and the gaps "
+                                       "between kernels that wait for one another"};
 static const adm_metric others_metric = {
     "other_kernels_ns", "ns", "lower",
     "Duration of the kernels of a decode step that are neither attention nor matrix products, by themselves: embedding, norms, "

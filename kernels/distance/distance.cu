@@ -221,7 +221,8 @@ static __device__ __forceinline__ void load_planes(const adm_gpu_shape &s, const
 }
 
 /* planes (batch, n_kv, capacity/32 tiles), packed (rows, d/4; with asym4 d/2) -> distance (batch, S, capacity). Grid: any
- * number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by this name. */
+ * number of blocks. Dynamic shared memory: [warps][stages] loads, [warps][group] queries. Stored profiles know the kernel by
+ * this name. */
 template <int W, int METRIC>
 static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     distance_pieces(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {

@@ -22,7 +22,8 @@
  * sequence b is row t % page_size of page page_table[b][t / page_size]. The code cache is by sequence in both cases:
  * it is 1/16 of K in float16, and the distance scan wants it contiguous.
  *
- * By the metric asym4 (core/contract/asym4.h) keys are coded by thresholds of their own for each channel of a KV head, and queries
+ * By the metric asym4 (core/contract/asym4.h) keys are coded by thresholds of their own for each channel of a KV head, and
+ * queries
  * quantised: `code` holds of a query its 4-bit two's complement integers, and a row of `packed` takes d/2 bytes: of a query its
  * planes, of a new key its d/4 bytes and as many that nobody reads.
  *

@@ -154,7 +154,8 @@ static const struct argp_option options[] = {
     {"split", KEY_SPLIT, NULL, 0, "With --gpus: share the grid among the GPUs instead, as one run", 4},
     {"together", KEY_TOGETHER, "UUID:N", OPTION_HIDDEN, NULL, 4},
     {"ranks", KEY_RANKS, "LIST", 0,
-     "Instead: whole steps and dense attention shared by so many GPUs by KV heads, with the all-reduce of the output through NCCL",
+     "Instead: whole steps and dense attention shared by so many GPUs by KV heads, with the all-reduce of the output "
+     "through NCCL",
      4},
     {"static", KEY_STATIC, NULL, 0, "Store each kernel's registers, shared memory and spills by architecture; needs no GPU", 4},
     {0},

@@ -31,7 +31,8 @@ typedef struct adm_gpus {
 /* "all", or numbers: which of the devices that CUDA shows take part. */
 adm_status adm_gpus_choose(adm_gpus *gpus, const char *text, adm_error *err);
 
-/* Runs them, puts their runs into the database, and shows figures of each GPU: read limit and clocks, how far its times are from
+/* Runs them, puts their runs into the database, and shows figures of each GPU: read limit and clocks, how far its times are
+ * from
  * the first GPU's, and what running together cost. */
 adm_status adm_gpus_run(adm_gpus *gpus, adm_error *err);
 

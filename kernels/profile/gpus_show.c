@@ -69,8 +69,10 @@ static adm_status compare(adm_store *store, int64_t run_id, int64_t base_id, com
     if (run_id == 0 || base_id == 0 || run_id == base_id) return ADM_OK;
     adm_status status = adm_query_open(
         store,
-        "SELECT a.median / b.median - 1, a.stage = 'step' FROM measurement a JOIN measurement b ON b.run_id = ?2 AND b.config_id = "
-        "a.config_id AND b.source = a.source AND b.stage = a.stage AND b.metric_id = a.metric_id AND b.status = 'ok' WHERE a.run_id "
+        "SELECT a.median / b.median - 1, a.stage = 'step' FROM measurement a JOIN measurement b ON b.run_id = ?2 AND "
+        "b.config_id = "
+        "a.config_id AND b.source = a.source AND b.stage = a.stage AND b.metric_id = a.metric_id AND b.status = 'ok' "
+        "WHERE a.run_id "
         "= ?1 AND a.status = 'ok' AND a.metric_id = (SELECT metric_id FROM metric WHERE name = 'time_ns')",
         &query, err, "ii", run_id, base_id);
     while (status == ADM_OK && c->n < MAX_PAIRS && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {

@@ -87,7 +87,8 @@ static bool is_sure(const adm_profile_options *o, const double *samples, size_t 
     return uncertainty(sorted, n) <= o->target;
 }
 
-/* Samples of the graph at hand by all ranks at once; of each the slowest rank counts. out: rank 0's, with every rank's median. */
+/* Samples of the graph at hand by all ranks at once; of each the slowest rank counts. out: rank 0's, with every rank's median.
+ * */
 static adm_status sample_all(member *m, adm_rank_times *out) {
     team *t = m->team;
     double *own = m->samples + MAX_SAMPLES;

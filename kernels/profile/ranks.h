@@ -1,4 +1,5 @@
-/* ranks.h: steps and dense attention shared by several GPUs of this host by KV heads, as `adamas profile --ranks` measures them.
+/* ranks.h: steps and dense attention shared by several GPUs of this host by KV heads, as `adamas profile --ranks` measures
+ * them.
  *
  *   ranks    sharded_step_ns    all_reduce_ns    sharded_total_ns      per layer of one decode step
  *     1      measured                            the same

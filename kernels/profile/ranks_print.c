@@ -9,12 +9,14 @@
 /* One metric of a row's configuration; and of the all-reduce and of dense attention over as many ranks. */
 #define OF_ROW(name) \
     "(SELECT x.median FROM stage_summary x WHERE x.run_id = ?1 AND x.config_id = t.config_id AND x.metric = '" name "')"
-#define SAME_SHAPE                                                                                                              \
-    "x.run_id = ?1 AND (x.q_heads, x.kv_heads, x.seq_len, x.batch, x.dtype, ifnull(x.page_size, 0)) = (t.q_heads, t.kv_heads, " \
+#define SAME_SHAPE                                                                                      \
+    "x.run_id = ?1 AND (x.q_heads, x.kv_heads, x.seq_len, x.batch, x.dtype, ifnull(x.page_size, 0)) = " \
+    "(t.q_heads, t.kv_heads, "                                                                          \
     "t.seq_len, t.batch, t.dtype, ifnull(t.page_size, 0)) AND x.variant LIKE '%, ' || t.ranks || ' rank%'"
 
 static const char rows_sql[] =
-    "WITH t AS (SELECT *, CAST(substr(variant, instr(variant, ', ') + 2) AS INTEGER) AS ranks FROM stage_summary WHERE run_id = ?1 "
+    "WITH t AS (SELECT *, CAST(substr(variant, instr(variant, ', ') + 2) AS INTEGER) AS ranks FROM stage_summary "
+    "WHERE run_id = ?1 "
     "AND metric = 'sharded_step_ns') "
     "SELECT t.q_heads, t.kv_heads, t.seq_len, t.batch, ifnull(t.budget, 0), t.stage, t.variant, t.ranks, t.median, "
     "(SELECT x.median FROM stage_summary x WHERE " SAME_SHAPE " AND x.metric = 'all_reduce_ns'), " OF_ROW(

@@ -6,12 +6,13 @@
 static adm_status count_rows(adm_store *store, int64_t run_id, const adm_profile_case *c, int64_t *n, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
-    adm_status status = adm_query_open(
-        store,
-        "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE run_id = ? AND seq_len = ? AND n_kv_heads = ? AND "
-        "batch = ? AND ifnull(page_size, 0) = ? AND dtype = ? AND policy <> 'device'",
-        &query, err, "iiiiis", run_id, (int64_t)c->seq_len, (int64_t)c->n_kv_heads, (int64_t)c->batch, (int64_t)c->page_size,
-        adm_dtype_name(c->dtype));
+    adm_status status =
+        adm_query_open(store,
+                       "SELECT count(*) FROM measurement JOIN config USING (config_id) WHERE run_id = ? AND seq_len = ? AND "
+                       "n_kv_heads = ? AND "
+                       "batch = ? AND ifnull(page_size, 0) = ? AND dtype = ? AND policy <> 'device'",
+                       &query, err, "iiiiis", run_id, (int64_t)c->seq_len, (int64_t)c->n_kv_heads, (int64_t)c->batch,
+                       (int64_t)c->page_size, adm_dtype_name(c->dtype));
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     *n = status == ADM_OK && row ? adm_query_int(query, 0) : 0;
     adm_query_close(&query);

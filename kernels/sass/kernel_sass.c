@@ -46,11 +46,11 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "[FILE]",
     .children = children,
-    .doc =
-        "Counts the machine instructions of kernels by kind: in this program, or in FILE, a .cubin or a shared object.\v"
-        "Needs cuobjdump and nvdisasm: a CUDA toolkit's, on the PATH or with CUOBJDUMP naming the first, or those that "
-        "`./configure.py --setup` installs with the private toolkit. Without them the exit code is 77. The counts are of the code "
-        "as it stands, not of what runs.",
+    .doc = "Counts the machine instructions of kernels by kind: in this program, or in FILE, a .cubin or a shared object.\v"
+           "Needs cuobjdump and nvdisasm: a CUDA toolkit's, on the PATH or with CUOBJDUMP naming the first, or those that "
+           "`./configure.py --setup` installs with the private toolkit. Without them the exit code is 77. The counts are of "
+           "the code "
+           "as it stands, not of what runs.",
 };
 
 /* $CUOBJDUMP, the PATH's, or the private toolkit's. */
@@ -106,7 +106,8 @@ static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *e
     if (!find_cuobjdump(program, sizeof program))
         return adm_fail(
             err, ADM_EUNSUPPORTED,
-            "no cuobjdump: put a CUDA toolkit's bin on the PATH, name it in CUOBJDUMP, or let `./configure.py --setup` install one");
+            "no cuobjdump: put a CUDA toolkit's bin on the PATH, name it in CUOBJDUMP, or let `./configure.py --setup` install "
+            "one");
     if (c->path == NULL && readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
         return adm_fail(err, ADM_EENVIRONMENT, "this program's own file cannot be found");
     if (c->path != NULL && access(c->path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->path, strerror(errno));

@@ -1,4 +1,5 @@
-/* counters.h: GPU counters of a candidate, taken in its process after its times: what is counted, and what came of it. This room
+/* counters.h: GPU counters of a candidate, taken in its process after its times: what is counted, and what came of it. This
+ * room
  * knows no probe; count.c, which `adamas tune` hands in, does. */
 #ifndef ADM_KERNELS_TUNE_COUNTERS_H
 #define ADM_KERNELS_TUNE_COUNTERS_H

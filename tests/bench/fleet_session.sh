@@ -21,7 +21,7 @@ failed=0
 : >"$log"
 
 if [ -z "${ADAMAS_NCCL:-}" ] && ! ldconfig -p 2>/dev/null | grep -q libnccl.so.2; then
-  found=$(python3 -c 'import nvidia.nccl, pathlib; print(pathlib.Path(list(nvidia.nccl.__path__)[0]) / "lib/libnccl.so.2")' 2>/dev/null)
+  found=$(python3 -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)
   [ -n "$found" ] && export ADAMAS_NCCL=$found
 fi
 

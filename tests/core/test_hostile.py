@@ -156,7 +156,8 @@ def test_term_ends_what_does_not_ask(adamas, small_run, tmp_path):
 
 
 LONG = {
-    "replay": ["replay", "{trace}", "--budgets", "64,128,256", "--db", "x.db"],
+    "replay": ["replay", "{trace}", "--budgets", "16-2048:x2", "--threads", "1", "--db", "x.db", "--policies",
+               "oracle,quest,streaming,h2o,accumulated,random,adamas:metric=l1+dot+asym4"],
     "gen": ["trace", "gen", "-o", "big", "--tokens", "8000000", "--head-dim", "256"],
     "check": ["check", "--baseline", "{program}", "--db", "x.db", "--", "replay", "{trace}"],
 }

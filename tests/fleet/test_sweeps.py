@@ -235,8 +235,8 @@ def test_report_compare_and_history_take_a_sweep_as_one_run(fleet):
     assert fleet.ask("SELECT status, n_shards, shard FROM run") == [("complete", 3, None)] * 2
     report = fleet.program("report", "--db", fleet.folder / "all.db", "-o", fleet.folder / "r.html")
     assert report.code == 0, report
-    page = (fleet.folder / "r.html").read_text()
-    assert all(f'"seq_len":{n}' in page.replace(" ", "") for n in (1024, 2048, 4096))
+    document = fleet.program("report", "--db", fleet.folder / "all.db", "--json", "-o", fleet.folder / "r.html").out
+    assert all(f'"seq_len":{n}' in document.replace(" ", "") for n in (1024, 2048, 4096))
     result = fleet.program("compare", "1", "2", "--db", fleet.folder / "all.db")
     assert result.code in (0, 1, 3) and "cannot" not in result.err, result
     result = fleet.program("history", "--db", fleet.folder / "all.db", "--runs", "all")

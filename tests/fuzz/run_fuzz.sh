@@ -45,7 +45,8 @@ one() {
         status=$?
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
         features=$(sed -n 's/.*[^a-z]ft: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
-        printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "${runs:-0}" $(($(date +%s) - start)) "${features:-0}" $status >> "$out/log.tsv"
+        printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "${runs:-0}" $(($(date +%s) - start)) "${features:-0}" $status \
+        >> "$out/log.tsv"
         [ $status -eq 0 ] && rm -f "$log" || mv "$log" "$log.found"
     done
 }
@@ -69,8 +70,10 @@ awk -F '\t' -v readers="$readers" -v had="$had" '
     END { n = split(readers, name, " ")
           printf "%-12s %14s %10s %12s %10s %9s\n", "reader", "executions", "seconds", "executions/s", "features", "findings"
           for (i = 1; i <= n; i++) { r = name[i]; all += runs[r]; s += spent[r]; f += found[r]
-              printf "%-12s %14d %10d %12d %10d %9d\n", r, runs[r], spent[r], runs[r] / (spent[r] ? spent[r] : 1), most[r], found[r] }
-          printf "%-12s %14d %10d %12d %10s %9d\n", "all", all, s, all / (s ? s : 1), "", f }' "$out/log.tsv" | tee "$out/table.txt"
+              printf "%-12s %14d %10d %12d %10d %9d\n",
+                    r, runs[r], spent[r], runs[r] / (spent[r] ? spent[r] : 1), most[r], found[r] }
+          printf "%-12s %14d %10d %12d %10s %9d\n", "all", all, s, all / (s ? s : 1), "", f }' "$out/log.tsv" |
+    tee "$out/table.txt"
 ls "$out" | grep -E -e '-(crash|timeout|oom|leak)-' > "$out/found.txt"
 [ -s "$out/found.txt" ] && { echo "crash files in $out:"; cat "$out/found.txt"; exit 1; }
 awk -F '\t' -v had="$had" 'NR > had && $6 != 0 { bad = 1 } END { exit bad }' "$out/log.tsv"

@@ -330,7 +330,8 @@ static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffe
     return adm_gpu_step_grouped_tuned(shape, buffers, &grouped_tuning, stream, err);
 }
 
-/* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, pairs of tiles in flight, distances
+/* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, pairs of tiles in flight,
+ * distances
  * kept or listed (2 a lane: too few for many a list). */
 static void grouped_steps_cut_every_way(void **state) {
     (void)state;

@@ -1,4 +1,5 @@
-// budget.js: what a budget loses and costs, in four panels over the same budgets: output error, recall, and on a GPU the time of
+// budget.js: what a budget loses and costs, in four panels over the same budgets: output error, recall, and on a GPU the time
+// of
 // a step against dense attention's, and the speed-up.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
@@ -45,7 +46,8 @@ function axes(panels, budgets, scales) {
 function tooltip(budget, rows, recalls, looks, gpu, at) {
     const step = gpu?.steps[at], notes = [];
     if (step) notes.push(`A step (${step.config.variant}) takes ${duration(step.median)} (n = ${count(step.n)}) at `
-        + `${count(gpu.seq_len)} tokens${gpu.dense ? `, ${times(gpu.dense.median / step.median)} times faster than dense` : ''}`);
+        + `${count(gpu.seq_len)} tokens`
+            + (gpu.dense ? `, ${times(gpu.dense.median / step.median)} times faster than dense` : ''));
     return tooltipBody(`budget ${count(budget)}`, [[null, '', 'error', 'worst head', 'recall'], ...rows.map((row) => [
         lookColour(looks.get(row.series)), row.series, ratio(row.median),
         row.worst_mean === null ? '\u2013' : ratio(row.worst_mean),
@@ -79,13 +81,15 @@ export function drawBudget(report, looks, session, profile, width) {
     const gpu = timesOf(report, profile, budgets);
     const unit = gpu ? durationUnit(Math.max(gpu.dense?.median ?? 0, ...gpu.steps.map((step) => step?.median ?? 0))) : null;
     const scales = [errorScale(rows, 'median', 'median'), shareScale(recall.length > 0 ? recall : rows, 'median'),
-                    ...(gpu ? [{ min: 0, tick: (value) => `${value} ${unit.unit}` }, { min: 0, tick: (value) => `${value}\u00d7` }]
+                    ...(gpu ? [{ min: 0, tick: (value) => `${value} ${unit.unit}` },
+                           { min: 0, tick: (value) => `${value}\u00d7` }]
                             : [])];
     const titles = ['output error, median', 'recall, median', ...(gpu ? [`time of a step at ${count(gpu.seq_len)} tokens`,
                                                                         'speed-up over dense attention'] : [])];
     const { panels, height } = layPanels(titles.length, width, { minWidth: 260, height: 250, left: 52, right: 12, top: 32,
                                                                  bottom: 44, maxColumns: 4 });
-    const of = (list, name) => budgets.map((budget) => list.find((row) => row.series === name && row.budget === budget) ?? null);
+    const of = (list, name) => budgets.map((budget) =>
+        list.find((row) => row.series === name && row.budget === budget) ?? null);
     const series = names.flatMap((name) => [
         line(0, looks.get(name), name, of(rows, name).map((row) => (row ? scales[0].place(row.median) : null))),
         line(1, looks.get(name), name, of(recall, name).map((row) => (row ? scales[1].place(row.median) : null)))]);

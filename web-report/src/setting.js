@@ -1,4 +1,5 @@
-// setting.js: which configurations belong to a setting: heads, batch, launch and what else tells them apart but length and budget.
+// setting.js: which configurations belong to a setting: heads, batch, launch and what else tells them apart but length and
+// budget.
 
 const FIRM = ['n_q_heads', 'n_kv_heads', 'head_dim', 'dtype', 'batch', 'cache', 'launch', 'page_size', 'batch_lens', 'inputs'];
 const LOOSE = ['selection', 'n_sinks', 'n_recent'];

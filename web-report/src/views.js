@@ -153,7 +153,8 @@ export class Views {
     }
 
     hasSteps(setting) {
-        return this.report.units.some((unit) => unit.profile === setting.profile && unit.stage === 'step' && unit.config !== null
+        return this.report.units.some((unit) => unit.profile === setting.profile && unit.stage === 'step'
+            && unit.config !== null
             && fits(setting, this.report.configs[unit.config]));
     }
 
@@ -168,7 +169,8 @@ export class Views {
             const options = there.map((index) => [this.idOf(kind, index),
                                                   KINDS[kind].title(this.report, this.report[KINDS[kind].list][index])]);
             bar.append(select(KINDS[kind].label, options, this.idOf(kind, this.choiceOf(kind)), (id) => choose(kind, id)));
-            bar.append(select('beside it', [['', 'nothing'], ...options], chosen('beside') ?? '', (id) => choose('beside', id)));
+            bar.append(select('beside it', [['', 'nothing'], ...options], chosen('beside') ?? '',
+                              (id) => choose('beside', id)));
         }
         this.addSettings(section, bar);
         if (bar.childElementCount === 0) return;

@@ -1,4 +1,5 @@
-// format.test.mjs: the intervals of ratios of few timings, by the same cases as tests/core/stats/test_ratio.c. Needs no browser.
+// format.test.mjs: the intervals of ratios of few timings, by the same cases as tests/core/stats/test_ratio.c. Needs no
+// browser.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

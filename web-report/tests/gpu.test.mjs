@@ -146,9 +146,11 @@ describe('GPU profiles in the report', { skip }, () => {
     test('has a section, an entry and a chart for what there is, and none for what is not', async () => {
         const { page, said, requested, dialogs, close } = await open();
         assert.deepEqual(await page.locator('nav a').allTextContents(),
-                         ['Verdict', 'Differences', 'Time', 'Limits', 'Speed-up', 'Sessions', 'Counters', 'Claims', 'Provenance']);
+                         ['Verdict', 'Differences', 'Time', 'Limits', 'Speed-up', 'Sessions', 'Counters', 'Claims',
+                          'Provenance']);
         assert.deepEqual(await page.locator('section').evaluateAll((all) => all.map((one) => one.id)),
-                         ['verdict', 'differences', 'time', 'limits', 'speedup', 'summary', 'counters', 'claims', 'provenance']);
+                         ['verdict', 'differences', 'time', 'limits', 'speedup', 'summary', 'counters', 'claims',
+                          'provenance']);
         const frames = [];
         await tour(page, async () => frames.push(...await drawings(page)));
         assert.deepEqual(new Set(frames.map((frame) => frame.name)), new Set(FRAMES));
@@ -201,7 +203,8 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.deepEqual(shown.filter((row) => typeof row[4] !== 'number').map((row) => row[4]),
                          Array(2).fill('failed: head 0: relative error 1.5 <limit>'));
         const dense = table.locator('tbody tr', { hasText: 'dense' }).last(), bytes = 32768 * 8 * 512;
-        const cells = (await dense.locator('td').evaluateAll((all) => all.map((cell) => cell.dataset.exact ?? cell.textContent)))
+        const cells = (await dense.locator('td').evaluateAll(
+            (all) => all.map((cell) => cell.dataset.exact ?? cell.textContent)))
             .map(exact);
         assert.ok(Math.abs(1e3 * cells[8] - bytes / LIMIT * 1e9) < 1e-4 * 1e3 * cells[8], `floor ${cells[8]} us`);
         assert.ok(Math.abs(cells[9] / 100 - bytes / LIMIT / 130000 * 1e9) < 1e-4, `share ${cells[9]} %`);
@@ -241,7 +244,8 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.match(await page.locator('#speedup summary').first().textContent(), /8 KV heads/);
         for (const [view, plot] of [['time', 'gpu-stages'], ['limits', 'roofline']]) {
             await page.locator(`nav a[href="#${view}"]`).click();
-            assert.equal(await page.locator(`#${view}`).getByRole('combobox', { name: 'setting' }).locator('option:checked').textContent(),
+            const setting = page.locator(`#${view}`).getByRole('combobox', { name: 'setting' });
+            assert.equal(await setting.locator('option:checked').textContent(),
                          '8 KV heads');
             const chosen = await svg(plot);
             await page.locator(`#${view}`).getByRole('combobox', { name: 'setting' }).selectOption({ label: '32 KV heads' });
@@ -258,7 +262,8 @@ describe('GPU profiles in the report', { skip }, () => {
         await page.getByRole('combobox', { name: 'beside it' }).selectOption('2');
         const frames = await drawings(page);
         assert.deepEqual(frames.map((frame) => frame.name), ['speedup 1 ', 'speedup 0 ']);
-        const boxes = await page.locator('#speedup .part').evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+        const boxes = await page.locator('#speedup .part').evaluateAll(
+            (all) => all.map((one) => one.getBoundingClientRect().top));
         assert.equal(boxes[0], boxes[1], 'in one row');
         assert.deepEqual(said, []);
         await close();

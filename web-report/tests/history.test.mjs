@@ -82,7 +82,8 @@ describe('the history in the report', { skip }, () => {
     });
 
     test('fits 380 pixels in the dark, and reads without scripts', async () => {
-        const narrow = await openPage(browser, url, { view: 'history', viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
+        const narrow = await openPage(browser, url, {
+            view: 'history', viewport: { width: 380, height: 800 }, colorScheme: 'dark' });
         await narrow.page.locator('details').evaluateAll((tables) => tables.forEach((table) => { table.open = true; }));
         assert.equal(await narrow.page.evaluate(() => document.documentElement.scrollWidth), 380);
         const [frame] = (await drawings(narrow.page)).filter((one) => one.name.startsWith('history'));

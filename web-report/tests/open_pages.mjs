@@ -1,4 +1,5 @@
-// open_pages.mjs: how long pages take to open: `node open_pages.mjs ROUNDS FILE...` opens them in turns in fresh contexts of one
+// open_pages.mjs: how long pages take to open: `node open_pages.mjs ROUNDS FILE...` opens them in turns in fresh contexts of
+// one
 // browser and prints JSON: of each file the medians of the time to the load event and to the first view on the screen, in ms,
 // and the elements then in the page. For tests/bench/bench_report.py.
 
@@ -24,5 +25,6 @@ for (let round = 0; round < Number(rounds); round++)
         await context.close();
     }
 await browser.close();
-console.log(JSON.stringify(files.map((file, i) => ({ file, load_ms: median(taken[i].load_ms), shown_ms: median(taken[i].shown_ms),
+console.log(JSON.stringify(files.map((file, i) => ({
+    file, load_ms: median(taken[i].load_ms), shown_ms: median(taken[i].shown_ms),
                                                      elements: taken[i].elements }))));

@@ -1,4 +1,5 @@
-// page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links to,
+// page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links
+// to,
 // saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
 
 import assert from 'node:assert/strict';
@@ -33,7 +34,8 @@ describe('the page', { skip }, () => {
             .map((name) => join(recorded, name)), '--db', database, '--quiet');
         for (const label of ['one <0.01', 'two \u001b[31m\u0001'])
             adamas(folder, 'replay', trace, '--seq-lens', '1024', '--budgets', '64,256,1024', '--policies',
-                   'dense,oracle,adamas,quest,streaming', '--target', 'mass=0.99', '--db', database, '--label', label, '--quiet');
+                   'dense,oracle,adamas,quest,streaming', '--target', 'mass=0.99', '--db', database, '--label', label,
+                 '--quiet');
         const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE command = 'replay'`);
         file = join(folder, 'report.html');
         adamas(folder, 'report', '--db', database, '--baseline', String(first), '-o', file, '--quiet');
@@ -76,7 +78,8 @@ describe('the page', { skip }, () => {
 
     test('sorts by a click, and a link brings the order back', async () => {
         const { page, said, close } = await open({ view: 'budget' });
-        const title = '#budget table[aria-label="Every budget"]', column = page.locator(`${title} th`, { hasText: /^output error/ });
+        const title = '#budget table[aria-label="Every budget"]';
+        const column = page.locator(`${title} th`, { hasText: /^output error/ });
         const errors = (where) => where.locator(`${title} tbody tr`).evaluateAll((rows) =>
             rows.map((row) => Number(row.cells[4].dataset.exact ?? row.cells[4].textContent)));
         const before = await errors(page);
@@ -116,7 +119,8 @@ describe('the page', { skip }, () => {
         assert.equal(download.suggestedFilename(), 'speedup.svg');
         const to = join(folder, 'speedup.svg');
         await download.saveAs(to);
-        execFileSync('python3', ['-c', 'import sys, xml.dom.minidom\nroot = xml.dom.minidom.parse(sys.argv[1]).documentElement\n'
+        execFileSync('python3', ['-c', 'import sys, xml.dom.minidom\n'
+            + 'root = xml.dom.minidom.parse(sys.argv[1]).documentElement\n'
             + 'assert root.tagName == "svg" and len(root.getElementsByTagName("path")) > 20', to]);
         await close();
     });

@@ -99,8 +99,11 @@ static void write_summary_table(adm_text *page, const json_t *document, size_t s
         "budget of %s: medians over steps, layers and heads</caption>\n" ADM_SQL(
             "SELECT policy, variant, metric, p50, worst, n FROM quality_summary WHERE run_id = %lld AND seq_len = %lld AND "
             "budget = %lld ORDER BY metric, policy, variant") "<thead><tr><th scope=\"col\" "
-                                                              "class=\"text\">policy and variant</th><th scope=\"col\">recall, %%</th><th scope=\"col\">mass, "
-                                                              "%%</th><th scope=\"col\">output error, %%</th><th scope=\"col\">worst head\u2019s mean error, "
+                                                              "class=\"text\">policy and variant</th>"
+                                                              "<th scope=\"col\">recall, %%</th>"
+                                                              "<th scope=\"col\">mass, "
+                                                              "%%</th><th scope=\"col\">output error, %%</th>"
+                                                              "<th scope=\"col\">worst head\u2019s mean error, "
                                                               "%%</th>",
         shown_length, shown_budget, (long long)adm_field_int(adm_session_run(document, session), "run_id"), (long long)length,
         (long long)budget);

@@ -60,8 +60,7 @@ static adm_status check_path(const char *path, adm_store_mode mode, adm_error *e
 static int connect_file(adm_store *store, const char *parameters) {
     sqlite3_close(store->db);
     store->db = NULL;
-    const bool in_memory = strcmp(store->path, ":memory:") == 0; /* SQLite's name for no file at all */
-    char *uri = in_memory ? sqlite3_mprintf("file::memory:") : adm_store_uri(store->path, parameters);
+    char *uri = adm_store_uri(store->path, parameters);
     if (uri == NULL) return SQLITE_NOMEM;
     int access_flags = store->mode == ADM_STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     int rc = sqlite3_open_v2(uri, &store->db, access_flags | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);

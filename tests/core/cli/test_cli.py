@@ -304,7 +304,9 @@ def test_provenance(bundled_run, bundled, program):
     run = dict(zip(columns, row))
     gpu = {"gpu_name", "gpu_uuid", "driver_version", "cuda_version", "sm_clock_hz", "memory_clock_hz"}
     settings = {"machine", "cpu_governor", "cpu_turbo", "cpu_smt"}  # not every machine says them
-    assert {name for name, value in run.items() if value is None} <= gpu | {"reason", "git_dirty", "commit_utc"} | settings
+    sweep = {name for name in columns if name.startswith("sweep_")} | {"shard", "n_shards", "together_uuid", "n_together"}
+    absent = {name for name, value in run.items() if value is None}
+    assert sweep <= absent <= gpu | {"reason", "git_dirty", "commit_utc"} | settings | sweep
     assert all(value != "" for value in run.values())
     assert (run["command"], run["status"], run["label"]) == ("replay", "complete", "bundled")
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", run["run_uuid"])
