@@ -3,8 +3,8 @@
  *
  * Matrix products: what `adamas decode` measured of the model (metrics linear_layers_ns and rest_of_step_ns); else the share of
  * the read limit that the most similar measured model reached; with no model measured on that GPU the larger of two floors: the
- * weights' bytes at the measured read limit, and the
- * arithmetic at a share of the data sheet's peak, which is an assumption and not measured. */
+ * weights' bytes at the measured read limit, and the arithmetic at a share of the data sheet's peak, which is an assumption and
+ * not measured. */
 #ifndef ADM_ANALYSIS_COST_LINEAR_H
 #define ADM_ANALYSIS_COST_LINEAR_H
 

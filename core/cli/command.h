@@ -71,8 +71,7 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
 
 /* --- Progress -----------------------------------------------------------------------------------------------------
  * On a terminal a line that is drawn anew: what is done, how far it is, and when it will end. Elsewhere, in a log, one line at
- * the
- * end of what took long. There is no colour in it, so NO_COLOR changes nothing. */
+ * the end of what took long. There is no colour in it, so NO_COLOR changes nothing. */
 
 enum { ADM_PROGRESS_LOG_S = 30 };
 

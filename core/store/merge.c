@@ -5,10 +5,9 @@
  *   tables that hang on a run (measurement, ...) rows of those runs are added, their ids moved past ours
  *
  * Each shared table, and the runs, leave temp.map_TABLE(old, new) behind, through which later tables translate their
- * references.
- * Of a table that hangs on a run all rows are copied where all runs are, which needs no look at a map; otherwise its own
- * temp.map_TABLE holds those that are. Rows are checked against bounds.h: those of numbers alone while they are copied, the
- * others before. */
+ * references. Of a table that hangs on a run all rows are copied where all runs are, which needs no look at a map; otherwise
+ * its own temp.map_TABLE holds those that are. Rows are checked against bounds.h: those of numbers alone while they are copied,
+ * the others before. */
 #include "core/store/merge.h"
 
 #include <stdio.h>

@@ -2,8 +2,7 @@
  * says what it lacks.
  *
  * Looked for, in this order: the file that ADAMAS_CUBLAS names; what the loader finds; toolkits in /usr/local and CUDA_HOME;
- * the
- * wheel nvidia-cublas in the virtual environment (VIRTUAL_ENV) and in this user's and the system's Python folders. */
+ * the wheel nvidia-cublas in the virtual environment (VIRTUAL_ENV) and in this user's and the system's Python folders. */
 #ifndef ADM_KERNELS_DECODE_CUBLAS_H
 #define ADM_KERNELS_DECODE_CUBLAS_H
 

@@ -8,9 +8,8 @@
 #include "kernels/gpu/context.h"
 
 /* Where weights come from that are not random: a file, say. Each function lends rows * columns elements, F16 for a matrix
- * (plan.h
- * has their shapes; gate and up interleaved) and float32 for a gain, until the next call. layer: n_layers for the last norm.
- * head: asked for unless the model is tied. */
+ * (plan.h has their shapes; gate and up interleaved) and float32 for a gain, until the next call. layer: n_layers for the last
+ * norm. head: asked for unless the model is tied. */
 typedef struct adm_decode_source {
     adm_status (*matrix)(void *user, adm_decode_matrix which, uint32_t layer, const void **data, adm_error *err);
     adm_status (*embedding)(void *user, const void **data, adm_error *err);

@@ -12,8 +12,7 @@
 typedef struct adm_weights adm_weights;
 
 /* Opens the file and checks that it has every tensor of the plan's shapes. Sets eps and rope_base of the setup. ADM_EINPUT
- * names
- * the tensor. */
+ * names the tensor. */
 adm_status adm_weights_open(const char *path, adm_decode_setup *setup, adm_weights **out, adm_error *err);
 void adm_weights_close(adm_weights **weights);
 

@@ -54,8 +54,7 @@ adm_gpu_launch_fn adm_gpu_distance_asym4;
 adm_gpu_launch_fn adm_gpu_distance_l1_counts;
 
 /* adm_gpu_distance_l1 with `blocks_per_sm` blocks per SM, 0: as many as were fastest, and else `stages` (1 to 8) loads in
- * flight
- * per warp. */
+ * flight per warp. */
 adm_status adm_gpu_distance_l1_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t blocks_per_sm,
                                      uint32_t stages, adm_gpu_stream stream, adm_error *err);
 

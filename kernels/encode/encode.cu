@@ -141,8 +141,7 @@ static __global__ void pack_rows(const __grid_constant__ adm_gpu_shape s, const 
 }
 
 /* packed (rows, d/4; with asym4 d/2), k_new and v_new (batch, n_kv, d) -> planes, K and V at token length - 1. A warp per KV
- * head of a
- * sequence: its key's codes, its K row, its V row. */
+ * head of a sequence: its key's codes, its K row, its V row. */
 template <int D>
 static __global__ void append_rows(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p) {
     const uint32_t head = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;

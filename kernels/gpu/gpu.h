@@ -23,9 +23,8 @@
  * it is 1/16 of K in float16, and the distance scan wants it contiguous.
  *
  * By the metric asym4 (core/contract/asym4.h) keys are coded by thresholds of their own for each channel of a KV head, and
- * queries
- * quantised: `code` holds of a query its 4-bit two's complement integers, and a row of `packed` takes d/2 bytes: of a query its
- * planes, of a new key its d/4 bytes and as many that nobody reads.
+ * queries quantised: `code` holds of a query its 4-bit two's complement integers, and a row of `packed` takes d/2 bytes: of a
+ * query its planes, of a new key its d/4 bytes and as many that nobody reads.
  *
  *   channels [n_kv_heads][4][d]   three thresholds, ascending, then the scale; no -0 and no NaN among the thresholds
  *

@@ -1,6 +1,5 @@
 /* fuzz_memory.h: SQLite's memory in a fuzzer, by blocks of powers of two that are used again. ASan's own allocator takes half
- * of
- * the time that a database needs. ASan still sees what lies behind a block and what was given back: both are poisoned.
+ * of the time that a database needs. ASan still sees what lies behind a block and what was given back: both are poisoned.
  *
  *     | size of the block (8 bytes) | the block, up to the next power of two; poisoned beyond what was asked for |
  */

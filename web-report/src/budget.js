@@ -1,6 +1,5 @@
 // budget.js: what a budget loses and costs, in four panels over the same budgets: output error, recall, and on a GPU the time
-// of
-// a step against dense attention's, and the speed-up.
+// of a step against dense attention's, and the speed-up.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { compact, count, duration, durationUnit, ratio, times } from './format.js';

@@ -1,7 +1,6 @@
 // open_pages.mjs: how long pages take to open: `node open_pages.mjs ROUNDS FILE...` opens them in turns in fresh contexts of
-// one
-// browser and prints JSON: of each file the medians of the time to the load event and to the first view on the screen, in ms,
-// and the elements then in the page. For tests/bench/bench_report.py.
+// one browser and prints JSON: of each file the medians of the time to the load event and to the first view on the screen, in
+// ms, and the elements then in the page. For tests/bench/bench_report.py.
 
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';

@@ -1,6 +1,5 @@
 // page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links
-// to,
-// saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
+// to, saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';

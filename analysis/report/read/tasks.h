@@ -11,8 +11,7 @@
 #include "core/store/store.h"
 
 /* Appends {"run_id", "model"} to `evaluations`: with n_run_ids 0 the latest complete evaluation of every model, own
- * ones before recorded, else those
- * of the runs named that are evaluations. */
+ * ones before recorded, else those of the runs named that are evaluations. */
 adm_status adm_report_tasks_select(adm_store *store, const uint32_t *run_ids, size_t n_run_ids, json_t *evaluations,
                                    adm_error *err);
 

@@ -1,9 +1,8 @@
 /* network.h: one writer per database on a network file system. Inside of the store.
  *
  * SQLite's locks and shared memory do not reach other hosts on such a file system (sqlite.org/useovernet.html): two writers
- * there
- * damage the file. So the first to open a database for writing leaves NAME-writer beside it, with its host and process number,
- * and a second is refused while it is there. */
+ * there damage the file. So the first to open a database for writing leaves NAME-writer beside it, with its host and process
+ * number, and a second is refused while it is there. */
 #ifndef ADM_CORE_STORE_FILE_NETWORK_H
 #define ADM_CORE_STORE_FILE_NETWORK_H
 

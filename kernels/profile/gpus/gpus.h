@@ -32,8 +32,7 @@ typedef struct adm_gpus {
 adm_status adm_gpus_choose(adm_gpus *gpus, const char *text, adm_error *err);
 
 /* Runs them, puts their runs into the database, and shows figures of each GPU: read limit and clocks, how far its times are
- * from
- * the first GPU's, and what running together cost. */
+ * from the first GPU's, and what running together cost. */
 adm_status adm_gpus_run(adm_gpus *gpus, adm_error *err);
 
 /* --- gpus_show.c ------------------------------------------------------------------------------------------------- */

@@ -331,8 +331,7 @@ static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffe
 }
 
 /* The grouped step, which takes such shapes only when told to: heads a block, blocks a cluster, pairs of tiles in flight,
- * distances
- * kept or listed (2 a lane: too few for many a list). */
+ * distances kept or listed (2 a lane: too few for many a list). */
 static void grouped_steps_cut_every_way(void **state) {
     (void)state;
     static const gpu_config configs[] = {

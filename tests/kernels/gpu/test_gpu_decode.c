@@ -1,6 +1,5 @@
 /* test_gpu_decode.c: what a decode step does beside attention, on the GPU, against the host's references: every kernel by
- * itself,
- * with 256 bytes watched behind what it writes. */
+ * itself, with 256 bytes watched behind what it writes. */
 #include "kernels/decode/ops.h"
 #include "kernels/gpu/input.h"
 #include "kernels/gpu/memory.h"

@@ -1,6 +1,5 @@
 /* test_gpu_step.c: a decode step on a program's own memory (core/contract/model_step.h), on a GPU against the host: the
- * prompt's
- * codes, then three tokens, each with the rows that the one before appended. */
+ * prompt's codes, then three tokens, each with the rows that the one before appended. */
 #include "core/contract/model_step.h"
 
 #include "kernels/attention/attention.h"
