@@ -52,6 +52,42 @@ template <int D> static __device__ __forceinline__ void join_groups(step_softmax
     }
 }
 
+/* q . k of one row of K, of which each lane has 8 elements: in every lane of the row's group of D/8. */
+template <typename T, int D> static __device__ __forceinline__ float row_dot(const float (&q)[8], const uint4 &k) {
+    const uint32_t words[4] = {k.x, k.y, k.z, k.w};
+    float dot = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = adm_widen2<T>(words[i]);
+        dot = fmaf(q[2 * i], pair.x, fmaf(q[2 * i + 1], pair.y, dot));
+    }
+#pragma unroll
+    for (int step = 1; step < D / 8; step *= 2) dot += __shfl_xor_sync(ADM_FULL_WARP, dot, step);
+    return dot;
+}
+
+/* The sum so far, as if `largest` had been the largest score. */
+static __device__ __forceinline__ void shrink_sum(step_softmax *out, float largest) {
+    const float shrink = weight_of(out->largest, largest);
+    out->sum *= shrink;
+#pragma unroll
+    for (int i = 0; i < 8; i++) out->value[i] *= shrink;
+}
+
+/* Adds a row of V by the weight of its score; out->largest is still that of the rows before. */
+template <typename T>
+static __device__ __forceinline__ void add_row(step_softmax *out, float score, float largest, const uint4 &v) {
+    const float w = weight_of(score, largest);
+    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+    out->sum += w;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = adm_widen2<T>(words[i]);
+        out->value[2 * i] = fmaf(w, pair.x, out->value[2 * i]);
+        out->value[2 * i + 1] = fmaf(w, pair.y, out->value[2 * i + 1]);
+    }
+}
+
 /* Which of `tokens` [n] this warp takes: lanes in groups of D/8, a group per row, 4 rows in flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const step_block &me,
@@ -96,34 +132,12 @@ static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_
         float largest = out->largest;
 #pragma unroll
         for (int r = 0; r < flight; r++) {
-            const uint32_t words[4] = {k[r].x, k[r].y, k[r].z, k[r].w};
-            float dot = 0;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float2 pair = adm_widen2<T>(words[i]);
-                dot = fmaf(q[2 * i], pair.x, fmaf(q[2 * i + 1], pair.y, dot));
-            }
-#pragma unroll
-            for (int step = 1; step < lanes; step *= 2) dot += __shfl_xor_sync(ADM_FULL_WARP, dot, step);
-            score[r] += dot;
+            score[r] += row_dot<T, D>(q, k[r]);
             largest = fmaxf(largest, score[r]);
         }
-        const float shrink = weight_of(out->largest, largest);
-        out->sum *= shrink;
+        shrink_sum(out, largest);
 #pragma unroll
-        for (int i = 0; i < 8; i++) out->value[i] *= shrink;
-#pragma unroll
-        for (int r = 0; r < flight; r++) {
-            const float w = weight_of(score[r], largest);
-            const uint32_t words[4] = {v[r].x, v[r].y, v[r].z, v[r].w};
-            out->sum += w;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float2 pair = adm_widen2<T>(words[i]);
-                out->value[2 * i] = fmaf(w, pair.x, out->value[2 * i]);
-                out->value[2 * i + 1] = fmaf(w, pair.y, out->value[2 * i + 1]);
-            }
-        }
+        for (int r = 0; r < flight; r++) add_row<T>(out, score[r], largest, v[r]);
         out->largest = largest;
     }
     join_groups<D>(out);

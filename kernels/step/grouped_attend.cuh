@@ -53,35 +53,13 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
 #pragma unroll
         for (int r = 0; r < flight; r++) {
             if (base + r * stride >= n) continue;
-            const uint32_t words[4] = {k[r].x, k[r].y, k[r].z, k[r].w};
-            float dot = 0;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float2 pair = adm_widen2<T>(words[i]);
-                dot = fmaf(q[2 * i], pair.x, fmaf(q[2 * i + 1], pair.y, dot));
-            }
-#pragma unroll
-            for (int step = 1; step < lanes; step *= 2) dot += __shfl_xor_sync(ADM_FULL_WARP, dot, step);
-            score[r] += dot;
+            score[r] += row_dot<T, D>(q, k[r]);
             largest = fmaxf(largest, score[r]);
         }
-        const float shrink = weight_of(out->largest, largest);
-        out->sum *= shrink;
+        shrink_sum(out, largest);
 #pragma unroll
-        for (int i = 0; i < 8; i++) out->value[i] *= shrink;
-#pragma unroll
-        for (int r = 0; r < flight; r++) {
-            if (base + r * stride >= n) continue;
-            const float w = weight_of(score[r], largest);
-            const uint32_t words[4] = {v[r].x, v[r].y, v[r].z, v[r].w};
-            out->sum += w;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float2 pair = adm_widen2<T>(words[i]);
-                out->value[2 * i] = fmaf(w, pair.x, out->value[2 * i]);
-                out->value[2 * i + 1] = fmaf(w, pair.y, out->value[2 * i + 1]);
-            }
-        }
+        for (int r = 0; r < flight; r++)
+            if (base + r * stride < n) add_row<T>(out, score[r], largest, v[r]);
         out->largest = largest;
     }
     join_groups<D>(out);
