@@ -52,11 +52,14 @@ ROOMS = {
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile": ["grid", "shards", "resume", "ranks", "ranks_record", "reference", "check", "run", "peers", "phases",
-                        "trace", "metrics", "observer", "state", "count", "timeline", "observe"],
+    "kernels/profile/grid": ["grid", "shards", "resume", "trace", "metrics"],
+    "kernels/profile/observe": ["observer", "state", "count", "timeline", "observe"],
+    "kernels/profile/gpus": ["ranks", "ranks_record"],
+    "kernels/profile": ["reference", "check", "run", "peers", "phases"],
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
-    "kernels/tune": ["host_case", "host_fill", "host_verify", "host_session", "trace_source", "search", "session", "pipeline",
-                     "gpu_judge", "gpu_child", "gpu_compare", "record"],
+    "kernels/tune/host": ["host_case", "host_fill", "host_verify", "host_session", "trace_source"],
+    "kernels/tune/gpu": ["gpu_judge", "gpu_child", "gpu_compare"],
+    "kernels/tune": ["search", "session", "pipeline", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],
@@ -75,11 +78,13 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
-    "analysis/report": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "data", "gpu", "tasks",
-                        "history", "checks", "differences", "verdict", "headline", "advice", "pack", "html"],
+    "analysis/report/read": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu", "tasks",
+                             "history", "checks", "differences"],
+    "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
-    "analysis/report/view": ["document", "write", "profile", "verdict", "differences", "checks", "budget", "summary",
-                             "sketches", "claims", "serving", "tuning", "quality", "heads", "tasks", "stages", "history",
+    "analysis/report/view/quality": ["budget", "claims", "quality", "heads"],
+    "analysis/report/view/changes": ["verdict", "differences", "checks", "history"],
+    "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "tuning", "tasks", "stages",
                              "provenance"],
 }
 
@@ -88,10 +93,14 @@ COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
     "core/replay": ["cmd_replay", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
-    "kernels/profile": ["cmd_profile", "plan_print", "print", "probes", "ranks_print", "gpus", "gpus_show"],
+    "kernels/profile/grid": ["plan_print"],
+    "kernels/profile/observe": ["probes"],
+    "kernels/profile/gpus": ["ranks_print", "gpus", "gpus_show"],
+    "kernels/profile": ["cmd_profile", "print"],
     "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
-    "kernels/tune": ["cmd_tune", "bring", "count", "print", "watch", "profile_candidates", "replay_candidates"],
+    "kernels/tune/gpu": ["count"],
+    "kernels/tune": ["cmd_tune", "bring", "print", "watch", "profile_candidates", "replay_candidates"],
     "probes": ["cmd_doctor"],
     "probes/cupti": ["cmd_counters"],
     "traces/format": ["cmd_trace"],
@@ -162,9 +171,12 @@ TESTS = {
     "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
     "core/cli": ["command_line"],
     "core/fleet": ["shard"],
-    "kernels": ["hadamard", "bucket", "pack", "distance", "asym4", "topk", "attention", "registry", "code", "sparse",
-                "model_step", "gpu_plan", "step_choice", "device", "profile_state", "search", "tune_pipeline",
-                "expression"],
+    "kernels/encode": ["hadamard", "bucket", "pack", "code"],
+    "kernels/step": ["sparse", "model_step", "step_choice"],
+    "kernels/gpu": ["gpu_plan", "device"],
+    "kernels/profile": ["profile_state"],
+    "kernels/tune": ["search", "tune_pipeline", "expression"],
+    "kernels": ["distance", "asym4", "topk", "attention", "registry"],
     "probes": ["formula", "perf_probe"],
     "traces": ["safetensors", "trace_file"],
     "analysis": ["report", "series", "shift", "change_points", "cost", "serving"],
@@ -253,7 +265,8 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
 ENVIRONMENT = ["CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
 
 # Suites that `ninja asan` runs: tests whose names contain one of these.
-SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/", "python/kernels/test_profile", "python/probes/test_counters"]
+SANITIZED = ["c/", "python/core/cli/test_cli", "python/analysis/",
+             "python/kernels/profile/test_profile", "python/probes/test_counters"]
 
 # Static, so that the program runs where none of these packages is installed; libc, libm and libdl stay dynamic.
 LIBS = "-l:libjansson.a -l:libsqlite3.a -l:libxxhash.a -lm -ldl"
@@ -401,7 +414,7 @@ def profile_edges(ninja, profile, cuda, plants):
     ninja.build(f"{folder}/tests/libcmocka.so.0", "copy", [deps.library_path("libcmocka.so.0")])
     programs = {name: compile_c(source) for name, source in test_sources().items()}
     programs |= {name: compile_c(f"tests/bench/{name}.c") for name in BENCHES}
-    programs |= {name: compile_c(f"tests/kernels/{name}.c") for name in CUDA_TESTS if cuda}
+    programs |= {name: compile_c(f"tests/kernels/gpu/{name}.c") for name in CUDA_TESTS if cuda}
     absent = [] if cuda else CUDA_TESTS
     if not emulates(profile, cuda):
         absent = [*absent, *(f"{name}_emulated" for name in CUDA_TESTS)]
@@ -457,7 +470,7 @@ def emulated_edges(ninja, cuda):
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"
                         for source in [*sources_of(ROOMS), "kernels/gpu_rows.c"]])
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
-                        [f"build/release/obj/tests/kernels/{name}.o", *objects, host],
+                        [f"build/release/obj/tests/kernels/gpu/{name}.o", *objects, host],
                         implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
             for name in CUDA_TESTS]
 
@@ -589,7 +602,7 @@ def check_lists():
     """Every listed source must exist; a source in no list is mentioned, since it is then built by nobody."""
     listed = [*sources_of(ROOMS), *sources_of(COMMANDS), MAIN, EMBED, *CUDA, *NO_CUDA, *NVTX, *NO_NVTX, *CUPTI, *NO_CUPTI, *WEB,
               *test_sources().values(), *(f"tests/bench/{name}.c" for name in BENCHES), PLANT, "tests/bench/tune_rows.cpp",
-              *(f"tests/kernels/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *FAKE_GPU,
+              *(f"tests/kernels/gpu/{name}.c" for name in CUDA_TESTS), *EMULATED, *EMULATOR, *FAKE_GPU,
               *(f"tests/support/{name}.c" for name in [*PLAIN_TOOLS, *NVTX_TOOLS, *CUPTI_TOOLS, "without_cuda"]),
               "tests/fuzz/fuzz_options.c", *(f"tests/fuzz/fuzz_{name}.c" for name in FUZZERS),
               *(name for name in EMBEDDED if not name.startswith("build/"))]

@@ -63,7 +63,7 @@ class Suite:
 
 def find_suites():
     suites = [Suite(f"c/{path.stem}", "c", path) for path in sorted((ROOT / "tests").rglob("test_*.c"))]
-    suites += [Suite(f"c/{name}_emulated", "c", ROOT / f"tests/kernels/{name}.c") for name in CUDA_TESTS]
+    suites += [Suite(f"c/{name}_emulated", "c", ROOT / f"tests/kernels/gpu/{name}.c") for name in CUDA_TESTS]
     suites += [Suite(f"python/{path.relative_to(ROOT / 'tests')}", "python", path)
                for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     suites += [Suite(f"web/{path.name}", "web", path)

@@ -12,7 +12,7 @@
 #include "kernels/decode/print.h"
 #include "kernels/decode/watch.h"
 #include "kernels/decode/weights.h"
-#include "kernels/profile/probes.h"
+#include "kernels/profile/observe/probes.h"
 
 typedef struct decode_command {
     adm_common common;

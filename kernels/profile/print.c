@@ -10,7 +10,7 @@
 #include "core/base/printable.h"
 #include "core/policy/coding.h"
 #include "core/stats/ratio.h"
-#include "kernels/profile/plan_print.h"
+#include "kernels/profile/grid/plan_print.h"
 #include "kernels/profile/print.h"
 
 /* --- A run -------------------------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #ifndef ADM_KERNELS_PROFILE_REFERENCE_H
 #define ADM_KERNELS_PROFILE_REFERENCE_H
 
-#include "kernels/profile/grid.h"
+#include "kernels/profile/grid/grid.h"
 
 /* What one (sequence, KV head) should give. A "selection" belongs to a query head, or to the group. */
 enum { ADM_CHECKED_METRICS = 3 };

@@ -10,11 +10,11 @@
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
-#include "kernels/profile/metrics.h"
-#include "kernels/profile/observe.h"
+#include "kernels/profile/grid/metrics.h"
+#include "kernels/profile/observe/observe.h"
 #include "kernels/profile/peers.h"
 #include "kernels/profile/phases.h"
-#include "kernels/profile/state.h"
+#include "kernels/profile/observe/state.h"
 
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
 

@@ -3,7 +3,7 @@
 #define ADM_KERNELS_PROFILE_RUN_H
 
 #include "core/store/store.h"
-#include "kernels/profile/grid.h"
+#include "kernels/profile/grid/grid.h"
 
 /* How the units of all configurations fared, each counted once however it was launched. */
 typedef struct adm_profile_tally {

@@ -11,7 +11,7 @@
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/store/hostinfo.h"
-#include "kernels/tune/count.h"
+#include "kernels/tune/gpu/count.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
 #include "kernels/tune/session.h"

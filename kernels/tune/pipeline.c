@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/registry.h"
-#include "kernels/tune/host_session.h"
+#include "kernels/tune/host/host_session.h"
 
 const adm_host_impl **adm_pipeline_slot(adm_host_pipeline *p, adm_stage stage) {
     switch (stage) {

@@ -4,7 +4,7 @@
 
 #include "core/cli/command.h"
 #include "core/store/store.h"
-#include "kernels/tune/host_session.h"
+#include "kernels/tune/host/host_session.h"
 
 /* One session's table. default_index: the row that gains refer to; n: none. */
 void adm_tune_print_table(const adm_tune_options *options, adm_stage stage, const char *device, const adm_candidate *candidates,

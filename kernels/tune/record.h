@@ -4,7 +4,7 @@
 #define ADM_KERNELS_TUNE_RECORD_H
 
 #include "core/store/store.h"
-#include "kernels/tune/host_session.h"
+#include "kernels/tune/host/host_session.h"
 
 /* Where results go. */
 typedef struct adm_tune_record {

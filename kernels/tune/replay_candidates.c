@@ -11,7 +11,7 @@
 #include "core/store/hostinfo.h"
 #include "kernels/tune/pipeline.h"
 #include "kernels/tune/record.h"
-#include "kernels/tune/trace_source.h"
+#include "kernels/tune/host/trace_source.h"
 
 static const uint64_t limit_ns = 10000000000u,
                       cap_ns = 300000000u; /* tune's default is 500 ms, and a replay has more configurations */

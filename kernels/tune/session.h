@@ -8,7 +8,7 @@
 #define ADM_KERNELS_TUNE_SESSION_H
 
 #include "kernels/tune/candidate/collect.h"
-#include "kernels/tune/gpu_judge.h"
+#include "kernels/tune/gpu/gpu_judge.h"
 
 typedef struct adm_tune_session {
     adm_stage stage;

@@ -8,7 +8,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/print.h"
-#include "kernels/tune/gpu_judge.h"
+#include "kernels/tune/gpu/gpu_judge.h"
 
 /* What the versions so far came to. */
 typedef struct progress {

@@ -1,0 +1,31 @@
+/* shards.h: which units of which configurations a shard of a profile runs. */
+#ifndef ADM_KERNELS_PROFILE_GRID_SHARDS_H
+#define ADM_KERNELS_PROFILE_GRID_SHARDS_H
+
+#include "core/fleet/shard.h"
+#include "kernels/profile/grid/grid.h"
+
+/* The items of configuration c, a unit each, are first[c] to first[c + 1] - 1. */
+typedef struct adm_profile_shards {
+    adm_shard shard;   /* count 0: all items are ours */
+    size_t n_cases, n_items;
+    size_t *first;     /* [n_cases + 1] */
+    uint32_t *part;    /* [n_items] the shard of each, from 1 */
+    double *load;      /* [shards] estimated seconds */
+    bool *is_ours;     /* [n_items] */
+} adm_profile_shards;
+
+/* What a unit takes: its samples, at the read limit of an H200, and its check on the host; and what a configuration takes
+ * before its first unit: filling memory, and the host's reference. Seconds. */
+double adm_profile_unit_cost(const adm_profile_options *options, const adm_profile_case *c, const adm_profile_unit *unit);
+double adm_profile_case_cost(const adm_profile_options *options, const adm_profile_case *c);
+
+/* Divides the grid. A configuration may be shared by two shards, which then both prepare it. Free also after a failure. */
+adm_status adm_profile_shards_make(const adm_profile_options *options, adm_shard shard, adm_profile_shards *shards,
+                                   adm_error *err);
+void adm_profile_shards_free(adm_profile_shards *shards);
+
+/* Items of configuration c that are ours. */
+size_t adm_profile_shards_of_case(const adm_profile_shards *shards, size_t c);
+
+#endif
