@@ -96,7 +96,7 @@ COMMANDS = {
     "kernels/profile/grid": ["plan_print"],
     "kernels/profile/observe": ["probes"],
     "kernels/profile/gpus": ["ranks_print", "gpus", "gpus_show"],
-    "kernels/profile": ["cmd_profile", "print"],
+    "kernels/profile": ["cmd_profile", "arguments", "print"],
     "kernels/decode": ["cmd_decode", "print", "watch", "weights"],
     "kernels/sass": ["cmd_kernel", "kernel_resources", "kernel_sass"],
     "kernels/tune/gpu": ["count"],

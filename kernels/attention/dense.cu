@@ -14,7 +14,8 @@
  *   6  blocks that end where heads do       H200 123.6 / 476.5; 36.1, H100 179.3 / 703.6; 49.3 / 180.4
  *   7  teams of blocks per item      H100 177.8 / 698.9; 49.7 / 179.9, H200 128.1 / 493; 37.0 / 129
  *   8  tiles by bulk copies into a ring per warp; teams are clusters, which share their sums and the merge
- *                                                                                    H200 123.7 / 481.0; 35.2 / 125.7 */
+ *                                                                                    H200 123.7 / 481.0; 35.2 / 125.7
+ *   9  a fence again where a team meets: without it was a race                       not timed */
 #include "kernels/attention/dense.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/dense_ring.cuh"
@@ -148,13 +149,10 @@ __device__ __forceinline__ void dense_finish(const dense_workspace &w, const den
     adm_tile_store<D>(sum, shared.warps, n_queries, warp, lane);
     __syncthreads();
     dense_block_sum<D>(shared, n_warps, n_queries);
-    __syncthreads();
 #if __CUDA_ARCH__ >= 900
-    if (cut.team > 1) {
-        adm_cluster_arrive_relaxed();
-        adm_cluster_wait();
-    }
+    if (cut.team > 1) adm_cluster_meet();
 #endif
+    if (cut.team == 1) __syncthreads();
     const uint32_t begin = max(chunk.begin, g.item_begin), end = min(chunk.end, g.item_end);
     const bool whole = begin == g.item_begin && end == g.item_end;
     const size_t partial = 2 * (size_t)chunk.team + (chunk.begin < g.item_begin ? 1 : 0);

@@ -200,17 +200,18 @@ static __device__ __forceinline__ void adm_cluster_arrive(void) {
 }
 static __device__ __forceinline__ void adm_cluster_wait(void) { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
-/* Arrives without that promise. This is enough for what a block wrote into its own shared memory before a __syncthreads() that
- * came before this, because remote reads go to that memory; and for what this thread has read. Writes to other blocks' memory
- * go through adm_push(). */
+/* Arrives without that promise. This is enough for barriers behind adm_barrier_fence(), and for what this thread has read. It
+ * is not enough for what others are to read, be it in this block's own shared memory: __syncthreads() orders accesses for this
+ * block alone, and a read from another SM may overtake an atomic that is still on its way. Writes to other blocks' memory go
+ * through adm_push(). */
 static __device__ __forceinline__ void adm_cluster_arrive_relaxed(void) {
     asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 }
 
-/* The blocks of a cluster meet: each may then read what the others had written into their own shared memory. */
+/* The blocks of a cluster meet, and so do each one's threads: each may then read what the others had written into their own
+ * shared memory. */
 static __device__ __forceinline__ void adm_cluster_meet(void) {
-    __syncthreads();
-    adm_cluster_arrive_relaxed();
+    adm_cluster_arrive();
     adm_cluster_wait();
 }
 

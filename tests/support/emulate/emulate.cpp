@@ -30,6 +30,7 @@ struct emu_cluster {
     emu_launch *launch;
     emu_block block[EMU_MAX_CLUSTER];
     unsigned n_left, n_arrived, turn; /* threads not done; at the cluster's barrier, and how often that was passed */
+    bool all_promise[2]; /* of those that arrived, by the turn's lowest bit */
     emu_thread *ready, **ready_end, *parked;
     void *host; /* stack pointer of what started it */
 };
@@ -180,9 +181,11 @@ int emu_block_or(int x) {
     return any;
 }
 
-void adm_cluster_arrive(void) {
+void emu_cluster_arrive(bool promises) {
     emu_cluster *c = emu_self->block->cluster;
     emu_self->cluster_turn = c->turn;
+    if (c->n_arrived == 0) c->all_promise[c->turn % 2] = true;
+    if (!promises) c->all_promise[c->turn % 2] = false;
     if (++c->n_arrived < c->launch->n_blocks * c->launch->n_threads) return;
     c->n_arrived = 0;
     c->turn++;
@@ -192,6 +195,7 @@ void adm_cluster_arrive(void) {
 void adm_cluster_wait(void) {
     emu_cluster *c = emu_self->block->cluster;
     while (c->turn == emu_self->cluster_turn) emu_park("the cluster's barrier");
+    emu_self->peers_readable = c->all_promise[emu_self->cluster_turn % 2];
 }
 
 /* ---- where a thread finds itself ---- */
@@ -207,6 +211,15 @@ void *emu_peer(const void *shared, uint32_t rank) {
         abort();
     }
     return c->block[rank].shared + ((const char *)shared - emu_self->block->shared);
+}
+
+void *emu_readable_peer(const void *shared, uint32_t rank) {
+    if (rank != emu_self->block->rank && !emu_self->peers_readable) {
+        fprintf(stderr, "block %u of a cluster reads what block %u wrote, but arrived at their barrier without a promise\n",
+                emu_self->block->rank, rank);
+        abort();
+    }
+    return emu_peer(shared, rank);
 }
 
 void *emu_slot(unsigned slot, size_t bytes) {
@@ -255,7 +268,8 @@ static void block_begin(worker *w, unsigned rank, uint3 index, bool backwards) {
         const unsigned at = rank * l->n_threads + i;
         emu_warp *warp = &w->warp[at / EMU_WARP];
         if (i % EMU_WARP == 0) warp->lane = &w->thread[at], warp->n_arrived = warp->turn = 0;
-        w->thread[at] = emu_thread{NULL, NULL, b, warp, i % EMU_WARP, 0, 0, {w->copy[at], 0}, uint3{i, 0, 0}, NULL, false};
+        w->thread[at] = emu_thread{NULL,           NULL, b,    warp, i % EMU_WARP, 0, false, 0, {w->copy[at], 0},
+                                   uint3{i, 0, 0}, NULL, false};
         /* Not all stacks in the same sets of the cache. */
         thread_begin(&w->thread[at], w->stack[at + 1] - at % 16 * 256);
     }

@@ -79,6 +79,7 @@ struct emu_thread {
     emu_block *block;
     emu_warp *warp;
     unsigned lane, cluster_turn;
+    bool peers_readable; /* all threads of the cluster promised, at the barrier that this one passed last */
     unsigned n_groups;   /* of copies, committed */
     emu_copies copies;
     uint3 index;
@@ -268,10 +269,14 @@ static inline void adm_copy_commit(void) { emu_self->n_groups++; }
 template <int N> static inline void adm_copy_wait(void) { emu_copies_wait(N); }
 
 static inline uint32_t adm_cluster_rank(void) { return emu_self->block->rank; }
-template <typename T> static inline T *adm_cluster_peer(T *shared, uint32_t rank) { return (T *)emu_peer(shared, rank); }
-void adm_cluster_arrive(void);
+void *emu_readable_peer(const void *shared, uint32_t rank); /* ends the program where the barrier before did not order reads */
+template <typename T> static inline T *adm_cluster_peer(T *shared, uint32_t rank) {
+    return (T *)emu_readable_peer(shared, rank);
+}
+void emu_cluster_arrive(bool promises);
+static inline void adm_cluster_arrive(void) { emu_cluster_arrive(true); }
 void adm_cluster_wait(void);
-static inline void adm_cluster_arrive_relaxed(void) { adm_cluster_arrive(); }
+static inline void adm_cluster_arrive_relaxed(void) { emu_cluster_arrive(false); }
 
 void adm_barrier_init(uint64_t *barrier);
 static inline void adm_barrier_fence(void) {}
