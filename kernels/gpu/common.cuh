@@ -221,6 +221,19 @@ static __device__ __forceinline__ void adm_cluster_meet(void) {
     adm_cluster_wait();
 }
 
+/* threadIdx.x % 32 of blocks that have no y, read anew wherever it is called: no register has it in between, nor does a word
+ * in memory, which a kernel with no register to spare would otherwise read on its way. */
+static __device__ __forceinline__ uint32_t adm_lane(void) {
+    uint32_t lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/* Has the line of 128 bytes that holds `address` brought to L2, if there is nothing better to do: some requests are lost. */
+static __device__ __forceinline__ void adm_prefetch(const void *address) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 /* ---- device: bulk copies, completing on a barrier in shared memory ---- */
 
 static __device__ __forceinline__ void adm_barrier_init(uint64_t *barrier) {

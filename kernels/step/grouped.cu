@@ -1,8 +1,7 @@
 /* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
  *
  *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
- *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a byte
- * a
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a byte a
  *              token: its place in a window of 64 bins, which a sample found (grouped.cuh, grouped_scan.cuh)
  *   exchange   counts of the 64 places go to all blocks: that gives the cut
  *   winners    in no order to the block that attends to them, and to bitmaps (grouped_select.cuh); its sums to who merges
@@ -10,7 +9,8 @@
  * History (us on an H200; 32 query, 8 KV heads, budget 256, 32K / 128K; fused: 15.8 / 37.1; more in kernels/LOG.md):
  *   1  every distance counted, two exchanges, a block's ring        17.3 / 42.8
  *   4  a bound from a sample, no branch to count, a ring a warp     13.0 / 24.6
- *   5  a byte a token, winners in no order, half the code           11.4 / 22.5 */
+ *   5  a byte a token, winners in no order, half the code           11.4 / 22.5
+ *   6  lanes' numbers read anew, so no spills; rows asked for early  11.5 / 20.8 */
 #include <cstring>
 
 #include "core/base/minmax.h"
@@ -44,16 +44,16 @@ static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32]
         largest += adm_largest_of(plane[0][w], plane[1][w], plane[2][w], plane[3][w]);
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PLANES; i++)
-            if (threadIdx.x % 32 == (unsigned)w) planes[i][w] = plane[i][w];
+            if (adm_lane() == (unsigned)w) planes[i][w] = plane[i][w];
     }
-    if (threadIdx.x % 32 == 0) *base = (int32_t)largest;
+    if (adm_lane() == 0) *base = (int32_t)largest;
 }
 
 /* The planes of the queries into shared memory. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                       grouped_small *small) {
-    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t lane = adm_lane();
     if (me.warp >= me.heads) return;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
@@ -161,7 +161,7 @@ static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, 
     if (plan.room > 0) again |= __syncthreads_or(n > 32 * plan.room) != 0;
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
     else if (plan.room > 0) grouped_take_listed<D>(s, p, plan, m.ring - plan.ring_at, m.small, n);
-    else grouped_take_kept<D, N>(me, plan, m);
+    else grouped_take_kept<D, N>(s, p, me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
 
@@ -170,7 +170,7 @@ template <int D, int N>
 static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                      const grouped_plan &plan, const uint32_t *planes, const grouped_memory &m,
                                                      adm_bit_codes<D> *sample) {
-    if (threadIdx.x % 32 == 0) {
+    if (adm_lane() == 0) {
         if (me.warp == 0) grouped_prepare<D>(me, plan, m.small);
 #pragma unroll 1
         for (uint32_t i = 0; i < plan.slots; i++) adm_barrier_init(&m.small->full[me.warp][i]);
@@ -201,7 +201,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     const grouped_block me = grouped_block_of(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, &small);
     const uint32_t *planes = grouped_planes<D>(s, p, me, me.first_tile);
-    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t lane = adm_lane();
     if (me.length == 0) {
         grouped_empty<T, D>(s, p, me);
         return;
@@ -322,6 +322,8 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     plan->share = share_of(adm_min(shape->rule.budget, shape->capacity), plan->split);
     plan->map_words = tiles;
     choose_bounds(plan, shape);
+    /* With 1,024 winners of 32K the requests are in the way of other reads. A page would have to be looked up first. */
+    plan->ahead = shape->page_size == 0 && (shape->capacity > 65536 || shape->rule.budget <= 512);
     const uint32_t histogram = round_up(4 * sets * GROUPED_STRIDE * 4, 128), maps = round_up(2 * plan->heads * tiles * 4, 128);
     const uint32_t winners = round_up(plan->heads * plan->share * 4, 128);
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);

@@ -43,6 +43,7 @@ typedef struct grouped_plan {
     uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */
     uint32_t map_words; /* of a bitmap of the block's tokens, a head */
+    uint32_t ahead; /* not 0: who finds a winner has its rows of K and V brought to L2 */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
     uint32_t ring_at, maps_at, ties_at, places_at, histogram_at, counts_at, winners_at, merge_at;
     uint32_t shared_bytes;

@@ -19,7 +19,7 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
                                                       const uint32_t *tokens, uint32_t n, const float (&q)[8],
                                                       const adm_team &team, step_softmax *out) {
     const int lanes = D / 8, rows = 32 / lanes, flight = 4;
-    const uint32_t lane = threadIdx.x % 32, part = lane % lanes;
+    const uint32_t lane = adm_lane(), part = lane % lanes;
     const size_t new_row = ((size_t)me.b * s.heads.n_kv_heads + me.kv_head) * D;
     const uint4 *k_new = (const uint4 *)((const T *)p.k_new + new_row), *v_new = (const uint4 *)((const T *)p.v_new + new_row);
     step_block where;
@@ -113,7 +113,7 @@ template <typename T, int D>
 static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                      const grouped_plan &plan, const grouped_memory &m, const float *memory,
                                                      uint64_t *stamps) {
-    const uint32_t lane = threadIdx.x % 32, units = me.heads * (D / 32), mask = plan.split - 1;
+    const uint32_t lane = adm_lane(), units = me.heads * (D / 32), mask = plan.split - 1;
     float2 weight;
 #pragma unroll 1
     for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {

@@ -42,7 +42,7 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
                 const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, least, step);
                 least = few || step == 1 ? min(least, other) : max(least, other);
             }
-            if (threadIdx.x % 32 < 4) small->least[me.warp][grouped_head<D>(s, j)] = least;
+            if (adm_lane() < 4) small->least[me.warp][grouped_head<D>(s, j)] = least;
         }
 }
 
@@ -50,7 +50,7 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
 static __device__ __forceinline__ void grouped_find_window(const grouped_block &me, const grouped_plan &plan, bool sampled,
                                                            grouped_small *small) {
     if (me.warp >= me.heads) return;
-    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t lane = adm_lane();
     int32_t from = 0;
     if (sampled && me.need <= me.length / 5 * 2) {
         const uint32_t strict = grouped_few(me) ? plan.strict : plan.wide;
@@ -141,7 +141,7 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
 
 /* How many of the block's tokens are in places up to 2 lane and up to 2 lane + 1, by one warp, 16 bits each. */
 static __device__ __forceinline__ uint32_t grouped_through(const uint32_t *histogram) {
-    const uint2 pair = ((const uint2 *)histogram)[threadIdx.x % 32];
+    const uint2 pair = ((const uint2 *)histogram)[adm_lane()];
     const uint32_t through = adm_warp_scan(pair.x + pair.y);
     return (through - pair.y) | through << 16;
 }
@@ -151,7 +151,7 @@ static __device__ __forceinline__ void grouped_push_counts(const grouped_block &
                                                            const grouped_memory &m) {
     if (me.head >= me.heads) return;
     const uint32_t counts = grouped_through(m.histogram + me.head * GROUPED_STRIDE);
-    uint32_t *to = m.counts + (me.rank * plan.heads + me.head) * 32 + threadIdx.x % 32;
+    uint32_t *to = m.counts + (me.rank * plan.heads + me.head) * 32 + adm_lane();
 #pragma unroll 4
     for (uint32_t r = me.part; r < plan.split; r += plan.warps) adm_push(to, counts, r, &m.small->counted);
 }
@@ -169,7 +169,7 @@ template <int D, int METRIC> static __device__ __forceinline__ uint32_t grouped_
 template <int D, int METRIC>
 static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan,
                                                         const grouped_memory &m, uint32_t head) {
-    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t lane = adm_lane();
     const grouped_window window = m.small->window[head];
     uint32_t even = 0, odd = 0;
 #pragma unroll 4

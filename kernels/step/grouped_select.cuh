@@ -7,6 +7,18 @@
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
+/* Has a winner's rows of K and V brought to L2, so that they need not come from memory when the block that attends to it has
+ * heard of it. */
+template <int D>
+static __device__ __forceinline__ void grouped_ask_for(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                       const grouped_block &me, const grouped_plan &plan, uint32_t at) {
+    if (plan.ahead == 0) return;
+    const uint32_t row = (me.b * s.heads.n_kv_heads + me.kv_head) * s.capacity + me.first_tile * 32 + at;
+    const char *k = (const char *)p.k + (size_t)row * (D * 2), *v = (const char *)p.v + (size_t)row * (D * 2);
+#pragma unroll
+    for (int i = 0; i < D * 2; i += 128) adm_prefetch(k + i), adm_prefetch(v + i);
+}
+
 /* Token `at` of the block, the row's winner number `place` in no order, to block place % split, and to the map. */
 static __device__ __forceinline__ void grouped_send(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                     uint32_t head, uint32_t place, uint32_t at) {
@@ -53,9 +65,9 @@ static __device__ __forceinline__ grouped_limit grouped_limit_of(const grouped_b
 
 /* Of up to eight words of a set, in mask's bit 8 byte + 7 - word: sends those that won, lists those tied. */
 template <int D, typename Token>
-static __device__ __forceinline__ void grouped_take_marked(const grouped_block &me, const grouped_plan &plan,
-                                                           const grouped_memory &m, uint32_t set, uint32_t won, uint32_t tied,
-                                                           Token token) {
+static __device__ __forceinline__ void
+grouped_take_marked(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me, const grouped_plan &plan,
+                    const grouped_memory &m, uint32_t set, uint32_t won, uint32_t tied, Token token) {
 #pragma unroll
     for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
         const uint32_t bits = D == 64 ? 0xffffu << 16 * half : ~0u, head = grouped_head<D>(set, 2 * half);
@@ -64,8 +76,9 @@ static __device__ __forceinline__ void grouped_take_marked(const grouped_block &
             uint32_t place = m.small->cut[head].offset + atomicAdd(&m.small->n_winners[head], (uint32_t)__popc(left));
 #pragma unroll 1
             for (; left != 0; left &= left - 1) {
-                const uint32_t bit = (uint32_t)__ffs((int)left) - 1;
-                grouped_send(me, plan, m, head, place++, token(7 - bit % 8, bit / 8));
+                const uint32_t bit = (uint32_t)__ffs((int)left) - 1, at = token(7 - bit % 8, bit / 8);
+                grouped_send(me, plan, m, head, place++, at);
+                grouped_ask_for<D>(s, p, me, plan, at);
             }
         }
 #pragma unroll 1
@@ -78,7 +91,8 @@ static __device__ __forceinline__ void grouped_take_marked(const grouped_block &
 
 /* Winners among the tokens whose places are kept. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_take_kept(const grouped_block &me, const grouped_plan &plan,
+static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &shape, const adm_gpu_buffers &p,
+                                                         const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m) {
     const uint32_t rest = me.n_tiles % GROUPED_PAIRS, mine = 2 * me.warp; /* of the last round: tiles, and my first */
     const uint32_t n = 2 * (me.n_tiles / GROUPED_PAIRS) + (rest > mine ? 2 : 0);
@@ -96,7 +110,7 @@ static __device__ __forceinline__ void grouped_take_kept(const grouped_block &me
                 out |= (word + limit.out) >> i & 0x80808080u >> i;
             }
             if (out != ~0u)
-                grouped_take_marked<D>(me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
+                grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
                     return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
                 });
         }
@@ -112,7 +126,7 @@ static __device__ __noinline__ void grouped_take_listed(const adm_gpu_shape &s, 
     const grouped_memory m = grouped_memory_of(plan, shared, small);
     const uint2 *list = (const uint2 *)m.places + me.warp * (32 * plan.room);
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x % 32; i < n; i += 32) {
+    for (uint32_t i = adm_lane(); i < n; i += 32) {
         const uint2 entry = list[i];
 #pragma unroll 1
         for (uint32_t j = 0; j < 4; j++) {
@@ -153,7 +167,7 @@ static __device__ __noinline__ void grouped_take_ties(const adm_gpu_shape &s, co
     if (me.warp < me.heads && small->n_ties[me.warp] > GROUPED_TIES) {
         const grouped_cut cut = small->cut[me.warp];
         const uint32_t *map = maps + me.warp * plan.map_words, per_lane = (me.n_tiles + 31) / 32;
-        const uint32_t from = min(threadIdx.x % 32 * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
+        const uint32_t from = min(adm_lane() * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
         uint32_t mine = 0;
         for (uint32_t i = from; i < to; i++) mine += __popc(map[i]);
         uint32_t older = adm_warp_scan(mine) - mine;
@@ -176,7 +190,7 @@ static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &
     const uint32_t n = me.warp < me.heads ? m.small->n_ties[me.warp] : 0;
     const uint32_t *tied = m.ties + me.warp * GROUPED_TIES;
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x % 32; i < n && n <= GROUPED_TIES; i += 32) {
+    for (uint32_t i = adm_lane(); i < n && n <= GROUPED_TIES; i += 32) {
         const grouped_cut &cut = m.small->cut[me.warp];
         const uint32_t at = tied[i];
         uint32_t older = 0;
@@ -195,7 +209,7 @@ static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &
 static __device__ __forceinline__ void grouped_write_index(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                            const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m, uint32_t head) {
-    const uint32_t lane = threadIdx.x % 32, per_lane = (me.n_tiles + 31) / 32;
+    const uint32_t lane = adm_lane(), per_lane = (me.n_tiles + 31) / 32;
     const uint32_t from = min(lane * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
     const uint32_t *map = m.maps + head * plan.map_words;
     const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head + head;

@@ -279,6 +279,9 @@ static inline void adm_cluster_arrive_shared(void) { emu_cluster_arrive(true); }
 void adm_cluster_wait(void);
 static inline void adm_cluster_arrive_relaxed(void) { emu_cluster_arrive(false); }
 
+static inline void adm_prefetch(const void *) {}
+static inline uint32_t adm_lane(void) { return threadIdx.x % 32; }
+
 void adm_barrier_init(uint64_t *barrier);
 static inline void adm_barrier_fence(void) {}
 void adm_barrier_expect(uint64_t *barrier, uint32_t bytes);
