@@ -1,9 +1,7 @@
 /* held.cuh: top-k of rows whose distances fit the registers of a cluster of blocks. They are read once, all at once:
  *
  *   load     a warp holds up to TILES tiles of 256 neighbouring tokens, eight neighbours a lane in each
- *   bound    the row's `remaining` smallest distances are no larger than the largest of as many minima, each of a group of
- *            tokens of its own; a block takes the minima from its own tokens. No luck is needed
- *   count    a histogram of the distances up to the bound; those beyond share a bin
+ *   count    a histogram of all; an add of 1 to shared memory costs 1.5 to 5 cycles of the SM for 32 distances
  *   share    how many tokens lie up to each bin: every block pushes its sums to all blocks of the cluster. One exchange
  *            tells each the boundary, the ties that lose, and what comes before it in the index
  *   write    winners are marked in the registers, and scans over the warps and lanes give each its position */
@@ -12,14 +10,14 @@
 
 #include "kernels/topk/select.cuh"
 
-enum { HELD_THREADS = 512, HELD_WARPS = HELD_THREADS / 32, HELD_TILE = 256 };
+enum { HELD_THREADS = 512, HELD_WARPS = HELD_THREADS / 32, HELD_TILE = 256, HELD_BEHIND = 32 };
 
 #if __CUDA_ARCH__ >= 900
 
 /* A block's shared memory of known size. */
 typedef struct held_memory {
     uint64_t pushed; /* a barrier: counts what the blocks push */
-    uint32_t bounds[HELD_WARPS], totals[HELD_WARPS], counts[HELD_WARPS];
+    uint32_t totals[HELD_WARPS], counts[HELD_WARPS];
     adm_row_cut cut;
 } held_memory;
 
@@ -35,8 +33,8 @@ static __device__ __forceinline__ held_range held_range_of(uint32_t length, uint
     return held_range{first * HELD_TILE, n_tiles * (warp + 1) / n_warps - first};
 }
 
-/* Takes tokens that are not eligible out of a word of two distances, the first of token `token`. What lies beyond the row may be
- * anything. */
+/* Takes tokens that are not eligible out of a word of two distances, the first of token `token`. What lies beyond the row
+ * may be anything. */
 static __device__ __forceinline__ uint32_t held_eligible(uint32_t pair, const adm_row_eligible &c, uint32_t token) {
     const uint32_t low = adm_is_eligible(c, token) ? pair & 0xffffu : (uint32_t)ADM_NO_DISTANCE;
     const uint32_t high = adm_is_eligible(c, token + 1) ? pair >> 16 : (uint32_t)ADM_NO_DISTANCE;
@@ -65,42 +63,15 @@ static __device__ __forceinline__ void held_load(const uint16_t *distance, const
     }
 }
 
-static __device__ __forceinline__ uint32_t held_smaller(uint32_t pair) { return min(pair & 0xffffu, pair >> 16); }
-static __device__ __forceinline__ uint32_t held_larger(uint32_t pair) { return max(pair & 0xffffu, pair >> 16); }
-
-/* The largest of at least `wanted` minima of a warp's tokens, where each is of other tokens. */
-template <int TILES> static __device__ __forceinline__ uint32_t held_bound(const uint4 (&x)[TILES], uint32_t wanted) {
-    uint32_t word[4] = {x[0].x, x[0].y, x[0].z, x[0].w}, largest;
-#pragma unroll
-    for (int i = 1; i < TILES; i++) {
-        word[0] = __vminu2(word[0], x[i].x), word[1] = __vminu2(word[1], x[i].y);
-        word[2] = __vminu2(word[2], x[i].z), word[3] = __vminu2(word[3], x[i].w);
-    }
-    if (wanted > 256) return ADM_NO_DISTANCE;
-    if (wanted > 64) {
-        uint32_t half[2] = {held_larger(__vminu2(word[0], word[1])), held_larger(__vminu2(word[2], word[3]))};
-        largest = max(half[0], half[1]);
-        if (wanted > 128)
-            largest = max(max(held_larger(word[0]), held_larger(word[1])), max(held_larger(word[2]), held_larger(word[3])));
-    } else {
-        const uint32_t pair = __vminu2(__vminu2(word[0], word[1]), __vminu2(word[2], word[3]));
-        largest = wanted > 32 ? held_larger(pair) : held_smaller(pair);
-#pragma unroll
-        for (int lanes = 1; lanes < 32; lanes *= 2) /* groups of twice as many lanes are still enough */
-            if (wanted * lanes <= 16) largest = min(largest, __shfl_xor_sync(ADM_FULL_WARP, largest, lanes));
-    }
-    return __reduce_max_sync(ADM_FULL_WARP, largest);
-}
-
-/* Counts distances up to the bound, all others in the bin behind it. */
+/* Counts n tiles. Tokens without a distance go to bins behind the others, where lanes do not meet. */
 template <int TILES>
-static __device__ __forceinline__ void held_count(const uint4 (&x)[TILES], uint32_t n, uint32_t bound, uint32_t *histogram) {
-    const uint32_t beyond = (bound + 1) * 0x10001u;
+static __device__ __forceinline__ void held_count(const uint4 (&x)[TILES], uint32_t n, uint32_t n_bins, uint32_t *histogram) {
+    const uint32_t behind = (n_bins + threadIdx.x % 32) * 0x10001u;
 #pragma unroll
     for (uint32_t i = 0; i < TILES; i++) {
         if (i >= n) break;
-        const uint32_t word[4] = {__vminu2(x[i].x, beyond), __vminu2(x[i].y, beyond), __vminu2(x[i].z, beyond),
-                                  __vminu2(x[i].w, beyond)};
+        const uint32_t word[4] = {__vminu2(x[i].x, behind), __vminu2(x[i].y, behind), __vminu2(x[i].z, behind),
+                                  __vminu2(x[i].w, behind)};
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             atomicAdd(&histogram[word[k] & 0xffffu], 1u);
@@ -130,29 +101,25 @@ static __device__ __forceinline__ void held_add_up(const uint32_t *histogram, co
     for (uint32_t bin = bins.x; bin < bins.y; bin++) put(bin, up_to += histogram[bin]);
 }
 
-/* Up to which bin: sums over the blocks of a row, and over those before block `rank` in .y. sums: [split][n_bins]. */
-static __device__ __forceinline__ uint2 held_sum_up(const uint32_t *sums, uint32_t n_bins, uint32_t split, uint32_t rank,
-                                                    uint32_t bin) {
-    uint2 all = make_uint2(0, 0);
+/* How many tokens of the first `split` blocks lie up to a bin. sums: [split][n_bins]. */
+static __device__ __forceinline__ uint32_t held_up_to(const uint32_t *sums, uint32_t n_bins, uint32_t split, uint32_t bin) {
+    uint32_t n = 0;
 #pragma unroll 4
-    for (uint32_t r = 0; r < split; r++) {
-        const uint32_t n = sums[r * n_bins + bin];
-        all.x += n;
-        all.y += r < rank ? n : 0;
-    }
-    return all;
+    for (uint32_t r = 0; r < split; r++) n += sums[r * n_bins + bin];
+    return n;
 }
 
 /* The thread among whose bins the winners end writes the cut. */
 static __device__ __forceinline__ void held_find_cut(const uint32_t *sums, uint32_t n_bins, uint32_t split, uint32_t rank,
                                                      const uint2 &bins, const adm_row_eligible &c, adm_row_cut *cut) {
-    uint2 below = make_uint2(0, 0);
-    if (bins.x > 0 && bins.x < bins.y) below = held_sum_up(sums, n_bins, split, rank, bins.x - 1);
+    uint32_t below = bins.x > 0 && bins.x < bins.y ? held_up_to(sums, n_bins, split, bins.x - 1) : 0;
 #pragma unroll 1
     for (uint32_t bin = bins.x; bin < bins.y; bin++) {
-        const uint2 here = held_sum_up(sums, n_bins, split, rank, bin);
-        if (below.x < c.remaining && c.remaining <= here.x)
-            *cut = adm_row_cut{bin, here.x - c.remaining, c.first + below.y, here.y - below.y};
+        const uint32_t here = held_up_to(sums, n_bins, split, bin);
+        if (below < c.remaining && c.remaining <= here) {
+            const uint32_t before = bin > 0 ? held_up_to(sums, n_bins, rank, bin - 1) : 0;
+            *cut = adm_row_cut{bin, here - c.remaining, c.first + before, held_up_to(sums, n_bins, rank, bin) - before};
+        }
         below = here;
     }
 }
@@ -262,18 +229,20 @@ static __device__ __forceinline__ void held_write_forced(const adm_row_eligible 
 #endif /* __CUDA_ARCH__ >= 900 */
 
 /* distance (rows, capacity) -> index (rows, budget), n_selected (rows). Grid (split, rows), a cluster per row, of which
- * HELD_WARPS x TILES x split tiles hold all tokens. Dynamic shared memory: a histogram of n_bins + 1, sums [split][n_bins]. */
+ * HELD_WARPS x TILES x split tiles hold all tokens. Dynamic shared memory: a histogram of n_bins + HELD_BEHIND, sums
+ * [split][n_bins]. */
 template <int TILES>
 static __global__ void __launch_bounds__(HELD_THREADS, 2)
     topk_held(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins) {
 #if __CUDA_ARCH__ >= 900
     extern __shared__ __align__(16) uint32_t histogram[];
     __shared__ held_memory memory;
-    uint32_t *sums = histogram + n_bins + 1;
-    const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32;
+    uint32_t *sums = histogram + n_bins + HELD_BEHIND;
+    const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y;
     adm_start_dependents();
 #pragma unroll 1
-    for (uint32_t bin = threadIdx.x; bin <= n_bins; bin += HELD_THREADS) histogram[bin] = 0;
+    for (uint32_t bin = threadIdx.x; bin < n_bins + HELD_BEHIND; bin += HELD_THREADS) histogram[bin] = 0;
+    if (threadIdx.x == 0) memory.cut = adm_row_cut{0, UINT32_MAX, 0, 0}; /* where nothing is left to rank */
     if (split > 1) {
         if (threadIdx.x == 0) {
             adm_barrier_init(&memory.pushed);
@@ -293,15 +262,8 @@ static __global__ void __launch_bounds__(HELD_THREADS, 2)
     held_load(p.distance + (size_t)row * s.capacity, c, range, x);
     if (rank == 0) held_write_forced(c, length, index);
     if (rank == 0 && threadIdx.x == 0) p.n_selected[row] = min(s.rule.budget, length);
-    if (c.remaining == 0) { /* the same in all blocks of the row */
-        if (split > 1) adm_cluster_wait();
-        return;
-    }
-    const uint32_t mine = held_bound(x, (c.remaining + HELD_WARPS - 1) / HELD_WARPS);
-    if (lane == 0) memory.bounds[threadIdx.x / 32] = mine;
-    __syncthreads();
-    const uint32_t largest = __reduce_max_sync(ADM_FULL_WARP, lane < HELD_WARPS ? memory.bounds[lane] : 0);
-    held_count(x, range.n, min(largest, n_bins - 1), histogram);
+    __syncthreads(); /* the histogram is empty */
+    held_count(x, range.n, n_bins, histogram);
     __syncthreads();
     if (split > 1) adm_cluster_wait(); /* all blocks have begun */
     held_add_up(histogram, bins, memory.totals, [&](uint32_t bin, uint32_t n) {
