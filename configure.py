@@ -41,7 +41,7 @@ ROOMS = {
                     "quality_record", "code_record", "event_spool"],
     "core/calibrate": ["calibrate", "steps", "calibration_file"],
     "core/cli": ["command", "number", "options", "group"],
-    "core/fleet": ["shard", "identity", "fleet", "collect"],
+    "core/fleet": ["shard", "identity", "fleet", "fleet_api", "collect"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
