@@ -181,7 +181,8 @@ def test_a_sweep_is_named_by_what_it_evaluates(tmp_path):
 @pytest.mark.parametrize("costs, groups, group_costs, n, says", [
     ([-1.0], [0], [0.0], 2, "item 0 costs -1"), ([math.inf], [0], [0.0], 2, "item 0 costs inf"),
     ([1.0, 1.0], [1, 0], [0.0, 0.0], 2, "item 1 is of group 0 of 2"), ([1.0], [1], [0.0], 2, "item 0 is of group 1 of 1"),
-    ([1.0], [0], [math.nan], 2, "group 0 costs"), ([1.0], [0], [0.0], 0, "0 shards"), ([1.0], [0], [0.0], 65537, "65537 shards"),
+    ([1.0], [0], [math.nan], 2, "group 0 costs"), ([1.0], [0], [0.0], 0, "0 shards"),
+    ([1.0], [0], [0.0], 65537, "65537 shards"),
 ])
 def test_what_cannot_be_divided_is_refused(costs, groups, group_costs, n, says):
     with pytest.raises(evaluate.BadInput, match=says):
