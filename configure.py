@@ -75,7 +75,7 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
+    "analysis/cost": ["device", "floor", "curve", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report/read": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu", "tasks",
