@@ -35,7 +35,7 @@ ROOMS = {
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
-    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_tables", "joined",
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_sound", "merge_tables", "joined",
                    "prune", "remove", "store_api", "hostinfo", "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
