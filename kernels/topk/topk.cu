@@ -12,8 +12,8 @@
  *   2  the cut by the whole block; only tiles whose smallest can win             H200 8.9 / 15.3
  *   3  a bound from a sample, lists of candidates; 4 blocks per row              H200 6.7 / 12.5, H100 7.4 / 12.2
  *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3
- *   5  a fence again where the cluster meets: without it was a race              H200 6.8 / 11.8
- *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.6 / 10.2 */
+ *   5  a fence of shared memory where the cluster meets: without it was a race   H200 6.4 / 11.3
+ *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.6 / 10.2, beside it 5: 6.8 / 11.8 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/topk/held.cuh"
