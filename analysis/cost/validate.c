@@ -30,16 +30,8 @@ const char *adm_held_out_name(adm_held_out what) {
 
 static adm_status note(work *w, adm_held_out what, const adm_cost_grid *grid, double predicted, double measured,
                        adm_error *err) {
-    if (w->n_errors == w->capacity) {
-        error_of *larger;
-        const size_t more = w->capacity == 0 ? 4096 : 2 * w->capacity;
-        adm_status status = adm_alloc(&larger, more, sizeof *larger, "errors of predictions", err);
-        if (status != ADM_OK) return status;
-        adm_copy(larger, w->error, w->n_errors * sizeof *larger);
-        adm_free(&w->error);
-        w->error = larger;
-        w->capacity = more;
-    }
+    adm_status status = adm_grow(&w->error, w->n_errors, &w->capacity, sizeof *w->error, "errors of predictions", err);
+    if (status != ADM_OK) return status;
     w->error[w->n_errors++] = (error_of){what, grid, predicted / measured - 1};
     return ADM_OK;
 }

@@ -119,16 +119,9 @@ static adm_status find_session(adm_json_rows *rows, const adm_lines *lines, cons
     adm_status status = adm_id_map_find(&rows->sessions, key, (uint32_t)rows->n_sessions + 1, &value, err);
     if (status != ADM_OK) return status;
     if (value == rows->n_sessions + 1) {
-        if (rows->n_sessions == rows->capacity) {
-            adm_session *larger;
-            const size_t more = rows->capacity == 0 ? 64 : 2 * rows->capacity;
-            status = adm_alloc(&larger, more, sizeof *larger, "sessions of a request trace", err);
-            if (status != ADM_OK) return status;
-            adm_copy(larger, rows->session, rows->n_sessions * sizeof *larger);
-            adm_free(&rows->session);
-            rows->session = larger;
-            rows->capacity = more;
-        }
+        status = adm_grow(&rows->session, rows->n_sessions, &rows->capacity, sizeof *rows->session,
+                          "sessions of a request trace", err);
+        if (status != ADM_OK) return status;
         rows->session[rows->n_sessions++] = (adm_session){-1, 0};
     }
     *session = &rows->session[value - 1];
