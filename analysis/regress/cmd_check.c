@@ -8,6 +8,7 @@
 
 #include "analysis/regress/compare/side.h"
 #include "core/store/runs_find.h"
+#include "analysis/regress/check_narrow.h"
 #include "analysis/regress/check_run.h"
 #include "analysis/regress/compare/args.h"
 #include "analysis/regress/compare/kernels.h"
@@ -225,6 +226,19 @@ static adm_status count_times(check_command *c, size_t *n_times, adm_error *err)
     return status;
 }
 
+/* Has the next processes take the open rows alone. Not beside a stored baseline: then whatever a shorter process does to a time
+ * would be on one side only. */
+static adm_status look_closer(check_command *c, const adm_comparison *seen, uint64_t n, adm_error *err) {
+    bool narrowed = false;
+    if (is_stored(c)) return ADM_OK;
+    adm_status status = adm_check_narrow(&c->check, seen, &narrowed, err);
+    if (status == ADM_OK && !c->common.quiet)
+        adm_print_to(stderr,
+                     "adamas: %zu of %zu times are open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
+                     seen->n_open, seen->n_times, n, next_look(c, n) - n, narrowed ? "those alone" : "all times");
+    return status;
+}
+
 /* The looks share alpha, so that testing again does not raise false alarms. */
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
     size_t n_times = 0;
@@ -238,6 +252,7 @@ static adm_status check_programs(check_command *c, adm_compare_options *o, adm_c
         status = run_until(c, n, err);
         if (status == ADM_OK) status = compare(c, o, out, err);
         if (n == c->n_max_runs || (status == ADM_OK && out->n_open == 0)) break;
+        if (status == ADM_OK) status = look_closer(c, out, n, err);
     }
     return status;
 }

@@ -106,7 +106,7 @@ static const char configs_sql[] =
     "  CASE WHEN c.budget IS NULL THEN '' ELSE ', budget ' || c.budget END,"
     "  CASE WHEN c.batch = 1 THEN '' ELSE ', batch ' || c.batch END,"
     "  CASE WHEN c.page_size IS NULL THEN '' ELSE ', pages of ' || c.page_size END,"
-    "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END"
+    "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END, c.seq_len, ifnull(c.budget, 0)"
     " FROM config c LEFT JOIN trace t USING (trace_id) ORDER BY c.config_id";
 
 /* An expression: "|name=value" of each column that configs_sql does not name. */
@@ -144,6 +144,8 @@ static adm_status load_configs(adm_series_set *set, adm_error *err) {
         if (status != ADM_OK) break;
         adm_series_config *c = &set->config[set->n_configs++];
         c->id = adm_query_int(q, 0);
+        c->seq_len = adm_query_int(q, 7);
+        c->budget = adm_query_int(q, 8);
         const char **const texts[] = {&c->work, &c->policy, &c->variant, &c->launch, &c->shape, &c->title};
         for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
         if (status != ADM_OK) break;

@@ -35,6 +35,7 @@ typedef struct adm_series_config {
     const char *shape; /* for people: "trace t.safetensors, 9 query heads, 3 KV heads, d = 64, F16" */
     const char *title; /* for people, within one shape: "l1-avx512, 4096 tokens, budget 64" */
     const char *policy, *variant, *launch;
+    int64_t seq_len, budget; /* budget 0: it depends on none */
     size_t rank; /* among the set's, by key */
 } adm_series_config;
 
