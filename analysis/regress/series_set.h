@@ -22,6 +22,7 @@ typedef struct adm_series_run {
     bool dirty;
     const char *host_name, *cpu_model, *gpu_name, *gpu_uuid, *driver, *cuda; /* "" where there is none */
     const char *commit_utc; /* when the commit was made; "": not known */
+    const char *only;       /* --only-times of a process that a check added; "": the whole command */
     const char *machine;    /* label of a pool of like machines; "": none */
     size_t commit_at; /* equal for runs of one commit, ascending; set by adm_series_order_by_commit() (commit_order.h) */
     int64_t n_cpus;

@@ -1,5 +1,5 @@
-/* check_narrow.c: the open rows of a comparison as an argument of `adamas replay`. */
-#include "analysis/regress/check_narrow.h"
+/* narrow.c: the open rows of a comparison as an argument of `adamas replay`. */
+#include "analysis/regress/compare/narrow.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 
-/* --only-times names stages of the host, by length and budget: rows of two traces, or of a GPU, cannot be told apart by that. */
+/* --only-times names stages of the host by length and budget, which tells neither rows of two traces apart nor a GPU's. */
 static bool can_be_named(const adm_compare_row *row, const adm_compare_row *first) {
     const char *metric = row->shown->metric->name;
     return row->base != NULL && row->cand != NULL && strcmp(row->shown->source, "host") == 0 &&
@@ -43,7 +43,7 @@ static adm_status list_open(const adm_comparison *c, char **text, adm_error *err
     return status;
 }
 
-adm_status adm_check_narrow(adm_check *check, const adm_comparison *comparison, bool *narrowed, adm_error *err) {
+adm_status adm_compare_narrow(adm_check *check, const adm_comparison *comparison, bool *narrowed, adm_error *err) {
     char *only = NULL;
     *narrowed = false;
     adm_status status = strcmp(check->arguments[0], "replay") == 0 ? list_open(comparison, &only, err) : ADM_OK;
