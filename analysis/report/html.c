@@ -7,7 +7,6 @@
  * core/base/embed.S. */
 #include "analysis/report/html.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/report/view/quality/budget.h"
@@ -16,6 +15,7 @@
 #include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/gpu/counters.h"
 #include "analysis/report/view/changes/differences.h"
+#include "analysis/report/view/decode.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu/gpu.h"
 #include "analysis/report/view/quality/heads.h"
@@ -34,6 +34,8 @@
 #include "analysis/report/view/gpu/timeline.h"
 #include "analysis/report/pack.h"
 #include "core/base/embedded.h"
+#include "core/base/json_text.h"
+#include "core/base/mem.h"
 
 static void write_title(adm_text *page, const json_t *document) {
     size_t n_sessions = adm_n_sessions(document), n = n_sessions + adm_n_profiles(document);
@@ -49,10 +51,10 @@ static void write_title(adm_text *page, const json_t *document) {
 static void write_data(adm_text *page, const json_t *document) {
     json_t *packed = NULL;
     if (adm_report_pack(document, &packed, &page->error) != ADM_OK) return;
-    char *json = json_dumps(packed, JSON_COMPACT | JSON_REAL_PRECISION(5));
-    if (json == NULL) adm_fail(&page->error, ADM_EENVIRONMENT, "out of memory while writing the report's data");
-    else adm_text_script_json(page, json);
-    free(json);
+    char *json = NULL;
+    if (adm_json_text(packed, JSON_COMPACT | JSON_REAL_PRECISION(5), "the report's data", &json, &page->error) == ADM_OK)
+        adm_text_script_json(page, json);
+    adm_free(&json);
     json_decref(packed);
 }
 
@@ -98,6 +100,7 @@ static const struct view {
     {"counters", "Counters", "What the hardware counted", {{"", "", adm_view_counters}}},
     {"tasks", "Tasks", "What a budget costs the model", {{"", "", adm_view_tasks}}},
     {"tuning", "Tuning", "Kernels of one\u2019s own", {{"", "", adm_view_tuning}}},
+    {"decode", "Whole models", "What a token costs in a whole model", {{"", "", adm_view_decode}}},
     {"serving", "Serving", "What a budget gives in serving", {{"", "", adm_view_serving}}},
     {"history", "History", "How it changed", {{"", "", adm_view_history}}},
     {"claims", "Claims", "The paper\u2019s claims", {{"", "", adm_view_claims}}},

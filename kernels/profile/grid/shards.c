@@ -7,12 +7,14 @@
 #include "core/base/minmax.h"
 #include "kernels/gpu_work.h"
 
-/* Estimates for balance alone; nothing that is stored depends on them. */
+/* Estimates for balance alone; nothing that is stored depends on them. Fitted to the two shards of `profile --gpus all --split
+ * --seq-lens 8192,32768,131072 --budgets 256,1024 --kv-heads 8,32 --cap-ms 60` on two H200s, 2026-11-30: 4.2 and 5.6 s, of which
+ * 0.7 s begin a process; every unit had 20 samples. */
 static const double read_bytes_per_s = 4.4e12; /* an H200's plain read of 537 MB */
 static const double launch_s = 2e-6;           /* per implementation: what the bytes do not explain */
-static const double samples = 30, sample_s = 1e-3, fixed_s = 0.012; /* time.cu: samples of at least 1 ms, until 1% is reached */
-static const double checked_row_s = 3.8e-6; /* making and encoding a row of K and V of a checked head */
-static const double checked_dense_s = 0.6e-6; /* dense attention in double precision, per token and query head */
+static const double samples = 20, sample_s = 1e-3, fixed_s = 0.012; /* time.cu: samples of at least 1 ms, until 1% is reached */
+static const double checked_row_s = 4.3e-6; /* making and encoding a row of K and V of a checked head */
+static const double checked_dense_s = 0.7e-6; /* dense attention in double precision, per token and query head */
 
 static uint32_t n_checked_heads(const adm_profile_options *o, const adm_profile_case *c) {
     if (o->n_batch_lens > 0) return (uint32_t)adm_min(c->batch, 16u);
@@ -62,12 +64,12 @@ static adm_status add_case(const adm_profile_options *o, size_t c, adm_profile_s
 adm_status adm_profile_shards_make(const adm_profile_options *o, adm_shard shard, adm_profile_shards *s, adm_error *err) {
     adm_shard_item *item = NULL;
     double *case_cost = NULL;
-    size_t most = 0; /* units of a configuration, with all metrics */
+    size_t max_units = 0; /* units of a configuration, with all metrics */
     const uint32_t n_shards = shard.count > 0 ? shard.count : 1, index = shard.count > 0 ? shard.index : 1;
     *s = (adm_profile_shards){.shard = shard, .n_cases = adm_profile_n_cases(o)};
-    adm_status status = adm_profile_n_units(o, &most, err);
+    adm_status status = adm_profile_n_units(o, &max_units, err);
     if (status == ADM_OK) status = adm_alloc(&s->first, s->n_cases + 1, sizeof *s->first, "configurations of a sweep", err);
-    if (status == ADM_OK) status = adm_alloc(&item, s->n_cases * most, sizeof *item, "units of a sweep", err);
+    if (status == ADM_OK) status = adm_alloc(&item, s->n_cases * max_units, sizeof *item, "units of a sweep", err);
     if (status == ADM_OK) status = adm_alloc(&case_cost, s->n_cases, sizeof *case_cost, "configurations of a sweep", err);
     for (size_t c = 0; status == ADM_OK && c < s->n_cases; c++) status = add_case(o, c, s, item, case_cost, err);
     if (status == ADM_OK) status = adm_alloc(&s->part, s->n_items, sizeof *s->part, "units of a sweep", err);
