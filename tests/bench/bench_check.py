@@ -24,8 +24,8 @@ MOST_SECONDS, MOST_OPEN = 60, .02
 
 def one(program, folder, number):
     start = time.monotonic()
-    result = subprocess.run([program, "check", "--baseline", program, "--db", folder / f"{number}.db", "--json", "--", *COMMAND],
-                            check=False, capture_output=True, text=True)
+    call = [program, "check", "--baseline", program, "--db", folder / f"{number}.db", "--json", "--", *COMMAND]
+    result = subprocess.run(call, check=False, capture_output=True, text=True)
     seconds = time.monotonic() - start
     if not result.stdout:
         sys.exit(result.stderr)
