@@ -28,20 +28,21 @@ VERSION = "0.1.0"
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
     "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
-    "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
+    "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "json_text", "suggest", "embedded",
+                  "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
-    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_tables", "joined",
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_sound", "merge_tables", "joined",
                    "prune", "remove", "store_api", "hostinfo", "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
     "core/calibrate": ["calibrate", "steps", "calibration_file"],
     "core/cli": ["command", "number", "options", "group"],
-    "core/fleet": ["shard", "identity", "fleet", "collect"],
+    "core/fleet": ["shard", "identity", "fleet", "fleet_api", "collect"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
@@ -75,7 +76,7 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
+    "analysis/cost": ["device", "floor", "curve", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report/read": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu", "tasks",
@@ -162,7 +163,7 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core/base": ["floatfmt"],
+    "core/base": ["floatfmt", "json_text"],
     "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],

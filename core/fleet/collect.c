@@ -57,7 +57,7 @@ adm_status adm_collection_add(adm_collection *c, size_t file, const char *path, 
     adm_query *query = NULL;
     bool row = false;
     char shown[256];
-    adm_status status = adm_store_open(path, ADM_STORE_READ, &store, err);
+    adm_status status = adm_store_open_known(path, ADM_STORE_READ, &c->known, &store, err);
     if (status == ADM_OK) status = adm_query_open(store, runs_sql, &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
         status = grow(c, err);
@@ -237,4 +237,5 @@ adm_status adm_collection_finish(const adm_collection *c, adm_store *store, adm_
 void adm_collection_free(adm_collection *c) {
     adm_free(&c->run);
     adm_free(&c->sweep);
+    adm_schema_free(&c->known);
 }

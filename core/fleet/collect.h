@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
+#include "core/store/file/open.h"
 #include "core/store/merge.h"
 
 /* What becomes of a run of a shard. */
@@ -39,6 +40,7 @@ typedef struct adm_collection {
     size_t n_runs, capacity;
     adm_sweep_found *sweep;
     size_t n_sweeps;
+    adm_schema *known; /* of the files read */
 } adm_collection;
 
 /* Adds the runs of shards in the database at `path`, whose index is `file`. ADM_EINPUT: it is no database of ours. */

@@ -6,8 +6,8 @@
  *
  * Each shared table, and the runs, leave temp.map_TABLE(old, new) behind, through which later tables translate their
  * references. Of a table that hangs on a run all rows are copied where all runs are, which needs no look at a map; otherwise
- * its own temp.map_TABLE holds those that are. Rows are checked against bounds.h: those of numbers alone while they are copied,
- * the others before. */
+ * its own temp.map_TABLE holds those that are. Rows are checked against bounds.h, those that hang on a run
+ * while they are copied (merge_sound.h), the others before. */
 #include "core/store/merge.h"
 
 #include <stdio.h>
@@ -21,14 +21,17 @@
 #include "core/store/file/schema_check.h"
 #include "core/store/columns.h"
 #include "core/store/joined.h"
+#include "core/store/merge_sound.h"
 #include "core/store/merge_tables.h"
 
 struct adm_merge {
     adm_store *store;
     adm_merge_table *table;
     int n_tables;
+    adm_schema *schema;
     bool takes_all;   /* of the file at hand: every run is copied, and none is a part */
     bool has_parts;
+    int64_t n_copied; /* by the last insert_owned() */
 };
 
 static int prepare(adm_store *store, sqlite3_str *text, sqlite3_stmt **statement) {
@@ -53,8 +56,8 @@ static void add_names(sqlite3_str *text, const adm_merge_table *t, bool with_id)
         if (with_id || i != t->id) sqlite3_str_appendf(text, "%s\"%w\"", n++ > 0 ? ", " : "", t->column[i].name);
 }
 
-/* The value of a column in our file, from the row `o` of the other. */
-static void add_value(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, int i) {
+/* The value of a column in our file, from the row `o` of the other; `joined`: what it refers to is in a row of FROM. */
+static void add_value(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, int i, bool joined) {
     const adm_merge_column *c = &t->column[i];
     const adm_merge_table *parent = c->parent >= 0 ? &m->table[c->parent] : NULL;
     if (i == t->id) sqlite3_str_appendf(text, "o.\"%w\" + %lld", c->name, t->offset);
@@ -62,14 +65,26 @@ static void add_value(const adm_merge *m, sqlite3_str *text, const adm_merge_tab
         sqlite3_str_appendf(text, "ifnull((SELECT shard FROM temp.part WHERE old = o.run_id), o.of_shard)");
     else if (parent == NULL) sqlite3_str_appendf(text, "o.\"%w\"", c->name);
     else if (parent->owner >= 0) sqlite3_str_appendf(text, "o.\"%w\" + %lld", c->name, parent->offset);
+    else if (joined) sqlite3_str_appendf(text, "map_%d.new", i);
     else sqlite3_str_appendf(text, "(SELECT new FROM temp.\"map_%w\" WHERE old = o.\"%w\")", parent->name, c->name);
 }
 
-static void add_values(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, bool with_id) {
+/* FROM the other's table, in the order of its ids, with a row of the map for each reference to a shared table. */
+static void add_joins(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
+    sqlite3_str_appendf(text, " FROM other.\"%w\" o NOT INDEXED", t->name);
+    for (int i = 0; i < t->n_columns; i++) {
+        const adm_merge_column *c = &t->column[i];
+        if (i == t->id || c->parent < 0 || m->table[c->parent].owner >= 0) continue;
+        sqlite3_str_appendf(text, " LEFT JOIN temp.\"map_%w\" map_%d ON map_%d.old = o.\"%w\"", m->table[c->parent].name, i, i,
+                            c->name);
+    }
+}
+
+static void add_values(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t, bool with_id, bool joined) {
     for (int i = 0, n = 0; i < t->n_columns; i++) {
         if (i == t->id && !with_id) continue;
         if (n++ > 0) sqlite3_str_appendall(text, ", ");
-        add_value(m, text, t, i);
+        add_value(m, text, t, i, joined);
     }
 }
 
@@ -84,7 +99,7 @@ static void add_same_config(const adm_merge *m, sqlite3_str *text, const adm_mer
         if (i == t->n_columns) continue;
         sqlite3_str_appendf(text, "%s%s", k > 0 ? " AND " : "", is_nullable ? "ifnull(" : "");
         sqlite3_str_appendf(text, is_nullable ? "n.%s, %s) = ifnull(" : "n.%s = ", c->name, instead);
-        add_value(m, text, t, i);
+        add_value(m, text, t, i, false);
         if (is_nullable) sqlite3_str_appendf(text, ", %s)", instead);
     }
 }
@@ -105,7 +120,7 @@ static void add_same(const adm_merge *m, sqlite3_str *text, const adm_merge_tabl
     for (int i = 0, n = 0; i < t->n_columns; i++) {
         if (i == t->id) continue;
         sqlite3_str_appendf(text, "%sn.\"%w\" IS ", n++ > 0 ? " AND " : "", t->column[i].name);
-        add_value(m, text, t, i);
+        add_value(m, text, t, i, false);
     }
 }
 
@@ -122,17 +137,29 @@ static int largest_id(adm_store *store, const adm_merge_table *t, int64_t *id) {
     return rc;
 }
 
+static int look_into(adm_store *store, const adm_merge_table *t, bool *is_empty) {
+    char sql[128];
+    int64_t n = 0;
+    sqlite3_snprintf(sizeof sql, sql, "SELECT EXISTS (SELECT 1 FROM other.\"%w\")", t->name);
+    const int rc = adm_store_scalar(store, sql, 0, &n);
+    *is_empty = n == 0;
+    return rc;
+}
+
 /* Adds rows that we lack, then maps all of theirs to ours; of runs only those that were added. */
 static int copy_shared(adm_merge *m, adm_merge_table *t) {
     adm_store *store = m->store;
     const bool is_run = strcmp(t->name, "run") == 0;
-    sqlite3_str *text = sqlite3_str_new(store->db);
+    bool is_empty = true;
     int64_t newest = 0;
-    int rc = largest_id(store, t, &newest);
+    int rc = look_into(store, t, &is_empty);
+    if (rc != SQLITE_OK || is_empty) return rc == SQLITE_OK ? add_map(store, t) : rc;
+    sqlite3_str *text = sqlite3_str_new(store->db);
+    rc = largest_id(store, t, &newest);
     sqlite3_str_appendf(text, "INSERT INTO main.\"%w\" (", t->name);
     add_names(text, t, false);
     sqlite3_str_appendall(text, ") SELECT ");
-    add_values(m, text, t, false);
+    add_values(m, text, t, false, false);
     sqlite3_str_appendf(text, " FROM other.\"%w\" o WHERE %s NOT EXISTS (SELECT 1 FROM main.\"%w\" n WHERE ", t->name,
                         is_run ? "o.status <> 'running' AND o.shard IS NULL AND" : "", t->name);
     add_same(m, text, t);
@@ -148,19 +175,6 @@ static int copy_shared(adm_merge *m, adm_merge_table *t) {
     add_same(m, text, t);
     if (is_run) sqlite3_str_appendf(text, " WHERE n.run_id > %lld", newest);
     return run_sql(store, text);
-}
-
-/* Whether a row of numbers alone is within bounds.h, as SQL. */
-static void add_bounds(sqlite3_str *text, const adm_merge_table *t) {
-    for (int i = 0; i < t->n_columns; i++) {
-        const adm_bounds b = adm_bounds_of(t->column[i].name);
-        /* A real number may be larger than a whole one; what is neither is above every number. */
-        sqlite3_str_appendf(text,
-                            "%s(o.\"%w\" IS NULL OR o.\"%w\" BETWEEN %lld AND %lld OR (typeof(o.\"%w\") = 'real' AND "
-                            "o.\"%w\" BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308))",
-                            i > 0 ? " AND " : "", t->column[i].name, t->column[i].name, (long long)b.low, (long long)b.high,
-                            t->column[i].name, t->column[i].name);
-    }
 }
 
 /* Measurements of one part that another measured too, such as a row that was wrong: the first stays. Figures of the device are
@@ -187,41 +201,83 @@ static int map_owned(adm_merge *m, const adm_merge_table *t) {
     return rc;
 }
 
-/* Adds what hangs on the added runs. Ids move by a constant, so that their order stays. */
-static int copy_owned(adm_merge *m, adm_merge_table *t) {
+/* Which rows of a table go with the runs we take. */
+static void add_ours(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
     const adm_merge_table *parent = &m->table[t->column[t->owner].parent];
     const char *by = t->column[t->owner].name;
-    int rc = SQLITE_OK;
-    t->offset = 0;
-    if (t->id >= 0) rc = largest_id(m->store, t, &t->offset);
-    if (rc == SQLITE_OK && t->id >= 0 && !m->takes_all) rc = map_owned(m, t);
-    if (rc != SQLITE_OK) return rc;
+    if (m->takes_all) /* what hangs on nothing is left behind */
+        sqlite3_str_appendf(text, "o.\"%w\" IN (SELECT \"%w\" FROM other.\"%w\")", by, parent->column[parent->id].name,
+                            parent->name);
+    else if (t->id >= 0)
+        sqlite3_str_appendf(text, "o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", t->column[t->id].name, t->name);
+    else sqlite3_str_appendf(text, "o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", by, parent->name);
+}
+
+/* Adds what hangs on the added runs and is sound. Ids move by a constant, so that their order stays. */
+static int insert_owned(adm_merge *m, const adm_merge_table *t) {
     sqlite3_str *text = sqlite3_str_new(m->store->db);
     /* Parts agree on what has no id of its own, such as the thresholds of a trace. */
     sqlite3_str_appendf(text, "INSERT %sINTO main.\"%w\" (", m->has_parts && t->id < 0 ? "OR IGNORE " : "", t->name);
     add_names(text, t, true);
     sqlite3_str_appendall(text, ") SELECT ");
-    add_values(m, text, t, true);
-    sqlite3_str_appendf(text, " FROM other.\"%w\" o WHERE ", t->name);
-    if (t->has_text) sqlite3_str_appendall(text, "1");
-    else add_bounds(text, t);
-    if (!m->takes_all && t->id >= 0)
-        sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", t->column[t->id].name, t->name);
-    else if (!m->takes_all) sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", by, parent->name);
-    else if (m->takes_all) /* what hangs on nothing is left behind */
-        sqlite3_str_appendf(text, " AND o.\"%w\" IN (SELECT \"%w\" FROM other.\"%w\")", by, parent->column[parent->id].name,
-                            parent->name);
-    return run_sql(m->store, text);
+    add_values(m, text, t, true, true);
+    add_joins(m, text, t);
+    sqlite3_str_appendall(text, " WHERE ");
+    add_ours(m, text, t);
+    sqlite3_str_appendall(text, " AND ");
+    adm_merge_sound_sql(text, t);
+    /* The CHECKs are in the WHERE. */
+    int rc = adm_store_execute(m->store, "PRAGMA ignore_check_constraints = ON");
+    if (rc == SQLITE_OK) rc = run_sql(m->store, text);
+    else sqlite3_free(sqlite3_str_finish(text));
+    m->n_copied = sqlite3_changes64(m->store->db);
+    adm_store_execute(m->store, "PRAGMA ignore_check_constraints = OFF");
+    return rc;
 }
 
-/* Rows of numbers alone are checked while they are copied: where some are missing, the check says which is wrong. */
-static adm_status check_copied(adm_merge *m, const adm_merge_table *t, const char *path, int64_t n_copied, adm_error *err) {
-    int64_t n = 0;
-    char *sql = sqlite3_mprintf("SELECT count(*) FROM other.\"%w\"", t->name);
-    int rc = sql == NULL ? SQLITE_NOMEM : adm_store_scalar(m->store, sql, 0, &n);
+static int count_rows(adm_merge *m, const adm_merge_table *t, const char *what, int64_t *n) {
+    sqlite3_str *text = sqlite3_str_new(m->store->db);
+    sqlite3_str_appendf(text, "SELECT count(*) FROM other.\"%w\" o", t->name);
+    if (!m->takes_all || what[0] != '\0') {
+        sqlite3_str_appendall(text, " WHERE ");
+        add_ours(m, text, t);
+        sqlite3_str_appendall(text, what);
+    }
+    char *sql = sqlite3_str_finish(text);
+    const int rc = sql == NULL ? SQLITE_NOMEM : adm_store_scalar(m->store, sql, 0, n);
     sqlite3_free(sql);
-    if (rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, "counting rows", err);
-    return n == n_copied && m->takes_all ? ADM_OK : adm_bounds_check_table(m->store, "other", t->name, path, err);
+    return rc;
+}
+
+/* Where rows are missing, says which is not sound. */
+static adm_status check_copied(adm_merge *m, const adm_merge_table *t, const char *path, adm_error *err) {
+    int64_t n = 0;
+    char *broken = NULL;
+    int rc = count_rows(m, t, "", &n);
+    if (rc == SQLITE_OK && n == m->n_copied) return ADM_OK;
+    adm_status status = rc == SQLITE_OK ? adm_bounds_check_table(m->store, "other", t->name, path, err) : ADM_OK;
+    if (rc != SQLITE_OK || status != ADM_OK || t->checks[0] == '\0') goto done;
+    broken = sqlite3_mprintf(" AND NOT (%s)", t->checks);
+    rc = broken == NULL ? SQLITE_NOMEM : count_rows(m, t, broken, &n);
+    if (rc == SQLITE_OK && n > 0)
+        status = adm_fail(err, ADM_EINPUT, "%s is damaged: %lld rows of the table %s hold what its CHECKs forbid", path,
+                          (long long)n, t->name);
+done:
+    sqlite3_free(broken);
+    return rc == SQLITE_OK ? status : adm_store_sqlite_error(m->store, rc, "counting rows", err);
+}
+
+static adm_status copy_owned(adm_merge *m, adm_merge_table *t, const char *path, adm_error *err) {
+    char doing[128];
+    bool is_empty = true;
+    t->offset = 0;
+    int rc = look_into(m->store, t, &is_empty);
+    if (rc == SQLITE_OK && t->id >= 0 && !is_empty) rc = largest_id(m->store, t, &t->offset);
+    if (rc == SQLITE_OK && t->id >= 0 && !m->takes_all) rc = is_empty ? add_map(m->store, t) : map_owned(m, t);
+    if (rc == SQLITE_OK && !is_empty) rc = insert_owned(m, t);
+    if (rc == SQLITE_OK) return is_empty ? ADM_OK : check_copied(m, t, path, err);
+    snprintf(doing, sizeof doing, "merging the table %s", t->name);
+    return adm_store_sqlite_error(m->store, rc, doing, err);
 }
 
 /* --- The merge ---------------------------------------------------------------------------------------------------- */
@@ -250,17 +306,15 @@ static adm_status copy_tables(adm_merge *m, const char *path, adm_error *err) {
     char doing[128];
     for (int i = 0; i < m->n_tables; i++) {
         adm_merge_table *t = &m->table[i];
-        adm_status status = ADM_OK;
-        const bool is_owned = t->owner >= 0;
-        snprintf(doing, sizeof doing, "merging the table %s", t->name);
-        if (!is_owned || t->has_text) status = adm_bounds_check_table(m->store, "other", t->name, path, err);
+        adm_status status = t->owner >= 0 ? copy_owned(m, t, path, err)
+                                          : adm_bounds_check_table(m->store, "other", t->name, path, err);
         if (status != ADM_OK) return status;
-        int rc = is_owned ? copy_owned(m, t) : copy_shared(m, t);
-        const int64_t n_copied = sqlite3_changes64(m->store->db);
+        if (t->owner >= 0) continue;
+        int rc = copy_shared(m, t);
         if (rc == SQLITE_OK && strcmp(t->name, "run") == 0 && m->has_parts) rc = adm_joined_map(m->store);
-        if (rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, doing, err);
-        if (is_owned && !t->has_text) status = check_copied(m, t, path, n_copied, err);
-        if (status != ADM_OK) return status;
+        if (rc == SQLITE_OK) continue;
+        snprintf(doing, sizeof doing, "merging the table %s", t->name);
+        return adm_store_sqlite_error(m->store, rc, doing, err);
     }
     return ADM_OK;
 }
@@ -320,18 +374,18 @@ static adm_status merge_attached(adm_merge *m, const char *path, const adm_merge
     return status;
 }
 
-adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts, adm_merge_counts *counts,
-                          adm_error *err) {
-    *counts = (adm_merge_counts){0};
-    adm_store *store = m->store, *other = NULL;
+static bool is_own_file(const adm_store *store, const char *path) {
     struct stat ours, theirs;
-    /* A reader of our own looks at the file first: it knows what can be wrong with it, and says so. */
-    adm_status status = adm_store_open(path, ADM_STORE_READ, &other, err);
-    adm_store_close(&other);
+    return stat(store->path, &ours) == 0 && stat(path, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
+           ours.st_ino == theirs.st_ino;
+}
+
+/* Attaches the file as `other`, and makes sure that it is a database of ours. On failure it may be attached. */
+static adm_status attach_file(adm_merge *m, const char *path, adm_error *err) {
+    adm_store *store = m->store;
+    int64_t application = 0, version = 0;
+    adm_status status = adm_store_check_file(path, err);
     if (status != ADM_OK) return status;
-    if (stat(store->path, &ours) == 0 && stat(path, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
-        ours.st_ino == theirs.st_ino)
-        return adm_fail(err, ADM_EINPUT, "%s cannot be merged into itself", path);
     char *uri = adm_store_uri(path, "?mode=ro");
     char *attach = uri == NULL ? NULL : sqlite3_mprintf("ATTACH %Q AS other", uri);
     int rc = attach == NULL ? SQLITE_NOMEM : adm_store_execute(store, attach);
@@ -342,13 +396,34 @@ adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *
         return adm_fail(err, no_memory ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path,
                         sqlite3_errmsg(store->db));
     }
-    /* Again, now that nobody puts another file in its place. */
-    const char *steps[ADM_MAX_SCHEMA_VERSION];
-    int n_steps = adm_schema_steps(steps);
-    status = adm_schema_check(store, "other", path, steps, n_steps, err);
+    rc = adm_store_scalar(store, "PRAGMA other.application_id", 0, &application);
+    if (rc == SQLITE_OK) rc = adm_store_scalar(store, "PRAGMA other.user_version", 0, &version);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "reading the header of another database", err);
+    if (application != ADM_APPLICATION_ID || version != m->schema->version)
+        return adm_fail(err, ADM_EINPUT, "%s is no database of this schema version", path);
+    return adm_schema_check(store, "other", path, m->schema, err);
+}
+
+/* Why a file cannot be merged: a reader of our own knows what can be wrong with it, and says so. */
+static adm_status explain_file(adm_merge *m, const char *path, adm_status status, adm_error *err) {
+    adm_store *other = NULL;
+    adm_error said;
+    const adm_status seen = adm_store_open_known(path, ADM_STORE_READ, &m->schema, &other, &said);
+    adm_store_close(&other);
+    if (seen == ADM_OK) return status;
+    *err = said;
+    return seen;
+}
+
+adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts, adm_merge_counts *counts,
+                          adm_error *err) {
+    *counts = (adm_merge_counts){0};
+    adm_status status = is_own_file(m->store, path) ? adm_fail(err, ADM_EINPUT, "%s cannot be merged into itself", path)
+                                                    : attach_file(m, path, err);
+    const bool is_attached = status == ADM_OK;
     if (status == ADM_OK) status = merge_attached(m, path, parts, n_parts, counts, err);
-    adm_store_execute(store, "DETACH other");
-    return status;
+    adm_store_execute(m->store, "DETACH other");
+    return is_attached ? status : explain_file(m, path, status, err);
 }
 
 /* --- Several files ------------------------------------------------------------------------------------------------ */
@@ -356,13 +431,19 @@ adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *
 adm_status adm_merge_open(adm_store *store, bool large, adm_merge **out, adm_error *err) {
     adm_merge *m = NULL;
     *out = NULL;
+    const char *steps[ADM_MAX_SCHEMA_VERSION];
+    const int n_steps = adm_schema_steps(steps);
     adm_status status = adm_alloc(&m, 1, sizeof *m, "a merge", err);
-    if (status == ADM_OK) m->store = store;
-    if (status == ADM_OK) status = adm_merge_tables_read(store, &m->table, &m->n_tables, err);
+    if (status != ADM_OK) return status;
+    m->store = store;
+    const int made = adm_schema_make(steps, n_steps, &m->schema);
+    if (made != SQLITE_OK) status = adm_store_sqlite_error(store, made, "reading the schema of a merge", err);
+    if (status == ADM_OK) status = adm_merge_tables_read(store, m->schema, &m->table, &m->n_tables, err);
     /* References are translated one by one, and what refers to nothing is not copied: no key needs a look at every row. A
      * journal of what was there writes new pages once, a log of what is new writes them twice and waits less. */
     if (status == ADM_OK) {
         int rc = adm_store_execute(store, "PRAGMA foreign_keys = OFF; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
+        if (rc == SQLITE_OK) rc = adm_merge_sound_functions(store->db);
         if (rc == SQLITE_OK && large) adm_store_execute(store, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL");
         if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "preparing a merge", err);
     }
@@ -379,6 +460,7 @@ void adm_merge_close(adm_merge **address) {
                                         ? "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
                                         : "PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON");
     adm_free(&m->table);
+    adm_schema_free(&m->schema);
     adm_free(address);
 }
 

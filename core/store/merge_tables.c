@@ -7,6 +7,7 @@
 #include "core/store/file/database_internal.h"
 #include "core/store/file/migrate.h"
 #include "core/store/file/schema_check.h"
+#include "core/store/merge_sound.h"
 
 static int find(const adm_merge_table *tables, int n, const char *name) {
     for (int i = 0; i < n; i++)
@@ -19,13 +20,21 @@ static bool is_owned(const adm_merge_table *tables, int parent) {
     return parent >= 0 && (tables[parent].owner >= 0 || strcmp(tables[parent].name, "run") == 0);
 }
 
+/* Whether a CHECK begins with "(NAME IN ('". */
+static bool is_listed(const adm_merge_table *t, const char *name) {
+    char start[80];
+    sqlite3_snprintf(sizeof start, start, "(%s IN ('", name);
+    return strstr(t->checks, start) != NULL;
+}
+
 /* Columns with the tables they refer to, which are among the first `i`. */
 static int describe(sqlite3 *schema, adm_merge_table *tables, int i) {
     adm_merge_table *t = &tables[i];
     sqlite3_stmt *row = NULL;
     int n_keys = 0;
     int rc = sqlite3_prepare_v2(schema,
-                                "SELECT c.name, c.pk, ifnull(f.\"table\", ''), upper(c.type) FROM pragma_table_info(?1) c "
+                                "SELECT c.name, c.pk, ifnull(f.\"table\", ''), upper(c.type), c.\"notnull\" FROM "
+                                "pragma_table_info(?1) c "
                                 "LEFT JOIN pragma_foreign_key_list(?1) f ON f.\"from\" = c.name ORDER BY c.cid",
                                 -1, &row, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_bind_text(row, 1, t->name, -1, SQLITE_STATIC);
@@ -37,7 +46,9 @@ static int describe(sqlite3 *schema, adm_merge_table *tables, int i) {
         c->parent = find(tables, i, (const char *)sqlite3_column_text(row, 2));
         c->is_key = sqlite3_column_int(row, 1) > 0;
         c->is_text = strcmp((const char *)sqlite3_column_text(row, 3), "TEXT") == 0;
-        t->has_text |= c->is_text;
+        c->is_real = strcmp((const char *)sqlite3_column_text(row, 3), "REAL") == 0;
+        c->is_never_null = sqlite3_column_int(row, 4) != 0 || c->is_key;
+        c->is_listed = c->is_text && is_listed(t, c->name);
         n_keys += c->is_key;
         if (c->is_key && c->parent < 0 && strcmp((const char *)sqlite3_column_text(row, 3), "INTEGER") == 0)
             t->id = t->n_columns;
@@ -50,27 +61,24 @@ static int describe(sqlite3 *schema, adm_merge_table *tables, int i) {
     return rc == SQLITE_DONE ? SQLITE_OK : rc == SQLITE_ROW ? SQLITE_TOOBIG : rc;
 }
 
-adm_status adm_merge_tables_read(adm_store *store, adm_merge_table **tables, int *n, adm_error *err) {
+adm_status adm_merge_tables_read(adm_store *store, const adm_schema *schema, adm_merge_table **tables, int *n, adm_error *err) {
     sqlite3_stmt *names = NULL;
-    sqlite3 *schema = NULL;
-    const char *steps[ADM_MAX_SCHEMA_VERSION];
     *n = 0;
     adm_status status = adm_alloc(tables, ADM_MERGE_MAX_TABLES, sizeof **tables, "the tables of a merge", err);
     if (status != ADM_OK) return status;
-    int rc = adm_schema_reference(steps, adm_schema_steps(steps), &schema);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(schema,
-                                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
+    int rc = sqlite3_prepare_v2(schema->db,
+                                "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' "
                                 "ORDER BY rowid",
                                 -1, &names, NULL);
     while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
         if (*n == ADM_MERGE_MAX_TABLES) break;
         sqlite3_snprintf(sizeof(*tables)[*n].name, (*tables)[*n].name, "%s", sqlite3_column_text(names, 0));
-        rc = describe(schema, *tables, *n);
+        if (!adm_merge_read_checks((const char *)sqlite3_column_text(names, 1), (*tables)[*n].checks, ADM_MERGE_CHECKS_BYTES))
+            break;
+        rc = describe(schema->db, *tables, *n);
         ++*n;
     }
     sqlite3_finalize(names);
-    sqlite3_close(schema);
     for (int i = 0; rc == SQLITE_DONE && i < *n; i++) /* of one that is neither one cannot say whose rows it has */
         if ((*tables)[i].owner < 0 && (*tables)[i].id < 0) rc = SQLITE_SCHEMA;
     if (rc == SQLITE_DONE) return ADM_OK;

@@ -8,14 +8,16 @@
 
 #include "core/base/error.h"
 #include "core/store/file/database.h"
+#include "core/store/file/open.h"
 
-enum { ADM_MERGE_MAX_COLUMNS = 64, ADM_MERGE_MAX_TABLES = 64 };
+enum { ADM_MERGE_MAX_COLUMNS = 64, ADM_MERGE_MAX_TABLES = 64, ADM_MERGE_CHECKS_BYTES = 2048 };
 
 typedef struct adm_merge_column {
     char name[64];
     int parent;      /* the table it refers to, or -1 */
     bool is_key;     /* part of the primary key */
-    bool is_text;
+    bool is_text, is_real, is_never_null;
+    bool is_listed;  /* a CHECK says which texts it may be */
 } adm_merge_column;
 
 typedef struct adm_merge_table {
@@ -24,12 +26,12 @@ typedef struct adm_merge_table {
     int n_columns;
     int id;          /* the column that is an integer id of its own, or -1 */
     int owner;       /* the column through which a row hangs on a run, or -1: shared by runs */
-    bool has_text;
+    char checks[ADM_MERGE_CHECKS_BYTES]; /* all that its CHECKs say; empty: it has none */
     int64_t offset;  /* of the file at hand: what ids move by */
 } adm_merge_table;
 
 /* The tables of our schema in the order of their creation, so that what is referred to comes first; tables that a user added
  * are none of them. Release with adm_free(). */
-adm_status adm_merge_tables_read(adm_store *store, adm_merge_table **tables, int *n, adm_error *err);
+adm_status adm_merge_tables_read(adm_store *store, const adm_schema *schema, adm_merge_table **tables, int *n, adm_error *err);
 
 #endif

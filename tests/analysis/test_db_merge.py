@@ -111,6 +111,40 @@ def test_what_cannot_be_merged(adamas, two, tmp_path):
     refuse(adamas, "db", "merge", old, "--db", a.path, says=["schema version 3"])
 
 
+@pytest.mark.parametrize("change, says", [
+    ("UPDATE measurement SET stage = 'sorting' WHERE measurement_id = (SELECT max(measurement_id) FROM measurement)",
+     "1 rows of the table measurement hold what its CHECKs forbid"),
+    ("UPDATE measurement SET n = -1", "rows of the table measurement hold what its CHECKs forbid"),
+    ("UPDATE measurement SET median = NULL WHERE measurement_id = 1",
+     "1 rows of the table measurement hold what its CHECKs forbid"),
+    ("UPDATE measurement SET status = 'skipped', median = NULL, reason = CAST(x'ff' AS TEXT) WHERE measurement_id = 1",
+     "row 1 of the table measurement: reason is not UTF-8"),
+    ("UPDATE measurement SET max = 9e999 WHERE measurement_id = 1",
+     "row 1 of the table measurement: max is not a finite number"),
+    ("UPDATE sample SET value = -9e999 WHERE i = 3", "row 4 of the table sample: value is not a finite number"),
+    ("UPDATE sample SET throttle = 1 << 60 WHERE i = 0", "row 1 of the table sample: throttle is"),
+])
+@pytest.mark.parametrize("shared", [False, True])
+def test_rows_that_are_not_sound_are_refused(adamas, two, change, says, shared):
+    """Where all runs are copied, and where one of them is there already."""
+    a, b = two
+    if shared:
+        with a.open() as db:
+            uuid = db.execute("SELECT run_uuid FROM run WHERE run_id = 1").fetchone()[0]
+        b.execute("UPDATE run SET run_uuid = ? WHERE run_id = 4", uuid)
+    before = counts(a.path)
+    with b.open() as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute(change)
+    result = adamas("db", "merge", b.path, "--db", a.path)
+    if shared and "max(" in change:  # of the run that is not copied
+        assert result.code == 0
+        return
+    assert result.code == 2 and str(b.path) in result.err and says in result.err, result
+    assert counts(a.path) == before
+    check_sound(a.path)
+
+
 def test_without_files_it_migrates(adamas, tmp_path):
     (tmp_path / "x.db").touch()
     assert adamas("db", "merge", "--db", "x.db").code == 0

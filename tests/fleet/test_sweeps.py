@@ -1,4 +1,5 @@
 """Sweeps in shards: one piece and many give the same rows; what is missing, doubled, killed or foreign is named."""
+import argparse
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import bench_merge
 from sweeps import GRID, MODEL, QUALITY, ROWS, Fleet
 
-from conftest import BUNDLED, check_sound, query
+from conftest import BUNDLED, PROGRAM, check_sound, query
 
 
 @pytest.fixture
@@ -145,6 +148,16 @@ def test_a_killed_shard_is_named_and_goes_on_where_it_was(fleet):
     fleet.merge()
     fleet.run("profile", db=fleet.folder / "one.db")
     assert fleet.ask(ROWS) == fleet.ask(ROWS, "one.db")
+
+
+def test_many_shards_of_which_ten_were_killed(tmp_path, capsys):
+    """The benchmark of 1,000 shards, on 50: it ends the test if a row is missing or a killed shard is not named."""
+    options = argparse.Namespace(shards=50, rows=200, killed=10, new=str(PROGRAM))
+    bench_merge.merge_shards(options, tmp_path)
+    assert "8000 rows, 16000 samples" in capsys.readouterr().out
+    check_sound(tmp_path / "joined.db")
+    hosts = query(tmp_path / "joined.db", "SELECT host, count(*) FROM stage_summary GROUP BY 1")
+    assert len(hosts) == 40 and {n for _, n in hosts} == {200}
 
 
 def edit(path, sql):

@@ -51,6 +51,9 @@ struct adm_store {
     sqlite3_stmt *statement[ADM_N_STATEMENTS];
 };
 
+/* What is looked at before SQLite opens a file to read: that it is one, and what stands where its journals would. */
+adm_status adm_store_check_file(const char *path, adm_error *err);
+
 /* Turns an SQLite result code into our status and a sentence with file and cure. `doing` completes "while ...". */
 adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, adm_error *err);
 

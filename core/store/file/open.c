@@ -63,6 +63,7 @@ static int connect_file(adm_store *store, const char *parameters) {
     char *uri = adm_store_uri(store->path, parameters);
     if (uri == NULL) return SQLITE_NOMEM;
     int access_flags = store->mode == ADM_STORE_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    access_flags |= SQLITE_OPEN_NOMUTEX; /* a store belongs to one thread at a time */
     int rc = sqlite3_open_v2(uri, &store->db, access_flags | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
     sqlite3_free(uri);
     if (rc != SQLITE_OK) return rc;
@@ -120,14 +121,27 @@ static adm_status check_journals(const char *path, adm_error *err) {
     return ADM_OK;
 }
 
-static adm_status prepare_writing(adm_store *store, adm_error *err) {
+/* Whether the file's schema is that of its version. */
+static adm_status check_schema(adm_store *store, const char *const *steps, int64_t version, adm_schema **known,
+                               adm_error *err) {
+    const int rc = adm_schema_make(steps, version, known);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "comparing its schema", err);
+    return adm_schema_check(store, "main", store->path, *known, err);
+}
+
+adm_status adm_store_check_file(const char *path, adm_error *err) {
+    adm_status status = check_path(path, ADM_STORE_READ, err);
+    return status == ADM_OK ? check_journals(path, err) : status;
+}
+
+static adm_status prepare_writing(adm_store *store, adm_schema **known, adm_error *err) {
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     int n_steps = adm_schema_steps(steps);
     int64_t version;
     if (sqlite3_db_readonly(store->db, "main") != 0)
         return adm_fail(err, ADM_EINPUT, "%s is read-only: make it writable, or name another file", store->path);
     adm_status status = adm_store_identify(store, n_steps, &version, err);
-    if (status == ADM_OK) status = adm_schema_check(store, "main", store->path, steps, version, err);
+    if (status == ADM_OK) status = check_schema(store, steps, version, known, err);
     if (status != ADM_OK) return status;
     /* A file system without shared memory stays in rollback mode, which keeps the same promises more slowly; so does one of the
      * network. FULL: a flushed batch outlives a loss of power; the price is one fsync per batch. */
@@ -137,7 +151,7 @@ static adm_status prepare_writing(adm_store *store, adm_error *err) {
     return adm_store_migrate(store, steps, n_steps, err);
 }
 
-static adm_status check_readable(adm_store *store, adm_error *err) {
+static adm_status check_readable(adm_store *store, adm_schema **known, adm_error *err) {
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     const int newest = adm_schema_steps(steps);
     int64_t version;
@@ -149,10 +163,11 @@ static adm_status check_readable(adm_store *store, adm_error *err) {
                         "%s has schema version %lld, and this program reads version %d: any command that "
                         "writes brings it up to date, such as `adamas replay --db FILE TRACE`",
                         store->path, (long long)version, newest);
-    return adm_schema_check(store, "main", store->path, steps, version, err);
+    return check_schema(store, steps, version, known, err);
 }
 
-adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err) {
+static adm_status open_file(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_schema **known, adm_store **out,
+                            adm_error *err) {
     *out = NULL;
     adm_store *store = NULL;
     adm_status status = check_path(path, mode, err);
@@ -167,7 +182,7 @@ adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int bus
     if (mode == ADM_STORE_WRITE) status = adm_network_claim(path, &store->is_claimed, err);
     if (status == ADM_OK) status = connect(store, err);
     if (status != ADM_OK) goto done;
-    status = mode == ADM_STORE_READ ? check_readable(store, err) : prepare_writing(store, err);
+    status = mode == ADM_STORE_READ ? check_readable(store, known, err) : prepare_writing(store, known, err);
 done:
     if (status == ADM_OK) *out = store;
     else adm_store_close(&store);
@@ -196,6 +211,17 @@ adm_status adm_store_open_scratch(adm_store **out, adm_error *err) {
     if (status == ADM_OK) status = adm_store_migrate(store, steps, adm_schema_steps(steps), err);
     if (status == ADM_OK) *out = store;
     else adm_store_close(&store);
+    return status;
+}
+
+adm_status adm_store_open_known(const char *path, adm_store_mode mode, adm_schema **known, adm_store **out, adm_error *err) {
+    return open_file(path, mode, BUSY_TIMEOUT_MS, known, out, err);
+}
+
+adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err) {
+    adm_schema *known = NULL;
+    adm_status status = open_file(path, mode, busy_timeout_ms, &known, out, err);
+    adm_schema_free(&known);
     return status;
 }
 

@@ -20,6 +20,12 @@ typedef enum adm_store_mode {
 /* Opens a database. Waits up to 5 s for another writer. On failure *out is NULL. */
 adm_status adm_store_open(const char *path, adm_store_mode mode, adm_store **out, adm_error *err);
 
+/* The same, for whoever opens many: *known, NULL before the first, keeps the schema that files are compared with. Release it
+ * with adm_schema_free(), which takes a pointer to NULL too and nulls it. */
+typedef struct adm_schema adm_schema;
+adm_status adm_store_open_known(const char *path, adm_store_mode mode, adm_schema **known, adm_store **out, adm_error *err);
+void adm_schema_free(adm_schema **known);
+
 /* A database of this program's own that is in memory and ends with its closing. */
 adm_status adm_store_open_scratch(adm_store **out, adm_error *err);
 

@@ -5,10 +5,31 @@
 #include <stdbool.h>
 #include <string.h>
 
-int adm_schema_reference(const char *const *steps, int64_t version, sqlite3 **db) {
-    int rc = sqlite3_open_v2(":memory:", db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
-    for (int64_t v = 0; v < version && rc == SQLITE_OK; v++) rc = sqlite3_exec(*db, steps[v], NULL, NULL, NULL);
+#include "core/base/mem.h"
+
+static const char objects_sql[] =
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+
+int adm_schema_make(const char *const *steps, int64_t version, adm_schema **schema) {
+    adm_error unused;
+    if (*schema != NULL && (*schema)->version == version) return SQLITE_OK;
+    adm_schema_free(schema);
+    if (adm_alloc(schema, 1, sizeof **schema, "a schema", &unused) != ADM_OK) return SQLITE_NOMEM;
+    adm_schema *s = *schema;
+    s->version = version;
+    int rc = sqlite3_open_v2(":memory:", &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    for (int64_t v = 0; v < version && rc == SQLITE_OK; v++) rc = sqlite3_exec(s->db, steps[v], NULL, NULL, NULL);
+    if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(s->db, objects_sql, -1, &s->objects, NULL);
+    if (rc != SQLITE_OK) adm_schema_free(schema);
     return rc;
+}
+
+void adm_schema_free(adm_schema **address) {
+    adm_schema *s = *address;
+    if (s == NULL) return;
+    sqlite3_finalize(s->objects);
+    sqlite3_close(s->db);
+    adm_free(address);
 }
 
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -72,29 +93,21 @@ static adm_status refuse_triggers(adm_store *store, const char *database, const 
     return status;
 }
 
-adm_status adm_schema_check(adm_store *store, const char *database, const char *path, const char *const *steps, int64_t version,
+adm_status adm_schema_check(adm_store *store, const char *database, const char *path, const adm_schema *schema,
                             adm_error *err) {
-    static const char wanted[] =
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
-    comparison c = {.store = store, .path = path};
-    sqlite3 *reference = NULL;
+    comparison c = {.store = store, .path = path, .ours = schema->objects};
+    adm_status status = refuse_triggers(store, database, path, err);
     char *found = sqlite3_mprintf("SELECT type, name, tbl_name, sql FROM \"%w\".sqlite_schema WHERE name = ?1 COLLATE NOCASE",
                                   database);
-    int rc = found == NULL ? SQLITE_NOMEM : adm_schema_reference(steps, version, &reference);
-    adm_status status = rc == SQLITE_OK ? refuse_triggers(store, database, path, err) : ADM_OK;
-    if (status != ADM_OK) goto done;
-    if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(reference, wanted, -1, &c.ours, NULL);
-    if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(store->db, found, -1, &c.theirs, NULL);
-    while (rc == SQLITE_OK && (rc = sqlite3_step(c.ours)) == SQLITE_ROW) {
+    int rc = found == NULL ? SQLITE_NOMEM : SQLITE_OK;
+    if (status == ADM_OK && rc == SQLITE_OK) rc = sqlite3_prepare_v2(store->db, found, -1, &c.theirs, NULL);
+    while (status == ADM_OK && rc == SQLITE_OK && (rc = sqlite3_step(c.ours)) == SQLITE_ROW) {
         status = compare_object(&c, err);
-        if (status != ADM_OK) goto done;
         rc = SQLITE_OK;
     }
-    if (rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing its schema", err);
-done:
-    sqlite3_finalize(c.ours);
+    if (status == ADM_OK && rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing its schema", err);
+    sqlite3_reset(c.ours);
     sqlite3_finalize(c.theirs);
-    sqlite3_close(reference);
     sqlite3_free(found);
     return status;
 }

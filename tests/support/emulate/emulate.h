@@ -275,6 +275,7 @@ template <typename T> static inline T *adm_cluster_peer(T *shared, uint32_t rank
 }
 void emu_cluster_arrive(bool promises);
 static inline void adm_cluster_arrive(void) { emu_cluster_arrive(true); }
+static inline void adm_cluster_arrive_shared(void) { emu_cluster_arrive(true); } /* nothing else is read behind it */
 void adm_cluster_wait(void);
 static inline void adm_cluster_arrive_relaxed(void) { emu_cluster_arrive(false); }
 
