@@ -21,8 +21,8 @@ def hadamard(d: int, device: Any = None) -> Any:
 
 
 def transformed(k: Any) -> Any:
-    """The keys of a prompt that thresholds are learnt from, k [..., tokens, d]: at most CALIBRATION_ROWS per KV head, in float32
-    and transformed."""
+    """The keys of a prompt that thresholds are learnt from, k [..., tokens, d]: at most CALIBRATION_ROWS per KV head, in
+    float32 and transformed."""
     rows = k.shape[-2]
     picked = [i * rows // min(rows, CALIBRATION_ROWS) for i in range(min(rows, CALIBRATION_ROWS))]
     return k[..., picked, :].float() @ hadamard(k.shape[-1], k.device)
