@@ -1,8 +1,8 @@
 /* grouped.cu: a whole decode step of one layer in one launch, where query heads share their KV heads.
  *
  *   cluster    serves a KV head of a sequence with up to 8 of its query heads; a block has a stretch of the tokens
- *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a byte a
- *              token: its place in a window of 64 bins, which a sample found (grouped.cuh, grouped_scan.cuh)
+ *   scan       codes -> rings in shared memory, a warp each, filled before the wait -> distances by products of bits -> a
+ *              byte a token: its place in a window of 64 bins, which a sample found (grouped.cuh, grouped_scan.cuh)
  *   exchange   counts of the 64 places go to all blocks: that gives the cut
  *   winners    in no order to the block that attends to them, and to bitmaps (grouped_select.cuh); its sums to who merges
  *
