@@ -78,7 +78,7 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
-    "analysis/report/read": ["select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu", "tasks",
+    "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu", "tasks",
                              "history", "checks", "differences"],
     "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
@@ -157,6 +157,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js",
     "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
+    "src/step.js", "src/findings.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
 

@@ -16,7 +16,6 @@
 #include "analysis/report/read/select.h"
 #include "analysis/report/read/serving.h"
 #include "analysis/report/read/tasks.h"
-#include "analysis/report/read/tuning.h"
 #include "analysis/report/verdict.h"
 #include "analysis/report/read/sql.h"
 #include "core/contract/stage.h"
@@ -206,7 +205,6 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (status == ADM_OK) status = adm_report_advice(store, document, err);
     if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
     if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
-    if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
     if (status == ADM_OK) status = adm_report_history(store, document, err);
     if (status == ADM_OK) status = adm_report_checks(store, document, err);
