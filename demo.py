@@ -115,35 +115,40 @@ def bench():
         print(f"{stage:10} {variant:10} {budget or '':>6} {n:4}" + "".join(f"{time:12.2f}" for time in times_us))
 
 
-def add_history():
+def add_history(database):
     """The first points of a history, and a kernel that is slower on purpose: judged, then compared process by process."""
     for _ in range(N_SHORT):
-        adamas("replay", *SHORT, "--label", "demo: history", "--db", "adamas.db", "-q")
-    adamas("tune", "--stage", "topk", NAIVE, "--label", "demo: a naive kernel", "--db", "adamas.db", "-q")
-    adamas("check", "--candidate", f"topk={NAIVE}", "--runs", "5", "--max-runs", "5", "--db", "adamas.db", "-q", "--", "replay",
+        adamas("replay", *SHORT, "--label", "demo: history", "--db", database, "-q")
+    adamas("tune", "--stage", "topk", NAIVE, "--label", "demo: a naive kernel", "--db", database, "-q")
+    adamas("check", "--candidate", f"topk={NAIVE}", "--runs", "5", "--max-runs", "5", "--db", database, "-q", "--", "replay",
            *SHORT, also_fine=CHECK_VERDICTS)
 
 
-def demo():
+def demo(folder):
+    """Fills adamas.db in the folder and writes report.html there."""
+    database, report = os.path.relpath(folder / "adamas.db"), os.path.relpath(folder / "report.html")
     recorded = sorted(str(path) for path in Path(RECORDED).glob("*.json"))
     if recorded:
-        adamas("db", "import", *recorded, "--db", "adamas.db")
-    add_history()
+        adamas("db", "import", *recorded, "--db", database)
+    add_history(database)
     adamas("replay", TRACE, "--policies", POLICIES, "--budgets", BUDGETS, "--seq-lens", SEQ_LENS, "--target", "mass=0.99",
-           "--target", "output_rel_l2=0.05", "--db", "adamas.db")
-    adamas("report", "--db", "adamas.db", "-o", "report.html")
+           "--target", "output_rel_l2=0.05", "--db", database)
+    adamas("report", "--db", database, "-o", report)
     print()
-    summarise("adamas.db")
-    summarise_recorded("adamas.db")
+    summarise(database)
+    summarise_recorded(database)
     print(f"database: {ROOT / 'adamas.db'}\nreport:   {ROOT / 'report.html'}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--bench", action="store_true", help="only time the host's stages, on the longest context")
+    parser.add_argument("--into", type=Path, default=ROOT, metavar="FOLDER", help="where adamas.db and report.html go "
+                        "(default: the top of the repository)")
     options = parser.parse_args()
+    folder = options.into.resolve()
     os.chdir(ROOT)
-    bench() if options.bench else demo()
+    bench() if options.bench else demo(folder)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ static json_t *row_of(const advisor *a, size_t profile, const char *stage) {
                      (json_int_t)profile, "stage", stage, "variant", adm_rows_string(e->variant), "seq_len",
                      (json_int_t)e->seq_len, "n_kv_heads", (json_int_t)e->kv_heads, "batch", (json_int_t)e->batch, "budget",
                      (json_int_t)e->budget, "has_counters", e->has_counters, "time_ns", figure(e, "time_ns"), "floor_ns",
-                     figure(e, "floor_ns"), "say", said(f->say), "advice", adm_rows_string(f->rule->advice),
-                     "saves_ns", number(f->saves_ns), "rule", f->rule->name, "source", adm_rows_string(f->rule->source));
+                     figure(e, "floor_ns"), "say", said(f->say), "advice", adm_rows_string(f->rule->advice), "saves_ns",
+                     number(f->saves_ns), "rule", f->rule->name, "source", adm_rows_string(f->rule->source));
 }
 
 /* True if a profile shown has a time of the stage; a run that only adds counters to another's times has them too. */

@@ -189,8 +189,8 @@ ADM_PRINTF(4, 5) static adm_status say(const health *h, const char *level, const
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     return adm_rows_append(h->rows,
-                           json_pack("{s:s, s:o, s:I, s:o, s:s}", "level", level, "what", adm_rows_string(h->what),
-                                     "run_id", (json_int_t)h->run_id, "text", adm_rows_string(text), "view", view),
+                           json_pack("{s:s, s:o, s:I, s:o, s:s}", "level", level, "what", adm_rows_string(h->what), "run_id",
+                                     (json_int_t)h->run_id, "text", adm_rows_string(text), "view", view),
                            h->err);
 }
 
@@ -219,8 +219,8 @@ static adm_status judge_units(const json_t *document, size_t profile, const heal
     if (status == ADM_OK && n_wide == 0)
         status = say(h, "good", "time", "Every median is known within \u00b1%.2g%%", 100 * fmax(widest, 1e-4));
     else if (status == ADM_OK)
-        status = say(h, "warn", "time", "%zu of %zu medians %s a 95%% interval wider than \u00b11%%, the widest \u00b1%.3g%%", n_wide,
-                     n, n_wide == 1 ? "has" : "have", 100 * widest);
+        status = say(h, "warn", "time", "%zu of %zu medians %s a 95%% interval wider than \u00b11%%, the widest \u00b1%.3g%%",
+                     n_wide, n, n_wide == 1 ? "has" : "have", 100 * widest);
     if (status == ADM_OK && n_throttled > 0)
         status = say(h, "warn", "time", "%zu of %zu kernels were timed while the GPU throttled at times", n_throttled, n);
     return status;

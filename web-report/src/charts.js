@@ -50,7 +50,8 @@ function makeSessionFrame(figure, report, looks) {
                                                        { session, choice }));
     if (plot === 'budget' && budgetOf(report, session).length > 0) {
         const gpu = 'gpu' in figure.dataset ? Number(figure.dataset.gpu) : null;
-        return new Frame(figure, (width) => told(drawBudget(report, looks, session, gpu, width), report, plot, { session, gpu }));
+        return new Frame(figure, (width) => told(drawBudget(report, looks, session, gpu, width), report, plot,
+                                                 { session, gpu }));
     }
     if (plot === 'budgets' && budgetRows(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => budgetControls(report, session, controls, changed),
@@ -60,7 +61,8 @@ function makeSessionFrame(figure, report, looks) {
         return new Frame(figure, (width) => told(drawStages(report, session, width), report, plot, { session }));
     if (plot === 'heads' && headsOf(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => headControls(report, session, controls, changed),
-                               (choice, width) => told(drawHeads(report, session, choice, width), report, plot, { session, choice }));
+                               (choice, width) => told(drawHeads(report, session, choice, width), report, plot,
+                                                       { session, choice }));
     return null;
 }
 

@@ -69,7 +69,8 @@ function ofStages(report, { session }) {
     if (!most) return '';
     const sum = stages.reduce((total, row) => total + (row?.median ?? 0), 0);
     return `At ${count(seq_len)} tokens and a budget of ${count(budget)}, ${most.stage} takes ${percent(most.median / sum)} of `
-        + `the stages\u2019 time${step && dense ? `; the step is ${times(dense.median / step.median)} times as fast as dense` : ''}`;
+        + `the stages\u2019 time${step && dense
+            ? `; the step is ${times(dense.median / step.median)} times as fast as dense` : ''}`;
 }
 
 // Rows of one metric of a session, at its longest length.
@@ -81,14 +82,20 @@ function atLongest(report, session, metric) {
 }
 
 // What a step costs at this budget on the GPU shown: "; a step takes 22.9 µs, 5.51 times as fast as dense".
-function costOf(report, gpu, budget) {
+// Steps that rank keys as the policy does, or else those by L1, which the sentence then says.
+function costOf(report, gpu, budget, series) {
     if (gpu === null) return '';
-    const units = chosenUnits(report, gpu), { seq_len } = headlineOf(report, gpu), dense = findUnit(units, 'dense', seq_len, null);
-    const step = largest(units.filter((unit) => unit.stage === 'step' && unit.config.seq_len === seq_len
-        && unit.config.budget === budget), (unit) => -unit.median);
+    const units = chosenUnits(report, gpu), { seq_len } = headlineOf(report, gpu);
+    const dense = findUnit(units, 'dense', seq_len, null);
+    const metric = /^adamas (asym4|dot|xor)\b/.exec(series)?.[1] ?? null;
+    const ranksBy = (unit) => / (asym4|dot|xor)$/.exec(unit.config.variant)?.[1] ?? null;
+    const steps = units.filter((unit) => unit.stage === 'step' && unit.config.seq_len === seq_len
+        && unit.config.budget === budget);
+    const fastest = (wanted) => largest(steps.filter((unit) => ranksBy(unit) === wanted), (unit) => -unit.median);
+    const own = fastest(metric), step = own ?? fastest(null);
     if (!step) return '';
     const gain = dense ? `, ${times(dense.median / step.median)} times as fast as dense attention,` : '';
-    return `. A step takes ${duration(step.median)}${gain} at ${compact(seq_len)} tokens`;
+    return `. A step${own ? '' : ' by l1'} takes ${duration(step.median)}${gain} at ${compact(seq_len)} tokens`;
 }
 
 function ofBudget(report, { session, gpu }) {
@@ -98,7 +105,8 @@ function ofBudget(report, { session, gpu }) {
         if (within)
             return `${count(within.budget)} tokens are the smallest budget within ${percent(target)} output error: `
                 + `${within.series} loses ${percent(within.median)}, its worst head ${
-                    within.worst_mean === null ? 'is not known' : percent(within.worst_mean)}${costOf(report, gpu, within.budget)}`;
+                    within.worst_mean === null ? 'is not known' : percent(within.worst_mean)}${
+                    costOf(report, gpu, within.budget, within.series)}`;
     }
     return rows.length > 0 ? 'No budget measured keeps the output error within 20%' : '';
 }
@@ -116,9 +124,11 @@ function ofQuality(report, { session, metric }) {
 }
 
 function bestAt(rows, verb, what, sign, budget) {
-    const best = largest(rows.filter(isUsable), (row) => sign * row.median), oracle = rows.find((row) => row.policy === 'oracle');
+    const best = largest(rows.filter(isUsable), (row) => sign * row.median);
+    const oracle = rows.find((row) => row.policy === 'oracle');
     if (!best) return '';
-    return `${best.series} ${verb} ${percent(best.median)} ${what} at a budget of ${count(budget)} of ${count(best.seq_len)} tokens${
+    return `${best.series} ${verb} ${percent(best.median)} ${what} at a budget of ${count(budget)} of ${
+        count(best.seq_len)} tokens${
         oracle && what !== 'of the exact top-k' ? `, the exact top-k ${percent(oracle.median)}` : ''}, the best of ${
         rows.filter(isUsable).length}`;
 }
@@ -154,7 +164,8 @@ function ofCounters(report, { profile, choice }) {
     const isShare = (name) => name.startsWith('stall_') && name.endsWith('_share');
     const rows = rowsOf(report, 'counters', profile).filter((row) => row.config.seq_len === Number(choice.place.split(' ')[0])
         && (row.config.budget === null || row.config.budget === choice.budget) && Object.keys(row.value).some(isShare));
-    const pick = ['topk', 'step', 'attention', 'distance'].map((stage) => rows.find((row) => row.stage === stage)).find(Boolean);
+    const pick = ['topk', 'step', 'attention', 'distance'].map((stage) => rows.find((row) => row.stage === stage))
+        .find(Boolean);
     const shares = pick ? Object.entries(pick.value).filter(([name]) => isShare(name)) : [];
     const most = largest(shares, ([, value]) => value);
     return most ? `${pick.stage} (${pick.config.variant}) waits most for ${
@@ -180,14 +191,15 @@ function ofTuning(report, { tuning }) {
     const ours = largest(rows.filter((row) => row.kind === 'row'), (row) => -row.median_ns);
     if (!own || !ours) return '';
     const gain = ours.median_ns / own.median_ns;
-    return `${own.name} is ${gain >= 1 ? `${times(gain)} times as fast as` : `${times(1 / gain)} times slower than`} the registry\u2019s ${
-        ours.name}`;
+    return `${own.name} is ${gain >= 1 ? `${times(gain)} times as fast as` : `${times(1 / gain)} times slower than`} `
+        + `the registry\u2019s ${ours.name}`;
 }
 
 function ofHistory(report, { choice, series }) {
     const one = series[choice.index], change = one.changes[one.changes.length - 1];
     const values = one.points.map((point) => point[1]), low = Math.min(...values), high = Math.max(...values);
-    if (!change) return `No change of level in ${one.points.length} runs; they lie within ${percent(low > 0 ? high / low - 1 : 0)}`;
+    if (!change)
+        return `No change of level in ${one.points.length} runs; they lie within ${percent(low > 0 ? high / low - 1 : 0)}`;
     return `${change.is_worse ? 'Worse' : 'Better'} by ${percent(Math.abs(change.after / change.before - 1))} since ${
         change.started_utc.slice(0, 10)}`;
 }

@@ -40,7 +40,8 @@ function dotOf(point, labelled, budget) {
     const { config, stage } = point.unit, isMain = [null, budget].includes(config.budget);
     return { value: [Math.log10(point.x), Math.log10(point.y)], point, symbolSize: isMain ? 10 : 6,
              itemStyle: { opacity: isMain ? 1 : 0.45 },
-             label: { show: labelled.has(point), position: stage === 'bucket' ? 'left' : 'right', distance: 5, fontSize: 11, color: theme().text,
+             label: { show: labelled.has(point), position: stage === 'bucket' ? 'left' : 'right', distance: 5,
+                      fontSize: 11, color: theme().text,
                       formatter: `${stage}${stage === 'step' ? ` (${config.variant})` : ''}` } };
 }
 

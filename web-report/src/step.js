@@ -88,7 +88,8 @@ export function stepFinding(rows) {
         const largest = stages.reduce((a, b) => (b.ns > a.ns ? b : a)), sum = stages.reduce((total, one) => total + one.ns, 0);
         words.push(`${largest.name} takes ${Math.round(100 * largest.ns / sum)}% of the stages\u2019 time`);
     }
-    if (fast && six) words.push(`one launch (${fast.name}) is ${times(six.unit.median / fast.unit.median)} times as fast as six`);
+    if (fast && six)
+        words.push(`one launch (${fast.name}) is ${times(six.unit.median / fast.unit.median)} times as fast as six`);
     const best = fast ?? six;
     if (best && dense) {
         const gain = dense.unit.median / best.unit.median;
@@ -118,9 +119,11 @@ function segment(row, part, from, index, most) {
             const fits = width > 6.4 * part.name.length + 6;
             return { type: 'group', children: [
                 { type: 'rect', shape: { x, y: top, width, height },
-                  style: { fill: part.colour, ...(part.hatched ? { stroke: scheme.quiet, lineDash: [3, 2], lineWidth: 1 } : {}) } },
+                  style: { fill: part.colour,
+                           ...(part.hatched ? { stroke: scheme.quiet, lineDash: [3, 2], lineWidth: 1 } : {}) } },
                 ...(isCut ? [{ type: 'polyline', silent: true, shape: { points: [0, 1, 2, 3, 4].map((i) =>
-                    [right - 12 + (i % 2) * 6, top + i * height / 4]) }, style: { fill: 'none', stroke: scheme.surface, lineWidth: 3 } }] : []),
+                    [right - 12 + (i % 2) * 6, top + i * height / 4]) },
+                    style: { fill: 'none', stroke: scheme.surface, lineWidth: 3 } }] : []),
                 ...(fits ? [{ type: 'text', silent: true, style: {
                     text: part.name, x: x + width / 2, y: top + height / 2, align: 'center', verticalAlign: 'middle',
                     fontSize: 10.5, fill: inkOn(part.colour) } }] : []),

@@ -1,4 +1,4 @@
-// page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links
+// page.test.mjs: how the page behaves, on the demo's gallery and two more replays: what a reader clicks, sorts, filters, links
 // to, saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
 
 import assert from 'node:assert/strict';
@@ -23,20 +23,21 @@ const RULES = { 'no-implicit-close': 'off', 'no-implicit-button-type': 'off', 'a
                 'void-style': 'off', 'no-raw-characters': ['error', { relaxed: true }] };
 
 describe('the page', { skip }, () => {
-    let folder, database, file, url, browser;
+    let folder, database, gallery, file, url, browser;
 
     before(async () => {
         folder = mkdtempSync(join(tmpdir(), 'adamas-report-'));
-        database = join(folder, 'page.db');
-        const recorded = join(root, 'analysis/recorded'), trace = join(root, 'traces/smollm2-135m-kjv.safetensors');
-        adamas(folder, 'db', 'import', ...readdirSync(recorded).filter((name) => name.endsWith('.json'))
-            .map((name) => join(recorded, name)), '--db', database, '--quiet');
+        database = join(folder, 'adamas.db');
+        const trace = join(root, 'traces/smollm2-135m-kjv.safetensors');
+        // The gallery of `ninja demo`: recorded profiles, a history, a tuning session, a check that found a regression.
+        execFileSync('python3', [join(root, 'demo.py'), '--into', folder], { stdio: ['ignore', 'ignore', 'inherit'] });
+        gallery = join(folder, 'report.html');
         for (const label of ['one <0.01', 'two \u001b[31m\u0001'])
             adamas(folder, 'replay', trace, '--seq-lens', '1024', '--budgets', '64,256,1024', '--policies',
                    'dense,oracle,adamas,quest,streaming', '--target', 'mass=0.99', '--db', database, '--label', label,
                  '--quiet');
-        const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE command = 'replay'`);
-        file = join(folder, 'report.html');
+        const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE label LIKE 'one%'`);
+        file = join(folder, 'page.html');
         adamas(folder, 'report', '--db', database, '--baseline', String(first), '-o', file, '--quiet');
         url = pathToFileURL(file).href;
         browser = await launch();
@@ -51,7 +52,7 @@ describe('the page', { skip }, () => {
     const nElements = (page) => page.evaluate(() => document.querySelectorAll('*').length);
 
     test('is small, and opens with few elements in every view', async () => {
-        assert.ok(statSync(file).size <= MOST_BYTES, `${statSync(file).size} bytes`);
+        for (const one of [gallery, file]) assert.ok(statSync(one).size <= MOST_BYTES, `${one}: ${statSync(one).size} bytes`);
         const { page, said, close } = await open();
         assert.ok(await nElements(page) < 500, 'the first screen');
         assert.equal(await page.locator('section:visible h2').textContent(), 'Did anything get worse?');
@@ -66,7 +67,7 @@ describe('the page', { skip }, () => {
         assert.match(await verdict.textContent(), /the runs since \(run \d+\) against \d+ \(run \d+\)/);
         assert.match(await verdict.textContent(), /\d+ regressed, \d+ improved, \d+ inconclusive, \d+ unchanged/);
         assert.deepEqual(await verdict.locator('.headlines a').evaluateAll((all) => all.map((one) => one.getAttribute('href'))),
-                         ['#speedup', '#limits', '#budget']);
+                         ['#speedup', '#advice', '#budget']);
         assert.ok(await verdict.locator('.health dd').count() >= 4);
         await verdict.locator('.headlines a').first().click();
         assert.ok(await page.locator('#speedup').isVisible() && !await verdict.isVisible());

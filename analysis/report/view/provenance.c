@@ -25,7 +25,8 @@ static void write_json_value(adm_text *page, const json_t *value) {
 typedef enum fields_source { A_RUN, A_TRACE, METADATA } fields_source;
 
 /* Every member of an object as a two-column table. */
-static void write_fields(adm_text *page, const json_t *document, const char *title, const json_t *object, fields_source source, int64_t id) {
+static void write_fields(adm_text *page, const json_t *document, const char *title, const json_t *object, fields_source source,
+                         int64_t id) {
     const char *key;
     json_t *value;
     adm_text_add(page, "<div class=\"fields\">");
@@ -158,9 +159,7 @@ static void write_shown_run(adm_text *page, const json_t *document, const json_t
 void adm_view_provenance(adm_text *page, const json_t *document) {
     size_t i;
     json_t *row;
-    json_array_foreach(adm_document_rows(document, "runs"), i, row) {
-        write_shown_run(page, document, row);
-    }
+    json_array_foreach(adm_document_rows(document, "runs"), i, row) { write_shown_run(page, document, row); }
     json_array_foreach(adm_document_rows(document, "traces"), i, row) {
         adm_text_add(page, "<h3>Trace ");
         adm_text_escaped(page, adm_field_text(row, "name"));
