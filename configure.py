@@ -28,7 +28,8 @@ VERSION = "0.1.0"
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
     "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
-    "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "suggest", "embedded", "version"],
+    "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "json_text", "suggest", "embedded",
+                  "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model"],
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
@@ -41,7 +42,7 @@ ROOMS = {
                     "quality_record", "code_record", "event_spool"],
     "core/calibrate": ["calibrate", "steps", "calibration_file"],
     "core/cli": ["command", "number", "options", "group"],
-    "core/fleet": ["shard", "identity", "fleet", "collect"],
+    "core/fleet": ["shard", "identity", "fleet", "fleet_api", "collect"],
     "kernels": ["registry", "gpu_work"],
     "kernels/encode": ["hadamard", "hadamard_simd", "bucket", "bucket_simd", "pack", "pack_simd", "code"],
     "kernels/distance": ["distance", "distance_simd", "distance_metric", "distance_metric_simd", "asym4", "asym4_simd"],
@@ -75,7 +76,7 @@ ROOMS = {
     "analysis/db": ["timeline_export", "recorded_table", "recorded_export", "recorded_read", "recorded_samples",
                     "recorded_import"],
     "analysis/explain": ["rules", "figures"],
-    "analysis/cost": ["device", "floor", "grid", "cost", "load", "linear", "validate"],
+    "analysis/cost": ["device", "floor", "curve", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu",
@@ -164,7 +165,7 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core/base": ["floatfmt"],
+    "core/base": ["floatfmt", "json_text"],
     "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
@@ -623,8 +624,8 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, pictures, "
-               "fuzz, compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
+        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, "
+               "pictures, fuzz, compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "

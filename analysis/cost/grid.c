@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "analysis/cost/curve.h"
+
 enum { LEN, BUDGET, BATCH, N_AXES };
 
 const char *adm_cost_rule_name(adm_cost_rule rule) {
@@ -44,9 +46,10 @@ static double floor_ns(const adm_cost_grid *g, const adm_cost_at *at) {
 }
 
 /* The values of an axis nearest to x among points that agree with `at` on the axes in `fixed`: the two on either side of it, or
- * on the one side the two nearest to it. n: how many values there are, counted to 2. */
+ * on the one side the two nearest to it. n: how many values there are, counted to 2. before, after: the values next to an
+ * inner bracket; negative: none. */
 typedef struct bracket {
-    double low, high;
+    double low, high, before, after;
     int n;
     bool outside;
 } bracket;
@@ -71,11 +74,11 @@ static bracket bracket_of(const adm_cost_grid *g, const adm_cost_at *at, int axi
             side[0] = v;
         } else if (side[1] < 0 || (v <= x ? v > side[1] : v < side[1])) side[1] = v;
     }
-    if (below[0] == x) return (bracket){x, x, 1, false};
-    if (below[0] >= 0 && above[0] >= 0) return (bracket){below[0], above[0], 2, false};
+    if (below[0] == x) return (bracket){x, x, -1, -1, 1, false};
+    if (below[0] >= 0 && above[0] >= 0) return (bracket){below[0], above[0], below[1], above[1], 2, false};
     const double *side = below[0] >= 0 ? below : above;
-    if (side[1] < 0) return (bracket){side[0], side[0], 1, true};
-    return (bracket){side[0] < side[1] ? side[0] : side[1], side[0] < side[1] ? side[1] : side[0], 2, true};
+    if (side[1] < 0) return (bracket){side[0], side[0], -1, -1, 1, true};
+    return (bracket){side[0] < side[1] ? side[0] : side[1], side[0] < side[1] ? side[1] : side[0], -1, -1, 2, true};
 }
 
 static double factor(double a, double b) {
@@ -104,9 +107,10 @@ static double slowness_of(const adm_cost_grid *g, const adm_cost_at *edge) {
     return slope > 1 ? slope : 1;
 }
 
-/* From the times at the bracket's two ends to the one at x. */
+/* From the times at the bracket's two ends to the one at x. Outside, and between batches, by a straight line; `next` has the
+ * times at b.before and b.after, which bend the others; held ones do not. */
 static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axis, bracket b, adm_cost_time low,
-                          adm_cost_time high) {
+                          adm_cost_time high, const adm_cost_time next[2]) {
     const double x = get(at, axis);
     adm_cost_at edge_at = *at;
     adm_cost_time t = {0, low.rule > high.rule ? low.rule : high.rule, larger(low.reach, high.reach)};
@@ -115,7 +119,14 @@ static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axi
     const double far = factor(x, get(&edge_at, axis));
     const double added = floor_ns(g, at) - floor_ns(g, &edge_at); /* negative below the grid */
     if (b.n == 1) t.ns = edge->ns + added * slowness_of(g, &edge_at);
-    else t.ns = low.ns + (high.ns - low.ns) * ((x - b.low) / (b.high - b.low));
+    else if (b.outside) t.ns = low.ns + (high.ns - low.ns) * ((x - b.low) / (b.high - b.low));
+    else {
+        const adm_cost_curve curve = {{b.before, b.low, b.high, b.after},
+                                      {next[0].ns, low.ns, high.ns, next[1].ns},
+                                      b.before >= 0 && next[0].rule < ADM_COST_HELD,
+                                      b.after >= 0 && next[1].rule < ADM_COST_HELD};
+        t.ns = adm_cost_curve_at(&curve, x);
+    }
     if (b.outside && b.n == 2) {
         if (x > b.high) t.ns = larger(t.ns, edge->ns + added);
         else { /* not a better share than the edge's, and not slower than the edge */
@@ -130,17 +141,32 @@ static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axi
     return t;
 }
 
+static adm_cost_time walk(const adm_cost_grid *g, adm_cost_at at, int axis, unsigned fixed);
+
+/* The time with another value on the axis, which the grid has. Negative values: none. */
+static adm_cost_time time_at(const adm_cost_grid *g, const adm_cost_at *at, int axis, double value, unsigned fixed) {
+    adm_cost_at there = *at;
+    if (value < 0) return (adm_cost_time){0, ADM_COST_HELD, 1};
+    set(&there, axis, value);
+    return walk(g, there, axis - 1, fixed | 1u << axis);
+}
+
 /* Walks the axes from BATCH down to LEN; `fixed`: the axes on which `at` already has a value of the grid. */
 static adm_cost_time walk(const adm_cost_grid *g, adm_cost_at at, int axis, unsigned fixed) {
     if (axis < LEN) return (adm_cost_time){find(g, &at)->ns, ADM_COST_MEASURED, 1};
-    const bracket b = bracket_of(g, &at, axis, fixed);
-    const unsigned then = fixed | 1u << axis;
-    if (b.n == 1 && !b.outside) return walk(g, at, axis - 1, then);
-    adm_cost_at low = at, high = at;
-    set(&low, axis, b.low);
-    set(&high, axis, b.high);
-    const adm_cost_time t_low = walk(g, low, axis - 1, then);
-    return join(g, &at, axis, b, t_low, b.n == 2 ? walk(g, high, axis - 1, then) : t_low);
+    bracket b = bracket_of(g, &at, axis, fixed);
+    if (b.n == 1 && !b.outside) return walk(g, at, axis - 1, fixed | 1u << axis);
+    if (axis == BATCH) b.before = b.after = -1;
+    const adm_cost_time low = time_at(g, &at, axis, b.low, fixed), high = b.n == 2 ? time_at(g, &at, axis, b.high, fixed) : low;
+    const adm_cost_time next[] = {time_at(g, &at, axis, b.before, fixed), time_at(g, &at, axis, b.after, fixed)};
+    return join(g, &at, axis, b, low, high, next);
+}
+
+static adm_cost_time measured(const adm_cost_grid *g, const adm_cost_at *at, int axis, double value) {
+    adm_cost_at there = *at;
+    if (value < 0) return (adm_cost_time){0, ADM_COST_HELD, 1};
+    set(&there, axis, value);
+    return (adm_cost_time){find(g, &there)->ns, ADM_COST_MEASURED, 1};
 }
 
 adm_cost_time adm_cost_grid_at(const adm_cost_grid *g, adm_cost_at at) {
@@ -161,9 +187,7 @@ adm_cost_time adm_cost_grid_at(const adm_cost_grid *g, adm_cost_at at) {
         chosen = b;
     }
     if (best < 0) return walk(g, at, BATCH, 0);
-    adm_cost_at low = at, high = at;
-    set(&low, best, chosen.low);
-    set(&high, best, chosen.high);
-    return join(g, &at, best, chosen, (adm_cost_time){find(g, &low)->ns, ADM_COST_MEASURED, 1},
-                (adm_cost_time){find(g, &high)->ns, ADM_COST_MEASURED, 1});
+    if (best == BATCH) chosen.before = chosen.after = -1;
+    const adm_cost_time next[] = {measured(g, &at, best, chosen.before), measured(g, &at, best, chosen.after)};
+    return join(g, &at, best, chosen, measured(g, &at, best, chosen.low), measured(g, &at, best, chosen.high), next);
 }

@@ -10,6 +10,7 @@
 #include "analysis/db/recorded_table.h"
 #include "analysis/output/rows.h"
 #include "core/base/json_read.h"
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 
 /* Real numbers are exact, but for measured figures. */
@@ -139,17 +140,20 @@ static json_t *shown_argv(const json_t *argv) {
     const char *words = json_string_value(argv) != NULL ? json_string_value(argv) : "";
     adm_json_fault why;
     json_t *list = adm_json_read(words, strlen(words), &why), *word;
-    if (list == NULL && why.no_memory) return NULL;
+    if (list == NULL) return why.no_memory ? NULL : json_copy((json_t *)argv);
+    int failed = 0;
     size_t i;
     json_array_foreach(list, i, word) {
         const char *text = json_string_value(word), *equals = text != NULL ? strchr(text, '=') : NULL;
         const char *path = equals != NULL ? equals + 1 : text, *slash = path != NULL ? strrchr(path, '/') : NULL;
         if (slash != NULL && path[0] == '/')
-            json_array_set_new(list, i, json_sprintf("%.*s%s", (int)(path - text), text, slash + 1));
+            failed |= json_array_set_new(list, i, json_sprintf("%.*s%s", (int)(path - text), text, slash + 1));
     }
-    char *text = list != NULL ? json_dumps(list, JSON_COMPACT) : NULL;
-    json_t *shown = text != NULL ? json_string(text) : json_copy((json_t *)argv);
-    free(text);
+    char *text = NULL;
+    adm_error ignored; /* the caller's says that memory ran out */
+    if (!failed) adm_json_text(list, JSON_COMPACT, "a run's arguments", &text, &ignored);
+    json_t *shown = text != NULL ? json_string(text) : NULL;
+    adm_free(&text);
     json_decref(list);
     return shown;
 }

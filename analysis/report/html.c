@@ -7,7 +7,6 @@
  * core/base/embed.S. */
 #include "analysis/report/html.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/report/view/quality/budget.h"
@@ -34,6 +33,8 @@
 #include "analysis/report/view/gpu/timeline.h"
 #include "analysis/report/pack.h"
 #include "core/base/embedded.h"
+#include "core/base/json_text.h"
+#include "core/base/mem.h"
 
 static void write_title(adm_text *page, const json_t *document) {
     size_t n_sessions = adm_n_sessions(document), n = n_sessions + adm_n_profiles(document);
@@ -49,10 +50,10 @@ static void write_title(adm_text *page, const json_t *document) {
 static void write_data(adm_text *page, const json_t *document) {
     json_t *packed = NULL;
     if (adm_report_pack(document, &packed, &page->error) != ADM_OK) return;
-    char *json = json_dumps(packed, JSON_COMPACT | JSON_REAL_PRECISION(5));
-    if (json == NULL) adm_fail(&page->error, ADM_EENVIRONMENT, "out of memory while writing the report's data");
-    else adm_text_script_json(page, json);
-    free(json);
+    char *json = NULL;
+    if (adm_json_text(packed, JSON_COMPACT | JSON_REAL_PRECISION(5), "the report's data", &json, &page->error) == ADM_OK)
+        adm_text_script_json(page, json);
+    adm_free(&json);
     json_decref(packed);
 }
 

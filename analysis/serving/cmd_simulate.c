@@ -16,6 +16,7 @@
 #include "analysis/serving/validate_show.h"
 #include "analysis/serving/whole.h"
 #include "core/base/embedded.h"
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
@@ -456,9 +457,9 @@ static adm_status settings_json(const simulate_command *c, char **text, adm_erro
         "target_ttft_ns", (json_int_t)c->setup.target.ttft_ns, "target_tpot_ns", (json_int_t)c->setup.target.tpot_ns,
         "read_bytes_per_s", c->cost.device.read_bytes_per_s, "flops_per_s", c->cost.device.flops_per_s, "memory_bytes",
         c->cost.device.memory_bytes, "copy_bytes_per_s", c->cost.device.copy_bytes_per_s);
-    *text = settings != NULL ? json_dumps(settings, JSON_COMPACT) : NULL;
+    adm_status status = adm_json_text(settings, JSON_COMPACT, "a simulation's settings", text, err);
     json_decref(settings);
-    return *text != NULL ? ADM_OK : adm_fail(err, ADM_EENVIRONMENT, "out of memory while writing a simulation's settings");
+    return status;
 }
 
 static const char *trace_name(const simulate_command *c, char out[128]) {
@@ -485,7 +486,7 @@ static adm_status record_cases(simulate_command *c, int64_t run_id, adm_error *e
                                         .quality = &c->quality_source};
         status = adm_simulation_record(c->store, &row, &k->outcome, k->time, err);
     }
-    free(settings);
+    adm_free(&settings);
     return status;
 }
 

@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 
-enum { MAX_KNOTS = 64, N_BATCHES = 12, MAX_LEN = 1 << 22 };
+enum { MAX_KNOTS = 96, N_BATCHES = 12, MAX_LEN = 1 << 22, BENDS_FROM = 1024, BENDS_TO = 1 << 18, N_KNOWN = 1024 };
 
 typedef struct cell {
     double ns;
@@ -23,6 +23,13 @@ typedef struct table {
     cell cell[N_BATCHES][MAX_KNOTS];
 } table;
 
+/* Times of a step's products and its rest: engines repeat a few hundred sizes. */
+typedef struct known {
+    double n_tokens; /* 0: nothing */
+    uint32_t n_sampled;
+    adm_cost_time linear, rest;
+} known;
+
 struct adm_step_time {
     const adm_cost *cost;
     adm_step_options options;
@@ -33,6 +40,7 @@ struct adm_step_time {
     size_t n_tables;
     table *table;  /* [n_tables] */
     table encode;  /* of prompts: batch 1 alone counts */
+    known known[N_KNOWN]; /* by the number of tokens, modulo N_KNOWN */
 };
 
 const char *adm_step_part_name(adm_step_part part) {
@@ -62,6 +70,8 @@ static void choose_knots(const adm_cost *cost, int stage, table *t) {
         add_knot(t, t->budget + 1.0);
     }
     for (double len = 1; len <= MAX_LEN; len *= 2) add_knot(t, len);
+    for (double len = BENDS_FROM; len < BENDS_TO; len *= 2) /* where times bend between anchors */
+        for (int quarter = 5; quarter < 8; quarter++) add_knot(t, len * quarter / 4);
     adm_sort(t->len, t->n_lens, sizeof t->len[0], number_order);
 }
 
@@ -149,11 +159,21 @@ static double use_time(adm_step_time *time, adm_step_part part, adm_cost_time t)
     return use(time, part, t.ns, t.rule, t.reach);
 }
 
+static const known *known_times(adm_step_time *time, double n_tokens, uint32_t n_sampled) {
+    known *k = &time->known[(uint64_t)n_tokens % N_KNOWN];
+    if (k->n_tokens == n_tokens && k->n_sampled == n_sampled) return k;
+    *k = (known){n_tokens, n_sampled,
+                 adm_cost_linear(time->cost, &time->model, time->options.compute_share, n_tokens, n_sampled),
+                 adm_cost_rest(time->cost, &time->model, n_tokens, time->n_sparse > 0)};
+    return k;
+}
+
 uint64_t adm_step_time_of(adm_step_time *time, const adm_step *step) {
     const adm_cost *cost = time->cost;
     const double n_tokens = (double)step->n_decode + step->n_prompt_tokens, share = time->options.compute_share;
-    double ns = use_time(time, ADM_PART_LINEAR, adm_cost_linear(cost, &time->model, share, n_tokens, step->n_sampled));
-    ns += use_time(time, ADM_PART_REST, adm_cost_rest(cost, &time->model, n_tokens, time->n_sparse > 0));
+    const known *k = known_times(time, n_tokens, step->n_sampled);
+    double ns = use_time(time, ADM_PART_LINEAR, k->linear);
+    ns += use_time(time, ADM_PART_REST, k->rest);
     for (size_t i = 0; i < time->n_tables && step->n_decode > 0; i++) ns += attention(time, &time->table[i], step);
     if (step->n_prompt_tokens > 0) {
         ns += use_time(time, ADM_PART_PROMPT,

@@ -24,6 +24,7 @@ enum { ADM_HASH_BYTES = 33 }; /* XXH3-128 in lower-case hexadecimal, and its NUL
 
 typedef struct adm_fleet {
     const char *shard_text; /* of --shard, borrowed; NULL: not given */
+    const char *program;    /* a hash of the calling program, borrowed; NULL: the running file's */
     bool dry_run;           /* --dry-run */
     adm_shard shard;        /* count 0: no sweep */
     char grid[ADM_HASH_BYTES], parts[ADM_HASH_BYTES], inputs[ADM_HASH_BYTES], id[ADM_HASH_BYTES];
@@ -42,6 +43,7 @@ adm_status adm_fleet_read(adm_fleet *sweep, const char *command, const struct ar
 /* Adds to the grid the name of a file that is no option's value; and says how items are divided (part[n], of
  * adm_shard_split()). */
 void adm_fleet_add_name(adm_fleet *sweep, const char *path);
+void adm_fleet_add_text(adm_fleet *sweep, const char *text); /* to the grid, as it is */
 void adm_fleet_add_parts(adm_fleet *sweep, const uint32_t *part, size_t n);
 
 /* Adds to the inputs: the hash of one, or a file's content. NULL is no input. */

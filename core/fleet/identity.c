@@ -34,6 +34,8 @@ static const char *name_of(const char *path) {
 
 void adm_fleet_add_name(adm_fleet *s, const char *path) { fold(s->grid, name_of(path), strlen(name_of(path))); }
 
+void adm_fleet_add_text(adm_fleet *s, const char *text) { fold(s->grid, text, strlen(text)); }
+
 void adm_fleet_add_parts(adm_fleet *s, const uint32_t *part, size_t n) { fold(s->parts, part, n * sizeof *part); }
 
 void adm_fleet_add_input(adm_fleet *s, const char *hash) {
@@ -76,7 +78,8 @@ void adm_fleet_identify(adm_fleet *s) {
     char program[ADM_HASH_BYTES] = "";
     adm_error unused;
     /* A commit names a build, unless files were changed after it. */
-    if (adm_git_dirty() != 0) hash_file("/proc/self/exe", program, &unused);
+    if (adm_git_dirty() != 0 && s->program != NULL) snprintf(program, sizeof program, "%s", s->program);
+    else if (adm_git_dirty() != 0) hash_file("/proc/self/exe", program, &unused);
     snprintf(s->build, sizeof s->build, "%s %s%s%s", adm_version(), adm_git_commit(), program[0] ? " " : "", program);
     fold(s->parts, &s->shard.count, sizeof s->shard.count);
     memset(s->id, 0, sizeof s->id);

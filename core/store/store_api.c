@@ -10,6 +10,7 @@
 
 #include "core/base/mem.h"
 #include "core/store/columns.h"
+#include "core/store/fields.h"
 #include "core/store/hostinfo.h"
 #include "core/store/store.h"
 
@@ -110,8 +111,7 @@ static adm_status read_fields(const adm_table *table, const adm_field *fields, s
 
 /* --- Runs, traces and configurations ------------------------------------------------------------------------------------ */
 
-/* The status as a number, with the sentence in the caller's buffer. */
-static int answer(adm_status status, const adm_error *err, char *error, size_t error_bytes) {
+int adm_answer(adm_status status, const adm_error *err, char *error, size_t error_bytes) {
     if (error != NULL && error_bytes > 0) snprintf(error, error_bytes, "%s", status == ADM_OK ? "" : err->text);
     return (int)status;
 }
@@ -137,29 +137,35 @@ int adm_db_open(const char *path, adm_store **store, char *error, size_t error_b
     if (path == NULL || store == NULL)
         status = adm_fail(&err, ADM_EINPUT, "the file name or the pointer for the database is NULL");
     if (status == ADM_OK) status = adm_store_open(path, ADM_STORE_WRITE, store, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 void adm_db_close(adm_store **store) {
     if (store != NULL) adm_store_close(store);
 }
 
+adm_status adm_run_of_fields(adm_store *store, const adm_field *fields, size_t n_fields, const void *out, adm_host_info *host,
+                             adm_run_info *run, adm_error *err) {
+    *run = (adm_run_info){0};
+    adm_status status = check_call(store, fields, n_fields, out, err);
+    adm_host_info_read(host);
+    adm_run_info_host(run, host);
+    if (status == ADM_OK) status = read_fields(&adm_run_table, fields, n_fields, run, err);
+    if (status == ADM_OK && run->gpu_name == NULL && run->gpu_reason == NULL)
+        status = adm_fail(err, ADM_EINPUT, "neither gpu_name nor gpu_reason is given: a run without a GPU says why");
+    run->run_uuid = run->started_utc = NULL; /* the store's own */
+    run->status = NULL;
+    return rolled_back(store, status);
+}
+
 int adm_db_begin_run(adm_store *store, const adm_field *fields, size_t n_fields, int64_t *run_id, char *error,
                      size_t error_bytes) {
     adm_error err;
     adm_host_info host;
-    adm_run_info run = {0};
-    adm_status status = check_call(store, fields, n_fields, run_id, &err);
-    adm_host_info_read(&host);
-    adm_run_info_host(&run, &host);
-    if (status == ADM_OK) status = read_fields(&adm_run_table, fields, n_fields, &run, &err);
-    if (status == ADM_OK && run.gpu_name == NULL && run.gpu_reason == NULL)
-        status = adm_fail(&err, ADM_EINPUT, "neither gpu_name nor gpu_reason is given: a run without a GPU says why");
-    status = rolled_back(store, status);
-    run.run_uuid = run.started_utc = NULL; /* the store's own */
-    run.status = NULL;
+    adm_run_info run;
+    adm_status status = adm_run_of_fields(store, fields, n_fields, run_id, &host, &run, &err);
     if (status == ADM_OK) status = adm_store_begin_run(store, &run, run_id, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 int adm_db_add_trace(adm_store *store, const adm_field *fields, size_t n_fields, int64_t *trace_id, char *error,
@@ -170,7 +176,7 @@ int adm_db_add_trace(adm_store *store, const adm_field *fields, size_t n_fields,
     if (status == ADM_OK) status = read_fields(&adm_trace_table, fields, n_fields, &row, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = adm_store_trace_row(store, &row, trace_id, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 int adm_db_add_config(adm_store *store, const adm_field *fields, size_t n_fields, int64_t *config_id, char *error,
@@ -181,7 +187,7 @@ int adm_db_add_config(adm_store *store, const adm_field *fields, size_t n_fields
     if (status == ADM_OK) status = read_fields(&adm_config_table, fields, n_fields, &config, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = adm_store_config(store, &config, config_id, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 /* --- Measurements ------------------------------------------------------------------------------------------------- */
@@ -250,7 +256,7 @@ int adm_db_add_measurement(adm_store *store, int64_t run_id, int64_t config_id, 
     if (status == ADM_OK) status = check_values(&row, values, n_values, &err);
     status = rolled_back(store, status);
     if (status == ADM_OK) status = add_measurement(store, &row, values, n_values, keep_samples, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 /* --- Batches ------------------------------------------------------------------------------------------------------ */
@@ -258,7 +264,7 @@ int adm_db_add_measurement(adm_store *store, int64_t run_id, int64_t config_id, 
 int adm_db_flush(adm_store *store, char *error, size_t error_bytes) {
     adm_error err;
     adm_status status = store != NULL ? adm_store_flush(store, &err) : adm_fail(&err, ADM_EINPUT, "the database is not open");
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }
 
 int adm_db_end_run(adm_store *store, int64_t run_id, const char *run_status, const char *reason, char *error,
@@ -268,5 +274,5 @@ int adm_db_end_run(adm_store *store, int64_t run_id, const char *run_status, con
     if (store == NULL) status = adm_fail(&err, ADM_EINPUT, "the database is not open");
     else if (run_status == NULL) status = adm_fail(&err, ADM_EINPUT, "a run ends as complete, interrupted or failed");
     if (status == ADM_OK) status = adm_store_end_run(store, run_id, run_status, reason, &err);
-    return answer(status, &err, error, error_bytes);
+    return adm_answer(status, &err, error, error_bytes);
 }

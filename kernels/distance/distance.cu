@@ -99,9 +99,7 @@ template <int W> static __device__ __forceinline__ uint32_t tiles_at(const dista
     return min((at.length + 31) / 32 - at.load * distance_load<W>::tiles, (uint32_t)distance_load<W>::tiles);
 }
 
-#if __CUDA_ARCH__ >= 900
-
-/* ---- the ring of loads ---- */
+/* ---- the ring of loads, which sm_90 and later have ---- */
 
 typedef struct distance_ring {
     unsigned char *bytes; /* [stages] loads */
@@ -110,6 +108,8 @@ typedef struct distance_ring {
     uint32_t n_all, n_ahead; /* loads of the range, and those asked for */
     distance_position ahead; /* the first that is not */
 } distance_ring;
+
+#if __CUDA_ARCH__ >= 900
 
 static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, uint64_t *barriers, uint32_t warp,
                                                         uint32_t stages, const distance_position &at, uint32_t n_all) {
@@ -166,6 +166,23 @@ static __device__ __forceinline__ void refill_ring(const adm_gpu_shape &s, const
 }
 
 #endif
+
+/* How both kernels begin: this warp's range of n loads, the first of them asked for, and the kernel before waited for. */
+template <int W>
+static __device__ __forceinline__ distance_position start_range(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                                uint32_t stages, uint32_t warp, unsigned char *shared,
+                                                                distance_ring *ring, uint32_t *n) {
+    adm_start_dependents();
+    const distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, n);
+#if __CUDA_ARCH__ >= 900
+    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
+    *ring = ring_of(shared, barriers, warp, stages, at, *n);
+    start_ring<W>(s, p, ring);
+#else
+    adm_wait_for_predecessors();
+#endif
+    return at;
+}
 
 /* ---- by counts of bits ---- */
 
@@ -236,15 +253,8 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     adm_query_planes<W> *query = (adm_query_planes<W> *)queries + warp * group;
     uint32_t *planes = (uint32_t *)queries + warp * group * (ADM_BIT_PLANES * W + 1);
     uint32_t n_left;
-    adm_start_dependents();
-    distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
-#if __CUDA_ARCH__ >= 900
-    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
-    distance_ring ring = ring_of(shared, barriers, warp, stages, at, n_left);
-    start_ring<W>(s, p, &ring);
-#else
-    adm_wait_for_predecessors();
-#endif
+    distance_ring ring;
+    distance_position at = start_range<W>(s, p, stages, warp, shared, &ring, &n_left);
     for (bool new_head = true; n_left > 0; n_left--) {
         if (new_head && weighs) load_planes<W, METRIC>(s, p, at, group, planes);
         else if (new_head) load_queries<W>(query_rows<W, METRIC>(s, p, at, group), group, query);
@@ -393,15 +403,8 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     const size_t heads = adm_select_heads_of(s);
     uint32_t *planes = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group * (ADM_BIT_PLANES * W + 1);
     uint32_t n_left;
-    adm_start_dependents();
-    distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, &n_left);
-#if __CUDA_ARCH__ >= 900
-    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
-    distance_ring ring = ring_of(shared, barriers, warp, stages, at, n_left);
-    start_ring<W>(s, p, &ring);
-#else
-    adm_wait_for_predecessors();
-#endif
+    distance_ring ring;
+    distance_position at = start_range<W>(s, p, stages, warp, shared, &ring, &n_left);
     adm_bit_query<D, METRIC> q;
     for (bool new_head = true; n_left > 0; n_left--) {
         if (new_head) {

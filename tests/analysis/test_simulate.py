@@ -9,8 +9,8 @@ import pytest
 
 from conftest import ROOT, query, refuse
 
-GOLDEN = [138312215584, 137903401973, 128234775593, 127985720899,
-          129112900141, 128863828101, 132001366686, 131753466348]
+GOLDEN = [138269937601, 137861207607, 128224978439, 127975946666,
+          129138131453, 128889169644, 132032629761, 131784660169]
 FIXTURE = ROOT / "tests/support/recorded-fixture.json"
 TRAFFIC = "rate=2,pattern=gamma,cv=2,duration=120,input_tokens=12000,input_cv=1,output_tokens=200,output_cv=0.7"
 

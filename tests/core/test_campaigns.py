@@ -38,6 +38,16 @@ def test_a_fault_of_memory_or_disk_is_told_as_one(campaign, name):
     assert campaign.wrong == []
 
 
+@pytest.mark.parametrize("name", ["trace gen", "trace info", "trace verify", "trace import .gz"])
+def test_an_allocation_that_fails_is_told_of_on_every_call_path(campaign, name):
+    campaign.wrong.clear()
+    numbers, n_allocs = campaign.paths(name)
+    assert 20 < len(numbers) < n_allocs
+    whole = campaign.whole(name)
+    assert sum(campaign.one(name, "alloc", False, n, whole) for n in numbers) == len(numbers)
+    assert campaign.wrong == []
+
+
 @pytest.mark.parametrize("name", [name for name in fault_campaign.COMMANDS if name != "check"])  # which takes seconds
 def test_every_command_tells_of_early_and_late_faults(campaign, name):
     campaign.wrong.clear()

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Makes the Nth allocation, write or byte of a file fail, for N from 1 until a command succeeds, for every subcommand:
 
-    tests/fuzz/fault_campaign.py ADAMAS FAULTS_SO [--most N] [--only NAME]
+    tests/fuzz/fault_campaign.py ADAMAS FAULTS_SO [--most N] [--paths] [--only NAME]
 
 A command that meets the fault ends with exit code 4 and a sentence (2 only for what a write fault makes of a file that is
 being read), or it did not need what it asked for, and ends as without the fault: the same output, the same files, as many
 rows. No signal, no hang, no half file, no damaged database, no temporary file. Beyond --most faults of a kind, or --seconds, N
-grows by a seventh each time, so that late ones are tried too. Profile runs on adamas-fake-gpu, whose GPU is host memory. Prints
+grows by a seventh each time, so that late ones are tried too. Most commands allocate 60,000 to 700,000 times, and nearly always
+where they have been before: with --paths the first allocation of each call path fails alone, which is each place of the program
+under each of its callers. Profile runs on adamas-fake-gpu, whose GPU is host memory. Prints
 a line per command; ends with 1 if anything was wrong.
 """
 import argparse
@@ -183,6 +185,16 @@ class Campaign:
             spent = time.monotonic() - start
             n += 1 if n < self.most and spent < self.seconds else max(1, n // 7 if spent < 2 * self.seconds else n // 2)
 
+    def paths(self, name):
+        """The number of the first allocation of each call path, and how many allocations there are."""
+        file = self.at.parent / "paths"
+        file.unlink(missing_ok=True)
+        self.run(COMMANDS[name], {"LD_PRELOAD": str(self.faults), "ADAMAS_FAULT_PATHS": str(file)})
+        raw, first = file.read_bytes(), {}
+        for n in range(len(raw) // 8):
+            first.setdefault(raw[8 * n:8 * n + 8], n + 1)
+        return list(first.values()), len(raw) // 8
+
     def one(self, name, kind, lasts, n, whole):
         """Whether the command met its Nth fault."""
         environment = {"LD_PRELOAD": str(self.faults), "ADAMAS_FAULT": kind, "ADAMAS_FAULT_AT": str(n)}
@@ -207,6 +219,17 @@ class Campaign:
         for (kind, lasts), numbers in faults.items():
             for n in numbers:
                 self.one(name, kind, lasts, n, whole)
+
+    def each_path(self, name):
+        """A line of the table: what was tried, of how many allocations."""
+        start, n_wrong = time.monotonic(), len(self.wrong)
+        numbers, n_allocs = self.paths(name)
+        whole = self.whole(name)
+        n_met = sum(self.one(name, "alloc", False, n, whole) for n in numbers)
+        print(f"{name:<24}{n_met:>8} of {len(numbers):<8}{n_allocs:>9}{len(self.wrong) - n_wrong:>6}"
+              f"{time.monotonic() - start:>8.0f} s", flush=True)
+        for line in self.wrong[n_wrong:]:
+            print(f"    {line}", flush=True)
 
     def fill(self, name):
         """A disk that is full after so many bytes of one file."""
@@ -240,13 +263,17 @@ def main():
     parser.add_argument("--most", type=int, default=1 << 60, help="every fault up to this one (default: all)")
     parser.add_argument("--seconds", type=float, default=1e9,
                         help="for every fault of a kind; after them N grows by a seventh (default: no limit)")
+    parser.add_argument("--paths", action="store_true", help="the first allocation of each call path, instead of all of them")
     parser.add_argument("--only", action="append", choices=COMMANDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adamas-faults-") as folder:
         campaign = Campaign(options.adamas, options.faults, folder, options.most, options.seconds)
-        print(f"{'faults tried of':<24}{'allocation':^17}{'and all after':^17}{'write':^17}{'and all after':^17}full wrong")
+        if options.paths:
+            print(f"{'':<24}{'call paths tried':^20}{'allocations':>9} wrong")
+        else:
+            print(f"{'faults tried of':<24}{'allocation':^17}{'and all after':^17}{'write':^17}{'and all after':^17}full wrong")
         for name in options.only or COMMANDS:
-            campaign.all_of(name)
+            campaign.each_path(name) if options.paths else campaign.all_of(name)
     print(f"{len(campaign.wrong)} wrong" if campaign.wrong else "nothing wrong")
     return 1 if campaign.wrong else 0
 

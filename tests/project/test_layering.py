@@ -111,9 +111,10 @@ SYSTEM = set("""
 FOREIGN = [
     ("sqlite3.h", ["core/*"]),
     ("xxhash.h", ["core/store/write.c", "core/fleet/identity.c", "kernels/tune/candidate/source.c", "traces/*"]),
-    ("jansson.h", [*COMMAND_FILES, "core/base/json_read.*", "core/calibrate/*", "traces/*", "analysis/*",
+    ("jansson.h", [*COMMAND_FILES, "core/base/json_*", "core/calibrate/*", "traces/*", "analysis/*",
                    "kernels/tune/candidate/module.c"]),
     ("cmocka.h", []),
+    ("execinfo.h", []),
     ("sanitizer/*", []),
     ("cupti*.h", ["probes/*"]),
     ("nvperf*.h", ["probes/*"]),

@@ -5,12 +5,17 @@
  *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what runtimes do before it is not ours
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
+ *     ADAMAS_FAULT_PATHS   a file that gets the call path of each allocation in order, 64 bits each: a hash of the return addresses.
+ *                          They hold for this process only; nothing fails
  *
  * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C
  * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -34,7 +39,36 @@ static void begin(void) {
     n_allocs = n_writes = 0;
 }
 
+enum { DEPTH = 96 };
+static FILE *paths;
+static _Thread_local int inside; /* backtrace() and stdio allocate too */
+
+/* FNV-1a over the return addresses, the innermost first. */
+static void note_path(void) {
+    if (paths == NULL || inside) return;
+    inside = 1;
+    void *frames[DEPTH];
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int i = 0, n = backtrace(frames, DEPTH); i < n; i++) hash = (hash ^ (uint64_t)(uintptr_t)frames[i]) * 0x100000001b3u;
+    fwrite(&hash, sizeof hash, 1, paths);
+    inside = 0;
+}
+
+static void end_paths(void) {
+    FILE *file = paths;
+    paths = NULL;
+    if (file != NULL) fclose(file);
+}
+
 static int begin_and_run(int argc, char **argv, char **environment) {
+    const char *name = getenv("ADAMAS_FAULT_PATHS");
+    if (name != NULL) {
+        void *frame[1];
+        backtrace(frame, 1); /* loads the unwinder */
+        paths = fopen(name, "wb");
+        atexit(end_paths);
+        unsetenv("ADAMAS_FAULT_PATHS"); /* a child's would take the file's place */
+    }
     begin();
     return program(argc, argv, environment);
 }
@@ -49,6 +83,7 @@ static int fails(long at, long *n) {
 }
 
 static int no_memory(void) {
+    note_path();
     if (!fails(alloc_at, &n_allocs)) return 0;
     errno = ENOMEM;
     return 1;

@@ -18,6 +18,7 @@ import tasks
 from conftest import ROOT, query
 from library import Library
 from recorder import Recorder, run_row
+from sweep import Sweep
 
 LIBRARY = ROOT / "build/release/libadamas.so"
 
@@ -88,7 +89,10 @@ def test_rows_reach_the_views_and_a_second_run_stands_beside(rng, tmp_path, monk
     arms = [("dense", None), ("quest", 64), ("adamas:select=group", 64)]
     nll = {name: {arm: rng.gamma(2, 1, (4, 8)) for arm in arms} for name in ("a.txt", "b.txt")}
     rows = [*tasks.text_rows(args, "a.txt", [nll["a.txt"]]), *tasks.text_rows(args, "texts", list(nll.values()))]
-    rows += tasks.passkey_rows({(depth, *arm): [True, depth < 0.4] for depth in tasks.DEPTHS for arm in arms})
+    right = {(depth, *arm): [True, depth < 0.4] for depth in tasks.DEPTHS for arm in arms}
+    for depth in tasks.DEPTHS:
+        rows += tasks.passkey_rows(tasks.passkey_task(depth), {arm: right[depth, *arm] for arm in arms})
+    rows += tasks.passkey_rows("passkey", tasks.over_depths(right))
     traces = {r.task: trace(r.task, "synthetic" if r.task.startswith("passkey") else "real") for r in rows}
     monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))  # the run row names its version
     sys.modules["torch"].__version__, sys.modules["torch"].get_num_threads = "0", lambda: 1
@@ -129,3 +133,57 @@ def test_a_database_that_is_none_is_refused_at_once(capsys, tmp_path):
     (tmp_path / "e.db").write_text("nothing of the kind, but long enough to be looked at as a database file" * 20)
     assert evaluate.main(["--model", "m", "--text", "t", "--db", str(tmp_path / "e.db")]) == 2
     assert "is not an SQLite database" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- shards
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("more", [[], ["--passkeys", "0"], ["--policies", "dense"]])
+def test_every_policy_of_every_task_is_in_one_shard(tmp_path, n, more):
+    library, seen = Library(LIBRARY), []
+    whole = Sweep(library, arguments(tmp_path, *more))
+    for i in range(1, n + 1):
+        sweep = Sweep(library, arguments(tmp_path, *more, "--shard", f"{i}/{n}"))
+        assert (sweep.part, sweep.load) == (Sweep(library, arguments(tmp_path, *more, "--shard", f"1/{n}")).part, sweep.load)
+        for task in ("texts", "passkeys"):
+            policies = sweep.policies(task)
+            assert not policies or policies[0] == "dense"  # what others are compared with
+            seen += [(task, policy) for policy in policies if policy != "dense"]
+    assert sorted(seen) == sorted(item for item in whole.items if item[1] != "dense")
+    assert whole.policies("texts") == whole.args.policies
+
+
+def test_the_plan_of_shards_is_shown_and_nothing_is_done(tmp_path, capsys):
+    command = ["--model", "m", "--text", "t", "--quick", "--db", str(tmp_path / "e.db"), "--shard", "2/4", "--dry-run"]
+    assert evaluate.main(command) == 0
+    out = capsys.readouterr().out
+    assert "\n* shard    2  " in out and "* shard    1" not in out and "of 4 shards the largest decodes 1." in out
+    assert not (tmp_path / "e.db").exists()
+    for text in ("0/2", "3/2", "x"):
+        assert evaluate.main([*command[:-3], "--shard", text]) == 2
+        assert f"'{text}' is not i/n" in capsys.readouterr().err
+
+
+def test_a_sweep_is_named_by_what_it_evaluates(tmp_path):
+    library, texts = Library(LIBRARY), {"t": (b"In the beginning", [1, 2])}
+
+    def identity(*more, weights="w", texts=texts):
+        return Sweep(library, arguments(tmp_path, "--shard", "1/2", *more)).identity(weights, texts)
+
+    one = identity()
+    assert identity("--label", "x", "--db", "other.db", "--model", "/elsewhere/m") == one
+    assert identity("--budgets", "128")["grid"] != one["grid"] and identity("--seed", "2")["grid"] != one["grid"]
+    assert identity(weights="other")["inputs"] != one["inputs"]
+    assert identity(texts={"t": (b"another", [1, 2])})["inputs"] != one["inputs"]
+    assert Sweep(library, arguments(tmp_path)).identity("w", texts) is None
+
+
+@pytest.mark.parametrize("costs, groups, group_costs, n, says", [
+    ([-1.0], [0], [0.0], 2, "item 0 costs -1"), ([math.inf], [0], [0.0], 2, "item 0 costs inf"),
+    ([1.0, 1.0], [1, 0], [0.0, 0.0], 2, "item 1 is of group 0 of 2"), ([1.0], [1], [0.0], 2, "item 0 is of group 1 of 1"),
+    ([1.0], [0], [math.nan], 2, "group 0 costs"), ([1.0], [0], [0.0], 0, "0 shards"),
+    ([1.0], [0], [0.0], 65537, "65537 shards"),
+])
+def test_what_cannot_be_divided_is_refused(costs, groups, group_costs, n, says):
+    with pytest.raises(evaluate.BadInput, match=says):
+        Library(LIBRARY).split(costs, groups, group_costs, n)

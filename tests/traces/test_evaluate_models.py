@@ -218,11 +218,11 @@ def test_what_was_finished_before_an_interruption_is_kept(folder, tmp_path, caps
         (tmp_path / f"{name}.txt").write_text(f"{name} In the beginning God created the heaven and the earth. " * 9)
     score, scored = evaluate.score_text, []
 
-    def interrupted_in_the_second(model, library, ids, args, note):
+    def interrupted_in_the_second(model, library, ids, args, policies, note):
         if scored:
             raise KeyboardInterrupt
         scored.append(True)
-        return score(model, library, ids, args, note)
+        return score(model, library, ids, args, policies, note)
 
     monkeypatch.setattr(evaluate, "score_text", interrupted_in_the_second)
     command = ["--model", str(folder), "--text", str(tmp_path / "a.txt"), "--text", str(tmp_path / "b.txt"), "--db",

@@ -14,6 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 #include "core/system/output_file.h"
 #include "core/base/printable.h"
@@ -69,17 +70,18 @@ static adm_status make_header(const adm_st_writer *w, const adm_st_entry *entrie
     for (size_t i = 0; i < n_meta; i++) failed |= json_object_set_new(pairs, meta[i].key, json_string(meta[i].value));
     failed |= json_object_set_new(header, "__metadata__", pairs);
     for (size_t i = 0; i < n_entries; i++) failed |= add_entry(header, &entries[i], data_bytes);
-    char *dumped = failed ? NULL : json_dumps(header, JSON_COMPACT);
+    char *dumped = NULL;
+    adm_status status = failed ? adm_fail(err, ADM_EINTERNAL, "%s: the header of %zu tensors cannot be made", w->label, n_entries)
+                               : adm_json_text(header, JSON_COMPACT, "the header of a safetensors file", &dumped, err);
     json_decref(header);
-    if (dumped == NULL)
-        return adm_fail(err, ADM_EINTERNAL, "%s: the header of %zu tensors cannot be made", w->label, n_entries);
+    if (status != ADM_OK) return status;
     size_t length = strlen(dumped), padded = (length + 7) / 8 * 8;
-    adm_status status = adm_alloc(text, padded + 1, 1, "the header of a safetensors file", err);
+    status = adm_alloc(text, padded + 1, 1, "the header of a safetensors file", err);
     if (status == ADM_OK) {
         memset(*text, ' ', padded);
         memcpy(*text, dumped, length);
     }
-    free(dumped);
+    adm_free(&dumped);
     return status;
 }
 

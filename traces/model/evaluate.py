@@ -24,10 +24,24 @@ from calibration import Calibration
 from library import Library, Store
 from model_files import weights_sha256
 from recorder import Recorder, run_row, trace_row
-from tasks import FILLER, NEEDLE, QUESTION, ROOM_FOR_ANSWER, TASK, ask_passkeys, passkey_rows, score_text, text_rows
+from sweep import Sweep
+from tasks import (
+    FILLER,
+    NEEDLE,
+    QUESTION,
+    ROOM_FOR_ANSWER,
+    TASK,
+    arms_of,
+    ask_passkeys,
+    over_depths,
+    passkey_rows,
+    passkey_task,
+    score_text,
+    text_rows,
+)
 from tokens import load_tokeniser, read_text, take_tokens
 
-VERSION = "evaluate.py 1.2"
+VERSION = "evaluate.py 1.3"
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ("dense;oracle;adamas;adamas:metric=dot;adamas:thresholds=fixed:-10,0,10;adamas:hadamard=off;"
             "adamas:hadamard=off,thresholds=fixed:-10,0,10;quest;streaming;h2o;random")
@@ -59,6 +73,9 @@ def parse_args(argv):
     add("--passkeys", type=int, metavar="N", help="at each of the depths 10, 30, 50, 70, 90%% (default 6; 0: none)")
     add("--passkey-context", type=int, metavar="N", help="tokens of the haystack (default 2048)")
     add("--quick", action="store_true", help="a fraction of all that, to see that it works: intervals are wide")
+    add("--shard", metavar="I/N", help="only part i of n of the policies, the same on every machine; `adamas db merge` joins "
+        "the parts' databases, and a part that was cut short goes on (docs/fleet.md)")
+    add("--dry-run", action="store_true", help="print how the shards share the policies; do nothing")
     add("--seed", type=int, default=1, metavar="N", help="of the keys, of random and of the bootstrap (default 1)")
     add("--db", default="adamas.db", metavar="FILE", help="database to add the run to (default adamas.db)")
     add("--label", default="", metavar="TEXT", help="a name for the run")
@@ -107,54 +124,67 @@ def read_texts(args, model, tokenise):
     return read
 
 
-def print_table(args, texts, passkeys):
+def print_table(texts, passkeys):
     ppl = {(r.policy, r.budget): r.values for r in texts}
     keys = {(r.policy, r.budget): r.values for r in passkeys if r.task == "passkey"}
     if ppl:
         print(f"\nperplexity of {next(iter(ppl.values()))['nll'].size} tokens, [95% interval of its ratio to dense]")
-        for policy in args.policies:
-            for budget in [None] if policy == "dense" else args.budgets:
-                v = ppl[policy, budget]
-                print(f"  {policy:46s} {budget or 'all':>5}  {v['perplexity']:8.2f}   x {v['perplexity_ratio']:.3f} "
-                      f"[{v['perplexity_ratio_ci95_low']:.3f}, {v['perplexity_ratio_ci95_high']:.3f}]")
+        for (policy, budget), v in ppl.items():
+            print(f"  {policy:46s} {budget or 'all':>5}  {v['perplexity']:8.2f}   x {v['perplexity_ratio']:.3f} "
+                  f"[{v['perplexity_ratio_ci95_low']:.3f}, {v['perplexity_ratio_ci95_high']:.3f}]")
     if keys:
         print(f"\npasskeys found of {next(iter(keys.values()))['passkey_accuracy'].size}, [95% interval]")
-        for policy in args.policies:
-            for budget in [None] if policy == "dense" else args.passkey_budgets:
-                v = keys[policy, budget]
-                print(f"  {policy:46s} {budget or 'all':>5}  {v['passkey_accuracy'].mean():8.3f}   "
-                      f"[{v['passkey_accuracy_ci95_low']:.3f}, {v['passkey_accuracy_ci95_high']:.3f}]")
+        for (policy, budget), v in keys.items():
+            print(f"  {policy:46s} {budget or 'all':>5}  {v['passkey_accuracy'].mean():8.3f}   "
+                  f"[{v['passkey_accuracy_ci95_low']:.3f}, {v['passkey_accuracy_ci95_high']:.3f}]")
 
 
-def run_texts(args, model, read, sha256, recorder, score):
+def run_texts(args, model, read, sha256, recorder, policies, score):
     """Scores every text, writes its rows and, of several, those of all together; returns the latter."""
     n_tokens, n_scored, all_nll = tokens_of_text(args), args.blocks * args.block_tokens, []
+    arms = arms_of(policies, args.budgets)
     for i, (name, (data, ids)) in enumerate(read.items()):
-        nll = score(name, ids)
         source = args.text_source[i] if i < len(args.text_source) else name
+        trace = trace_row(model.m, sha256, VERSION, name, "real", data, n_tokens, n_scored, task="perplexity",
+                          text_source=source)
+        known = recorder.known(trace, args.context, arms, "nll")
+        nll = score(name, ids) if known is None else {arm: v.reshape(args.blocks, -1) for arm, v in known.items()}
         rows = text_rows(args, name, [nll])
-        recorder.write(trace_row(model.m, sha256, VERSION, name, "real", data, n_tokens, n_scored, task="perplexity",
-                                 text_source=source), args.context, rows)
+        if known is None:
+            recorder.write(trace, args.context, rows)
         all_nll.append(nll)
     if len(read) > 1:
         rows = text_rows(args, "texts", all_nll)
-        recorder.write(trace_row(model.m, sha256, VERSION, f"{len(read)} texts", "real",
-                                 b"".join(data for data, _ in read.values()), n_tokens, len(read) * n_scored,
-                                 task="perplexity", texts=list(read)), args.context, rows)
+        trace = trace_row(model.m, sha256, VERSION, f"{len(read)} texts", "real", b"".join(data for data, _ in read.values()),
+                          n_tokens, len(read) * n_scored, task="perplexity", texts=list(read))
+        if recorder.known(trace, args.context, arms, "nll") is None:
+            recorder.write(trace, args.context, rows)
     return rows
 
 
-def run_passkeys(args, model, sha256, recorder, right):
-    """Writes the rows of each depth and of all together; returns them."""
-    rows = passkey_rows(right)
-    for task in dict.fromkeys(r.task for r in rows):
+def run_passkeys(args, model, sha256, recorder, policies, ask):
+    """Writes the rows of each depth as they come, and of all together; returns the latter."""
+    arms = arms_of(policies, args.passkey_budgets)
+
+    def trace(task):
         data = f"{task}\n{args.passkey_context}\n{TASK}\n{FILLER}\n{NEEDLE}\n{QUESTION}".encode()
-        recorder.write(trace_row(model.m, sha256, VERSION, task, "synthetic", data, args.passkey_context, args.passkeys,
-                                 task="passkey"), args.passkey_context, [r for r in rows if r.task == task])
-    return rows
+        return trace_row(model.m, sha256, VERSION, task, "synthetic", data, args.passkey_context, args.passkeys, task="passkey")
+
+    def known(task):
+        answers = recorder.known(trace(task), args.passkey_context, arms, "passkey_accuracy")
+        return answers and {arm: v.astype(bool).tolist() for arm, v in answers.items()}
+
+    def write(task, answers):
+        rows = passkey_rows(task, answers)
+        recorder.write(trace(task), args.passkey_context, rows)
+        return rows
+
+    answers = over_depths(ask(lambda depth: known(passkey_task(depth)),
+                              lambda depth, answers: write(passkey_task(depth), answers)))
+    return passkey_rows("passkey", answers) if known("passkey") else write("passkey", answers)
 
 
-def run_tasks(args, argv, model, library, tokenise):
+def run_tasks(args, argv, model, library, sweep, tokenise):
     """Runs what was asked for. Returns the rows to print, of texts and of passkeys."""
     m, sha256, start = model.m, weights_sha256(model.m.weights.files), time.monotonic()
     for policy in args.policies:
@@ -166,21 +196,25 @@ def run_tasks(args, argv, model, library, tokenise):
         model.check_context(n)
         if m.remark(n):
             print(m.remark(n), flush=True)
-    recorder = Recorder(library, args.db, run_row(args, argv, VERSION), m, variants)
+    recorder = Recorder(library, args.db, run_row(args, argv, VERSION), m, variants, sweep.identity(sha256, read))
+    of_texts, of_passkeys = sweep.policies("texts"), sweep.policies("passkeys")
 
     def note(text):
         if sys.stderr.isatty():
             print(f"\r\033[K{time.monotonic() - start:5.0f} s  {text}", end="", file=sys.stderr, flush=True)
 
     def score(name, ids):
-        return score_text(model, library, ids, args, lambda text: note(f"{name}: {text}"))
+        return score_text(model, library, ids, args, of_texts, lambda text: note(f"{name}: {text}"))
+
+    def ask(known, done):
+        return ask_passkeys(model, library, tokenise, args, of_passkeys, note, known, done)
 
     texts = passkeys = ()
     try:
-        if read:
-            texts = run_texts(args, model, read, sha256, recorder, score)
-        if args.passkeys:
-            passkeys = run_passkeys(args, model, sha256, recorder, ask_passkeys(model, library, tokenise, args, note))
+        if of_texts:
+            texts = run_texts(args, model, read, sha256, recorder, of_texts, score)
+        if of_passkeys:
+            passkeys = run_passkeys(args, model, sha256, recorder, of_passkeys, ask)
     except BaseException as e:
         recorder.end("interrupted" if isinstance(e, KeyboardInterrupt) else "failed", f"{type(e).__name__}: {e}")
         raise
@@ -194,6 +228,10 @@ def run_tasks(args, argv, model, library, tokenise):
 def run(argv):
     args = parse_args(argv)
     library = Library(args.library)
+    sweep = Sweep(library, args)
+    if args.dry_run:
+        sweep.print()
+        return
     Store(library, args.db).close()  # a file that is no database is refused now, not after the model is read
     import torch
     import xxhash  # noqa: F401  (needed later: better to miss it now)
@@ -202,7 +240,8 @@ def run(argv):
     torch.set_grad_enabled(False)
     model = sparse_lm.Model(args.model)
     tokeniser = load_tokeniser(model.m)
-    print_table(args, *run_tasks(args, argv, model, library, lambda text: tokeniser(text, add_special_tokens=False).input_ids))
+    print_table(*run_tasks(args, argv, model, library, sweep,
+                           lambda text: tokeniser(text, add_special_tokens=False).input_ids))
 
 
 def main(argv=None):

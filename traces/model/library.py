@@ -1,7 +1,7 @@
 """libadamas.so through ctypes: attention under a policy (core/contract/adamas.h), and the database (core/store/store_api.h)."""
 import ctypes
 import sys
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,11 @@ class Field(ctypes.Structure):
     _fields_ = [("name", c_char_p), ("value", c_char_p)]
 
 
+class ShardOf(ctypes.Structure):
+    _fields_ = [("shard", c_char_p), ("grid", c_char_p), ("inputs", c_char_p), ("program", c_char_p),
+                ("part", POINTER(c_uint32)), ("n_parts", c_size_t)]
+
+
 FIELDS, BUFFER = [POINTER(Field), c_size_t], [c_char_p, c_size_t]
 STORE = {
     "open": ([c_char_p, POINTER(c_void_p), *BUFFER], c_int),
@@ -26,10 +31,16 @@ STORE = {
     "add_trace": ([c_void_p, *FIELDS, POINTER(c_int64), *BUFFER], c_int),
     "add_config": ([c_void_p, *FIELDS, POINTER(c_int64), *BUFFER], c_int),
     "add_measurement": ([c_void_p, c_int64, c_int64, *FIELDS, POINTER(c_double), c_size_t, c_int, *BUFFER], c_int),
+    "begin_shard": ([c_void_p, POINTER(ShardOf), *FIELDS, POINTER(c_int64), POINTER(c_int), *BUFFER], c_int),
+    "values": ([c_void_p, c_int64, c_int64, c_char_p, c_char_p, POINTER(c_double), c_size_t, POINTER(c_size_t), *BUFFER],
+               c_int),
+    "end_shard": ([c_void_p, POINTER(ShardOf), c_int64, c_char_p, c_char_p, *BUFFER], c_int),
     "flush": ([c_void_p, *BUFFER], c_int),
     "end_run": ([c_void_p, c_int64, c_char_p, c_char_p, *BUFFER], c_int),
     "close": ([c_void_p], None),
 }
+SHARDS = {"split": ([POINTER(c_double), POINTER(c_uint64), c_size_t, POINTER(c_double), c_size_t, c_uint32, POINTER(c_uint32),
+                     POINTER(c_double), *BUFFER], c_int)}
 
 
 class Library:
@@ -39,12 +50,22 @@ class Library:
         try:
             lib = ctypes.CDLL(str(path))
             self.sparse, self.db = adamas.bind(lib, "adm_sparse_", adamas.SPARSE), adamas.bind(lib, "adm_db_", STORE)
+            self.shards = adamas.bind(lib, "adm_shards_", SHARDS)
         except (OSError, AttributeError) as e:
             raise BadInput(f"{path}: not the host library of this version: {e}; `ninja` builds it") from e
 
     def looks_back(self, policy):
         """Whether the policy needs the attention that the prompt's tokens drew."""
         return bool(self.sparse.looks_back(policy.encode()))
+
+    def split(self, costs, groups, group_costs, n_shards):
+        """The shard of each item, from 1, and what each shard takes (core/fleet/fleet_api.h)."""
+        part, load, n = (c_uint32 * len(costs))(), (c_double * n_shards)(), len(costs)
+        error = ctypes.create_string_buffer(768)
+        if self.shards.split((c_double * n)(*costs), (c_uint64 * n)(*groups), n, (c_double * len(group_costs))(*group_costs),
+                             len(group_costs), n_shards, part, load, error, len(error)):
+            raise BadInput(error.value.decode())
+        return list(part), list(load)
 
     def open(self, *arguments):
         return Sparse(self.sparse, *arguments)
@@ -125,10 +146,33 @@ class Store:
     def add_config(self, row):
         return self._add("add_config", row)
 
-    def add_measurement(self, run_id, config_id, row, values):
+    def begin_shard(self, of, row):
+        """The id of a run, and whether it goes on: `of` is Sweep.identity()."""
+        texts, part = (of[name].encode() for name in ("shard", "grid", "inputs", "program")), of["part"]
+        self._shard = ShardOf(*texts, (c_uint32 * len(part))(*part), len(part))
+        run_id, is_resumed = c_int64(), c_int()
+        self._call("begin_shard", self._handle, byref(self._shard), *self._fields(row), byref(run_id), byref(is_resumed))
+        return run_id.value, bool(is_resumed.value)
+
+    def end_shard(self, run_id, status, reason=None):
+        self._call("end_shard", self._handle, byref(self._shard), run_id, status.encode(),
+                   None if reason is None else reason.encode())
+
+    def values(self, run_id, config_id, metric):
+        """A measurement's samples, empty where there are none."""
+        n, values = c_size_t(), np.zeros(0)
+        for _ in range(2):  # first how many
+            self._call("values", self._handle, run_id, config_id, b"host", metric.encode(),
+                       values.ctypes.data_as(POINTER(c_double)), values.size, byref(n))
+            if n.value == values.size:
+                break
+            values = np.zeros(n.value)
+        return values
+
+    def add_measurement(self, run_id, config_id, row, values, keep=False):
         values = np.ascontiguousarray(np.atleast_1d(values), np.float64)
         self._call("add_measurement", self._handle, run_id, config_id, *self._fields(row),
-                   values.ctypes.data_as(POINTER(c_double)), values.size, 0)
+                   values.ctypes.data_as(POINTER(c_double)), values.size, keep)
 
     def flush(self):
         self._call("flush", self._handle)

@@ -1,8 +1,12 @@
-"""Puts a run of evaluate.py into the database: visible from its beginning, with each task's figures as they come."""
+"""Puts a run of evaluate.py into the database: visible from its beginning, with each task's figures as they come. The run of a
+shard also keeps the values behind its figures, so that it can go on where it was cut short."""
 import json
 
 from intervals import METRICS
 from library import Store
+from tasks import Row
+
+KEPT = ("nll", "passkey_accuracy")  # all other figures follow from these
 
 
 def run_row(args, argv, version):
@@ -24,13 +28,27 @@ def trace_row(m, sha256, version, name, kind, data, n_tokens, n_steps, **metadat
 class Recorder:
     """One run. write() commits, so what a task found stays whatever comes after."""
 
-    def __init__(self, library, path, run, m, variants):
-        self._store, self._m, self._variants = Store(library, path), m, variants
+    def __init__(self, library, path, run, m, variants, shard=None):
+        """shard: Sweep.identity(), or None"""
+        self._store, self._m, self._variants, self._shard = Store(library, path), m, variants, shard
         try:
-            self.run_id = self._store.begin_run(run)
+            if shard:
+                self.run_id, self.is_resumed = self._store.begin_shard(shard, run)
+            else:
+                self.run_id, self.is_resumed = self._store.begin_run(run), False
         except BaseException:
             self._store.close()
             raise
+
+    def known(self, trace, seq_len, arms, metric):
+        """{(policy, budget): values} of a run that goes on; None unless all are there."""
+        if not self.is_resumed:
+            return None
+        trace_id, values = self._store.add_trace(trace), {}
+        for policy, budget in arms:
+            config_id = self._store.add_config(self._config(Row("", policy, budget, {}), trace_id, seq_len))
+            values[policy, budget] = self._store.values(self.run_id, config_id, metric)
+        return values if all(len(v) for v in values.values()) else None
 
     def write(self, trace, seq_len, rows):
         trace_id = self._store.add_trace(trace)
@@ -39,7 +57,8 @@ class Recorder:
             for name, values in row.values.items():
                 unit, better, description = METRICS[name]
                 self._store.add_measurement(self.run_id, config_id, {
-                    "source": "host", "metric": name, "unit": unit, "better": better, "description": description}, values)
+                    "source": "host", "metric": name, "unit": unit, "better": better, "description": description}, values,
+                    keep=self._shard is not None and name in KEPT)
         self._store.flush()
 
     def _config(self, row, trace_id, seq_len):
@@ -52,6 +71,6 @@ class Recorder:
     def end(self, status, reason=None):
         """Ends the run and closes the database."""
         try:
-            self._store.end_run(self.run_id, status, reason)
+            (self._store.end_shard if self._shard else self._store.end_run)(self.run_id, status, reason)
         finally:
             self._store.close()

@@ -24,19 +24,23 @@ def budgets_of(policy, budgets):
     return [1] if policy == "dense" else budgets  # dense attends to all whatever the budget
 
 
-def score_text(model, library, ids, args, note):
-    """{(policy, budget): nll [n_blocks, n_tokens]} of one text."""
+def arms_of(policies, budgets):
+    return [(policy, budget) for policy in policies for budget in ([None] if policy == "dense" else budgets)]
+
+
+def score_text(model, library, ids, args, policies, note):
+    """{(policy, budget): nll [n_blocks, n_tokens]} of one text, under some of the policies."""
     import torch
     from torch.nn.functional import cross_entropy
     size, starts = args.block_tokens, [args.context + i * args.stride for i in range(args.blocks)]
     ids = torch.tensor(ids)
     cache = model.new_cache(len(ids))
     note("the prompt, densely")
-    with_drawn = any(library.looks_back(p) for p in args.policies)
+    with_drawn = any(library.looks_back(p) for p in args.policies)  # of all: the dense prompt is the same in every shard
     model.prefill(ids, cache, keep_drawn_at=starts if with_drawn else ())
     nll = {}
     for start in starts:
-        for policy in args.policies:
+        for policy in policies:
             note(f"{policy} from token {start}")
             budgets = budgets_of(policy, args.budgets)
             logits = model.decode(library, policy, budgets, cache, start, ids[start:start + size], args.seed)
@@ -46,28 +50,36 @@ def score_text(model, library, ids, args, note):
     return {arm: np.array(blocks) for arm, blocks in nll.items()}
 
 
-def ask_passkeys(model, library, tokenise, args, note):
-    """{(depth, policy, budget): [right or not, ...]}"""
+def ask_passkeys(model, library, tokenise, args, policies, note, known, done):
+    """{(depth, policy, budget): [right or not, ...]}; done(depth, its arms' answers) as they come. What is known of a depth is
+    not asked again: known(depth) is its arms' answers, or None."""
     import torch
     task, filler, question = (tokenise(text) for text in (TASK, FILLER, QUESTION))
     n_fillers = (args.passkey_context - len(task) - len(tokenise(NEEDLE.format(12345)))) // len(filler)
     before = {depth: round(n_fillers * depth) for depth in DEPTHS}
     prefix = {depth: len(task) + n * len(filler) for depth, n in before.items()}
+    rng, right, asked = random.Random(args.seed), {}, {}
+    for depth in DEPTHS:
+        asked[depth] = known(depth)
+    if all(answers is not None for answers in asked.values()):
+        return {(depth, *arm): answers[arm] for depth, answers in asked.items() for arm in answers}
     cache = model.new_cache(args.passkey_context + ROOM_FOR_ANSWER)
     with_drawn = any(library.looks_back(p) for p in args.policies)
     note("passkey: the haystack, densely")
     model.prefill(torch.tensor(task + filler * max(before.values())), cache,
                   keep_drawn_at=sorted(set(prefix.values())) if with_drawn else ())
-    rng, right = random.Random(args.seed), {}
     for depth in sorted(DEPTHS, reverse=True):  # what stands before a needle is still there from the deeper ones
-        for trial in range(args.passkeys):
-            key = rng.randrange(10000, 100000)
+        keys = [rng.randrange(10000, 100000) for _ in range(args.passkeys)]
+        if asked[depth] is not None:
+            right |= {(depth, *arm): answers for arm, answers in asked[depth].items()}
+            continue
+        for trial, key in enumerate(keys):
             rest = tokenise(NEEDLE.format(key)) + filler * (n_fillers - before[depth])
             cache.n, n_prompt = prefix[depth], prefix[depth] + len(rest)
             model.prefill(torch.tensor(rest), cache, keep_drawn_at=(n_prompt,) if with_drawn else ())
             answer = torch.tensor(tokenise(f" {key}"))
             steps = torch.cat([torch.tensor(question), answer[:-1]])
-            for policy in args.policies:
+            for policy in policies:
                 note(f"passkey {trial + 1} at {depth:.0%}, {policy}")
                 budgets = budgets_of(policy, args.passkey_budgets)
                 logits = model.decode(library, policy, budgets, cache, n_prompt, steps, args.seed)
@@ -75,6 +87,7 @@ def ask_passkeys(model, library, tokenise, args, note):
                     arm = depth, policy, None if policy == "dense" else budget
                     right.setdefault(arm, []).append(bool((l[len(question) - 1:].argmax(-1) == answer).all()))
             cache.drawn.pop(n_prompt, None)
+        done(depth, {tuple(arm): answers for (d, *arm), answers in right.items() if d == depth})
     return right
 
 
@@ -85,8 +98,16 @@ def text_rows(args, task, texts):
             for policy, budget in texts[0]]
 
 
-def passkey_rows(right):
-    rows = [Row(f"passkey at {depth:.0%}", policy, budget, passkey_metrics(v)) for (depth, policy, budget), v in right.items()]
-    for arm in dict.fromkeys((policy, budget) for _, policy, budget in right):
-        rows.append(Row("passkey", *arm, passkey_metrics([x for (_, *a), v in right.items() if tuple(a) == arm for x in v])))
-    return rows
+def passkey_task(depth):
+    return f"passkey at {depth:.0%}"
+
+
+def passkey_rows(task, answers):
+    """Of {(policy, budget): [right or not, ...]}."""
+    return [Row(task, policy, budget, passkey_metrics(v)) for (policy, budget), v in answers.items()]
+
+
+def over_depths(right):
+    """{(policy, budget): answers}, the deepest first, as they were asked."""
+    arms = dict.fromkeys((policy, budget) for _, policy, budget in right)
+    return {arm: [x for depth in sorted(DEPTHS, reverse=True) for x in right[depth, *arm]] for arm in arms}

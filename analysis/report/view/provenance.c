@@ -1,11 +1,11 @@
 /* provenance.c: where every figure comes from: runs, traces, thresholds, and the runs not shown. */
 #include "analysis/report/view/provenance.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/write.h"
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 
 /* A value of any JSON type as text for people. */
@@ -15,9 +15,10 @@ static void write_json_value(adm_text *page, const json_t *value) {
     } else if (value == NULL || json_is_null(value)) {
         adm_text_add(page, "<span class=\"none\">not recorded</span>");
     } else {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        adm_text_escaped(page, text != NULL ? text : "");
-        free(text);
+        char *text = NULL;
+        if (adm_json_text(value, JSON_ENCODE_ANY | JSON_COMPACT, "a value", &text, &page->error) == ADM_OK)
+            adm_text_escaped(page, text);
+        adm_free(&text);
     }
 }
 

@@ -1,0 +1,14 @@
+/* json_text.h: jansson's values as text. In place of json_dumps(), which leaves a key out, and says nothing, if its buffer cannot
+ * grow at that moment (2.14). */
+#ifndef ADM_CORE_BASE_JSON_TEXT_H
+#define ADM_CORE_BASE_JSON_TEXT_H
+
+#include <jansson.h>
+
+#include "core/base/error.h"
+
+/* *text is the value, ended by NUL; flags are those of json_dumps(). `what` names it in the error. A value that is NULL, because
+ * it could not be made, is an error too. On failure *text is NULL and the status ADM_EENVIRONMENT. Release with adm_free(). */
+adm_status adm_json_text(const json_t *value, size_t flags, const char *what, char **text, adm_error *err);
+
+#endif
