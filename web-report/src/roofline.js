@@ -7,6 +7,9 @@ import { choiceOf, chosenUnits, headlineOf } from './gpu.js';
 import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
 
+// Stages that a narrow chart has labels for.
+const MAIN = ['distance', 'topk', 'attention', 'dense'];
+
 const SYMBOLS = { step: 'diamond', dense: 'rect' };
 
 // "12.3 Tflop/s"
@@ -26,10 +29,11 @@ function pointsOf(report, profile) {
 }
 
 // Of each stage the point of the headline's budget that is nearest to its limit: it gets a label.
-function labelledOf(points, budget) {
+function labelledOf(points, budget, isNarrow) {
     const best = new Map();
     for (const point of points.filter(({ unit }) => [null, budget].includes(unit.config.budget))) {
         const { stage, bytes, median } = point.unit, before = best.get(stage);
+        if (isNarrow && !MAIN.includes(stage)) continue;
         if (!before || bytes / median > before.unit.bytes / before.unit.median) best.set(stage, point);
     }
     return new Set(best.values());
@@ -69,7 +73,7 @@ export function drawRoofline(report, profile, width) {
     const { device, ceilings } = report.profiles[profile], limit = device.read_limit_bytes_per_s;
     const peak = ceilings?.tensor_flops_per_s ?? null, fp32 = ceilings?.fp32_flops_per_s ?? null;
     const points = pointsOf(report, profile), base = baseOption(), colours = theme();
-    const { budget } = headlineOf(report, profile), labelled = labelledOf(points, budget);
+    const { budget } = headlineOf(report, profile), labelled = labelledOf(points, budget, width < 560);
     const stages = ORDER.filter((stage) => points.some((point) => point.unit.stage === stage));
     const xs = points.map((point) => Math.log10(point.x)), ys = points.map((point) => Math.log10(point.y));
     const xMin = Math.floor(Math.min(-1, ...xs)), xMax = Math.max(Math.ceil(Math.max(1, ...xs) + 0.05), peak ? 3 : 0);

@@ -16,7 +16,7 @@ export const PICTURES = join(root, 'web-report/pictures');
 const SHOTS = { time: { view: 'time', height: 1010 }, budget: { view: 'budget', height: 740 } };
 
 // Run numbers and dates of replays differ from run to run.
-const steady = (text) => text.replace(/run \d+/g, 'run N').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'DATE')
+const steady = (text) => text.replace(/run \d+/g, 'run N').replace(/\d{4}-\d\d-\d\d \d\d:\d\d UTC/g, 'DATE')
     .replace(/\s+/g, ' ').trim();
 
 // Titles, legends, axes and advice of the part of the view in the picture; not the tables, whose last digits are a machine's.

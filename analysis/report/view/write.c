@@ -34,8 +34,8 @@ void adm_write_run(adm_text *page, const json_t *run) {
         adm_text_escaped(page, adm_field_text(run, "label"));
         adm_text_add(page, "\u201d");
     }
-    adm_text_add(page, ", ");
-    adm_text_escaped(page, adm_field_text(run, "started_utc"));
+    const char *when = adm_field_text(run, "started_utc");
+    if (strlen(when) >= 16) adm_text_format(page, ", %.10s %.5s UTC", when, when + 11);
     adm_text_add(page, "</p>\n");
     const char *status = adm_field_text(run, "status");
     if (strcmp(status, "complete") == 0) return;

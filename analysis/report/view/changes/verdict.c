@@ -35,7 +35,7 @@ static void write_pair(adm_text *page, const json_t *pair) {
     const char *verdict = adm_field_text(pair, "verdict");
     adm_text_add(page, "<li>");
     write_mark(page, verdict);
-    adm_text_format(page, "<strong>%s</strong>: <a href=\"#%s\">%s</a> <small>%s</small><br>",
+    adm_text_format(page, "<strong>%s</strong>: <a href=\"#%s\">%s</a> <small>%.10s</small><br>",
                     strcmp(verdict, "passed") == 0 ? "nothing got worse" : verdict, adm_field_text(pair, "view"),
                     adm_field_text(pair, "name"), adm_field_text(pair, "when"));
     write_counts(page, pair);
