@@ -36,7 +36,7 @@ static void write_place(adm_text *page, const json_t *row) {
     adm_text_format(
         page,
         "<p class=\"about\">What <code>adamas explain</code> finds at %s tokens with %lld KV heads, batch %lld: per stage "
-        "the finding that would save most.%s</p>\n",
+        "the finding that would save most, the largest first.%s</p>\n",
         length, (long long)adm_field_int(row, "n_kv_heads"), (long long)adm_field_int(row, "batch"),
         json_is_true(json_object_get(row, "has_counters"))
             ? ""
