@@ -79,14 +79,14 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "curve", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
-    "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "tuning", "sketches", "gpu",
-                             "tasks",
+    "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "decode", "tuning", "sketches",
+                             "gpu", "tasks",
                              "history", "checks", "differences"],
     "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
     "analysis/report/view/quality": ["budget", "claims", "quality", "heads"],
     "analysis/report/view/changes": ["verdict", "differences", "checks", "history"],
-    "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "tuning", "tasks", "stages",
+    "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "decode", "tuning", "tasks", "stages",
                              "provenance"],
 }
 
@@ -135,7 +135,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 11)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 12)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -161,7 +161,7 @@ WEB = [f"web-report/{name}" for name in (
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
     "src/step.js", "src/findings.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/serving.js", "src/tuning.js", "src/history.js")]
+    "src/tasks.js", "src/serving.js", "src/decode.js", "src/tuning.js", "src/history.js")]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {

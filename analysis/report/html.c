@@ -15,6 +15,7 @@
 #include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/gpu/counters.h"
 #include "analysis/report/view/changes/differences.h"
+#include "analysis/report/view/decode.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/gpu/gpu.h"
 #include "analysis/report/view/quality/heads.h"
@@ -100,6 +101,7 @@ static const struct view {
     {"counters", "Counters", "What the hardware counted", {{"", "", adm_view_counters}}},
     {"tasks", "Tasks", "What a budget costs the model", {{"", "", adm_view_tasks}}},
     {"tuning", "Tuning", "Kernels of one\u2019s own", {{"", "", adm_view_tuning}}},
+    {"decode", "Whole models", "What a token costs in a whole model", {{"", "", adm_view_decode}}},
     {"serving", "Serving", "What a budget gives in serving", {{"", "", adm_view_serving}}},
     {"history", "History", "How it changed", {{"", "", adm_view_history}}},
     {"claims", "Claims", "The paper\u2019s claims", {{"", "", adm_view_claims}}},

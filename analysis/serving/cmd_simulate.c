@@ -587,9 +587,13 @@ static adm_status validate(simulate_command *c, adm_error *err) {
     if (status == ADM_OK && c->against != NULL) status = load_other(c, &other, err);
     const adm_cost *against = c->against != NULL ? &other : NULL;
     if (status == ADM_OK) status = adm_validate(&c->cost, against, c->seed_number, &v, err);
-    if (status == ADM_OK) status = begin_run(c, &run, err);
-    if (status == ADM_OK) status = end_run(c, &run, adm_validation_record(c->store, run.run_id, &c->cost, &v, err), err);
     if (status == ADM_OK) status = adm_whole_compare(&c->cost, c->setup.compute_share, &whole, &n_whole, err);
+    if (status == ADM_OK) status = begin_run(c, &run, err);
+    if (status == ADM_OK) {
+        adm_status recorded = adm_validation_record(c->store, run.run_id, &c->cost, &v, err);
+        if (recorded == ADM_OK) recorded = adm_whole_record(c->store, run.run_id, &c->cost, whole, n_whole, err);
+        status = end_run(c, &run, recorded, err);
+    }
     if (status == ADM_OK && c->common.json) {
         json_t *document = adm_validation_json(&c->cost, against, &v);
         if (document != NULL) json_object_set_new(document, "whole_models", adm_whole_json(whole, n_whole));

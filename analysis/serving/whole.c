@@ -6,6 +6,7 @@
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
+#include "core/store/insert.h"
 
 static adm_status predict(const adm_cost *cost, const adm_model *model, double compute_share, const adm_cost_whole *w,
                           double *ns, adm_error *err) {
@@ -39,6 +40,29 @@ adm_status adm_whole_compare(const adm_cost *cost, double compute_share, adm_who
         status = predict(cost, model, compute_share, w, &row->predicted_ns, err);
     }
     if (status != ADM_OK) adm_free(rows);
+    return status;
+}
+
+adm_status adm_whole_record(adm_store *store, int64_t run_id, const adm_cost *cost, const adm_whole_row *rows, size_t n,
+                            adm_error *err) {
+    static const char *const columns[] = {"run_id", "calibration_uuid", "model",       "batch",       "seq_len",
+                                          "budget", "page_size",        "measured_ns", "predicted_ns"};
+    adm_insert *insert = NULL;
+    adm_status status = adm_insert_open(store, "whole_validation", columns, sizeof columns / sizeof columns[0], &insert, err);
+    for (size_t i = 0; i < n && status == ADM_OK; i++) {
+        const adm_cost_whole *w = rows[i].measured;
+        const adm_value values[] = {{'i', {.i = run_id}},
+                                    {'s', {.s = cost->run_uuid}},
+                                    {'s', {.s = w->model}},
+                                    {'i', {.i = (int64_t)w->batch}},
+                                    {'i', {.i = (int64_t)w->len}},
+                                    {'i', {.i = w->budget}},
+                                    {'i', {.i = w->page_size}},
+                                    {'d', {.d = w->ns}},
+                                    {'d', {.d = rows[i].predicted_ns}}};
+        status = adm_insert_row(insert, values, NULL, err);
+    }
+    adm_insert_close(&insert);
     return status;
 }
 

@@ -6,6 +6,9 @@
 
 #include "core/base/mem.h"
 
+/* How far behind the best a setting may be that is still a finalist, where a round was enough for a median. */
+static const double most_behind = 1.03;
+
 size_t adm_search_n_settings(const adm_candidate *c) {
     size_t n = 1;
     for (size_t p = 0; p < c->n_parameters && n <= ADM_TUNE_MAX_CANDIDATES; p++) n *= c->parameter[p].n_values;
@@ -54,6 +57,7 @@ adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *
     if (status == ADM_OK) status = adm_alloc(&which, n, sizeof *which, "settings", err);
     if (status == ADM_OK) status = adm_alloc(&ns, n, sizeof *ns, "settings", err);
     for (size_t i = 0; status == ADM_OK && i < n; i++) e[i] = (entry){i, 0};
+    const bool is_sure = n > ADM_SEARCH_FEW && first_samples >= ADM_SEARCH_ENOUGH;
     while (status == ADM_OK && n > ADM_SEARCH_FINALISTS) {
         status = measure_round(measure, user, e, n, n_samples, which, ns, err);
         *n_measured += n * n_samples;
@@ -62,7 +66,7 @@ adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *
         n_samples *= ADM_SEARCH_KEEP;
     }
     for (size_t i = 0; status == ADM_OK && i < n; i++)
-        if (!isnan(e[i].ns)) finalist[(*n_finalists)++] = e[i].which;
+        if (!isnan(e[i].ns) && (!is_sure || e[i].ns <= most_behind * e[0].ns)) finalist[(*n_finalists)++] = e[i].which;
     adm_free(&e);
     adm_free(&which);
     adm_free(&ns);

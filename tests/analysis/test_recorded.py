@@ -274,7 +274,7 @@ def test_every_table_of_a_run_is_decided_on(recorded):
     behind = {"check_run",            # says which runs of one database were compared
               "candidate", "tuned",   # name files of one machine
               "shard",                # the parts of a joined run, each a run where it was measured
-              "simulation", "validation"}  # are computed anew from what is carried
+              "simulation", "validation", "whole_validation"}  # are computed anew from what is carried
     with_run = {name for name, in query(recorded[0], "SELECT m.name FROM sqlite_schema m, pragma_table_info(m.name) c "
                                         "WHERE m.type = 'table' AND c.name = 'run_id' AND m.name <> 'run'")}
     assert with_run == carried | behind

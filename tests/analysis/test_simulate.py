@@ -330,10 +330,40 @@ def test_whole_models_that_were_measured_are_the_anchors(simulate, adamas):
     assert dense["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 32 * attention["dense"], rel=1e-6)
     assert sparse["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 2 * attention["dense"] + 30 * attention["step"], rel=1e-6)
     assert (dense["measured_ns"], sparse["budget"]) == (15e6, 256)
+    stored = query(adamas.folder / "s.db", "SELECT model, batch, seq_len, budget, measured_ns, predicted_ns FROM whole_validation")
+    assert stored == [(row["model"], row["batch"], row["len"], row["budget"], row["measured_ns"], row["predicted_ns"])
+                      for row in json.loads(result.out)["whole_models"]]
     shown = adamas("simulate", "--validate", "--calibration", "recorded:mine", "--db", "s.db").out
     assert "over 2 steps; the goal is 5%" in shown
     without = adamas("simulate", "--validate", "--calibration", "recorded:fixture", "--db", "s.db").out
     assert "no decode step of a whole model" in without
+
+
+def test_the_report_shows_whole_models(adamas):
+    """The recorded decode steps: times by part, the gain over dense attention, and predictions where there was a validation."""
+    recorded = [ROOT / "analysis/recorded" / name for name in ("h200.json", "h200-decode.json")]
+    assert adamas("db", "import", *recorded, "--db", "w.db").code == 0
+    before = json.loads(adamas("report", "--db", "w.db", "--json").out)
+    assert before["decodings"] == [{"gpu": "NVIDIA H200", "is_recorded": 1}]
+    assert len(before["decoded"]) > 30 and all(row["predicted_ns"] is None for row in before["decoded"])
+    assert {row["run_id"] for row in before["decoded"]} <= {run["run_id"] for run in before["runs"]}, "their runs are shown"
+    assert adamas("simulate", "--validate", "--db", "w.db").code == 0
+    said = json.loads(adamas("report", "--db", "w.db", "--json").out)
+    step = {(row["model"], row["batch"], row["seq_len"], row["budget"]): row for row in said["decoded"]}
+    assert len(step) == len(said["decoded"]), "each step once"
+    dense, sparse = step["llama-2-7b", 1, 32768, None], step["llama-2-7b", 1, 32768, 256]
+    assert dense["gain"] == 1 and sparse["gain"] == pytest.approx(dense["median"] / sparse["median"]) and sparse["gain"] > 1.7
+    for row in (dense, sparse):
+        assert row["attention_ns"] + row["linear_ns"] + row["rest_ns"] == pytest.approx(row["median"], rel=0.01)
+        assert abs(row["predicted_ns"] / row["median"] - 1) < 0.1 and row["tokens_per_s"] == pytest.approx(1e9 / row["median"])
+    claim, = (row for row in said["claims"] if "end to end" in row["claim"])
+    assert claim["found"][0]["value"] == pytest.approx(sparse["gain"]) and claim["found"][0]["n"] >= 20
+    assert adamas("report", "--db", "w.db", "-o", "w.html").code == 0
+    markup = (adamas.folder / "w.html").read_text()
+    assert "Decode steps of whole models" in markup and "data-plot=decode" in markup
+    assert f"<strong>{step['llama-2-7b', 1, 131072, 256]['gain']:.2f} times</strong>" in markup
+    only = json.loads(adamas("report", "--db", "w.db", "--json", "--run", str(sparse["run_id"])).out)
+    assert {row["run_id"] for row in only["decoded"]} == {sparse["run_id"]}
 
 
 def test_simulations_are_merged_and_pruned_whole(simulate, adamas):
@@ -346,8 +376,9 @@ def test_simulations_are_merged_and_pruned_whole(simulate, adamas):
     simulate_other = adamas("simulate", "--generate", TRAFFIC, "--model", "llama-2-7b", "--db", "o.db", "--label", "zero")
     assert simulate_other.code == 0 and adamas("db", "merge", "s.db", "--db", "o.db").code == 0
     assert [row for row in query(adamas.folder / "o.db", both) if row[0] != "zero"] == rows
-    assert query(adamas.folder / "o.db", "SELECT count(*) FROM validation") == query(adamas.folder / "s.db",
-                                                                                     "SELECT count(*) FROM validation")
+    for table in ("validation", "whole_validation"):
+        (n,), = query(adamas.folder / "s.db", f"SELECT count(*) FROM {table}")
+        assert n > 0 and query(adamas.folder / "o.db", f"SELECT count(*) FROM {table}") == [(n,)]
     assert adamas("db", "gc", "--keep", "1", "--db", "o.db").code == 0
     assert adamas("db", "gc", "--keep-label", "two", "--keep", "0", "--yes", "--db", "s.db").code == 0
     assert query(adamas.folder / "s.db", both) == [row for row in rows if row[0] == "two"]

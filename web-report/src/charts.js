@@ -3,6 +3,7 @@
 
 import { drawable as budgetOf, drawBudget } from './budget.js';
 import { counterControls, drawable as countersOf, drawCounters } from './counters.js';
+import { drawable as decodeOf, drawDecode } from './decode.js';
 import { element } from './dom.js';
 import { findingOf } from './findings.js';
 import { Frame } from './frame.js';
@@ -115,6 +116,12 @@ function makeServingFrame(figure, report) {
     return servingOf(report, serving).length === 0 ? null : new Frame(figure, (width) => drawServing(report, serving, width));
 }
 
+// A chart of whole models' decode steps.
+function makeDecodeFrame(figure, report) {
+    const decoding = Number(figure.dataset.decoding);
+    return decodeOf(report, decoding).length === 0 ? null : new Frame(figure, (width) => drawDecode(report, decoding, width));
+}
+
 // A chart of a tuning session.
 function makeTuningFrame(figure, report) {
     const tuning = Number(figure.dataset.tuning);
@@ -133,6 +140,7 @@ function makeHistoryFrame(figure, report) {
 function makeFrame(figure, report, looks) {
     const frame = figure.dataset.plot === 'history' ? makeHistoryFrame(figure, report)
         : 'tuning' in figure.dataset ? makeTuningFrame(figure, report)
+        : 'decoding' in figure.dataset ? makeDecodeFrame(figure, report)
         : 'serving' in figure.dataset ? makeServingFrame(figure, report)
         : 'profile' in figure.dataset ? makeProfileFrame(figure, report)
         : 'evaluation' in figure.dataset ? makeTaskFrame(figure, report, looks) : makeSessionFrame(figure, report, looks);

@@ -26,6 +26,7 @@ const KINDS = {
     session: { label: 'session', list: 'sessions', title: sessionTitle },
     evaluation: { label: 'evaluation', list: 'evaluations', title: (_, row) => `${row.model}: run ${row.run_id}` },
     serving: { label: 'simulation', list: 'servings', title: (_, row) => `${row.model} on ${row.gpu}: run ${row.run_id}` },
+    decoding: { label: 'GPU', list: 'decodings', title: (_, row) => `${row.gpu}${row.is_recorded ? ', recorded' : ''}` },
     tuning: { label: 'tuning session', list: 'tunings', title: (_, row) => `${row.stage} on ${row.device}` },
 };
 

@@ -43,6 +43,19 @@ describe('simulated serving in the report', { skip }, () => {
         await close();
     });
 
+    test('whole models: a panel per model and batch, bars by part and a tick for the prediction', async () => {
+        const { page, said, close } = await openPage(browser, url, { view: 'decode' });
+        const figure = page.locator('figure[data-plot="decode"]');
+        await figure.scrollIntoViewIfNeeded();
+        const texts = await figure.locator('svg text').allTextContents();
+        for (const text of ['llama-2-7b, batch 1', 'llama-3.1-8b, batch 32', 'dense', '256', '128K', '12.1 ms'])
+            assert.ok(texts.some((one) => one.includes(text)), text);
+        assert.deepEqual(await figure.locator('.legend li').allTextContents(),
+                         ['attention', 'matrix products', 'rest', 'predicted']);
+        assert.deepEqual(said, []);
+        await close();
+    });
+
     test('the tables hold every case, rule and error', async () => {
         const { page, close } = await openPage(browser, url, { view: 'serving' });
         await unfold(page.locator('#serving details'));
@@ -50,6 +63,9 @@ describe('simulated serving in the report', { skip }, () => {
         assert.equal(await rows('Latency, throughput and memory'), 6);
         assert.ok(await rows('By which rule each part was predicted') > 12);
         assert.ok(await rows('Errors on held-out timings') > 10);
+        await goTo(page, 'decode');
+        await unfold(page.locator('#decode details'));
+        assert.ok(await rows('Decode steps of whole models') > 30);
         await goTo(page, 'claims');
         assert.ok(await rows('Claims of the paper') >= 6);
         await close();

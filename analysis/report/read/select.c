@@ -4,6 +4,7 @@
  *     run ─── profile               one profile: what one run measured on a GPU (report_gpu_select.c)
  *     run ──< sketch            what one calibration found at one budget (sketches.c)
  *     run ─── serving               one `adamas simulate` (serving.c)
+ *     run ──< decoded               steps of whole models, by GPU (decode.c)
  *     run ─── evaluation            one evaluation: what one run measured with the model in the loop (report_tasks.c)
  *
  * Only figures of one session, or of one profile, ever share a line of a chart or a row of a table. */
@@ -11,6 +12,7 @@
 
 #include <string.h>
 
+#include "analysis/report/read/decode.h"
 #include "analysis/report/read/gpu_select.h"
 #include "analysis/output/rows.h"
 #include "analysis/report/read/serving.h"
@@ -123,7 +125,7 @@ static adm_status choose_named(adm_store *store, const char *database, const uin
 
 /* True if the report shows this run: something of it was chosen, or it was asked for by name. */
 static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run_ids, size_t n_run_ids) {
-    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "servings", "tunings"};
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "servings", "tunings", "decoded"};
     size_t i;
     json_t *shown;
     for (i = 0; i < n_run_ids; i++)
@@ -157,7 +159,8 @@ static adm_status add_samples(adm_store *store, json_t *row, adm_error *err) {
         store,
         "SELECT count(*), ifnull(sum(EXISTS (SELECT 1 FROM sample s WHERE s.measurement_id = m.measurement_id)), 0) "
         "FROM measurement m JOIN metric k USING (metric_id) "
-        "WHERE m.run_id = ? AND k.name = 'time_ns' AND m.status = 'ok' AND m.n > 1 AND m.layer IS NULL AND m.head IS NULL",
+        "WHERE m.run_id = ? AND k.name IN ('time_ns', 'token_time_ns') AND m.status = 'ok' AND m.n > 1 "
+        "AND m.layer IS NULL AND m.head IS NULL",
         &query, err, "i", (int64_t)json_integer_value(json_object_get(row, "run_id")));
     if (status == ADM_OK) status = adm_query_next(query, &there, err);
     if (status == ADM_OK && there) {
@@ -217,8 +220,8 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
     if (status == ADM_OK && n_runs == 0)
         return adm_fail(err, ADM_EINPUT, "%s holds no run to report: write one with `adamas replay TRACE --db %s`", database,
                         database);
-    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches",
-                                        "servings", "runs",     "other_runs",  "traces"};
+    static const char *const lists[] = {"sessions", "profiles",   "evaluations", "sketches",  "servings",
+                                        "runs",     "other_runs", "traces",      "decodings", "decoded"};
     for (size_t i = 0; i < COUNT(lists) && status == ADM_OK; i++) status = adm_rows_set(document, lists[i], json_array(), err);
     json_t *sessions = json_object_get(document, "sessions");
     if (status == ADM_OK)
@@ -232,6 +235,7 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
     if (status == ADM_OK)
         status = adm_report_serving_select(store, run_ids, n_run_ids, json_object_get(document, "servings"), err);
     if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
+    if (status == ADM_OK) status = adm_report_decode_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = read_runs(store, document, run_ids, n_run_ids, err);
     return status == ADM_OK ? read_traces(store, sessions, json_object_get(document, "traces"), err) : status;
 }

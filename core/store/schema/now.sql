@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 10 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 10.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 11 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 11.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -426,6 +426,20 @@ CREATE TABLE shard (
     driver_version TEXT,
     n_rows         INTEGER NOT NULL,             -- measurements
     PRIMARY KEY (run_id, shard)
+) STRICT, WITHOUT ROWID;
+
+-- By `adamas simulate --validate`: each step that `adamas decode` measured on the calibration's GPU, its own rest held out.
+CREATE TABLE whole_validation (
+    run_id         INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+    calibration_uuid TEXT NOT NULL,              -- the run whose timings are the anchors
+    model          TEXT NOT NULL,
+    batch          INTEGER NOT NULL CHECK (batch > 0),
+    seq_len        INTEGER NOT NULL CHECK (seq_len > 0),
+    budget         INTEGER NOT NULL,             -- tokens attended to; 0: dense
+    page_size      INTEGER NOT NULL,             -- tokens; 0: contiguous
+    measured_ns    REAL NOT NULL CHECK (measured_ns > 0), -- median of token_time_ns
+    predicted_ns   REAL NOT NULL,
+    PRIMARY KEY (run_id, model, batch, seq_len, budget, page_size)
 ) STRICT, WITHOUT ROWID;
 
 -- What a budget gives and what it costs: simulated latency, throughput and memory, and the replay's quality, one row per metric.

@@ -129,11 +129,13 @@ static void print_balance(const adm_profile_shards *s) {
 }
 
 static json_t *balance_as_json(const adm_profile_shards *s) {
-    json_t *loads = json_array();
+    json_t *loads = json_array(), *parts = json_array();
     for (uint32_t i = 0; i < s->shard.count; i++) json_array_append_new(loads, json_real(s->load[i]));
-    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o}", "shard", (json_int_t)s->shard.index, "n_shards",
+    for (size_t i = 0; i < s->n_items; i++) json_array_append_new(parts, json_integer(s->part[i]));
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "shard", (json_int_t)s->shard.index, "n_shards",
                      (json_int_t)s->shard.count, "n_ours", (json_int_t)count_ours(s), "n_units", (json_int_t)s->n_items,
-                     "largest_over_mean", adm_shard_imbalance(s->load, s->shard.count), "estimated_s", loads);
+                     "largest_over_mean", adm_shard_imbalance(s->load, s->shard.count), "estimated_s", loads, "shard_of_unit",
+                     parts);
 }
 
 /* The configurations, which are the same with every metric. */
