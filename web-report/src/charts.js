@@ -119,7 +119,8 @@ function makeServingFrame(figure, report) {
 // A chart of whole models' decode steps.
 function makeDecodeFrame(figure, report) {
     const decoding = Number(figure.dataset.decoding);
-    return decodeOf(report, decoding).length === 0 ? null : new Frame(figure, (width) => drawDecode(report, decoding, width));
+    return decodeOf(report, decoding).length === 0 ? null : new Frame(figure, (width) => told(
+        drawDecode(report, decoding, width), report, 'decode', { decoding }));
 }
 
 // A chart of a tuning session.

@@ -185,6 +185,18 @@ function ofTimeline(report, { profile, choice, axisOf }) {
     }).join('; ');
 }
 
+function ofDecode(report, { decoding }) {
+    const rows = report.decoded.filter((row) => row.decoding === decoding && row.status === 'ok' && row.gain > 0
+        && row.budget !== null);
+    const best = largest(rows, (row) => row.gain), worst = largest(rows, (row) => -row.gain);
+    if (!best) return '';
+    const at = (row) => `${times(row.gain)} times at ${compact(row.seq_len)} tokens, batch ${row.batch}, budget ${
+        compact(row.budget)}`;
+    return rows.length === 1 ? `${best.model} decodes ${at(best)} as fast as with dense attention`
+        : `${best.model}: a token takes ${duration(best.median)} in place of ${duration(best.median * best.gain)} at best (${
+            at(best)}); the least gain is ${at(worst)}`;
+}
+
 function ofTuning(report, { tuning }) {
     const rows = report.candidates.filter((row) => row.tuning === tuning && row.median_ns !== null);
     const own = largest(rows.filter((row) => row.kind !== 'row'), (row) => -row.median_ns);
@@ -206,7 +218,7 @@ function ofHistory(report, { choice, series }) {
 
 const FINDINGS = { 'gpu-stages': ofGpuStages, roofline: ofRoofline, phases: ofPhases, speedup: ofSpeedup, stages: ofStages,
                    budget: ofBudget, quality: ofQuality, policies: ofPolicies, heads: ofHeads, budgets: ofBudgets,
-                   counters: ofCounters, timeline: ofTimeline, tuning: ofTuning, history: ofHistory };
+                   counters: ofCounters, timeline: ofTimeline, tuning: ofTuning, decode: ofDecode, history: ofHistory };
 
 // The sentence for a chart, or nothing where its figures do not say enough.
 export function findingOf(plot, report, of) {
