@@ -12,8 +12,6 @@
 static void write_json_value(adm_text *page, const json_t *value) {
     if (json_is_string(value)) {
         adm_text_escaped(page, json_string_value(value));
-    } else if (value == NULL || json_is_null(value)) {
-        adm_text_add(page, "<span class=\"none\">not recorded</span>");
     } else {
         char *text = NULL;
         if (adm_json_text(value, JSON_ENCODE_ANY | JSON_COMPACT, "a value", &text, &page->error) == ADM_OK)
@@ -25,13 +23,32 @@ static void write_json_value(adm_text *page, const json_t *value) {
 /* What a table of fields shows, for its query. */
 typedef enum fields_source { A_RUN, A_TRACE, METADATA } fields_source;
 
+/* The names of what an object lacks, as a last row. */
+static void write_lacking(adm_text *page, const json_t *object) {
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+    json_object_foreach((json_t *)object, key, value) {
+        if (!json_is_null(value)) continue;
+        adm_text_markup(page,
+                        n++ == 0 ? ADM_MARKUP("<tr><th scope=\"row\">not recorded</th><td class=\"text\">") : ADM_MARKUP(", "));
+        adm_text_escaped(page, key);
+    }
+    if (n > 0) adm_text_add(page, "</td></tr>\n");
+}
+
 /* Every member of an object as a two-column table. */
 static void write_fields(adm_text *page, const json_t *document, const char *title, const json_t *object, fields_source source,
                          int64_t id) {
     const char *key;
     json_t *value;
+    size_t n_rows = 0, n_lacking = 0;
+    json_object_foreach((json_t *)object, key, value) {
+        n_rows += !json_is_object(value) && !json_is_null(value);
+        n_lacking += json_is_null(value);
+    }
     adm_text_add(page, "<div class=\"fields\">");
-    adm_write_table_start(page, document, title, json_object_size(object), false, NULL);
+    adm_write_table_start(page, document, title, n_rows + (n_lacking > 0), false, NULL);
     switch (source) {
     case A_RUN: adm_text_format(page, ADM_SQL("SELECT * FROM run WHERE run_id = %lld"), (long long)id); break;
     case A_TRACE: adm_text_format(page, ADM_SQL("SELECT * FROM trace WHERE trace_id = %lld"), (long long)id); break;
@@ -42,13 +59,14 @@ static void write_fields(adm_text *page, const json_t *document, const char *tit
     }
     adm_text_add(page, "<tbody>\n");
     json_object_foreach((json_t *)object, key, value) {
-        if (json_is_object(value)) continue; /* written as a table of its own */
+        if (json_is_object(value) || json_is_null(value)) continue; /* a table of its own; the last row */
         adm_text_add(page, "<tr><th scope=\"row\">");
         adm_text_escaped(page, key);
         adm_text_add(page, "</th><td class=\"text\">");
         write_json_value(page, value);
         adm_text_add(page, "</td></tr>\n");
     }
+    write_lacking(page, object);
     adm_write_table_end(page);
     adm_text_add(page, "</div>\n");
 }
