@@ -93,7 +93,7 @@ ROOMS = {
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
 COMMANDS = {
     "core/cli": ["command_json", "cmd_words"],
-    "core/replay": ["cmd_replay", "summary", "shard_plan"],
+    "core/replay": ["cmd_replay", "arguments", "summary", "shard_plan"],
     "core/calibrate": ["cmd_calibrate"],
     "kernels/profile/grid": ["plan_print"],
     "kernels/profile/observe": ["probes"],
@@ -109,7 +109,7 @@ COMMANDS = {
     "traces/generate": ["cmd_trace_gen"],
     "traces/requests": ["cmd_trace_import"],
     "analysis/explain": ["cmd_explain"],
-    "analysis/serving": ["cmd_simulate"],
+    "analysis/serving": ["cmd_simulate", "arguments"],
     "analysis/report": ["cmd_report"],
     "analysis/db": ["cmd_db", "db_create", "db_export", "db_import", "db_list", "db_merge", "shards_show", "db_show", "db_gc"],
     "analysis/regress": ["cmd_check", "cmd_history"],
@@ -165,7 +165,7 @@ WEB = [f"web-report/{name}" for name in (
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
-    "core/base": ["floatfmt", "json_text"],
+    "core/base": ["floatfmt", "mem", "json_text"],
     "core/system": ["threads", "contention", "remove_tree"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`ninja coverage`: runs the tests on the coverage profile and prints a table: room, lines, how many the tests reach.
+"""`ninja coverage`: runs the tests on the coverage profile and prints a table: room, lines, how many the tests reach; then
+every function that no test enters.
 
 gcov reads what the programs of build/coverage counted. Lines of headers count once, whoever includes them; tests, CUDA
 kernels and the stand-ins for machines without CUDA do not count. --keep: only the table, of the counts that are there.
@@ -32,15 +33,17 @@ def gcov_command(compiler):
 
 
 def lines_of(notes, gcov):
-    """{file: {line: times it ran}} of some objects."""
-    found = defaultdict(dict)
+    """{file: {line: times it ran}} and {(file, function): times it was entered} of some objects, run or not."""
+    found, entered = defaultdict(dict), defaultdict(int)
     said = subprocess.run([*gcov, "--json-format", "--stdout", *notes], cwd=ROOT, capture_output=True, text=True, check=True)
     for document in said.stdout.splitlines():
         for file in json.loads(document)["files"] if document.strip() else []:
             for line in file["lines"]:
                 at = found[file["file"]]
                 at[line["line_number"]] = max(at.get(line["line_number"], 0), line["count"])
-    return found
+            for function in file["functions"]:
+                entered[file["file"], function["name"]] += function["execution_count"]
+    return found, entered
 
 
 def room_of(name, rooms):
@@ -65,6 +68,17 @@ def table(lines, rooms):
     yield f"{'all':<22} {sum(files.values()):5} {n:7} {k:7} {k / max(n, 1):7.1%}"
 
 
+def never_entered(entered, rooms):
+    """Lines of text: a file and its functions that no test enters."""
+    names = defaultdict(list)
+    for (file, function), count in sorted(entered.items()):
+        if count == 0 and room_of(file, rooms):
+            names[file].append(function)
+    yield f"{sum(map(len, names.values()))} functions that no test enters"
+    for file, functions in names.items():
+        yield f"  {file}: {', '.join(functions)}"
+
+
 def main():
     parser = argparse.ArgumentParser(description="Which lines the tests reach, by room.", allow_abbrev=False)
     parser.add_argument("--keep", action="store_true", help="run nothing; read the counts that are there")
@@ -79,10 +93,11 @@ def main():
         status = subprocess.call([sys.executable, "tests/run.py", "--profile", "coverage", "--only", "c/", "--only", "python/"],
                                  cwd=ROOT)
     rooms = list(dict.fromkeys([*ROOMS, *COMMANDS]))
-    notes = [str(path) for room in rooms for path in sorted((COUNTS / room).glob("*.gcda"))]
-    if not notes:
+    notes = [str(path) for room in rooms for path in sorted((COUNTS / room).glob("*.gcno")) if not path.stem.endswith("none")]
+    if not any(COUNTS.rglob("*.gcda")):
         sys.exit("tests/coverage.py: nothing was counted: run `ninja coverage`")
-    print("\n".join(table(lines_of(notes, gcov), rooms)))
+    lines, entered = lines_of(notes, gcov)
+    print("\n".join([*table(lines, rooms), "", *never_entered(entered, rooms)]))
     return status
 
 

@@ -71,19 +71,19 @@ adm_status adm_cost_ask(const adm_cost *cost, const adm_cost_question *q, adm_co
     bool paged = false;
     for (size_t i = 0; i < cost->n_grids && q->page_size > 0; i++)
         paged |= cost->grid[i].stage == q->stage && cost->grid[i].page_size == q->page_size;
-    double least = -1;
+    double min_unlike = -1;
     for (size_t i = 0; i < cost->n_grids; i++) {
         const adm_cost_grid *g = &cost->grid[i];
         if (g->stage != q->stage || g->page_size != (paged ? q->page_size : 0)) continue;
         if (q->variant != NULL && strcmp(g->variant, q->variant) != 0) continue;
         const double unlike = unlikeness(g, q);
-        if (least < 0 || unlike < least) least = unlike;
+        if (min_unlike < 0 || unlike < min_unlike) min_unlike = unlike;
     }
-    if (least < 0) return no_anchor(cost, q, err);
+    if (min_unlike < 0) return no_anchor(cost, q, err);
     answer->grid = NULL;
     for (size_t i = 0; i < cost->n_grids; i++) {
         const adm_cost_grid *g = &cost->grid[i];
-        if (g->stage != q->stage || g->page_size != (paged ? q->page_size : 0) || unlikeness(g, q) != least) continue;
+        if (g->stage != q->stage || g->page_size != (paged ? q->page_size : 0) || unlikeness(g, q) != min_unlike) continue;
         if (q->variant != NULL && strcmp(g->variant, q->variant) != 0) continue;
         const adm_cost_time t = time_by(cost, g, q);
         if (answer->grid == NULL || t.ns < answer->time.ns) *answer = (adm_cost_answer){t, g};

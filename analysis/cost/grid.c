@@ -91,7 +91,7 @@ static double larger(double a, double b) { return a > b ? a : b; }
 /* How much slower than the read limit added bytes move, by another axis than the one with a single value: of the last interval
  * of length or budget on which bytes are added, the one where most are. 1: at the limit. Points of the grid alone. */
 static double slowness_of(const adm_cost_grid *g, const adm_cost_at *edge) {
-    double most = 0, slope = 1;
+    double max_bytes_ns = 0, slope = 1;
     for (int axis = LEN; axis <= BUDGET; axis++) {
         adm_cost_at at = *edge, low = *edge, high = *edge;
         set(&at, axis, 1e18);
@@ -100,8 +100,8 @@ static double slowness_of(const adm_cost_grid *g, const adm_cost_at *edge) {
         set(&low, axis, b.low);
         set(&high, axis, b.high);
         const double bytes_ns = floor_ns(g, &high) - floor_ns(g, &low);
-        if (bytes_ns <= most) continue;
-        most = bytes_ns;
+        if (bytes_ns <= max_bytes_ns) continue;
+        max_bytes_ns = bytes_ns;
         slope = (find(g, &high)->ns - find(g, &low)->ns) / bytes_ns;
     }
     return slope > 1 ? slope : 1;
@@ -130,8 +130,8 @@ static adm_cost_time join(const adm_cost_grid *g, const adm_cost_at *at, int axi
     if (b.outside && b.n == 2) {
         if (x > b.high) t.ns = larger(t.ns, edge->ns + added);
         else { /* not a better share than the edge's, and not slower than the edge */
-            const double at_edge = floor_ns(g, &edge_at), least = at_edge > 0 ? edge->ns * (floor_ns(g, at) / at_edge) : 0;
-            t.ns = t.ns > edge->ns ? edge->ns : larger(t.ns, least);
+            const double at_edge = floor_ns(g, &edge_at), min_ns = at_edge > 0 ? edge->ns * (floor_ns(g, at) / at_edge) : 0;
+            t.ns = t.ns > edge->ns ? edge->ns : larger(t.ns, min_ns);
         }
     }
     const adm_cost_rule here = b.outside ? ADM_COST_HELD : ADM_COST_INTERPOLATED;

@@ -54,16 +54,8 @@ static int row_order(const void *a, const void *b) {
 
 static adm_status append(void *array, size_t *n, size_t *capacity, size_t size, const void *item, adm_error *err) {
     void **items = array;
-    if (*n == *capacity) {
-        void *larger;
-        const size_t more = *capacity == 0 ? 256 : 2 * *capacity;
-        adm_status status = adm_alloc(&larger, more, size, "anchors of the cost model", err);
-        if (status != ADM_OK) return status;
-        adm_copy(larger, *items, *n * size);
-        adm_free(items);
-        *items = larger;
-        *capacity = more;
-    }
+    adm_status status = adm_grow(array, *n, capacity, size, "anchors of the cost model", err);
+    if (status != ADM_OK) return status;
     memcpy((char *)*items + *n * size, item, size);
     ++*n;
     return ADM_OK;

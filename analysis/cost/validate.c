@@ -30,16 +30,8 @@ const char *adm_held_out_name(adm_held_out what) {
 
 static adm_status note(work *w, adm_held_out what, const adm_cost_grid *grid, double predicted, double measured,
                        adm_error *err) {
-    if (w->n_errors == w->capacity) {
-        error_of *larger;
-        const size_t more = w->capacity == 0 ? 4096 : 2 * w->capacity;
-        adm_status status = adm_alloc(&larger, more, sizeof *larger, "errors of predictions", err);
-        if (status != ADM_OK) return status;
-        adm_copy(larger, w->error, w->n_errors * sizeof *larger);
-        adm_free(&w->error);
-        w->error = larger;
-        w->capacity = more;
-    }
+    adm_status status = adm_grow(&w->error, w->n_errors, &w->capacity, sizeof *w->error, "errors of predictions", err);
+    if (status != ADM_OK) return status;
     w->error[w->n_errors++] = (error_of){what, grid, predicted / measured - 1};
     return ADM_OK;
 }
@@ -53,19 +45,19 @@ static double on_axis(const adm_cost_at *at, int axis) {
 }
 
 /* The least and greatest value of an axis. */
-static void ends(const adm_cost_grid *g, int axis, double *least, double *greatest) {
-    *least = *greatest = on_axis(&g->point[0].at, axis);
+static void ends(const adm_cost_grid *g, int axis, double *min, double *max) {
+    *min = *max = on_axis(&g->point[0].at, axis);
     for (size_t i = 1; i < g->n; i++) {
         const double x = on_axis(&g->point[i].at, axis);
-        if (x < *least) *least = x;
-        if (x > *greatest) *greatest = x;
+        if (x < *min) *min = x;
+        if (x > *max) *max = x;
     }
 }
 
 static bool inner(const adm_cost_grid *g, const adm_cost_at *at, int axis) {
-    double least, greatest;
-    ends(g, axis, &least, &greatest);
-    return least == greatest || (on_axis(at, axis) > least && on_axis(at, axis) < greatest);
+    double min, max;
+    ends(g, axis, &min, &max);
+    return min == max || (on_axis(at, axis) > min && on_axis(at, axis) < max);
 }
 
 /* Predicts the hidden points from the others; nothing where none are left. */
@@ -89,19 +81,19 @@ static size_t hide_value(work *w, const adm_cost_grid *g, int axis, double value
 
 /* Each value of an axis in turn: inner ones as rows, the ends as the frontier. */
 static adm_status hide_rows(work *w, const adm_cost_grid *g, int axis, adm_error *err) {
-    double least, greatest;
+    double min, max;
     adm_status status = ADM_OK;
-    ends(g, axis, &least, &greatest);
-    for (size_t i = 0; i < g->n && status == ADM_OK && least < greatest; i++) {
+    ends(g, axis, &min, &max);
+    for (size_t i = 0; i < g->n && status == ADM_OK && min < max; i++) {
         const double x = on_axis(&g->point[i].at, axis);
         bool seen = false;
         for (size_t j = 0; j < i && !seen; j++) seen = on_axis(&g->point[j].at, axis) == x;
-        if (seen || (axis == BATCH && x != greatest)) continue;
+        if (seen || (axis == BATCH && x != max)) continue;
         hide_value(w, g, axis, x);
         status = predict_hidden(w,
-                                axis == BATCH                 ? ADM_HELD_BATCH
-                                : x == least || x == greatest ? ADM_HELD_FRONTIER
-                                                              : ADM_HELD_ROW,
+                                axis == BATCH          ? ADM_HELD_BATCH
+                                : x == min || x == max ? ADM_HELD_FRONTIER
+                                                       : ADM_HELD_ROW,
                                 g, err);
     }
     return status;

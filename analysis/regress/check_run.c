@@ -92,8 +92,8 @@ static void file_in(const adm_check *check, int side, const char *suffix, char o
 /* The last line that a process wrote to standard error, without our prefix. */
 static void last_words(int log, char *out, size_t out_bytes) {
     char tail[1024];
-    off_t n_bytes = lseek(log, 0, SEEK_END), most = sizeof tail - 1;
-    ssize_t n = pread(log, tail, sizeof tail - 1, n_bytes > most ? n_bytes - most : 0);
+    off_t n_bytes = lseek(log, 0, SEEK_END), max_bytes = sizeof tail - 1;
+    ssize_t n = pread(log, tail, sizeof tail - 1, n_bytes > max_bytes ? n_bytes - max_bytes : 0);
     tail[n > 0 ? n : 0] = '\0';
     size_t end = strlen(tail);
     while (end > 0 && (tail[end - 1] == '\n' || tail[end - 1] == '\r')) tail[--end] = '\0';

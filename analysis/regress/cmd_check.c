@@ -58,10 +58,7 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     check_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = &c->common;
-        state->child_inputs[2] = &c->args;
-        return 0;
+    case ARGP_KEY_INIT: return adm_give_inputs(state, 3, (void *[]){&c->common, &c->common, &c->args});
     case KEY_BASELINE: c->baseline = arg; return 0;
     case KEY_CANDIDATE: c->candidate = arg; return 0;
     case KEY_RUNS: c->runs = arg; return 0;

@@ -195,9 +195,9 @@ static adm_status check_name(const history_command *c, const char *option, const
 
 static adm_status check_names(const history_command *c, adm_error *err) {
     const adm_series_set *set = &c->set;
-    const size_t most = set->n_metrics > set->n_series ? set->n_metrics : set->n_series;
+    const size_t max_names = set->n_metrics > set->n_series ? set->n_metrics : set->n_series;
     const char **known = NULL;
-    adm_status status = adm_alloc(&known, most, sizeof *known, "names of series", err);
+    adm_status status = adm_alloc(&known, max_names, sizeof *known, "names of series", err);
     for (size_t i = 0; status == ADM_OK && i < set->n_metrics; i++) known[i] = set->metric[i].name;
     if (status == ADM_OK && c->options.metric != NULL && set->n_metrics > 0)
         status = check_name(c, "--metric", c->options.metric, known, set->n_metrics, err);

@@ -64,23 +64,11 @@ typedef struct finder {
     size_t *group;
 } finder;
 
-/* Room for one more change. */
-static adm_status grow(finder *w, adm_error *err) {
-    adm_history_change *larger;
-    if (w->out->n_changes < w->capacity) return ADM_OK;
-    adm_status status = adm_alloc(&larger, w->capacity > 0 ? 2 * w->capacity : 64, sizeof *larger, "change points", err);
-    if (status != ADM_OK) return status;
-    adm_copy(larger, w->out->change, w->capacity * sizeof *larger);
-    adm_free(&w->out->change);
-    w->out->change = larger;
-    w->capacity = w->capacity > 0 ? 2 * w->capacity : 64;
-    return ADM_OK;
-}
-
 static adm_status add_change(finder *w, size_t n, const adm_change_point *found, size_t i, adm_error *err) {
     const char *near[2 * SAME_WITHIN + 1];
     size_t n_near = 0;
-    adm_status status = grow(w, err);
+    adm_status status = adm_grow(&w->out->change, w->out->n_changes, &w->capacity, sizeof *w->out->change, "change points",
+                                 err);
     if (status != ADM_OK) return status;
     const size_t at = found[i].at;
     const adm_series *s = w->of[at];

@@ -31,7 +31,7 @@ static bool all_objects(const json_t *rows) {
 /* A column whose values repeat: {"of": [...], "at": [...]}, or NULL if there are too many different ones. */
 static json_t *pack_repeated(const json_t *values) {
     json_t *of = json_array(), *at = json_array(), *value, *known;
-    const size_t most = json_array_size(values) / 4;
+    const size_t max_values = json_array_size(values) / 4;
     size_t i, k;
     json_array_foreach(values, i, value) {
         size_t found = json_array_size(of);
@@ -41,7 +41,7 @@ static json_t *pack_repeated(const json_t *values) {
         }
         if (found == json_array_size(of)) json_array_append(of, value);
         json_array_append_new(at, json_integer((json_int_t)found));
-        if (json_array_size(of) <= most && json_array_size(of) <= 64) continue;
+        if (json_array_size(of) <= max_values && json_array_size(of) <= 64) continue;
         json_decref(of);
         json_decref(at);
         return NULL;

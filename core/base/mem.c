@@ -35,3 +35,17 @@ void adm_free(void *pointer_address) {
     memory = NULL;
     memcpy(pointer_address, &memory, sizeof memory);
 }
+
+adm_status adm_grow(void *array_address, size_t n, size_t *capacity, size_t size, const char *what, adm_error *err) {
+    void *old, *larger;
+    if (n < *capacity) return ADM_OK;
+    const size_t more = *capacity > 0 ? 2 * *capacity : 64;
+    adm_status status = adm_alloc(&larger, more, size, what, err);
+    if (status != ADM_OK) return status;
+    memcpy(&old, array_address, sizeof old);
+    adm_copy(larger, old, n * size);
+    adm_free(&old);
+    memcpy(array_address, &larger, sizeof larger);
+    *capacity = more;
+    return ADM_OK;
+}

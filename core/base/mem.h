@@ -20,6 +20,10 @@ extern "C" {
  * On failure *out is NULL and the status ADM_EENVIRONMENT with the size asked for. Release with adm_free(). */
 adm_status adm_alloc(void *out, size_t count, size_t size, const char *what, adm_error *err);
 
+/* Makes an array of adm_alloc(), whose pointer's address is given, large enough for an element beyond its n: 64 at first, then
+ * twice as many each time. On failure array and capacity stay as they are. */
+adm_status adm_grow(void *array_address, size_t n, size_t *capacity, size_t size, const char *what, adm_error *err);
+
 /* Frees what adm_alloc() gave and nulls the caller's pointer; NULL is fine. Takes the address of the pointer. */
 void adm_free(void *pointer_address);
 

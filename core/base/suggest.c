@@ -26,7 +26,7 @@ static size_t edits(const char *a, size_t n_a, const char *b, size_t n_b) {
 const char *adm_nearest(const char *typed, const char *const *known, size_t n_known) {
     const size_t length = strlen(typed);
     const char *nearest = NULL;
-    size_t fewest = 0;
+    size_t min_edits = 0;
     if (length == 0 || length > MAX_WORD) return NULL;
     for (size_t i = 0; i < n_known; i++) {
         if (known[i] == NULL) continue;
@@ -34,9 +34,9 @@ const char *adm_nearest(const char *typed, const char *const *known, size_t n_kn
         if (n > MAX_WORD) continue;
         const size_t distance = edits(typed, length, known[i], n);
         if (distance > 1 && 3 * distance > n) continue;
-        if (nearest != NULL && distance >= fewest) continue;
+        if (nearest != NULL && distance >= min_edits) continue;
         nearest = known[i];
-        fewest = distance;
+        min_edits = distance;
     }
     return nearest;
 }

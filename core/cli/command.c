@@ -57,6 +57,11 @@ static void widen_help(void) {
     setenv("ARGP_HELP_FMT", format, 0);
 }
 
+error_t adm_give_inputs(struct argp_state *state, size_t n, void *const *inputs) {
+    for (size_t i = 0; i < n; i++) state->child_inputs[i] = inputs[i];
+    return 0;
+}
+
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input) {
     adm_error err;
     if (argc == 2 && strcmp(argv[1], ADM_LIST_OPTIONS) == 0) {

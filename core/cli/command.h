@@ -38,6 +38,9 @@ typedef struct adm_common {
 extern const struct argp adm_argp_db;     /* --db FILE */
 extern const struct argp adm_argp_output; /* --quiet, --json */
 
+/* For ARGP_KEY_INIT: the inputs of n children, in their order. Returns 0. */
+error_t adm_give_inputs(struct argp_state *state, size_t n, void *const *inputs);
+
 /* Parses a subcommand's arguments. An option that is in no table, a list given twice and what argp rejects end the
  * process with exit code 2, running out of memory with 4. */
 void adm_argp_parse(const struct argp *argp, int argc, char **argv, void *input);

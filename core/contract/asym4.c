@@ -54,7 +54,7 @@ void adm_asym4_quantise(const float *y, const float *scale, uint32_t d, int8_t *
     static const uint32_t steps[ADM_ASYM4_N_STEPS] = ADM_ASYM4_STEPS;
     float x[ADM_MAX_HEAD_DIM], largest = 0;
     int8_t tried[ADM_MAX_HEAD_DIM];
-    uint32_t least = UINT32_MAX;
+    uint32_t min_error = UINT32_MAX;
     memset(q, 0, d);
     for (uint32_t c = 0; c < d; c++) {
         x[c] = y[c] * scale[c];
@@ -65,8 +65,8 @@ void adm_asym4_quantise(const float *y, const float *scale, uint32_t d, int8_t *
     for (uint32_t c = 0; c < d; c++) x[c] *= unit;
     for (uint32_t s = 0; s < ADM_ASYM4_N_STEPS; s++) {
         const uint32_t error = try_step(x, d, steps[s], tried);
-        if (error >= least) continue;
-        least = error;
+        if (error >= min_error) continue;
+        min_error = error;
         memcpy(q, tried, d);
     }
 }

@@ -17,19 +17,6 @@ static const char runs_sql[] =
     "ifnull(sweep_parts, ''), ifnull(sweep_inputs, ''), ifnull(sweep_build, ''), host_name, cpu_model, ifnull(gpu_name, ''), "
     "started_utc, status FROM run WHERE shard IS NOT NULL ORDER BY run_id";
 
-static adm_status grow(adm_collection *c, adm_error *err) {
-    adm_shard_run *larger = NULL;
-    if (c->n_runs < c->capacity) return ADM_OK;
-    const size_t capacity = c->capacity > 0 ? 2 * c->capacity : 64;
-    adm_status status = adm_alloc(&larger, capacity, sizeof *larger, "runs of shards", err);
-    if (status != ADM_OK) return status;
-    adm_copy(larger, c->run, c->n_runs * sizeof *larger);
-    adm_free(&c->run);
-    c->run = larger;
-    c->capacity = capacity;
-    return ADM_OK;
-}
-
 static void read_run(const adm_query *q, size_t file, adm_shard_run *r) {
     *r = (adm_shard_run){
         .file = file, .run_id = adm_query_int(q, 0), .shard = adm_query_int(q, 1), .n_shards = adm_query_int(q, 2)};
@@ -60,7 +47,7 @@ adm_status adm_collection_add(adm_collection *c, size_t file, const char *path, 
     adm_status status = adm_store_open_known(path, ADM_STORE_READ, &c->known, &store, err);
     if (status == ADM_OK) status = adm_query_open(store, runs_sql, &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
-        status = grow(c, err);
+        status = adm_grow(&c->run, c->n_runs, &c->capacity, sizeof *c->run, "runs of shards", err);
         if (status != ADM_OK) break;
         adm_shard_run *r = &c->run[c->n_runs++];
         read_run(query, file, r);

@@ -10,11 +10,11 @@
 #include "core/base/printable.h"
 
 /* Digits alone, from 1 to `most`; 0 otherwise. */
-static uint32_t whole_number(const char *text, size_t length, uint32_t most) {
+static uint32_t whole_number(const char *text, size_t length, uint32_t max) {
     uint64_t value = 0;
     if (length == 0 || length > 9 || strspn(text, "0123456789") < length) return 0;
     for (size_t i = 0; i < length; i++) value = 10 * value + (uint64_t)(text[i] - '0');
-    return value <= most ? (uint32_t)value : 0;
+    return value <= max ? (uint32_t)value : 0;
 }
 
 adm_status adm_shard_parse(const char *text, adm_shard *shard, adm_error *err) {
@@ -49,14 +49,14 @@ static bool comes_before(const double *load, uint32_t a, uint32_t b) { return lo
 /* The shard on top got more; it moves to its place. */
 static void sift_down(const double *load, uint32_t *heap, uint32_t n) {
     for (uint32_t at = 0;;) {
-        uint32_t least = at;
+        uint32_t first = at;
         for (uint32_t child = 2 * at + 1; child <= 2 * at + 2 && child < n; child++)
-            if (comes_before(load, heap[child], heap[least])) least = child;
-        if (least == at) return;
+            if (comes_before(load, heap[child], heap[first])) first = child;
+        if (first == at) return;
         const uint32_t moved = heap[at];
-        heap[at] = heap[least];
-        heap[least] = moved;
-        at = least;
+        heap[at] = heap[first];
+        heap[first] = moved;
+        at = first;
     }
 }
 
@@ -85,13 +85,13 @@ static adm_status split_largest_first(const adm_shard_item *item, size_t n, uint
 
 /* Fills shard after shard up to `most`; an item that is larger alone makes its shard so. Returns how many shards that takes.
  * part may be NULL. */
-static uint32_t fill(const adm_shard_item *item, size_t n, const double *group_cost, double most, uint32_t *part) {
+static uint32_t fill(const adm_shard_item *item, size_t n, const double *group_cost, double max, uint32_t *part) {
     uint32_t shard = 0;
     double load = 0;
     for (size_t i = 0; i < n; i++) {
         const bool starts = shard == 0, is_new = starts || item[i].group != item[i - 1].group;
         const double more = item[i].cost + (is_new ? group_cost[item[i].group] : 0);
-        if (starts || load + more > most) {
+        if (starts || load + more > max) {
             shard++;
             load = item[i].cost + group_cost[item[i].group];
         } else load += more;

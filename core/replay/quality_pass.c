@@ -14,9 +14,9 @@ static size_t max_scratch_bytes(const adm_session *session) {
 
 size_t adm_quality_pass_held_heads(const adm_session *session) {
     const adm_trace *trace = session->trace;
-    const size_t given = session->options.max_held_bytes, most = given > 0 ? given : (size_t)64 << 20;
+    const size_t given = session->options.max_held_bytes, max_bytes = given > 0 ? given : (size_t)64 << 20;
     const size_t of_one = (size_t)trace->n_tokens * trace->shape.head_dim / 4; /* bytes of codes */
-    const size_t n = of_one > 0 ? most / of_one : trace->shape.n_kv_heads;
+    const size_t n = of_one > 0 ? max_bytes / of_one : trace->shape.n_kv_heads;
     return n < 1 ? 1 : adm_min(n, trace->shape.n_kv_heads);
 }
 

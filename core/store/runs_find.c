@@ -14,16 +14,8 @@ static adm_status collect(adm_query **q, int64_t **ids, size_t *n, adm_error *er
     adm_status status = ADM_OK;
     size_t capacity = *n;
     while (status == ADM_OK && (status = adm_query_next(*q, &row, err)) == ADM_OK && row) {
-        if (*n == capacity) {
-            int64_t *larger;
-            capacity = capacity < 64 ? 64 : 2 * capacity;
-            status = adm_alloc(&larger, capacity, sizeof *larger, "runs", err);
-            if (status != ADM_OK) break;
-            adm_copy(larger, *ids, *n * sizeof *larger);
-            adm_free(ids);
-            *ids = larger;
-        }
-        (*ids)[(*n)++] = adm_query_int(*q, 0);
+        status = adm_grow(ids, *n, &capacity, sizeof **ids, "runs", err);
+        if (status == ADM_OK) (*ids)[(*n)++] = adm_query_int(*q, 0);
     }
     adm_query_close(q);
     return status;

@@ -73,7 +73,7 @@ template <int D>
 __device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], const float *channels, int32_t (&q)[D / 32]) {
     const int32_t steps[ADM_ASYM4_N_STEPS] = ADM_ASYM4_STEPS;
     float x[D / 32];
-    uint32_t largest = 0, least = 0xffffffffu;
+    uint32_t largest = 0, min_error = 0xffffffffu;
 #pragma unroll
     for (int e = 0; e < D / 32; e++) {
         x[e] = __fmul_rn(y[e], channels[3 * D + 32 * e + threadIdx.x % 32]);
@@ -98,8 +98,8 @@ __device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], cons
         }
         error = __reduce_add_sync(ADM_FULL_WARP, error);
 #pragma unroll
-        for (int e = 0; e < D / 32; e++) q[e] = error < least ? tried[e] : q[e];
-        least = min(least, error);
+        for (int e = 0; e < D / 32; e++) q[e] = error < min_error ? tried[e] : q[e];
+        min_error = min(min_error, error);
     }
 }
 

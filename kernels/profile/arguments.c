@@ -125,11 +125,7 @@ static error_t add_only(adm_profile_command *c, const char *list, struct argp_st
 static error_t parse(int key, char *arg, struct argp_state *state) {
     adm_profile_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &c->fleet;
-        state->child_inputs[1] = state->child_inputs[2] = &c->common;
-        state->child_inputs[3] = &c->bring;
-        return 0;
+    case ARGP_KEY_INIT: return adm_give_inputs(state, 4, (void *[]){&c->fleet, &c->common, &c->common, &c->bring});
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;

@@ -37,10 +37,10 @@ static void add_block(adm_phase_times *times, const uint64_t *stamp, double cycl
 
 static adm_status evaluate(adm_phase_times *times, const char *stamps, double cycle_ns, adm_error *err) {
     const adm_gpu_phases *phases = &times->phases;
-    const size_t most = (size_t)phases->n_blocks * (N_LAUNCHES - N_LEFT_OUT);
+    const size_t max_samples = (size_t)phases->n_blocks * (N_LAUNCHES - N_LEFT_OUT);
     adm_status status = ADM_OK;
     for (uint32_t p = 0; status == ADM_OK && p < phases->n_phases; p++)
-        status = adm_alloc(&times->ns[p], most, sizeof(double), "durations of phases", err);
+        status = adm_alloc(&times->ns[p], max_samples, sizeof(double), "durations of phases", err);
     for (uint32_t i = N_LEFT_OUT; status == ADM_OK && i < N_LAUNCHES; i++)
         for (uint32_t b = 0; b < phases->n_blocks; b++)
             add_block(times, (const uint64_t *)(stamps + i * phases->stamp_bytes) + (size_t)b * STAMPS_PER_BLOCK, cycle_ns);

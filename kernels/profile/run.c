@@ -220,13 +220,13 @@ static adm_status refuse_impossible(const grid_run *g, const case_run *c, const 
     memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
     const double median = adm_distribution_of(sorted, timing->n_samples).median;
     adm_free(&sorted);
-    const double least = bytes / device->memory_bytes_per_s * 1e9;
-    if (median >= least) return ADM_OK;
+    const double min_ns = bytes / device->memory_bytes_per_s * 1e9;
+    if (median >= min_ns) return ADM_OK;
     return adm_fail(
         why, ADM_EINTERNAL,
         "%s '%s': the median of %.0f ns is below the %.0f ns that %.0f bytes of K, V and codes take at this memory's "
         "%.3f TB/s: the caches were not cold, or the work was not done",
-        adm_stage_name(unit->stage), unit->variant, median, least, bytes, device->memory_bytes_per_s * 1e-12);
+        adm_stage_name(unit->stage), unit->variant, median, min_ns, bytes, device->memory_bytes_per_s * 1e-12);
 }
 
 /* Beside our dense attention the fastest recorded of others, if there is one for this shape and device. */

@@ -23,7 +23,7 @@ struct adm_profile_candidates {
     adm_tune_session *session; /* [n_sessions] */
     size_t n_sessions;
     verdict *verdict; /* [n_verdicts] */
-    size_t n_verdicts, n_room;
+    size_t n_verdicts, capacity;
     const adm_profile_options *o;
     adm_profile_candidates_ask ask;
 };
@@ -68,17 +68,10 @@ static adm_tune_options options_of(const adm_profile_options *o, const adm_profi
 }
 
 static adm_status grow(adm_profile_candidates *p, adm_error *err) {
-    verdict *more = NULL;
-    if (p->n_verdicts < p->n_room) return ADM_OK;
-    const size_t room = p->n_room > 0 ? 2 * p->n_room : 32;
-    adm_status status = adm_alloc(&more, room, sizeof *more, "verdicts", err);
-    if (status != ADM_OK) return status;
-    adm_copy(more, p->verdict, p->n_verdicts * sizeof *more);
-    adm_free(&p->verdict);
-    p->verdict = more;
-    p->n_room = room;
-    for (size_t i = 0; i < p->n_verdicts; i++) more[i].options.length = more[i].present.length; /* they have moved */
-    return ADM_OK;
+    adm_status status = adm_grow(&p->verdict, p->n_verdicts, &p->capacity, sizeof *p->verdict, "verdicts", err);
+    for (size_t i = 0; status == ADM_OK && i < p->n_verdicts; i++) /* they may have moved */
+        p->verdict[i].options.length = p->verdict[i].present.length;
+    return status;
 }
 
 /* One session in one configuration, in every launch mode. The small shapes are checked the first time. */

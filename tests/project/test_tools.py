@@ -70,12 +70,22 @@ def test_each_compiler_has_its_gcov(compiler, gcov):
 
 
 def test_gcov_is_read(tmp_path):
-    (tmp_path / "a.c").write_text("int main(int n, char **v) {\n    (void)v;\n    if (n > 1)\n        n = 7;\n"
-                                  "    return n - 1;\n}\n")
+    (tmp_path / "a.c").write_text("int idle(void) {\n    return 1;\n}\nint main(int n, char **v) {\n    (void)v;\n"
+                                  "    if (n > 1)\n        n = 7;\n    return n - 1;\n}\n")
+    (tmp_path / "b.c").write_text("int unused(void) {\n    return 2;\n}\n")
+    subprocess.run(["gcc", "--coverage", "-O0", "-c", "b.c"], cwd=tmp_path, check=True)
     subprocess.run(["gcc", "--coverage", "-O0", "a.c", "-o", "a"], cwd=tmp_path, check=True)
     subprocess.run(["./a"], cwd=tmp_path, check=True)
-    counts = coverage.lines_of([str(path) for path in tmp_path.glob("*.gcda")], coverage.gcov_command("gcc"))["a.c"]
-    assert counts[4] == 0 and counts[3] == counts[5] == 1
+    notes = [str(path) for path in tmp_path.glob("*.gcno")]
+    lines, entered = coverage.lines_of(notes, coverage.gcov_command("gcc"))
+    assert lines["a.c"][7] == 0 and lines["a.c"][6] == lines["a.c"][8] == 1
+    assert lines["b.c"] == {1: 0, 2: 0}  # a file that never ran counts
+    assert entered == {("a.c", "idle"): 0, ("a.c", "main"): 1, ("b.c", "unused"): 0}
+
+
+def test_functions_that_no_test_enters_are_named():
+    entered = {("core/a.c", "idle"): 0, ("core/a.c", "main"): 3, ("core/a.c", "odd"): 0, ("tests/t.c", "idle"): 0}
+    assert list(coverage.never_entered(entered, ["core"])) == ["2 functions that no test enters", "  core/a.c: idle, odd"]
 
 
 def test_every_file_is_in_style():

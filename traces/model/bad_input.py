@@ -1,4 +1,5 @@
 """The two ways in which the tools of this folder end early, and files that are not what their name says."""
+import sys
 
 
 class BadInput(Exception):
@@ -7,6 +8,23 @@ class BadInput(Exception):
 
 class CheckFailed(Exception):
     """The result is wrong: exit 4, and no file is left behind."""
+
+
+def exit_code(tool, run, argv):
+    """Runs a tool of this folder; its exit code. What ended it early is said on stderr, in one sentence."""
+    try:
+        run(argv)
+    except BadInput as e:
+        print(f"{tool}: {e}", file=sys.stderr)
+        return 2
+    except CheckFailed as e:
+        print(f"{tool}: check failed: {e}", file=sys.stderr)
+        return 4
+    except (ImportError, OSError) as e:
+        hint = "; `pip install -r traces/model/requirements.txt` brings it" if isinstance(e, ImportError) else ""
+        print(f"{tool}: {e}{hint}", file=sys.stderr)
+        return 4
+    return 0
 
 
 def refuse_lfs_pointer(path):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bad_input import BadInput, CheckFailed
+from bad_input import BadInput, CheckFailed, exit_code
 from forward import capture
 from model_files import load_model, weights_sha256
 from tokens import read_tokens
@@ -143,19 +143,7 @@ def run(argv):
 
 
 def main(argv=None):
-    try:
-        run(sys.argv[1:] if argv is None else argv)
-    except BadInput as e:
-        print(f"capture.py: {e}", file=sys.stderr)
-        return 2
-    except CheckFailed as e:
-        print(f"capture.py: check failed: {e}", file=sys.stderr)
-        return 4
-    except (ImportError, OSError) as e:
-        hint = "; `pip install -r traces/model/requirements.txt` brings it" if isinstance(e, ImportError) else ""
-        print(f"capture.py: {e}{hint}", file=sys.stderr)
-        return 4
-    return 0
+    return exit_code("capture.py", run, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

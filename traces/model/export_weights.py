@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bad_input import BadInput
+from bad_input import BadInput, exit_code
 from forward import forward_logits
 from model_files import load_model
 from tokens import read_tokens
@@ -127,16 +127,7 @@ def run(argv):
 
 
 def main(argv=None):
-    try:
-        run(sys.argv[1:] if argv is None else argv)
-    except BadInput as e:
-        print(f"export_weights.py: {e}", file=sys.stderr)
-        return 2
-    except (ImportError, OSError) as e:
-        hint = "; `pip install -r traces/model/requirements.txt` brings it" if isinstance(e, ImportError) else ""
-        print(f"export_weights.py: {e}{hint}", file=sys.stderr)
-        return 4
-    return 0
+    return exit_code("export_weights.py", run, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -19,24 +19,11 @@ void adm_builder_close(adm_builder *b) {
     adm_id_map_free(&b->ids);
 }
 
-static adm_status grow(void *array, size_t n, size_t *capacity, size_t size, const char *what, adm_error *err) {
-    void **items = array, *larger;
-    if (n < *capacity) return ADM_OK;
-    const size_t more = *capacity == 0 ? 1024 : 2 * *capacity;
-    adm_status status = adm_alloc(&larger, more, size, what, err);
-    if (status != ADM_OK) return status;
-    adm_copy(larger, *items, n * size);
-    adm_free(items);
-    *items = larger;
-    *capacity = more;
-    return ADM_OK;
-}
-
 adm_status adm_builder_add(adm_builder *b, const adm_lines *lines, const adm_row_request *row, adm_error *err) {
     adm_requests *out = b->out;
     if (out->n == ADM_REQUESTS_MAX)
         return adm_lines_refuse(lines, err, "holds one request more than %d, the limit", ADM_REQUESTS_MAX);
-    adm_status status = grow(&out->request, out->n, &b->capacity, sizeof *out->request, "requests", err);
+    adm_status status = adm_grow(&out->request, out->n, &b->capacity, sizeof *out->request, "requests", err);
     if (status != ADM_OK) return status;
     out->request[out->n++] = (adm_request){.arrival_ns = row->arrival_ns,
                                            .delay_ns = row->delay_ns,
@@ -55,7 +42,7 @@ adm_status adm_builder_add(adm_builder *b, const adm_lines *lines, const adm_row
 
 adm_status adm_builder_known_block(adm_builder *b, uint32_t number, adm_error *err) {
     adm_requests *out = b->out;
-    adm_status status = grow(&out->block, out->n_blocks, &b->block_capacity, sizeof *out->block, "blocks of prompts", err);
+    adm_status status = adm_grow(&out->block, out->n_blocks, &b->block_capacity, sizeof *out->block, "blocks of prompts", err);
     if (status != ADM_OK) return status;
     out->block[out->n_blocks++] = number;
     out->request[out->n - 1].n_blocks++;

@@ -88,10 +88,10 @@ adm_status adm_csv_row(const adm_csv *csv, const adm_lines *lines, char *line, a
                                 adm_shown(columns[0], quote));
     adm_status status = read_time(csv, lines, columns[csv->role_column[COLUMN_TIME]], &ns, err);
     for (int role = COLUMN_INPUT; role < ADM_CSV_ROLES && status == ADM_OK; role++) {
-        const uint64_t most = role == COLUMN_TOTAL ? 2ull * ADM_REQUESTS_MAX_TOKENS : ADM_REQUESTS_MAX_TOKENS;
-        if (name[role] == NULL || adm_read_whole(columns[csv->role_column[role]], most, &tokens[role])) continue;
+        const uint64_t max = role == COLUMN_TOTAL ? 2ull * ADM_REQUESTS_MAX_TOKENS : ADM_REQUESTS_MAX_TOKENS;
+        if (name[role] == NULL || adm_read_whole(columns[csv->role_column[role]], max, &tokens[role])) continue;
         status = adm_lines_refuse(lines, err, "%s '%s' is not a whole number of tokens from 0 to %" PRIu64, name[role],
-                                  adm_shown(columns[csv->role_column[role]], quote), most);
+                                  adm_shown(columns[csv->role_column[role]], quote), max);
     }
     if (status == ADM_OK && name[COLUMN_TOTAL] != NULL && tokens[COLUMN_TOTAL] != tokens[COLUMN_INPUT] + tokens[COLUMN_OUTPUT])
         status = adm_lines_refuse(lines, err, "%s is %" PRIu64 ", but %s and %s are %" PRIu64 " and %" PRIu64,

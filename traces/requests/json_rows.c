@@ -30,20 +30,20 @@ void adm_json_rows_close(adm_json_rows *rows) {
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
-adm_status adm_json_whole(const adm_lines *lines, const json_t *object, const char *key, uint64_t most, uint64_t *value,
+adm_status adm_json_whole(const adm_lines *lines, const json_t *object, const char *key, uint64_t max, uint64_t *value,
                           adm_error *err) {
     const json_t *item = json_object_get(object, key);
     if (item == NULL) return adm_lines_refuse(lines, err, "has no \"%s\"", key);
     const double real = json_is_real(item) ? json_real_value(item) : -1;
-    if (json_is_real(item) && real >= 0 && real <= (double)most && real == (double)(uint64_t)real) { /* 12.0 */
+    if (json_is_real(item) && real >= 0 && real <= (double)max && real == (double)(uint64_t)real) { /* 12.0 */
         *value = (uint64_t)real;
         return ADM_OK;
     }
     if (!json_is_integer(item))
-        return adm_lines_refuse(lines, err, "\"%s\" is not a whole number; it must be 0 to %" PRIu64, key, most);
+        return adm_lines_refuse(lines, err, "\"%s\" is not a whole number; it must be 0 to %" PRIu64, key, max);
     const json_int_t number = json_integer_value(item);
-    if (number < 0 || (uint64_t)number > most)
-        return adm_lines_refuse(lines, err, "\"%s\" is %" JSON_INTEGER_FORMAT ", it must be 0 to %" PRIu64, key, number, most);
+    if (number < 0 || (uint64_t)number > max)
+        return adm_lines_refuse(lines, err, "\"%s\" is %" JSON_INTEGER_FORMAT ", it must be 0 to %" PRIu64, key, number, max);
     *value = (uint64_t)number;
     return ADM_OK;
 }
@@ -119,16 +119,9 @@ static adm_status find_session(adm_json_rows *rows, const adm_lines *lines, cons
     adm_status status = adm_id_map_find(&rows->sessions, key, (uint32_t)rows->n_sessions + 1, &value, err);
     if (status != ADM_OK) return status;
     if (value == rows->n_sessions + 1) {
-        if (rows->n_sessions == rows->capacity) {
-            adm_session *larger;
-            const size_t more = rows->capacity == 0 ? 64 : 2 * rows->capacity;
-            status = adm_alloc(&larger, more, sizeof *larger, "sessions of a request trace", err);
-            if (status != ADM_OK) return status;
-            adm_copy(larger, rows->session, rows->n_sessions * sizeof *larger);
-            adm_free(&rows->session);
-            rows->session = larger;
-            rows->capacity = more;
-        }
+        status = adm_grow(&rows->session, rows->n_sessions, &rows->capacity, sizeof *rows->session,
+                          "sessions of a request trace", err);
+        if (status != ADM_OK) return status;
         rows->session[rows->n_sessions++] = (adm_session){-1, 0};
     }
     *session = &rows->session[value - 1];

@@ -79,12 +79,12 @@ bool adm_read_seconds(const char *text, uint64_t *ns) {
     return *t == '\0' && seconds <= adm_max_seconds;
 }
 
-bool adm_read_whole(const char *text, uint64_t most, uint64_t *value) {
+bool adm_read_whole(const char *text, uint64_t max, uint64_t *value) {
     const char *t = text;
     bool good = take_digits(&t, 19, value);
     if (good && *t == '.') good = t[1 + strspn(t + 1, "0")] == '\0' && t[1] == '0';
     else good = good && *t == '\0';
-    return good && *value <= most;
+    return good && *value <= max;
 }
 
 bool adm_ns_of(double value, double unit_ns, uint64_t *ns) {

@@ -17,7 +17,7 @@ bool adm_read_date(const char *text, uint64_t *ns);
 bool adm_read_seconds(const char *text, uint64_t *ns);
 
 /* A whole number up to `most`; some published files write 12 as 12.0. */
-bool adm_read_whole(const char *text, uint64_t most, uint64_t *value);
+bool adm_read_whole(const char *text, uint64_t max, uint64_t *value);
 
 /* A number of seconds or milliseconds (`unit_ns`) from JSON, at least 0 and at most adm_max_seconds. */
 bool adm_ns_of(double value, double unit_ns, uint64_t *ns);

@@ -30,10 +30,7 @@ static const struct argp_option own_options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     compare_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = &c->common;
-        state->child_inputs[2] = &c->args;
-        return 0;
+    case ARGP_KEY_INIT: return adm_give_inputs(state, 3, (void *[]){&c->common, &c->common, &c->args});
     case KEY_CANDIDATE: c->kernel = arg; return 0;
     case ARGP_KEY_ARG:
         if (c->n_sides == 2) argp_error(state, "compare takes two sets of runs, and '%s' is a third", arg);

@@ -32,10 +32,10 @@ bool adm_compare_is_of_kernel(const adm_series *s, const char *named) {
 
 /* Of its points the smallest median; infinite where nothing was measured. */
 static double fastest_ns(const adm_series *s) {
-    double least = INFINITY;
+    double min = INFINITY;
     for (size_t i = 0; i < s->n_points; i++)
-        if (s->point[i].ok) least = fmin(least, s->point[i].median);
-    return least;
+        if (s->point[i].ok) min = fmin(min, s->point[i].median);
+    return min;
 }
 
 /* Whether any run's candidate, other than a row, goes by this name. */

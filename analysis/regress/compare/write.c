@@ -71,7 +71,7 @@ static bool same_group(const adm_compare_row *a, const adm_compare_row *b) {
 }
 
 /* One line per group, at its first row, while the text is shorter than `most` bytes; returns how many groups had no room. */
-static size_t missing_lines(const adm_comparison *c, size_t most, adm_text *out) {
+static size_t missing_lines(const adm_comparison *c, size_t max_bytes, adm_text *out) {
     size_t n_left = 0;
     for (size_t i = 0; i < c->n_rows; i++) {
         const adm_compare_row *row = &c->row[i];
@@ -83,7 +83,7 @@ static size_t missing_lines(const adm_comparison *c, size_t most, adm_text *out)
             earlier += same && k < i;
         }
         if (earlier > 0) continue;
-        if (out->length > most) {
+        if (out->length > max_bytes) {
             n_left++;
             continue;
         }

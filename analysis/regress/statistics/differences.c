@@ -27,12 +27,12 @@ static size_t take_between(const double *x, size_t n_x, const double *y, size_t 
 }
 
 double adm_difference_select(const double *x, size_t n_x, const double *y, size_t n_y, size_t k, double *scratch) {
-    const size_t most = adm_difference_scratch(n_x, n_y);
+    const size_t max_pairs = adm_difference_scratch(n_x, n_y);
     double low = y[0] - x[n_x - 1], high = y[n_y - 1] - x[0];
     size_t n_low = count_to(x, n_x, y, n_y, low), n_high = n_x * n_y;
     if (k < n_low) return low;
     /* The answer is above low and at most high, among n_high - n_low differences. */
-    while (n_high - n_low > most) {
+    while (n_high - n_low > max_pairs) {
         double middle = low + (high - low) / 2;
         if (middle <= low || middle >= high) return high; /* neighbours: all that are left are equal */
         size_t n = count_to(x, n_x, y, n_y, middle);

@@ -29,7 +29,7 @@ static int look(void *user) {
 
 void adm_store_guard(adm_store *store) {
     static const struct {
-        int what, most;
+        int what, max;
     } limits[] = {
         {SQLITE_LIMIT_LENGTH, ADM_STORE_MAX_VALUE_BYTES},
         {SQLITE_LIMIT_SQL_LENGTH, 1 << 20},
@@ -41,7 +41,7 @@ void adm_store_guard(adm_store *store) {
         {SQLITE_LIMIT_TRIGGER_DEPTH, 50},
         {SQLITE_LIMIT_WORKER_THREADS, 0},
     };
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) sqlite3_limit(store->db, limits[i].what, limits[i].most);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) sqlite3_limit(store->db, limits[i].what, limits[i].max);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);

@@ -14,7 +14,7 @@ enum { MAX_PAIRS = 8192 };
 /* Times of one run against another's, row by row, as shares. */
 typedef struct comparison {
     size_t n, n_steps;
-    double median, least, most, step_median;
+    double median, min, max, step_median;
 } comparison;
 
 typedef struct gpu_figures {
@@ -83,8 +83,8 @@ static adm_status compare(adm_store *store, int64_t run_id, int64_t base_id, com
     if (status == ADM_OK && c->n > 0) {
         const adm_distribution d = adm_distribution_of(values, c->n);
         c->median = d.median;
-        c->least = d.min;
-        c->most = d.max;
+        c->min = d.min;
+        c->max = d.max;
         if (c->n_steps > 0) c->step_median = adm_distribution_of(steps, c->n_steps).median;
     }
     return status;
@@ -104,8 +104,8 @@ static adm_status read_gpu(adm_store *store, const adm_gpus *g, int i, int64_t f
 
 static void print_comparison(const char *against, const comparison *c) {
     if (c->n == 0) return;
-    adm_print("       %s: %+.2f%% in the median of %zu times (%+.1f to %+.1f%%)", against, 100 * c->median, c->n,
-              100 * c->least, 100 * c->most);
+    adm_print("       %s: %+.2f%% in the median of %zu times (%+.1f to %+.1f%%)", against, 100 * c->median, c->n, 100 * c->min,
+              100 * c->max);
     if (c->n_steps > 0) adm_print(", steps %+.2f%% (n %zu)", 100 * c->step_median, c->n_steps);
     adm_print("\n");
 }
@@ -121,8 +121,8 @@ static void print_gpu(const adm_gpus *g, int i, const gpu_figures *f) {
 
 static json_t *comparison_json(const comparison *c) {
     if (c->n == 0) return json_null();
-    return json_pack("{s:I, s:f, s:f, s:f, s:I, s:o}", "n", (json_int_t)c->n, "median_ratio", c->median, "min_ratio", c->least,
-                     "max_ratio", c->most, "n_steps", (json_int_t)c->n_steps, "step_median_ratio",
+    return json_pack("{s:I, s:f, s:f, s:f, s:I, s:o}", "n", (json_int_t)c->n, "median_ratio", c->median, "min_ratio", c->min,
+                     "max_ratio", c->max, "n_steps", (json_int_t)c->n_steps, "step_median_ratio",
                      c->n_steps > 0 ? json_real(c->step_median) : json_null());
 }
 

@@ -271,12 +271,12 @@ static void *run_rank(void *user) {
     if (status == ADM_OK) status = adm_alloc(&m->samples, 2 * MAX_SAMPLES, sizeof *m->samples, "samples", &t->err[m->rank]);
     bool goes_on = agree(m, status);
     if (goes_on) {
-        size_t most = LINK_BYTES / 2;
+        size_t max_bytes = LINK_BYTES / 2;
         for (size_t i = 0; i < adm_profile_n_cases(t->o); i++) {
             const adm_profile_case c = adm_profile_case_at(t->o, i);
-            if (message(t, &c) > most) most = message(t, &c);
+            if (message(t, &c) > max_bytes) max_bytes = message(t, &c);
         }
-        status = adm_rank_open(m->gpu, &t->nccl, &t->id, m->rank, t->n, most, &m->link, &t->err[m->rank]);
+        status = adm_rank_open(m->gpu, &t->nccl, &t->id, m->rank, t->n, max_bytes, &m->link, &t->err[m->rank]);
         goes_on = agree(m, status);
     }
     goes_on = goes_on && look_at_link(m);

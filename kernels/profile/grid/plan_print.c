@@ -37,7 +37,7 @@ json_t *adm_profile_setting_as_json(const adm_profile_options *o, const adm_trac
 
 /* What one configuration takes at least, and what it is given so that the L2 stays cold. */
 typedef struct case_plans {
-    adm_gpu_plan least, given;
+    adm_gpu_plan min, given;
 } case_plans;
 
 static case_plans plans_of(const adm_profile_options *o, const adm_profile_case *c, const adm_device_info *device) {
@@ -46,7 +46,7 @@ static case_plans plans_of(const adm_profile_options *o, const adm_profile_case 
     const uint64_t l2_bytes = device != NULL ? device->l2_bytes : 60u << 20;
     const uint64_t available = device != NULL ? device->memory_bytes / 10 * 6 : UINT64_MAX;
     case_plans plans;
-    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &plans.least);
+    adm_gpu_plan_make(&shape, &inputs, false, l2_bytes, available, &plans.min);
     adm_gpu_plan_make(&shape, &inputs, o->cold, l2_bytes, available, &plans.given);
     return plans;
 }
@@ -56,8 +56,8 @@ static void print_case(const adm_profile_options *o, const adm_profile_case *c, 
     adm_print("  %s, ", adm_dtype_name(c->dtype));
     if (c->page_size > 0) adm_print("pages of %u, ", c->page_size);
     adm_print("%u tokens, %u KV heads, batch %u: K and V %.2f GiB, codes %.3f GiB; needs %.2f GiB", c->seq_len, c->n_kv_heads,
-              c->batch, (double)(2 * p.least.kv_bytes) / 0x1p30, (double)p.least.planes_bytes / 0x1p30,
-              (double)p.least.bytes / 0x1p30);
+              c->batch, (double)(2 * p.min.kv_bytes) / 0x1p30, (double)p.min.planes_bytes / 0x1p30,
+              (double)p.min.bytes / 0x1p30);
     if (o->cold)
         adm_print(", takes %.2f GiB (%u copies, %u sets) for a cold L2", (double)p.given.bytes / 0x1p30, p.given.n_kv,
                   p.given.n_sets);
@@ -68,9 +68,9 @@ static json_t *case_as_json(const adm_profile_options *o, const adm_profile_case
     const case_plans p = plans_of(o, c, device);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "dtype", adm_dtype_name(c->dtype), "page_size",
                      (json_int_t)c->page_size, "seq_len", (json_int_t)c->seq_len, "kv_heads", (json_int_t)c->n_kv_heads,
-                     "batch", (json_int_t)c->batch, "kv_bytes", (json_int_t)(2 * p.least.kv_bytes), "code_bytes",
-                     (json_int_t)p.least.planes_bytes, "least_bytes", (json_int_t)p.least.bytes, "bytes",
-                     (json_int_t)p.given.bytes, "n_copies", (json_int_t)p.given.n_kv, "n_sets", (json_int_t)p.given.n_sets);
+                     "batch", (json_int_t)c->batch, "kv_bytes", (json_int_t)(2 * p.min.kv_bytes), "code_bytes",
+                     (json_int_t)p.min.planes_bytes, "least_bytes", (json_int_t)p.min.bytes, "bytes", (json_int_t)p.given.bytes,
+                     "n_copies", (json_int_t)p.given.n_kv, "n_sets", (json_int_t)p.given.n_sets);
 }
 
 /* --- The plan ----------------------------------------------------------------------------------------------------- */

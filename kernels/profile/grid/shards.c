@@ -64,12 +64,12 @@ static adm_status add_case(const adm_profile_options *o, size_t c, adm_profile_s
 adm_status adm_profile_shards_make(const adm_profile_options *o, adm_shard shard, adm_profile_shards *s, adm_error *err) {
     adm_shard_item *item = NULL;
     double *case_cost = NULL;
-    size_t most = 0; /* units of a configuration, with all metrics */
+    size_t max_units = 0; /* units of a configuration, with all metrics */
     const uint32_t n_shards = shard.count > 0 ? shard.count : 1, index = shard.count > 0 ? shard.index : 1;
     *s = (adm_profile_shards){.shard = shard, .n_cases = adm_profile_n_cases(o)};
-    adm_status status = adm_profile_n_units(o, &most, err);
+    adm_status status = adm_profile_n_units(o, &max_units, err);
     if (status == ADM_OK) status = adm_alloc(&s->first, s->n_cases + 1, sizeof *s->first, "configurations of a sweep", err);
-    if (status == ADM_OK) status = adm_alloc(&item, s->n_cases * most, sizeof *item, "units of a sweep", err);
+    if (status == ADM_OK) status = adm_alloc(&item, s->n_cases * max_units, sizeof *item, "units of a sweep", err);
     if (status == ADM_OK) status = adm_alloc(&case_cost, s->n_cases, sizeof *case_cost, "configurations of a sweep", err);
     for (size_t c = 0; status == ADM_OK && c < s->n_cases; c++) status = add_case(o, c, s, item, case_cost, err);
     if (status == ADM_OK) status = adm_alloc(&s->part, s->n_items, sizeof *s->part, "units of a sweep", err);

@@ -79,16 +79,16 @@ static adm_status attach(adm_profile_probes *p, adm_error *err) {
 
 static adm_status open_counters(adm_profile_probes *p, const adm_profile_options *options, const char *counters,
                                 int device_number, adm_error *err) {
-    size_t n_units, most = 0;
+    size_t n_units, max_units = 0;
     adm_status status = ADM_OK;
     if (counters == NULL) return ADM_OK;
     for (size_t m = 0; status == ADM_OK && m < options->n_metrics; m++) {
         adm_profile_unit *units = NULL;
         status = adm_profile_units(options, options->metrics[m], &units, &n_units, err);
-        if (n_units > most) most = n_units;
+        if (n_units > max_units) max_units = n_units;
         adm_free(&units);
     }
-    if (status == ADM_OK) status = adm_counter_probe_open(counters, device_number, most, &p->counter, err);
+    if (status == ADM_OK) status = adm_counter_probe_open(counters, device_number, max_units, &p->counter, err);
     if (status != ADM_OK) return status;
     p->observer.counters = adm_counter_probe_counters(p->counter, &p->observer.n_counters);
     adm_counter_probe_deliver_to(p->counter, adm_profile_counter_sink, &p->observer);

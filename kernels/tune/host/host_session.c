@@ -243,8 +243,8 @@ static double median(double *values, size_t n) {
 /* Processor time of a request, without what our own part of the child says it used while no call ran. It cannot claim more
  * than the time that was left for that. */
 static double cpu_of_calls(uint64_t used_ns, uint64_t took_ns, const reply *answer) {
-    const double most = fmax(0, (double)took_ns - answer->ns);
-    return fmax(0, (double)used_ns - fmin(fmax(0, answer->wait_cpu_ns), most));
+    const double max_ns = fmax(0, (double)took_ns - answer->ns);
+    return fmax(0, (double)used_ns - fmin(fmax(0, answer->wait_cpu_ns), max_ns));
 }
 
 static void keep_sample(defendant *d, const reply *answer, const adm_tune_options *o) {
@@ -279,7 +279,7 @@ static void sample(defendant *d, const adm_tune_options *o) {
     keep_sample(d, &answer, o);
 }
 
-/* What a sample costs beside its calls: waking up, touching the buffers, the loop that looks for company. */
+/* What a sample costs beside its calls: waking up, touching the buffers, the loop that finds a shared core. */
 static void measure_idle(defendant *d) {
     const request r = {DO_TIME, CASE_TIMED, 0, 0};
     double cpu[5];
