@@ -13,7 +13,7 @@
 
 /* Only the latest MAX_RUNS runs are analysed, and fewer than MIN_RUNS have no change point. MAX_SERIES series are shown, those
  * with changes first. */
-enum { MAX_RUNS = 200, MIN_RUNS = ADM_HISTORY_MIN_RUNS, MAX_SERIES = 40 };
+enum { MAX_RUNS = 200, MIN_RUNS = 6, MAX_SERIES = 40 };
 
 /* Times, and one metric of quality in place of all of them: `adamas history` analyses every metric. */
 static const char *const metrics[] = {"time_ns", "output_rel_l2"};
@@ -156,6 +156,7 @@ adm_status adm_report_history(adm_store *store, json_t *document, adm_error *err
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0] && status == ADM_OK && n >= MIN_RUNS; i++)
         status = add_metric(store, ids, n, metrics[i], history, &counts, err);
     if (status == ADM_OK) status = adm_rows_set(history, "n_series", json_integer(counts.n), err);
+    if (status == ADM_OK) status = adm_rows_set(history, "min_runs", json_integer(MIN_RUNS), err);
     if (status == ADM_OK) status = adm_rows_set(history, "n_short", json_integer(counts.n_short), err);
     if (status == ADM_OK) status = adm_rows_set(history, "n_ignored", json_integer(counts.n_ignored), err);
     bool is_empty = json_array_size(json_object_get(history, "series")) == 0;

@@ -8,9 +8,6 @@
 #include "core/base/error.h"
 #include "core/store/store.h"
 
-/* Fewer runs have no change point, and no series of a report. */
-enum { ADM_HISTORY_MIN_RUNS = 6 };
-
 /* Sets document["history"]: change points of times and output errors over the latest complete runs, and the series that
  * have them; null if there are too few runs for any. Recorded runs are left out. See web-report/README.md. */
 adm_status adm_report_history(adm_store *store, json_t *document, adm_error *err);
