@@ -27,7 +27,8 @@ VERSION = "0.1.0"
 
 # The library's and the program's sources: room, then NAME.c in it.
 ROOMS = {
-    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu"],
+    "core/system": ["clock", "contention", "interrupt", "output_file", "read_room", "remove_tree", "threads", "cpu",
+                    "hostinfo"],
     "core/base": ["error", "mem", "floatfmt", "printable", "format", "print", "json_read", "json_text", "suggest", "embedded",
                   "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
@@ -36,7 +37,7 @@ ROOMS = {
                     "accumulated", "random", "coding", "codebook", "thresholds", "calibration"],
     "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
     "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_sound", "merge_tables", "joined",
-                   "prune", "remove", "store_api", "hostinfo", "runs_find"],
+                   "prune", "remove", "store_api", "runs_find"],
     "core/replay/session": ["session", "segment", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -80,14 +81,13 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "decode", "tuning", "sketches",
-                             "gpu", "tasks",
-                             "history", "checks", "differences"],
+                             "gpu", "tasks", "history", "checks", "differences"],
     "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
     "analysis/report/view/quality": ["budget", "claims", "quality", "heads"],
     "analysis/report/view/changes": ["verdict", "differences", "checks", "history"],
-    "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "decode", "tuning", "tasks", "stages",
-                             "provenance"],
+    "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "decode", "tuning", "tasks",
+                             "stages", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
@@ -166,7 +166,7 @@ WEB = [f"web-report/{name}" for name in (
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
     "core/base": ["floatfmt", "mem", "json_text"],
-    "core/system": ["threads", "contention", "remove_tree"],
+    "core/system": ["threads", "contention", "remove_tree", "hostinfo"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],

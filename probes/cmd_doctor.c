@@ -12,7 +12,7 @@
 #include "core/system/clock.h"
 #include "core/base/print.h"
 #include "core/cli/command.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/stats/stats.h"
 #include "core/store/store.h"
 #include "core/base/version.h"

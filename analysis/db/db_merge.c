@@ -72,6 +72,14 @@ static adm_status add_path(merge_command *c, const char *folder, const char *nam
         adm_free(&larger[c->n_paths]);
         return ADM_OK;
     }
+    /* One of a shard that was killed at its start stops nobody: the shard is missing, and named. */
+    if (folder[0] != '\0' && is_there && adm_store_is_blank(larger[c->n_paths])) {
+        char shown[512];
+        if (!c->common.json && !c->common.quiet)
+            adm_print("%s is empty, and left out\n", adm_printable(larger[c->n_paths], shown, sizeof shown));
+        adm_free(&larger[c->n_paths]);
+        return ADM_OK;
+    }
     if (is_there) c->n_bytes += file.st_size;
     c->n_paths++;
     return ADM_OK;

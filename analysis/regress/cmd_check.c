@@ -17,7 +17,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/store/track.h"
 
 typedef struct check_command {

@@ -24,7 +24,7 @@
 #include "core/system/threads.h"
 #include "core/cli/command.h"
 #include "core/fleet/fleet.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "traces/requests/requests.h"
 
 #define EMBEDDED_CALIBRATION "analysis/recorded/h200.json"

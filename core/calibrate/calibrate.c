@@ -9,7 +9,7 @@
 #include "core/policy/adamas.h"
 #include "core/policy/sweep.h"
 #include "core/replay/replay.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 
 const char *const adm_calibrate_metrics[ADM_CALIBRATE_N_METRICS] = {"l1", "dot", "asym4", "asymmetric"};
 

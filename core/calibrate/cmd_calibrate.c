@@ -14,7 +14,7 @@
 #include "core/calibrate/calibration_file.h"
 #include "core/calibrate/steps.h"
 #include "core/cli/command.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
 #include "traces/format/trace_file.h"

@@ -5,7 +5,7 @@
 
 #include "core/system/clock.h"
 #include "core/store/runs_find.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/base/mem.h"
 #include "core/replay/arguments.h"
 #include "core/replay/summary.h"

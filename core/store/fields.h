@@ -3,7 +3,7 @@
 #define ADM_CORE_STORE_FIELDS_H
 
 #include "core/base/error.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/store/run.h"
 #include "core/store/store_api.h"
 

@@ -12,6 +12,19 @@
 #include "core/store/row.h"
 #include "core/store/file/database_internal.h"
 
+void adm_run_info_host(adm_run_info *info, const adm_host_info *host) {
+    info->host_name = host->host_name;
+    info->os = host->os;
+    info->cpu_model = host->cpu_model;
+    info->n_cpus = host->n_cpus;
+    info->memory_bytes = host->memory_bytes;
+    info->compiler = adm_compiler();
+    info->machine = host->machine[0] != '\0' ? host->machine : NULL;
+    info->cpu_governor = host->cpu_governor[0] != '\0' ? host->cpu_governor : NULL;
+    info->cpu_turbo = host->cpu_turbo[0] != '\0' ? host->cpu_turbo : NULL;
+    info->cpu_smt = host->cpu_smt[0] != '\0' ? host->cpu_smt : NULL;
+}
+
 adm_status adm_new_uuid(char out[37], adm_error *err) {
     uint8_t b[16];
     if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)

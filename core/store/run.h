@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "core/system/hostinfo.h"
 #include "core/base/error.h"
 
 typedef struct adm_store adm_store;
@@ -12,7 +13,7 @@ typedef struct adm_store adm_store;
 adm_status adm_new_uuid(char out[37], adm_error *err);
 
 /* Provenance of one run. Strings are borrowed for the call; see core/store/schema/1.sql for meanings. NULL text where the
- * schema allows it. adm_run_info_host() (core/store/hostinfo.h) fills in the machine's part. */
+ * schema allows it. adm_run_info_host() fills in the machine's part. */
 typedef struct adm_run_info {
     const char *label, *command, *argv_json;
     int64_t seed;
@@ -34,6 +35,9 @@ typedef struct adm_run_info {
     /* Set by adm_store_begin_run(). */
     const char *run_uuid, *status, *started_utc;
 } adm_run_info;
+
+/* Fills in the machine's and the build's part of info with pointers into *host, which must outlive it. */
+void adm_run_info_host(adm_run_info *info, const adm_host_info *host);
 
 /* Inserts a run with status 'running', a fresh UUID, the start time and this build's version, and flushes, so that an
  * interrupted run is visible as such. */

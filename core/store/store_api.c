@@ -11,7 +11,7 @@
 #include "core/base/mem.h"
 #include "core/store/columns.h"
 #include "core/store/fields.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/store/store.h"
 
 /* --- Text to structs ---------------------------------------------------------------------------------------------- */

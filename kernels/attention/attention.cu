@@ -146,6 +146,22 @@ static unsigned shared_bytes_of(uint32_t head_dim, unsigned n_warps) {
                              : adm_tile_shared_bytes<256>(n_warps, 1);
 }
 
+typedef struct attention_cut {
+    unsigned splits, n_warps;
+} attention_cut;
+
+/* What was fastest on an H200 at d = 128, where it is not the rule below (zeros): clusters of 4 with a block per SM while 85%
+ * of the SMs hold them; then two blocks per head, of 12 warps so that others fit beside them; then all warps that a block can
+ * have. The first two at budgets of 256 and more. */
+static attention_cut measured_cut(unsigned heads, unsigned tiles, unsigned n_sms) {
+    const attention_cut by_rule = {0, 0};
+    if (heads > n_sms || heads * 8 <= n_sms) return by_rule;
+    if (heads * 2 > n_sms) return attention_cut{1, 16}; /* at a budget of 64 too */
+    if (tiles < 16) return by_rule;
+    if (heads * 4 <= n_sms * 17 / 20) return attention_cut{4, 16};
+    return heads * 4 > n_sms ? attention_cut{2, 12} : by_rule;
+}
+
 extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, unsigned splits,
                                               unsigned n_warps, adm_gpu_stream stream, adm_error *err) {
     adm_gpu_limits limits;
@@ -159,6 +175,10 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     /* Where half of the SMs can hold all blocks, blocks that fill one each beat smaller ones, even if half of
      * their warps find nothing to do: no two share an SM, and the next kernel begins on the other half. Where
      * there are no clusters a head has one block. */
+    if (splits == 0 && n_warps == 0 && shape->heads.head_dim == 128 && limits.compute_major >= 9) {
+        const attention_cut cut = measured_cut(heads, tiles, (unsigned)limits.n_sms);
+        splits = cut.splits, n_warps = cut.n_warps;
+    }
     if (splits == 0)
         for (splits = 1; limits.compute_major >= 9 && splits < MAX_SPLITS && splits < tiles &&
                          heads * splits * 4 <= (unsigned)limits.n_sms;)

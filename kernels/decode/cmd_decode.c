@@ -7,7 +7,7 @@
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/system/interrupt.h"
 #include "kernels/decode/print.h"
 #include "kernels/decode/watch.h"

@@ -7,7 +7,7 @@
 
 #include "core/system/clock.h"
 #include "core/base/print.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/base/mem.h"
 #include "kernels/profile/arguments.h"
 #include "kernels/profile/gpus/gpus.h"

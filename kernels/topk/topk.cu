@@ -2,7 +2,9 @@
  *
  *   distance [batch][S][capacity] -> index [batch][S][budget], n_selected [batch][S]        S: see gpu.h
  *
- *   cluster   one kernel: the blocks of a row form a cluster and read one another's histograms in shared memory
+ *   cluster   one kernel: the blocks of a row form a cluster. They hold the row in registers and push their sums to one another
+ *             (held.cuh); or they list candidates and read one another's histograms in shared memory, where rows are long or
+ *             the distances of many values
  *   two       two kernels: histograms to the workspace, then the select; for chips without clusters
  *
  * Versions, us for 32 rows, k = 256, cold, 32K / 128K (what limits, what was dropped: kernels/LOG.md):
@@ -10,9 +12,11 @@
  *   2  the cut by the whole block; only tiles whose smallest can win             H200 8.9 / 15.3
  *   3  a bound from a sample, lists of candidates; 4 blocks per row              H200 6.7 / 12.5, H100 7.4 / 12.2
  *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3
- *   5  a fence of shared memory where the cluster meets: without it was a race      H200 6.4 / 11.3 */
+ *   5  a fence of shared memory where the cluster meets: without it was a race   H200 6.4 / 11.3
+ *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.6 / 10.2, beside it 5: 6.8 / 11.8 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
+#include "kernels/topk/held.cuh"
 #include "kernels/topk/select.cuh"
 
 enum {
@@ -420,9 +424,74 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
     return adm_gpu_launch("top-k", kernel, grid, args, stream, err);
 }
 
+/* ---- rows in registers ---- */
+
+typedef struct topk_cut {
+    uint32_t split, tiles;
+} topk_cut;
+
+static const void *held_kernel_of(uint32_t tiles) {
+    return tiles == 2 ? (const void *)topk_held<2> : tiles == 4 ? (const void *)topk_held<4> : (const void *)topk_held<8>;
+}
+
+static size_t held_shared_bytes(uint32_t n_bins, uint32_t split) {
+    return (n_bins + HELD_BEHIND + (size_t)split * n_bins) * sizeof(uint32_t);
+}
+
+/* Tokens that `split` blocks hold, with `tiles` tiles a warp. */
+static uint32_t held_tokens(uint32_t split, uint32_t tiles) { return split * tiles * HELD_WARPS * HELD_TILE; }
+
+extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
+                                        uint32_t tiles, adm_gpu_stream stream, adm_error *err) {
+    adm_gpu_limits limits;
+    adm_status status = check(shape, &limits, err);
+    if (status != ADM_OK) return status;
+    uint32_t n_bins = n_bins_of(shape);
+    if (split > TOPK_SPLIT || split == 0 || (split & (split - 1)) != 0 || (tiles != 2 && tiles != 4 && tiles != 8))
+        return adm_fail(err, ADM_EINPUT, "top-k with %u blocks per row of %u tiles a warp: 1, 2, 4 or 8 of 2, 4 or 8", split,
+                        tiles);
+    if (limits.compute_major < 9 || shape->capacity > held_tokens(split, tiles) || n_bins > ADM_NO_DISTANCE ||
+        held_shared_bytes(n_bins, split) > (size_t)limits.block_shared_bytes - 1024)
+        return adm_fail(err, ADM_EUNSUPPORTED,
+                        "top-k in registers: %u blocks per row of %u tiles a warp hold %u tokens with %u different distances "
+                        "where there are clusters of blocks; the rows have %u with %u",
+                        split, tiles, held_tokens(split, tiles), ADM_NO_DISTANCE, shape->capacity, n_bins);
+    adm_gpu_grid grid = grid_of(shape, split, held_shared_bytes(n_bins, split));
+    grid.threads = HELD_THREADS;
+    grid.cluster = split > 1 ? split : 0;
+    void *args[] = {(void *)shape, (void *)buffers, &n_bins};
+    return adm_gpu_launch("top-k", held_kernel_of(tiles), grid, args, stream, err);
+}
+
+/* Blocks per row and tiles a warp by which a row is held in registers; 0 blocks: by lists, where that is faster or has to
+ * be. As few tiles as go with at most four blocks per row and two per SM. Where a thread has more than one bin to push, the
+ * blocks' exchange takes far longer: one block per row then. */
+static topk_cut cut_of(const adm_gpu_shape *s, const adm_gpu_limits *limits) {
+    const topk_cut lists = {0, 0};
+    const uint32_t n_rows = s->batch * adm_gpu_select_heads(s), n_bins = n_bins_of(s), n_sms = (uint32_t)limits->n_sms;
+    const bool few_bins = n_bins <= HELD_THREADS;
+    topk_cut cut = {1, 1};
+    bool fits;
+    do {
+        cut.tiles *= 2;
+        for (cut.split = 1; held_tokens(cut.split, cut.tiles) < s->capacity;) cut.split *= 2;
+        fits = cut.split == 1 || (few_bins && cut.split <= 4 && cut.split * n_rows <= 2 * n_sms);
+    } while (!fits && cut.tiles < 8);
+    if (!fits && (!few_bins || cut.split > 4 || n_rows > n_sms)) return lists;
+    if (!few_bins && cut.tiles == 8 && n_rows < n_sms / 4 * 3) return lists;
+    const bool can = limits->compute_major >= 9 && n_bins <= ADM_NO_DISTANCE &&
+                     held_shared_bytes(n_bins, cut.split) <= (size_t)limits->sm_shared_bytes / 2 - 1024;
+    return can ? cut : lists;
+}
+
 extern "C" adm_status adm_gpu_topk_cluster(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                                            adm_error *err) {
-    return adm_gpu_topk_cluster_split(shape, buffers, 0, stream, err);
+    adm_gpu_limits limits;
+    const adm_status status = check(shape, &limits, err);
+    if (status != ADM_OK) return status;
+    const topk_cut cut = cut_of(shape, &limits);
+    return cut.split == 0 ? adm_gpu_topk_cluster_split(shape, buffers, 0, stream, err)
+                          : adm_gpu_topk_held(shape, buffers, cut.split, cut.tiles, stream, err);
 }
 
 extern "C" size_t adm_gpu_topk_two_workspace_bytes(const adm_gpu_shape *shape) {

@@ -10,7 +10,7 @@
 #include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "kernels/tune/gpu/count.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"

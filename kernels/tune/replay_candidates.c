@@ -8,7 +8,7 @@
 #include "core/base/minmax.h"
 #include "core/policy/adamas.h"
 #include "core/replay/session/segment.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "kernels/tune/pipeline.h"
 #include "kernels/tune/record.h"
 #include "kernels/tune/host/trace_source.h"

@@ -330,7 +330,8 @@ def test_whole_models_that_were_measured_are_the_anchors(simulate, adamas):
     assert dense["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 32 * attention["dense"], rel=1e-6)
     assert sparse["predicted_ns"] == pytest.approx(4.08e6 + 3e5 + 2 * attention["dense"] + 30 * attention["step"], rel=1e-6)
     assert (dense["measured_ns"], sparse["budget"]) == (15e6, 256)
-    stored = query(adamas.folder / "s.db", "SELECT model, batch, seq_len, budget, measured_ns, predicted_ns FROM whole_validation")
+    stored = query(adamas.folder / "s.db", "SELECT model, batch, seq_len, budget, measured_ns, predicted_ns "
+                                           "FROM whole_validation")
     assert stored == [(row["model"], row["batch"], row["len"], row["budget"], row["measured_ns"], row["predicted_ns"])
                       for row in json.loads(result.out)["whole_models"]]
     shown = adamas("simulate", "--validate", "--calibration", "recorded:mine", "--db", "s.db").out

@@ -10,8 +10,8 @@
 #   tests/bench/fleet_session.sh build/gpu-kit OUT        # there; OUT/session.log has every table, OUT/fleet.db every run
 #   adamas db export --run RUNS --label h200-x2 --db OUT/fleet.db -o analysis/recorded/gpus/h200-x2.json
 #
-# NCCL comes from the system, from ADAMAS_NCCL, or from PyTorch's wheels. NVLink multicast stays off. Seconds of each part are
-# printed last; exit status 1 if a part failed.
+# SHRINK=64 makes all lengths shorter. NCCL comes from the system, from ADAMAS_NCCL, or from PyTorch's wheels. NVLink multicast
+# stays off. Seconds of each part are printed last; exit status 1 if a part failed.
 set -uo pipefail
 kit=$(cd "${1:?usage: fleet_session.sh KIT OUT}" && pwd) || exit 2
 mkdir -p "${2:?usage: fleet_session.sh KIT OUT}" && out=$(cd "$2" && pwd) || exit 2
@@ -39,12 +39,19 @@ step() {
 ranks=1
 for ((r = 2; r <= n && r <= 8; r *= 2)); do ranks+=,$r; done
 metrics=${METRICS:-l1,asym4}
+shorter() { # lengths, divided by SHRINK: for a look at the script itself
+  local words=()
+  for t in "$@"; do words+=("$((t / ${SHRINK:-1}))"); done
+  (IFS=,; echo "${words[*]}")
+}
 step link 20 nvidia-smi topo -m
-step ranks32 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" --seq-lens 32768,131072 --batch 1,8 \
-  --budgets 256 --heads 32 --kv-heads 8,32 --cap-ms 60 --label "ranks of $n" --db "$out/ranks.db"
-step ranks64 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" --seq-lens 32768,131072 --batch 1,8 \
-  --budgets 256 --heads 64 --kv-heads 8 --cap-ms 60 --label "ranks of $n" --db "$out/ranks.db"
-grid=(--seq-lens 8192,32768,131072 --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60)
+step ranks32 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+  --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256 --heads 32 --kv-heads 8,32 --cap-ms 60 --label "ranks of $n" \
+  --db "$out/ranks.db"
+step ranks64 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+  --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256 --heads 64 --kv-heads 8 --cap-ms 60 --label "ranks of $n" \
+  --db "$out/ranks.db"
+grid=(--seq-lens "$(shorter 8192 32768 131072)" --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60)
 step gpus 120 "$kit/adamas" profile --gpus all --alone "${grid[@]}" --label "gpus of $n" --db "$out/gpus.db"
 step split 60 "$kit/adamas" profile --gpus all --split "${grid[@]}" --label "split over $n" --db "$out/split.db"
 
@@ -54,8 +61,9 @@ shards() {
   mkdir -p "$out/shards"
   for ((g = 0; g < n; g++)); do
     (for ((i = g + 1; i <= 16; i += n)); do
-      CUDA_VISIBLE_DEVICES=$g "$kit/adamas" profile --seq-lens 8192,16384,32768,131072 --budgets 64,128,256,512,1024,2048,4096 \
-        --kv-heads 8,32 --batch 1,8 --cap-ms 100 --shard "$i/16" --label "balance" --db "$out/shards/$i.db" --quiet || exit 1
+      CUDA_VISIBLE_DEVICES=$g "$kit/adamas" profile --seq-lens "$(shorter 8192 16384 32768 131072)" \
+        --budgets 64,128,256,512,1024,2048,4096 --kv-heads 8,32 --batch 1,8 --cap-ms "${BALANCE_CAP_MS:-100}" \
+        --shard "$i/16" --label balance --db "$out/shards/$i.db" --quiet || exit 1
     done) &
   done
   wait
@@ -67,7 +75,7 @@ print(f"balance: {len(seconds)} shards, {' '.join(f'{s:.2f}' for s in seconds)} 
       f"the slowest takes {max(seconds) * len(seconds) / sum(seconds):.3f} times the mean")
 END
 }
-export -f shards
+export -f shards shorter
 export kit out n
 step balance 120 bash -c shards
 step one-db 20 "$kit/adamas" db merge "$out/gpus.db" "$out/ranks.db" "$out/split.db" "$out/balance.db" --db "$out/fleet.db"

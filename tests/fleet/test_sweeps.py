@@ -150,6 +150,18 @@ def test_a_killed_shard_is_named_and_goes_on_where_it_was(fleet):
     assert fleet.ask(ROWS) == fleet.ask(ROWS, "one.db")
 
 
+def test_an_empty_file_of_a_killed_shard_stops_nobody(fleet):
+    fleet.run("profile", "1/3")
+    fleet.run("profile", "3/3")
+    fleet.path(2).touch()
+    result = fleet.merge(code=3)
+    assert "2.db is empty, and left out" in result.out and "shard 2 of 3 is missing" in result.out
+    result = fleet.program("db", "merge", fleet.path(2), "--db", fleet.folder / "all.db")  # named, it is a mistake
+    assert result.code == 2 and "2.db is empty" in result.err
+    fleet.run("profile", "2/3")
+    assert fleet.joined()[0]["status"] == "complete"
+
+
 def test_many_shards_of_which_ten_were_killed(tmp_path, capsys):
     """The benchmark of 1,000 shards, on 50: it ends the test if a row is missing or a killed shard is not named."""
     options = argparse.Namespace(shards=50, rows=200, killed=10, new=str(PROGRAM))

@@ -71,8 +71,9 @@ static adm_status make_header(const adm_st_writer *w, const adm_st_entry *entrie
     failed |= json_object_set_new(header, "__metadata__", pairs);
     for (size_t i = 0; i < n_entries; i++) failed |= add_entry(header, &entries[i], data_bytes);
     char *dumped = NULL;
-    adm_status status = failed ? adm_fail(err, ADM_EINTERNAL, "%s: the header of %zu tensors cannot be made", w->label, n_entries)
-                               : adm_json_text(header, JSON_COMPACT, "the header of a safetensors file", &dumped, err);
+    adm_status status = failed
+                            ? adm_fail(err, ADM_EINTERNAL, "%s: the header of %zu tensors cannot be made", w->label, n_entries)
+                            : adm_json_text(header, JSON_COMPACT, "the header of a safetensors file", &dumped, err);
     json_decref(header);
     if (status != ADM_OK) return status;
     size_t length = strlen(dumped), padded = (length + 7) / 8 * 8;

@@ -189,6 +189,20 @@ done:
     return status;
 }
 
+bool adm_store_is_blank(const char *path) {
+    adm_store store = {.path = NULL, .mode = ADM_STORE_READ};
+    adm_error unused;
+    int64_t n_objects = -1;
+    if (adm_store_check_file(path, &unused) != ADM_OK ||
+        adm_alloc(&store.path, strlen(path) + 1, 1, "a name", &unused) != ADM_OK)
+        return false;
+    strcpy(store.path, path);
+    if (connect_file(&store, "") == SQLITE_OK) adm_store_scalar(&store, "SELECT count(*) FROM sqlite_schema", -1, &n_objects);
+    sqlite3_close(store.db);
+    adm_free(&store.path);
+    return n_objects == 0;
+}
+
 adm_status adm_store_open_scratch(adm_store **out, adm_error *err) {
     static const char name[] = "a database in memory";
     const char *steps[ADM_MAX_SCHEMA_VERSION];

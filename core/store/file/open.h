@@ -2,6 +2,8 @@
 #ifndef ADM_CORE_STORE_FILE_OPEN_H
 #define ADM_CORE_STORE_FILE_OPEN_H
 
+#include <stdbool.h>
+
 #include "core/base/error.h"
 
 typedef struct adm_store adm_store;
@@ -25,6 +27,9 @@ adm_status adm_store_open(const char *path, adm_store_mode mode, adm_store **out
 typedef struct adm_schema adm_schema;
 adm_status adm_store_open_known(const char *path, adm_store_mode mode, adm_schema **known, adm_store **out, adm_error *err);
 void adm_schema_free(adm_schema **known);
+
+/* Whether nothing was written to the file yet: a program that opened it was ended before its first commit. */
+bool adm_store_is_blank(const char *path);
 
 /* A database of this program's own that is in memory and ends with its closing. */
 adm_status adm_store_open_scratch(adm_store **out, adm_error *err);

@@ -8,7 +8,7 @@
 
 #include "core/system/clock.h"
 #include "core/base/embedded.h"
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 #include "core/store/file/migrate.h"
 #include "core/base/version.h"
 
@@ -578,48 +578,6 @@ static void a_hundred_thousand(void **state) {
     print_message("# 100000 measurements in 100 batches: %.2f s\n", (double)(end_ns - start_ns) * 1e-9);
 }
 
-/* A folder laid out like /sys/devices/system/cpu. */
-static void put(const char *folder, const char *name, const char *text) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    for (char *slash = path + strlen(folder) + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
-        *slash = '\0';
-        mkdir(path, 0777);
-        *slash = '/';
-    }
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
-static void cpu_settings_are_read_and_warned_about(void **state) {
-    fixture *f = *state;
-    adm_host_info host;
-    char warning[256];
-    adm_host_cpu_settings(f->folder, &host);
-    assert_string_equal(host.cpu_governor, "");
-    assert_string_equal(host.cpu_turbo, "");
-    assert_string_equal(host.cpu_smt, "");
-    assert_false(adm_host_warning(&host, warning, sizeof warning)); /* what is not known is nothing to warn of */
-    put(f->folder, "cpu0/cpufreq/scaling_governor", "performance\n");
-    put(f->folder, "cpu1/cpufreq/scaling_governor", "performance\n");
-    put(f->folder, "intel_pstate/no_turbo", "1\n");
-    put(f->folder, "smt/active", "0\n");
-    adm_host_cpu_settings(f->folder, &host);
-    assert_string_equal(host.cpu_governor, "performance");
-    assert_string_equal(host.cpu_turbo, "off");
-    assert_string_equal(host.cpu_smt, "off");
-    assert_false(adm_host_warning(&host, warning, sizeof warning));
-    put(f->folder, "cpu1/cpufreq/scaling_governor", "powersave\n");
-    put(f->folder, "intel_pstate/no_turbo", "0\n");
-    put(f->folder, "smt/active", "1\n");
-    adm_host_cpu_settings(f->folder, &host);
-    assert_string_equal(host.cpu_governor, "mixed");
-    assert_true(adm_host_warning(&host, warning, sizeof warning));
-    assert_non_null(strstr(warning, "the CPU governor is mixed, turbo is on, two threads share a core"));
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(fresh_file),
@@ -636,7 +594,6 @@ int main(void) {
         STORE_TEST(activities_and_throttled_samples),
         STORE_TEST(version_2_is_migrated),
         STORE_TEST(reading),
-        STORE_TEST(cpu_settings_are_read_and_warned_about),
         STORE_TEST(a_hundred_thousand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
  * compared with a tolerance. A test that fails says how to run its row alone (stage_check.h). */
 #include "kernels/gpu/registry.h"
 #include "kernels/step/grouped.h"
+#include "kernels/topk/topk.h"
 
 #include "tests/support/gpu_fixture.h"
 
@@ -362,6 +363,55 @@ static void grouped_steps_cut_every_way(void **state) {
     }
 }
 
+static uint32_t topk_split, topk_tiles; /* 0 tiles: by lists of candidates */
+
+static adm_status launch_topk(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                              adm_error *err) {
+    return topk_tiles == 0 ? adm_gpu_topk_cluster_split(shape, buffers, topk_split, stream, err)
+                           : adm_gpu_topk_held(shape, buffers, topk_split, topk_tiles, stream, err);
+}
+
+/* The top-k of one launch: blocks per row, and tiles that a warp holds in registers, or lists. The budgets take the bound from
+ * minima of more and fewer tokens, and from none. */
+static void top_ks_cut_every_way(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{4, 2, 128}, ADM_F16, 1, {8000}, 8000, 0, {100, 1, 7}, SPREAD},
+        {{4, 2, 64}, ADM_BF16, 3, {4100, 1, 2048}, 4128, 0, {700, 4, 300}, OUTLIERS},
+        {{2, 1, 128}, ADM_F16, 2, {8192, 0}, 8192, 0, {1500, 0, 0}, SPREAD},
+        {{2, 1, 128}, ADM_F16, 1, {6001}, 6016, 0, {3000, 300, 600}, SPREAD},
+        {{2, 1, 256}, ADM_F16, 1, {5000}, 5024, 0, {4500, 0, 0}, SPREAD},
+        {{2, 1, 128}, ADM_F16, 1, {7999}, 8000, 0, {3000, 3, 3}, ALL_EQUAL},
+        {{2, 1, 64}, ADM_BF16, 3, {65, 600, 64}, 608, 7, {64, 4, 60}, ALL_EQUAL},
+        {{2, 2, 64}, ADM_F16, 1, {32000}, 32000, 0, {40, 2, 5}, SPREAD},
+        {{2, 2, 64}, ADM_F16, 1, {31999}, 32000, 0, {2100, 2, 5}, ALL_EQUAL},
+    };
+    static const adm_code_metric metrics[] = {ADM_METRIC_L1, ADM_METRIC_DOT, ADM_METRIC_ASYM4};
+    static const uint32_t ways[][2] = {{1, 2}, {1, 4}, {2, 2}, {4, 2}, {4, 4}, {8, 2}, {1, 8}, {8, 8}, {1, 0}, {4, 0}, {8, 0}};
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_TOPK, "cluster");
+    row.launch = launch_topk;
+    for (size_t i = 0; i < 3 * (sizeof configs / sizeof *configs); i++) {
+        fixture f;
+        fixture_open(&f, &configs[i / 3], i % 2 ? ADM_SELECT_GROUP : ADM_SELECT_HEAD, metrics[i % 3], &rng);
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+            topk_split = ways[w][0], topk_tiles = ways[w][1];
+            if (topk_tiles == 0 || topk_split * topk_tiles * 16 * 256 >= f.shape.capacity) run_row(&f, &row);
+        }
+        fixture_close(&f);
+    }
+    adm_error err = {0};
+    fixture f;
+    fixture_open(&f, &configs[0], ADM_SELECT_HEAD, ADM_METRIC_L1, &rng);
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 3, 2, NULL, &err), ADM_EINPUT);
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 2, 3, NULL, &err), ADM_EINPUT);
+    f.shape.capacity = 1 << 20;
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 8, 8, NULL, &err), ADM_EUNSUPPORTED);
+    f.shape.capacity = configs[0].capacity;
+    fixture_close(&f);
+}
+
 static void edges(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -433,6 +483,7 @@ int main(void) {
         cmocka_unit_test(groups_that_select_together),
         cmocka_unit_test(small_shapes),
         cmocka_unit_test(grouped_steps_cut_every_way),
+        cmocka_unit_test(top_ks_cut_every_way),
         cmocka_unit_test(queries_of_four_bits),
         cmocka_unit_test(queries_of_four_bits_by_counts),
         cmocka_unit_test(distances_before_bulk_copies),

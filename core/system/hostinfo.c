@@ -1,5 +1,5 @@
 /* hostinfo.c: the machine a run happens on. */
-#include "core/store/hostinfo.h"
+#include "core/system/hostinfo.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-#include "core/base/version.h"
 
 /* Lines of a file of the kernel's, without an allocation: a machine that is short of memory is not called "unknown". */
 typedef struct lines {
@@ -139,17 +137,4 @@ void adm_host_info_read(adm_host_info *host) {
     if (machine != NULL) snprintf(host->machine, sizeof host->machine, "%s", machine);
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
     if (pages > 0 && page_bytes > 0) host->memory_bytes = (int64_t)pages * page_bytes;
-}
-
-void adm_run_info_host(adm_run_info *info, const adm_host_info *host) {
-    info->host_name = host->host_name;
-    info->os = host->os;
-    info->cpu_model = host->cpu_model;
-    info->n_cpus = host->n_cpus;
-    info->memory_bytes = host->memory_bytes;
-    info->compiler = adm_compiler();
-    info->machine = host->machine[0] != '\0' ? host->machine : NULL;
-    info->cpu_governor = host->cpu_governor[0] != '\0' ? host->cpu_governor : NULL;
-    info->cpu_turbo = host->cpu_turbo[0] != '\0' ? host->cpu_turbo : NULL;
-    info->cpu_smt = host->cpu_smt[0] != '\0' ? host->cpu_smt : NULL;
 }

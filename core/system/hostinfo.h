@@ -1,12 +1,10 @@
 /* hostinfo.h: the machine a run happens on, as a run's row records it. */
-#ifndef ADM_CORE_STORE_HOSTINFO_H
-#define ADM_CORE_STORE_HOSTINFO_H
+#ifndef ADM_CORE_SYSTEM_HOSTINFO_H
+#define ADM_CORE_SYSTEM_HOSTINFO_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "core/store/run.h"
 
 /* What the system does not say is "unknown", or 0. */
 typedef struct adm_host_info {
@@ -26,9 +24,6 @@ void adm_host_cpu_settings(const char *folder, adm_host_info *host);
 
 /* What of these settings makes times scatter, as a sentence for people; false if nothing does. */
 bool adm_host_warning(const adm_host_info *host, char *out, size_t out_bytes);
-
-/* Fills in the machine's and the build's part of info with pointers into *host, which must outlive it. */
-void adm_run_info_host(adm_run_info *info, const adm_host_info *host);
 
 /* The processor's name from a file laid out like /proc/cpuinfo: "model name" on x86, else "Model", "Hardware" or, on
  * most AArch64 machines, the implementer's and part's numbers; "unknown" if there is none of these. */
