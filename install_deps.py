@@ -70,7 +70,7 @@ def pins(group):
 
 TEST_WHEELS_MB = (32, 150)  # tests/requirements.txt: download, disk
 # Both measured on x86-64, with the CPU build of PyTorch; the Python index itself has only the CUDA build for Linux.
-MODEL_WHEELS_MB = (400, 1590, 2940)  # download, disk; download with the CUDA build
+MODEL_WHEELS_MB = (450, 1720, 2990)  # download, disk; download with the CUDA build
 NPM_MB = (25, 92)           # web-report/package-lock.json: download, disk
 
 
@@ -420,7 +420,7 @@ def install_model_wheels():
             raise
         print("pip's settings offer no CPU build of PyTorch: the CUDA build is taken")
         pip("installing PyTorch for CUDA and transformers", "pip-models.log", "-r", str(MODEL_CUDA_REQUIREMENTS), venv="models")
-    pip("installing Datasette and Grafana's types", "pip-models.log", "-r", str(VIEWER_REQUIREMENTS), venv="models")
+    pip("installing Datasette, Grafana's types and Perfetto", "pip-models.log", "-r", str(VIEWER_REQUIREMENTS), venv="models")
     (DEPS / "models/pins.txt").write_text(model_pins_text())
 
 

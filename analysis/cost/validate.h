@@ -1,6 +1,6 @@
 /* validate.h: how well the cost model predicts measurements that it was not given.
  *
- *   interior    every point that has neighbours on both sides: in five random parts, each in turn
+ *   interior    every point that has neighbours on both sides: in five random parts, each in turn, of five draws
  *   row         every point of one inner length, or of one inner budget; each in turn
  *   frontier    every point of the least or greatest length, or budget; each in turn
  *   batch       every point of the greatest batch: where a grid has two batches, from one alone

@@ -42,7 +42,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'o': c->output = arg; return 0;
     case ARGP_KEY_ARG: argp_error(state, "db export takes no argument, and '%s' was given", arg); return 0;
     case ARGP_KEY_END:
-        if ((c->timeline == NULL) == (c->runs == NULL)) argp_error(state, "say what to export: --run RUNS or --timeline RUN");
+        if (c->timeline != NULL && c->runs != NULL) argp_error(state, "--run and --timeline are two files: give one of them");
+        else if (c->timeline == NULL && c->runs == NULL) argp_error(state, "say what to export: --run RUNS or --timeline RUN");
         else if (c->label != NULL && c->runs == NULL) argp_error(state, "--label goes with --run");
         else if (c->with_samples && c->runs == NULL) argp_error(state, "--samples goes with --run");
         return 0;

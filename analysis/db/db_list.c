@@ -44,27 +44,28 @@ static const char list_sql[] =
     " ifnull(r.gpu_name, '')),"
     " r.git_commit, ifnull(r.git_dirty, 0), r.host_name, r.started_utc, r.status,"
     " (SELECT count(*) FROM measurement m WHERE m.run_id = r.run_id),"
-    " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), '') FROM run r"
+    " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), ''), r.argv LIKE '%\"--only-times\"%' FROM run r"
     " WHERE ?1 IS NULL OR r.run_id IN (SELECT value FROM json_each(?1)) ORDER BY r.started_utc DESC, r.run_id DESC LIMIT ?2";
 
 static json_t *row_json(const adm_query *q) {
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:I, s:o}", "run_id", (json_int_t)adm_query_int(q, 0),
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:I, s:o, s:b}", "run_id", (json_int_t)adm_query_int(q, 0),
                      "label", adm_rows_string(adm_query_text(q, 1)), "command", adm_rows_string(adm_query_text(q, 2)), "of",
                      adm_rows_string(adm_query_text(q, 3)), "commit", adm_rows_string(adm_query_text(q, 4)), "dirty",
                      adm_query_int(q, 5) != 0, "host", adm_rows_string(adm_query_text(q, 6)), "started_utc",
                      adm_rows_string(adm_query_text(q, 7)), "status", adm_rows_string(adm_query_text(q, 8)), "n_rows",
                      (json_int_t)adm_query_int(q, 9), "side",
-                     adm_query_text(q, 10)[0] != '\0' ? adm_rows_string(adm_query_text(q, 10)) : json_null());
+                     adm_query_text(q, 10)[0] != '\0' ? adm_rows_string(adm_query_text(q, 10)) : json_null(), "only_times",
+                     adm_query_int(q, 11) != 0);
 }
 
 static void print_row(const adm_query *q) {
     char commit[16];
     const char *side = adm_query_text(q, 10);
     snprintf(commit, sizeof commit, "%.10s%s", adm_query_text(q, 4), adm_query_int(q, 5) != 0 ? "+" : "");
-    adm_print("%6" PRId64 "  %-19.19s  %-8s  %-11s  %-11s  %6" PRId64 " rows  %-16s  %s%s%s%s%s\n", adm_query_int(q, 0),
+    adm_print("%6" PRId64 "  %-19.19s  %-8s  %-11s  %-11s  %6" PRId64 " rows  %-16s  %s%s%s%s%s%s\n", adm_query_int(q, 0),
               adm_query_text(q, 7), adm_query_text(q, 2), adm_query_text(q, 8), commit, adm_query_int(q, 9),
               adm_query_text(q, 6), adm_query_text(q, 3), adm_query_text(q, 1)[0] != '\0' ? "  " : "", adm_query_text(q, 1),
-              side[0] != '\0' ? "  check: " : "", side);
+              side[0] != '\0' ? "  check: " : "", side, adm_query_int(q, 11) != 0 ? ", a few times" : "");
 }
 
 /* The runs that were asked for as JSON; NULL: all. */

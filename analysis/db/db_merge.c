@@ -26,6 +26,8 @@ typedef struct merge_command {
     char **path;  /* [n_paths] of databases: folders are replaced by what they hold */
     size_t n_paths;
     int64_t n_bytes;
+    adm_progress progress; /* by bytes of files: each is looked at, and then merged, which takes longer */
+    uint64_t n_done;
 } merge_command;
 
 enum { KEY_BUILDS = 0x6100, KEY_MACHINES };
@@ -119,10 +121,17 @@ static adm_status find_paths(merge_command *c, adm_error *err) {
     return status;
 }
 
+enum { LOOK = 1, MERGE = 4 }; /* what a byte takes */
+
+static void step(merge_command *c, const char *path, uint64_t weight) {
+    struct stat file;
+    if (stat(path, &file) == 0) c->n_done += weight * (uint64_t)file.st_size;
+    adm_progress_step(&c->progress, c->n_done);
+}
+
 /* --- Merging ------------------------------------------------------------------------------------------------------ */
 
-static adm_status show_file(const merge_command *c, const char *path, const adm_merge_counts *n, json_t *document,
-                            adm_error *err) {
+static adm_status show_file(merge_command *c, const char *path, const adm_merge_counts *n, json_t *document, adm_error *err) {
     char shown[512];
     if (c->common.json &&
         json_array_append_new(document,
@@ -132,6 +141,7 @@ static adm_status show_file(const merge_command *c, const char *path, const adm_
         return adm_fail(err, ADM_EENVIRONMENT, "out of memory");
     if (c->common.json || c->common.quiet) return ADM_OK;
     if (n->n_runs + n->n_present == 0 && n->n_parts > 0) return ADM_OK; /* shards alone: the sweep's line counts them */
+    adm_progress_hide(&c->progress);
     adm_print("%s: %" PRId64 " runs added, %" PRId64 " were there", adm_printable(path, shown, sizeof shown), n->n_runs,
               n->n_present);
     if (n->n_unfinished > 0) adm_print(", %" PRId64 " unfinished left out", n->n_unfinished);
@@ -139,7 +149,7 @@ static adm_status show_file(const merge_command *c, const char *path, const adm_
     return ADM_OK;
 }
 
-static adm_status merge_all(const merge_command *c, const adm_collection *collection, adm_store *store, json_t *document,
+static adm_status merge_all(merge_command *c, const adm_collection *collection, adm_store *store, json_t *document,
                             adm_error *err) {
     enum { LARGE_BYTES = 16 << 20 };
     adm_merge *merge = NULL;
@@ -152,6 +162,7 @@ static adm_status merge_all(const merge_command *c, const adm_collection *collec
         const size_t n_parts = adm_collection_parts(collection, i, parts);
         status = adm_merge_file(merge, c->path[i], parts, n_parts, &n, err);
         if (status == ADM_OK) status = show_file(c, c->path[i], &n, document, err);
+        step(c, c->path[i], MERGE);
     }
     if (status == ADM_OK) status = adm_collection_finish(collection, store, err);
     adm_merge_close(&merge);
@@ -163,10 +174,15 @@ static adm_status merge(merge_command *c, json_t *document, bool *is_whole, adm_
     adm_store *store = NULL;
     adm_collection collection = {0};
     adm_status status = find_paths(c, err);
-    for (size_t i = 0; i < c->n_paths && status == ADM_OK; i++) status = adm_collection_add(&collection, i, c->path[i], err);
+    adm_progress_start(&c->progress, "merging", (uint64_t)c->n_bytes * (LOOK + MERGE), c->common.quiet);
+    for (size_t i = 0; i < c->n_paths && status == ADM_OK; i++) {
+        status = adm_collection_add(&collection, i, c->path[i], err);
+        step(c, c->path[i], LOOK);
+    }
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = adm_collection_plan(&collection, c->path, store, c->across_builds, c->across_machines, err);
     if (status == ADM_OK) status = merge_all(c, &collection, store, document, err);
+    adm_progress_end(&c->progress);
     if (status == ADM_OK) status = adm_shards_show(&c->common, &collection, c->path, store, document, is_whole, err);
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(document), err);
     if (status == ADM_OK) status = adm_finish_output(err);

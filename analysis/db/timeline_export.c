@@ -2,8 +2,10 @@
 #include "analysis/db/timeline_export.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { PID = 1, JSON_FLAGS = JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15) };
@@ -107,13 +109,26 @@ typedef struct number {
     int column;
 } number;
 
-enum { KIND, NAME, VARIANT, STEP, LAYER, SEQ_LEN, BUDGET, CLOCK, START, END };
+enum { KIND, NAME, VARIANT, STEP, LAYER, SEQ_LEN, BUDGET, CLOCK, START, END, EVENT };
 
 /* A parent's row comes after its children's, so of two events with the same times the later row is the outer one. */
 static const char events_sql[] =
-    "SELECT e.kind, e.name, e.variant, e.step, e.layer, c.seq_len, c.budget, e.clock, e.start_ns, e.end_ns "
-    "FROM event e LEFT JOIN config c USING (config_id) WHERE e.run_id = ? "
+    "SELECT e.kind, e.name, e.variant, e.step, e.layer, c.seq_len, c.budget, e.clock, e.start_ns, e.end_ns, "
+    "e.event_id FROM event e LEFT JOIN config c USING (config_id) WHERE e.run_id = ? "
     "ORDER BY e.start_ns, e.end_ns DESC, e.event_id DESC";
+
+/* An arrow leads from a step to each of its kernels: the slices name the step, at the arrow's tail "flow_out" and at its heads
+ * "flow_in". An event of its own would do for a kernel; of a step, Perfetto would take the stage that begins at the same time. */
+static json_t *with_arrow(json_t *slice, const char *direction, int64_t step) {
+    char id[24];
+    snprintf(id, sizeof id, "0x%" PRIx64, (uint64_t)step);
+    if (slice != NULL && (json_object_set_new(slice, "bind_id", json_string(id)) != 0 ||
+                          json_object_set_new(slice, direction, json_true()) != 0)) {
+        json_decref(slice);
+        return NULL;
+    }
+    return slice;
+}
 
 /* One slice; takes args over. */
 static json_t *slice(const char *name, const char *category, const track *on, int64_t start_ns, int64_t end_ns, json_t *args) {
@@ -134,7 +149,10 @@ static json_t *event_of(const adm_query *q, const track tracks[N_TRACKS]) {
     json_t *args = json_object();
     if (adm_query_text(q, VARIANT)[0] != '\0') json_object_set_new(args, "variant", text(adm_query_text(q, VARIANT)));
     add_numbers(args, q, numbers, sizeof numbers / sizeof numbers[0]);
-    return slice(adm_query_text(q, NAME), adm_query_text(q, KIND), on, adm_query_int(q, START), adm_query_int(q, END), args);
+    json_t *event = slice(adm_query_text(q, NAME), adm_query_text(q, KIND), on, adm_query_int(q, START), adm_query_int(q, END),
+                          args);
+    const bool has_kernels = on == &tracks[GPU] && tracks[KERNELS].used && strcmp(adm_query_text(q, KIND), "step") == 0;
+    return has_kernels ? with_arrow(event, "flow_out", adm_query_int(q, EVENT)) : event;
 }
 
 /* --- Kernels ------------------------------------------------------------------------------------------------------ */
@@ -154,15 +172,14 @@ enum {
     A_DYNAMIC,
     A_GRID,
     A_BLOCK,
-    A_ID,
     A_CONFIG,
-    A_STEP_START
+    A_STEP_EVENT
 };
 
 static const char activities_sql[] =
     "SELECT a.kind, a.name, a.stage, a.start_ns, a.end_ns, a.step, c.seq_len, c.budget, a.bytes, a.registers, "
     "a.static_shared_bytes, a.dynamic_shared_bytes, a.grid_x * a.grid_y * a.grid_z, a.block_x * a.block_y * a.block_z, "
-    "a.activity_id, a.config_id, (SELECT e.start_ns FROM event e WHERE e.run_id = a.run_id AND e.start_ns <= a.start_ns "
+    "a.config_id, (SELECT e.event_id FROM event e WHERE e.run_id = a.run_id AND e.start_ns <= a.start_ns "
     "AND e.clock = 'gpu' AND e.kind = 'step' AND e.config_id = a.config_id AND e.step = a.step AND e.end_ns >= a.end_ns "
     "ORDER BY e.start_ns DESC LIMIT 1) "
     "FROM activity a LEFT JOIN config c USING (config_id) WHERE a.run_id = ? ORDER BY a.start_ns, a.activity_id";
@@ -186,22 +203,8 @@ static json_t *activity_of(const adm_query *q, const track *on, int64_t *until_n
     if (!adm_query_is_null(q, A_STAGE)) json_object_set_new(args, "stage", text(adm_query_text(q, A_STAGE)));
     add_numbers(args, q, numbers, sizeof numbers / sizeof numbers[0]);
     if (from_ns > start_ns) json_object_set_new(args, "early_ns", json_integer((json_int_t)(from_ns - start_ns)));
-    return slice(adm_query_text(q, A_NAME), adm_query_text(q, A_KIND), on, from_ns, end_ns, args);
-}
-
-/* An arrow's end: 's' in the step that a kernel belongs to, 'f' in the kernel. */
-static json_t *flow(const char *phase, const adm_query *q, const track *on, int64_t at_ns) {
-    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:f, s:i, s:i}", "ph", phase, "name", "kernel of the step", "cat", "flow", "id",
-                     (json_int_t)adm_query_int(q, A_ID), "bp", "e", "ts", (double)(at_ns - on->start_ns) / 1e3, "pid", PID,
-                     "tid", on->tid);
-}
-
-static adm_status write_flow(const adm_query *q, const track tracks[N_TRACKS], int64_t from_ns, FILE *out, bool *first,
-                             adm_error *err) {
-    if (adm_query_is_null(q, A_STEP_START)) return ADM_OK;
-    adm_status status = write_element(out, flow("s", q, &tracks[GPU], adm_query_int(q, A_STEP_START)), first, err);
-    if (status == ADM_OK) status = write_element(out, flow("f", q, &tracks[KERNELS], from_ns), first, err);
-    return status;
+    json_t *kernel = slice(adm_query_text(q, A_NAME), adm_query_text(q, A_KIND), on, from_ns, end_ns, args);
+    return adm_query_is_null(q, A_STEP_EVENT) ? kernel : with_arrow(kernel, "flow_in", adm_query_int(q, A_STEP_EVENT));
 }
 
 static json_t *counter(const char *name, double value, const track *on, int64_t at_ns) {
@@ -240,7 +243,6 @@ static adm_status write_activities(adm_store *store, int64_t run_id, const track
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
         status = write_element(out, activity_of(query, on, &until_ns, &slice_ns), first, err);
         *n_events += status == ADM_OK;
-        if (status == ADM_OK) status = write_flow(query, tracks, slice_ns, out, first, err);
         if (status == ADM_OK) status = write_counters(store, run_id, query, on, slice_ns, out, first, err);
     }
     adm_query_close(&query);

@@ -77,6 +77,7 @@ adm_status adm_check_start(adm_check *check, adm_error *err) {
 }
 
 void adm_check_end(adm_check *check) {
+    adm_free(&check->only);
     if (check->folder[0] == '\0') return;
     adm_remove_tree(check->folder);
     if (check->lock >= 0) close(check->lock);
@@ -157,23 +158,58 @@ static adm_status judge_exit(const adm_check *check, int side, int wait_status, 
     return adm_fail(err, status, "the %s failed: process %zu ended with %d: %s", side_name[side], number, code, said);
 }
 
+/* The command line of a process of a side, with room for two more; to be released with adm_free(). */
+static adm_status make_argv(const adm_check *check, int side, char ***out, int *n, adm_error *err) {
+    char **argv;
+    adm_status status = adm_alloc(&argv, (size_t)check->n_arguments + 7, sizeof *argv, "a command line", err);
+    *out = argv;
+    *n = 0;
+    if (status != ADM_OK) return status;
+    argv[(*n)++] = (char *)check->program[side]->path;
+    for (int i = 0; i < check->n_arguments; i++) argv[(*n)++] = check->arguments[i];
+    if (check->only != NULL) {
+        argv[(*n)++] = "--only-times";
+        argv[(*n)++] = check->only;
+    }
+    argv[(*n)++] = "--quiet";
+    return ADM_OK;
+}
+
+static adm_status open_log(int *log, adm_error *err) {
+    *log = memfd_create("words", MFD_CLOEXEC); /* a full disk takes it too */
+    if (*log < 0) return adm_fail(err, ADM_EENVIRONMENT, "no room for what a process says: %s", strerror(errno));
+    return ADM_OK;
+}
+
+adm_status adm_check_can_run(const adm_check *check, int side, bool *can, adm_error *err) {
+    char **argv = NULL;
+    int n = 0, wait_status = 0, log = -1;
+    adm_status status = make_argv(check, side, &argv, &n, err);
+    if (status == ADM_OK) argv[n++] = "--dry-run";
+    if (status == ADM_OK) status = open_log(&log, err);
+    if (status == ADM_OK) status = run_process(check->program[side]->path, argv, log, &wait_status, err);
+    *can = status == ADM_OK && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+    if (status == ADM_OK && adm_interrupted()) status = adm_fail(err, ADM_EINTERRUPTED, "interrupted between processes");
+    if (log >= 0) close(log);
+    adm_free(&argv);
+    return status;
+}
+
 adm_status adm_check_next(adm_check *check, adm_error *err) {
     /* ABBA, or the candidate alone. */
     int side = check->program[0] == NULL ? 1 : check->position % 4 == 1 || check->position % 4 == 2;
-    char db[FILE_BYTES], **argv;
+    char db[FILE_BYTES], **argv = NULL;
+    int n = 0, wait_status = 0, log = -1;
     if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted before process %zu", check->position + 1);
     if (check->n_run[side] == ADM_CHECK_MAX_PROCESSES)
         return adm_fail(err, ADM_EINTERNAL, "a check has at most %d processes per side", ADM_CHECK_MAX_PROCESSES);
-    adm_status status = adm_alloc(&argv, (size_t)check->n_arguments + 5, sizeof *argv, "a command line", err);
-    if (status != ADM_OK) return status;
     file_in(check, side, "db", db);
-    int n = 0, wait_status = 0, log = memfd_create("words", MFD_CLOEXEC); /* a full disk takes it too */
-    if (log < 0) status = adm_fail(err, ADM_EENVIRONMENT, "no room for what a process says: %s", strerror(errno));
-    argv[n++] = (char *)check->program[side]->path;
-    for (int i = 0; i < check->n_arguments; i++) argv[n++] = check->arguments[i];
-    argv[n++] = "--quiet";
-    argv[n++] = "--db";
-    argv[n++] = db;
+    adm_status status = make_argv(check, side, &argv, &n, err);
+    if (status == ADM_OK) status = open_log(&log, err);
+    if (status == ADM_OK) {
+        argv[n++] = "--db";
+        argv[n++] = db;
+    }
     if (status == ADM_OK) status = run_process(check->program[side]->path, argv, log, &wait_status, err);
     if (status == ADM_OK) status = judge_exit(check, side, wait_status, log, err);
     if (status == ADM_OK) {

@@ -19,6 +19,7 @@ typedef struct adm_check {
     const adm_check_program *program[2]; /* baseline NULL: only the candidate runs */
     char **arguments;                    /* of the command to measure: "replay", ...; not ended by NULL */
     int n_arguments;
+    char *only;                          /* of --only-times, which is added to them; NULL: the whole command */
     char folder[1024];                   /* scratch; "" before adm_check_start() */
     int lock;                            /* held in it for as long as the check runs */
     char uuid[37];
@@ -36,6 +37,9 @@ void adm_check_end(adm_check *check);
 /* Runs the next process. ADM_EENVIRONMENT: it crashed or failed, with side, number and its last words; ADM_EINPUT and
  * ADM_EUNSUPPORTED: it said so itself (exit codes 2 and 77); ADM_EINTERRUPTED. */
 adm_status adm_check_next(adm_check *check, adm_error *err);
+
+/* Whether the program of a side takes the command with check->only; it says so without running it. ADM_EINTERRUPTED. */
+adm_status adm_check_can_run(const adm_check *check, int side, bool *can, adm_error *err);
 
 /* Merges the runs so far into a store open for writing, with their positions in the check. */
 adm_status adm_check_merge(adm_check *check, adm_store *store, adm_error *err);

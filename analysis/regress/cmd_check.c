@@ -8,6 +8,7 @@
 
 #include "analysis/regress/compare/side.h"
 #include "core/store/runs_find.h"
+#include "analysis/regress/compare/narrow.h"
 #include "analysis/regress/check_run.h"
 #include "analysis/regress/compare/args.h"
 #include "analysis/regress/compare/kernels.h"
@@ -26,6 +27,7 @@ typedef struct check_command {
     const char *baseline, *candidate, *runs, *max_runs;
     bool calibrate;
     uint64_t n_runs, n_max_runs;
+    uint64_t n_max_narrow; /* where added processes take open times alone, which costs little */
     const char *kernel; /* the candidate, where it is one */
     char **with_kernel; /* the arguments, and --candidate FILE */
     adm_check_program program[2];
@@ -48,8 +50,8 @@ static const struct argp_option options[] = {
      1},
     {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Add processes until everything is decided, up to this many per side (default 40, or --runs if that is more); the looks "
-     "share the level, so that each is stricter",
+     "Add processes until everything is decided, twice as many at each look, up to this many per side (default 40, or 80 where "
+     "the added ones can take the open times alone); the looks share the level, so that each is stricter",
      1},
     {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},
@@ -120,8 +122,10 @@ static adm_status parse_values(check_command *c, adm_error *err) {
         status = adm_fail(err, ADM_EINPUT, "check: --against is about a kernel: give it with --candidate");
     if (status == ADM_OK && c->runs != NULL) status = adm_parse_u64("--runs", c->runs, 2, 500, &c->n_runs, err);
     c->n_max_runs = c->n_runs > 40 ? c->n_runs : 40;
+    c->n_max_narrow = c->n_runs > 80 ? c->n_runs : 80;
     if (status == ADM_OK && c->max_runs != NULL)
         status = adm_parse_u64("--max-runs", c->max_runs, c->n_runs, 500, &c->n_max_runs, err);
+    if (c->max_runs != NULL) c->n_max_narrow = c->n_max_runs;
     if (status == ADM_OK && !c->calibrate && !is_stored(c)) {
         status = adm_check_resolve(c->baseline != NULL ? c->baseline : "/proc/self/exe", said, &c->program[0], err);
         c->check.program[0] = &c->program[0];
@@ -185,16 +189,14 @@ static adm_status compare(check_command *c, const adm_compare_options *o, adm_co
     return status == ADM_OK ? adm_compare(&c->set[0], &c->set[1], o, out, err) : status;
 }
 
-/* Processes per side at the look after that with n: half as many more, whole ABBA blocks. */
-static uint64_t next_look(const check_command *c, uint64_t n) {
-    uint64_t more = n / 2 > 4 ? (n / 2 + 1) / 2 * 2 : 4;
-    return n + more < c->n_max_runs ? n + more : c->n_max_runs;
-}
+/* Processes per side at the look after that with n, of at most `most`. Both sides get as many: whatever is particular to the
+ * processes of one look is on both. */
+static uint64_t next_look(uint64_t n, uint64_t most) { return 2 * n < most ? 2 * n : most; }
 
 /* How often times are tested: looks with too few processes for that take nothing of the level. */
 static size_t n_looks(const check_command *c) {
-    size_t n_looks = c->n_max_runs >= ADM_MIN_PROCESSES;
-    for (uint64_t n = c->n_runs; n < c->n_max_runs; n = next_look(c, n)) n_looks += n >= ADM_MIN_PROCESSES;
+    size_t n_looks = c->n_max_narrow >= ADM_MIN_PROCESSES;
+    for (uint64_t n = c->n_runs; n < c->n_max_narrow; n = next_look(n, c->n_max_narrow)) n_looks += n >= ADM_MIN_PROCESSES;
     return n_looks > 0 ? n_looks : 1;
 }
 
@@ -222,6 +224,20 @@ static adm_status count_times(check_command *c, size_t *n_times, adm_error *err)
     return status;
 }
 
+/* Has the next processes take the open rows alone. Not beside a stored baseline: then whatever a shorter process does to a time
+ * would be on one side only. */
+static adm_status look_closer(check_command *c, const adm_comparison *seen, uint64_t n, uint64_t *next, adm_error *err) {
+    bool narrowed = false;
+    adm_status status = ADM_OK;
+    if (!is_stored(c) && n < c->n_max_narrow) status = adm_compare_narrow(&c->check, seen, &narrowed, err);
+    *next = next_look(n, narrowed ? c->n_max_narrow : c->n_max_runs);
+    if (status == ADM_OK && *next > n && !c->common.quiet)
+        adm_print_to(stderr,
+                     "adamas: %zu of %zu times are open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
+                     seen->n_open, seen->n_times, n, *next - n, narrowed ? "those alone" : "all times");
+    return status;
+}
+
 /* The looks share alpha, so that testing again does not raise false alarms. */
 static adm_status check_programs(check_command *c, adm_compare_options *o, adm_comparison *out, adm_error *err) {
     size_t n_times = 0;
@@ -231,10 +247,11 @@ static adm_status check_programs(check_command *c, adm_compare_options *o, adm_c
     adm_status status = run_one(c, err);
     if (status == ADM_OK) status = count_times(c, &n_times, err);
     if (status == ADM_OK && c->n_max_runs >= adm_processes_needed(2, o->alpha)) warn_if_too_few(c, n_times, o->alpha);
-    for (uint64_t n = c->n_runs; status == ADM_OK; n = next_look(c, n)) {
+    for (uint64_t n = 0, next = c->n_runs; status == ADM_OK && next > n;) {
+        n = next;
         status = run_until(c, n, err);
         if (status == ADM_OK) status = compare(c, o, out, err);
-        if (n == c->n_max_runs || (status == ADM_OK && out->n_open == 0)) break;
+        if (status == ADM_OK && out->n_open > 0) status = look_closer(c, out, n, &next, err);
     }
     return status;
 }

@@ -63,7 +63,9 @@ static const char runs_sql[] =
     "SELECT run_id, run_uuid, label, command, status, git_commit, started_utc, ifnull(git_dirty, 0), host_name, cpu_model,"
     " ifnull(gpu_name, ''), ifnull(gpu_uuid, ''), ifnull(driver_version, ''), ifnull(cuda_version, ''), n_cpus,"
     " (SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = r.run_id AND k.name ="
-    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, '')"
+    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, ''),"
+    " ifnull((SELECT b.value FROM json_each(r.argv) a JOIN json_each(r.argv) b ON b.key = a.key + 1 WHERE a.value ="
+    "  '--only-times' ORDER BY a.key DESC LIMIT 1), '')"
     " FROM run r WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY started_utc, run_id";
 
 static adm_status load_runs(adm_series_set *set, const char *json, adm_error *err) {
@@ -84,6 +86,7 @@ static adm_status load_runs(adm_series_set *set, const char *json, adm_error *er
         for (int i = 0; i < 6; i++) *machine[i] = column(set, q, i + 8, &status, err);
         r->commit_utc = column(set, q, 16, &status, err);
         r->machine = column(set, q, 17, &status, err);
+        r->only = column(set, q, 18, &status, err);
     }
     adm_query_close(&q);
     return status;
@@ -106,7 +109,7 @@ static const char configs_sql[] =
     "  CASE WHEN c.budget IS NULL THEN '' ELSE ', budget ' || c.budget END,"
     "  CASE WHEN c.batch = 1 THEN '' ELSE ', batch ' || c.batch END,"
     "  CASE WHEN c.page_size IS NULL THEN '' ELSE ', pages of ' || c.page_size END,"
-    "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END"
+    "  CASE WHEN c.selection = 'group' THEN ', group' ELSE '' END) END, c.seq_len, ifnull(c.budget, 0)"
     " FROM config c LEFT JOIN trace t USING (trace_id) ORDER BY c.config_id";
 
 /* An expression: "|name=value" of each column that configs_sql does not name. */
@@ -144,6 +147,8 @@ static adm_status load_configs(adm_series_set *set, adm_error *err) {
         if (status != ADM_OK) break;
         adm_series_config *c = &set->config[set->n_configs++];
         c->id = adm_query_int(q, 0);
+        c->seq_len = adm_query_int(q, 7);
+        c->budget = adm_query_int(q, 8);
         const char **const texts[] = {&c->work, &c->policy, &c->variant, &c->launch, &c->shape, &c->title};
         for (int i = 0; i < 6; i++) *texts[i] = column(set, q, i + 1, &status, err);
         if (status != ADM_OK) break;

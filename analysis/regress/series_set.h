@@ -22,6 +22,7 @@ typedef struct adm_series_run {
     bool dirty;
     const char *host_name, *cpu_model, *gpu_name, *gpu_uuid, *driver, *cuda; /* "" where there is none */
     const char *commit_utc; /* when the commit was made; "": not known */
+    const char *only;       /* --only-times of a process that a check added; "": the whole command */
     const char *machine;    /* label of a pool of like machines; "": none */
     size_t commit_at; /* equal for runs of one commit, ascending; set by adm_series_order_by_commit() (commit_order.h) */
     int64_t n_cpus;
@@ -35,6 +36,7 @@ typedef struct adm_series_config {
     const char *shape; /* for people: "trace t.safetensors, 9 query heads, 3 KV heads, d = 64, F16" */
     const char *title; /* for people, within one shape: "l1-avx512, 4096 tokens, budget 64" */
     const char *policy, *variant, *launch;
+    int64_t seq_len, budget; /* budget 0: it depends on none */
     size_t rank; /* among the set's, by key */
 } adm_series_config;
 

@@ -35,20 +35,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static adm_status write_page(const char *path, const adm_text *page, adm_error *err) {
+static adm_status write_page(const report_command *c, const adm_text *page, adm_error *err) {
     adm_output output;
-    adm_status status = adm_output_open(&output, "--output", path, err);
+    adm_status status = adm_output_open(&output, "--output", c->output, err);
     if (status != ADM_OK) return status;
     fwrite(page->data, 1, page->length, output.file); /* committing tells whether all of it arrived */
-    return adm_output_commit(&output, err);
-}
-
-static adm_status make_page(const report_command *c, const json_t *document, adm_error *err) {
-    adm_text page = {0};
-    adm_status status = adm_report_html(document, &page, err);
-    if (status == ADM_OK) status = write_page(c->output, &page, err);
-    if (status == ADM_OK && !c->common.quiet) adm_print("%s: %zu bytes\n", c->output, page.length);
-    adm_text_free(&page);
+    status = adm_output_commit(&output, err);
+    if (status == ADM_OK && !c->common.quiet) adm_print("%s: %zu bytes\n", c->output, page->length);
     return status;
 }
 
@@ -64,6 +57,7 @@ static int run(int argc, char **argv) {
     adm_error err = {0};
     adm_store *store = NULL;
     json_t *document = NULL;
+    adm_progress progress;
     uint32_t *runs = NULL;
     size_t n_runs = 0;
     adm_argp_parse(&argp, argc, argv, &c);
@@ -71,8 +65,14 @@ static int run(int argc, char **argv) {
     adm_status status = ADM_OK;
     if (c.runs != NULL) status = adm_parse_u32_list("--run", c.runs, 1, INT32_MAX, &runs, &n_runs, &err);
     if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
-    if (status == ADM_OK) status = adm_report_data(store, c.common.db_path, runs, n_runs, c.baseline, &document, &err);
-    if (status == ADM_OK) status = c.common.json ? adm_print_json(json_incref(document), &err) : make_page(&c, document, &err);
+    adm_progress_start(&progress, "report", 0, c.common.quiet);
+    if (status == ADM_OK)
+        status = adm_report_data(store, c.common.db_path, runs, n_runs, c.baseline, &progress, &document, &err);
+    adm_text page = {0};
+    if (status == ADM_OK && !c.common.json) status = adm_report_html(document, &page, &err);
+    adm_progress_end(&progress);
+    if (status == ADM_OK) status = c.common.json ? adm_print_json(json_incref(document), &err) : write_page(&c, &page, &err);
+    adm_text_free(&page);
     if (status == ADM_OK) status = adm_finish_output(&err);
     json_decref(document);
     adm_store_close(&store);

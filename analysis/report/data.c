@@ -187,8 +187,25 @@ static adm_status read_session(adm_store *store, json_t *document, int index, ad
     return status;
 }
 
+typedef adm_status read_fn(adm_store *store, json_t *document, adm_error *err);
+
+/* What needs nothing but the database, in this order. */
+static read_fn *const readers[] = {read_metrics,          adm_report_gpu_read,     adm_report_advice,
+                                   adm_report_tasks_read, adm_report_serving_read, adm_report_claims_read,
+                                   adm_report_history,    adm_report_checks};
+
+static adm_status read_sessions(adm_store *store, json_t *document, adm_progress *progress, adm_error *err) {
+    const size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
+    adm_status status = ADM_OK;
+    for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) {
+        adm_progress_step(progress, COUNT(readers) + 1 + i);
+        status = read_session(store, document, (int)i, err);
+    }
+    return status;
+}
+
 adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
-                           const char *baseline, json_t **out, adm_error *err) {
+                           const char *baseline, adm_progress *progress, json_t **out, adm_error *err) {
     *out = NULL;
     char now[32];
     time_t seconds = time(NULL);
@@ -200,17 +217,14 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
     if (document == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
     adm_status status = adm_report_select(store, database, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = add_stage_names(document, err);
-    if (status == ADM_OK) status = read_metrics(store, document, err);
-    if (status == ADM_OK) status = adm_report_gpu_read(store, document, err);
-    if (status == ADM_OK) status = adm_report_advice(store, document, err);
-    if (status == ADM_OK) status = adm_report_tasks_read(store, document, err);
-    if (status == ADM_OK) status = adm_report_serving_read(store, document, err);
-    if (status == ADM_OK) status = adm_report_claims_read(store, document, err);
-    if (status == ADM_OK) status = adm_report_history(store, document, err);
-    if (status == ADM_OK) status = adm_report_checks(store, document, err);
+    progress->n_total = COUNT(readers) + 1 + json_array_size(json_object_get(document, "sessions")) + 1; /* and the page */
+    for (size_t i = 0; i < COUNT(readers) && status == ADM_OK; i++) {
+        adm_progress_step(progress, i);
+        status = readers[i](store, document, err);
+    }
+    adm_progress_step(progress, COUNT(readers));
     if (status == ADM_OK) status = adm_report_differences(store, database, baseline, run_ids, n_run_ids, document, err);
-    size_t n_sessions = json_array_size(json_object_get(document, "sessions"));
-    for (size_t i = 0; i < n_sessions && status == ADM_OK; i++) status = read_session(store, document, (int)i, err);
+    if (status == ADM_OK) status = read_sessions(store, document, progress, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);
     if (status == ADM_OK) status = adm_report_best(document, err);
     if (status == ADM_OK) status = adm_report_verdict(document, err);

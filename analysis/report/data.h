@@ -13,16 +13,17 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
+#include "core/cli/command.h"
 #include "core/store/store.h"
 
 /* Gathers the document into *out, which the caller releases with json_decref(); NULL on failure.
  *
  * Which figures: with n_run_ids 0, for each trace those of the latest complete replay run that measured it, or, if
  * none is complete, of the latest that did, and for each GPU those of its latest profiles (report_gpu.h); otherwise
- * those of the runs named. `database` is the name shown.
+ * those of the runs named. `database` is the name shown. progress: begun; all zero shows nothing.
  *
  * ADM_EINPUT: the database holds no run, or not the one asked for; the sentence says what to do. */
 adm_status adm_report_data(adm_store *store, const char *database, const uint32_t *run_ids, size_t n_run_ids,
-                           const char *baseline, json_t **out, adm_error *err);
+                           const char *baseline, adm_progress *progress, json_t **out, adm_error *err);
 
 #endif

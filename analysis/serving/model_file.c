@@ -9,15 +9,22 @@
 
 #include "core/base/json_read.h"
 #include "core/base/printable.h"
+#include "core/base/suggest.h"
 
 static adm_status unknown(const char *name, adm_error *err) {
+    enum { MAX_MODELS = 32 };
+    const char *names[MAX_MODELS];
     char known[256] = "", shown[96];
+    size_t n = 0;
     for (size_t i = 0; adm_model_at(i) != NULL; i++) {
         const size_t used = strlen(known);
+        if (n < MAX_MODELS) names[n++] = adm_model_at(i)->name;
         snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", adm_model_at(i)->name);
     }
-    return adm_fail(err, ADM_EINPUT, "--model: '%s' is neither a file nor one of %s", adm_printable(name, shown, sizeof shown),
-                    known);
+    const char *nearest = adm_nearest(name, names, n);
+    return adm_fail(err, ADM_EINPUT, "--model: '%s' is neither a file nor one of %s%s%s%s",
+                    adm_printable(name, shown, sizeof shown), known, nearest != NULL ? "; did you mean '" : "",
+                    nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
 }
 
 /* A whole number of the file; `otherwise` where it is missing, and that is no failure unless it is 0. */

@@ -179,6 +179,11 @@ void adm_progress_step(adm_progress *progress, uint64_t n_done) {
     adm_print_to(stderr, "\r\033[K%s %3.0f%%%s", progress->what, 100 * share, left);
 }
 
+void adm_progress_hide(adm_progress *progress) {
+    if (progress->on) fputs("\r\033[K", stderr);
+    progress->last_ns = 0;
+}
+
 void adm_progress_end(adm_progress *progress) {
     const uint64_t elapsed = adm_clock_ns() - progress->start_ns;
     char duration[24];

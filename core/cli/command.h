@@ -87,6 +87,8 @@ typedef struct adm_progress {
 /* Shows nothing if quiet. n_total 0: how much there is to do is not known yet, and is set before the first step. */
 void adm_progress_start(adm_progress *progress, const char *what, uint64_t n_total, bool quiet);
 void adm_progress_step(adm_progress *progress, uint64_t n_done);
+/* Clears the line, so that something else can be printed; the next step draws it anew. */
+void adm_progress_hide(adm_progress *progress);
 void adm_progress_end(adm_progress *progress);
 
 #endif

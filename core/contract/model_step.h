@@ -39,14 +39,25 @@ typedef struct adm_model_step {
     const uint32_t *length;
     void *out;
     uint32_t *index, *n_selected; /* on the host NULL: not wanted */
+    adm_code_metric metric;       /* L1 or ASYM4 (asym4.h) */
+    const float *channels;        /* with asym4 [n_kv_heads][4][d], in place of threshold: of each channel three ascending
+                                     thresholds and the scale; no NaN, and among the thresholds no -0. Else NULL */
 } adm_model_step;
 
-/* The step on the host: the stages of core/contract/stage.h. ADM_EINPUT: a shape or rule that is none, or a length beyond the
- * capacity. */
+static inline adm_status adm_model_step_check_metric(const adm_model_step *step, adm_error *err) {
+    const int is_asym4 = step->metric == ADM_METRIC_ASYM4;
+    if (step->metric != ADM_METRIC_L1 && !is_asym4) return adm_fail(err, ADM_EINPUT, "a decode step compares by l1 or asym4");
+    if (is_asym4 != (step->channels != NULL))
+        return adm_fail(err, ADM_EINPUT, "thresholds and scales of channels belong to asym4, which needs them");
+    return ADM_OK;
+}
+
+/* The step on the host: the stages of core/contract/stage.h. ADM_EINPUT: a shape, rule or metric that is none, or a length beyond
+ * the capacity. */
 ADM_API adm_status adm_model_step_host(const adm_model_step *step, adm_error *err);
 
-/* The codes of every key of a prompt, the first length[b] of each sequence. Uses shape, dtype, batch, capacity, threshold, k,
- * codes and length. */
+/* The codes of every key of a prompt, the first length[b] of each sequence. Uses shape, dtype, batch, capacity, threshold,
+ * metric, channels, k, codes and length. */
 ADM_API adm_status adm_model_encode_host(const adm_model_step *step, adm_error *err);
 
 /* The same on the current device of the calling thread: enqueues on `stream` (a cudaStream_t) and returns. Every pointer is the

@@ -28,6 +28,7 @@ enum {
     KEY_TARGET,
     KEY_THREADS,
     KEY_TIMED_STEPS,
+    KEY_ONLY_TIMES,
     KEY_RESUME,
     KEY_METRIC,
     KEY_CALIBRATION,
@@ -64,6 +65,10 @@ static const struct argp_option options[] = {
     {"seed", KEY_SEED, "N", 0, "Seed of the policy random (default 1)", 2},
     {"threads", KEY_THREADS, "N", 0, "Threads that measure quality (default: one per processor); no value depends on it", 3},
     {"timed-steps", KEY_TIMED_STEPS, "N", 0, "Steps per length whose stages are timed, in one thread (default 64)", 3},
+    {"only-times", KEY_ONLY_TIMES, "LIST", 0,
+     "Take these times alone, and no quality: STAGE, STAGE@LENGTH, STAGE@LENGTH/BUDGET, or for the encoding of the prompt "
+     "STAGE:bulk@LENGTH; `adamas check` does that for times that are not decided yet",
+     3},
     {"implementation", KEY_IMPLEMENTATION, "NAMES", 0,
      "Host rows to run and time: a name (reference, avx2, ...) for every stage that has it, or topk=avx2,distance=l1 "
      "(default: the fastest of each); repeated, the further ones are timed beside the first",
@@ -126,6 +131,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_SELECT: c->select = arg; return 0;
     case KEY_THREADS: c->threads = arg; return 0;
     case KEY_TIMED_STEPS: c->timed_steps = arg; return 0;
+    case KEY_ONLY_TIMES: c->only_times = arg; return 0;
     case KEY_SEQ_LENS: c->seq_lens = arg; return 0;
     case KEY_SINKS: c->sinks = arg; return 0;
     case KEY_RECENT: c->recent = arg; return 0;
@@ -284,6 +290,18 @@ static adm_status parse_threads(adm_replay_command *c, adm_error *err) {
     return status;
 }
 
+static adm_status parse_only(adm_replay_command *c, adm_error *err) {
+    if (c->only_times == NULL) return ADM_OK;
+    const char *with = c->timeline                ? "--timeline"
+                       : c->counters != NULL      ? "--counters"
+                       : c->resume != NULL        ? "--resume"
+                       : c->bring.n_files > 0     ? "--candidate"
+                       : c->n_implementations > 1 ? "a second --implementation"
+                                                  : NULL;
+    if (with != NULL) return adm_fail(err, ADM_EINPUT, "--only-times: a few times alone cannot be joined with %s", with);
+    return adm_only_parse(c->only_times, &c->only_list, &c->options.n_only, err);
+}
+
 adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
     o->n_dense_layers = ADM_DENSE_LAYERS;
@@ -303,6 +321,7 @@ adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_resume(c, err);
     if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
     if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
+    if (status == ADM_OK) status = parse_only(c, err);
     if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
     static const char *const counter_sets[] = {"host"};
     if (status == ADM_OK && c->counters != NULL)
@@ -310,6 +329,7 @@ adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     o->budgets = c->budget_list;
     o->seq_lens = c->seq_len_list;
     o->layers = c->layer_list;
+    o->only = c->only_list;
     o->timeline = c->timeline;
     return status;
 }

@@ -24,7 +24,7 @@ typedef struct adm_replay_command {
     const char *implementation[ADM_REPLAY_MAX_IMPLEMENTATIONS];
     size_t n_implementations;
     adm_bring bring;
-    const char *counters, *threads, *timed_steps, *resume, *metric, *calibration_path;
+    const char *counters, *threads, *timed_steps, *only_times, *resume, *metric, *calibration_path;
     const char *thresholds[ADM_REPLAY_MAX_THRESHOLDS], *targets[ADM_REPLAY_MAX_TARGETS];
     size_t n_thresholds, n_targets;
     bool timeline, counting;
@@ -35,6 +35,7 @@ typedef struct adm_replay_command {
 
     adm_replay_options options;
     uint32_t *budget_list, *seq_len_list, *layer_list;
+    adm_only *only_list;
     uint64_t seed_number;
     adm_sweep sweep;
     adm_calibration calibration;

@@ -295,6 +295,7 @@ static int run(int argc, char **argv) {
     adm_free(&c.budget_list);
     adm_free(&c.seq_len_list);
     adm_free(&c.layer_list);
+    adm_free(&c.only_list);
     adm_free(&c.argv_json);
     return status == ADM_OK ? 0 : adm_report_error(&err);
 }

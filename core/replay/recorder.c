@@ -45,7 +45,7 @@ void adm_recorder_close(adm_recorder *r) {
 
 adm_status adm_recorder_begin_segment(adm_recorder *r, const adm_segment *segment, adm_error *err) {
     adm_status status = ADM_OK;
-    if (r->record.session->options.n_counters == 0) status = adm_quality_record_begin(&r->quality, &r->record, segment, err);
+    if (adm_session_takes_quality(r->record.session)) status = adm_quality_record_begin(&r->quality, &r->record, segment, err);
     if (status == ADM_OK) status = adm_stage_record_begin(&r->stages, &r->record, segment, err);
     return status == ADM_OK ? adm_store_flush(r->record.store, err) : status;
 }
@@ -67,7 +67,7 @@ static adm_status write_events(adm_recorder *r, adm_error *err) {
 
 adm_status adm_recorder_end_segment(adm_recorder *r, const adm_segment *segment, const adm_policy_set *set, adm_error *err) {
     const adm_replay_options *o = &r->record.session->options;
-    const bool has_quality = o->n_counters == 0;
+    const bool has_quality = adm_session_takes_quality(r->record.session);
     adm_status status = sink_failure(r, err);
     if (status == ADM_OK && o->check_input != NULL) status = o->check_input(r->record.session->trace, err);
     if (status == ADM_OK && has_quality && !r->thresholds_are_stored) {

@@ -31,7 +31,9 @@ adm_status adm_replay_check(const adm_trace *trace, const adm_replay_options *op
 
 static bool counts(const adm_replay *r) { return r->session.options.n_counters > 0; }
 
-/* Counting takes no quality: then the policies learn, and no key is ever appended. */
+static bool takes_quality(const adm_replay *r) { return adm_session_takes_quality(&r->session); }
+
+/* Without quality the policies learn, and no key is ever appended. */
 static adm_status open_policies(adm_replay *r, adm_error *err) {
     const adm_session *s = &r->session;
     adm_status status = adm_alloc(&r->layer_number, s->n_layers, sizeof *r->layer_number, "numbers of layers", err);
@@ -40,7 +42,7 @@ static adm_status open_policies(adm_replay *r, adm_error *err) {
     const adm_policy_setup setup = {.pipeline = s->options.pipeline,
                                     .weights = s->options.quality->weights,
                                     .shape = s->trace->shape,
-                                    .n_tokens = counts(r) ? 0 : s->trace->n_tokens,
+                                    .n_tokens = takes_quality(r) ? s->trace->n_tokens : 0,
                                     .n_held_heads = adm_quality_pass_held_heads(s),
                                     .n_layers = s->n_layers,
                                     .layer_number = r->layer_number,
@@ -48,10 +50,10 @@ static adm_status open_policies(adm_replay *r, adm_error *err) {
                                     .max_budgets = s->budgets.n};
     size_t n_threads = s->options.n_threads;
     status = adm_policy_set_open(&setup, s->row, s->n_rows, &r->set, err);
-    if (status == ADM_OK && !counts(r))
+    if (status == ADM_OK && takes_quality(r))
         adm_quality_pass_plan(s, r->set, &r->recorder.quality, &r->advance, &r->quality, &n_threads);
     if (status == ADM_OK) status = adm_pool_create(n_threads, &r->pool, err);
-    if (status == ADM_OK && !counts(r)) status = adm_quality_pass_start(&r->quality, r->pool, err);
+    if (status == ADM_OK && takes_quality(r)) status = adm_quality_pass_start(&r->quality, r->pool, err);
     return status;
 }
 
@@ -81,7 +83,7 @@ static void prepare_some(void *user, size_t task, size_t worker) {
 }
 
 static adm_status prepare(adm_replay *r, adm_error *err) {
-    const size_t n_tasks = r->session.n_layers + (counts(r) ? 0 : adm_pool_size(r->pool));
+    const size_t n_tasks = r->session.n_layers + (takes_quality(r) ? adm_pool_size(r->pool) : 0);
     preparation p = {.r = r};
     adm_status status = adm_alloc(&p.status, n_tasks, sizeof *p.status, "preparing a replay", err);
     if (status == ADM_OK) status = adm_alloc(&p.err, n_tasks, sizeof *p.err, "preparing a replay", err);
@@ -154,7 +156,7 @@ static adm_status run_segment(adm_replay *r, adm_probes *probes, const adm_segme
     adm_status status = adm_recorder_begin_segment(&r->recorder, segment, err);
     if (status == ADM_OK && (!counts(r) || adm_stage_record_counts(&r->session)))
         status = adm_stage_pass_run(&r->stages, probes, segment, err);
-    if (status == ADM_OK && !counts(r)) status = adm_quality_pass_run(&r->quality, segment, err);
+    if (status == ADM_OK && takes_quality(r)) status = adm_quality_pass_run(&r->quality, segment, err);
     return status == ADM_OK ? adm_recorder_end_segment(&r->recorder, segment, r->set, err) : status;
 }
 

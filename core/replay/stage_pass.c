@@ -201,7 +201,11 @@ static adm_stage_time time_stage(adm_stage_pass *p, adm_stage_times *times, cons
 static adm_stage_time run_stage(adm_stage_pass *p, stage_task *t, adm_stage stage) {
     const stage_work work = work_of(p, stage, t);
     adm_stage_times *times = adm_stage_record_find(p->record, stage, t->budget, t->n_rows > 0);
-    if (p->is_timing) return time_stage(p, times, &work, t);
+    if (p->is_timing && times != NULL) return time_stage(p, times, &work, t);
+    if (p->is_timing) {
+        if (t->n_rows == 0) work.run(p, t); /* for the stages after it; a chunk is encoded already */
+        return (adm_stage_time){0};
+    }
     t->range.kind = ADM_RANGE_STAGE;
     t->range.stage = stage;
     t->range.variant = work.variant;
@@ -223,8 +227,8 @@ static void run_and_add(adm_stage_pass *p, stage_task *t, adm_stage stage, adm_s
 
 /* --- Encoding keys -------------------------------------------------------------------------------------------------- */
 
-static void encode_chunk(adm_stage_pass *p, stage_task *t) {
-    for (int timing = 0; timing < 1 + (p->session->options.n_counters == 0); timing++) {
+static void encode_chunk(adm_stage_pass *p, stage_task *t, bool timed) {
+    for (int timing = 0; timing < 1 + timed; timing++) {
         p->is_timing = timing;
         for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_PACK; stage++) run_stage(p, t, stage);
     }
@@ -232,15 +236,15 @@ static void encode_chunk(adm_stage_pass *p, stage_task *t) {
 }
 
 /* Tokens [n_encoded, n_tokens) of every layer. */
-static void encode(adm_stage_pass *p, size_t n_tokens, uint32_t seq_len) {
+static void encode(adm_stage_pass *p, size_t n_tokens, bool timed) {
     for (size_t layer = 0; p->session->contract != NULL && layer < p->session->n_layers; layer++) {
         stage_task t = {.layer = layer,
                         .l = p->session->layer[layer],
-                        .range = {.step = -1, .layer = (int32_t)p->session->layer[layer]->index, .seq_len = seq_len}};
+                        .range = {.step = -1, .layer = (int32_t)p->session->layer[layer]->index, .seq_len = p->seq_len}};
         for (t.kv_head = 0; t.kv_head < p->session->trace->shape.n_kv_heads; t.kv_head++)
             for (t.token = p->n_encoded; t.token < n_tokens; t.token += t.n_rows) {
                 t.n_rows = n_tokens - t.token < bulk_rows(p) ? n_tokens - t.token : bulk_rows(p);
-                encode_chunk(p, &t);
+                encode_chunk(p, &t, timed);
             }
     }
     if (n_tokens > p->n_encoded) p->n_encoded = n_tokens;
@@ -248,20 +252,29 @@ static void encode(adm_stage_pass *p, size_t n_tokens, uint32_t seq_len) {
 
 /* --- One step -------------------------------------------------------------------------------------------------------- */
 
+static bool wants(const adm_stage_pass *p, adm_stage stage, uint32_t budget) {
+    const adm_replay_options *o = &p->session->options;
+    return adm_only_wants(o->only, o->n_only, stage, false, p->seq_len, budget);
+}
+
+/* Top-k and attention, as far as they are wanted. */
+static void run_at_budget(adm_stage_pass *p, stage_task *t, adm_stage_time step) {
+    const bool attends = wants(p, ADM_STAGE_ATTENTION, t->budget);
+    if (attends || wants(p, ADM_STAGE_TOPK, t->budget)) run_and_add(p, t, ADM_STAGE_TOPK, &step);
+    if (attends) run_and_add(p, t, ADM_STAGE_ATTENTION, &step);
+    adm_stage_times *times = p->is_timing ? adm_stage_record_find(p->record, ADM_STAGE_STEP, t->budget, false) : NULL;
+    if (times != NULL) adm_stage_record_keep(p->record, times, step.ns, step.loop_ns);
+}
+
 /* The stages of a layer: those that do not depend on the budget, then top-k and attention at each. */
 static void run_stages(adm_stage_pass *p, stage_task *t) {
     adm_stage_time shared = {0};
-    run_stage(p, t, ADM_STAGE_DENSE);
+    if (wants(p, ADM_STAGE_DENSE, 0)) run_stage(p, t, ADM_STAGE_DENSE);
     if (p->session->contract == NULL) return;
     for (adm_stage stage = ADM_STAGE_HADAMARD; stage <= ADM_STAGE_DISTANCE; stage++) run_and_add(p, t, stage, &shared);
     for (size_t b = 0; b < p->session->options.n_budgets; b++) {
         t->budget = p->session->options.budgets[b];
-        adm_stage_time step = shared;
-        run_and_add(p, t, ADM_STAGE_TOPK, &step);
-        run_and_add(p, t, ADM_STAGE_ATTENTION, &step);
-        if (p->is_timing)
-            adm_stage_record_keep(p->record, adm_stage_record_find(p->record, ADM_STAGE_STEP, t->budget, false), step.ns,
-                                  step.loop_ns);
+        run_at_budget(p, t, shared);
     }
     t->budget = 0;
 }
@@ -284,31 +297,50 @@ static void run_layer_step(adm_stage_pass *p, size_t step, size_t layer) {
     if (!p->is_timing) adm_probes_end(p->probes, &layer_range);
 }
 
-/* Once for the probes, as it would be served; then, unless a counting probe is at work, once more for the times. */
+static void time_step(adm_stage_pass *p, size_t step) {
+    p->is_timing = true;
+    for (size_t layer = 0; layer < p->session->n_layers; layer++) run_layer_step(p, step, layer);
+    p->is_timing = false;
+}
+
+/* Once for the probes, as it would be served; then, unless a counting probe is at work, once more for the times. A few times
+ * alone need no probes. */
 static void run_step(adm_stage_pass *p, size_t step) {
     const adm_range range = {.kind = ADM_RANGE_STEP,
                              .variant = "",
                              .step = (int32_t)step,
                              .layer = -1,
                              .seq_len = (uint32_t)p->session->trace->positions[step] + 1};
+    if (p->session->options.n_only > 0) {
+        time_step(p, step);
+        return;
+    }
     adm_probes_begin(p->probes, &range);
     for (size_t layer = 0; layer < p->session->n_layers; layer++) run_layer_step(p, step, layer);
     adm_probes_end(p->probes, &range);
-    p->is_timing = p->session->options.n_counters == 0;
-    for (size_t layer = 0; p->is_timing && layer < p->session->n_layers; layer++) run_layer_step(p, step, layer);
-    p->is_timing = false;
+    if (p->session->options.n_counters == 0) time_step(p, step);
+}
+
+/* Whether a stage of a step is timed in this segment, and not only the encoding before it. */
+static bool times_steps(const adm_stage_pass *p) {
+    for (size_t i = 0; i < p->record->n_times; i++)
+        if (!p->record->times[i].bulk) return true;
+    return p->session->options.n_only == 0;
 }
 
 adm_status adm_stage_pass_run(adm_stage_pass *p, adm_probes *probes, const adm_segment *segment, adm_error *err) {
     const adm_session *session = p->session;
     const size_t n_steps = adm_min(segment->n_steps, session->options.n_timed_steps);
     p->probes = probes;
+    p->seq_len = segment->seq_len;
+    const bool has_steps = times_steps(p);
     if (n_steps > 0 && session->options.n_counters == 0) adm_stage_timer_begin(&p->timer);
     for (size_t i = 0; i < n_steps; i++) {
         if (adm_session_should_stop(session)) return adm_session_interrupted(session, segment, err);
         const size_t step = segment->first_step + i, position = (size_t)session->trace->positions[step];
-        encode(p, position, segment->seq_len);
-        run_step(p, step);
+        encode(p, position, session->options.n_counters == 0);
+        if (has_steps) run_step(p, step);
+        else encode(p, position + 1, false);
         adm_status status = p->events != NULL ? adm_event_spool_settle(p->events, err) : ADM_OK;
         if (status != ADM_OK) return status;
         if (p->n_encoded < position + 1) p->n_encoded = position + 1; /* the step appended its own token */

@@ -19,6 +19,7 @@ typedef struct adm_stage_pass {
     adm_event_spool *events; /* ranges; NULL: nowhere */
     adm_advance *advance;
     adm_stage_timer timer;
+    uint32_t seq_len; /* of the segment */
     bool is_timing; /* takes times; else runs under the probes */
 
     uint8_t **cache; /* [n_layers]: [n_kv_heads][n_tokens][d/4] */

@@ -19,6 +19,8 @@ static const adm_metric loop_metric[2] = {
 
 static adm_status make_times(adm_stage_record *s, const adm_record *record, const adm_segment *segment, adm_stage stage,
                              uint32_t budget, bool bulk, const char *variant, adm_error *err) {
+    const adm_replay_options *o = &record->session->options;
+    if (!adm_only_wants(o->only, o->n_only, stage, bulk, segment->seq_len, budget)) return ADM_OK;
     adm_stage_times *times = &s->times[s->n_times];
     const char *policy = stage == ADM_STAGE_DENSE ? "dense" : "adamas";
     adm_config config = adm_record_config(record, segment, policy, variant, budget);
@@ -28,7 +30,7 @@ static adm_status make_times(adm_stage_record *s, const adm_record *record, cons
     return status;
 }
 
-/* Stages that are not run have none: their configurations would stand for nothing. */
+/* Stages that are not run or not wanted have none: their configurations would stand for nothing. */
 adm_status adm_stage_record_begin(adm_stage_record *s, const adm_record *record, const adm_segment *segment, adm_error *err) {
     const adm_session *session = record->session;
     const adm_host_pipeline *p = session->options.pipeline;

@@ -34,7 +34,7 @@ adm_status adm_stage_record_begin(adm_stage_record *stages, const adm_record *re
                                   adm_error *err);
 void adm_stage_record_clear(adm_stage_record *stages);
 
-/* Where measurements of this stage at this budget go; NULL: nowhere. */
+/* Where measurements of this stage at this budget go; NULL: nowhere, and it need not be timed. */
 adm_stage_times *adm_stage_record_find(adm_stage_record *stages, adm_stage stage, uint32_t budget, bool bulk);
 
 /* Appends a sample and its loop. */

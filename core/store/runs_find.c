@@ -62,13 +62,17 @@ static bool is_list(const char *text) {
     }
 }
 
+/* A process that a check added for a few times is nobody's last run. */
 static const char *const status_sql[] = {
-    [ADM_RUNS_COMPLETE] = "status = 'complete'", [ADM_RUNS_ANY] = "1", [ADM_RUNS_UNFINISHED] = "status <> 'complete'"};
+    [ADM_RUNS_COMPLETE] = "status = 'complete' AND NOT (argv LIKE '%\"--only-times\"%' AND EXISTS (SELECT 1 FROM check_run k "
+                          "WHERE k.run_id = run.run_id))",
+    [ADM_RUNS_ANY] = "1",
+    [ADM_RUNS_UNFINISHED] = "status <> 'complete'"};
 
 /* The number of the run that is `back` before the newest. */
 static adm_status number_of_last(adm_store *store, int64_t back, adm_runs_taken taken, const char *database, int64_t *id,
                                  adm_error *err) {
-    char sql[256];
+    char sql[384];
     adm_query *q = NULL;
     bool row = false;
     snprintf(sql, sizeof sql, "SELECT run_id FROM run WHERE %s ORDER BY started_utc DESC, run_id DESC LIMIT 1 OFFSET ?",

@@ -9,15 +9,16 @@
 /* The stages where no single launch does it: any device and any group takes them. */
 static const struct {
     adm_stage stage;
-    const char *name;
-} chain[] = {{ADM_STAGE_APPEND, "fused"}, {ADM_STAGE_DISTANCE, "l1"}, {ADM_STAGE_TOPK, "two"}, {ADM_STAGE_ATTENTION, NULL}};
+    const char *name; /* NULL: the row that serves the metric; of each there is one */
+} chain[] = {{ADM_STAGE_APPEND, "fused"}, {ADM_STAGE_DISTANCE, NULL}, {ADM_STAGE_TOPK, "two"}, {ADM_STAGE_ATTENTION, NULL}};
 enum { N_CHAIN = sizeof chain / sizeof *chain };
 
-/* The row of a link of the chain; attention has one. */
-static const adm_gpu_impl *link_at(int i) {
+static const adm_gpu_impl *link_at(int i, adm_code_metric metric) {
     if (chain[i].name != NULL) return adm_gpu_registry_find(chain[i].stage, chain[i].name);
-    for (size_t row = 0; row < adm_gpu_registry_count(); row++)
-        if (adm_gpu_registry_at(row)->stage == chain[i].stage) return adm_gpu_registry_at(row);
+    for (size_t at = 0; at < adm_gpu_registry_count(); at++) {
+        const adm_gpu_impl *row = adm_gpu_registry_at(at);
+        if (row->stage == chain[i].stage && adm_gpu_impl_serves(row, metric)) return row;
+    }
     return NULL;
 }
 
@@ -29,7 +30,8 @@ static adm_gpu_shape shape_of(const adm_model_step *step) {
                            .rule = step->rule,
                            .threshold = {step->threshold[0], step->threshold[1], step->threshold[2]},
                            .scale = step->scale,
-                           .selection = step->selection};
+                           .selection = step->selection,
+                           .metric = step->metric};
 }
 
 static adm_gpu_buffers buffers_of(const adm_model_step *step) {
@@ -42,17 +44,18 @@ static adm_gpu_buffers buffers_of(const adm_model_step *step) {
                              .length = step->length,
                              .index = step->index,
                              .n_selected = step->n_selected,
-                             .out = step->out};
+                             .out = step->out,
+                             .channels = step->channels};
 }
 
 /* What the chain hands from stage to stage, and top-k's own memory at the end. */
 static void take(const adm_gpu_shape *shape, adm_layout *layout, adm_gpu_buffers *p) {
     const size_t rows = (size_t)shape->batch * (shape->heads.n_q_heads + shape->heads.n_kv_heads), d = shape->heads.head_dim;
     const size_t selections = (size_t)shape->batch * adm_gpu_select_heads(shape);
-    const adm_gpu_impl *topk = link_at(2);
+    const adm_gpu_impl *topk = link_at(2, shape->metric);
     p->y = adm_layout_take(layout, rows * d, sizeof *p->y);
     p->code = adm_layout_take(layout, rows * d, 1);
-    p->packed = adm_layout_take(layout, rows * d / 4, 1);
+    p->packed = adm_layout_take(layout, rows * adm_gpu_packed_bytes(shape), 1);
     p->distance = adm_layout_take(layout, selections * shape->capacity, sizeof *p->distance);
     p->workspace = adm_layout_take(layout, topk != NULL && topk->workspace_bytes != NULL ? topk->workspace_bytes(shape) : 0, 1);
 }
@@ -70,7 +73,8 @@ static adm_status run_chain(const adm_gpu_shape *shape, adm_gpu_buffers *buffers
                             adm_error *err) {
     adm_status status = ADM_OK;
     take(shape, &(adm_layout){.base = workspace}, buffers);
-    for (int i = 0; status == ADM_OK && i < N_CHAIN; i++) status = link_at(i)->launch(shape, buffers, stream, err);
+    for (int i = 0; status == ADM_OK && i < N_CHAIN; i++)
+        status = link_at(i, shape->metric)->launch(shape, buffers, stream, err);
     return status;
 }
 
@@ -87,10 +91,14 @@ adm_status adm_model_step_cuda(const adm_model_step *step, void *workspace, void
     if (adm_gpu_registry_count() == 0) return without_cuda(err);
     if (step->index == NULL || step->n_selected == NULL)
         return adm_fail(err, ADM_EINPUT, "a step on a GPU needs room for the selected tokens and their counts");
-    adm_status status = ADM_EUNSUPPORTED;
+    adm_status status = adm_model_step_check_metric(step, err);
+    if (status != ADM_OK) return status;
+    status = ADM_EUNSUPPORTED;
     adm_gpu_launch_apart(true);
-    for (int i = 0; status == ADM_EUNSUPPORTED && i < 2; i++)
-        status = adm_gpu_registry_find(ADM_STAGE_STEP, steps[i])->launch(&shape, &buffers, stream, err);
+    for (int i = 0; status == ADM_EUNSUPPORTED && i < 2; i++) {
+        const adm_gpu_impl *row = adm_gpu_registry_find(ADM_STAGE_STEP, steps[i]);
+        if (adm_gpu_impl_serves(row, step->metric)) status = row->launch(&shape, &buffers, stream, err);
+    }
     if (status == ADM_EUNSUPPORTED && workspace != NULL) status = run_chain(&shape, &buffers, workspace, stream, err);
     adm_gpu_launch_apart(false);
     return status;
@@ -101,8 +109,10 @@ adm_status adm_model_encode_cuda(const adm_model_step *step, void *stream, adm_e
     const adm_gpu_buffers buffers = buffers_of(step);
     if (adm_gpu_registry_count() == 0) return without_cuda(err);
     shape.rule = (adm_select_rule){.budget = 1};
+    adm_status status = adm_model_step_check_metric(step, err);
+    if (status != ADM_OK) return status;
     adm_gpu_launch_apart(true);
-    const adm_status status = adm_gpu_registry_find(ADM_STAGE_APPEND, "prompt")->launch(&shape, &buffers, stream, err);
+    status = adm_gpu_registry_find(ADM_STAGE_APPEND, "prompt")->launch(&shape, &buffers, stream, err);
     adm_gpu_launch_apart(false);
     return status;
 }

@@ -7,6 +7,7 @@
 #include "core/base/layout.h"
 #include "core/base/mem.h"
 #include "core/base/minmax.h"
+#include "core/contract/asym4.h"
 #include "kernels/registry.h"
 
 /* What one step works in. */
@@ -15,7 +16,7 @@ typedef struct scratch {
     void *memory;
     float *y; /* [rows][d] */
     uint8_t *code; /* [rows][d] */
-    uint8_t *packed; /* [group][d/4] */
+    uint8_t *packed; /* [group] rows of d/4, or of asym4's planes */
     uint16_t *distance; /* [group][capacity] */
     uint32_t *histogram;
     uint32_t *index; /* [capacity] */
@@ -27,15 +28,27 @@ enum { ENCODE_ROWS = 512 };
 
 static uint32_t group_of(const adm_model_step *step) { return step->shape.n_q_heads / step->shape.n_kv_heads; }
 
+static bool is_asym4(const adm_model_step *step) { return step->metric == ADM_METRIC_ASYM4; }
+
 static uint32_t largest_distance(const adm_model_step *step) {
-    return 3 * step->shape.head_dim * (step->selection == ADM_SELECT_GROUP ? group_of(step) : 1);
+    const uint32_t d = step->shape.head_dim, largest = is_asym4(step) ? adm_asym4_max_distance(d) : 3 * d;
+    return largest * (step->selection == ADM_SELECT_GROUP ? group_of(step) : 1);
+}
+
+static size_t query_bytes(const adm_model_step *step) {
+    return is_asym4(step) ? adm_asym4_query_bytes(step->shape.head_dim) : step->shape.head_dim / 4;
+}
+
+/* asym4: of KV head `head` three rows of thresholds, and behind them the scale. */
+static const float *channels_of(const adm_model_step *step, size_t head) {
+    return step->channels + 4 * head * step->shape.head_dim;
 }
 
 static void take(const adm_model_step *step, adm_layout *layout, scratch *s) {
     const size_t d = step->shape.head_dim, rows = group_of(step) > ENCODE_ROWS ? group_of(step) : ENCODE_ROWS;
     s->y = adm_layout_take(layout, rows * d, sizeof *s->y);
     s->code = adm_layout_take(layout, rows * d, 1);
-    s->packed = adm_layout_take(layout, rows * d / 4, 1);
+    s->packed = adm_layout_take(layout, rows * query_bytes(step), 1);
     s->distance = adm_layout_take(layout, (size_t)group_of(step) * step->capacity, sizeof *s->distance);
     s->histogram = adm_layout_take(layout, largest_distance(step) + 1, sizeof *s->histogram);
     s->index = adm_layout_take(layout, step->capacity, sizeof *s->index);
@@ -44,7 +57,8 @@ static void take(const adm_model_step *step, adm_layout *layout, scratch *s) {
 }
 
 static adm_status check(const adm_model_step *step, adm_error *err) {
-    adm_status status = adm_shape_check(&step->shape, err);
+    adm_status status = adm_model_step_check_metric(step, err);
+    if (status == ADM_OK) status = adm_shape_check(&step->shape, err);
     if (status == ADM_OK) status = adm_select_rule_check(&step->rule, err);
     if (status != ADM_OK) return status;
     if (largest_distance(step) > UINT16_MAX)
@@ -74,10 +88,14 @@ static const void *row_at(const adm_model_step *step, const void *x, size_t row)
     return (const char *)x + row * step->shape.head_dim * adm_dtype_bytes(step->dtype);
 }
 
-/* x [n][d] of the step's type -> packed [n][d/4]; n at most the rows of the scratch. */
-static void encode(const adm_model_step *step, const scratch *s, const void *x, size_t n, uint8_t *packed) {
+/* Keys x [n][d] of the step's type, of KV head `head`, -> packed [n][d/4]; n at most the rows of the scratch. */
+static void encode(const adm_model_step *step, const scratch *s, size_t head, const void *x, size_t n, uint8_t *packed) {
     const uint32_t d = step->shape.head_dim;
     s->pipeline.hadamard->fn.hadamard(step->dtype, x, n, d, s->y);
+    if (is_asym4(step)) {
+        s->pipeline.encode(s->y, n, d, channels_of(step, head), 2, packed);
+        return;
+    }
     s->pipeline.bucket->fn.bucket(s->y, n * d, step->threshold, s->code);
     s->pipeline.pack->fn.pack(s->code, n, d, packed);
 }
@@ -92,7 +110,7 @@ adm_status adm_model_encode_host(const adm_model_step *step, adm_error *err) {
     for (size_t row = 0; status == ADM_OK && row < (size_t)step->batch * step->shape.n_kv_heads; row++) {
         const size_t n = step->length[row / step->shape.n_kv_heads], base = row * step->capacity;
         for (size_t t = 0; t < n; t += ENCODE_ROWS)
-            encode(step, &s, row_at(step, step->k, base + t), adm_min(n - t, (size_t)ENCODE_ROWS),
+            encode(step, &s, row % step->shape.n_kv_heads, row_at(step, step->k, base + t), adm_min(n - t, (size_t)ENCODE_ROWS),
                    step->codes + (base + t) * d / 4);
     }
     adm_free(&s.memory);
@@ -104,16 +122,33 @@ static void append(const adm_model_step *step, const scratch *s, size_t row, uin
     const size_t bytes = step->shape.head_dim * adm_dtype_bytes(step->dtype), at = row * step->capacity + length - 1;
     memcpy((char *)step->k + at * bytes, (const char *)step->k_new + row * bytes, bytes);
     memcpy((char *)step->v + at * bytes, (const char *)step->v_new + row * bytes, bytes);
-    encode(step, s, row_at(step, step->k_new, row), 1, step->codes + at * step->shape.head_dim / 4);
+    encode(step, s, row % step->shape.n_kv_heads, row_at(step, step->k_new, row), 1,
+           step->codes + at * step->shape.head_dim / 4);
+}
+
+/* The query heads of KV head `row` as keys are compared with them, packed [group]. */
+static void encode_queries(const adm_model_step *step, const scratch *s, size_t row) {
+    const uint32_t d = step->shape.head_dim, group = group_of(step);
+    const size_t head = row % step->shape.n_kv_heads;
+    const void *q = row_at(step, step->q, row * group);
+    if (!is_asym4(step)) {
+        encode(step, s, head, q, group, s->packed);
+        return;
+    }
+    s->pipeline.hadamard->fn.hadamard(step->dtype, q, group, d, s->y);
+    for (size_t g = 0; g < group; g++)
+        adm_asym4_query(s->y + g * d, channels_of(step, head) + 3 * d, d, s->packed + g * query_bytes(step));
 }
 
 /* distance [group][capacity] of the query heads of KV head `row`; where they share a selection, the first row is their sum. */
 static void find_distances(const adm_model_step *step, const scratch *s, size_t row, uint32_t length) {
     const uint32_t d = step->shape.head_dim, group = group_of(step);
     const uint8_t *keys = step->codes + row * step->capacity * d / 4;
-    encode(step, s, row_at(step, step->q, row * group), group, s->packed);
+    adm_distance_fn *distance =
+        (is_asym4(step) ? s->pipeline.code_distance[ADM_METRIC_ASYM4][2] : s->pipeline.distance)->fn.distance;
+    encode_queries(step, s, row);
     for (uint32_t g = 0; g < group; g++)
-        s->pipeline.distance->fn.distance(s->packed + g * d / 4, keys, length, d, s->distance + (size_t)g * step->capacity);
+        distance(s->packed + g * query_bytes(step), keys, length, d, s->distance + (size_t)g * step->capacity);
     for (uint32_t g = 1; g < group && step->selection == ADM_SELECT_GROUP; g++)
         for (uint32_t t = 0; t < length; t++)
             s->distance[t] = (uint16_t)(s->distance[t] + s->distance[(size_t)g * step->capacity + t]);

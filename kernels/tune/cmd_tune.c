@@ -344,6 +344,7 @@ static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
     adm_tune_session *s = &c->session;
     int64_t run_id = 0;
     s->quiet = c->common.quiet || c->common.json;
+    s->shows_progress = !c->common.quiet;
     adm_host_info_read(&c->host);
     adm_status status = collect(c, err);
     if (status == ADM_OK) status = adm_tune_session_prepare(s, err);
@@ -389,7 +390,7 @@ static adm_status watch(tune_command *c, adm_error *err) {
                                   .n_versions = (size_t)n_versions,
                                   .quiet = c->common.quiet,
                                   .scratch = &c->session.scratch,
-                                  .show = adm_tune_show_errors};
+                                  .compiled = adm_tune_show_errors};
         status = adm_tune_watch_run(&w, &c->session.options, &record, err);
         adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);

@@ -47,6 +47,19 @@ static adm_status measure_round(adm_search_measure *measure, void *user, entry *
     return status;
 }
 
+/* How many go on of n that were measured with so many samples. */
+static size_t n_kept(size_t n, size_t n_samples) {
+    const size_t kept = (n + ADM_SEARCH_KEEP - 1) / ADM_SEARCH_KEEP;
+    return kept < ADM_SEARCH_FINALISTS || n_samples >= ADM_SEARCH_ENOUGH ? (size_t)ADM_SEARCH_FINALISTS : kept;
+}
+
+size_t adm_search_n_rounds(size_t n, size_t first_samples) {
+    size_t n_rounds = 0;
+    for (size_t n_samples = first_samples; n > ADM_SEARCH_FINALISTS; n_samples *= ADM_SEARCH_KEEP, n_rounds++)
+        n = n_kept(n, n_samples);
+    return n_rounds;
+}
+
 adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *measure, void *user,
                             size_t finalist[ADM_SEARCH_FINALISTS], size_t *n_finalists, size_t *n_measured, adm_error *err) {
     entry *e = NULL;
@@ -61,8 +74,7 @@ adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *
     while (status == ADM_OK && n > ADM_SEARCH_FINALISTS) {
         status = measure_round(measure, user, e, n, n_samples, which, ns, err);
         *n_measured += n * n_samples;
-        n = (n + ADM_SEARCH_KEEP - 1) / ADM_SEARCH_KEEP;
-        if (n < ADM_SEARCH_FINALISTS || n_samples >= ADM_SEARCH_ENOUGH) n = ADM_SEARCH_FINALISTS;
+        n = n_kept(n, n_samples);
         n_samples *= ADM_SEARCH_KEEP;
     }
     for (size_t i = 0; status == ADM_OK && i < n; i++)

@@ -18,6 +18,9 @@ enum {
 /* Measures settings which[0..n-1] with `n_samples` each: ns[k] is the median of which[k], NAN if it is out. */
 typedef adm_status adm_search_measure(void *user, const size_t *which, size_t n, size_t n_samples, double *ns, adm_error *err);
 
+/* How many rounds it takes; each takes about as many samples. */
+size_t adm_search_n_rounds(size_t n, size_t first_samples);
+
 /* The finalists among n settings, best first, in finalist [ADM_SEARCH_FINALISTS]. first_samples: of the first round; where they
  * are enough for a median (ADM_SEARCH_ENOUGH), as on a GPU, whose samples cost less than a process, that round is the only one;
  * of more than ADM_SEARCH_FEW settings, those that it shows 3% behind the best are then no finalists: on an H200 a finalist costs

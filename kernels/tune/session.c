@@ -66,10 +66,38 @@ adm_status adm_tune_session_set(adm_tune_session *s, const char *setting, adm_er
     return found ? ADM_OK : adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", setting);
 }
 
-void adm_tune_show_errors(const adm_candidate *c, const char *output) {
-    (void)c;
-    adm_print_lines(stderr, output);
+/* --- Progress ------------------------------------------------------------------------------------------------------- */
+
+enum { PART = 1000 }; /* steps of a part, whose own share is told in numbers of any size */
+
+static void begin_progress(adm_tune_session *s, const char *what, uint64_t n_parts) {
+    s->n_parts_done = 0;
+    s->n_parts = n_parts;
+    adm_progress_start(&s->progress, what, n_parts * PART, !s->shows_progress);
 }
+
+/* Of the part that is worked on. */
+static void on_progress(void *user, uint64_t n_done, uint64_t n_total) {
+    adm_tune_session *s = user;
+    const double share = n_total > 0 && n_done < n_total ? (double)n_done / (double)n_total : 1;
+    adm_progress_step(&s->progress, s->n_parts_done * PART + (uint64_t)(share * PART));
+}
+
+void adm_tune_show_errors(void *user, const char *output, size_t n_done, size_t n_total) {
+    (void)user;
+    (void)n_done;
+    (void)n_total;
+    if (output != NULL) adm_print_lines(stderr, output);
+}
+
+static void on_compiled(void *user, const char *output, size_t n_done, size_t n_total) {
+    adm_tune_session *s = user;
+    if (output != NULL) adm_progress_hide(&s->progress);
+    adm_tune_show_errors(NULL, output, n_done, n_total);
+    on_progress(s, n_done, n_total);
+}
+
+/* --- The device and its compiler ------------------------------------------------------------------------------------ */
 
 void adm_tune_session_find_gpu(adm_tune_session *s) {
     if (s->has_looked) return;
@@ -86,7 +114,9 @@ void adm_tune_session_arch(const adm_tune_session *s, char *out, size_t bytes) {
 
 static void compile(adm_tune_session *s, adm_candidate *c, size_t n, const char *arch) {
     const uint64_t start_ns = adm_clock_ns();
-    adm_tune_compile(c, n, arch, &s->scratch, adm_tune_show_errors);
+    begin_progress(s, "compiling", 1);
+    adm_tune_compile(c, n, arch, &s->scratch, on_compiled, s);
+    adm_progress_end(&s->progress);
     s->compile_ns += adm_clock_ns() - start_ns;
 }
 
@@ -106,8 +136,13 @@ static adm_status judge_side(adm_tune_session *s, int side, adm_error *err) {
         s->judged[1] = true;
         return ADM_OK;
     }
-    status = side == 0 ? adm_host_session_run(&s->options, list->c, list->n, s->result[0], &s->seed, err)
-                       : adm_gpu_judge_run(&s->options, s->device, list->c, list->n, s->result[1], &s->seed, err);
+    adm_tune_options options = s->options;
+    options.progress = on_progress;
+    options.progress_user = s;
+    begin_progress(s, side == 0 ? "judging on the host" : "judging on the GPU", 1);
+    status = side == 0 ? adm_host_session_run(&options, list->c, list->n, s->result[0], &s->seed, err)
+                       : adm_gpu_judge_run(&options, s->device, list->c, list->n, s->result[1], &s->seed, err);
+    adm_progress_end(&s->progress);
     s->judged[side] = status == ADM_OK;
     return status;
 }
@@ -123,7 +158,7 @@ adm_status adm_tune_session_judge(adm_tune_session *s, adm_error *err) {
 
 /* One candidate's settings, each a candidate of its own. */
 typedef struct settings {
-    const adm_tune_session *session;
+    adm_tune_session *session;
     int side;
     adm_candidate *all; /* [n] */
     uint64_t *seed;
@@ -136,6 +171,8 @@ static adm_status measure_settings(void *user, const size_t *which, size_t n, si
     adm_tune_result *result = NULL;
     adm_tune_options o = s->session->options;
     o.max_samples = n_samples;
+    o.progress = on_progress;
+    o.progress_user = s->session;
     o.cap_ns = s->side == 1 ? 1000000u * n_samples : o.cap_ns; /* a GPU's sample is some calls, and 20 are taken at least */
     adm_status status = adm_alloc(&some, n, sizeof *some, "settings", err);
     if (status == ADM_OK) status = adm_alloc(&result, n, sizeof *result, "results", err);
@@ -149,6 +186,7 @@ static adm_status measure_settings(void *user, const size_t *which, size_t n, si
             adm_candidate_refuse(&s->all[which[i]], result[i].status, "%s", result[i].reason);
     }
     for (size_t i = 0; result != NULL && i < n; i++) adm_tune_result_clear(&result[i]);
+    s->session->n_parts_done++;
     adm_free(&result);
     adm_free(&some);
     return status;
@@ -157,7 +195,7 @@ static adm_status measure_settings(void *user, const size_t *which, size_t n, si
 /* Puts the finalists in the candidate's place; where every setting is out, the first with its reason. */
 static adm_status search_one(adm_tune_session *session, int side, const adm_candidate *candidate, const char *arch,
                              adm_tune_list *into, adm_error *err) {
-    const size_t n = adm_search_n_settings(candidate);
+    const size_t n = adm_search_n_settings(candidate), first_samples = side == 1 ? ADM_SEARCH_ENOUGH : ADM_SEARCH_FIRST_SAMPLES;
     uint64_t seed = 0;
     settings s = {.session = session, .side = side, .seed = &seed};
     size_t finalist[ADM_SEARCH_FINALISTS], n_finalists = 0, n_measured = 0;
@@ -171,9 +209,10 @@ static adm_status search_one(adm_tune_session *session, int side, const adm_cand
         adm_search_choose(&s.all[i], i);
     }
     if (status == ADM_OK) compile(session, s.all, n, arch);
+    begin_progress(session, "searching", adm_search_n_rounds(n, first_samples));
     if (status == ADM_OK)
-        status = adm_search_halve(n, side == 1 ? ADM_SEARCH_ENOUGH : ADM_SEARCH_FIRST_SAMPLES, measure_settings, &s, finalist,
-                                  &n_finalists, &n_measured, err);
+        status = adm_search_halve(n, first_samples, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
+    adm_progress_end(&session->progress);
     if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !session->quiet)

@@ -7,6 +7,7 @@
 #ifndef ADM_KERNELS_TUNE_SESSION_H
 #define ADM_KERNELS_TUNE_SESSION_H
 
+#include "core/cli/command.h"
 #include "kernels/tune/candidate/collect.h"
 #include "kernels/tune/gpu/gpu_judge.h"
 
@@ -17,6 +18,7 @@ typedef struct adm_tune_session {
     const char *arch;          /* of .cu files; NULL: the device's, or where there is none sm_90 */
     bool no_search;            /* each parameter has its first value */
     bool quiet;
+    bool shows_progress;       /* of compiling, searching and judging; others show their own */
 
     adm_device_info gpu;       /* its name is "no GPU" where there is none */
     adm_error no_gpu;          /* why */
@@ -27,6 +29,8 @@ typedef struct adm_tune_session {
     uint64_t seed;             /* of the inputs; 0: not drawn yet */
     uint64_t compile_ns; /* wall time of compilers so far */
     adm_tune_scratch scratch;
+    adm_progress progress;
+    uint64_t n_parts_done, n_parts; /* of what it shows */
 } adm_tune_session;
 
 /* Release also after a failure. */
@@ -53,7 +57,7 @@ void adm_tune_session_arch(const adm_tune_session *session, char *out, size_t by
 /* Looks for the device, once. */
 void adm_tune_session_find_gpu(adm_tune_session *session);
 
-/* A compiler's words, as they are. */
-void adm_tune_show_errors(const adm_candidate *c, const char *output);
+/* A compiler's words, as they are; user: NULL. */
+void adm_tune_show_errors(void *user, const char *output, size_t n_done, size_t n_total);
 
 #endif

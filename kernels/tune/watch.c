@@ -78,7 +78,7 @@ static adm_status version(const adm_tune_watch *w, const adm_tune_options *o, ad
         adm_candidate *own = &list.c[list.n - 1];
         const size_t length = strlen(own->name);
         snprintf(own->name + length, sizeof own->name - length, " #%zu", p->n);
-        adm_tune_compile(list.c, list.n, w->arch, w->scratch, w->show);
+        adm_tune_compile(list.c, list.n, w->arch, w->scratch, w->compiled, NULL);
         status = judge(w, o, list.c, list.n, r, err);
         for (size_t i = 0; i < list.n && status == ADM_OK; i++) status = adm_tune_record_put(record, &list.c[i], &r[i], err);
         const adm_tune_result *mine = &r[list.n - 1];

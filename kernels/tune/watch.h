@@ -14,7 +14,7 @@ typedef struct adm_tune_watch {
     size_t n_versions;       /* ends after so many; 0: when interrupted */
     bool quiet;
     adm_tune_scratch *scratch;
-    void (*show)(const adm_candidate *c, const char *output); /* the compiler's errors */
+    adm_tune_compiled_fn *compiled; /* shows the compiler's errors */
 } adm_tune_watch;
 
 /* Until interrupted. options and record as in a session: should_stop is asked between looks at the file. */

@@ -68,7 +68,7 @@ static json_t *document_of(fixture *f, const uint32_t *runs, size_t n_runs) {
     adm_store *store;
     json_t *document;
     OK(adm_store_open(f->db, ADM_STORE_READ, &store, &f->err));
-    OK(adm_report_data(store, "a.db", runs, n_runs, NULL, &document, &f->err));
+    OK(adm_report_data(store, "a.db", runs, n_runs, NULL, &(adm_progress){0}, &document, &f->err));
     adm_store_close(&store);
     return document;
 }
@@ -194,13 +194,14 @@ static void nothing_to_report(void **state) {
     adm_store *store;
     json_t *document;
     OK(adm_store_open(f->db, ADM_STORE_WRITE, &store, &f->err));
-    FAILS(ADM_EINPUT, adm_report_data(store, "a.db", NULL, 0, NULL, &document, &f->err), "a.db holds no run", "adamas replay");
+    FAILS(ADM_EINPUT, adm_report_data(store, "a.db", NULL, 0, NULL, &(adm_progress){0}, &document, &f->err),
+          "a.db holds no run", "adamas replay");
     assert_null(document);
     adm_store_close(&store);
     add_run(f, "real", "t.safetensors", "complete", 1);
     OK(adm_store_open(f->db, ADM_STORE_READ, &store, &f->err));
-    FAILS(ADM_EINPUT, adm_report_data(store, "a.db", (const uint32_t[]){9}, 1, NULL, &document, &f->err), "no run 9",
-          "newest is run 1");
+    FAILS(ADM_EINPUT, adm_report_data(store, "a.db", (const uint32_t[]){9}, 1, NULL, &(adm_progress){0}, &document, &f->err),
+          "no run 9", "newest is run 1");
     adm_store_close(&store);
 }
 

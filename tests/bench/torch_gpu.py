@@ -42,13 +42,18 @@ def error_of(a, b):
     return float((a.cpu().double() - b.cpu().double()).norm() / b.cpu().double().norm())
 
 
-def run(args, budget, **options):
+def metric_of(name, k):
+    """The arguments that both operators take for a metric; the channels of asym4 are learnt on the host, for both sides."""
+    return {"metric": name, "channels": adamas.ops.learn_channels(k.cpu()).to(k.device) if name == "asym4" else None}
+
+
+def run(args, budget, by, **options):
     """(out, tokens) of a step behind an encoded prompt."""
     q, _, _, k, _, codes, length = args
-    torch.ops.adamas.encode(k, codes, length - 1, THRESHOLDS)
+    torch.ops.adamas.encode(k, codes, length - 1, THRESHOLDS, **by)
     rows = k.shape[1] if options.get("select") == "group" else q.shape[1]
     tokens = torch.full((len(q), rows, budget), -1, dtype=torch.int32, device=q.device)
-    return torch.ops.adamas.step(*args, budget, THRESHOLDS, **options, tokens=tokens), tokens
+    return torch.ops.adamas.step(*args, budget, THRESHOLDS, **options, **by, tokens=tokens), tokens
 
 
 SHAPES = [  # batch, query heads, KV heads, capacity, d, dtype, lengths, budget, options
@@ -61,29 +66,33 @@ SHAPES = [  # batch, query heads, KV heads, capacity, d, dtype, lengths, budget,
 ]
 
 
-def equality():
+def equality(metric):
     for shape in SHAPES:
         *sizes, lengths, budget, options = shape
         host = tensors(*sizes, lengths)
-        device = [x.cuda() for x in host]
-        want, chosen = run(host, budget, **options)
-        got, tokens = run(device, budget, **options)
+        device, by = [x.cuda() for x in host], metric_of(metric, host[3])
+        want, chosen = run(host, budget, by, **options)
+        if by["channels"] is not None:
+            by = {**by, "channels": by["channels"].cuda()}
+        got, tokens = run(device, budget, by, **options)
         batch, n_q, n_kv, _, d, dtype = sizes
-        name = f"step {n_q}/{n_kv} d={d} {str(dtype)[6:]} batch {batch} length {lengths} budget {budget} {options or ''}"
+        name = (f"{metric} step {n_q}/{n_kv} d={d} {str(dtype)[6:]} batch {batch} length {lengths} budget {budget} "
+                f"{options or ''}")
         error = error_of(got, want)
         check(name, torch.equal(tokens.cpu(), chosen) and error <= LIMIT[sizes[5]] and
               all(torch.equal(a.cpu(), b) for a, b in zip(device[3:5], host[3:5])), f"relative error {error:.2g}")
 
 
-def in_graphs(compiled):
+def in_graphs(compiled, metric):
     args = tensors(1, 9, 3, 4096, 64, BF16, [4000])
-    host, device = args, [x.cuda() for x in args]
+    host, device, by = args, [x.cuda() for x in args], metric_of(metric, args[3])
+    channels = {"cpu": by["channels"], "cuda": by["channels"] if by["channels"] is None else by["channels"].cuda()}
     for side in (host, device):
-        torch.ops.adamas.encode(side[3], side[5], side[6] - 1, THRESHOLDS)
+        torch.ops.adamas.encode(side[3], side[5], side[6] - 1, THRESHOLDS, metric, channels[side[3].device.type])
 
     def step(*a):
-        return torch.ops.adamas.step(*a, 256, THRESHOLDS)
-    torch.ops.adamas.step(*device, 256, THRESHOLDS)
+        return torch.ops.adamas.step(*a, 256, THRESHOLDS, metric=metric, channels=channels[a[0].device.type])
+    step(*device)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -98,14 +107,14 @@ def in_graphs(compiled):
         worst = max(worst, error_of(out, step(*host)))
         host[6] += 1
         device[6] += 1
-    check("a CUDA graph, 20 tokens", worst <= LIMIT[BF16], f"relative error {worst:.2g}")
+    check(f"{metric}: a CUDA graph, 20 tokens", worst <= LIMIT[BF16], f"relative error {worst:.2g}")
     if not compiled:
         return
     before, began = [x.clone() for x in device], time.perf_counter()
     got = torch.compile(lambda *a: step(2 * a[0], *a[1:]) + 1, fullgraph=True)(*device)
     seconds, want = time.perf_counter() - began, step(2 * before[0], *before[1:]) + 1
-    check("torch.compile(fullgraph=True)", torch.equal(got, want) and all(torch.equal(a, b) for a, b in zip(device, before)),
-          f"{seconds:.1f} s to compile")
+    check(f"{metric}: torch.compile(fullgraph=True)",
+          torch.equal(got, want) and all(torch.equal(a, b) for a, b in zip(device, before)), f"{seconds:.1f} s to compile")
 
 
 def graph_us(call, n=50):
@@ -135,10 +144,13 @@ def times():
         args[3:5] = [torch.randn(1, n_kv, capacity, 128, dtype=F16, device="cuda") for _ in "kv"]
         args[5] = torch.zeros(1, n_kv, capacity, 32, dtype=torch.uint8, device="cuda")
         args[6].fill_(capacity)
-        torch.ops.adamas.encode(args[3], args[5], args[6], THRESHOLDS)
         tokens = torch.empty(1, 32, 256, dtype=torch.int32, device="cuda")
-        step = functools.partial(torch.ops.adamas.step, *args, 256, THRESHOLDS, tokens=tokens)
-        ours = graph_us(step)
+        ours = {}
+        for metric in ("asym4", "l1"):
+            by = metric_of(metric, args[3])
+            torch.ops.adamas.encode(args[3], args[5], args[6], THRESHOLDS, **by)
+            step = functools.partial(torch.ops.adamas.step, *args, 256, THRESHOLDS, **by, tokens=tokens)
+            ours[metric] = graph_us(step)
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]):
             dense = graph_us(functools.partial(scaled_dot_product_attention, args[0][:, :, None], args[3], args[4],
                                                enable_gqa=n_kv < 32), 20)
@@ -147,7 +159,8 @@ def times():
             step()
         eager = (time.perf_counter() - began) / 200 * 1e6
         torch.cuda.synchronize()
-        print(f"32/{n_kv} heads, {capacity:6} tokens: adamas::step {ours:6.1f}, scaled_dot_product_attention {dense:6.1f}; "
+        print(f"32/{n_kv} heads, {capacity:6} tokens: adamas::step {ours['l1']:6.1f}, by asym4 {ours['asym4']:6.1f}, "
+              f"scaled_dot_product_attention {dense:6.1f}; "
               f"the call itself {eager:.0f} on the host")
 
 
@@ -196,8 +209,9 @@ def main():
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
-    equality()
-    in_graphs(not options.no_compile)
+    for metric in ("l1", "asym4"):
+        equality(metric)
+        in_graphs(not options.no_compile, metric)
     times()
     if not options.no_model:
         model_decodes(not options.no_compile)

@@ -106,7 +106,7 @@ static inline void fuzz_change_schema(const char *path, const uint8_t *data, siz
 static inline adm_status fuzz_report(adm_store *store, adm_error *err) {
     json_t *document = NULL;
     adm_text page = {0};
-    adm_status status = adm_report_data(store, "x.db", NULL, 0, NULL, &document, err);
+    adm_status status = adm_report_data(store, "x.db", NULL, 0, NULL, &(adm_progress){0}, &document, err);
     if (status == ADM_OK) status = adm_report_html(document, &page, err);
     json_decref(document);
     adm_text_free(&page);

@@ -6,9 +6,11 @@ depend on how busy this machine is.
 
 Each call of such a program appends one complete run to the database of --db. The n-th call in a folder, whoever makes it, takes
 the times of the n-th process of tests/bench/noise/host.tsv, for every stage that is there, and what the reference loop took
-beside them; bench/noise_record.py says how that file came about.
+beside them; bench/noise_record.py says how that file came about. With only=True it knows --only-times, and takes those times
+0.95 times as long as with the whole command, as happens on a machine.
 """
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -51,18 +53,29 @@ class RecordedPrograms:
     def __init__(self, folder, run):
         self.folder, self.template = folder, run[1]
 
-    def make(self, name, slower=None):
-        """A program that takes times[stage] * slower[stage]."""
+    def make(self, name, slower=None, only=False):
+        """A program that takes times[stage] * slower[stage]; only: it knows --only-times."""
         path = self.folder / name
         path.write_text(f"#!{sys.executable}\nimport sys\nsys.path[:0] = {sys.path!r}\nfrom recorded_program import play\n"
-                        f"play({str(self.template)!r}, {str(self.folder / 'n_calls')!r}, {slower or {}!r}, sys.argv)\n")
+                        f"play({str(self.template)!r}, {str(self.folder / 'n_calls')!r}, {slower or {}!r}, sys.argv, {only})\n")
         path.chmod(0o755)
         return path
 
 
-def play(template, calls, slower, argv):
+def is_wanted(only, row, seq_len, budget):
+    """Whether a time is in the list of --only-times."""
+    stage = row["stage"] + (":bulk" if row["metric"] == "encode_ns_per_key" else "")
+    return f"{stage}@{seq_len}" + (f"/{budget}" if budget else "") in only.split(",")
+
+
+def play(template, calls, slower, argv, knows_only):
     """One process: a run in the database that argv names, with the next recorded times."""
     settings = dict(pairwise(argv))
+    only = settings.get("--only-times")
+    if only is not None and not knows_only:
+        sys.exit(2)
+    if "--dry-run" in argv:
+        return
     with open(calls, "a+b") as counter:  # as long as there were calls
         position = counter.seek(0, os.SEEK_END)
         counter.write(b".")
@@ -78,16 +91,22 @@ def play(template, calls, slower, argv):
         run = dict(source.execute("SELECT * FROM run").fetchone())
         del run["run_id"]
         run_id = insert(db, "run", {**run, "run_uuid": str(uuid.uuid4()), "label": settings.get("--label", ""),
-                                    "started_utc": f"2026-01-01T{position // 60:02}:{position % 60:02}:00.000Z"})
+                                    "argv": json.dumps(argv),
+                                    "started_utc": f"2026-01-01T{position // 60:02}:{position % 60:02}"
+                                    ":00.000Z"})
         noise = read_noise()
-        for row in source.execute("SELECT m.*, k.name AS metric FROM measurement m JOIN metric k USING (metric_id) "
-                                  "WHERE layer IS NULL AND head IS NULL AND status = 'ok'").fetchall():
+        for row in source.execute("SELECT m.*, k.name AS metric, c.seq_len, c.budget FROM measurement m JOIN metric k "
+                                  "USING (metric_id) JOIN config c USING (config_id) WHERE layer IS NULL AND head IS NULL "
+                                  "AND status = 'ok'").fetchall():
+            if only is not None and (row["stage"] is None or not is_wanted(only, row, row["seq_len"], row["budget"])):
+                continue
             row = {name: row[name] for name in row.keys() if name != "measurement_id"} | {"run_id": run_id}  # noqa: SIM118
-            metric = row.pop("metric")
+            metric, _, _ = row.pop("metric"), row.pop("seq_len"), row.pop("budget")
             recorded = noise.get((row["stage"], metric))
             if recorded:
                 samples, loop = recorded[position % len(recorded)]
-                store(db, row, [sample * slower.get(row["stage"], 1) for sample in samples])
+                factor = slower.get(row["stage"], 1) * (1 if only is None else .95)
+                store(db, row, [sample * factor for sample in samples])
                 if loop is not None:
                     db.execute("INSERT OR IGNORE INTO metric (name, unit, better, description) VALUES (?, 'ns', 'none', '')",
                                (LOOP[metric],))

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/regress/compare/align.h"
 #include "analysis/regress/compare/explain.h"
 #include "analysis/regress/compare/margin.h"
 #include "analysis/regress/compare/refuse.h"
@@ -94,6 +95,7 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     adm_compare_side a = {0}, b = {0};
     adm_status status = adm_compare_read_side(base, row->base, NULL, &a, err);
     if (status == ADM_OK) status = adm_compare_read_side(cand, row->cand, NULL, &b, err);
+    if (status == ADM_OK) status = adm_compare_align(&a, &b, err);
     row->n_base = a.n;
     row->n_cand = b.n;
     row->n_throttled = a.n_throttled + b.n_throttled;

@@ -34,6 +34,7 @@ adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *se
     *side = (adm_compare_side){0};
     adm_status status = adm_alloc(&side->process, series->n_points, sizeof *side->process, "processes", err);
     if (status == ADM_OK) status = adm_alloc(&side->sample, series->n_points, sizeof *side->sample, "processes", err);
+    if (status == ADM_OK) status = adm_alloc(&side->only, series->n_points, sizeof *side->only, "processes", err);
     for (size_t i = 0; status == ADM_OK && i < series->n_points; i++) {
         const adm_point *point = &series->point[i];
         bool throttled;
@@ -55,6 +56,7 @@ adm_status adm_compare_read_side(const adm_series_set *set, const adm_series *se
         if (status != ADM_OK) break;
         for (size_t k = 0; scale != NULL && k < process->n; k++) (*sample)[k] *= scale[point->run];
         process->sample = *sample;
+        side->only[side->n] = set->run[point->run].only;
         side->has_zero |= (*sample)[0] <= 0;
         side->n++;
     }
@@ -66,5 +68,6 @@ void adm_compare_free_side(adm_compare_side *side) {
     for (size_t i = 0; i < side->n; i++) adm_free(&side->sample[i]);
     adm_free(&side->sample);
     adm_free(&side->process);
+    adm_free(&side->only);
     side->n = 0;
 }

@@ -15,6 +15,7 @@
 typedef struct adm_compare_side {
     adm_process *process;
     double **sample;
+    const char **only; /* what each process measured: the set's run[].only */
     size_t n, n_throttled, n_not_ok;
     size_t n_samples_out; /* of the processes that are left in, taken on a shared core */
     bool has_zero;

@@ -86,7 +86,7 @@ static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *
     return status;
 }
 
-/* The latest replay of every trace: own runs before recorded ones, complete ones before others. Stops once every trace has
+/* The latest replay of every trace: own runs before recorded ones, whole before those of a few times, complete before others. Stops once every trace has
  * one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;
@@ -94,11 +94,12 @@ static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *e
     adm_query *query = NULL;
     bool there = false;
     if (status == ADM_OK)
-        status = adm_query_open(store,
-                                "SELECT run_id FROM run WHERE command = 'replay' "
-                                "ORDER BY label LIKE 'recorded:%', status = 'complete' DESC, started_utc DESC, "
-                                "run_id DESC",
-                                &query, err, "");
+        status = adm_query_open(
+            store,
+            "SELECT run_id FROM run WHERE command = 'replay' "
+            "ORDER BY label LIKE 'recorded:%', argv LIKE '%\"--only-times\"%', status = 'complete' DESC, started_utc DESC, "
+            "run_id DESC",
+            &query, err, "");
     while (status == ADM_OK && (int64_t)json_array_size(sessions) < n_traces &&
            (status = adm_query_next(query, &there, err)) == ADM_OK && there)
         status = add_sessions(store, adm_query_int(query, 0), true, sessions, err);

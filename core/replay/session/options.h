@@ -5,6 +5,7 @@
 #include "core/contract/probe.h"
 #include "core/contract/trace.h"
 #include "core/policy/policy.h"
+#include "core/replay/session/only.h"
 #include "core/replay/session/quality.h"
 #include "core/replay/session/target.h"
 
@@ -27,6 +28,8 @@ typedef struct adm_replay_options {
     double eps;                 /* of the metric eps_exceed */
     const adm_target *targets;
     size_t n_targets;
+    const adm_only *only;       /* [n_only] the times to take, and no quality; n_only 0: all of both */
+    size_t n_only;
     bool timeline;              /* keep every range as an event */
     const bool *is_elsewhere;   /* [segments of the trace] that another shard replays; NULL: none */
     const adm_counter *counters; /* of the counting probe: the replay then keeps what they count for each stage, and neither */

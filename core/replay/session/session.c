@@ -36,6 +36,19 @@ static adm_status choose_layers(adm_session *s, adm_error *err) {
     return ADM_OK;
 }
 
+/* Of the times that are asked for, one at least must be of a length and budget that are replayed. */
+static adm_status check_only(const adm_session *s, adm_error *err) {
+    const adm_replay_options *o = &s->options;
+    if (o->n_only == 0) return ADM_OK;
+    for (size_t i = 0; i < s->n_segments; i++)
+        for (size_t k = 0; k < o->n_only; k++) {
+            bool has_budget = o->only[k].budget == 0;
+            for (size_t b = 0; b < o->n_budgets; b++) has_budget |= o->only[k].budget == o->budgets[b];
+            if (has_budget && (o->only[k].seq_len == 0 || o->only[k].seq_len == s->segment[i].seq_len)) return ADM_OK;
+        }
+    return adm_fail(err, ADM_EINPUT, "--only-times: %s is replayed at none of these lengths and budgets", s->trace->path);
+}
+
 static adm_status check_variants(const adm_session *s, adm_error *err) {
     const adm_policy_limits limits = {.input = s->trace->path,
                                       .shape = s->trace->shape,
@@ -95,6 +108,7 @@ adm_status adm_session_open(const adm_trace *trace, const adm_replay_options *op
     if (status == ADM_OK) status = choose_layers(s, err);
     if (status == ADM_OK)
         status = adm_replay_segments(trace, options->seq_lens, options->n_seq_lens, &s->segment, &s->n_segments, err);
+    if (status == ADM_OK) status = check_only(s, err);
     if (status == ADM_OK) status = check_variants(s, err);
     if (status == ADM_OK) status = make_rows(s, err);
     if (status == ADM_OK) status = make_budgets(s, err);
@@ -131,9 +145,11 @@ void adm_session_advance(const adm_session *s, adm_advance *advance, uint64_t n)
     if (s->options.on_progress != NULL) s->options.on_progress(s->options.user, advance->n_done, advance->n_total);
 }
 
+bool adm_session_takes_quality(const adm_session *s) { return s->options.n_counters == 0 && s->options.n_only == 0; }
+
 uint64_t adm_session_work(const adm_session *s, const adm_segment *segment) {
     const size_t n_timed = adm_min(segment->n_steps, s->options.n_timed_steps);
-    return s->n_layers * (n_timed + (s->options.n_counters > 0 ? 0 : segment->n_steps));
+    return s->n_layers * (n_timed + (adm_session_takes_quality(s) ? segment->n_steps : 0));
 }
 
 bool adm_session_should_stop(const adm_session *s) { return s->options.should_stop != NULL && s->options.should_stop(); }

@@ -43,6 +43,9 @@ typedef struct adm_advance {
 
 void adm_session_advance(const adm_session *session, adm_advance *advance, uint64_t n);
 
+/* Whether quality is measured: not where it is counted, nor where a few times are all that is asked for. */
+bool adm_session_takes_quality(const adm_session *session);
+
 /* Layer steps of a segment. */
 uint64_t adm_session_work(const adm_session *session, const adm_segment *segment);
 

@@ -153,18 +153,18 @@ adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *p
 
 /* --- Compiling ------------------------------------------------------------------------------------------------------ */
 
-void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,
-                      void (*show)(const adm_candidate *c, const char *output)) {
+void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch, adm_tune_compiled_fn *done,
+                      void *user) {
     const size_t n_at_once = adm_threads_available();
     adm_source_build build[ADM_TUNE_MAX_CANDIDATES];
     size_t waiting[ADM_TUNE_MAX_CANDIDATES], first = 0, last = 0;
     for (size_t i = 0; i <= n; i++) {
         /* In the order in which they were started: the oldest is the likeliest to be done. */
         while (first < last && (i == n || last - first >= n_at_once)) {
-            adm_candidate *done = &c[waiting[first]];
+            const size_t oldest = waiting[first++];
             char *output = NULL;
-            adm_source_finish(done, &build[waiting[first++]], &output);
-            if (output != NULL && show != NULL) show(done, output);
+            adm_source_finish(&c[oldest], &build[oldest], &output);
+            if (done != NULL) done(user, output, oldest + 1, n);
             adm_free(&output);
         }
         adm_error why;

@@ -22,10 +22,13 @@ adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *p
 /* Appends the candidates of one list to another. */
 adm_status adm_tune_append(adm_tune_list *to, const adm_tune_list *from, adm_error *err);
 
-/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. show: called with what
- * the compiler printed of one that failed; may be NULL. */
-void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch,
-                      void (*show)(const adm_candidate *c, const char *output));
+/* What a compiler printed of a candidate that failed, or NULL: it compiled. n_done of n_total are done with. */
+typedef void adm_tune_compiled_fn(void *user, const char *output, size_t n_done, size_t n_total);
+
+/* Compiles those that come as source and are not compiled yet, as many at once as there are processors. done: called after each
+ * of them; may be NULL. */
+void adm_tune_compile(adm_candidate *c, size_t n, const char *arch, adm_tune_scratch *scratch, adm_tune_compiled_fn *done,
+                      void *user);
 
 /* The index of the default row among candidates: the last row; n: there is none. */
 size_t adm_tune_default_of(const adm_candidate *c, size_t n);

@@ -122,6 +122,7 @@ adm_status adm_gpu_judge_run(const adm_tune_options *o, int device, const adm_ca
     adm_gpu_reply *reply = NULL;
     adm_status status = adm_alloc(&reply, 1, sizeof *reply, "an answer", err);
     for (size_t i = 0; i < n && status == ADM_OK; i++) {
+        if (o->progress != NULL) o->progress(o->progress_user, i, n);
         status = begin(o, &c[i], &results[i], err);
         if (status == ADM_OK && results[i].status == ADM_OK) judge(o, device, &c[i], seed, reply, &results[i]);
     }
@@ -152,6 +153,7 @@ adm_status adm_gpu_judge_screen(const adm_tune_options *o, int device, const adm
     if (*seed == 0) *seed = o->seed != 0 ? o->seed : adm_tune_draw_seed();
     for (size_t i = 0; i < n && status == ADM_OK; i++) {
         adm_tune_result *r = &results[i];
+        if (o->progress != NULL) o->progress(o->progress_user, i, n);
         status = begin(o, &c[i], r, err);
         if (status != ADM_OK || r->status != ADM_OK) continue;
         if (!runs) runs = start_screening(&d, *seed, &child, reply, r);

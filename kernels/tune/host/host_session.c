@@ -305,6 +305,7 @@ static void time_all(defendant *d, size_t n, adm_host_case *kase, uint64_t seed,
         const uint64_t now = adm_clock_ns() - start;
         if (o->should_stop != NULL && o->should_stop()) return;
         if (now > o->cap_ns * (n + 1) / 2) return;
+        if (o->progress != NULL) o->progress(o->progress_user, now, o->cap_ns * (n + 1) / 2);
         adm_host_case_fill(kase, seed + round, true);
         for (size_t i = 0; i < n; i++) {
             defendant *next = &d[(i + round) % n];

@@ -27,6 +27,8 @@ typedef struct adm_tune_options {
     size_t max_samples;     /* 0: no limit but the cap */
     bool check_only;
     bool (*should_stop)(void); /* may be NULL */
+    void (*progress)(void *user, uint64_t n_done, uint64_t n_total); /* of a judgement; may be NULL */
+    void *progress_user;
 
     adm_tune_count_fn *count; /* after the times, on a GPU: the metrics of count_set; NULL: nothing is counted */
     const char *count_set;

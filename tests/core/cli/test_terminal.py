@@ -44,6 +44,23 @@ def test_progress_says_what_and_how_far_and_leaves_nothing(tmp_path, environment
     assert not any(re.search(r"\d+%(, .* left)?$", line) for line in visible), "the line is wiped at the end"
 
 
+DRAWN = r"\r\x1b\[K{} +(\d+)%"
+
+@pytest.mark.parametrize("command, what", [
+    ("report --db {db} -o r.html", ["report"]), ("db merge {folder} --db new.db", ["merging"]),
+    ("tune --stage bucket --db n.db --cap-ms 300", ["judging on the host"])])
+def test_other_commands_say_how_far_they_are(database, tmp_path, command, what):
+    words = command.format(db=database, folder=database.parent).split()
+    code, sent = on_terminal([PROGRAM, *words], tmp_path)
+    for name in what:
+        shares = [int(share) for share in re.findall(DRAWN.format(re.escape(name)), sent)]
+        assert code == 0 and len(shares) >= 2 and shares == sorted(shares) and shares[-1] <= 100, sent
+    visible = [line.rsplit("\r\x1b[K", 1)[-1] for line in sent.split("\n")]
+    assert not any(re.search(r"\d+%(, .* left)?$", line) for line in visible), "the line is wiped at the end"
+    code, sent = on_terminal([PROGRAM, *words, "--quiet"], tmp_path)
+    assert code == 0 and "%" not in sent
+
+
 def test_no_progress_when_quiet_and_none_in_a_log(tmp_path):
     code, sent = on_terminal([*REPLAY, "--quiet"], tmp_path)
     assert (code, sent) == (0, "")

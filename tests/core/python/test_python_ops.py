@@ -23,7 +23,14 @@ from adamas.attending import hadamard, learn_thresholds
 THRESHOLDS = [-3.0, 0.5, 2.0]
 
 
-def arguments(batch=2, n_q=6, n_kv=2, capacity=96, d=64, dtype=torch.float32, lengths=(96, 41), seed=0):
+def channels_of(n_kv=2, d=64, seed=5):
+    """Of asym4: whole thresholds between the values that transformed whole numbers have, and scales of powers of two."""
+    g = torch.Generator().manual_seed(seed)
+    centre = torch.randint(-3, 4, (n_kv, d), generator=g) + 0.03
+    return torch.stack([centre - 4, centre, centre + 4, 2.0 ** torch.randint(-2, 3, (n_kv, d), generator=g)], 1).contiguous()
+
+
+def arguments(batch=2, n_q=6, n_kv=2, capacity=96, d=64, dtype=torch.float32, lengths=(96, 41), seed=0, **by):
     """A step's tensors. Small whole numbers, so that the transform is exact in any order of summation."""
     g = torch.Generator().manual_seed(seed)
 
@@ -32,11 +39,24 @@ def arguments(batch=2, n_q=6, n_kv=2, capacity=96, d=64, dtype=torch.float32, le
     k, v = whole(batch, n_kv, capacity, d), whole(batch, n_kv, capacity, d)
     length = torch.tensor(lengths, dtype=torch.int32)
     codes = torch.zeros(batch, n_kv, capacity, d // 4, dtype=torch.uint8)
-    torch.ops.adamas.encode(k, codes, length - 1, THRESHOLDS)
+    torch.ops.adamas.encode(k, codes, length - 1, THRESHOLDS, **by)
     return [whole(batch, n_q, d), whole(batch, n_kv, d), whole(batch, n_kv, d), k, v, codes, length, 16, THRESHOLDS]
 
 
-def expected(q, k_new, v_new, k, v, codes, length, budget, thresholds, scale=None, sinks=0, recent=1, select="head"):
+def asym4_distance(q, keys, channels):
+    """[tokens], by the definition in core/contract/asym4.h, in PyTorch."""
+    t, scale, h = channels[:3], channels[3], hadamard(q.shape[-1])
+    code = ((keys.float() @ h)[:, None] > t).sum(1)
+    w = (q.float() @ h) * scale
+    x = w * (2048 / w.abs().max())
+    tried = [(x * (torch.tensor(1.0) / step)).round().clamp(-8, 7) for step in (292, 272, 252, 232, 212, 192)]
+    errors = [int(((x.round() - step * y) ** 2).sum()) for step, y in zip((292, 272, 252, 232, 212, 192), tried)]
+    best = tried[errors.index(min(errors))].int()
+    return 3 * best.clamp(min=0).sum() - (code * best).sum(-1)
+
+
+def expected(q, k_new, v_new, k, v, codes, length, budget, thresholds, scale=None, sinks=0, recent=1, select="head",
+             metric="l1", channels=None):
     """(output, tokens) by the definition, in plain PyTorch. The caches of the caller stay as they are."""
     out, group = torch.zeros_like(q, dtype=torch.float64), q.shape[1] // k.shape[1]
     tokens = {}
@@ -49,7 +69,10 @@ def expected(q, k_new, v_new, k, v, codes, length, budget, thresholds, scale=Non
             keys, values = k[b, h // group].clone(), v[b, h // group].clone()
             keys[n - 1], values[n - 1] = k_new[b, h // group], v_new[b, h // group]
             heads = range(h // group * group, (h // group + 1) * group) if select == "group" else [h]
-            distance = sum((code(keys[:n]) - code(q[b, g])).abs().sum(-1) for g in heads)
+            if metric == "asym4":
+                distance = sum(asym4_distance(q[b, g], keys[:n], channels[h // group]) for g in heads)
+            else:
+                distance = sum((code(keys[:n]) - code(q[b, g])).abs().sum(-1) for g in heads)
             forced = [j < sinks or j >= n - recent for j in range(n)]
             order = sorted(range(n), key=lambda j: (not forced[j], int(distance[j]), -j))
             chosen = sorted(order[:budget])
@@ -74,6 +97,21 @@ def test_a_step_is_its_definition(d, dtype, options):
         assert torch.equal(args[3][b, :, n - 1], args[1][b]) and torch.equal(args[4][b, :, n - 1], args[2][b])
 
 
+@pytest.mark.parametrize("options", [{}, {"select": "group", "sinks": 2, "recent": 3}])
+@pytest.mark.parametrize("d, dtype", [(64, torch.float32), (256, torch.bfloat16), (128, torch.float16)])
+def test_a_step_by_asym4_is_its_definition(d, dtype, options):
+    by = {"metric": "asym4", "channels": channels_of(d=d)}
+    args = arguments(d=d, dtype=dtype, **by)
+    want, chosen = expected(*args, **options, **by)
+    rows = 2 if options.get("select") == "group" else 6
+    tokens = torch.full((2, rows, 16), -1, dtype=torch.int32)
+    out = torch.ops.adamas.step(*args, **options, **by, tokens=tokens)
+    assert (out - want).norm() / want.norm() < {4: 1e-6, 2: 4e-3}[dtype.itemsize]
+    for (b, h), row in chosen.items():
+        assert tokens[b, h * rows // 6].tolist() == row
+    assert chosen != expected(*args, **options)[1], "l1 selects the same: this says nothing"
+
+
 def test_a_budget_above_the_length_is_dense():
     args = arguments(lengths=(50, 50))
     args[7] = 96
@@ -90,14 +128,20 @@ def test_pytorchs_own_checks_of_an_operator():
     tokens = torch.zeros(2, 6, 16, dtype=torch.int32)
     torch.library.opcheck(torch.ops.adamas.step.default, tuple(args), {"tokens": tokens})
     torch.library.opcheck(torch.ops.adamas.encode.default, (args[3], args[5], args[6], THRESHOLDS))
+    by = {"metric": "asym4", "channels": channels_of()}
+    torch.library.opcheck(torch.ops.adamas.step.default, tuple(arguments(**by)), {"tokens": tokens, **by})
+    torch.library.opcheck(torch.ops.adamas.encode.default, (args[3], args[5], args[6], THRESHOLDS), by)
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(
     shutil.which("g++") is None, reason="no g++, with which PyTorch compiles"))])
-def test_compiled_is_the_same(backend):
+@pytest.mark.parametrize("metric", ["l1", "asym4"])
+def test_compiled_is_the_same(backend, metric):
+    by = {"metric": metric, "channels": channels_of() if metric == "asym4" else None}
+
     def model(q, k_new, v_new, k, v, codes, length):
-        return torch.ops.adamas.step(2 * q, k_new, v_new, k, v, codes, length, 16, THRESHOLDS) + 1
-    args, again = arguments()[:7], arguments()[:7]
+        return torch.ops.adamas.step(2 * q, k_new, v_new, k, v, codes, length, 16, THRESHOLDS, **by) + 1
+    args, again = arguments(**by)[:7], arguments(**by)[:7]
     out = torch.compile(model, backend=backend, fullgraph=True)(*args)
     assert torch.equal(out, model(*again)) and all(torch.equal(a, b) for a, b in zip(args, again))
 
@@ -118,7 +162,10 @@ def test_what_is_wrong_is_said(at, change, says):
 
 def test_options_that_are_wrong_are_said():
     for options, says in (({"select": "all"}, "select='all'"), ({"sinks": 16}, "budget"),
-                          ({"tokens": torch.zeros(2, 6, 8, dtype=torch.int32)}, r"tokens is \[2, 6, 8\]")):
+                          ({"tokens": torch.zeros(2, 6, 8, dtype=torch.int32)}, r"tokens is \[2, 6, 8\]"),
+                          ({"metric": "dot"}, "metric='dot'"), ({"metric": "asym4"}, "without channels"),
+                          ({"channels": channels_of()}, "metric='l1' with channels"),
+                          ({"metric": "asym4", "channels": channels_of(d=128)}, r"channels is \[2, 4, 128\]")):
         with pytest.raises(ValueError, match=says):
             torch.ops.adamas.step(*arguments(), **options)
 
@@ -179,9 +226,28 @@ def test_thresholds_are_those_of_the_policy():
     assert torch.equal(selection.select(q, k, policy=learnt, budget=32), selection.select(q, k, policy="adamas", budget=32))
 
 
-def test_a_compiled_model_says_the_same():
+def test_a_model_attends_by_asym4_to_what_the_policy_selects(monkeypatch):
+    """The channels are learnt from the prompt as the policy learns them: of a prompt and one more key."""
+    model, seen = model_of("llama"), []
+    real = torch.ops.adamas.step
+
+    def step(q, k_new, v_new, k, v, codes, length, budget, thresholds, *args, **options):
+        tokens = torch.zeros(1, 4, budget, dtype=torch.int32)
+        out = real(q, k_new, v_new, k, v, codes, length, budget, thresholds, *args, **options, tokens=tokens)
+        seen.append((q[0].clone(), k[0, :, :length].clone(), tokens[0].clone()))
+        return out
+    monkeypatch.setattr(torch.ops.adamas, "step", step)
+    with adamas.attend(model, budget=24, dense_layers=1, metric="asym4"):
+        generate(model, static(model), 2)
+    assert len(seen) == 2
+    for q, k, tokens in seen:
+        assert adamas.select(q, k, policy="adamas:metric=asym4", budget=24).tolist() == tokens.tolist()
+
+
+@pytest.mark.parametrize("metric", ["l1", "asym4"])
+def test_a_compiled_model_says_the_same(metric):
     model = model_of("llama")
-    with adamas.attend(model, budget=32):
+    with adamas.attend(model, budget=32, metric=metric):
         plain = generate(model, static(model))
         model.forward = torch.compile(model.forward, backend="aot_eager")
         assert torch.equal(generate(model, static(model)), plain)

@@ -15,6 +15,7 @@ typedef struct config {
     adm_select_rule rule;
     adm_selection selection;
     bool chained; /* no step of one launch takes it */
+    adm_code_metric metric;
 } config;
 
 /* A buffer on both sides. */
@@ -23,7 +24,7 @@ typedef struct pair {
     void *host, *device;
 } pair;
 
-enum { Q, K_NEW, V_NEW, K, V, CODES, LENGTH, OUT, INDEX, COUNTS, N_PAIRS };
+enum { Q, K_NEW, V_NEW, K, V, CODES, LENGTH, OUT, INDEX, COUNTS, CHANNELS, N_PAIRS };
 
 typedef struct sides {
     pair at[N_PAIRS];
@@ -63,7 +64,9 @@ static adm_model_step step_of(const config *c, const sides *s, bool device) {
                             .length = SIDE(LENGTH),
                             .out = SIDE(OUT),
                             .index = SIDE(INDEX),
-                            .n_selected = SIDE(COUNTS)};
+                            .n_selected = SIDE(COUNTS),
+                            .metric = c->metric,
+                            .channels = c->metric == ADM_METRIC_ASYM4 ? SIDE(CHANNELS) : NULL};
 }
 
 static size_t rows_of(const config *c) {
@@ -82,7 +85,8 @@ static void create(const config *c, sides *s) {
                                    c->batch * sizeof(uint32_t),
                                    q_bytes,
                                    rows_of(c) * c->rule.budget * sizeof(uint32_t),
-                                   rows_of(c) * sizeof(uint32_t)};
+                                   rows_of(c) * sizeof(uint32_t),
+                                   (size_t)c->shape.n_kv_heads * 4 * d * sizeof(float)};
     adm_error err;
     for (int i = 0; i < N_PAIRS; i++) {
         s->at[i] = (pair){.bytes = bytes[i], .host = malloc(bytes[i])};
@@ -101,6 +105,18 @@ static void destroy(sides *s) {
         adm_gpu_release(&s->at[i].device);
     }
     adm_gpu_release(&s->workspace);
+}
+
+/* Of each channel ascending thresholds and a scale. */
+static void fill_channels(const config *c, adm_rng *rng, pair *p) {
+    const size_t d = c->shape.head_dim;
+    adm_error err;
+    for (size_t at = 0; at < p->bytes / sizeof(float); at += at % d == d - 1 ? 3 * d + 1 : 1) {
+        float *channel = (float *)p->host + at;
+        for (size_t i = 0; i < 3; i++) channel[i * d] = (float)(adm_rng_normal(rng) * 0.1) + (float)i - 1.0f;
+        channel[3 * d] = 0.5f + (float)(at % d) / (float)d;
+    }
+    ok(adm_gpu_write(p->device, p->host, p->bytes, &err), &err);
 }
 
 static void set_length(const config *c, sides *s, uint32_t more) {
@@ -140,11 +156,13 @@ static void check_config(const config *c, adm_rng *rng) {
     sides s;
     adm_error err;
     needs_gpu();
-    check_case("%u/%u heads d=%u %s batch=%u budget=%u %s", c->shape.n_q_heads, c->shape.n_kv_heads, c->shape.head_dim,
-               adm_dtype_name(c->dtype), c->batch, c->rule.budget, adm_selection_name(c->selection));
+    check_case("%u/%u heads d=%u %s batch=%u budget=%u %s %s", c->shape.n_q_heads, c->shape.n_kv_heads, c->shape.head_dim,
+               adm_dtype_name(c->dtype), c->batch, c->rule.budget, adm_selection_name(c->selection),
+               c->metric == ADM_METRIC_ASYM4 ? "asym4" : "l1");
     create(c, &s);
     fill(rng, c->dtype, &s.at[K]);
     fill(rng, c->dtype, &s.at[V]);
+    fill_channels(c, rng, &s.at[CHANNELS]);
     set_length(c, &s, 0);
     ok(adm_model_encode_host(&s.host, &err), &err);
     ok(adm_model_encode_cuda(&s.device, adm_gpu_stream_of(gpu), &err), &err);
@@ -163,12 +181,16 @@ static void check_config(const config *c, adm_rng *rng) {
 
 static void steps_are_the_hosts(void **state) {
     static const config configs[] = {
-        {{9, 3, 64}, ADM_BF16, 1, 256, {250}, {64, 0, 0}, ADM_SELECT_HEAD, false},
-        {{8, 2, 128}, ADM_F16, 3, 320, {317, UINT32_MAX, 40}, {48, 2, 5}, ADM_SELECT_HEAD, false},
-        {{4, 1, 256}, ADM_BF16, 1, 160, {1}, {32, 0, 0}, ADM_SELECT_HEAD, false},
-        {{4, 1, 64}, ADM_F16, 1, 16384, {16000}, {256, 0, 0}, ADM_SELECT_HEAD, false}, /* the grouped step */
-        {{8, 2, 64}, ADM_F16, 2, 288, {280, 30}, {64, 0, 0}, ADM_SELECT_GROUP, false},
-        {{16, 1, 64}, ADM_F16, 2, 288, {280, 30}, {64, 1, 3}, ADM_SELECT_GROUP, true},
+        {{9, 3, 64}, ADM_BF16, 1, 256, {250}, {64, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1},
+        {{8, 2, 128}, ADM_F16, 3, 320, {317, UINT32_MAX, 40}, {48, 2, 5}, ADM_SELECT_HEAD, false, ADM_METRIC_L1},
+        {{4, 1, 256}, ADM_BF16, 1, 160, {1}, {32, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1},
+        {{4, 1, 64}, ADM_F16, 1, 16384, {16000}, {256, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1}, /* the grouped step */
+        {{8, 2, 64}, ADM_F16, 2, 288, {280, 30}, {64, 0, 0}, ADM_SELECT_GROUP, false, ADM_METRIC_L1},
+        {{16, 1, 64}, ADM_F16, 2, 288, {280, 30}, {64, 1, 3}, ADM_SELECT_GROUP, true, ADM_METRIC_L1},
+        {{9, 3, 64}, ADM_BF16, 1, 256, {250}, {64, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},
+        {{8, 2, 128}, ADM_F16, 3, 320, {317, UINT32_MAX, 40}, {48, 2, 5}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},
+        {{4, 1, 256}, ADM_F16, 1, 160, {1}, {32, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},
+        {{8, 2, 64}, ADM_BF16, 2, 288, {280, 30}, {64, 1, 3}, ADM_SELECT_GROUP, false, ADM_METRIC_ASYM4},
     };
     (void)state;
     adm_rng rng = check_rng(__func__);
@@ -176,7 +198,7 @@ static void steps_are_the_hosts(void **state) {
 }
 
 static void what_the_kernels_do_not_take(void **state) {
-    static const config odd = {{8, 2, 64}, ADM_F16, 1, 48, {40}, {16, 0, 0}, ADM_SELECT_HEAD, false};
+    static const config odd = {{8, 2, 64}, ADM_F16, 1, 48, {40}, {16, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1};
     (void)state;
     adm_error err;
     needs_gpu();

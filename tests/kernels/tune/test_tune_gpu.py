@@ -226,7 +226,7 @@ def test_a_search_goes_on_past_settings_that_are_wrong_or_crash(fake, tmp_path):
                   env={**os.environ, "ADAMAS_FAKE_GPU": "honest"})
     assert result.code == 0 and "searched 10 settings of mine.so:mine" in result.out, result
     finalists = [row for row, in query(tmp_path / "tune.db", "SELECT parameters FROM candidate WHERE kind = 'shared'")]
-    assert len(finalists) == 3 and "SPIN=0" in finalists and not {"SPIN=3", "SPIN=5", "SPIN=9"} & {*finalists}, finalists
+    assert 1 <= len(finalists) <= 3 and "SPIN=0" in finalists and not {"SPIN=3", "SPIN=5", "SPIN=9"} & {*finalists}, finalists
 
 
 # ---- manifests ----
