@@ -80,8 +80,8 @@ ROOMS = {
     "analysis/cost": ["device", "floor", "curve", "grid", "cost", "load", "linear", "validate"],
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
-    "analysis/report/read": ["select", "gpu_select", "best", "claims", "serving", "decode", "tuning", "sketches", "gpu",
-                             "tasks", "history", "checks", "differences"],
+    "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "decode", "tuning", "sketches",
+                             "gpu", "tasks", "history", "checks", "differences"],
     "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
     "analysis/report/view/quality": ["budget", "claims", "quality", "heads"],
@@ -159,6 +159,7 @@ WEB = [f"web-report/{name}" for name in (
     "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js",
     "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
     "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
+    "src/step.js", "src/findings.js",
     "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
     "src/tasks.js", "src/serving.js", "src/decode.js", "src/tuning.js", "src/history.js")]
 
@@ -575,6 +576,8 @@ def build_ninja(options, cuda, node):
     ninja.build("coverage", "run", implicit=[program, *tests, "build/release/libadamas.so"], title="COVERAGE",
                 command="$python tests/coverage.py")
     ninja.build("demo", "run", implicit=["build/release/adamas"], command="$python demo.py", title="DEMO")
+    ninja.build("pictures", "run", implicit=["build/release/adamas"], command=f"{as_word(node)} web-report/tests/pictures.mjs",
+                title="PICTURES web-report/pictures: README's")
     ninja.build("bench", "run", implicit=["all"], title="BENCH",
                 command="$python demo.py --bench && "
                 "$python tests/bench/bench_stages.py && $python tests/bench/bench_replay.py && "
@@ -621,8 +624,8 @@ def check_lists():
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Write build.ninja; then `ninja` builds. With --setup: install what is missing, build, run.",
-        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, fuzz, "
-               "compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
+        epilog="ninja targets: all (default), check, lint, format, test, emulated, asan, coverage, debug, bench, demo, "
+               "pictures, fuzz, compdb, gpu-kit, cupti-matrix, install, uninstall, deb, tarball.", allow_abbrev=False)
     parser.add_argument("--setup", choices=["demo", "test"], help="say what is missing and how large it is, "
                         "install it, build, then run the demo or every test")
     parser.add_argument("--no-install", action="store_true", help="only report what --setup (demo unless given) "

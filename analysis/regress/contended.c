@@ -45,6 +45,8 @@ static void mark_contended(adm_series_set *set, const adm_series *loop, const ad
     }
 }
 
+bool adm_is_core_loop(const char *metric) { return strcmp(metric, ADM_TIME_LOOP) == 0 || strcmp(metric, ADM_ENCODE_LOOP) == 0; }
+
 /* The series of one configuration, source and stage are adjacent. */
 adm_status adm_series_mark_contended(adm_series_set *set, adm_error *err) {
     size_t *machine = NULL;

@@ -2,6 +2,7 @@
 #include "analysis/report/advice.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "analysis/explain/figures.h"
@@ -27,6 +28,19 @@ static json_t *figure(const adm_explained *e, const char *name) {
     return adm_figures_find(&e->figures, name, &value) ? number(value) : json_null();
 }
 
+/* The sentence with its microseconds as the page writes them: a terminal may lack the letter. */
+static json_t *said(const char *text) {
+    char out[2 * sizeof((adm_finding *)0)->say];
+    size_t n = 0;
+    for (const char *at = text; *at != '\0' && n + 8 < sizeof out; at++) {
+        const bool is_unit = strncmp(at, " us", 3) == 0 && (at[3] == '\0' || strchr(" ,.:;)", at[3]) != NULL);
+        n += (size_t)snprintf(out + n, sizeof out - n, is_unit ? " \u00b5s" : "%c", *at);
+        if (is_unit) at += 2;
+    }
+    out[n] = '\0';
+    return adm_rows_string(out);
+}
+
 static json_t *row_of(const advisor *a, size_t profile, const char *stage) {
     const adm_explained *e = &a->explained;
     const adm_finding *f = &a->finding[0];
@@ -34,8 +48,23 @@ static json_t *row_of(const advisor *a, size_t profile, const char *stage) {
                      (json_int_t)profile, "stage", stage, "variant", adm_rows_string(e->variant), "seq_len",
                      (json_int_t)e->seq_len, "n_kv_heads", (json_int_t)e->kv_heads, "batch", (json_int_t)e->batch, "budget",
                      (json_int_t)e->budget, "has_counters", e->has_counters, "time_ns", figure(e, "time_ns"), "floor_ns",
-                     figure(e, "floor_ns"), "say", adm_rows_string(f->say), "advice", adm_rows_string(f->rule->advice),
-                     "saves_ns", number(f->saves_ns), "rule", f->rule->name, "source", adm_rows_string(f->rule->source));
+                     figure(e, "floor_ns"), "say", said(f->say), "advice", adm_rows_string(f->rule->advice), "saves_ns",
+                     number(f->saves_ns), "rule", f->rule->name, "source", adm_rows_string(f->rule->source));
+}
+
+/* What would save most comes first among the rows of a profile. Takes the row. */
+static adm_status insert(json_t *rows, json_t *row, adm_error *err) {
+    size_t at = json_array_size(rows);
+    const json_t *saves = json_object_get(row, "saves_ns");
+    while (row != NULL && at > 0) {
+        const json_t *before = json_array_get(rows, at - 1);
+        if (adm_field_int(before, "profile") != adm_field_int(row, "profile") ||
+            json_number_value(json_object_get(before, "saves_ns")) >= json_number_value(saves))
+            break;
+        at--;
+    }
+    if (row != NULL && json_array_insert_new(rows, at, row) == 0) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
 }
 
 /* True if a profile shown has a time of the stage; a run that only adds counters to another's times has them too. */
@@ -58,7 +87,7 @@ static adm_status advise(adm_store *store, advisor *a, const json_t *document, s
     if (status == ADM_EINPUT) return ADM_OK; /* the profile has no such stage */
     if (status != ADM_OK) return adm_fail(err, status, "%s", none.text);
     if (adm_rules_apply(&a->rules, &a->explained.figures, a->finding) == 0) return ADM_OK;
-    return adm_rows_append(rows, row_of(a, profile, subject.stage), err);
+    return insert(rows, row_of(a, profile, subject.stage), err);
 }
 
 adm_status adm_report_advice(adm_store *store, json_t *document, adm_error *err) {

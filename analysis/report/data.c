@@ -16,7 +16,6 @@
 #include "analysis/report/read/select.h"
 #include "analysis/report/read/serving.h"
 #include "analysis/report/read/tasks.h"
-#include "analysis/report/read/tuning.h"
 #include "analysis/report/verdict.h"
 #include "analysis/report/read/sql.h"
 #include "core/contract/stage.h"
@@ -224,7 +223,6 @@ adm_status adm_report_data(adm_store *store, const char *database, const uint32_
         status = readers[i](store, document, err);
     }
     adm_progress_step(progress, COUNT(readers));
-    if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_differences(store, database, baseline, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = read_sessions(store, document, progress, err);
     if (status == ADM_OK) status = adm_report_note_budgets(document, err);

@@ -88,7 +88,7 @@ static adm_status add_limit(const json_t *document, const place *at, json_t *hea
         text, sizeof text,
         "The largest stage takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit",
         100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
-    return add(headlines, "is what limits a step most", value, text, "limits", err);
+    return add(headlines, "is what limits a step most", value, text, "advice", err);
 }
 
 /* --- The smallest budget -------------------------------------------------------------------------------------------- */

@@ -61,7 +61,7 @@ static void write_data(adm_text *page, const json_t *document) {
 /* --- Views ---------------------------------------------------------------------------------------------------------- */
 
 typedef void group_writer(adm_text *page, const json_t *document);
-enum { MAX_GROUPS = 5 };
+enum { MAX_GROUPS = 6 };
 
 /* What a view shows, in groups; a group is found by its id too where that is not the view's. */
 static const struct view {
@@ -79,7 +79,8 @@ static const struct view {
     {"time",
      "Time",
      "Where the time goes",
-     {{"advice", "What limits each stage", adm_view_advice},
+     {{"step", "", adm_view_step},
+      {"advice", "What limits each stage, and what to do", adm_view_advice},
       {"gpu", "Stages on the GPU", adm_view_gpu_stages},
       {"phases", "Inside a step of one launch", adm_view_phases},
       {"timeline", "One step, kernel by kernel", adm_view_timeline},

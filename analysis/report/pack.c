@@ -105,11 +105,32 @@ static json_t *pack_value(const json_t *value) {
 static const struct {
     const char *list, *member;
 } left_out[] = {
-    {"advice", NULL},         {"best", NULL},        {"checks", NULL},           {"check_rows", NULL},
-    {"claims", NULL},         {"differences", NULL}, {"sketches", NULL},         {"verdict", NULL},
-    {"quality", "min"},       {"quality", "p01"},    {"quality", "p99"},         {"quality", "max"},
-    {"units", "min"},         {"units", "max"},      {"units", "cold_l2_ratio"}, {"units", "throttled_ratio"},
+    {"advice", NULL},
+    {"best", NULL},
+    {"checks", NULL},
+    {"check_rows", NULL},
+    {"claims", NULL},
+    {"differences", NULL},
+    {"sketches", NULL},
+    {"verdict", NULL},
+    {"quality", "min"},
+    {"quality", "p01"},
+    {"quality", "p99"},
+    {"quality", "max"},
+    {"units", "min"},
+    {"units", "max"},
+    {"units", "cold_l2_ratio"},
+    {"units", "throttled_ratio"},
     {"configs", "config_id"},
+    {"runs", "argv"},
+    {"runs", "os"},
+    {"runs", "run_uuid"},
+    {"runs", "cpu_model"},
+    {"runs", "compiler"},
+    {"runs", "gpu_uuid"},
+    {"runs", "finished_utc"},
+    {"runs", "samples"},
+    {"runs", "git_commit"},
 };
 
 static void leave_out(json_t *packed) {

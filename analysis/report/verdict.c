@@ -178,6 +178,7 @@ static adm_status add_history(const json_t *document, json_t *pairs, adm_error *
 typedef struct health {
     json_t *rows;
     const char *what;
+    int64_t run_id;
     adm_error *err;
 } health;
 
@@ -188,8 +189,8 @@ ADM_PRINTF(4, 5) static adm_status say(const health *h, const char *level, const
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     return adm_rows_append(h->rows,
-                           json_pack("{s:s, s:o, s:o, s:s}", "level", level, "what", adm_rows_string(h->what), "text",
-                                     adm_rows_string(text), "view", view),
+                           json_pack("{s:s, s:o, s:I, s:o, s:s}", "level", level, "what", adm_rows_string(h->what), "run_id",
+                                     (json_int_t)h->run_id, "text", adm_rows_string(text), "view", view),
                            h->err);
 }
 
@@ -211,15 +212,15 @@ static adm_status judge_units(const json_t *document, size_t profile, const heal
         n_throttled += adm_field_number(unit, "throttled_ratio", &value) && value > 0;
     }
     if (n == 0) return ADM_OK;
-    adm_status status = n_failed == 0 ? say(h, "good", "time", "All %zu kernels that were timed were right", n - n_skipped)
+    adm_status status = n_failed == 0 ? say(h, "good", "time", "All %zu kernels timed gave the right result", n - n_skipped)
                                       : say(h, "bad", "time", "%zu of %zu kernels were wrong and were not timed", n_failed, n);
     if (status == ADM_OK && n_skipped > 0)
         status = say(h, "warn", "time", "%zu of %zu kernels were left out, each with its reason", n_skipped, n);
     if (status == ADM_OK && n_wide == 0)
         status = say(h, "good", "time", "Every median is known within \u00b1%.2g%%", 100 * fmax(widest, 1e-4));
     else if (status == ADM_OK)
-        status = say(h, "warn", "time", "%zu of %zu medians are known only within more than \u00b11%%; the widest \u00b1%.2g%%",
-                     n_wide, n, 100 * widest);
+        status = say(h, "warn", "time", "%zu of %zu medians %s a 95%% interval wider than \u00b11%%, the widest \u00b1%.3g%%",
+                     n_wide, n, n_wide == 1 ? "has" : "have", 100 * widest);
     if (status == ADM_OK && n_throttled > 0)
         status = say(h, "warn", "time", "%zu of %zu kernels were timed while the GPU throttled at times", n_throttled, n);
     return status;
@@ -245,10 +246,9 @@ static adm_status judge_profiles(const json_t *document, json_t *rows, adm_error
     for (size_t p = 0; p < adm_n_profiles(document) && status == ADM_OK; p++) {
         const json_t *profile = adm_profile(document, p);
         char what[WORDS];
-        snprintf(what, sizeof what, "%.100s, run %lld%s", adm_field_text(profile, "gpu"),
-                 (long long)adm_field_int(profile, "run_id"),
+        snprintf(what, sizeof what, "%.100s%s", adm_field_text(profile, "gpu"),
                  json_is_true(json_object_get(profile, "is_recorded")) ? ", recorded" : "");
-        const health h = {rows, what, err};
+        const health h = {rows, what, adm_field_int(profile, "run_id"), err};
         status = judge_units(document, p, &h);
         if (status == ADM_OK) status = judge_counters(document, p, &h);
     }
@@ -262,9 +262,8 @@ static adm_status judge_sessions(const json_t *document, json_t *rows, adm_error
     for (size_t s = 0; s < adm_n_sessions(document) && status == ADM_OK; s++) {
         const json_t *run = adm_session_run(document, s);
         char what[WORDS];
-        snprintf(what, sizeof what, "%.100s, run %lld", adm_field_text(adm_session_trace(document, s), "name"),
-                 (long long)adm_field_int(run, "run_id"));
-        const health h = {rows, what, err};
+        snprintf(what, sizeof what, "%.100s", adm_field_text(adm_session_trace(document, s), "name"));
+        const health h = {rows, what, adm_field_int(run, "run_id"), err};
         size_t n = 0, n_lacking = 0, i;
         const char *reason = "";
         json_t *row;

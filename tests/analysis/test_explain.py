@@ -45,7 +45,7 @@ SET = {
 }
 
 
-# On an H200, tests/support/h200-counters.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies, and
+# On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies, and
 # where it is silent.
 ON_AN_H200 = {
     "idle": (("topk", "cluster"), ("distance", "l1")),
@@ -63,7 +63,7 @@ SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
 @pytest.fixture(scope="module")
 def h200(program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("h200")
-    assert Adamas(folder)("db", "import", ROOT / "tests/support/h200-counters.json", "--db", "h200.db").code == 0
+    assert Adamas(folder)("db", "import", ROOT / "analysis/recorded/h200-observed.json", "--db", "h200.db").code == 0
     return folder / "h200.db"
 
 

@@ -5,6 +5,7 @@ import { drawable as budgetOf, drawBudget } from './budget.js';
 import { counterControls, drawable as countersOf, drawCounters } from './counters.js';
 import { drawable as decodeOf, drawDecode } from './decode.js';
 import { element } from './dom.js';
+import { findingOf } from './findings.js';
 import { Frame } from './frame.js';
 import { choiceOf, chosenUnits, distinct, lengthControl, setSettingRule } from './gpu.js';
 import { drawable as hasGpuStages, drawGpuStages } from './gpu_stages.js';
@@ -18,10 +19,14 @@ import { drawable as hasSpeedup, drawSpeedup } from './speedup.js';
 import { drawable as servingOf, drawServing } from './serving.js';
 import { setStageNames } from './stage_names.js';
 import { drawStages, drawable as stagesOf } from './stages.js';
+import { drawable as stepOf, drawStep, stepControls } from './step.js';
 import { drawable as tasksOf, drawTasks, taskControls } from './tasks.js';
 import { onThemeChange, seriesLooks, setPrinting } from './theme.js';
 import { drawable as tuningOf, drawTuning } from './tuning.js';
-import { drawable as timelinesOf, drawTimeline, timelineControls } from './timeline.js';
+import { axisOf, drawable as timelinesOf, drawTimeline, timelineControls } from './timeline.js';
+
+// A drawing with the sentence that heads it.
+const told = (drawn, report, plot, of) => ({ finding: findingOf(plot, report, of), ...drawn });
 
 // A chart with controls of its own: `choose(controls, changed)` fills them and returns the choice, `draw(choice, width)`.
 function makeChoiceFrame(figure, choose, draw) {
@@ -38,22 +43,27 @@ function makeSessionFrame(figure, report, looks) {
     const { plot, metric } = figure.dataset, session = Number(figure.dataset.session);
     if (plot === 'quality' && qualityOf(report, session, metric).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => qualityControls(report, session, metric, controls, changed),
-                               (choice, width) => drawQuality(report, looks, session, metric, choice, width));
+                               (choice, width) => told(drawQuality(report, looks, session, metric, choice, width), report, plot,
+                                                       { session, metric }));
     if (plot === 'policies' && policyRows(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => policyControls(report, session, controls, changed),
-                               (choice, width) => drawPolicies(report, looks, session, choice, width));
+                               (choice, width) => told(drawPolicies(report, looks, session, choice, width), report, plot,
+                                                       { session, choice }));
     if (plot === 'budget' && budgetOf(report, session).length > 0) {
         const gpu = 'gpu' in figure.dataset ? Number(figure.dataset.gpu) : null;
-        return new Frame(figure, (width) => drawBudget(report, looks, session, gpu, width));
+        return new Frame(figure, (width) => told(drawBudget(report, looks, session, gpu, width), report, plot,
+                                                 { session, gpu }));
     }
     if (plot === 'budgets' && budgetRows(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => budgetControls(report, session, controls, changed),
-                               (choice, width) => drawBudgets(report, looks, session, choice, width));
+                               (choice, width) => told(drawBudgets(report, looks, session, choice, width), report, plot,
+                                                       { session, choice }));
     if (plot === 'stages' && stagesOf(report, session).length > 0)
-        return new Frame(figure, (width) => drawStages(report, session, width));
+        return new Frame(figure, (width) => told(drawStages(report, session, width), report, plot, { session }));
     if (plot === 'heads' && headsOf(report, session).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => headControls(report, session, controls, changed),
-                               (choice, width) => drawHeads(report, session, choice, width));
+                               (choice, width) => told(drawHeads(report, session, choice, width), report, plot,
+                                                       { session, choice }));
     return null;
 }
 
@@ -63,7 +73,7 @@ function makeSettingFrame(figure, report, profile, draw, byLength) {
     if (byLength)
         lengthControl(report, profile, controls, distinct(chosenUnits(report, profile).map((unit) => unit.config.seq_len)));
     if (controls.childElementCount > 0) figure.append(controls);
-    const frame = new Frame(figure, (width) => draw(report, profile, width));
+    const frame = new Frame(figure, (width) => told(draw(report, profile, width), report, figure.dataset.plot, { profile }));
     choiceOf(report, profile).listeners = [() => frame.redraw()];
     return frame;
 }
@@ -76,14 +86,19 @@ function makeProfileFrame(figure, report) {
         return makeSettingFrame(figure, report, profile, drawGpuStages, false);
     if (plot === 'roofline' && hasRoofline(report, profile))
         return makeSettingFrame(figure, report, profile, drawRoofline, true);
+    if (plot === 'step' && stepOf(report, profile).length > 0)
+        return makeChoiceFrame(figure, (controls, changed) => stepControls(report, profile, controls, changed),
+                               (choice, width) => drawStep(report, profile, choice, width));
     if (plot === 'phases' && phasesOf(report, profile).length > 0)
-        return new Frame(figure, () => drawPhases(report, profile));
+        return new Frame(figure, (width) => told(drawPhases(report, profile, width), report, plot, { profile }));
     if (plot === 'timeline' && timelinesOf(report, profile).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => timelineControls(report, profile, controls, changed),
-                               (choice, width) => drawTimeline(report, profile, choice, width));
+                               (choice, width) => told(drawTimeline(report, profile, choice, width), report, plot,
+                                                       { profile, choice, axisOf }));
     if (plot === 'counters' && countersOf(report, profile).length > 0)
         return makeChoiceFrame(figure, (controls, changed) => counterControls(report, profile, controls, changed),
-                               (choice, width) => drawCounters(report, profile, choice, width));
+                               (choice, width) => told(drawCounters(report, profile, choice, width), report, plot,
+                                                       { profile, choice }));
     return null;
 }
 
@@ -104,20 +119,23 @@ function makeServingFrame(figure, report) {
 // A chart of whole models' decode steps.
 function makeDecodeFrame(figure, report) {
     const decoding = Number(figure.dataset.decoding);
-    return decodeOf(report, decoding).length === 0 ? null : new Frame(figure, (width) => drawDecode(report, decoding, width));
+    return decodeOf(report, decoding).length === 0 ? null : new Frame(figure, (width) => told(
+        drawDecode(report, decoding, width), report, 'decode', { decoding }));
 }
 
 // A chart of a tuning session.
 function makeTuningFrame(figure, report) {
     const tuning = Number(figure.dataset.tuning);
-    return tuningOf(report, tuning).length === 0 ? null : new Frame(figure, (width) => drawTuning(report, tuning, width));
+    return tuningOf(report, tuning).length === 0 ? null : new Frame(figure, (width) => told(
+        drawTuning(report, tuning, width), report, 'tuning', { tuning }));
 }
 
 // The chart of the history: of all runs.
 function makeHistoryFrame(figure, report) {
     if (historyOf(report).length === 0) return null;
     return makeChoiceFrame(figure, (controls, changed) => historyControls(report, controls, changed),
-                           (choice, width) => drawHistory(report, choice, width));
+                           (choice, width) => told(drawHistory(report, choice, width), report, 'history',
+                                                   { choice, series: historyOf(report) }));
 }
 
 function makeFrame(figure, report, looks) {

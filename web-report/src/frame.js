@@ -75,7 +75,7 @@ export function axisLook() {
     };
 }
 
-// A chart inside a figure. `draw(width)` returns { option, height, legend, label }; it is asked again whenever the
+// A chart inside a figure. `draw(width)` returns { option, height, legend, label, finding }; it is asked again whenever the
 // width or the colours change.
 export class Frame {
     constructor(figure, draw) {
@@ -83,6 +83,8 @@ export class Frame {
         this.legend = element('ul', 'legend');
         this.canvas = element('div', 'chart');
         this.canvas.setAttribute('role', 'img');
+        this.title = element('p', 'finding');
+        figure.querySelector('figcaption')?.prepend(this.title);
         figure.append(this.legend, this.canvas);
         this.chart = null;
         this.width = 0;
@@ -112,10 +114,17 @@ export class Frame {
         this.chart = null;
     }
 
+    // The title: what the chart says.
+    tell(words) {
+        this.title.hidden = words === '';
+        this.title.textContent = words && `${words}.`;
+    }
+
     redraw() {
         this.width = isPrinting() ? PAPER_WIDTH : Math.round(this.canvas.clientWidth);
         if (this.width === 0) return;
-        const { option, height, legend, label } = this.draw(this.width);
+        const { option, height, legend, label, finding } = this.draw(this.width);
+        this.tell(finding ?? '');
         this.canvas.style.height = `${height}px`;
         this.canvas.setAttribute('aria-label', label);
         drawLegend(this.legend, legend);

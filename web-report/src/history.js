@@ -58,9 +58,9 @@ export function drawHistory(report, choice, width) {
     const low = Math.min(...values), high = Math.max(...values), room = Math.max((high - low) * 0.15, Math.abs(high) * 0.01);
     const { show } = unitOf(series, high);
     const ticks = width < 560 ? 3 : 7;
-    // The time of day if all runs are from one day.
+    // The runs' numbers if all are from one day.
     const isOneDay = runs[0].started_utc.slice(0, 10) === runs[runs.length - 1].started_utc.slice(0, 10);
-    const dateOf = (run) => (isOneDay ? run.started_utc.slice(11, 16) : run.started_utc.slice(0, 10));
+    const dateOf = (run) => (isOneDay ? `run ${run.run_id}` : run.started_utc.slice(0, 10));
     const indices = [...new Set(Array.from({ length: ticks }, (_, i) => Math.round(i * (runs.length - 1) / (ticks - 1))))];
     return {
         height: 250,

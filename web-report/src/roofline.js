@@ -3,9 +3,12 @@
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, duration, ratio, shareInterval } from './format.js';
-import { choiceOf, chosenUnits } from './gpu.js';
+import { choiceOf, chosenUnits, headlineOf } from './gpu.js';
 import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
+
+// Stages that a narrow chart has labels for.
+const MAIN = ['distance', 'topk', 'attention', 'dense'];
 
 const SYMBOLS = { step: 'diamond', dense: 'rect' };
 
@@ -25,12 +28,33 @@ function pointsOf(report, profile) {
         .map((unit) => ({ unit, x: unit.flops / unit.bytes, y: unit.flops / unit.median * 1e9 }));
 }
 
+// Of each stage the point of the headline's budget that is nearest to its limit: it gets a label.
+function labelledOf(points, budget, isNarrow) {
+    const best = new Map();
+    for (const point of points.filter(({ unit }) => [null, budget].includes(unit.config.budget))) {
+        const { stage, bytes, median } = point.unit, before = best.get(stage);
+        if (isNarrow && !MAIN.includes(stage)) continue;
+        if (!before || bytes / median > before.unit.bytes / before.unit.median) best.set(stage, point);
+    }
+    return new Set(best.values());
+}
+
+// A dot; pale where it is of another budget than the labelled ones.
+function dotOf(point, labelled, budget) {
+    const { config, stage } = point.unit, isMain = [null, budget].includes(config.budget);
+    return { value: [Math.log10(point.x), Math.log10(point.y)], point, symbolSize: isMain ? 10 : 6,
+             itemStyle: { opacity: isMain ? 1 : 0.45 },
+             label: { show: labelled.has(point), position: stage === 'bucket' ? 'left' : 'right', distance: 5,
+                      fontSize: 11, color: theme().text,
+                      formatter: `${stage}${stage === 'step' ? ` (${config.variant})` : ''}` } };
+}
+
 function tooltip({ point }, limit) {
     const { unit, x, y } = point, { config } = unit;
     return tooltipBody(`${unit.stage} (${config.variant})${config.budget === null ? '' : `, budget ${count(config.budget)}`}`,
                        [[theme().stages[unit.stage], 'of the read limit', ratio(unit.bytes / unit.median * 1e9 / limit)],
                         [null, 'arithmetic', rate(y)], [null, 'model bytes', bandwidth(unit.bytes / unit.median * 1e9)],
-                        [null, 'intensity', `${Number(x.toPrecision(3))} flop a byte`]],
+                        [null, 'intensity', `${Number(x.toPrecision(3))} flop per byte`]],
                        [`${duration(unit.median)} (n = ${count(unit.n)}) at ${count(config.seq_len)} tokens`,
                         ...shareInterval(unit, unit.bytes / limit * 1e9)]);
 }
@@ -46,11 +70,13 @@ export const drawable = (report, profile) => report.profiles[profile].device.rea
     && report.units.some((unit) => unit.profile === profile && unit.flops > 0 && unit.bytes > 0 && unit.status === 'ok');
 
 export function drawRoofline(report, profile, width) {
-    const { device } = report.profiles[profile], limit = device.read_limit_bytes_per_s, peak = device.peak_flops_per_s ?? null;
+    const { device, ceilings } = report.profiles[profile], limit = device.read_limit_bytes_per_s;
+    const peak = ceilings?.tensor_flops_per_s ?? null, fp32 = ceilings?.fp32_flops_per_s ?? null;
     const points = pointsOf(report, profile), base = baseOption(), colours = theme();
+    const { budget } = headlineOf(report, profile), labelled = labelledOf(points, budget, width < 560);
     const stages = ORDER.filter((stage) => points.some((point) => point.unit.stage === stage));
     const xs = points.map((point) => Math.log10(point.x)), ys = points.map((point) => Math.log10(point.y));
-    const xMin = Math.floor(Math.min(-1, ...xs)), xMax = Math.ceil(Math.max(1, ...xs) + 0.05);
+    const xMin = Math.floor(Math.min(-1, ...xs)), xMax = Math.max(Math.ceil(Math.max(1, ...xs) + 0.05), peak ? 3 : 0);
     const roof = (x) => Math.min(Math.log10(limit) + x, peak ? Math.log10(peak) : Infinity);
     const yMin = Math.floor(Math.min(...ys, roof(xMin))), yMax = Math.ceil(Math.max(roof(xMax), ...ys));
     const ridge = peak ? Math.log10(peak / limit) : null;
@@ -59,24 +85,28 @@ export function drawRoofline(report, profile, width) {
         height,
         label: `Roofline: ${stages.join(', ')} below the slope of ${bandwidth(limit)}. The tables hold the figures.`,
         legend: [...stages.map((stage) => ({ name: stage, colour: colours.stages[stage], mark: 'block' })),
-                 { name: `measured read limit, ${bandwidth(limit)}${peak ? `, and peak, ${rate(peak)}` : ''}`,
-                   colour: colours.text, mark: 'line' }],
+                 { name: `read limit, measured: ${bandwidth(limit)}${peak ? `; tensor cores, computed: ${rate(peak)}` : ''}`,
+                   colour: colours.text, mark: 'line' },
+                 ...(fp32 ? [{ name: `ordinary cores, computed: ${rate(fp32)}`, colour: colours.quiet, mark: 'dashed' }] : [])],
         option: {
             ...base,
             tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => (hit.data.point ? tooltip(hit.data, limit) : '') },
             grid: { left: 74, right: 16, top: 12, bottom: 44 },
-            xAxis: { ...axis('flop a byte', xMin, xMax, (value) => String(Number(value.toPrecision(1)))), nameGap: 26 },
+            xAxis: { ...axis('flop per byte', xMin, xMax, (value) => String(Number(value.toPrecision(1)))), nameGap: 26 },
             yAxis: { ...axis('', yMin, yMax, rate), axisLine: { show: false } },
             series: [
                 { type: 'line', silent: true, symbol: 'none', z: 1, lineStyle: { color: colours.text, width: 1.8 },
                   tooltip: { show: false }, emphasis: { disabled: true },
                   data: [xMin, ...(ridge !== null && ridge > xMin && ridge < xMax ? [ridge] : []), xMax]
                       .map((x) => [x, roof(x)]) },
+                ...(fp32 ? [{ type: 'line', silent: true, symbol: 'none', z: 1, tooltip: { show: false },
+                              emphasis: { disabled: true }, lineStyle: { color: colours.quiet, width: 1.3, type: [5, 3] },
+                              data: [Math.log10(fp32 / limit), xMax].map((x) => [x, Math.log10(fp32)]) }] : []),
                 ...stages.map((stage) => ({
                     type: 'scatter', symbol: SYMBOLS[stage] ?? 'circle', symbolSize: 9, z: 3, emphasis: { disabled: true },
                     itemStyle: { color: colours.stages[stage], borderColor: colours.surface, borderWidth: 1, opacity: 1 },
-                    data: points.filter((point) => point.unit.stage === stage)
-                        .map((point) => ({ value: [Math.log10(point.x), Math.log10(point.y)], point })),
+                    labelLayout: { hideOverlap: false, moveOverlap: 'shiftY' },
+                    data: points.filter((point) => point.unit.stage === stage).map((point) => dotOf(point, labelled, budget)),
                 })),
             ],
         },

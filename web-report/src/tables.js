@@ -191,8 +191,15 @@ function dressTable(table, report) {
     for (const cell of table.querySelectorAll('th.metric'))
         cell.title = report.metrics.find((metric) => metric.name === cell.textContent)?.description ?? '';
     const query = table.querySelector('template.sql')?.content.textContent.trim();
-    if (!table.classList.contains('fields')) addSorting(table, name);
+    if (!table.closest('.fields')) addSorting(table, name);
     scroll?.before(addTools(table, title, name, query && `${query};`));
+}
+
+// Command lines get a button that copies them.
+function dressCommands(root) {
+    for (const line of root.querySelectorAll('pre.command'))
+        line.after(element('div', 'tools', makeButton('copy command', 'Copies the command line',
+            (button) => copy(button, 'command.sh', 'text/x-sh', line.textContent))));
 }
 
 // Folded tables stay out of the page until they are first opened. On paper all are open, and plain.
@@ -210,6 +217,7 @@ export function dressTables(root, report, paper) {
         };
         box.addEventListener('toggle', unfold);
     }
+    if (!paper) dressCommands(root);
     for (const table of root.querySelectorAll('table')) {
         if (paper) roundCells(table);
         else dressTable(table, report);

@@ -16,7 +16,7 @@ import { theme } from './theme.js';
 const ROW = 20, TITLE = 34, AXIS = 40;
 
 // Everything but the implementation: what shares one axis.
-const axisOf = ({ config }) => ['seq_len', 'budget', 'n_q_heads', 'n_kv_heads', 'batch', 'launch', 'selection']
+export const axisOf = ({ config }) => ['seq_len', 'budget', 'n_q_heads', 'n_kv_heads', 'batch', 'launch', 'selection']
     .map((key) => config[key]).join(' ');
 
 function nameOf({ config }, all) {

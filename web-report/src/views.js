@@ -53,7 +53,9 @@ export class Views {
 
     // The view of the address, or of a group in it; the first where there is none.
     current() {
-        const target = viewNow() ? document.getElementById(viewNow()) : null;
+        // Runs are in the page only once their view is open.
+        const name = /^run-\d+$/.test(viewNow() ?? '') ? 'provenance' : viewNow();
+        const target = name ? document.getElementById(name) : null;
         return target?.closest('main > section') ?? this.sections[0];
     }
 
@@ -169,7 +171,8 @@ export class Views {
             if (there.length < 2) continue;
             const options = there.map((index) => [this.idOf(kind, index),
                                                   KINDS[kind].title(this.report, this.report[KINDS[kind].list][index])]);
-            bar.append(select(KINDS[kind].label, options, this.idOf(kind, this.choiceOf(kind)), (id) => choose(kind, id)));
+            const shown = this.pick(parts.filter((part) => kind in part.dataset), (one) => this.choiceOf(one));
+            bar.append(select(KINDS[kind].label, options, this.idOf(kind, indexOf(shown, kind)), (id) => choose(kind, id)));
             bar.append(select('beside it', [['', 'nothing'], ...options], chosen('beside') ?? '',
                               (id) => choose('beside', id)));
         }

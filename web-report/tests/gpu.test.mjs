@@ -138,8 +138,8 @@ describe('GPU profiles in the report', { skip }, () => {
     });
 
     const open = (options) => openPage(browser, url, options);
-    const FRAMES = ['speedup 0 ', 'speedup 1 ', 'gpu-stages 0 ', 'gpu-stages 1 ', 'roofline 0 ', 'roofline 1 ', 'phases 1 ',
-                    'timeline 1 ', 'counters 1 '];
+    const FRAMES = ['speedup 0 ', 'speedup 1 ', 'step 0 ', 'step 1 ', 'gpu-stages 0 ', 'gpu-stages 1 ', 'roofline 0 ',
+                    'roofline 1 ', 'phases 1 ', 'timeline 1 ', 'counters 1 '];
     // The hostile GPU was imported last and has the same date, so it comes first.
     const FULL = 1;
 

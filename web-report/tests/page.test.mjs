@@ -1,4 +1,4 @@
-// page.test.mjs: how the page behaves, on the recorded profiles and two replays: what a reader clicks, sorts, filters, links
+// page.test.mjs: how the page behaves, on the demo's gallery and two more replays: what a reader clicks, sorts, filters, links
 // to, saves and prints; that assistive tools and a validator find nothing; and that every table's SQL runs.
 
 import assert from 'node:assert/strict';
@@ -23,20 +23,21 @@ const RULES = { 'no-implicit-close': 'off', 'no-implicit-button-type': 'off', 'a
                 'void-style': 'off', 'no-raw-characters': ['error', { relaxed: true }] };
 
 describe('the page', { skip }, () => {
-    let folder, database, file, url, browser;
+    let folder, database, gallery, file, url, browser;
 
     before(async () => {
         folder = mkdtempSync(join(tmpdir(), 'adamas-report-'));
-        database = join(folder, 'page.db');
-        const recorded = join(root, 'analysis/recorded'), trace = join(root, 'traces/smollm2-135m-kjv.safetensors');
-        adamas(folder, 'db', 'import', ...readdirSync(recorded).filter((name) => name.endsWith('.json'))
-            .map((name) => join(recorded, name)), '--db', database, '--quiet');
+        database = join(folder, 'adamas.db');
+        const trace = join(root, 'traces/smollm2-135m-kjv.safetensors');
+        // The gallery of `ninja demo`: recorded profiles, a history, a tuning session, a check that found a regression.
+        execFileSync('python3', [join(root, 'demo.py'), '--into', folder], { stdio: ['ignore', 'ignore', 'inherit'] });
+        gallery = join(folder, 'report.html');
         for (const label of ['one <0.01', 'two \u001b[31m\u0001'])
             adamas(folder, 'replay', trace, '--seq-lens', '1024', '--budgets', '64,256,1024', '--policies',
                    'dense,oracle,adamas,quest,streaming', '--target', 'mass=0.99', '--db', database, '--label', label,
                  '--quiet');
-        const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE command = 'replay'`);
-        file = join(folder, 'report.html');
+        const [[first]] = await query(database, `SELECT min(run_id) FROM run WHERE label LIKE 'one%'`);
+        file = join(folder, 'page.html');
         adamas(folder, 'report', '--db', database, '--baseline', String(first), '-o', file, '--quiet');
         url = pathToFileURL(file).href;
         browser = await launch();
@@ -51,7 +52,7 @@ describe('the page', { skip }, () => {
     const nElements = (page) => page.evaluate(() => document.querySelectorAll('*').length);
 
     test('is small, and opens with few elements in every view', async () => {
-        assert.ok(statSync(file).size <= MOST_BYTES, `${statSync(file).size} bytes`);
+        for (const one of [gallery, file]) assert.ok(statSync(one).size <= MOST_BYTES, `${one}: ${statSync(one).size} bytes`);
         const { page, said, close } = await open();
         assert.ok(await nElements(page) < 500, 'the first screen');
         assert.equal(await page.locator('section:visible h2').textContent(), 'Did anything get worse?');
@@ -66,7 +67,7 @@ describe('the page', { skip }, () => {
         assert.match(await verdict.textContent(), /the runs since \(run \d+\) against \d+ \(run \d+\)/);
         assert.match(await verdict.textContent(), /\d+ regressed, \d+ improved, \d+ inconclusive, \d+ unchanged/);
         assert.deepEqual(await verdict.locator('.headlines a').evaluateAll((all) => all.map((one) => one.getAttribute('href'))),
-                         ['#speedup', '#limits', '#budget']);
+                         ['#speedup', '#advice', '#budget']);
         assert.ok(await verdict.locator('.health dd').count() >= 4);
         await verdict.locator('.headlines a').first().click();
         assert.ok(await page.locator('#speedup').isVisible() && !await verdict.isVisible());
@@ -207,6 +208,80 @@ describe('the page', { skip }, () => {
             .map((message) => `${message.ruleId}, column ${message.column}: ${message.message}`);
         assert.deepEqual([...new Set(found)].slice(0, 20), []);
         assert.equal(text.match(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g), null, 'a control character');
+    });
+
+    // Words from the top of the page to the end of an element, and whether it is on the screen without scrolling.
+    const wayTo = (page, locator) => locator.evaluate((one) => {
+        const range = document.createRange();
+        range.setStart(document.querySelector('main'), 0);
+        range.setEndAfter(one);
+        const words = [...range.cloneContents().querySelectorAll('section:not([hidden])')].map((part) => part.textContent).join(' ');
+        return { words: words.trim().split(/\s+/).length, onScreen: one.getBoundingClientRect().bottom <= window.innerHeight };
+    });
+
+    test('answers a new reader at most one click away', async () => {
+        const { page, close } = await open();
+        const worse = page.locator('.pairs li', { hasText: 'naive_topk.c' }).locator('strong');
+        assert.match(await worse.textContent(), /regressed|inconclusive/);
+        const sound = page.locator('#verdict h3', { hasText: 'Is it sound?' }), gain = page.locator('.headlines strong').first();
+        for (const [one, most] of [[worse, 60], [gain, 130], [sound, 220]]) {
+            const way = await wayTo(page, one);
+            assert.ok(way.onScreen && way.words <= most, `${await one.textContent()}: ${JSON.stringify(way)}`);
+        }
+        assert.match(await sound.textContent(), /Yes|No/);
+        await page.locator('.headlines a[href="#budget"]').click();
+        const budget = page.locator('#budget .finding').first();
+        assert.match(await budget.textContent(), /smallest budget within 5% .*worst head .*A step takes .*as fast as dense/);
+        assert.ok((await wayTo(page, budget)).onScreen);
+        await page.locator('nav a[href="#verdict"]').click();
+        await page.locator('.headlines a[href="#advice"]').click();
+        const topk = page.locator('#advice tbody tr', { hasText: /^topk/ });
+        assert.match(await topk.textContent(), /Bytes explain \d+% of the time.*fewer barriers/);
+        assert.ok((await wayTo(page, topk)).onScreen);
+        await close();
+    });
+
+    test('shows one step with its stages stacked, and says so in its title', async () => {
+        const { page, close } = await open({ view: 'time' });
+        const figure = page.locator('figure[data-plot=step]');
+        assert.match(await figure.locator('.finding').textContent(),
+                     /^Distance takes \d+% of the stages\u2019 time; one launch \(fused\) is [\d.]+ times as fast as six/);
+        const label = await figure.locator('.chart').getAttribute('aria-label');
+        assert.match(label, /six kernels .*launch gaps and waiting.*fused .*dense attention/);
+        await close();
+    });
+
+    test('heads every chart of the gallery with what it says', async () => {
+        const { page, close } = await openPage(browser, pathToFileURL(gallery).href);
+        const silent = new Set(), there = new Set();
+        await tour(page, async () => {
+            for (const [plot, words] of await page.locator('section:visible figure.plot').evaluateAll((all) => all.map((one) =>
+                [one.dataset.plot, one.querySelector('.finding')?.textContent ?? '']))) {
+                there.add(plot);
+                if (words.length < 20 || /NaN|undefined|null/.test(words)) silent.add(`${plot}: ${words}`);
+            }
+        });
+        assert.deepEqual([...silent], []);
+        for (const plot of ['step', 'gpu-stages', 'roofline', 'phases', 'timeline', 'counters', 'speedup', 'budget', 'tuning',
+                            'history', 'heads', 'stages']) assert.ok(there.has(plot), plot);
+        await close();
+    });
+
+    test('has each run\u2019s command as a line to copy, one click from where the run is named', async () => {
+        const { page, close } = await open({ view: 'speedup' });
+        const link = page.locator('#speedup a[href^="#run-"]').first(), id = (await link.getAttribute('href')).slice(1);
+        await link.click();
+        const heading = page.locator(`#provenance #${id}`);
+        await heading.waitFor();
+        const line = page.locator(`#${id} + pre.command`), words = await line.textContent();
+        assert.match(words, /^adamas profile --seq-lens /);
+        const [[argv]] = await query(database, `SELECT argv FROM run WHERE run_id = ${id.slice(4)}`);
+        assert.deepEqual(words.split(' '), JSON.parse(argv).join(' ').split(' '));
+        const tuned = page.locator('pre.command', { hasText: 'adamas tune' });
+        assert.match(await tuned.textContent(), /--label 'demo: a naive kernel' /);
+        assert.equal(await page.locator('#provenance button', { hasText: 'copy command' }).count(),
+                     await page.locator('pre.command').count());
+        await close();
     });
 
     for (const colorScheme of ['light', 'dark'])

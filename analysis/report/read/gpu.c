@@ -1,6 +1,7 @@
 /* gpu.c: what GPU runs measured, for a report's document: one row per unit, which is a stage's implementation in one
  * configuration, with its time and its byte and flop model. */
 #include "analysis/report/read/gpu.h"
+#include "analysis/report/read/ceilings.h"
 #include "analysis/report/read/gpu_select.h"
 
 #include <math.h>
@@ -370,6 +371,23 @@ static adm_status read_device(adm_store *store, json_t *profile, int64_t run_id,
     return status;
 }
 
+/* The arithmetic that the device could do at most, where its kind is known. */
+static adm_status add_ceilings(adm_store *store, json_t *profile, int64_t run_id, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_ceilings c = {0};
+    adm_status status = adm_query_open(store, "SELECT ifnull(gpu_name, ''), ifnull(sm_clock_hz, 0) FROM run WHERE run_id = ?",
+                                       &query, err, "i", run_id);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    if (status == ADM_OK && row) c = adm_ceilings_of(adm_query_text(query, 0), (double)adm_query_int(query, 1));
+    adm_query_close(&query);
+    if (status != ADM_OK || c.n_sms == 0) return status;
+    return adm_rows_set(profile, "ceilings",
+                        json_pack("{s:i, s:f, s:f}", "n_sms", c.n_sms, "fp32_flops_per_s", c.fp32_flops_per_s,
+                                  "tensor_flops_per_s", c.tensor_flops_per_s),
+                        err);
+}
+
 /* How the device was while its units were timed: over all units the lowest and highest reading, and in how many of them a
  * throttle was seen. */
 static adm_status read_device_state(adm_store *store, json_t *profile, int64_t run_id, adm_error *err) {
@@ -393,11 +411,12 @@ static adm_status read_profile(adm_store *store, json_t *document, size_t index,
     json_t *profile = json_array_get(json_object_get(document, "profiles"), index), *position = json_object();
     int64_t run_id = json_integer_value(json_object_get(profile, "run_id"));
     adm_status status = read_device(store, profile, run_id, err);
+    if (status == ADM_OK) status = add_ceilings(store, profile, run_id, err);
     if (status == ADM_OK) status = read_device_state(store, profile, run_id, err);
     if (status == ADM_OK) status = read_configs(store, document, index, run_id, position, err);
     int parts = (int)json_integer_value(json_object_get(profile, "parts"));
     if (status == ADM_OK && (parts & ADM_REPORT_TIMES)) status = read_units(store, document, index, run_id, position, err);
-    if (status == ADM_OK && (parts & ADM_REPORT_TIMES)) status = read_phases(store, document, index, run_id, position, err);
+    if (status == ADM_OK && (parts & ADM_REPORT_PHASES)) status = read_phases(store, document, index, run_id, position, err);
     if (status == ADM_OK && (parts & ADM_REPORT_COUNTERS))
         status = read_counters(store, document, index, run_id, position, err);
     if (status == ADM_OK && (parts & ADM_REPORT_TIMELINE))

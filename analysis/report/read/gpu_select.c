@@ -4,7 +4,10 @@
  *       7  one stage           x                                 shown for its times
  *       6  3 configurations    x      x       x         x        shown for its counters and timeline
  *       5  112 configurations  x      x                          shown for its steps: of 6's commit, and wider
- *       4  112 configurations  x      x                          not shown: an older commit */
+ *       4  112 configurations  x      x                          not shown: an older commit
+ *
+ * Recorded runs are records and not a history: of these the widest grid is shown, whatever its commit. Phases go with
+ * counters, which come from one command. */
 #include "analysis/report/read/gpu_select.h"
 
 #include <stdbool.h>
@@ -14,8 +17,14 @@
 #include "analysis/report/read/sql.h"
 #include "core/base/mem.h"
 
-/* Times of some stage, times of whole steps, counters, a timeline. */
-enum { TIMES = ADM_REPORT_TIMES, STEPS = 8, COUNTERS = ADM_REPORT_COUNTERS, TIMELINE = ADM_REPORT_TIMELINE };
+/* Times of some stage, times of whole steps, counters, a timeline, phases. */
+enum {
+    TIMES = ADM_REPORT_TIMES,
+    STEPS = 16,
+    COUNTERS = ADM_REPORT_COUNTERS,
+    TIMELINE = ADM_REPORT_TIMELINE,
+    PHASES = ADM_REPORT_PHASES
+};
 
 /* Runs looked at, the latest of own and recorded ones, and profiles shown: a bound for a database of years. */
 enum { MAX_RUNS = 100, MAX_PROFILES = 8 };
@@ -47,7 +56,7 @@ static const char has_sql[] =
     "'time_ns'), EXISTS (SELECT 1 " OF_RUN "AND k.name NOT IN (" NOT_COUNTERS ") AND " ADM_REPORT_NO_PHASE
     "), EXISTS (SELECT 1 FROM activity WHERE run_id "
     "= ?1), EXISTS (SELECT 1 FROM measurement m JOIN config c USING (config_id) WHERE m.run_id = ?1 AND c.trace_id IS NOT "
-    "NULL)";
+    "NULL), EXISTS (SELECT 1 " OF_RUN "AND NOT (" ADM_REPORT_NO_PHASE "))";
 
 static adm_status read_parts(adm_store *store, candidate *c, adm_error *err) {
     adm_query *query = NULL;
@@ -57,7 +66,8 @@ static adm_status read_parts(adm_store *store, candidate *c, adm_error *err) {
     if (status == ADM_OK && row) {
         c->n_steps = adm_query_int(query, 1);
         c->has = (adm_query_int(query, 0) ? TIMES : 0) | (c->n_steps > 0 ? STEPS : 0) |
-                 (adm_query_int(query, 2) ? COUNTERS : 0) | (adm_query_int(query, 3) ? TIMELINE : 0);
+                 (adm_query_int(query, 2) ? COUNTERS : 0) | (adm_query_int(query, 3) ? TIMELINE : 0) |
+                 (adm_query_int(query, 5) ? PHASES : 0);
         c->of_trace = adm_query_int(query, 4) != 0;
     }
     adm_query_close(&query);
@@ -97,8 +107,8 @@ static void choose_part(candidate *all, size_t n, size_t first, int part) {
         if (all[i].chosen & part) return;
         if (!(all[i].has & part)) continue;
         /* Of whole steps the widest grid of the latest commit. */
-        bool is_wider = best != NULL && part == STEPS && strcmp(all[i].commit, best->commit) == 0 &&
-                        all[i].n_steps > best->n_steps;
+        bool is_wider = best != NULL && part == STEPS && all[i].n_steps > best->n_steps &&
+                        (all[i].is_recorded || strcmp(all[i].commit, best->commit) == 0);
         if (best == NULL || is_wider) best = &all[i];
     }
     if (best == NULL) return;
@@ -107,7 +117,7 @@ static void choose_part(candidate *all, size_t n, size_t first, int part) {
 }
 
 static void choose(candidate *all, size_t n) {
-    static const int parts[] = {STEPS, TIMES, COUNTERS, TIMELINE};
+    static const int parts[] = {STEPS, TIMES, COUNTERS, TIMELINE, PHASES};
     for (size_t first = 0; first < n; first++)
         for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) choose_part(all, n, first, parts[p]);
     /* Times of some stage that are newer than the steps are shown too. */

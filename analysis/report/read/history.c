@@ -6,6 +6,7 @@
 
 #include "analysis/regress/checks.h"
 #include "analysis/regress/commit_order.h"
+#include "analysis/regress/contended.h"
 #include "analysis/regress/history.h"
 #include "analysis/output/rows.h"
 #include "core/base/mem.h"
@@ -84,7 +85,14 @@ static adm_status add_series(const candidate *one, const adm_history *history, c
     return status;
 }
 
-static adm_status add_best(const adm_series_set *set, const adm_history *history, json_t *list, adm_error *err) {
+/* How many series there are, with too few runs, and changes that are ignored. */
+typedef struct counted {
+    json_int_t n, n_short, n_ignored;
+} counted;
+
+/* Series of the reference loop, which tells whether a core was shared, are no figures of their own. */
+static adm_status add_best(const adm_series_set *set, const adm_history *history, json_t *list, counted *counts,
+                           adm_error *err) {
     candidate *all = NULL;
     size_t n = 0;
     adm_status status = adm_alloc(&all, set->n_series, sizeof *all, "series", err);
@@ -96,7 +104,10 @@ static adm_status add_best(const adm_series_set *set, const adm_history *history
             one.n_changes += is_own;
             one.n_worse += is_own && history->change[c].is_worse;
         }
+        if (adm_is_core_loop(set->series[i].metric->name)) continue;
+        counts->n++;
         if (one.n_ok >= MIN_RUNS) all[n++] = one;
+        else counts->n_short++;
     }
     if (status == ADM_OK) adm_sort(all, n, sizeof *all, by_interest);
     for (size_t i = 0; status == ADM_OK && i < n && i < MAX_SERIES; i++) status = add_series(&all[i], history, set, list, err);
@@ -118,7 +129,7 @@ static adm_status add_runs(const adm_series_set *set, json_t *runs, adm_error *e
 
 /* One metric's series and changes; the runs once. Counts add up. */
 static adm_status add_metric(adm_store *store, const int64_t *ids, size_t n, const char *metric, json_t *history,
-                             json_int_t counts[2], adm_error *err) {
+                             counted *counts, adm_error *err) {
     adm_series_set set = {0};
     adm_history found = {0};
     adm_commit_order order;
@@ -128,9 +139,8 @@ static adm_status add_metric(adm_store *store, const int64_t *ids, size_t n, con
     if (status == ADM_OK) status = adm_series_order_by_commit(&set, &order, err);
     if (status == ADM_OK) status = adm_history_find(&set, &options, &found, err);
     if (status == ADM_OK && json_array_size(runs) == 0) status = add_runs(&set, runs, err);
-    if (status == ADM_OK) status = add_best(&set, &found, json_object_get(history, "series"), err);
-    counts[0] += (json_int_t)found.n_series;
-    for (size_t i = 0; i < found.n_changes; i++) counts[1] += strcmp(found.change[i].verdict, "ignored") == 0;
+    if (status == ADM_OK) status = add_best(&set, &found, json_object_get(history, "series"), counts, err);
+    for (size_t i = 0; i < found.n_changes; i++) counts->n_ignored += strcmp(found.change[i].verdict, "ignored") == 0;
     adm_history_free(&found);
     adm_series_free(&set);
     return status;
@@ -139,14 +149,16 @@ static adm_status add_metric(adm_store *store, const int64_t *ids, size_t n, con
 adm_status adm_report_history(adm_store *store, json_t *document, adm_error *err) {
     int64_t ids[MAX_RUNS];
     size_t n = 0;
-    json_int_t counts[2] = {0, 0};
+    counted counts = {0};
     json_t *history = json_pack("{s:[], s:[]}", "runs", "series");
     adm_status status = history != NULL ? find_runs(store, ids, &n, err)
                                         : adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering the report's data");
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0] && status == ADM_OK && n >= MIN_RUNS; i++)
-        status = add_metric(store, ids, n, metrics[i], history, counts, err);
-    if (status == ADM_OK) status = adm_rows_set(history, "n_series", json_integer(counts[0]), err);
-    if (status == ADM_OK) status = adm_rows_set(history, "n_ignored", json_integer(counts[1]), err);
+        status = add_metric(store, ids, n, metrics[i], history, &counts, err);
+    if (status == ADM_OK) status = adm_rows_set(history, "n_series", json_integer(counts.n), err);
+    if (status == ADM_OK) status = adm_rows_set(history, "min_runs", json_integer(MIN_RUNS), err);
+    if (status == ADM_OK) status = adm_rows_set(history, "n_short", json_integer(counts.n_short), err);
+    if (status == ADM_OK) status = adm_rows_set(history, "n_ignored", json_integer(counts.n_ignored), err);
     bool is_empty = json_array_size(json_object_get(history, "series")) == 0;
     if (status == ADM_OK) status = adm_rows_set(document, "history", is_empty ? json_null() : json_incref(history), err);
     json_decref(history);

@@ -18,6 +18,7 @@
 #include "analysis/report/read/serving.h"
 #include "analysis/report/read/sketches.h"
 #include "analysis/report/read/tasks.h"
+#include "analysis/report/read/tuning.h"
 #include "core/base/mem.h"
 
 /* Runs that a report does not show are listed, so that nobody wonders where they are; the latest so many. */
@@ -125,7 +126,7 @@ static adm_status choose_named(adm_store *store, const char *database, const uin
 
 /* True if the report shows this run: something of it was chosen, or it was asked for by name. */
 static bool is_shown(int64_t run_id, const json_t *document, const uint32_t *run_ids, size_t n_run_ids) {
-    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "servings", "decoded"};
+    static const char *const lists[] = {"sessions", "profiles", "evaluations", "sketches", "servings", "tunings", "decoded"};
     size_t i;
     json_t *shown;
     for (i = 0; i < n_run_ids; i++)
@@ -234,6 +235,7 @@ adm_status adm_report_select(adm_store *store, const char *database, const uint3
         status = adm_report_sketches_read(store, run_ids, n_run_ids, json_object_get(document, "sketches"), err);
     if (status == ADM_OK)
         status = adm_report_serving_select(store, run_ids, n_run_ids, json_object_get(document, "servings"), err);
+    if (status == ADM_OK) status = adm_report_tuning_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = adm_report_decode_read(store, run_ids, n_run_ids, document, err);
     if (status == ADM_OK) status = read_runs(store, document, run_ids, n_run_ids, err);
     return status == ADM_OK ? read_traces(store, sessions, json_object_get(document, "traces"), err) : status;

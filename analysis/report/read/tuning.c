@@ -17,7 +17,8 @@ static const char sessions_sql[] =
     " c.n_kv_heads, c.head_dim, c.dtype"
     " FROM run r JOIN candidate t USING (run_id) JOIN config c USING (config_id)"
     " WHERE t.candidate_id = (SELECT min(candidate_id) FROM candidate WHERE run_id = r.run_id AND kind <> 'row')"
-    "  AND (?1 = 0 OR r.run_id = ?1) ORDER BY r.started_utc DESC, r.run_id DESC";
+    "  AND CASE ?1 WHEN 0 THEN r.run_id NOT IN (SELECT run_id FROM check_run) ELSE r.run_id = ?1 END"
+    " ORDER BY r.started_utc DESC, r.run_id DESC";
 
 static const adm_rows_column candidate_columns[] = {
     {"version", 'i'}, {"name", 's'},      {"kind", 's'},      {"hash", 's'},        {"verdict", 's'},

@@ -63,3 +63,10 @@ const char *adm_metric_unit(const json_t *document, const char *metric) {
     const json_t *row = adm_metric_row(document, metric);
     return row ? adm_field_text(row, "unit") : "1";
 }
+
+bool adm_run_is_shown(const json_t *document, int64_t run_id) {
+    size_t i;
+    json_t *run;
+    json_array_foreach(adm_document_rows(document, "runs"), i, run) if (adm_field_int(run, "run_id") == run_id) return true;
+    return false;
+}

@@ -27,6 +27,9 @@ size_t adm_n_sessions(const json_t *document);
 const json_t *adm_session_run(const json_t *document, size_t session);
 const json_t *adm_session_trace(const json_t *document, size_t session);
 
+/* True if the provenance has the run. */
+bool adm_run_is_shown(const json_t *document, int64_t run_id);
+
 /* True if the row is of this session and, unless it is NULL, of this metric. */
 bool adm_row_is(const json_t *row, size_t session, const char *metric);
 

@@ -3,6 +3,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
+#include "analysis/report/view/write.h"
 
 static bool is_same_run(const json_t *a, const json_t *b) {
     return a != NULL && adm_field_int(a, "run_id") == adm_field_int(b, "run_id") &&
@@ -27,8 +28,9 @@ static void write_heading(adm_text *page, const json_t *row) {
     adm_text_escaped(page, model[0] != '\0' ? model : adm_field_text(row, "trace"));
     adm_text_add(page, ": <strong>adamas ");
     adm_text_escaped(page, adm_field_text(row, "variant"));
-    adm_text_format(page, "</strong>, by <code>adamas calibrate</code> (run %lld) on ",
-                    (long long)adm_field_int(row, "run_id"));
+    adm_text_format(page, "</strong>, by <code>adamas calibrate</code> (");
+    adm_write_run_link(page, adm_field_int(row, "run_id"));
+    adm_text_add(page, ") on ");
     adm_text_escaped(page, adm_field_text(row, "trace"));
     adm_text_add(page, ". Mean attention kept on steps that it was not fitted to:</p>\n<ul class=\"best\">\n");
 }

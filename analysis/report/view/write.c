@@ -17,15 +17,25 @@ void adm_write_recorded_badge(adm_text *page, const json_t *run) {
         adm_text_add(page, " <span class=\"badge recorded\">recorded on another machine</span>");
 }
 
+void adm_write_run_link(adm_text *page, int64_t run_id) {
+    adm_text_format(page, "<a href=\"#run-%lld\">run %lld</a>", (long long)run_id, (long long)run_id);
+}
+
+void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id) {
+    if (adm_run_is_shown(document, run_id))
+        adm_text_format(page, "<td><a href=\"#run-%lld\">%lld</a></td>", (long long)run_id, (long long)run_id);
+    else adm_text_format(page, "<td>%lld</td>", (long long)run_id);
+}
+
 void adm_write_run(adm_text *page, const json_t *run) {
-    adm_text_format(page, "run %lld", (long long)adm_field_int(run, "run_id"));
+    adm_write_run_link(page, adm_field_int(run, "run_id"));
     if (adm_field_text(run, "label")[0]) {
         adm_text_add(page, " \u201c");
         adm_text_escaped(page, adm_field_text(run, "label"));
         adm_text_add(page, "\u201d");
     }
-    adm_text_add(page, ", ");
-    adm_text_escaped(page, adm_field_text(run, "started_utc"));
+    const char *when = adm_field_text(run, "started_utc");
+    if (strlen(when) >= 16) adm_text_format(page, ", %.10s %.5s UTC", when, when + 11);
     adm_text_add(page, "</p>\n");
     const char *status = adm_field_text(run, "status");
     if (strcmp(status, "complete") == 0) return;

@@ -13,6 +13,13 @@
 void adm_write_part_start(adm_text *page, const char *kind, size_t index);
 void adm_write_part_end(adm_text *page);
 
+/* "run 3" as a link to where the provenance has that run's command and machine. The run must be one that the report shows:
+ * adm_run_is_shown(). */
+void adm_write_run_link(adm_text *page, int64_t run_id);
+
+/* A cell with the run's number, linked where the report shows the run. */
+void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id);
+
 /* Writes "run 3 “label”, 2026-…" to the end of a paragraph, and below it a warning if the run is not complete. */
 void adm_write_run(adm_text *page, const json_t *run);
 

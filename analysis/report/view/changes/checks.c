@@ -17,13 +17,14 @@ static void write_side(adm_text *page, const json_t *check, const char *name, co
 static void write_check(adm_text *page, const json_t *check) {
     adm_write_row_start(page, false);
     adm_text_format(page, "<th scope=\"row\"><code>%.8s</code></th>", adm_field_text(check, "check"));
-    adm_write_text_cell(page, check, "made_utc");
+    adm_text_format(page, "<td class=\"text\">%.10s %.5s</td>", adm_field_text(check, "made_utc"),
+                    adm_field_text(check, "made_utc") + (strlen(adm_field_text(check, "made_utc")) > 11 ? 11 : 0));
     write_side(page, check, "baseline", "baseline_commit");
     write_side(page, check, "candidate", "candidate_commit");
     adm_write_verdict_cell(page, adm_field_text(check, "verdict"));
     static const char *const counts[] = {"n_regressed", "n_inconclusive", "n_improved", "n_equivalent"};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) adm_write_count_cell(page, check, counts[i], "\u2013");
-    adm_text_format(page, "<td class=\"text\">%s</td></tr>\n", adm_field_text(check, "failure"));
+    adm_text_format(page, "<td class=\"text wrap\">%s</td></tr>\n", adm_field_text(check, "failure"));
 }
 
 /* "+80.1% [+79.6%, +80.7%]", as far as it is known. */
@@ -58,8 +59,22 @@ static void write_row(adm_text *page, const json_t *row) {
     write_figure(page, row, "baseline");
     write_figure(page, row, "candidate");
     write_change(page, row);
-    adm_text_format(page, "<td>%lld, %lld</td><td class=\"text\">%s</td></tr>\n", (long long)adm_field_int(row, "n_baseline"),
-                    (long long)adm_field_int(row, "n_candidate"), adm_field_text(row, "why"));
+    adm_text_format(page, "<td>%lld, %lld</td><td class=\"text wrap\">%s</td></tr>\n",
+                    (long long)adm_field_int(row, "n_baseline"), (long long)adm_field_int(row, "n_candidate"),
+                    adm_field_text(row, "why"));
+}
+
+/* What was found: the answer, before the list of checks. */
+static void write_rows(adm_text *page, const json_t *document, const json_t *rows) {
+    size_t i;
+    json_t *one;
+    adm_write_table_start(page, document, "Rows that are not equivalent", json_array_size(rows), true, NULL);
+    adm_text_format(page,
+                    ADM_SQL("SELECT k.check_uuid, r.* FROM check_row r JOIN check_result k USING (check_result_id) WHERE NOT "
+                            "r.verdict = 'equivalent' ORDER BY k.made_utc DESC, r.check_row_id"));
+    adm_write_table_head(page, "<check|<verdict|<what|baseline|candidate|change [99% interval]|processes|<why");
+    json_array_foreach(rows, i, one) write_row(page, one);
+    adm_write_table_end(page);
 }
 
 void adm_view_checks(adm_text *page, const json_t *document) {
@@ -70,18 +85,11 @@ void adm_view_checks(adm_text *page, const json_t *document) {
     adm_text_add(page,
                  "<p>Each check ran two programs alternately in fresh processes of one machine (<code>adamas check</code>). "
                  "The history takes the candidates of those that did not fail.</p>\n");
+    if (json_array_size(rows) > 0) write_rows(page, document, rows);
     adm_write_table_start(page, document, "Checks", json_array_size(checks), true, NULL);
     adm_text_format(page, ADM_SQL("SELECT * FROM check_result ORDER BY made_utc DESC"));
     adm_write_table_head(
         page, "<check|<ended (UTC)|<baseline|<candidate|<verdict|regressed|inconclusive|improved|equivalent|<failure");
     json_array_foreach(checks, i, one) write_check(page, one);
-    adm_write_table_end(page);
-    if (json_array_size(rows) == 0) return;
-    adm_write_table_start(page, document, "Rows that are not equivalent", json_array_size(rows), false, NULL);
-    adm_text_format(page,
-                    ADM_SQL("SELECT k.check_uuid, r.* FROM check_row r JOIN check_result k USING (check_result_id) WHERE NOT "
-                            "r.verdict = 'equivalent' ORDER BY k.made_utc DESC, r.check_row_id"));
-    adm_write_table_head(page, "<check|<verdict|<what|baseline|candidate|change [99% interval]|processes|<why");
-    json_array_foreach(rows, i, one) write_row(page, one);
     adm_write_table_end(page);
 }

@@ -35,7 +35,7 @@ static void write_pair(adm_text *page, const json_t *pair) {
     const char *verdict = adm_field_text(pair, "verdict");
     adm_text_add(page, "<li>");
     write_mark(page, verdict);
-    adm_text_format(page, "<strong>%s</strong>: <a href=\"#%s\">%s</a> <small>%s</small><br>",
+    adm_text_format(page, "<strong>%s</strong>: <a href=\"#%s\">%s</a> <small>%.10s</small><br>",
                     strcmp(verdict, "passed") == 0 ? "nothing got worse" : verdict, adm_field_text(pair, "view"),
                     adm_field_text(pair, "name"), adm_field_text(pair, "when"));
     write_counts(page, pair);
@@ -79,12 +79,26 @@ static void write_headlines(adm_text *page, const json_t *headlines) {
 static void write_health(adm_text *page, const json_t *health) {
     size_t i;
     json_t *row;
-    const char *last = "";
+    int64_t last = 0;
     if (json_array_size(health) == 0) return;
-    adm_text_add(page, "<h3>How the measurements went</h3>\n<dl class=\"health\">\n");
+    static const char *const level[] = {"good", "warn", "bad"};
+    size_t n_bad = 0, n_warn = 0;
     json_array_foreach(health, i, row) {
-        if (strcmp(adm_field_text(row, "what"), last) != 0)
-            adm_text_format(page, "<dt>%s</dt>\n", last = adm_field_text(row, "what"));
+        n_bad += strcmp(adm_field_text(row, "level"), "bad") == 0;
+        n_warn += strcmp(adm_field_text(row, "level"), "warn") == 0;
+    }
+    adm_text_add(page, "<h3>Is it sound? ");
+    write_mark(page, level[n_bad > 0 ? 2 : n_warn > 0]);
+    if (n_bad > 0) adm_text_format(page, "No: %zu fault%s", n_bad, n_bad == 1 ? "" : "s");
+    else adm_text_markup(page, n_warn > 0 ? ADM_MARKUP("Yes, with remarks") : ADM_MARKUP("Yes"));
+    adm_text_add(page, "</h3>\n<dl class=\"health\">\n");
+    json_array_foreach(health, i, row) {
+        if (adm_field_int(row, "run_id") != last) {
+            last = adm_field_int(row, "run_id");
+            adm_text_format(page, "<dt>%s, ", adm_field_text(row, "what"));
+            adm_write_run_link(page, last);
+            adm_text_add(page, "</dt>\n");
+        }
         adm_text_add(page, "<dd>");
         write_mark(page, adm_field_text(row, "level"));
         adm_text_format(page, "<a href=\"#%s\">%s</a></dd>\n", adm_field_text(row, "view"), adm_field_text(row, "text"));

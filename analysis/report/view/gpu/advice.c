@@ -9,24 +9,23 @@
 #include "analysis/report/view/write.h"
 #include "core/contract/stage.h"
 
+/* A stage, what limits it and what to do, as one sentence each, in one cell. */
 static void write_finding(adm_text *page, const json_t *row) {
-    char shown[ADM_NUMBER_CHARS], saves[ADM_NUMBER_CHARS];
-    double ns, saves_ns;
-    adm_text_format(page, "<tr><th scope=\"row\">%s</th><td class=\"text\">%s</td>", adm_field_text(row, "stage"),
+    static const char *const times[] = {"time_ns", "saves_ns"};
+    char shown[ADM_NUMBER_CHARS];
+    double ns;
+    adm_text_format(page, "<tr><th scope=\"row\"><strong>%s</strong> <small>%s</small></th>", adm_field_text(row, "stage"),
                     adm_field_text(row, "variant"));
-    if (adm_field_number(row, "time_ns", &ns)) {
-        adm_shown_duration(ns, shown);
-        adm_text_format(page, "<td>%s</td>", shown);
-    } else {
-        adm_text_add(page, "<td>\u2013</td>");
-    }
-    adm_text_format(page, "<td class=\"text wrap\">%s.</td><td class=\"text wrap\">%s</td>", adm_field_text(row, "say"),
-                    adm_field_text(row, "advice"));
-    if (adm_field_number(row, "saves_ns", &saves_ns) && saves_ns > 0) {
-        adm_shown_duration(saves_ns, saves);
-        adm_text_format(page, "<td>%s</td>", saves);
-    } else {
-        adm_text_add(page, "<td>\u2013</td>");
+    for (size_t i = 0; i < 2; i++) {
+        if (i == 1)
+            adm_text_format(page, "<td class=\"text wrap\">%s. <strong>%s.</strong></td>", adm_field_text(row, "say"),
+                            adm_field_text(row, "advice"));
+        if (adm_field_number(row, times[i], &ns) && ns > 0) {
+            adm_shown_duration(ns, shown);
+            adm_text_format(page, "<td>%s</td>", shown);
+        } else {
+            adm_text_add(page, "<td>\u2013</td>");
+        }
     }
     adm_text_add(page, "</tr>\n");
 }
@@ -37,7 +36,7 @@ static void write_place(adm_text *page, const json_t *row) {
     adm_text_format(
         page,
         "<p class=\"about\">What <code>adamas explain</code> finds at %s tokens with %lld KV heads, batch %lld: per stage "
-        "the finding that would save most.%s</p>\n",
+        "the finding that would save most, the largest first.%s</p>\n",
         length, (long long)adm_field_int(row, "n_kv_heads"), (long long)adm_field_int(row, "batch"),
         json_is_true(json_object_get(row, "has_counters"))
             ? ""
@@ -57,8 +56,10 @@ void adm_view_advice(adm_text *page, const json_t *document) {
         }
         if (n == 0) continue;
         adm_write_part_start(page, "gpu", profile);
-        adm_write_profile_heading(page, document, profile);
+        if (json_object_get(adm_profile(document, profile), "headline") == NULL) /* else the chart above is of it */
+            adm_write_profile_heading(page, document, profile);
         write_place(page, first);
+        adm_text_add(page, "<div class=\"advice\">\n");
         adm_write_table_start(page, document, "What limits each stage, and what to do", n, true, NULL);
         adm_text_format(
             page,
@@ -67,9 +68,26 @@ void adm_view_advice(adm_text *page, const json_t *document) {
                     "variant, metric"),
             (long long)adm_field_int(adm_profile(document, profile), "run_id"), (long long)adm_field_int(first, "seq_len"),
             (long long)adm_field_int(first, "n_kv_heads"), (long long)adm_field_int(first, "batch"));
-        adm_write_table_head(page, "<stage|<implementation|takes|<what limits it|<what to do|saves at most");
+        adm_write_table_head(page, "<stage|takes|<what limits it, and what to do|saves at most");
         json_array_foreach(rows, i, row) if (adm_row_is_of(row, profile)) write_finding(page, row);
         adm_write_table_end(page);
+        adm_text_add(page, "</div>\n");
+        adm_write_part_end(page);
+    }
+}
+
+/* --- One step ------------------------------------------------------------------------------------------------------ */
+
+void adm_view_step(adm_text *page, const json_t *document) {
+    for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
+        if (json_object_get(adm_profile(document, profile), "headline") == NULL) continue;
+        adm_write_part_start(page, "gpu", profile);
+        adm_write_profile_heading(page, document, profile);
+        adm_write_gpu_plot(
+            page, "step", profile,
+            ADM_MARKUP("<strong>One layer of one decode step</strong>, as six kernels, as one launch, and as dense attention. "
+                       "Each stage was timed alone; hatched is what the six take together beyond that: launch gaps and "
+                       "waiting. A step of one launch shows its phases where <code>profile --phases</code> took them."));
         adm_write_part_end(page);
     }
 }

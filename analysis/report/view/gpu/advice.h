@@ -7,6 +7,9 @@
 
 void adm_view_advice(adm_text *page, const json_t *document);
 
+/* One step of each profile: six stages, one launch with its phases, dense attention. */
+void adm_view_step(adm_text *page, const json_t *document);
+
 /* Below the roofline: the distance of each stage of the headline to its floor, in words. */
 void adm_view_distances(adm_text *page, const json_t *document, size_t profile);
 

@@ -199,6 +199,20 @@ void adm_view_gpu_stages(adm_text *page, const json_t *document) {
     }
 }
 
+/* What the lines of the roofline are. */
+static void write_ceilings(adm_text *page, const json_t *profile, double limit) {
+    const json_t *ceilings = json_object_get(profile, "ceilings");
+    double fp32, tensor;
+    adm_text_format(page, "<p class=\"about\">Ceilings: reads %.2f TB/s, measured in the same run", limit / 1e12);
+    if (adm_field_number(ceilings, "fp32_flops_per_s", &fp32) && adm_field_number(ceilings, "tensor_flops_per_s", &tensor))
+        adm_text_format(page,
+                        "; arithmetic %.1f Tflop/s on ordinary cores (FP32) and %.0f Tflop/s on tensor cores (FP16), computed "
+                        "from %lld SMs at the highest clock",
+                        fp32 / 1e12, tensor / 1e12, (long long)adm_field_int(ceilings, "n_sms"));
+    else adm_text_add(page, "; arithmetic is not known for this GPU");
+    adm_text_add(page, ".</p>\n");
+}
+
 void adm_view_roofline(adm_text *page, const json_t *document) {
     double limit;
     for (size_t profile = 0; profile < adm_n_profiles(document); profile++) {
@@ -208,9 +222,11 @@ void adm_view_roofline(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, profile);
         adm_write_gpu_plot(
             page, "roofline", profile,
-            ADM_MARKUP("<strong>Roofline</strong>: arithmetic of the model a second, against arithmetic a byte of the "
-                       "model. The slope is the measured read limit: a point on it is as fast as its bytes allow. "
-                       "The tables under <a href=\"#time\">Time</a> hold both models."));
+            ADM_MARKUP("<strong>Roofline</strong>: the model\u2019s arithmetic per second against its arithmetic per byte. The "
+                       "slope is the measured read limit: a point on it is as fast as its bytes allow. Labelled points have "
+                       "the budget shown first, pale ones the others. The tables under <a href=\"#gpu\">Time</a> hold both "
+                       "models."));
+        write_ceilings(page, adm_profile(document, profile), limit);
         adm_view_distances(page, document, profile);
         adm_write_part_end(page);
     }

@@ -16,7 +16,7 @@ static void add_number(adm_text *page, double value, const char *unit) {
     if (strcmp(unit, "ratio") == 0) adm_text_add(page, "%");
 }
 
-static void write_found(adm_text *page, const json_t *found) {
+static void write_found(adm_text *page, const json_t *document, const json_t *found) {
     const char *unit = adm_field_text(found, "unit");
     char exact[ADM_NUMBER_CHARS];
     double value = 0, low, high;
@@ -33,12 +33,12 @@ static void write_found(adm_text *page, const json_t *found) {
     }
     adm_text_add(page, "</td>");
     adm_write_count_cell(page, found, "n", "");
-    adm_write_count_cell(page, found, "run_id", "");
+    adm_write_run_cell(page, document, adm_field_int(found, "run_id"));
     adm_write_text_cell(page, found, "place");
 }
 
 /* A row for each figure; one that says so where there is none. */
-static void write_claim(adm_text *page, const json_t *claim) {
+static void write_claim(adm_text *page, const json_t *document, const json_t *claim) {
     const json_t *found = json_object_get(claim, "found");
     const size_t n = json_array_size(found);
     for (size_t i = 0; i < (n > 0 ? n : 1); i++) {
@@ -46,7 +46,7 @@ static void write_claim(adm_text *page, const json_t *claim) {
         adm_text_add(page, "<th scope=\"row\">");
         adm_text_escaped(page, adm_field_text(claim, "claim"));
         adm_text_add(page, "</th>");
-        if (n > 0) write_found(page, json_array_get(found, i));
+        if (n > 0) write_found(page, document, json_array_get(found, i));
         else adm_text_add(page, "<td class=\"none\" colspan=\"6\">not measured: see below</td>");
         adm_text_add(page, "<td class=\"text\">");
         adm_text_escaped(page, adm_field_text(claim, "paper"));
@@ -68,7 +68,7 @@ void adm_view_claims(adm_text *page, const json_t *document) {
                             "stage IN ('step', 'dense', 'distance', 'topk', 'attention') AND metric = 'time_ns' AND status = "
                             "'ok' ORDER BY run_id, seq_len, budget"));
     adm_write_table_head(page, "<claim|<measured here|value|interval|n|run|<model, text or GPU|<paper\u2019s setting");
-    json_array_foreach(claims, i, claim) write_claim(page, claim);
+    json_array_foreach(claims, i, claim) write_claim(page, document, claim);
     adm_write_table_end(page);
     adm_text_add(page, "<p class=\"about\">What measures each:</p>\n<ul>\n");
     json_array_foreach(claims, i, claim) {
