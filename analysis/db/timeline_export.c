@@ -118,7 +118,8 @@ static const char events_sql[] =
     "ORDER BY e.start_ns, e.end_ns DESC, e.event_id DESC";
 
 /* An arrow leads from a step to each of its kernels: the slices name the step, at the arrow's tail "flow_out" and at its heads
- * "flow_in". An event of its own would do for a kernel; of a step, Perfetto would take the stage that begins at the same time. */
+ * "flow_in". An event of its own would do for a kernel; of a step, Perfetto would take the stage that begins at the same time.
+ * */
 static json_t *with_arrow(json_t *slice, const char *direction, int64_t step) {
     char id[24];
     snprintf(id, sizeof id, "0x%" PRIx64, (uint64_t)step);

@@ -1,7 +1,21 @@
 /* json_text.c: a value's text is measured, and then written into memory of that size: no buffer grows on the way. */
 #include "core/base/json_text.h"
 
+#include <stdlib.h>
+
 #include "core/base/mem.h"
+
+static bool memory_ran_out;
+
+static void *allocate(size_t n_bytes) {
+    void *memory = malloc(n_bytes);
+    memory_ran_out |= memory == NULL;
+    return memory;
+}
+
+void adm_json_watch_memory(void) { json_set_alloc_funcs(allocate, free); }
+
+bool adm_json_memory_ran_out(void) { return memory_ran_out; }
 
 adm_status adm_json_text(const json_t *value, size_t flags, const char *what, char **text, adm_error *err) {
     *text = NULL;

@@ -54,10 +54,6 @@ char *adm_argv_json(int argc, char **argv);
 struct json_t;
 adm_status adm_print_json(struct json_t *document, adm_error *err);
 
-/* From now on every allocation of the JSON library is watched; whether one failed since. A document then lacks parts. */
-void adm_json_watch_memory(void);
-bool adm_json_memory_ran_out(void);
-
 /* Flushes standard output; ADM_EENVIRONMENT if anything written to it was lost. Every command that prints ends so. */
 adm_status adm_finish_output(adm_error *err);
 

@@ -1,29 +1,15 @@
-/* command_json.c: what every command's --json ends with, and whether memory sufficed for what JSON a command gathered. */
+/* command_json.c: what every command's --json ends with. */
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/cli/command.h"
+#include "core/base/json_text.h"
 #include "core/base/print.h"
 #include "core/system/interrupt.h"
 
-/* A value that memory did not suffice for is left out of its array or object, and nobody asks there. So it is asked for once.
- * */
-static bool memory_ran_out;
-
-static void *allocate(size_t n_bytes) {
-    void *memory = malloc(n_bytes);
-    memory_ran_out |= memory == NULL;
-    return memory;
-}
-
-void adm_json_watch_memory(void) { json_set_alloc_funcs(allocate, free); }
-
-bool adm_json_memory_ran_out(void) { return memory_ran_out; }
-
 adm_status adm_print_json(json_t *document, adm_error *err) {
-    if (document == NULL || memory_ran_out) {
+    if (document == NULL || adm_json_memory_ran_out()) {
         json_decref(document);
         return adm_fail(err, ADM_EENVIRONMENT, "out of memory while gathering a JSON document");
     }

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "core/base/json_text.h"
 #include "core/base/print.h"
 #include "core/base/version.h"
 #include "core/cli/group.h"

@@ -52,7 +52,8 @@ static inline adm_status adm_model_step_check_metric(const adm_model_step *step,
     return ADM_OK;
 }
 
-/* The step on the host: the stages of core/contract/stage.h. ADM_EINPUT: a shape, rule or metric that is none, or a length beyond
+/* The step on the host: the stages of core/contract/stage.h. ADM_EINPUT: a shape, rule or metric that is none, or a length
+ * beyond
  * the capacity. */
 ADM_API adm_status adm_model_step_host(const adm_model_step *step, adm_error *err);
 

@@ -1,4 +1,5 @@
-/* fields.h: a run's row from fields of text, for the functions that other programs call (store_api.h, core/fleet/fleet_api.h). */
+/* fields.h: a run's row from fields of text, for the functions that other programs call (store_api.h, core/fleet/fleet_api.h).
+ * */
 #ifndef ADM_CORE_STORE_FIELDS_H
 #define ADM_CORE_STORE_FIELDS_H
 

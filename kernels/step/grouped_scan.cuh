@@ -182,6 +182,7 @@ static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me,
     const bool missed = at == GROUPED_WINDOW || (at == 0 && window.from > 0) || window.shift > 0;
     if (lane == 0) ((uint8_t *)&m.small->missed)[head] = missed;
     if (missed) {
+        __syncwarp(); /* the other lanes have read the window */
         if (lane > 0) return;
         if (window.shift == 0) m.small->window[head] = grouped_window{0, grouped_widest<D, METRIC>()};
         else

@@ -23,7 +23,8 @@ size_t adm_search_n_rounds(size_t n, size_t first_samples);
 
 /* The finalists among n settings, best first, in finalist [ADM_SEARCH_FINALISTS]. first_samples: of the first round; where they
  * are enough for a median (ADM_SEARCH_ENOUGH), as on a GPU, whose samples cost less than a process, that round is the only one;
- * of more than ADM_SEARCH_FEW settings, those that it shows 3% behind the best are then no finalists: on an H200 a finalist costs
+ * of more than ADM_SEARCH_FEW settings, those that it shows 3% behind the best are then no finalists: on an H200 a finalist
+ * costs
  * 0.7 s, and a median of 20 samples strays by less than 1%.
  * n_measured: samples taken in all. */
 adm_status adm_search_halve(size_t n, size_t first_samples, adm_search_measure *measure, void *user,

@@ -59,7 +59,9 @@ def test_report_shows_hostile_names_as_text(adamas, write_trace, tmp_path):
     for name in ("advice", "best", "checks", "check_rows", "claims", "differences", "sketches", "verdict"):
         del printed[name]  # tables alone show them
     for name, members in (("quality", ("min", "p01", "p99", "max")),
-                          ("units", ("min", "max", "cold_l2_ratio", "throttled_ratio")), ("configs", ("config_id",))):
+                          ("units", ("min", "max", "cold_l2_ratio", "throttled_ratio")), ("configs", ("config_id",)),
+                          ("runs", ("argv", "os", "run_uuid", "cpu_model", "compiler", "gpu_uuid", "finished_utc", "samples",
+                                    "git_commit"))):
         printed[name] = [{key: value for key, value in row.items() if key not in members} for row in printed[name]]
     assert_alike(page, printed)
 

@@ -45,8 +45,8 @@ SET = {
 }
 
 
-# On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies, and
-# where it is silent.
+# On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
+# and where it is silent.
 ON_AN_H200 = {
     "idle": (("topk", "cluster"), ("distance", "l1")),
     "phase-scan": (("step", "grouped"), ("step", "fused")),

@@ -5,7 +5,8 @@
  *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what runtimes do before it is not ours
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
- *     ADAMAS_FAULT_PATHS   a file that gets the call path of each allocation in order, 64 bits each: a hash of the return addresses.
+ *     ADAMAS_FAULT_PATHS   a file that gets the call path of each allocation in order, 64 bits each: a hash of the return
+ * addresses.
  *                          They hold for this process only; nothing fails
  *
  * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C

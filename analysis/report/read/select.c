@@ -86,7 +86,8 @@ static adm_status put_real_first(adm_store *store, json_t *sessions, adm_error *
     return status;
 }
 
-/* The latest replay of every trace: own runs before recorded ones, whole before those of a few times, complete before others. Stops once every trace has
+/* The latest replay of every trace: own runs before recorded ones, whole before those of a few times, complete before others.
+ * Stops once every trace has
  * one. */
 static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *err) {
     int64_t n_traces;

@@ -18,7 +18,8 @@ int adm_schema_make(const char *const *steps, int64_t version, adm_schema **sche
 
 /* Compares sqlite_schema of `database` ("main", or the name it is attached by; `path` for messages) with that schema: every
  * table, index and view must be there with the same text, but for white space. More tables, views and indexes are the user's
- * own and no command reads them; a trigger would run in ours, so it is refused. ADM_EINPUT names the first object that differs. */
+ * own and no command reads them; a trigger would run in ours, so it is refused. ADM_EINPUT names the first object that differs.
+ * */
 adm_status adm_schema_check(adm_store *store, const char *database, const char *path, const adm_schema *schema, adm_error *err);
 
 #endif

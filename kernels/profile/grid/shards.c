@@ -8,7 +8,8 @@
 #include "kernels/gpu_work.h"
 
 /* Estimates for balance alone; nothing that is stored depends on them. Fitted to the two shards of `profile --gpus all --split
- * --seq-lens 8192,32768,131072 --budgets 256,1024 --kv-heads 8,32 --cap-ms 60` on two H200s, 2026-11-30: 4.2 and 5.6 s, of which
+ * --seq-lens 8192,32768,131072 --budgets 256,1024 --kv-heads 8,32 --cap-ms 60` on two H200s, 2026-11-30: 4.2 and 5.6 s, of
+ * which
  * 0.7 s begin a process; every unit had 20 samples. */
 static const double read_bytes_per_s = 4.4e12; /* an H200's plain read of 537 MB */
 static const double launch_s = 2e-6;           /* per implementation: what the bytes do not explain */
