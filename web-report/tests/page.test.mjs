@@ -215,7 +215,8 @@ describe('the page', { skip }, () => {
         const range = document.createRange();
         range.setStart(document.querySelector('main'), 0);
         range.setEndAfter(one);
-        const words = [...range.cloneContents().querySelectorAll('section:not([hidden])')].map((part) => part.textContent).join(' ');
+        const parts = [...range.cloneContents().querySelectorAll('section:not([hidden])')];
+        const words = parts.map((part) => part.textContent).join(' ');
         return { words: words.trim().split(/\s+/).length, onScreen: one.getBoundingClientRect().bottom <= window.innerHeight };
     });
 
@@ -223,7 +224,8 @@ describe('the page', { skip }, () => {
         const { page, close } = await open();
         const worse = page.locator('.pairs li', { hasText: 'naive_topk.c' }).locator('strong');
         assert.match(await worse.textContent(), /regressed|inconclusive/);
-        const sound = page.locator('#verdict h3', { hasText: 'Is it sound?' }), gain = page.locator('.headlines strong').first();
+        const sound = page.locator('#verdict h3', { hasText: 'Is it sound?' });
+        const gain = page.locator('.headlines strong').first();
         for (const [one, most] of [[worse, 60], [gain, 130], [sound, 220]]) {
             const way = await wayTo(page, one);
             assert.ok(way.onScreen && way.words <= most, `${await one.textContent()}: ${JSON.stringify(way)}`);
