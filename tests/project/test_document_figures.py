@@ -18,7 +18,7 @@ AND metric = 'time_ns' AND status = 'ok' AND stage IN ('step', 'dense') AND labe
 @pytest.fixture
 def steps(adamas):
     """{(GPU, length, KV heads, batch, variant, budget): microseconds} of the recorded grids."""
-    recorded = [ROOT / f"analysis/recorded/{gpu}.json" for gpu in ("h100", "h200")]
+    recorded = [ROOT / f"analysis/recorded/{name}.json" for name in ("h100", "gpus/h200-grid")]
     assert adamas("db", "import", *recorded).code == 0
     return {(label[9:], seq_len, kv_heads, batch, "dense" if stage == "dense" else variant, budget): us
             for label, seq_len, kv_heads, batch, stage, variant, budget, us in query(adamas.folder / "adamas.db", STEPS)}
@@ -38,6 +38,8 @@ def test_what_a_step_takes(steps):
         for place, said in zip(places, cells(GPU, first), strict=True):
             found = [steps[gpu, *place, variant, budget] for gpu in ("h200", "h100")]
             assert said == pytest.approx(found, rel=0.004), (first, place)
+    said = cells(GPU, "the grouped step, where query heads share KV heads (H200)")
+    assert said == [[], [], [pytest.approx(steps["h200", *places[2], "grouped", 256], rel=0.004)], []]
     for place, said in zip(places, cells(GPU, "dense, ours, over the fused step"), strict=True):
         found = [steps[gpu, *place, "dense", None] / steps[gpu, *place, "fused", 256] for gpu in ("h200", "h100")]
         assert said == pytest.approx(found, abs=0.051), place
@@ -53,17 +55,19 @@ def test_where_it_loses(steps):
     assert tuple(map(int, said.groups())) == (*n_slower["h200", "fused"], *n_slower["h100", "fused"])
     said = re.search(r"Six separate stages are slower than dense in (\d+) and (\d+)", GPU)
     assert tuple(map(int, said.groups())) == (n_slower["h200", "six"][0], n_slower["h100", "six"][0])
+    assert f"The grouped\nstep is slower in none of the {n_slower['h200', 'grouped'][1]} that" in GPU
+    assert n_slower["h200", "grouped"][0] == 0
     said = re.search(r"in (\d+) of the (\d+) recorded\s+configurations", README)
     assert tuple(map(int, said.groups())) == n_slower["h200", "fused"]
 
 
 def test_the_readme_s_speed(steps):
     fused, dense = steps["h200", 32768, 32, 1, "fused", 256], steps["h200", 32768, 32, 1, "dense", None]
-    few, few_dense = steps["h200", 32768, 8, 1, "fused", 256], steps["h200", 32768, 8, 1, "dense", None]
+    few, few_dense = steps["h200", 32768, 8, 1, "grouped", 256], steps["h200", 32768, 8, 1, "dense", None]
     text = README.replace("\n", " ")
     assert f"32K tokens takes {fused:.1f} µs with 32 KV heads, where our dense attention takes {dense:.1f}" in text
     assert f"{dense / fused:.1f} times faster" in text
-    assert f"the gain is {few_dense / few:.1f} times ({few:.1f} against {few_dense:.1f})" in text
+    assert f"the grouped step's gain is {few_dense / few:.1f} times ({few:.1f} against {few_dense:.1f})" in text
 
 
 def test_output_error_of_the_bundled_session(adamas):
