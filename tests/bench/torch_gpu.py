@@ -56,6 +56,15 @@ def run(args, budget, by, **options):
     return torch.ops.adamas.step(*args, budget, THRESHOLDS, **options, **by, tokens=tokens), tokens
 
 
+def refusal(args, budget, by, **options):
+    """What the step says, or nothing if it runs."""
+    try:
+        run(args, budget, by, **options)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 SHAPES = [  # batch, query heads, KV heads, capacity, d, dtype, lengths, budget, options
     (1, 9, 3, 4096, 64, BF16, [4000], 256, {}), (1, 32, 8, 32768, 128, F16, [32767], 256, {}),
     (1, 32, 8, 32768, 128, BF16, [20001], 1024, {"sinks": 4, "recent": 32}), (1, 32, 32, 8192, 128, BF16, [8192], 256, {}),
@@ -74,10 +83,14 @@ def equality(metric):
         want, chosen = run(host, budget, by, **options)
         if by["channels"] is not None:
             by = {**by, "channels": by["channels"].cuda()}
-        got, tokens = run(device, budget, by, **options)
         batch, n_q, n_kv, _, d, dtype = sizes
         name = (f"{metric} step {n_q}/{n_kv} d={d} {str(dtype)[6:]} batch {batch} length {lengths} budget {budget} "
                 f"{options or ''}")
+        if metric == "asym4" and options.get("select") == "group" and n_q > 8 * n_kv:
+            check(name, refusal(device, budget, by, **options).startswith("top-k of distances up to"), "is refused: the sums "
+                  "of a group this large have more values than a block has memory to count")
+            continue
+        got, tokens = run(device, budget, by, **options)
         error = error_of(got, want)
         check(name, torch.equal(tokens.cpu(), chosen) and error <= LIMIT[sizes[5]] and
               all(torch.equal(a.cpu(), b) for a, b in zip(device[3:5], host[3:5])), f"relative error {error:.2g}")
