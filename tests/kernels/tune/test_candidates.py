@@ -179,8 +179,8 @@ def test_a_replay_refuses_what_it_cannot_judge(adamas, tmp_path, arguments, says
 
 def test_a_candidates_runs_are_compared_as_variants(adamas, tmp_path):
     write(tmp_path, "mine.c", RIGHT["topk"])
-    result = adamas("check", "--candidate", "mine.c", "--runs", "5", "--max-runs", "5", "--json", "--all", "--db", "x.db", "--",
-                    *REPLAY[:-2])
+    result = adamas("check", "--candidate", "mine.c", "--runs", "8", "--max-runs", "32", "--json", "--all", "--db", "x.db",
+                    "--", *REPLAY[:-2])
     document = json.loads(result.out)
     [row] = document["rows"]
     assert row["stage"] == "topk" and row["metric"] == "time_ns" and row["verdict"] == "regressed" and result.code == 1, row
