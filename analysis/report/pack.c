@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/mem.h"
+
 /* Shorter lists stay rows, for they are read by people too. */
 enum { MIN_ROWS = 24 };
 
@@ -28,11 +30,18 @@ static bool all_objects(const json_t *rows) {
     return true;
 }
 
-/* A column whose values repeat: {"of": [...], "at": [...]}, or NULL if there are too many different ones. */
+/* A digit for each of the values that a column repeats: unpack.js has the same. */
+static const char repeat_digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
+enum { MAX_REPEATED = sizeof repeat_digits - 1 };
+
+/* A column whose values repeat: {"of": [...], "at": "..."}, or NULL if there are too many different ones. */
 static json_t *pack_repeated(const json_t *values) {
-    json_t *of = json_array(), *at = json_array(), *value, *known;
-    const size_t max_values = json_array_size(values) / 4;
+    json_t *of = json_array(), *value, *known, *column = NULL;
+    const size_t n = json_array_size(values), max_values = n / 4 < MAX_REPEATED ? n / 4 : MAX_REPEATED;
+    char *at = NULL;
     size_t i, k;
+    adm_error unsaid; /* the column stays a list then */
+    bool fits = adm_alloc(&at, n + 1, sizeof *at, "a column of the report's data", &unsaid) == ADM_OK;
     json_array_foreach(values, i, value) {
         size_t found = json_array_size(of);
         json_array_foreach(of, k, known) if (json_equal(known, value)) {
@@ -40,13 +49,14 @@ static json_t *pack_repeated(const json_t *values) {
             break;
         }
         if (found == json_array_size(of)) json_array_append(of, value);
-        json_array_append_new(at, json_integer((json_int_t)found));
-        if (json_array_size(of) <= max_values && json_array_size(of) <= 64) continue;
-        json_decref(of);
-        json_decref(at);
-        return NULL;
+        fits = fits && json_array_size(of) <= max_values;
+        if (!fits) break;
+        at[i] = repeat_digits[found];
     }
-    return json_pack("{s:o, s:o}", "of", of, "at", at);
+    if (fits) column = json_pack("{s:O, s:s#}", "of", of, "at", at, (int)n);
+    adm_free(&at);
+    json_decref(of);
+    return column;
 }
 
 static json_t *pack_rows(const json_t *rows);
@@ -54,11 +64,11 @@ static json_t *pack_rows(const json_t *rows);
 static json_t *pack_column(const json_t *rows, const char *key) {
     json_t *values = json_array(), *row, *column = NULL;
     size_t i;
-    bool same = true, sparse = false, texts = false, objects = true;
+    bool same = true, sparse = false, repeated = true, objects = true;
     json_array_foreach(rows, i, row) {
         json_t *value = json_object_get(row, key);
         sparse |= value == NULL;
-        texts |= json_is_string(value);
+        repeated &= !json_is_array(value) && !json_is_object(value);
         objects &= json_is_object(value);
         json_array_append_new(values, value != NULL ? pack_value(value) : json_null());
         same &= json_equal(json_array_get(values, i), json_array_get(values, 0));
@@ -69,7 +79,7 @@ static json_t *pack_column(const json_t *rows, const char *key) {
         column = pack_rows(inner);
         json_decref(inner);
     } else if (same) column = json_pack("{s:O}", "all", json_array_get(values, 0));
-    else if (texts) column = pack_repeated(values);
+    else if (repeated) column = pack_repeated(values);
     if (column == NULL) column = json_incref(values);
     json_decref(values);
     return sparse && !objects ? json_pack("{s:o}", "sparse", column) : column;
@@ -120,6 +130,7 @@ static const struct {
     {"units", "min"},
     {"units", "max"},
     {"units", "cold_l2_ratio"},
+    {"units", "floor_ns"},
     {"units", "throttled_ratio"},
     {"configs", "config_id"},
     {"runs", "argv"},

@@ -1,12 +1,14 @@
 // unpack.js: the page's data back into rows (analysis/report/pack.h has the form).
 
+const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
 const isPacked = (value) => 'packed' in value && 'columns' in value;
 
 function columnOf(column, n) {
     if (Array.isArray(column)) return column.map(unpack);
     if ('packed' in column) return unpackRows(column);
     if ('sparse' in column) return columnOf(column.sparse, n).map((value) => (value === null ? undefined : value));
-    return 'all' in column ? new Array(n).fill(unpack(column.all)) : column.at.map((index) => column.of[index]);
+    if ('all' in column) return new Array(n).fill(unpack(column.all));
+    return Array.from(column.at, (digit) => column.of[DIGITS.indexOf(digit)]);
 }
 
 function unpackRows({ packed, columns }) {
