@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/mem.h"
-
 /* Shorter lists stay rows, for they are read by people too. */
 enum { MIN_ROWS = 24 };
 
@@ -30,18 +28,35 @@ static bool all_objects(const json_t *rows) {
     return true;
 }
 
-/* A digit for each of the values that a column repeats: unpack.js has the same. */
-static const char repeat_digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
-enum { MAX_REPEATED = sizeof repeat_digits - 1 };
+/* How many characters a whole number, a text or null takes, about; 0 for other values. */
+static size_t length_of(const json_t *value) {
+    size_t n = 1;
+    if (json_is_string(value)) return json_string_length(value) + 2;
+    if (json_is_null(value)) return 4;
+    if (!json_is_integer(value)) return 0;
+    for (json_int_t left = json_integer_value(value); left / 10 != 0; left /= 10) n++;
+    return n;
+}
 
-/* A column whose values repeat: {"of": [...], "at": "..."}, or NULL if there are too many different ones. */
+/* The same list as [value, how often in a row, value, how often, ...]. */
+static json_t *runs_of(const json_t *at) {
+    json_t *runs = json_array();
+    for (size_t i = 0, end; i < json_array_size(at); i = end) {
+        const json_t *value = json_array_get(at, i);
+        for (end = i + 1; json_equal(json_array_get(at, end), value);) end++;
+        json_array_append(runs, (json_t *)value);
+        json_array_append_new(runs, json_integer((json_int_t)(end - i)));
+    }
+    return runs;
+}
+
+/* A column whose values repeat: {"of": [...], "at": [...]} or {"of": [...], "runs": [...]}; NULL if there are too many different
+ * ones, or that would be no shorter. */
 static json_t *pack_repeated(const json_t *values) {
-    json_t *of = json_array(), *value, *known, *column = NULL;
-    const size_t n = json_array_size(values), max_values = n / 4 < MAX_REPEATED ? n / 4 : MAX_REPEATED;
-    char *at = NULL;
-    size_t i, k;
-    adm_error unsaid; /* the column stays a list then */
-    bool fits = adm_alloc(&at, n + 1, sizeof *at, "a column of the report's data", &unsaid) == ADM_OK;
+    enum { MAX_VALUES = 64 };
+    json_t *of = json_array(), *at = json_array(), *packed = NULL, *value, *known, *runs;
+    const size_t max_values = json_array_size(values) / 4;
+    size_t i, k, before = 0, after = 0;
     json_array_foreach(values, i, value) {
         size_t found = json_array_size(of);
         json_array_foreach(of, k, known) if (json_equal(known, value)) {
@@ -49,14 +64,19 @@ static json_t *pack_repeated(const json_t *values) {
             break;
         }
         if (found == json_array_size(of)) json_array_append(of, value);
-        fits = fits && json_array_size(of) <= max_values;
-        if (!fits) break;
-        at[i] = repeat_digits[found];
+        json_array_append_new(at, json_integer((json_int_t)found));
+        before += length_of(value);
+        after += found < 10 ? 1 : 2;
+        if (length_of(value) == 0 || json_array_size(of) > max_values || json_array_size(of) > MAX_VALUES) break;
     }
-    if (fits) column = json_pack("{s:O, s:s#}", "of", of, "at", at, (int)n);
-    adm_free(&at);
+    runs = runs_of(at);
+    if (i == json_array_size(values) && json_array_size(runs) < json_array_size(at))
+        packed = json_pack("{s:O, s:O}", "of", of, "runs", runs);
+    else if (i == json_array_size(values) && after < before) packed = json_pack("{s:O, s:O}", "of", of, "at", at);
+    json_decref(runs);
     json_decref(of);
-    return column;
+    json_decref(at);
+    return packed;
 }
 
 static json_t *pack_rows(const json_t *rows);
@@ -64,11 +84,10 @@ static json_t *pack_rows(const json_t *rows);
 static json_t *pack_column(const json_t *rows, const char *key) {
     json_t *values = json_array(), *row, *column = NULL;
     size_t i;
-    bool same = true, sparse = false, repeated = true, objects = true;
+    bool same = true, sparse = false, objects = true;
     json_array_foreach(rows, i, row) {
         json_t *value = json_object_get(row, key);
         sparse |= value == NULL;
-        repeated &= !json_is_array(value) && !json_is_object(value);
         objects &= json_is_object(value);
         json_array_append_new(values, value != NULL ? pack_value(value) : json_null());
         same &= json_equal(json_array_get(values, i), json_array_get(values, 0));
@@ -79,7 +98,7 @@ static json_t *pack_column(const json_t *rows, const char *key) {
         column = pack_rows(inner);
         json_decref(inner);
     } else if (same) column = json_pack("{s:O}", "all", json_array_get(values, 0));
-    else if (repeated) column = pack_repeated(values);
+    else column = pack_repeated(values);
     if (column == NULL) column = json_incref(values);
     json_decref(values);
     return sparse && !objects ? json_pack("{s:o}", "sparse", column) : column;
@@ -130,7 +149,6 @@ static const struct {
     {"units", "min"},
     {"units", "max"},
     {"units", "cold_l2_ratio"},
-    {"units", "floor_ns"},
     {"units", "throttled_ratio"},
     {"configs", "config_id"},
     {"runs", "argv"},

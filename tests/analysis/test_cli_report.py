@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import sqlite3
-import string
 import uuid
 
 import pytest
@@ -60,7 +59,7 @@ def test_report_shows_hostile_names_as_text(adamas, write_trace, tmp_path):
     for name in ("advice", "best", "checks", "check_rows", "claims", "differences", "sketches", "verdict"):
         del printed[name]  # tables alone show them
     for name, members in (("quality", ("min", "p01", "p99", "max")),
-                          ("units", ("min", "max", "cold_l2_ratio", "floor_ns", "throttled_ratio")), ("configs", ("config_id",)),
+                          ("units", ("min", "max", "cold_l2_ratio", "throttled_ratio")), ("configs", ("config_id",)),
                           ("runs", ("argv", "os", "run_uuid", "cpu_model", "compiler", "gpu_uuid", "finished_utc", "samples",
                                     "git_commit"))):
         printed[name] = [{key: value for key, value in row.items() if key not in members} for row in printed[name]]
@@ -88,8 +87,10 @@ def values_of(column, n):
         return [... if one is None else one for one in values_of(column["sparse"], n)]
     if "all" in column:
         return [unpacked(column["all"])] * n
-    digits = string.digits + string.ascii_uppercase + string.ascii_lowercase + "-_"
-    return [column["of"][digits.index(digit)] for digit in column["at"]]
+    if "at" in column:
+        return [column["of"][at] for at in column["at"]]
+    runs = iter(column["runs"])
+    return [column["of"][at] for at, n_times in zip(runs, runs) for _ in range(n_times)]
 
 
 def assert_alike(page, printed, path=""):

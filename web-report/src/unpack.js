@@ -1,6 +1,5 @@
 // unpack.js: the page's data back into rows (analysis/report/pack.h has the form).
 
-const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
 const isPacked = (value) => 'packed' in value && 'columns' in value;
 
 function columnOf(column, n) {
@@ -8,7 +7,8 @@ function columnOf(column, n) {
     if ('packed' in column) return unpackRows(column);
     if ('sparse' in column) return columnOf(column.sparse, n).map((value) => (value === null ? undefined : value));
     if ('all' in column) return new Array(n).fill(unpack(column.all));
-    return Array.from(column.at, (digit) => column.of[DIGITS.indexOf(digit)]);
+    if ('at' in column) return column.at.map((index) => column.of[index]);
+    return column.runs.flatMap((index, i) => (i % 2 === 0 ? new Array(column.runs[i + 1]).fill(column.of[index]) : []));
 }
 
 function unpackRows({ packed, columns }) {
