@@ -81,13 +81,13 @@ ROOMS = {
     "analysis/serving": ["plan", "step_time", "cache", "heap", "simulate", "outcome", "cases", "quality", "record",
                          "print", "model_file", "validate_show", "whole"],
     "analysis/report/read": ["ceilings", "select", "gpu_select", "best", "claims", "serving", "decode", "tuning", "sketches",
-                             "gpu", "tasks", "history", "checks", "differences"],
-    "analysis/report": ["data", "verdict", "headline", "advice", "pack", "html"],
+                             "gpu", "tasks", "history", "checks", "differences", "shards"],
+    "analysis/report": ["data", "verdict", "headline", "advice", "pack", "squeeze", "html"],
     "analysis/report/view/gpu": ["advice", "speedup", "gpu", "phases", "timeline", "counters"],
     "analysis/report/view/quality": ["budget", "claims", "quality", "heads"],
     "analysis/report/view/changes": ["verdict", "differences", "checks", "history"],
     "analysis/report/view": ["document", "write", "profile", "summary", "sketches", "serving", "decode", "tuning", "tasks",
-                             "stages", "provenance"],
+                             "stages", "shards", "provenance"],
 }
 
 # The subcommands, which wire rooms together, likewise; in the program, not in the library.
