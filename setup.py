@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the version stands in configure.py, and libadamas.so goes along, built where it is not yet."""
+"""What pyproject.toml cannot say: the version stands in configure.py, and libadamas.so goes along, built if it is not yet."""
 import re
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ LIBRARY = "build/release/libadamas.so"
 
 
 def build_library():
-    """Builds libadamas.so, with GPU kernels where configure.py finds a CUDA toolkit. Without it the package still reads databases."""
+    """Builds libadamas.so, with GPU kernels where configure.py finds a CUDA toolkit. Databases can be read without it."""
     if not (ROOT / "build.ninja").exists():
         subprocess.run([sys.executable, "configure.py"], cwd=ROOT, check=True)
     subprocess.run(["ninja", LIBRARY], cwd=ROOT, check=True)
@@ -26,7 +26,8 @@ class WithLibrary(build_py):
             try:
                 build_library()
             except (OSError, subprocess.CalledProcessError) as e:
-                print(f"note: {LIBRARY} was not built ({e}); `./configure.py --no-install` lists what it needs", file=sys.stderr)
+                print(f"note: {LIBRARY} was not built ({e}); `./configure.py --no-install` lists what it needs",
+                      file=sys.stderr)
                 return
         shutil.copy(ROOT / LIBRARY, Path(self.build_lib, "adamas", "libadamas.so"))
 

@@ -34,7 +34,8 @@ adm_status adm_gpus_choose(adm_gpus *g, const char *text, adm_error *err) {
     for (size_t i = 0; status == ADM_OK && i < n_numbers; i++) {
         const uint32_t number = all ? (uint32_t)i : numbers[i];
         if (number >= (uint32_t)n)
-            status = adm_fail(err, ADM_EINPUT, "--gpus: there is no GPU %" PRIu32 ": this machine's are 0 to %d", number, n - 1);
+            status = adm_fail(err, ADM_EINPUT, "--gpus: there is no GPU %" PRIu32 ": this machine's are 0 to %d", number,
+                              n - 1);
         else {
             g->device[g->n] = list[number];
             g->number[g->n++] = (int)number;
