@@ -122,7 +122,7 @@ CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
         *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
-        "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
+        "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c", "kernels/gpu_ways.c"]
 NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
            "kernels/tune/candidate/launch_none.c"]
 
@@ -187,7 +187,7 @@ TESTS = {
 }
 
 # Likewise tests/bench/NAME.c, but run by `ninja bench`.
-BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
+BENCHES = ["bench_probes", "bench_regression", "bench_changes", "bench_tuned"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
@@ -471,7 +471,7 @@ def emulated_edges(ninja, cuda):
     ninja.rule("archive", "rm -f $out && ar rcs $out $in", description="ARCHIVE $out")
     host = ninja.build("build/emulated/host.a", "archive",
                        [f"build/release/obj/{Path(source).with_suffix('.o')}"
-                        for source in [*sources_of(ROOMS), "kernels/gpu_rows.c"]])
+                        for source in [*sources_of(ROOMS), "kernels/gpu_rows.c", "kernels/gpu_ways.c"]])
     return [ninja.build(f"build/release/tests/{name}_emulated", "link_release",
                         [f"build/release/obj/tests/kernels/gpu/{name}.o", *objects, host],
                         implicit=["build/release/tests/libcmocka.so.0"], more=linked_to_cmocka("build/release"))
