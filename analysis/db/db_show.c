@@ -180,7 +180,8 @@ static int run_show(int argc, char **argv) {
         .args_doc = "RUN",
         .doc =
             "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and "
-            "the command. RUN is a number, last, last~1 or a label that one run has."};
+            "the command. RUN is a number, last, last~1 or a label that one run has. last is the run that started last, "
+            "without the processes that a check added for a few times."};
     return run_command(argc, argv, &argp, 1, show);
 }
 

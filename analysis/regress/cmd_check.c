@@ -168,7 +168,7 @@ static adm_status run_until(check_command *c, size_t n, adm_error *err) {
 static adm_status load(check_command *c, const char *named, adm_series_set *set, adm_error *err) {
     int64_t *ids = NULL;
     size_t n = 0;
-    adm_status status = adm_runs_find(c->store, named, c->common.db_path, &ids, &n, err);
+    adm_status status = adm_runs_find(c->store, named, ADM_RUNS_COMPLETE, c->common.db_path, &ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(c->store, ids, n, NULL, set, err);
     adm_free(&ids);
     return status;

@@ -103,6 +103,7 @@ static adm_status begin_run(adm_replay_command *c, adm_store *store, adm_fleet_r
                          .command = "replay",
                          .argv_json = c->argv_json,
                          .seed = (int64_t)c->seed_number,
+                         .only_times = c->only_times,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_fleet_begin(&c->fleet, store, &info, run, err);

@@ -257,6 +257,21 @@ def test_times_of_different_machines(adamas, runs, column, value, says):
     assert adamas("compare", "label:base", "label:cand", "--db", runs.path, "--across-machines", "--margin", "2").code == 0
 
 
+def test_runners_of_a_pool_are_one_machine(adamas, runs):
+    """By their label (ADAMAS_MACHINE), as in a history; another CPU is another machine all the same."""
+    pair = ["compare", "label:base", "label:cand", "--db", runs.path, "--margin", "2"]
+    for label, names in (("base", ("a", "b")), ("cand", ("c", "d"))):
+        for host in names:
+            runs.add(5, label=label, host_name=host, machine="pool", gpu_name="G", gpu_uuid=f"GPU-{host}", gpu_reason=None)
+    assert adamas(*pair).code == 0
+    runs.execute("UPDATE run SET machine = 'other' WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["host (pool against other)", "--across-machines"])
+    runs.execute("UPDATE run SET machine = NULL WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["host (several in the candidate), GPU UUID (several in the candidate)"])
+    runs.execute("UPDATE run SET machine = 'pool', cpu_model = 'Other CPU' WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["CPU (", "against Other CPU"])
+
+
 def test_another_power_limit_is_another_machine(adamas, runs):
     base, cand = runs.add(10, label="base"), runs.add(10, label="cand")
     runs.limit_power(base, 700)
