@@ -48,7 +48,8 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"runs", KEY_RUNS, "RUNS", 0, "Only these: numbers (3-99), last~99-last, a label, commit:PREFIX (default: all complete ones)", 1},
+    {"runs", KEY_RUNS, "RUNS", 0,
+     "Only these: numbers (3-99), last~99-last, a label, commit:PREFIX (default: all complete ones)", 1},
     {"metric", KEY_METRIC, "NAME", 0, "Only this metric (default: times, counts and quality)", 1},
     {"stage", KEY_STAGE, "NAME", 0, "Only this stage", 1},
     {"min-change", KEY_MIN, "PERCENT", 0, "Ignore smaller changes of a time (default 2)", 1},

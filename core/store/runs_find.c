@@ -64,8 +64,8 @@ static bool is_list(const char *text) {
 }
 
 /* The newest first, without those that a check added for a few times: nobody thinks of these as the last run. */
-#define NEWEST(whose)                                                                                                 \
-    "SELECT run_id, started_utc FROM run WHERE " whose " AND NOT (only_times IS NOT NULL AND EXISTS (SELECT 1 FROM "  \
+#define NEWEST(whose)                                                                                                \
+    "SELECT run_id, started_utc FROM run WHERE " whose " AND NOT (only_times IS NOT NULL AND EXISTS (SELECT 1 FROM " \
     "check_run k WHERE k.run_id = run.run_id)) ORDER BY started_utc DESC, run_id DESC LIMIT ?1 OFFSET ?2"
 
 static const char *const newest_sql[] = {[ADM_RUNS_COMPLETE] = NEWEST("status = 'complete'"),

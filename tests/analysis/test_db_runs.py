@@ -72,8 +72,8 @@ def test_last_is_none_that_a_check_added(adamas, checked):
     assert [row["run_id"] for row in listed(adamas, "last~2-last")] == [10, 9, 6]
     assert [row["run_id"] for row in listed(adamas, "6-9")] == [9, 8, 7, 6]  # by number they are there
     assert [row["only_times"] for row in listed(adamas, "6-9")] == [True, True, True, False]
-    assert "run_id" not in json.loads(adamas("db", "diff", "last~1", "last~2", "--db", "x.db", "--json").out)
-    assert json.loads(adamas("db", "diff", "last~1", "last~2", "--db", "x.db", "--json").out) == {"only_times": ["topk", None]}
+    differs = json.loads(adamas("db", "diff", "last~1", "last~2", "--db", "x.db", "--json").out)
+    assert differs == {"only_times": ["topk", None], "git_commit": [f"{n:040x}" for n in (9, 6)]}
     for arguments in (["compare", "last~1-last", "1-4"], ["history", "--runs", "last"]):  # only complete ones: 6 and 9
         assert adamas(*arguments, "--db", "x.db", "--across-machines" if arguments[0] == "compare" else "--all").code in (0, 3)
     refuse(adamas, "db", "show", "last~8", "--db", "x.db", says=["no run last~8", "holds fewer runs"])
@@ -102,7 +102,7 @@ def test_every_command_takes_the_same_words(adamas, checked, recorded_profile):
     for named in ("last", "1", "recorded:h200", "label:recorded:h200"):
         text = adamas("explain", "--stage", "topk", "--run", named, "--db", recorded_profile)
         assert text.code == 0 and "topk" in text.out, text
-        assert adamas("simulate", "--generate", "rate=2,duration=4", "--model", "llama-2-7b", "--calibration", named, "--budgets",
+        assert adamas("simulate", "--generate", "rate=2,duration=4,input_tokens=400,output_tokens=8", "--model", "llama-2-7b", "--calibration", named, "--budgets",
                       "256", "--db", recorded_profile, "--quiet").code == 0, named
     refuse(adamas, "explain", "--stage", "topk", "--run", "last~40", "--db", recorded_profile, says=["no run last~40"])
 

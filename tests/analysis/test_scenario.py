@@ -4,11 +4,12 @@ else. A branch whose check failed is a change of its own and moves none of them.
 import json
 import os
 import random
+import shutil
 import subprocess
 
 import pytest
 
-from conftest import check_sound
+from conftest import Adamas, check_sound
 from tracked_runs import Runs
 
 N_COMMITS = 60
@@ -59,10 +60,11 @@ def open_file(path, small_run, seed):
     return runs
 
 
-@pytest.fixture
-def team(adamas, small_run, tmp_path):
-    """The merged database and the commits."""
-    commits = make_commits(tmp_path)
+@pytest.fixture(scope="module")
+def merged(program, small_run, tmp_path_factory):
+    """A folder with the repository and the merged database, and the commits."""
+    tmp_path = tmp_path_factory.mktemp("team")
+    adamas, commits = Adamas(tmp_path), make_commits(tmp_path)
     for number, host in enumerate(HOSTS):
         runs = open_file(tmp_path / f"{host}.db", small_run, number)
         order = [*range(N_COMMITS), 10, 40, 40, 41]  # some again
@@ -70,7 +72,14 @@ def team(adamas, small_run, tmp_path):
         for n in order:
             measure(runs, n, commits[n], host)
         assert adamas("db", "merge", f"{host}.db", "--db", "team.db", "--quiet").code == 0
-    return tmp_path / "team.db", commits
+    return tmp_path, commits
+
+
+@pytest.fixture
+def team(adamas, merged, tmp_path):
+    """A copy: the database and the commits."""
+    shutil.copytree(merged[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "team.db", merged[1]
 
 
 def planted(commits, at):
