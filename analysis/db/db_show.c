@@ -66,14 +66,19 @@ static void print_word(const char *text) {
     adm_print("%s'", text);
 }
 
-/* The command line from its JSON. */
+/* The command line from its JSON. Its first word is what a program is called in its help, such as "adamas replay". */
 static void print_command(const char *argv_json) {
     size_t i;
     adm_json_fault why;
     json_t *word, *list = adm_json_read(argv_json, strlen(argv_json), &why);
     json_array_foreach(list, i, word) {
+        const char *text = json_is_string(word) ? json_string_value(word) : "?";
         if (i > 0) adm_print(" ");
-        print_word(json_is_string(word) ? json_string_value(word) : "?");
+        if (i == 0 && strncmp(text, "adamas ", 7) == 0) {
+            adm_print("adamas ");
+            text += 7;
+        }
+        print_word(text);
     }
     adm_print("\n");
     json_decref(list);

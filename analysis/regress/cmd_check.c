@@ -232,9 +232,11 @@ static adm_status look_closer(check_command *c, const adm_comparison *seen, uint
     if (!is_stored(c) && n < c->n_max_narrow) status = adm_compare_narrow(&c->check, seen, &narrowed, err);
     *next = next_look(n, narrowed ? c->n_max_narrow : c->n_max_runs);
     if (status == ADM_OK && *next > n && !c->common.quiet)
-        adm_print_to(stderr,
-                     "adamas: %zu of %zu times are open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
-                     seen->n_open, seen->n_times, n, *next - n, narrowed ? "those alone" : "all times");
+        adm_print_to(stderr, "adamas: %zu time%s open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
+                     seen->n_open, seen->n_open == 1 ? " is" : "s are", n, *next - n,
+                     !narrowed           ? "all times"
+                     : seen->n_open == 1 ? "it alone"
+                                         : "those alone");
     return status;
 }
 

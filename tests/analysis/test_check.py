@@ -420,7 +420,7 @@ def test_added_processes_take_what_is_open(adamas, check, recorded, tmp_path):
     assert "over 5 runs" in adamas("history", "--db", "x.db").out
     for named in ("last", "last~1"):
         assert json.loads(adamas("db", "show", named, "--db", "x.db", "--json").out)["only_times"] is None
-    listed = adamas("db", "list", "all", "--db", "x.db").out
+    listed = adamas("db", "list", "--limit", "0", "--db", "x.db").out
     assert listed.count("a few times") == n_open
 
 

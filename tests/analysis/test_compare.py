@@ -191,7 +191,7 @@ def test_throttled_processes_are_not_judged(runs, compare):
     assert code == 3 and not rows_of(document, "regressed")
     for row in rows_of(document, "inconclusive"):
         assert (row["stage"], row["n_throttled"], row["n_candidate"]) == ("topk", 6, 4)
-        assert "6 of 20 processes ran throttled" in row["why"]
+        assert "left out: 6 of 20 processes, throttled" in row["why"]
     runs.execute("UPDATE sample SET throttle = 1")  # an idle GPU clocks down: no throttling
     assert compare("--margin", "2")[0] == 1
 
@@ -221,7 +221,7 @@ def test_processes_and_samples_in_company_are_left_out(runs, compare):
     times = [row for row in document["rows"] if row["kind"] == "time"]
     assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times
             if row["stage"] in STAGES} == {(10, 8, 2)}
-    assert all("2 of 20 processes ran throttled or on a contended core" in row["why"] for row in times
+    assert all("left out: 2 of 20 processes, throttled or on a shared core" in row["why"] for row in times
                if row["stage"] in STAGES)
     # Six samples of fifteen from a contended core, and those alone are what is compared.
     with runs.open() as db:

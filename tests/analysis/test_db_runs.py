@@ -124,6 +124,12 @@ def test_show_is_lines_for_a_shell(adamas, runs, tmp_path):
     assert said == "it's $(x)|other"
 
 
+def test_the_command_that_a_run_stores_is_shown_as_words(adamas, small_run):
+    """A program's name in its help, "adamas replay", is two words of a shell."""
+    command = adamas("db", "show", "1", "--db", small_run[1]).out.splitlines()[-1]
+    assert shlex.split(command)[:3] == ["adamas", "replay", small_run[0].name], command
+
+
 def test_diff_names_what_differs(adamas, runs):
     result = adamas("db", "diff", "3", "4", "--db", "x.db", "--json")
     document = json.loads(result.out)
