@@ -160,6 +160,13 @@ describe('the page', { skip }, () => {
         assert.equal(await page.locator('tbody tr').count(), rows);
         assert.equal(await page.locator('details:not([open]), section[hidden]').count(), 0);
         for (const frame of await drawings(page)) assert.equal(frame.n_svg, 1, frame.name);
+        await page.emulateMedia({ media: 'print' });
+        await page.setViewportSize({ width: 690, height: 1000 }); /* pixels between the margins of A4 */
+        assert.deepEqual(await page.locator('table, figure, pre').evaluateAll((all) => all
+            .filter((one) => one.getBoundingClientRect().right > window.innerWidth + 1)
+            .map((one) => `${one.getAttribute('aria-label') ?? one.textContent.slice(0, 80)}: too wide for paper`)), []);
+        await page.emulateMedia({ media: null });
+        await page.setViewportSize({ width: 1280, height: 900 });
         await page.evaluate(() => window.dispatchEvent(new Event('afterprint')));
         assert.ok(await nElements(page) < 500);
         const pdf = await page.pdf({ format: 'A4' });
