@@ -146,8 +146,6 @@ static adm_status check_rows(adm_replay_command *c, const adm_trace *const *trac
 /* A row that is wrong is a failed time, with the reason; the reference ran in its place. */
 static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
                              adm_error *err) {
-    static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                           "Duration of a stage for one layer of one decode step, all heads"};
     adm_status status = ADM_OK;
     for (size_t i = 0; i < c->n_faults && status == ADM_OK; i++) {
         const adm_config config = {.policy = "adamas",
@@ -164,7 +162,7 @@ static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace
                              .stage = adm_stage_name(c->fault[i].row->stage),
                              .layer = -1,
                              .head = -1,
-                             .metric = &time_metric,
+                             .metric = &adm_metric_time,
                              .status = "failed",
                              .reason = c->fault[i].reason};
         status = adm_store_config(store, &config, &m.config_id, err);
