@@ -102,8 +102,8 @@ def test_every_command_takes_the_same_words(adamas, checked, recorded_profile):
     for named in ("last", "1", "recorded:h200", "label:recorded:h200"):
         text = adamas("explain", "--stage", "topk", "--run", named, "--db", recorded_profile)
         assert text.code == 0 and "topk" in text.out, text
-        assert adamas("simulate", "--generate", "rate=2,duration=4,input_tokens=400,output_tokens=8", "--model", "llama-2-7b", "--calibration", named, "--budgets",
-                      "256", "--db", recorded_profile, "--quiet").code == 0, named
+        traffic = ["--generate", "rate=2,duration=4,input_tokens=99,output_tokens=8", "--model", "llama-2-7b", "-b", "256"]
+        assert adamas("simulate", *traffic, "--calibration", named, "--db", recorded_profile, "--quiet").code == 0, named
     refuse(adamas, "explain", "--stage", "topk", "--run", "last~40", "--db", recorded_profile, says=["no run last~40"])
 
 
