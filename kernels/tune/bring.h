@@ -5,6 +5,7 @@
 
 #include <argp.h>
 
+#include "core/fleet/fleet.h"
 #include "kernels/tune/session.h"
 
 enum { ADM_BRING_MAX_FILES = 32 };
@@ -22,6 +23,9 @@ extern const struct argp adm_argp_bring; /* --candidate [STAGE=]FILE, --set NAME
 /* Sets the stages [ADM_N_STAGES] that a --candidate is of, and the path in it. ADM_EINPUT: none, or a source with functions of
  * several. */
 adm_status adm_bring_stages(const char *given, bool *stages, const char **path, adm_error *err);
+
+/* Makes the files part of what a sweep is: each one's stages, and its content. */
+adm_status adm_bring_add_inputs(const adm_bring *bring, adm_fleet *sweep, adm_error *err);
 
 /* A session per stage that the files are of, with their candidates added and parameters set: not prepared yet. Release each
  * with adm_tune_session_close(), and then the array. */
