@@ -94,7 +94,7 @@ def test_candidates_in_shards_and_in_one_piece_have_the_same_verdicts(fleet, com
     more, faults = bring(fleet, command)
     fleet.run(command, db=fleet.folder / "one.db", more=more, faults=faults, code=4)
     codes = {fleet.run(command, f"{i}/4", more=more, faults=faults, code=None).code for i in range(1, 5)}
-    assert codes == {0, 4}  # a shard without the wrong one's configurations ends well
+    assert 4 in codes and codes <= {0, 4}  # a shard without the wrong one's configurations ends well
     [sweep] = fleet.joined()
     assert (sweep["n_there"], sweep["status"]) == (4, "complete")
     found = fleet.ask(CANDIDATES)
