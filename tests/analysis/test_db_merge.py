@@ -144,8 +144,8 @@ def test_rows_that_hang_on_nothing_are_left_behind(adamas, two, tmp_path, into, 
     assert adamas("db", "merge", b.path, "--db", target).code == 0
     check_sound(target)
     assert sorted(content(target), key=str) == want
-    assert query(target, "SELECT count(*) FROM sample WHERE measurement_id NOT IN (SELECT measurement_id FROM measurement)") == [
-        (0,)]
+    assert query(target, "SELECT count(*) FROM sample WHERE measurement_id NOT IN (SELECT measurement_id FROM "
+                         "measurement)") == [(0,)]
 
 
 @pytest.mark.parametrize("value", ["2.5", "'two'", "x'02'"])
