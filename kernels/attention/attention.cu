@@ -186,11 +186,9 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     if (n_warps == 0)
         n_warps = heads * splits * 2 <= (unsigned)limits.n_sms ? max_warps
                                                                : (unsigned)adm_min((tiles + splits - 1) / splits, 8);
-    if (splits > MAX_SPLITS || (splits & (splits - 1)) != 0 || n_warps > max_warps)
-        return adm_fail(err, ADM_EINPUT,
-                        "attention with %u splits and %u warps: splits are 1, 2, 4 or 8, and warps at "
-                        "most %u",
-                        splits, n_warps, max_warps);
+    if (splits > MAX_SPLITS || n_warps > max_warps)
+        return adm_fail(err, ADM_EINPUT, "attention with %u splits and %u warps: splits are 1 to %u, and warps at most %u",
+                        splits, n_warps, MAX_SPLITS, max_warps);
     if (splits > 1 && limits.compute_major < 9)
         return adm_fail(err, ADM_EUNSUPPORTED, "attention with %u splits: this device has no clusters of blocks", splits);
     adm_gpu_grid grid = {};

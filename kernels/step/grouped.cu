@@ -31,39 +31,53 @@ static __device__ __forceinline__ const float *grouped_channels(const adm_gpu_bu
     return METRIC == ADM_METRIC_ASYM4 ? p.channels + me.kv_head * (ADM_GPU_CHANNEL_ROWS * D) : NULL;
 }
 
-/* The planes of a query of asym4, and the largest score that it could have; by one warp. */
-template <int D>
-static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32], const float *channels, uint32_t (*planes)[8],
-                                                        int32_t *base) {
+/* The planes of the queries of asym4, and the largest score that each could have. Each of a head's warps tries some steps. By all
+ * threads of the block. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_quantise(const T *row, const float *channels, const grouped_block &me,
+                                                        const grouped_plan &plan, grouped_small *small) {
+    const bool works = me.head < me.heads;
+    uint32_t *tried = (uint32_t *)small->least[me.head % GROUPED_HEADS], mine = 0; /* which nobody needs yet */
     int32_t q[D / 32];
-    uint32_t plane[ADM_BIT_PLANES][D / 32], largest = 0;
-    adm_warp_quantise<D>(y, channels, q);
+    if (works) {
+        float v[D / 32], scale[D / 32];
+        adm_warp_load_scales<D>(channels, scale);
+        adm_warp_load_row<T, D>(row + me.head * D, v);
+        adm_warp_hadamard<D>(v);
+        mine = adm_warp_quantise<D>(v, scale, me.part, plan.warps, q);
+        if (adm_lane() == 0) tried[me.part] = mine;
+    }
+    __syncthreads();
+    if (!works || __reduce_min_sync(ADM_FULL_WARP, tried[min(adm_lane(), plan.warps - 1)]) < mine) return;
+    uint32_t plane[ADM_BIT_PLANES][D / 32], positive = 0;
     adm_warp_query_planes<D>(q, plane);
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
-        largest += adm_largest_of(plane[0][w], plane[1][w], plane[2][w], plane[3][w]);
+        positive += (uint32_t)max(q[w], 0);
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PLANES; i++)
-            if (adm_lane() == (unsigned)w) planes[i][w] = plane[i][w];
+            if (adm_lane() == (unsigned)w) small->planes[me.head][i][w] = plane[i][w];
     }
-    if (adm_lane() == 0) *base = (int32_t)largest;
+    positive = __reduce_add_sync(ADM_FULL_WARP, positive);
+    if (adm_lane() == 0) small->base[me.head] = (int32_t)(3 * positive);
 }
 
-/* The planes of the queries into shared memory. */
+/* The planes of the queries into shared memory. By all threads of the block. */
 template <typename T, int D, int METRIC>
 static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                      grouped_small *small) {
+                                                      const grouped_plan &plan, grouped_small *small) {
     const uint32_t lane = adm_lane();
+    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head) * D;
+    if (METRIC == ADM_METRIC_ASYM4) {
+        grouped_quantise<T, D>(row, grouped_channels<D, METRIC>(p, me), me, plan, small);
+        return;
+    }
     if (me.warp >= me.heads) return;
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
     int32_t base = 0;
-    adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.warp) * D, v);
+    adm_warp_load_row<T, D>(row + me.warp * D, v);
     adm_warp_hadamard<D>(v);
-    if (METRIC == ADM_METRIC_ASYM4) {
-        grouped_quantise<D>(v, grouped_channels<D, METRIC>(p, me), small->planes[me.warp], &small->base[me.warp]);
-        return;
-    }
     adm_warp_planes<D>(v, s.threshold, high, low);
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
@@ -109,9 +123,9 @@ static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, 
     adm_barrier_fence();
     adm_barrier_expect(&small->counted, plan.split * me.heads * 32 * 4);
     adm_barrier_expect(&small->winners, me.heads * grouped_share(me, plan) * 4);
-    adm_barrier_expect(&small->results, me.rank < units
-                                            ? (units + plan.split - 1 - me.rank >> plan.shift) * plan.split * (GROUPED_UNIT * 4)
-                                            : 0);
+    adm_barrier_expect(&small->results, me.rank < units ? grouped_divide(plan, units + plan.split - 1 - me.rank) * plan.split *
+                                                              (GROUPED_UNIT * 4)
+                                                        : 0);
 }
 
 /* An empty sequence attends to nothing. */
@@ -217,7 +231,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (lane == 0 && !adm_settled((me.first_tile + me.n_tiles + 1) * 32, me.length))
         grouped_fetch_first<D>(me, plan, planes, m.ring, &small, false);
     __syncwarp();
-    grouped_encode<T, D, METRIC>(s, p, me, &small);
+    grouped_encode<T, D, METRIC>(s, p, me, plan, &small);
     adm_cluster_wait();
     __syncthreads();
     grouped_stamp(stamps, 1);
@@ -336,9 +350,13 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
     while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
     if (plan->room > 0 || fixed + ring() + places > most) {
-        if (plan->slots == 0) slots = adm_min(rounds, 2u);
-        const uint32_t wanted = plan->room, left = most > fixed + ring() ? most - fixed - ring() : 0;
-        enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
+        const uint32_t wanted = plan->room;
+        for (uint32_t n = plan->slots > 0 ? plan->slots : adm_min(rounds, 2u);; n--) {
+            slots = n;
+            const uint32_t left = most > fixed + ring() ? most - fixed - ring() : 0;
+            enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
+            if (enough || plan->slots > 0 || n <= 1) break;
+        }
         if (wanted > 0) plan->room = wanted;
         if (plan->room == 0) plan->room = 1;
         places = plan->room * GROUPED_THREADS * 8;
@@ -369,7 +387,7 @@ static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
                       shape->capacity / 8 > 65504;
     if (plan->split == 0)
         plan->split = wide ? 16 : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8 : n_clusters <= 64 ? 4 : 2;
-    for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
+    plan->inverse = UINT32_MAX / plan->split + 1;
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -395,8 +413,8 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     plan.slots = tuning->slots;
     plan.room = tuning->room;
     plan.trigger = tuning->trigger;
-    if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.split == 1 || plan.trigger > 3 || plan.slots > GROUPED_SLOTS)
+    if (plan.heads > GROUPED_HEADS || plan.split > GROUPED_SPLIT || plan.split == 1 || plan.trigger > 3 ||
+        plan.slots > GROUPED_SLOTS)
         return adm_fail(err, ADM_EINPUT,
                         "the grouped step with %u heads a block, %u blocks a cluster, %u pairs of tiles, trigger %u",
                         plan.heads, plan.split, plan.slots, plan.trigger);

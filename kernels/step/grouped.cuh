@@ -20,7 +20,7 @@ enum {
     GROUPED_WARPS = 16,
     GROUPED_THREADS = 32 * GROUPED_WARPS,
     GROUPED_HEADS = 8, /* query heads a block, at most */
-    GROUPED_SPLIT_SHIFT = 4, /* blocks a cluster, at most, as a power of two */
+    GROUPED_SPLIT = 16, /* blocks a cluster, at most */
     GROUPED_SLOTS = 4, /* pairs of tiles in shared memory, a warp, at most */
     GROUPED_PAIRS = 2 * GROUPED_WARPS, /* tiles of a round: a pair for each warp */
     GROUPED_WINDOW = 64,
@@ -34,8 +34,8 @@ enum {
 typedef struct grouped_plan {
     uint32_t heads; /* query heads a block */
     uint32_t slices; /* blocks a KV head's group takes */
-    uint32_t shift; /* blocks a cluster, as a power of two */
-    uint32_t split; /* the same as a number */
+    uint32_t split; /* blocks a cluster, 2 to 16 */
+    uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
     uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
@@ -124,6 +124,11 @@ typedef struct grouped_block {
     adm_row_eligible eligible;
 } grouped_block;
 
+/* n / split, of an n below 2^28. */
+static __device__ __forceinline__ uint32_t grouped_divide(const grouped_plan &plan, uint32_t n) {
+    return __umulhi(n, plan.inverse);
+}
+
 static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                                  const grouped_plan &plan) {
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads, slice = blockIdx.y % plan.slices;
@@ -139,8 +144,8 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.length = p.length[me.b];
     me.need = min(s.rule.budget, me.length);
     const uint32_t tiles = (me.length + 31) / 32, pairs = (tiles + 1) / 2;
-    me.first_tile = min(2 * (pairs * me.rank >> plan.shift), tiles);
-    me.n_tiles = min(2 * (pairs * (me.rank + 1) >> plan.shift), tiles) - me.first_tile;
+    me.first_tile = min(2 * grouped_divide(plan, pairs * me.rank), tiles);
+    me.n_tiles = min(2 * grouped_divide(plan, pairs * (me.rank + 1)), tiles) - me.first_tile;
     me.eligible = adm_row_eligible_of(s.rule, me.length);
     return me;
 }

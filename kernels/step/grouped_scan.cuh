@@ -56,10 +56,14 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
         const uint32_t strict = grouped_few(me) ? plan.strict : plan.wide;
         const int32_t mine = small->least[lane % GROUPED_WARPS][me.warp];
         uint32_t before = 0;
-#pragma unroll 1
-        for (uint32_t i = 0; i < GROUPED_WARPS && strict < GROUPED_WARPS - 1; i++) {
-            const int32_t other = __shfl_sync(ADM_FULL_WARP, mine, i);
-            before += other < mine || (other == mine && i < lane % GROUPED_WARPS);
+        if (strict < GROUPED_WARPS - 1) {
+#pragma unroll
+            for (uint32_t i = 0; i < GROUPED_WARPS / 2; i++) { /* each half of the warp compares with eight */
+                const uint32_t which = lane / GROUPED_WARPS * (GROUPED_WARPS / 2) + i;
+                const int32_t other = small->least[which][me.warp];
+                before += other < mine || (other == mine && which < lane % GROUPED_WARPS);
+            }
+            before += __shfl_xor_sync(ADM_FULL_WARP, before, GROUPED_WARPS);
         }
         const uint32_t end = ~__reduce_min_sync(ADM_FULL_WARP, before <= strict ? ~(uint32_t)mine : ~0u);
         from = max((int32_t)end - (GROUPED_WINDOW - 1), 0);

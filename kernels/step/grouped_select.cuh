@@ -22,8 +22,8 @@ static __device__ __forceinline__ void grouped_ask_for(const adm_gpu_shape &s, c
 /* Token `at` of the block, the row's winner number `place` in no order, to block place % split, and to the map. */
 static __device__ __forceinline__ void grouped_send(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                     uint32_t head, uint32_t place, uint32_t at) {
-    adm_push(&m.winners[head * plan.share + (place >> plan.shift)], me.first_tile * 32 + at, place & (plan.split - 1),
-             &m.small->winners);
+    const uint32_t mine = grouped_divide(plan, place);
+    adm_push(&m.winners[head * plan.share + mine], me.first_tile * 32 + at, place - mine * plan.split, &m.small->winners);
     atomicOr(&m.maps[head * plan.map_words + at / 32], 1u << at % 32);
 }
 
@@ -102,17 +102,21 @@ static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &sh
 #pragma unroll 1
         for (uint32_t from = 0; from < n; from += 8) {
             const uint32_t *words = m.places + (from * N + s) * GROUPED_THREADS + threadIdx.x;
-            uint32_t lost = 0, out = 0;
+            const auto marks = [&](uint32_t bound) {
+                uint32_t beyond = 0;
 #pragma unroll
-            for (uint32_t i = 0; i < 8; i++) {
-                const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
-                lost |= (word + limit.lost) >> i & 0x80808080u >> i;
-                out |= (word + limit.out) >> i & 0x80808080u >> i;
-            }
-            if (out != ~0u)
-                grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
-                    return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
-                });
+                for (uint32_t i = 0; i < 8; i++) {
+                    const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
+                    beyond |= (word + bound) >> i & 0x80808080u >> i;
+                }
+                return beyond;
+            };
+            const uint32_t out = marks(limit.out);
+            if (out == ~0u) continue;
+            const uint32_t lost = limit.lost == limit.out ? out : marks(limit.lost);
+            grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
+                return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
+            });
         }
     }
 }

@@ -346,8 +346,9 @@ static void grouped_steps_cut_every_way(void **state) {
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
         {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
     };
-    static const adm_gpu_grouped_tuning tunings[] = {{0, 2, 1, 2, 0}, {0, 2, 2, 0, 1}, {2, 4, 2, 2, 2},
-                                                     {1, 8, 2, 0, 3}, {0, 8, 2, 9, 2}, {4, 16, 4, 0, 2}};
+    static const adm_gpu_grouped_tuning tunings[] = {{0, 2, 1, 2, 0}, {0, 2, 2, 0, 1},  {2, 4, 2, 2, 2},
+                                                     {1, 8, 2, 0, 3}, {0, 7, 2, 9, 2},  {4, 16, 4, 0, 2},
+                                                     {0, 3, 0, 0, 2}, {4, 12, 0, 0, 1}, {0, 10, 1, 3, 2}};
     needs_gpu();
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
@@ -387,7 +388,8 @@ static void top_ks_cut_every_way(void **state) {
         {{2, 2, 64}, ADM_F16, 1, {31999}, 32000, 0, {2100, 2, 5}, ALL_EQUAL},
     };
     static const adm_code_metric metrics[] = {ADM_METRIC_L1, ADM_METRIC_DOT, ADM_METRIC_ASYM4};
-    static const uint32_t ways[][2] = {{1, 2}, {1, 4}, {2, 2}, {4, 2}, {4, 4}, {8, 2}, {1, 8}, {8, 8}, {1, 0}, {4, 0}, {8, 0}};
+    static const uint32_t ways[][2] = {{1, 2}, {1, 4}, {2, 2}, {3, 4}, {4, 2}, {4, 4},
+                                       {8, 2}, {1, 8}, {8, 8}, {1, 0}, {4, 0}, {8, 0}};
     needs_gpu();
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_TOPK, "cluster");

@@ -423,7 +423,7 @@ static void every_launch_parameter(void **state) {
         problem p = problem_new(&rng, shape_of(heads, ADM_F16, 3, 704, 0, 333), length, VALUES_EASY, false);
         problem_place(&p);
         bool clusters = adm_gpu_device(gpu)->compute_major >= 9;
-        for (unsigned splits = 1; splits <= (clusters ? 8 : 1); splits *= 2)
+        for (unsigned splits = 1; splits <= (clusters ? 8 : 1); splits += splits < 4 ? 1 : 4)
             for (unsigned warps = 1; warps <= (heads.head_dim == 256 ? 8 : 16); warps += 1 + warps / 2)
                 check(&p, (tuning){.splits = splits, .n_warps = warps});
         problem_free(&p);
