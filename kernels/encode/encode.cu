@@ -107,7 +107,7 @@ static __global__ void quantise_rows(const __grid_constant__ adm_gpu_shape s, co
     if (is_query(s, row)) {
         float scale[D / 32];
         adm_warp_load_scales<D>(channels, scale);
-        adm_warp_quantise<D>(y, scale, 0, 1, q);
+        adm_warp_quantise<D>(y, scale, q);
     }
 #pragma unroll
     for (int e = 0; e < D / 32; e++) {
@@ -202,7 +202,7 @@ static __device__ __forceinline__ void encode_step_row(const adm_gpu_shape &s, c
         int32_t quantised[D / 32];
         uint32_t plane[ADM_ASYM4_PLANES][D / 32];
         adm_warp_load_scales<D>(channels_of_row<D>(s, p, row), scale);
-        adm_warp_quantise<D>(v, scale, 0, 1, quantised);
+        adm_warp_quantise<D>(v, scale, quantised);
         adm_warp_query_planes<D>(quantised, plane);
         store_query_planes<D>(plane, packed);
         return;

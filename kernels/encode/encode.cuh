@@ -74,14 +74,13 @@ template <int D> __device__ __forceinline__ void adm_warp_load_scales(const floa
 }
 
 /* q, -8 .. 7, of a transformed query, bit for bit as on the host: each operation rounds by itself, and what decides is a sum of
- * integers. Of `parts` warps each tries every parts-th step from `part` on: that which returns the smallest number has q, and
- * no two return the same. Non-negative floats are in the order of their bits. */
+ * integers. Non-negative floats are in the order of their bits. */
 template <int D>
-__device__ __forceinline__ uint32_t adm_warp_quantise(const float (&y)[D / 32], const float (&scale)[D / 32], uint32_t part,
-                                                      uint32_t parts, int32_t (&q)[D / 32]) {
+__device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], const float (&scale)[D / 32],
+                                                  int32_t (&q)[D / 32]) {
     const int32_t steps[ADM_ASYM4_N_STEPS] = ADM_ASYM4_STEPS;
     float x[D / 32];
-    uint32_t largest = 0, best = 0xffffff00u + part;
+    uint32_t largest = 0, min_error = 0xffffffffu;
 #pragma unroll
     for (int e = 0; e < D / 32; e++) {
         x[e] = __fmul_rn(y[e], scale[e]);
@@ -89,13 +88,12 @@ __device__ __forceinline__ uint32_t adm_warp_quantise(const float (&y)[D / 32], 
         q[e] = 0;
     }
     const float m = __uint_as_float(__reduce_max_sync(ADM_FULL_WARP, largest));
-    if (!(m >= ADM_ASYM4_SMALLEST_W && m <= ADM_ASYM4_LARGEST_W)) return part;
+    if (!(m >= ADM_ASYM4_SMALLEST_W && m <= ADM_ASYM4_LARGEST_W)) return;
     const float unit = __fdiv_rn((float)ADM_ASYM4_GRID, m);
 #pragma unroll
     for (int e = 0; e < D / 32; e++) x[e] = __fmul_rn(x[e], unit);
 #pragma unroll
     for (int i = 0; i < ADM_ASYM4_N_STEPS; i++) {
-        if (parts > 1 && i % parts != part) continue;
         int32_t tried[D / 32];
         uint32_t error = 0;
 #pragma unroll
@@ -105,12 +103,11 @@ __device__ __forceinline__ uint32_t adm_warp_quantise(const float (&y)[D / 32], 
             const int32_t rest = (int32_t)rintf(x[e]) - steps[i] * tried[e];
             error += (uint32_t)(rest * rest);
         }
-        error = __reduce_add_sync(ADM_FULL_WARP, error) * 8 + i; /* below 2^31: a rest is at most 704 */
+        error = __reduce_add_sync(ADM_FULL_WARP, error);
 #pragma unroll
-        for (int e = 0; e < D / 32; e++) q[e] = error < best ? tried[e] : q[e];
-        best = min(best, error);
+        for (int e = 0; e < D / 32; e++) q[e] = error < min_error ? tried[e] : q[e];
+        min_error = min(min_error, error);
     }
-    return best;
 }
 
 /* Plane p of q, word by word; every lane the same. */

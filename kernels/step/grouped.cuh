@@ -25,6 +25,7 @@ enum {
     GROUPED_PAIRS = 2 * GROUPED_WARPS, /* tiles of a round: a pair for each warp */
     GROUPED_WINDOW = 64,
     GROUPED_STRIDE = GROUPED_WINDOW + 8, /* of a histogram: tokens beyond the window count into eight bins by lane */
+    GROUPED_TOKENS = 65504, /* a block, at most */
     GROUPED_TIES = 128, /* tokens at the cut, a head and block, that are listed */
     GROUPED_HEAD_SHIFT = 16, /* in a list's entry: the block's token of the word's first byte, then that byte's head */
     GROUPED_UNIT = 34 /* words of a partial result: 32 elements, largest score, sum */
@@ -38,7 +39,7 @@ typedef struct grouped_plan {
     uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
-    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
+    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept and counted */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
     uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */

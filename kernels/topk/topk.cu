@@ -447,9 +447,9 @@ extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gp
     adm_status status = check(shape, &limits, err);
     if (status != ADM_OK) return status;
     uint32_t n_bins = n_bins_of(shape);
-    if (split > TOPK_SPLIT || split == 0 || (tiles != 2 && tiles != 4 && tiles != 8))
-        return adm_fail(err, ADM_EINPUT, "top-k with %u blocks per row of %u tiles a warp: 1 to %u of 2, 4 or 8", split, tiles,
-                        (unsigned)TOPK_SPLIT);
+    if (split > TOPK_SPLIT || split == 0 || (split & (split - 1)) != 0 || (tiles != 2 && tiles != 4 && tiles != 8))
+        return adm_fail(err, ADM_EINPUT, "top-k with %u blocks per row of %u tiles a warp: 1, 2, 4 or 8 of 2, 4 or 8", split,
+                        tiles);
     if (limits.compute_major < 9 || shape->capacity > held_tokens(split, tiles) || n_bins > ADM_NO_DISTANCE ||
         held_shared_bytes(n_bins, split) > (size_t)limits.block_shared_bytes - 1024)
         return adm_fail(err, ADM_EUNSUPPORTED,
