@@ -151,14 +151,6 @@ static const struct argp argp = {
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
-static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
-                           adm_error *err) {
-    uint64_t wide = fallback;
-    adm_status status = text != NULL ? adm_parse_u64(option, text, min, max, &wide, err) : ADM_OK;
-    *value = (uint32_t)wide;
-    return status;
-}
-
 static adm_status parse_stage(tune_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
@@ -189,19 +181,19 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     adm_status status = parse_stage(c, err);
     if (status == ADM_OK && o->count_set != NULL) status = adm_tune_count_check(o->count_set, err);
     if (status == ADM_OK) status = parse_dtype(c, err);
-    if (status == ADM_OK) status = number32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
-    if (status == ADM_OK) status = number32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
-    if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->shape.head_dim, err);
+    if (status == ADM_OK) status = adm_option_u32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--head-dim", c->head_dim, 1, 256, 128, &o->shape.head_dim, err);
     if (status == ADM_OK) status = adm_shape_check(&o->shape, err);
-    if (status == ADM_OK) status = number32("--seq-len", c->seq_len, 1, 1 << 20, 0, &o->n_tokens, err);
-    if (status == ADM_OK) status = number32("--budget", c->budget, 1, 1 << 20, 256, &o->rule.budget, err);
-    if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->rule.n_sinks, err);
-    if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->rule.n_recent, err);
+    if (status == ADM_OK) status = adm_option_u32("--seq-len", c->seq_len, 1, 1 << 20, 0, &o->n_tokens, err);
+    if (status == ADM_OK) status = adm_option_u32("--budget", c->budget, 1, 1 << 20, 256, &o->rule.budget, err);
+    if (status == ADM_OK) status = adm_option_u32("--sinks", c->sinks, 0, 1 << 20, 0, &o->rule.n_sinks, err);
+    if (status == ADM_OK) status = adm_option_u32("--recent", c->recent, 0, 1 << 20, 0, &o->rule.n_recent, err);
     if (status == ADM_OK) status = adm_select_rule_check(&o->rule, err);
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 1, INT64_MAX, &o->seed, err);
-    if (status == ADM_OK && c->limit != NULL) status = adm_parse_u64("--limit-s", c->limit, 1, 600, &limit_s, err);
-    if (status == ADM_OK && c->cap != NULL) status = adm_parse_u64("--cap-ms", c->cap, 1, 60000, &cap_ms, err);
-    if (status == ADM_OK) status = number32("--device", c->device, 0, 63, 0, &device, err);
+    if (status == ADM_OK) status = adm_option_u64("--limit-s", c->limit, 1, 600, 10, &limit_s, err);
+    if (status == ADM_OK) status = adm_option_u64("--cap-ms", c->cap, 1, 60000, 500, &cap_ms, err);
+    if (status == ADM_OK) status = adm_option_u32("--device", c->device, 0, 63, 0, &device, err);
     if (o->n_tokens == 0) o->n_tokens = 32768;
     o->limit_ns = limit_s * 1000000000u;
     o->cap_ns = cap_ms * 1000000u;
