@@ -234,10 +234,11 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     grouped_stamp(stamps, 2);
     uint32_t listed = 0;
-    if (plan.room == 0) grouped_scan<D, N, METRIC, false>(me, plan, planes, m, &columns);
-    else listed = grouped_scan<D, N, METRIC, true>(me, plan, planes, m, &columns);
+    if (plan.room == 0) grouped_scan<D, N, METRIC, false, true>(me, plan, planes, m, &columns);
+    else if (plan.counted) listed = grouped_scan<D, N, METRIC, true, true>(me, plan, planes, m, &columns);
+    else listed = grouped_scan<D, N, METRIC, true, false>(me, plan, planes, m, &columns);
     const bool overflowed = __syncthreads_or(listed > 32 * plan.room) != 0;
-    if (overflowed) grouped_count_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, &small);
+    if (overflowed && !plan.counted) grouped_count_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, &small);
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
     const bool searched = grouped_find_cuts<T, D, N, METRIC>(s, p, me, plan, m, stamps);
@@ -307,25 +308,68 @@ static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
 }
 
-/* Entries a lane that n neighbouring tokens take which are forced in: a pair of tiles has up to 64. */
-static uint32_t forced_entries(uint32_t n, uint32_t sets) {
-    return n == 0 ? 0 : n < 8 ? sets : 2 * sets * share_of(n, GROUPED_PAIRS * 32);
-}
-
 /* Lists in place of all places, with room for so many entries a lane at most, and a bound that a few tokens in a hundred are
  * within; words: a lane's. False: lists may become longer. */
-static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t sets, uint32_t room) {
+static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
     plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
-    const double wanted = 2.5 * words * tile / 8 + 1 + forced_entries(shape->rule.n_sinks, sets) +
-                          forced_entries(shape->rule.n_recent, sets);
-    plan->room = adm_min(room, adm_min((uint32_t)wanted + 1, words)); /* in `words` is room for all */
-    return plan->room == words || plan->room >= wanted;
+    const double wanted = 2.5 * words * tile / 8 + 1;
+    plan->room = adm_min(room, (uint32_t)wanted + 1);
+    return plan->room >= wanted;
 }
 
-/* Lists take shorter where a block has much to read, and longer where it has little, or by asym4 (kernels/LOG.md). */
-static bool prefers_lists(const adm_gpu_shape *shape) {
-    return shape->metric == ADM_METRIC_L1 && shape->capacity > 65536 && shape->rule.budget <= shape->capacity / 40;
+/* Where a block has much to read of which little wins, lists that are counted at the end take less time; by asym4, and for
+ * shorter rows, they take more (kernels/LOG.md). Of a lane's words 6% are listed, 23% where the bound lies 3.5 standard
+ * deviations too far; there is room for three of eight. */
+static bool prefers_lists(const adm_gpu_shape *shape, uint32_t n_clusters) {
+    return shape->metric == ADM_METRIC_L1 && shape->capacity > 65536 && shape->rule.budget <= shape->capacity / 400 &&
+           n_clusters <= 16;
+}
+
+/* What lay_out() weighs up, bytes. */
+typedef struct grouped_room {
+    uint32_t most, fixed, least; /* of all; of what is always there; of what lies in the ring later */
+    uint32_t slot, places;       /* a pair of tiles for each warp; all places */
+    uint32_t rounds, words;      /* of the scan; a lane's words of places */
+} grouped_room;
+
+static uint32_t ring_bytes(const grouped_room *r, uint32_t slots) {
+    return slots * r->slot > r->least ? slots * r->slot : r->least;
+}
+
+/* Entries a lane that fit beside the ring. */
+static uint32_t entries_left(const grouped_room *r, uint32_t slots) {
+    const uint32_t used = r->fixed + ring_bytes(r, slots);
+    return used < r->most ? (r->most - used) / (GROUPED_THREADS * 8) : 0;
+}
+
+/* Chooses slots of the ring, lists or places; returns their bytes. `enough`: false where lists may become longer than there is
+ * room for, which is right, but slow. */
+static uint32_t choose_room(grouped_plan *plan, const adm_gpu_shape *shape, const grouped_room *r, bool *enough) {
+    const uint32_t given = plan->slots, n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
+    const uint32_t most_slots = adm_min(given > 0 ? given : (uint32_t)GROUPED_SLOTS, r->rounds > 0 ? r->rounds : 1u);
+    *enough = true;
+    if (plan->room == 0 && prefers_lists(shape, n_clusters)) {
+        /* One pair where most SMs have two blocks of this step, and none is left for the next one's. */
+        plan->slots = given > 0 ? given : n_clusters > 8 ? 1 : adm_min(most_slots, 2u);
+        const uint32_t room = share_of(3 * r->words, 8);
+        if (room <= entries_left(r, plan->slots)) {
+            plan->room = room;
+            plan->strict = strict_of(shape);
+            return room * GROUPED_THREADS * 8;
+        }
+    }
+    plan->slots = most_slots;
+    while (plan->slots > 1 && given == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places > r->most) plan->slots--;
+    if (plan->room == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places <= r->most) return r->places;
+    const uint32_t wanted = plan->room;
+    if (wanted == 0) plan->counted = 1;
+    for (plan->slots = given > 0 ? given : adm_min(most_slots, 2u);; plan->slots--) {
+        *enough = choose_lists(plan, shape, r->words, entries_left(r, plan->slots));
+        if (*enough || given > 0 || plan->slots <= 1) break;
+    }
+    plan->room = wanted > 0 ? wanted : plan->room > 0 ? plan->room : 1;
+    return plan->room * GROUPED_THREADS * 8;
 }
 
 /* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
@@ -346,36 +390,13 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t partials = GROUPED_WARPS * d * 4;
     const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
                    least = partials + maps + plan->heads * GROUPED_TIES * 4;
-    uint32_t most_slots = plan->slots > 0 ? plan->slots : (uint32_t)GROUPED_SLOTS, places = 2 * rounds * word;
-    if (most_slots > rounds && rounds > 0) most_slots = rounds;
-    uint32_t slots = most_slots;
-    bool enough = true;
-    const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
-    while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
-    if (plan->room > 0 || prefers_lists(shape) || fixed + ring() + places > most) {
-        const uint32_t given = plan->room, kept_slots = slots, strict = plan->strict;
-        const bool fits = fixed + ring() + places <= most;
-        const uint32_t n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
-        /* One pair where most SMs have two blocks of this step, and none is left for the next one's. */
-        const bool one = plan->slots == 0 && n_clusters > 8 && n_clusters <= 16;
-        for (slots = one ? adm_min(most_slots, 1u) : most_slots;; slots--) {
-            const uint32_t left = most > fixed + ring() ? most - fixed - ring() : 0;
-            enough = choose_lists(plan, shape, 2 * rounds * sets, sets, left / (GROUPED_THREADS * 8));
-            if (enough || plan->slots > 0 || slots <= 1) break;
-        }
-        if (given > 0) plan->room = given;
-        if (plan->room == 0) plan->room = 1;
-        if (given == 0 && !enough && fits) { /* then all places */
-            plan->room = 0, plan->strict = strict, slots = kept_slots, enough = true;
-        } else {
-            places = plan->room * GROUPED_THREADS * 8;
-        }
-    }
-    plan->slots = slots;
+    const grouped_room r = {most, fixed, least, slot, 2 * rounds * word, rounds, 2 * rounds * sets};
+    bool enough;
+    const uint32_t places = choose_room(plan, shape, &r, &enough);
     plan->ring_at = 0;
     plan->maps_at = partials;
     plan->ties_at = partials + maps;
-    plan->places_at = ring();
+    plan->places_at = ring_bytes(&r, plan->slots);
     plan->counts_at = plan->places_at + places;
     plan->histogram_at = plan->counts_at + plan->split * plan->heads * 128;
     plan->winners_at = plan->histogram_at + histogram; /* apart: a block may send winners while another still reads counts */
@@ -395,7 +416,7 @@ static uint32_t cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
 
 /* Blocks a cluster, by what was fastest on an H200 (kernels/LOG.md), and what to take where that has no room: many where there
  * is much to read or to attend to, and so few that all clusters fit the device at once, two blocks to an SM. 14 clusters of 16
- * do, 16 of 12, 64 of 4. */
+ * do, 16 of 12, 21 of 10, 64 of 4. */
 typedef struct grouped_splits {
     uint32_t usual, other;
 } grouped_splits;
@@ -405,7 +426,7 @@ static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters)
     if (n_clusters <= 8) return grouped_splits{is_long || shape->rule.budget >= 1024 ? 16u : 8u, 16};
     if (n_clusters <= 16) return grouped_splits{12, 16};
     if (n_clusters <= 32) return grouped_splits{8, 16};
-    if (is_long) return grouped_splits{4, 10};
+    if (is_long) return grouped_splits{10, 16};
     return grouped_splits{n_clusters <= 64 ? 4u : 2u, 8};
 }
 
@@ -442,6 +463,7 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
         plan.inverse = UINT32_MAX / plan.split + 1;
         plan.slots = tuning->slots;
         plan.room = tuning->room;
+        plan.counted = tuning->counted;
         enough = shape->capacity / plan.split <= GROUPED_TOKENS && (lay_out(&plan, shape, two) || tuning->room > 0);
     }
     if (shape->capacity / plan.split > GROUPED_TOKENS)

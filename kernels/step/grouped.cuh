@@ -39,7 +39,8 @@ typedef struct grouped_plan {
     uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
-    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept and counted */
+    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
+    uint32_t counted; /* not 0: all places are counted as they are found, those that are not listed too */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
     uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */

@@ -93,15 +93,21 @@ static __device__ __forceinline__ void grouped_keep(const grouped_memory &m, uin
     }
 }
 
-/* Lists those of its words in which a place is within the window; they are counted later. list: the warp's; n: its entries. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_list(const grouped_block &me, const grouped_plan &plan, uint2 *list, uint32_t i,
+/* Lists those of its words in which a place is within the window. list: the warp's; n: its entries. Counts all places now, or
+ * else later what is listed. */
+template <int D, int N, bool COUNTED>
+static __device__ __forceinline__ void grouped_list(const grouped_block &me, const grouped_plan &plan, uint2 *list,
+                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t i,
                                                     const int32_t (&value)[N][4], uint32_t *n) {
 #pragma unroll
     for (int s = 0; s < N; s++) {
         uint32_t place[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) place[j] = (uint32_t)max(min(value[s][j], (int32_t)GROUPED_WINDOW), 0);
+        for (int j = 0; j < 4; j++)
+            place[j] = COUNTED ? grouped_place(value[s][j]) : (uint32_t)max(min(value[s][j], (int32_t)GROUPED_WINDOW), 0);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (COUNTED) atomicAdd(&counts[s][j / 2][place[j]], 1u);
         const uint32_t word = grouped_word(place);
         const bool within = (~word & 0x40404040u) != 0;
         const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within);
@@ -136,7 +142,7 @@ static __device__ __forceinline__ void grouped_count_listed(const grouped_block 
 }
 
 /* All of the block's codes to places and counts; returns the length of the warp's list, which may be more than it holds. */
-template <int D, int N, int METRIC, bool LISTED>
+template <int D, int N, int METRIC, bool LISTED, bool COUNTED>
 static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me, const grouped_plan &plan,
                                                         const uint32_t *planes, const grouped_memory &m,
                                                         grouped_query<D, N, METRIC> *q) {
@@ -171,14 +177,14 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
             grouped_correct<D, N>(me, tile + 1, second);
         }
         if (LISTED) {
-            grouped_list<D, N>(me, plan, list, 2 * i, first, &n);
-            grouped_list<D, N>(me, plan, list, 2 * i + 1, second, &n);
+            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i, first, &n);
+            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i + 1, second, &n);
         } else {
             grouped_keep<D, N>(m, counts, 2 * i, first);
             grouped_keep<D, N>(m, counts, 2 * i + 1, second);
         }
     }
-    if (LISTED) grouped_count_listed<D>(me, plan, m, n);
+    if (!COUNTED) grouped_count_listed<D>(me, plan, m, n);
     return n;
 }
 

@@ -449,7 +449,7 @@ static void what_cannot_be_launched_says_why(void **state) {
     buffers.k = (void *)8;
     assert_int_equal(adm_gpu_dense_launch(&shape, &buffers, NULL, &err), ADM_EINPUT);
     buffers.k = NULL;
-    assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 3, 1, NULL, &err), ADM_EINPUT);
+    assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 9, 1, NULL, &err), ADM_EINPUT);
     assert_int_equal(adm_gpu_attention_tuned(&shape, &buffers, 1, 17, NULL, &err), ADM_EINPUT);
     assert_int_equal(adm_gpu_dense_tuned(&shape, &buffers, &(adm_dense_tuning){.n_blocks = 513}, NULL, &err), ADM_EINPUT);
 }
