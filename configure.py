@@ -120,7 +120,7 @@ CUDA = [*(f"kernels/gpu/{name}.cu" for name in ("device", "memory", "context", "
         "kernels/encode/encode.cu", "kernels/distance/distance.cu", "kernels/topk/topk.cu", "kernels/attention/attention.cu",
         "kernels/attention/dense.cu", "kernels/step/fused.cu", "kernels/step/grouped.cu", "kernels/step/sharded/rank.cu",
         *(f"kernels/decode/{name}.cu" for name in ("ops", "product", "fill")),
-        "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c"]
+        "kernels/tune/candidate/launch.cu", "kernels/gpu_rows.c", "kernels/gpu_ways.c"]
 NO_CUDA = ["kernels/gpu/none.c", "kernels/decode/ops_none.c", "kernels/step/sharded/rank_none.c", "kernels/step/phases_none.c",
            "kernels/tune/candidate/launch_none.c"]
 
@@ -133,7 +133,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 12)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 13)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.
@@ -185,7 +185,7 @@ TESTS = {
 }
 
 # Likewise tests/bench/NAME.c, but run by `ninja bench`.
-BENCHES = ["bench_probes", "bench_regression", "bench_changes"]
+BENCHES = ["bench_probes", "bench_regression", "bench_changes", "bench_tuned"]
 
 # Tests of CUDA code; without a toolkit tests/support/without_cuda.c stands in for each, and skips.
 CUDA_TESTS = ["test_gpu", "test_gpu_attention", "test_gpu_step", "test_gpu_decode"]
