@@ -107,8 +107,8 @@ static adm_status read_end(adm_store *store, const char **at, adm_runs_taken tak
 }
 
 /* One run, or a range such as 3-9, 3-last and last~9-last, and moves *at behind it. A run named by itself must be there and
- * complete; of a range, those that are. Between two places there are only runs that have one, whatever their numbers: those of a
- * merged file come after ours. */
+ * complete; of a range, those that are. Between two places there are only runs that have one, whatever their numbers: a merged
+ * file's runs have higher ones than ours. */
 static adm_status find_range(adm_store *store, const char *text, const char **at, adm_runs_taken taken, const char *database,
                              int64_t **ids, size_t *n, adm_error *err) {
     int64_t first, last;

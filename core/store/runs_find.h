@@ -2,8 +2,8 @@
  *
  *     12   3-9,12   last   last~1   last~9-last   label:NAME   commit:PREFIX   check:UUID:baseline   all
  *
- * `last` is the run that started last, `last~1` the one before; processes that a check added for a few times (run.only_times) are
- * not counted. A bare word that is nothing of this is a label. */
+ * `last` is the run that started last, `last~1` the one before; processes that a check added for a few times (run.only_times)
+ * are not counted. A bare word that is nothing of this is a label. */
 #ifndef ADM_CORE_STORE_RUNS_FIND_H
 #define ADM_CORE_STORE_RUNS_FIND_H
 

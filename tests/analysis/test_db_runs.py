@@ -102,8 +102,8 @@ def test_every_command_takes_the_same_words(adamas, checked, recorded_profile):
     for named in ("last", "1", "recorded:h200", "label:recorded:h200"):
         text = adamas("explain", "--stage", "topk", "--run", named, "--db", recorded_profile)
         assert text.code == 0 and "topk" in text.out, text
-        assert adamas("simulate", "--generate", "rate=2,duration=4,input_tokens=400,output_tokens=8", "--model", "llama-2-7b", "--calibration", named, "--budgets",
-                      "256", "--db", recorded_profile, "--quiet").code == 0, named
+        traffic = ["--generate", "rate=2,duration=4,input_tokens=99,output_tokens=8", "--model", "llama-2-7b", "-b", "256"]
+        assert adamas("simulate", *traffic, "--calibration", named, "--db", recorded_profile, "--quiet").code == 0, named
     refuse(adamas, "explain", "--stage", "topk", "--run", "last~40", "--db", recorded_profile, says=["no run last~40"])
 
 
@@ -149,6 +149,17 @@ def test_gc_asks_before_it_removes_everything(adamas, runs):
     left = "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM sample) + (SELECT count(*) FROM config)"
     assert runs.execute(left) == [(0,)]
     assert runs.execute("PRAGMA foreign_key_check") == [] and runs.execute("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_gc_counts_a_pool_as_one_host_and_added_processes_by_themselves(adamas, runs):
+    pool = [run for host in "abc" for run in runs.add(1, host_name=host, machine="pool", label="l", samples=2)]
+    kept = [3, 5, pool[-1]]
+    for host in ("d", "e"):  # no pool: each host by itself
+        kept += runs.add(1, host_name=host, label="l", samples=2)
+    whole = runs.add(2, host_name="f", label="l", samples=2)
+    added = runs.add(9, host_name="f", label="l", only_times="topk", samples=2)  # later than the whole ones
+    assert adamas("db", "gc", "--keep", "1", "--db", "x.db", "--quiet").code == 0
+    assert runs.execute("SELECT run_id FROM run ORDER BY 1") == [(run,) for run in [*kept, whole[-1], added[-1]]]
 
 
 @pytest.mark.parametrize("keep", ["1", "4"])

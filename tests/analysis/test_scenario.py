@@ -1,5 +1,5 @@
 """A year of a team in one database: sixty commits, three hosts with two kinds of GPU, measured out of order, some again, merged
-from a file per host. Four changes are planted, one in quality; `adamas history` names these four with their commits, and nothing
+from a file per host. Four changes are planted, one in quality; `adamas history` names these four with their commits and nothing
 else. A branch whose check failed is a change of its own and moves none of them."""
 import json
 import os
@@ -38,7 +38,7 @@ def make_commits(folder):
 
 
 def measure(runs, n, commit, host, slower_by=()):
-    """One run of the n-th commit on a host, or of a branch from there: slower_by has what it does to stages. Returns the run."""
+    """One run of the n-th commit on a host, or of a branch from there, which makes stages slower by slower_by."""
     machine, factor = HOSTS[host]
     slower = {stage: factor for stage in ("hadamard", "bucket", "pack", "distance", "topk", "attention")}
     for stage, (at, by) in SLOWER.items():

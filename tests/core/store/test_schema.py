@@ -49,9 +49,9 @@ def test_a_file_of_version_11_learns_which_runs_took_a_few_times(adamas):
              '["adamas","replay","--only-times","a","--only-times","b"]', '["adamas","replay","--only-times"]',
              '["adamas","replay","t"]', '["adamas","--only-times', '{"--only-times": 3}', '["x",{"--only-times": 1}]']
     for line in lines:
-        old.execute("INSERT INTO run (run_uuid, command, status, started_utc, tool_version, git_commit, argv, seed, host_name, os, "
-                    "cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) VALUES (?1, 'replay', 'complete', "
-                    "'2026-01-01T00:00:00.000Z', '0', 'unknown', ?1, 0, 'h', 'o', 'c', 1, 1, 'c', 'none')", [line])
+        old.execute("INSERT INTO run (run_uuid, argv, command, status, started_utc, tool_version, git_commit, seed, host_name, "
+                    "os, cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) VALUES (?1, ?1, 'replay', 'complete', "
+                    "'2026-01-01T00:00:00.000Z', '0', 'unknown', 0, 'h', 'o', 'c', 1, 1, 'c', 'none')", [line])
     old.executescript(f"PRAGMA application_id = {0x41444d4c}; PRAGMA user_version = 11")
     old.close()
     refuse(adamas, "db", "list", "--db", "old.db", says=["schema version 11", "brings it up to date"])
