@@ -45,10 +45,21 @@ static adm_status open_run(const show_command *c, adm_store *store, const char *
     return status;
 }
 
-static const char *column(const adm_query *q, const char *name) {
-    for (int i = 0; i < adm_query_n_columns(q); i++)
-        if (strcmp(adm_query_name(q, i), name) == 0) return adm_query_text(q, i);
-    return "";
+enum { VALUE_BYTES = 32 };
+
+/* The value's text, in `number` unless it is one; "" for NULL. */
+static const char *value_text(const adm_query *q, int i, char number[VALUE_BYTES]) {
+    switch (adm_query_type(q, i)) {
+    case 'i': snprintf(number, VALUE_BYTES, "%" PRId64, adm_query_int(q, i)); return number;
+    case 'd': snprintf(number, VALUE_BYTES, "%.15g", adm_query_double(q, i)); return number;
+    default: return adm_query_text(q, i);
+    }
+}
+
+static int column(const adm_query *q, const char *name) {
+    int i = 0;
+    while (i < adm_query_n_columns(q) && strcmp(adm_query_name(q, i), name) != 0) i++;
+    return i; /* one that is not there is NULL */
 }
 
 /* --- One run ------------------------------------------------------------------------------------------------------ */
@@ -80,17 +91,18 @@ static void print_command(const char *argv_json) {
 }
 
 static void print_lines(const adm_query *q) {
-    const char *commit = column(q, "git_commit");
+    const char *commit = adm_query_text(q, column(q, "git_commit"));
+    char number[VALUE_BYTES];
     for (int i = 0; i < adm_query_n_columns(q); i++) {
         if (adm_query_is_null(q, i) || strcmp(adm_query_name(q, i), "argv") == 0) continue;
         adm_print("%s=", adm_query_name(q, i));
-        print_word(adm_query_text(q, i));
+        print_word(value_text(q, i, number));
         adm_print("\n");
     }
     if (strspn(commit, "0123456789abcdef") >= 40)
         adm_print("git checkout %.40s%s\n", commit,
-                  strcmp(column(q, "git_dirty"), "1") == 0 ? "  # and changes that are stored nowhere" : "");
-    print_command(column(q, "argv"));
+                  adm_query_int(q, column(q, "git_dirty")) == 1 ? "  # and changes that are stored nowhere" : "");
+    print_command(adm_query_text(q, column(q, "argv")));
 }
 
 static json_t *value_json(const adm_query *q, int i) {
@@ -128,20 +140,18 @@ static bool is_identity(const char *name) {
 
 static adm_status print_differences(const show_command *c, const adm_query *a, const adm_query *b, adm_error *err) {
     json_t *rows = json_object();
+    char number[2][VALUE_BYTES];
     int n = 0;
     adm_status status = ADM_OK;
     for (int i = 0; status == ADM_OK && i < adm_query_n_columns(a); i++) {
-        const char *name = adm_query_name(a, i);
-        if (is_identity(name) ||
-            (adm_query_is_null(a, i) == adm_query_is_null(b, i) && strcmp(adm_query_text(a, i), adm_query_text(b, i)) == 0))
-            continue;
+        const char *name = adm_query_name(a, i), *in_a = value_text(a, i, number[0]), *in_b = value_text(b, i, number[1]);
+        if (is_identity(name) || (adm_query_is_null(a, i) == adm_query_is_null(b, i) && strcmp(in_a, in_b) == 0)) continue;
         n++;
         if (c->common.json) {
             status = adm_rows_set(rows, name, json_pack("[o, o]", value_json(a, i), value_json(b, i)), err);
             continue;
         }
-        adm_print("%-16s %s\n%-16s %s\n", name, adm_query_is_null(a, i) ? "-" : adm_query_text(a, i), "",
-                  adm_query_is_null(b, i) ? "-" : adm_query_text(b, i));
+        adm_print("%-16s %s\n%-16s %s\n", name, adm_query_is_null(a, i) ? "-" : in_a, "", adm_query_is_null(b, i) ? "-" : in_b);
     }
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(rows), err);
     else if (status == ADM_OK && n == 0 && !c->common.quiet) adm_print("no difference but when they ran\n");
