@@ -78,19 +78,21 @@ static void print_word(const char *text) {
 }
 
 /* The command line from its JSON. */
-static void print_command(const char *argv_json) {
+static adm_status print_command(const char *argv_json, adm_error *err) {
     size_t i;
     adm_json_fault why;
     json_t *word, *list = adm_json_read(argv_json, strlen(argv_json), &why);
+    if (list == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while reading the run's command");
     json_array_foreach(list, i, word) {
         if (i > 0) adm_print(" ");
         print_word(json_is_string(word) ? json_string_value(word) : "?");
     }
     adm_print("\n");
     json_decref(list);
+    return ADM_OK;
 }
 
-static void print_lines(const adm_query *q) {
+static adm_status print_lines(const adm_query *q, adm_error *err) {
     const char *commit = adm_query_text(q, column(q, "git_commit"));
     char number[VALUE_BYTES];
     for (int i = 0; i < adm_query_n_columns(q); i++) {
@@ -102,7 +104,7 @@ static void print_lines(const adm_query *q) {
     if (strspn(commit, "0123456789abcdef") >= 40)
         adm_print("git checkout %.40s%s\n", commit,
                   adm_query_int(q, column(q, "git_dirty")) == 1 ? "  # and changes that are stored nowhere" : "");
-    print_command(adm_query_text(q, column(q, "argv")));
+    return print_command(adm_query_text(q, column(q, "argv")), err);
 }
 
 static json_t *value_json(const adm_query *q, int i) {
@@ -122,7 +124,7 @@ static adm_status show(const show_command *c, adm_store *store, adm_error *err) 
         for (int i = 0; i < adm_query_n_columns(q); i++) json_object_set_new(object, adm_query_name(q, i), value_json(q, i));
         status = adm_print_json(object, err);
     } else if (status == ADM_OK) {
-        print_lines(q);
+        status = print_lines(q, err);
     }
     adm_query_close(&q);
     return status == ADM_OK ? adm_finish_output(err) : status;

@@ -40,7 +40,7 @@ WORK = {
 WAITING = {
     "history": ["history", "--db", "{db}"],
     "history ack": ["history", "ack", "1", "--why", "x", "--db", "{db}"],
-    "compare": ["compare", "1", "1", "--all", "--db", "{db}"],
+    "compare": ["compare", "1", "2", "--all", "--db", "{db}"],
     "report": ["report", "--db", "{db}", "-o", "out"],
     "explain": ["explain", "--stage", "topk", "--db", "{db}"],
     "tune --show": ["tune", "--show", "--db", "{db}"],
@@ -88,7 +88,8 @@ def made(program, small_run, tmp_path_factory):
     """Inputs of all of them."""
     folder = tmp_path_factory.mktemp("signals")
     shutil.copy(small_run[1], folder / "y.db")
-    assert Adamas(folder)("db", "import", RECORDED, "--db", "y.db").code == 0
+    again = Adamas(folder)("replay", small_run[0], "--db", "y.db")
+    assert again.code == 0 and Adamas(folder)("db", "import", RECORDED, "--db", "y.db").code == 0
     (folder / "model.json").write_text(json.dumps(MODEL))
     head, row = "TIMESTAMP,ContextTokens,GeneratedTokens\n", "2023-11-16 18:{:02d}:{:02d}.{:03d}0000,{},{}\n"
     rows = [row.format(i // 60000 % 60, i // 1000 % 60, i % 1000, 1000 + i % 5000, 50 + i % 700) for i in range(400000)]
@@ -183,6 +184,8 @@ def test_a_signal_ends_what_waits_for_a_reader(place, made, tmp_path, name):
     with full_pipe() as pipe, place(PRINTING[name], stdout=pipe) as process:
         give_up = time.monotonic() + 30
         while time.monotonic() < give_up:
+            if process.poll() == 77:
+                pytest.skip(process.communicate()[1].decode().strip())
             assert process.poll() is None, f"it did not wait: {process.returncode} {process.communicate()}"
             with open(f"/proc/{process.pid}/wchan") as file:
                 if "pipe" in file.read():
@@ -205,4 +208,5 @@ def test_every_command_is_here(adamas):
     for name in top:
         inside = verbs(name) if name in ("db", "trace", "counters", "kernel") else []
         names |= {f"{name} {verb}" for verb in inside} or {name}
-    assert names - set(WORK) - set(WAITING) - set(PRINTING) == {"kernel sass"}  # asks cuobjdump, which a build may lack
+    # Its verbs are above; sass asks cuobjdump, which a machine may lack.
+    assert names - set(WORK) - set(WAITING) - set(PRINTING) == {"counters", "kernel sass"}
