@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import time
 
 import pytest
@@ -120,12 +121,17 @@ def place(made, bundled, tmp_path, monkeypatch):
     return start
 
 
-def end(process, signal_number):
-    """Seconds from the signal to the end, and what it said."""
+def check_end(process, signal_number):
+    """It ends within a second of the signal. A busy machine is given ten times as long as a process takes there that only starts
+    and ends."""
+    start = time.monotonic()
+    subprocess.run(["/bin/true"], check=True)
+    patience = 1.5 + 10 * (time.monotonic() - start)
     process.send_signal(signal_number)
     sent = time.monotonic()
     said = process.communicate(timeout=30)
-    return time.monotonic() - sent, said
+    seconds = time.monotonic() - sent
+    assert seconds < patience and process.returncode in CODES, (seconds, patience, process.returncode, said)
 
 
 def check_left(tmp_path, inputs):
@@ -141,8 +147,7 @@ def test_a_signal_ends_work(place, tmp_path, name, signal_number):
     with place(WORK[name]) as process:
         time.sleep(1.2)
         assert process.poll() is None, f"it ended before it could be interrupted: {process.communicate()}"
-        seconds, said = end(process, signal_number)
-    assert seconds < 1.5 and process.returncode in CODES, (seconds, process.returncode, said)
+        check_end(process, signal_number)
     check_left(tmp_path, place.inputs)
 
 
@@ -155,8 +160,7 @@ def test_a_signal_ends_what_waits_for_a_database(place, made, tmp_path, name):
         with place(WAITING[name]) as process:
             time.sleep(0.5)
             assert process.poll() is None, f"it did not wait: {process.communicate()}"
-            seconds, said = end(process, signal.SIGTERM)
-    assert seconds < 1.5 and process.returncode in CODES, (seconds, process.returncode, said)
+            check_end(process, signal.SIGTERM)
     check_left(tmp_path, place.inputs)
     check_sound(tmp_path / "locked.db")
 
@@ -193,8 +197,7 @@ def test_a_signal_ends_what_waits_for_a_reader(place, made, tmp_path, name):
             time.sleep(0.05)
         else:
             pytest.fail("it did not come to its output")
-        seconds, said = end(process, signal.SIGTERM)
-    assert seconds < 1.5 and process.returncode in CODES, (seconds, process.returncode, said)
+        check_end(process, signal.SIGTERM)
     check_left(tmp_path, place.inputs)
 
 

@@ -105,7 +105,7 @@ VARIES = re.compile(r"\d+(\.\d+)? ?s\b|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z|[0-9a-f
 class Campaign:
     def __init__(self, adamas, faults, folder, most, seconds=1e9):
         self.adamas, self.faults, self.most, self.wrong = Path(adamas).resolve(), Path(faults).resolve(), most, []
-        self.seconds = seconds
+        self.seconds, self.made_rows = seconds, {}
         self.made, self.at = Path(folder) / "made", Path(folder) / "at"
         self.made.mkdir()
         def run(*words):
@@ -127,9 +127,10 @@ class Campaign:
                                                 "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n")
 
     def run(self, words, environment=None, limit_bytes=None, out=subprocess.PIPE):
-        shutil.rmtree(self.at, ignore_errors=True)
-        shutil.copytree(self.made, self.at, symlinks=True)
-        (self.at / "out").write_bytes(b"old")
+        if not self.at.exists() or self.changed():
+            shutil.rmtree(self.at, ignore_errors=True)
+            shutil.copytree(self.made, self.at, symlinks=True)
+            (self.at / "out").write_bytes(b"old")
         hit = self.at.parent / "hit"
         hit.unlink(missing_ok=True)
         limit = None
@@ -146,13 +147,34 @@ class Campaign:
         return (result.returncode, (result.stdout or b"").decode(errors="replace"), result.stderr.decode(errors="replace"),
                 hit.exists())
 
+    def changed(self):
+        """The names of what is not there as it was made. Most faulty commands change nothing, and looking at all costs more."""
+        def files(folder):
+            with os.scandir(folder) as entries:
+                stats = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+            return {name: (s.st_size, s.st_mtime_ns, s.st_mode) for name, s in stats.items() if name != "out"}
+        made, at = files(self.made), files(self.at)
+        names = {name for name in made.keys() | at.keys() if made.get(name) != at.get(name)}
+        return names | ({"out"} if (self.at / "out").read_bytes() != b"old" else set())
+
+    def rows(self, database):
+        rows = {}
+        with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
+            for table, in connection.execute(TABLES):
+                rows[database.name, table] = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+        return rows
+
     def state(self):
         """What a command leaves: its output file, and how many rows each table has."""
         out, rows = (self.at / "out").read_bytes().decode(errors="replace"), {}
+        changed = self.changed()
         for database in sorted(self.at.glob("*.db")):
-            with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
-                for table, in connection.execute(TABLES):
-                    rows[database.name, table] = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+            if not {name for name in changed if name.startswith(database.name)}:
+                if database.name not in self.made_rows:
+                    self.made_rows[database.name] = self.rows(database)
+                rows |= self.made_rows[database.name]
+            else:
+                rows |= self.rows(database)
         return VARIES.sub("", out), rows
 
     def judge(self, name, fault, whole, result):
@@ -182,7 +204,10 @@ class Campaign:
         if "out" in COMMANDS[name] and code != whole[0]:
             goes_on = name == "trace gen" or name.split()[0] in ("compare", "calibrate")  # after it has written the file
             claim((self.at / "out").read_bytes() == b"old" or goes_on, "a file that was replaced by a failure")
+        changed = self.changed()
         for database in self.at.glob("*.db"):
+            if not {name for name in changed if name.startswith(database.name)}:
+                continue
             with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
                 claim(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], f"{database.name} is damaged")
 
