@@ -122,8 +122,8 @@ def place(made, bundled, tmp_path, monkeypatch):
 
 
 def check_end(process, signal_number):
-    """It ends within a second of the signal. A busy machine is given ten times as long as a process takes there that only starts
-    and ends."""
+    """It ends within a second of the signal. A busy machine is given ten times as long as a process takes there that only
+    starts and ends."""
     start = time.monotonic()
     subprocess.run(["/bin/true"], check=True)
     patience = 1.5 + 10 * (time.monotonic() - start)

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/system/clock.h"
 #include "core/base/mem.h"
@@ -66,7 +67,7 @@ static bool faulty(const char *fault, adm_stage stage) {
     return at != NULL && (at[strlen(word)] == '\0' || at[strlen(word)] == ' ');
 }
 
-static uint64_t memory_bytes(void) {
+uint64_t adm_fake_gpu_bytes(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "memory=") : NULL;
     return at != NULL ? strtoull(at + strlen("memory="), NULL, 10) : 1u << 30;
 }
@@ -200,13 +201,45 @@ static void distance(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_dista
         }
 }
 
+/* Memory of the device, which is no allocator's: a test that makes allocations fail means the host's. */
+void *adm_fake_gpu_memory(size_t n_bytes) {
+    enum { HEADER_BYTES = 64 };
+    const size_t whole = n_bytes + HEADER_BYTES;
+    char *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) abort();
+    memcpy(memory, &whole, sizeof whole);
+    return memory + HEADER_BYTES;
+}
+
+void adm_fake_gpu_release(void *memory) {
+    size_t whole;
+    if (memory == NULL) return;
+    char *start = (char *)memory - 64;
+    memcpy(&whole, start, sizeof whole);
+    munmap(start, whole);
+}
+
+/* Memory of a kernel that is running, kept for the next one. */
+enum { SCRATCH_K, SCRATCH_V, SCRATCH_SCORE, SCRATCH_HISTOGRAM, N_SCRATCH };
+static void *scratch(int which, size_t n_bytes) {
+    static _Thread_local struct {
+        void *memory;
+        size_t n_bytes;
+    } kept[N_SCRATCH];
+    if (kept[which].n_bytes < n_bytes) {
+        adm_fake_gpu_release(kept[which].memory);
+        kept[which].memory = adm_fake_gpu_memory(n_bytes);
+        kept[which].n_bytes = n_bytes;
+    }
+    return kept[which].memory;
+}
+
 static void topk(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     const uint32_t rows = adm_gpu_select_heads(s), largest = adm_gpu_max_distance(s);
-    uint32_t *histogram = calloc(largest + 1, sizeof *histogram);
+    uint32_t *histogram = scratch(SCRATCH_HISTOGRAM, (largest + 1) * sizeof *histogram);
     for (uint32_t r = 0; r < s->batch * rows; r++)
         p->n_selected[r] = adm_topk_reference(p->distance + (size_t)r * s->capacity, p->length[r / rows], largest, &s->rule,
                                               histogram, p->index + (size_t)r * s->rule.budget, NULL);
-    free(histogram);
 }
 
 /* Over index [n], or the first n tokens where that is NULL. */
@@ -214,8 +247,8 @@ static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b,
                    uint32_t n) {
     const uint32_t d = s->heads.head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(s->dtype), at = ((size_t)b * s->heads.n_q_heads + h) * row_bytes;
-    char *k = calloc(n + 1, row_bytes), *v = calloc(n + 1, row_bytes);
-    double *score = calloc(n + 1, sizeof *score);
+    char *k = scratch(SCRATCH_K, (n + 1) * row_bytes), *v = scratch(SCRATCH_V, (n + 1) * row_bytes);
+    double *score = scratch(SCRATCH_SCORE, (n + 1) * sizeof *score);
     float out[ADM_MAX_HEAD_DIM];
     for (uint32_t i = 0; i < n; i++) {
         const size_t row = adm_fake_gpu_kv_at(s, p, b, adm_kv_head(&s->heads, h), index != NULL ? index[i] : i);
@@ -224,9 +257,6 @@ static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b,
     }
     adm_attention_reference(s->dtype, (const char *)p->q + at, k, v, NULL, n, d, s->scale, score, out);
     adm_from_f32(s->dtype, out, d, (char *)p->out + at);
-    free(k);
-    free(v);
-    free(score);
 }
 
 static void attention(const adm_gpu_shape *s, const adm_gpu_buffers *p, bool dense) {
@@ -381,7 +411,7 @@ adm_status adm_device_list(adm_device_info *out, int capacity, int *n, adm_error
                                    .compute_major = 9,
                                    .n_sms = 1,
                                    .l2_bytes = 1 << 14,
-                                   .memory_bytes = memory_bytes(),
+                                   .memory_bytes = adm_fake_gpu_bytes(),
                                    .memory_bytes_per_s = memory_rate(),
                                    .driver_version = 13000,
                                    .runtime_version = 13000};
@@ -485,7 +515,7 @@ static void fill_set(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t set) {
 
 adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold,
                                adm_gpu_case **out, adm_error *err) {
-    adm_gpu_case *c = calloc(1, sizeof *c);
+    adm_gpu_case *c = adm_fake_gpu_memory(sizeof *c);
     *out = NULL;
     c->gpu = gpu;
     c->shape = *shape;
@@ -493,15 +523,15 @@ adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const a
     if (c->plan.bytes > gpu->info.memory_bytes) {
         adm_fail(err, ADM_EENVIRONMENT, "%s: out of device memory: %zu bytes needed, %llu free", gpu->info.name, c->plan.bytes,
                  (unsigned long long)gpu->info.memory_bytes);
-        free(c);
+        adm_fake_gpu_release(c);
         return ADM_EENVIRONMENT;
     }
-    c->copies = calloc(c->plan.n_kv, c->plan.copy_bytes);
-    c->sets = calloc(c->plan.n_sets, c->plan.set_bytes);
-    c->shared = calloc(1, c->plan.shared_bytes);
-    c->pages = calloc(1, c->plan.page_table_bytes + 1);
-    c->buffers = calloc(c->plan.n_sets, sizeof *c->buffers);
-    c->threshold = calloc(c->plan.n_layers, sizeof *c->threshold);
+    c->copies = adm_fake_gpu_memory(c->plan.n_kv * c->plan.copy_bytes);
+    c->sets = adm_fake_gpu_memory(c->plan.n_sets * c->plan.set_bytes);
+    c->shared = adm_fake_gpu_memory(c->plan.shared_bytes);
+    c->pages = adm_fake_gpu_memory(c->plan.page_table_bytes + 1);
+    c->buffers = adm_fake_gpu_memory(c->plan.n_sets * sizeof *c->buffers);
+    c->threshold = adm_fake_gpu_memory(c->plan.n_layers * sizeof *c->threshold);
     adm_gpu_plan_pages(shape, c->pages);
     for (uint32_t i = 0; i < c->plan.n_layers; i++)
         memcpy(c->threshold[i], inputs->session != NULL ? inputs->session->threshold[i] : shape->threshold,
@@ -520,7 +550,7 @@ void adm_gpu_case_free(adm_gpu_case **gpu_case) {
     *gpu_case = NULL;
     if (c == NULL) return;
     void *const owned[] = {c->copies, c->sets, c->shared, c->pages, c->buffers, c->threshold, c};
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) adm_fake_gpu_release(owned[i]);
 }
 
 const adm_gpu_plan *adm_gpu_case_plan(const adm_gpu_case *c) { return &c->plan; }
