@@ -4,6 +4,8 @@ every function that no test enters.
 
 gcov reads what the programs of build/coverage counted. Lines of headers count once, whoever includes them; tests, CUDA
 kernels and the stand-ins for machines without CUDA do not count. --keep: only the table, of the counts that are there.
+
+Suites that run none of these programs are left out, and so are those of LEFT_OUT.
 """
 import argparse
 import json
@@ -21,6 +23,15 @@ sys.dont_write_bytecode = True
 from configure import COMMANDS, ROOMS
 
 COUNTS = ROOT / "build/coverage/obj"
+
+# Suites that do not run, by a part of their name, and why. Browser tests and the CUDA kernels run by the host are no suites of
+# this profile.
+LEFT_OUT = {
+    "_emulated": "kernels, which do not count",
+    "python/project/": "checks of the sources and documents",
+    "python/core/python/": "the Python package, on the release build of the library",
+    "python/traces/test_evaluate": "models, on the release build of the library",
+}
 
 
 def gcov_command(compiler):
@@ -80,7 +91,9 @@ def never_entered(entered, rooms):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Which lines the tests reach, by room.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description="Which lines the tests reach, by room.", allow_abbrev=False,
+        epilog="Left out: browser tests; " + "; ".join(f"{name}: {why}" for name, why in LEFT_OUT.items()) + ".")
     parser.add_argument("--keep", action="store_true", help="run nothing; read the counts that are there")
     options = parser.parse_args()
     gcov = gcov_command(os.environ.get("CC", "gcc"))
@@ -90,8 +103,9 @@ def main():
     if not options.keep:
         for counts in COUNTS.rglob("*.gcda"):
             counts.unlink()
-        status = subprocess.call([sys.executable, "tests/run.py", "--profile", "coverage", "--only", "c/", "--only", "python/"],
-                                 cwd=ROOT)
+        without = [word for name in LEFT_OUT for word in ("--without", name)]
+        status = subprocess.call([sys.executable, "tests/run.py", "--profile", "coverage", "--only", "c/", "--only", "python/",
+                                  *without], cwd=ROOT)
     rooms = list(dict.fromkeys([*ROOMS, *COMMANDS]))
     notes = [str(path) for room in rooms for path in sorted((COUNTS / room).glob("*.gcno")) if not path.stem.endswith("none")]
     if not any(COUNTS.rglob("*.gcda")):

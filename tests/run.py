@@ -7,6 +7,7 @@ A suite is one file, named after its kind:
     c/test_NAME_emulated   the same tests of CUDA code, with kernels that the host runs (tests/support/emulate)
     python/test_NAME.py    pytest file under tests/, read as JUnit XML
     web/NAME.test.mjs      Node test file under web-report/tests/, read as JUnit XML
+    asan/c/..., asan/python/...  the same once more with the programs of build/asan: the suites of AGAIN, by --with-asan
 
 The files in the tree decide what must run, not what happens to be built: a program that is missing is a failure.
 So are a suite that crashed, that ran no test or that lacks its tool, and a test that skipped without saying why.
@@ -27,7 +28,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,9 +42,15 @@ FAST = ["c/", "python/project/"]  # what `ninja check` runs, but for
 SLOW = ("_emulated", "test_replay_faults")  # those of a minute and more
 N_SLOWEST = 5                     # suites named at the end
 
+# Of what `ninja asan` runs, what --with-asan runs beside the rest: the command line, and what reads or writes a database that
+# others may have made. Our CI does.
+AGAIN = ["python/core/cli/test_cli.py", "python/analysis/test_compare.py", "python/analysis/test_history.py",
+         "python/analysis/test_db_merge.py", "python/analysis/test_recorded.py", "python/analysis/test_timeline_export.py",
+         "c/test_series", "c/test_shift", "c/test_change_points", "c/test_store", "c/test_store_insert", "c/test_command_line"]
+
 # Suites that take long; begun first, so that none of them runs alone at the end.
-LONG = ["web/", "c/test_gpu_emulated", "c/test_gpu_attention_emulated", "python/analysis/", "python/core/", "c/test_replay",
-        "python/traces/", "python/kernels/", "python/probes/", "c/test_safetensors"]
+LONG = ["web/", "asan/", "c/test_gpu_emulated", "c/test_gpu_attention_emulated", "python/analysis/", "python/core/",
+        "c/test_replay", "python/traces/", "python/kernels/", "python/probes/", "c/test_safetensors"]
 CURE = "run ./configure.py --setup test"
 
 
@@ -59,6 +66,7 @@ class Suite:
     name: str
     kind: str    # c | python | web
     source: Path
+    profile: str = "release"
 
 
 def find_suites():
@@ -69,6 +77,12 @@ def find_suites():
     suites += [Suite(f"web/{path.name}", "web", path)
                for path in sorted((ROOT / "web-report/tests").glob("*.test.mjs"))]
     return suites
+
+
+def suites_with_asan(suites):
+    """The suites of AGAIN under names of their own."""
+    found = {suite.name: suite for suite in suites}
+    return [replace(found[name], name=f"asan/{name}", profile="asan") for name in AGAIN]
 
 
 def python_with_pytest():
@@ -91,19 +105,21 @@ def end_group(child):
 class Runner:
     """The tools and the environment that the suites share; `scratch` goes away with everything in it."""
 
-    def __init__(self, profile, scratch, with_models=False):
-        build, self.with_models = ROOT / "build" / profile, with_models
-        self.programs, self.scratch = build / "tests", Path(scratch)
+    def __init__(self, scratch, with_models=False):
+        self.scratch, self.with_models = Path(scratch), with_models
         self.lock = threading.Lock()  # around what the first suite that needs it looks up
         self.python = self.node = None
         self.children = set()
         self.environment = {
             **os.environ, "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1",
-            "ADAMAS_BIN": str(build / "adamas"), "ADAMAS_LIB": str(ROOT / "build/release/libadamas.so"),
-            "NODE_PATH": str(deps.WEB_MODULES)}
-        if profile == "asan":  # any finding ends the process, with an exit code that no test expects
-            self.environment |= {"ASAN_OPTIONS": "exitcode=99:allocator_may_return_null=1", "LSAN_OPTIONS": "exitcode=99",
-                                 "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=99"}
+            "ADAMAS_LIB": str(ROOT / "build/release/libadamas.so"), "NODE_PATH": str(deps.WEB_MODULES)}
+
+    def environment_of(self, suite):
+        own = {"ADAMAS_BIN": str(ROOT / "build" / suite.profile / "adamas")}
+        if suite.profile == "asan":  # any finding ends the process, with an exit code that no test expects
+            own |= {"ASAN_OPTIONS": "exitcode=99:allocator_may_return_null=1", "LSAN_OPTIONS": "exitcode=99",
+                    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=99"}
+        return {**self.environment, **own}
 
     def run(self, suite):
         """The tests of one suite, failures of the suite itself among them."""
@@ -121,9 +137,9 @@ class Runner:
                 test.detail = "skipped without saying why (in C, print_message() the reason before skip())"
         return tests
 
-    def execute(self, argv, **environment):
+    def execute(self, suite, argv, **environment):
         """(exit status or None after the time limit, standard output, standard error) of one suite's process."""
-        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment, **environment}, text=True,
+        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment_of(suite), **environment}, text=True,
                                  errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, start_new_session=True)
         self.children.add(child)
@@ -143,11 +159,11 @@ class Runner:
         return self.scratch / (suite.name.replace("/", "_") + ".xml")
 
     def run_c(self, suite):
-        program = self.programs / suite.name.removeprefix("c/")
+        program = ROOT / "build" / suite.profile / "tests" / Path(suite.name).name
         if not program.exists():
             cure = "`ninja emulated` does" if program.stem.endswith("_emulated") else "is the test listed in configure.py?"
             return [], None, f"{program.relative_to(ROOT)} is not built; {cure}"
-        status, out, err = self.execute([str(program)], CMOCKA_MESSAGE_OUTPUT="TAP")
+        status, out, err = self.execute(suite, [str(program)], CMOCKA_MESSAGE_OUTPUT="TAP")
         tests = parse_tap(out)
         for test in [test for test in tests if test.status == "failed"][-1:]:
             test.detail += "\n" + err
@@ -161,8 +177,8 @@ class Runner:
         report, python, environment = self.report_of(suite), self.python, {}
         if self.with_models and needs_models(suite):  # one thread: suites run side by side
             python, environment = str(deps.MODELS_PYTHON), {"ADAMAS_WITH_MODELS": "1", "OMP_NUM_THREADS": "1"}
-        status, out, err = self.execute([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_logging=all",
-                                         f"--junitxml={report}", str(suite.source)], **environment)
+        status, out, err = self.execute(suite, [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o",
+                                                "junit_logging=all", f"--junitxml={report}", str(suite.source)], **environment)
         return parse_junit(report), (0 if status == 5 else status), out + err  # 5: pytest found no test
 
     def run_web(self, suite):
@@ -173,8 +189,8 @@ class Runner:
         if not self.node:
             return [], None, f"no Node; {CURE}"
         report = self.report_of(suite)
-        status, out, err = self.execute([self.node[0], "--test-reporter=junit",
-                                         f"--test-reporter-destination={report}", str(suite.source)])
+        status, out, err = self.execute(suite, [self.node[0], "--test-reporter=junit",
+                                                f"--test-reporter-destination={report}", str(suite.source)])
         return parse_junit(report), status, out + err
 
 
@@ -276,6 +292,10 @@ def parse_arguments():
     parser.add_argument("--fast", action="store_true", help="only the C programs and the checks of the sources")
     parser.add_argument("--with-models", action="store_true",
                         help="also the tests that need PyTorch and transformers, in build/deps/models")
+    parser.add_argument("--with-asan", action="store_true", help="also some suites once more with address and "
+                        "undefined-behaviour checks (build/asan, which `ninja asan-programs` builds)")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME",
+                        help="no suite whose name contains NAME; may be repeated")
     parser.add_argument("--list", action="store_true", help="name the suites and run nothing")
     parser.add_argument("--profile", default="release", choices=["release", "debug", "asan", "coverage"],
                         help="whose programs to test (default %(default)s)")
@@ -288,8 +308,11 @@ def parse_arguments():
         parser.error("argument --with-models: build/deps/models is not there or not up to date; "
                      "run ./configure.py --setup test --with-models")
     options.only += FAST if options.fast else []
-    options.suites = [s for s in find_suites() if not options.only or any(name in s.name for name in options.only)]
+    suites = [replace(suite, profile=options.profile) for suite in find_suites()]
+    suites += suites_with_asan(suites) if options.with_asan else []
+    options.suites = [s for s in suites if not options.only or any(name in s.name for name in options.only)]
     options.suites = [s for s in options.suites if not (options.fast and s.name.endswith(SLOW))]
+    options.suites = [s for s in options.suites if not any(name in s.name for name in options.without)]
     if not options.suites:
         parser.error("no suite has a name that contains " + " or ".join(options.only))
     return options
@@ -302,8 +325,7 @@ def main():
         return 0
     results, start = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adamas-tests-") as scratch:
-        for suite, tests, seconds in run_all(options.suites, Runner(options.profile, scratch, options.with_models),
-                                             options.jobs):
+        for suite, tests, seconds in run_all(options.suites, Runner(scratch, options.with_models), options.jobs):
             results.append((suite, tests, seconds))
             here = Counter(test.status for test in tests)
             print(f"{'FAIL' if here['failed'] else 'ok  '}  {suite.name:<38} {summary(here):<34} {seconds:7.2f} s", flush=True)

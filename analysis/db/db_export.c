@@ -6,6 +6,7 @@
 
 #include "analysis/db/recorded_export.h"
 #include "analysis/db/timeline_export.h"
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 #include "core/system/output_file.h"
 #include "core/store/runs_find.h"
@@ -84,6 +85,7 @@ static adm_status export(export_command *c, adm_store *store, adm_error *err) {
     adm_status status = c->output != NULL ? adm_output_open(&output, "--output", c->output, err) : ADM_OK;
     FILE *to = c->output != NULL ? output.file : stdout;
     if (status == ADM_OK) status = c->timeline != NULL ? write_timeline(c, store, to, err) : write_runs(c, store, to, err);
+    if (status == ADM_OK && c->output != NULL) status = adm_json_check_memory(c->output, err);
     if (status == ADM_OK && c->output != NULL) status = adm_output_commit(&output, err);
     adm_output_discard(&output);
     if (status == ADM_OK && c->output != NULL) print_summary(c);

@@ -65,13 +65,6 @@ static const struct argp argp = {
            "analysis/explain/limits.rules.",
 };
 
-static adm_status number(const char *option, const char *text, uint32_t *value, adm_error *err) {
-    uint64_t wide = 0;
-    adm_status status = text != NULL ? adm_parse_u64(option, text, 1, 1 << 20, &wide, err) : ADM_OK;
-    *value = (uint32_t)wide;
-    return status;
-}
-
 static adm_status parse_values(explain_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
@@ -79,11 +72,11 @@ static adm_status parse_values(explain_command *c, adm_error *err) {
     for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
     adm_status status = adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err);
     if (status == ADM_OK && strchr(c->stage, ',') != NULL) status = adm_fail(err, ADM_EINPUT, "--stage: one stage at a time");
-    if (status == ADM_OK && c->run != NULL) status = adm_parse_u64("--run", c->run, 1, INT64_MAX, &run, err);
-    if (status == ADM_OK) status = number("--seq-len", c->seq_len, &c->subject.seq_len, err);
-    if (status == ADM_OK) status = number("--kv-heads", c->kv_heads, &c->subject.kv_heads, err);
-    if (status == ADM_OK) status = number("--batch", c->batch, &c->subject.batch, err);
-    if (status == ADM_OK) status = number("--budget", c->budget, &c->subject.budget, err);
+    if (status == ADM_OK) status = adm_option_u64("--run", c->run, 1, INT64_MAX, 0, &run, err);
+    if (status == ADM_OK) status = adm_option_u32("--seq-len", c->seq_len, 1, 1 << 20, 0, &c->subject.seq_len, err);
+    if (status == ADM_OK) status = adm_option_u32("--kv-heads", c->kv_heads, 1, 1 << 20, 0, &c->subject.kv_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--batch", c->batch, 1, 1 << 20, 0, &c->subject.batch, err);
+    if (status == ADM_OK) status = adm_option_u32("--budget", c->budget, 1, 1 << 20, 0, &c->subject.budget, err);
     c->subject.stage = c->stage;
     c->subject.run_id = (int64_t)run;
     return status;

@@ -131,10 +131,9 @@ static adm_status acknowledge(history_command *c, adm_error *err) {
 
 static adm_status parse_values(history_command *c, adm_error *err) {
     if (c->min_change != NULL) {
-        char *end;
-        double percent = strtod(c->min_change, &end);
-        if (end == c->min_change || *end != '\0' || !isfinite(percent) || percent < 0 || percent > 1000)
-            return adm_fail(err, ADM_EINPUT, "--min-change: '%s' is not a percentage from 0 to 1000", c->min_change);
+        double percent;
+        adm_status status = adm_option_real("--min-change", c->min_change, "a percentage", 0, 1000, 0, &percent, err);
+        if (status != ADM_OK) return status;
         c->options.min_ratio = percent / 100;
     }
     if (c->series != NULL) {

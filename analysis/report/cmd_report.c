@@ -4,6 +4,7 @@
 
 #include "analysis/report/data.h"
 #include "analysis/report/html.h"
+#include "core/base/json_text.h"
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
@@ -37,7 +38,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 static adm_status write_page(const report_command *c, const adm_text *page, adm_error *err) {
     adm_output output;
-    adm_status status = adm_output_open(&output, "--output", c->output, err);
+    adm_status status = adm_json_check_memory(c->output, err);
+    if (status == ADM_OK) status = adm_output_open(&output, "--output", c->output, err);
     if (status != ADM_OK) return status;
     fwrite(page->data, 1, page->length, output.file); /* committing tells whether all of it arrived */
     status = adm_output_commit(&output, err);

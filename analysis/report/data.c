@@ -15,6 +15,7 @@
 #include "analysis/output/rows.h"
 #include "analysis/report/read/select.h"
 #include "analysis/report/read/serving.h"
+#include "analysis/report/read/shards.h"
 #include "analysis/report/read/tasks.h"
 #include "analysis/report/verdict.h"
 #include "analysis/report/read/sql.h"
@@ -32,13 +33,13 @@ static const adm_rows_column quality_columns[] = {
     {"series", 's'}, {"policy", 's'},      {"variant", 's'},    {"seq_len", 'i'},    {"budget", 'i'},  {"metric", 's'},
     {"n", 'i'},      {"mean", 'd'},        {"min", 'd'},        {"p01", 'd'},        {"p05", 'd'},     {"p10", 'd'},
     {"median", 'd'}, {"p90", 'd'},         {"p95", 'd'},        {"p99", 'd'},        {"max", 'd'},     {"status", 's'},
-    {"reason", 's'}, {"worst_layer", 'i'}, {"worst_head", 'i'}, {"worst_mean", 'd'}, {"worst_n", 'i'},
+    {"reason", 's'}, {"worst_layer", 'i'}, {"worst_head", 'i'}, {"worst_mean", 'd'}, {"worst_n", 'i'}, {"place", 's'},
 };
 
 /* The worst head of a layer by its mean: SQLite takes the other columns from the row that holds the maximum. */
 static const char quality_sql[] =
     "SELECT " ADM_REPORT_SERIES ", c.policy, c.variant, c.seq_len, c.budget, k.name, m.n, m.mean, m.min, m.p01, m.p05, m.p10, "
-    "m.median, m.p90, m.p95, m.p99, m.max, m.status, m.reason, w.layer, w.head, w.mean, w.n "
+    "m.median, m.p90, m.p95, m.p99, m.max, m.status, m.reason, w.layer, w.head, w.mean, w.n, " ADM_REPORT_PLACE " "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
     "LEFT JOIN (SELECT h.config_id, h.metric_id, h.source, h.layer, h.head, h.mean, h.n, "
     "           max(CASE x.better WHEN 'higher' THEN -h.mean ELSE h.mean END) "
@@ -123,12 +124,13 @@ static const adm_rows_column stage_columns[] = {
     {"source", 's'},   {"stage", 's'},  {"policy", 's'},  {"variant", 's'}, {"n_q_heads", 'i'}, {"n_kv_heads", 'i'},
     {"head_dim", 'i'}, {"dtype", 's'},  {"seq_len", 'i'}, {"budget", 'i'},  {"batch", 'i'},     {"cache", 's'},
     {"launch", 's'},   {"metric", 's'}, {"n", 'i'},       {"mean", 'd'},    {"min", 'd'},       {"p10", 'd'},
-    {"median", 'd'},   {"p90", 'd'},    {"max", 'd'},     {"status", 's'},  {"reason", 's'},
+    {"median", 'd'},   {"p90", 'd'},    {"max", 'd'},     {"status", 's'},  {"reason", 's'},    {"place", 's'},
 };
 
 static const char stage_sql[] =
     "SELECT m.source, m.stage, c.policy, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.seq_len, c.budget, "
-    "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, m.median, m.p90, m.max, m.status, m.reason "
+    "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, m.median, m.p90, m.max, m.status, m.reason, " ADM_REPORT_PLACE
+    " "
     "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
     "WHERE m.run_id = ?1 AND c.trace_id = ?2 AND m.source <> 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL "
     "AND m.head IS NULL ORDER BY k.metric_id, m.source, c.seq_len, instr(?3, m.stage), c.variant, c.budget, c.config_id";
@@ -192,7 +194,7 @@ typedef adm_status read_fn(adm_store *store, json_t *document, adm_error *err);
 /* What needs nothing but the database, in this order. */
 static read_fn *const readers[] = {read_metrics,          adm_report_gpu_read,     adm_report_advice,
                                    adm_report_tasks_read, adm_report_serving_read, adm_report_claims_read,
-                                   adm_report_history,    adm_report_checks};
+                                   adm_report_history,    adm_report_checks,       adm_report_shards};
 
 static adm_status read_sessions(adm_store *store, json_t *document, adm_progress *progress, adm_error *err) {
     const size_t n_sessions = json_array_size(json_object_get(document, "sessions"));

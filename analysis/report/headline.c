@@ -20,14 +20,15 @@ static adm_status add(json_t *headlines, const char *title, const char *value, c
                            err);
 }
 
-/* The profile that speaks for the report: one measured here before a recorded one, a later one before an earlier. */
+/* The profile that speaks for the report: one measured here before a recorded one, a later one before an earlier, which is the
+ * order of the list. */
 static const json_t *chosen_profile(const json_t *document) {
     const json_t *chosen = NULL;
     for (size_t p = 0; p < adm_n_profiles(document); p++) {
         const json_t *profile = adm_profile(document, p);
         const bool recorded = json_is_true(json_object_get(profile, "is_recorded"));
         if (json_object_get(profile, "headline") == NULL) continue;
-        if (chosen == NULL || !recorded || json_is_true(json_object_get(chosen, "is_recorded"))) chosen = profile;
+        if (chosen == NULL || (!recorded && json_is_true(json_object_get(chosen, "is_recorded")))) chosen = profile;
     }
     return chosen;
 }

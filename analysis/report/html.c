@@ -33,6 +33,7 @@
 #include "analysis/report/view/gpu/phases.h"
 #include "analysis/report/view/gpu/timeline.h"
 #include "analysis/report/pack.h"
+#include "analysis/report/squeeze.h"
 #include "core/base/embedded.h"
 #include "core/base/json_text.h"
 #include "core/base/mem.h"
@@ -113,59 +114,6 @@ static void write_nav_entry(adm_text *nav, const struct view *view) {
     adm_text_format(nav, "<li><a href=\"#%s\">%s</a></li>\n", view->id, view->name);
 }
 
-/* A name of letters, digits, - and _ needs no quotes as an attribute's value. */
-static size_t plain_value(const char *quoted, const char *end) {
-    const char *at = quoted + 1;
-    while (at < end &&
-           ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') || *at == '-' || *at == '_'))
-        at++;
-    return at > quoted + 1 && at < end && *at == '"' ? (size_t)(at - quoted - 1) : 0;
-}
-
-/* End tags that HTML lets out where the next cell, row or list entry, or the end of the table, says it all. */
-static size_t needless(const char *at, const char *end) {
-    static const char *const tags[] = {"</td>", "</th>", "</tr>", "</tbody>", "</thead>", "</li>"};
-    if (*at == '\n' && at + 1 < end && at[1] == '<') return 1;
-    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
-        if ((size_t)(end - at) >= strlen(tags[i]) && strncmp(at, tags[i], strlen(tags[i])) == 0) return strlen(tags[i]);
-    return 0;
-}
-
-/* Leaves out of a view's markup what HTML does not need: a third of a page of tables. Words of others are escaped, so every
- * '<' here is a tag of ours. */
-static void squeeze(adm_text *text) {
-    char *out = text->data;
-    const char *end = text->data + text->length;
-    bool inside = false; /* a tag */
-    for (const char *at = text->data; at < end;) {
-        const size_t n = inside ? 0 : needless(at, end);
-        if (n > 0) {
-            at += n;
-            continue;
-        }
-        if (*at == '<') inside = true;
-        else if (*at == '>') inside = false;
-        const size_t n_plain = inside && *at == '"' ? plain_value(at, end) : 0;
-        if (n_plain > 0) {
-            memmove(out, at + 1, n_plain);
-            out += n_plain;
-            at += n_plain + 2;
-            continue;
-        }
-        if (inside && *at == '"') { /* to the end of the value, as it stands */
-            const char *close = memchr(at + 1, '"', (size_t)(end - at - 1));
-            const size_t whole = close != NULL ? (size_t)(close - at) + 1 : (size_t)(end - at);
-            memmove(out, at, whole);
-            out += whole;
-            at += whole;
-            continue;
-        }
-        *out++ = *at++;
-    }
-    text->length = (size_t)(out - text->data);
-    *out = '\0';
-}
-
 /* A group that is not made of parts is one part, except on the first screen: it is text until its view is shown. */
 static void write_group(adm_text *main, const struct group *group, const adm_text *inside, bool is_first_view) {
     adm_text_add(main, "<div class=\"group\"");
@@ -205,9 +153,12 @@ static adm_status write_sections(const json_t *document, adm_text *nav, adm_text
         adm_text inside = {0};
         status = write_groups(document, &views[i], &inside, err);
         if (status == ADM_OK && inside.length > 0) {
-            squeeze(&inside);
+            adm_text squeezed = {0};
+            adm_squeeze(&squeezed, &inside);
+            status = adm_text_check(&squeezed, err);
             write_nav_entry(nav, &views[i]);
-            write_section(main, &views[i], &inside);
+            if (status == ADM_OK) write_section(main, &views[i], &squeezed);
+            adm_text_free(&squeezed);
         }
         adm_text_free(&inside);
     }

@@ -28,11 +28,35 @@ static bool all_objects(const json_t *rows) {
     return true;
 }
 
-/* A column whose values repeat: {"of": [...], "at": [...]}, or NULL if there are too many different ones. */
+/* How many characters a whole number, a text or null takes, about; 0 for other values. */
+static size_t length_of(const json_t *value) {
+    size_t n = 1;
+    if (json_is_string(value)) return json_string_length(value) + 2;
+    if (json_is_null(value)) return 4;
+    if (!json_is_integer(value)) return 0;
+    for (json_int_t left = json_integer_value(value); left / 10 != 0; left /= 10) n++;
+    return n;
+}
+
+/* The same list as [value, how often in a row, value, how often, ...]. */
+static json_t *runs_of(const json_t *at) {
+    json_t *runs = json_array();
+    for (size_t i = 0, end; i < json_array_size(at); i = end) {
+        const json_t *value = json_array_get(at, i);
+        for (end = i + 1; json_equal(json_array_get(at, end), value);) end++;
+        json_array_append(runs, (json_t *)value);
+        json_array_append_new(runs, json_integer((json_int_t)(end - i)));
+    }
+    return runs;
+}
+
+/* A column whose values repeat: {"of": [...], "at": [...]} or {"of": [...], "runs": [...]}; NULL if there are too many different
+ * ones, or that would be no shorter. */
 static json_t *pack_repeated(const json_t *values) {
-    json_t *of = json_array(), *at = json_array(), *value, *known;
+    enum { MAX_VALUES = 64 };
+    json_t *of = json_array(), *at = json_array(), *packed = NULL, *value, *known, *runs;
     const size_t max_values = json_array_size(values) / 4;
-    size_t i, k;
+    size_t i, k, before = 0, after = 0;
     json_array_foreach(values, i, value) {
         size_t found = json_array_size(of);
         json_array_foreach(of, k, known) if (json_equal(known, value)) {
@@ -41,12 +65,18 @@ static json_t *pack_repeated(const json_t *values) {
         }
         if (found == json_array_size(of)) json_array_append(of, value);
         json_array_append_new(at, json_integer((json_int_t)found));
-        if (json_array_size(of) <= max_values && json_array_size(of) <= 64) continue;
-        json_decref(of);
-        json_decref(at);
-        return NULL;
+        before += length_of(value);
+        after += found < 10 ? 1 : 2;
+        if (length_of(value) == 0 || json_array_size(of) > max_values || json_array_size(of) > MAX_VALUES) break;
     }
-    return json_pack("{s:o, s:o}", "of", of, "at", at);
+    runs = runs_of(at);
+    if (i == json_array_size(values) && json_array_size(runs) < json_array_size(at))
+        packed = json_pack("{s:O, s:O}", "of", of, "runs", runs);
+    else if (i == json_array_size(values) && after < before) packed = json_pack("{s:O, s:O}", "of", of, "at", at);
+    json_decref(runs);
+    json_decref(of);
+    json_decref(at);
+    return packed;
 }
 
 static json_t *pack_rows(const json_t *rows);
@@ -54,11 +84,10 @@ static json_t *pack_rows(const json_t *rows);
 static json_t *pack_column(const json_t *rows, const char *key) {
     json_t *values = json_array(), *row, *column = NULL;
     size_t i;
-    bool same = true, sparse = false, texts = false, objects = true;
+    bool same = true, sparse = false, objects = true;
     json_array_foreach(rows, i, row) {
         json_t *value = json_object_get(row, key);
         sparse |= value == NULL;
-        texts |= json_is_string(value);
         objects &= json_is_object(value);
         json_array_append_new(values, value != NULL ? pack_value(value) : json_null());
         same &= json_equal(json_array_get(values, i), json_array_get(values, 0));
@@ -69,7 +98,7 @@ static json_t *pack_column(const json_t *rows, const char *key) {
         column = pack_rows(inner);
         json_decref(inner);
     } else if (same) column = json_pack("{s:O}", "all", json_array_get(values, 0));
-    else if (texts) column = pack_repeated(values);
+    else column = pack_repeated(values);
     if (column == NULL) column = json_incref(values);
     json_decref(values);
     return sparse && !objects ? json_pack("{s:o}", "sparse", column) : column;

@@ -11,6 +11,7 @@
 #include "analysis/report/headline.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
+#include "analysis/report/view/shards.h"
 
 /* Half the 95% interval of a median above which a time is called unsure: `adamas profile` aims at less. */
 static const double WIDE_INTERVAL_RATIO = 0.01;
@@ -241,6 +242,13 @@ static adm_status judge_counters(const json_t *document, size_t profile, const h
     return say(h, "warn", "counters", "%zu of %zu counters could not be read: %.200s", n_missing, n, reason);
 }
 
+/* Builds or kinds of machine that meet in a joined run. */
+static adm_status judge_joined(const json_t *document, const health *h) {
+    char mixed[ADM_MIXED_BYTES];
+    if (adm_mixed_words(document, h->run_id, mixed)[0] == '\0') return ADM_OK;
+    return say(h, "warn", "provenance", "Run %lld joins shards of %s", (long long)h->run_id, mixed);
+}
+
 static adm_status judge_profiles(const json_t *document, json_t *rows, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t p = 0; p < adm_n_profiles(document) && status == ADM_OK; p++) {
@@ -251,6 +259,7 @@ static adm_status judge_profiles(const json_t *document, json_t *rows, adm_error
         const health h = {rows, what, adm_field_int(profile, "run_id"), err};
         status = judge_units(document, p, &h);
         if (status == ADM_OK) status = judge_counters(document, p, &h);
+        if (status == ADM_OK) status = judge_joined(document, &h);
     }
     return status;
 }
@@ -274,8 +283,9 @@ static adm_status judge_sessions(const json_t *document, json_t *rows, adm_error
                 if (strcmp(adm_field_text(row, "status"), "ok") == 0) continue;
                 if (n_lacking++ == 0) reason = adm_field_text(row, "reason");
             }
+        status = judge_joined(document, &h);
         const char *run_status = adm_field_text(run, "status");
-        if (strcmp(run_status, "complete") != 0)
+        if (status == ADM_OK && strcmp(run_status, "complete") != 0)
             status = say(&h, "bad", "provenance", "The run is not complete: %.60s", run_status);
         if (status == ADM_OK && n_lacking > 0)
             status = say(&h, "warn", "time", "%zu of %zu figures could not be measured: %.200s", n_lacking, n, reason);

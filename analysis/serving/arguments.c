@@ -158,41 +158,24 @@ const struct argp adm_simulate_argp = {
 
 /* --- Values -------------------------------------------------------------------------------------------------------- */
 
-static adm_status real_option(const char *name, const char *text, double otherwise, double min, double max, double *value,
-                              adm_error *err) {
-    char *end, shown[64];
-    *value = otherwise;
-    if (text == NULL) return ADM_OK;
-    *value = strtod(text, &end);
-    if (end != text && *end == '\0' && *value >= min && *value <= max) return ADM_OK;
-    return adm_fail(err, ADM_EINPUT, "%s: '%s' is not a number from %g to %g", name, adm_printable(text, shown, sizeof shown),
-                    min, max);
-}
-
-static adm_status u32_option(const char *name, const char *text, uint32_t otherwise, uint32_t min, uint32_t max,
-                             uint32_t *value, adm_error *err) {
-    uint64_t number = otherwise;
-    adm_status status = text != NULL ? adm_parse_u64(name, text, min, max, &number, err) : ADM_OK;
-    *value = (uint32_t)number;
-    return status;
-}
-
 adm_status adm_simulate_parse_engine(adm_simulate_command *c, adm_error *err) {
     adm_engine *e = &c->setup.engine;
     double ttft, tpot, overhead;
-    adm_status status = u32_option("--max-batch", c->max_batch, 256, 1, 2048, &e->max_batch, err);
-    if (status == ADM_OK) status = u32_option("--max-tokens", c->max_tokens, 8192, 1, 1 << 24, &e->max_tokens, err);
-    if (status == ADM_OK) status = u32_option("--chunk", c->chunk, e->max_tokens, 1, 1 << 24, &e->chunk_tokens, err);
-    if (status == ADM_OK) status = u32_option("--page-size", c->page, 16, 1, 1024, &e->page_tokens, err);
-    if (status == ADM_OK) status = real_option("--rate", c->rate, 1, 1e-6, 1e6, &e->arrival_scale, err);
-    if (status == ADM_OK) status = real_option("--ttft", c->ttft, 2000, 0, 1e9, &ttft, err);
-    if (status == ADM_OK) status = real_option("--tpot", c->tpot, 50, 0, 1e9, &tpot, err);
-    if (status == ADM_OK) status = real_option("--compute-share", c->compute_share, 0.6, 0.01, 1, &c->setup.compute_share, err);
-    if (status == ADM_OK) status = real_option("--memory-share", c->memory_share, 0.9, 0.01, 1, &c->setup.memory_share, err);
-    if (status == ADM_OK) status = real_option("--overhead", c->overhead, 0, 0, 1e9, &overhead, err);
+    adm_status status = adm_option_u32("--max-batch", c->max_batch, 1, 2048, 256, &e->max_batch, err);
+    if (status == ADM_OK) status = adm_option_u32("--max-tokens", c->max_tokens, 1, 1 << 24, 8192, &e->max_tokens, err);
+    if (status == ADM_OK) status = adm_option_u32("--chunk", c->chunk, 1, 1 << 24, e->max_tokens, &e->chunk_tokens, err);
+    if (status == ADM_OK) status = adm_option_u32("--page-size", c->page, 1, 1024, 16, &e->page_tokens, err);
+    if (status == ADM_OK) status = adm_option_real("--rate", c->rate, "a number", 1e-6, 1e6, 1, &e->arrival_scale, err);
+    if (status == ADM_OK) status = adm_option_real("--ttft", c->ttft, "a number", 0, 1e9, 2000, &ttft, err);
+    if (status == ADM_OK) status = adm_option_real("--tpot", c->tpot, "a number", 0, 1e9, 50, &tpot, err);
+    if (status == ADM_OK)
+        status = adm_option_real("--compute-share", c->compute_share, "a number", 0.01, 1, 0.6, &c->setup.compute_share, err);
+    if (status == ADM_OK)
+        status = adm_option_real("--memory-share", c->memory_share, "a number", 0.01, 1, 0.9, &c->setup.memory_share, err);
+    if (status == ADM_OK) status = adm_option_real("--overhead", c->overhead, "a number", 0, 1e9, 0, &overhead, err);
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &c->seed_number, err);
     uint32_t n_threads = (uint32_t)adm_threads_available();
-    if (status == ADM_OK) status = u32_option("--threads", c->threads, n_threads, 1, ADM_MAX_THREADS, &n_threads, err);
+    if (status == ADM_OK) status = adm_option_u32("--threads", c->threads, 1, ADM_MAX_THREADS, n_threads, &n_threads, err);
     if (status != ADM_OK) return status;
     e->share_prefixes = !c->no_prefix;
     e->open_loop = c->open_loop;
@@ -228,7 +211,7 @@ adm_status adm_simulate_parse_gpu(adm_simulate_command *c, adm_error *err) {
         if (equals == NULL || i == 4)
             return adm_fail(err, ADM_EINPUT, "--gpu: '%s' is none of name=, bandwidth=, memory=, flops=, copy=", word);
         double value;
-        adm_status status = real_option("--gpu", equals, 0, 1e-3, 1e9, &value, err);
+        adm_status status = adm_option_real("--gpu", equals, "a number", 1e-3, 1e9, 0, &value, err);
         if (status != ADM_OK) return status;
         *words[i].value = value * words[i].unit;
         if (strstr(d->name, "what-if") == NULL && strcmp(d->name, c->cost.measured.name) == 0)
@@ -259,7 +242,7 @@ adm_status adm_simulate_make_cases(adm_simulate_command *c, adm_error *err) {
     adm_plan plan;
     adm_status status = adm_parse_u32_list("--budgets", c->budgets != NULL ? c->budgets : "256,1024", 1, 1 << 24, &budgets, &n,
                                            err);
-    if (status == ADM_OK) status = u32_option("--dense-layers", c->dense_layers, ADM_DENSE_LAYERS, 0, 65535, &n_dense, err);
+    if (status == ADM_OK) status = adm_option_u32("--dense-layers", c->dense_layers, 0, 65535, ADM_DENSE_LAYERS, &n_dense, err);
     if (status == ADM_OK) {
         adm_plan_uniform(&c->model, 0, 0, &plan);
         status = add_case(c, &plan, err);

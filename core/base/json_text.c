@@ -17,6 +17,11 @@ void adm_json_watch_memory(void) { json_set_alloc_funcs(allocate, free); }
 
 bool adm_json_memory_ran_out(void) { return memory_ran_out; }
 
+adm_status adm_json_check_memory(const char *path, adm_error *err) {
+    if (!memory_ran_out) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory: what was to be written lacks parts", path);
+}
+
 adm_status adm_json_text(const json_t *value, size_t flags, const char *what, char **text, adm_error *err) {
     *text = NULL;
     size_t length = value != NULL ? json_dumpb(value, NULL, 0, flags) : 0; /* 0: memory ran out */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/json_text.h"
 #include "core/base/mem.h"
 #include "core/system/output_file.h"
 #include "core/base/print.h"
@@ -14,6 +15,7 @@
 #include "core/calibrate/calibration_file.h"
 #include "core/calibrate/steps.h"
 #include "core/cli/command.h"
+#include "core/policy/coding_name.h"
 #include "core/system/hostinfo.h"
 #include "kernels/attention/quality.h"
 #include "kernels/registry.h"
@@ -78,7 +80,7 @@ static const struct argp argp = {
 
 static adm_status parse_values(calibrate_command *c, adm_error *err) {
     adm_replay_options *o = &c->options.replay;
-    uint64_t n_threads = adm_threads_available(), n_dense = ADM_DENSE_LAYERS;
+    uint64_t n_threads = 1;
     adm_status status = adm_parse_u32_list("--budgets", c->budgets != NULL ? c->budgets : "64,128,256", 1, 1 << 24,
                                            &c->budget_list, &o->n_budgets, err);
     if (status == ADM_OK && c->layers != NULL)
@@ -86,13 +88,12 @@ static adm_status parse_values(calibrate_command *c, adm_error *err) {
     if (status == ADM_OK)
         status = adm_parse_words("--metrics", c->metrics != NULL ? c->metrics : "l1,dot,asym4", adm_calibrate_metrics,
                                  ADM_CALIBRATE_N_METRICS, c->options.metric, err);
-    if (status == ADM_OK && c->dense_layers != NULL)
-        status = adm_parse_u64("--dense-layers", c->dense_layers, 0, 65535, &n_dense, err);
-    if (status == ADM_OK && c->threads != NULL)
-        status = adm_parse_u64("--threads", c->threads, 1, ADM_MAX_THREADS, &n_threads, err);
+    if (status == ADM_OK)
+        status = adm_option_u32("--dense-layers", c->dense_layers, 0, 65535, ADM_DENSE_LAYERS, &o->n_dense_layers, err);
+    if (status == ADM_OK)
+        status = adm_option_u64("--threads", c->threads, 1, ADM_MAX_THREADS, adm_threads_available(), &n_threads, err);
     o->budgets = c->budget_list;
     o->layers = c->layer_list;
-    o->n_dense_layers = (uint32_t)n_dense;
     o->n_threads = (size_t)n_threads;
     o->eps = 0.05;
     return status;
@@ -135,6 +136,7 @@ static adm_status write_file(const char *path, const json_t *document, adm_error
     if (json_dumpf(document, output.file, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) != 0 ||
         fputc('\n', output.file) == EOF)
         status = adm_fail(err, ADM_EENVIRONMENT, "%s: cannot be written", path);
+    if (status == ADM_OK) status = adm_json_check_memory(path, err);
     if (status == ADM_OK) status = adm_output_commit(&output, err);
     adm_output_discard(&output);
     return status;

@@ -1,12 +1,15 @@
-/* number.c: numbers and lists of numbers, read digit by digit: no sign, no space, no rounding. */
+/* number.c: numbers and lists of numbers. Whole ones are read digit by digit: no sign, no space, no rounding. */
 #include "core/cli/number.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/printable.h"
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -76,6 +79,35 @@ adm_status adm_parse_u64(const char *option, const char *text, uint64_t min, uin
     if (result != NUMBER_OK) return refuse(option, text, strlen(text), result, min, max, err);
     *value = number;
     return ADM_OK;
+}
+
+adm_status adm_option_u64(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t fallback, uint64_t *value,
+                          adm_error *err) {
+    *value = fallback;
+    return text != NULL ? adm_parse_u64(option, text, min, max, value, err) : ADM_OK;
+}
+
+adm_status adm_option_u32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
+                          adm_error *err) {
+    uint64_t wide;
+    adm_status status = adm_option_u64(option, text, min, max, fallback, &wide, err);
+    *value = (uint32_t)wide;
+    return status;
+}
+
+adm_status adm_option_real(const char *option, const char *text, const char *noun, double min, double max, double fallback,
+                           double *value, adm_error *err) {
+    char *end, shown[64];
+    *value = fallback;
+    if (text == NULL) return ADM_OK;
+    const double given = strtod(text, &end);
+    if (end != text && *end == '\0' && isfinite(given) && given >= min && given <= max) {
+        *value = given;
+        return ADM_OK;
+    }
+    adm_printable(text, shown, sizeof shown);
+    if (isinf(max)) return adm_fail(err, ADM_EINPUT, "%s: '%s' is not %s of at least %g", option, shown, noun, min);
+    return adm_fail(err, ADM_EINPUT, "%s: '%s' is not %s from %g to %g", option, shown, noun, min, max);
 }
 
 /* One item of a list: first, first + step, ... or first, first * factor, ... up to last. */

@@ -32,4 +32,7 @@ typedef struct adm_requests {
     size_t n_chained; /* requests with a parent */
 } adm_requests;
 
+/* Frees and nulls; NULL is fine. */
+void adm_requests_free(adm_requests **requests);
+
 #endif

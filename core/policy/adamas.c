@@ -17,6 +17,7 @@
 #include "core/base/minmax.h"
 #include "core/contract/asym4.h"
 #include "core/policy/calibration.h"
+#include "core/policy/coding_name.h"
 #include "core/policy/codebook.h"
 
 _Static_assert(sizeof(adm_coding) <= ADM_SETTINGS_BYTES, "a coding is a variant's own settings");

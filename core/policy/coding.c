@@ -1,4 +1,4 @@
-/* coding.c: what the variants of adamas are called, and what goes together. */
+/* coding.c: the variants of adamas: what goes together. */
 #include "core/policy/coding.h"
 
 #include <stdio.h>
@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/contract/asym4.h"
-#include "core/policy/calibration.h"
 
 const adm_coding adm_coding_default = {.metric = ADM_METRIC_L1, .bits = 2, .hadamard = true, .n_recent = 1};
 
@@ -74,16 +73,6 @@ adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, ad
                     "adamas with metric %s, %u bits and a selection per group: distances of %u query "
                     "heads sum to up to %u, and the maximum is 65535: select per head",
                     adm_code_metric_name(coding->metric), coding->bits, n_queries, max);
-}
-
-void adm_coding_name(const adm_coding *coding, char *name) {
-    char width[16] = "", own[ADM_CODING_NAME_BYTES], sinks[24] = "", recent[24] = "";
-    if (coding->bits != 2) snprintf(width, sizeof width, ", %u bit%s", coding->bits, coding->bits > 1 ? "s" : "");
-    if (coding->n_sinks > 0) snprintf(sinks, sizeof sinks, ", %u sink%s", coding->n_sinks, coding->n_sinks > 1 ? "s" : "");
-    if (coding->n_recent > 1) snprintf(recent, sizeof recent, ", %u recent", coding->n_recent);
-    if (coding->calibration != NULL) adm_calibration_name(coding->calibration, own);
-    else snprintf(own, sizeof own, "%s %s", adm_code_metric_name(coding->metric), coding->thresholds.text);
-    snprintf(name, ADM_CODING_NAME_BYTES, "%.112s%s%s%s%s", own, width, coding->hadamard ? "" : ", no Hadamard", sinks, recent);
 }
 
 bool adm_coding_is_contract(const adm_coding *coding) {

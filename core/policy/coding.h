@@ -53,11 +53,7 @@ adm_status adm_coding_complete(adm_coding *coding, adm_error *err);
 /* ADM_EUNSUPPORTED where the largest distance of a group does not fit 16 bits. Shape as of adm_shape_check(). */
 adm_status adm_coding_check(const adm_coding *coding, const adm_shape *shape, adm_error *err);
 
-enum { ADM_CODING_NAME_BYTES = 160 };
-
-/* What a coding is called: metric and thresholds, then whatever is not the default:
- * "l1 calibrated", "dot channel, 3 bits, no Hadamard, 4 sinks, 64 recent". name: ADM_CODING_NAME_BYTES. */
-void adm_coding_name(const adm_coding *coding, char *name);
+enum { ADM_CODING_NAME_BYTES = 160 }; /* of adm_coding_name(), core/policy/coding_name.h */
 
 /* The contract of core/contract/stage.h: L1 over 2-bit codes of transformed keys, thresholds of a layer, each head by itself.
  * The pipeline's bucket, pack and distance apply; stages are timed. */

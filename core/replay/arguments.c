@@ -106,7 +106,7 @@ static char *filter_help(int key, const char *text, void *input) {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     adm_replay_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: return adm_give_inputs(state, 4, (void *[]){&c->fleet, &c->common, &c->common, &c->bring});
+    case ARGP_KEY_INIT: return adm_give_grid_inputs(state, &c->fleet, &c->common, &c->bring);
     case 'b': c->budgets = arg; return 0;
     case 'p': c->policies = arg; return 0;
     case 'l': c->layers = arg; return 0;
@@ -150,16 +150,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_shard_and_dry_run, 0, NULL, 0},
-                                             {&adm_argp_db, 0, NULL, 0},
-                                             {&adm_argp_output, 0, NULL, 0},
-                                             {&adm_argp_bring, 0, NULL, 0},
-                                             {0}};
 const struct argp adm_replay_argp = {
     .options = options,
     .parser = parse,
     .args_doc = "TRACE...",
-    .children = children,
+    .children = adm_argp_grid,
     .help_filter = filter_help,
     .doc = "Replays decode sessions on the host: selection quality against dense attention, and the time of every stage.\v"
            "A sequence length stands for the steps with that many cached tokens, up to an eighth more (at least 64)."};
@@ -174,22 +169,6 @@ static adm_status parse_resume(adm_replay_command *c, adm_error *err) {
         status = adm_fail(err, ADM_EINPUT, "--resume %s: the database %s is not there", c->resume,
                           adm_printable(c->common.db_path, path, sizeof path));
     return status;
-}
-
-static adm_status parse_small(const char *option, const char *text, uint32_t max, uint32_t *value, adm_error *err) {
-    uint64_t number = *value;
-    adm_status status = text != NULL ? adm_parse_u64(option, text, 0, max, &number, err) : ADM_OK;
-    *value = (uint32_t)number;
-    return status;
-}
-
-static adm_status parse_eps(const char *text, double *eps, adm_error *err) {
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(value) || value < 0)
-        return adm_fail(err, ADM_EINPUT, "--eps: '%s' is not a number of at least 0", text);
-    *eps = value;
-    return ADM_OK;
 }
 
 /* Numbers of an option as values of a setting. */
@@ -283,9 +262,8 @@ static adm_status parse_targets(adm_replay_command *c, adm_error *err) {
 }
 
 static adm_status parse_threads(adm_replay_command *c, adm_error *err) {
-    uint64_t n_threads = adm_threads_available();
-    adm_status status = ADM_OK;
-    if (c->threads != NULL) status = adm_parse_u64("--threads", c->threads, 1, ADM_MAX_THREADS, &n_threads, err);
+    uint64_t n_threads;
+    adm_status status = adm_option_u64("--threads", c->threads, 1, ADM_MAX_THREADS, adm_threads_available(), &n_threads, err);
     c->options.n_threads = (size_t)n_threads;
     return status;
 }
@@ -304,25 +282,22 @@ static adm_status parse_only(adm_replay_command *c, adm_error *err) {
 
 adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
-    o->n_dense_layers = ADM_DENSE_LAYERS;
-    o->n_timed_steps = 64;
-    c->seed_number = 1;
-    o->eps = 0.05;
     const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
     adm_status status = adm_parse_u32_list("--budgets", budgets, 1, MAX_BUDGET, &c->budget_list, &o->n_budgets, err);
     if (status == ADM_OK && c->seq_lens != NULL)
         status = adm_parse_u32_list("--seq-lens", c->seq_lens, 1, MAX_BUDGET, &c->seq_len_list, &o->n_seq_lens, err);
     if (status == ADM_OK && c->layers != NULL)
         status = adm_parse_u32_list("--layers", c->layers, 0, 65535, &c->layer_list, &o->n_layers, err);
-    if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &c->seed_number, err);
+    if (status == ADM_OK) status = adm_option_u64("--seed", c->seed, 0, INT64_MAX, 1, &c->seed_number, err);
     if (status == ADM_OK) status = parse_sweep(c, err);
     if (status == ADM_OK) status = parse_targets(c, err);
     if (status == ADM_OK) status = parse_threads(c, err);
     if (status == ADM_OK) status = parse_resume(c, err);
-    if (status == ADM_OK) status = parse_small("--timed-steps", c->timed_steps, MAX_BUDGET, &o->n_timed_steps, err);
-    if (status == ADM_OK) status = parse_small("--dense-layers", c->dense_layers, 65535, &o->n_dense_layers, err);
+    if (status == ADM_OK) status = adm_option_u32("--timed-steps", c->timed_steps, 0, MAX_BUDGET, 64, &o->n_timed_steps, err);
+    if (status == ADM_OK)
+        status = adm_option_u32("--dense-layers", c->dense_layers, 0, 65535, ADM_DENSE_LAYERS, &o->n_dense_layers, err);
     if (status == ADM_OK) status = parse_only(c, err);
-    if (status == ADM_OK && c->eps != NULL) status = parse_eps(c->eps, &o->eps, err);
+    if (status == ADM_OK) status = adm_option_real("--eps", c->eps, "a number", 0, INFINITY, 0.05, &o->eps, err);
     static const char *const counter_sets[] = {"host"};
     if (status == ADM_OK && c->counters != NULL)
         status = adm_parse_words("--counters", c->counters, counter_sets, 1, &c->counting, err);

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "core/system/interrupt.h"
-#include "core/base/json_text.h"
 #include "core/base/mem.h"
 
 enum { PART_BYTES = sizeof ".part-XXXXXX" - 1 };
@@ -111,11 +110,6 @@ static void end_without_reader(const adm_output *output) {
 }
 
 adm_status adm_output_commit(adm_output *output, adm_error *err) {
-    if (adm_json_memory_ran_out()) {
-        adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory: what was to be written lacks parts", output->path);
-        adm_output_discard(output);
-        return ADM_EENVIRONMENT;
-    }
     errno = 0;
     bool written = fflush(output->file) == 0 && !ferror(output->file);
     if (written && output->is_nameless) written = name_it(output);

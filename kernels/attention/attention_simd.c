@@ -112,6 +112,14 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
     return sum4_avx2(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
 }
 
+/* Without optimisation GCC 12 has the intrinsic be a macro, in which a mask of -1 changes its sign. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static inline ADM_AVX512 __m512d round_avx512(__m512d x) {
+    return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#pragma GCC diagnostic pop
+
 #define SIMD ADM_AVX512
 #define NAME(x) x##_avx512
 #define SET_NAME "avx512"
@@ -130,7 +138,7 @@ static inline ADM_AVX512 double sum8_avx512(__m512d x) {
 #define MUL(a, b) _mm512_mul_pd(a, b)
 #define FMA(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define MAX(a, b) _mm512_max_pd(a, b)
-#define ROUND(x) _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define ROUND(x) round_avx512(x)
 #define SCALE(x, n) _mm512_scalef_pd(x, n)
 #define ZERO_BELOW(x, limit, v) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, SET(limit), _CMP_NLT_UQ), v)
 #define SUM8(v) sum8_avx512((v)[0])

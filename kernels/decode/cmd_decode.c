@@ -96,12 +96,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* --- Options -------------------------------------------------------------------------------------------------------- */
 
-static adm_status number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t otherwise, uint64_t *value,
-                         adm_error *err) {
-    *value = otherwise;
-    return text != NULL ? adm_parse_u64(option, text, min, max, value, err) : ADM_OK;
-}
-
 static adm_status parse_lists(decode_command *c, adm_error *err) {
     adm_decode_job *job = &c->job;
     adm_status status = adm_parse_u32_list("--seq-lens", c->seq_lens != NULL ? c->seq_lens : "32768", 1, 1 << 20, &c->lists[0],
@@ -146,11 +140,11 @@ static adm_status parse_values(decode_command *c, adm_error *err) {
     adm_status status = adm_model_read(c->model, &s->model, err);
     if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_linear(c, err);
-    if (status == ADM_OK) status = number("--page-size", c->page_size, 0, 64, 0, &page, err);
-    if (status == ADM_OK) status = number("--dense-layers", c->dense_layers, 0, 4096, ADM_DENSE_LAYERS, &dense, err);
-    if (status == ADM_OK) status = number("--device", c->device, 0, 15, 0, &device, err);
-    if (status == ADM_OK) status = number("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
-    if (status == ADM_OK) status = number("--seed", c->seed, 0, INT64_MAX, 1, &s->seed, err);
+    if (status == ADM_OK) status = adm_option_u64("--page-size", c->page_size, 0, 64, 0, &page, err);
+    if (status == ADM_OK) status = adm_option_u64("--dense-layers", c->dense_layers, 0, 4096, ADM_DENSE_LAYERS, &dense, err);
+    if (status == ADM_OK) status = adm_option_u64("--device", c->device, 0, 15, 0, &device, err);
+    if (status == ADM_OK) status = adm_option_u64("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
+    if (status == ADM_OK) status = adm_option_u64("--seed", c->seed, 0, INT64_MAX, 1, &s->seed, err);
     s->page_size = (uint32_t)page;
     s->dense_layers = (uint32_t)dense;
     c->device_number = (uint32_t)device;

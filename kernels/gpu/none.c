@@ -1,14 +1,17 @@
 /* none.c: the GPU room in a build without CUDA. Questions about devices are answered with the reason why there is none, and the
- * cure. The table of implementations is empty. Nothing else can be reached, since there is no adm_gpu. */
+ * cure. The tables of implementations and of their parameters are empty. Nothing else can be reached, since there is no adm_gpu. */
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu/case.h"
 #include "kernels/gpu/memory.h"
 #include "kernels/gpu/observe.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
+#include "kernels/gpu/ways.h"
 
 const adm_gpu_impl *const adm_gpu_rows[] = {NULL};
 const size_t adm_gpu_n_rows = 0;
+const adm_gpu_ways adm_gpu_way_rows[] = {{.row = ""}};
+const size_t adm_gpu_n_ways = 0;
 
 /* --- device.h, memory.h, bandwidth.h ------------------------------------------------------------------------------ */
 

@@ -125,7 +125,7 @@ static error_t add_only(adm_profile_command *c, const char *list, struct argp_st
 static error_t parse(int key, char *arg, struct argp_state *state) {
     adm_profile_command *c = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: return adm_give_inputs(state, 4, (void *[]){&c->fleet, &c->common, &c->common, &c->bring});
+    case ARGP_KEY_INIT: return adm_give_grid_inputs(state, &c->fleet, &c->common, &c->bring);
     case 'b': c->budgets = arg; return 0;
     case 'l': c->layers = arg; return 0;
     case 't': c->thresholds = arg; return 0;
@@ -172,35 +172,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static const struct argp_child children[] = {{&adm_argp_shard_and_dry_run, 0, NULL, 0},
-                                             {&adm_argp_db, 0, NULL, 0},
-                                             {&adm_argp_output, 0, NULL, 0},
-                                             {&adm_argp_bring, 0, NULL, 0},
-                                             {0}};
 const struct argp adm_profile_argp = {
     .options = options,
     .parser = parse,
-    .children = children,
+    .children = adm_argp_grid,
     .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. A "
            "wrong result is recorded as failed and never timed.\v"
            "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
            "code is 77 without a GPU, and 4 if a check failed."};
 
 /* --- Values ------------------------------------------------------------------------------------------------------- */
-
-static adm_status number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t fallback, uint64_t *value,
-                         adm_error *err) {
-    *value = fallback;
-    return text != NULL ? adm_parse_u64(option, text, min, max, value, err) : ADM_OK;
-}
-
-static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
-                           adm_error *err) {
-    uint64_t wide;
-    adm_status status = number(option, text, min, max, fallback, &wide, err);
-    *value = (uint32_t)wide;
-    return status;
-}
 
 static adm_status parse_lists(adm_profile_command *c, adm_error *err) {
     adm_profile_options *o = &c->options;
@@ -332,13 +313,13 @@ static adm_status parse_values(adm_profile_command *c, adm_error *err) {
         status = adm_profile_metrics(c->metrics, c->calibration_path != NULL ? &c->calibration : NULL, c->calibration_path,
                                      c->metric_list, &o->n_metrics, err);
     o->metrics = c->metric_list;
-    if (status == ADM_OK) status = number32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
-    if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
-    if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
-    if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->n_recent, err);
-    if (status == ADM_OK) status = number32("--device", c->device, 0, 15, 0, &c->device_number, err);
-    if (status == ADM_OK) status = number("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
-    if (status == ADM_OK) status = number("--seed", c->seed, 0, INT64_MAX, 1, &o->seed, err);
+    if (status == ADM_OK) status = adm_option_u32("--heads", c->heads, 1, 4096, 32, &o->n_q_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--head-dim", c->head_dim, 1, 256, 128, &o->head_dim, err);
+    if (status == ADM_OK) status = adm_option_u32("--sinks", c->sinks, 0, 1 << 20, 0, &o->n_sinks, err);
+    if (status == ADM_OK) status = adm_option_u32("--recent", c->recent, 0, 1 << 20, 0, &o->n_recent, err);
+    if (status == ADM_OK) status = adm_option_u32("--device", c->device, 0, 15, 0, &c->device_number, err);
+    if (status == ADM_OK) status = adm_option_u64("--cap-ms", c->cap_ms, 1, 60000, 300, &cap_ms, err);
+    if (status == ADM_OK) status = adm_option_u64("--seed", c->seed, 0, INT64_MAX, 1, &o->seed, err);
     o->cap_ns = cap_ms * 1000000;
     if (status == ADM_OK && c->trace_path != NULL) return parse_trace_options(c, err);
     if (status == ADM_OK && (c->layers != NULL || c->thresholds != NULL))

@@ -12,15 +12,25 @@
 #include "kernels/sass/kernel_resources.h"
 #include "core/base/print.h"
 #include "kernels/sass/sass_mix.h"
+#include "kernels/sass/static.h"
+
+/* The kernels of a stage, as parts of mangled names: "12topk_cluster". */
+typedef struct stage_kernels {
+    const char *stage;
+    char part[64][80];
+    size_t n;
+} stage_kernels;
 
 typedef struct sass_command {
     adm_common common;
-    const char *path, *kernel, *against;
+    const char *path, *kernel, *against, *stage;
+    stage_kernels kernels;
 } sass_command;
 
-enum { KEY_KERNEL = 0x6600, KEY_AGAINST };
+enum { KEY_KERNEL = 0x6600, KEY_AGAINST, KEY_STAGE };
 
 static const struct argp_option options[] = {
+    {"stage", KEY_STAGE, "STAGE", 0, "Only this program's kernels of this stage (default: of every stage)", 1},
     {"kernel", KEY_KERNEL, "TEXT", 0, "Only kernels whose (mangled) name contains this, topk_cluster for instance", 1},
     {"against", KEY_AGAINST, "TEXT", 0, "Compare with the kernels whose name contains this", 1},
     {0},
@@ -30,6 +40,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     sass_command *c = state->input;
     switch (key) {
     case ARGP_KEY_INIT: state->child_inputs[0] = &c->common; return 0;
+    case KEY_STAGE: c->stage = arg; return 0;
     case KEY_KERNEL: c->kernel = arg; return 0;
     case KEY_AGAINST: c->against = arg; return 0;
     case ARGP_KEY_ARG:
@@ -98,7 +109,45 @@ static adm_status start(const char *program, const char *path, FILE **out, pid_t
     return adm_fail(err, ADM_EENVIRONMENT, "%s could not be started: %s", program, strerror(errno));
 }
 
-static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *err) {
+/* --- The kernels of a stage ------------------------------------------------------------------------------------------ */
+
+static void add_kernel(void *user, const adm_static_kernel *k) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+    stage_kernels *s = user;
+    char part[80];
+    const int length = (int)strspn(k->kernel, letters);
+    if (strcmp(k->stage, s->stage) != 0 || s->n == sizeof s->part / sizeof *s->part) return;
+    snprintf(part, sizeof part, "%d%.*s", length, length < 70 ? length : 70, k->kernel);
+    for (size_t i = 0; i < s->n; i++)
+        if (strcmp(s->part[i], part) == 0) return;
+    memcpy(s->part[s->n++], part, sizeof part);
+}
+
+static bool is_of_stage(void *user, const char *name) {
+    const stage_kernels *s = user;
+    for (size_t i = 0; i < s->n; i++)
+        if (strstr(name, s->part[i]) != NULL) return true;
+    return false;
+}
+
+static adm_status find_stage(sass_command *c, adm_error *err) {
+    const char *names[ADM_N_STAGES];
+    bool found[ADM_N_STAGES] = {false};
+    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    if (c->stage == NULL) return ADM_OK;
+    adm_status status = adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err);
+    if (status == ADM_OK && c->path != NULL)
+        status = adm_fail(err, ADM_EINPUT, "--stage is about this program's kernels: leave it out with a file, or the file");
+    c->kernels.stage = c->stage;
+    if (status == ADM_OK) status = adm_static_each(add_kernel, &c->kernels, err);
+    if (status == ADM_OK && c->kernels.n == 0)
+        status = adm_fail(err, ADM_EUNSUPPORTED, "this build has no CUDA kernels of the stage %s", c->stage);
+    return status;
+}
+
+/* --- Counting --------------------------------------------------------------------------------------------------------- */
+
+static adm_status count(sass_command *c, adm_sass_mix mix[2], adm_error *err) {
     char program[PATH_MAX], self[PATH_MAX] = "", line[1024];
     FILE *file = NULL;
     pid_t pid = -1;
@@ -111,9 +160,11 @@ static adm_status count(const sass_command *c, adm_sass_mix mix[2], adm_error *e
     if (c->path == NULL && readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
         return adm_fail(err, ADM_EENVIRONMENT, "this program's own file cannot be found");
     if (c->path != NULL && access(c->path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->path, strerror(errno));
-    adm_status status = start(program, c->path != NULL ? c->path : self, &file, &pid, err);
+    adm_status status = find_stage(c, err);
+    if (status == ADM_OK) status = start(program, c->path != NULL ? c->path : self, &file, &pid, err);
     if (status != ADM_OK) return status;
-    adm_sass_reader reader = {.kernel = {c->kernel, c->against}, .mix = mix};
+    adm_sass_reader reader = {
+        .kernel = {c->kernel, c->against}, .takes = c->stage != NULL ? is_of_stage : NULL, .user = &c->kernels, .mix = mix};
     while (fgets(line, sizeof line, file) != NULL) adm_sass_read(&reader, line);
     fclose(file);
     waitpid(pid, &status_word, 0);

@@ -53,8 +53,9 @@ static int kind_of(const char *opcode) {
 }
 
 static void begin_kernel(adm_sass_reader *r, const char *name) {
+    const bool takes = r->takes == NULL || r->takes(r->user, name);
     for (int i = 0; i < 2; i++) {
-        r->counts[i] = r->kernel[i] != NULL ? strstr(name, r->kernel[i]) != NULL : i == 0;
+        r->counts[i] = takes && (r->kernel[i] != NULL ? strstr(name, r->kernel[i]) != NULL : i == 0);
         r->mix[i].n_kernels += r->counts[i];
     }
 }

@@ -36,7 +36,17 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-const struct argp adm_argp_bring = {.options = options, .parser = parse};
+static const struct argp own = {.options = options, .parser = parse};
+
+const struct argp_child adm_argp_grid[] = {{&adm_argp_shard_and_dry_run, 0, NULL, 0},
+                                           {&adm_argp_db, 0, NULL, 0},
+                                           {&adm_argp_output, 0, NULL, 0},
+                                           {&own, 0, NULL, 0},
+                                           {0}};
+
+error_t adm_give_grid_inputs(struct argp_state *state, adm_fleet *fleet, adm_common *common, adm_bring *bring) {
+    return adm_give_inputs(state, 4, (void *[]){fleet, common, common, bring});
+}
 
 /* --- Which stage ---------------------------------------------------------------------------------------------------- */
 

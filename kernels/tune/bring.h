@@ -5,11 +5,13 @@
 
 #include <argp.h>
 
+#include "core/cli/command.h"
+#include "core/fleet/fleet.h"
 #include "kernels/tune/session.h"
 
 enum { ADM_BRING_MAX_FILES = 32 };
 
-/* Zero-initialise; give it to adm_argp_bring as child input. */
+/* Zero-initialise; an input of adm_argp_grid. */
 typedef struct adm_bring {
     const char *file[ADM_BRING_MAX_FILES];
     size_t n_files;
@@ -17,7 +19,12 @@ typedef struct adm_bring {
     size_t n_set;
 } adm_bring;
 
-extern const struct argp adm_argp_bring; /* --candidate [STAGE=]FILE, --set NAME=N */
+/* The children of a command that measures a grid: --shard and --dry-run, --db, --quiet and --json, --candidate [STAGE=]FILE and
+ * --set NAME=N. */
+extern const struct argp_child adm_argp_grid[];
+
+/* For its ARGP_KEY_INIT. Returns 0. */
+error_t adm_give_grid_inputs(struct argp_state *state, adm_fleet *fleet, adm_common *common, adm_bring *bring);
 
 /* Sets the stages [ADM_N_STAGES] that a --candidate is of, and the path in it. ADM_EINPUT: none, or a source with functions of
  * several. */

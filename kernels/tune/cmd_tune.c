@@ -19,11 +19,11 @@
 
 typedef struct tune_command {
     adm_common common;
-    const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *sinks, *recent, *seed, *limit, *cap,
-        *only, *label, *device;
+    const char *stage_name, *seq_len, *budget, *heads, *kv_heads, *head_dim, *dtype, *batch, *sinks, *recent, *seed, *limit,
+        *cap, *only, *label, *device;
     const char *set[ADM_TUNE_MAX_PARAMETERS];
     size_t n_set;
-    bool gpu, show, watch;
+    bool gpu, show, watch, search_rows;
     const char *versions; /* of --watch */
     char **paths;
     size_t n_paths;
@@ -41,6 +41,7 @@ enum {
     KEY_KV_HEADS,
     KEY_HEAD_DIM,
     KEY_DTYPE,
+    KEY_BATCH,
     KEY_SINKS,
     KEY_RECENT,
     KEY_SEED,
@@ -55,6 +56,7 @@ enum {
     KEY_ARCH,
     KEY_SET,
     KEY_NO_SEARCH,
+    KEY_SEARCH_ROWS,
     KEY_WATCH,
     KEY_COUNTERS
 };
@@ -67,6 +69,7 @@ static const struct argp_option options[] = {
     {"kv-heads", KEY_KV_HEADS, "N", 0, "KV heads (default 8)", 1},
     {"head-dim", KEY_HEAD_DIM, "N", 0, "64, 128 or 256 (default 128)", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "f16, bf16, or on the host f32 (default f16)", 1},
+    {"batch", KEY_BATCH, "N", 0, "Sequences of that length, 1 to 64, on a GPU (default 1)", 1},
     {"sinks", KEY_SINKS, "N", 0, "First tokens always selected (default 0)", 1},
     {"recent", KEY_RECENT, "N", 0, "Last tokens always selected (default 1, the newest)", 1},
     {"implementation", KEY_ONLY, "NAME", 0, "Only this row of the registry beside the candidates (default: all that run here)",
@@ -74,8 +77,12 @@ static const struct argp_option options[] = {
     {"gpu", KEY_GPU, NULL, 0, "Judge the registry's GPU rows, even without a candidate", 2},
     {"set", KEY_SET, "NAME=N", 0, "Fix a parameter of the candidates; may be repeated", 2},
     {"no-search", KEY_NO_SEARCH, NULL, 0, "Use each parameter's first value instead of searching for the best", 2},
+    {"search-rows", KEY_SEARCH_ROWS, NULL, 0,
+     "Also search the launch parameters of the registry's GPU rows for what is fastest at this shape", 2},
     {"watch", KEY_WATCH, "N", OPTION_ARG_OPTIONAL,
-     "Judge the one source file anew whenever it changes, until interrupted or after N versions", 2},
+     "Judge the one source file anew whenever it changes, until interrupted or after N versions; with --json a line of JSON "
+     "per version",
+     2},
     {"check-only", KEY_CHECK_ONLY, NULL, 0, "Right or wrong; time nothing", 3},
     {"counters", KEY_COUNTERS, "SET", 0,
      "Also count what is right on a GPU, after its times: a set that `adamas counters list` names, or a file", 3},
@@ -100,6 +107,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_KV_HEADS: c->kv_heads = arg; return 0;
     case KEY_HEAD_DIM: c->head_dim = arg; return 0;
     case KEY_DTYPE: c->dtype = arg; return 0;
+    case KEY_BATCH: c->batch = arg; return 0;
     case KEY_SINKS: c->sinks = arg; return 0;
     case KEY_RECENT: c->recent = arg; return 0;
     case KEY_SEED: c->seed = arg; return 0;
@@ -110,6 +118,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_GPU: c->gpu = true; return 0;
     case KEY_SHOW: c->show = true; return 0;
     case KEY_NO_SEARCH: c->session.no_search = true; return 0;
+    case KEY_SEARCH_ROWS: c->gpu = c->search_rows = true; return 0;
     case KEY_WATCH:
         c->watch = true;
         c->versions = arg;
@@ -151,14 +160,6 @@ static const struct argp argp = {
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
-static adm_status number32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t fallback, uint32_t *value,
-                           adm_error *err) {
-    uint64_t wide = fallback;
-    adm_status status = text != NULL ? adm_parse_u64(option, text, min, max, &wide, err) : ADM_OK;
-    *value = (uint32_t)wide;
-    return status;
-}
-
 static adm_status parse_stage(tune_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
@@ -189,19 +190,20 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     adm_status status = parse_stage(c, err);
     if (status == ADM_OK && o->count_set != NULL) status = adm_tune_count_check(o->count_set, err);
     if (status == ADM_OK) status = parse_dtype(c, err);
-    if (status == ADM_OK) status = number32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
-    if (status == ADM_OK) status = number32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
-    if (status == ADM_OK) status = number32("--head-dim", c->head_dim, 1, 256, 128, &o->shape.head_dim, err);
+    if (status == ADM_OK) status = adm_option_u32("--heads", c->heads, 1, 256, 32, &o->shape.n_q_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--kv-heads", c->kv_heads, 1, 256, 8, &o->shape.n_kv_heads, err);
+    if (status == ADM_OK) status = adm_option_u32("--head-dim", c->head_dim, 1, 256, 128, &o->shape.head_dim, err);
     if (status == ADM_OK) status = adm_shape_check(&o->shape, err);
-    if (status == ADM_OK) status = number32("--seq-len", c->seq_len, 1, 1 << 20, 0, &o->n_tokens, err);
-    if (status == ADM_OK) status = number32("--budget", c->budget, 1, 1 << 20, 256, &o->rule.budget, err);
-    if (status == ADM_OK) status = number32("--sinks", c->sinks, 0, 1 << 20, 0, &o->rule.n_sinks, err);
-    if (status == ADM_OK) status = number32("--recent", c->recent, 0, 1 << 20, 0, &o->rule.n_recent, err);
+    if (status == ADM_OK) status = adm_option_u32("--seq-len", c->seq_len, 1, 1 << 20, 0, &o->n_tokens, err);
+    if (status == ADM_OK) status = adm_option_u32("--budget", c->budget, 1, 1 << 20, 256, &o->rule.budget, err);
+    if (status == ADM_OK) status = adm_option_u32("--batch", c->batch, 1, 64, 1, &o->batch, err);
+    if (status == ADM_OK) status = adm_option_u32("--sinks", c->sinks, 0, 1 << 20, 0, &o->rule.n_sinks, err);
+    if (status == ADM_OK) status = adm_option_u32("--recent", c->recent, 0, 1 << 20, 0, &o->rule.n_recent, err);
     if (status == ADM_OK) status = adm_select_rule_check(&o->rule, err);
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 1, INT64_MAX, &o->seed, err);
-    if (status == ADM_OK && c->limit != NULL) status = adm_parse_u64("--limit-s", c->limit, 1, 600, &limit_s, err);
-    if (status == ADM_OK && c->cap != NULL) status = adm_parse_u64("--cap-ms", c->cap, 1, 60000, &cap_ms, err);
-    if (status == ADM_OK) status = number32("--device", c->device, 0, 63, 0, &device, err);
+    if (status == ADM_OK) status = adm_option_u64("--limit-s", c->limit, 1, 600, 10, &limit_s, err);
+    if (status == ADM_OK) status = adm_option_u64("--cap-ms", c->cap, 1, 60000, 500, &cap_ms, err);
+    if (status == ADM_OK) status = adm_option_u32("--device", c->device, 0, 63, 0, &device, err);
     if (o->n_tokens == 0) o->n_tokens = 32768;
     o->limit_ns = limit_s * 1000000000u;
     o->cap_ns = cap_ms * 1000000u;
@@ -220,6 +222,7 @@ static adm_status collect(tune_command *c, adm_error *err) {
     if (s->list[0].n + s->list[1].n > 0 && !c->gpu) on[0] = false;
     for (int side = 0; side < 2 && status == ADM_OK; side++)
         if (on[side] || s->list[side].n > 0) status = adm_tune_add_rows(&rows[side], s->stage, side, c->only, err);
+    if (status == ADM_OK && c->search_rows) status = adm_tune_add_ways(&rows[1], s->stage, c->only, err);
     for (int side = 0; side < 2; side++) {
         if (status == ADM_OK) status = adm_tune_append(&rows[side], &s->list[side], err);
         adm_free(&s->list[side].c);
@@ -228,6 +231,8 @@ static adm_status collect(tune_command *c, adm_error *err) {
     if (status == ADM_OK && s->list[0].n + s->list[1].n == 0)
         status = adm_fail(err, c->gpu ? ADM_EUNSUPPORTED : ADM_EINPUT, "the stage %s has no rows %s, and no candidate is given",
                           adm_stage_name(s->stage), c->gpu ? "in this build, which has no CUDA kernels" : "on the host");
+    if (status == ADM_OK && s->options.batch > 1 && s->list[0].n > 0)
+        status = adm_fail(err, ADM_EINPUT, "--batch: the host's stages take one sequence; it is for candidates on a GPU");
     if (status == ADM_OK && s->options.count != NULL && s->list[1].n == 0)
         status = adm_fail(err, ADM_EINPUT,
                           "--counters counts on a GPU, and these candidates run on the host: `adamas replay "
@@ -261,18 +266,24 @@ static adm_status begin_run(const tune_command *c, adm_store *store, uint64_t se
 
 static const char *device_of(const tune_command *c, int side) { return side == 0 ? c->host.cpu_model : c->session.gpu.name; }
 
+/* The fastest right one. What the default comes to within both intervals is the default, so that noise chooses nothing. */
+static size_t winner_of(const adm_tune_result *r, size_t n, size_t reference) {
+    size_t best = n;
+    for (size_t i = 0; i < n; i++)
+        if (r[i].status == ADM_OK && r[i].n > 0 && (best == n || r[i].median_ns < r[best].median_ns)) best = i;
+    if (best == n || reference >= n || r[reference].status != ADM_OK || r[reference].n == 0) return best;
+    const double least = r[reference].median_ns * (1 - r[reference].ci_ratio);
+    return r[best].median_ns * (1 + r[best].ci_ratio) < least ? best : reference;
+}
+
 static adm_status record_side(tune_command *c, int side, adm_tune_record *record, adm_error *err) {
     const adm_tune_list *list = &c->session.list[side];
     const size_t reference = adm_tune_default_of(list->c, list->n);
-    size_t best = list->n;
+    const size_t best = winner_of(c->session.result[side], list->n, reference);
     adm_status status = ADM_OK;
     record->device = device_of(c, side);
-    for (size_t i = 0; status == ADM_OK && i < list->n; i++) {
-        const adm_tune_result *r = &c->session.result[side][i];
-        status = adm_tune_record_put(record, &list->c[i], r, err);
-        if (r->status == ADM_OK && r->n > 0 && (best == list->n || r->median_ns < c->session.result[side][best].median_ns))
-            best = i;
-    }
+    for (size_t i = 0; status == ADM_OK && i < list->n; i++)
+        status = adm_tune_record_put(record, &list->c[i], &c->session.result[side][i], err);
     if (status == ADM_OK && best < list->n)
         status = adm_tune_record_winner(record, &list->c[best], &c->session.result[side][best],
                                         reference < list->n ? c->session.result[side][reference].median_ns : 0, err);
@@ -319,9 +330,11 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
                                         "compile_s", (double)c->session.compile_ns * 1e-9, "candidates", rows),
                               err);
     json_decref(rows);
-    if (!c->common.quiet)
-        adm_print("\nrun %lld in %s, seed %llu, %.1f s\n", (long long)run_id, c->common.db_path, (unsigned long long)seed,
-                  elapsed_s);
+    if (!c->common.quiet) {
+        adm_print("\nrun %lld in %s", (long long)run_id, c->common.db_path);
+        if (seed != 0) adm_print(", seed %llu", (unsigned long long)seed);
+        adm_print(", %.1f s\n", elapsed_s);
+    }
     return adm_finish_output(err);
 }
 
@@ -359,7 +372,7 @@ static adm_status watch(tune_command *c, adm_error *err) {
     adm_store *store = NULL;
     uint64_t n_versions = 0;
     int64_t run_id = 0;
-    char arch[32];
+    char arch[32], shown[PATH_MAX];
     adm_status status = c->versions != NULL ? adm_parse_u64("--watch", c->versions, 1, 100000, &n_versions, err) : ADM_OK;
     if (status == ADM_OK && c->n_paths != 1)
         status = adm_fail(err, ADM_EINPUT, "--watch: one .c or .cu file, not %zu", c->n_paths);
@@ -377,6 +390,9 @@ static adm_status watch(tune_command *c, adm_error *err) {
         adm_tune_session_find_gpu(&c->session);
     }
     adm_tune_session_arch(&c->session, arch, sizeof arch);
+    if (!c->common.quiet)
+        adm_print_to(stderr, "watching %s: save it, and it is judged again; Ctrl-C ends the session\n",
+                     adm_printable(c->paths[0], shown, sizeof shown));
     status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &store, err);
     if (status == ADM_OK) status = begin_run(c, store, 0, &run_id, err);
     if (status == ADM_OK) {
@@ -388,14 +404,19 @@ static adm_status watch(tune_command *c, adm_error *err) {
                                   .device = c->session.device,
                                   .gpu_is_there = c->session.no_gpu.status == ADM_OK,
                                   .n_versions = (size_t)n_versions,
+                                  .only = c->only,
+                                  .set = c->set,
+                                  .n_set = c->n_set,
                                   .quiet = c->common.quiet,
+                                  .json = c->common.json,
                                   .scratch = &c->session.scratch,
                                   .compiled = adm_tune_show_errors};
         status = adm_tune_watch_run(&w, &c->session.options, &record, err);
         adm_status ended = adm_store_end_run(store, run_id, status == ADM_OK ? "complete" : "failed",
                                              status == ADM_OK ? NULL : err->text, status == ADM_OK ? err : NULL);
         if (status == ADM_OK) status = ended;
-        if (status == ADM_OK && !c->common.quiet) adm_print("run %lld in %s\n", (long long)run_id, c->common.db_path);
+        if (status == ADM_OK && !c->common.quiet && !c->common.json)
+            adm_print("run %lld in %s\n", (long long)run_id, c->common.db_path);
     }
     adm_store_close(&store);
     return status == ADM_OK ? adm_finish_output(err) : status;
@@ -420,7 +441,8 @@ static int run(int argc, char **argv) {
     adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
-    const int code = status == ADM_OK && !c.show && !c.watch ? verdict_code(&c) : 0;
+    const bool lacks_gpu = c.watch && c.session.list[1].n > 0 && c.session.no_gpu.status != ADM_OK;
+    const int code = status != ADM_OK || c.show ? 0 : c.watch ? (lacks_gpu ? 77 : 0) : verdict_code(&c);
     adm_tune_session_close(&c.session);
     adm_free(&c.argv_json);
     return status == ADM_OK ? code : adm_report_error(&err);

@@ -40,7 +40,7 @@ static void print_resources(const adm_tune_resources *s) {
     if (s->static_shared_bytes >= 0)
         adm_print(", %d bytes of shared memory",
                   s->static_shared_bytes + (s->dynamic_shared_bytes > 0 ? s->dynamic_shared_bytes : 0));
-    if (s->spill_bytes > 0) adm_print(", %d bytes spilled", s->spill_bytes);
+    if (s->spill_bytes > 0) adm_print(", %d bytes of local memory", s->spill_bytes);
     if (s->threads > 0) adm_print(", %d x %d threads", s->blocks, s->threads);
     if (s->n_launches > 1) adm_print(" in %d launches", s->n_launches);
     if (s->occupancy > 0)
@@ -50,6 +50,7 @@ static void print_resources(const adm_tune_resources *s) {
 static void print_setting(const adm_tune_options *o, adm_stage stage, const char *device) {
     adm_print("%s on %s: %u query heads, %u KV heads, d = %u, %s, %u tokens", adm_stage_name(stage), device, o->shape.n_q_heads,
               o->shape.n_kv_heads, o->shape.head_dim, adm_dtype_name(o->dtype), o->n_tokens);
+    if (o->batch > 1) adm_print(", batch %u", o->batch);
     if (stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP)
         adm_print(", budget %u", o->rule.budget);
     adm_print("; one layer of one decode step\n");
@@ -61,8 +62,7 @@ static const adm_tune_counter *counter(const adm_tune_counted *counted, const ch
     return NULL;
 }
 
-/* The counters that most often decide, as far as the set has them; all are in the database. */
-static void print_counters(const adm_tune_counted *counted) {
+void adm_tune_print_counters(const adm_tune_counted *counted) {
     static const struct {
         const char *name, *words;
         double factor;
@@ -118,7 +118,7 @@ void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char
         if (r[i].is_disturbed) adm_print("  core was shared");
         adm_print("\n");
         if (r[i].status != ADM_OK) adm_print("    %s\n", r[i].reason);
-        else if (r[i].counted != NULL) print_counters(r[i].counted);
+        else if (r[i].counted != NULL) adm_tune_print_counters(r[i].counted);
     }
 }
 
@@ -176,9 +176,9 @@ static void print_choice(const adm_query *q) {
               adm_query_double(q, 12) * 1e-3);
     if (adm_query_is_null(q, 13)) adm_print("         -");
     else adm_print(" %+8.1f%%", (adm_query_double(q, 13) / adm_query_double(q, 12) - 1) * 100);
-    snprintf(parameters, sizeof parameters, "%s", adm_query_text(q, 11));
-    adm_print("  %s%s%s",
-              adm_query_text(q, 10)[0] != '\0' ? adm_printable(adm_query_text(q, 10), path, sizeof path) : adm_query_text(q, 9),
+    const bool is_row = adm_query_text(q, 10)[0] == '\0'; /* its variant has the parameters in it */
+    snprintf(parameters, sizeof parameters, "%s", is_row ? "" : adm_query_text(q, 11));
+    adm_print("  %s%s%s", is_row ? adm_query_text(q, 9) : adm_printable(adm_query_text(q, 10), path, sizeof path),
               parameters[0] != '\0' ? " " : "", parameters);
     adm_print("\n");
 }

@@ -17,4 +17,7 @@ void adm_tune_json_rows(struct json_t *rows, const adm_candidate *candidates, co
 /* The choices in a database: one row per device, stage and shape. */
 adm_status adm_tune_print_tuned(adm_store *store, const adm_common *common, adm_error *err);
 
+/* A line with the counters that most often decide, as far as the set has them; all are in the database. */
+void adm_tune_print_counters(const adm_tune_counted *counted);
+
 #endif

@@ -221,7 +221,8 @@ static adm_status session_of(adm_profile_candidates *p, adm_stage stage, const c
     if (p->n_sessions == MAX_SESSIONS) return adm_fail(err, ADM_EINPUT, "--tuned: more than %d candidates", MAX_SESSIONS);
     adm_tune_session *s = &p->session[p->n_sessions];
     *s = (adm_tune_session){.stage = stage, .no_search = true, .options.limit_ns = limit_ns};
-    adm_status status = adm_tune_session_add(s, ch->path, err);
+    adm_status status = ch->path[0] != '\0' ? adm_tune_session_add(s, ch->path, err)
+                                            : adm_tune_add_ways(&s->list[1], stage, NULL, err);
     if (status == ADM_OK) keep_one(&s->list[1], ch->variant);
     if (status == ADM_OK && s->list[0].n + s->list[1].n == 0)
         status = adm_fail(err, ADM_EINPUT, "it no longer has '%s'", ch->variant);
@@ -248,20 +249,22 @@ static adm_status use_choice(adm_profile_candidates *p, adm_store *store, const 
         say(p, stage, &c, budget, "nothing is stored for this device and shape");
         return ADM_OK;
     }
-    if (ch.path[0] == '\0') {
+    if (ch.path[0] == '\0' && ch.parameters[0] == '\0') {
         snprintf(words, sizeof words, "the registry's '%s' is the fastest", ch.variant);
         say(p, stage, &c, budget, words);
         return ADM_OK;
     }
     status = session_of(p, stage, &ch, &session, &why);
     if (status == ADM_EINPUT) { /* the file is gone, or is no longer a candidate */
-        snprintf(words, sizeof words, "%s of run %lld cannot be used: %s", ch.path, (long long)ch.run_id, why.text);
+        snprintf(words, sizeof words, "%s of run %lld cannot be used: %s", ch.path[0] != '\0' ? ch.path : ch.variant,
+                 (long long)ch.run_id, why.text);
         say(p, stage, &c, budget, words);
         return ADM_OK;
     }
     if (status != ADM_OK) return adm_fail(err, status, "%s", why.text);
-    snprintf(words, sizeof words, "%s%s%s, run %lld", ch.path, ch.parameters[0] != '\0' ? " " : "", ch.parameters,
-             (long long)ch.run_id);
+    const bool is_file = ch.path[0] != '\0'; /* a row's variant has the parameters in it */
+    snprintf(words, sizeof words, "%s%s%s, run %lld", is_file ? ch.path : ch.variant,
+             is_file && ch.parameters[0] != '\0' ? " " : "", is_file ? ch.parameters : "", (long long)ch.run_id);
     say(p, stage, &c, budget, words);
     return judge_at(p, session, at, budget, err);
 }

@@ -37,33 +37,12 @@ adm_status adm_tune_session_add(adm_tune_session *s, const char *path, adm_error
     return status;
 }
 
-/* The parameter of a candidate that a setting names; NULL: it has none. */
-static adm_tune_parameter *parameter_of(adm_candidate *c, const char *name, size_t bytes, int64_t **chosen) {
-    for (size_t p = 0; p < c->n_parameters; p++)
-        if (strlen(c->parameter[p].name) == bytes && strncmp(c->parameter[p].name, name, bytes) == 0) {
-            *chosen = &c->chosen[p];
-            return &c->parameter[p];
-        }
-    return NULL;
-}
-
 adm_status adm_tune_session_set(adm_tune_session *s, const char *setting, adm_error *err) {
-    const char *equals = strchr(setting, '=');
-    char *end;
-    const int64_t value = equals != NULL ? strtoll(equals + 1, &end, 0) : 0;
     bool found = false;
-    if (equals == NULL || equals[1] == '\0' || *end != '\0')
-        return adm_fail(err, ADM_EINPUT, "--set: '%s' is not NAME=NUMBER", setting);
-    for (int side = 0; side < 2; side++)
-        for (size_t i = 0; i < s->list[side].n; i++) {
-            int64_t *chosen;
-            adm_tune_parameter *p = parameter_of(&s->list[side].c[i], setting, (size_t)(equals - setting), &chosen);
-            if (p == NULL) continue;
-            p->value[0] = *chosen = value;
-            p->n_values = 1;
-            found = true;
-        }
-    return found ? ADM_OK : adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", setting);
+    adm_status status = ADM_OK;
+    for (int side = 0; side < 2 && status == ADM_OK; side++) status = adm_tune_set(&s->list[side], setting, &found, err);
+    if (status != ADM_OK || found) return status;
+    return adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", setting);
 }
 
 /* --- Progress ------------------------------------------------------------------------------------------------------- */
@@ -192,7 +171,8 @@ static adm_status measure_settings(void *user, const size_t *which, size_t n, si
     return status;
 }
 
-/* Puts the finalists in the candidate's place; where every setting is out, the first with its reason. */
+/* Puts the finalists in the candidate's place; where every setting is out, the first with its reason, or of a row none: the row
+ * itself is judged, too. */
 static adm_status search_one(adm_tune_session *session, int side, const adm_candidate *candidate, const char *arch,
                              adm_tune_list *into, adm_error *err) {
     const size_t n = adm_search_n_settings(candidate), first_samples = side == 1 ? ADM_SEARCH_ENOUGH : ADM_SEARCH_FIRST_SAMPLES;
@@ -213,7 +193,7 @@ static adm_status search_one(adm_tune_session *session, int side, const adm_cand
     if (status == ADM_OK)
         status = adm_search_halve(n, first_samples, measure_settings, &s, finalist, &n_finalists, &n_measured, err);
     adm_progress_end(&session->progress);
-    if (status == ADM_OK && n_finalists == 0) finalist[n_finalists++] = 0;
+    if (status == ADM_OK && n_finalists == 0 && candidate->kind != ADM_CANDIDATE_ROW) finalist[n_finalists++] = 0;
     for (size_t i = 0; i < n_finalists && status == ADM_OK; i++) into->c[into->n++] = s.all[finalist[i]];
     if (status == ADM_OK && !session->quiet)
         adm_print("searched %zu settings of %s with %zu samples in %.1f s; %zu finalists\n", n, candidate->name, n_measured,

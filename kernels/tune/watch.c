@@ -1,7 +1,9 @@
 /* watch.c: the loop of an editor and a judge; see watch.h. */
 #include "kernels/tune/watch.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -9,6 +11,7 @@
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "kernels/tune/gpu/gpu_judge.h"
+#include "kernels/tune/print.h"
 
 /* What the versions so far came to. */
 typedef struct progress {
@@ -31,11 +34,35 @@ static void print_version(const progress *p, const adm_candidate *c, const adm_t
     } else adm_print("%s", r->status == ADM_OK ? "right" : r->status == ADM_EINTERNAL ? "WRONG" : "not judged");
     const adm_tune_resources *s = r->resources.registers >= 0 ? &r->resources : &c->resources;
     if (s->registers >= 0) adm_print("  %d registers", s->registers);
-    if (s->spill_bytes > 0) adm_print(", %d bytes spilled", s->spill_bytes);
+    if (s->spill_bytes > 0) adm_print(", %d bytes of local memory", s->spill_bytes);
     if (s->occupancy > 0) adm_print(", occupancy %.0f%%", s->occupancy * 100);
     adm_print("\n");
     if (r->status != ADM_OK) adm_print("     %s\n", r->reason);
+    else if (r->counted != NULL) adm_tune_print_counters(r->counted);
     fflush(stdout);
+}
+
+static json_t *time_or_null(double ns) { return ns > 0 ? json_real(ns) : json_null(); }
+
+/* A line: what `tune --json` says of a candidate, its version, and the times that the text compares with. */
+static adm_status print_version_json(const progress *p, const adm_candidate *c, const adm_tune_result *r, adm_error *err) {
+    json_t *rows = json_array();
+    adm_tune_json_rows(rows, c, r, 1, 1);
+    json_t *row = json_incref(json_array_get(rows, 0));
+    json_decref(rows);
+    json_object_set_new(row, "version", json_integer((json_int_t)p->n));
+    json_object_set_new(row, "hash", json_string(c->hash));
+    json_object_set_new(row, "last_ns", time_or_null(p->last_ns));
+    json_object_set_new(row, "best_ns", time_or_null(p->best_ns));
+    json_object_set_new(row, "default_ns", time_or_null(p->default_ns));
+    json_object_del(row, "gain_ratio"); /* there are three */
+    char *text = row != NULL ? json_dumps(row, JSON_COMPACT) : NULL;
+    json_decref(row);
+    if (text == NULL) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while a version was printed");
+    adm_print("%s\n", text);
+    free(text);
+    fflush(stdout);
+    return ADM_OK;
 }
 
 static adm_status judge(const adm_tune_watch *w, const adm_tune_options *o, adm_candidate *c, size_t n, adm_tune_result *r,
@@ -55,7 +82,7 @@ static adm_status judge(const adm_tune_watch *w, const adm_tune_options *o, adm_
 static adm_status gather(const adm_tune_watch *w, const progress *p, adm_tune_list *list, adm_error *err) {
     const bool on_gpu = strlen(w->path) > 3 && strcmp(w->path + strlen(w->path) - 3, ".cu") == 0;
     adm_tune_list rows = {0};
-    adm_status status = p->n == 1 ? adm_tune_add_rows(&rows, w->stage, on_gpu, NULL, err) : ADM_OK;
+    adm_status status = p->n == 1 ? adm_tune_add_rows(&rows, w->stage, on_gpu, w->only, err) : ADM_OK;
     if (status == ADM_OK) status = adm_alloc(&list->c, ADM_TUNE_MAX_CANDIDATES, sizeof *list->c, "candidates", err);
     if (status == ADM_OK && rows.n > 0) list->c[list->n++] = rows.c[adm_tune_default_of(rows.c, rows.n)];
     adm_free(&rows.c);
@@ -63,6 +90,12 @@ static adm_status gather(const adm_tune_watch *w, const progress *p, adm_tune_li
     if (status == ADM_OK && adm_tune_add_file(list, w->stage, w->path, 0, &why) != ADM_OK) { /* a directive, say */
         if (list->n == 0 || list->c[list->n - 1].kind == ADM_CANDIDATE_ROW) return adm_fail(err, why.status, "%s", why.text);
         adm_candidate_refuse(&list->c[list->n - 1], why.status, "%s", why.text);
+    }
+    for (size_t i = 0; i < w->n_set && status == ADM_OK; i++) {
+        bool found = false;
+        status = adm_tune_set(list, w->set[i], &found, err);
+        if (status == ADM_OK && !found && list->n > 0)
+            adm_candidate_refuse(&list->c[list->n - 1], ADM_EINPUT, "has no parameter for --set %s", w->set[i]);
     }
     return status;
 }
@@ -83,7 +116,8 @@ static adm_status version(const adm_tune_watch *w, const adm_tune_options *o, ad
         for (size_t i = 0; i < list.n && status == ADM_OK; i++) status = adm_tune_record_put(record, &list.c[i], &r[i], err);
         const adm_tune_result *mine = &r[list.n - 1];
         if (status == ADM_OK && list.n > 1 && r[0].status == ADM_OK) p->default_ns = r[0].median_ns;
-        if (status == ADM_OK && !w->quiet) print_version(p, own, mine);
+        if (status == ADM_OK && w->json) status = print_version_json(p, own, mine, err);
+        else if (status == ADM_OK && !w->quiet) print_version(p, own, mine);
         if (status == ADM_OK && mine->status == ADM_OK && mine->n > 0) {
             p->last_ns = mine->median_ns;
             if (p->best_ns == 0 || mine->median_ns < p->best_ns) {

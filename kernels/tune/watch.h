@@ -12,7 +12,10 @@ typedef struct adm_tune_watch {
     int device;
     bool gpu_is_there;
     size_t n_versions;       /* ends after so many; 0: when interrupted */
-    bool quiet;
+    const char *only;        /* the row beside the first version; NULL: the default one */
+    const char *const *set;  /* [n_set] "NAME=N": parameters that are fixed in every version */
+    size_t n_set;
+    bool quiet, json;        /* json: an object per version and line */
     adm_tune_scratch *scratch;
     adm_tune_compiled_fn *compiled; /* shows the compiler's errors */
 } adm_tune_watch;

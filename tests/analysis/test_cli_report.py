@@ -85,7 +85,12 @@ def values_of(column, n):
         return unpacked(column)
     if "sparse" in column:
         return [... if one is None else one for one in values_of(column["sparse"], n)]
-    return [unpacked(column["all"])] * n if "all" in column else [column["of"][at] for at in column["at"]]
+    if "all" in column:
+        return [unpacked(column["all"])] * n
+    if "at" in column:
+        return [column["of"][at] for at in column["at"]]
+    runs = iter(column["runs"])
+    return [column["of"][at] for at, n_times in zip(runs, runs) for _ in range(n_times)]
 
 
 def assert_alike(page, printed, path=""):

@@ -6,6 +6,7 @@
 
 #include "analysis/report/data.h"
 #include "analysis/report/html.h"
+#include "analysis/report/squeeze.h"
 #include "core/base/mem.h"
 
 static const char hostile[] = "</script><img src=x onerror=alert(1)>\"'&";
@@ -116,7 +117,7 @@ static void the_page_shows_the_figures_and_reasons(void **state) {
     expect_text(page, "<td>12.34<td>");
     expect_text(page, "skipped: no permission &lt;here&gt;");
     expect_text(page, ">14, 5<"); /* the worst head: layer 14, head 5 */
-    expect_text(page, "<tr><th scope=row>cpu_model<td class=text>cpu");
+    expect_text(page, "<tr><th>cpu_model<td class=text>cpu");
     expect_text(page, "4,096");
     adm_free(&page);
 }
@@ -205,6 +206,34 @@ static void nothing_to_report(void **state) {
     adm_store_close(&store);
 }
 
+static void expect_squeezed(adm_markup markup, const char *expected) {
+    adm_text whole = {0}, squeezed = {0};
+    adm_text_markup(&whole, markup);
+    adm_squeeze(&squeezed, &whole);
+    assert_string_equal(squeezed.data, expected);
+    adm_text_free(&whole);
+    adm_text_free(&squeezed);
+}
+
+static void what_html_infers_is_left_out(void **state) {
+    (void)state;
+    /* Columns: a heading, a text column, numbers, text again; a row that lacks a class, one with a span, one with a tooltip. */
+    expect_squeezed(
+        ADM_MARKUP(
+            "<table aria-label=\"a b\">\n<thead><tr><th scope=\"col\" class=\"text\">s</th><th scope=\"col\" "
+            "class=\"text\">t</th><th scope=\"col\">n</th><th scope=\"col\" class=\"text\">u</th></tr></thead>\n<tbody>\n"
+            "<tr class=\"first\"><th scope=\"row\">a</th><td class=\"text\">b</td><td title=\"x > y\">1</td><td "
+            "class=\"text wrap\">c</td></tr>\n<tr><th scope=\"row\">d</th><td class=\"none text\" "
+            "colspan=\"2\">e</td></tr>\n</tbody></table>"),
+        "<table aria-label=\"a b\"><thead><tr><th scope=col class=text>s<th scope=col class=text>t<th scope=col>n<th "
+        "scope=col class=text>u<tbody class=\"t2 t4\"><tr class=first><th>a<td>b<td title=\"x > y\">1<td class=\"text "
+        "wrap\">c<tr><th>d<td class=\"none text\" colspan=2>e</table>");
+    /* Without headings a class stays; a heading that is not a row's first keeps its scope. */
+    expect_squeezed(ADM_MARKUP("<table><tbody><tr><th scope=\"row\">k</th><td class=\"text\">v</td><th scope=\"row\">w</th>"
+                               "</tr></tbody></table><p>1 <a href=\"#run-1\">run 1</a></p>\n<b>x</b>"),
+                    "<table><tbody><tr><th>k<td class=text>v<th scope=row>w</table><p>1 <a href=#run-1>run 1</a></p><b>x</b>");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(the_document_holds_the_figures),
@@ -214,6 +243,7 @@ int main(void) {
         STORE_TEST(a_complete_run_goes_before_a_later_broken_one),
         STORE_TEST(real_and_synthetic_never_mix),
         STORE_TEST(nothing_to_report),
+        cmocka_unit_test(what_html_infers_is_left_out),
     };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);
 }

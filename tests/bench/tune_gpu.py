@@ -6,7 +6,7 @@
     rows      our own rows handed in as candidates (--rows)                                     within 1% of their own time
     search    successive halving against judging every setting                                  a setting within 2% of the best,
                                                                                                 in a quarter of the time
-    grid      the tuned choice against the default over shapes                                  never slower
+    grid      the tuned choice among rows and launch parameters against the default             never slower
 
     python3 tests/bench/tune_gpu.py --program build/release/adamas [--rows rows.so] [--parts verdict,search] [--out FOLDER]
 
@@ -65,6 +65,8 @@ FAULTS = {
     "does_not_compile": [("uint32_t r = blockIdx.x", "uint32_t r = blockIdx.q")],
 }
 SHAPE = ["--seq-len", "8192", "--limit-s", "3", "--cap-ms", "60"]
+GRID = [("topk", 32768, 8, 256), ("topk", 131072, 32, 2048), ("attention", 32768, 8, 256), ("attention", 8192, 32, 1024),
+        ("step", 32768, 8, 256), ("step", 131072, 32, 1024)]
 ROWS = ["hadamard", "bucket", "pack", "append", "distance", "topk", "attention"]
 
 
@@ -158,16 +160,18 @@ def part_search(options):
 
 
 def part_grid(options):
+    """What a session chooses among the rows and their launch parameters; bench_tuned.c does it for the whole grid."""
     gains = []
-    for stage in ("topk", "step"):
-        for tokens, kv_heads, budget in [(n, h, b) for n in (8192, 131072) for h in (8, 32) for b in (256, 2048)]:
-            document = call(options, "--stage", stage, "--gpu", "--seq-len", tokens, "--kv-heads", kv_heads, "--budget", budget,
-                            "--cap-ms", 60)
-            timed = [row for row in document["candidates"] if row["median_ns"]]
-            best = min(timed, key=lambda row: row["median_ns"])
-            gains.append(timed[0]["median_ns"] / best["median_ns"] - 1)
-            print(f"grid: {stage:5} {tokens:6} tokens, {kv_heads:2} KV heads, budget {budget:4}: {best['name']:10} "
-                  f"{best['median_ns']:9.0f} ns, {gains[-1]:+.1%} against {timed[0]['name']}")
+    for stage, tokens, kv_heads, budget in GRID:
+        document = call(options, "--stage", stage, "--search-rows", "--seq-len", tokens, "--kv-heads", kv_heads, "--budget",
+                        budget, "--cap-ms", 60)
+        timed = [row for row in document["candidates"] if row["median_ns"]]
+        shown = json.loads(subprocess.run([options.program.resolve(), "tune", "--show", "--json", "--db",
+                                           options.folder / "tune.db"], capture_output=True, check=True).stdout)
+        tuned = next(row for row in shown["tuned"] if row["run_id"] == document["run_id"])
+        gains.append(timed[0]["median_ns"] / tuned["median_ns"] - 1)
+        print(f"grid: {stage:9} {tokens:6} tokens, {kv_heads:2} KV heads, budget {budget:4}: {tuned['variant']:32} "
+              f"{tuned['median_ns']:9.0f} ns, {gains[-1]:+.1%} against {timed[0]['name']}, {document['elapsed_s']:.1f} s")
     n_faster = sum(gain >= 0.05 for gain in gains)
     print(f"grid: {n_faster} of {len(gains)} shapes at least 5% faster than the default, none slower")
     return all(gain >= 0 for gain in gains)

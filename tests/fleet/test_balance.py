@@ -9,8 +9,9 @@ from conftest import PROGRAM, ROOT, Adamas, query
 N = 16
 # The fake GPU's implementations, and those of the recorded H200 whose place they take.
 RECORDED = {("hadamard", "fake"): "separate", ("bucket", "fake"): "separate", ("pack", "fake"): "separate",
-            ("append", "fake"): "separate", ("distance", "dot"): "l1", ("dense", "fake"): "split", ("topk", "fake"): "two",
+            ("append", "fake"): "separate", ("dense", "fake"): "split", ("topk", "fake"): "two",
             ("topk", "choosy"): "cluster", ("attention", "fake"): "cluster"}
+WITHOUT_PLACE = ("step", "grouped")  # the fake GPU has no such step
 SAMPLE_S = 1e-3  # kernels/gpu/time.cu: the shortest sample
 # kernels/profile/grid/shards.c, fitted on two H200s: warm-up and graph of a unit; rows of K and V, and dense attention, of two
 # checked heads, which the recorded run does not tell apart
@@ -19,14 +20,18 @@ UNIT_S, ROW_S, DENSE_S = 0.012, 2 * 4.3e-6, 2 * 0.7e-6
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The grid's words, and its units' sampling time in seconds."""
+    """The grid's words, and its units' sampling time in seconds: none where a unit was skipped."""
     folder = tmp_path_factory.mktemp("balance")
     assert Adamas(folder)("db", "import", ROOT / "analysis/recorded/h200.json", "--db", "h.db", "--quiet").code == 0
     [(argv,)] = query(folder / "h.db", "SELECT argv FROM run")
     rows = query(folder / "h.db", "SELECT stage, variant, seq_len, kv_heads, batch, budget, n, median FROM stage_summary WHERE "
-                 "metric = 'time_ns' AND status = 'ok'")
+                 "metric = 'time_ns' AND status IN ('ok', 'skipped')")
     words = json.loads(argv)[1:]
-    return words[:words.index("--label")], {tuple(row[:6]): row[6] * max(SAMPLE_S, row[7] * 1e-9) for row in rows}
+    for option in ("--db", "--label"):
+        at = words.index(option)
+        del words[at:at + 2]
+    sampled = {tuple(key): n * max(SAMPLE_S, ns * 1e-9) if n else 0 for *key, n, ns in rows if tuple(key[:2]) != WITHOUT_PLACE}
+    return words, sampled
 
 
 def plan(words, n=N):

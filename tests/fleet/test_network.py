@@ -52,6 +52,16 @@ def test_a_claim_of_a_process_that_is_gone_is_taken_over(nfs):
     assert not (db.parent / "x.db-writer").exists()
 
 
+def test_a_process_killed_before_it_wrote_its_claim_is_in_nobodys_way(nfs):
+    adamas, db, env = nfs
+    killed = adamas(*WORDS, "--db", db, env={**env, "FAKE_NFS_KILLS": "x.db-writer"})
+    assert killed.code == -signal.SIGKILL, killed
+    assert any(name.startswith("x.db-writer") for name in os.listdir(db.parent))  # it was that far
+    result = adamas(*WORDS, "--db", db, env=env)
+    assert result.code == 0, result
+    assert query(db, "SELECT status FROM run") == [("complete",)]
+
+
 def test_readers_are_not_refused_and_local_files_are_not_claimed(nfs):
     adamas, db, env = nfs
     assert adamas(*WORDS, "--db", db, env=env).code == 0

@@ -1,4 +1,6 @@
 /* test_registry.c: the table itself. That each row computes its stage is the business of that stage's test. */
+#include "kernels/gpu/registry.h"
+#include "kernels/gpu/ways.h"
 #include "kernels/registry.h"
 
 #include "core/policy/coding.h"
@@ -112,6 +114,20 @@ static void the_work_of_a_step(void **state) {
     assert_true(fabs(step.bytes - sum.bytes) <= 1e-12 * sum.bytes && fabs(step.flops - sum.flops) <= 1e-12 * sum.flops);
 }
 
+/* In a build with CUDA; without, there are neither. */
+static void launch_parameters_are_those_of_rows(void **state) {
+    (void)state;
+    for (size_t i = 0; i < adm_gpu_n_ways; i++) {
+        const adm_gpu_ways *ways = &adm_gpu_way_rows[i];
+        const adm_gpu_impl *row = adm_gpu_registry_find(ways->stage, ways->row);
+        assert_non_null(row);
+        assert_ptr_equal(adm_gpu_ways_of(row), ways);
+        assert_non_null(ways->parameter[0].name);
+        for (size_t p = 0; p < ADM_GPU_WAY_PARAMETERS && ways->parameter[p].name != NULL; p++)
+            assert_in_range(ways->parameter[p].n_values, 1, ADM_GPU_WAY_VALUES);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_complete_and_found_by_name),
@@ -119,6 +135,7 @@ int main(void) {
         cmocka_unit_test(every_row_runs_on_this_cpu),
         cmocka_unit_test(the_default_pipeline_is_the_fastest_that_runs_here),
         cmocka_unit_test(the_work_of_a_step),
+        cmocka_unit_test(launch_parameters_are_those_of_rows),
     };
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
 }

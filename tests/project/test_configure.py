@@ -10,7 +10,8 @@ from conftest import ROOT
 from lint import files_in_git
 
 sys.path.insert(0, str(ROOT))
-from configure import PROFILES, Ninja, as_path, as_word, remove_stale_programs
+from build_rules import PROFILES, Ninja, as_path, as_word
+from configure import remove_stale_programs
 
 
 @pytest.mark.parametrize("path, spelled", [("a/b.c", "a/b.c"), ("a b", "a$ b"), ("c:/d", "c$:/d"), ("$x", "$$x")])

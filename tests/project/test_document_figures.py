@@ -18,7 +18,7 @@ AND metric = 'time_ns' AND status = 'ok' AND stage IN ('step', 'dense') AND labe
 @pytest.fixture
 def steps(adamas):
     """{(GPU, length, KV heads, batch, variant, budget): microseconds} of the recorded grids."""
-    recorded = [ROOT / f"analysis/recorded/{name}.json" for name in ("h100", "gpus/h200-grid")]
+    recorded = [ROOT / f"analysis/recorded/{name}.json" for name in ("h100", "h200")]
     assert adamas("db", "import", *recorded).code == 0
     return {(label[9:], seq_len, kv_heads, batch, "dense" if stage == "dense" else variant, budget): us
             for label, seq_len, kv_heads, batch, stage, variant, budget, us in query(adamas.folder / "adamas.db", STEPS)}

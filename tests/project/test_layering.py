@@ -93,7 +93,8 @@ TOPS = ["core", "kernels", "probes", "traces", "analysis"]
 
 # Files that are no room's: what they may include beside the rest of their room.
 ALSO = {"core/base/version.c": ["build/gen/version.h"], "core/base/embed.S": ["build/gen/embedded.inc"],
-        "kernels/gpu_rows.c": ["kernels/step/fused.h", "kernels/step/grouped.h"]}
+        "kernels/gpu_rows.c": ["kernels/step/fused.h", "kernels/step/grouped.h"],
+        "kernels/gpu_ways.c": ["kernels/step/fused.h", "kernels/step/grouped.h"]}
 
 # Headers that are the inside of a module: for that room, the room that holds it and the tests, not even for a command of
 # another.

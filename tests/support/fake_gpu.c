@@ -34,6 +34,7 @@
 #include "kernels/gpu/input.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/time.h"
+#include "kernels/gpu/ways.h"
 #include "kernels/step/phases.h"
 #include "kernels/encode/hadamard.h"
 #include "kernels/encode/pack.h"
@@ -387,6 +388,19 @@ const adm_gpu_impl *const adm_gpu_rows[] = {
 };
 
 const size_t adm_gpu_n_rows = sizeof adm_gpu_rows / sizeof *adm_gpu_rows;
+
+/* WORK 0 is the row itself, others do the work so many times more; 3 is refused, and 4 is wrong. */
+static adm_status launch_topk_way(const adm_gpu_shape *s, const adm_gpu_buffers *p, const int64_t *value, adm_gpu_stream stream,
+                                  adm_error *err) {
+    if (value[0] == 3) return adm_fail(err, ADM_EUNSUPPORTED, "WORK is not 3");
+    adm_status status = launch_topk(s, p, stream, err);
+    for (int64_t i = 0; i < value[0] && status == ADM_OK; i++) status = launch_topk(s, p, stream, err);
+    if (value[0] == 4) p->n_selected[0]++;
+    return status;
+}
+
+const adm_gpu_ways adm_gpu_way_rows[] = {{ADM_STAGE_TOPK, "fake", {{"WORK", {2, 3, 0, 4, 1}, 5}}, launch_topk_way}};
+const size_t adm_gpu_n_ways = 1;
 
 /* --- The device --------------------------------------------------------------------------------------------------- */
 

@@ -62,13 +62,6 @@ static adm_status parse_dtype(const char *text, adm_dtype *dtype, adm_error *err
     return ADM_OK;
 }
 
-static adm_status parse_u32(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *value, adm_error *err) {
-    uint64_t wide = 0;
-    adm_status status = adm_parse_u64(option, text, min, max, &wide, err);
-    *value = (uint32_t)wide;
-    return status;
-}
-
 /* An option given twice counts as its last. */
 static adm_status parse_list(const char *option, const char *text, uint32_t max, uint32_t **owned, const uint32_t **values,
                              size_t *n, adm_error *err) {
@@ -91,11 +84,11 @@ static adm_status take_option(gen_command *c, int key, const char *arg, adm_erro
     case KEY_STEPS_AT: return parse_list("--steps-at", arg, most_token, &c->starts, &s->starts, &s->n_starts, err);
     case KEY_LAYERS: return parse_list("--layers", arg, ADM_GENERATE_MAX_LAYER, &c->layers, &s->layers, &s->n_layers, err);
     case KEY_NEEDLE: return parse_list("--needle", arg, most_token, &c->needles, &s->needles, &s->n_needles, err);
-    case KEY_HEADS: return parse_u32("--heads", arg, 1, 4096, &s->shape.n_q_heads, err);
-    case KEY_KV_HEADS: return parse_u32("--kv-heads", arg, 1, 4096, &s->shape.n_kv_heads, err);
-    case KEY_HEAD_DIM: return parse_u32("--head-dim", arg, 64, ADM_MAX_HEAD_DIM, &s->shape.head_dim, err);
-    case KEY_NEEDLE_HEAD: return parse_u32("--needle-head", arg, 0, 4095, &s->needle_head, err);
-    case KEY_SINKS: return parse_u32("--sinks", arg, 0, ADM_GENERATE_MAX_SINKS, &s->n_sinks, err);
+    case KEY_HEADS: return adm_option_u32("--heads", arg, 1, 4096, 0, &s->shape.n_q_heads, err);
+    case KEY_KV_HEADS: return adm_option_u32("--kv-heads", arg, 1, 4096, 0, &s->shape.n_kv_heads, err);
+    case KEY_HEAD_DIM: return adm_option_u32("--head-dim", arg, 64, ADM_MAX_HEAD_DIM, 0, &s->shape.head_dim, err);
+    case KEY_NEEDLE_HEAD: return adm_option_u32("--needle-head", arg, 0, 4095, 0, &s->needle_head, err);
+    case KEY_SINKS: return adm_option_u32("--sinks", arg, 0, ADM_GENERATE_MAX_SINKS, 0, &s->n_sinks, err);
     case KEY_DTYPE: return parse_dtype(arg, &s->dtype, err);
     default:
         status = adm_parse_u64("--rope-base", arg, 1000, 1000000000000, &base, err);

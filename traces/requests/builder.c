@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "traces/requests/requests.h"
 
 enum { MAX_BLOCK_TOKENS = 1 << 16 };
 

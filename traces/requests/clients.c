@@ -8,7 +8,7 @@
 
 #include "core/base/mem.h"
 #include "traces/generate/generate_math.h"
-#include "traces/requests/json_rows.h"
+#include "traces/requests/json_numbers.h"
 #include "traces/requests/numbers.h"
 
 enum { MAX_SAMPLED = 1000000, MAX_TABLE = 65536, PREFIX_BLOCK_TOKENS = 16 };

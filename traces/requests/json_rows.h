@@ -31,10 +31,4 @@ void adm_json_rows_close(adm_json_rows *rows);
 adm_status adm_json_row(adm_json_rows *rows, const adm_lines *lines, const char *line, adm_builder *builder,
                         const char **format, adm_error *err);
 
-/* Numbers of a JSON object, for the readers of this room. */
-adm_status adm_json_whole(const adm_lines *lines, const json_t *object, const char *key, uint64_t max, uint64_t *value,
-                          adm_error *err);
-adm_status adm_json_ns(const adm_lines *lines, const json_t *object, const char *key, double unit_ns, uint64_t *ns,
-                       adm_error *err);
-
 #endif

@@ -59,13 +59,6 @@ adm_status adm_requests_read(const char *path, uint64_t seed, adm_requests **out
     return status;
 }
 
-void adm_requests_free(adm_requests **requests) {
-    if (*requests == NULL) return;
-    adm_free(&(*requests)->request);
-    adm_free(&(*requests)->block);
-    adm_free(requests);
-}
-
 /* --- Generating ----------------------------------------------------------------------------------------------------- */
 
 static adm_status put_word(json_t *client, const char *word, adm_error *err) {

@@ -35,7 +35,4 @@ adm_status adm_requests_read(const char *path, uint64_t seed, adm_requests **out
  * length takes a mean, or with input_cv and output_cv a log-normal distribution. ADM_EINPUT names what is wrong. */
 adm_status adm_requests_generate(const char *words, uint64_t seed, adm_requests **out, adm_error *err);
 
-/* Frees and nulls; NULL is fine. */
-void adm_requests_free(adm_requests **requests);
-
 #endif

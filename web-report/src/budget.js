@@ -2,7 +2,7 @@
 // of a step against dense attention's, and the speed-up.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { compact, count, duration, durationUnit, ratio, times } from './format.js';
+import { compact, count, duration, durationUnit, measuredOn, ratio, times } from './format.js';
 import { chosenUnits, findUnit, headlineOf } from './gpu.js';
 import { errorScale, shareScale } from './quality.js';
 import { lineMark, lineType, lookColour, theme } from './theme.js';
@@ -47,6 +47,7 @@ function tooltip(budget, rows, recalls, looks, gpu, at) {
     if (step) notes.push(`A step (${step.config.variant}) takes ${duration(step.median)} (n = ${count(step.n)}) at `
         + `${count(gpu.seq_len)} tokens`
             + (gpu.dense ? `, ${times(gpu.dense.median / step.median)} times faster than dense` : ''));
+    notes.push(...measuredOn([...rows, step]));
     return tooltipBody(`budget ${count(budget)}`, [[null, '', 'error', 'worst head', 'recall'], ...rows.map((row) => [
         lookColour(looks.get(row.series)), row.series, ratio(row.median),
         row.worst_mean === null ? '\u2013' : ratio(row.worst_mean),

@@ -84,3 +84,7 @@ export function durationUnit(max_ns) {
     if (max_ns >= 1e6) return { unit: 'ms', ns: 1e6 };
     return max_ns >= 1e3 ? { unit: '\u00b5s', ns: 1e3 } : { unit: 'ns', ns: 1 };
 }
+
+// Of joined runs: the host and GPU of each of these rows, as notes of a tooltip; nothing for other runs.
+export const measuredOn = (rows) => [...new Set(rows.map((row) => row?.place).filter(Boolean))]
+    .map((place) => `measured on ${place}`);

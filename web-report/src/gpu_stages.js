@@ -8,7 +8,7 @@
 // Of a stage's implementations, the one that `six` runs is drawn: the first in the registry, and so in the document.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { compact, count, duration, durationUnit, ratioInterval, times } from './format.js';
+import { compact, count, duration, durationUnit, measuredOn, ratioInterval, times } from './format.js';
 import { chosenUnits, distinct, findUnit } from './gpu.js';
 import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
@@ -50,6 +50,7 @@ function tooltip(panel, bar) {
     const gain = bar.gain ? `, ${times(bar.gain)} times the faster step` : '';
     if (panel.dense) notes.push(`dense (${panel.dense.config.variant}): ${spread(panel.dense)}${gain}`);
     if (bar.gain) notes.push(...ratioInterval(panel.dense, bar.best).map((interval) => `gain: ${interval}`));
+    notes.push(...measuredOn([...bar.parts.map(([, unit]) => unit), bar.six, bar.fused, panel.dense]));
     return tooltipBody(`budget ${count(bar.budget)} of ${count(panel.length)} tokens`, rows, notes);
 }
 

@@ -4,7 +4,7 @@
 
 import { select } from './dom.js';
 import { axisLook, baseOption, panelTitle, tooltipBody } from './frame.js';
-import { count, ratio, ratioTick } from './format.js';
+import { count, measuredOn, ratio, ratioTick } from './format.js';
 import { distinct } from './gpu.js';
 import { errorScale, shareScale } from './quality.js';
 import { lookColour, theme } from './theme.js';
@@ -110,7 +110,7 @@ function tooltip({ row }, scale, looks) {
                                     [null, 'p5 to p95', `${scale.show(row.p05)} to ${scale.show(row.p95)}`],
                                     [null, 'p99', scale.show(row.p99)], ...worst],
                        [at, `n = ${count(row.n)} values of step, layer and head`,
-                        ...(row.note ? [`${row.note}.`] : [])]);
+                        ...(row.note ? [`${row.note}.`] : []), ...measuredOn([row])]);
 }
 
 // Panels of { title, rows, scale } with a row for each of the names.

@@ -9,7 +9,7 @@
 
 import { select } from './dom.js';
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, ratio, ratioRange, ratioTick } from './format.js';
+import { count, measuredOn, ratio, ratioRange, ratioTick } from './format.js';
 import { lineMark, lineType, lookColour, theme } from './theme.js';
 
 const ascending = (a, b) => a - b;
@@ -93,6 +93,7 @@ function tooltip(looks, length, hits) {
     if (rows.length === 0) return '';
     const notes = [`n = ${distinct(rows.map((row) => row.n)).map(count).join(' or ')} values of step, layer and head`,
                    ...new Set(rows.filter((row) => row.note).map((row) => `${row.note}.`))];
+    notes.push(...measuredOn(rows));
     return tooltipBody(
         `${count(rows[0].budget)} of ${count(length)} tokens`,
         [[null, '', 'median', 'p10 to p90', 'worst head, mean'], ...rows.map((row) => [

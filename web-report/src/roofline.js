@@ -2,7 +2,7 @@
 // without arithmetic is not on it.
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
-import { count, duration, ratio, shareInterval } from './format.js';
+import { count, duration, measuredOn, ratio, shareInterval } from './format.js';
 import { choiceOf, chosenUnits, headlineOf } from './gpu.js';
 import { ORDER } from './stage_names.js';
 import { theme } from './theme.js';
@@ -56,7 +56,7 @@ function tooltip({ point }, limit) {
                         [null, 'arithmetic', rate(y)], [null, 'model bytes', bandwidth(unit.bytes / unit.median * 1e9)],
                         [null, 'intensity', `${Number(x.toPrecision(3))} flop per byte`]],
                        [`${duration(unit.median)} (n = ${count(unit.n)}) at ${count(config.seq_len)} tokens`,
-                        ...shareInterval(unit, unit.bytes / limit * 1e9)]);
+                        ...shareInterval(unit, unit.bytes / limit * 1e9), ...measuredOn([unit])]);
 }
 
 function axis(name, min, max, formatter) {

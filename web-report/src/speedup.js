@@ -2,7 +2,7 @@
 // one column per budget, and the line where both are equally fast.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, duration, ratioInterval, times } from './format.js';
+import { count, duration, measuredOn, ratioInterval, times } from './format.js';
 import { chosenUnits, distinct, findUnit } from './gpu.js';
 import { mix, theme } from './theme.js';
 
@@ -75,7 +75,8 @@ function tooltip({ cell }, most) {
                        [[colourOf(gain, most), gain >= 1 ? 'faster than dense' : 'slower than dense', `${times(gain)} times`]],
                        [ratioInterval(dense, step)[0]
                             ?? `p10 to p90: ${times(dense.p10 / step.p90)} to ${times(dense.p90 / step.p10)} times`,
-                        `step (${step.config.variant}): ${spread(step)}`, `dense (${dense.config.variant}): ${spread(dense)}`]);
+                        `step (${step.config.variant}): ${spread(step)}`, `dense (${dense.config.variant}): ${spread(dense)}`,
+                        ...measuredOn([step, dense])]);
 }
 
 function axis(gridIndex, n, name, labels) {

@@ -6,7 +6,7 @@
 // implementations the fastest is drawn, and its name is in the tooltip.
 
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
-import { count, duration, durationUnit, ratioInterval, shortDuration } from './format.js';
+import { count, duration, durationUnit, measuredOn, ratioInterval, shortDuration } from './format.js';
 import { STAGES } from './stage_names.js';
 import { theme } from './theme.js';
 
@@ -46,7 +46,7 @@ function tooltip(panel, category) {
     if (category >= panel.budgets.length) {
         if (!dense) return '';
         return tooltipBody(`dense, ${panel.title}`, [[colours.dense, dense.variant, duration(dense.median)]],
-                           [`${duration(dense.median)} ${spread(dense)}`]);
+                           [`${duration(dense.median)} ${spread(dense)}`, ...measuredOn([dense])]);
     }
     const budget = panel.budgets[category], sum = sumOf(panel, budget), step = panel.find('step', budget);
     const rows = STAGES.map((stage) => [stage, panel.find(stage, budget)]).filter(([, row]) => row).reverse();
@@ -55,6 +55,7 @@ function tooltip(panel, category) {
     if (step && dense)
         notes.push(`dense: ${duration(dense.median)}, ${(dense.median / step.median).toFixed(2)} times the step`,
                    ...ratioInterval(dense, step));
+    notes.push(...measuredOn([...rows.map(([, row]) => row), step]));
     return tooltipBody(`budget ${count(budget)}, ${panel.title}`, rows.map(([stage, row]) => [
         colours[stage], `${stage} (${row.variant})`, duration(row.median), `${(100 * row.median / sum).toFixed(1)} %`,
         `n = ${count(row.n)}`,

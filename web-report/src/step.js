@@ -7,7 +7,7 @@
 // Of a stage's implementations the one that `six` runs is drawn, as in gpu_stages.js.
 
 import { axisLook, baseOption, tooltipBody } from './frame.js';
-import { compact, count, duration, durationUnit, ratio, times } from './format.js';
+import { compact, count, duration, durationUnit, measuredOn, ratio, times } from './format.js';
 import { chosenUnits, distinct, findUnit, headlineOf, rowsOf } from './gpu.js';
 import { select } from './dom.js';
 import { STAGES } from './stage_names.js';
@@ -104,7 +104,7 @@ function tooltip(row) {
     const { unit, parts } = row;
     return tooltipBody(row.name, parts.map((part) => [part.colour, part.name, duration(part.ns), ratio(part.ns / unit.median)]),
                        [`median ${duration(unit.median)} (p10 to p90: ${duration(unit.p10)} to ${duration(unit.p90)}; `
-                        + `n = ${count(unit.n)})`]);
+                        + `n = ${count(unit.n)})`, ...measuredOn([unit])]);
 }
 
 // A segment, with its name where that fits.

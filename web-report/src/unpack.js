@@ -6,7 +6,9 @@ function columnOf(column, n) {
     if (Array.isArray(column)) return column.map(unpack);
     if ('packed' in column) return unpackRows(column);
     if ('sparse' in column) return columnOf(column.sparse, n).map((value) => (value === null ? undefined : value));
-    return 'all' in column ? new Array(n).fill(unpack(column.all)) : column.at.map((index) => column.of[index]);
+    if ('all' in column) return new Array(n).fill(unpack(column.all));
+    if ('at' in column) return column.at.map((index) => column.of[index]);
+    return column.runs.flatMap((index, i) => (i % 2 === 0 ? new Array(column.runs[i + 1]).fill(column.of[index]) : []));
 }
 
 function unpackRows({ packed, columns }) {

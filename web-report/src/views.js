@@ -37,7 +37,7 @@ const indexOf = (part, kind) => Number(part.dataset[kind]);
 function firstGpu(report) {
     let first = -1;
     report.profiles.forEach((profile, i) => {
-        if (profile.headline && (first < 0 || !profile.is_recorded || report.profiles[first].is_recorded)) first = i;
+        if (profile.headline && (first < 0 || (!profile.is_recorded && report.profiles[first].is_recorded))) first = i;
     });
     return Math.max(first, 0);
 }

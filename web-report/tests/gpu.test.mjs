@@ -276,7 +276,7 @@ describe('GPU profiles in the report', { skip }, () => {
         assert.match(text, /insufficient privileges <35>/);
         const row = page.locator('#counters details').first().locator('tbody tr', { hasText: 'dram__bytes_read.sum' });
         const cells = await row.locator('td').allTextContents();
-        assert.deepEqual(cells.slice(0, 3), ['bytes', '33,890,304', '–1']);
+        assert.deepEqual(cells.slice(0, 4), ['bytes', '1', '33,890,304', '–1']);
         const glossary = page.locator('#counters details').last();
         await unfold(glossary);
         const meaning = await glossary.locator('tbody tr', { hasText: 'dram__bytes_read.sum' }).locator('td').allTextContents();

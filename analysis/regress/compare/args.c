@@ -8,6 +8,7 @@
 
 #include "analysis/regress/compare/export.h"
 #include "analysis/regress/compare/write.h"
+#include "core/base/json_text.h"
 #include "core/cli/command.h"
 #include "core/system/output_file.h"
 
@@ -76,8 +77,8 @@ adm_status adm_compare_args_parse(const adm_compare_args *a, adm_compare_options
     *o = (adm_compare_options)ADM_COMPARE_DEFAULTS;
     if (a->margin != NULL) {
         double percent;
-        if (!parse_real(a->margin, 0.01, 100, &percent))
-            return adm_fail(err, ADM_EINPUT, "--margin: '%s' is not a percentage from 0.01 to 100", a->margin);
+        adm_status status = adm_option_real("--margin", a->margin, "a percentage", 0.01, 100, 0, &percent, err);
+        if (status != ADM_OK) return status;
         o->margin = percent / 100;
         o->margin_is_forced = true;
     }
@@ -115,6 +116,7 @@ static adm_status write_json(const char *option, const char *path, json_t *docum
         if (json_dumpf(document, output.file, JSON_INDENT(1) | JSON_ENSURE_ASCII) == 0) fputc('\n', output.file);
         else if (!ferror(output.file))
             status = adm_fail(err, ADM_EENVIRONMENT, "%s: %s cannot be written: out of memory", option, path);
+        if (status == ADM_OK) status = adm_json_check_memory(path, err);
         if (status == ADM_OK) status = adm_output_commit(&output, err);
         else adm_output_discard(&output);
     }

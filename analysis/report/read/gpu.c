@@ -143,6 +143,7 @@ static const adm_rows_column unit_columns[] = {
     {"floor_ns", 'd'},
     {"cold_l2_ratio", 'd'},
     {"median_ci_ratio", 'd'},
+    {"place", 's'},
 };
 
 #define OF_UNIT(source, name, column)                                                                                    \
@@ -160,7 +161,7 @@ static const char unit_sql[] =
     OF_UNIT("gpu", "throttled_ratio", "median") ", "
     OF_UNIT("model", "floor_ns", "median") ", "
     OF_UNIT("model", "cold_l2_ratio", "median") ", "
-    OF_UNIT("gpu", "median_ci_ratio", "median")
+    OF_UNIT("gpu", "median_ci_ratio", "median") ", " ADM_REPORT_PLACE
     " FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = ? AND m.stage IS NOT NULL "
     "AND ((m.source = 'gpu' AND k.name = 'time_ns') OR (m.source = 'model' AND k.name = 'peer_time_ns')) "
     "AND m.layer IS NULL AND m.head IS NULL ORDER BY m.measurement_id";

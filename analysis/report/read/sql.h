@@ -18,4 +18,11 @@
 #define ADM_REPORT_NO_PHASE "k.name NOT LIKE 'phase\\_%' ESCAPE '\\'" /* of metric k */
 #define ADM_REPORT_DEVICE_METRICS "'sm_clock_hz', 'memory_clock_hz', 'power_w', 'temperature_c', 'throttled_ratio'"
 
+/* Of a row of a joined run, measurement m: the host and GPU that measured it, and the commit where the run has several builds.
+ * NULL: the run is not joined, or the row is of several shards. */
+#define ADM_REPORT_PLACE                                                                                                  \
+    "(SELECT s.host_name || ifnull(', ' || s.gpu_name || ifnull(' ' || substr(s.gpu_uuid, 1, 12), ''), '') || CASE WHEN " \
+    "EXISTS (SELECT 1 FROM shard o WHERE o.run_id = s.run_id AND o.sweep_build <> s.sweep_build) THEN ', commit ' || "    \
+    "substr(s.git_commit, 1, 10) ELSE '' END FROM shard s WHERE s.run_id = m.run_id AND s.shard = m.of_shard)"
+
 #endif

@@ -86,7 +86,7 @@ void adm_write_profile_heading(adm_text *page, const json_t *document, size_t in
         adm_text_add(page, "</small>");
     }
     adm_text_add(page, "</h3>\n<p class=\"about\">");
-    adm_write_run(page, run_of(document, profile));
+    adm_write_run(page, document, run_of(document, profile));
 }
 
 /* "SM clock 1,980 to 1,980 MHz, power 385 to 412 W": what NVML saw while the units were timed. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "analysis/report/view/document.h"
+#include "analysis/report/view/shards.h"
 #include "analysis/report/view/write.h"
 #include "core/base/json_text.h"
 #include "core/base/mem.h"
@@ -172,6 +173,7 @@ static void write_shown_run(adm_text *page, const json_t *document, const json_t
     adm_text_escaped(page, adm_field_text(run, "git_commit"));
     adm_text_format(page, "%s, seed %lld.</p>\n", adm_field_int(run, "git_dirty") != 0 ? " with local changes" : "",
                     (long long)adm_field_int(run, "seed"));
+    adm_write_shards(page, document, (int64_t)id);
     write_fields(page, document, "Every field of the run", run, A_RUN, (int64_t)id);
 }
 

@@ -21,7 +21,7 @@ static void write_heading(adm_text *page, const json_t *document, const json_t *
     adm_text_format(page, ", %s requests \u00b7 ", n);
     json_array_foreach(adm_document_rows(document, "runs"), i, run) {
         if (adm_field_int(run, "run_id") != adm_field_int(serving, "run_id")) continue;
-        adm_write_run(page, run);
+        adm_write_run(page, document, run);
         return;
     }
     adm_text_add(page, "</p>\n");

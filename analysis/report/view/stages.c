@@ -5,6 +5,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
+#include "analysis/report/view/shards.h"
 #include "analysis/report/view/write.h"
 
 static size_t count_rows(const json_t *document, size_t session, const char *metric) {
@@ -14,7 +15,7 @@ static size_t count_rows(const json_t *document, size_t session, const char *met
     return n_rows;
 }
 
-static void write_stage_row(adm_text *page, const json_t *row, bool first, const char *unit) {
+static void write_stage_row(adm_text *page, const json_t *row, bool first, const char *unit, bool is_joined) {
     adm_write_row_start(page, first);
     adm_text_add(page, "<th scope=\"row\">");
     adm_text_escaped(page, adm_field_text(row, "stage"));
@@ -32,6 +33,7 @@ static void write_stage_row(adm_text *page, const json_t *row, bool first, const
         adm_write_value_cell(page, row, "p90", unit);
         adm_write_value_cell(page, row, "mean", unit);
     }
+    if (is_joined) adm_write_place_cell(page, row);
     adm_text_add(page, "</tr>\n");
 }
 
@@ -39,6 +41,7 @@ static void write_stage_table(adm_text *page, const json_t *document, size_t ses
     size_t n_rows = count_rows(document, session, metric), i;
     if (n_rows == 0) return;
     const char *unit = adm_metric_unit(document, metric);
+    const bool is_joined = adm_run_is_joined(document, adm_field_int(adm_session_run(document, session), "run_id"));
     adm_write_table_start(page, document, metric, n_rows, false, NULL);
     char name[ADM_SQL_TEXT_BYTES];
     adm_text_format(
@@ -56,12 +59,13 @@ static void write_stage_table(adm_text *page, const json_t *document, size_t ses
         adm_text_escaped(page, adm_shown_unit(unit));
         adm_text_add(page, "</th>");
     }
+    if (is_joined) adm_text_add(page, "<th scope=\"col\" class=\"text\">measured on</th>");
     adm_text_add(page, "</tr></thead>\n<tbody>\n");
     int64_t last_length = -1;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "stages"), i, row) {
         if (!adm_row_is(row, session, metric)) continue;
-        write_stage_row(page, row, adm_field_int(row, "seq_len") != last_length, unit);
+        write_stage_row(page, row, adm_field_int(row, "seq_len") != last_length, unit, is_joined);
         last_length = adm_field_int(row, "seq_len");
     }
     adm_write_table_end(page);

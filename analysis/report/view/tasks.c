@@ -31,7 +31,7 @@ static void write_heading(adm_text *page, const json_t *document, size_t index) 
         if (adm_field_int(run, "run_id") != adm_field_int(evaluation, "run_id")) continue;
         adm_write_recorded_badge(page, run);
         adm_text_add(page, "</h3>\n<p class=\"about\">");
-        adm_write_run(page, run);
+        adm_write_run(page, document, run);
         return;
     }
     adm_text_add(page, "</h3>\n");

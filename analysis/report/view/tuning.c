@@ -82,7 +82,7 @@ static void write_table(adm_text *page, const json_t *document, size_t tuning) {
         (long long)adm_field_int(json_array_get(json_object_get(document, "tunings"), tuning), "run_id"));
     adm_text_add(page,
                  "<caption>In the order in which they were judged: the registry\u2019s rows, then one\u2019s own</caption>");
-    adm_write_table_head(page, "<candidate|<file|median|floor|registers|spilled, bytes|<limited by|<verdict");
+    adm_write_table_head(page, "<candidate|<file|median|floor|registers|local memory, bytes|<limited by|<verdict");
     json_array_foreach(adm_document_rows(document, "candidates"), i, row) if (is_of(row, tuning)) write_candidate(page, row);
     adm_text_add(page, "</tbody></table></div>\n</details>\n");
 }

@@ -5,6 +5,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
+#include "analysis/report/view/shards.h"
 
 void adm_write_part_start(adm_text *page, const char *kind, size_t index) {
     adm_text_format(page, "<noscript data-%s=\"%zu\">\n", kind, index);
@@ -27,7 +28,7 @@ void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id) 
     else adm_text_format(page, "<td>%lld</td>", (long long)run_id);
 }
 
-void adm_write_run(adm_text *page, const json_t *run) {
+void adm_write_run(adm_text *page, const json_t *document, const json_t *run) {
     adm_write_run_link(page, adm_field_int(run, "run_id"));
     if (adm_field_text(run, "label")[0]) {
         adm_text_add(page, " \u201c");
@@ -37,6 +38,7 @@ void adm_write_run(adm_text *page, const json_t *run) {
     const char *when = adm_field_text(run, "started_utc");
     if (strlen(when) >= 16) adm_text_format(page, ", %.10s %.5s UTC", when, when + 11);
     adm_text_add(page, "</p>\n");
+    adm_write_joined(page, document, adm_field_int(run, "run_id"));
     const char *status = adm_field_text(run, "status");
     if (strcmp(status, "complete") == 0) return;
     adm_text_add(page, "<p class=\"warning\"><strong>This run is not complete: ");
@@ -60,7 +62,7 @@ void adm_write_session_heading(adm_text *page, const json_t *document, size_t se
     const char *model = adm_field_text(trace, "model");
     adm_text_escaped(page, model[0] ? model : "model not stated");
     adm_text_add(page, " \u00b7 ");
-    adm_write_run(page, run);
+    adm_write_run(page, document, run);
 }
 
 void adm_write_frame_end(adm_text *page, adm_markup caption) {

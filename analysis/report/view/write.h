@@ -20,8 +20,9 @@ void adm_write_run_link(adm_text *page, int64_t run_id);
 /* A cell with the run's number, linked where the report shows the run. */
 void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id);
 
-/* Writes "run 3 “label”, 2026-…" to the end of a paragraph, and below it a warning if the run is not complete. */
-void adm_write_run(adm_text *page, const json_t *run);
+/* Writes "run 3 “label”, 2026-…" to the end of a paragraph; below it from how many shards it was joined, if it was, and a
+ * warning if the run is not complete. */
+void adm_write_run(adm_text *page, const json_t *document, const json_t *run);
 
 /* Says so if the run was recorded elsewhere and imported. */
 void adm_write_recorded_badge(adm_text *page, const json_t *run);

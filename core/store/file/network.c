@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -66,6 +67,37 @@ static bool write_claim(int fd, const char *host) {
     return close(fd) == 0 && is_written;
 }
 
+/* Where there are no links: the claim is without its owner until that is written. Atomic on NFS since version 3. */
+static bool make_claim_in_place(const char *claim, const char *host) {
+    const int fd = open(claim, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return false;
+    if (write_claim(fd, host)) return true;
+    const int cause = errno;
+    unlink(claim);
+    errno = cause;
+    return false;
+}
+
+/* False with errno, which is EEXIST if there is a claim. It gets its name once its owner is in it: a process that is killed
+ * before that leaves a file that is in nobody's way. */
+static bool make_claim(const char *claim, const char *host) {
+    char made[PATH_BYTES + 8];
+    struct stat info;
+    snprintf(made, sizeof made, "%s.XXXXXX", claim);
+    const int fd = mkostemp(made, O_CLOEXEC);
+    if (fd < 0) return false;
+    fchmod(fd, 0644);
+    const bool is_written = write_claim(fd, host);
+    const bool is_linked = is_written && link(made, claim) == 0;
+    const int cause = errno;
+    /* NFS may say that the name is there when it was this process that made it, and the answer was lost: link(2). */
+    const bool is_made = is_linked || (is_written && stat(made, &info) == 0 && info.st_nlink == 2);
+    unlink(made);
+    errno = cause;
+    const bool has_no_links = cause == EPERM || cause == EOPNOTSUPP || cause == ENOSYS;
+    return is_made || (is_written && has_no_links && make_claim_in_place(claim, host));
+}
+
 adm_status adm_network_claim(const char *path, bool *claimed, adm_error *err) {
     char claim[PATH_BYTES], host[128], shown[256];
     struct utsname self = {0};
@@ -75,13 +107,9 @@ adm_status adm_network_claim(const char *path, bool *claimed, adm_error *err) {
     uname(&self);
     for (int attempt = 0; attempt < 2; attempt++) {
         long pid = 0;
-        const int fd = open(claim, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644); /* atomic on NFS since version 3 */
-        if (fd >= 0) {
-            *claimed = write_claim(fd, self.nodename);
-            if (*claimed) return ADM_OK;
-            unlink(claim);
-        }
-        if (fd >= 0 || errno != EEXIST)
+        *claimed = make_claim(claim, self.nodename);
+        if (*claimed) return ADM_OK;
+        if (errno != EEXIST)
             return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be claimed for writing: %s",
                             adm_printable(path, shown, sizeof shown), strerror(errno));
         const bool is_known = read_claim(claim, host, &pid);

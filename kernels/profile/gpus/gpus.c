@@ -22,23 +22,24 @@
 
 adm_status adm_gpus_choose(adm_gpus *g, const char *text, adm_error *err) {
     adm_device_info list[ADM_MAX_GPUS];
+    const bool all = strcmp(text, "all") == 0;
     uint32_t *numbers = NULL;
     size_t n_numbers = 0;
     int n = 0;
-    adm_status status = adm_device_list(list, ADM_MAX_GPUS, &n, err);
-    if (status != ADM_OK) return status;
+    /* What was typed comes before what is there. */
+    adm_status status = all ? ADM_OK : adm_parse_u32_list("--gpus", text, 0, ADM_MAX_GPUS - 1, &numbers, &n_numbers, err);
+    if (status == ADM_OK) status = adm_device_list(list, ADM_MAX_GPUS, &n, err);
     if (n > ADM_MAX_GPUS) n = ADM_MAX_GPUS;
-    if (strcmp(text, "all") == 0) {
-        for (int i = 0; i < n; i++) {
-            g->device[g->n] = list[i];
-            g->number[g->n++] = i;
-        }
-        return ADM_OK;
-    }
-    status = adm_parse_u32_list("--gpus", text, 0, (uint32_t)n - 1, &numbers, &n_numbers, err);
+    if (all) n_numbers = (size_t)n;
     for (size_t i = 0; status == ADM_OK && i < n_numbers; i++) {
-        g->device[g->n] = list[numbers[i]];
-        g->number[g->n++] = (int)numbers[i];
+        const uint32_t number = all ? (uint32_t)i : numbers[i];
+        if (number >= (uint32_t)n)
+            status = adm_fail(err, ADM_EINPUT, "--gpus: there is no GPU %" PRIu32 ": this machine's are 0 to %d", number,
+                              n - 1);
+        else {
+            g->device[g->n] = list[number];
+            g->number[g->n++] = (int)number;
+        }
     }
     adm_free(&numbers);
     return status;

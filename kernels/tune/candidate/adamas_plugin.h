@@ -71,8 +71,7 @@ typedef uint32_t adamas_topk_fn(const uint16_t *distance, size_t n_tokens, uint3
 typedef void adamas_attention_fn(int dtype, const void *q, const void *k, const void *v, const uint32_t *index, size_t n,
                                  uint32_t head_dim, double scale, double *score, float *out);
 
-/* --- GPU launchers: one layer of one decode step of a whole batch per call
- * ----------------------------------------------------
+/* --- GPU launchers: one layer of one decode step of a whole batch per call ------------------------------------------------
  * S: selections per sequence: n_q_heads, or n_kv_heads where `group` is 1 and a distance is the sum over the group's heads. */
 typedef struct adamas_gpu_shape {
     uint32_t n_q_heads, n_kv_heads, head_dim; /* query head h reads KV head h / (n_q_heads / n_kv_heads) */

@@ -25,7 +25,8 @@ typedef struct adm_tune_limits {
 
 /* Figures of a compiled GPU kernel, the largest over its kernels; -1: not known. */
 typedef struct adm_tune_resources {
-    int registers, static_shared_bytes, dynamic_shared_bytes, spill_bytes;
+    int registers, static_shared_bytes, dynamic_shared_bytes;
+    int spill_bytes; /* local memory per thread: spills, and arrays that are indexed at run time */
     int threads, blocks;         /* of a block, of the grid */
     int blocks_per_sm;           /* that fit at once */
     double occupancy;            /* share of an SM's warps */

@@ -10,6 +10,7 @@
 #include "core/base/mem.h"
 #include "core/system/threads.h"
 #include "kernels/gpu/registry.h"
+#include "kernels/gpu/ways.h"
 #include "kernels/registry.h"
 #include "kernels/tune/candidate/module.h"
 #include "kernels/tune/candidate/plugin.h"
@@ -47,6 +48,28 @@ static bool is_host_row(const adm_host_impl *row, adm_stage stage) {
 static bool is_gpu_row(const adm_gpu_impl *row, adm_stage stage) {
     if (stage == ADM_STAGE_STEP) return row->stage == stage && adm_gpu_impl_serves(row, ADM_METRIC_L1);
     return row->covers == 1u << stage && adm_gpu_impl_serves(row, ADM_METRIC_L1); /* which is the contract */
+}
+
+adm_status adm_tune_add_ways(adm_tune_list *list, adm_stage stage, const char *only, adm_error *err) {
+    for (size_t i = 0; i < adm_gpu_registry_count(); i++) {
+        const adm_gpu_impl *row = adm_gpu_registry_at(i);
+        const adm_gpu_ways *ways = is_gpu_row(row, stage) ? adm_gpu_ways_of(row) : NULL;
+        if (ways == NULL || (only != NULL && strcmp(only, row->name) != 0)) continue;
+        adm_candidate *c = append(list, stage, true, err);
+        if (c == NULL) return err->status;
+        c->kind = ADM_CANDIDATE_ROW;
+        c->gpu_row = row;
+        snprintf(c->name, sizeof c->name, "%s", row->name);
+        for (; c->n_parameters < ADM_GPU_WAY_PARAMETERS && ways->parameter[c->n_parameters].name != NULL; c->n_parameters++) {
+            const adm_gpu_way_parameter *from = &ways->parameter[c->n_parameters];
+            adm_tune_parameter *to = &c->parameter[c->n_parameters];
+            snprintf(to->name, sizeof to->name, "%s", from->name);
+            memcpy(to->value, from->value, from->n_values * sizeof *to->value);
+            to->n_values = from->n_values;
+            c->chosen[c->n_parameters] = to->value[0];
+        }
+    }
+    return ADM_OK;
 }
 
 adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err) {
@@ -149,6 +172,35 @@ adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *p
     if (ends_in(path, ".json")) return add_module(list, stage, path, err);
     return adm_fail(err, ADM_EINPUT, "%s: is no candidate: a .c or .cu file, an .so, or the .json manifest of a .cubin or .ptx",
                     path);
+}
+
+/* --- Parameters ----------------------------------------------------------------------------------------------------- */
+
+/* The parameter of a candidate that a setting names; NULL: it has none. */
+static adm_tune_parameter *parameter_of(adm_candidate *c, const char *name, size_t bytes, int64_t **chosen) {
+    for (size_t p = 0; p < c->n_parameters; p++)
+        if (strlen(c->parameter[p].name) == bytes && strncmp(c->parameter[p].name, name, bytes) == 0) {
+            *chosen = &c->chosen[p];
+            return &c->parameter[p];
+        }
+    return NULL;
+}
+
+adm_status adm_tune_set(adm_tune_list *list, const char *setting, bool *found, adm_error *err) {
+    const char *equals = strchr(setting, '=');
+    char *end;
+    const int64_t value = equals != NULL ? strtoll(equals + 1, &end, 0) : 0;
+    if (equals == NULL || equals[1] == '\0' || *end != '\0')
+        return adm_fail(err, ADM_EINPUT, "--set: '%s' is not NAME=NUMBER", setting);
+    for (size_t i = 0; i < list->n; i++) {
+        int64_t *chosen;
+        adm_tune_parameter *p = parameter_of(&list->c[i], setting, (size_t)(equals - setting), &chosen);
+        if (p == NULL) continue;
+        p->value[0] = *chosen = value;
+        p->n_values = 1;
+        *found = true;
+    }
+    return ADM_OK;
 }
 
 /* --- Compiling ------------------------------------------------------------------------------------------------------ */

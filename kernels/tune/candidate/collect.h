@@ -15,12 +15,19 @@ typedef struct adm_tune_list {
  * that name alone; ADM_EINPUT if there is none; NULL: all that run here. */
 adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err);
 
+/* Appends the GPU rows of the stage whose launch parameters can be chosen (kernels/gpu/ways.h), as candidates with them; only:
+ * of the row of that name alone. */
+adm_status adm_tune_add_ways(adm_tune_list *list, adm_stage stage, const char *only, adm_error *err);
+
 /* Appends what a file holds: one candidate of a .c, .cu or .json file, one per implementation of an .so. What cannot be judged
  * is a refused candidate; ADM_EINPUT: not a candidate at all. */
 adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);
 
 /* Appends the candidates of one list to another. */
 adm_status adm_tune_append(adm_tune_list *to, const adm_tune_list *from, adm_error *err);
+
+/* "NAME=N": fixes a parameter of every candidate that has it; *found becomes true if one does. ADM_EINPUT: is no such text. */
+adm_status adm_tune_set(adm_tune_list *list, const char *setting, bool *found, adm_error *err);
 
 /* What a compiler printed of a candidate that failed, or NULL: it compiled. n_done of n_total are done with. */
 typedef void adm_tune_compiled_fn(void *user, const char *output, size_t n_done, size_t n_total);

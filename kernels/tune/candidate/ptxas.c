@@ -1,11 +1,12 @@
 /* ptxas.c: reads the assembler's lines; see ptxas.h.
  *
  *   ptxas info    : Used 32 registers, used 1 barriers, 1024 bytes smem, 400 bytes cmem[0]
- *       0 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads */
+ *       16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ *
+ * What a thread has in local memory is its frame: arrays indexed at run time, and what was spilled. */
 #include "kernels/tune/candidate/ptxas.h"
 
 #include <stdio.h>
-#include <limits.h>
 #include <string.h>
 
 static void keep_largest(int *figure, int value) {
@@ -14,7 +15,7 @@ static void keep_largest(int *figure, int value) {
 
 void adm_ptxas_read(const char *text, adm_tune_resources *r) {
     for (const char *line = text, *end; line != NULL && *line != '\0'; line = *end == '\n' ? end + 1 : NULL) {
-        int value, stores, loads, stack;
+        int value, stack;
         const size_t length = strcspn(line, "\n");
         end = line + length;
         const char *used = memmem(line, length, "Used ", 5), *shared = memmem(line, length, " bytes smem", 11);
@@ -28,8 +29,6 @@ void adm_ptxas_read(const char *text, adm_tune_resources *r) {
             while (digits > line && digits[-1] >= '0' && digits[-1] <= '9') digits--;
             if (sscanf(digits, "%d", &value) == 1) keep_largest(&r->static_shared_bytes, value);
         }
-        if (frame != NULL &&
-            sscanf(line, " %d bytes stack frame, %d bytes spill stores, %d bytes spill loads", &stack, &stores, &loads) == 3)
-            keep_largest(&r->spill_bytes, stores > INT_MAX / 2 || loads > INT_MAX / 2 ? INT_MAX : stores + loads);
+        if (frame != NULL && sscanf(line, " %d bytes stack frame", &stack) == 1) keep_largest(&r->spill_bytes, stack);
     }
 }

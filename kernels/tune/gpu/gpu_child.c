@@ -11,6 +11,7 @@
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu/memory.h"
 #include "kernels/gpu/observe.h"
+#include "kernels/gpu/ways.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
 #include "kernels/tune/candidate/adamas_plugin.h"
@@ -26,6 +27,8 @@ static struct own {
     adamas_gpu_fn *run;
     adm_module *module;
     adm_tune_module *loaded;
+    const adm_gpu_ways *ways; /* a row with chosen parameters */
+    const int64_t *chosen;
     size_t (*workspace_bytes)(const void *shape);
     void *workspace;
     size_t have_bytes;
@@ -35,6 +38,7 @@ static struct own {
 static adm_status launch_own(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                              adm_error *err) {
     adm_gpu_buffers mine = *buffers;
+    if (own.ways != NULL) return own.ways->launch(shape, buffers, own.chosen, stream, err);
     mine.workspace = own.workspace;
     if (own.module != NULL) {
         adm_tune_launch launch;
@@ -64,6 +68,11 @@ static adm_status load(const adm_gpu_defendant *d, adm_error *err) {
                               .tolerance = is_float ? 0x1p-8 : 0, /* as our own rows: gpu_rows.c derives it */
                               .launch = launch_own};
     if (d->c->gpu_row != NULL) own.impl = *d->c->gpu_row;
+    if (d->c->gpu_row != NULL && d->c->n_parameters > 0) {
+        own.ways = adm_gpu_ways_of(d->c->gpu_row);
+        own.chosen = d->c->chosen;
+        own.impl.launch = launch_own;
+    }
     if (d->c->kind == ADM_CANDIDATE_ROW || d->c->kind == ADM_CANDIDATE_MODULE) return ADM_OK;
     adm_status status = adm_plugin_load(d->c, &loaded, err);
     own.run = (adamas_gpu_fn *)loaded.run;
@@ -156,8 +165,12 @@ static adm_status open_subject(adm_gpu *gpu, adm_stage stage, const adm_gpu_shap
         .stage = stage, .variant = own.impl.name, .budget = shape->rule.budget, .impl = {&own.impl}, .n_impls = 1};
     adm_status status = find_rows(s, stage, err);
     if (status == ADM_OK) status = adm_gpu_case_create(gpu, shape, inputs, cold, &s->c, err);
-    if (status == ADM_OK) status = adm_profile_reference_create(shape, inputs, 0, &s->reference, err);
     return status == ADM_OK ? prepare_workspace(shape, err) : status;
+}
+
+/* The host's answers, which take longer than all else. */
+static adm_status open_reference(subject *s, const adm_gpu_inputs *inputs, adm_error *err) {
+    return adm_profile_reference_create(&s->shape, inputs, 0, &s->reference, err);
 }
 
 static void close_subject(subject *s) {
@@ -203,22 +216,26 @@ static adm_status run_on(const subject *s, const adm_gpu_impl *impl, uint32_t se
     return adm_gpu_case_run(s->c, &impl, 1, set, err);
 }
 
-/* Every head's results against those of the registry's row, which the host has checked on some. `again`: they are in place. */
-static adm_status compare_with_row(const subject *s, uint32_t set, bool is_there, adm_error *err) {
+/* Every head's results against those of the registry's row, which the host has checked on some. is_there: they are in place.
+ * kept: the row's answer is taken from there, where it is, and left there; NULL: it is found anew. */
+static adm_status compare_with_row(const subject *s, uint32_t set, bool is_there, adm_gpu_copy *kept, adm_error *err) {
     adm_gpu_output o[ADM_MAX_OUTPUTS];
-    adm_gpu_copy mine = {{NULL}}, right = {{NULL}};
+    adm_gpu_copy mine = {{NULL}}, own_copy = {{NULL}}, *right = kept != NULL ? kept : &own_copy;
     const adm_gpu_shape shape = adm_gpu_case_shape(s->c, set);
     const size_t n = adm_gpu_outputs(s->unit.stage, &shape, adm_gpu_case_buffers(s->c, set), o);
     adm_status status = is_there ? ADM_OK : set_up(s, set, err);
     if (status == ADM_OK && !is_there) status = run_on(s, &own.impl, set, err);
     if (status == ADM_OK) status = adm_gpu_copy_outputs(s->gpu, o, n, &mine, err);
-    if (status == ADM_OK) status = set_up(s, set, err);
-    if (status == ADM_OK) status = run_on(s, s->row, set, err);
-    if (status == ADM_OK) status = adm_gpu_copy_outputs(s->gpu, o, n, &right, err);
+    if (right->bytes[0] == NULL) {
+        if (status == ADM_OK) status = set_up(s, set, err);
+        if (status == ADM_OK) status = run_on(s, s->row, set, err);
+        if (status == ADM_OK) status = adm_gpu_copy_outputs(s->gpu, o, n, right, err);
+        if (status != ADM_OK) adm_gpu_copy_free(right);
+    }
     if (status == ADM_OK) /* both may be off by the tolerance */
-        status = adm_gpu_compare_copies(o, n, &shape, s->length, &mine, &right, 2 * own.impl.tolerance, err);
+        status = adm_gpu_compare_copies(o, n, &shape, s->length, &mine, right, 2 * own.impl.tolerance, err);
     adm_gpu_copy_free(&mine);
-    adm_gpu_copy_free(&right);
+    adm_gpu_copy_free(&own_copy);
     return status;
 }
 
@@ -296,9 +313,10 @@ static adm_status check_small(adm_gpu *gpu, const adm_gpu_defendant *d, uint32_t
     shape.selection = checks[which].selection;
     const adm_gpu_inputs inputs = {.length = checks[which].length, .seed = seed + which};
     adm_status status = open_subject(gpu, d->c->stage, &shape, &inputs, false, &s, err);
+    if (status == ADM_OK) status = open_reference(&s, &inputs, err);
     if (status == ADM_OK) status = compare_rest(&s, err); /* first, while nothing has been overwritten */
     if (status == ADM_OK) status = check_against_host(&s, err);
-    if (status == ADM_OK) status = compare_with_row(&s, 0, false, err);
+    if (status == ADM_OK) status = compare_with_row(&s, 0, false, NULL, err);
     status = at_shape(&s, status, err);
     close_subject(&s);
     return status;
@@ -310,7 +328,7 @@ enum { MAX_REPLAYED = 48 };
 
 /* The calls that were timed, once more as a graph on poisoned outputs: what a launcher leaves out of a graph, puts on a stream
  * of its own or does only the first few times is missing now. *wall_ns: of one call, by the host's clock, the best of three. */
-static adm_status replay_and_check(const subject *s, double *wall_ns, adm_error *err) {
+static adm_status replay_and_check(const subject *s, adm_gpu_copy *right, double *wall_ns, adm_error *err) {
     const uint32_t n_sets = adm_gpu_case_plan(s->c)->n_sets, n = n_sets < MAX_REPLAYED ? n_sets : MAX_REPLAYED;
     adm_gpu_graph *graph = NULL;
     adm_status status = adm_gpu_graph_begin(s->gpu, err);
@@ -329,12 +347,14 @@ static adm_status replay_and_check(const subject *s, double *wall_ns, adm_error 
         if (status == ADM_OK) status = adm_gpu_wait(s->gpu, err);
         *wall_ns = fmin(*wall_ns, (double)(adm_clock_ns() - start) / n);
     }
-    if (status == ADM_OK) status = compare_with_row(s, 0, true, err);
+    if (status == ADM_OK) status = compare_with_row(s, 0, true, right, err);
     adm_gpu_graph_free(&graph);
     return status;
 }
 
-static adm_status time_own(const subject *s, const adm_gpu_defendant *d, adm_gpu_reply *reply, adm_error *err) {
+/* right: the registry's answer. */
+static adm_status time_own(const subject *s, const adm_gpu_defendant *d, adm_gpu_copy *right, adm_gpu_reply *reply,
+                           adm_error *err) {
     adm_gpu_timing timing = {0};
     const adm_gpu_impl *impl = &own.impl;
     double wall_ns = 0;
@@ -346,7 +366,7 @@ static adm_status time_own(const subject *s, const adm_gpu_defendant *d, adm_gpu
     adm_copy(reply->sample_ns, timing.sample_ns, reply->n_samples * sizeof(double));
     adm_free(&timing.sample_ns);
     adm_free(&timing.end_ns);
-    if (status == ADM_OK) status = replay_and_check(s, &wall_ns, err);
+    if (status == ADM_OK) status = replay_and_check(s, right, &wall_ns, err);
     if (status == ADM_EINTERNAL) {
         char text[sizeof err->text];
         snprintf(text, sizeof text, "%s", err->text);
@@ -439,25 +459,30 @@ static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, u
     adm_gpu_load load_of_it;
     const adm_gpu_shape shape = timed_shape(o, length, &load_of_it);
     const adm_gpu_inputs inputs = {.length = length, .seed = seed};
+    adm_gpu_copy right = {{NULL}};
     adm_error unused;
     adm_status status = open_subject(gpu, d->c->stage, &shape, &inputs, !o->warm, &s, err);
+    if (status == ADM_OK) status = open_reference(&s, &inputs, err);
     if (status == ADM_OK) status = check_against_host(&s, err);
-    if (status == ADM_OK) status = compare_with_row(&s, 0, false, err);
+    if (status == ADM_OK) status = compare_with_row(&s, 0, false, &right, err);
     if (status == ADM_OK && s.n_before > 0) status = adm_gpu_case_run_all(s.c, s.before, s.n_before, err);
     if (status == ADM_OK) adm_tune_inspect(gpu, s.c, &own.impl, &reply->resources, &unused);
-    if (status == ADM_OK && !o->check_only) status = time_own(&s, d, reply, err);
+    if (status == ADM_OK && !o->check_only) status = time_own(&s, d, &right, reply, err);
     reply->bytes = adm_gpu_work(&shape, own.impl.covers, &load_of_it).bytes;
     if (status == ADM_OK && o->count != NULL) count(&s, d, &load_of_it, reply);
     if (status == ADM_OK && !o->check_only) adm_bandwidth_read(0, &reply->read_limit, &unused);
     if (status == ADM_EENVIRONMENT && s.c != NULL) status = ADM_EINTERNAL; /* a launch that fails is the candidate's */
+    adm_gpu_copy_free(&right);
     close_subject(&s);
     return status;
 }
 
 /* --- Screening ------------------------------------------------------------------------------------------------------ */
 
-/* The case of all that are screened: made by the first. */
+/* The case of all that are screened, made by the first, and the right answer there. What is screened is checked against the host
+ * before a time is kept. */
 static subject screened;
+static adm_gpu_copy screened_right;
 
 static adm_status open_screened(adm_gpu *gpu, const adm_gpu_defendant *d, uint64_t seed, adm_error *err) {
     static uint32_t length[MAX_BATCH]; /* the case borrows it */
@@ -480,7 +505,7 @@ static adm_status screen(adm_gpu *gpu, const adm_gpu_defendant *all, uint32_t wh
     if (status == ADM_OK) status = load_module(&d, err);
     if (status == ADM_OK) status = open_screened(gpu, &d, seed, err);
     if (status == ADM_OK) status = prepare_workspace(&screened.shape, err);
-    if (status == ADM_OK) status = compare_with_row(&screened, 0, false, err);
+    if (status == ADM_OK) status = compare_with_row(&screened, 0, false, &screened_right, err);
     if (status == ADM_OK && screened.n_before > 0)
         status = adm_gpu_case_run_all(screened.c, screened.before, screened.n_before, err);
     if (status == ADM_OK)

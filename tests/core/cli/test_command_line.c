@@ -1,5 +1,6 @@
 /* test_command_line.c: numbers, near words and options of a command line. */
 #include <argp.h>
+#include <math.h>
 
 #include "core/base/mem.h"
 #include "core/cli/number.h"
@@ -51,6 +52,33 @@ static void numbers_as_people_type_them(void **state) {
     uint64_t value;
     assert_int_equal(adm_parse_u64("--n", "8K", 1, 8191, &value, &err), ADM_EINPUT);
     assert_string_equal(err.text, "--n: 8K is outside 1 to 8191");
+    check_case_end();
+}
+
+static void options_that_need_not_be_there(void **state) {
+    (void)state;
+    adm_error err;
+    uint64_t wide;
+    uint32_t number;
+    double real;
+    assert_int_equal(adm_option_u64("--n", NULL, 1, 8, 99, &wide, &err), ADM_OK);
+    assert_int_equal(wide, 99); /* a fallback need not be in range: 0 may stand for "all" */
+    assert_int_equal(adm_option_u32("--n", "4K", 0, 1 << 20, 7, &number, &err), ADM_OK);
+    assert_int_equal(number, 4096);
+    assert_int_equal(adm_option_u32("--n", "9", 1, 8, 7, &number, &err), ADM_EINPUT);
+    assert_string_equal(err.text, "--n: 9 is outside 1 to 8");
+    assert_int_equal(adm_option_real("--x", NULL, "a number", 0, 1, 0.5, &real, &err), ADM_OK);
+    assert_true(real == 0.5);
+    assert_int_equal(adm_option_real("--x", "1e-3", "a number", 0, INFINITY, 0.5, &real, &err), ADM_OK);
+    assert_true(real == 1e-3);
+    static const char *const bad[] = {"", "x", "1x", "1 ", "nan", "inf", "-0.1", "1e999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        check_case("'%s'", bad[i]);
+        assert_int_equal(adm_option_real("--x", bad[i], "a number", 0, INFINITY, 0.5, &real, &err), ADM_EINPUT);
+        assert_non_null(strstr(err.text, "is not a number of at least 0"));
+    }
+    assert_int_equal(adm_option_real("--x", "101", "a percentage", 0.01, 100, 5, &real, &err), ADM_EINPUT);
+    assert_string_equal(err.text, "--x: '101' is not a percentage from 0.01 to 100");
     check_case_end();
 }
 
@@ -190,6 +218,7 @@ static void a_table_lists_its_options(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_as_people_type_them),
+        cmocka_unit_test(options_that_need_not_be_there),
         cmocka_unit_test(lists_and_ranges),
         cmocka_unit_test(the_nearest_word),
         cmocka_unit_test(options_are_read_as_argp_reads_them),

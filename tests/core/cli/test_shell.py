@@ -46,6 +46,7 @@ TYPED = [
     ("profile --launch grpah --dry-run", "--launch: 'grpah'", "'graph'"),
     ("profile --kv-heads 7 --dry-run", "7 KV heads", "divide"),
     ("profile --counters ful --dry-run", "--counters: there is no metric set 'ful'", "basic, memory, full, mix"),
+    ("profile --gpus 9x", "--gpus: '9x'", "0 to 15"), ("profile --gpus 99", "--gpus: 99", "0 to 15"),
     ("profile --seq-lens 2M --dry-run", "--seq-lens: 2M", "1 to 1048576"), ("profile extra", "'extra'", "no argument"),
     ("report --ouput x.html", "'--ouput'", "'--output'"), ("report --db nofile.db", "nofile.db", "adamas replay"),
     ("report extra", "'extra'", "--db FILE"), ("compare 1", "compare", "two sets of runs"),

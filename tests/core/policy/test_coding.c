@@ -1,6 +1,6 @@
 /* test_coding.c: the variants of adamas: their names, and codebooks and tables against their definitions. */
 #include "core/policy/codebook.h"
-#include "core/policy/coding.h"
+#include "core/policy/coding_name.h"
 
 #include "tests/support/stage_check.h"
 

@@ -187,6 +187,36 @@ def test_watch_judges_every_version_of_a_file(adamas, tmp_path):
     assert len({*query(tmp_path / "tune.db", "SELECT xxh128 FROM candidate WHERE kind = 'source'")}) == 3
 
 
+def test_watch_in_json_is_a_line_per_version_and_set_holds_for_all(adamas, tmp_path):
+    source = "// adamas: N = 3, 4\n" + RIGHT["topk"].replace("/*START*/", "if (N != 7) return 0;")
+    name = write(tmp_path, "mine.c", source)
+    with adamas.start("tune", "--stage", "topk", *SMALL, "--cap-ms", 50, "--watch=3", "--json", "--set", "N=7",
+                      "--implementation", "reference", name, "--db", "tune.db") as process:
+        lines = [process.stdout.readline()]
+        write(tmp_path, "mine.c", RIGHT["topk"])
+        lines.append(process.stdout.readline())
+        write(tmp_path, "mine.c", source + "\n")
+        out, err = process.communicate(timeout=60)
+    first, second, third = map(json.loads, [*lines, out])
+    assert process.returncode == 0 and "watching mine.c" in err.decode()
+    assert [row["version"] for row in (first, second, third)] == [1, 2, 3] and first["parameters"] == "N=7"
+    assert first["verdict"] == "right" and first["default_ns"] > 0 and first["last_ns"] is None and first["best_ns"] is None
+    assert second["verdict"] == "invalid" and "no parameter for --set N=7" in second["reason"], second
+    assert third["last_ns"] == third["best_ns"] == first["median_ns"] and third["hash"] != first["hash"]
+    assert [*query(tmp_path / "tune.db", "SELECT variant FROM config WHERE variant NOT LIKE 'mine.c%'")] == [("reference",)]
+
+
+def test_watch_of_cuda_without_a_gpu_compiles_and_says_what_it_could_not_do(adamas, tmp_path):
+    if not shutil.which(os.environ.get("NVCC", "nvcc")):
+        pytest.skip("no nvcc")
+    if any(finding["what"] == "GPU" and finding["ok"] for finding in json.loads(adamas("doctor", "--json").out)):
+        pytest.skip("this machine has a GPU")
+    result = adamas("tune", "--stage", "topk", "--watch=1", ROOT / "docs/tuning/naive_topk.cu", "--db", "tune.db")
+    assert result.code == 77, result
+    assert re.search(r"#1 +\w{8}  not judged  \d+ registers, \d+ bytes of local memory", result.out), result
+    assert "compiled, not judged: no GPU" in result.out
+
+
 def test_a_search_leaves_three_finalists(adamas, tmp_path):
     """The two that are out take a hundred times as long, which no load can hide."""
     source = "// adamas: SPIN = 40000, 0, 30000, 200, 100\n" + RIGHT["topk"].replace(
@@ -227,6 +257,8 @@ def test_sass_is_counted_by_kind(adamas, tmp_path):
         "global": 1, "copy": 1, "constant": 1, "special": 1, "control": 1, "integer": 1}
     both = json.loads(adamas("kernel", "sass", "--kernel", "first", "--against", "second", "--json", env=environment).out)
     assert both["mix"]["instructions"] == 4 and both["against"]["instructions"] == 2
+    refuse(adamas, "kernel", "sass", "--stage", "topk", tmp_path / "cuobjdump", env=environment, says=["--stage is about"])
+    refuse(adamas, "kernel", "sass", "--stage", "topkk", env=environment, says=["'topkk'"])
     refuse(adamas, "kernel", "sass", "--kernel", "third", env=environment, says=["a name like third"])
     nowhere = {**os.environ, "CUOBJDUMP": str(tmp_path / "gone")}
     refuse(adamas, "kernel", "sass", env=nowhere, code=77, says=["no cuobjdump", "CUOBJDUMP"])
@@ -234,9 +266,44 @@ def test_sass_is_counted_by_kind(adamas, tmp_path):
     refuse(adamas, "kernel", "sass", env=environment, code=77, says=["ended with 1", "nvdisasm"])
 
 
+def test_sass_of_a_stage_is_that_of_its_kernels(adamas, tmp_path):
+    kernels = adamas("kernel", "resources", "--stage", "topk", "--json")
+    if kernels.code == 77:
+        pytest.skip("this build has no CUDA kernels")
+    name = re.match(r"\w+", json.loads(kernels.out)["kernels"][0]["kernel"])[0]
+    text = SASS.replace("_Z5firstPf", f"_ZN1a{len(name)}{name}ILb1EEvPf")
+    (tmp_path / "cuobjdump").write_text(f"#!/bin/sh\ncat <<'E'\n{text}\nE\n")
+    (tmp_path / "cuobjdump").chmod(0o755)
+    result = adamas("kernel", "sass", "--stage", "topk", "--json", env={**os.environ, "CUOBJDUMP": str(tmp_path / "cuobjdump")})
+    assert (json.loads(result.out)["mix"]["kernels"], json.loads(result.out)["mix"]["instructions"]) == (1, 4), result
+
+
 def test_the_examples_of_the_documents_are_right(adamas):
     rows = tune(adamas, "--stage", "topk", *SMALL, "--check-only", ROOT / "docs/tuning/naive_topk.c")
     assert rows["naive_topk.c"]["verdict"] == "right", rows
+
+
+def test_what_the_documents_have_one_type_does_what_they_say(adamas, tmp_path):
+    text = (ROOT / "docs/tuning.md").read_text()
+    shutil.copy(ROOT / "docs/tuning/naive_topk.c", tmp_path / "my_topk.c")
+    subprocess.run(re.search(r"^\$ (sed .* > first_try.c)$", text, re.M)[1], shell=True, cwd=tmp_path, check=True)
+    row = tune(adamas, "--stage", "topk", *SMALL, "--check-only", "first_try.c", code=1)["first_try.c"]
+    assert "a tie given to the older token" in row["reason"], row
+    (tmp_path / "my_table.c").write_text(re.search(r"^\$ cat my_table.c\n(.*?)^\$", text, re.M | re.S)[1])
+    (tmp_path / "adamas_plugin.h").write_text(adamas("kernel", "header").out)
+    subprocess.run(re.search(r"&& (cc .* -o my_table.so)$", text, re.M)[1], shell=True, cwd=tmp_path, check=True)
+    rows = tune(adamas, "--stage", "topk", *SMALL, "--check-only", "my_table.so")
+    assert rows["my_table.so:plain"]["verdict"] == "right", rows
+
+
+def test_the_documents_name_all_that_a_manifest_may_say():
+    text = (ROOT / "docs/tuning.md").read_text()
+    source = (ROOT / "kernels/tune/candidate/module.c").read_text()
+    fields = {*re.findall(r'json_object_get\((?:m->)?manifest, "(\w+)"\)', source)} | {"grid", "block"}
+    names = re.findall(r'\{"(\w+)"', source[source.index("names_of("):source.index("A number, or a formula")])
+    assert {"stage", "requires", "workspace_bytes"} <= fields and len(names) == 12
+    assert fields <= {*re.findall(r"`(\w+)`", text[text.index("| field |"):text.index("A formula is")])}
+    assert " ".join(names) in " ".join(text.split())
 
 
 def test_the_cuda_examples_compile(adamas):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -227,6 +228,42 @@ def test_a_search_goes_on_past_settings_that_are_wrong_or_crash(fake, tmp_path):
     assert result.code == 0 and "searched 10 settings of mine.so:mine" in result.out, result
     finalists = [row for row, in query(tmp_path / "tune.db", "SELECT parameters FROM candidate WHERE kind = 'shared'")]
     assert 1 <= len(finalists) <= 3 and "SPIN=0" in finalists and not {"SPIN=3", "SPIN=5", "SPIN=9"} & {*finalists}, finalists
+
+
+def test_parameters_of_the_registrys_rows_are_searched_and_what_was_chosen_is_used(fake, tmp_path):
+    """WORK=1 and 2 do the work of the fake row two and three times; 3 takes no shape, and 4 is wrong."""
+    env = {**os.environ, "ADAMAS_FAKE_GPU": "honest"}
+    result = fake("tune", "--stage", "topk", "--search-rows", "--implementation", "fake", *SHAPE, "--db", "tune.db", env=env)
+    assert result.code == 0 and "searched 5 settings of fake" in result.out, result
+    rows = query(tmp_path / "tune.db", "SELECT kind, parameters, verdict FROM candidate ORDER BY version")
+    assert rows[0] == ("row", None, "right") and {row[1] for row in rows[1:]} == {"WORK=0", "WORK=1", "WORK=2"}, rows
+    # noise between the row and WORK=0, which are the same, chooses neither: the choice is stored by hand
+    assert query(tmp_path / "tune.db", "SELECT count(*) FROM tuned") == [(1,)]
+    with sqlite3.connect(tmp_path / "tune.db") as db:
+        db.execute("UPDATE tuned SET parameters = 'WORK=1', config_id ="
+                   " (SELECT config_id FROM config WHERE variant = 'fake WORK=1')")
+    shown = fake("tune", "--show", "--db", "tune.db", env=env)
+    assert re.search(r"fake WORK=1$", shown.out, re.M), shown
+    used = fake("profile", "--tuned", "--stages", "topk", "--seq-lens", "700", "--heads", "4", "--kv-heads", "2", "--budgets",
+                "64", "--db", "tune.db", env=env)
+    assert "budget 64: fake WORK=1, run 1" in used.err, used
+    assert query(tmp_path / "tune.db", "SELECT status FROM stage_summary WHERE run_id = 2 AND variant = 'fake WORK=1'"
+                                       " AND metric = 'time_ns'") == [("ok",)]
+
+
+def test_a_setting_that_is_not_faster_beyond_its_interval_is_no_choice(fake, tmp_path):
+    env = {**os.environ, "ADAMAS_FAKE_GPU": "honest"}
+    spin = build(tmp_path, "mine", [("/*LAUNCH*/", "for (volatile int i = 0; i < 10000000; i++) {}")])
+    fake("tune", "--stage", "topk", "--implementation", "fake", *SHAPE, spin, "--db", "tune.db", env=env)
+    assert query(tmp_path / "tune.db", "SELECT variant, path FROM tuned JOIN config USING (config_id)") == [("fake", None)]
+
+
+def test_a_batch_is_for_a_gpu(fake, tmp_path):
+    rows = tune(fake, "--stage", "topk", "--implementation", "fake", *SHAPE, "--batch", 3, build(tmp_path, "mine"))
+    row = rows["mine.so:mine"]
+    assert row["verdict"] == "right", row
+    assert query(tmp_path / "tune.db", "SELECT DISTINCT batch FROM config") == [(3,)]
+    refuse(fake, "tune", "--stage", "topk", *SHAPE, "--batch", 2, says=["--batch: the host's stages take one sequence"])
 
 
 # ---- manifests ----

@@ -89,16 +89,33 @@ static size_t number_of_reason(table *p, const char *reason) {
     return p->n_reasons;
 }
 
-static void write_value(adm_text *page, table *p, const json_t *counters, const char *metric, const char *unit) {
-    const json_t *value = json_object_get(json_object_get(counters, "value"), metric);
+/* How many values are behind a cell. */
+static int64_t n_of(const json_t *counters, const char *metric) {
     const json_t *n = json_object_get(json_object_get(counters, "n"), metric);
+    return n != NULL ? json_integer_value(n) : 1;
+}
+
+/* The n that all values of a metric share; 0 if they differ. */
+static int64_t shared_n(const table *p, const char *metric) {
+    int64_t shared = -1;
+    for (size_t c = 0; c < p->n_columns; c++) {
+        if (json_object_get(json_object_get(p->column[c], "value"), metric) == NULL) continue;
+        const int64_t n = n_of(p->column[c], metric);
+        shared = shared < 0 || shared == n ? n : 0;
+        if (shared == 0) return 0;
+    }
+    return shared < 0 ? 0 : shared;
+}
+
+static void write_value(adm_text *page, table *p, const json_t *counters, const char *metric, const char *unit, bool with_n) {
+    const json_t *value = json_object_get(json_object_get(counters, "value"), metric);
     const char *reason = json_string_value(json_object_get(json_object_get(counters, "missing"), metric));
     char precise[ADM_NUMBER_CHARS];
     if (value != NULL) {
         adm_precise_value(json_number_value(value), unit, precise);
-        if (n != NULL) adm_text_format(page, "<td title=\"n = %lld\">", (long long)json_integer_value(n));
-        else adm_text_add(page, "<td>");
-        adm_text_format(page, "%s</td>", precise);
+        adm_text_format(page, "<td>%s", precise);
+        if (with_n) adm_text_format(page, " <small>n = %lld</small>", (long long)n_of(counters, metric));
+        adm_text_add(page, "</td>");
     } else if (reason != NULL) {
         adm_text_format(page, "<td>\u2013<sup>%zu</sup></td>", number_of_reason(p, reason));
     } else {
@@ -123,7 +140,7 @@ static void write_rows(adm_text *page, table *p, group of) {
     json_t *metric;
     if (count_rows(p, of) == 0) return;
     adm_text_format(page, "<tr class=\"first\"><th scope=\"colgroup\" class=\"text group\" colspan=\"%zu\">%s</th></tr>\n",
-                    p->n_columns + 2, group_titles[of]);
+                    p->n_columns + 3, group_titles[of]);
     json_array_foreach(adm_document_rows(p->document, "metrics"), i, metric) {
         const char *name = adm_field_text(metric, "name"), *unit = adm_field_text(metric, "unit");
         bool is_there = false;
@@ -134,7 +151,10 @@ static void write_rows(adm_text *page, table *p, group of) {
         adm_text_add(page, "</th><td class=\"text\">");
         adm_text_escaped(page, adm_shown_unit(unit));
         adm_text_add(page, "</td>");
-        for (size_t c = 0; c < p->n_columns; c++) write_value(page, p, p->column[c], name, unit);
+        const int64_t n = shared_n(p, name);
+        if (n > 0) adm_text_format(page, "<td>%lld</td>", (long long)n);
+        else adm_text_add(page, "<td>\u2013</td>");
+        for (size_t c = 0; c < p->n_columns; c++) write_value(page, p, p->column[c], name, unit, n == 0);
         adm_text_add(page, "</tr>\n");
     }
 }
@@ -156,7 +176,8 @@ static void write_table(adm_text *page, table *p, bool open) {
         (long long)adm_field_int(adm_profile(p->document, (size_t)adm_field_int(p->setting, "profile")), "run_id"),
         (long long)p->seq_len, (long long)adm_field_int(p->setting, "n_kv_heads"),
         (long long)adm_field_int(p->setting, "batch"), (long long)p->budget);
-    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">metric</th><th scope=\"col\" class=\"text\">unit</th>");
+    adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">metric</th><th scope=\"col\" class=\"text\">unit</th>"
+                       "<th scope=\"col\">n</th>");
     for (size_t c = 0; c < p->n_columns; c++) {
         adm_text_add(page, "<th scope=\"col\">");
         adm_text_escaped(page, adm_field_text(p->column[c], "stage"));
@@ -252,7 +273,7 @@ void adm_view_counters(adm_text *page, const json_t *document) {
         adm_write_profile_heading(page, document, profile);
         adm_text_add(
             page, "<p class=\"about\">One column per stage and implementation. Counters are collected in separate passes, "
-                  "never while a stage is timed; a value comes from one pass unless its tooltip says otherwise. A dash "
+                  "never while a stage is timed; n says from how many passes or steps a value is. A dash "
                   "with a number marks a value that could not be read: the number leads to the reason below the table.</p>\n");
         if (profile_has_shares(document, profile))
             adm_write_gpu_plot(

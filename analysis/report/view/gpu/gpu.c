@@ -7,6 +7,7 @@
 #include "analysis/report/view/gpu/advice.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
+#include "analysis/report/view/shards.h"
 #include "analysis/report/view/write.h"
 #include "core/contract/stage.h"
 
@@ -28,6 +29,13 @@ static const char headline_titles[] = "<stage|<implementation|median, \u00b5s|\u
 static const char all_titles[] =
     "<stage|<implementation|length, tokens|budget, tokens|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, "
     "\u00b5s|n|floor, \u00b5s|% of limit|MB|Mflop|flop a byte";
+static const char joined_titles[] =
+    "<stage|<implementation|length, tokens|budget, tokens|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, "
+    "\u00b5s|n|floor, \u00b5s|% of limit|MB|Mflop|flop a byte|<measured on";
+
+static bool is_joined(const json_t *document, int64_t profile) {
+    return adm_run_is_joined(document, adm_field_int(adm_profile(document, (size_t)profile), "run_id"));
+}
 
 /* A number; a dash where it cannot be computed. */
 static void write_derived_cell(adm_text *page, bool is_there, double value) {
@@ -98,6 +106,7 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         write_derived_cell(page, has_bytes, bytes / 1e6);
         write_derived_cell(page, has_flops, flops / 1e6);
         write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0);
+        if (is_joined(document, adm_field_int(unit, "profile"))) adm_write_place_cell(page, unit);
     }
     adm_text_add(page, "</tr>\n");
 }
@@ -160,7 +169,7 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
     adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, NULL);
     adm_write_setting_sql(page, document, setting);
     adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, "time_ns"), "description"));
-    adm_write_table_head(page, all_titles);
+    adm_write_table_head(page, is_joined(document, adm_field_int(setting, "profile")) ? joined_titles : all_titles);
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         write_units(page, document, setting, length, 0, true);
     adm_write_table_end(page);

@@ -5,6 +5,7 @@
 
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
+#include "analysis/report/view/shards.h"
 #include "analysis/report/view/write.h"
 
 /* Columns of a quality table between n and the worst head. */
@@ -20,7 +21,22 @@ static bool is_about_codes(const char *metric) { return strcmp(metric, "ties") =
 
 static bool is_about_budgets(const char *metric) { return strncmp(metric, "budget_for_", 11) == 0; }
 
-static void write_quality_head(adm_text *page, const char *unit) {
+/* "; n = 64" or "; n = 32 to 64": how many values the means of the worst heads are of. */
+static void write_worst_n(adm_text *page, const json_t *document, size_t session, const char *metric) {
+    int64_t least = 0, most = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "quality"), i, row) {
+        const int64_t n = adm_row_is(row, session, metric) ? adm_field_int(row, "worst_n") : 0;
+        if (n > 0 && (least == 0 || n < least)) least = n;
+        if (n > most) most = n;
+    }
+    if (most > 0) adm_text_format(page, "; n = %lld", (long long)least);
+    if (most > least) adm_text_format(page, " to %lld", (long long)most);
+}
+
+static void write_quality_head(adm_text *page, const json_t *document, size_t session, const char *metric, bool is_joined) {
+    const char *unit = adm_metric_unit(document, metric);
     const char *shown = adm_shown_unit(unit);
     adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">length, "
                        "tokens</th><th scope=\"col\">budget, tokens</th><th scope=\"col\">n</th>");
@@ -31,10 +47,14 @@ static void write_quality_head(adm_text *page, const char *unit) {
     }
     adm_text_format(page, "<th scope=\"col\">worst head%s", shown[0] ? ", " : "");
     adm_text_escaped(page, shown);
-    adm_text_add(page, "</th><th scope=\"col\">its layer, head</th></tr></thead>\n<tbody>\n");
+    adm_text_add(page, "</th><th scope=\"col\">its layer, head");
+    write_worst_n(page, document, session, metric);
+    adm_text_add(page, "</th>");
+    if (is_joined) adm_text_add(page, "<th scope=\"col\" class=\"text\">measured on</th>");
+    adm_text_add(page, "</tr></thead>\n<tbody>\n");
 }
 
-static void write_quality_row(adm_text *page, const json_t *row, bool first_of_series, const char *unit) {
+static void write_quality_row(adm_text *page, const json_t *row, bool first_of_series, const char *unit, bool is_joined) {
     adm_write_row_start(page, first_of_series);
     adm_write_series_cell(page, row);
     adm_write_count_cell(page, row, "seq_len", "");
@@ -46,10 +66,11 @@ static void write_quality_row(adm_text *page, const json_t *row, bool first_of_s
         for (int i = 0; i < N_COLUMNS; i++) adm_write_value_cell(page, row, columns[i].key, unit);
         adm_write_value_cell(page, row, "worst_mean", unit);
         if (json_is_integer(json_object_get(row, "worst_head")))
-            adm_text_format(page, "<td title=\"n = %lld\">%lld, %lld</td>", (long long)adm_field_int(row, "worst_n"),
-                            (long long)adm_field_int(row, "worst_layer"), (long long)adm_field_int(row, "worst_head"));
+            adm_text_format(page, "<td>%lld, %lld</td>", (long long)adm_field_int(row, "worst_layer"),
+                            (long long)adm_field_int(row, "worst_head"));
         else adm_text_add(page, "<td>\u2013</td>");
     }
+    if (is_joined) adm_write_place_cell(page, row);
     adm_text_add(page, "</tr>\n");
 }
 
@@ -67,6 +88,7 @@ static void write_sql(adm_text *page, const json_t *document, size_t session, co
 static void write_metric_table(adm_text *page, const json_t *document, size_t session, const char *metric, bool open) {
     const json_t *rows = adm_document_rows(document, "quality");
     const char *unit = adm_metric_unit(document, metric), *last_series = "";
+    const bool is_joined = adm_run_is_joined(document, adm_field_int(adm_session_run(document, session), "run_id"));
     size_t i, n_rows = 0;
     json_t *row;
     json_array_foreach(rows, i, row) n_rows += adm_row_is(row, session, metric);
@@ -74,11 +96,11 @@ static void write_metric_table(adm_text *page, const json_t *document, size_t se
     adm_write_table_start(page, document, metric, n_rows, open, NULL);
     write_sql(page, document, session, metric);
     adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, metric), "description"));
-    write_quality_head(page, unit);
+    write_quality_head(page, document, session, metric, is_joined);
     json_array_foreach(rows, i, row) {
         if (!adm_row_is(row, session, metric)) continue;
         const char *series = adm_field_text(row, "series");
-        write_quality_row(page, row, strcmp(series, last_series) != 0, unit);
+        write_quality_row(page, row, strcmp(series, last_series) != 0, unit, is_joined);
         last_series = series;
     }
     adm_text_add(page, "</tbody></table></div>\n");
