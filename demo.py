@@ -25,7 +25,7 @@ PROGRAM = "build/release/adamas"
 TRACE = "traces/smollm2-135m-kjv.safetensors"
 BUDGETS = "16,32,64,128,256,512,1024"
 SEQ_LENS = "1024,2048,4096"
-POLICIES = "dense,oracle,adamas,quest,streaming"
+POLICIES = "dense,oracle,adamas,adamas:metric=asym4,quest,streaming"
 RECORDED = "analysis/recorded"
 NAIVE = "docs/tuning/naive_topk.c"
 SHORT = [TRACE, "--policies", "adamas", "--budgets", "256", "--seq-lens", "2048"]

@@ -1,7 +1,9 @@
-/* headline.c: the speed-up, the limit and the smallest budget, in a figure and a sentence each. */
+/* headline.c: the speed-up, the limit, the smallest budget and the best sketch, in a figure and a sentence each. */
 #include "analysis/report/headline.h"
 
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "analysis/output/numbers.h"
@@ -34,16 +36,16 @@ static const json_t *chosen_profile(const json_t *document) {
 }
 
 /* Where a profile's headline is: "32,768 tokens, budget 256 (NVIDIA H200, recorded)". */
-typedef struct place {
+typedef struct headline_point {
     const json_t *setting;
     int64_t seq_len, budget;
     char words[WORDS / 2];
-} place;
+} headline_point;
 
-static place place_of(const json_t *document, const json_t *profile) {
+static headline_point point_of(const json_t *document, const json_t *profile) {
     const json_t *headline = json_object_get(profile, "headline");
-    place p = {json_array_get(adm_document_rows(document, "settings"), (size_t)adm_field_int(headline, "setting")),
-               adm_field_int(headline, "seq_len"), adm_field_int(headline, "budget"), ""};
+    headline_point p = {json_array_get(adm_document_rows(document, "settings"), (size_t)adm_field_int(headline, "setting")),
+                        adm_field_int(headline, "seq_len"), adm_field_int(headline, "budget"), ""};
     char length[ADM_NUMBER_CHARS], budget[ADM_NUMBER_CHARS];
     adm_shown_count(p.seq_len, length);
     adm_shown_count(p.budget, budget);
@@ -53,7 +55,7 @@ static place place_of(const json_t *document, const json_t *profile) {
     return p;
 }
 
-static adm_status add_speedup(const json_t *document, const place *at, json_t *headlines, adm_error *err) {
+static adm_status add_speedup(const json_t *document, const headline_point *at, json_t *headlines, adm_error *err) {
     const json_t *step = adm_find_unit(document, at->setting, "step", NULL, at->seq_len, at->budget);
     const json_t *dense = adm_find_unit(document, at->setting, "dense", NULL, at->seq_len, 0);
     double step_ns, dense_ns;
@@ -69,7 +71,7 @@ static adm_status add_speedup(const json_t *document, const place *at, json_t *h
 }
 
 /* The stage with the largest share of the six, and how near the fastest step is to what its bytes allow. */
-static adm_status add_limit(const json_t *document, const place *at, json_t *headlines, adm_error *err) {
+static adm_status add_limit(const json_t *document, const headline_point *at, json_t *headlines, adm_error *err) {
     double sum_ns = 0, largest_ns = 0, ns, ratio = 0;
     const char *largest = "";
     char value[64], text[WORDS];
@@ -87,7 +89,8 @@ static adm_status add_limit(const json_t *document, const place *at, json_t *hea
     snprintf(value, sizeof value, "%s", largest);
     snprintf(
         text, sizeof text,
-        "The largest stage takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit",
+        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits each "
+        "stage, and what to do, is one click away",
         100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
     return add(headlines, "is what limits a step most", value, text, "advice", err);
 }
@@ -121,13 +124,13 @@ static const json_t *smallest_within(const json_t *document, size_t session, int
 }
 
 static int64_t longest(const json_t *document, size_t session) {
-    int64_t most = 0;
+    int64_t max_len = 0;
     size_t i;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "quality"), i,
-                       row) if (adm_row_is(row, session, "output_rel_l2") && adm_field_int(row, "seq_len") > most)
-        most = adm_field_int(row, "seq_len");
-    return most;
+                       row) if (adm_row_is(row, session, "output_rel_l2") && adm_field_int(row, "seq_len") > max_len)
+        max_len = adm_field_int(row, "seq_len");
+    return max_len;
 }
 
 static adm_status add_budget(const json_t *document, size_t session, json_t *headlines, adm_error *err) {
@@ -154,14 +157,70 @@ static adm_status add_budget(const json_t *document, size_t session, json_t *hea
     return add(headlines, "budget is small enough", "None", text, "budget", err);
 }
 
+/* --- The best sketch ------------------------------------------------------------------------------------------------ */
+
+/* How many sketches were measured at a row of "best". */
+static size_t n_sketches(const json_t *document, const json_t *best) {
+    size_t n = 0, i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "quality"), i, row)
+        n += adm_row_is(row, (size_t)adm_field_int(best, "session"), "output_rel_l2") &&
+             adm_field_int(row, "seq_len") == adm_field_int(best, "seq_len") &&
+             adm_field_int(row, "budget") == adm_field_int(best, "budget") &&
+             strcmp(adm_field_text(row, "policy"), "adamas") == 0;
+    return n;
+}
+
+/* The row of "best" at a length whose budget is nearest to the one that the paper discusses most. */
+static const json_t *best_to_show(const json_t *document, size_t session, int64_t seq_len) {
+    enum { BUDGET = 256 };
+    const json_t *found = NULL;
+    int64_t distance = INT64_MAX;
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "best"), i, row) {
+        const int64_t here = llabs(adm_field_int(row, "budget") - BUDGET);
+        if (!adm_row_is(row, session, NULL) || adm_field_int(row, "seq_len") != seq_len || here >= distance) continue;
+        found = row;
+        distance = here;
+    }
+    return found;
+}
+
+/* Only where there was a choice. */
+static adm_status add_sketch(const json_t *document, size_t session, json_t *headlines, adm_error *err) {
+    static const char prefix[] = "adamas ";
+    const json_t *best = best_to_show(document, session, longest(document, session)), *sketch, *base;
+    char text[WORDS], title[96], budget[ADM_NUMBER_CHARS], length[ADM_NUMBER_CHARS], beside[WORDS / 2] = "";
+    double median, other;
+    sketch = json_object_get(best, "sketch");
+    base = json_object_get(best, "default");
+    if (!adm_field_number(sketch, "median", &median) || n_sketches(document, best) < 2) return ADM_OK;
+    const char *series = adm_field_text(sketch, "series");
+    const char *name = strncmp(series, prefix, strlen(prefix)) == 0 ? series + strlen(prefix) : series;
+    if (adm_field_number(base, "median", &other) && strcmp(adm_field_text(base, "series"), series) != 0)
+        snprintf(beside, sizeof beside, ", the default (%.60s) %.1f%%", adm_field_text(base, "series") + strlen(prefix),
+                 100 * other);
+    else if (adm_field_number(best, "median", &other) && strcmp(adm_field_text(best, "series"), series) != 0)
+        snprintf(beside, sizeof beside, ", the best of all selections (%.60s) %.1f%%", adm_field_text(best, "series"),
+                 100 * other);
+    adm_shown_count(adm_field_int(best, "budget"), budget);
+    adm_shown_count(adm_field_int(best, "seq_len"), length);
+    snprintf(title, sizeof title, "is the best of %zu sketches", n_sketches(document, best));
+    snprintf(text, sizeof text, "At a budget of %s of %s tokens it loses %.1f%% of the output in the median%s (%.100s)", budget,
+             length, 100 * median, beside, adm_field_text(adm_session_trace(document, session), "name"));
+    return add(headlines, title, name, text, "policies", err);
+}
+
 adm_status adm_report_headlines(const json_t *document, json_t *headlines, adm_error *err) {
     const json_t *profile = chosen_profile(document);
     adm_status status = ADM_OK;
     if (profile != NULL) {
-        const place at = place_of(document, profile);
+        const headline_point at = point_of(document, profile);
         status = add_speedup(document, &at, headlines, err);
         if (status == ADM_OK) status = add_limit(document, &at, headlines, err);
     }
     if (status == ADM_OK && adm_n_sessions(document) > 0) status = add_budget(document, 0, headlines, err);
+    if (status == ADM_OK && adm_n_sessions(document) > 0) status = add_sketch(document, 0, headlines, err);
     return status;
 }

@@ -289,7 +289,11 @@ static adm_status judge_sessions(const json_t *document, json_t *rows, adm_error
             status = say(&h, "bad", "provenance", "The run is not complete: %.60s", run_status);
         if (status == ADM_OK && n_lacking > 0)
             status = say(&h, "warn", "time", "%zu of %zu figures could not be measured: %.200s", n_lacking, n, reason);
-        else if (status == ADM_OK && n > 0) status = say(&h, "good", "quality", "All %zu figures were measured", n);
+        else if (status == ADM_OK && n > 0) {
+            char count[ADM_NUMBER_CHARS];
+            adm_shown_count((int64_t)n, count);
+            status = say(&h, "good", "quality", "All %s figures were measured", count);
+        }
     }
     return status;
 }

@@ -103,6 +103,7 @@ static adm_status begin_run(adm_replay_command *c, adm_store *store, adm_fleet_r
                          .command = "replay",
                          .argv_json = c->argv_json,
                          .seed = (int64_t)c->seed_number,
+                         .only_times = c->only_times,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_fleet_begin(&c->fleet, store, &info, run, err);
@@ -146,8 +147,6 @@ static adm_status check_rows(adm_replay_command *c, const adm_trace *const *trac
 /* A row that is wrong is a failed time, with the reason; the reference ran in its place. */
 static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
                              adm_error *err) {
-    static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                           "Duration of a stage for one layer of one decode step, all heads"};
     adm_status status = ADM_OK;
     for (size_t i = 0; i < c->n_faults && status == ADM_OK; i++) {
         const adm_config config = {.policy = "adamas",
@@ -164,7 +163,7 @@ static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace
                              .stage = adm_stage_name(c->fault[i].row->stage),
                              .layer = -1,
                              .head = -1,
-                             .metric = &time_metric,
+                             .metric = &adm_metric_time,
                              .status = "failed",
                              .reason = c->fault[i].reason};
         status = adm_store_config(store, &config, &m.config_id, err);
@@ -283,8 +282,8 @@ static int run(int argc, char **argv) {
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
     if (status == ADM_OK && c.candidates.n_wrong > 0)
-        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidates failed their check; the database says why",
-                          c.candidates.n_wrong);
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidate%s failed; the database says why", c.candidates.n_wrong,
+                          c.candidates.n_wrong == 1 ? "" : "s");
     adm_replay_candidates_close(&c.candidates);
     adm_store_close(&store);
     adm_replay_shards_free(&c.shards);

@@ -24,13 +24,13 @@ TRACE = ROOT / "traces/smollm2-135m-kjv.safetensors"
 
 
 def run(program, *arguments):
-    """Seconds and the peak memory in MB."""
+    """Seconds, those of a processor, and the peak memory in MB."""
     start = time.monotonic()
     process = subprocess.Popen([program, *map(str, arguments)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"bench_report.py: {program} {arguments[0]} ended with status {status}")
-    return time.monotonic() - start, usage.ru_maxrss / 1024
+    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def open_pages(rounds, *pages):
@@ -94,10 +94,11 @@ def compare(options, folder):
         pages.append(folder / f"{name}.html")
         cost.append(run(program, "report", "--db", database, "-o", pages[-1], "-q"))
     opened = open_pages(options.rounds, *pages)
-    print(f"{'':5}{'bytes':>10}{'written, s':>12}{'peak, MB':>10}{'load, ms':>10}{'shown, ms':>11}{'elements':>10}")
-    for name, page, (seconds, peak), one in zip(("old", "new"), pages, cost, opened):
-        print(f"{name:5}{page.stat().st_size:10}{seconds:12.2f}{peak:10.0f}{one['load_ms']:10.0f}{one['shown_ms']:11.0f}"
-              f"{one['elements']:10}")
+    print(f"{'':5}{'bytes':>10}{'written, s':>12}{'CPU, s':>9}{'peak, MB':>10}{'load, ms':>10}"
+          f"{'shown, ms':>11}{'elements':>10}")
+    for name, page, (seconds, busy, peak), one in zip(("old", "new"), pages, cost, opened):
+        print(f"{name:5}{page.stat().st_size:10}{seconds:12.2f}{busy:9.2f}{peak:10.0f}{one['load_ms']:10.0f}"
+              f"{one['shown_ms']:11.0f}{one['elements']:10}")
     old, new = opened
     bytes_ratio = pages[1].stat().st_size / pages[0].stat().st_size
     print(f"new over old: bytes {bytes_ratio:.2f}, load {new['load_ms'] / old['load_ms']:.2f}, "
@@ -108,10 +109,11 @@ def large(options, folder):
     n_runs, n_samples = map(int, options.large.split(","))
     database, page = folder / "large.db", folder / "large.html"
     runs, samples = make_large(options.new, database, n_runs, n_samples)
-    seconds, peak = run(options.new, "report", "--db", database, "-o", page, "-q")
+    seconds, busy, peak = run(options.new, "report", "--db", database, "-o", page, "-q")
     (one,) = open_pages(3, page)
     print(f"{runs} runs, {samples} samples, {database.stat().st_size / 1e6:.0f} MB: "
-          f"report of {page.stat().st_size / 1e6:.2f} MB written in {seconds:.2f} s with {peak:.0f} MB, "
+          f"report of {page.stat().st_size / 1e6:.2f} MB written in {seconds:.2f} s ({busy:.2f} s of a processor) with "
+          f"{peak:.0f} MB, "
           f"loads in {one['load_ms']:.0f} ms, shown in {one['shown_ms']:.0f} ms")
 
 

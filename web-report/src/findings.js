@@ -6,6 +6,8 @@ import { chosenUnits, findUnit, headlineOf, rowsOf } from './gpu.js';
 
 const largest = (rows, value) => rows.reduce((a, b) => (a === null || value(b) > value(a) ? b : a), null);
 const percent = (share) => `${Number((100 * share).toPrecision(share < 0.1 ? 2 : 3))}%`;
+const listed = (words) => (words.length < 2 ? words.join('')
+    : `${words.slice(0, -1).join(', ')} and ${words[words.length - 1]}`);
 const isUsable = (row) => !['dense', 'oracle', 'random'].includes(row.policy);
 
 function ofGpuStages(report, { profile }) {
@@ -24,7 +26,7 @@ function ofGpuStages(report, { profile }) {
 function ofRoofline(report, { profile }) {
     const { seq_len, budget } = headlineOf(report, profile), units = chosenUnits(report, profile)
         .filter((unit) => unit.config.seq_len === seq_len && [null, budget].includes(unit.config.budget) && unit.limit_ratio);
-    const names = (list) => [...new Set(list.map((unit) => unit.stage))].join(' and ');
+    const names = (list) => listed([...new Set(list.map((unit) => unit.stage))]);
     const best = [...new Set(units.map((unit) => unit.stage))].map((stage) =>
         largest(units.filter((unit) => unit.stage === stage), (unit) => unit.limit_ratio));
     const near = best.filter((unit) => unit.limit_ratio >= 0.8);
@@ -160,6 +162,17 @@ function ofBudgets(report, { session, choice }) {
         + `worst head ${best.worst_mean === null ? 'is not known' : count(Math.round(best.worst_mean))}` : '';
 }
 
+// What a warp waits for, in words, with the hardware's own name behind.
+const WAITS = { long_scoreboard: 'memory', short_scoreboard: 'shared memory', barrier: 'other warps at a barrier',
+                wait: 'instructions of a fixed latency', mio_throttle: 'the queue to shared memory',
+                lg_throttle: 'the queue to memory', math_pipe_throttle: 'an arithmetic pipe', membar: 'a memory fence',
+                no_instruction: 'its next instruction', not_selected: 'its turn', sleeping: 'the end of a sleep' };
+
+function waitOf(metric) {
+    const name = metric.replace(/^stall_/, '').replace(/_share$/, ''), own = name.replaceAll('_', ' ');
+    return WAITS[name] ? `${WAITS[name]} (${own})` : own;
+}
+
 function ofCounters(report, { profile, choice }) {
     const isShare = (name) => name.startsWith('stall_') && name.endsWith('_share');
     const rows = rowsOf(report, 'counters', profile).filter((row) => row.config.seq_len === Number(choice.place.split(' ')[0])
@@ -168,8 +181,8 @@ function ofCounters(report, { profile, choice }) {
         .find(Boolean);
     const shares = pick ? Object.entries(pick.value).filter(([name]) => isShare(name)) : [];
     const most = largest(shares, ([, value]) => value);
-    return most ? `${pick.stage} (${pick.config.variant}) waits most for ${
-        most[0].replace(/^stall_/, '').replace(/_share$/, '').replaceAll('_', ' ')}: ${percent(most[1])} of its stalls` : '';
+    return most ? `${pick.stage} (${pick.config.variant}) waits most for ${waitOf(most[0])}: ${percent(most[1])} of its stalls`
+        : '';
 }
 
 function ofTimeline(report, { profile, choice, axisOf }) {

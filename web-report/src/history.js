@@ -61,7 +61,8 @@ export function drawHistory(report, choice, width) {
     // The runs' numbers if all are from one day.
     const isOneDay = runs[0].started_utc.slice(0, 10) === runs[runs.length - 1].started_utc.slice(0, 10);
     const dateOf = (run) => (isOneDay ? `run ${run.run_id}` : run.started_utc.slice(0, 10));
-    const indices = [...new Set(Array.from({ length: ticks }, (_, i) => Math.round(i * (runs.length - 1) / (ticks - 1))))];
+    const indices = isOneDay && runs.length <= ticks + 3 ? runs.map((_, i) => i)
+        : [...new Set(Array.from({ length: ticks }, (_, i) => Math.round(i * (runs.length - 1) / (ticks - 1))))];
     return {
         height: 250,
         label: `${nameOf(series)} over ${series.points.length} runs, ${series.changes.length} change points. `
@@ -84,7 +85,8 @@ export function drawHistory(report, choice, width) {
                                   formatter: (at) => dateOf(runs[Math.round(at)]) } },
             yAxis: { ...look, type: 'value', min: low - room, max: high + room, axisLine: { show: false },
                      axisTick: { show: false },
-                     axisLabel: { ...look.axisLabel, showMinLabel: false, showMaxLabel: false, formatter: show } },
+                     axisLabel: { ...look.axisLabel, showMinLabel: false, showMaxLabel: false, formatter: show },
+                     splitLine: { ...look.splitLine, showMinLine: false, showMaxLine: false } },
             series: [
                 { type: 'scatter', symbolSize: 6, z: 3, emphasis: { disabled: true },
                   itemStyle: { color: colours.series[0], opacity: 0.8 },

@@ -121,7 +121,7 @@ function draw(panels, names, looks, width, label) {
     const cell = (width - left) / columns, high = ROW * names.length;
     const grids = panels.map((_, i) => ({ left: Math.round(left + (i % columns) * cell) + (i % columns > 0 ? 8 : 0),
                                           top: Math.floor(i / columns) * (high + 74) + 28,
-                                          width: Math.round(cell) - 40, height: high }));
+                                          width: Math.round(cell) - 52, height: high }));
     return {
         height: Math.ceil(panels.length / columns) * (high + 74) - 6, label,
         legend: [{ name: 'median', colour: theme().quiet, mark: 'dot' },

@@ -67,7 +67,7 @@ describe('the page', { skip }, () => {
         assert.match(await verdict.textContent(), /the runs since \(run \d+\) against \d+ \(run \d+\)/);
         assert.match(await verdict.textContent(), /\d+ regressed, \d+ improved, \d+ inconclusive, \d+ unchanged/);
         assert.deepEqual(await verdict.locator('.headlines a').evaluateAll((all) => all.map((one) => one.getAttribute('href'))),
-                         ['#speedup', '#advice', '#budget']);
+                         ['#speedup', '#advice', '#budget', '#policies']);
         assert.ok(await verdict.locator('.health dd').count() >= 4);
         await verdict.locator('.headlines a').first().click();
         assert.ok(await page.locator('#speedup').isVisible() && !await verdict.isVisible());
@@ -160,6 +160,13 @@ describe('the page', { skip }, () => {
         assert.equal(await page.locator('tbody tr').count(), rows);
         assert.equal(await page.locator('details:not([open]), section[hidden]').count(), 0);
         for (const frame of await drawings(page)) assert.equal(frame.n_svg, 1, frame.name);
+        await page.emulateMedia({ media: 'print' });
+        await page.setViewportSize({ width: 690, height: 1000 }); /* pixels between the margins of A4 */
+        assert.deepEqual(await page.locator('table, figure, pre').evaluateAll((all) => all
+            .filter((one) => one.getBoundingClientRect().right > window.innerWidth + 1)
+            .map((one) => `${one.getAttribute('aria-label') ?? one.textContent.slice(0, 80)}: too wide for paper`)), []);
+        await page.emulateMedia({ media: null });
+        await page.setViewportSize({ width: 1280, height: 900 });
         await page.evaluate(() => window.dispatchEvent(new Event('afterprint')));
         assert.ok(await nElements(page) < 500);
         const pdf = await page.pdf({ format: 'A4' });
@@ -243,6 +250,27 @@ describe('the page', { skip }, () => {
         await close();
     });
 
+    test('says which sketch is best, and what became of each of the paper\u2019s claims', async () => {
+        const { page, close } = await openPage(browser, pathToFileURL(gallery).href);
+        const card = page.locator('.headlines li', { has: page.locator('a[href="#policies"]') });
+        const words = await card.textContent(), [, name, n, loss] = words.match(
+            /^(.+) is the best of (\d+) sketches.*At a budget of 256 of 4,096 tokens it loses ([\d.]+)% of the output/);
+        const rows = await query(database, `SELECT variant, p50 FROM quality_summary WHERE policy = 'adamas' AND budget = 256 AND
+            seq_len = 4096 AND metric = 'output_rel_l2' ORDER BY p50`);
+        assert.deepEqual([name, Number(n)], [rows[0][0], rows.length]);
+        assert.ok(Math.abs(Number(loss) - 100 * rows[0][1]) < 0.051, words);
+        await goTo(page, 'claims');
+        const claims = await page.locator('#claims .answers li').allTextContents();
+        assert.equal(claims.length, 6);
+        const of = (start) => claims.find((claim) => claim.includes(start));
+        assert.match(of('4.4 times faster'), /^\u2714 .*: reached: [\d.]+, dense over a step, .*so say \d of \d figures$/);
+        assert.match(of('Matches full attention'), /^\? .*: not decided: [\d.]+%, output error, median .*evaluate\.py$/);
+        assert.match(of('Perplexity no worse'), /not measured: python3 traces\/model\/evaluate\.py$/);
+        assert.equal(await page.locator('#claims tbody tr').count(), Number((await page.locator('#claims summary .count')
+            .textContent()).split(' ')[0]));
+        await close();
+    });
+
     test('shows one step with its stages stacked, and says so in its title', async () => {
         const { page, close } = await open({ view: 'time' });
         const figure = page.locator('figure[data-plot=step]');
@@ -276,7 +304,7 @@ describe('the page', { skip }, () => {
         const heading = page.locator(`#provenance #${id}`);
         await heading.waitFor();
         const line = page.locator(`#${id} + pre.command`), words = await line.textContent();
-        assert.match(words, /^adamas profile --seq-lens /);
+        assert.match(words, /^adamas profile (.* )?--seq-lens /);
         const [[argv]] = await query(database, `SELECT argv FROM run WHERE run_id = ${id.slice(4)}`);
         assert.deepEqual(words.split(' '), JSON.parse(argv).join(' ').split(' '));
         const tuned = page.locator('pre.command', { hasText: 'adamas tune' });

@@ -44,7 +44,7 @@ static void write_duration_cell(adm_text *page, const json_t *row, const char *f
 /* "right", or the verdict with its reason. */
 static void write_verdict_cell(adm_text *page, const json_t *row) {
     const char *reason = adm_field_text(row, "reason");
-    adm_text_add(page, "<td class=\"text\">");
+    adm_text_add(page, "<td class=\"text wrap\">");
     adm_text_escaped(page, adm_field_text(row, "verdict"));
     if (reason[0] != '\0') {
         adm_text_add(page, ": ");

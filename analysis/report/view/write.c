@@ -155,6 +155,12 @@ void adm_write_text_cell(adm_text *page, const json_t *row, const char *key) {
     adm_text_add(page, "</td>");
 }
 
+void adm_write_long_cell(adm_text *page, const json_t *row, const char *key) {
+    adm_text_add(page, "<td class=\"text wrap\">");
+    adm_text_escaped(page, adm_field_text(row, key));
+    adm_text_add(page, "</td>");
+}
+
 void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, const char *if_null) {
     char shown[ADM_NUMBER_CHARS];
     if (!json_is_integer(json_object_get(row, key))) {
@@ -230,7 +236,7 @@ void adm_write_verdict_cell(adm_text *page, const char *verdict) {
 }
 
 void adm_write_reason_cell(adm_text *page, const json_t *row, int n_columns) {
-    adm_text_format(page, "<td class=\"none text\" colspan=\"%d\">", n_columns);
+    adm_text_format(page, "<td class=\"none text wrap\" colspan=\"%d\">", n_columns);
     adm_text_escaped(page, adm_field_text(row, "status"));
     adm_text_add(page, ": ");
     adm_text_escaped(page, adm_field_text(row, "reason"));

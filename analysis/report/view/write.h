@@ -66,6 +66,7 @@ void adm_write_row_start(adm_text *page, bool is_first);
 /* One cell each. A value is written in five digits of its shown unit, which the page's script rounds; what is null is
  * a dash. */
 void adm_write_text_cell(adm_text *page, const json_t *row, const char *key);
+void adm_write_long_cell(adm_text *page, const json_t *row, const char *key); /* of text that may take several lines */
 void adm_write_count_cell(adm_text *page, const json_t *row, const char *key, const char *if_null);
 void adm_write_value_cell(adm_text *page, const json_t *row, const char *key, const char *unit);
 

@@ -9,7 +9,7 @@
 
 /* "main~1 <code>12ab34cd56</code>" */
 static void write_side(adm_text *page, const json_t *check, const char *name, const char *commit) {
-    adm_text_format(page, "<td class=\"text\">%s", adm_field_text(check, name));
+    adm_text_format(page, "<td class=\"text wrap\">%s", adm_field_text(check, name));
     if (adm_field_text(check, commit)[0] != '\0') adm_text_format(page, " <code>%.10s</code>", adm_field_text(check, commit));
     adm_text_add(page, "</td>");
 }
@@ -52,8 +52,9 @@ static void write_row(adm_text *page, const json_t *row) {
     adm_write_row_start(page, false);
     adm_text_format(page, "<th scope=\"row\"><code>%.8s</code></th>", adm_field_text(row, "check"));
     adm_write_verdict_cell(page, adm_field_text(row, "verdict"));
-    adm_text_format(page, "<td class=\"text\">%s %s, %s, %lld tokens", stage[0] != '\0' ? stage : adm_field_text(row, "policy"),
-                    adm_field_text(row, "metric"), adm_field_text(row, "variant"), (long long)adm_field_int(row, "seq_len"));
+    adm_text_format(page, "<td class=\"text wrap\">%s %s, %s, %lld tokens",
+                    stage[0] != '\0' ? stage : adm_field_text(row, "policy"), adm_field_text(row, "metric"),
+                    adm_field_text(row, "variant"), (long long)adm_field_int(row, "seq_len"));
     if (adm_field_int(row, "budget") > 0) adm_text_format(page, ", budget %lld", (long long)adm_field_int(row, "budget"));
     adm_text_add(page, "</td>");
     write_figure(page, row, "baseline");

@@ -26,6 +26,8 @@ static bool is_of_setting(const json_t *document, const json_t *unit, const json
 
 static const char headline_titles[] = "<stage|<implementation|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, \u00b5s|n|floor, "
                                       "\u00b5s|% of limit";
+static const char joined_headline_titles[] =
+    "<stage|<implementation|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, \u00b5s|n|floor, \u00b5s|% of limit|<measured on";
 static const char all_titles[] =
     "<stage|<implementation|length, tokens|budget, tokens|median, \u00b5s|\u00b1, %|p10, \u00b5s|p90, "
     "\u00b5s|n|floor, \u00b5s|% of limit|MB|Mflop|flop a byte";
@@ -106,8 +108,8 @@ static void write_unit(adm_text *page, const json_t *document, const json_t *uni
         write_derived_cell(page, has_bytes, bytes / 1e6);
         write_derived_cell(page, has_flops, flops / 1e6);
         write_derived_cell(page, has_bytes && has_flops && bytes > 0, bytes > 0 ? flops / bytes : 0);
-        if (is_joined(document, adm_field_int(unit, "profile"))) adm_write_place_cell(page, unit);
     }
+    if (is_joined(document, adm_field_int(unit, "profile"))) adm_write_place_cell(page, unit);
     adm_text_add(page, "</tr>\n");
 }
 
@@ -143,7 +145,7 @@ static void write_headline(adm_text *page, const json_t *document, size_t profil
     adm_text_escaped(page, adm_field_text(setting, "name"));
     adm_text_add(page, "</caption>\n");
     adm_write_setting_sql(page, document, setting);
-    adm_write_table_head(page, headline_titles);
+    adm_write_table_head(page, is_joined(document, (int64_t)profile) ? joined_headline_titles : headline_titles);
     write_units(page, document, setting, seq_len, budget, false);
     adm_text_add(page, "</tbody></table></div>\n");
 }

@@ -30,6 +30,17 @@ static size_t values_of(const json_t *document, const json_t *setting, const cha
     return n;
 }
 
+/* Of a joined run: where both were measured. */
+static void write_places(adm_text *page, const json_t *step, const json_t *dense) {
+    const char *of_step = adm_field_text(step, "place"), *of_dense = adm_field_text(dense, "place");
+    if (of_step[0] == '\0' || of_dense[0] == '\0') return;
+    adm_text_add(page, ", measured on ");
+    adm_text_escaped(page, of_dense);
+    if (strcmp(of_step, of_dense) == 0) return;
+    adm_text_add(page, " and ");
+    adm_text_escaped(page, of_step);
+}
+
 static void write_cell(adm_text *page, const json_t *document, const json_t *setting, int64_t length, int64_t budget) {
     const json_t *step = adm_find_unit(document, setting, "step", NULL, length, budget);
     const json_t *dense = adm_find_unit(document, setting, "dense", NULL, length, 0);
@@ -46,8 +57,9 @@ static void write_cell(adm_text *page, const json_t *document, const json_t *set
     adm_text_escaped(page, adm_field_text(adm_row_config(document, dense), "variant"));
     adm_text_format(page, ") %s (n = %lld), ", shown_dense, (long long)adm_field_int(dense, "n"));
     adm_text_escaped(page, adm_field_text(adm_row_config(document, step), "variant"));
-    adm_text_format(page, " %s (n = %lld)\">%.*f <small>", shown_step, (long long)adm_field_int(step, "n"), gain < 10 ? 2 : 1,
-                    gain);
+    adm_text_format(page, " %s (n = %lld)", shown_step, (long long)adm_field_int(step, "n"));
+    write_places(page, step, dense);
+    adm_text_format(page, "\">%.*f <small>", gain < 10 ? 2 : 1, gain);
     adm_text_escaped(page, adm_field_text(adm_row_config(document, step), "variant"));
     adm_write_ratio_interval(page, dense, step, 1, gain < 10 ? 2 : 1);
     adm_text_add(page, "</small></td>");

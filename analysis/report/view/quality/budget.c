@@ -8,6 +8,7 @@
 #include "analysis/output/numbers.h"
 #include "analysis/report/view/document.h"
 #include "analysis/report/view/profile.h"
+#include "analysis/report/view/shards.h"
 #include "analysis/report/view/write.h"
 
 /* Median output errors for which the smallest budget is sought. */
@@ -24,13 +25,13 @@ typedef struct meeting {
 } meeting;
 
 static int64_t longest(const json_t *document, size_t session) {
-    int64_t most = 0;
+    int64_t max_len = 0;
     size_t i;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "quality"), i,
                        row) if (adm_row_is(row, session, "output_rel_l2") && json_is_integer(json_object_get(row, "budget")) &&
-                                adm_field_int(row, "seq_len") > most) most = adm_field_int(row, "seq_len");
-    return most;
+                                adm_field_int(row, "seq_len") > max_len) max_len = adm_field_int(row, "seq_len");
+    return max_len;
 }
 
 static const json_t *find(const meeting *m, const json_t *like, const char *metric) {
@@ -92,6 +93,10 @@ static void write_gain(adm_text *page, const meeting *m, const json_t *row) {
     else adm_text_add(page, "<td>\u2013</td>");
 }
 
+static bool is_joined(const meeting *m) {
+    return adm_run_is_joined(m->document, adm_field_int(adm_session_run(m->document, m->session), "run_id"));
+}
+
 static void write_row(adm_text *page, const meeting *m, const json_t *row, bool first, bool with_perplexity,
                       bool with_throughput) {
     double value;
@@ -117,6 +122,7 @@ static void write_row(adm_text *page, const meeting *m, const json_t *row, bool 
         else adm_text_add(page, "<td>\u2013</td>");
     }
     adm_write_count_cell(page, row, "n", "");
+    if (is_joined(m)) adm_write_place_cell(page, row);
     adm_text_add(page, "</tr>\n");
 }
 
@@ -164,7 +170,9 @@ static void write_table(adm_text *page, const meeting *m) {
                      "<th scope=\"col\">top-k, \u00b5s</th><th scope=\"col\">attention, \u00b5s</th><th scope=\"col\">step, "
                      "\u00b5s</th><th scope=\"col\">speed-up, times</th>");
     if (with_throughput) adm_text_add(page, "<th scope=\"col\">simulated tokens/s</th>");
-    adm_text_add(page, "<th scope=\"col\">n</th></tr></thead>\n<tbody>\n");
+    adm_text_add(page, "<th scope=\"col\">n</th>");
+    if (is_joined(m)) adm_text_add(page, "<th scope=\"col\" class=\"text\">measured on</th>");
+    adm_text_add(page, "</tr></thead>\n<tbody>\n");
     const char *last = "";
     json_array_foreach(rows, i, row) {
         if (!is_of_table(m, row)) continue;
