@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/system/clock.h"
+#include "core/store/remove.h"
 #include "core/store/runs_find.h"
 #include "core/system/hostinfo.h"
 #include "core/base/mem.h"
@@ -190,10 +191,6 @@ static adm_status choose_rows(adm_replay_command *c, adm_error *err) {
     if (status == ADM_OK)
         status = adm_replay_candidates_open(&c->bring, &c->pipeline, c->other, n_others, c->common.quiet || c->common.json,
                                             &c->candidates, err);
-    if (status == ADM_OK && c->candidates.n_sessions > 0 && c->fleet.shard_text != NULL)
-        status = adm_fail(err, ADM_EINPUT,
-                          "--shard: candidates are judged at every length; leave out --candidate and further "
-                          "--implementation");
     if (status == ADM_OK && c->candidates.n_sessions > 0 && c->resume != NULL)
         status = adm_fail(err, ADM_EINPUT,
                           "--resume: candidates are judged anew in a run of their own; leave out --candidate and "
@@ -210,9 +207,12 @@ static adm_status run_all(adm_replay_command *c, const adm_trace *const *traces,
     *run_id = run.run_id;
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
     if (status == ADM_OK && !run.is_resumed) status = put_faults(c, traces[0], store, *run_id, err);
+    if (status == ADM_OK && run.is_resumed) status = adm_store_remove_candidates(store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, i, traces[i], store, *run_id, err);
-    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) {
+        c->options.is_elsewhere = adm_replay_shards_elsewhere(&c->shards, i);
         status = adm_replay_candidates_run(&c->candidates, traces[i], &c->options, store, *run_id, err);
+    }
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
         status = count_trace(c, i, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -231,7 +231,7 @@ static adm_status plan_shards(adm_replay_command *c, const adm_trace *const *tra
     }
     if (status == ADM_OK && s->shard.count > 0) adm_fleet_add_parts(s, c->shards.part, c->shards.n_items);
     if (status == ADM_OK) status = adm_fleet_add_file(s, c->calibration_path, err);
-    return status;
+    return status == ADM_OK ? adm_bring_add_inputs(&c->bring, s, err) : status;
 }
 
 /* --- The program -------------------------------------------------------------------------------------------------- */

@@ -167,7 +167,6 @@ def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
     (["--candidate", "append=mine.c"], ["the stage append has no function of its own on the host"]),
     (["--candidate", "mine.c", "--set", "B=1"], ["no candidate has the parameter"]),
     (["--candidate", "mine.c", "--resume", "1"], ["--resume"]),
-    (["--candidate", "mine.c", "--shard", "1/2"], ["--shard: candidates are judged at every length"]),
 ])
 def test_a_replay_refuses_what_it_cannot_judge(adamas, tmp_path, arguments, says):
     write(tmp_path, "mine.c", RIGHT["topk"])
