@@ -191,7 +191,7 @@ static const json_t *best_to_show(const json_t *document, size_t session, int64_
 static adm_status add_sketch(const json_t *document, size_t session, json_t *headlines, adm_error *err) {
     static const char prefix[] = "adamas ";
     const json_t *best = best_to_show(document, session, longest(document, session)), *sketch, *base;
-    char text[WORDS], title[96], budget[ADM_NUMBER_CHARS], length[ADM_NUMBER_CHARS], beside[WORDS / 2] = "";
+    char text[2 * WORDS], title[96], budget[ADM_NUMBER_CHARS], length[ADM_NUMBER_CHARS], beside[WORDS / 2] = "";
     double median, other;
     sketch = json_object_get(best, "sketch");
     base = json_object_get(best, "default");
