@@ -90,7 +90,8 @@ static adm_status add_limit(const json_t *document, const place *at, json_t *hea
     snprintf(value, sizeof value, "%s", largest);
     snprintf(
         text, sizeof text,
-        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits each "
+        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits "
+        "each "
         "stage, and what to do, is one click away",
         100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
     return add(headlines, "is what limits a step most", value, text, "advice", err);
@@ -232,7 +233,7 @@ static adm_status add_decoding(const json_t *document, json_t *headlines, adm_er
     snprintf(value, sizeof value, "%.2f\u00d7", largest);
     snprintf(text, sizeof text, "At best, of all steps measured: %.60s at %s tokens, budget %s, batch %lld (%.80s%s)",
              adm_field_text(best, "model"), length, budget, (long long)adm_field_int(best, "batch"),
-             adm_field_text(best, "gpu"), json_is_true(json_object_get(best, "is_recorded")) ? ", recorded" : "");
+             adm_field_text(best, "gpu"), adm_field_int(best, "is_recorded") != 0 ? ", recorded" : "");
     return add(headlines, "as fast per token of a whole model as dense", value, text, "decode", err);
 }
 

@@ -50,8 +50,8 @@ static json_t *runs_of(const json_t *at) {
     return runs;
 }
 
-/* A column whose values repeat: {"of": [...], "at": [...]} or {"of": [...], "runs": [...]}; NULL if there are too many different
- * ones, or that would be no shorter. */
+/* A column whose values repeat: {"of": [...], "at": [...]} or {"of": [...], "runs": [...]}; NULL if there are too many
+ * different ones, or that would be no shorter. */
 static json_t *pack_repeated(const json_t *values) {
     enum { MAX_VALUES = 64 };
     json_t *of = json_array(), *at = json_array(), *packed = NULL, *value, *known, *runs;

@@ -3,7 +3,8 @@
  *     [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}, ...]  ->  {"packed": 2, "columns": {"a": [1, 2, ...], "b": {"all": "x"}}}
  *
  * A column is a list of values; {"all": VALUE}; {"of": [VALUES], "at": [INDEXES]}; {"of": [VALUES], "runs": [INDEX, HOW OFTEN,
- * ...]}; {"sparse": COLUMN}, in which null means that the row has no such member; or, where all values are objects, packed itself. web-report/src/unpack.js turns it back. */
+ * ...]}; {"sparse": COLUMN}, in which null means that the row has no such member; or, where all values are objects, packed
+ * itself. web-report/src/unpack.js turns it back. */
 #ifndef ADM_ANALYSIS_REPORT_PACK_H
 #define ADM_ANALYSIS_REPORT_PACK_H
 
