@@ -70,7 +70,8 @@ PROFILES = {  # name: compiler flags, linker flags, with CUDA
     # What `ninja tsan` runs: a replay at 1 to 8 threads.
     "tsan": ("-O1 -g -fsanitize=thread -fno-omit-frame-pointer -Wno-conversion -Wno-sign-conversion", "-fsanitize=thread",
              False),
-    "coverage": ("-O1 -g --coverage -fprofile-update=atomic", "--coverage", False),
+    # Counted without atomic updates, which take five times as long: the tests run on one processor each (tests/run.py).
+    "coverage": ("-O1 -g --coverage -fprofile-update=single", "--coverage", False),
 }
 
 # Variables of the environment that change the build; `ninja` configures again with those that it was configured with.

@@ -33,8 +33,8 @@ ROOMS = {
     "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "coding_name", "codebook", "thresholds", "calibration"],
     "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
-    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_sound", "merge_tables", "joined",
-                   "prune", "remove", "store_api", "runs_find"],
+    "core/store": ["columns", "row", "run", "write", "insert", "track", "merge", "merge_check", "merge_sound", "merge_tables",
+                   "joined", "prune", "remove", "store_api", "runs_find"],
     "core/replay/session": ["session", "segment", "only", "target", "quality", "record"],
     "core/replay": ["replay", "stage_pass", "stage_timer", "quality_pass", "quality_step", "recorder", "stage_record",
                     "quality_record", "code_record", "event_spool"],
@@ -133,7 +133,7 @@ CUPTI = ["probes/cupti/cupti_host.cpp", "probes/cupti/counter_probe.c", "probes/
 NO_CUPTI = [f"probes/cupti/{name}_none.c" for name in ("cupti_host", "counter_probe", "activity_probe")]
 
 # The schema's migrations, in order: V.sql takes a database from version V - 1 to V; and all of them in one, to read.
-SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 12)]
+SCHEMA = [f"core/store/schema/{version}.sql" for version in range(1, 13)]
 SCHEMA_NOW = "core/store/schema/now.sql"
 
 # The GPU metric sets, which `adamas counters list` shows.

@@ -70,7 +70,7 @@ def table(lines, rooms):
         if room and counts:
             files[room] += 1
             total[room] += len(counts)
-            reached[room] += sum(count > 0 for count in counts.values())
+            reached[room] += sum(count != 0 for count in counts.values())
     yield f"{'room':<22} {'files':>5} {'lines':>7} {'reached':>7} {'share':>7}"
     for room in rooms:
         if total[room]:

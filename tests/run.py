@@ -18,6 +18,7 @@ Suites run side by side (--jobs), the slowest first; their results are printed i
 import argparse
 import contextlib
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -110,6 +111,9 @@ class Runner:
         self.lock = threading.Lock()  # around what the first suite that needs it looks up
         self.python = self.node = None
         self.children = set()
+        self.processors = queue.SimpleQueue()  # one for each suite of the coverage profile: its threads do not count at once
+        for processor in sorted(os.sched_getaffinity(0)):
+            self.processors.put(processor)
         self.environment = {
             **os.environ, "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1",
             "ADAMAS_LIB": str(ROOT / "build/release/libadamas.so"), "NODE_PATH": str(deps.WEB_MODULES)}
@@ -139,7 +143,9 @@ class Runner:
 
     def execute(self, suite, argv, **environment):
         """(exit status or None after the time limit, standard output, standard error) of one suite's process."""
-        child = subprocess.Popen(argv, cwd=ROOT, env={**self.environment_of(suite), **environment}, text=True,
+        processor = self.processors.get() if suite.profile == "coverage" else None
+        bound = ["taskset", "--cpu-list", str(processor)] if processor is not None else []
+        child = subprocess.Popen([*bound, *argv], cwd=ROOT, env={**self.environment_of(suite), **environment}, text=True,
                                  errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, start_new_session=True)
         self.children.add(child)
@@ -153,6 +159,8 @@ class Runner:
         finally:  # whatever the suite left running, a browser say, ends with it
             end_group(child)
             self.children.discard(child)
+            if processor is not None:
+                self.processors.put(processor)
 
     def report_of(self, suite):
         """Where the suite's JUnit XML goes."""

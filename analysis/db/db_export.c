@@ -61,7 +61,7 @@ static adm_status write_runs(export_command *c, adm_store *store, FILE *to, adm_
     int64_t *ids = NULL;
     uint32_t *runs = NULL;
     size_t n_runs = 0;
-    adm_status status = adm_runs_find(store, c->runs, c->common.db_path, &ids, &n_runs, err);
+    adm_status status = adm_runs_find(store, c->runs, ADM_RUNS_COMPLETE, c->common.db_path, &ids, &n_runs, err);
     if (status == ADM_OK) status = adm_alloc(&runs, n_runs, sizeof *runs, "runs", err);
     for (size_t i = 0; status == ADM_OK && i < n_runs; i++) runs[i] = (uint32_t)ids[i];
     adm_free(&ids);

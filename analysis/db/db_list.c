@@ -44,7 +44,7 @@ static const char list_sql[] =
     " ifnull(r.gpu_name, '')),"
     " r.git_commit, ifnull(r.git_dirty, 0), r.host_name, r.started_utc, r.status,"
     " (SELECT count(*) FROM measurement m WHERE m.run_id = r.run_id),"
-    " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), ''), r.argv LIKE '%\"--only-times\"%' FROM run r"
+    " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), ''), r.only_times IS NOT NULL FROM run r"
     " WHERE ?1 IS NULL OR r.run_id IN (SELECT value FROM json_each(?1)) ORDER BY r.started_utc DESC, r.run_id DESC LIMIT ?2";
 
 static json_t *row_json(const adm_query *q) {
@@ -74,7 +74,7 @@ static adm_status find_wanted(const list_command *c, adm_store *store, char **js
     size_t n = 0;
     *json = NULL;
     if (c->runs == NULL || strcmp(c->runs, "all") == 0) return ADM_OK;
-    adm_status status = adm_runs_find(store, c->runs, c->common.db_path, &ids, &n, err);
+    adm_status status = adm_runs_find(store, c->runs, ADM_RUNS_ANY, c->common.db_path, &ids, &n, err);
     if (status == ADM_OK) status = adm_alloc(json, n * 21 + 3, 1, "list of runs", err);
     if (status == ADM_OK) {
         char *at = *json;
@@ -121,8 +121,7 @@ static int run(int argc, char **argv) {
         .args_doc = "[RUNS]",
         .doc =
             "Lists runs, the newest first: number, start, command, status, commit (+: of modified sources), rows, host, trace "
-            "or GPU, label, and the side of a check. RUNS are numbers (3-9,12), last, last~9-last, a label, commit:PREFIX or "
-            "all."};
+            "or GPU, label, and the side of a check.\v" ADM_RUNS_HELP};
     list_command c = {.common = ADM_COMMON_DEFAULTS, .n_most = 50};
     adm_error err;
     adm_store *store = NULL;

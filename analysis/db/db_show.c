@@ -66,14 +66,19 @@ static void print_word(const char *text) {
     adm_print("%s'", text);
 }
 
-/* The command line from its JSON. */
+/* The command line from its JSON. Its first word is what a program is called in its help, such as "adamas replay". */
 static void print_command(const char *argv_json) {
     size_t i;
     adm_json_fault why;
     json_t *word, *list = adm_json_read(argv_json, strlen(argv_json), &why);
     json_array_foreach(list, i, word) {
+        const char *text = json_is_string(word) ? json_string_value(word) : "?";
         if (i > 0) adm_print(" ");
-        print_word(json_is_string(word) ? json_string_value(word) : "?");
+        if (i == 0 && strncmp(text, "adamas ", 7) == 0) {
+            adm_print("adamas ");
+            text += 7;
+        }
+        print_word(text);
     }
     adm_print("\n");
     json_decref(list);
@@ -180,7 +185,8 @@ static int run_show(int argc, char **argv) {
         .args_doc = "RUN",
         .doc =
             "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and "
-            "the command. RUN is a number, last, last~1 or a label that one run has."};
+            "the command. RUN is a number, last, last~1 or a label that one run has. last is the run that started last, "
+            "without the processes that a check added for a few times."};
     return run_command(argc, argv, &argp, 1, show);
 }
 

@@ -33,7 +33,7 @@
 
 #include "core/store/insert.h"
 
-enum { ADM_RECORDED_MAX_COLUMNS = 40 };
+enum { ADM_RECORDED_MAX_COLUMNS = 64 };
 
 #define ADM_RECORDED_FORMAT "adamas-runs/1"
 

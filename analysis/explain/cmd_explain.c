@@ -11,6 +11,7 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/contract/stage.h"
+#include "core/store/runs_find.h"
 
 typedef struct explain_command {
     adm_common common;
@@ -26,7 +27,7 @@ enum { KEY_STAGE = 0x6400, KEY_RUN, KEY_ONLY, KEY_SEQ_LEN, KEY_KV_HEADS, KEY_BAT
 
 static const struct argp_option options[] = {
     {"stage", KEY_STAGE, "STAGE", 0, "hadamard, bucket, pack, append, distance, topk, attention, step or dense", 1},
-    {"run", KEY_RUN, "N", 0, "The run (default: the newest that has the stage on a GPU)", 1},
+    {"run", KEY_RUN, "RUN", 0, "The run: a number, last, a label (default: the newest that has the stage on a GPU)", 1},
     {"implementation", KEY_ONLY, "NAME", 0, "The implementation (default: the fastest)", 1},
     {"seq-len", KEY_SEQ_LEN, "N", 0, "The configuration's tokens (default: one with counters, then the longest)", 2},
     {"kv-heads", KEY_KV_HEADS, "N", 0, "Its KV heads", 2},
@@ -68,17 +69,14 @@ static const struct argp argp = {
 static adm_status parse_values(explain_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
-    uint64_t run = 0;
     for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
     adm_status status = adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err);
     if (status == ADM_OK && strchr(c->stage, ',') != NULL) status = adm_fail(err, ADM_EINPUT, "--stage: one stage at a time");
-    if (status == ADM_OK) status = adm_option_u64("--run", c->run, 1, INT64_MAX, 0, &run, err);
     if (status == ADM_OK) status = adm_option_u32("--seq-len", c->seq_len, 1, 1 << 20, 0, &c->subject.seq_len, err);
     if (status == ADM_OK) status = adm_option_u32("--kv-heads", c->kv_heads, 1, 1 << 20, 0, &c->subject.kv_heads, err);
     if (status == ADM_OK) status = adm_option_u32("--batch", c->batch, 1, 1 << 20, 0, &c->subject.batch, err);
     if (status == ADM_OK) status = adm_option_u32("--budget", c->budget, 1, 1 << 20, 0, &c->subject.budget, err);
     c->subject.stage = c->stage;
-    c->subject.run_id = (int64_t)run;
     return status;
 }
 
@@ -185,6 +183,8 @@ static int run(int argc, char **argv) {
     status = parse_values(c, &err);
     if (status == ADM_OK) status = adm_rules_read(adm_embedded("analysis/explain/limits.rules")->data, &c->rules, &err);
     if (status == ADM_OK) status = adm_store_open(c->common.db_path, ADM_STORE_READ, &store, &err);
+    if (status == ADM_OK && c->run != NULL)
+        status = adm_run_find(store, c->run, ADM_RUNS_ANY, c->common.db_path, &c->subject.run_id, &err);
     if (status == ADM_OK) status = adm_explain_read(store, &c->subject, &c->explained, &err);
     if (status == ADM_OK) {
         c->n_findings = adm_rules_apply(&c->rules, &c->explained.figures, c->finding);

@@ -27,7 +27,7 @@ static const char build_script[] =
     "then ln -s \"$1/build/deps\" \"$2/build/deps\"\n"
     "     touch -r web-report/package.json \"$2/web-report/package.json\"\n"
     "     touch -r web-report/package-lock.json \"$2/web-report/package-lock.json\"\n"
-    "     cp build/.ninja_log \"$2/build/.ninja_log\"; fi\n" /* else ninja would install the packages once more */
+    "     if [ -e build/.ninja_log ]; then cp build/.ninja_log \"$2/build/.ninja_log\"; fi; fi\n" /* else ninja installs them */
     "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | "
     "head -n 1)\n"
     "cd \"$2\"\n"
@@ -89,8 +89,10 @@ adm_status adm_check_resolve(const char *named, void (*on_build)(const char *sub
                           : "",
                       err);
     snprintf(out->subject, sizeof out->subject, "%.120s (%.12s)", named, commit);
+    snprintf(folder, sizeof folder, "%s/build", top);
+    bool made = mkdir(folder, 0777) == 0 || errno == EEXIST; /* a fresh clone has none */
     snprintf(folder, sizeof folder, "%s/build/check", top);
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+    if (!made || (mkdir(folder, 0777) != 0 && errno != EEXIST))
         return adm_fail(err, ADM_EENVIRONMENT, "%s cannot be made: %s", folder, strerror(errno));
     snprintf(folder, sizeof folder, "%s/build/check/%.12s", top, commit);
     snprintf(out->path, sizeof out->path, "%s/build/release/adamas", folder);

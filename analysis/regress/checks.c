@@ -35,7 +35,7 @@ static adm_status load_side(adm_store *store, const char *uuid, const char *side
     int64_t *ids = NULL;
     size_t n = 0;
     snprintf(named, sizeof named, "check:%s:%s", uuid, side);
-    adm_status status = adm_runs_find(store, named, "the database", &ids, &n, NULL);
+    adm_status status = adm_runs_find(store, named, ADM_RUNS_COMPLETE, "the database", &ids, &n, NULL);
     if (status == ADM_OK) status = adm_series_load(store, ids, n, NULL, set, err);
     else status = ADM_OK; /* a baseline of stored runs is no side of the check */
     adm_free(&ids);
@@ -217,7 +217,7 @@ static int by_id(const void *a, const void *b) {
 }
 
 static const char sides_sql[] =
-    "SELECT c.run_id, c.side, c.check_uuid, ifnull(k.exit_code, 0) IN (1, 4), r.argv LIKE '%\"--only-times\"%' FROM check_run c"
+    "SELECT c.run_id, c.side, c.check_uuid, ifnull(k.exit_code, 0) IN (1, 4), r.only_times IS NOT NULL FROM check_run c"
     " JOIN run r USING (run_id) LEFT JOIN check_result k USING (check_uuid)";
 
 adm_status adm_checks_select(adm_store *store, const adm_checks *checks, adm_sides sides, int64_t *ids, size_t *n,

@@ -50,8 +50,8 @@ static const struct argp_option options[] = {
      1},
     {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Add processes until everything is decided, twice as many at each look, up to this many per side (default 40, or 80 where "
-     "the added ones can take the open times alone); the looks share the level, so that each is stricter",
+     "Add processes while a time is open, twice as many at each look, up to this many per side (default 40, or 80 where the "
+     "added ones can take the open times alone); all looks together keep the level of 1%",
      1},
     {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},
@@ -168,7 +168,7 @@ static adm_status run_until(check_command *c, size_t n, adm_error *err) {
 static adm_status load(check_command *c, const char *named, adm_series_set *set, adm_error *err) {
     int64_t *ids = NULL;
     size_t n = 0;
-    adm_status status = adm_runs_find(c->store, named, c->common.db_path, &ids, &n, err);
+    adm_status status = adm_runs_find(c->store, named, ADM_RUNS_COMPLETE, c->common.db_path, &ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(c->store, ids, n, NULL, set, err);
     adm_free(&ids);
     return status;
@@ -232,9 +232,11 @@ static adm_status look_closer(check_command *c, const adm_comparison *seen, uint
     if (!is_stored(c) && n < c->n_max_narrow) status = adm_compare_narrow(&c->check, seen, &narrowed, err);
     *next = next_look(n, narrowed ? c->n_max_narrow : c->n_max_runs);
     if (status == ADM_OK && *next > n && !c->common.quiet)
-        adm_print_to(stderr,
-                     "adamas: %zu of %zu times are open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
-                     seen->n_open, seen->n_times, n, *next - n, narrowed ? "those alone" : "all times");
+        adm_print_to(stderr, "adamas: %zu time%s open after %" PRIu64 " processes per side: %" PRIu64 " more take %s\n",
+                     seen->n_open, seen->n_open == 1 ? " is" : "s are", n, *next - n,
+                     !narrowed           ? "all times"
+                     : seen->n_open == 1 ? "it alone"
+                                         : "those alone");
     return status;
 }
 

@@ -48,7 +48,8 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"runs", KEY_RUNS, "RUNS", 0, "Only these: numbers (3-99), a label, commit:PREFIX (default all complete ones)", 1},
+    {"runs", KEY_RUNS, "RUNS", 0,
+     "Only these: numbers (3-99), last~99-last, a label, commit:PREFIX (default: all complete ones)", 1},
     {"metric", KEY_METRIC, "NAME", 0, "Only this metric (default: times, counts and quality)", 1},
     {"stage", KEY_STAGE, "NAME", 0, "Only this stage", 1},
     {"min-change", KEY_MIN, "PERCENT", 0, "Ignore smaller changes of a time (default 2)", 1},
@@ -216,7 +217,8 @@ static adm_status load(history_command *c, adm_error *err) {
         adm_store_close(&c->store);
         status = adm_store_open(c->common.db_path, ADM_STORE_WRITE, &c->store, err);
     }
-    if (status == ADM_OK) status = adm_runs_find(c->store, c->runs != NULL ? c->runs : "all", c->common.db_path, &ids, &n, err);
+    const char *named = c->runs != NULL ? c->runs : "all";
+    if (status == ADM_OK) status = adm_runs_find(c->store, named, ADM_RUNS_COMPLETE, c->common.db_path, &ids, &n, err);
     if (status == ADM_OK) status = adm_checks_find(c->store, ids, n, &c->options, judge, &c->checks, err);
     if (status == ADM_OK) status = adm_checks_select(c->store, &c->checks, c->sides, ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(c->store, ids, n, c->options.metric, &c->set, err);

@@ -20,13 +20,15 @@ void adm_history_missing(const adm_history *h, const adm_checks *checks, size_t 
         used += (size_t)snprintf(out + used, out_bytes - used, ": %zu runs hold no series that was asked for", n_runs);
     else if (h->n_short > 0)
         used += (size_t)snprintf(out + used, out_bytes - used,
-                                 ": %zu of %zu series have fewer than 6 runs, or runs of one commit only, on one machine",
+                                 ": %zu of %zu series have fewer than 6 runs on one machine, or runs of one commit only",
                                  h->n_short, h->n_parts);
     if (h->n_contended > 0 && used < out_bytes)
         snprintf(out + used, out_bytes - used, "; %zu points were left out, taken on a shared core", h->n_contended);
 }
 
 /* --- Text --------------------------------------------------------------------------------------------------------- */
+
+static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
 static double change_ratio(const adm_history_change *c) { return c->before != 0 ? c->after / c->before - 1 : INFINITY; }
 
@@ -51,7 +53,7 @@ static void print_change(const adm_history_change *c, const adm_failed_check *ch
               s->stage[0] != '\0' ? s->stage : s->config->policy, s->metric->name, s->config->title);
     adm_print("              %s%s to %s (%+.2f%%)", c->is_drift ? "drift, " : "", before, after, 100 * change_ratio(c));
     if (!isnan(c->p)) adm_print(", p %.2g", c->p);
-    adm_print(", %zu runs before and %zu after\n", c->n_before, c->n_after);
+    adm_print(", %zu run%s before and %zu after\n", c->n_before, plural(c->n_before), c->n_after);
     if (check != NULL)
         adm_print("              check %.8s of %s: the candidate regressed, %s\n", check->uuid, check->made_utc,
                   check->candidate);
@@ -67,7 +69,7 @@ static bool shown(const adm_history_document *d, const adm_history_change *chang
 static void print_order(const adm_history_document *d) {
     const adm_commit_order *o = d->order;
     if (o->n_by_git == d->set->n_runs) return;
-    adm_print("order of runs: %zu by git, %zu by their commit's date, %zu by start, whose commit has no known date%s%s\n",
+    adm_print("order of runs: %zu by git, %zu by the date of their commit, %zu by their start, as no date is known%s%s\n",
               o->n_by_git, o->n_by_date, o->n_by_start, o->git_says[0] != '\0' ? "; " : "", o->git_says);
 }
 
@@ -85,12 +87,14 @@ void adm_history_print(const adm_history_document *d) {
             print_change(&h->change[i], NULL);
         }
     print_order(d);
-    adm_print("%zu changes in %zu series over %zu runs", n_shown, h->n_series, d->set->n_runs);
-    if (h->n_parts != h->n_series) adm_print(", %zu by machine", h->n_parts);
-    if (h->n_renamed > 0) adm_print(", %zu renamed", h->n_renamed);
-    if (h->n_short > 0) adm_print("; %zu have fewer than 6 runs or one commit, too few to tell", h->n_short);
-    if (h->n_contended > 0) adm_print("; %zu points left out, taken on a shared core", h->n_contended);
-    if (d->checks->n_checks > 0) adm_print("; %zu checks, %zu failed", d->checks->n_checks, d->checks->n_failed);
+    adm_print("%zu change%s in %zu series over %zu run%s", n_shown, plural(n_shown), h->n_series, d->set->n_runs,
+              plural(d->set->n_runs));
+    if (h->n_parts != h->n_series) adm_print(" (%zu with each machine by itself)", h->n_parts);
+    if (h->n_renamed > 0) adm_print("; %zu renamed", h->n_renamed);
+    if (h->n_short > 0) adm_print("; %zu too short to judge: fewer than 6 runs, or runs of one commit", h->n_short);
+    if (h->n_contended > 0) adm_print("; %zu point%s left out, taken on a shared core", h->n_contended, plural(h->n_contended));
+    if (d->checks->n_checks > 0)
+        adm_print("; %zu check%s, %zu failed", d->checks->n_checks, plural(d->checks->n_checks), d->checks->n_failed);
     adm_print("\n");
     if (d->missing[0] != '\0') adm_print("%s\n", d->missing);
 }

@@ -63,9 +63,7 @@ static const char runs_sql[] =
     "SELECT run_id, run_uuid, label, command, status, git_commit, started_utc, ifnull(git_dirty, 0), host_name, cpu_model,"
     " ifnull(gpu_name, ''), ifnull(gpu_uuid, ''), ifnull(driver_version, ''), ifnull(cuda_version, ''), n_cpus,"
     " (SELECT m.median FROM measurement m JOIN metric k USING (metric_id) WHERE m.run_id = r.run_id AND k.name ="
-    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, ''),"
-    " ifnull((SELECT b.value FROM json_each(r.argv) a JOIN json_each(r.argv) b ON b.key = a.key + 1 WHERE a.value ="
-    "  '--only-times' ORDER BY a.key DESC LIMIT 1), '')"
+    "  'power_limit_w' AND m.stage IS NULL LIMIT 1), ifnull(commit_utc, ''), ifnull(machine, ''), ifnull(only_times, '')"
     " FROM run r WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY started_utc, run_id";
 
 static adm_status load_runs(adm_series_set *set, const char *json, adm_error *err) {

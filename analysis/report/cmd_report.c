@@ -8,6 +8,7 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
+#include "core/store/runs_find.h"
 #include "core/system/output_file.h"
 
 typedef struct report_command {
@@ -19,7 +20,8 @@ enum { KEY_BASELINE = 0x6500 };
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0, "The page (default report.html)", 1},
-    {"run", 'r', "LIST", 0, "Show these runs (default: for each trace the latest complete replay)", 1},
+    {"run", 'r', "RUNS", 0,
+     "Show these runs: numbers (3-9,12), last, a label (default: for each trace the latest complete replay)", 1},
     {"baseline", KEY_BASELINE, "RUNS", 0, "Compare these runs with those of --run, or with all later ones", 1},
     {0},
 };
@@ -34,6 +36,17 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG: argp_error(state, "report takes no argument, and '%s' was given; use --db FILE", arg); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
+}
+
+/* The runs of --run; any that is not complete, too, as long as it is asked for. */
+static adm_status find_runs(const report_command *c, adm_store *store, uint32_t **runs, size_t *n, adm_error *err) {
+    int64_t *ids = NULL;
+    if (c->runs == NULL) return ADM_OK;
+    adm_status status = adm_runs_find(store, c->runs, ADM_RUNS_ANY, c->common.db_path, &ids, n, err);
+    if (status == ADM_OK) status = adm_alloc(runs, *n, sizeof **runs, "runs", err);
+    for (size_t i = 0; status == ADM_OK && i < *n; i++) (*runs)[i] = (uint32_t)ids[i];
+    adm_free(&ids);
+    return status;
 }
 
 static adm_status write_page(const report_command *c, const adm_text *page, adm_error *err) {
@@ -64,9 +77,8 @@ static int run(int argc, char **argv) {
     size_t n_runs = 0;
     adm_argp_parse(&argp, argc, argv, &c);
 
-    adm_status status = ADM_OK;
-    if (c.runs != NULL) status = adm_parse_u32_list("--run", c.runs, 1, INT32_MAX, &runs, &n_runs, &err);
-    if (status == ADM_OK) status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
+    adm_status status = adm_store_open(c.common.db_path, ADM_STORE_READ, &store, &err);
+    if (status == ADM_OK) status = find_runs(&c, store, &runs, &n_runs, &err);
     adm_progress_start(&progress, "report", 0, c.common.quiet);
     if (status == ADM_OK)
         status = adm_report_data(store, c.common.db_path, runs, n_runs, c.baseline, &progress, &document, &err);

@@ -129,9 +129,9 @@ static const adm_rows_column stage_columns[] = {
 
 static const char stage_sql[] =
     "SELECT m.source, m.stage, c.policy, c.variant, c.n_q_heads, c.n_kv_heads, c.head_dim, c.dtype, c.seq_len, c.budget, "
-    "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, "
-    "m.median, m.p90, m.max, m.status, m.reason, " ADM_REPORT_PLACE
-    " FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
+    "c.batch, c.cache, c.launch, k.name, m.n, m.mean, m.min, m.p10, m.median, m.p90, m.max, m.status, "
+    "m.reason, " ADM_REPORT_PLACE " "
+    "FROM measurement m JOIN config c USING (config_id) JOIN metric k USING (metric_id) "
     "WHERE m.run_id = ?1 AND c.trace_id = ?2 AND m.source <> 'gpu' AND m.stage IS NOT NULL AND m.layer IS NULL "
     "AND m.head IS NULL ORDER BY k.metric_id, m.source, c.seq_len, instr(?3, m.stage), c.variant, c.budget, c.config_id";
 

@@ -37,16 +37,16 @@ static const json_t *chosen_profile(const json_t *document) {
 }
 
 /* Where a profile's headline is: "32,768 tokens, budget 256 (NVIDIA H200, recorded)". */
-typedef struct place {
+typedef struct headline_point {
     const json_t *setting;
     int64_t seq_len, budget;
     char words[WORDS / 2];
-} place;
+} headline_point;
 
-static place place_of(const json_t *document, const json_t *profile) {
+static headline_point point_of(const json_t *document, const json_t *profile) {
     const json_t *headline = json_object_get(profile, "headline");
-    place p = {json_array_get(adm_document_rows(document, "settings"), (size_t)adm_field_int(headline, "setting")),
-               adm_field_int(headline, "seq_len"), adm_field_int(headline, "budget"), ""};
+    headline_point p = {json_array_get(adm_document_rows(document, "settings"), (size_t)adm_field_int(headline, "setting")),
+                        adm_field_int(headline, "seq_len"), adm_field_int(headline, "budget"), ""};
     char length[ADM_NUMBER_CHARS], budget[ADM_NUMBER_CHARS];
     adm_shown_count(p.seq_len, length);
     adm_shown_count(p.budget, budget);
@@ -56,7 +56,7 @@ static place place_of(const json_t *document, const json_t *profile) {
     return p;
 }
 
-static adm_status add_speedup(const json_t *document, const place *at, json_t *headlines, adm_error *err) {
+static adm_status add_speedup(const json_t *document, const headline_point *at, json_t *headlines, adm_error *err) {
     const json_t *step = adm_find_unit(document, at->setting, "step", NULL, at->seq_len, at->budget);
     const json_t *dense = adm_find_unit(document, at->setting, "dense", NULL, at->seq_len, 0);
     double step_ns, dense_ns;
@@ -72,7 +72,7 @@ static adm_status add_speedup(const json_t *document, const place *at, json_t *h
 }
 
 /* The stage with the largest share of the six, and how near the fastest step is to what its bytes allow. */
-static adm_status add_limit(const json_t *document, const place *at, json_t *headlines, adm_error *err) {
+static adm_status add_limit(const json_t *document, const headline_point *at, json_t *headlines, adm_error *err) {
     double sum_ns = 0, largest_ns = 0, ns, ratio = 0;
     const char *largest = "";
     char value[64], text[WORDS];
@@ -126,13 +126,13 @@ static const json_t *smallest_within(const json_t *document, size_t session, int
 }
 
 static int64_t longest(const json_t *document, size_t session) {
-    int64_t most = 0;
+    int64_t max_len = 0;
     size_t i;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "quality"), i,
-                       row) if (adm_row_is(row, session, "output_rel_l2") && adm_field_int(row, "seq_len") > most)
-        most = adm_field_int(row, "seq_len");
-    return most;
+                       row) if (adm_row_is(row, session, "output_rel_l2") && adm_field_int(row, "seq_len") > max_len)
+        max_len = adm_field_int(row, "seq_len");
+    return max_len;
 }
 
 static adm_status add_budget(const json_t *document, size_t session, json_t *headlines, adm_error *err) {
@@ -277,7 +277,7 @@ adm_status adm_report_headlines(const json_t *document, json_t *headlines, adm_e
     const json_t *profile = chosen_profile(document);
     adm_status status = ADM_OK;
     if (profile != NULL) {
-        const place at = place_of(document, profile);
+        const headline_point at = point_of(document, profile);
         status = add_speedup(document, &at, headlines, err);
         if (status == ADM_OK) status = add_limit(document, &at, headlines, err);
     }

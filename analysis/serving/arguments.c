@@ -55,7 +55,7 @@ static const struct argp_option options[] = {
     {"layer-budgets", KEY_LAYERS, "LIST", 0, "Also a budget per layer: 0-1:dense,2-15:1024,16-31:256; may be repeated", 2},
     {"variant", KEY_VARIANT, "NAME", 0, "Variant of the step: fused, six, grouped (default: the fastest)", 2},
     {"calibration", KEY_CALIBRATION, "RUN", 0,
-     "Profile whose timings are the anchors: a run's number or label (default " ADM_DEFAULT_CALIBRATION
+     "Profile whose timings are the anchors: a run's number, label or last (default " ADM_DEFAULT_CALIBRATION
      ", which ships with the "
      "program)",
      3},

@@ -25,6 +25,7 @@
 #include "core/cli/command.h"
 #include "core/fleet/fleet.h"
 #include "core/system/hostinfo.h"
+#include "core/store/runs_find.h"
 #include "traces/requests/requests.h"
 
 #define EMBEDDED_CALIBRATION "analysis/recorded/h200.json"
@@ -71,7 +72,7 @@ static adm_status add_inputs(adm_simulate_command *c, adm_error *err) {
 
 /* --- What goes in --------------------------------------------------------------------------------------------------- */
 
-/* A run by number, or the latest complete one with a label. 0: none has it. */
+/* A run by number, the latest complete one with a label, or what runs_find.h has besides. 0: none has the label. */
 static adm_status find_run(adm_simulate_command *c, const char *option, const char *named, int64_t *run_id, adm_error *err) {
     adm_query *query = NULL;
     bool there = false;
@@ -82,6 +83,8 @@ static adm_status find_run(adm_simulate_command *c, const char *option, const ch
         *run_id = (int64_t)number;
         return parsed;
     }
+    if (strncmp(named, "last", 4) == 0 || strncmp(named, "label:", 6) == 0 || strncmp(named, "commit:", 7) == 0)
+        return adm_run_find(c->store, named, ADM_RUNS_COMPLETE, c->common.db_path, run_id, err);
     adm_status status =
         adm_query_open(c->store,
                        "SELECT run_id FROM run WHERE label = ? AND status = 'complete' ORDER BY started_utc DESC, "

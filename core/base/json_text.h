@@ -9,7 +9,8 @@
 #include "core/base/error.h"
 
 /* *text is the value, ended by NUL; flags are those of json_dumps(). `what` names it in the error. A value that is NULL,
- * because it could not be made, is an error too. On failure *text is NULL and the status ADM_EENVIRONMENT. Release with adm_free(). */
+ * because it could not be made, is an error too. On failure *text is NULL and the status ADM_EENVIRONMENT. Release with
+ * adm_free(). */
 adm_status adm_json_text(const json_t *value, size_t flags, const char *what, char **text, adm_error *err);
 
 /* From now on every allocation of the JSON library in this process is watched; whether one failed since. A value that memory

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/system/clock.h"
+#include "core/store/remove.h"
 #include "core/store/runs_find.h"
 #include "core/system/hostinfo.h"
 #include "core/base/mem.h"
@@ -103,6 +104,7 @@ static adm_status begin_run(adm_replay_command *c, adm_store *store, adm_fleet_r
                          .command = "replay",
                          .argv_json = c->argv_json,
                          .seed = (int64_t)c->seed_number,
+                         .only_times = c->only_times,
                          .gpu_reason = "a replay runs on the host"};
     adm_run_info_host(&info, &host);
     if (c->resume == NULL) return adm_fleet_begin(&c->fleet, store, &info, run, err);
@@ -132,22 +134,26 @@ static adm_status check_traces(const adm_replay_command *c, const adm_trace *con
     return status;
 }
 
-/* The rows against the reference, on the types and sizes of these traces, before any is timed. */
+/* The rows against the reference, on the types and sizes of these traces, before any is timed. Attention runs for its time
+ * alone (a replay's figures come from `quality`), so its rows are left unchecked where no step is timed. */
 static adm_status check_rows(adm_replay_command *c, const adm_trace *const *traces, adm_error *err) {
+    const adm_host_impl *const attention = c->pipeline.attention, *const dense = c->pipeline.dense;
+    const bool timed = c->options.n_timed_steps > 0;
     uint32_t head_dims = 0, dtypes = 1u << ADM_F32;
     for (size_t i = 0; i < c->n_paths; i++) {
         head_dims |= traces[i]->shape.head_dim;
         for (size_t l = 0; l < traces[i]->n_layers; l++)
             dtypes |= 1u << traces[i]->layers[l].k_dtype | 1u << traces[i]->layers[l].q_dtype;
     }
-    return adm_pipeline_check(&c->pipeline, head_dims, dtypes, c->seed_number, c->fault, &c->n_faults, err);
+    if (!timed) c->pipeline.attention = c->pipeline.dense = NULL;
+    adm_status status = adm_pipeline_check(&c->pipeline, head_dims, dtypes, c->seed_number, c->fault, &c->n_faults, err);
+    if (!timed) c->pipeline.attention = attention, c->pipeline.dense = dense;
+    return status;
 }
 
 /* A row that is wrong is a failed time, with the reason; the reference ran in its place. */
 static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace, adm_store *store, int64_t run_id,
                              adm_error *err) {
-    static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                           "Duration of a stage for one layer of one decode step, all heads"};
     adm_status status = ADM_OK;
     for (size_t i = 0; i < c->n_faults && status == ADM_OK; i++) {
         const adm_config config = {.policy = "adamas",
@@ -164,7 +170,7 @@ static adm_status put_faults(const adm_replay_command *c, const adm_trace *trace
                              .stage = adm_stage_name(c->fault[i].row->stage),
                              .layer = -1,
                              .head = -1,
-                             .metric = &time_metric,
+                             .metric = &adm_metric_time,
                              .status = "failed",
                              .reason = c->fault[i].reason};
         status = adm_store_config(store, &config, &m.config_id, err);
@@ -185,10 +191,6 @@ static adm_status choose_rows(adm_replay_command *c, adm_error *err) {
     if (status == ADM_OK)
         status = adm_replay_candidates_open(&c->bring, &c->pipeline, c->other, n_others, c->common.quiet || c->common.json,
                                             &c->candidates, err);
-    if (status == ADM_OK && c->candidates.n_sessions > 0 && c->fleet.shard_text != NULL)
-        status = adm_fail(err, ADM_EINPUT,
-                          "--shard: candidates are judged at every length; leave out --candidate and further "
-                          "--implementation");
     if (status == ADM_OK && c->candidates.n_sessions > 0 && c->resume != NULL)
         status = adm_fail(err, ADM_EINPUT,
                           "--resume: candidates are judged anew in a run of their own; leave out --candidate and "
@@ -205,9 +207,12 @@ static adm_status run_all(adm_replay_command *c, const adm_trace *const *traces,
     *run_id = run.run_id;
     if (c->resume != NULL) status = check_traces(c, traces, store, *run_id, err);
     if (status == ADM_OK && !run.is_resumed) status = put_faults(c, traces[0], store, *run_id, err);
+    if (status == ADM_OK && run.is_resumed) status = adm_store_remove_candidates(store, *run_id, err);
     for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) status = replay_trace(c, i, traces[i], store, *run_id, err);
-    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++)
+    for (size_t i = 0; status == ADM_OK && i < c->n_paths; i++) {
+        c->options.is_elsewhere = adm_replay_shards_elsewhere(&c->shards, i);
         status = adm_replay_candidates_run(&c->candidates, traces[i], &c->options, store, *run_id, err);
+    }
     for (size_t i = 0; status == ADM_OK && c->counting && i < c->n_paths; i++)
         status = count_trace(c, i, traces[i], store, *run_id, err);
     const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
@@ -226,7 +231,7 @@ static adm_status plan_shards(adm_replay_command *c, const adm_trace *const *tra
     }
     if (status == ADM_OK && s->shard.count > 0) adm_fleet_add_parts(s, c->shards.part, c->shards.n_items);
     if (status == ADM_OK) status = adm_fleet_add_file(s, c->calibration_path, err);
-    return status;
+    return status == ADM_OK ? adm_bring_add_inputs(&c->bring, s, err) : status;
 }
 
 /* --- The program -------------------------------------------------------------------------------------------------- */
@@ -283,8 +288,8 @@ static int run(int argc, char **argv) {
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
     if (status == ADM_OK && c.candidates.n_wrong > 0)
-        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidates failed their check; the database says why",
-                          c.candidates.n_wrong);
+        status = adm_fail(&err, ADM_EINTERNAL, "%zu candidate%s failed; the database says why", c.candidates.n_wrong,
+                          c.candidates.n_wrong == 1 ? "" : "s");
     adm_replay_candidates_close(&c.candidates);
     adm_store_close(&store);
     adm_replay_shards_free(&c.shards);

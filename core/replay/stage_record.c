@@ -7,8 +7,6 @@
 
 #include "core/base/mem.h"
 
-static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                       "Duration of a stage for one layer of one decode step, all heads"};
 static const adm_metric encode_metric = {"encode_ns_per_key", "ns", "lower",
                                          "Duration of a stage in bulk encoding, per key row of one KV head"};
 static const adm_metric loop_metric[2] = {
@@ -147,7 +145,7 @@ static adm_status write_values(const adm_record *record, const adm_stage_times *
 
 static adm_status write_times(const adm_record *record, const adm_stage_times *times, adm_error *err) {
     if (times->n == 0) return ADM_OK; /* nothing was timed, or nothing was left to encode in bulk */
-    const adm_metric *metric = times->bulk ? &encode_metric : &time_metric;
+    const adm_metric *metric = times->bulk ? &encode_metric : &adm_metric_time;
     adm_status status = write_values(record, times, metric, times->sample_ns, times->n, err);
     return status == ADM_OK ? write_values(record, times, &loop_metric[times->bulk], times->loop_ns, times->n_loops, err)
                             : status;

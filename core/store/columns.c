@@ -47,6 +47,7 @@ static const adm_column run_columns[] = {
     {"n_shards", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, n_shards)},
     {"together_uuid", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, together_uuid)},
     {"n_together", ADM_FIELD_I64, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, n_together)},
+    {"only_times", ADM_FIELD_TEXT, ADM_NULL_IF_ABSENT, FIELD(adm_run_info, only_times)},
 };
 
 static const adm_column trace_columns[] = {

@@ -94,6 +94,8 @@ adm_status adm_joined_begin(adm_store *store, const char *path, int64_t shard_ru
 static const char remove_sql[] =
     "CREATE TEMP TABLE map_gone AS SELECT p.new AS run_id, p.shard FROM temp.part p JOIN main.shard s ON s.run_id = p.new AND "
     "s.shard = p.shard;"
+    "DELETE FROM main.candidate WHERE (run_id, config_id, stage) IN (SELECT m.run_id, m.config_id, m.stage FROM "
+    "main.measurement m JOIN temp.map_gone g ON g.run_id = m.run_id AND g.shard = m.of_shard);"
     "DELETE FROM main.sample WHERE measurement_id IN (SELECT m.measurement_id FROM main.measurement m JOIN temp.map_gone g ON "
     "g.run_id = m.run_id AND g.shard = m.of_shard);"
     "DELETE FROM main.measurement WHERE (run_id, of_shard) IN (SELECT run_id, shard FROM temp.map_gone);"

@@ -21,6 +21,7 @@
 #include "core/store/file/schema_check.h"
 #include "core/store/columns.h"
 #include "core/store/joined.h"
+#include "core/store/merge_check.h"
 #include "core/store/merge_sound.h"
 #include "core/store/merge_tables.h"
 
@@ -31,8 +32,11 @@ struct adm_merge {
     adm_schema *schema;
     bool takes_all;   /* of the file at hand: every run is copied, and none is a part */
     bool has_parts;
+    bool is_vouched;  /* a second reader looks at the rows, and what is copied is taken back if one is not sound */
     int64_t n_copied; /* by the last insert_owned() */
 };
+
+enum { LARGE_BYTES = 16 << 20 };
 
 static int prepare(adm_store *store, sqlite3_str *text, sqlite3_stmt **statement) {
     char *sql = sqlite3_str_finish(text);
@@ -213,20 +217,35 @@ static void add_ours(const adm_merge *m, sqlite3_str *text, const adm_merge_tabl
     else sqlite3_str_appendf(text, "o.\"%w\" IN (SELECT old FROM temp.\"map_%w\")", by, parent->name);
 }
 
-/* Adds what hangs on the added runs and is sound. Ids move by a constant, so that their order stays. */
-static int insert_owned(adm_merge *m, const adm_merge_table *t) {
-    sqlite3_str *text = sqlite3_str_new(m->store->db);
+/* Where no id moves, SQLite copies whole records of a table that is empty here: this statement alone lets it. */
+static bool add_as_it_is(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
+    bool moves = !m->is_vouched || !adm_merge_is_plain(m->table, t);
+    for (int i = 0; !moves && i < t->n_columns; i++)
+        moves = t->column[i].parent >= 0 && m->table[t->column[i].parent].offset != 0;
+    if (!moves) sqlite3_str_appendf(text, "INSERT INTO main.\"%w\" SELECT * FROM other.\"%w\"", t->name, t->name);
+    return !moves;
+}
+
+static void add_copying(const adm_merge *m, sqlite3_str *text, const adm_merge_table *t) {
+    if (add_as_it_is(m, text, t)) return;
     /* Parts agree on what has no id of its own, such as the thresholds of a trace. */
     sqlite3_str_appendf(text, "INSERT %sINTO main.\"%w\" (", m->has_parts && t->id < 0 ? "OR IGNORE " : "", t->name);
     add_names(text, t, true);
     sqlite3_str_appendall(text, ") SELECT ");
     add_values(m, text, t, true, true);
     add_joins(m, text, t);
+    if (m->is_vouched) return;
     sqlite3_str_appendall(text, " WHERE ");
     add_ours(m, text, t);
     sqlite3_str_appendall(text, " AND ");
     adm_merge_sound_sql(text, t);
-    /* The CHECKs are in the WHERE. */
+}
+
+/* Adds what hangs on the added runs and is sound. Ids move by a constant, so that their order stays. */
+static int insert_owned(adm_merge *m, const adm_merge_table *t) {
+    sqlite3_str *text = sqlite3_str_new(m->store->db);
+    add_copying(m, text, t);
+    /* The CHECKs are in the WHERE, or the second reader's. */
     int rc = adm_store_execute(m->store, "PRAGMA ignore_check_constraints = ON");
     if (rc == SQLITE_OK) rc = run_sql(m->store, text);
     else sqlite3_free(sqlite3_str_finish(text));
@@ -249,6 +268,17 @@ static int count_rows(adm_merge *m, const adm_merge_table *t, const char *what, 
     return rc;
 }
 
+/* Rows that are missing without another reason. Of what has no id of its own, parts may agree, and one row is left. */
+static adm_status check_types(adm_merge *m, const adm_merge_table *t, const char *path, adm_error *err) {
+    int64_t n = 0;
+    if (m->has_parts && t->id < 0) return ADM_OK;
+    const int rc = count_rows(m, t, " AND true", &n); /* without those that hang on nothing */
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, "counting rows", err);
+    if (n == m->n_copied) return ADM_OK;
+    return adm_fail(err, ADM_EINPUT, "%s is damaged: %lld rows of the table %s hold values of another type than their columns",
+                    path, (long long)(n - m->n_copied), t->name);
+}
+
 /* Where rows are missing, says which is not sound. */
 static adm_status check_copied(adm_merge *m, const adm_merge_table *t, const char *path, adm_error *err) {
     int64_t n = 0;
@@ -256,12 +286,14 @@ static adm_status check_copied(adm_merge *m, const adm_merge_table *t, const cha
     int rc = count_rows(m, t, "", &n);
     if (rc == SQLITE_OK && n == m->n_copied) return ADM_OK;
     adm_status status = rc == SQLITE_OK ? adm_bounds_check_table(m->store, "other", t->name, path, err) : ADM_OK;
-    if (rc != SQLITE_OK || status != ADM_OK || t->checks[0] == '\0') goto done;
-    broken = sqlite3_mprintf(" AND NOT (%s)", t->checks);
-    rc = broken == NULL ? SQLITE_NOMEM : count_rows(m, t, broken, &n);
+    if (rc != SQLITE_OK || status != ADM_OK) goto done;
+    n = 0;
+    broken = t->checks[0] != '\0' ? sqlite3_mprintf(" AND NOT (%s)", t->checks) : NULL;
+    if (t->checks[0] != '\0') rc = broken == NULL ? SQLITE_NOMEM : count_rows(m, t, broken, &n);
     if (rc == SQLITE_OK && n > 0)
         status = adm_fail(err, ADM_EINPUT, "%s is damaged: %lld rows of the table %s hold what its CHECKs forbid", path,
                           (long long)n, t->name);
+    else if (rc == SQLITE_OK) status = check_types(m, t, path, err);
 done:
     sqlite3_free(broken);
     return rc == SQLITE_OK ? status : adm_store_sqlite_error(m->store, rc, "counting rows", err);
@@ -275,7 +307,10 @@ static adm_status copy_owned(adm_merge *m, adm_merge_table *t, const char *path,
     if (rc == SQLITE_OK && t->id >= 0 && !is_empty) rc = largest_id(m->store, t, &t->offset);
     if (rc == SQLITE_OK && t->id >= 0 && !m->takes_all) rc = is_empty ? add_map(m->store, t) : map_owned(m, t);
     if (rc == SQLITE_OK && !is_empty) rc = insert_owned(m, t);
-    if (rc == SQLITE_OK) return is_empty ? ADM_OK : check_copied(m, t, path, err);
+    if (rc == SQLITE_OK) return is_empty || m->is_vouched ? ADM_OK : check_copied(m, t, path, err);
+    if (rc == SQLITE_CONSTRAINT_DATATYPE || rc == SQLITE_CONSTRAINT_NOTNULL)
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: a row of the table %s holds a value of another type than its column",
+                        path, t->name);
     snprintf(doing, sizeof doing, "merging the table %s", t->name);
     return adm_store_sqlite_error(m->store, rc, doing, err);
 }
@@ -351,27 +386,57 @@ static int look_at_runs(adm_merge *m, size_t n_parts, int64_t *n_finished, adm_m
     return rc;
 }
 
-static adm_status merge_attached(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts,
-                                 adm_merge_counts *counts, adm_error *err) {
+/* A second reader is worth its start where there is much to look at. */
+static adm_status start_check(adm_merge *m, const char *path, adm_merge_check **check, adm_error *err) {
+    struct stat file;
+    *check = NULL;
+    m->is_vouched = false;
+    if (!m->takes_all || stat(path, &file) != 0 || file.st_size < LARGE_BYTES) return ADM_OK;
+    const adm_status status = adm_merge_check_start(path, &m->schema, m->table, m->n_tables, check, err);
+    m->is_vouched = *check != NULL;
+    return status;
+}
+
+/* In a transaction that the caller ends. *is_doubtful: the second reader met a row that is not sound, or was not able to look: what
+ * was copied is to be taken back, and copied row by row. */
+static adm_status merge_rows(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts, bool *is_doubtful,
+                             adm_merge_counts *counts, adm_error *err) {
     adm_store *store = m->store;
+    adm_merge_check *check = NULL;
     int64_t n_finished = 0, n_mapped = 0;
-    adm_status status = check_metrics(store, path, err);
-    if (status == ADM_OK) status = adm_store_begin_batch(store, err);
-    if (status != ADM_OK) return status;
+    const bool may_vouch = !*is_doubtful;
+    adm_status status = ADM_OK;
     int rc = look_at_runs(m, n_parts, &n_finished, counts);
-    if (rc == SQLITE_OK && n_parts > 0) status = adm_joined_take(store, parts, n_parts, err);
+    m->is_vouched = false;
+    if (rc == SQLITE_OK && may_vouch) status = start_check(m, path, &check, err);
+    if (rc == SQLITE_OK && status == ADM_OK && n_parts > 0) status = adm_joined_take(store, parts, n_parts, err);
     if (rc == SQLITE_OK && status == ADM_OK) status = copy_tables(m, path, err);
+    *is_doubtful = check != NULL && !adm_merge_check_finish(&check, false);
     if (rc == SQLITE_OK && status == ADM_OK && n_parts > 0) status = adm_joined_devices(store, err);
     if (rc == SQLITE_OK && status == ADM_OK) rc = adm_store_scalar(store, "SELECT count(*) FROM temp.map_run", 0, &n_mapped);
     counts->n_parts = (int64_t)n_parts;
     counts->n_runs = n_mapped - counts->n_parts;
     counts->n_present = n_finished - counts->n_runs;
     if (rc == SQLITE_OK && status == ADM_OK) rc = drop_maps(store);
-    if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "counting runs", err);
-    if (status == ADM_OK) return adm_store_flush(store, err);
-    adm_store_rollback(store);
-    drop_maps(store);
-    return status;
+    return rc == SQLITE_OK ? status : adm_store_sqlite_error(store, rc, "counting runs", err);
+}
+
+static adm_status merge_attached(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts,
+                                 adm_merge_counts *counts, adm_error *err) {
+    adm_store *store = m->store;
+    bool is_doubtful = false;
+    adm_status status = check_metrics(store, path, err);
+    for (int i = 0; i < 2; i++) {
+        if (status == ADM_OK) status = adm_store_begin_batch(store, err);
+        if (status != ADM_OK) return status;
+        status = merge_rows(m, path, parts, n_parts, &is_doubtful, counts, err);
+        if (status == ADM_OK && !is_doubtful) return adm_store_flush(store, err);
+        adm_store_rollback(store);
+        drop_maps(store);
+        if (!is_doubtful) return status;
+        status = ADM_OK;
+    }
+    return adm_fail(err, ADM_EINTERNAL, "%s was merged twice to no end", path);
 }
 
 static bool is_own_file(const adm_store *store, const char *path) {
@@ -467,7 +532,6 @@ void adm_merge_close(adm_merge **address) {
 adm_status adm_store_merge(adm_store *store, const char *path, adm_merge_counts *counts, adm_error *err) {
     adm_merge *m = NULL;
     struct stat file;
-    enum { LARGE_BYTES = 16 << 20 };
     adm_status status = adm_merge_open(store, stat(path, &file) == 0 && file.st_size > LARGE_BYTES, &m, err);
     if (status == ADM_OK) status = adm_merge_file(m, path, NULL, 0, counts, err);
     adm_merge_close(&m);

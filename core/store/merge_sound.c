@@ -44,6 +44,14 @@ void adm_merge_sound_sql(sqlite3_str *text, const adm_merge_table *t) {
     if (t->checks[0] != '\0') sqlite3_str_appendf(text, " AND %s", t->checks);
 }
 
+/* The bounds leave nothing but numbers in a column of reals, and is_sound_text() nothing but texts in one of texts. */
+void adm_merge_exact_sql(sqlite3_str *text, const adm_merge_table *t) {
+    for (int i = 0; i < t->n_columns; i++)
+        if (!t->column[i].is_text && !t->column[i].is_real)
+            sqlite3_str_appendf(text, " AND typeof(o.\"%w\") %s'integer'%s", t->column[i].name,
+                                t->column[i].is_never_null ? "= " : "IN (", t->column[i].is_never_null ? "" : ", 'null')");
+}
+
 /* --- CHECKs of a schema ------------------------------------------------------------------------------------------- */
 
 /* Behind the token that begins here: a text in quotes, a comment, a word, or one character. */

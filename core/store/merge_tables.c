@@ -85,3 +85,9 @@ adm_status adm_merge_tables_read(adm_store *store, const adm_schema *schema, adm
     adm_free(tables);
     return adm_store_sqlite_error(store, rc == SQLITE_ROW ? SQLITE_TOOBIG : rc, "reading the schema of a merge", err);
 }
+
+bool adm_merge_is_plain(const adm_merge_table *tables, const adm_merge_table *t) {
+    bool is_plain = t->owner >= 0 && t->id < 0;
+    for (int i = 0; i < t->n_columns; i++) is_plain &= t->column[i].parent < 0 || tables[t->column[i].parent].owner >= 0;
+    return is_plain;
+}

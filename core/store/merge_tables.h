@@ -34,4 +34,7 @@ typedef struct adm_merge_table {
  * are none of them. Release with adm_free(). */
 adm_status adm_merge_tables_read(adm_store *store, const adm_schema *schema, adm_merge_table **tables, int *n, adm_error *err);
 
+/* Whether rows have no id, and refer to rows that hang on a run alone: where ids do not move they are copied as they are. */
+bool adm_merge_is_plain(const adm_merge_table *tables, const adm_merge_table *table);
+
 #endif

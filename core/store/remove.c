@@ -58,3 +58,15 @@ adm_status adm_store_remove_rows(adm_store *store, int64_t run_id, const adm_con
         rc = change(store, like != NULL ? some[i] : all[i], values, like != NULL ? 6 : 1);
     return finish(store, rc, "removing rows of a run", err);
 }
+
+adm_status adm_store_remove_candidates(adm_store *store, int64_t run_id, adm_error *err) {
+    const adm_value values[] = {number(run_id)};
+    adm_status status = adm_store_begin_batch(store, err);
+    if (status != ADM_OK) return status;
+    int rc = change(store,
+                    "DELETE FROM measurement WHERE run_id = ?1 AND (config_id, stage) IN (SELECT config_id, stage FROM "
+                    "candidate WHERE run_id = ?1)",
+                    values, 1);
+    if (rc == SQLITE_OK) rc = change(store, "DELETE FROM candidate WHERE run_id = ?1", values, 1);
+    return finish(store, rc, "removing candidates of a run", err);
+}

@@ -14,4 +14,7 @@ adm_status adm_store_remove_shard(adm_store *store, const char *sweep_id, int64_
  * heads, batch, page size and type, whatever else they are; `like` NULL: all of them. */
 adm_status adm_store_remove_rows(adm_store *store, int64_t run_id, const adm_config *like, adm_error *err);
 
+/* Removes a run's candidates, with what was measured of them, and flushes: before they are judged again. */
+adm_status adm_store_remove_candidates(adm_store *store, int64_t run_id, adm_error *err);
+
 #endif

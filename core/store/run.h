@@ -32,6 +32,7 @@ typedef struct adm_run_info {
     /* Of one of several GPUs that a call profiles; NULL and 0: it profiles one. */
     const char *together_uuid;
     int64_t n_together;
+    const char *only_times; /* the few times that it takes alone; NULL: all of its command */
     /* Set by adm_store_begin_run(). */
     const char *run_uuid, *status, *started_utc;
 } adm_run_info;

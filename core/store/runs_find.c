@@ -21,7 +21,8 @@ static adm_status collect(adm_query **q, int64_t **ids, size_t *n, adm_error *er
     return status;
 }
 
-static adm_status check_number(adm_store *store, int64_t id, const char *database, adm_error *err) {
+/* Refuses a run that is not there or, unless any is taken, not complete. */
+static adm_status check_number(adm_store *store, int64_t id, adm_runs_taken taken, const char *database, adm_error *err) {
     adm_query *q = NULL;
     bool row = false;
     adm_status status = adm_query_open(store,
@@ -33,7 +34,7 @@ static adm_status check_number(adm_store *store, int64_t id, const char *databas
         status = adm_query_is_null(q, 2) ? adm_fail(err, ADM_EINPUT, "%s holds no run", database)
                                          : adm_fail(err, ADM_EINPUT, "%s holds no run %" PRId64 "; its newest is run %" PRId64,
                                                     database, id, adm_query_int(q, 2));
-    else if (status == ADM_OK && strcmp(adm_query_text(q, 0), "complete") != 0)
+    else if (status == ADM_OK && taken == ADM_RUNS_COMPLETE && strcmp(adm_query_text(q, 0), "complete") != 0)
         status = adm_fail(err, ADM_EINPUT, "run %" PRId64 " of %s is %s, not complete%s%s", id, database, adm_query_text(q, 0),
                           adm_query_text(q, 1)[0] != '\0' ? ": " : "", adm_query_text(q, 1));
     adm_query_close(&q);
@@ -62,66 +63,84 @@ static bool is_list(const char *text) {
     }
 }
 
-/* A process that a check added for a few times is nobody's last run. */
-static const char *const status_sql[] = {
-    [ADM_RUNS_COMPLETE] = "status = 'complete' AND NOT (argv LIKE '%\"--only-times\"%' AND EXISTS (SELECT 1 FROM check_run k "
-                          "WHERE k.run_id = run.run_id))",
-    [ADM_RUNS_ANY] = "1",
-    [ADM_RUNS_UNFINISHED] = "status <> 'complete'"};
+/* The newest first, without those that a check added for a few times: nobody thinks of these as the last run. */
+#define NEWEST(whose)                                                                                                \
+    "SELECT run_id, started_utc FROM run WHERE " whose " AND NOT (only_times IS NOT NULL AND EXISTS (SELECT 1 FROM " \
+    "check_run k WHERE k.run_id = run.run_id)) ORDER BY started_utc DESC, run_id DESC LIMIT ?1 OFFSET ?2"
+
+static const char *const newest_sql[] = {[ADM_RUNS_COMPLETE] = NEWEST("status = 'complete'"),
+                                         [ADM_RUNS_ANY] = NEWEST("1"),
+                                         [ADM_RUNS_UNFINISHED] = NEWEST("status <> 'complete'")};
+
+static const char *const kind_of[] = {
+    [ADM_RUNS_COMPLETE] = "complete ", [ADM_RUNS_ANY] = "", [ADM_RUNS_UNFINISHED] = "unfinished "};
 
 /* The number of the run that is `back` before the newest. */
 static adm_status number_of_last(adm_store *store, int64_t back, adm_runs_taken taken, const char *database, int64_t *id,
                                  adm_error *err) {
-    char sql[384];
     adm_query *q = NULL;
     bool row = false;
-    snprintf(sql, sizeof sql, "SELECT run_id FROM run WHERE %s ORDER BY started_utc DESC, run_id DESC LIMIT 1 OFFSET ?",
-             status_sql[taken]);
-    adm_status status = adm_query_open(store, sql, &q, err, "i", back);
+    adm_status status = adm_query_open(store, newest_sql[taken], &q, err, "ii", (int64_t)1, back);
     if (status == ADM_OK) status = adm_query_next(q, &row, err);
     if (status == ADM_OK && row) *id = adm_query_int(q, 0);
-    else if (status == ADM_OK && back == 0)
-        status = adm_fail(err, ADM_EINPUT, "%s holds no %s run", database,
-                          taken == ADM_RUNS_UNFINISHED ? "unfinished" : "complete");
+    else if (status == ADM_OK && back == 0) status = adm_fail(err, ADM_EINPUT, "%s holds no %srun", database, kind_of[taken]);
     else if (status == ADM_OK)
-        status = adm_fail(err, ADM_EINPUT, "%s has no run last~%" PRId64 ": it holds fewer %s runs", database, back,
-                          taken == ADM_RUNS_UNFINISHED ? "unfinished" : "complete");
+        status = adm_fail(err, ADM_EINPUT, "%s has no run last~%" PRId64 ": it holds fewer %sruns", database, back,
+                          kind_of[taken]);
     adm_query_close(&q);
     return status;
 }
+
+static bool is_last(const char *end) { return end[0] == 'l'; }
+
+/* N of "last~N"; 0 of "last". */
+static int64_t how_far_back(const char *end) { return end[4] == '~' ? strtoll(end + 5, NULL, 10) : 0; }
 
 /* One end of a range; *at moves behind it. */
 static adm_status read_end(adm_store *store, const char **at, adm_runs_taken taken, const char *database, int64_t *id,
                            adm_error *err) {
     const char *from = *at;
     *at = skip_end(from);
-    if (from[0] == 'l')
-        return number_of_last(store, from[4] == '~' ? strtoll(from + 5, NULL, 10) : 0, taken, database, id, err);
+    if (is_last(from)) return number_of_last(store, how_far_back(from), taken, database, id, err);
     *id = strtoll(from, NULL, 10);
     return ADM_OK;
 }
 
-/* Every run named by itself must be there and complete; of a range, those that are. */
-static adm_status find_list(adm_store *store, const char *text, const char *database, int64_t **ids, size_t *n,
-                            adm_error *err) {
+/* One run, or a range such as 3-9, 3-last and last~9-last, and moves *at behind it. A run named by itself must be there and
+ * complete; of a range, those that are. Between two places there are only runs that have one, whatever their numbers: a merged
+ * file's runs have higher ones than ours. */
+static adm_status find_range(adm_store *store, const char *text, const char **at, adm_runs_taken taken, const char *database,
+                             int64_t **ids, size_t *n, adm_error *err) {
+    int64_t first, last;
+    const char *from = *at;
+    adm_query *q = NULL;
+    adm_status status = read_end(store, at, taken, database, &first, err);
+    last = first;
+    const bool range = **at == '-';
+    const char *to = range ? ++*at : from;
+    const bool by_place = range && is_last(from) && is_last(to);
+    if (range && status == ADM_OK) status = read_end(store, at, taken, database, &last, err);
+    if (status == ADM_OK && (by_place ? how_far_back(from) < how_far_back(to) : last < first))
+        status = adm_fail(err, ADM_EINPUT, "'%s' is no list of runs such as 3-9,12: a range ends before it begins", text);
+    if (status == ADM_OK && !range) status = check_number(store, first, taken, database, err);
+    if (status == ADM_OK && by_place) {
+        char sql[512];
+        snprintf(sql, sizeof sql, "SELECT run_id FROM (%s) ORDER BY started_utc, run_id", newest_sql[taken]);
+        status = adm_query_open(store, sql, &q, err, "ii", how_far_back(from) - how_far_back(to) + 1, how_far_back(to));
+    } else if (status == ADM_OK) {
+        status = adm_query_open(store,
+                                "SELECT run_id FROM run WHERE run_id BETWEEN ?1 AND ?2 AND (?3 OR status = 'complete') "
+                                "ORDER BY started_utc, run_id",
+                                &q, err, "iii", first, last, (int64_t)(taken == ADM_RUNS_ANY));
+    }
+    return status == ADM_OK ? collect(&q, ids, n, err) : status;
+}
+
+static adm_status find_list(adm_store *store, const char *text, adm_runs_taken taken, const char *database, int64_t **ids,
+                            size_t *n, adm_error *err) {
     adm_status status = ADM_OK;
     for (const char *at = text; status == ADM_OK && *at != '\0';) {
-        int64_t first, last;
-        status = read_end(store, &at, ADM_RUNS_COMPLETE, database, &first, err);
-        last = first;
-        const bool range = *at == '-';
-        if (range) at++;
-        if (range && status == ADM_OK) status = read_end(store, &at, ADM_RUNS_COMPLETE, database, &last, err);
-        if (status == ADM_OK && last < first)
-            status = adm_fail(err, ADM_EINPUT, "'%s' is no list of runs such as 3-9,12: a range ends before it begins", text);
-        if (status == ADM_OK && !range) status = check_number(store, first, database, err);
-        adm_query *q = NULL;
-        if (status == ADM_OK)
-            status = adm_query_open(store,
-                                    "SELECT run_id FROM run WHERE run_id BETWEEN ? AND ? AND status = 'complete' "
-                                    "ORDER BY started_utc, run_id",
-                                    &q, err, "ii", first, last);
-        if (status == ADM_OK) status = collect(&q, ids, n, err);
+        status = find_range(store, text, &at, taken, database, ids, n, err);
         if (*at == ',') at++;
     }
     return status;
@@ -129,36 +148,39 @@ static adm_status find_list(adm_store *store, const char *text, const char *data
 
 /* --- Words -------------------------------------------------------------------------------------------------------- */
 
-static adm_status find_words(adm_store *store, const char *named, int64_t **ids, size_t *n, adm_error *err) {
-    const char *sql = "SELECT run_id FROM run WHERE label = ? AND status = 'complete' ORDER BY started_utc, run_id";
+static adm_status find_words(adm_store *store, const char *named, adm_runs_taken taken, int64_t **ids, size_t *n,
+                             adm_error *err) {
+    const char *sql = "SELECT run_id FROM run WHERE label = ?1 AND (?2 OR status = 'complete') ORDER BY started_utc, run_id";
     const char *value = strncmp(named, "label:", 6) == 0 ? named + 6 : named;
     adm_query *q = NULL;
     if (strcmp(named, "all") == 0 || named[0] == '\0') {
-        sql = "SELECT run_id FROM run WHERE ? IS NOT NULL AND status = 'complete' ORDER BY started_utc, run_id";
+        sql = "SELECT run_id FROM run WHERE ?1 IS NOT NULL AND (?2 OR status = 'complete') ORDER BY started_utc, run_id";
     } else if (strncmp(named, "commit:", 7) == 0 && named[7] != '\0') {
         value = named + 7;
-        sql = "SELECT run_id FROM run WHERE substr(git_commit, 1, length(?1)) = ?1 AND status = 'complete' "
+        sql = "SELECT run_id FROM run WHERE substr(git_commit, 1, length(?1)) = ?1 AND (?2 OR status = 'complete') "
               "ORDER BY started_utc, run_id";
     } else if (strncmp(named, "check:", 6) == 0 && strrchr(named + 6, ':') != NULL) {
         value = named + 6;
-        sql = "SELECT r.run_id FROM run r JOIN check_run k USING (run_id) WHERE k.check_uuid || ':' || k.side = ? AND "
-              "r.status = 'complete' ORDER BY k.position";
+        sql = "SELECT r.run_id FROM run r JOIN check_run k USING (run_id) WHERE k.check_uuid || ':' || k.side = ?1 AND "
+              "(?2 OR r.status = 'complete') ORDER BY k.position";
     }
-    adm_status status = adm_query_open(store, sql, &q, err, "s", value);
+    adm_status status = adm_query_open(store, sql, &q, err, "si", value, (int64_t)(taken == ADM_RUNS_ANY));
     return status == ADM_OK ? collect(&q, ids, n, err) : status;
 }
 
-adm_status adm_runs_find(adm_store *store, const char *named, const char *database, int64_t **ids, size_t *n, adm_error *err) {
+adm_status adm_runs_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t **ids,
+                         size_t *n, adm_error *err) {
     *ids = NULL;
     *n = 0;
     if (named[0] >= '0' && named[0] <= '9' && strspn(named, "0123456789,-") == strlen(named) && !is_list(named))
         return adm_fail(err, ADM_EINPUT, "'%s' is no list of runs such as 3-9,12", named);
-    adm_status status = is_list(named) ? find_list(store, named, database, ids, n, err) : find_words(store, named, ids, n, err);
+    adm_status status = is_list(named) ? find_list(store, named, taken, database, ids, n, err)
+                                       : find_words(store, named, taken, ids, n, err);
     if (status == ADM_OK && *n == 0)
         status = adm_fail(err, ADM_EINPUT,
-                          "%s holds no complete run that is '%s': name runs by number (3-9,12), last, last~1, label, "
+                          "%s holds no %srun that is '%s': name runs by number (3-9,12), last, last~1, label, "
                           "commit:PREFIX or all",
-                          database, named);
+                          database, kind_of[taken], named);
     if (status != ADM_OK) adm_free(ids);
     return status;
 }
@@ -171,9 +193,10 @@ adm_status adm_run_find(adm_store *store, const char *named, adm_runs_taken take
     const char *end = skip_end(named);
     if (end != NULL && *end == '\0') {
         adm_status status = read_end(store, &at, taken, database, id, err);
-        return status == ADM_OK && taken == ADM_RUNS_COMPLETE ? check_number(store, *id, database, err) : status;
+        return status == ADM_OK && taken == ADM_RUNS_COMPLETE ? check_number(store, *id, taken, database, err) : status;
     }
-    adm_status status = adm_runs_find(store, named, database, &ids, &n, err);
+    const adm_runs_taken words = taken == ADM_RUNS_COMPLETE ? ADM_RUNS_COMPLETE : ADM_RUNS_ANY;
+    adm_status status = adm_runs_find(store, named, words, database, &ids, &n, err);
     if (status == ADM_OK && n > 1)
         status = adm_fail(err, ADM_EINPUT, "'%s' names %zu runs of %s, and one is asked for: %" PRId64 " is the newest", named,
                           n, database, ids[n - 1]);

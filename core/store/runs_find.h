@@ -2,7 +2,8 @@
  *
  *     12   3-9,12   last   last~1   last~9-last   label:NAME   commit:PREFIX   check:UUID:baseline   all
  *
- * `last` is the newest run, `last~1` the one before. A bare word that is nothing of this is a label. */
+ * `last` is the run that started last, `last~1` the one before; processes that a check added for a few times (run.only_times)
+ * are not counted. A bare word that is nothing of this is a label. */
 #ifndef ADM_CORE_STORE_RUNS_FIND_H
 #define ADM_CORE_STORE_RUNS_FIND_H
 
@@ -12,15 +13,21 @@
 #include "core/base/error.h"
 #include "core/store/store.h"
 
-/* Only complete runs are taken, and incomplete ones that are asked for by number are refused. *ids is freshly allocated, in
- * the order of their start: adm_free(). ADM_EINPUT: no such run, with what there is. */
-adm_status adm_runs_find(adm_store *store, const char *named, const char *database, int64_t **ids, size_t *n, adm_error *err);
-
 typedef enum adm_runs_taken {
-    ADM_RUNS_COMPLETE,   /* what is not complete is refused */
+    ADM_RUNS_COMPLETE,   /* what is not complete is refused if named by number, else left out */
     ADM_RUNS_ANY,        /* whatever its status */
     ADM_RUNS_UNFINISHED  /* `last` is the newest that is not complete, as of --resume; a number is taken as it is */
 } adm_runs_taken;
+
+/* For the help of commands that take runs. */
+#define ADM_RUNS_HELP                                                                                          \
+    "RUNS are numbers (3-9,12), last, last~9-last, a label, commit:PREFIX, check:UUID:candidate or all. last " \
+    "is the run that started last, without the processes that a check added for a few times."
+
+/* taken: ADM_RUNS_COMPLETE or ADM_RUNS_ANY. *ids is freshly allocated, in the order of their start: adm_free(). ADM_EINPUT: no
+ * such run, with what there is. */
+adm_status adm_runs_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t **ids,
+                         size_t *n, adm_error *err);
 
 /* The one run that these words name. ADM_EINPUT: there is none, or there are several. */
 adm_status adm_run_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t *id,

@@ -12,6 +12,17 @@
 #include "core/store/row.h"
 #include "core/store/file/database_internal.h"
 
+const adm_metric adm_metric_time = {"time_ns", "ns", "lower",
+                                    "Duration of a stage for one layer of one decode step, all heads"};
+const adm_metric adm_metric_bytes = {"model_bytes", "bytes", "none",
+                                     "Compulsory memory traffic of a stage for one layer of one decode step"};
+const adm_metric adm_metric_floor = {"floor_ns", "ns", "none",
+                                     "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
+const adm_metric adm_metric_limit = {"limit_ratio", "ratio", "higher",
+                                     "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
+const adm_metric adm_metric_spread = {"median_ci_ratio", "ratio", "lower",
+                                      "Half the 95% confidence interval of the median duration, over the median"};
+
 /* --- What runs share ---------------------------------------------------------------------------------------------- */
 
 /* The metadata as a JSON object, to be released with adm_free(). */

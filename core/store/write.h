@@ -46,6 +46,13 @@ typedef struct adm_metric {
     const char *name, *unit, *better, *description;
 } adm_metric;
 
+/* Those of a stage that more than one command measures. */
+extern const adm_metric adm_metric_time;   /* time_ns */
+extern const adm_metric adm_metric_bytes;  /* model_bytes */
+extern const adm_metric adm_metric_floor;  /* floor_ns */
+extern const adm_metric adm_metric_limit;  /* limit_ratio */
+extern const adm_metric adm_metric_spread; /* median_ci_ratio */
+
 typedef struct adm_measurement {
     int64_t run_id, config_id;
     const char *source;         /* "host", "gpu", "model" */

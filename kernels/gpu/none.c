@@ -1,5 +1,6 @@
 /* none.c: the GPU room in a build without CUDA. Questions about devices are answered with the reason why there is none, and the
- * cure. The tables of implementations and of their parameters are empty. Nothing else can be reached, since there is no adm_gpu. */
+ * cure. The tables of implementations and of their parameters are empty. Nothing else can be reached, since there is no
+ * adm_gpu. */
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu/case.h"
 #include "kernels/gpu/memory.h"

@@ -9,6 +9,7 @@
 #include "core/base/print.h"
 #include "core/system/hostinfo.h"
 #include "core/base/mem.h"
+#include "core/store/remove.h"
 #include "kernels/profile/arguments.h"
 #include "kernels/profile/gpus/gpus.h"
 #include "kernels/profile/grid/plan_print.h"
@@ -113,9 +114,9 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
                                             .seed = c->seed != NULL ? c->options.seed : 0,
                                             .quiet = c->common.quiet || c->common.json};
     /* In processes of their own, which cannot come from one that has the device open. */
-    if (c->fleet.shard_text != NULL && (c->bring.n_files > 0 || c->tuned))
+    if (c->fleet.shard_text != NULL && c->tuned)
         return adm_fail(err, ADM_EINPUT,
-                        "--shard: candidates are judged over the whole grid; leave out --candidate and --tuned");
+                        "--shard: --tuned reads choices from the shard's own database, which has none; leave it out");
     adm_status status = adm_profile_candidates_judge(&ask, &c->options, &candidates, err);
     if (status == ADM_OK && is_observed)
         adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
@@ -130,7 +131,9 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
     if (status == ADM_OK) status = begin_run(c, adm_gpu_device(gpu), store, &run, err);
     if (status == ADM_OK) {
         const int64_t run_id = run.run_id;
-        if (run.is_resumed) status = adm_profile_resume(&c->options, store, run_id, &start, &has_start, err);
+        if (run.is_resumed) status = adm_store_remove_candidates(store, run_id, err);
+        if (run.is_resumed && status == ADM_OK)
+            status = adm_profile_resume(&c->options, store, run_id, &start, &has_start, err);
         if (has_start) c->options.start = &start;
         if (status == ADM_OK && c->profile_trace != NULL)
             status = adm_profile_trace_record(c->profile_trace, store, run_id, &c->options.trace_id, err);
@@ -183,6 +186,7 @@ static adm_status plan_shards(adm_profile_command *c, adm_error *err) {
     adm_fleet_add_parts(f, c->shards.part, c->shards.n_items);
     if (c->trace != NULL) adm_fleet_add_input(f, c->trace->xxh128);
     status = adm_fleet_add_file(f, c->calibration_path, err);
+    if (status == ADM_OK) status = adm_bring_add_inputs(&c->bring, f, err);
     return status == ADM_OK && c->counters != NULL && strchr(c->counters, '/') != NULL ? adm_fleet_add_file(f, c->counters, err)
                                                                                        : status;
 }

@@ -18,20 +18,10 @@
 
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
 
-static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                       "Duration of a stage for one layer of one decode step, all heads"};
-static const adm_metric bytes_metric = {"model_bytes", "bytes", "none",
-                                        "Compulsory memory traffic of a stage for one layer of one decode step"};
 static const adm_metric flops_metric = {"model_flops", "1", "none",
                                         "Arithmetic operations of a stage for one layer of one decode step"};
-static const adm_metric limit_metric = {"limit_ratio", "ratio", "higher",
-                                        "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
-static const adm_metric floor_metric = {"floor_ns", "ns", "none",
-                                        "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
 static const adm_metric cold_metric = {"cold_l2_ratio", "ratio", "none",
                                        "Bytes that pass between two uses of the same K, V or codes, over the L2's size"};
-static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
-                                         "Half the 95% confidence interval of the median duration, over the median"};
 static const adm_metric peer_metric = {
     "peer_time_ns", "ns", "lower", "Recorded duration of another implementation of the same work, not measured in this run"};
 static const adm_metric read_metric = {"read_limit_bytes_per_s", "bytes/s", "higher",
@@ -123,7 +113,7 @@ static adm_status put_reason(grid_run *g, const adm_profile_unit *unit, const ch
                          .stage = adm_stage_name(unit->stage),
                          .layer = -1,
                          .head = -1,
-                         .metric = &time_metric,
+                         .metric = &adm_metric_time,
                          .status = skipped ? "skipped" : "failed",
                          .reason = why->text};
     return status == ADM_OK ? adm_store_measurement(g->store, &m, err) : status;
@@ -164,7 +154,7 @@ static adm_status put_model(grid_run *g, const case_run *c, int64_t config_id, c
     double values[] = {work->bytes, work->flops, g->read_limit > 0 ? work->bytes / g->read_limit * 1e9 : 0,
                        g->o->cold ? adm_gpu_plan_coldness(adm_gpu_case_plan(c->gpu_case), &shape, adm_profile_covers(unit))
                                   : 0};
-    const adm_metric *const metrics[] = {&bytes_metric, &flops_metric, &floor_metric, &cold_metric};
+    const adm_metric *const metrics[] = {&adm_metric_bytes, &flops_metric, &adm_metric_floor, &cold_metric};
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < 4; i++)
         if (i < 2 || values[i] > 0) status = put(g, config_id, "model", unit, metrics[i], &values[i], 1, NULL, err);
@@ -184,17 +174,18 @@ static adm_status put_timing(grid_run *g, case_run *c, const adm_profile_unit *u
     if (status == ADM_OK) {
         memcpy(sorted, timing->sample_ns, timing->n_samples * sizeof *sorted);
         adm_profile_throttle_marks(g->o->observer, timing->start_ns, timing->end_ns, timing->n_samples, mark);
-        status = put_marked(g, config_id, "gpu", unit, &time_metric, sorted, timing->n_samples, timing->sample_ns, mark, err);
+        status = put_marked(g, config_id, "gpu", unit, &adm_metric_time, sorted, timing->n_samples, timing->sample_ns, mark,
+                            err);
         double *median = &c->right_ns[c->n_right - 1]; /* of the first launch mode */
         if (*median == 0) *median = adm_quantile_sorted(sorted, timing->n_samples, 0.5);
     }
     if (status == ADM_OK) status = adm_profile_put_state(g->o->observer, config_id, unit->stage, err);
     double spread = timing->median_ci_ratio;
-    if (status == ADM_OK) status = put(g, config_id, "gpu", unit, &spread_metric, &spread, 1, NULL, err);
+    if (status == ADM_OK) status = put(g, config_id, "gpu", unit, &adm_metric_spread, &spread, 1, NULL, err);
     if (status == ADM_OK) status = put_model(g, c, config_id, unit, &work, err);
     if (status == ADM_OK && g->read_limit > 0) {
         for (size_t i = 0; i < timing->n_samples; i++) sorted[i] = work.bytes / timing->sample_ns[i] * 1e9 / g->read_limit;
-        status = put(g, config_id, "gpu", unit, &limit_metric, sorted, timing->n_samples, NULL, err);
+        status = put(g, config_id, "gpu", unit, &adm_metric_limit, sorted, timing->n_samples, NULL, err);
     }
     adm_free(&sorted);
     adm_free(&mark);

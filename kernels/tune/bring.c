@@ -135,6 +135,19 @@ adm_status adm_bring_stages(const char *given, bool *stages, const char **path, 
     return status;
 }
 
+adm_status adm_bring_add_inputs(const adm_bring *b, adm_fleet *sweep, adm_error *err) {
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && sweep->shard.count > 0 && i < b->n_files; i++) {
+        bool stages[ADM_N_STAGES];
+        const char *path;
+        status = adm_bring_stages(b->file[i], stages, &path, err);
+        for (int s = 0; status == ADM_OK && s < ADM_N_STAGES; s++)
+            if (stages[s]) adm_fleet_add_text(sweep, adm_stage_name((adm_stage)s));
+        if (status == ADM_OK) status = adm_fleet_add_file(sweep, path, err);
+    }
+    return status;
+}
+
 /* --- Sessions ------------------------------------------------------------------------------------------------------- */
 
 static adm_tune_session *session_of(adm_tune_session *sessions, size_t *n, adm_stage stage, const adm_tune_options *o) {

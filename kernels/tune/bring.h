@@ -30,6 +30,9 @@ error_t adm_give_grid_inputs(struct argp_state *state, adm_fleet *fleet, adm_com
  * several. */
 adm_status adm_bring_stages(const char *given, bool *stages, const char **path, adm_error *err);
 
+/* Makes the files part of what a sweep is: each one's stages, and its content. */
+adm_status adm_bring_add_inputs(const adm_bring *bring, adm_fleet *sweep, adm_error *err);
+
 /* A session per stage that the files are of, with their candidates added and parameters set: not prepared yet. Release each
  * with adm_tune_session_close(), and then the array. */
 adm_status adm_bring_sessions(const adm_bring *bring, const adm_tune_options *options, adm_tune_session **sessions, size_t *n,

@@ -1,8 +1,10 @@
 /* cmd_tune.c: `adamas tune`: judges kernels of one's own beside the registry's rows. */
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/system/clock.h"
 #include "core/system/interrupt.h"
@@ -11,6 +13,7 @@
 #include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/system/hostinfo.h"
+#include "kernels/tune/bring.h"
 #include "kernels/tune/gpu/count.h"
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
@@ -62,7 +65,10 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"stage", KEY_STAGE, "STAGE", 0, "hadamard, bucket, pack, append, distance, topk, attention, step or dense", 1},
+    {"stage", KEY_STAGE, "STAGE", 0,
+     "hadamard, bucket, pack, append, distance, topk, attention, step or dense (default: the one that the first candidate says "
+     "it is of)",
+     1},
     {"seq-len", KEY_SEQ_LEN, "N", 0, "Tokens in the cache (default 32768)", 1},
     {"budget", 'b', "N", 0, "Tokens to attend to (default 256)", 1},
     {"heads", KEY_HEADS, "N", 0, "Query heads (default 32)", 1},
@@ -139,7 +145,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->n_paths = (size_t)(state->argc - state->next);
         return 0;
     case ARGP_KEY_END:
-        if (c->stage_name == NULL && !c->show) argp_error(state, "--stage is needed: which stage do the candidates implement?");
+        if (c->stage_name == NULL && !c->show && c->n_paths == 0)
+            argp_error(state, "--stage is needed: which stage's rows are judged?");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -160,7 +167,22 @@ static const struct argp argp = {
 
 /* --- Values --------------------------------------------------------------------------------------------------------- */
 
+/* The stage that the first candidate says it is of. */
+static adm_status stage_of_candidate(tune_command *c, adm_error *err) {
+    bool stages[ADM_N_STAGES] = {false};
+    const char *path;
+    adm_error unused;
+    size_t n = 0;
+    if (access(c->paths[0], R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->paths[0], strerror(errno));
+    const adm_status status = adm_bring_stages(c->paths[0], stages, &path, &unused);
+    for (int s = 0; s < ADM_N_STAGES && status == ADM_OK; s++)
+        if (stages[s]) c->session.stage = (adm_stage)s, n++;
+    return n == 1 ? ADM_OK
+                  : adm_fail(err, ADM_EINPUT, "--stage is needed: %s does not say which one stage it implements", c->paths[0]);
+}
+
 static adm_status parse_stage(tune_command *c, adm_error *err) {
+    if (c->stage_name == NULL) return stage_of_candidate(c, err);
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
     for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);

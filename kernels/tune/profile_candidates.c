@@ -129,14 +129,33 @@ static uint32_t budget_at(const adm_profile_options *o, adm_stage stage, size_t 
     return adm_profile_by_budget(stage) ? o->budgets[i] : o->budgets[o->n_budgets - 1];
 }
 
+/* Whether no other shard judges it there: that is for the one with the first unit of this stage and budget. */
+static adm_status is_ours(const adm_profile_options *o, size_t at, adm_stage stage, size_t budget, bool *ours, adm_error *err) {
+    adm_profile_unit *units = NULL;
+    size_t n = 0, u = 0;
+    *ours = true;
+    if (o->is_ours == NULL) return ADM_OK;
+    adm_status status = adm_profile_units(o, adm_profile_case_at(o, at).metric, &units, &n, err);
+    while (u < n &&
+           (units[u].stage != stage || (adm_profile_by_budget(stage) && units[u].budget != budget_at(o, stage, budget))))
+        u++;
+    if (status == ADM_OK) *ours = o->is_ours[o->first_of_case[at] + (u < n ? u : 0)]; /* no unit: that with the first of all */
+    adm_free(&units);
+    return status;
+}
+
 static adm_status judge_brought(adm_profile_candidates *p, adm_error *err) {
     adm_status status = ADM_OK;
     const size_t n = p->n_sessions;
     for (size_t i = 0; i < n && status == ADM_OK; i++) status = prepare(p, i, err);
     for (size_t i = 0; i < n && status == ADM_OK; i++)
         for (size_t at = 0; at < adm_profile_n_cases(p->o) && status == ADM_OK; at++)
-            for (size_t b = 0; b < n_budgets(p->o, p->session[i].stage) && status == ADM_OK; b++)
-                status = judge_at(p, i, at, budget_at(p->o, p->session[i].stage, b), err);
+            for (size_t b = 0; b < n_budgets(p->o, p->session[i].stage) && status == ADM_OK; b++) {
+                const adm_stage stage = p->session[i].stage;
+                bool ours;
+                status = is_ours(p->o, at, stage, b, &ours, err);
+                if (status == ADM_OK && ours) status = judge_at(p, i, at, budget_at(p->o, stage, b), err);
+            }
     return status;
 }
 

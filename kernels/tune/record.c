@@ -9,17 +9,6 @@
 #include "core/stats/stats.h"
 #include "core/store/insert.h"
 
-static const adm_metric time_metric = {"time_ns", "ns", "lower",
-                                       "Duration of a stage for one layer of one decode step, all heads"};
-static const adm_metric floor_metric = {"floor_ns", "ns", "none",
-                                        "Least duration of a stage: its compulsory traffic at the measured read bandwidth"};
-static const adm_metric bytes_metric = {"model_bytes", "bytes", "none",
-                                        "Compulsory memory traffic of a stage for one layer of one decode step"};
-static const adm_metric limit_metric = {"limit_ratio", "ratio", "higher",
-                                        "Share of the device's measured read bandwidth that the byte model's traffic reaches"};
-static const adm_metric spread_metric = {"median_ci_ratio", "ratio", "lower",
-                                         "Half the 95% confidence interval of the median duration, over the median"};
-
 void adm_candidate_parameters(const adm_candidate *c, char *out, size_t bytes) {
     size_t used = 0;
     out[0] = '\0';
@@ -83,15 +72,15 @@ static adm_status put_times(adm_tune_record *r, const adm_candidate *c, const ad
     adm_status status = adm_alloc(&sorted, result->n, sizeof *sorted, "samples", err);
     if (status == ADM_OK) {
         adm_copy(sorted, result->sample_ns, result->n * sizeof *sorted);
-        status = put(r, c, config_id, source, &time_metric, sorted, result->n, result->sample_ns, err);
+        status = put(r, c, config_id, source, &adm_metric_time, sorted, result->n, result->sample_ns, err);
     }
-    if (status == ADM_OK) status = put(r, c, config_id, source, &spread_metric, &spread, 1, NULL, err);
-    if (status == ADM_OK && floor_ns > 0) status = put(r, c, config_id, "model", &floor_metric, &floor_ns, 1, NULL, err);
+    if (status == ADM_OK) status = put(r, c, config_id, source, &adm_metric_spread, &spread, 1, NULL, err);
+    if (status == ADM_OK && floor_ns > 0) status = put(r, c, config_id, "model", &adm_metric_floor, &floor_ns, 1, NULL, err);
     double bytes = result->model_bytes;
-    if (status == ADM_OK && bytes > 0) status = put(r, c, config_id, "model", &bytes_metric, &bytes, 1, NULL, err);
+    if (status == ADM_OK && bytes > 0) status = put(r, c, config_id, "model", &adm_metric_bytes, &bytes, 1, NULL, err);
     for (size_t i = 0; status == ADM_OK && i < result->n; i++) sorted[i] = floor_ns / result->sample_ns[i];
     if (status == ADM_OK && c->on_gpu && floor_ns > 0)
-        status = put(r, c, config_id, source, &limit_metric, sorted, result->n, NULL, err);
+        status = put(r, c, config_id, source, &adm_metric_limit, sorted, result->n, NULL, err);
     adm_free(&sorted);
     return status;
 }
@@ -104,7 +93,7 @@ static adm_status put_reason(adm_tune_record *r, const adm_candidate *c, const a
                                .stage = adm_stage_name(c->stage),
                                .layer = -1,
                                .head = -1,
-                               .metric = &time_metric,
+                               .metric = &adm_metric_time,
                                .status = result->status == ADM_EUNSUPPORTED || result->status == ADM_OK ? "skipped" : "failed",
                                .reason = result->status == ADM_OK ? "only checked" : result->reason};
     return adm_store_measurement(r->store, &m, err);

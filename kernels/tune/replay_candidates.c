@@ -184,7 +184,8 @@ adm_status adm_replay_candidates_run(adm_replay_candidates *p, const adm_trace *
     adm_status status = adm_store_trace(store, trace, &r.options.trace_id, err);
     if (status == ADM_OK) status = adm_store_flush(store, err);
     if (status == ADM_OK) status = adm_replay_segments(trace, o->seq_lens, o->n_seq_lens, &segments, &n, err);
-    for (size_t i = 0; i < n && status == ADM_OK; i++) status = judge_segment(&r, &segments[i]);
+    for (size_t i = 0; i < n && status == ADM_OK; i++)
+        if (o->is_elsewhere == NULL || !o->is_elsewhere[i]) status = judge_segment(&r, &segments[i]);
     adm_free(&segments);
     return status;
 }

@@ -20,7 +20,8 @@ adm_status adm_replay_candidates_open(const adm_bring *bring, const adm_host_pip
                                       adm_error *err);
 void adm_replay_candidates_close(adm_replay_candidates *candidates);
 
-/* Judges all of them at every length and budget of a replay of this trace, and stores what comes of it. */
+/* Judges all of them at every length and budget of a replay of this trace, but for lengths that another shard replays, and
+ * stores what comes of it. */
 adm_status adm_replay_candidates_run(adm_replay_candidates *candidates, const adm_trace *trace,
                                      const adm_replay_options *options, adm_store *store, int64_t run_id, adm_error *err);
 

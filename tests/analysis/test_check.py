@@ -392,7 +392,7 @@ def test_a_slow_program_is_not_hidden_in_its_scatter(check, recorded):
 
 # ---------------------------------------------------------------- added processes take the open times alone
 
-ONLY = "argv LIKE '%--only-times%'"
+ONLY = "only_times IS NOT NULL"
 
 
 def test_added_processes_take_what_is_open(adamas, check, recorded, tmp_path):
@@ -418,6 +418,10 @@ def test_added_processes_take_what_is_open(adamas, check, recorded, tmp_path):
     last = json.loads(adamas("db", "list", "last", "--db", "x.db", "--json").out)
     assert [row["only_times"] for row in last] == [False]
     assert "over 5 runs" in adamas("history", "--db", "x.db").out
+    for named in ("last", "last~1"):
+        assert json.loads(adamas("db", "show", named, "--db", "x.db", "--json").out)["only_times"] is None
+    listed = adamas("db", "list", "--limit", "0", "--db", "x.db").out
+    assert listed.count("a few times") == n_open
 
 
 def test_a_slowdown_is_found_by_the_added_processes(check, recorded):

@@ -127,7 +127,7 @@ def test_report_names_nothing_on_the_network(adamas, small_run, tmp_path):
 
 @pytest.mark.parametrize("arguments, says", [
     (["-o", "none/r.html"], ["none/r.html", "No such file"]), (["-o", "."], ["."]), (["-o", ""], []),
-    (["--run", "7"], ["7"]), (["--run", "0"], ["--run", "0"]), (["--run", "x"], ["--run", "'x'"]),
+    (["--run", "7"], ["7"]), (["--run", "0"], ["no run 0"]), (["--run", "x"], ["no run", "'x'"]), (["--run", "1-x"], ["'1-x'"]),
 ])
 def test_report_with_bad_values(adamas, small_run, tmp_path, arguments, says):
     refuse(adamas, "report", "--db", small_run[1], *arguments, says=says)

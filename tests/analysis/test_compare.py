@@ -191,7 +191,7 @@ def test_throttled_processes_are_not_judged(runs, compare):
     assert code == 3 and not rows_of(document, "regressed")
     for row in rows_of(document, "inconclusive"):
         assert (row["stage"], row["n_throttled"], row["n_candidate"]) == ("topk", 6, 4)
-        assert "6 of 20 processes ran throttled" in row["why"]
+        assert "left out: 6 of 20 processes, throttled" in row["why"]
     runs.execute("UPDATE sample SET throttle = 1")  # an idle GPU clocks down: no throttling
     assert compare("--margin", "2")[0] == 1
 
@@ -221,7 +221,7 @@ def test_processes_and_samples_in_company_are_left_out(runs, compare):
     times = [row for row in document["rows"] if row["kind"] == "time"]
     assert {(row["n_baseline"], row["n_candidate"], row["n_throttled"]) for row in times
             if row["stage"] in STAGES} == {(10, 8, 2)}
-    assert all("2 of 20 processes ran throttled or on a contended core" in row["why"] for row in times
+    assert all("left out: 2 of 20 processes, throttled or on a shared core" in row["why"] for row in times
                if row["stage"] in STAGES)
     # Six samples of fifteen from a contended core, and those alone are what is compared.
     with runs.open() as db:
@@ -255,6 +255,21 @@ def test_times_of_different_machines(adamas, runs, column, value, says):
     runs.add(10, label="cand", **{column: value})
     refuse_pair(adamas, runs, [*says, "--across-machines"])
     assert adamas("compare", "label:base", "label:cand", "--db", runs.path, "--across-machines", "--margin", "2").code == 0
+
+
+def test_runners_of_a_pool_are_one_machine(adamas, runs):
+    """By their label (ADAMAS_MACHINE), as in a history; another CPU is another machine all the same."""
+    pair = ["compare", "label:base", "label:cand", "--db", runs.path, "--margin", "2"]
+    for label, names in (("base", ("a", "b")), ("cand", ("c", "d"))):
+        for host in names:
+            runs.add(5, label=label, host_name=host, machine="pool", gpu_name="G", gpu_uuid=f"GPU-{host}", gpu_reason=None)
+    assert adamas(*pair).code == 0
+    runs.execute("UPDATE run SET machine = 'other' WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["host (pool against other)", "--across-machines"])
+    runs.execute("UPDATE run SET machine = NULL WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["host (several in the candidate), GPU UUID (several in the candidate)"])
+    runs.execute("UPDATE run SET machine = 'pool', cpu_model = 'Other CPU' WHERE label = 'cand'")
+    refuse_pair(adamas, runs, ["CPU (", "against Other CPU"])
 
 
 def test_another_power_limit_is_another_machine(adamas, runs):

@@ -111,6 +111,65 @@ def test_what_cannot_be_merged(adamas, two, tmp_path):
     refuse(adamas, "db", "merge", old, "--db", a.path, says=["schema version 3"])
 
 
+def make_large(runs):
+    """More than the 16 MiB from which a second thread looks at the rows; all but the rows is free pages."""
+    runs.execute("CREATE TABLE filling AS SELECT zeroblob(17 << 20) AS x")
+    runs.execute("DROP TABLE filling")
+    assert runs.path.stat().st_size > 16 << 20
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.parametrize("into", ["runs", "nothing"])
+def test_a_large_file_gives_the_same_rows(adamas, two, tmp_path, into, mode):
+    a, b = two
+    want = sorted(content(b.path) + (content(a.path) if into == "runs" else []), key=str)
+    make_large(b)
+    b.execute(f"PRAGMA journal_mode = {mode}")
+    target = a.path if into == "runs" else tmp_path / "new.db"
+    result = adamas("db", "merge", b.path, "--db", target)
+    assert (result.code, result.out) == (0, f"{b.path}: 4 runs added, 0 were there\n"), result
+    check_sound(target)
+    assert sorted(content(target), key=str) == want
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("into", ["runs", "nothing"])
+def test_rows_that_hang_on_nothing_are_left_behind(adamas, two, tmp_path, into, large):
+    a, b = two
+    want = sorted(content(b.path) + (content(a.path) if into == "runs" else []), key=str)
+    b.execute("INSERT INTO sample (measurement_id, i, value) VALUES (1000000, 0, 1.0)")
+    if large:
+        make_large(b)
+    target = a.path if into == "runs" else tmp_path / "new.db"
+    assert adamas("db", "merge", b.path, "--db", target).code == 0
+    check_sound(target)
+    assert sorted(content(target), key=str) == want
+    assert query(target, "SELECT count(*) FROM sample WHERE measurement_id NOT IN (SELECT measurement_id FROM "
+                         "measurement)") == [(0,)]
+
+
+@pytest.mark.parametrize("value", ["2.5", "'two'", "x'02'"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_value_of_another_type_is_refused(adamas, two, tmp_path, value, large):
+    """A file whose table was not STRICT when the row was written, and is now."""
+    _, b = two
+
+    def declare(old, new):
+        with b.open() as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'sample'", (old, new))
+
+    declare(") STRICT, WITHOUT", ") WITHOUT")
+    b.execute(f"UPDATE sample SET i = {value} WHERE i = 2")
+    declare(") WITHOUT", ") STRICT, WITHOUT")
+    if large:
+        make_large(b)
+    result = adamas("db", "merge", b.path, "--db", tmp_path / "new.db")
+    said = "i is no text and no number" if value[0] == "x" else "another type than"
+    assert result.code == 2 and str(b.path) in result.err and said in result.err, result
+    assert query(tmp_path / "new.db", "SELECT count(*) FROM run") == [(0,)]
+
+
 @pytest.mark.parametrize("change, says", [
     ("UPDATE measurement SET stage = 'sorting' WHERE measurement_id = (SELECT max(measurement_id) FROM measurement)",
      "1 rows of the table measurement hold what its CHECKs forbid"),
@@ -124,10 +183,14 @@ def test_what_cannot_be_merged(adamas, two, tmp_path):
     ("UPDATE sample SET value = -9e999 WHERE i = 3", "row 4 of the table sample: value is not a finite number"),
     ("UPDATE sample SET throttle = 1 << 60 WHERE i = 0", "row 1 of the table sample: throttle is"),
 ])
-@pytest.mark.parametrize("shared", [False, True])
-def test_rows_that_are_not_sound_are_refused(adamas, two, change, says, shared):
-    """Where all runs are copied, and where one of them is there already."""
+@pytest.mark.parametrize("case", ["all", "shared", "large", "large into nothing"])
+def test_rows_that_are_not_sound_are_refused(adamas, two, tmp_path, change, says, case):
+    """Where all runs are copied, where one of them is there already, and from a large file, which a second thread looks at."""
     a, b = two
+    shared = case == "shared"
+    if case == "large into nothing":
+        a.path = tmp_path / "empty.db"
+        assert adamas("db", "merge", "--db", a.path).code == 0
     if shared:
         with a.open() as db:
             uuid = db.execute("SELECT run_uuid FROM run WHERE run_id = 1").fetchone()[0]
@@ -136,6 +199,8 @@ def test_rows_that_are_not_sound_are_refused(adamas, two, change, says, shared):
     with b.open() as db:
         db.execute("PRAGMA ignore_check_constraints = ON")
         db.execute(change)
+    if case.startswith("large"):
+        make_large(b)
     result = adamas("db", "merge", b.path, "--db", a.path)
     if shared and "max(" in change:  # of the run that is not copied
         assert result.code == 0

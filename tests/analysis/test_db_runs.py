@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import refuse
+from conftest import ROOT, refuse
 from tracked_runs import Runs
 
 
@@ -52,6 +52,61 @@ def test_words_for_no_run(adamas, runs, named, says):
     refuse(adamas, "db", "list", named, "--db", "x.db", says=says)
 
 
+@pytest.fixture
+def checked(runs):
+    """Run 6 is of a check, 7 and 8 are those that it added, 9 is one that somebody started with a few times, 10 has failed."""
+    runs.add(4, label="", samples=2)
+    runs.execute("INSERT INTO check_run VALUES (6, 'u', 'baseline', 0, 'x'), (7, 'u', 'candidate', 1, 'x'), "
+                 "(8, 'u', 'baseline', 2, 'x')")
+    runs.execute("UPDATE run SET only_times = 'topk' WHERE run_id IN (7, 8, 9)")
+    runs.add(1, status="failed", reason="a reason", samples=2)
+    return runs
+
+
+def shown(adamas, named):
+    return json.loads(adamas("db", "show", named, "--db", "x.db", "--json").out)["run_id"]
+
+
+def test_last_is_none_that_a_check_added(adamas, checked):
+    assert [shown(adamas, f"last~{n}" if n else "last") for n in range(4)] == [10, 9, 6, 5]
+    assert [row["run_id"] for row in listed(adamas, "last~2-last")] == [10, 9, 6]
+    assert [row["run_id"] for row in listed(adamas, "6-9")] == [9, 8, 7, 6]  # by number they are there
+    assert [row["only_times"] for row in listed(adamas, "6-9")] == [True, True, True, False]
+    differs = json.loads(adamas("db", "diff", "last~1", "last~2", "--db", "x.db", "--json").out)
+    assert differs == {"only_times": ["topk", None], "git_commit": [f"{n:040x}" for n in (9, 6)]}
+    for arguments in (["compare", "last~1-last", "1-4"], ["history", "--runs", "last"]):  # only complete ones: 6 and 9
+        assert adamas(*arguments, "--db", "x.db", "--across-machines" if arguments[0] == "compare" else "--all").code in (0, 3)
+    refuse(adamas, "db", "show", "last~8", "--db", "x.db", says=["no run last~8", "holds fewer runs"])
+    refuse(adamas, "compare", "last~7", "1", "--db", "x.db", says=["no run last~7", "holds fewer complete runs"])
+    refuse(adamas, "db", "list", "last-last~1", "--db", "x.db", says=["ends before it begins"])
+
+
+def test_last_goes_by_start_whatever_the_number(adamas, runs):
+    """A merged file's older runs have higher numbers."""
+    runs.add(2, started_utc="2025-01-01T00:00:00.000Z", label="old", samples=2)
+    assert shown(adamas, "last") == 5 and [row["run_id"] for row in listed(adamas, "last~2-last")] == [5, 4, 3]
+    assert shown(adamas, "last~6") == 6 and [row["run_id"] for row in listed(adamas, "last~6-last~5")] == [7, 6]
+
+
+@pytest.fixture
+def recorded_profile(adamas, tmp_path):
+    assert adamas("db", "import", ROOT / "analysis/recorded/h200.json", "--db", "h200.db").code == 0
+    return tmp_path / "h200.db"
+
+
+def test_every_command_takes_the_same_words(adamas, checked, recorded_profile):
+    """report, explain and simulate; a run that is not complete is shown if it is asked for."""
+    for named in ("last", "3-5,last", "night", "label:day", "10", "commit:abab"):
+        assert adamas("report", "--run", named, "--db", "x.db", "-o", "r.html", "--quiet").code == 0, named
+    refuse(adamas, "report", "--run", "evening", "--db", "x.db", says=["no run that is 'evening'", "last~1"])
+    for named in ("last", "1", "recorded:h200", "label:recorded:h200"):
+        text = adamas("explain", "--stage", "topk", "--run", named, "--db", recorded_profile)
+        assert text.code == 0 and "topk" in text.out, text
+        traffic = ["--generate", "rate=2,duration=4,input_tokens=99,output_tokens=8", "--model", "llama-2-7b", "-b", "256"]
+        assert adamas("simulate", *traffic, "--calibration", named, "--db", recorded_profile, "--quiet").code == 0, named
+    refuse(adamas, "explain", "--stage", "topk", "--run", "last~40", "--db", recorded_profile, says=["no run last~40"])
+
+
 def test_one_run_is_one(adamas, runs):
     refuse(adamas, "db", "show", "night", "--db", "x.db", says=["'night' names 3 runs", "3 is the newest"])
     assert json.loads(adamas("db", "show", "last~1", "--db", "x.db", "--json").out)["run_id"] == 4
@@ -67,6 +122,12 @@ def test_show_is_lines_for_a_shell(adamas, runs, tmp_path):
     said = subprocess.run(["bash", "-eu", "-c", "\n".join([*assignments, 'printf "%s|%s" "$label" "$host_name"'])],
                           capture_output=True, text=True, check=True).stdout
     assert said == "it's $(x)|other"
+
+
+def test_the_command_that_a_run_stores_is_shown_as_words(adamas, small_run):
+    """A program's name in its help, "adamas replay", is two words of a shell."""
+    command = adamas("db", "show", "1", "--db", small_run[1]).out.splitlines()[-1]
+    assert shlex.split(command)[:3] == ["adamas", "replay", small_run[0].name], command
 
 
 def test_diff_names_what_differs(adamas, runs):
@@ -88,6 +149,17 @@ def test_gc_asks_before_it_removes_everything(adamas, runs):
     left = "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM sample) + (SELECT count(*) FROM config)"
     assert runs.execute(left) == [(0,)]
     assert runs.execute("PRAGMA foreign_key_check") == [] and runs.execute("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_gc_counts_a_pool_as_one_host_and_added_processes_by_themselves(adamas, runs):
+    pool = [run for host in "abc" for run in runs.add(1, host_name=host, machine="pool", label="l", samples=2)]
+    kept = [3, 5, pool[-1]]
+    for host in ("d", "e"):  # no pool: each host by itself
+        kept += runs.add(1, host_name=host, label="l", samples=2)
+    whole = runs.add(2, host_name="f", label="l", samples=2)
+    added = runs.add(9, host_name="f", label="l", only_times="topk", samples=2)  # later than the whole ones
+    assert adamas("db", "gc", "--keep", "1", "--db", "x.db", "--quiet").code == 0
+    assert runs.execute("SELECT run_id FROM run ORDER BY 1") == [(run,) for run in [*kept, whole[-1], added[-1]]]
 
 
 @pytest.mark.parametrize("keep", ["1", "4"])

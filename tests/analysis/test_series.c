@@ -28,7 +28,7 @@ static adm_store *runs(fixture *f, int n, int measured_every) {
 static void load(fixture *f, adm_store *store, const char *named, const char *metric, adm_series_set *set) {
     int64_t *ids = NULL;
     size_t n;
-    OK(adm_runs_find(store, named, "a.db", &ids, &n, &f->err));
+    OK(adm_runs_find(store, named, ADM_RUNS_COMPLETE, "a.db", &ids, &n, &f->err));
     OK(adm_series_load(store, ids, n, metric, set, &f->err));
     adm_free(&ids);
 }

@@ -15,6 +15,8 @@ ROWS = ("SELECT source, stage, variant, q_heads, kv_heads, head_dim, seq_len, bu
         "ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 17")
 QUALITY = ("SELECT trace, policy, variant, seq_len, budget, metric, n, mean, p50, p95, p99, worst FROM quality_summary "
            "ORDER BY 1, 2, 3, 4, 5, 6")
+CANDIDATES = ("SELECT c.stage, k.variant, k.seq_len, k.n_kv_heads, k.budget, c.kind, c.xxh128, c.parameters, c.verdict "
+              "FROM candidate c JOIN config k USING (config_id) ORDER BY 1, 2, 3, 4, 5")
 MODEL = ("SELECT stage, variant, q_heads, kv_heads, seq_len, budget, metric, median FROM stage_summary WHERE source = 'model' "
          "ORDER BY 1, 2, 3, 4, 5, 6, 7")
 
@@ -40,7 +42,7 @@ class Fleet:
         db = db or self.path(shard.split("/")[0])
         result = program(command, *words, *extra, *more, "--db", db, "--quiet",
                          env={**os.environ, "ADAMAS_FAKE_GPU": faults, **(env or {})})
-        assert result.code == code, result
+        assert code is None or result.code == code, result
         return result
 
     def all(self, command, n, **options):

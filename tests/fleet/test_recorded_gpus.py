@@ -49,7 +49,7 @@ def test_the_spread_of_two_gpus_and_what_running_together_costs(database):
 
 
 def test_what_is_left_of_the_gain_over_two_gpus(database):
-    assert len(TABLE) == 6
+    assert len(TABLE) == 8
     rows = query(database, "SELECT q_heads, kv_heads, seq_len / 1024, batch, stage, variant, budget, metric, median FROM "
                  "stage_summary WHERE metric IN ('sharded_total_ns', 'sharded_step_ns', 'all_reduce_ns') AND status = 'ok'")
 

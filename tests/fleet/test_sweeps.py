@@ -13,8 +13,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "kernels/tune"))
 import bench_merge
-from sweeps import GRID, MODEL, QUALITY, ROWS, Fleet
+from sweeps import CANDIDATES, GRID, MODEL, QUALITY, ROWS, Fleet
+from test_tune_gpu import FAULTS, build
+from tune_faults import RIGHT, wrong_source
 
 from conftest import BUNDLED, PROGRAM, check_sound, query
 
@@ -50,6 +53,84 @@ def test_a_replay_in_shards_and_in_one_piece_has_the_same_values(fleet, n):
     assert fleet.ask(ROWS) == fleet.ask(ROWS, "one.db")
     thresholds = "SELECT variant, layer, t0, t1, t2 FROM calibration ORDER BY 1, 2"
     assert fleet.ask(thresholds) == fleet.ask(thresholds, "one.db")
+
+
+def test_a_profile_by_asym4_in_16_shards_and_in_one_piece_has_the_same_rows(fleet):
+    more = ["--metric", "l1,asym4"]
+    fleet.run("profile", db=fleet.folder / "one.db", more=more)
+    fleet.all("profile", 16, more=more)
+    [sweep] = fleet.joined()
+    assert (sweep["n_there"], sweep["status"]) == (16, "complete")
+    assert any("asym4" in row[2] for row in fleet.ask(ROWS)) and fleet.ask(ROWS) == fleet.ask(ROWS, "one.db")
+
+
+def test_a_replay_by_asym4_in_shards_and_in_one_piece_has_the_same_values(fleet):
+    more = ["--metric", "l1,asym4"]
+    fleet.run("replay", db=fleet.folder / "one.db", more=more)
+    fleet.all("replay", 2, more=more)
+    [sweep] = fleet.joined()
+    assert (sweep["n_there"], sweep["status"]) == (2, "complete")
+    assert any("asym4" in row[2] for row in fleet.ask(QUALITY)) and fleet.ask(QUALITY) == fleet.ask(QUALITY, "one.db")
+    assert fleet.ask(ROWS) == fleet.ask(ROWS, "one.db")
+
+
+def bring(fleet, command):
+    """Words that bring a right kernel and a wrong one of top-k, and what the fake GPU is to be."""
+    if command == "profile":
+        files = [build(fleet.folder, "mine"), build(fleet.folder, "tie", [FAULTS["tie_to_the_older"][:2]])]
+        return [word for name in files for word in ("--candidate", f"topk={fleet.folder / name}")], "honest"
+    (fleet.folder / "mine.c").write_text(RIGHT["topk"])
+    (fleet.folder / "tie.c").write_text(wrong_source("topk", "tie_to_the_older"))
+    return [word for name in ("mine", "tie") for word in ("--candidate", fleet.folder / f"{name}.c")], ""
+
+
+def without_reasons(fleet, db="all.db"):
+    """Inputs are drawn anew in every session, so that a wrong kernel is wrong at another token."""
+    return [row[:12] + row[13:] for row in fleet.ask(ROWS, db)]
+
+
+@pytest.mark.parametrize("command", ["profile", "replay"])
+def test_candidates_in_shards_and_in_one_piece_have_the_same_verdicts(fleet, command):
+    more, faults = bring(fleet, command)
+    fleet.run(command, db=fleet.folder / "one.db", more=more, faults=faults, code=4)
+    codes = {fleet.run(command, f"{i}/4", more=more, faults=faults, code=None).code for i in range(1, 5)}
+    assert 4 in codes and codes <= {0, 4}  # a shard without the wrong one's configurations ends well
+    [sweep] = fleet.joined()
+    assert (sweep["n_there"], sweep["status"]) == (4, "complete")
+    found = fleet.ask(CANDIDATES)
+    assert {row[8] for row in found} == {"right", "wrong"} and found == fleet.ask(CANDIDATES, "one.db")
+    assert without_reasons(fleet) == without_reasons(fleet, "one.db")
+    check_sound(fleet.folder / "all.db")
+
+
+@pytest.mark.parametrize("command", ["profile", "replay"])
+def test_candidates_of_a_shard_that_goes_on_or_is_repeated_are_not_doubled(fleet, command):
+    more, faults = bring(fleet, command)
+    for i in (1, 2):
+        fleet.run(command, f"{i}/2", more=more, faults=faults, code=None)
+    fleet.merge()
+    before = fleet.ask(CANDIDATES), without_reasons(fleet)
+    with sqlite3.connect(fleet.path(1)) as db:
+        db.execute("UPDATE run SET status = 'running'")
+    db.close()
+    fleet.run(command, "1/2", more=more, faults=faults, code=None)  # goes on
+    assert query(fleet.path(1), "SELECT count(*) FROM run") == [(1,)]
+    [first] = query(fleet.path(1), "SELECT run_uuid FROM run")
+    fleet.merge(db="on.db")
+    assert (fleet.ask(CANDIDATES, "on.db"), without_reasons(fleet, "on.db")) == before
+    fleet.run(command, "1/2", more=more, faults=faults, code=None)  # replaces itself
+    assert query(fleet.path(1), "SELECT run_uuid FROM run") != [first]
+    fleet.merge()
+    assert (fleet.ask(CANDIDATES), without_reasons(fleet)) == before
+
+
+def test_another_candidate_of_the_same_name_is_another_sweep(fleet):
+    more, faults = bring(fleet, "profile")
+    fleet.run("profile", "1/2", more=more, faults=faults, code=None)
+    build(fleet.folder, "mine", [FAULTS["tie_to_the_older"][:2]])
+    fleet.run("profile", "2/2", more=more, faults=faults, code=None)
+    [one] = query(fleet.path(1), "SELECT sweep_inputs FROM run")
+    assert query(fleet.path(2), "SELECT sweep_inputs FROM run") != [one]
 
 
 def test_a_simulation_in_shards_and_in_one_piece_has_the_same_values(fleet):

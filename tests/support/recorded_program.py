@@ -91,7 +91,7 @@ def play(template, calls, slower, argv, knows_only):
         run = dict(source.execute("SELECT * FROM run").fetchone())
         del run["run_id"]
         run_id = insert(db, "run", {**run, "run_uuid": str(uuid.uuid4()), "label": settings.get("--label", ""),
-                                    "argv": json.dumps(argv),
+                                    "argv": json.dumps(argv), "only_times": only,
                                     "started_utc": f"2026-01-01T{position // 60:02}:{position % 60:02}"
                                     ":00.000Z"})
         noise = read_noise()

@@ -1,4 +1,4 @@
-/* json_numbers.h: numbers of a JSON object, read as the request traces have them. ADM_EINPUT names the line, the key and what is
+/* json_numbers.h: numbers of a JSON object, as request traces have them. ADM_EINPUT names the line, the key and what is
  * allowed. */
 #ifndef ADM_TRACES_REQUESTS_JSON_NUMBERS_H
 #define ADM_TRACES_REQUESTS_JSON_NUMBERS_H

@@ -29,8 +29,8 @@ function breakEven(cells) {
 }
 
 // Gains and losses each on a ramp of their own, equal factors equally far along it.
-const colourOf = (gain, most) => (gain >= 1 ? mix(theme().gain, 0.08 + 0.92 * Math.log(gain) / Math.log(most))
-                                            : mix(theme().loss, 0.15 + 0.85 * Math.log(1 / gain) / Math.log(most)));
+const colourOf = (gain, maxGain) => (gain >= 1 ? mix(theme().gain, 0.08 + 0.92 * Math.log(gain) / Math.log(maxGain))
+                                            : mix(theme().loss, 0.15 + 0.85 * Math.log(1 / gain) / Math.log(maxGain)));
 
 // Black or white, whichever reads better on the colour "rgb(r,g,b)".
 function inkOn(colour) {
@@ -38,13 +38,13 @@ function inkOn(colour) {
     return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? '#14181d' : '#ffffff';
 }
 
-function cellSeries(cells, axis, most) {
+function cellSeries(cells, axis, maxGain) {
     return {
         type: 'custom', xAxisIndex: axis, yAxisIndex: axis, clip: false, data: cells.map((cell) => ({
             value: [cell.column, cell.row, cell.gain], cell })),
         renderItem: (params, api) => {
             const [x, y] = api.coord([api.value(0), api.value(1)]), [width, height] = api.size([1, 1]);
-            const gain = api.value(2), fill = colourOf(gain, most);
+            const gain = api.value(2), fill = colourOf(gain, maxGain);
             return { type: 'group', children: [
                 { type: 'rect', shape: { x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1 }, style: { fill } },
                 { type: 'text', silent: true, style: {
@@ -69,10 +69,11 @@ function lineSeries(edges, axis) {
 const spread = (unit) => `${duration(unit.median)} (p10 to p90: ${duration(unit.p10)} to ${duration(unit.p90)}; `
                        + `n = ${count(unit.n)})`;
 
-function tooltip({ cell }, most) {
+function tooltip({ cell }, maxGain) {
     const { step, dense, gain } = cell;
     return tooltipBody(`budget ${count(cell.budget)} of ${count(cell.length)} tokens`,
-                       [[colourOf(gain, most), gain >= 1 ? 'faster than dense' : 'slower than dense', `${times(gain)} times`]],
+                       [[colourOf(gain, maxGain), gain >= 1 ? 'faster than dense' : 'slower than dense',
+                         `${times(gain)} times`]],
                        [ratioInterval(dense, step)[0]
                             ?? `p10 to p90: ${times(dense.p10 / step.p90)} to ${times(dense.p90 / step.p10)} times`,
                         `step (${step.config.variant}): ${spread(step)}`, `dense (${dense.config.variant}): ${spread(dense)}`,
@@ -98,7 +99,7 @@ export function drawSpeedup(report, profile, width) {
     const panels = variants.map((variant) => ({ variant, cells: cellsOf(units, variant, lengths, budgets) }))
         .filter(({ cells }) => cells.length > 0);
     const gains = panels.flatMap(({ cells }) => cells.map((cell) => cell.gain));
-    const most = Math.max(1.5, ...gains, ...gains.map((gain) => 1 / gain));
+    const maxGain = Math.max(1.5, ...gains, ...gains.map((gain) => 1 / gain));
     const layout = layPanels(panels.length, width, { minWidth: Math.max(300, 62 + 36 * budgets.length), left: 60, right: 12,
                                                      height: 84 + 32 * lengths.length, top: 34, bottom: 50, maxColumns: 3 });
     const edges = panels.map(({ cells }) => breakEven(cells));
@@ -111,19 +112,19 @@ export function drawSpeedup(report, profile, width) {
             variant).join(' and ')}; from ${times(Math.min(...gains))} to ${times(Math.max(...gains))} times. `
              + 'The tables below hold the figures.',
         legend: [...(gains.some((gain) => gain >= 1)
-                     ? [{ from: 'equal', name: `${times(most)} times faster`, mark: 'ramp', ramp: theme().gain }] : []),
+                     ? [{ from: 'equal', name: `${times(maxGain)} times faster`, mark: 'ramp', ramp: theme().gain }] : []),
                  ...(gains.some((gain) => gain < 1)
-                     ? [{ from: 'equal', name: `${times(most)} times slower`, mark: 'ramp', ramp: theme().loss }] : []),
+                     ? [{ from: 'equal', name: `${times(maxGain)} times slower`, mark: 'ramp', ramp: theme().loss }] : []),
                  { name: outcome, colour: theme().text, mark: 'tick' }],
         option: {
             ...base,
             title: layout.panels.map((panel, i) => panelTitle(
                 panels[i].variant === 'six' ? 'six stages' : `${panels[i].variant} step`, panel)),
-            tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => tooltip(hit.data, most) },
+            tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => tooltip(hit.data, maxGain) },
             grid: layout.panels,
             xAxis: panels.map((_, i) => ({ ...axis(i, budgets.length, 'budget, tokens', budgets.map(count)), nameGap: 26 })),
             yAxis: panels.map((_, i) => ({ ...axis(i, lengths.length, '', lengths.map(count)), inverse: true })),
-            series: panels.flatMap(({ cells }, i) => [cellSeries(cells, i, most), lineSeries(edges[i], i)]),
+            series: panels.flatMap(({ cells }, i) => [cellSeries(cells, i, maxGain), lineSeries(edges[i], i)]),
         },
     };
 }

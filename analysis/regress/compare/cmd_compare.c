@@ -80,7 +80,7 @@ static adm_status load(side *s, adm_error *err) {
     int64_t *ids = NULL;
     size_t n = 0;
     adm_status status = adm_store_open(s->path, ADM_STORE_READ, &s->store, err);
-    if (status == ADM_OK) status = adm_runs_find(s->store, s->runs, s->path, &ids, &n, err);
+    if (status == ADM_OK) status = adm_runs_find(s->store, s->runs, ADM_RUNS_COMPLETE, s->path, &ids, &n, err);
     if (status == ADM_OK) status = adm_series_load(s->store, ids, n, NULL, &s->set, err);
     adm_free(&ids);
     return status;
@@ -124,9 +124,9 @@ static int run(int argc, char **argv) {
         .doc =
             "Compares two sets of stored runs, series by series: times by the shift between processes with its 99% interval, "
             "counts and quality exactly or within a stated tolerance.\v"
-            "Each side is RUNS, FILE or FILE:RUNS, and RUNS a list of numbers (3-9,12), a label, commit:PREFIX, "
-            "check:UUID:baseline, check:UUID:candidate or all. A run is one process; times need at least five per side, and "
-            "ten are better. `adamas check` runs both sides, interleaved.\n\n"
+            "Each side is RUNS, FILE or FILE:RUNS. " ADM_RUNS_HELP "\n\n"
+            "A run is one process; times need at least five per side, and ten are better. `adamas check` runs both sides, "
+            "interleaved.\n\n"
             "The exit code is 1 if something regressed, else 3 if something is inconclusive, else 0."};
     compare_command c = {.common = ADM_COMMON_DEFAULTS};
     adm_error err = {0};

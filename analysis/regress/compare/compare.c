@@ -103,10 +103,11 @@ static adm_status measure_time(const adm_series_set *base, const adm_series_set 
     row->verdict = ADM_VERDICT_INCONCLUSIVE;
     if (status != ADM_OK) goto done;
     if (row->n_throttled > 0)
-        adm_compare_say(row, "%zu of %zu processes ran throttled or on a contended core, and are left out; ", row->n_throttled,
+        adm_compare_say(row, "left out: %zu of %zu processes, throttled or on a shared core; ", row->n_throttled,
                         row->n_throttled + a.n + b.n);
     if (row->n_samples_out > 0)
-        adm_compare_say(row, "%zu samples were taken on a shared core, and are left out; ", row->n_samples_out);
+        adm_compare_say(row, "left out: %zu sample%s from a shared core; ", row->n_samples_out,
+                        row->n_samples_out == 1 ? "" : "s");
     row->is_open = true;
     if (a.has_zero || b.has_zero) {
         adm_compare_say(row, "some samples are 0: below the clock's resolution; ");

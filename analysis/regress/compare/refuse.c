@@ -13,8 +13,11 @@
 enum { N_MACHINE = 8 };
 static const char *const machine_name[N_MACHINE] = {"host", "CPU", "CPUs", "GPU", "GPU UUID", "driver", "CUDA", "power limit"};
 
+/* The pool's label in the place of the host; the GPU's UUID says nothing then (as in machines.c). */
 static void machine_text(const adm_series_run *r, int field, char *out, size_t out_bytes) {
-    const char *texts[N_MACHINE] = {r->host_name, r->cpu_model, NULL, r->gpu_name, r->gpu_uuid, r->driver, r->cuda, NULL};
+    const bool labelled = r->machine[0] != '\0';
+    const char *host = labelled ? r->machine : r->host_name, *gpu_uuid = labelled ? "" : r->gpu_uuid;
+    const char *texts[N_MACHINE] = {host, r->cpu_model, NULL, r->gpu_name, gpu_uuid, r->driver, r->cuda, NULL};
     if (field == 2) snprintf(out, out_bytes, "%lld", (long long)r->n_cpus);
     else if (field == 7) snprintf(out, out_bytes, r->power_limit_w > 0 ? "%.6g W" : "", r->power_limit_w);
     else snprintf(out, out_bytes, "%s", texts[field]);

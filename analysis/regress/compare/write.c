@@ -16,10 +16,13 @@ void adm_compare_headline(const adm_comparison *c, adm_text *out) {
     adm_text_format(out, "%zu regressed, %zu inconclusive, %zu improved, %zu equivalent of %zu", n[ADM_VERDICT_REGRESSED],
                     n[ADM_VERDICT_INCONCLUSIVE], n[ADM_VERDICT_IMPROVED], n[ADM_VERDICT_EQUIVALENT], c->n_rows);
     if (c->n_within_own > 0) adm_text_format(out, " (%zu only within the baseline's own scatter)", c->n_within_own);
-    if (c->n_missing > 0) adm_text_format(out, "; %zu rows are on one side only", c->n_missing);
-    if (c->n_throttled > 0 || c->n_samples_out > 0)
-        adm_text_format(out, "; left out, throttled or on a shared core: %zu times of processes, %zu samples", c->n_throttled,
-                        c->n_samples_out);
+    if (c->n_missing > 0)
+        adm_text_format(out, "; %zu %s on one side only", c->n_missing, c->n_missing == 1 ? "row is" : "rows are");
+    if (c->n_throttled > 0 || c->n_samples_out > 0) adm_text_add(out, "; left out, throttled or on a shared core: ");
+    if (c->n_throttled > 0)
+        adm_text_format(out, "%zu process median%s%s", c->n_throttled, c->n_throttled == 1 ? "" : "s",
+                        c->n_samples_out > 0 ? ", " : "");
+    if (c->n_samples_out > 0) adm_text_format(out, "%zu sample%s", c->n_samples_out, c->n_samples_out == 1 ? "" : "s");
     if (c->faster_but_less_accurate) adm_text_add(out, "; faster but less accurate");
 }
 
@@ -88,8 +91,8 @@ static size_t missing_lines(const adm_comparison *c, size_t max_bytes, adm_text 
             continue;
         }
         adm_text_markup(out, out->dialect == ADM_TEXT_MARKDOWN ? ADM_MARKUP("- inconclusive: ") : ADM_MARKUP("inconclusive  "));
-        adm_text_format(out, "only the %s has %zu rows of %s; %s\n", row->base != NULL ? "baseline" : "candidate", n,
-                        row->shown->config->shape, adm_compare_group_of(row));
+        adm_text_format(out, "only the %s has %zu row%s of %s; %s\n", row->base != NULL ? "baseline" : "candidate", n,
+                        n == 1 ? "" : "s", row->shown->config->shape, adm_compare_group_of(row));
     }
     return n_left;
 }

@@ -56,16 +56,16 @@ static json_t *series_of(const json_t *row) {
 /* Takes a candidate into the row of its session, length and budget. */
 static adm_status take_in(json_t *best, const json_t *row, adm_error *err) {
     static const char *const keys[] = {"series", "policy", "variant", "median", "n"};
-    const double median = median_of(row), least = median_of(best);
+    const double median = median_of(row), min_median = median_of(best);
     const json_t *sketch = json_object_get(best, "sketch");
     const json_int_t n_compared = int_of(best, "n_compared");
     adm_status status = adm_rows_set(best, "n_compared", json_integer(n_compared + 1), err);
     if (status == ADM_OK && is_default(row)) status = adm_rows_set(best, "default", series_of(row), err);
     if (status == ADM_OK && is_sketch(row) && (!json_is_object(sketch) || median < median_of(sketch)))
         status = adm_rows_set(best, "sketch", series_of(row), err);
-    if (n_compared > 0 && median == least && status == ADM_OK)
+    if (n_compared > 0 && median == min_median && status == ADM_OK)
         return adm_rows_set(best, "n_equal", json_integer(int_of(best, "n_equal") + 1), err);
-    if (n_compared > 0 && median >= least) return status;
+    if (n_compared > 0 && median >= min_median) return status;
     for (size_t k = 0; k < sizeof keys / sizeof keys[0] && status == ADM_OK; k++)
         status = adm_rows_set(best, keys[k], json_incref(json_object_get(row, keys[k])), err);
     return status == ADM_OK ? adm_rows_set(best, "n_equal", json_integer(0), err) : status;

@@ -108,7 +108,7 @@ adm_status adm_report_differences(adm_store *store, const char *database, const 
                                   size_t n_run_ids, json_t *document, adm_error *err) {
     runs base = {0}, cand = {0};
     if (baseline == NULL) return adm_rows_set(document, "differences", json_null(), err);
-    adm_status status = adm_runs_find(store, baseline, database, &base.ids, &base.n, err);
+    adm_status status = adm_runs_find(store, baseline, ADM_RUNS_COMPLETE, database, &base.ids, &base.n, err);
     if (status == ADM_OK) status = n_run_ids > 0 ? take(run_ids, n_run_ids, &cand, err) : find_later(store, &base, &cand, err);
     if (status == ADM_OK) status = compare(store, baseline, &base, &cand, n_run_ids > 0, document, err);
     adm_free(&base.ids);

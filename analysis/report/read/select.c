@@ -98,7 +98,7 @@ static adm_status choose_latest(adm_store *store, json_t *sessions, adm_error *e
         status = adm_query_open(
             store,
             "SELECT run_id FROM run WHERE command = 'replay' "
-            "ORDER BY label LIKE 'recorded:%', argv LIKE '%\"--only-times\"%', status = 'complete' DESC, started_utc DESC, "
+            "ORDER BY label LIKE 'recorded:%', only_times IS NOT NULL, status = 'complete' DESC, started_utc DESC, "
             "run_id DESC",
             &query, err, "");
     while (status == ADM_OK && (int64_t)json_array_size(sessions) < n_traces &&

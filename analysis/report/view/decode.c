@@ -23,14 +23,14 @@ static void write_heading(adm_text *page, const json_t *decoding) {
 static void write_finding(adm_text *page, const json_t *document, size_t decoding) {
     const json_t *best = NULL;
     char tokens[ADM_NUMBER_CHARS], budget[ADM_NUMBER_CHARS];
-    double most = 0, gain, median, predicted, sum = 0;
+    double max_gain = 0, gain, median, predicted, sum = 0;
     size_t i, n = 0;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "decoded"), i, row) {
         if (!is_of(row, decoding) || !adm_field_number(row, "median", &median)) continue;
         if (adm_field_number(row, "predicted_ns", &predicted)) n++, sum += fabs(predicted / median - 1);
-        if (json_is_null(json_object_get(row, "budget")) || !adm_field_number(row, "gain", &gain) || gain <= most) continue;
-        most = gain;
+        if (json_is_null(json_object_get(row, "budget")) || !adm_field_number(row, "gain", &gain) || gain <= max_gain) continue;
+        max_gain = gain;
         best = row;
     }
     if (best == NULL) return;
@@ -39,7 +39,7 @@ static void write_finding(adm_text *page, const json_t *document, size_t decodin
     adm_text_add(page, "<p>Largest gain: ");
     adm_text_escaped(page, adm_field_text(best, "model"));
     adm_text_format(page, " at %s tokens, budget %s, batch %lld is <strong>%.2f times</strong> as fast as dense attention.",
-                    tokens, budget, (long long)adm_field_int(best, "batch"), most);
+                    tokens, budget, (long long)adm_field_int(best, "batch"), max_gain);
     if (n > 0)
         adm_text_format(page, " The cost model predicts %zu of these steps with a mean error of %.2f%%.", n,
                         100 * sum / (double)n);

@@ -1,5 +1,5 @@
--- now.sql: the database of Adamas Lab as it is today, version 11 (PRAGMA user_version). Written by
--- core/store/schema/write_now.py from the migrations 1.sql to 11.sql; ninja runs it. The program runs the
+-- now.sql: the database of Adamas Lab as it is today, version 12 (PRAGMA user_version). Written by
+-- core/store/schema/write_now.py from the migrations 1.sql to 12.sql; ninja runs it. The program runs the
 -- migrations, not this.
 --
 --   run ──< measurement >── config >── trace        one measurement: one metric of one stage (stage
@@ -53,6 +53,7 @@ CREATE TABLE run (
     n_shards       INTEGER,                      -- how many parts the grid has; NULL: no sweep
     together_uuid  TEXT,                         -- of that call; NULL: none
     n_together     INTEGER,                      -- GPUs of the call that ran while this one did, with it; 1: it ran alone
+    only_times     TEXT,                         -- the times that it took alone, as --only-times of replay names them; NULL: all of its command
     CHECK (gpu_name IS NOT NULL OR gpu_reason IS NOT NULL)
 ) STRICT;
 

@@ -4,8 +4,8 @@
 
 #include "kernels/tune/candidate/candidate.h"
 
-/* Registers, static shared memory and local memory (spill_bytes): of each the largest over the kernels in the text. What the text does not say is
- * left alone. */
+/* Registers, static shared memory and local memory (spill_bytes): of each the largest over the kernels in the text.
+ * What the text does not say is left alone. */
 void adm_ptxas_read(const char *text, adm_tune_resources *resources);
 
 #endif

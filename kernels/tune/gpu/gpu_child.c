@@ -479,8 +479,8 @@ static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, u
 
 /* --- Screening ------------------------------------------------------------------------------------------------------ */
 
-/* The case of all that are screened, made by the first, and the right answer there. What is screened is checked against the host
- * before a time is kept. */
+/* The case of all that are screened, made by the first, and the right answer there. What is screened is checked against the
+ * host before a time is kept. */
 static subject screened;
 static adm_gpu_copy screened_right;
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, SCHEMA_VERSION, query
+from conftest import ROOT, SCHEMA_VERSION, check_sound, query, refuse
 
 sys.path[:0] = [str(ROOT / "core/store/schema")]
 from write_now import schema
@@ -37,6 +37,28 @@ def test_now_creates_the_same_database(adamas):
     program = sqlite3.connect(adamas.folder / "x.db")
     assert structure(now) == structure(program)
     assert query(adamas.folder / "x.db", "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+
+
+def test_a_file_of_version_11_learns_which_runs_took_a_few_times(adamas):
+    """The command line said it, in either spelling; one that is no list says nothing."""
+    path = adamas.folder / "old.db"
+    old = sqlite3.connect(path)
+    for migration in MIGRATIONS[:11]:
+        old.executescript(migration.read_text())
+    lines = ['["adamas","replay","t","--only-times","topk@64/32,pack"]', '["adamas","replay","--only-times=topk"]',
+             '["adamas","replay","--only-times","a","--only-times","b"]', '["adamas","replay","--only-times"]',
+             '["adamas","replay","t"]', '["adamas","--only-times', '{"--only-times": 3}', '["x",{"--only-times": 1}]']
+    for line in lines:
+        old.execute("INSERT INTO run (run_uuid, argv, command, status, started_utc, tool_version, git_commit, seed, host_name, "
+                    "os, cpu_model, n_cpus, memory_bytes, compiler, gpu_reason) VALUES (?1, ?1, 'replay', 'complete', "
+                    "'2026-01-01T00:00:00.000Z', '0', 'unknown', 0, 'h', 'o', 'c', 1, 1, 'c', 'none')", [line])
+    old.executescript(f"PRAGMA application_id = {0x41444d4c}; PRAGMA user_version = 11")
+    old.close()
+    refuse(adamas, "db", "list", "--db", "old.db", says=["schema version 11", "brings it up to date"])
+    assert adamas("db", "merge", "--db", "old.db").code == 0
+    assert [only for only, in query(path, "SELECT only_times FROM run ORDER BY run_id")] == [
+        "topk@64/32,pack", "topk", "b", None, None, None, None, None]
+    check_sound(path)
 
 
 def test_every_added_column_keeps_its_comment():

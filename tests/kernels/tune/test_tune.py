@@ -147,6 +147,15 @@ def test_a_file_that_is_no_shared_object(adamas, tmp_path):
     assert "cannot be loaded" in row["reason"]
 
 
+def test_a_candidate_says_of_which_stage_it_is(adamas, tmp_path):
+    document = json.loads(adamas("tune", *SMALL, "--check-only", "--implementation", "reference",
+                                 write(tmp_path, "mine.c", RIGHT["pack"]), "--json", "--db", "tune.db").out)
+    assert document["stage"] == "pack" and [row["verdict"] for row in document["candidates"]] == ["right", "right"], document
+    refuse(adamas, "tune", write(tmp_path, "none.c", "int x;\n"), says=["--stage is needed", "none.c"])
+    result = adamas("tune")
+    assert result.code == 2 and "--stage is needed: which stage" in result.err, result
+
+
 @pytest.mark.parametrize("arguments, says", [
     (["--stage", "topkk"], ["--stage", "'topkk'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "gone.c"], ["gone.c", "No such file"]), (["--stage", "topk", "--implementation", "x"], ["no row 'x'"]),

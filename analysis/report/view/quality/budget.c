@@ -25,13 +25,13 @@ typedef struct meeting {
 } meeting;
 
 static int64_t longest(const json_t *document, size_t session) {
-    int64_t most = 0;
+    int64_t max_len = 0;
     size_t i;
     json_t *row;
     json_array_foreach(adm_document_rows(document, "quality"), i,
                        row) if (adm_row_is(row, session, "output_rel_l2") && json_is_integer(json_object_get(row, "budget")) &&
-                                adm_field_int(row, "seq_len") > most) most = adm_field_int(row, "seq_len");
-    return most;
+                                adm_field_int(row, "seq_len") > max_len) max_len = adm_field_int(row, "seq_len");
+    return max_len;
 }
 
 static const json_t *find(const meeting *m, const json_t *like, const char *metric) {
