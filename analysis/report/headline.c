@@ -88,11 +88,10 @@ static adm_status add_limit(const json_t *document, const headline_point *at, js
     const json_t *step = adm_find_unit(document, at->setting, "step", NULL, at->seq_len, at->budget);
     if (sum_ns <= 0 || !adm_field_number(step, "limit_ratio", &ratio)) return ADM_OK;
     snprintf(value, sizeof value, "%s", largest);
-    snprintf(
-        text, sizeof text,
-        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits "
-        "each stage, and what to do, is one click away",
-        100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
+    snprintf(text, sizeof text,
+             "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What to "
+             "do about each stage is one click away",
+             100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
     return add(headlines, "is what limits a step most", value, text, "advice", err);
 }
 
