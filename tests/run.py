@@ -288,7 +288,8 @@ def report(results, profile, elapsed_s):
             print(f"skipped {suite.name}: {test.name}: {' '.join(test.detail.split())}")
     slowest = sorted(results, key=lambda result: -result[2])[:N_SLOWEST]
     print("slowest: " + ", ".join(f"{suite.name} {seconds:.0f} s" for suite, _, seconds in slowest))
-    print(f"total {elapsed_s:.1f} s in {len(results)} suites, profile {profile}")
+    profiles = " and ".join(dict.fromkeys([profile, *(suite.profile for suite, _, _ in results)]))
+    print(f"total {elapsed_s:.1f} s in {len(results)} suites, profile {profiles}")
     print(summary(counts))
     return counts["failed"]
 
