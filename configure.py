@@ -201,8 +201,8 @@ EMULATED_80 = {"kernels/distance/distance.cu": [f"adm_gpu_distance_{name}" for n
 EMULATOR = [f"tests/support/emulate/{name}.cpp" for name in ("emulate", "emulate_device", "emulate_runtime")]
 
 # What stands in for CUDA and a GPU in the program tests/adamas-fake-gpu, with which tests try `adamas profile`.
-FAKE_GPU = ["tests/support/fake_gpu.c", "tests/support/fake_gpu_observe.c", "tests/support/fake_gpu_tune.c",
-            "tests/support/fake_gpu_ranks.c", "tests/support/fake_gpu_decode.c"]
+FAKE_GPU = ["tests/support/fake_gpu.c",
+            *(f"tests/support/fake_gpu_{name}.c" for name in ("stages", "observe", "tune", "ranks", "decode"))]
 
 # A program that is slower on purpose, for the tests of `adamas check`: its top-k on the host by configure.py
 # --plant-slowdown percent, its attention on a GPU by --plant-kernel percent (kernels/gpu/plant.cuh).

@@ -17,7 +17,10 @@ typedef struct gc_command {
 enum { KEY_KEEP = 0x5100, KEY_SAMPLES, KEY_LABEL, KEY_DRY_RUN, KEY_YES };
 
 static const struct argp_option options[] = {
-    {"keep", KEY_KEEP, "N", 0, "Keep the newest N runs of each command, label, host and GPU", 1},
+    {"keep", KEY_KEEP, "N", 0,
+     "Keep the newest N runs of each command, label, GPU and host, or pool of hosts (ADAMAS_MACHINE); processes that a check "
+     "added are counted by themselves",
+     1},
     {"keep-samples", KEY_SAMPLES, "N", 0, "Keep raw samples of the newest N of each only; medians and quantiles stay", 1},
     {"keep-label", KEY_LABEL, "TEXT", 0, "Leave runs with this label alone", 1},
     {"dry-run", KEY_DRY_RUN, NULL, 0, "Only count what would be removed", 1},

@@ -50,8 +50,8 @@ static const struct argp_option options[] = {
      1},
     {"runs", KEY_RUNS, "N", 0, "Processes per side, 2 to 500 (default 10)", 1},
     {"max-runs", KEY_MAX_RUNS, "N", 0,
-     "Add processes until everything is decided, twice as many at each look, up to this many per side (default 40, or 80 where "
-     "the added ones can take the open times alone); the looks share the level, so that each is stricter",
+     "Add processes while a time is open, twice as many at each look, up to this many per side (default 40, or 80 where the "
+     "added ones can take the open times alone); all looks together keep the level of 1%",
      1},
     {"calibrate", KEY_CALIBRATE, NULL, 0, "Run the candidate against itself and store this machine's margin for each time", 1},
     {0},

@@ -89,8 +89,8 @@ static adm_status add_limit(const json_t *document, const headline_point *at, js
     snprintf(value, sizeof value, "%s", largest);
     snprintf(
         text, sizeof text,
-        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits each "
-        "stage, and what to do, is one click away",
+        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits "
+        "each stage, and what to do, is one click away",
         100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
     return add(headlines, "is what limits a step most", value, text, "advice", err);
 }

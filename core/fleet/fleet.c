@@ -7,7 +7,6 @@
 #include "core/store/file/query.h"
 #include "core/store/remove.h"
 #include "core/store/store.h"
-#include "core/fleet/identity.h"
 
 /* The same host, processor and GPU as that run's; a run is of one machine. */
 static const char unfinished_sql[] =

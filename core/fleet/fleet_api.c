@@ -5,7 +5,6 @@
 
 #include "core/base/mem.h"
 #include "core/fleet/fleet.h"
-#include "core/fleet/identity.h"
 #include "core/store/fields.h"
 #include "core/store/file/query.h"
 

@@ -397,8 +397,8 @@ static adm_status start_check(adm_merge *m, const char *path, adm_merge_check **
     return status;
 }
 
-/* In a transaction that the caller ends. *is_doubtful: the second reader met a row that is not sound, or was not able to look: what
- * was copied is to be taken back, and copied row by row. */
+/* In a transaction that the caller ends. *is_doubtful: the second reader met a row that is not sound, or was not able to look:
+ * what was copied is to be taken back, and copied row by row. */
 static adm_status merge_rows(adm_merge *m, const char *path, const adm_merge_part *parts, size_t n_parts, bool *is_doubtful,
                              adm_merge_counts *counts, adm_error *err) {
     adm_store *store = m->store;

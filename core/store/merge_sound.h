@@ -14,8 +14,8 @@ int adm_merge_sound_functions(sqlite3 *db);
 /* Appends conditions joined by AND, at least one. */
 void adm_merge_sound_sql(sqlite3_str *text, const adm_merge_table *table);
 
-/* Appends AND and more conditions: that each value is of its column's type, which for a row that is not copied as it is the INSERT
- * tests. */
+/* Appends AND and more conditions: that each value is of its column's type, which for a row that is not copied as it is the
+ * INSERT tests. */
 void adm_merge_exact_sql(sqlite3_str *text, const adm_merge_table *table);
 
 /* Copies what CHECK( ) clauses of a CREATE TABLE say, joined by AND; empty if there is none. False: it does not fit. */

@@ -3,10 +3,12 @@
 
 #include "core/store/file/database_internal.h"
 
-/* The rank of each finished run among those it may be compared with, the newest first. */
+/* The rank of each finished run among those it may be compared with, the newest first. The runners of a pool are one machine.
+ * A check adds many processes for a few times, which must not push whole runs out. */
 static const char rank_sql[] =
-    "CREATE TEMP TABLE ranked AS SELECT run_id, row_number() OVER (PARTITION BY command, label, host_name, ifnull(gpu_uuid, '')"
-    " ORDER BY started_utc DESC, run_id DESC) AS rank FROM main.run"
+    "CREATE TEMP TABLE ranked AS SELECT run_id, row_number() OVER (PARTITION BY command, label, machine,"
+    " CASE WHEN machine IS NULL THEN host_name END, CASE WHEN machine IS NULL THEN gpu_uuid ELSE gpu_name END,"
+    " only_times IS NULL ORDER BY started_utc DESC, run_id DESC) AS rank FROM main.run"
     " WHERE status <> 'running' AND label NOT LIKE 'recorded:%' AND label IS NOT ?1";
 
 static adm_status step(adm_store *store, const char *sql, const char *text, int64_t number, const char *doing, adm_error *err) {

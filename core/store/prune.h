@@ -9,9 +9,10 @@
 #include "core/store/file/database.h"
 
 typedef struct adm_prune_options {
-    int64_t n_keep;          /* newest finished runs to keep of each (command, label, host, GPU); -1: all */
-    int64_t n_keep_samples;  /* of the newest so many of each, keep the raw samples; -1: of all */
-    const char *keep_label;  /* runs with this label are never touched; NULL: none */
+    /* Newest finished runs to keep of each (command, label, host or pool, GPU), those of a few times by themselves; -1: all. */
+    int64_t n_keep;
+    int64_t n_keep_samples; /* of the newest so many of each, keep the raw samples; -1: of all */
+    const char *keep_label; /* runs with this label are never touched; NULL: none */
 } adm_prune_options;
 
 typedef struct adm_prune_counts {

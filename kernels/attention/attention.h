@@ -43,8 +43,8 @@ double adm_attention_flops(const adm_shape *shape, double n_selected);
 adm_gpu_launch_fn adm_gpu_attention_launch;
 extern const adm_gpu_impl adm_gpu_attention_impl;
 
-/* The same with the launch parameters given, 0 for the default: `splits` blocks per query head, a power of two up
- * to 8, of `n_warps` warps, up to 16 (8 where head_dim is 256); ADM_EINPUT beyond. */
+/* The same with the launch parameters given, 0 for the default: `splits` blocks per query head, up to 8,
+ * of `n_warps` warps, up to 16 (8 where head_dim is 256); ADM_EINPUT beyond. */
 adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, unsigned splits,
                                    unsigned n_warps, adm_gpu_stream stream, adm_error *err);
 

@@ -104,7 +104,11 @@ static __global__ void quantise_rows(const __grid_constant__ adm_gpu_shape s, co
     int32_t q[D / 32];
 #pragma unroll
     for (int e = 0; e < D / 32; e++) y[e] = p.y[(size_t)row * D + 32 * e + lane];
-    if (is_query(s, row)) adm_warp_quantise<D>(y, channels, q);
+    if (is_query(s, row)) {
+        float scale[D / 32];
+        adm_warp_load_scales<D>(channels, scale);
+        adm_warp_quantise<D>(y, scale, q);
+    }
 #pragma unroll
     for (int e = 0; e < D / 32; e++) {
         const float *t = channels + 32 * e + lane;
@@ -194,9 +198,11 @@ static __device__ __forceinline__ void encode_step_row(const adm_gpu_shape &s, c
     adm_warp_hadamard<D>(v);
     uint32_t *packed = (uint32_t *)(p.packed + (size_t)row * (ASYM4 ? D / 2 : D / 4));
     if (ASYM4 && h < n_q) {
+        float scale[D / 32];
         int32_t quantised[D / 32];
         uint32_t plane[ADM_ASYM4_PLANES][D / 32];
-        adm_warp_quantise<D>(v, channels_of_row<D>(s, p, row), quantised);
+        adm_warp_load_scales<D>(channels_of_row<D>(s, p, row), scale);
+        adm_warp_quantise<D>(v, scale, quantised);
         adm_warp_query_planes<D>(quantised, plane);
         store_query_planes<D>(plane, packed);
         return;

@@ -67,16 +67,23 @@ __device__ __forceinline__ void adm_warp_planes_by_channel(const float (&y)[D / 
     }
 }
 
+/* This lane's scales of a KV head's `channels`. */
+template <int D> __device__ __forceinline__ void adm_warp_load_scales(const float *channels, float (&scale)[D / 32]) {
+#pragma unroll
+    for (int e = 0; e < D / 32; e++) scale[e] = channels[3 * D + 32 * e + threadIdx.x % 32];
+}
+
 /* q, -8 .. 7, of a transformed query, bit for bit as on the host: each operation rounds by itself, and what decides is a sum of
- * integers. channels: of its KV head. Non-negative floats are in the order of their bits. */
+ * integers. Non-negative floats are in the order of their bits. */
 template <int D>
-__device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], const float *channels, int32_t (&q)[D / 32]) {
+__device__ __forceinline__ void adm_warp_quantise(const float (&y)[D / 32], const float (&scale)[D / 32],
+                                                  int32_t (&q)[D / 32]) {
     const int32_t steps[ADM_ASYM4_N_STEPS] = ADM_ASYM4_STEPS;
     float x[D / 32];
     uint32_t largest = 0, min_error = 0xffffffffu;
 #pragma unroll
     for (int e = 0; e < D / 32; e++) {
-        x[e] = __fmul_rn(y[e], channels[3 * D + 32 * e + threadIdx.x % 32]);
+        x[e] = __fmul_rn(y[e], scale[e]);
         largest = max(largest, __float_as_uint(x[e]) & 0x7fffffffu);
         q[e] = 0;
     }

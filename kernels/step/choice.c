@@ -1,6 +1,7 @@
 /* choice.c: see choice.h. */
 #include "kernels/step/choice.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
@@ -11,22 +12,37 @@ enum {
 
 static uint32_t kv_heads(const adm_gpu_shape *shape) { return shape->batch * shape->heads.n_kv_heads; }
 
+/* The attention of six stages over many tokens of few heads has more SMs than a step's clusters. */
+static const char *why_six(const adm_gpu_shape *shape) {
+    const uint32_t heads = shape->batch * shape->heads.n_q_heads;
+    return heads > 16 && heads <= 32 && shape->heads.n_q_heads > shape->heads.n_kv_heads &&
+                   shape->selection == ADM_SELECT_HEAD && shape->rule.budget >= 4096 && shape->capacity >= 16384
+               ? "budgets this large of few heads are faster in six stages"
+               : NULL;
+}
+
+static uint32_t largest_grouped_budget(const adm_gpu_shape *shape, uint32_t group) {
+    const bool is_short = shape->capacity < 16384;
+    if (kv_heads(shape) >= MANY_KV_HEADS) return shape->capacity > 16384 ? 1024 : shape->capacity / (is_short ? 16 : 8);
+    return shape->capacity / (group > 4 || is_short ? 16 : 4);
+}
+
 const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, budget = shape->rule.budget;
     if (group < 2) return "query heads share no KV head";
     if (shape->selection == ADM_SELECT_GROUP) return "it selects for each query head, not for a group";
     if (shape->capacity < (group > 7 ? 32768u : group > 4 ? 16384u : 8192u))
         return "contexts this short leave it nothing to save";
-    if (budget >= shape->capacity / 16) return "budgets this large were no faster";
+    if (why_six(shape) != NULL) return why_six(shape);
     if (shape->batch > 1 && kv_heads(shape) < MANY_KV_HEADS) return "small batches were not faster";
-    if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && budget >= KEPT_BUDGET)
-        return "large budgets in large batches were not faster";
+    if (budget > largest_grouped_budget(shape, group)) return "budgets this large were no faster";
     return NULL;
 }
 
 /* Between the budgets at which its lists just hold the candidates, and at which it does without, the fused step loses. */
 const char *adm_step_why_not_fused(const adm_gpu_shape *shape) {
     const uint32_t budget = shape->rule.budget;
+    if (why_six(shape) != NULL) return why_six(shape);
     if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && shape->selection == ADM_SELECT_HEAD && budget >= 1024 &&
         budget != KEPT_BUDGET && shape->heads.n_q_heads > shape->heads.n_kv_heads)
         return "large budgets in large batches are faster in six stages";

@@ -10,7 +10,8 @@
  *   1  every distance counted, two exchanges, a block's ring        17.3 / 42.8
  *   4  a bound from a sample, no branch to count, a ring a warp     13.0 / 24.6
  *   5  a byte a token, winners in no order, half the code           11.4 / 22.5
- *   6  lanes' numbers read anew, so no spills; rows asked for early  11.5 / 20.8 */
+ *   6  lanes' numbers read anew, so no spills; rows asked for early  11.5 / 20.8
+ *   7  clusters of any size, lists where rows are long               11.5 / 20.2, and 64/8, 128K: 31.7 -> 24.2 */
 #include <cstring>
 
 #include "core/base/minmax.h"
@@ -33,20 +34,21 @@ static __device__ __forceinline__ const float *grouped_channels(const adm_gpu_bu
 
 /* The planes of a query of asym4, and the largest score that it could have; by one warp. */
 template <int D>
-static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32], const float *channels, uint32_t (*planes)[8],
-                                                        int32_t *base) {
+static __device__ __forceinline__ void grouped_quantise(const float (&y)[D / 32], const float (&scale)[D / 32],
+                                                        uint32_t (*planes)[8], int32_t *base) {
     int32_t q[D / 32];
-    uint32_t plane[ADM_BIT_PLANES][D / 32], largest = 0;
-    adm_warp_quantise<D>(y, channels, q);
+    uint32_t plane[ADM_BIT_PLANES][D / 32], positive = 0;
+    adm_warp_quantise<D>(y, scale, q);
     adm_warp_query_planes<D>(q, plane);
 #pragma unroll
     for (int w = 0; w < D / 32; w++) {
-        largest += adm_largest_of(plane[0][w], plane[1][w], plane[2][w], plane[3][w]);
+        positive += (uint32_t)max(q[w], 0);
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PLANES; i++)
             if (adm_lane() == (unsigned)w) planes[i][w] = plane[i][w];
     }
-    if (adm_lane() == 0) *base = (int32_t)largest;
+    positive = __reduce_add_sync(ADM_FULL_WARP, positive);
+    if (adm_lane() == 0) *base = (int32_t)(3 * positive);
 }
 
 /* The planes of the queries into shared memory. */
@@ -55,13 +57,15 @@ static __device__ __forceinline__ void grouped_encode(const adm_gpu_shape &s, co
                                                       grouped_small *small) {
     const uint32_t lane = adm_lane();
     if (me.warp >= me.heads) return;
+    float scale[D / 32];
+    if (METRIC == ADM_METRIC_ASYM4) adm_warp_load_scales<D>(grouped_channels<D, METRIC>(p, me), scale);
     float v[D / 32];
     uint32_t high[D / 32], low[D / 32];
     int32_t base = 0;
     adm_warp_load_row<T, D>((const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.warp) * D, v);
     adm_warp_hadamard<D>(v);
     if (METRIC == ADM_METRIC_ASYM4) {
-        grouped_quantise<D>(v, grouped_channels<D, METRIC>(p, me), small->planes[me.warp], &small->base[me.warp]);
+        grouped_quantise<D>(v, scale, small->planes[me.warp], &small->base[me.warp]);
         return;
     }
     adm_warp_planes<D>(v, s.threshold, high, low);
@@ -109,9 +113,9 @@ static __device__ __forceinline__ void grouped_prepare(const grouped_block &me, 
     adm_barrier_fence();
     adm_barrier_expect(&small->counted, plan.split * me.heads * 32 * 4);
     adm_barrier_expect(&small->winners, me.heads * grouped_share(me, plan) * 4);
-    adm_barrier_expect(&small->results, me.rank < units
-                                            ? (units + plan.split - 1 - me.rank >> plan.shift) * plan.split * (GROUPED_UNIT * 4)
-                                            : 0);
+    adm_barrier_expect(&small->results, me.rank < units ? grouped_divide(plan, units + plan.split - 1 - me.rank) * plan.split *
+                                                              (GROUPED_UNIT * 4)
+                                                        : 0);
 }
 
 /* An empty sequence attends to nothing. */
@@ -152,21 +156,19 @@ static __device__ __forceinline__ bool grouped_find_cuts(const adm_gpu_shape &s,
     return missed;
 }
 
-/* All winners to the blocks that attend to them. n: entries in the warp's list. */
+/* All winners to the blocks that attend to them. n: entries in the warp's list; again: places or lists are of no use. */
 template <int D, int N, int METRIC>
 static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                         const grouped_block &me, const grouped_plan &plan,
-                                                        const grouped_memory &m, bool searched, uint32_t n) {
-    bool again = searched;
-    if (plan.room > 0) again |= __syncthreads_or(n > 32 * plan.room) != 0;
+                                                        const grouped_memory &m, bool again, uint32_t n) {
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
-    else if (plan.room > 0) grouped_take_listed<D>(s, p, plan, m.ring - plan.ring_at, m.small, n);
+    else if (plan.room > 0) grouped_take_listed<D, N>(s, p, me, plan, m, n);
     else grouped_take_kept<D, N>(s, p, me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
 
 /* What is done before the kernel before this has ended: barriers, and the first codes. sample: of the row's. */
-template <int D, int N>
+template <int D, int N, int METRIC>
 static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                      const grouped_plan &plan, const uint32_t *planes, const grouped_memory &m,
                                                      adm_bit_codes<D> *sample) {
@@ -177,6 +179,8 @@ static __device__ __forceinline__ bool grouped_begin(const adm_gpu_shape &s, con
         adm_barrier_fence();
         grouped_fetch_first<D>(me, plan, planes, m.ring, m.small, true);
     }
+    if (METRIC == ADM_METRIC_ASYM4 && me.warp == 1 && adm_lane() < D / 8) /* thresholds and scales; they are read later */
+        adm_prefetch(grouped_channels<D, METRIC>(p, me) + 32 * adm_lane());
     const uint32_t at = grouped_sampled(me);
     if (at != UINT32_MAX) adm_fetch_codes<D>(grouped_planes<D>(s, p, me, at), sample);
     __syncwarp();
@@ -210,7 +214,7 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     if (STAMPED)
         stamps = plan.stamps + (blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z)) * (ADM_GPU_MAX_PHASES + 1);
     adm_bit_codes<D> sample;
-    const bool sampled = grouped_begin<D, N>(s, p, me, plan, planes, m, &sample);
+    const bool sampled = grouped_begin<D, N, METRIC>(s, p, me, plan, planes, m, &sample);
     adm_wait_for_predecessors();
     grouped_stamp(stamps, 0);
     if (plan.trigger == 0) adm_start_dependents();
@@ -230,16 +234,18 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     grouped_stamp(stamps, 2);
     uint32_t listed = 0;
-    if (plan.room == 0) grouped_scan<D, N, METRIC, false>(me, plan, planes, m, &columns);
-    else listed = grouped_scan<D, N, METRIC, true>(me, plan, planes, m, &columns);
-    __syncthreads();
+    if (plan.room == 0) grouped_scan<D, N, METRIC, false, true>(me, plan, planes, m, &columns);
+    else if (plan.counted) listed = grouped_scan<D, N, METRIC, true, true>(me, plan, planes, m, &columns);
+    else listed = grouped_scan<D, N, METRIC, true, false>(me, plan, planes, m, &columns);
+    const bool overflowed = __syncthreads_or(listed > 32 * plan.room) != 0;
+    if (overflowed && !plan.counted) grouped_count_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, &small);
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
     const bool searched = grouped_find_cuts<T, D, N, METRIC>(s, p, me, plan, m, stamps);
     grouped_stamp(stamps, 5);
     uint4 query = make_uint4(0, 0, 0, 0);
     if (me.head < me.heads) query = grouped_load_query<T, D>(s, p, me);
-    grouped_hand_out<D, N, METRIC>(s, p, me, plan, m, searched, listed);
+    grouped_hand_out<D, N, METRIC>(s, p, me, plan, m, searched || overflowed, listed);
     grouped_stamp(stamps, 6);
     if (plan.trigger == 3) adm_start_dependents();
 
@@ -302,8 +308,8 @@ static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
     plan->wide = p < 0.06 ? 0u : p < 0.2 ? 6u : (uint32_t)GROUPED_WARPS - 1;
 }
 
-/* Lists in place of all places, in so many entries a lane, and a bound that a few tokens in a hundred are within. False: too
- * many would be. */
+/* Lists in place of all places, with room for so many entries a lane at most, and a bound that a few tokens in a hundred are
+ * within; words: a lane's. False: lists may become longer. */
 static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
     plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
@@ -312,9 +318,63 @@ static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_
     return plan->room >= wanted;
 }
 
+/* Where a block has much to read of which little wins, lists that are counted at the end take less time; by asym4, and for
+ * shorter rows, they take more (kernels/LOG.md). Of a lane's words 6% are listed, 23% where the bound lies 3.5 standard
+ * deviations too far; there is room for three of eight. */
+static bool prefers_lists(const adm_gpu_shape *shape, uint32_t n_clusters) {
+    return shape->metric == ADM_METRIC_L1 && shape->capacity > 65536 && shape->rule.budget <= shape->capacity / 400 &&
+           n_clusters <= 16;
+}
+
+/* What lay_out() weighs up, bytes. */
+typedef struct grouped_room {
+    uint32_t most, fixed, least; /* of all; of what is always there; of what lies in the ring later */
+    uint32_t slot, places;       /* a pair of tiles for each warp; all places */
+    uint32_t rounds, words;      /* of the scan; a lane's words of places */
+} grouped_room;
+
+static uint32_t ring_bytes(const grouped_room *r, uint32_t slots) {
+    return slots * r->slot > r->least ? slots * r->slot : r->least;
+}
+
+/* Entries a lane that fit beside the ring. */
+static uint32_t entries_left(const grouped_room *r, uint32_t slots) {
+    const uint32_t used = r->fixed + ring_bytes(r, slots);
+    return used < r->most ? (r->most - used) / (GROUPED_THREADS * 8) : 0;
+}
+
+/* Chooses slots of the ring, lists or places; returns their bytes. `enough`: false where lists may become longer than there is
+ * room for, which is right, but slow. */
+static uint32_t choose_room(grouped_plan *plan, const adm_gpu_shape *shape, const grouped_room *r, bool *enough) {
+    const uint32_t given = plan->slots, n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
+    const uint32_t most_slots = adm_min(given > 0 ? given : (uint32_t)GROUPED_SLOTS, r->rounds > 0 ? r->rounds : 1u);
+    *enough = true;
+    if (plan->room == 0 && prefers_lists(shape, n_clusters)) {
+        /* One pair where most SMs have two blocks of this step, and none is left for the next one's. */
+        plan->slots = given > 0 ? given : n_clusters > 8 ? 1 : adm_min(most_slots, 2u);
+        const uint32_t room = share_of(3 * r->words, 8);
+        if (room <= entries_left(r, plan->slots)) {
+            plan->room = room;
+            plan->strict = strict_of(shape);
+            return room * GROUPED_THREADS * 8;
+        }
+    }
+    plan->slots = most_slots;
+    while (plan->slots > 1 && given == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places > r->most) plan->slots--;
+    if (plan->room == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places <= r->most) return r->places;
+    const uint32_t wanted = plan->room;
+    if (wanted == 0) plan->counted = 1;
+    for (plan->slots = given > 0 ? given : adm_min(most_slots, 2u);; plan->slots--) {
+        *enough = choose_lists(plan, shape, r->words, entries_left(r, plan->slots));
+        if (*enough || given > 0 || plan->slots <= 1) break;
+    }
+    plan->room = wanted > 0 ? wanted : plan->room > 0 ? plan->room : 1;
+    return plan->room * GROUPED_THREADS * 8;
+}
+
 /* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
- * as fit, for one with 0 room without lists if that fits. False: lists may become longer than there is room for, which is
- * right, but slow. */
+ * as fit, for one with 0 room lists where few win. False: lists may become longer than there is room for, which is right, but
+ * slow. */
 static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
     const uint32_t d = shape->heads.head_dim, sets = plan->heads > 4 ? 2 : 1, units = plan->heads * (d / 32);
     const uint32_t tiles = 2 * share_of(share_of(shape->capacity, 64), plan->split), rounds = share_of(tiles, GROUPED_PAIRS);
@@ -330,24 +390,13 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t partials = GROUPED_WARPS * d * 4;
     const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
                    least = partials + maps + plan->heads * GROUPED_TIES * 4;
-    uint32_t slots = plan->slots > 0 ? plan->slots : (uint32_t)GROUPED_SLOTS, places = 2 * rounds * word;
-    if (slots > rounds && rounds > 0) slots = rounds;
-    bool enough = true;
-    const auto ring = [&] { return slots * slot > least ? slots * slot : least; };
-    while (slots > 1 && plan->slots == 0 && fixed + ring() + places > most) slots--;
-    if (plan->room > 0 || fixed + ring() + places > most) {
-        if (plan->slots == 0) slots = adm_min(rounds, 2u);
-        const uint32_t wanted = plan->room, left = most > fixed + ring() ? most - fixed - ring() : 0;
-        enough = choose_lists(plan, shape, 2 * rounds * sets, left / (GROUPED_THREADS * 8));
-        if (wanted > 0) plan->room = wanted;
-        if (plan->room == 0) plan->room = 1;
-        places = plan->room * GROUPED_THREADS * 8;
-    }
-    plan->slots = slots;
+    const grouped_room r = {most, fixed, least, slot, 2 * rounds * word, rounds, 2 * rounds * sets};
+    bool enough;
+    const uint32_t places = choose_room(plan, shape, &r, &enough);
     plan->ring_at = 0;
     plan->maps_at = partials;
     plan->ties_at = partials + maps;
-    plan->places_at = ring();
+    plan->places_at = ring_bytes(&r, plan->slots);
     plan->counts_at = plan->places_at + places;
     plan->histogram_at = plan->counts_at + plan->split * plan->heads * 128;
     plan->winners_at = plan->histogram_at + histogram; /* apart: a block may send winners while another still reads counts */
@@ -356,20 +405,29 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     return enough;
 }
 
-/* Heads a block and blocks a cluster, by what was fastest on an H200 (kernels/LOG.md): up to four heads, which are one
- * product's columns; clusters of 8, of 16 where there are few of them and much to read, and smaller ones for larger batches. */
-static void cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, kv = shape->batch * shape->heads.n_kv_heads;
-    const bool is_long = shape->capacity > 65536;
+/* Heads a block: up to four, which are one product's columns. Returns the number of clusters. */
+static uint32_t cut_up(grouped_plan *plan, const adm_gpu_shape *shape) {
+    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
     if (plan->heads == 0) plan->heads = share_of(group, share_of(group, 4));
     plan->slices = share_of(group, plan->heads);
     plan->warps = GROUPED_WARPS / plan->heads;
-    const uint32_t n_clusters = kv * plan->slices;
-    const bool wide = (n_clusters <= 8 && is_long) || (n_clusters <= 16 && shape->rule.budget >= 4096) ||
-                      shape->capacity / 8 > 65504;
-    if (plan->split == 0)
-        plan->split = wide ? 16 : n_clusters <= 32 || (n_clusters <= 64 && is_long) ? 8 : n_clusters <= 64 ? 4 : 2;
-    for (plan->shift = 0; 1u << plan->shift < plan->split;) plan->shift++;
+    return shape->batch * shape->heads.n_kv_heads * plan->slices;
+}
+
+/* Blocks a cluster, by what was fastest on an H200 (kernels/LOG.md), and what to take where that has no room: many where there
+ * is much to read or to attend to, and so few that all clusters fit the device at once, two blocks to an SM. 14 clusters of 16
+ * do, 16 of 12, 21 of 10, 64 of 4. */
+typedef struct grouped_splits {
+    uint32_t usual, other;
+} grouped_splits;
+
+static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters) {
+    const bool is_long = shape->capacity > 65536;
+    if (n_clusters <= 8) return grouped_splits{is_long || shape->rule.budget >= 1024 ? 16u : 8u, 16};
+    if (n_clusters <= 16) return grouped_splits{12, 16};
+    if (n_clusters <= 32) return grouped_splits{8, 16};
+    if (is_long) return grouped_splits{10, 16};
+    return grouped_splits{n_clusters <= 64 ? 4u : 2u, 8};
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -389,23 +447,29 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step compares codes by l1 and asym4");
     if (shape->selection == ADM_SELECT_GROUP)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step selects for each query head, not for a group");
-    grouped_plan plan = {};
-    plan.heads = tuning->heads;
-    plan.split = tuning->split;
-    plan.slots = tuning->slots;
-    plan.room = tuning->room;
-    plan.trigger = tuning->trigger;
-    if (plan.heads > GROUPED_HEADS || plan.split > 1u << GROUPED_SPLIT_SHIFT || (plan.split & (plan.split - 1)) != 0 ||
-        plan.split == 1 || plan.trigger > 3 || plan.slots > GROUPED_SLOTS)
+    if (tuning->heads > GROUPED_HEADS || tuning->split > GROUPED_SPLIT || tuning->split == 1 || tuning->trigger > 3 ||
+        tuning->slots > GROUPED_SLOTS)
         return adm_fail(err, ADM_EINPUT,
                         "the grouped step with %u heads a block, %u blocks a cluster, %u pairs of tiles, trigger %u",
-                        plan.heads, plan.split, plan.slots, plan.trigger);
-    cut_up(&plan, shape);
-    if (shape->capacity / plan.split > 65504)
-        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most 65504 tokens a block, not %u",
-                        shape->capacity / plan.split);
+                        tuning->heads, tuning->split, tuning->slots, tuning->trigger);
     const uint32_t two = (uint32_t)limits.sm_shared_bytes / 2 - 1024 - round_up(sizeof(grouped_small), 128);
-    if (!lay_out(&plan, shape, two) && tuning->room == 0)
+    grouped_plan plan = {};
+    plan.heads = tuning->heads;
+    const grouped_splits splits = splits_of(shape, cut_up(&plan, shape));
+    plan.trigger = tuning->trigger;
+    bool enough = false;
+    for (int i = 0; i < 2 && !enough; i++) {
+        plan.split = tuning->split > 0 ? tuning->split : i == 0 ? splits.usual : splits.other;
+        plan.inverse = UINT32_MAX / plan.split + 1;
+        plan.slots = tuning->slots;
+        plan.room = tuning->room;
+        plan.counted = tuning->counted;
+        enough = shape->capacity / plan.split <= GROUPED_TOKENS && (lay_out(&plan, shape, two) || tuning->room > 0);
+    }
+    if (shape->capacity / plan.split > GROUPED_TOKENS)
+        return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most %d tokens a block, not %u", GROUPED_TOKENS,
+                        shape->capacity / plan.split);
+    if (!enough)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no capacity for the lists of a budget of %u of %u tokens",
                         shape->rule.budget, shape->capacity);
     if (plan.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)

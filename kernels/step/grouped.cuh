@@ -20,11 +20,12 @@ enum {
     GROUPED_WARPS = 16,
     GROUPED_THREADS = 32 * GROUPED_WARPS,
     GROUPED_HEADS = 8, /* query heads a block, at most */
-    GROUPED_SPLIT_SHIFT = 4, /* blocks a cluster, at most, as a power of two */
+    GROUPED_SPLIT = 16, /* blocks a cluster, at most */
     GROUPED_SLOTS = 4, /* pairs of tiles in shared memory, a warp, at most */
     GROUPED_PAIRS = 2 * GROUPED_WARPS, /* tiles of a round: a pair for each warp */
     GROUPED_WINDOW = 64,
     GROUPED_STRIDE = GROUPED_WINDOW + 8, /* of a histogram: tokens beyond the window count into eight bins by lane */
+    GROUPED_TOKENS = 65504, /* a block, at most */
     GROUPED_TIES = 128, /* tokens at the cut, a head and block, that are listed */
     GROUPED_HEAD_SHIFT = 16, /* in a list's entry: the block's token of the word's first byte, then that byte's head */
     GROUPED_UNIT = 34 /* words of a partial result: 32 elements, largest score, sum */
@@ -34,11 +35,12 @@ enum {
 typedef struct grouped_plan {
     uint32_t heads; /* query heads a block */
     uint32_t slices; /* blocks a KV head's group takes */
-    uint32_t shift; /* blocks a cluster, as a power of two */
-    uint32_t split; /* the same as a number */
+    uint32_t split; /* blocks a cluster, 2 to 16 */
+    uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
     uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
+    uint32_t counted; /* not 0: all places are counted as they are found, those that are not listed too */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
     uint32_t wide; /* which of their words, where more of the row wins */
     uint32_t share; /* winners a block attends to, a head */
@@ -124,6 +126,11 @@ typedef struct grouped_block {
     adm_row_eligible eligible;
 } grouped_block;
 
+/* n / split, of an n below 2^28. */
+static __device__ __forceinline__ uint32_t grouped_divide(const grouped_plan &plan, uint32_t n) {
+    return __umulhi(n, plan.inverse);
+}
+
 static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                                  const grouped_plan &plan) {
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads, slice = blockIdx.y % plan.slices;
@@ -139,8 +146,8 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.length = p.length[me.b];
     me.need = min(s.rule.budget, me.length);
     const uint32_t tiles = (me.length + 31) / 32, pairs = (tiles + 1) / 2;
-    me.first_tile = min(2 * (pairs * me.rank >> plan.shift), tiles);
-    me.n_tiles = min(2 * (pairs * (me.rank + 1) >> plan.shift), tiles) - me.first_tile;
+    me.first_tile = min(2 * grouped_divide(plan, pairs * me.rank), tiles);
+    me.n_tiles = min(2 * grouped_divide(plan, pairs * (me.rank + 1)), tiles) - me.first_tile;
     me.eligible = adm_row_eligible_of(s.rule, me.length);
     return me;
 }

@@ -9,7 +9,7 @@
 
 /* Winners of this block, of a head. */
 static __device__ __forceinline__ uint32_t grouped_share(const grouped_block &me, const grouped_plan &plan) {
-    return me.need + plan.split - 1 - me.rank >> plan.shift;
+    return grouped_divide(plan, me.need + plan.split - 1 - me.rank);
 }
 
 /* Attends to the head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in
@@ -113,7 +113,7 @@ template <typename T, int D>
 static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
                                                      const grouped_plan &plan, const grouped_memory &m, const float *memory,
                                                      uint64_t *stamps) {
-    const uint32_t lane = adm_lane(), units = me.heads * (D / 32), mask = plan.split - 1;
+    const uint32_t lane = adm_lane(), units = me.heads * (D / 32);
     float2 weight;
 #pragma unroll 1
     for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {
@@ -122,16 +122,17 @@ static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, con
         const float value = grouped_join(
             plan.warps, [&](uint32_t r) { return m.small->weight[first + r]; }, [&](uint32_t r) { return values[r * D]; },
             &weight);
-        float *to = m.merge + ((u & ~mask) + me.rank) * GROUPED_UNIT;
-        adm_push(to + lane, __float_as_uint(value), u & mask, &m.small->results);
-        if (lane < 2) adm_push(to + 32 + lane, __float_as_uint(lane == 0 ? weight.x : weight.y), u & mask, &m.small->results);
+        const uint32_t round = grouped_divide(plan, u) * plan.split, who = u - round;
+        float *to = m.merge + (round + me.rank) * GROUPED_UNIT;
+        adm_push(to + lane, __float_as_uint(value), who, &m.small->results);
+        if (lane < 2) adm_push(to + 32 + lane, __float_as_uint(lane == 0 ? weight.x : weight.y), who, &m.small->results);
     }
     grouped_stamp(stamps, 9);
-    if ((me.warp << plan.shift) + me.rank >= units) return;
+    if (me.warp * plan.split + me.rank >= units) return;
     adm_barrier_wait(&m.small->results, 0);
 #pragma unroll 1
-    for (uint32_t u = (me.warp << plan.shift) + me.rank; u < units; u += GROUPED_WARPS << plan.shift) {
-        const float *from = m.merge + (u & ~mask) * GROUPED_UNIT;
+    for (uint32_t u = me.warp * plan.split + me.rank; u < units; u += GROUPED_WARPS * plan.split) {
+        const float *from = m.merge + (u - me.rank) * GROUPED_UNIT;
         const float value = grouped_join(
             plan.split, [&](uint32_t r) { return *(const float2 *)(from + r * GROUPED_UNIT + 32); },
             [&](uint32_t r) { return from[r * GROUPED_UNIT + lane]; }, &weight);

@@ -56,10 +56,14 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
         const uint32_t strict = grouped_few(me) ? plan.strict : plan.wide;
         const int32_t mine = small->least[lane % GROUPED_WARPS][me.warp];
         uint32_t before = 0;
-#pragma unroll 1
-        for (uint32_t i = 0; i < GROUPED_WARPS && strict < GROUPED_WARPS - 1; i++) {
-            const int32_t other = __shfl_sync(ADM_FULL_WARP, mine, i);
-            before += other < mine || (other == mine && i < lane % GROUPED_WARPS);
+        if (strict < GROUPED_WARPS - 1) {
+#pragma unroll
+            for (uint32_t i = 0; i < GROUPED_WARPS / 2; i++) { /* each half of the warp compares with eight */
+                const uint32_t which = lane / GROUPED_WARPS * (GROUPED_WARPS / 2) + i;
+                const int32_t other = small->least[which][me.warp];
+                before += other < mine || (other == mine && which < lane % GROUPED_WARPS);
+            }
+            before += __shfl_xor_sync(ADM_FULL_WARP, before, GROUPED_WARPS);
         }
         const uint32_t end = ~__reduce_min_sync(ADM_FULL_WARP, before <= strict ? ~(uint32_t)mine : ~0u);
         from = max((int32_t)end - (GROUPED_WINDOW - 1), 0);
@@ -69,11 +73,15 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
 
 /* ---- the scan ---- */
 
-/* Counts and keeps, or lists, the places of the warp's i-th tile. n: entries in the warp's list. */
-template <int D, int N, bool LISTED>
-static __device__ __forceinline__ void grouped_note(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
-                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t i,
-                                                    const int32_t (&value)[N][4], uint32_t *n) {
+/* Four places in a word, a byte each. */
+static __device__ __forceinline__ uint32_t grouped_word(const uint32_t (&place)[4]) {
+    return __byte_perm(__byte_perm(place[0], place[1], 0x0040), __byte_perm(place[2], place[3], 0x0040), 0x5410);
+}
+
+/* Counts and keeps the places of the warp's i-th tile. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_keep(const grouped_memory &m, uint32_t *const (&counts)[N][ADM_BIT_PAIRS],
+                                                    uint32_t i, const int32_t (&value)[N][4]) {
 #pragma unroll
     for (int s = 0; s < N; s++) {
         uint32_t place[4];
@@ -81,29 +89,66 @@ static __device__ __forceinline__ void grouped_note(const grouped_block &me, con
         for (int j = 0; j < 4; j++) place[j] = grouped_place(value[s][j]);
 #pragma unroll
         for (int j = 0; j < 4; j++) atomicAdd(&counts[s][j / 2][place[j]], 1u); /* all: cheaper than a branch */
-        const uint32_t word = __byte_perm(__byte_perm(place[0], place[1], 0x0040), __byte_perm(place[2], place[3], 0x0040),
-                                          0x5410);
-        if (!LISTED) {
-            m.places[(i * N + s) * GROUPED_THREADS + threadIdx.x] = word;
-        } else {
-            const bool within = (~word & 0x40404040u) != 0;
-            const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within), lane = threadIdx.x % 32;
-            const uint32_t at = *n + __popc(votes & ((1u << lane) - 1));
-            if (within && at < 32 * plan.room)
-                ((uint2 *)m.places)[me.warp * (32 * plan.room) + at] = make_uint2(
-                    word, grouped_tile(me, i) * 32 + grouped_token<D>(0) | grouped_head<D>(s, 0) << GROUPED_HEAD_SHIFT);
-            *n += __popc(votes);
-        }
+        m.places[(i * N + s) * GROUPED_THREADS + threadIdx.x] = grouped_word(place);
+    }
+}
+
+/* Lists those of its words in which a place is within the window. list: the warp's; n: its entries. Counts all places now, or
+ * else later what is listed. */
+template <int D, int N, bool COUNTED>
+static __device__ __forceinline__ void grouped_list(const grouped_block &me, const grouped_plan &plan, uint2 *list,
+                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t i,
+                                                    const int32_t (&value)[N][4], uint32_t *n) {
+#pragma unroll
+    for (int s = 0; s < N; s++) {
+        uint32_t place[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            place[j] = COUNTED ? grouped_place(value[s][j]) : (uint32_t)max(min(value[s][j], (int32_t)GROUPED_WINDOW), 0);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (COUNTED) atomicAdd(&counts[s][j / 2][place[j]], 1u);
+        const uint32_t word = grouped_word(place);
+        const bool within = (~word & 0x40404040u) != 0;
+        const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within);
+        const uint32_t at = *n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
+        if (within && at < 32 * plan.room)
+            list[at] = make_uint2(word, grouped_tile(me, i) * 32 + grouped_token<D>(0) | grouped_head<D>(s, 0)
+                                                                                             << GROUPED_HEAD_SHIFT);
+        *n += __popc(votes);
+    }
+}
+
+/* The warp's list. */
+static __device__ __forceinline__ uint2 *grouped_list_of(const grouped_block &me, const grouped_plan &plan,
+                                                         const grouped_memory &m) {
+    return (uint2 *)m.places + me.warp * (32 * plan.room);
+}
+
+/* Counts what the warp has listed, of n words. */
+template <int D>
+static __device__ __forceinline__ void grouped_count_listed(const grouped_block &me, const grouped_plan &plan,
+                                                            const grouped_memory &m, uint32_t n) {
+    const uint2 *list = grouped_list_of(me, plan, m);
+    __syncwarp();
+#pragma unroll 1
+    for (uint32_t i = adm_lane(); i < min(n, 32 * plan.room); i += 32) {
+        const uint2 entry = list[i];
+        uint32_t *counts = m.histogram + (entry.y >> GROUPED_HEAD_SHIFT) * GROUPED_STRIDE;
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) /* beyond the window: a bin that nobody reads */
+            atomicAdd(&counts[(D == 64 ? j / 2 * 2 * GROUPED_STRIDE : 0) + (entry.x >> 8 * j & 0xffu)], 1u);
     }
 }
 
 /* All of the block's codes to places and counts; returns the length of the warp's list, which may be more than it holds. */
-template <int D, int N, int METRIC, bool LISTED>
+template <int D, int N, int METRIC, bool LISTED, bool COUNTED>
 static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me, const grouped_plan &plan,
                                                         const uint32_t *planes, const grouped_memory &m,
                                                         grouped_query<D, N, METRIC> *q) {
     const int words = adm_bits<D>::tile_words;
     uint32_t *counts[N][ADM_BIT_PAIRS], n = 0, slot = 0, parity = 0;
+    uint2 *list = grouped_list_of(me, plan, m);
     grouped_set_windows<D, N, METRIC>(me, m.small, q);
 #pragma unroll
     for (int s = 0; s < N; s++)
@@ -131,9 +176,15 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
             grouped_correct<D, N>(me, tile, first);
             grouped_correct<D, N>(me, tile + 1, second);
         }
-        grouped_note<D, N, LISTED>(me, plan, m, counts, 2 * i, first, &n);
-        grouped_note<D, N, LISTED>(me, plan, m, counts, 2 * i + 1, second, &n);
+        if (LISTED) {
+            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i, first, &n);
+            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i + 1, second, &n);
+        } else {
+            grouped_keep<D, N>(m, counts, 2 * i, first);
+            grouped_keep<D, N>(m, counts, 2 * i + 1, second);
+        }
     }
+    if (!COUNTED) grouped_count_listed<D>(me, plan, m, n);
     return n;
 }
 
@@ -248,20 +299,30 @@ static __device__ __forceinline__ const uint32_t *grouped_planes(const adm_gpu_s
     return p.planes + (kv_row * (s.capacity / 32) + tile) * adm_bits<D>::tile_words;
 }
 
+/* Counts all of the block's tokens anew. By all threads. */
+template <int D, int N, int METRIC>
+static __device__ __noinline__ void grouped_count_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
+    const grouped_block me = grouped_block_of(s, p, plan); /* anew: nothing of this is to be in anybody's way */
+    const grouped_memory m = grouped_memory_of(plan, shared, small);
+    for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
+    __syncthreads();
+    grouped_visit<D, N, METRIC>(
+        me, grouped_planes<D>(s, p, me, me.first_tile), m,
+        [&](uint32_t head, uint32_t, uint32_t place) { atomicAdd(&m.histogram[head * GROUPED_STRIDE + place], 1u); });
+    __syncthreads();
+}
+
 /* Counts in other windows until every head's holds its cut: at most three times. */
 template <int D, int N, int METRIC>
 static __device__ __noinline__ void grouped_search(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_plan &plan,
                                                    unsigned char *shared, grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan); /* anew: nothing of this is to be in anybody's way */
+    const grouped_block me = grouped_block_of(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, small);
     for (uint32_t parity = 1; small->missed != 0; parity ^= 1) { /* all blocks know the same */
-        for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
         adm_cluster_meet(); /* nobody reads the counts any more */
         if (threadIdx.x == 0) adm_barrier_expect(&small->counted, plan.split * me.heads * 32 * 4);
-        grouped_visit<D, N, METRIC>(
-            me, grouped_planes<D>(s, p, me, me.first_tile), m,
-            [&](uint32_t head, uint32_t, uint32_t place) { atomicAdd(&m.histogram[head * GROUPED_STRIDE + place], 1u); });
-        __syncthreads();
+        grouped_count_again<D, N, METRIC>(s, p, plan, shared, small);
         grouped_push_counts(me, plan, m);
         if (me.warp < me.heads) {
             adm_barrier_wait(&small->counted, parity);

@@ -22,8 +22,8 @@ static __device__ __forceinline__ void grouped_ask_for(const adm_gpu_shape &s, c
 /* Token `at` of the block, the row's winner number `place` in no order, to block place % split, and to the map. */
 static __device__ __forceinline__ void grouped_send(const grouped_block &me, const grouped_plan &plan, const grouped_memory &m,
                                                     uint32_t head, uint32_t place, uint32_t at) {
-    adm_push(&m.winners[head * plan.share + (place >> plan.shift)], me.first_tile * 32 + at, place & (plan.split - 1),
-             &m.small->winners);
+    const uint32_t mine = grouped_divide(plan, place);
+    adm_push(&m.winners[head * plan.share + mine], me.first_tile * 32 + at, place - mine * plan.split, &m.small->winners);
     atomicOr(&m.maps[head * plan.map_words + at / 32], 1u << at % 32);
 }
 
@@ -102,38 +102,57 @@ static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &sh
 #pragma unroll 1
         for (uint32_t from = 0; from < n; from += 8) {
             const uint32_t *words = m.places + (from * N + s) * GROUPED_THREADS + threadIdx.x;
-            uint32_t lost = 0, out = 0;
+            const auto marks = [&](uint32_t bound) {
+                uint32_t beyond = 0;
 #pragma unroll
-            for (uint32_t i = 0; i < 8; i++) {
-                const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
-                lost |= (word + limit.lost) >> i & 0x80808080u >> i;
-                out |= (word + limit.out) >> i & 0x80808080u >> i;
-            }
-            if (out != ~0u)
-                grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
-                    return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
-                });
+                for (uint32_t i = 0; i < 8; i++) {
+                    const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
+                    beyond |= (word + bound) >> i & 0x80808080u >> i;
+                }
+                return beyond;
+            };
+            const uint32_t out = marks(limit.out);
+            if (out == ~0u) continue;
+            const uint32_t lost = limit.lost == limit.out ? out : marks(limit.lost);
+            grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
+                return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
+            });
         }
     }
 }
 
-/* The same of the warp's list. */
-template <int D>
-static __device__ __noinline__ void grouped_take_listed(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                        const grouped_plan &plan, unsigned char *shared, grouped_small *small,
-                                                        uint32_t n) {
-    const grouped_block me = grouped_block_of(s, p, plan);
-    const grouped_memory m = grouped_memory_of(plan, shared, small);
-    const uint2 *list = (const uint2 *)m.places + me.warp * (32 * plan.room);
+/* The same of the n words of the warp's list. */
+template <int D, int N>
+static __device__ __forceinline__ void grouped_take_listed(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                           const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m, uint32_t n) {
+    const uint2 *list = grouped_list_of(me, plan, m);
 #pragma unroll 1
     for (uint32_t i = adm_lane(); i < n; i += 32) {
         const uint2 entry = list[i];
+        const uint32_t first = entry.y & (1u << GROUPED_HEAD_SHIFT) - 1;
+#pragma unroll
+        for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
+            const uint32_t head = (entry.y >> GROUPED_HEAD_SHIFT) + 2 * half,
+                           bytes = D == 64 ? 0x0101u << 16 * half : 0x01010101u;
+            if (head >= me.heads) continue;
+            const grouped_cut &cut = m.small->cut[head];
+            const uint32_t all = cut.lose == 0 ? 1 : 0, some = cut.lose < cut.ties ? 1 : 0;
+            /* A place reaches bit 7 with what is added where it is as large as the bound. */
+            uint32_t won = ~(entry.x + bytes * (0x80u - cut.at - all)) & bytes << 7;
+            uint32_t tied = ~(entry.x + bytes * (0x80u - cut.at - (all | some))) & bytes << 7 & ~won;
+            const auto token = [&](uint32_t bit) { return first + (D == 64 ? bit / 8 % 2 * adm_bits<D>::step : bit / 8 * 8); };
+            if (won != 0) {
+                uint32_t place = cut.offset + atomicAdd(&m.small->n_winners[head], (uint32_t)__popc(won));
 #pragma unroll 1
-        for (uint32_t j = 0; j < 4; j++) {
-            const uint32_t head = (entry.y >> GROUPED_HEAD_SHIFT) + (D == 64 ? j / 2 * 2 : 0);
-            const uint32_t at = (entry.y & (1u << GROUPED_HEAD_SHIFT) - 1) + (D == 64 ? j % 2 * 16 : 8 * j);
-            const uint32_t place = entry.x >> 8 * j & 0xffu;
-            if (head < me.heads && place < GROUPED_WINDOW) grouped_take(me, plan, m, head, at, place);
+                for (; won != 0; won &= won - 1) {
+                    const uint32_t at = token((uint32_t)__ffs((int)won) - 1);
+                    grouped_send(me, plan, m, head, place++, at);
+                    grouped_ask_for<D>(s, p, me, plan, at);
+                }
+            }
+#pragma unroll 1
+            for (; tied != 0; tied &= tied - 1) grouped_list_tie(m, head, token((uint32_t)__ffs((int)tied) - 1));
         }
     }
 }

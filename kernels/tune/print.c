@@ -117,7 +117,8 @@ void adm_tune_print_table(const adm_tune_options *o, adm_stage stage, const char
         print_resources(resources_of(&c[i], &r[i]));
         if (r[i].is_disturbed) adm_print("  core was shared");
         adm_print("\n");
-        if (r[i].status != ADM_OK) adm_print("    %s\n", r[i].reason);
+        const bool is_same = i > 0 && r[i - 1].status == r[i].status && strcmp(r[i - 1].reason, r[i].reason) == 0;
+        if (r[i].status != ADM_OK) adm_print("    %s\n", is_same ? "the same" : r[i].reason);
         else if (r[i].counted != NULL) adm_tune_print_counters(r[i].counted);
     }
 }

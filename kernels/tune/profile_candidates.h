@@ -16,9 +16,8 @@ typedef struct adm_profile_candidates_ask {
     bool quiet;
 } adm_profile_candidates_ask;
 
-/* Judges and times all of them over the grid, or a shard's part of it. *out is NULL where nothing is asked for; release it after a
- * failure too.
- * ADM_EUNSUPPORTED: no GPU. ADM_EINPUT: a candidate of the host. */
+/* Judges and times all of them over the grid, or a shard's part of it. *out is NULL where nothing is asked for; release it
+ * after a failure too. ADM_EUNSUPPORTED: no GPU. ADM_EINPUT: a candidate of the host. */
 adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, const adm_profile_options *options,
                                         adm_profile_candidates **out, adm_error *err);
 

@@ -151,6 +151,17 @@ def test_gc_asks_before_it_removes_everything(adamas, runs):
     assert runs.execute("PRAGMA foreign_key_check") == [] and runs.execute("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_gc_counts_a_pool_as_one_host_and_added_processes_by_themselves(adamas, runs):
+    pool = [run for host in "abc" for run in runs.add(1, host_name=host, machine="pool", label="l", samples=2)]
+    kept = [3, 5, pool[-1]]
+    for host in ("d", "e"):  # no pool: each host by itself
+        kept += runs.add(1, host_name=host, label="l", samples=2)
+    whole = runs.add(2, host_name="f", label="l", samples=2)
+    added = runs.add(9, host_name="f", label="l", only_times="topk", samples=2)  # later than the whole ones
+    assert adamas("db", "gc", "--keep", "1", "--db", "x.db", "--quiet").code == 0
+    assert runs.execute("SELECT run_id FROM run ORDER BY 1") == [(run,) for run in [*kept, whole[-1], added[-1]]]
+
+
 @pytest.mark.parametrize("keep", ["1", "4"])
 def test_samples_go_and_the_rest_stays(adamas, runs, keep):
     """Where most samples go they are copied, where few go they are deleted: the result is the same."""

@@ -1,7 +1,7 @@
 /* bench_tuned.c: what `adamas tune --search-rows` can gain over the recorded grid: of every stage with launch parameters, the
  * registry's first row that takes the shape (the default) against the fastest of all rows and settings.
  *
- *   build/release/tests/bench_tuned [--budgets 64,256] [--stages topk,step] [--limit-s N] [--out FILE]
+ *   build/release/tests/bench_tuned [--tokens 8192] [--budgets 64,256] [--stages topk,step] [--limit-s N] [--out FILE]
  *
  * Per stage and configuration: every setting is compared with the default's output over all heads and timed in 3 short graphs;
  * up to 3 within 8% of the fastest are timed as a session would, in turns with the default; the fastest of them is tuned, or
@@ -210,8 +210,8 @@ static adm_status run_stage(bench *b, adm_stage stage, adm_error *err) {
 /* --- The grid ------------------------------------------------------------------------------------------------------- */
 
 typedef struct asked {
-    uint32_t budget[16];
-    size_t n_budgets;
+    uint32_t tokens[16], budget[16];
+    size_t n_tokens, n_budgets;
     bool stage[ADM_N_STAGES];
     uint64_t end_ns;
 } asked;
@@ -239,10 +239,10 @@ static adm_status run_case(bench *b, const asked *a, uint32_t n_tokens, uint32_t
 }
 
 static adm_status run_grid(bench *b, const asked *a, adm_error *err) {
-    static const uint32_t tokens[] = {8192, 16384, 32768, 131072}, kv[] = {8, 32}, batches[] = {1, 8};
+    static const uint32_t kv[] = {8, 32}, batches[] = {1, 8};
     adm_status status = ADM_OK;
-    for (int i = 0; i < 16 && status == ADM_OK && adm_clock_ns() < a->end_ns; i++)
-        status = run_case(b, a, tokens[i / 4], kv[i % 2], batches[i / 2 % 2], err);
+    for (size_t i = 0; i < 4 * a->n_tokens && status == ADM_OK && adm_clock_ns() < a->end_ns; i++)
+        status = run_case(b, a, a->tokens[i / 4], kv[i % 2], batches[i / 2 % 2], err);
     return status;
 }
 
@@ -261,22 +261,31 @@ static void sum_up(const bench *b) {
                n_faster, n, 100.0 * (double)n_faster / (double)n, b->worst * 100, b->n_ways, b->n_wrong);
 }
 
+static size_t read_list(const char *text, uint32_t list[16]) {
+    size_t n = 0;
+    for (char *at = (char *)(uintptr_t)text; *at != '\0' && n < 16; at += *at == ',')
+        list[n++] = (uint32_t)strtoul(at, &at, 10);
+    return n;
+}
+
 static bool read_options(int argc, char **argv, asked *a, bench *b) {
-    const char *budgets = "64,128,256,512,1024,2048,4096", *stages = "distance,topk,attention,step,dense";
+    const char *tokens = "8192,16384,32768,131072", *budgets = "64,128,256,512,1024,2048,4096";
+    const char *stages = "distance,topk,attention,step,dense";
     double limit_s = 3600;
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--budgets") == 0) budgets = argv[i + 1];
+        if (strcmp(argv[i], "--tokens") == 0) tokens = argv[i + 1];
+        else if (strcmp(argv[i], "--budgets") == 0) budgets = argv[i + 1];
         else if (strcmp(argv[i], "--stages") == 0) stages = argv[i + 1];
         else if (strcmp(argv[i], "--limit-s") == 0) limit_s = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--out") == 0) b->out = fopen(argv[i + 1], "w");
         else return false;
     }
     if (argc % 2 == 0 || b->out == NULL) return false;
-    for (char *at = (char *)budgets; *at != '\0' && a->n_budgets < 16; at += *at == ',')
-        a->budget[a->n_budgets++] = (uint32_t)strtoul(at, &at, 10);
+    a->n_tokens = read_list(tokens, a->tokens);
+    a->n_budgets = read_list(budgets, a->budget);
     for (int s = 0; s < ADM_N_STAGES; s++) a->stage[s] = strstr(stages, adm_stage_name((adm_stage)s)) != NULL;
     a->end_ns = adm_clock_ns() + (uint64_t)(limit_s * 1e9);
-    return a->n_budgets > 0;
+    return a->n_tokens > 0 && a->n_budgets > 0;
 }
 
 int main(int argc, char **argv) {
@@ -284,7 +293,9 @@ int main(int argc, char **argv) {
     asked a = {.n_budgets = 0};
     adm_error err = {0};
     if (!read_options(argc, argv, &a, &b)) {
-        fprintf(stderr, "usage: bench_tuned [--budgets L] [--stages L] [--limit-s N] [--out FILE]; the largest budget last\n");
+        fprintf(
+            stderr,
+            "usage: bench_tuned [--tokens L] [--budgets L] [--stages L] [--limit-s N] [--out FILE]; the largest budget last\n");
         return 2;
     }
     adm_status status = adm_gpu_open(0, &b.gpu, &err);

@@ -6,6 +6,7 @@ import re
 
 from test_layering import MAY
 
+from configure import SCHEMA
 from conftest import ROOT
 
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
@@ -25,6 +26,14 @@ def test_every_file_to_know_is_there():
     named = [f"{room}/{name}" for room, files in rows for name in re.findall(r"`([\w/]+\.\w+)`", files)]
     assert len(named) > 100 and {room for room, _ in rows} >= set(MAY)
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_last_migration_is_the_one_named():
+    assert re.findall(r"`schema/(\d+)[.]sql` \(the last migration", TEXT) == [str(len(SCHEMA))]
+
+
+def test_every_room_has_a_readme():
+    assert [room for room in MAY if not (ROOT / room / "README.md").is_file()] == []
 
 
 def unknown_functions(text):

@@ -255,8 +255,8 @@ describe('the page', { skip }, () => {
         const card = page.locator('.headlines li', { has: page.locator('a[href="#policies"]') });
         const words = await card.textContent(), [, name, n, loss] = words.match(
             /^(.+) is the best of (\d+) sketches.*At a budget of 256 of 4,096 tokens it loses ([\d.]+)% of the output/);
-        const rows = await query(database, `SELECT variant, p50 FROM quality_summary WHERE policy = 'adamas' AND budget = 256 AND
-            seq_len = 4096 AND metric = 'output_rel_l2' ORDER BY p50`);
+        const rows = await query(database, `SELECT variant, p50 FROM quality_summary WHERE policy = 'adamas' AND budget = 256
+            AND seq_len = 4096 AND metric = 'output_rel_l2' ORDER BY p50`);
         assert.deepEqual([name, Number(n)], [rows[0][0], rows.length]);
         assert.ok(Math.abs(Number(loss) - 100 * rows[0][1]) < 0.051, words);
         await goTo(page, 'claims');

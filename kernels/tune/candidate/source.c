@@ -293,8 +293,8 @@ adm_status adm_source_start(adm_candidate *c, const char *arch, adm_tune_scratch
                             adm_error *err) {
     char compiler[PATH_MAX], shim[320], folder[272], define[ADM_TUNE_MAX_PARAMETERS][96], flags[1024], of_arch[64];
     static const char *const host_flags[] = {"-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-g", "-Wl,-z,defs"};
-    static const char *const gpu_flags[] = {"-O3",        "-std=c++17",    "-lineinfo", "-shared", "-Xcompiler=-fPIC",
-                                            "-Xptxas=-v", "-cudart=static"};
+    static const char *const gpu_flags[] = {"-O3",        "-std=c++17",     "-lineinfo",       "-shared", "-Xcompiler=-fPIC",
+                                            "-Xptxas=-v", "-cudart=static", "-Xlinker=-z,defs"};
     const char *argument[MAX_FLAGS + ADM_TUNE_MAX_PARAMETERS + 64];
     size_t n = 0;
     *build = (adm_source_build){.pid = -1, .start_ns = adm_clock_ns()};
@@ -306,7 +306,8 @@ adm_status adm_source_start(adm_candidate *c, const char *arch, adm_tune_scratch
     if (status != ADM_OK) return status;
     argument[n++] = compiler;
     const char *const *common = c->on_gpu ? gpu_flags : host_flags;
-    for (size_t i = 0; i < 7; i++) argument[n++] = common[i];
+    const size_t n_common = c->on_gpu ? sizeof gpu_flags / sizeof *gpu_flags : sizeof host_flags / sizeof *host_flags;
+    for (size_t i = 0; i < n_common; i++) argument[n++] = common[i];
     snprintf(of_arch, sizeof of_arch, "-arch=%s", arch);
     if (c->on_gpu) argument[n++] = of_arch;
     snprintf(folder, sizeof folder, "-I%s", scratch->folder);

@@ -306,7 +306,7 @@ def test_provenance(bundled_run, bundled, program):
     settings = {"machine", "cpu_governor", "cpu_turbo", "cpu_smt"}  # not every machine says them
     sweep = {name for name in columns if name.startswith("sweep_")} | {"shard", "n_shards", "together_uuid", "n_together"}
     absent = {name for name, value in run.items() if value is None}
-    assert sweep <= absent <= gpu | {"reason", "git_dirty", "commit_utc"} | settings | sweep
+    assert sweep <= absent <= gpu | {"reason", "git_dirty", "commit_utc", "only_times"} | settings | sweep
     assert all(value != "" for value in run.values())
     assert (run["command"], run["status"], run["label"]) == ("replay", "complete", "bundled")
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", run["run_uuid"])

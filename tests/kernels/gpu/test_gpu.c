@@ -346,8 +346,10 @@ static void grouped_steps_cut_every_way(void **state) {
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
         {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
     };
-    static const adm_gpu_grouped_tuning tunings[] = {{0, 2, 1, 2, 0}, {0, 2, 2, 0, 1}, {2, 4, 2, 2, 2},
-                                                     {1, 8, 2, 0, 3}, {0, 8, 2, 9, 2}, {4, 16, 4, 0, 2}};
+    static const adm_gpu_grouped_tuning tunings[] = {
+        {0, 2, 1, 2, 0, 1},  {0, 2, 2, 0, 1, 0}, {2, 4, 2, 2, 2, 0},  {1, 8, 2, 0, 3, 0},  {0, 7, 2, 9, 2, 0},
+        {4, 16, 4, 0, 2, 0}, {0, 3, 0, 0, 2, 0}, {4, 12, 0, 0, 1, 0}, {0, 10, 1, 3, 2, 1},
+    };
     needs_gpu();
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");

@@ -23,9 +23,11 @@ static void measured_points(void **state) {
     } points[] = {
         {32, 8, 1, 8192, 256, true, true},      {32, 8, 1, 4096, 256, false, true},     {64, 8, 1, 16384, 256, false, true},
         {64, 8, 1, 32768, 256, true, true},     {28, 4, 1, 16384, 256, true, true},     {28, 4, 1, 8192, 256, false, true},
-        {32, 32, 1, 131072, 256, false, true},  {32, 8, 1, 32768, 4096, false, true},   {32, 8, 4, 32768, 256, false, true},
+        {32, 32, 1, 131072, 256, false, true},  {32, 8, 1, 32768, 4096, false, false},  {32, 8, 4, 32768, 256, false, true},
         {32, 8, 8, 131072, 512, true, true},    {32, 8, 8, 131072, 1024, true, false},  {32, 8, 8, 131072, 2048, false, true},
-        {32, 8, 8, 131072, 4096, false, false}, {32, 32, 8, 131072, 4096, false, true},
+        {32, 8, 8, 131072, 4096, false, false}, {32, 32, 8, 131072, 4096, false, true}, {32, 8, 1, 8192, 1024, false, true},
+        {64, 8, 1, 32768, 4096, false, true},   {32, 8, 8, 16384, 1024, true, true},    {32, 8, 8, 8192, 512, true, true},
+        {32, 8, 8, 32768, 2048, false, true},   {32, 8, 1, 32768, 2048, true, true},    {32, 8, 1, 16384, 4096, false, false},
     };
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         const adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity,

@@ -325,6 +325,15 @@ def test_the_cuda_examples_compile(adamas):
     assert len(rows) == 2 and all(row["registers"] > 0 and row["verdict"] in ("right", "skipped") for row in rows), rows
 
 
+def test_cuda_without_the_function_is_refused_without_a_gpu_too(adamas, tmp_path):
+    if not shutil.which(os.environ.get("NVCC", "nvcc")):
+        pytest.skip("no nvcc")
+    text = (ROOT / "docs/tuning/naive_topk.cu").read_text().replace("adamas_gpu_topk", "adamas_gpu_topkk")
+    result = adamas("tune", "--stage", "topk", *SMALL, "--check-only", write(tmp_path, "mine.cu", text), "--json")
+    row = {row["name"]: row for row in json.loads(result.out)["candidates"]}["mine.cu"]
+    assert (result.code, row["verdict"], row["reason"]) == (2, "invalid", "defines no function adamas_gpu_topk"), row
+
+
 def test_the_triton_example_compiles(tmp_path):
     python = os.environ.get("ADAMAS_TRITON_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import triton"], capture_output=True).returncode:

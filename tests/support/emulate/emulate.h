@@ -213,6 +213,7 @@ static inline int __syncthreads_or(int x) { return emu_block_or(x); }
 
 /* ---- a thread's own instructions ---- */
 
+static inline uint32_t __umulhi(uint32_t a, uint32_t b) { return (uint32_t)((uint64_t)a * b >> 32); }
 static inline int __popc(uint32_t x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline int __clz(int x) { return x != 0 ? __builtin_clz((unsigned)x) : 32; }
