@@ -319,8 +319,8 @@ def fuzz_edges(ninja):
     fuzz_options = compile_c("tests/fuzz/fuzz_options.c")
     # An archive: libFuzzer looks at the counters of all code after each input, so a reader is linked with what it calls alone.
     library = ninja.build("build/fuzz/library.a", "ar_fuzz",
-                          [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c", EMBED, *NO_CUDA,
-                                                            *NO_NVTX, *NO_CUPTI]])
+                          [compile_c(source) for source in [*sources_of(ROOMS), "core/cli/command_json.c",
+                                                            "kernels/decode/weights.c", EMBED, *NO_CUDA, *NO_NVTX, *NO_CUPTI]])
     programs = [ninja.build(f"build/fuzz/{name}", "link_fuzz",
                             [compile_c(f"tests/fuzz/fuzz_{name}.c"), fuzz_options, library])
                 for name in FUZZERS]

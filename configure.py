@@ -168,7 +168,7 @@ TESTS = {
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["probe"],
     "core/policy": ["coding", "policy", "rank", "sweep", "thresholds"],
-    "core/store": ["store", "store_insert"],
+    "core/store": ["store", "store_insert", "query"],
     "core/replay": ["replay", "replay_sweep", "replay_faults", "event_spool", "quality"],
     "core/cli": ["command_line"],
     "core/fleet": ["shard"],
@@ -217,7 +217,7 @@ CUPTI_TOOLS = ["fake_cupti"]
 
 # Each name is tests/fuzz/fuzz_NAME.c, a libFuzzer target for `ninja fuzz`, which needs clang. Each is linked with the library.
 FUZZERS = ["safetensors", "requests", "recorded", "metrics", "arguments", "candidate", "manifest", "calibration",
-           "database"]
+           "model", "database"]
 FUZZ_SECONDS = 60
 
 ARCHITECTURES = ["sm_80", "sm_89", "sm_90", "sm_100"]

@@ -45,10 +45,21 @@ static adm_status open_run(const show_command *c, adm_store *store, const char *
     return status;
 }
 
-static const char *column(const adm_query *q, const char *name) {
-    for (int i = 0; i < adm_query_n_columns(q); i++)
-        if (strcmp(adm_query_name(q, i), name) == 0) return adm_query_text(q, i);
-    return "";
+enum { VALUE_BYTES = 32 };
+
+/* The value's text, in `number` unless it is one; "" for NULL. */
+static const char *value_text(const adm_query *q, int i, char number[VALUE_BYTES]) {
+    switch (adm_query_type(q, i)) {
+    case 'i': snprintf(number, VALUE_BYTES, "%" PRId64, adm_query_int(q, i)); return number;
+    case 'd': snprintf(number, VALUE_BYTES, "%.15g", adm_query_double(q, i)); return number;
+    default: return adm_query_text(q, i);
+    }
+}
+
+static int column(const adm_query *q, const char *name) {
+    int i = 0;
+    while (i < adm_query_n_columns(q) && strcmp(adm_query_name(q, i), name) != 0) i++;
+    return i; /* one that is not there is NULL */
 }
 
 /* --- One run ------------------------------------------------------------------------------------------------------ */
@@ -67,10 +78,11 @@ static void print_word(const char *text) {
 }
 
 /* The command line from its JSON. Its first word is what a program is called in its help, such as "adamas replay". */
-static void print_command(const char *argv_json) {
+static adm_status print_command(const char *argv_json, adm_error *err) {
     size_t i;
     adm_json_fault why;
     json_t *word, *list = adm_json_read(argv_json, strlen(argv_json), &why);
+    if (list == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while reading the run's command");
     json_array_foreach(list, i, word) {
         const char *text = json_is_string(word) ? json_string_value(word) : "?";
         if (i > 0) adm_print(" ");
@@ -82,20 +94,22 @@ static void print_command(const char *argv_json) {
     }
     adm_print("\n");
     json_decref(list);
+    return ADM_OK;
 }
 
-static void print_lines(const adm_query *q) {
-    const char *commit = column(q, "git_commit");
+static adm_status print_lines(const adm_query *q, adm_error *err) {
+    const char *commit = adm_query_text(q, column(q, "git_commit"));
+    char number[VALUE_BYTES];
     for (int i = 0; i < adm_query_n_columns(q); i++) {
         if (adm_query_is_null(q, i) || strcmp(adm_query_name(q, i), "argv") == 0) continue;
         adm_print("%s=", adm_query_name(q, i));
-        print_word(adm_query_text(q, i));
+        print_word(value_text(q, i, number));
         adm_print("\n");
     }
     if (strspn(commit, "0123456789abcdef") >= 40)
         adm_print("git checkout %.40s%s\n", commit,
-                  strcmp(column(q, "git_dirty"), "1") == 0 ? "  # and changes that are stored nowhere" : "");
-    print_command(column(q, "argv"));
+                  adm_query_int(q, column(q, "git_dirty")) == 1 ? "  # and changes that are stored nowhere" : "");
+    return print_command(adm_query_text(q, column(q, "argv")), err);
 }
 
 static json_t *value_json(const adm_query *q, int i) {
@@ -115,7 +129,7 @@ static adm_status show(const show_command *c, adm_store *store, adm_error *err) 
         for (int i = 0; i < adm_query_n_columns(q); i++) json_object_set_new(object, adm_query_name(q, i), value_json(q, i));
         status = adm_print_json(object, err);
     } else if (status == ADM_OK) {
-        print_lines(q);
+        status = print_lines(q, err);
     }
     adm_query_close(&q);
     return status == ADM_OK ? adm_finish_output(err) : status;
@@ -133,20 +147,18 @@ static bool is_identity(const char *name) {
 
 static adm_status print_differences(const show_command *c, const adm_query *a, const adm_query *b, adm_error *err) {
     json_t *rows = json_object();
+    char number[2][VALUE_BYTES];
     int n = 0;
     adm_status status = ADM_OK;
     for (int i = 0; status == ADM_OK && i < adm_query_n_columns(a); i++) {
-        const char *name = adm_query_name(a, i);
-        if (is_identity(name) ||
-            (adm_query_is_null(a, i) == adm_query_is_null(b, i) && strcmp(adm_query_text(a, i), adm_query_text(b, i)) == 0))
-            continue;
+        const char *name = adm_query_name(a, i), *in_a = value_text(a, i, number[0]), *in_b = value_text(b, i, number[1]);
+        if (is_identity(name) || (adm_query_is_null(a, i) == adm_query_is_null(b, i) && strcmp(in_a, in_b) == 0)) continue;
         n++;
         if (c->common.json) {
             status = adm_rows_set(rows, name, json_pack("[o, o]", value_json(a, i), value_json(b, i)), err);
             continue;
         }
-        adm_print("%-16s %s\n%-16s %s\n", name, adm_query_is_null(a, i) ? "-" : adm_query_text(a, i), "",
-                  adm_query_is_null(b, i) ? "-" : adm_query_text(b, i));
+        adm_print("%-16s %s\n%-16s %s\n", name, adm_query_is_null(a, i) ? "-" : in_a, "", adm_query_is_null(b, i) ? "-" : in_b);
     }
     if (status == ADM_OK && c->common.json) status = adm_print_json(json_incref(rows), err);
     else if (status == ADM_OK && n == 0 && !c->common.quiet) adm_print("no difference but when they ran\n");
@@ -186,7 +198,7 @@ static int run_show(int argc, char **argv) {
         .doc =
             "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and "
             "the command. RUN is a number, last, last~1 or a label that one run has. last is the run that started last, "
-            "without the processes that a check added for a few times."};
+            "not counting processes that a check added for a few open times."};
     return run_command(argc, argv, &argp, 1, show);
 }
 

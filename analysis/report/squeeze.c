@@ -34,7 +34,7 @@ static size_t needless(const char *at, const char *end) {
 /* Whether a value needs no quotes. A '/' at its end would look like the end of the tag. */
 static bool is_plain(const char *value, const char *end) {
     for (const char *at = value; at < end; at++)
-        if (strchr(" \t\n\"'=<>`/", *at) != NULL) return false;
+        if (strchr(" \t\n\f\r\"'=<>`/", *at) != NULL) return false;
     return end > value;
 }
 

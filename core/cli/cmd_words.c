@@ -42,8 +42,8 @@ static adm_status print_words(const words_command *c, adm_error *err) {
     } else if (strcmp(c->kind, "metrics") == 0) {
         return print_column(c, "SELECT name FROM metric ORDER BY name", err);
     } else if (strcmp(c->kind, "labels") == 0) {
-        return print_column(c, "SELECT label FROM run WHERE label IS NOT NULL GROUP BY label ORDER BY max(id) DESC LIMIT 200",
-                            err);
+        return print_column(
+            c, "SELECT label FROM run WHERE label IS NOT NULL GROUP BY label ORDER BY max(run_id) DESC LIMIT 200", err);
     } else {
         char shown[64];
         return adm_fail(err, ADM_EINPUT, "'%s' is no kind of word: use policies, stages, sets, metrics or labels",

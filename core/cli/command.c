@@ -103,6 +103,7 @@ adm_status adm_finish_output(adm_error *err) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
     if (adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
+    if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted while standard output was written");
     return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s",
                     errno != 0 ? strerror(errno) : "an earlier write did not succeed");
 }

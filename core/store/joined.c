@@ -48,7 +48,8 @@ static int insert_run(adm_store *store, const char *uuid, int64_t shard_run_id) 
     int rc = sqlite3_prepare_v2(store->db, "SELECT name FROM pragma_table_info('run')", -1, &names, NULL), n = 0;
     sqlite3_str_appendall(sql, "INSERT INTO main.run (");
     while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
-        const char *name = (const char *)sqlite3_column_text(names, 0);
+        const char *name = adm_store_text(names, 0, &rc);
+        if (rc != SQLITE_ROW) break;
         rc = SQLITE_OK;
         if (strcmp(name, "run_id") == 0 || strcmp(name, "shard") == 0) continue;
         sqlite3_str_appendf(sql, "%s\"%w\"", n > 0 ? ", " : "", name);

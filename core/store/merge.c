@@ -325,13 +325,13 @@ static adm_status check_metrics(adm_store *store, const char *path, adm_error *e
                                 "JOIN main.metric n USING (name) WHERE o.unit <> n.unit OR o.better <> n.better",
                                 -1, &statement, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+    const char *text[5] = {NULL};
+    for (int i = 0, n = rc == SQLITE_ROW ? 5 : 0; i < n; i++) text[i] = adm_store_text(statement, i, &rc);
     if (rc == SQLITE_ROW)
         status = adm_fail(err, ADM_EINPUT,
                           "%s has the metric '%s' in %s (better: %s), and %s in %s (better: %s): they "
                           "cannot be merged",
-                          path, sqlite3_column_text(statement, 0), sqlite3_column_text(statement, 1),
-                          sqlite3_column_text(statement, 2), store->path, sqlite3_column_text(statement, 3),
-                          sqlite3_column_text(statement, 4));
+                          path, text[0], text[1], text[2], store->path, text[3], text[4]);
     else if (rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing metrics", err);
     sqlite3_finalize(statement);
     return status;
@@ -361,11 +361,11 @@ static int drop_maps(adm_store *store) {
                                 "temp.sqlite_schema WHERE name LIKE 'map\\_%' ESCAPE '\\' OR name = 'part'",
                                 -1, &names, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_step(names);
-    char *sql = rc == SQLITE_ROW ? sqlite3_mprintf("%s", sqlite3_column_text(names, 0)) : NULL;
+    char *sql = rc == SQLITE_ROW ? sqlite3_mprintf("%s", adm_store_text(names, 0, &rc)) : NULL;
     sqlite3_finalize(names);
-    rc = sql != NULL ? adm_store_execute(store, sql) : SQLITE_OK;
+    if (rc == SQLITE_ROW) rc = sql != NULL ? adm_store_execute(store, sql) : SQLITE_NOMEM;
     sqlite3_free(sql);
-    return rc;
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
 /* Whether every run of the file is copied as it is, and how many there are of each kind. */

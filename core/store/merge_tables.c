@@ -42,16 +42,18 @@ static int describe(sqlite3 *schema, adm_merge_table *tables, int i) {
     while (rc == SQLITE_OK && (rc = sqlite3_step(row)) == SQLITE_ROW) {
         if (t->n_columns == ADM_MERGE_MAX_COLUMNS) break;
         adm_merge_column *c = &t->column[t->n_columns];
-        sqlite3_snprintf(sizeof c->name, c->name, "%s", sqlite3_column_text(row, 0));
-        c->parent = find(tables, i, (const char *)sqlite3_column_text(row, 2));
+        const char *name = adm_store_text(row, 0, &rc), *parent = adm_store_text(row, 2, &rc),
+                   *type = adm_store_text(row, 3, &rc);
+        if (rc != SQLITE_ROW) break;
+        sqlite3_snprintf(sizeof c->name, c->name, "%s", name);
+        c->parent = find(tables, i, parent);
         c->is_key = sqlite3_column_int(row, 1) > 0;
-        c->is_text = strcmp((const char *)sqlite3_column_text(row, 3), "TEXT") == 0;
-        c->is_real = strcmp((const char *)sqlite3_column_text(row, 3), "REAL") == 0;
+        c->is_text = strcmp(type, "TEXT") == 0;
+        c->is_real = strcmp(type, "REAL") == 0;
         c->is_never_null = sqlite3_column_int(row, 4) != 0 || c->is_key;
         c->is_listed = c->is_text && is_listed(t, c->name);
         n_keys += c->is_key;
-        if (c->is_key && c->parent < 0 && strcmp((const char *)sqlite3_column_text(row, 3), "INTEGER") == 0)
-            t->id = t->n_columns;
+        if (c->is_key && c->parent < 0 && strcmp(type, "INTEGER") == 0) t->id = t->n_columns;
         if (t->owner < 0 && is_owned(tables, c->parent)) t->owner = t->n_columns;
         t->n_columns++;
         rc = SQLITE_OK;
@@ -72,9 +74,10 @@ adm_status adm_merge_tables_read(adm_store *store, const adm_schema *schema, adm
                                 -1, &names, NULL);
     while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
         if (*n == ADM_MERGE_MAX_TABLES) break;
-        sqlite3_snprintf(sizeof(*tables)[*n].name, (*tables)[*n].name, "%s", sqlite3_column_text(names, 0));
-        if (!adm_merge_read_checks((const char *)sqlite3_column_text(names, 1), (*tables)[*n].checks, ADM_MERGE_CHECKS_BYTES))
-            break;
+        adm_merge_table *t = &(*tables)[*n];
+        const char *name = adm_store_text(names, 0, &rc), *sql = adm_store_text(names, 1, &rc);
+        if (rc != SQLITE_ROW || !adm_merge_read_checks(sql, t->checks, ADM_MERGE_CHECKS_BYTES)) break;
+        sqlite3_snprintf(sizeof t->name, t->name, "%s", name);
         rc = describe(schema->db, *tables, *n);
         ++*n;
     }

@@ -44,9 +44,9 @@ static char *unreferenced(adm_store *store, const char *table, const char *id) {
                                 -1, &children, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_bind_text(children, 1, table, -1, SQLITE_STATIC);
     while (rc == SQLITE_OK && (rc = sqlite3_step(children)) == SQLITE_ROW) {
-        sqlite3_str_appendf(text, " UNION SELECT \"%w\" FROM main.\"%w\" WHERE \"%w\" IS NOT NULL",
-                            sqlite3_column_text(children, 1), sqlite3_column_text(children, 0),
-                            sqlite3_column_text(children, 1));
+        const char *child = adm_store_text(children, 0, &rc), *column = adm_store_text(children, 1, &rc);
+        if (rc != SQLITE_ROW) break;
+        sqlite3_str_appendf(text, " UNION SELECT \"%w\" FROM main.\"%w\" WHERE \"%w\" IS NOT NULL", column, child, column);
         rc = SQLITE_OK;
     }
     sqlite3_finalize(children);
@@ -135,9 +135,11 @@ static adm_status remove_grandchildren(adm_store *store, adm_error *err) {
                                 "pragma_foreign_key_list(f.\"table\") p WHERE p.\"table\" = 'run')",
                                 -1, &tables, NULL);
     while (status == ADM_OK && rc == SQLITE_OK && (rc = sqlite3_step(tables)) == SQLITE_ROW) {
-        char *sql = sqlite3_mprintf("DELETE FROM main.\"%w\" WHERE \"%w\" NOT IN (SELECT \"%w\" FROM main.\"%w\")",
-                                    sqlite3_column_text(tables, 0), sqlite3_column_text(tables, 1),
-                                    sqlite3_column_text(tables, 3), sqlite3_column_text(tables, 2));
+        const char *text[4];
+        for (int i = 0; i < 4; i++) text[i] = adm_store_text(tables, i, &rc);
+        if (rc != SQLITE_ROW) break;
+        char *sql = sqlite3_mprintf("DELETE FROM main.\"%w\" WHERE \"%w\" NOT IN (SELECT \"%w\" FROM main.\"%w\")", text[0],
+                                    text[1], text[3], text[2]);
         status = sql != NULL ? step(store, sql, NULL, -1, "removing old runs", err)
                              : adm_store_sqlite_error(store, SQLITE_NOMEM, "removing old runs", err);
         sqlite3_free(sql);
@@ -157,8 +159,9 @@ static adm_status remove_runs(adm_store *store, int64_t *n, adm_error *err) {
                                 "WHERE s.type = 'table' AND f.\"table\" = 'run'",
                                 -1, &children, NULL);
     while (status == ADM_OK && rc == SQLITE_OK && (rc = sqlite3_step(children)) == SQLITE_ROW) {
-        char *sql = sqlite3_mprintf("DELETE FROM main.\"%w\" WHERE \"%w\" IN temp.gone_run", sqlite3_column_text(children, 0),
-                                    sqlite3_column_text(children, 1));
+        const char *child = adm_store_text(children, 0, &rc), *column = adm_store_text(children, 1, &rc);
+        if (rc != SQLITE_ROW) break;
+        char *sql = sqlite3_mprintf("DELETE FROM main.\"%w\" WHERE \"%w\" IN temp.gone_run", child, column);
         status = sql != NULL ? step(store, sql, NULL, -1, "removing old runs", err)
                              : adm_store_sqlite_error(store, SQLITE_NOMEM, "removing old runs", err);
         sqlite3_free(sql);

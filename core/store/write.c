@@ -94,13 +94,13 @@ static adm_status metric_id_of(adm_store *store, const adm_metric *metric, int64
     adm_row_text(&row, metric->name);
     if (row.rc == SQLITE_OK) row.rc = sqlite3_step(row.statement);
     if (row.rc == SQLITE_ROW) {
-        const char *unit = (const char *)sqlite3_column_text(row.statement, 1);
-        const char *better = (const char *)sqlite3_column_text(row.statement, 2);
-        bool same = unit != NULL && better != NULL && strcmp(unit, metric->unit) == 0 && strcmp(better, metric->better) == 0;
+        const char *unit = adm_store_text(row.statement, 1, &row.rc), *better = adm_store_text(row.statement, 2, &row.rc);
+        if (row.rc != SQLITE_ROW) return adm_row_abandon(&row, doing, err);
+        bool same = strcmp(unit, metric->unit) == 0 && strcmp(better, metric->better) == 0;
         *metric_id = sqlite3_column_int64(row.statement, 0);
         if (!same)
             adm_fail(err, ADM_EINTERNAL, "%s has the metric '%s' in %s (better: %s), not in %s (better: %s)", store->path,
-                     metric->name, unit ? unit : "?", better ? better : "?", metric->unit, metric->better);
+                     metric->name, unit, better, metric->unit, metric->better);
         adm_row_release(&row);
         if (!same) adm_store_rollback(store);
         return same ? ADM_OK : ADM_EINTERNAL;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/system/remove_tree.h"
 
 enum { MAX_FILES = 8, PATH_BYTES = 4096 };
 
@@ -22,7 +23,7 @@ static struct {
 
 static void remove_files(void) {
     for (int i = 0; i < MAX_FILES; i++)
-        if (files[i].taken) unlink(files[i].path);
+        if (files[i].taken && unlink(files[i].path) != 0 && errno == EISDIR) adm_remove_tree(files[i].path);
 }
 
 static void end_by(int signal_number) {

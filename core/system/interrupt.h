@@ -32,8 +32,8 @@ void adm_end_without_reader(void);
 /* Whether fd is a pipe that nobody reads any more. */
 bool adm_reader_has_gone(int fd);
 
-/* Notes a file to be removed if a signal ends the process. Returns its slot, or -1 if all are taken or the path is too long:
- * then the file would be left behind. A slot of -1 is fine for the second. */
+/* Notes a file, or a folder with all that is in it, to be removed if a signal ends the process. Returns its slot, or -1 if all
+ * are taken or the path is too long: then the file would be left behind. A slot of -1 is fine for the second. */
 int adm_interrupt_remove(const char *path);
 void adm_interrupt_keep(int slot);
 

@@ -185,6 +185,14 @@ static adm_status begin_run(const decode_command *c, const adm_device_info *devi
     return adm_store_begin_run(store, &info, run_id, err);
 }
 
+/* A step that did not fit is a row with the reason. Where none did, nothing was measured. */
+static adm_status check_measured(const adm_decode_result *result, adm_error *err) {
+    size_t i = 0;
+    while (i < result->n && result->row[i].reason[0] != '\0') i++;
+    if (i < result->n || result->n == 0) return ADM_OK;
+    return adm_fail(err, ADM_EENVIRONMENT, "no step was measured: %s", result->row[0].reason);
+}
+
 static adm_status run_and_show(decode_command *c, adm_gpu *gpu, adm_store *store, int64_t run_id, adm_error *err) {
     adm_decode_result result = {0};
     adm_decode_probes *probes = NULL;
@@ -203,6 +211,7 @@ static adm_status run_and_show(decode_command *c, adm_gpu *gpu, adm_store *store
     if (status == ADM_OK) status = ended;
     if (status == ADM_OK && c->common.json) status = adm_print_json(adm_decode_json(&c->job, &result, run_id), err);
     else if (status == ADM_OK && !c->common.quiet) adm_decode_print(&c->job, &result);
+    if (status == ADM_OK) status = check_measured(&result, err);
     adm_decode_result_free(&result);
     return status;
 }

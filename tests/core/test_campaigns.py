@@ -56,6 +56,17 @@ def test_every_command_tells_of_early_and_late_faults(campaign, name):
     assert campaign.wrong == []
 
 
+@pytest.mark.parametrize("name", fault_campaign.COMMANDS)
+def test_output_on_a_full_device_is_told_of(campaign, name):
+    code, out, err, _ = campaign.run(fault_campaign.COMMANDS[name])
+    with open("/dev/full", "w") as full:
+        to_full = campaign.run(fault_campaign.COMMANDS[name], out=full)
+    if out:
+        assert to_full[0] == 4 and "could not be written" in to_full[2], to_full
+    else:
+        assert to_full[0] == code, (err, to_full)
+
+
 def test_media_that_cannot_be_written_are_told_of(program):
     names = ["replay", "report", "history", "db import", "db gc"]
     result = subprocess.run([sys.executable, ROOT / "tests/fuzz/medium_campaign.py", PROGRAM,
@@ -75,6 +86,16 @@ def test_a_prune_that_cannot_shrink_the_file_says_what_it_removed(campaign, faul
             return
         assert hit, "no write of the prune was one of its shrinking"
     pytest.fail("no fault came after the prune and before its end")
+
+
+def test_every_fuzzer_has_a_corpus_and_a_short_run():
+    from configure import FUZZERS
+    short, long = ((ROOT / "tests/fuzz" / name).read_text() for name in ("test_fuzz.c", "run_fuzz.sh"))
+    for name in FUZZERS:
+        assert any((ROOT / "tests/fuzz/corpus" / name).iterdir()), name
+        assert f'fuzz_all("{name}", fuzz_{name}' in short, name
+    assert f"readers=${{*:-{' '.join(FUZZERS)}}}" in long
+    assert {path.stem.removeprefix("fuzz_") for path in (ROOT / "tests/fuzz").glob("fuzz_*.c")} - {"options"} == set(FUZZERS)
 
 
 def test_the_faults_are_met(campaign, faults):

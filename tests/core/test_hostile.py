@@ -1,9 +1,8 @@
 """A database from somebody else: each command that reads or merges it refuses it with one sentence and exit code 2, or shows
-it, within seconds; and what TERM does to a command at work."""
+it, within seconds. test_signals.py has what TERM does to a command at work."""
 import contextlib
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import time
@@ -129,55 +128,7 @@ def test_a_report_of_such_values_is_written_or_refused_with_the_reason(adamas, s
         assert result.code == 0 or (result.code == 2 and "memory" not in result.err and result.err.count("\n") == 1), result
 
 
-# ---------------------------------------------------------------- signals
-
-def ends_within_a_second(process, signal_number=signal.SIGTERM):
-    process.send_signal(signal_number)
-    sent = time.monotonic()
-    process.communicate(timeout=30)
-    return time.monotonic() - sent
-
-
-def test_term_ends_what_does_not_ask(adamas, small_run, tmp_path):
-    """A lock that is held keeps each of them waiting, inside SQLite, for up to 5 s."""
-    shutil.copy(small_run[1], tmp_path / "x.db")
-    with contextlib.closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as holder:
-        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
-        holder.execute("BEGIN EXCLUSIVE")
-        for command in READERS + WRITERS + [["replay", small_run[0]], ["db", "import", "none.json"]]:
-            with adamas.start(*command, "--db", "x.db") as process:
-                time.sleep(0.3)
-                if process.poll() is not None:  # it had nothing to wait for
-                    assert command == ["db", "import", "none.json"], command
-                    continue
-                seconds = ends_within_a_second(process)
-            assert seconds < 1.5 and process.returncode in (-signal.SIGTERM, 130), (command, seconds, process.returncode)
-    check_sound(tmp_path / "x.db")
-
-
-LONG = {
-    "replay": ["replay", "{trace}", "--budgets", "16-2048:x2", "--threads", "1", "--db", "x.db", "--policies",
-               "oracle,quest,streaming,h2o,accumulated,random,adamas:metric=l1+dot+asym4"],
-    "gen": ["trace", "gen", "-o", "big", "--tokens", "8000000", "--head-dim", "256"],
-    "check": ["check", "--baseline", "{program}", "--db", "x.db", "--", "replay", "{trace}"],
-}
-
-
-@pytest.mark.parametrize("name", LONG)
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_long_work(adamas, bundled, tmp_path, monkeypatch, name, signal_number):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    words = [word.format(trace=bundled, program=adamas.path) for word in LONG[name]]
-    with adamas.start(*words) as process:
-        time.sleep(1.0)
-        assert process.poll() is None, "it ended before it could be interrupted"
-        seconds = ends_within_a_second(process, signal_number)
-    assert seconds < 1.5 and process.returncode in (130, -signal_number), (seconds, process.returncode)
-    left = {path.name for path in tmp_path.iterdir()} - {"x.db", "x.db-wal", "x.db-shm"}
-    assert left == set(), left
-    if (tmp_path / "x.db").exists():
-        check_sound(tmp_path / "x.db")
-
+# ---------------------------------------------------------------- kill -9
 
 def test_killed_checks_leave_nothing_for_long(adamas, small_run, tmp_path, monkeypatch):
     """kill -9 in the middle of a check: its child ends with it, and the next check removes its scratch folder."""

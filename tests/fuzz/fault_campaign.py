@@ -8,8 +8,8 @@ being read), or it did not need what it asked for, and ends as without the fault
 rows. No signal, no hang, no half file, no damaged database, no temporary file. Beyond --most faults of a kind, or --seconds, N
 grows by a seventh each time, so that late ones are tried too. Most commands allocate 60,000 to 700,000 times, and nearly always
 where they have been before: with --paths the first allocation of each call path fails alone, which is each place of the program
-under each of its callers. Profile runs on adamas-fake-gpu, whose GPU is host memory. Prints
-a line per command; ends with 1 if anything was wrong.
+under each of its callers. Profile, decode and tune --gpu run on adamas-fake-gpu, whose GPU is host
+memory. Prints a line per command; ends with 1 if anything was wrong.
 """
 import argparse
 import contextlib
@@ -37,11 +37,16 @@ COMMANDS = {
                   "--db", "x.db", "-o", "out"],
     "simulate": ["simulate", "--requests", "requests.csv", "--model", "llama-3.1-8b", "--budgets", "256", "--threads", "1",
                  "--db", "x.db"],
+    "simulate --validate": ["simulate", "--validate", "--calibration", "1", "--db", "g.db"],
+    "decode": ["decode", "--model", "tiny.json", "--seq-lens", "64", "--budgets", "32", "--cap-ms", "1", "--db", "x.db"],
+    "decode --dry-run": ["decode", "--dry-run", "--model", "tiny.json", "--seq-lens", "64"],
     "explain": ["explain", "--stage", "topk", "--db", "g.db"],
     "tune": ["tune", "--stage", "topk", "--seq-len", "256", "--heads", "2", "--kv-heads", "1", "--budget", "32", "--check-only",
              "--implementation", "reference", "--seed", "1", "--db", "x.db"],
     "tune mine.so": ["tune", "mine.so", "--stage", "pack", "--seq-len", "256", "--heads", "2", "--kv-heads", "1",
                      "--check-only", "--seed", "1", "--db", "x.db"],
+    "tune --gpu": ["tune", "--gpu", "--stage", "topk", "--seq-len", "256", "--heads", "2", "--kv-heads", "1", "--budget", "32",
+                   "--implementation", "fake", "--limit-s", "1", "--cap-ms", "1", "--seed", "1", "--db", "x.db"],
     "tune --show": ["tune", "--show", "--db", "x.db"],
     "kernel header": ["kernel", "header"],
     "kernel resources": ["kernel", "resources", "--json"],
@@ -55,13 +60,17 @@ COMMANDS = {
     "compare --junit": ["compare", "1", "2", "--db", "x.db", "--all", "--junit", "out"],
     "compare --benchmark-json": ["compare", "1", "2", "--db", "x.db", "--all", "--benchmark-json", "out"],
     "history": ["history", "--db", "x.db"],
+    "history --json": ["history", "--json", "--db", "x.db"],
     "profile": ["profile", "--seq-lens", "256", "--budgets", "32", "--heads", "2", "--kv-heads", "1", "--cap-ms", "1", "--db",
                 "x.db"],
     "profile --dry-run": ["profile", "--dry-run", "--seq-lens", "1024"],
     "counters list": ["counters", "list"],
+    "counters plan": ["counters", "plan", "--set", "basic"],
     "counters explain": ["counters", "explain", "dram__bytes_read.sum"],
     "db list": ["db", "list", "--db", "x.db"],
+    "db list --json": ["db", "list", "--json", "--db", "x.db"],
     "db show": ["db", "show", "1", "--db", "x.db"],
+    "db show --json": ["db", "show", "1", "--json", "--db", "x.db"],
     "db diff": ["db", "diff", "1", "2", "--db", "x.db"],
     "db create": ["db", "create", "--db", "new.db"],
     "db export": ["db", "export", "--run", "1", "--db", "x.db", "-o", "out"],
@@ -69,6 +78,8 @@ COMMANDS = {
     "db import": ["db", "import", "run.json", "--db", "x.db"],
     "db merge": ["db", "merge", "other.db", "--db", "x.db"],
     "db gc": ["db", "gc", "--keep", "1", "--db", "x.db"],
+    "words": ["words", "labels", "--db", "x.db"],
+    "help": ["replay", "--help"],
 }
 PACK = r"""
 #include "adamas_plugin.h"
@@ -80,14 +91,21 @@ static const adamas_implementation rows[] = {{.stage = "pack", .name = "mine", .
 const adamas_plugin adamas_plugin_table = {ADAMAS_PLUGIN_VERSION, sizeof *rows, 1, rows};
 """
 TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-ON_FAKE_GPU = ("profile",)
+TINY = ('{"name": "tiny", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,'
+        ' "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 50}')
+
+
+def on_fake_gpu(words):
+    return words[0] in ("profile", "decode") or "--gpu" in words
+
+
 VARIES = re.compile(r"\d+(\.\d+)? ?s\b|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z|[0-9a-f]{8}-[0-9a-f-]{27}|\d+ bytes|\d{4,}")  # times
 
 
 class Campaign:
     def __init__(self, adamas, faults, folder, most, seconds=1e9):
         self.adamas, self.faults, self.most, self.wrong = Path(adamas).resolve(), Path(faults).resolve(), most, []
-        self.seconds = seconds
+        self.seconds, self.made_rows = seconds, {}
         self.made, self.at = Path(folder) / "made", Path(folder) / "at"
         self.made.mkdir()
         def run(*words):
@@ -98,6 +116,7 @@ class Campaign:
         run("db", "export", "--run", "1", "--db", "x.db", "-o", "run.json", "-q")
         shutil.copy(ROOT / "tests/fuzz/corpus/recorded/gpu.json", self.made / "gpu.json")
         shutil.copy(ROOT / "tests/fuzz/corpus/requests/copilot.jsonl.gz", self.made / "requests.jsonl.gz")
+        (self.made / "tiny.json").write_text(TINY)
         run("db", "import", "gpu.json", "--db", "g.db", "-q")
         (self.made / "adamas").symlink_to(self.adamas)
         (self.made / "mine.c").write_text(PACK)
@@ -107,32 +126,55 @@ class Campaign:
         (self.made / "requests.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n"
                                                 "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n")
 
-    def run(self, words, environment=None, limit_bytes=None):
-        shutil.rmtree(self.at, ignore_errors=True)
-        shutil.copytree(self.made, self.at, symlinks=True)
-        (self.at / "out").write_bytes(b"old")
+    def run(self, words, environment=None, limit_bytes=None, out=subprocess.PIPE):
+        if not self.at.exists() or self.changed():
+            shutil.rmtree(self.at, ignore_errors=True)
+            shutil.copytree(self.made, self.at, symlinks=True)
+            (self.at / "out").write_bytes(b"old")
         hit = self.at.parent / "hit"
         hit.unlink(missing_ok=True)
         limit = None
         if limit_bytes is not None:
             def limit():
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-        program = self.adamas.parent / "tests/adamas-fake-gpu" if words[0] in ON_FAKE_GPU else self.adamas
+        program = self.adamas.parent / "tests/adamas-fake-gpu" if on_fake_gpu(words) else self.adamas
+        environment = {**os.environ, "TMPDIR": str(self.at), "ADAMAS_FAULT_HIT": str(hit), **(environment or {})}
         try:
-            result = subprocess.run([program, *words], cwd=self.at, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
-                                    preexec_fn=limit, env={**os.environ, "TMPDIR": str(self.at), "ADAMAS_FAULT_HIT": str(hit),
-                                                           **(environment or {})})
+            result = subprocess.run([program, *words], cwd=self.at, stdin=subprocess.DEVNULL, stdout=out,
+                                    stderr=subprocess.PIPE, timeout=60, preexec_fn=limit, env=environment)
         except subprocess.TimeoutExpired as late:
             return -99, "", f"a hang: {late}", True
-        return result.returncode, result.stdout.decode(errors="replace"), result.stderr.decode(errors="replace"), hit.exists()
+        return (result.returncode, (result.stdout or b"").decode(errors="replace"), result.stderr.decode(errors="replace"),
+                hit.exists())
+
+    def changed(self):
+        """The names of what is not there as it was made. Most faulty commands change nothing, and looking at all costs more."""
+        def files(folder):
+            with os.scandir(folder) as entries:
+                stats = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+            return {name: (s.st_size, s.st_mtime_ns, s.st_mode) for name, s in stats.items() if name != "out"}
+        made, at = files(self.made), files(self.at)
+        names = {name for name in made.keys() | at.keys() if made.get(name) != at.get(name)}
+        return names | ({"out"} if (self.at / "out").read_bytes() != b"old" else set())
+
+    def rows(self, database):
+        rows = {}
+        with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
+            for table, in connection.execute(TABLES):
+                rows[database.name, table] = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+        return rows
 
     def state(self):
         """What a command leaves: its output file, and how many rows each table has."""
         out, rows = (self.at / "out").read_bytes().decode(errors="replace"), {}
+        changed = self.changed()
         for database in sorted(self.at.glob("*.db")):
-            with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
-                for table, in connection.execute(TABLES):
-                    rows[database.name, table] = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+            if not {name for name in changed if name.startswith(database.name)}:
+                if database.name not in self.made_rows:
+                    self.made_rows[database.name] = self.rows(database)
+                rows |= self.made_rows[database.name]
+            else:
+                rows |= self.rows(database)
         return VARIES.sub("", out), rows
 
     def judge(self, name, fault, whole, result):
@@ -162,7 +204,10 @@ class Campaign:
         if "out" in COMMANDS[name] and code != whole[0]:
             goes_on = name == "trace gen" or name.split()[0] in ("compare", "calibrate")  # after it has written the file
             claim((self.at / "out").read_bytes() == b"old" or goes_on, "a file that was replaced by a failure")
+        changed = self.changed()
         for database in self.at.glob("*.db"):
+            if not {name for name in changed if name.startswith(database.name)}:
+                continue
             with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
                 claim(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], f"{database.name} is damaged")
 

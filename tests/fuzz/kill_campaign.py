@@ -131,7 +131,7 @@ class Campaign:
             self.prepare(database)
             start = time.monotonic()
             self.run(*words)
-            whole_s, n_at_work, share = time.monotonic() - start, 0, max(1, n_kills // len(self.commands))
+            whole_s, n_at_work, share = time.monotonic() - start, 0, -(-n_kills // len(self.commands))
             for _ in range(share):
                 n_at_work += self.kill(name, self.random.uniform(0, whole_s * 1.05))
             print(f"{name:<10} {share:>4} kills, {n_at_work:>4} while at work ({whole_s:.2f} s whole): "

@@ -21,8 +21,9 @@ import fault_campaign
 
 NOBODY, CLONE_NEWNS = 65534, 0x20000
 PAGES = [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597]
-ELSEWHERE = ("kernel header", "kernel resources", "doctor", "counters list", "counters explain", "profile --dry-run",
-             "tune mine.so")  # touch no file of ours, or load one as code, which a read-only medium does not change
+# They touch no file of ours, or load one as code, which a read-only medium does not change.
+ELSEWHERE = ("kernel header", "kernel resources", "doctor", "counters list", "counters plan", "counters explain",
+             "profile --dry-run", "decode --dry-run", "tune mine.so", "help")
 
 
 def own_mounts():
@@ -59,7 +60,7 @@ class Medium(fault_campaign.Campaign):
         (self.at / "out").write_bytes(b"old")
 
     def run_here(self, words, user=0):
-        program = self.fake_gpu if words[0] in fault_campaign.ON_FAKE_GPU else self.program
+        program = self.fake_gpu if fault_campaign.on_fake_gpu(words) else self.program
         try:
             result = subprocess.run([program, *words], cwd=self.at, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
                                     user=user, env={**os.environ, "TMPDIR": str(self.temporary), "HOME": str(self.temporary)})

@@ -18,7 +18,7 @@ if [ -x "$here/arguments" ]; then top=$here programs=$here
 else top=$(cd "$here/../.." && pwd) programs=$top/build/fuzz; fi
 seeds=$top/tests/fuzz/corpus
 cd "$top" || exit 4 # the database's reader takes its base from tests/fuzz/corpus
-readers=${*:-safetensors requests recorded metrics arguments candidate manifest calibration database}
+readers=${*:-safetensors requests recorded metrics arguments candidate manifest calibration model database}
 # shellcheck disable=SC2086 # words
 set -- $readers
 n=$#

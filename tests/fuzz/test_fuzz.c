@@ -15,6 +15,7 @@
 #include "tests/fuzz/fuzz_database.h"
 #include "tests/fuzz/fuzz_manifest.h"
 #include "tests/fuzz/fuzz_metrics.h"
+#include "tests/fuzz/fuzz_model.h"
 #include "tests/fuzz/fuzz_recorded.h"
 #include "tests/fuzz/fuzz_requests.h"
 #include "tests/fuzz/fuzz_safetensors.h"
@@ -189,6 +190,11 @@ static void calibration_files(void **state) {
     fuzz_all("calibration", fuzz_calibration, 1);
 }
 
+static void files_of_models(void **state) {
+    (void)state;
+    fuzz_all("model", fuzz_model, 1);
+}
+
 static void databases(void **state) {
     (void)state;
     fuzz_all("database", fuzz_database, 10);
@@ -223,6 +229,15 @@ static void good_files_of_the_corpus_are_read(void **state) {
         adm_requests_free(&requests);
         assert_null(requests);
     }
+    static corpus c;
+    c = (corpus){.name = "model"};
+    read_corpus(&c);
+    size_t n_shapes = 0, n_weights = 0;
+    for (size_t i = 0; i < c.n_files; i++) {
+        bool (*read)(const uint8_t *, size_t) = c.file[i].data[0] == 0 ? fuzz_config : fuzz_weights;
+        *(c.file[i].data[0] == 0 ? &n_shapes : &n_weights) += read(c.file[i].data + 1, c.file[i].size - 1);
+    }
+    assert_true(n_shapes >= 2 && n_weights >= 1);
     const char *const traces[] = {"tests/fuzz/corpus/safetensors/trace", "tests/fuzz/corpus/safetensors/pt"};
     for (size_t i = 0; i < 2; i++) {
         const adm_trace *trace;
@@ -245,6 +260,7 @@ int main(void) {
         cmocka_unit_test(sources_of_candidates),
         cmocka_unit_test(manifests_of_candidates),
         cmocka_unit_test(calibration_files),
+        cmocka_unit_test(files_of_models),
         cmocka_unit_test(databases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

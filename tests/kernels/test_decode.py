@@ -97,6 +97,14 @@ def test_variants_and_dense_layers(fake):
     assert "'split'" in fake.decode("--variant", "split", "--seq-lens", "64", code=2).err
 
 
+def test_what_does_not_fit_is_a_row_with_the_reason_unless_nothing_fits(fake):
+    few = fake.decode("--seq-lens", "100,200000", "--budgets", "32", faults="memory=400000000")
+    assert [bool(row.get("reason")) for row in few["steps"]] == [False, False, True, True], few["steps"]
+    none = fake.decode("--seq-lens", "200000", "--budgets", "32", faults="memory=400000000", code=4)
+    assert none.err.startswith("adamas: no step was measured: ") and "memory" in none.err
+    assert all(row["reason"] for row in json.loads(none.out)["steps"])
+
+
 def test_the_report_has_measured_steps_among_the_paper_s_claims(fake, tmp_path):
     (fake.folder / "long.json").write_text(json.dumps({**TINY, "num_hidden_layers": 3, "num_attention_heads": 1,
                                                        "num_key_value_heads": 1}))

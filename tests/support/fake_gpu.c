@@ -57,7 +57,7 @@ bool adm_fake_gpu_faulty(const char *fault, adm_stage stage) {
     return at != NULL && (at[strlen(word)] == '\0' || at[strlen(word)] == ' ');
 }
 
-static uint64_t memory_bytes(void) {
+uint64_t adm_fake_gpu_bytes(void) {
     const char *asked = getenv("ADAMAS_FAKE_GPU"), *at = asked != NULL ? strstr(asked, "memory=") : NULL;
     return at != NULL ? strtoull(at + strlen("memory="), NULL, 10) : 1u << 30;
 }
@@ -105,7 +105,7 @@ adm_status adm_device_list(adm_device_info *out, int capacity, int *n, adm_error
                                    .compute_major = 9,
                                    .n_sms = 1,
                                    .l2_bytes = 1 << 14,
-                                   .memory_bytes = memory_bytes(),
+                                   .memory_bytes = adm_fake_gpu_bytes(),
                                    .memory_bytes_per_s = memory_rate(),
                                    .driver_version = 13000,
                                    .runtime_version = 13000};
@@ -209,7 +209,7 @@ static void fill_set(adm_gpu_case *c, const adm_gpu_inputs *in, uint32_t set) {
 
 adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, bool cold,
                                adm_gpu_case **out, adm_error *err) {
-    adm_gpu_case *c = calloc(1, sizeof *c);
+    adm_gpu_case *c = adm_fake_gpu_memory(sizeof *c);
     *out = NULL;
     c->gpu = gpu;
     c->shape = *shape;
@@ -217,15 +217,15 @@ adm_status adm_gpu_case_create(adm_gpu *gpu, const adm_gpu_shape *shape, const a
     if (c->plan.bytes > gpu->info.memory_bytes) {
         adm_fail(err, ADM_EENVIRONMENT, "%s: out of device memory: %zu bytes needed, %llu free", gpu->info.name, c->plan.bytes,
                  (unsigned long long)gpu->info.memory_bytes);
-        free(c);
+        adm_fake_gpu_release(c);
         return ADM_EENVIRONMENT;
     }
-    c->copies = calloc(c->plan.n_kv, c->plan.copy_bytes);
-    c->sets = calloc(c->plan.n_sets, c->plan.set_bytes);
-    c->shared = calloc(1, c->plan.shared_bytes);
-    c->pages = calloc(1, c->plan.page_table_bytes + 1);
-    c->buffers = calloc(c->plan.n_sets, sizeof *c->buffers);
-    c->threshold = calloc(c->plan.n_layers, sizeof *c->threshold);
+    c->copies = adm_fake_gpu_memory(c->plan.n_kv * c->plan.copy_bytes);
+    c->sets = adm_fake_gpu_memory(c->plan.n_sets * c->plan.set_bytes);
+    c->shared = adm_fake_gpu_memory(c->plan.shared_bytes);
+    c->pages = adm_fake_gpu_memory(c->plan.page_table_bytes + 1);
+    c->buffers = adm_fake_gpu_memory(c->plan.n_sets * sizeof *c->buffers);
+    c->threshold = adm_fake_gpu_memory(c->plan.n_layers * sizeof *c->threshold);
     adm_gpu_plan_pages(shape, c->pages);
     for (uint32_t i = 0; i < c->plan.n_layers; i++)
         memcpy(c->threshold[i], inputs->session != NULL ? inputs->session->threshold[i] : shape->threshold,
@@ -244,7 +244,7 @@ void adm_gpu_case_free(adm_gpu_case **gpu_case) {
     *gpu_case = NULL;
     if (c == NULL) return;
     void *const owned[] = {c->copies, c->sets, c->shared, c->pages, c->buffers, c->threshold, c};
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) adm_fake_gpu_release(owned[i]);
 }
 
 const adm_gpu_plan *adm_gpu_case_plan(const adm_gpu_case *c) { return &c->plan; }

@@ -26,4 +26,11 @@ void adm_fake_gpu_encode_prompt(const adm_gpu_shape *shape, const adm_gpu_buffer
 /* Byte offset of token t's row of K or V. */
 size_t adm_fake_gpu_kv_at(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t b, uint32_t h, uint32_t t);
 
+/* What the device has, and no allocation may exceed. */
+uint64_t adm_fake_gpu_bytes(void);
+
+/* Zeros; the process ends without. */
+void *adm_fake_gpu_memory(size_t n_bytes);
+void adm_fake_gpu_release(void *memory);
+
 #endif

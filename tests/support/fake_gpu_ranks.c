@@ -5,6 +5,7 @@
 
 #include "core/base/floatfmt.h"
 #include "kernels/step/sharded/rank.h"
+#include "tests/support/fake_gpu.h"
 
 struct adm_rank {
     const adm_nccl *nccl;
@@ -18,13 +19,13 @@ struct adm_rank {
 
 adm_status adm_rank_open(adm_gpu *gpu, const adm_nccl *nccl, const adm_nccl_id *id, int rank, int n_ranks, size_t n_elements,
                          adm_rank **out, adm_error *err) {
-    adm_rank *r = calloc(1, sizeof *r);
+    adm_rank *r = adm_fake_gpu_memory(sizeof *r);
     (void)gpu;
     *r = (adm_rank){.nccl = nccl, .rank = rank, .n_ranks = n_ranks, .n_elements = n_elements};
     *out = r;
     if (n_ranks == 1) return ADM_OK;
-    r->send = calloc(n_elements, 2);
-    r->receive = calloc(n_elements, 2);
+    r->send = adm_fake_gpu_memory(n_elements * 2);
+    r->receive = adm_fake_gpu_memory(n_elements * 2);
     for (size_t i = 0; i < n_elements; i++) {
         const float value = (float)((rank + 1) * (int)(i % 16));
         adm_from_f32(ADM_F16, &value, 1, &r->send[i]);
@@ -36,9 +37,9 @@ void adm_rank_close(adm_rank **address) {
     adm_rank *r = *address;
     if (r == NULL) return;
     if (r->comm != NULL) r->nccl->comm_destroy(r->comm);
-    free(r->send);
-    free(r->receive);
-    free(r);
+    adm_fake_gpu_release(r->send);
+    adm_fake_gpu_release(r->receive);
+    adm_fake_gpu_release(r);
     *address = NULL;
 }
 

@@ -1,6 +1,7 @@
 /* fake_gpu_stages.c: what the fake GPU computes: every stage by the host's reference, and the table of implementations. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/contract/asym4.h"
 #include "kernels/attention/attention.h"
@@ -124,13 +125,45 @@ static void distance(const adm_gpu_shape *s, const adm_gpu_buffers *p, adm_dista
         }
 }
 
+/* Memory of the device, which is no allocator's: a test that makes allocations fail means the host's. */
+void *adm_fake_gpu_memory(size_t n_bytes) {
+    enum { HEADER_BYTES = 64 };
+    const size_t whole = n_bytes + HEADER_BYTES;
+    char *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) abort();
+    memcpy(memory, &whole, sizeof whole);
+    return memory + HEADER_BYTES;
+}
+
+void adm_fake_gpu_release(void *memory) {
+    size_t whole;
+    if (memory == NULL) return;
+    char *start = (char *)memory - 64;
+    memcpy(&whole, start, sizeof whole);
+    munmap(start, whole);
+}
+
+/* Memory of a kernel that is running, kept for the next one. */
+enum { SCRATCH_K, SCRATCH_V, SCRATCH_SCORE, SCRATCH_HISTOGRAM, N_SCRATCH };
+static void *scratch(int which, size_t n_bytes) {
+    static _Thread_local struct {
+        void *memory;
+        size_t n_bytes;
+    } kept[N_SCRATCH];
+    if (kept[which].n_bytes < n_bytes) {
+        adm_fake_gpu_release(kept[which].memory);
+        kept[which].memory = adm_fake_gpu_memory(n_bytes);
+        kept[which].n_bytes = n_bytes;
+    }
+    return kept[which].memory;
+}
+
 static void topk(const adm_gpu_shape *s, const adm_gpu_buffers *p) {
     const uint32_t rows = adm_gpu_select_heads(s), largest = adm_gpu_max_distance(s);
-    uint32_t *histogram = calloc(largest + 1, sizeof *histogram);
+    uint32_t *histogram = scratch(SCRATCH_HISTOGRAM, (largest + 1) * sizeof *histogram);
     for (uint32_t r = 0; r < s->batch * rows; r++)
         p->n_selected[r] = adm_topk_reference(p->distance + (size_t)r * s->capacity, p->length[r / rows], largest, &s->rule,
                                               histogram, p->index + (size_t)r * s->rule.budget, NULL);
-    free(histogram);
 }
 
 /* Over index [n], or the first n tokens where that is NULL. */
@@ -138,8 +171,8 @@ static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b,
                    uint32_t n) {
     const uint32_t d = s->heads.head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(s->dtype), at = ((size_t)b * s->heads.n_q_heads + h) * row_bytes;
-    char *k = calloc(n + 1, row_bytes), *v = calloc(n + 1, row_bytes);
-    double *score = calloc(n + 1, sizeof *score);
+    char *k = scratch(SCRATCH_K, (n + 1) * row_bytes), *v = scratch(SCRATCH_V, (n + 1) * row_bytes);
+    double *score = scratch(SCRATCH_SCORE, (n + 1) * sizeof *score);
     float out[ADM_MAX_HEAD_DIM];
     for (uint32_t i = 0; i < n; i++) {
         const size_t row = adm_fake_gpu_kv_at(s, p, b, adm_kv_head(&s->heads, h), index != NULL ? index[i] : i);
@@ -148,9 +181,6 @@ static void attend(const adm_gpu_shape *s, const adm_gpu_buffers *p, uint32_t b,
     }
     adm_attention_reference(s->dtype, (const char *)p->q + at, k, v, NULL, n, d, s->scale, score, out);
     adm_from_f32(s->dtype, out, d, (char *)p->out + at);
-    free(k);
-    free(v);
-    free(score);
 }
 
 static void attention(const adm_gpu_shape *s, const adm_gpu_buffers *p, bool dense) {

@@ -6,8 +6,11 @@
 #include "core/base/mem.h"
 #include "kernels/gpu/memory.h"
 #include "kernels/tune/candidate/launch.h"
+#include "tests/support/fake_gpu.h"
 
 adm_status adm_gpu_allocate(size_t bytes, unsigned char fill, void **out, adm_error *err) {
+    *out = NULL;
+    if (bytes > adm_fake_gpu_bytes()) return adm_fail(err, ADM_EENVIRONMENT, "out of device memory: %zu bytes needed", bytes);
     adm_status status = adm_alloc(out, bytes, 1, "device memory", err);
     if (status == ADM_OK) memset(*out, fill, bytes);
     return status;

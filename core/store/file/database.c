@@ -63,6 +63,12 @@ int adm_store_scalar(adm_store *store, const char *sql, int64_t fallback, int64_
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
+const char *adm_store_text(sqlite3_stmt *row, int column, int *rc) {
+    const char *text = (const char *)sqlite3_column_text(row, column);
+    if (text == NULL && sqlite3_column_type(row, column) != SQLITE_NULL) *rc = SQLITE_NOMEM;
+    return text != NULL ? text : "";
+}
+
 int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values) {
     int rc = SQLITE_OK;
     for (int i = 0; i < (int)n_values && rc == SQLITE_OK; i++) {

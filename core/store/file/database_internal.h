@@ -67,6 +67,10 @@ int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size
 /* Opens the batch if none is open. */
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err);
 
+/* A text of the present row, "" for NULL. SQLite also answers NULL where memory did not suffice to convert a text or to end it:
+ * *rc is then SQLITE_NOMEM, and the text "". */
+const char *adm_store_text(sqlite3_stmt *row, int column, int *rc);
+
 /* Runs statements without parameters or results, and reads the first column of the first row, `fallback` if there is no row.
  * Both return SQLite's result code. */
 int adm_store_execute(adm_store *store, const char *sql);

@@ -71,6 +71,9 @@ adm_status adm_query_open_values(adm_store *store, const char *sql, const adm_va
 
 adm_status adm_query_next(adm_query *query, bool *row, adm_error *err) {
     int rc = sqlite3_step(query->statement);
+    /* Texts are converted here, where it can be told that memory does not suffice. */
+    for (int i = 0, n = rc == SQLITE_ROW ? sqlite3_column_count(query->statement) : 0; i < n; i++)
+        if (sqlite3_column_type(query->statement, i) == SQLITE_TEXT) adm_store_text(query->statement, i, &rc);
     *row = rc == SQLITE_ROW;
     if (rc == SQLITE_ROW || rc == SQLITE_DONE) return ADM_OK;
     return adm_store_sqlite_error(query->store, rc, "reading", err);
@@ -85,8 +88,8 @@ int64_t adm_query_int(const adm_query *query, int column) { return sqlite3_colum
 double adm_query_double(const adm_query *query, int column) { return sqlite3_column_double(query->statement, column); }
 
 const char *adm_query_text(const adm_query *query, int column) {
-    const char *text = (const char *)sqlite3_column_text(query->statement, column);
-    return text != NULL ? text : "";
+    int rc = SQLITE_OK; /* of a number as text; SQLite keeps it, and the next step returns it */
+    return adm_store_text(query->statement, column, &rc);
 }
 
 int adm_query_n_columns(const adm_query *query) { return sqlite3_column_count(query->statement); }

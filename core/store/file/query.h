@@ -29,7 +29,8 @@ int adm_query_n_columns(const adm_query *query);
 const char *adm_query_name(const adm_query *query, int column);
 char adm_query_type(const adm_query *query, int column);
 
-/* Valid until the next adm_query_next(); "" for NULL. */
+/* Valid until the next adm_query_next(); "" for NULL. A number as text needs memory, for lack of which it is "" too, and the
+ * next adm_query_next() fails: write one by its type where no row follows. */
 const char *adm_query_text(const adm_query *query, int column);
 
 void adm_query_close(adm_query **query);

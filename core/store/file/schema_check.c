@@ -47,29 +47,33 @@ static bool same_text(const char *a, const char *b) {
     return true;
 }
 
-static const char *text_of(sqlite3_stmt *statement, int column) {
-    const char *text = (const char *)sqlite3_column_text(statement, column);
-    return text != NULL ? text : "";
-}
-
 typedef struct comparison {
     adm_store *store;
     const char *path;
     sqlite3_stmt *ours, *theirs; /* type, name, table, SQL */
 } comparison;
 
+static int read_texts(sqlite3_stmt *object, const char *texts[4]) {
+    int rc = SQLITE_OK;
+    for (int i = 0; i < 4; i++) texts[i] = adm_store_text(object, i, &rc);
+    return rc;
+}
+
 /* Compares the present row of ours with the object of the same name in the file. */
 static adm_status compare_object(const comparison *c, adm_error *err) {
-    const char *type = text_of(c->ours, 0), *name = text_of(c->ours, 1);
+    const char *ours[4], *theirs[4];
+    int rc = read_texts(c->ours, ours);
+    const char *type = ours[0], *name = ours[1];
     sqlite3_reset(c->theirs);
-    int rc = sqlite3_bind_text(c->theirs, 1, name, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK) rc = sqlite3_bind_text(c->theirs, 1, name, -1, SQLITE_STATIC);
     if (rc == SQLITE_OK) rc = sqlite3_step(c->theirs);
     if (rc == SQLITE_DONE) return adm_fail(err, ADM_EINPUT, "%s is damaged: it has no %s '%s'", c->path, type, name);
-    if (rc != SQLITE_ROW) return adm_store_sqlite_error(c->store, rc, "comparing its schema", err);
-    if (strcmp(text_of(c->theirs, 0), type) != 0)
-        return adm_fail(err, ADM_EINPUT, "%s is damaged: '%s' is a %s there, and should be a %s", c->path, name,
-                        text_of(c->theirs, 0), type);
-    if (strcmp(text_of(c->theirs, 2), text_of(c->ours, 2)) != 0 || !same_text(text_of(c->theirs, 3), text_of(c->ours, 3)))
+    if (rc == SQLITE_ROW) rc = read_texts(c->theirs, theirs);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(c->store, rc, "comparing its schema", err);
+    if (strcmp(theirs[0], type) != 0)
+        return adm_fail(err, ADM_EINPUT, "%s is damaged: '%s' is a %s there, and should be a %s", c->path, name, theirs[0],
+                        type);
+    if (strcmp(theirs[2], ours[2]) != 0 || !same_text(theirs[3], ours[3]))
         return adm_fail(err, ADM_EINPUT, "%s is damaged: its %s '%s' is not the one of this schema version", c->path, type,
                         name);
     return ADM_OK;
@@ -83,10 +87,12 @@ static adm_status refuse_triggers(adm_store *store, const char *database, const 
                                 database);
     int rc = sql == NULL ? SQLITE_NOMEM : sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
     if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+    const char *name = rc == SQLITE_ROW ? adm_store_text(statement, 0, &rc) : "";
+    const char *on = rc == SQLITE_ROW ? adm_store_text(statement, 1, &rc) : "";
     if (rc == SQLITE_ROW)
         status = adm_fail(err, ADM_EINPUT,
                           "%s has a trigger or a virtual table, '%s' on '%s', and none is ours: drop it with `sqlite3`", path,
-                          text_of(statement, 0), text_of(statement, 1));
+                          name, on);
     else if (rc != SQLITE_DONE) status = adm_store_sqlite_error(store, rc, "comparing its schema", err);
     sqlite3_finalize(statement);
     sqlite3_free(sql);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 #include "core/system/clock.h"
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/system/interrupt.h"
 #include "core/system/remove_tree.h"
 #include "kernels/tune/candidate/ptxas.h"
 
@@ -52,13 +54,16 @@ adm_status adm_tune_scratch_open(adm_tune_scratch *s, adm_error *err) {
         s->folder[0] = '\0';
         return status;
     }
+    s->slot = adm_interrupt_remove(s->folder);
     snprintf(path, sizeof path, "%s/adamas_plugin.h", s->folder);
     const adm_embedded_file *header = adm_embedded(HEADER);
     return write_file(path, header->data, header->n_bytes, err);
 }
 
 void adm_tune_scratch_close(adm_tune_scratch *s) {
-    if (s->folder[0] != '\0') adm_remove_tree(s->folder);
+    if (s->folder[0] == '\0') return;
+    adm_remove_tree(s->folder);
+    adm_interrupt_keep(s->slot);
     s->folder[0] = '\0';
 }
 
@@ -268,6 +273,7 @@ static size_t add_words(char *text, const char **argument, size_t n, size_t max)
 static pid_t spawn(const char *program, const char *const *argument, const char *log) {
     const pid_t pid = fork();
     if (pid != 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* its folder goes with us */
     const int out = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600), nothing = open("/dev/null", O_RDONLY);
     setpgid(0, 0);
     dup2(nothing, 0);

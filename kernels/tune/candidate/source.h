@@ -7,9 +7,10 @@
 
 #include "kernels/tune/candidate/candidate.h"
 
-/* A folder for what is compiled; removed at the end. */
+/* A folder for what is compiled; removed at the end, or by the signal that ends the process. */
 typedef struct adm_tune_scratch {
     char folder[256];
+    int slot; /* of adm_interrupt_remove() */
     uint32_t n_built;
 } adm_tune_scratch;
 
