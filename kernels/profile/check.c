@@ -3,6 +3,7 @@
  * set and the output. */
 #include "kernels/profile/check.h"
 
+#include <endian.h>
 #include <math.h>
 #include <string.h>
 
@@ -97,6 +98,28 @@ static adm_status compare_packed(const comparison *c) {
     return ADM_OK;
 }
 
+/* Every second bit of x, from the lowest on, side by side. */
+static uint32_t even_bits(uint64_t x) {
+    x &= 0x5555555555555555u;
+    x = (x | x >> 1) & 0x3333333333333333u;
+    x = (x | x >> 2) & 0x0f0f0f0f0f0f0f0fu;
+    x = (x | x >> 4) & 0x00ff00ff00ff00ffu;
+    x = (x | x >> 8) & 0x0000ffff0000ffffu;
+    return (uint32_t)(x | x >> 16);
+}
+
+/* Whether a token's two planes are those of its packed codes, 32 codes at a time. */
+static bool has_planes(const uint32_t *high, const uint32_t *low, const uint8_t *packed, uint32_t words) {
+    bool same = true;
+    for (uint32_t w = 0; w < words; w++) {
+        uint64_t codes;
+        memcpy(&codes, packed + w * sizeof codes, sizeof codes);
+        codes = le64toh(codes);
+        same &= even_bits(codes) == low[w] && even_bits(codes >> 1) == high[w];
+    }
+    return same;
+}
+
 /* The whole code cache of the head, the appended token included, plane by plane (gpu.h has the layout). */
 static adm_status compare_planes(const comparison *c) {
     uint32_t d = c->s->heads.head_dim, words = d / 32, *planes = NULL;
@@ -109,6 +132,7 @@ static adm_status compare_planes(const comparison *c) {
         uint8_t expected[ADM_MAX_HEAD_DIM];
         const uint32_t *tile = planes + (size_t)(t / 32) * 64 * words, *high = tile + (t % 32) * words;
         const uint32_t *low = high + 32 * words;
+        if (has_planes(high, low, c->h->packed + (size_t)t * d / 4, words)) continue;
         adm_unpack_reference(c->h->packed + (size_t)t * d / 4, 1, d, expected);
         for (uint32_t j = 0; status == ADM_OK && j < d; j++) {
             uint32_t found = (high[j / 32] >> (j % 32) & 1) * 2 + (low[j / 32] >> (j % 32) & 1);

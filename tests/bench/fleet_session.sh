@@ -45,10 +45,10 @@ shorter() { # lengths, divided by SHRINK: for a look at the script itself
   (IFS=,; echo "${words[*]}")
 }
 step link 20 nvidia-smi topo -m
-step ranks32 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+step ranks32 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
   --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60 \
   --label "ranks of $n" --db "$out/ranks.db"
-step ranks64 "${RANKS_S:-90}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+step ranks64 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
   --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 64 --kv-heads 8 --cap-ms 60 \
   --label "ranks of $n" --db "$out/ranks.db"
 grid=(--seq-lens "$(shorter 8192 32768 131072)" --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60)
