@@ -198,7 +198,7 @@ static int run_show(int argc, char **argv) {
         .doc =
             "Prints where a run comes from as lines for a shell: every column as NAME=VALUE, then the commit to check out and "
             "the command. RUN is a number, last, last~1 or a label that one run has. last is the run that started last, "
-            "without the processes that a check added for a few times."};
+            "not counting processes that a check added for a few open times."};
     return run_command(argc, argv, &argp, 1, show);
 }
 

@@ -237,9 +237,9 @@ static int run(int argc, char **argv) {
         .args_doc = "\nack ID",
         .doc =
             "Finds where the level of a series changed over the runs of a database: E-divisive means with a permutation test, "
-            "at least three runs on either side. Runs stand in the order of their commits: git's where this folder's "
-            "repository knows them, else by the commit's date. Times begin a new series with another host, GPU, driver, CUDA "
-            "or power limit; quality, counts and compiled figures go on. What regressed in a check that failed is listed by "
+            "at least three runs on either side. Runs are ordered by commit: as git has them where this folder's repository "
+            "knows the commits, else by the commit's date. Times begin a new series with another host, GPU, driver, CUDA or "
+            "power limit; quality, counts and compiled figures go on. What a failed check found regressed is listed by "
             "itself.\v`adamas history ack ID --why TEXT` stores that somebody knows of a change; with --ignore it is hidden."};
     history_command c = {.common = ADM_COMMON_DEFAULTS, .options = ADM_HISTORY_DEFAULTS};
     adm_error err = {0};

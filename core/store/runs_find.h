@@ -22,7 +22,7 @@ typedef enum adm_runs_taken {
 /* For the help of commands that take runs. */
 #define ADM_RUNS_HELP                                                                                          \
     "RUNS are numbers (3-9,12), last, last~9-last, a label, commit:PREFIX, check:UUID:candidate or all. last " \
-    "is the run that started last, without the processes that a check added for a few times."
+    "is the run that started last, not counting processes that a check added for a few open times."
 
 /* taken: ADM_RUNS_COMPLETE or ADM_RUNS_ANY. *ids is freshly allocated, in the order of their start: adm_free(). ADM_EINPUT: no
  * such run, with what there is. */

@@ -198,6 +198,9 @@ def checkout(recorded, tmp_path):
 printf 'rule make\\n  command = mkdir -p build/release && cp adamas.sh $out && chmod +x $out\\n' > build.ninja
 printf 'build build/release/adamas: make\\n' >> build.ninja
 """)
+    (top / "web-report").mkdir()
+    for name in ("package.json", "package-lock.json"):
+        (top / "web-report" / name).write_text("{}\n")
     git("add", ".")
     git("commit", "-qm", "one")
     git("tag", "good")
@@ -221,6 +224,20 @@ def test_a_git_ref_is_built_once(check, checkout, recorded, tmp_path):
     (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
     # those of the checkout, as far as all refs know them
     assert (folder / "arguments").read_text() == "--cuda=off --arch=sm_90\n"
+
+
+@pytest.mark.parametrize("deps", [False, True])
+def test_a_ref_of_a_checkout_that_was_never_built(check, checkout, recorded, deps):
+    """A fresh clone beside an installed program; with deps, what a build needs was set up."""
+    (checkout / "build").rmdir()
+    (checkout / "build.ninja").unlink()
+    if deps:
+        (checkout / "build/deps").mkdir(parents=True)
+    result = check("--baseline", "good", "--candidate", recorded("same"), "--runs", "2", "--max-runs", "2", "--margin", "100",
+                   cwd=checkout)
+    assert result.code == 3 and "building good (" in result.err, result
+    (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
+    assert (folder / "build/deps").is_symlink() == deps
 
 
 def test_a_ref_that_does_not_build(check, checkout):

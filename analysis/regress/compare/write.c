@@ -73,23 +73,29 @@ static bool same_group(const adm_compare_row *a, const adm_compare_row *b) {
            strcmp(adm_compare_group_of(a), adm_compare_group_of(b)) == 0;
 }
 
-/* One line per group, at its first row, while the text is shorter than `most` bytes; returns how many groups had no room. */
+static bool is_first_of_group(const adm_comparison *c, size_t i) {
+    for (size_t k = 0; k < i; k++)
+        if (same_group(&c->row[k], &c->row[i])) return false;
+    return true;
+}
+
+static size_t size_of_group(const adm_comparison *c, size_t first) {
+    size_t n = 0;
+    for (size_t k = first; k < c->n_rows; k++) n += same_group(&c->row[k], &c->row[first]);
+    return n;
+}
+
+/* One line per group, at its first row, while the text is shorter than max_bytes; returns how many groups had no room. */
 static size_t missing_lines(const adm_comparison *c, size_t max_bytes, adm_text *out) {
     size_t n_left = 0;
     for (size_t i = 0; i < c->n_rows; i++) {
         const adm_compare_row *row = &c->row[i];
-        size_t n = 0, earlier = 0;
-        if (!is_missing(row)) continue;
-        for (size_t k = 0; k < c->n_rows; k++) {
-            bool same = same_group(&c->row[k], row);
-            n += same;
-            earlier += same && k < i;
-        }
-        if (earlier > 0) continue;
+        if (!is_missing(row) || !is_first_of_group(c, i)) continue;
         if (out->length > max_bytes) {
             n_left++;
             continue;
         }
+        const size_t n = size_of_group(c, i);
         adm_text_markup(out, out->dialect == ADM_TEXT_MARKDOWN ? ADM_MARKUP("- inconclusive: ") : ADM_MARKUP("inconclusive  "));
         adm_text_format(out, "only the %s has %zu row%s of %s; %s\n", row->base != NULL ? "baseline" : "candidate", n,
                         n == 1 ? "" : "s", row->shown->config->shape, adm_compare_group_of(row));
