@@ -21,8 +21,9 @@ static adm_status print_column(const words_command *c, const char *sql, adm_erro
     adm_store *store = NULL;
     adm_query *query = NULL;
     bool row = false;
-    if (adm_store_open(c->common.db_path, ADM_STORE_READ, &store, err) != ADM_OK) return ADM_OK;
-    adm_status status = adm_query_open(store, sql, &query, err, "");
+    adm_status status = adm_store_open(c->common.db_path, ADM_STORE_READ, &store, err);
+    if (status == ADM_EINPUT) return ADM_OK; /* no database has no words */
+    if (status == ADM_OK) status = adm_query_open(store, sql, &query, err, "");
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
         adm_print("%s\n", adm_query_text(query, 0));
     }

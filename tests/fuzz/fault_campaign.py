@@ -79,7 +79,6 @@ COMMANDS = {
     "db merge": ["db", "merge", "other.db", "--db", "x.db"],
     "db gc": ["db", "gc", "--keep", "1", "--db", "x.db"],
     "words": ["words", "labels", "--db", "x.db"],
-    "help": ["replay", "--help"],
 }
 PACK = r"""
 #include "adamas_plugin.h"
