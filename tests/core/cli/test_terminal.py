@@ -143,3 +143,10 @@ def test_json_is_one_document(database, tmp_path, command):
     assert done.returncode in (0, 1, 3, 77), done.stderr
     if done.returncode != 77:
         json.loads(done.stdout)
+
+
+def test_labels_of_a_database_are_words_for_a_shell(adamas, small_run):
+    for label in ("first", "second"):
+        assert adamas("replay", small_run[0], "--label", label, "--budgets", "16", "--quiet", "--db", "x.db").code == 0
+    assert adamas("words", "labels", "--db", "x.db").out.split() == ["second", "first"]
+    assert adamas("words", "labels", "--db", "none.db").out == ""
