@@ -1,6 +1,7 @@
 /* headline.c: the speed-up, the limit, the smallest budget and the best sketch, in a figure and a sentence each. */
 #include "analysis/report/headline.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,11 +88,10 @@ static adm_status add_limit(const json_t *document, const headline_point *at, js
     const json_t *step = adm_find_unit(document, at->setting, "step", NULL, at->seq_len, at->budget);
     if (sum_ns <= 0 || !adm_field_number(step, "limit_ratio", &ratio)) return ADM_OK;
     snprintf(value, sizeof value, "%s", largest);
-    snprintf(
-        text, sizeof text,
-        "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What limits "
-        "each stage, and what to do, is one click away",
-        100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
+    snprintf(text, sizeof text,
+             "It takes %.0f%% of the time of all stages; the fastest step (%.60s) reaches %.0f%% of the read limit. What to "
+             "do about each stage is one click away",
+             100 * largest_ns / sum_ns, adm_field_text(adm_row_config(document, step), "variant"), 100 * ratio);
     return add(headlines, "is what limits a step most", value, text, "advice", err);
 }
 
@@ -212,6 +212,65 @@ static adm_status add_sketch(const json_t *document, size_t session, json_t *hea
     return add(headlines, title, name, text, "policies", err);
 }
 
+/* --- Whole models and kernels of one's own -------------------------------------------------------------------------- */
+
+static adm_status add_decoding(const json_t *document, json_t *headlines, adm_error *err) {
+    const json_t *best = NULL;
+    double largest = 0, gain;
+    size_t i;
+    json_t *row;
+    char value[32], text[WORDS], length[ADM_NUMBER_CHARS], budget[ADM_NUMBER_CHARS];
+    json_array_foreach(adm_document_rows(document, "decoded"), i, row) {
+        if (adm_field_int(row, "budget") == 0 || !adm_field_number(row, "gain", &gain) || gain <= largest) continue;
+        best = row;
+        largest = gain;
+    }
+    if (best == NULL) return ADM_OK;
+    adm_shown_count(adm_field_int(best, "seq_len"), length);
+    adm_shown_count(adm_field_int(best, "budget"), budget);
+    snprintf(value, sizeof value, "%.2f\u00d7", largest);
+    snprintf(text, sizeof text, "At best, of all steps measured: %.60s at %s tokens, budget %s, batch %lld (%.80s%s)",
+             adm_field_text(best, "model"), length, budget, (long long)adm_field_int(best, "batch"),
+             adm_field_text(best, "gpu"), adm_field_int(best, "is_recorded") != 0 ? ", recorded" : "");
+    return add(headlines, "as fast per token of a whole model as dense", value, text, "decode", err);
+}
+
+/* The fastest candidate of the latest session, or row of the registry. */
+static const json_t *fastest_of(const json_t *document, bool of_registry) {
+    const json_t *best = NULL;
+    double least = 0, ns;
+    size_t i;
+    json_t *row;
+    json_array_foreach(adm_document_rows(document, "candidates"), i, row) {
+        const bool is_row = strcmp(adm_field_text(row, "kind"), "row") == 0;
+        if (adm_field_int(row, "tuning") != 0 || is_row != of_registry || !adm_field_number(row, "median_ns", &ns)) continue;
+        if (best != NULL && ns >= least) continue;
+        best = row;
+        least = ns;
+    }
+    return best;
+}
+
+static adm_status add_tuning(const json_t *document, json_t *headlines, adm_error *err) {
+    const json_t *own = fastest_of(document, false), *registry = fastest_of(document, true);
+    const json_t *tuning = json_array_get(adm_document_rows(document, "tunings"), 0);
+    double own_ns, ns;
+    char value[32], text[WORDS], own_shown[ADM_NUMBER_CHARS], shown[ADM_NUMBER_CHARS];
+    if (!adm_field_number(own, "median_ns", &own_ns) || !adm_field_number(registry, "median_ns", &ns) || own_ns <= 0 || ns <= 0)
+        return ADM_OK;
+    adm_shown_duration(own_ns, own_shown);
+    adm_shown_duration(ns, shown);
+    snprintf(value, sizeof value, "%.2f\u00d7", own_ns <= ns ? ns / own_ns : own_ns / ns);
+    snprintf(text, sizeof text, "%.80s takes %s, the registry's fastest (%.60s) %s: %.40s on %.80s",
+             adm_field_text(own, "name"), own_shown, adm_field_text(registry, "name"), shown, adm_field_text(tuning, "stage"),
+             adm_field_text(tuning, "device"));
+    return add(headlines, own_ns <= ns ? "faster: the best kernel tuned" : "slower: the best kernel tuned", value, text,
+               "tuning", err);
+}
+
+/* What the first screen has room for. */
+enum { ENOUGH = 3 };
+
 adm_status adm_report_headlines(const json_t *document, json_t *headlines, adm_error *err) {
     const json_t *profile = chosen_profile(document);
     adm_status status = ADM_OK;
@@ -222,5 +281,7 @@ adm_status adm_report_headlines(const json_t *document, json_t *headlines, adm_e
     }
     if (status == ADM_OK && adm_n_sessions(document) > 0) status = add_budget(document, 0, headlines, err);
     if (status == ADM_OK && adm_n_sessions(document) > 0) status = add_sketch(document, 0, headlines, err);
+    if (status == ADM_OK && json_array_size(headlines) < ENOUGH) status = add_tuning(document, headlines, err);
+    if (status == ADM_OK && json_array_size(headlines) < ENOUGH) status = add_decoding(document, headlines, err);
     return status;
 }

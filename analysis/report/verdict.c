@@ -305,7 +305,7 @@ static const char *command_for(const json_t *document) {
     if (adm_n_sessions(document) > 0)
         return "adamas check --baseline HEAD~1 -- replay TRACE   (or: adamas report --baseline RUNS)";
     if (adm_n_profiles(document) > 0) return "adamas check --baseline HEAD~1 -- profile   (or: adamas report --baseline RUNS)";
-    return "adamas replay TRACE";
+    return adm_document_is_empty(document) ? "adamas replay TRACE" : "adamas report --baseline RUNS";
 }
 
 adm_status adm_report_verdict(json_t *document, adm_error *err) {

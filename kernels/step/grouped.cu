@@ -162,7 +162,7 @@ static __device__ __forceinline__ void grouped_hand_out(const adm_gpu_shape &s, 
                                                         const grouped_block &me, const grouped_plan &plan,
                                                         const grouped_memory &m, bool again, uint32_t n) {
     if (again) grouped_take_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
-    else if (plan.room > 0) grouped_take_listed<D, N>(s, p, me, plan, m, n);
+    else if (plan.list_entries > 0) grouped_take_listed<D, N>(s, p, me, plan, m, n);
     else grouped_take_kept<D, N>(s, p, me, plan, m);
     grouped_settle_ties<D, N, METRIC>(s, p, me, plan, m);
 }
@@ -234,10 +234,10 @@ static __global__ void __launch_bounds__(GROUPED_THREADS, 2)
     __syncthreads();
     grouped_stamp(stamps, 2);
     uint32_t listed = 0;
-    if (plan.room == 0) grouped_scan<D, N, METRIC, false, true>(me, plan, planes, m, &columns);
+    if (plan.list_entries == 0) grouped_scan<D, N, METRIC, false, true>(me, plan, planes, m, &columns);
     else if (plan.counted) listed = grouped_scan<D, N, METRIC, true, true>(me, plan, planes, m, &columns);
     else listed = grouped_scan<D, N, METRIC, true, false>(me, plan, planes, m, &columns);
-    const bool overflowed = __syncthreads_or(listed > 32 * plan.room) != 0;
+    const bool overflowed = __syncthreads_or(listed > 32 * plan.list_entries) != 0;
     if (overflowed && !plan.counted) grouped_count_again<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, &small);
     grouped_stamp(stamps, 3);
     if (plan.trigger == 2) adm_start_dependents();
@@ -310,12 +310,12 @@ static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
 
 /* Lists in place of all places, with room for so many entries a lane at most, and a bound that a few tokens in a hundred are
  * within; words: a lane's. False: lists may become longer. */
-static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t room) {
+static bool choose_lists(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t words, uint32_t list_entries) {
     plan->strict = strict_of(shape);
     const double tile = (plan->strict + 0.5) / GROUPED_WARPS; /* of the tiles of 32 tokens hold one within the bound */
     const double wanted = 2.5 * words * tile / 8 + 1;
-    plan->room = adm_min(room, (uint32_t)wanted + 1);
-    return plan->room >= wanted;
+    plan->list_entries = adm_min(list_entries, (uint32_t)wanted + 1);
+    return plan->list_entries >= wanted;
 }
 
 /* Where a block has much to read of which little wins, lists that are counted at the end take less time; by asym4, and for
@@ -327,55 +327,55 @@ static bool prefers_lists(const adm_gpu_shape *shape, uint32_t n_clusters) {
 }
 
 /* What lay_out() weighs up, bytes. */
-typedef struct grouped_room {
-    uint32_t most, fixed, least; /* of all; of what is always there; of what lies in the ring later */
+typedef struct grouped_bytes {
+    uint32_t max_bytes, fixed, min_ring; /* of all; of what is always there; of what lies in the ring later */
     uint32_t slot, places;       /* a pair of tiles for each warp; all places */
     uint32_t rounds, words;      /* of the scan; a lane's words of places */
-} grouped_room;
+} grouped_bytes;
 
-static uint32_t ring_bytes(const grouped_room *r, uint32_t slots) {
-    return slots * r->slot > r->least ? slots * r->slot : r->least;
+static uint32_t ring_bytes(const grouped_bytes *r, uint32_t slots) {
+    return slots * r->slot > r->min_ring ? slots * r->slot : r->min_ring;
 }
 
 /* Entries a lane that fit beside the ring. */
-static uint32_t entries_left(const grouped_room *r, uint32_t slots) {
+static uint32_t entries_left(const grouped_bytes *r, uint32_t slots) {
     const uint32_t used = r->fixed + ring_bytes(r, slots);
-    return used < r->most ? (r->most - used) / (GROUPED_THREADS * 8) : 0;
+    return used < r->max_bytes ? (r->max_bytes - used) / (GROUPED_THREADS * 8) : 0;
 }
 
 /* Chooses slots of the ring, lists or places; returns their bytes. `enough`: false where lists may become longer than there is
  * room for, which is right, but slow. */
-static uint32_t choose_room(grouped_plan *plan, const adm_gpu_shape *shape, const grouped_room *r, bool *enough) {
+static uint32_t choose_places(grouped_plan *plan, const adm_gpu_shape *shape, const grouped_bytes *r, bool *enough) {
     const uint32_t given = plan->slots, n_clusters = shape->batch * shape->heads.n_kv_heads * plan->slices;
     const uint32_t most_slots = adm_min(given > 0 ? given : (uint32_t)GROUPED_SLOTS, r->rounds > 0 ? r->rounds : 1u);
     *enough = true;
-    if (plan->room == 0 && prefers_lists(shape, n_clusters)) {
+    if (plan->list_entries == 0 && prefers_lists(shape, n_clusters)) {
         /* One pair where most SMs have two blocks of this step, and none is left for the next one's. */
         plan->slots = given > 0 ? given : n_clusters > 8 ? 1 : adm_min(most_slots, 2u);
-        const uint32_t room = share_of(3 * r->words, 8);
-        if (room <= entries_left(r, plan->slots)) {
-            plan->room = room;
+        const uint32_t list_entries = share_of(3 * r->words, 8);
+        if (list_entries <= entries_left(r, plan->slots)) {
+            plan->list_entries = list_entries;
             plan->strict = strict_of(shape);
-            return room * GROUPED_THREADS * 8;
+            return list_entries * GROUPED_THREADS * 8;
         }
     }
     plan->slots = most_slots;
-    while (plan->slots > 1 && given == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places > r->most) plan->slots--;
-    if (plan->room == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places <= r->most) return r->places;
-    const uint32_t wanted = plan->room;
+    while (plan->slots > 1 && given == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places > r->max_bytes) plan->slots--;
+    if (plan->list_entries == 0 && r->fixed + ring_bytes(r, plan->slots) + r->places <= r->max_bytes) return r->places;
+    const uint32_t wanted = plan->list_entries;
     if (wanted == 0) plan->counted = 1;
     for (plan->slots = given > 0 ? given : adm_min(most_slots, 2u);; plan->slots--) {
         *enough = choose_lists(plan, shape, r->words, entries_left(r, plan->slots));
         if (*enough || given > 0 || plan->slots <= 1) break;
     }
-    plan->room = wanted > 0 ? wanted : plan->room > 0 ? plan->room : 1;
-    return plan->room * GROUPED_THREADS * 8;
+    plan->list_entries = wanted > 0 ? wanted : plan->list_entries > 0 ? plan->list_entries : 1;
+    return plan->list_entries * GROUPED_THREADS * 8;
 }
 
-/* Fills in sizes and offsets for plan's heads and split, with `most` bytes at most if it can; for a plan with 0 slots as many
- * as fit, for one with 0 room lists where few win. False: lists may become longer than there is room for, which is right, but
+/* Fills in sizes and offsets for plan's heads and split, with `max_bytes` at most if it can; for a plan with 0 slots as many
+ * as fit, for one with 0 list entries lists where few win. False: lists may become longer than fits, which is right, but
  * slow. */
-static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t most) {
+static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t max_bytes) {
     const uint32_t d = shape->heads.head_dim, sets = plan->heads > 4 ? 2 : 1, units = plan->heads * (d / 32);
     const uint32_t tiles = 2 * share_of(share_of(shape->capacity, 64), plan->split), rounds = share_of(tiles, GROUPED_PAIRS);
     const uint32_t slot = GROUPED_PAIRS * d * 8, word = sets * GROUPED_THREADS * 4;
@@ -389,10 +389,10 @@ static bool lay_out(grouped_plan *plan, const adm_gpu_shape *shape, uint32_t mos
     const uint32_t last = winners + round_up(share_of(units, plan->split) * plan->split * GROUPED_UNIT * 4, 128);
     const uint32_t partials = GROUPED_WARPS * d * 4;
     const uint32_t fixed = histogram + last + plan->split * plan->heads * 128,
-                   least = partials + maps + plan->heads * GROUPED_TIES * 4;
-    const grouped_room r = {most, fixed, least, slot, 2 * rounds * word, rounds, 2 * rounds * sets};
+                   min_ring = partials + maps + plan->heads * GROUPED_TIES * 4;
+    const grouped_bytes r = {max_bytes, fixed, min_ring, slot, 2 * rounds * word, rounds, 2 * rounds * sets};
     bool enough;
-    const uint32_t places = choose_room(plan, shape, &r, &enough);
+    const uint32_t places = choose_places(plan, shape, &r, &enough);
     plan->ring_at = 0;
     plan->maps_at = partials;
     plan->ties_at = partials + maps;
@@ -462,9 +462,9 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
         plan.split = tuning->split > 0 ? tuning->split : i == 0 ? splits.usual : splits.other;
         plan.inverse = UINT32_MAX / plan.split + 1;
         plan.slots = tuning->slots;
-        plan.room = tuning->room;
+        plan.list_entries = tuning->list_entries;
         plan.counted = tuning->counted;
-        enough = shape->capacity / plan.split <= GROUPED_TOKENS && (lay_out(&plan, shape, two) || tuning->room > 0);
+        enough = shape->capacity / plan.split <= GROUPED_TOKENS && (lay_out(&plan, shape, two) || tuning->list_entries > 0);
     }
     if (shape->capacity / plan.split > GROUPED_TOKENS)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most %d tokens a block, not %u", GROUPED_TOKENS,

@@ -39,7 +39,7 @@ typedef struct grouped_plan {
     uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
     uint32_t warps; /* a head, where each works for one */
     uint32_t slots; /* of a warp's ring of codes */
-    uint32_t room; /* entries of a warp's list, for each lane; 0: all places are kept */
+    uint32_t list_entries; /* entries of a warp's list, for each lane; 0: all places are kept */
     uint32_t counted; /* not 0: all places are counted as they are found, those that are not listed too */
     uint32_t strict; /* which of the sixteen sampled tiles' least bins is the bound, 0 .. 15 */
     uint32_t wide; /* which of their words, where more of the row wins */
@@ -72,7 +72,7 @@ typedef struct grouped_small {
     uint64_t counted, winners, results;
     grouped_cut cut[GROUPED_HEADS];
     grouped_window window[GROUPED_HEADS];
-    int32_t least[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
+    int32_t lowest[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
     int32_t base[GROUPED_HEADS]; /* of the distances */
     uint32_t planes[GROUPED_HEADS][ADM_BIT_PLANES][8]; /* of the query */
     uint32_t n_winners[GROUPED_HEADS], n_ties[GROUPED_HEADS]; /* handed out, listed */
@@ -87,7 +87,7 @@ typedef struct grouped_memory {
     unsigned char *ring; /* of codes; once these are read: partial results, and the next two */
     uint32_t *maps; /* [won, tied][heads][map_words], a bit a token of the block */
     uint32_t *ties; /* [heads][GROUPED_TIES] tokens at the cut, UINT32_MAX behind the last */
-    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or [warps][32 room] of
+    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or [warps][32 list_entries] of
                          those words, each with where it is from */
     uint32_t *histogram; /* [4 or 8 heads][GROUPED_STRIDE] */
     uint32_t *counts; /* [split][heads][32] pairs of counts, from each block of the cluster */
@@ -239,7 +239,7 @@ static __device__ __forceinline__ void grouped_values(const adm_bit_codes<D> &co
     }
 }
 
-/* What becomes of values where not all of tile i of the block competes. */
+/* What becomes of values where not all of tile i of the block is eligible. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_correct(const grouped_block &me, uint32_t i, int32_t (&value)[N][4]) {
     const uint32_t token = (me.first_tile + i) * 32;

@@ -15,7 +15,7 @@ typedef struct adm_gpu_grouped_tuning {
     uint32_t heads;   /* query heads a block, 1 to 8 */
     uint32_t split;   /* blocks a cluster, 2 to 16 */
     uint32_t slots;   /* pairs of tiles of codes in shared memory, a warp, 1 to 4 */
-    uint32_t room;    /* entries of a list of candidates, a lane, in place of all distances */
+    uint32_t list_entries;    /* entries of a list of candidates, a lane, in place of all distances */
     uint32_t trigger; /* when the next kernel may start: 0 at once, 1 with the query, 2 after the scan, 3 with the gather */
     uint32_t counted; /* not 0, with lists: all distances are counted at once, not later those listed */
 } adm_gpu_grouped_tuning;

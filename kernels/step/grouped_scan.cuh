@@ -35,14 +35,14 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
     for (int s = 0; s < N; s++)
 #pragma unroll
         for (int j = 0; j < 4; j += D == 64 ? 2 : 4) {
-            int32_t least = min(value[s][j], value[s][j + 1]);
-            if (D != 64) least = min(least, min(value[s][2], value[s][3]));
+            int32_t lowest = min(value[s][j], value[s][j + 1]);
+            if (D != 64) lowest = min(lowest, min(value[s][2], value[s][3]));
 #pragma unroll
             for (int step = D == 64 ? 1 : 4; step < 32; step *= step == 1 ? 4 : 2) {
-                const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, least, step);
-                least = few || step == 1 ? min(least, other) : max(least, other);
+                const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, lowest, step);
+                lowest = few || step == 1 ? min(lowest, other) : max(lowest, other);
             }
-            if (adm_lane() < 4) small->least[me.warp][grouped_head<D>(s, j)] = least;
+            if (adm_lane() < 4) small->lowest[me.warp][grouped_head<D>(s, j)] = lowest;
         }
 }
 
@@ -54,13 +54,13 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
     int32_t from = 0;
     if (sampled && me.need <= me.length / 5 * 2) {
         const uint32_t strict = grouped_few(me) ? plan.strict : plan.wide;
-        const int32_t mine = small->least[lane % GROUPED_WARPS][me.warp];
+        const int32_t mine = small->lowest[lane % GROUPED_WARPS][me.warp];
         uint32_t before = 0;
         if (strict < GROUPED_WARPS - 1) {
 #pragma unroll
             for (uint32_t i = 0; i < GROUPED_WARPS / 2; i++) { /* each half of the warp compares with eight */
                 const uint32_t which = lane / GROUPED_WARPS * (GROUPED_WARPS / 2) + i;
-                const int32_t other = small->least[which][me.warp];
+                const int32_t other = small->lowest[which][me.warp];
                 before += other < mine || (other == mine && which < lane % GROUPED_WARPS);
             }
             before += __shfl_xor_sync(ADM_FULL_WARP, before, GROUPED_WARPS);
@@ -112,7 +112,7 @@ static __device__ __forceinline__ void grouped_list(const grouped_block &me, con
         const bool within = (~word & 0x40404040u) != 0;
         const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within);
         const uint32_t at = *n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
-        if (within && at < 32 * plan.room)
+        if (within && at < 32 * plan.list_entries)
             list[at] = make_uint2(word, grouped_tile(me, i) * 32 + grouped_token<D>(0) | grouped_head<D>(s, 0)
                                                                                              << GROUPED_HEAD_SHIFT);
         *n += __popc(votes);
@@ -122,7 +122,7 @@ static __device__ __forceinline__ void grouped_list(const grouped_block &me, con
 /* The warp's list. */
 static __device__ __forceinline__ uint2 *grouped_list_of(const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m) {
-    return (uint2 *)m.places + me.warp * (32 * plan.room);
+    return (uint2 *)m.places + me.warp * (32 * plan.list_entries);
 }
 
 /* Counts what the warp has listed, of n words. */
@@ -132,7 +132,7 @@ static __device__ __forceinline__ void grouped_count_listed(const grouped_block 
     const uint2 *list = grouped_list_of(me, plan, m);
     __syncwarp();
 #pragma unroll 1
-    for (uint32_t i = adm_lane(); i < min(n, 32 * plan.room); i += 32) {
+    for (uint32_t i = adm_lane(); i < min(n, 32 * plan.list_entries); i += 32) {
         const uint2 entry = list[i];
         uint32_t *counts = m.histogram + (entry.y >> GROUPED_HEAD_SHIFT) * GROUPED_STRIDE;
 #pragma unroll

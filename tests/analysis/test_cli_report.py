@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from conftest import Adamas, files_of, query, refuse
+from conftest import ROOT, Adamas, files_of, query, refuse
 
 EVIL = "</script><script>alert(\"1\")</script><!-- <b>'&amp;\u2028"
 
@@ -476,3 +476,19 @@ def test_a_ratio_of_few_timings_carries_its_interval(adamas, small_run, tmp_path
     low, high = (110, 90) if "medians" in words else (125, 95)
     said = share.format(50 * 100 / low, 50 * 100 / high) if gain else f"50 ({words})"
     assert said in text
+
+
+# ---- databases without a session or a profile --------------------------------------------------------------------------
+
+def test_decode_steps_alone_have_a_first_screen(adamas, tmp_path):
+    recorded = ROOT / "analysis/recorded/h200-decode.json"
+    assert adamas("db", "import", recorded, "--db", "d.db", "--quiet").code == 0
+    document = json.loads(adamas("report", "--db", "d.db", "--json").out)
+    [headline] = document["verdict"]["headlines"]
+    best = max((row for row in document["decoded"] if row["gain"] and row["budget"]), key=lambda row: row["gain"])
+    assert (headline["view"], headline["value"]) == ("decode", f"{best['gain']:.2f}\u00d7")
+    assert f"{best['model']} at {best['seq_len']:,} tokens" in headline["text"] and "recorded)" in headline["text"]
+    assert document["verdict"]["nothing"] == "adamas report --baseline RUNS"
+    assert adamas("report", "--db", "d.db", "--quiet").code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "measured anything yet" not in page and 'href="#summary"' not in page

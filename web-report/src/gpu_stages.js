@@ -50,7 +50,7 @@ function tooltip(panel, bar) {
     const gain = bar.gain ? `, ${times(bar.gain)} times the faster step` : '';
     if (panel.dense) notes.push(`dense (${panel.dense.config.variant}): ${spread(panel.dense)}${gain}`);
     if (bar.gain) notes.push(...ratioInterval(panel.dense, bar.best).map((interval) => `gain: ${interval}`));
-    notes.push(...measuredOn([...bar.parts.map(([, unit]) => unit), bar.six, bar.fused, panel.dense]));
+    notes.push(...measuredOn([...[...bar.parts].map(([, unit]) => unit), bar.six, bar.fused, panel.dense]));
     return tooltipBody(`budget ${count(bar.budget)} of ${count(panel.length)} tokens`, rows, notes);
 }
 

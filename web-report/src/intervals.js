@@ -108,7 +108,7 @@ function tooltip({ row }, scale, looks) {
     return tooltipBody(row.series, [[lookColour(looks.get(row.series)), 'median', scale.show(row.median)],
                                     [null, 'p10 to p90', `${scale.show(row.p10)} to ${scale.show(row.p90)}`],
                                     [null, 'p5 to p95', `${scale.show(row.p05)} to ${scale.show(row.p95)}`],
-                                    [null, 'p99', scale.show(row.p99)], ...worst],
+                                    ...worst],
                        [at, `n = ${count(row.n)} values of step, layer and head`,
                         ...(row.note ? [`${row.note}.`] : []), ...measuredOn([row])]);
 }

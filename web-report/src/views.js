@@ -189,7 +189,9 @@ export class Views {
         const names = this.settingNames(), words = [...own].map((name) => name.split(', '));
         if (own.size < 2) return;
         const telling = (name) => name.split(', ').filter((word) => !words.every((list) => list.includes(word))).join(', ');
-        const shown = this.pick([...section.querySelectorAll('.group > noscript[data-gpu]')], (kind) => this.choiceOf(kind));
+        const withSteps = [...section.querySelectorAll('.group > noscript[data-gpu]')].filter((part) => this.report.settings
+            .some((setting) => setting.profile === indexOf(part, 'gpu') && this.hasSteps(setting)));
+        const shown = this.pick(withSteps, (kind) => this.choiceOf(kind));
         const at = this.settingOf(indexOf(shown, 'gpu'));
         bar.append(select('setting', [...own].map((name) => [String(names.indexOf(name)), telling(name) || name]),
                           String(names.indexOf(this.report.settings[at]?.name)), (value) => choose('setting', value)));

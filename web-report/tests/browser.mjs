@@ -1,6 +1,6 @@
 // browser.mjs: what the browser tests share: the program, headless Chromium, and what they ask a page.
 //
-// ADAMAS_BIN names the program (else the release build), CHROMIUM the browser (else /usr/bin/chromium).
+// ADAMAS_BIN names the program (else the release build), CHROMIUM the browser (unset: /usr/bin/chromium; empty: none).
 
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -11,12 +11,12 @@ import { fileURLToPath } from 'node:url';
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 const program = process.env.ADAMAS_BIN || join(root, 'build/release/adamas');
-const browserPath = process.env.CHROMIUM || '/usr/bin/chromium';
+const browserPath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const BROWSER_FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
                        '--disable-background-networking', '--disable-component-update'];
 
 export const skip = !existsSync(browserPath)
-    && `no Chromium at ${browserPath}: install the package chromium, or set CHROMIUM`;
+    && `no Chromium${browserPath && ` at ${browserPath}`}: install the package chromium, or set CHROMIUM`;
 
 export const adamas = (folder, ...args) =>
     execFileSync(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });

@@ -297,6 +297,31 @@ describe('the page', { skip }, () => {
         await close();
     });
 
+    test('tells under the pointer what a chart shows, without a fault', async () => {
+        const { page, said, close } = await openPage(browser, pathToFileURL(gallery).href);
+        const told = new Set();
+        for (const view of ['time', 'limits', 'budget', 'speedup', 'quality', 'counters', 'tuning', 'decode', 'history']) {
+            await goTo(page, view);
+            for (const figure of await page.locator(`#${view} figure.plot`).all()) {
+                const canvas = figure.locator('.chart');
+                await canvas.evaluate((one) => one.scrollIntoView({ block: 'center' }));
+                const { x, y, width, height } = await canvas.boundingBox();
+                let words = '';
+                for (let i = 0; i < 400 && words === ''; i++) {
+                    await page.mouse.move(x + width * (0.1 + 0.85 * (i * 7 % 20) / 20),
+                                          y + height * (0.1 + 0.8 * (i % 23) / 23));
+                    words = (await canvas.locator('.tip').allTextContents()).join(' ');
+                }
+                assert.doesNotMatch(words, /undefined|NaN|\[object/);
+                if (words) told.add(await figure.getAttribute('data-plot'));
+            }
+        }
+        assert.deepEqual(said, []);
+        for (const plot of ['step', 'gpu-stages', 'stages', 'roofline', 'budget', 'speedup', 'quality', 'policies', 'counters',
+                            'tuning', 'decode']) assert.ok(told.has(plot), `${plot} among ${[...told]}`);
+        await close();
+    });
+
     test('has each run\u2019s command as a line to copy, one click from where the run is named', async () => {
         const { page, close } = await open({ view: 'speedup' });
         const link = page.locator('#speedup a[href^="#run-"]').first(), id = (await link.getAttribute('href')).slice(1);

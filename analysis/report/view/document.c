@@ -64,6 +64,13 @@ const char *adm_metric_unit(const json_t *document, const char *metric) {
     return row ? adm_field_text(row, "unit") : "1";
 }
 
+bool adm_document_is_empty(const json_t *document) {
+    static const char *const lists[] = {"sessions", "profiles", "sketches", "decodings", "tunings", "servings", "evaluations"};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (json_array_size(adm_document_rows(document, lists[i])) > 0) return false;
+    return true;
+}
+
 bool adm_run_is_shown(const json_t *document, int64_t run_id) {
     size_t i;
     json_t *run;

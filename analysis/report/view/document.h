@@ -27,6 +27,9 @@ size_t adm_n_sessions(const json_t *document);
 const json_t *adm_session_run(const json_t *document, size_t session);
 const json_t *adm_session_trace(const json_t *document, size_t session);
 
+/* True if no run measured anything that a view shows. */
+bool adm_document_is_empty(const json_t *document);
+
 /* True if the provenance has the run. */
 bool adm_run_is_shown(const json_t *document, int64_t run_id);
 

@@ -302,9 +302,7 @@ static void write_profiles(adm_text *page, const json_t *document) {
 /* --- The view ------------------------------------------------------------------------------------------------------- */
 
 void adm_view_summary(adm_text *page, const json_t *document) {
-    if (adm_n_sessions(document) == 0 && adm_n_profiles(document) == 0 &&
-        json_array_size(adm_document_rows(document, "sketches")) == 0)
-        adm_write_nothing(page, "No run in this database measured anything yet.");
+    if (adm_document_is_empty(document)) adm_write_nothing(page, "No run in this database measured anything yet.");
     for (size_t session = 0; session < adm_n_sessions(document); session++) {
         adm_write_session_heading(page, document, session);
         write_shape_sentence(page, adm_session_trace(document, session));

@@ -109,8 +109,7 @@ static void write_health(adm_text *page, const json_t *health) {
 void adm_view_verdict(adm_text *page, const json_t *document) {
     const json_t *verdict = json_object_get(document, "verdict");
     const json_t *headlines = json_object_get(verdict, "headlines");
-    if (json_array_size(headlines) == 0 && json_array_size(json_object_get(verdict, "pairs")) == 0 &&
-        json_array_size(json_object_get(verdict, "health")) == 0)
+    if (adm_document_is_empty(document) && json_array_size(json_object_get(verdict, "pairs")) == 0)
         adm_write_nothing(page, "No run in this database measured anything yet.");
     write_pairs(page, verdict);
     write_headlines(page, headlines);
