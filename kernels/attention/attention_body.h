@@ -18,7 +18,6 @@
 enum {
     NAME(DOT_VECTORS) = 16 / LANES,
     NAME(EIGHT) = 8 / LANES,
-    NAME(TILE) = 8 * LANES, /* output elements that stay in registers while a group of tokens is added */
     NAME(GROUP) = 8          /* tokens */
 };
 
@@ -77,23 +76,32 @@ static SIMD double NAME(weights)(const double *score, size_t n, double largest, 
     return SUM8(sum);
 }
 
-/* sum[i] += weight[g] * row[g][i] for n_rows rows, a constant. */
-static inline SIMD void NAME(add_rows)(adm_dtype dtype, const unsigned char *const *row, const double *weight, int n_rows,
-                                       uint32_t d, double *sum) {
+/* sum[i] += weight[g] * row[g][i] for n_rows rows; n_vectors, a constant, stay in registers meanwhile. */
+static inline __attribute__((always_inline)) SIMD void NAME(add_tiles)(adm_dtype dtype, const unsigned char *const *row,
+                                                                       const double *weight, int n_rows, uint32_t d,
+                                                                       int n_vectors, double *sum) {
     const size_t element = dtype == ADM_F32 ? 4 : 2;
-    for (uint32_t tile = 0; tile < d; tile += NAME(TILE)) {
-        V sums[8];
-#pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) sums[s] = LOAD(sum + tile + s * LANES);
+    for (uint32_t tile = 0; tile < d; tile += (uint32_t)n_vectors * LANES) {
+        V sums[16];
+#pragma GCC unroll 16
+        for (int s = 0; s < n_vectors; s++) sums[s] = LOAD(sum + tile + s * LANES);
         for (int g = 0; g < n_rows; g++) {
             const V w = SET(weight[g]);
             const unsigned char *from = row[g] + tile * element;
-#pragma GCC unroll 8
-            for (int s = 0; s < 8; s++) sums[s] = FMA(w, WIDEN(dtype, from + (size_t)s * LANES * element), sums[s]);
+#pragma GCC unroll 16
+            for (int s = 0; s < n_vectors; s++) sums[s] = FMA(w, WIDEN(dtype, from + (size_t)s * LANES * element), sums[s]);
         }
-#pragma GCC unroll 8
-        for (int s = 0; s < 8; s++) STORE(sum + tile + s * LANES, sums[s]);
+#pragma GCC unroll 16
+        for (int s = 0; s < n_vectors; s++) STORE(sum + tile + s * LANES, sums[s]);
     }
+}
+
+/* Where registers hold 128 elements (AVX-512), rows are read from end to end: 0.86 in place of 0.75 of PyTorch's speed at 32K
+ * tokens of F32, one thread of an Intel Xeon (model 207), 2026-11-30. */
+static inline SIMD void NAME(add_rows)(adm_dtype dtype, const unsigned char *const *row, const double *weight, int n_rows,
+                                       uint32_t d, double *sum) {
+    if (LANES == 8 && d >= 16 * LANES) NAME(add_tiles)(dtype, row, weight, n_rows, d, 16, sum);
+    else NAME(add_tiles)(dtype, row, weight, n_rows, d, 8, sum);
 }
 
 /* Inlined with a constant dtype and d. */
