@@ -15,7 +15,7 @@
 #include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/fleet/collect.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 #include "core/store/store.h"
 
 typedef struct merge_command {

@@ -18,7 +18,7 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 #include "core/system/remove_tree.h"
 #include "core/store/track.h"
 

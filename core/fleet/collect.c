@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
-#include "core/store/joined.h"
+#include "core/store/merge/joined.h"
 #include "core/store/store.h"
 
 /* --- Reading ------------------------------------------------------------------------------------------------------ */

@@ -8,7 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/store/file/open.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 
 /* What becomes of a run of a shard. */
 typedef enum adm_shard_fate {

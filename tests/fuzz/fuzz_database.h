@@ -17,7 +17,7 @@
 #include "analysis/report/html.h"
 #include "core/base/mem.h"
 #include "core/store/file/open.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 #include "tests/fuzz/fuzz_store.h"
 
 enum { FUZZ_MAX_DATABASE = 1 << 20 };

@@ -15,7 +15,7 @@
 
 #include "core/base/mem.h"
 #include "core/fleet/collect.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 #include "core/store/store.h"
 
 /* --- Which GPUs --------------------------------------------------------------------------------------------------- */

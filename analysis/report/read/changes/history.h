@@ -1,7 +1,7 @@
 /* history.h: how figures changed over the runs of a database, for a report's document. Shared by the files that
  * gather it; nothing else. */
-#ifndef ADM_ANALYSIS_REPORT_READ_HISTORY_H
-#define ADM_ANALYSIS_REPORT_READ_HISTORY_H
+#ifndef ADM_ANALYSIS_REPORT_READ_CHANGES_HISTORY_H
+#define ADM_ANALYSIS_REPORT_READ_CHANGES_HISTORY_H
 
 #include <jansson.h>
 

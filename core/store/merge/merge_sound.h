@@ -2,11 +2,11 @@
  *
  * A row is sound if its values are within bounds.h and keep the CHECKs of its table. SQLite itself tests a CHECK per row, and
  * builds the list of each `x IN ('a', 'b', 'c')` anew for it, which takes longer than all else; in a WHERE it is built once. */
-#ifndef ADM_CORE_STORE_MERGE_SOUND_H
-#define ADM_CORE_STORE_MERGE_SOUND_H
+#ifndef ADM_CORE_STORE_MERGE_MERGE_SOUND_H
+#define ADM_CORE_STORE_MERGE_MERGE_SOUND_H
 
 #include "core/store/file/database_internal.h"
-#include "core/store/merge_tables.h"
+#include "core/store/merge/merge_tables.h"
 
 /* Makes adm_is_sound_text(x) known to the connection. Returns SQLite's result code. */
 int adm_merge_sound_functions(sqlite3 *db);

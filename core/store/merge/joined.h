@@ -2,8 +2,8 @@
  *
  * Each measurement names its shard (of_shard), whose machine the table `shard` has. Figures of the device, which every shard
  * measures, are one row: a distribution with a sample per shard (sample.i is the shard), so that none stands for all. */
-#ifndef ADM_CORE_STORE_JOINED_H
-#define ADM_CORE_STORE_JOINED_H
+#ifndef ADM_CORE_STORE_MERGE_JOINED_H
+#define ADM_CORE_STORE_MERGE_JOINED_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/store/file/database.h"
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 
 /* Finds the joined run of a sweep; *run_id is 0 where there is none. */
 adm_status adm_joined_find(adm_store *store, const char *sweep_id, int64_t n_shards, int64_t *run_id, adm_error *err);

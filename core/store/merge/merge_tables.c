@@ -1,5 +1,5 @@
 /* merge_tables.c: what the schema says of its tables. */
-#include "core/store/merge_tables.h"
+#include "core/store/merge/merge_tables.h"
 
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "core/store/file/database_internal.h"
 #include "core/store/file/migrate.h"
 #include "core/store/file/schema_check.h"
-#include "core/store/merge_sound.h"
+#include "core/store/merge/merge_sound.h"
 
 static int find(const adm_merge_table *tables, int n, const char *name) {
     for (int i = 0; i < n; i++)

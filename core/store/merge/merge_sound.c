@@ -1,5 +1,5 @@
 /* merge_sound.c: whether a row of another file may be copied. */
-#include "core/store/merge_sound.h"
+#include "core/store/merge/merge_sound.h"
 
 #include <ctype.h>
 #include <string.h>

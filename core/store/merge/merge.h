@@ -3,9 +3,9 @@
  * Runs are told apart by run_uuid, traces by hash, configurations and metrics by what they describe, so merging the same
  * file twice changes nothing. Which tables there are and how they refer to one another is read from the schema.
  *
- * Runs of shards are not copied: they become parts of one joined run (core/store/joined.h), where the caller says so. */
-#ifndef ADM_CORE_STORE_MERGE_H
-#define ADM_CORE_STORE_MERGE_H
+ * Runs of shards are not copied: they become parts of one joined run (core/store/merge/joined.h), where the caller says so. */
+#ifndef ADM_CORE_STORE_MERGE_MERGE_H
+#define ADM_CORE_STORE_MERGE_MERGE_H
 
 #include <stdbool.h>
 #include <stddef.h>

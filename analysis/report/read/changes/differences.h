@@ -1,6 +1,6 @@
 /* differences.h: the runs that a report shows against a baseline, for its document. */
-#ifndef ADM_ANALYSIS_REPORT_READ_DIFFERENCES_H
-#define ADM_ANALYSIS_REPORT_READ_DIFFERENCES_H
+#ifndef ADM_ANALYSIS_REPORT_READ_CHANGES_DIFFERENCES_H
+#define ADM_ANALYSIS_REPORT_READ_CHANGES_DIFFERENCES_H
 
 #include <jansson.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* merge_check.c: a second reader of a file that is merged. */
-#include "core/store/merge_check.h"
+#include "core/store/merge/merge_check.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -7,7 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/store/file/database_internal.h"
-#include "core/store/merge_sound.h"
+#include "core/store/merge/merge_sound.h"
 #include "core/system/interrupt.h"
 
 struct adm_merge_check {

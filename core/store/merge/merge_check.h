@@ -2,12 +2,12 @@
  *
  * Both read one state of the file: the thread's connection keeps it from changing from the start to the end, which a file in
  * WAL mode does not allow. Tables shared by runs, which are small, are not looked at here. */
-#ifndef ADM_CORE_STORE_MERGE_CHECK_H
-#define ADM_CORE_STORE_MERGE_CHECK_H
+#ifndef ADM_CORE_STORE_MERGE_MERGE_CHECK_H
+#define ADM_CORE_STORE_MERGE_MERGE_CHECK_H
 
 #include "core/base/error.h"
 #include "core/store/file/open.h"
-#include "core/store/merge_tables.h"
+#include "core/store/merge/merge_tables.h"
 
 typedef struct adm_merge_check adm_merge_check;
 

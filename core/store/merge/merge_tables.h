@@ -1,6 +1,6 @@
 /* merge_tables.h: what the schema says of its tables, as merge.c needs it. Inside the store. */
-#ifndef ADM_CORE_STORE_MERGE_TABLES_H
-#define ADM_CORE_STORE_MERGE_TABLES_H
+#ifndef ADM_CORE_STORE_MERGE_MERGE_TABLES_H
+#define ADM_CORE_STORE_MERGE_MERGE_TABLES_H
 
 #include <stdbool.h>
 #include <stddef.h>

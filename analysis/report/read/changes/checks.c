@@ -1,5 +1,5 @@
 /* checks.c: reads what checks decided. */
-#include "analysis/report/read/checks.h"
+#include "analysis/report/read/changes/checks.h"
 
 #include "analysis/output/rows.h"
 

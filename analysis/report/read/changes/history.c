@@ -1,5 +1,5 @@
 /* history.c: series of runs and their change points, for a report's document. */
-#include "analysis/report/read/history.h"
+#include "analysis/report/read/changes/history.h"
 
 #include <stdlib.h>
 #include <string.h>

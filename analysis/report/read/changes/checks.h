@@ -1,6 +1,6 @@
 /* checks.h: the checks of a database and their verdicts, for a report's document. */
-#ifndef ADM_ANALYSIS_REPORT_READ_CHECKS_H
-#define ADM_ANALYSIS_REPORT_READ_CHECKS_H
+#ifndef ADM_ANALYSIS_REPORT_READ_CHANGES_CHECKS_H
+#define ADM_ANALYSIS_REPORT_READ_CHANGES_CHECKS_H
 
 #include <jansson.h>
 

@@ -1,5 +1,5 @@
 /* differences.c: compares a baseline's runs with the report's. */
-#include "analysis/report/read/differences.h"
+#include "analysis/report/read/changes/differences.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* joined.c: the joined run of a sweep. */
-#include "core/store/joined.h"
+#include "core/store/merge/joined.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
  * references. Of a table that hangs on a run all rows are copied where all runs are, which needs no look at a map; otherwise
  * its own temp.map_TABLE holds those that are. Rows are checked against bounds.h, those that hang on a run
  * while they are copied (merge_sound.h), the others before. */
-#include "core/store/merge.h"
+#include "core/store/merge/merge.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,10 +20,10 @@
 #include "core/store/file/migrate.h"
 #include "core/store/file/schema_check.h"
 #include "core/store/columns.h"
-#include "core/store/joined.h"
-#include "core/store/merge_check.h"
-#include "core/store/merge_sound.h"
-#include "core/store/merge_tables.h"
+#include "core/store/merge/joined.h"
+#include "core/store/merge/merge_check.h"
+#include "core/store/merge/merge_sound.h"
+#include "core/store/merge/merge_tables.h"
 
 struct adm_merge {
     adm_store *store;
