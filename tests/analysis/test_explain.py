@@ -203,7 +203,7 @@ def test_without_counters_the_command_that_gets_them_is_named(adamas, recorded):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--stage", "topk", "--run", 9], ["run 9 has no GPU time of the stage topk", "adamas profile"]),
+    (["--stage", "topk", "--run", 9], ["r.db holds no run 9; its newest is run 2"]),
     (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
     (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "--budget", 0], ["--budget"]),
