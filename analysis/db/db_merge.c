@@ -28,6 +28,7 @@ typedef struct merge_command {
     int64_t n_bytes;
     adm_progress progress; /* by bytes of files: each is looked at, and then merged, which takes longer */
     uint64_t n_done;
+    uint64_t n_before, n_merging; /* bytes of the database when the file that is being merged began, and of that file */
 } merge_command;
 
 enum { KEY_BUILDS = 0x6100, KEY_MACHINES };
@@ -123,10 +124,21 @@ static adm_status find_paths(merge_command *c, adm_error *err) {
 
 enum { LOOK = 1, MERGE = 4 }; /* what a byte takes */
 
-static void step(merge_command *c, const char *path, uint64_t weight) {
+static uint64_t file_bytes(const char *path) {
     struct stat file;
-    if (stat(path, &file) == 0) c->n_done += weight * (uint64_t)file.st_size;
+    return stat(path, &file) == 0 ? (uint64_t)file.st_size : 0;
+}
+
+static void step(merge_command *c, const char *path, uint64_t weight) {
+    c->n_done += weight * file_bytes(path);
     adm_progress_step(&c->progress, c->n_done);
+}
+
+/* While one file is merged, the database grows by about its size. */
+static void step_within(void *user) {
+    merge_command *c = user;
+    const uint64_t now = file_bytes(c->common.db_path), grown = now > c->n_before ? now - c->n_before : 0;
+    adm_progress_step(&c->progress, c->n_done + MERGE * (grown < c->n_merging ? grown : c->n_merging));
 }
 
 /* --- Merging ------------------------------------------------------------------------------------------------------ */
@@ -157,14 +169,18 @@ static adm_status merge_all(merge_command *c, const adm_collection *collection, 
     adm_status status = adm_alloc(&parts, collection->n_runs, sizeof *parts, "parts of sweeps", err);
     if (status == ADM_OK)
         status = adm_merge_open(store, c->n_bytes / (int64_t)(c->n_paths > 0 ? c->n_paths : 1) > LARGE_BYTES, &merge, err);
+    adm_store_on_look(store, step_within, c);
     for (size_t i = 0; i < c->n_paths && status == ADM_OK; i++) {
         adm_merge_counts n;
         const size_t n_parts = adm_collection_parts(collection, i, parts);
+        c->n_before = file_bytes(c->common.db_path);
+        c->n_merging = file_bytes(c->path[i]);
         status = adm_merge_file(merge, c->path[i], parts, n_parts, &n, err);
         if (status == ADM_OK) status = show_file(c, c->path[i], &n, document, err);
         step(c, c->path[i], MERGE);
     }
     if (status == ADM_OK) status = adm_collection_finish(collection, store, err);
+    adm_store_on_look(store, NULL, NULL);
     adm_merge_close(&merge);
     adm_free(&parts);
     return status;

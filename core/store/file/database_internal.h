@@ -48,6 +48,8 @@ struct adm_store {
     int64_t run_id; /* the run begun last through this store, 0 before */
     uint64_t run_started_ns;
     uint64_t looked_ns, busy_since_ns, told_ns; /* of the progress handler, guard.c */
+    void (*on_look)(void *user);                /* or NULL */
+    void *look_user;
     sqlite3_stmt *statement[ADM_N_STATEMENTS];
 };
 

@@ -14,12 +14,18 @@ static void (*on_slow)(const char *path, double seconds);
 
 void adm_store_on_slow(void (*slow)(const char *path, double seconds)) { on_slow = slow; }
 
+void adm_store_on_look(adm_store *store, void (*on_look)(void *user), void *user) {
+    store->on_look = on_look;
+    store->look_user = user;
+}
+
 static int look(void *user) {
     adm_store *store = user;
     uint64_t now = adm_clock_ns();
     if (adm_interrupt_is_urgent()) return 1;
     if (now - store->looked_ns > IDLE_NS) store->busy_since_ns = store->told_ns = now;
     store->looked_ns = now;
+    if (store->on_look != NULL) store->on_look(store->look_user);
     if (on_slow != NULL && now - store->told_ns >= TELL_NS) {
         store->told_ns = now;
         on_slow(store->path, (double)(now - store->busy_since_ns) * 1e-9);

@@ -160,8 +160,8 @@ static adm_status check_readable(adm_store *store, adm_schema **known, adm_error
     if (version == 0) return adm_fail(err, ADM_EINPUT, "%s is empty: no run was written to it", store->path);
     if (version < newest)
         return adm_fail(err, ADM_EINPUT,
-                        "%s has schema version %lld, and this program reads version %d: any command that "
-                        "writes brings it up to date, such as `adamas replay --db FILE TRACE`",
+                        "%s has schema version %lld, and this program reads version %d: `adamas db create --db FILE` "
+                        "brings it up to date, as does any command that writes to it",
                         store->path, (long long)version, newest);
     return check_schema(store, steps, version, known, err);
 }

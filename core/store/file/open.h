@@ -42,6 +42,10 @@ void adm_store_close(adm_store **store);
  * NULL: nobody. */
 void adm_store_on_slow(void (*slow)(const char *path, double seconds));
 
+/* What is called every few milliseconds while a statement of this connection runs, on its thread. It may not use the store.
+ * NULL: nothing. */
+void adm_store_on_look(adm_store *store, void (*on_look)(void *user), void *user);
+
 /* adm_store_open() with another patience for locks, for tests. */
 adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err);
 
