@@ -49,11 +49,11 @@ def test_an_allocation_that_fails_is_told_of_on_every_call_path(campaign, name):
 
 
 def test_memory_that_runs_out_in_a_candidates_process_is_no_verdict(campaign):
-    """Of our own memory there: the candidate is not wrong, it was not judged. A tenth of the call paths."""
+    """Of our own memory there: the candidate is not wrong, it was not judged. Some of its first call paths."""
     campaign.wrong.clear()
     numbers, _ = campaign.paths("tune --gpu")
     whole, words = campaign.whole("tune --gpu"), []
-    for n in numbers[::10]:
+    for n in [n for n in numbers if n < 200][::10]:  # later ones are the database's
         environment = {"LD_PRELOAD": str(campaign.faults), "ADAMAS_FAULT": "alloc", "ADAMAS_FAULT_AT": str(n)}
         result = campaign.run(fault_campaign.COMMANDS["tune --gpu"], environment)
         campaign.judge("tune --gpu", f"alloc {n}", whole, result)
