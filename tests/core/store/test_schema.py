@@ -54,8 +54,8 @@ def test_a_file_of_version_11_learns_which_runs_took_a_few_times(adamas):
                     "'2026-01-01T00:00:00.000Z', '0', 'unknown', 0, 'h', 'o', 'c', 1, 1, 'c', 'none')", [line])
     old.executescript(f"PRAGMA application_id = {0x41444d4c}; PRAGMA user_version = 11")
     old.close()
-    refuse(adamas, "db", "list", "--db", "old.db", says=["schema version 11", "`adamas db create --db FILE` brings it up to date"])
-    assert adamas("db", "merge", "--db", "old.db").code == 0
+    refuse(adamas, "db", "list", "--db", "old.db", says=["schema version 11", "`adamas db create --db FILE` brings it"])
+    assert adamas("db", "create", "--db", "old.db").code == 0
     assert [only for only, in query(path, "SELECT only_times FROM run ORDER BY run_id")] == [
         "topk@64/32,pack", "topk", "b", None, None, None, None, None]
     check_sound(path)
