@@ -2,6 +2,7 @@
 #ifndef ADM_CORE_BASE_MEM_H
 #define ADM_CORE_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,10 @@ extern "C" {
  * `what` names the thing for the message ("distances of 131072 tokens"). A count of 0 gives a valid pointer.
  * On failure *out is NULL and the status ADM_EENVIRONMENT with the size asked for. Release with adm_free(). */
 adm_status adm_alloc(void *out, size_t count, size_t size, const char *what, adm_error *err);
+
+/* Whether an allocation of this process, or of the one it was forked from, has failed for want of memory. For who must tell
+ * that from other failures of the environment. */
+bool adm_memory_ran_out(void);
 
 /* Makes an array of adm_alloc(), whose pointer's address is given, large enough for an element beyond its n: 64 at first, then
  * twice as many each time. On failure array and capacity stay as they are. */

@@ -48,6 +48,22 @@ def test_an_allocation_that_fails_is_told_of_on_every_call_path(campaign, name):
     assert campaign.wrong == []
 
 
+def test_memory_that_runs_out_in_a_candidates_process_is_no_verdict(campaign):
+    """Of our own memory there: the candidate is not wrong, it was not judged. Some of its first call paths."""
+    campaign.wrong.clear()
+    numbers, _ = campaign.paths("tune --gpu")
+    whole, words = campaign.whole("tune --gpu"), []
+    for n in [n for n in numbers if n < 200][::10]:  # later ones are the database's
+        environment = {"LD_PRELOAD": str(campaign.faults), "ADAMAS_FAULT": "alloc", "ADAMAS_FAULT_AT": str(n)}
+        result = campaign.run(fault_campaign.COMMANDS["tune --gpu"], environment)
+        campaign.judge("tune --gpu", f"alloc {n}", whole, result)
+        assert "WRONG" not in result[1], (n, result)
+        if "invalid" in result[1] and "out of memory" in result[1]:
+            words.append(result[0])
+    assert campaign.wrong == []
+    assert words and set(words) == {4}, "no fault came where the candidate is checked"
+
+
 @pytest.mark.parametrize("name", [name for name in fault_campaign.COMMANDS if name != "check"])  # which takes seconds
 def test_every_command_tells_of_early_and_late_faults(campaign, name):
     campaign.wrong.clear()

@@ -290,14 +290,19 @@ static adm_status check_against_host(const subject *s, adm_error *err) {
     return status;
 }
 
+/* A launch that fails is the candidate's fault, and CUDA may say so only later; memory of our own that ran out is not. */
+static adm_status blame(adm_status status) {
+    return status == ADM_EENVIRONMENT && !adm_memory_ran_out() ? ADM_EINTERNAL : status;
+}
+
 /* The shape in words, in front of a sentence. */
 static adm_status at_shape(const subject *s, adm_status status, adm_error *err) {
     char text[sizeof err->text];
     if (status == ADM_OK || status == ADM_EUNSUPPORTED) return status;
     snprintf(text, sizeof text, "%s", err->text);
-    return adm_fail(err, status == ADM_EENVIRONMENT ? ADM_EINTERNAL : status, "%u/%u heads, %u tokens, budget %u%s%s%s: %s",
-                    s->shape.heads.n_q_heads, s->shape.heads.n_kv_heads, s->length[0], s->shape.rule.budget,
-                    s->shape.batch > 1 ? ", ragged batch" : "", s->shape.page_size > 0 ? ", pages" : "",
+    return adm_fail(err, blame(status), "%u/%u heads, %u tokens, budget %u%s%s%s: %s", s->shape.heads.n_q_heads,
+                    s->shape.heads.n_kv_heads, s->length[0], s->shape.rule.budget, s->shape.batch > 1 ? ", ragged batch" : "",
+                    s->shape.page_size > 0 ? ", pages" : "",
                     s->shape.selection == ADM_SELECT_GROUP ? ", a group's selection" : "", text);
 }
 
@@ -471,7 +476,7 @@ static adm_status time_configuration(adm_gpu *gpu, const adm_gpu_defendant *d, u
     reply->bytes = adm_gpu_work(&shape, own.impl.covers, &load_of_it).bytes;
     if (status == ADM_OK && o->count != NULL) count(&s, d, &load_of_it, reply);
     if (status == ADM_OK && !o->check_only) adm_bandwidth_read(0, &reply->read_limit, &unused);
-    if (status == ADM_EENVIRONMENT && s.c != NULL) status = ADM_EINTERNAL; /* a launch that fails is the candidate's */
+    if (s.c != NULL) status = blame(status);
     adm_gpu_copy_free(&right);
     close_subject(&s);
     return status;

@@ -47,6 +47,12 @@ static void refuse(adm_tune_result *r, adm_status status, const char *text) {
     snprintf(r->reason, sizeof r->reason, "%s", text);
 }
 
+static void summarise(adm_tune_result *r) {
+    adm_error why;
+    const adm_status status = adm_tune_result_summarise(r, &why);
+    if (status != ADM_OK) refuse(r, status, why.text);
+}
+
 /* What the device said while the process still lived, or how it ended. */
 static bool ask(adm_child *child, const adm_gpu_request *request, adm_gpu_reply *reply, adm_tune_result *r, bool may_skip) {
     adm_error why = {0};
@@ -68,14 +74,18 @@ static void check_limits(const adm_candidate *c, const adm_tune_options *o, adm_
 /* Keeps what was timed, unless it cannot be. */
 static void keep_times(const adm_tune_options *o, const adm_gpu_reply *reply, adm_tune_result *r) {
     char text[160];
+    adm_error why;
     r->resources = reply->resources;
     r->n = reply->n_samples;
     for (size_t i = 0; i < r->n; i++) r->sample_ns[i] = reply->sample_ns[i];
-    adm_tune_result_summarise(r);
+    summarise(r);
     r->floor_ns = reply->read_limit > 0 ? reply->bytes / reply->read_limit * 1e9 : 0;
     r->model_bytes = reply->bytes;
-    if (o->count != NULL && adm_alloc(&r->counted, 1, sizeof *r->counted, "counters", NULL) == ADM_OK)
-        *r->counted = reply->counted;
+    if (o->count != NULL) {
+        const adm_status status = adm_alloc(&r->counted, 1, sizeof *r->counted, "counters", &why);
+        if (status == ADM_OK) *r->counted = reply->counted;
+        else refuse(r, status, why.text);
+    }
     /* What the stage before left in the L2 is read faster than from memory: 2 to 3 times on the chips measured. */
     if (r->n == 0 || r->median_ns >= (o->warm ? 0.1 : 0.3) * r->floor_ns) return;
     snprintf(text, sizeof text,
@@ -160,7 +170,7 @@ adm_status adm_gpu_judge_screen(const adm_tune_options *o, int device, const adm
         if (runs && ask(&child, &(adm_gpu_request){ADM_GPU_SCREEN, (uint32_t)i, *seed}, reply, r, false)) {
             r->n = reply->n_samples;
             for (size_t k = 0; k < r->n; k++) r->sample_ns[k] = reply->sample_ns[k];
-            adm_tune_result_summarise(r);
+            summarise(r);
         }
         /* What failed may have left the device or the process in any state. */
         if (r->status != ADM_OK && r->status != ADM_EUNSUPPORTED) {

@@ -247,6 +247,12 @@ static double cpu_of_calls(uint64_t used_ns, uint64_t took_ns, const reply *answ
     return fmax(0, (double)used_ns - fmin(fmax(0, answer->wait_cpu_ns), max_ns));
 }
 
+static void summarise(defendant *d) {
+    adm_error why;
+    const adm_status status = adm_tune_result_summarise(d->result, &why);
+    if (status != ADM_OK) refuse(d, status, "%s", why.text);
+}
+
 static void keep_sample(defendant *d, const reply *answer, const adm_tune_options *o) {
     adm_tune_result *r = d->result;
     d->spent_ns += (uint64_t)answer->ns;
@@ -255,7 +261,7 @@ static void keep_sample(defendant *d, const reply *answer, const adm_tune_option
     else if (answer->alone && r->n < MAX_SAMPLES) r->sample_ns[r->n++] = ns;
     const size_t enough = o->max_samples > 0 ? o->max_samples : MIN_SAMPLES;
     if (r->n >= enough) {
-        adm_tune_result_summarise(r);
+        summarise(d);
         d->is_done = o->max_samples > 0 || r->ci_ratio <= o->target || r->n == MAX_SAMPLES;
     }
 }
@@ -377,7 +383,7 @@ static void judge_time(defendant *d, double floor_ns) {
         refuse(d, ADM_EINTERRUPTED, "not timed: the session was stopped");
         return;
     }
-    adm_tune_result_summarise(r);
+    summarise(d);
     r->floor_ns = floor_ns;
     if (r->median_ns < 0.5 * floor_ns)
         refuse(d, ADM_EINTERNAL,
@@ -395,9 +401,11 @@ void adm_tune_result_clear(adm_tune_result *r) {
     adm_free(&r->counted);
 }
 
-void adm_tune_result_summarise(adm_tune_result *r) {
+adm_status adm_tune_result_summarise(adm_tune_result *r, adm_error *err) {
     double *sorted = NULL;
-    if (r->n == 0 || adm_alloc(&sorted, r->n, sizeof *sorted, "samples", NULL) != ADM_OK) return;
+    if (r->n == 0) return ADM_OK;
+    adm_status status = adm_alloc(&sorted, r->n, sizeof *sorted, "samples", err);
+    if (status != ADM_OK) return status;
     memcpy(sorted, r->sample_ns, r->n * sizeof *sorted);
     adm_sort(sorted, r->n, sizeof *sorted, ascending);
     const double half = 0.98 * sqrt((double)r->n), middle = (double)r->n / 2; /* 95% by order statistics */
@@ -407,6 +415,7 @@ void adm_tune_result_summarise(adm_tune_result *r) {
     r->p90_ns = adm_quantile_sorted(sorted, r->n, 0.9);
     r->ci_ratio = (sorted[high] - sorted[low]) / 2 / r->median_ns;
     adm_free(&sorted);
+    return ADM_OK;
 }
 
 /* --- The session ---------------------------------------------------------------------------------------------------- */

@@ -65,8 +65,8 @@ typedef struct adm_tune_result {
 
 void adm_tune_result_clear(adm_tune_result *result);
 
-/* Fills in median, quantiles and interval from the samples. */
-void adm_tune_result_summarise(adm_tune_result *result);
+/* Fills in median, quantiles and interval from the samples. Fails when memory runs out: then they stay as they were. */
+adm_status adm_tune_result_summarise(adm_tune_result *result, adm_error *err);
 
 /* Judges n candidates of one stage. Candidates that are refused already (candidate.status) get that as their result. Fails only
  * where no session could be held at all. *seed: what was used. */
