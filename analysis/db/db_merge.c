@@ -143,7 +143,15 @@ static void step_within(void *user) {
 
 /* --- Merging ------------------------------------------------------------------------------------------------------ */
 
-static adm_status show_file(merge_command *c, const char *path, const adm_merge_counts *n, json_t *document, adm_error *err) {
+/* Whether the file has runs of shards. */
+static bool has_shards(const adm_collection *collection, size_t file) {
+    for (size_t i = 0; i < collection->n_runs; i++)
+        if (collection->run[i].file == file) return true;
+    return false;
+}
+
+static adm_status show_file(merge_command *c, const char *path, const adm_merge_counts *n, bool of_shards, json_t *document,
+                            adm_error *err) {
     char shown[512];
     if (c->common.json &&
         json_array_append_new(document,
@@ -152,7 +160,7 @@ static adm_status show_file(merge_command *c, const char *path, const adm_merge_
                                         (json_int_t)n->n_unfinished, "n_parts", (json_int_t)n->n_parts)) != 0)
         return adm_fail(err, ADM_EENVIRONMENT, "out of memory");
     if (c->common.json || c->common.quiet) return ADM_OK;
-    if (n->n_runs + n->n_present == 0 && n->n_parts > 0) return ADM_OK; /* shards alone: the sweep's line counts them */
+    if (n->n_runs + n->n_present == 0 && of_shards) return ADM_OK; /* shards alone: the sweep's line counts them */
     adm_progress_hide(&c->progress);
     adm_print("%s: %" PRId64 " runs added, %" PRId64 " were there", adm_printable(path, shown, sizeof shown), n->n_runs,
               n->n_present);
@@ -176,7 +184,7 @@ static adm_status merge_all(merge_command *c, const adm_collection *collection, 
         c->n_before = file_bytes(c->common.db_path);
         c->n_merging = file_bytes(c->path[i]);
         status = adm_merge_file(merge, c->path[i], parts, n_parts, &n, err);
-        if (status == ADM_OK) status = show_file(c, c->path[i], &n, document, err);
+        if (status == ADM_OK) status = show_file(c, c->path[i], &n, has_shards(collection, i), document, err);
         step(c, c->path[i], MERGE);
     }
     if (status == ADM_OK) status = adm_collection_finish(collection, store, err);

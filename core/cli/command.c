@@ -10,6 +10,7 @@
 
 #include "core/system/clock.h"
 #include "core/system/interrupt.h"
+#include "core/system/output_file.h"
 #include "core/base/mem.h"
 #include "core/base/print.h"
 #include "core/base/printable.h"
@@ -102,10 +103,10 @@ static bool has_said_why; /* the process ends with an error that was told */
 adm_status adm_finish_output(adm_error *err) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return ADM_OK;
+    const int cause = errno;
     if (adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
     if (adm_interrupted()) return adm_fail(err, ADM_EINTERRUPTED, "interrupted while standard output was written");
-    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s",
-                    errno != 0 ? strerror(errno) : "an earlier write did not succeed");
+    return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written: %s", adm_output_why(stdout, cause));
 }
 
 /* What argp prints (--help) ends in exit(), behind every other check. */

@@ -7,6 +7,7 @@
 #include "core/base/json_text.h"
 #include "core/base/print.h"
 #include "core/system/interrupt.h"
+#include "core/system/output_file.h"
 
 adm_status adm_print_json(json_t *document, adm_error *err) {
     if (document == NULL || adm_json_memory_ran_out()) {
@@ -16,9 +17,10 @@ adm_status adm_print_json(json_t *document, adm_error *err) {
     int failed = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     json_decref(document);
     if (failed && adm_reader_has_gone(STDOUT_FILENO)) adm_end_without_reader();
-    if (failed)
-        return adm_fail(err, ADM_EENVIRONMENT, "%s: the JSON document is cut short",
-                        ferror(stdout) ? "standard output could not be written" : "out of memory");
+    if (failed && ferror(stdout))
+        return adm_fail(err, ADM_EENVIRONMENT, "standard output could not be written, the JSON document is cut short: %s",
+                        adm_output_why(stdout, 0));
+    if (failed) return adm_fail(err, ADM_EENVIRONMENT, "out of memory: the JSON document is cut short");
     adm_print("\n");
     return ADM_OK;
 }

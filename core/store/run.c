@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "core/system/clock.h"
+#include "core/base/mem.h"
 #include "core/base/version.h"
 #include "core/store/row.h"
 #include "core/store/file/database_internal.h"
@@ -94,11 +95,39 @@ static adm_status check_same(const adm_query *q, int column, const char *what, c
                     what, adm_query_text(q, column), now);
 }
 
+/* Takes -q and --quiet out of a command line as JSON: they change what is printed, not what is computed. */
+static void leave_out_quiet(char *argv_json) {
+    static const char *const quiet[] = {",\"-q\"", ",\"--quiet\""};
+    for (size_t i = 0; i < sizeof quiet / sizeof *quiet; i++) {
+        const size_t n = strlen(quiet[i]);
+        for (char *at; (at = strstr(argv_json, quiet[i])) != NULL;) memmove(at, at + n, strlen(at + n) + 1);
+    }
+}
+
+static adm_status without_quiet(const char *argv_json, char **out, adm_error *err) {
+    const size_t bytes = strlen(argv_json) + 1;
+    const adm_status status = adm_alloc(out, bytes, 1, "a command line", err);
+    if (status != ADM_OK) return status;
+    memcpy(*out, argv_json, bytes);
+    leave_out_quiet(*out);
+    return ADM_OK;
+}
+
+static adm_status check_command_line(const adm_query *q, const adm_run_info *info, int64_t run_id, adm_error *err) {
+    char *was = NULL, *now = NULL;
+    adm_status status = without_quiet(adm_query_text(q, 2), &was, err);
+    if (status == ADM_OK) status = without_quiet(info->argv_json, &now, err);
+    if (status == ADM_OK && strcmp(was, now) != 0) status = check_same(q, 2, "command line", info->argv_json, run_id, err);
+    adm_free(&was);
+    adm_free(&now);
+    return status;
+}
+
 static adm_status check_run(const adm_query *q, const adm_run_info *info, int64_t run_id, adm_error *err) {
     if (strcmp(adm_query_text(q, 0), "complete") == 0)
         return adm_fail(err, ADM_EINPUT, "run %" PRId64 " is complete: there is nothing to resume", run_id);
     adm_status status = check_same(q, 1, "command", info->command, run_id, err);
-    if (status == ADM_OK) status = check_same(q, 2, "command line", info->argv_json, run_id, err);
+    if (status == ADM_OK) status = check_command_line(q, info, run_id, err);
     if (status == ADM_OK) status = check_same(q, 3, "build", adm_git_commit(), run_id, err);
     if (status == ADM_OK) status = check_same(q, 4, "processor", info->cpu_model, run_id, err);
     return status;

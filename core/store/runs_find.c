@@ -193,7 +193,7 @@ adm_status adm_run_find(adm_store *store, const char *named, adm_runs_taken take
     const char *end = skip_end(named);
     if (end != NULL && *end == '\0') {
         adm_status status = read_end(store, &at, taken, database, id, err);
-        return status == ADM_OK && taken == ADM_RUNS_COMPLETE ? check_number(store, *id, taken, database, err) : status;
+        return status == ADM_OK && taken != ADM_RUNS_UNFINISHED ? check_number(store, *id, taken, database, err) : status;
     }
     const adm_runs_taken words = taken == ADM_RUNS_COMPLETE ? ADM_RUNS_COMPLETE : ADM_RUNS_ANY;
     adm_status status = adm_runs_find(store, named, words, database, &ids, &n, err);

@@ -109,28 +109,35 @@ static void end_without_reader(const adm_output *output) {
     if (output->file != NULL && output->part == NULL && adm_reader_has_gone(fileno(output->file))) adm_end_without_reader();
 }
 
+const char *adm_output_why(FILE *file, int flush_errno) {
+    if (flush_errno != 0) return strerror(flush_errno);
+    errno = 0;
+    if (write(fileno(file), "\n", 1) != 1 && errno != 0) return strerror(errno);
+    return "an earlier write did not succeed";
+}
+
 adm_status adm_output_commit(adm_output *output, adm_error *err) {
     errno = 0;
     bool written = fflush(output->file) == 0 && !ferror(output->file);
     if (written && output->is_nameless) written = name_it(output);
     int cause = errno;
     end_without_reader(output);
+    const char *why = written ? NULL : adm_output_why(output->file, cause);
     if (fclose(output->file) != 0 && written) {
         written = false;
-        cause = errno;
+        why = strerror(errno);
     }
     output->file = NULL;
     if (written && output->part != NULL && rename(output->part, output->path) != 0) {
         written = false;
-        cause = errno;
+        why = strerror(errno);
     }
     if (written) {
         adm_interrupt_keep(output->slot);
         adm_free(&output->part);
         return ADM_OK;
     }
-    adm_status status = adm_fail(err, ADM_EENVIRONMENT, "%s: writing failed: %s", output->path,
-                                 cause != 0 ? strerror(cause) : "an earlier write did not succeed");
+    adm_status status = adm_fail(err, ADM_EENVIRONMENT, "%s: writing failed: %s", output->path, why);
     adm_output_discard(output);
     return status;
 }

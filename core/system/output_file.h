@@ -30,6 +30,10 @@ adm_status adm_output_open(adm_output *output, const char *option, const char *p
 /* Ends the output: the file is there. ADM_EENVIRONMENT if anything written was lost; the file is then as it was. */
 adm_status adm_output_commit(adm_output *output, adm_error *err);
 
+/* Why a file that has failed cannot be written: the reason of a flush that failed just now, or that of another byte, which the
+ * failed file then holds; stdio forgets what an earlier write said. */
+const char *adm_output_why(FILE *file, int flush_errno);
+
 /* Ends it without a file. Does nothing after a commit, and on a zero-initialised output. */
 void adm_output_discard(adm_output *output);
 

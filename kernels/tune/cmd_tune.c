@@ -173,8 +173,9 @@ static adm_status stage_of_candidate(tune_command *c, adm_error *err) {
     const char *path;
     adm_error unused;
     size_t n = 0;
-    if (access(c->paths[0], R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->paths[0], strerror(errno));
-    const adm_status status = adm_bring_stages(c->paths[0], stages, &path, &unused);
+    adm_status status = adm_tune_check_file(c->paths[0], err);
+    if (status != ADM_OK) return status;
+    status = adm_bring_stages(c->paths[0], stages, &path, &unused);
     for (int s = 0; s < ADM_N_STAGES && status == ADM_OK; s++)
         if (stages[s]) c->session.stage = (adm_stage)s, n++;
     return n == 1 ? ADM_OK

@@ -48,16 +48,15 @@ SET = {
 # On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
 # and where it is silent.
 ON_AN_H200 = {
-    "idle": (("topk", "cluster"), ("distance", "l1")),
+    "idle": (("attention", "cluster"), ("distance", "l1")),
     "phase-scan": (("step", "grouped"), ("step", "fused")),
-    "phase-cut": (("step", "grouped"), ("step", "fused")),
     "phase-gather": (("step", "grouped"), ("step", "fused")),
 }
 
 
 # Phases that are short in that step: they are made long.
 SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
-                for name in ("query", "winners", "hand_out", "list", "merge")}
+                for name in ("query", "cut", "winners", "list", "merge")}
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +156,11 @@ def test_a_rule_on_a_figure_that_is_set(adamas, recorded, tmp_path, rule):
 
 
 @pytest.mark.parametrize("stage, rules", [
-    ("distance", ["not-bytes", "long-scoreboard", "dependencies", "occupancy"]),
-    ("topk", ["not-bytes", "idle", "dependencies", "barrier", "short-scoreboard", "few-blocks"]),
-    ("attention", ["not-bytes", "idle", "barrier", "few-blocks", "occupancy"]),
-    ("step", ["not-bytes", "idle", "dependencies", "phase-scan", "barrier", "phase-gather", "phase-cut", "few-blocks",
-              "conflicts"]),
+    ("distance", ["dram-partly", "long-scoreboard", "dependencies", "occupancy"]),
+    ("topk", ["not-bytes", "barrier", "short-scoreboard", "occupancy", "conflicts"]),
+    ("attention", ["not-bytes", "barrier", "idle", "few-blocks", "occupancy"]),
+    ("step", ["not-bytes", "idle", "dependencies", "barrier", "short-scoreboard", "phase-scan", "phase-gather", "few-blocks",
+              "conflicts", "spills"]),
 ])
 def test_the_stages_of_an_h200(adamas, h200, stage, rules):
     """32 query and 8 KV heads, 32,768 tokens, budget 256."""
@@ -203,7 +202,7 @@ def test_without_counters_the_command_that_gets_them_is_named(adamas, recorded):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--stage", "topk", "--run", 9], ["run 9 has no GPU time of the stage topk", "adamas profile"]),
+    (["--stage", "topk", "--run", 9], ["r.db holds no run 9; its newest is run 2"]),
     (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
     (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "--budget", 0], ["--budget"]),

@@ -32,12 +32,13 @@ extern "C" {
 enum { ADAMAS_F32 = 0, ADAMAS_F16 = 1, ADAMAS_BF16 = 2 };
 
 /* Which tokens top-k keeps: the newest token always; the first n_sinks; the last n_recent (0 means 1); then the nearest, up to
- * `budget` tokens in all. Ties at the boundary go to the most recent token. */
+ * `budget` tokens in all. Ties at the boundary go to the most recent token. Sinks and recent tokens fit into the budget. */
 typedef struct adamas_select_rule {
     uint32_t budget, n_sinks, n_recent;
 } adamas_select_rule;
 
-/* What top-k saw at its boundary; all zero where no token is selected by rank. */
+/* What top-k saw at its boundary; all zero where every selected token is a sink or recent. Where the budget takes all tokens,
+ * the others still count as selected by rank: the boundary is the largest of their distances. */
 typedef struct adamas_select_info {
     uint32_t boundary; /* the largest distance selected by rank, not by force */
     uint32_t n_tied;   /* unforced tokens at exactly that distance */

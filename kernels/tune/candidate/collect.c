@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/mem.h"
@@ -164,14 +165,21 @@ static adm_status add_module(adm_tune_list *list, adm_stage stage, const char *p
     return status;
 }
 
-adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err) {
+adm_status adm_tune_check_file(const char *path, adm_error *err) {
+    struct stat file;
     if (strlen(path) >= PATH_MAX - 1) return adm_fail(err, ADM_EINPUT, "a candidate's path is too long");
-    if (access(path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", path, strerror(errno));
-    if (ends_in(path, ".c") || ends_in(path, ".cu")) return add_source(list, stage, path, err);
-    if (ends_in(path, ".so")) return add_shared(list, stage, path, limit_ns, err);
-    if (ends_in(path, ".json")) return add_module(list, stage, path, err);
+    if (access(path, R_OK) != 0 || stat(path, &file) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", path, strerror(errno));
+    if (S_ISDIR(file.st_mode)) return adm_fail(err, ADM_EINPUT, "%s: is a folder, not a candidate's file", path);
+    if (ends_in(path, ".c") || ends_in(path, ".cu") || ends_in(path, ".so") || ends_in(path, ".json")) return ADM_OK;
     return adm_fail(err, ADM_EINPUT, "%s: is no candidate: a .c or .cu file, an .so, or the .json manifest of a .cubin or .ptx",
                     path);
+}
+
+adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err) {
+    const adm_status status = adm_tune_check_file(path, err);
+    if (status != ADM_OK) return status;
+    if (ends_in(path, ".c") || ends_in(path, ".cu")) return add_source(list, stage, path, err);
+    return ends_in(path, ".so") ? add_shared(list, stage, path, limit_ns, err) : add_module(list, stage, path, err);
 }
 
 /* --- Parameters ----------------------------------------------------------------------------------------------------- */

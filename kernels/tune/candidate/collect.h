@@ -19,6 +19,9 @@ adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, 
  * of the row of that name alone. */
 adm_status adm_tune_add_ways(adm_tune_list *list, adm_stage stage, const char *only, adm_error *err);
 
+/* Whether a file can be a candidate, by its kind and its name; ADM_EINPUT says why it cannot. */
+adm_status adm_tune_check_file(const char *path, adm_error *err);
+
 /* Appends what a file holds: one candidate of a .c, .cu or .json file, one per implementation of an .so. What cannot be judged
  * is a refused candidate; ADM_EINPUT: not a candidate at all. */
 adm_status adm_tune_add_file(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err);

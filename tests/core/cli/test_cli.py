@@ -180,8 +180,13 @@ def test_output_that_cannot_be_written_is_an_error(adamas, small_run, arguments)
     """Or a script takes half a JSON document for success."""
     trace, db = small_run
     with open("/dev/full", "w") as full:
-        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4, says=["could not be written"],
-               stdout=full)
+        refuse(adamas, *(a.format(trace=trace, db=db) for a in arguments), code=4,
+               says=["could not be written", "No space left on device"], stdout=full)
+
+
+def test_a_file_that_cannot_be_written_says_why(adamas, small_run):
+    """The reason of the first write that failed, though stdio has forgotten it by the end of a long report."""
+    refuse(adamas, "report", "--db", small_run[1], "-o", "/dev/full", code=4, says=["/dev/full", "No space left on device"])
 
 
 # ---------------------------------------------------------------- the terminal

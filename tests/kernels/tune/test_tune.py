@@ -152,6 +152,9 @@ def test_a_candidate_says_of_which_stage_it_is(adamas, tmp_path):
                                  write(tmp_path, "mine.c", RIGHT["pack"]), "--json", "--db", "tune.db").out)
     assert document["stage"] == "pack" and [row["verdict"] for row in document["candidates"]] == ["right", "right"], document
     refuse(adamas, "tune", write(tmp_path, "none.c", "int x;\n"), says=["--stage is needed", "none.c"])
+    (tmp_path / "folder.c").mkdir()
+    refuse(adamas, "tune", "folder.c", says=["folder.c: is a folder"])
+    refuse(adamas, "tune", write(tmp_path, "mine.txt", RIGHT["pack"]), says=["mine.txt: is no candidate", ".c or .cu"])
     result = adamas("tune")
     assert result.code == 2 and "--stage is needed: which stage" in result.err, result
 
