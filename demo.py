@@ -120,7 +120,7 @@ def add_history(database):
     for _ in range(N_SHORT):
         adamas("replay", *SHORT, "--label", "demo: history", "--db", database, "-q")
     adamas("tune", "--stage", "topk", NAIVE, "--label", "demo: a naive kernel", "--db", database, "-q")
-    adamas("check", "--candidate", f"topk={NAIVE}", "--runs", "5", "--max-runs", "5", "--db", database, "-q", "--", "replay",
+    adamas("check", "--candidate", f"topk={NAIVE}", "--runs", "6", "--max-runs", "6", "--db", database, "-q", "--", "replay",
            *SHORT, also_fine=CHECK_VERDICTS)
 
 

@@ -190,7 +190,7 @@ function dressTable(table, report) {
     roundCells(table);
     for (const cell of table.querySelectorAll('th.metric'))
         cell.title = report.metrics.find((metric) => metric.name === cell.textContent)?.description ?? '';
-    const query = table.querySelector('template.sql')?.content.textContent.trim();
+    const query = table.querySelector('colgroup')?.dataset.sql?.trim();
     if (!table.closest('.fields')) addSorting(table, name);
     scroll?.before(addTools(table, title, name, query && `${query};`));
 }

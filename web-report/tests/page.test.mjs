@@ -133,7 +133,7 @@ describe('the page', { skip }, () => {
             await unfold(page.locator('details:visible'));
             const tables = await page.locator(`#${view} table`).evaluateAll((all) => all.map((table) => [
                 table.getAttribute('aria-label') ?? table.caption?.textContent,
-                table.querySelector('template.sql')?.content.textContent ?? null]));
+                table.querySelector('colgroup')?.dataset.sql ?? null]));
             for (const [title, sql] of tables) {
                 assert.ok(sql, `${view}: ${title}`);
                 queries.add(sql);

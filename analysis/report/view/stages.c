@@ -42,14 +42,13 @@ static void write_stage_table(adm_text *page, const json_t *document, size_t ses
     if (n_rows == 0) return;
     const char *unit = adm_metric_unit(document, metric);
     const bool is_joined = adm_run_is_joined(document, adm_field_int(adm_session_run(document, session), "run_id"));
-    adm_write_table_start(page, document, metric, n_rows, false, NULL);
+    adm_write_table_start(page, document, metric, n_rows, false, metric);
     char name[ADM_SQL_TEXT_BYTES];
     adm_text_format(
         page,
         ADM_SQL("SELECT stage, source, variant, seq_len, budget, n, median, p10, p90, status, reason FROM stage_summary "
                 "WHERE run_id = %lld AND metric = %s ORDER BY seq_len, stage, budget"),
         (long long)adm_field_int(adm_session_run(document, session), "run_id"), adm_sql_text(metric, name));
-    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, metric), "description"));
     adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">stage</th><th scope=\"col\" class=\"text\">on</th>"
                        "<th scope=\"col\" class=\"text\">implementation</th><th scope=\"col\">length, tokens</th>"
                        "<th scope=\"col\">budget, tokens</th><th scope=\"col\">n</th>");

@@ -75,13 +75,13 @@ static void write_table(adm_text *page, const json_t *document, size_t tuning) {
     json_t *row;
     json_array_foreach(adm_document_rows(document, "candidates"), i, row) n_rows += is_of(row, tuning);
     adm_write_table_start(page, document, "Candidates", n_rows, false, NULL);
+    adm_text_add(page,
+                 "<caption>In the order in which they were judged: the registry\u2019s rows, then one\u2019s own</caption>\n");
     adm_text_format(
         page,
         ADM_SQL("SELECT t.*, c.variant FROM candidate t JOIN config c USING (config_id) WHERE t.run_id = %lld ORDER "
                 "BY t.version"),
         (long long)adm_field_int(json_array_get(json_object_get(document, "tunings"), tuning), "run_id"));
-    adm_text_add(page,
-                 "<caption>In the order in which they were judged: the registry\u2019s rows, then one\u2019s own</caption>");
     adm_write_table_head(page, "<candidate|<file|median|floor|registers|local memory, bytes|<limited by|<verdict");
     json_array_foreach(adm_document_rows(document, "candidates"), i, row) if (is_of(row, tuning)) write_candidate(page, row);
     adm_text_add(page, "</tbody></table></div>\n</details>\n");

@@ -46,8 +46,8 @@ void adm_write_table_start(adm_text *page, const json_t *document, const char *t
 void adm_write_table_end(adm_text *page);
 
 /* The query that gives a table's rows from the database, as a literal for adm_text_format(); the page shows it on demand. It
- * comes right after the table's start, or its caption. Words of others in it: adm_sql_text(). */
-#define ADM_SQL(literal) "<template class=\"sql\">" literal "</template>\n"
+ * comes right after the table's start, or its caption, and holds no double quote. Words of others in it: adm_sql_text(). */
+#define ADM_SQL(literal) "<colgroup data-sql=\"" literal "\"></colgroup>\n"
 
 /* A text as SQL writes it, in quotes; what does not fit gives a pattern-free empty text. Returns out. */
 enum { ADM_SQL_TEXT_BYTES = 600 };

@@ -168,9 +168,8 @@ static void write_all(adm_text *page, const json_t *document, const json_t *sett
         n += write_units(NULL, document, setting, length, 0, true);
     if (n == 0) return;
     adm_text_format(page, "<div data-setting=\"%zu\">\n", number);
-    adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, NULL);
+    adm_write_table_start(page, document, adm_field_text(setting, "name"), n, false, "time_ns");
     adm_write_setting_sql(page, document, setting);
-    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, "time_ns"), "description"));
     adm_write_table_head(page, is_joined(document, adm_field_int(setting, "profile")) ? joined_titles : all_titles);
     for (int64_t length = 0; (length = next_length(document, setting, length)) != 0;)
         write_units(page, document, setting, length, 0, true);

@@ -97,7 +97,7 @@ static void write_worst_table(adm_text *page, const json_t *document, size_t ses
     json_array_foreach(heads, i, matrix) if (adm_row_is(matrix, session, metric) && is_first(document, i))
         n_rows += json_array_size(json_object_get(matrix, "layers"));
     if (n_rows == 0) return;
-    adm_write_table_start(page, document, title, n_rows, false, NULL);
+    adm_write_table_start(page, document, title, n_rows, false, metric);
     char name[ADM_SQL_TEXT_BYTES];
     adm_text_format(
         page,
@@ -106,7 +106,6 @@ static void write_worst_table(adm_text *page, const json_t *document, size_t ses
                 "AND m.head IS NOT NULL AND m.status = 'ok' AND k.name = %s ORDER BY 1, 2, 3, 4, 5, 6"),
         (long long)adm_field_int(adm_session_run(document, session), "run_id"),
         (long long)adm_field_int(adm_session_trace(document, session), "trace_id"), adm_sql_text(metric, name));
-    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, metric), "description"));
     adm_text_add(page, "<thead><tr><th scope=\"col\" class=\"text\">policy and variant</th><th scope=\"col\">length, "
                        "tokens</th><th scope=\"col\">layer</th><th scope=\"col\">n a head</th>");
     for (size_t b = 0; b < n_budgets; b++) {

@@ -93,9 +93,8 @@ static void write_metric_table(adm_text *page, const json_t *document, size_t se
     json_t *row;
     json_array_foreach(rows, i, row) n_rows += adm_row_is(row, session, metric);
     if (n_rows == 0) return;
-    adm_write_table_start(page, document, metric, n_rows, open, NULL);
+    adm_write_table_start(page, document, metric, n_rows, open, metric);
     write_sql(page, document, session, metric);
-    adm_text_format(page, "<caption>%s</caption>\n", adm_field_text(adm_metric_row(document, metric), "description"));
     write_quality_head(page, document, session, metric, is_joined);
     json_array_foreach(rows, i, row) {
         if (!adm_row_is(row, session, metric)) continue;
