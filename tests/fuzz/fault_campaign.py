@@ -98,7 +98,7 @@ def on_fake_gpu(words):
     return words[0] in ("profile", "decode") or "--gpu" in words
 
 
-VARIES = re.compile(r"\d+(\.\d+)? ?s\b|\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z|[0-9a-f]{8}-[0-9a-f-]{27}|\d+ bytes|\d{4,}")  # times
+VARIES = re.compile(r"\d+(\.\d+)? ?s\b| *\d+\.\d+|\d{4}-\d\d-\d\dT[\d:.]+Z|[0-9a-f]{8}-[0-9a-f-]{27}|\d+ bytes|\d{4,}")  # times
 
 
 class Campaign:
