@@ -197,4 +197,4 @@ def test_a_candidates_runs_are_compared_as_variants(adamas, tmp_path):
 def test_a_check_refuses_a_wrong_candidate(adamas, tmp_path):
     write(tmp_path, "bad.c", wrong_source("topk", "tie_to_the_older"))
     result = adamas("check", "--candidate", "bad.c", "--runs", "2", "--max-runs", "2", "--db", "x.db", "--", *REPLAY[:-2])
-    assert result.code == 4 and "failed their check" in result.err, result
+    assert result.code == 4 and "1 candidate failed; the database says why" in result.err, result
