@@ -5,7 +5,9 @@ every function that no test enters.
 gcov reads what the programs of build/coverage counted. Lines of headers count once, whoever includes them; tests, CUDA
 kernels and the stand-ins for machines without CUDA do not count. --keep: only the table, of the counts that are there.
 
-Suites that run none of these programs are left out, and so are those of LEFT_OUT.
+Suites that run none of these programs are left out, and so are those of LEFT_OUT. What counts nothing, though it ran: a process
+that ends by _exit() or a signal, as a candidate's does. Some tests fail here alone, where a program may not write its counts or
+its warnings about that are in the way, so the exit status says nothing of them: `ninja test` judges.
 """
 import argparse
 import json
@@ -99,21 +101,20 @@ def main():
     gcov = gcov_command(os.environ.get("CC", "gcc"))
     if not shutil.which(gcov[0]):
         sys.exit(f"tests/coverage.py: there is no {gcov[0]}, which comes with the compiler")
-    status = 0
     if not options.keep:
         for counts in COUNTS.rglob("*.gcda"):
             counts.unlink()
         without = [word for name in LEFT_OUT for word in ("--without", name)]
-        status = subprocess.call([sys.executable, "tests/run.py", "--profile", "coverage", "--only", "c/", "--only", "python/",
-                                  *without], cwd=ROOT)
+        subprocess.call([sys.executable, "tests/run.py", "--profile", "coverage", "--only", "c/", "--only", "python/",
+                         *without], cwd=ROOT)
     rooms = list(dict.fromkeys([*ROOMS, *COMMANDS]))
-    notes = [str(path) for room in rooms for path in sorted((COUNTS / room).glob("*.gcno")) if not path.stem.endswith("none")]
+    notes = [str(path) for room in rooms for path in sorted((COUNTS / room).glob("*.gcno"))
+             if not path.stem.endswith("none") and list((ROOT / room).glob(f"{path.stem}.c*"))]
     if not any(COUNTS.rglob("*.gcda")):
         sys.exit("tests/coverage.py: nothing was counted: run `ninja coverage`")
     lines, entered = lines_of(notes, gcov)
     print("\n".join([*table(lines, rooms), "", *never_entered(entered, rooms)]))
-    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
