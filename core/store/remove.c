@@ -4,16 +4,6 @@
 #include "core/contract/stage.h"
 #include "core/store/file/database_internal.h"
 
-/* Runs one statement whose parameters are bound to the values, all in the batch. */
-static int change(adm_store *store, const char *sql, const adm_value *values, size_t n) {
-    sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
-    if (rc == SQLITE_OK) rc = adm_store_bind_values(statement, values, n);
-    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
-    sqlite3_finalize(statement);
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
 static adm_status finish(adm_store *store, int rc, const char *doing, adm_error *err) {
     if (rc == SQLITE_OK) return adm_store_flush(store, err);
     const adm_status status = adm_store_sqlite_error(store, rc, doing, err);
@@ -28,8 +18,8 @@ adm_status adm_store_remove_shard(adm_store *store, const char *sweep_id, int64_
     const adm_value values[] = {{.type = 's', .s = sweep_id}, number(shard), number(n_shards), number(kept)};
     adm_status status = adm_store_begin_batch(store, err);
     if (status != ADM_OK) return status;
-    const int rc = change(store, "DELETE FROM run WHERE sweep_id = ? AND shard = ? AND n_shards = ? AND run_id <> ?", values,
-                          4);
+    const int rc = adm_store_change(store, "DELETE FROM run WHERE sweep_id = ? AND shard = ? AND n_shards = ? AND run_id <> ?",
+                                    values, 4);
     return finish(store, rc, "replacing an earlier run of a shard", err);
 }
 
@@ -55,7 +45,7 @@ adm_status adm_store_remove_rows(adm_store *store, int64_t run_id, const adm_con
     int rc = SQLITE_OK;
     if (status != ADM_OK) return status;
     for (int i = 0; rc == SQLITE_OK && i < 3; i++)
-        rc = change(store, like != NULL ? some[i] : all[i], values, like != NULL ? 6 : 1);
+        rc = adm_store_change(store, like != NULL ? some[i] : all[i], values, like != NULL ? 6 : 1);
     return finish(store, rc, "removing rows of a run", err);
 }
 
@@ -63,10 +53,11 @@ adm_status adm_store_remove_candidates(adm_store *store, int64_t run_id, adm_err
     const adm_value values[] = {number(run_id)};
     adm_status status = adm_store_begin_batch(store, err);
     if (status != ADM_OK) return status;
-    int rc = change(store,
-                    "DELETE FROM measurement WHERE run_id = ?1 AND (config_id, stage) IN (SELECT config_id, stage FROM "
-                    "candidate WHERE run_id = ?1)",
-                    values, 1);
-    if (rc == SQLITE_OK) rc = change(store, "DELETE FROM candidate WHERE run_id = ?1", values, 1);
+    int rc =
+        adm_store_change(store,
+                         "DELETE FROM measurement WHERE run_id = ?1 AND (config_id, stage) IN (SELECT config_id, stage FROM "
+                         "candidate WHERE run_id = ?1)",
+                         values, 1);
+    if (rc == SQLITE_OK) rc = adm_store_change(store, "DELETE FROM candidate WHERE run_id = ?1", values, 1);
     return finish(store, rc, "removing candidates of a run", err);
 }

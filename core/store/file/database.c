@@ -83,6 +83,15 @@ int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size
     return rc;
 }
 
+int adm_store_change(adm_store *store, const char *sql, const adm_value *values, size_t n_values) {
+    sqlite3_stmt *statement = NULL;
+    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
+    if (rc == SQLITE_OK) rc = adm_store_bind_values(statement, values, n_values);
+    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+    sqlite3_finalize(statement);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
 char *adm_store_uri(const char *path, const char *parameters) {
     sqlite3_str *uri = sqlite3_str_new(NULL);
     sqlite3_str_appendall(uri, path[0] == '/' ? "file:" : "file:./");

@@ -66,6 +66,9 @@ char *adm_store_uri(const char *path, const char *parameters);
 /* Binds the values to ?1, ?2, ... and returns SQLite's result code. */
 int adm_store_bind_values(sqlite3_stmt *statement, const adm_value *values, size_t n_values);
 
+/* Runs one statement that gives no row, with the values bound to its parameters. An SQLite result, SQLITE_OK for done. */
+int adm_store_change(adm_store *store, const char *sql, const adm_value *values, size_t n_values);
+
 /* Opens the batch if none is open. */
 adm_status adm_store_begin_batch(adm_store *store, adm_error *err);
 

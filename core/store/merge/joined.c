@@ -10,16 +10,6 @@
 #include "core/store/file/database_internal.h"
 #include "core/store/run.h"
 
-/* Runs one statement with whole numbers and at most one text as its parameters. */
-static int change(adm_store *store, const char *sql, const adm_value *values, size_t n) {
-    sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
-    if (rc == SQLITE_OK) rc = adm_store_bind_values(statement, values, n);
-    if (rc == SQLITE_OK) rc = sqlite3_step(statement);
-    sqlite3_finalize(statement);
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
 static adm_value number(int64_t value) { return (adm_value){.type = 'i', .i = value}; }
 
 /* --- The run ------------------------------------------------------------------------------------------------------ */
@@ -65,7 +55,7 @@ static int insert_run(adm_store *store, const char *uuid, int64_t shard_run_id) 
     sqlite3_free(list);
     char *text = sqlite3_str_finish(sql);
     const adm_value bound[] = {{.type = 's', .s = uuid}, number(shard_run_id)};
-    if (rc == SQLITE_DONE) rc = text != NULL ? change(store, text, bound, 2) : SQLITE_NOMEM;
+    if (rc == SQLITE_DONE) rc = text != NULL ? adm_store_change(store, text, bound, 2) : SQLITE_NOMEM;
     sqlite3_free(text);
     return rc;
 }
@@ -126,7 +116,8 @@ adm_status adm_joined_take(adm_store *store, const adm_merge_part *parts, size_t
                                       "NOT NULL)");
     for (size_t i = 0; rc == SQLITE_OK && i < n; i++) {
         const adm_value values[] = {number(parts[i].run_id), number(parts[i].joined_id)};
-        rc = change(store, "INSERT INTO temp.part SELECT run_id, ?2, shard FROM other.run WHERE run_id = ?1", values, 2);
+        rc = adm_store_change(store, "INSERT INTO temp.part SELECT run_id, ?2, shard FROM other.run WHERE run_id = ?1", values,
+                              2);
     }
     if (rc == SQLITE_OK)
         rc = adm_store_scalar(
@@ -185,10 +176,11 @@ static adm_status summarise(adm_store *store, int64_t measurement_id, adm_error 
         adm_value bound[12] = {number((int64_t)n)};
         for (int i = 0; i < 10; i++) bound[i + 1] = (adm_value){.type = 'd', .d = figures[i]};
         bound[11] = number(measurement_id);
-        rc = change(store,
-                    "UPDATE measurement SET n = ?, mean = ?, min = ?, p01 = ?, p05 = ?, p10 = ?, median = ?, p90 = ?, p95 = ?, "
-                    "p99 = ?, max = ?, status = 'ok', reason = NULL WHERE measurement_id = ?",
-                    bound, 12);
+        rc = adm_store_change(
+            store,
+            "UPDATE measurement SET n = ?, mean = ?, min = ?, p01 = ?, p05 = ?, p10 = ?, median = ?, p90 = ?, p95 = ?, "
+            "p99 = ?, max = ?, status = 'ok', reason = NULL WHERE measurement_id = ?",
+            bound, 12);
     }
     adm_free(&values);
     if (status == ADM_OK && rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "summarising a sweep's devices", err);
@@ -276,7 +268,7 @@ adm_status adm_joined_finish(adm_store *store, int64_t run_id, adm_error *err) {
     const adm_value values[] = {number(run_id),
                                 {.type = 's', .s = n_missing > 0 ? "interrupted" : "complete"},
                                 {.type = n_missing > 0 ? 's' : 'n', .s = reason}};
-    const int rc = change(store, finish_sql, values, 3);
+    const int rc = adm_store_change(store, finish_sql, values, 3);
     if (rc != SQLITE_OK) status = adm_store_sqlite_error(store, rc, "finishing a joined run", err);
     if (status == ADM_OK) status = summarise_devices(store, run_id, err);
     if (status == ADM_OK) return adm_store_flush(store, err);
