@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 
 void adm_cost_free(adm_cost *cost) {
     adm_free(&cost->point);
@@ -59,11 +60,17 @@ static adm_cost_time time_by(const adm_cost *cost, const adm_cost_grid *g, const
 }
 
 static adm_status no_anchor(const adm_cost *cost, const adm_cost_question *q, adm_error *err) {
+    const char *known[64];
+    char meant[ADM_DID_YOU_MEAN_BYTES] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < cost->n_grids && n < sizeof known / sizeof *known; i++)
+        if (cost->grid[i].stage == q->stage) known[n++] = cost->grid[i].variant;
+    if (q->variant != NULL) adm_did_you_mean(q->variant, known, n, meant);
     return adm_fail(err, ADM_EINPUT,
                     "no anchor for stage %s%s%s: run %lld '%s' has no timing of it (cold, as CUDA graphs); `adamas profile` "
-                    "measures it, and --calibration names another run",
+                    "measures it, and --calibration names another run%s",
                     adm_cost_stage_name(q->stage), q->variant != NULL ? ", variant " : "", q->variant != NULL ? q->variant : "",
-                    (long long)cost->run_id, cost->label);
+                    (long long)cost->run_id, cost->label, meant);
 }
 
 adm_status adm_cost_ask(const adm_cost *cost, const adm_cost_question *q, adm_cost_answer *answer, adm_error *err) {

@@ -7,6 +7,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/printable.h"
+#include "core/base/suggest.h"
 #include "core/system/threads.h"
 
 enum {
@@ -134,8 +135,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case ARGP_KEY_END:
         if (c->against != NULL && !c->validate) argp_error(state, "--against goes with --validate");
-        if (c->validate && (c->fleet.shard_text != NULL || c->fleet.dry_run))
-            argp_error(state, "--validate has no cases to share: leave out --shard and --dry-run");
         if (c->validate) return 0;
         if ((c->requests_path == NULL) == (c->generate == NULL)) argp_error(state, "give --requests FILE or --generate WORDS");
         if (c->model_name == NULL) argp_error(state, "give --model NAME");
@@ -176,6 +175,9 @@ adm_status adm_simulate_parse_engine(adm_simulate_command *c, adm_error *err) {
     if (status == ADM_OK && c->seed != NULL) status = adm_parse_u64("--seed", c->seed, 0, INT64_MAX, &c->seed_number, err);
     uint32_t n_threads = (uint32_t)adm_threads_available();
     if (status == ADM_OK) status = adm_option_u32("--threads", c->threads, 1, ADM_MAX_THREADS, n_threads, &n_threads, err);
+    const adm_idle_option idle = {c->no_prefix && c->memory != NULL && strcmp(c->memory, "contiguous") == 0,
+                                  "--no-prefix-cache", "with --memory contiguous, which shares no prefixes"};
+    if (status == ADM_OK) status = adm_refuse_idle(&idle, 1, err);
     if (status != ADM_OK) return status;
     e->share_prefixes = !c->no_prefix;
     e->open_loop = c->open_loop;
@@ -195,7 +197,8 @@ adm_status adm_simulate_parse_gpu(adm_simulate_command *c, adm_error *err) {
                  {"memory", 1e9, &d->memory_bytes},
                  {"flops", 1e12, &d->flops_per_s},
                  {"copy", 1e9, &d->copy_bytes_per_s}};
-    char word[96];
+    static const char *const names[] = {"name", "bandwidth", "memory", "flops", "copy"};
+    char word[96], meant[ADM_DID_YOU_MEAN_BYTES];
     for (const char *text = c->gpu; text != NULL && *text != '\0';) {
         const size_t n = strcspn(text, ",");
         snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), text);
@@ -209,7 +212,8 @@ adm_status adm_simulate_parse_gpu(adm_simulate_command *c, adm_error *err) {
         }
         while (equals != NULL && i < 4 && strcmp(word, words[i].name) != 0) i++;
         if (equals == NULL || i == 4)
-            return adm_fail(err, ADM_EINPUT, "--gpu: '%s' is none of name=, bandwidth=, memory=, flops=, copy=", word);
+            return adm_fail(err, ADM_EINPUT, "--gpu: '%s' is none of name=X, bandwidth=X, memory=X, flops=X, copy=X%s", word,
+                            adm_did_you_mean(word, names, sizeof names / sizeof *names, meant));
         double value;
         adm_status status = adm_option_real("--gpu", equals, "a number", 1e-3, 1e9, 0, &value, err);
         if (status != ADM_OK) return status;
@@ -225,8 +229,8 @@ adm_status adm_simulate_parse_gpu(adm_simulate_command *c, adm_error *err) {
 static adm_status add_case(adm_simulate_command *c, const adm_plan *plan, adm_error *err) {
     static const char *const names[] = {"paged", "contiguous", "both"};
     size_t how = 0;
-    while (c->memory != NULL && how < 3 && strcmp(c->memory, names[how]) != 0) how++;
-    if (how == 3) return adm_fail(err, ADM_EINPUT, "--memory: '%s' is none of paged, contiguous, both", c->memory);
+    const adm_status status = adm_parse_word("--memory", c->memory, names, 3, &how, err);
+    if (status != ADM_OK) return status;
     for (int contiguous = 0; contiguous < 2; contiguous++) {
         if (how != 2 && contiguous != (int)how) continue;
         if (c->n_cases == ADM_SIMULATE_MAX_CASES)

@@ -23,6 +23,7 @@
 #include "core/base/printable.h"
 #include "core/system/threads.h"
 #include "core/cli/command.h"
+#include "core/cli/options.h"
 #include "core/fleet/fleet.h"
 #include "core/system/hostinfo.h"
 #include "core/store/runs_find.h"
@@ -128,16 +129,19 @@ static adm_status import_default(adm_simulate_command *c, adm_error *err) {
     return status;
 }
 
+/* A label that no run has. */
+static adm_status no_label(adm_simulate_command *c, const char *option, const char *named, adm_error *err) {
+    char shown[96], meant[ADM_DID_YOU_MEAN_BYTES];
+    return adm_fail(err, ADM_EINPUT, "%s: no complete run has the label '%s'; `adamas db list` shows what there is%s", option,
+                    adm_printable(named, shown, sizeof shown), adm_runs_meant(c->store, named, meant));
+}
+
 static adm_status load_calibration(adm_simulate_command *c, adm_error *err) {
     const char *named = c->calibration != NULL ? c->calibration : ADM_DEFAULT_CALIBRATION;
     int64_t run_id;
-    char shown[96];
     adm_status status = strcmp(named, ADM_DEFAULT_CALIBRATION) == 0 ? import_default(c, err) : ADM_OK;
     if (status == ADM_OK) status = find_run(c, "--calibration", named, &run_id, err);
-    if (status == ADM_OK && run_id == 0)
-        return adm_fail(err, ADM_EINPUT,
-                        "--calibration: no complete run has the label '%s'; `adamas db list` shows what there is",
-                        adm_printable(named, shown, sizeof shown));
+    if (status == ADM_OK && run_id == 0) return no_label(c, "--calibration", named, err);
     return status == ADM_OK ? adm_cost_load(c->store, run_id, &c->cost, err) : status;
 }
 
@@ -157,8 +161,7 @@ static adm_status load_requests(adm_simulate_command *c, adm_error *err) {
 static adm_status load_quality(adm_simulate_command *c, adm_error *err) {
     int64_t run_id = 0;
     adm_status status = c->quality != NULL ? find_run(c, "--quality", c->quality, &run_id, err) : ADM_OK;
-    if (status == ADM_OK && c->quality != NULL && run_id == 0)
-        status = adm_fail(err, ADM_EINPUT, "--quality: no complete run has that label; `adamas db list` shows what there is");
+    if (status == ADM_OK && c->quality != NULL && run_id == 0) status = no_label(c, "--quality", c->quality, err);
     return status == ADM_OK ? adm_quality_source_find(c->store, run_id, &c->quality_source, err) : status;
 }
 
@@ -287,8 +290,7 @@ static adm_status simulate(adm_simulate_command *c, adm_error *err) {
 static adm_status load_other(adm_simulate_command *c, adm_cost *other, adm_error *err) {
     int64_t run_id;
     adm_status status = find_run(c, "--against", c->against, &run_id, err);
-    if (status == ADM_OK && run_id == 0)
-        return adm_fail(err, ADM_EINPUT, "--against: no complete run has that label; `adamas db list` shows what there is");
+    if (status == ADM_OK && run_id == 0) return no_label(c, "--against", c->against, err);
     return status == ADM_OK ? adm_cost_load(c->store, run_id, other, err) : status;
 }
 
@@ -334,7 +336,11 @@ static int run(int argc, char **argv) {
     adm_interrupt_ask();
     adm_argp_parse(&adm_simulate_argp, argc, argv, &c);
     static const char *const apart[] = {NULL};
+    static const char *const with_validate[] = {"against", "calibration", "compute-share", "db", "json",
+                                                "label",   "quiet",       "seed",          NULL};
     adm_status status = c.argv_json == NULL ? adm_fail(&err, ADM_EENVIRONMENT, "out of memory") : ADM_OK;
+    if (status == ADM_OK && c.validate)
+        status = adm_options_only(&adm_simulate_argp, argc, argv, "validate", with_validate, &err);
     if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "simulate", &adm_simulate_argp, apart, argc, argv, &err);
     if (status == ADM_OK) status = c.validate ? validate(&c, &err) : simulate(&c, &err);
     adm_cases_free(c.cases, c.n_cases);

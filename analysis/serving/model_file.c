@@ -14,17 +14,15 @@
 static adm_status unknown(const char *name, adm_error *err) {
     enum { MAX_MODELS = 32 };
     const char *names[MAX_MODELS];
-    char known[256] = "", shown[96];
+    char known[256] = "", shown[96], meant[ADM_DID_YOU_MEAN_BYTES];
     size_t n = 0;
     for (size_t i = 0; adm_model_at(i) != NULL; i++) {
         const size_t used = strlen(known);
         if (n < MAX_MODELS) names[n++] = adm_model_at(i)->name;
         snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", adm_model_at(i)->name);
     }
-    const char *nearest = adm_nearest(name, names, n);
-    return adm_fail(err, ADM_EINPUT, "--model: '%s' is neither a file nor one of %s%s%s%s",
-                    adm_printable(name, shown, sizeof shown), known, nearest != NULL ? "; did you mean '" : "",
-                    nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    return adm_fail(err, ADM_EINPUT, "--model: '%s' is neither a file nor one of %s%s",
+                    adm_printable(name, shown, sizeof shown), known, adm_did_you_mean(name, names, n, meant));
 }
 
 /* A whole number of the file; `otherwise` where it is missing, and that is no failure unless it is 0. */

@@ -1,9 +1,13 @@
 /* suggest.c: edit distance between short words. */
 #include "core/base/suggest.h"
 
+#include <stdio.h>
 #include <string.h>
 
-enum { MAX_WORD = 63 }; /* longer words have no neighbour: options are short */
+enum {
+    MAX_WORD = 63,    /* longer words have no neighbour: options are short */
+    MIN_BEGINNING = 3 /* letters that tell which word was begun */
+};
 
 static size_t edits(const char *a, size_t n_a, const char *b, size_t n_b) {
     size_t row[3][MAX_WORD + 1]; /* distances of a's first i - 2, i - 1 and i letters to every beginning of b */
@@ -23,20 +27,35 @@ static size_t edits(const char *a, size_t n_a, const char *b, size_t n_b) {
     return row[(n_a + 1) % 3][n_b];
 }
 
+static size_t n_common(const char *a, const char *b) {
+    size_t n = 0;
+    while (a[n] != '\0' && a[n] == b[n]) n++;
+    return n;
+}
+
 const char *adm_nearest(const char *typed, const char *const *known, size_t n_known) {
     const size_t length = strlen(typed);
-    const char *nearest = NULL;
+    const char *nearest = NULL, *longer = NULL;
     size_t min_edits = 0;
     if (length == 0 || length > MAX_WORD) return NULL;
     for (size_t i = 0; i < n_known; i++) {
         if (known[i] == NULL) continue;
         const size_t n = strlen(known[i]);
+        if (longer == NULL && length >= MIN_BEGINNING && n_common(typed, known[i]) == length) longer = known[i];
         if (n > MAX_WORD) continue;
         const size_t distance = edits(typed, length, known[i], n);
         if (distance > 1 && 3 * distance > n) continue;
-        if (nearest != NULL && distance >= min_edits) continue;
+        if (nearest != NULL && distance > min_edits) continue;
+        if (nearest != NULL && distance == min_edits && n_common(typed, known[i]) <= n_common(typed, nearest)) continue;
         nearest = known[i];
         min_edits = distance;
     }
-    return nearest;
+    return nearest != NULL ? nearest : longer;
+}
+
+const char *adm_did_you_mean(const char *typed, const char *const *known, size_t n_known, char text[ADM_DID_YOU_MEAN_BYTES]) {
+    const char *nearest = adm_nearest(typed, known, n_known);
+    text[0] = '\0';
+    if (nearest != NULL) snprintf(text, ADM_DID_YOU_MEAN_BYTES, "; did you mean '%.70s'?", nearest);
+    return text;
 }

@@ -5,8 +5,14 @@
 #include <stddef.h>
 
 /* The known word with the fewest edits from `typed`: letters put in, left out, changed, or swapped with the next one
- * (Damerau and Levenshtein, optimal string alignment). NULL where even that takes more than a third of the word's letters, but
- * one edit always counts. Borrowed from `known`; its NULL entries are passed over. */
+ * (Damerau and Levenshtein, optimal string alignment); of several, the one that begins the most like it. Where even that takes
+ * more than a third of the word's letters (one edit always counts), the first word that begins with `typed`, from three letters
+ * on; else NULL. Borrowed from `known`; its NULL entries are passed over. */
 const char *adm_nearest(const char *typed, const char *const *known, size_t n_known);
+
+enum { ADM_DID_YOU_MEAN_BYTES = 96 };
+
+/* "; did you mean 'budgets'?" for the end of a message, or "" where no known word is near. Returns `text`. */
+const char *adm_did_you_mean(const char *typed, const char *const *known, size_t n_known, char text[ADM_DID_YOU_MEAN_BYTES]);
 
 #endif

@@ -125,26 +125,56 @@ int adm_report_error(const adm_error *err) {
     return adm_exit_code(err->status);
 }
 
+static adm_status refuse_word(const char *option, const char *word, const char *const *names, size_t n_names, adm_error *err) {
+    char known[256] = "", shown[80];
+    for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
+    const char *nearest = adm_nearest(word, names, n_names);
+    return adm_fail(err, ADM_EINPUT, "%s: '%s' is not known%s%s%s %s", option, adm_printable(word, shown, sizeof shown),
+                    nearest != NULL ? ": did you mean '" : "; there are", nearest != NULL ? nearest : "",
+                    nearest != NULL ? "'? There are" : "", known);
+}
+
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err) {
     for (const char *item = text;; item++) {
         size_t length = strcspn(item, ","), i = 0;
+        char word[64];
         while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
         if (i == n_names) {
-            char known[256] = "";
-            for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
-                used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
-            char word[64];
             snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : sizeof word - 1), item);
-            const char *nearest = adm_nearest(word, names, n_names);
-            return adm_fail(err, ADM_EINPUT, "%s: '%s' is not known%s%s%s %s", option, word,
-                            nearest != NULL ? ": did you mean '" : "; there are", nearest != NULL ? nearest : "",
-                            nearest != NULL ? "'? There are" : "", known);
+            return refuse_word(option, word, names, n_names, err);
         }
         found[i] = true;
         item += length;
         if (*item == '\0') return ADM_OK;
     }
+}
+
+adm_status adm_parse_word(const char *option, const char *text, const char *const *names, size_t n_names, size_t *index,
+                          adm_error *err) {
+    char word[64];
+    if (text == NULL) return ADM_OK;
+    for (size_t i = 0; i < n_names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *index = i;
+            return ADM_OK;
+        }
+    snprintf(word, sizeof word, "%s", text);
+    return refuse_word(option, word, names, n_names, err);
+}
+
+/* --- Options without effect --------------------------------------------------------------------------------------- */
+
+adm_status adm_refuse_idle(const adm_idle_option *list, size_t n, adm_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (list[i].is_idle) return adm_fail(err, ADM_EINPUT, "%s does nothing %s: leave it out", list[i].option, list[i].why);
+    return ADM_OK;
+}
+
+void adm_note_idle(const adm_idle_option *list, size_t n, bool quiet) {
+    for (size_t i = 0; i < n && !quiet; i++)
+        if (list[i].is_idle) adm_print_to(stderr, "adamas: %s does nothing %s\n", list[i].option, list[i].why);
 }
 
 /* --- Progress ----------------------------------------------------------------------------------------------------- */

@@ -68,6 +68,23 @@ int adm_report_error(const adm_error *err);
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err);
 
+/* The same for one word, whose place in names is written to *index; NULL leaves *index as it is. */
+adm_status adm_parse_word(const char *option, const char *text, const char *const *names, size_t n_names, size_t *index,
+                          adm_error *err);
+
+/* An option that was given and would change nothing, and why: "--cap-ms", "with --check-only". */
+typedef struct adm_idle_option {
+    bool is_idle;
+    const char *option, *why;
+} adm_idle_option;
+
+/* ADM_EINPUT for the first of a list that is idle: "--cap-ms does nothing with --check-only: leave it out". */
+adm_status adm_refuse_idle(const adm_idle_option *list, size_t n, adm_error *err);
+
+/* Says so on stderr, unless quiet, and goes on: for what belongs to a configuration that a script gives to many commands, and for
+ * a command line that is tried with --check-only first. */
+void adm_note_idle(const adm_idle_option *list, size_t n, bool quiet);
+
 /* --- Progress -----------------------------------------------------------------------------------------------------
  * On a terminal a line that is drawn anew: what is done, how far it is, and when it will end. Elsewhere, in a log, one line at
  * the end of what took long. There is no colour in it, so NO_COLOR changes nothing. */

@@ -105,9 +105,9 @@ static adm_status check_short(option_set *set, const char *command, char *word, 
     return ADM_OK;
 }
 
-adm_status adm_options_check(const struct argp *argp, int argc, char **argv, adm_error *err) {
-    option_set set;
-    collect_all(&set, argp);
+/* Marks what argv gives. */
+static adm_status scan(option_set *set, const struct argp *argp, int argc, char **argv, adm_error *err) {
+    collect_all(set, argp);
     for (int i = 1; i < argc; i++) {
         char *word = argv[i];
         bool skips = false;
@@ -115,18 +115,37 @@ adm_status adm_options_check(const struct argp *argp, int argc, char **argv, adm
         if (strcmp(word, "--") == 0) break;
         if (word[0] != '-' || word[1] == '\0') continue;
         if (word[1] != '-') {
-            status = check_short(&set, argv[0], word, &skips, err);
+            status = check_short(set, argv[0], word, &skips, err);
         } else {
             const size_t length = strcspn(word + 2, "=");
-            const int found = find_long(&set, word + 2, length);
-            if (found == -1) status = refuse_unknown(&set, argv[0], word + 2, length, err);
-            else if (found >= 0) status = mark(&set, found, err);
-            skips = found >= 0 && word[2 + length] == '\0' && takes_next(set.option[found]);
+            const int found = find_long(set, word + 2, length);
+            if (found == -1) status = refuse_unknown(set, argv[0], word + 2, length, err);
+            else if (found >= 0) status = mark(set, found, err);
+            skips = found >= 0 && word[2 + length] == '\0' && takes_next(set->option[found]);
         }
         if (status != ADM_OK) return status;
         i += skips;
     }
     return ADM_OK;
+}
+
+adm_status adm_options_check(const struct argp *argp, int argc, char **argv, adm_error *err) {
+    option_set set;
+    return scan(&set, argp, argc, argv, err);
+}
+
+adm_status adm_options_only(const struct argp *argp, int argc, char **argv, const char *mode, const char *const *allowed,
+                            adm_error *err) {
+    option_set set;
+    adm_status status = scan(&set, argp, argc, argv, err);
+    for (size_t i = 0; status == ADM_OK && i < set.n; i++) {
+        const char *name = set.option[i]->name;
+        size_t a = 0;
+        if (!set.given[i] || name == NULL || strcmp(name, mode) == 0) continue;
+        while (allowed[a] != NULL && strcmp(allowed[a], name) != 0) a++;
+        if (allowed[a] == NULL) status = adm_fail(err, ADM_EINPUT, "--%s does nothing with --%s: leave it out", name, mode);
+    }
+    return status;
 }
 
 /* Text up to `end` or its own end, with its tabs and line breaks escaped. */

@@ -184,16 +184,19 @@ static adm_status read_value(const adm_setting *setting, adm_variant *variant, c
 }
 
 /* The values of settings that the item does not name: those of an option, or of the policy's row. */
-static adm_status add_unset(item *it, const adm_sweep_default *defaults, size_t n_defaults, adm_error *err) {
+static adm_status add_unset(item *it, const adm_sweep_default *defaults, size_t n_defaults, uint32_t *taken, adm_error *err) {
     adm_status status = ADM_OK;
     for (size_t d = 0; d < n_defaults; d++) /* metrics are compared with each other, not also by thresholds */
         it->alone = it->alone && !(strcmp(defaults[d].setting, "metric") == 0 && defaults[d].n > 0);
     for (size_t s = 0; status == ADM_OK && s < n_settings(it->policy); s++) {
         const adm_setting *setting = &it->policy->settings[s];
         if (it->n_values[s] > 0) continue;
-        for (size_t d = 0; d < n_defaults; d++)
-            for (size_t i = 0; status == ADM_OK && i < defaults[d].n && strcmp(defaults[d].setting, setting->name) == 0; i++)
+        for (size_t d = 0; d < n_defaults; d++) {
+            if (strcmp(defaults[d].setting, setting->name) != 0) continue;
+            *taken |= UINT32_C(1) << d;
+            for (size_t i = 0; status == ADM_OK && i < defaults[d].n; i++)
                 status = split_values(it, s, part_of(defaults[d].values[i]), err);
+        }
         if (it->n_values[s] == 0)
             status = split_values(
                 it, s, part_of(it->alone && setting->unset_alone != NULL ? setting->unset_alone : setting->unset), err);
@@ -277,7 +280,7 @@ adm_status adm_sweep_parse(const char *policies, const adm_sweep_default *defaul
     if (status == ADM_OK) status = adm_alloc(&sweep->variant, MAX_VARIANTS, sizeof *sweep->variant, "variants", err);
     for (const char *text = policies; status == ADM_OK; text++) {
         status = read_item(&text, it, err);
-        if (status == ADM_OK) status = add_unset(it, defaults, n_defaults, err);
+        if (status == ADM_OK) status = add_unset(it, defaults, n_defaults, &sweep->taken, err);
         if (status == ADM_OK) status = combine(sweep, it, 0, &(adm_variant){.policy = it->policy}, err);
         if (*text == '\0') break;
     }
@@ -289,7 +292,7 @@ adm_status adm_sweep_parse(const char *policies, const adm_sweep_default *defaul
 }
 
 adm_status adm_sweep_add(adm_sweep *sweep, const adm_variant *variant, adm_error *err) {
-    adm_sweep grown = {.n_variants = sweep->n_variants};
+    adm_sweep grown = {.n_variants = sweep->n_variants, .taken = sweep->taken};
     adm_variant *sorted = NULL;
     adm_status status = adm_alloc(&grown.variant, MAX_VARIANTS, sizeof *grown.variant, "variants", err);
     if (status != ADM_OK) return status;

@@ -10,12 +10,15 @@
 #ifndef ADM_CORE_POLICY_SWEEP_H
 #define ADM_CORE_POLICY_SWEEP_H
 
+#include <stdint.h>
+
 #include "core/policy/policy.h"
 
 /* Each variant once, in the order of the policies' rows and then of the items. */
 typedef struct adm_sweep {
     adm_variant *variant; /* owned: adm_sweep_clear() */
     size_t n_variants;
+    uint32_t taken; /* bit d: some item takes default d of adm_sweep_parse(), whether it has values or not */
 } adm_sweep;
 
 /* Values of a setting for items that do not say, from an option of the command line. A value may be several, joined by `+`. */

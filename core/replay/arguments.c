@@ -216,6 +216,7 @@ static adm_status add_calibration(adm_replay_command *c, const adm_sweep_default
         adm_adamas_calibrate(&ways.variant[i], &c->calibration);
         status = adm_sweep_add(&c->sweep, &ways.variant[i], err);
     }
+    c->sweep.taken |= ways.taken;
     adm_sweep_clear(&ways);
     return status;
 }
@@ -227,15 +228,24 @@ static adm_status parse_sweep(adm_replay_command *c, adm_error *err) {
     if (status == ADM_OK) status = parse_numbers("--recent", c->recent, &recent, err);
     if (status == ADM_OK) status = read_metrics(c->metric, &metric, err);
     const char *const metrics = metric;
-    const adm_sweep_default defaults[] = {
-        {"select", "--select", &c->select, c->select != NULL}, {"sinks", "--sinks", sinks.value, sinks.n},
-        {"recent", "--recent", recent.value, recent.n},        {"thresholds", "--thresholds", c->thresholds, c->n_thresholds},
-        {"metric", "--metric", &metrics, metrics != NULL},     {"seed", "--seed", &c->seed, c->seed != NULL},
+    enum { N_DEFAULTS = 6 };
+    const adm_sweep_default defaults[N_DEFAULTS] = {
+        {"select", "--select", &c->select, c->select != NULL},
+        {"sinks", "--sinks", sinks.value, sinks.n},
+        {"recent", "--recent", recent.value, recent.n},
+        {"thresholds", "--thresholds", c->thresholds, c->n_thresholds},
+        {"metric", "--metric", &metrics, metrics != NULL},
+        {"seed", "--seed", &c->seed, c->seed != NULL}, /* the last: also of the checks of rows and candidates */
     };
     if (status == ADM_OK)
-        status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", defaults,
-                                 sizeof defaults / sizeof *defaults, &c->sweep, err);
+        status = adm_sweep_parse(c->policies != NULL ? c->policies : "dense,oracle,adamas", defaults, N_DEFAULTS, &c->sweep,
+                                 err);
     if (status == ADM_OK) status = add_calibration(c, defaults, 3, err);
+    adm_idle_option idle[N_DEFAULTS];
+    for (size_t i = 0; i < N_DEFAULTS; i++)
+        idle[i] = (adm_idle_option){defaults[i].n > 0 && (c->sweep.taken >> i & 1) == 0, defaults[i].option,
+                                    "here, since every policy of --policies lacks this setting or has its own"};
+    if (status == ADM_OK) status = adm_refuse_idle(idle, N_DEFAULTS - 1, err);
     adm_free(&metric);
     free_numbers(&sinks);
     free_numbers(&recent);
@@ -280,6 +290,18 @@ static adm_status parse_only(adm_replay_command *c, adm_error *err) {
     return adm_only_parse(c->only_times, &c->only_list, &c->options.n_only, err);
 }
 
+/* What is about times, where none are taken. */
+static adm_status refuse_untimed(const adm_replay_command *c, adm_error *err) {
+    const bool untimed = c->options.n_timed_steps == 0;
+    const adm_idle_option idle[] = {
+        {untimed && c->timeline, "--timeline", "with --timed-steps 0"},
+        {untimed && c->counters != NULL, "--counters", "with --timed-steps 0"},
+        {untimed && c->n_implementations > 1, "a second --implementation", "with --timed-steps 0"},
+        {untimed && c->only_times != NULL, "--only-times", "with --timed-steps 0"},
+    };
+    return adm_refuse_idle(idle, sizeof idle / sizeof *idle, err);
+}
+
 adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     adm_replay_options *o = &c->options;
     const char *budgets = c->budgets != NULL ? c->budgets : "64,128,256,512,1024";
@@ -297,6 +319,7 @@ adm_status adm_replay_parse_values(adm_replay_command *c, adm_error *err) {
     if (status == ADM_OK)
         status = adm_option_u32("--dense-layers", c->dense_layers, 0, 65535, ADM_DENSE_LAYERS, &o->n_dense_layers, err);
     if (status == ADM_OK) status = parse_only(c, err);
+    if (status == ADM_OK) status = refuse_untimed(c, err);
     if (status == ADM_OK) status = adm_option_real("--eps", c->eps, "a number", 0, INFINITY, 0.05, &o->eps, err);
     static const char *const counter_sets[] = {"host"};
     if (status == ADM_OK && c->counters != NULL)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/printable.h"
 
 /* Appends the first column of every row. */
 static adm_status collect(adm_query **q, int64_t **ids, size_t *n, adm_error *err) {
@@ -168,8 +169,28 @@ static adm_status find_words(adm_store *store, const char *named, adm_runs_taken
     return status == ADM_OK ? collect(&q, ids, n, err) : status;
 }
 
+const char *adm_runs_meant(adm_store *store, const char *typed, char text[ADM_DID_YOU_MEAN_BYTES]) {
+    enum { MAX_LABELS = 64 };
+    char label[MAX_LABELS][64];
+    const char *known[MAX_LABELS];
+    adm_query *q = NULL;
+    adm_error unused;
+    bool row = false;
+    size_t n = 0;
+    const char *sql = "SELECT label FROM run WHERE label <> '' GROUP BY label ORDER BY max(started_utc) DESC LIMIT ?1";
+    adm_status status = adm_query_open(store, sql, &q, &unused, "i", (int64_t)MAX_LABELS);
+    while (status == ADM_OK && n < MAX_LABELS && (status = adm_query_next(q, &row, &unused)) == ADM_OK && row) {
+        adm_printable(adm_query_text(q, 0), label[n], sizeof label[n]);
+        known[n] = label[n];
+        n++;
+    }
+    adm_query_close(&q);
+    return adm_did_you_mean(typed, known, n, text);
+}
+
 adm_status adm_runs_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t **ids,
                          size_t *n, adm_error *err) {
+    char meant[ADM_DID_YOU_MEAN_BYTES];
     *ids = NULL;
     *n = 0;
     if (named[0] >= '0' && named[0] <= '9' && strspn(named, "0123456789,-") == strlen(named) && !is_list(named))
@@ -179,8 +200,8 @@ adm_status adm_runs_find(adm_store *store, const char *named, adm_runs_taken tak
     if (status == ADM_OK && *n == 0)
         status = adm_fail(err, ADM_EINPUT,
                           "%s holds no %srun that is '%s': name runs by number (3-9,12), last, last~1, label, "
-                          "commit:PREFIX or all",
-                          database, kind_of[taken], named);
+                          "commit:PREFIX or all%s",
+                          database, kind_of[taken], named, adm_runs_meant(store, named, meant));
     if (status != ADM_OK) adm_free(ids);
     return status;
 }

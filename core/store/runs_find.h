@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 #include "core/store/store.h"
 
 typedef enum adm_runs_taken {
@@ -28,6 +29,9 @@ typedef enum adm_runs_taken {
  * such run, with what there is. */
 adm_status adm_runs_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t **ids,
                          size_t *n, adm_error *err);
+
+/* "; did you mean 'LABEL'?" of the label that is near to what was typed, or "". Returns `text`. */
+const char *adm_runs_meant(adm_store *store, const char *typed, char text[ADM_DID_YOU_MEAN_BYTES]);
 
 /* The one run that these words name. ADM_EINPUT: there is none, or there are several. */
 adm_status adm_run_find(adm_store *store, const char *named, adm_runs_taken taken, const char *database, int64_t *id,

@@ -5,7 +5,6 @@
 
 #include "analysis/serving/model_file.h"
 #include "core/base/mem.h"
-#include "core/base/printable.h"
 #include "core/cli/command.h"
 #include "core/system/hostinfo.h"
 #include "core/system/interrupt.h"
@@ -117,16 +116,29 @@ static adm_status parse_lists(decode_command *c, adm_error *err) {
 }
 
 static adm_status parse_linear(decode_command *c, adm_error *err) {
-    static const char *const names[] = {"auto", "cublas", "own"};
-    char shown[64];
-    if (c->linear == NULL) return ADM_OK;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(c->linear, names[i]) == 0) {
-            c->job.setup.linear = (adm_decode_linear)i;
-            return ADM_OK;
-        }
-    return adm_fail(err, ADM_EINPUT, "--linear: '%s' is none of auto, cublas, own",
-                    adm_printable(c->linear, shown, sizeof shown));
+    static const char *const names[] = {"auto", "cublas", "own"}; /* by adm_decode_linear */
+    size_t i = 0;
+    const adm_status status = adm_parse_word("--linear", c->linear, names, 3, &i, err);
+    c->job.setup.linear = (adm_decode_linear)i;
+    return status;
+}
+
+static adm_status parse_variant(const decode_command *c, adm_error *err) {
+    static const char *const names[] = {"fused", "grouped"};
+    size_t unused = 0;
+    return adm_parse_word("--variant", c->variant, names, 2, &unused, err);
+}
+
+/* Says what was given and changes nothing. */
+static void note_idle(const decode_command *c) {
+    const bool dense = c->job.n_budgets == 0;
+    const adm_idle_option idle[] = {
+        {c->check_only && c->cap_ms != NULL, "--cap-ms", "with --check-only"},
+        {c->check_only && c->timeline, "--timeline", "with --check-only"},
+        {dense && c->variant != NULL, "--variant", "with --budgets 0, where every layer is dense"},
+        {dense && c->dense_layers != NULL, "--dense-layers", "with --budgets 0, where every layer is dense"},
+    };
+    adm_note_idle(idle, sizeof idle / sizeof *idle, c->common.quiet);
 }
 
 static adm_status parse_values(decode_command *c, adm_error *err) {
@@ -140,6 +152,7 @@ static adm_status parse_values(decode_command *c, adm_error *err) {
     adm_status status = adm_model_read(c->model, &s->model, err);
     if (status == ADM_OK) status = parse_lists(c, err);
     if (status == ADM_OK) status = parse_linear(c, err);
+    if (status == ADM_OK) status = parse_variant(c, err);
     if (status == ADM_OK) status = adm_option_u64("--page-size", c->page_size, 0, 64, 0, &page, err);
     if (status == ADM_OK) status = adm_option_u64("--dense-layers", c->dense_layers, 0, 4096, ADM_DENSE_LAYERS, &dense, err);
     if (status == ADM_OK) status = adm_option_u64("--device", c->device, 0, 15, 0, &device, err);
@@ -149,6 +162,7 @@ static adm_status parse_values(decode_command *c, adm_error *err) {
     s->dense_layers = (uint32_t)dense;
     c->device_number = (uint32_t)device;
     c->job.cap_ns = cap_ms * 1000000;
+    if (status == ADM_OK) note_idle(c);
     if (status == ADM_OK && c->weights_path != NULL) {
         status = adm_weights_open(c->weights_path, s, &c->weights, err);
         if (status == ADM_OK) c->job.source = adm_weights_source(c->weights);

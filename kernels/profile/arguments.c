@@ -356,14 +356,49 @@ static adm_status parse_ranks(adm_profile_command *c, adm_error *err) {
     return adm_parse_u32_list("--ranks", c->ranks, 1, ADM_MAX_RANKS, &c->rank_list, &c->n_ranks, err);
 }
 
+static bool runs_any(const adm_profile_command *c, bool (*is_such)(adm_stage)) {
+    for (int s = 0; s < ADM_N_STAGES; s++)
+        if (c->options.stage[s] && is_such((adm_stage)s)) return true;
+    return c->bring.n_files > 0; /* of whichever stage */
+}
+
+static bool has_codes(adm_stage s) { return s != ADM_STAGE_HADAMARD && s != ADM_STAGE_ATTENTION && s != ADM_STAGE_DENSE; }
+static bool selects(adm_stage s) { return s == ADM_STAGE_DISTANCE || adm_profile_by_budget(s); }
+static bool is_step(adm_stage s) { return s == ADM_STAGE_STEP; }
+
+/* What was given and would change nothing: what needs another option is refused, the rest is said. */
+static adm_status look_for_idle(const adm_profile_command *c, adm_error *err) {
+    const bool unchecked = c->options.check_only, budgets = runs_any(c, adm_profile_by_budget);
+    static const char *const none = "with these --stages, none of which depends on it";
+    const adm_idle_option refused[] = {
+        {c->gpus == NULL && c->alone, "--alone", "without --gpus"},
+        {c->gpus == NULL && c->split, "--split", "without --gpus"},
+        {c->software_timestamps && !c->timeline, "--timestamps", "without --timeline"},
+        {c->options.phases && !runs_any(c, is_step), "--phases", "without the stage step"},
+    };
+    const adm_idle_option said[] = {
+        {unchecked && c->cap_ms != NULL, "--cap-ms", "with --check-only"},
+        {unchecked && c->launch != NULL, "--launch", "with --check-only"},
+        {unchecked && c->options.phases, "--phases", "with --check-only"},
+        {c->trace_path != NULL && c->seed != NULL, "--seed", "with --trace, whose inputs are not random"},
+        {c->budgets != NULL && !budgets, "--budgets", none},
+        {c->sinks != NULL && !budgets, "--sinks", none},
+        {c->recent != NULL && !budgets, "--recent", none},
+        {c->select != NULL && !runs_any(c, selects), "--select", none},
+        {c->metrics != NULL && !runs_any(c, has_codes), "--metric", none},
+    };
+    const adm_status status = adm_refuse_idle(refused, sizeof refused / sizeof *refused, err);
+    if (status == ADM_OK) adm_note_idle(said, sizeof said / sizeof *said, c->common.quiet);
+    return status;
+}
+
 /* --- All of it ---------------------------------------------------------------------------------------------------- */
 
 bool adm_profile_has_gpus(const adm_profile_command *c) { return c->gpus != NULL && c->gpus[0] != '\0'; }
 
 adm_status adm_profile_arguments_read(adm_profile_command *c, adm_error *err) {
     adm_status status = parse_values(c, err);
-    if (status == ADM_OK && c->gpus == NULL && (c->alone || c->split))
-        status = adm_fail(err, ADM_EINPUT, "%s goes with --gpus", c->alone ? "--alone" : "--split");
+    if (status == ADM_OK) status = look_for_idle(c, err);
     if (status == ADM_OK) status = parse_together(c, err);
     if (status == ADM_OK) status = parse_ranks(c, err);
     return status;

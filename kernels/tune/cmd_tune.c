@@ -12,6 +12,7 @@
 #include "core/base/print.h"
 #include "core/base/printable.h"
 #include "core/cli/command.h"
+#include "core/cli/options.h"
 #include "core/system/hostinfo.h"
 #include "kernels/tune/bring.h"
 #include "kernels/tune/gpu/count.h"
@@ -234,6 +235,35 @@ static adm_status parse_values(tune_command *c, adm_error *err) {
     return status;
 }
 
+static bool is_by_budget(adm_stage s) { return s == ADM_STAGE_TOPK || s == ADM_STAGE_ATTENTION || s == ADM_STAGE_STEP; }
+
+static bool brings_cuda(const tune_command *c) {
+    for (size_t i = 0; i < c->n_paths; i++) {
+        const char *dot = strrchr(c->paths[i], '.');
+        if (dot != NULL && strcmp(dot, ".cu") == 0) return true;
+    }
+    return false;
+}
+
+/* What was given and would change nothing: what needs a candidate is refused, the rest is said. */
+static adm_status look_for_idle(const tune_command *c, adm_error *err) {
+    const bool by_budget = is_by_budget(c->session.stage);
+    static const char *const no_budget = "to this stage, which attends to all or selects nothing";
+    const adm_idle_option refused = {c->session.no_search && c->n_paths == 0 && !c->search_rows, "--no-search",
+                                     "without a candidate"};
+    const adm_idle_option said[] = {
+        {c->session.options.check_only && c->cap != NULL, "--cap-ms", "with --check-only"},
+        {c->budget != NULL && !by_budget, "--budget", no_budget},
+        {c->sinks != NULL && !by_budget, "--sinks", no_budget},
+        {c->recent != NULL && !by_budget, "--recent", no_budget},
+        {c->session.arch != NULL && !brings_cuda(c), "--arch", "without a .cu file"},
+        {c->limit != NULL && c->n_paths == 0 && !c->gpu, "--limit-s", "without a candidate"},
+    };
+    const adm_status status = adm_refuse_idle(&refused, 1, err);
+    if (status == ADM_OK) adm_note_idle(said, sizeof said / sizeof *said, c->common.quiet);
+    return status;
+}
+
 /* --- Candidates ----------------------------------------------------------------------------------------------------- */
 
 static adm_status collect(tune_command *c, adm_error *err) {
@@ -260,6 +290,10 @@ static adm_status collect(tune_command *c, adm_error *err) {
         status = adm_fail(err, ADM_EINPUT,
                           "--counters counts on a GPU, and these candidates run on the host: `adamas replay "
                           "--counters host` counts the registry's rows there");
+    if (status == ADM_OK)
+        status = adm_refuse_idle(
+            &(adm_idle_option){c->device != NULL && s->list[1].n == 0, "--device", "here, where nothing runs on a GPU"}, 1,
+            err);
     for (size_t i = 0; i < c->n_set && status == ADM_OK; i++) status = adm_tune_session_set(s, c->set[i], err);
     return status;
 }
@@ -461,7 +495,11 @@ static int run(int argc, char **argv) {
     c.argv_json = adm_argv_json(argc, argv);
     adm_interrupt_ask();
     adm_argp_parse(&argp, argc, argv, &c);
-    adm_status status = c.show ? ADM_OK : parse_values(&c, &err);
+    static const char *const with_show[] = {"db", "json", "quiet", NULL};
+    adm_status status = c.show ? adm_options_only(&argp, argc, argv, "show", with_show, &err) : parse_values(&c, &err);
+    if (status == ADM_OK && c.show && c.n_paths > 0)
+        status = adm_fail(&err, ADM_EINPUT, "--show shows what was tuned before, and takes no candidate");
+    if (status == ADM_OK && !c.show) status = look_for_idle(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
     const bool lacks_gpu = c.watch && c.session.list[1].n > 0 && c.session.no_gpu.status != ADM_OK;

@@ -9,6 +9,7 @@
 
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/system/read_room.h"
 #include "probes/metrics/formula.h"
 
@@ -196,16 +197,20 @@ static adm_status keep_text(adm_metric_set *set, const char *text, size_t length
 }
 
 static adm_status add_set(adm_metric_set *set, const char *name, adm_error *err) {
-    char known[128] = "", *text = NULL;
+    char known[128] = "", meant[ADM_DID_YOU_MEAN_BYTES], *text = NULL;
+    const char *names[16];
+    size_t n = 0;
     const adm_embedded_file *own;
     for (size_t i = 0, used = 0; (own = own_set(i)) != NULL; i++) {
         if (used < sizeof known)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", own->name);
+        if (n < sizeof names / sizeof *names) names[n++] = own->name;
         if (strcmp(name, own->name) != 0) continue;
         adm_status status = keep_text(set, own->data, own->n_bytes, &text, err);
         return status == ADM_OK ? add_text(set, own->name, text, err) : status;
     }
-    return adm_fail(err, ADM_EINPUT, "there is no metric set '%.100s'; there are %s, and files: ./NAME.metrics", name, known);
+    return adm_fail(err, ADM_EINPUT, "there is no metric set '%.100s'; there are %s, and files: ./NAME.metrics%s", name, known,
+                    adm_did_you_mean(name, names, n, meant));
 }
 
 /* --- Opening ------------------------------------------------------------------------------------------------------ */

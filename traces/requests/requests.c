@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "traces/requests/clients.h"
 #include "traces/requests/csv_rows.h"
 #include "traces/requests/json_rows.h"
@@ -79,10 +80,12 @@ static adm_status put_word(json_t *client, const char *word, adm_error *err) {
                    ? ADM_OK
                    : adm_fail(err, ADM_EENVIRONMENT, "out of memory while reading --generate");
     }
+    char name[64], meant[ADM_DID_YOU_MEAN_BYTES];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
     return adm_fail(err, ADM_EINPUT,
                     "--generate: '%s' is none of rate=, pattern=, cv=, duration=, start=, on=, off=, input_tokens=, input_cv=, "
-                    "output_tokens=, output_cv=, prefix_tokens=",
-                    word);
+                    "output_tokens=, output_cv=, prefix_tokens=%s",
+                    word, adm_did_you_mean(name, numbers, sizeof numbers / sizeof *numbers, meant));
 }
 
 /* input_cv goes into {"mean": input_tokens, "cv": input_cv}. */

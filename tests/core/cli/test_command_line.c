@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "core/base/mem.h"
+#include "core/cli/command.h"
 #include "core/cli/number.h"
 #include "core/cli/options.h"
 #include "core/base/suggest.h"
@@ -140,6 +141,29 @@ static void the_nearest_word(void **state) {
     assert_null(adm_nearest(longest, known, n));
 }
 
+static void the_nearest_of_names_with_versions(void **state) {
+    (void)state;
+    static const char *const known[] = {"llama-2-7b", "llama-3.1-8b", "llama-3-70b-tp4", "qwen-2.5-7b"};
+    const size_t n = sizeof known / sizeof *known;
+    char text[ADM_DID_YOU_MEAN_BYTES];
+    assert_string_equal(adm_nearest("llama-3-8b", known, n),
+                        "llama-3.1-8b"); /* as far from the first, but begins less like it */
+    assert_string_equal(adm_nearest("llama-3", known, n), "llama-3.1-8b");    /* a beginning */
+    assert_string_equal(adm_nearest("qwen", known, n), "qwen-2.5-7b");
+    assert_null(adm_nearest("qw", known, n));
+    assert_string_equal(adm_did_you_mean("qwen", known, n, text), "; did you mean 'qwen-2.5-7b'?");
+    assert_string_equal(adm_did_you_mean("x", known, n, text), "");
+}
+
+static void an_option_without_effect(void **state) {
+    (void)state;
+    adm_error err = {0};
+    const adm_idle_option list[] = {{false, "--a", "without --b"}, {true, "--c", "with --d"}, {true, "--e", "with --f"}};
+    assert_int_equal(adm_refuse_idle(list, 1, &err), ADM_OK);
+    assert_int_equal(adm_refuse_idle(list, 3, &err), ADM_EINPUT);
+    assert_string_equal(err.text, "--c does nothing with --d: leave it out");
+}
+
 static const struct argp_option child_options[] = {{"db", 1, "FILE", 0, "A file", 0}, {0}};
 static const struct argp child = {.options = child_options};
 static const struct argp_option options[] = {{"budgets", 'b', "LIST", 0, "Numbers", 0},
@@ -221,6 +245,8 @@ int main(void) {
         cmocka_unit_test(options_that_need_not_be_there),
         cmocka_unit_test(lists_and_ranges),
         cmocka_unit_test(the_nearest_word),
+        cmocka_unit_test(the_nearest_of_names_with_versions),
+        cmocka_unit_test(an_option_without_effect),
         cmocka_unit_test(options_are_read_as_argp_reads_them),
         cmocka_unit_test(a_table_lists_its_options),
     };
