@@ -9,6 +9,7 @@
 #include "core/base/print.h"
 #include "core/system/hostinfo.h"
 #include "core/base/mem.h"
+#include "core/cli/options.h"
 #include "core/store/remove.h"
 #include "kernels/profile/arguments.h"
 #include "kernels/profile/gpus/gpus.h"
@@ -166,8 +167,11 @@ static adm_status print_plan(const adm_profile_command *c, adm_error *err) {
     int n = 0;
     const bool found = adm_device_list(list, 16, &n, &none) == ADM_OK && (int)c->device_number < (n < 16 ? n : 16);
     json_t *document = c->common.json ? json_object() : NULL;
-    adm_status status = adm_profile_print_plan(&c->options, c->trace, &c->shards, found ? &list[c->device_number] : NULL,
-                                               document, err);
+    const adm_profile_candidates_ask ask = {.bring = &c->bring, .tuned_db = c->tuned ? c->common.db_path : NULL};
+    adm_status status = adm_profile_candidates_plan(&ask, &c->options, document, err);
+    if (status == ADM_OK)
+        status = adm_profile_print_plan(&c->options, c->trace, &c->shards, found ? &list[c->device_number] : NULL, document,
+                                        err);
     if (status == ADM_OK) status = adm_profile_probes_plan(c->counters, c->timeline, document, err);
     if (status == ADM_OK && document != NULL) return adm_print_json(document, err);
     json_decref(document);
@@ -293,7 +297,10 @@ static int run(int argc, char **argv) {
     c.options.should_stop = adm_interrupted;
     c.options.user = &c.progress;
     static const char *const apart[] = {"device", "gpus", "alone", "split", "together", NULL};
+    static const char *const with_static[] = {"db", "json", "label", "quiet", NULL};
     adm_status status = adm_profile_arguments_read(&c, &err);
+    if (status == ADM_OK && c.is_static && c.gpus == NULL)
+        status = adm_options_only(&adm_profile_argp, argc, argv, "static", with_static, &err);
     if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "profile", &adm_profile_argp, apart, argc, argv, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = adm_profile_check_only(&c.options, &err); /* before a run begins */

@@ -118,11 +118,13 @@ static void stage_of_manifest(const char *path, bool *stages) {
 }
 
 adm_status adm_bring_stages(const char *given, bool *stages, const char **path, adm_error *err) {
-    adm_status status = ADM_OK;
+    adm_status status;
     size_t n = 0;
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = false;
     if (named_stage(given, stages, path)) return ADM_OK;
     const bool is_source = ends_in(given, ".c") || ends_in(given, ".cu");
+    status = adm_tune_check_file(given, err);
+    if (status != ADM_OK) return status;
     if (is_source) status = stages_of_source(given, stages, err);
     else if (ends_in(given, ".so")) status = stages_of_shared(given, stages, err);
     else if (ends_in(given, ".json")) stage_of_manifest(given, stages);

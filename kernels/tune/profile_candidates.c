@@ -101,6 +101,14 @@ static adm_status judge_at(adm_profile_candidates *p, size_t session, size_t at,
     return status;
 }
 
+static adm_status refuse_host(const adm_tune_session *s, adm_error *err) {
+    if (s->list[0].n == 0) return ADM_OK;
+    return adm_fail(err, ADM_EINPUT,
+                    "--candidate: %s is for the host, and profile runs the GPU's stages; `adamas replay` and `adamas tune` "
+                    "take it",
+                    s->list[0].c[0].path);
+}
+
 static adm_status prepare(adm_profile_candidates *p, size_t session, adm_error *err) {
     adm_tune_session *s = &p->session[session];
     s->device = p->ask.device;
@@ -110,11 +118,8 @@ static adm_status prepare(adm_profile_candidates *p, size_t session, adm_error *
         s->no_gpu = p->session[0].no_gpu;
         s->has_looked = p->session[0].has_looked;
     }
-    if (s->list[0].n > 0)
-        return adm_fail(err, ADM_EINPUT,
-                        "--candidate: %s is for the host, and profile runs the GPU's stages; `adamas replay` and `adamas tune` "
-                        "take it",
-                        s->list[0].c[0].path);
+    const adm_status status = refuse_host(s, err);
+    if (status != ADM_OK) return status;
     adm_tune_session_find_gpu(s);
     if (s->no_gpu.status != ADM_OK) return adm_fail(err, s->no_gpu.status, "%s", s->no_gpu.text);
     return adm_tune_session_prepare(s, err);
@@ -303,21 +308,61 @@ static adm_status judge_tuned(adm_profile_candidates *p, adm_error *err) {
     return status;
 }
 
+static bool asks_for_none(const adm_profile_candidates_ask *ask) {
+    return ask->bring->n_files == 0 && ask->bring->n_set == 0 && ask->tuned_db == NULL;
+}
+
+/* What candidates cannot be judged beside. */
+static adm_status check_setting(const adm_profile_options *o, adm_error *err) {
+    bool has_l1 = false;
+    if (o->n_sessions > 0)
+        return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge on random inputs: leave out --trace");
+    for (size_t i = 0; i < o->n_metrics; i++) has_l1 |= o->metrics[i] == ADM_METRIC_L1;
+    if (!has_l1) return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge by the metric l1: name it in --metric, too");
+    if (o->n_metrics != 1 || o->metrics[0] != ADM_METRIC_L1)
+        return adm_fail(err, ADM_EINPUT, "--candidate and --tuned compare codes by l1: leave out --metric");
+    return ADM_OK;
+}
+
+static void print_session(const adm_tune_session *s, json_t *rows) {
+    char shown[PATH_MAX];
+    for (size_t i = 0; i < s->list[1].n; i++) {
+        const adm_candidate *c = &s->list[1].c[i];
+        const char *path = adm_printable(c->path, shown, sizeof shown);
+        if (rows == NULL) adm_print("  %-10s %-14s %s\n", adm_stage_name(s->stage), c->name, path);
+        else
+            json_array_append_new(
+                rows, json_pack("{s:s, s:s, s:s}", "stage", adm_stage_name(s->stage), "variant", c->name, "file", path));
+    }
+}
+
+adm_status adm_profile_candidates_plan(const adm_profile_candidates_ask *ask, const adm_profile_options *o, json_t *document,
+                                       adm_error *err) {
+    const adm_tune_options options = {.limit_ns = limit_ns};
+    adm_tune_session *sessions = NULL;
+    size_t n = 0;
+    if (asks_for_none(ask)) return ADM_OK;
+    json_t *rows = document != NULL ? json_array() : NULL;
+    adm_status status = check_setting(o, err);
+    if (status == ADM_OK) status = adm_bring_sessions(ask->bring, &options, &sessions, &n, err);
+    for (size_t i = 0; i < n && status == ADM_OK; i++) status = refuse_host(&sessions[i], err);
+    if (status == ADM_OK && rows == NULL && n > 0) adm_print("candidates, judged in each configuration:\n");
+    for (size_t i = 0; i < n && status == ADM_OK; i++) print_session(&sessions[i], rows);
+    for (size_t i = 0; i < n; i++) adm_tune_session_close(&sessions[i]);
+    adm_free(&sessions);
+    if (document != NULL) json_object_set_new(document, "candidates", rows);
+    return status;
+}
+
 adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, const adm_profile_options *o,
                                         adm_profile_candidates **out, adm_error *err) {
     adm_tune_session *brought = NULL;
     size_t n = 0;
     *out = NULL;
-    if (ask->bring->n_files == 0 && ask->bring->n_set == 0 && ask->tuned_db == NULL) return ADM_OK;
-    if (o->n_sessions > 0)
-        return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge on random inputs: leave out --trace");
-    bool has_l1 = false;
-    for (size_t i = 0; i < o->n_metrics; i++) has_l1 |= o->metrics[i] == ADM_METRIC_L1;
-    if (!has_l1) return adm_fail(err, ADM_EINPUT, "--candidate and --tuned judge by the metric l1: name it in --metric, too");
-    if (o->n_metrics != 1 || o->metrics[0] != ADM_METRIC_L1)
-        return adm_fail(err, ADM_EINPUT, "--candidate and --tuned compare codes by l1: leave out --metric");
+    if (asks_for_none(ask)) return ADM_OK;
     const adm_tune_options options = {.limit_ns = limit_ns};
-    adm_status status = adm_alloc(out, 1, sizeof **out, "candidates of a profile", err);
+    adm_status status = check_setting(o, err);
+    if (status == ADM_OK) status = adm_alloc(out, 1, sizeof **out, "candidates of a profile", err);
     if (status != ADM_OK) return status;
     adm_profile_candidates *p = *out;
     p->o = o;

@@ -3,6 +3,8 @@
 #ifndef ADM_KERNELS_TUNE_PROFILE_CANDIDATES_H
 #define ADM_KERNELS_TUNE_PROFILE_CANDIDATES_H
 
+#include <jansson.h>
+
 #include "kernels/profile/run.h"
 #include "kernels/tune/bring.h"
 
@@ -15,6 +17,11 @@ typedef struct adm_profile_candidates_ask {
     uint64_t seed;            /* of the inputs; 0: drawn after loading */
     bool quiet;
 } adm_profile_candidates_ask;
+
+/* What a dry run says of them: stage, name and file of each, as text or into document["candidates"]. ADM_EINPUT as for judging.
+ * Needs no GPU. */
+adm_status adm_profile_candidates_plan(const adm_profile_candidates_ask *ask, const adm_profile_options *options,
+                                       json_t *document, adm_error *err);
 
 /* Judges and times all of them over the grid, or a shard's part of it. *out is NULL where nothing is asked for; release it
  * after a failure too. ADM_EUNSUPPORTED: no GPU. ADM_EINPUT: a candidate of the host. */

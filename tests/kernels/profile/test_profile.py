@@ -89,3 +89,23 @@ def test_static_without_cuda_is_skipped_with_the_reason(adamas, tmp_path):
         pytest.skip("this build has CUDA kernels")
     result = adamas("profile", "--static", "--db", tmp_path / "x.db")
     assert result.code == 77 and "no CUDA kernels" in result.err
+
+
+@pytest.mark.parametrize("words, says", [
+    ([ROOT / "docs/tuning/naive_topk.c"], ["naive_topk.c is for the host", "`adamas replay` and `adamas tune` take it"]),
+    (["topk=folder.c"], ["folder.c: is a folder"]), (["folder.c"], ["folder.c: is a folder"]),
+    (["nobody.cu"], ["nobody.cu: No such file"]), (["notes.txt"], ["notes.txt: is no candidate"]),
+    ([ROOT / "docs/tuning/naive_topk.cu", "--metric", "dot"], ["by the metric l1"]),
+    ([ROOT / "docs/tuning/naive_topk.cu", "--set", "NOBODY=1"], ["no candidate has the parameter"])])
+def test_a_dry_run_refuses_a_candidate_that_the_run_would(adamas, tmp_path, words, says):
+    (tmp_path / "folder.c").mkdir()
+    (tmp_path / "notes.txt").write_text("topk(")
+    refuse(adamas, "profile", "--dry-run", "--candidate", *words, says=says)
+
+
+def test_a_dry_run_lists_its_candidates(adamas):
+    file = ROOT / "docs/tuning/naive_topk.cu"
+    text = adamas("profile", "--dry-run", "--candidate", file).out
+    assert re.search(rf"candidates, judged in each configuration:\n  topk +naive_topk.cu +{re.escape(str(file))}\n", text), text
+    document = json.loads(adamas("profile", "--dry-run", "--candidate", f"topk={file}", "--json").out)
+    assert [(row["stage"], row["file"]) for row in document["candidates"]] == [("topk", str(file))]
