@@ -37,13 +37,22 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
+/* Every row that a run owns, but its samples, which belong to a measurement, and what says what the run is: its place in a check
+ * or a sweep. */
+#define OWN(table) " + (SELECT count(*) FROM " table " o WHERE o.run_id = r.run_id)"
+#define OWN_OF_SIMULATION(table) \
+    " + (SELECT count(*) FROM simulation s JOIN " table " o USING (simulation_id) WHERE s.run_id = r.run_id)"
+#define N_ROWS                                                                                                             \
+    "0" OWN("measurement") OWN("calibration") OWN("event") OWN("activity") OWN("candidate") OWN("tuned") OWN("simulation") \
+        OWN_OF_SIMULATION("simulation_metric") OWN_OF_SIMULATION("prediction") OWN("validation") OWN("whole_validation")
+
 /* ?1: a JSON list of runs, or NULL for all; ?2: how many. */
 static const char list_sql[] =
     "SELECT r.run_id, r.label, r.command, ifnull((SELECT group_concat(name, ', ') FROM (SELECT DISTINCT t.name"
     " FROM measurement m JOIN config c USING (config_id) JOIN trace t USING (trace_id) WHERE m.run_id = r.run_id LIMIT 3)),"
-    " ifnull(r.gpu_name, '')),"
+    " coalesce(r.gpu_name, (SELECT s.trace FROM simulation s WHERE s.run_id = r.run_id LIMIT 1), '')),"
     " r.git_commit, ifnull(r.git_dirty, 0), r.host_name, r.started_utc, r.status,"
-    " (SELECT count(*) FROM measurement m WHERE m.run_id = r.run_id),"
+    " " N_ROWS ","
     " ifnull((SELECT k.side FROM check_run k WHERE k.run_id = r.run_id), ''), r.only_times IS NOT NULL FROM run r"
     " WHERE ?1 IS NULL OR r.run_id IN (SELECT value FROM json_each(?1)) ORDER BY r.started_utc DESC, r.run_id DESC LIMIT ?2";
 
@@ -120,8 +129,8 @@ static int run(int argc, char **argv) {
         .children = children,
         .args_doc = "[RUNS]",
         .doc =
-            "Lists runs, the newest first: number, start, command, status, commit (+: of modified sources), rows, host, trace "
-            "or GPU, label, and the side of a check.\v" ADM_RUNS_HELP};
+            "Lists runs, the newest first: number, start, command, status, commit (+: of modified sources), rows of all that "
+            "it stored but samples, host, trace or GPU, label, and the side of a check.\v" ADM_RUNS_HELP};
     list_command c = {.common = ADM_COMMON_DEFAULTS, .n_most = 50};
     adm_error err;
     adm_store *store = NULL;

@@ -1,6 +1,7 @@
 """`adamas db list`, `show` and `diff`, and the words that name runs."""
 import json
 import shlex
+import sqlite3
 import subprocess
 
 import pytest
@@ -35,6 +36,39 @@ def test_list(adamas, runs):
     runs.execute("UPDATE run SET label = 'a' || char(27) || '[31m', status = 'failed', reason = 'x' WHERE run_id = 1")
     text = adamas("db", "list", "--db", "x.db").out
     assert "check: candidate" in text and "\x1b" not in text and "failed" in text
+
+
+NOT_COUNTED = {"sample",              # belong to a measurement
+               "check_run", "shard"}  # what the run is part of
+VALUES = {"INTEGER": 1, "REAL": 0.5, "TEXT": "x", "BLOB": b"x"}
+
+
+def owned_by_a_run(connection):
+    """Tables with rows of a run, and by which column and value run 1 has some: found in the schema."""
+    tables = [name for name, in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    parents = {name: {column: table for _, _, table, column, *_ in connection.execute(f"PRAGMA foreign_key_list({name})")}
+               for name in tables}
+    return [name for name in tables if {"run", "simulation"} & set(parents[name].values())
+            and {"run_id", "simulation_id"} & set(parents[name]) and name not in NOT_COUNTED]
+
+
+def test_list_counts_rows_of_every_table(adamas, runs, tmp_path):
+    """The tables come from the schema: one that a migration adds is counted, or named above."""
+    connection = sqlite3.connect(tmp_path / "x.db")
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    tables = owned_by_a_run(connection)
+    assert {"measurement", "simulation", "simulation_metric", "candidate", "calibration", "validation"} <= set(tables)
+    for table in sorted(tables, key=lambda name: name != "simulation"):  # the others hang on it
+        before = {row["run_id"]: row["n_rows"] for row in listed(adamas)}
+        columns = [(name, VALUES[kind]) for _, name, kind, needed, *_ in connection.execute(f"PRAGMA table_info({table})")
+                   if needed]
+        with connection:
+            connection.execute(f"INSERT INTO {table} ({', '.join(name for name, _ in columns)}) "
+                               f"VALUES ({', '.join('?' * len(columns))})", [value for _, value in columns])
+        after = {row["run_id"]: row["n_rows"] for row in listed(adamas)}
+        assert after == {**before, 1: before[1] + 1}, table
+    connection.close()
 
 
 @pytest.mark.parametrize("named, want", [
