@@ -6,18 +6,30 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The configuration: the one with counters before others, then the longest, widest and fastest. */
+/* The run: the newest that has the stage on a GPU and, where they are named, the variant and the shape. */
+#define TIMED                                                                                                             \
+    " FROM stage_summary s JOIN run r USING (run_id)"                                                                     \
+    " WHERE s.source = 'gpu' AND s.metric = 'time_ns' AND s.status = 'ok' AND s.stage = ?1 AND (?2 = 0 OR s.run_id = ?2)" \
+    "  AND (s.variant = ?3 OR ?3 IS NULL AND s.variant <> 'xor') AND (?4 = 0 OR s.seq_len = ?4)"                          \
+    "  AND (?5 = 0 OR s.kv_heads = ?5) AND (?6 = 0 OR s.batch = ?6) AND (?7 = 0 OR s.budget = ?7)"
+static const char run_sql[] = "SELECT s.run_id" TIMED " ORDER BY s.run_id DESC LIMIT 1";
+
+/* Another run of the same build on the same kind of GPU that has counters of the stage, as the run ?1 may have times alone:
+ * counting takes long, and is done for few configurations. */
+static const char lender_sql[] =
+    "SELECT q.run_id FROM run r JOIN run q ON q.gpu_name = r.gpu_name AND q.git_commit = r.git_commit AND q.run_id <> r.run_id"
+    " WHERE r.run_id = ?1 AND r.git_dirty = 0 AND q.git_dirty = 0 AND EXISTS (SELECT 1 FROM stage_summary k"
+    "  WHERE k.run_id = q.run_id AND k.stage = ?2 AND k.metric = 'achieved_occupancy_ratio' AND k.status = 'ok')"
+    " ORDER BY q.run_id DESC LIMIT 1";
+
+/* The configuration: the one with counters, also those of the lender ?8, before others, then the longest, widest, fastest. */
 static const char subject_sql[] =
     "SELECT s.run_id, s.label, ifnull(r.gpu_name, ''), s.variant, s.q_heads, s.kv_heads, s.head_dim, s.seq_len, s.batch,"
-    " ifnull(s.budget, 0), (SELECT count(*) FROM stage_summary k WHERE k.run_id = s.run_id AND k.stage = s.stage"
-    "   AND k.variant = s.variant AND k.seq_len = s.seq_len AND k.kv_heads = s.kv_heads AND k.batch = s.batch"
-    "   AND ifnull(k.budget, 0) = ifnull(s.budget, 0) AND k.metric = 'achieved_occupancy_ratio' AND k.status = 'ok') AS counted"
-    " FROM stage_summary s JOIN run r USING (run_id)"
-    " WHERE s.source = 'gpu' AND s.metric = 'time_ns' AND s.status = 'ok' AND s.stage = ?1"
-    "  AND (?2 = 0 OR s.run_id = ?2) AND (s.variant = ?3 OR ?3 IS NULL AND s.variant <> 'xor') AND (?4 = 0 OR s.seq_len = ?4)"
-    "  AND (?5 = 0 OR s.kv_heads = ?5) AND (?6 = 0 OR s.batch = ?6) AND (?7 = 0 OR s.budget = ?7)"
-    " ORDER BY s.run_id DESC, counted > 0 DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, "
-    "s.median LIMIT 1";
+    " ifnull(s.budget, 0), (SELECT max(k.run_id = s.run_id) FROM stage_summary k WHERE k.run_id IN (s.run_id, ?8)"
+    "   AND k.stage = s.stage AND k.variant = s.variant AND k.seq_len = s.seq_len AND k.kv_heads = s.kv_heads"
+    "   AND k.q_heads = s.q_heads AND k.head_dim = s.head_dim AND k.batch = s.batch AND ifnull(k.budget, 0) = ifnull(s.budget, 0)"
+    "   AND k.metric = 'achieved_occupancy_ratio' AND k.status = 'ok') AS own" TIMED
+    " ORDER BY own IS NOT NULL DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, s.median LIMIT 1";
 
 /* Every metric of it, over launch modes: a graph's before a stream's. */
 static const char metrics_sql[] =
@@ -57,11 +69,35 @@ static adm_status no_subject(adm_store *store, const adm_explain_subject *s, adm
                     where, s->stage, s->stage);
 }
 
+/* The number of the one row that a query has, into *id; 0: there is none. Takes the query. */
+static adm_status one_id(adm_status status, adm_query *query, int64_t *id, adm_error *err) {
+    bool row = false;
+    *id = 0;
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    if (status == ADM_OK && row) *id = adm_query_int(query, 0);
+    adm_query_close(&query);
+    return status;
+}
+
+static adm_status find_runs(adm_store *store, const adm_explain_subject *s, int64_t *run_id, int64_t *lender, adm_error *err) {
+    adm_query *query = NULL;
+    adm_status status = adm_query_open(store, run_sql, &query, err, "sisiiii", s->stage, s->run_id, s->variant,
+                                       (int64_t)s->seq_len, (int64_t)s->kv_heads, (int64_t)s->batch, (int64_t)s->budget);
+    status = one_id(status, query, run_id, err);
+    query = NULL;
+    if (status == ADM_OK) status = adm_query_open(store, lender_sql, &query, err, "is", *run_id, s->stage);
+    return one_id(status, query, lender, err);
+}
+
 static adm_status find_subject(adm_store *store, const adm_explain_subject *s, adm_explained *out, adm_error *err) {
     adm_query *query = NULL;
+    int64_t run_id = 0, lender = 0;
     bool row = false;
-    adm_status status = adm_query_open(store, subject_sql, &query, err, "sisiiii", s->stage, s->run_id, s->variant,
-                                       (int64_t)s->seq_len, (int64_t)s->kv_heads, (int64_t)s->batch, (int64_t)s->budget);
+    adm_status status = find_runs(store, s, &run_id, &lender, err);
+    if (status == ADM_OK && run_id == 0) return no_subject(store, s, err);
+    if (status == ADM_OK)
+        status = adm_query_open(store, subject_sql, &query, err, "sisiiiii", s->stage, run_id, s->variant, (int64_t)s->seq_len,
+                                (int64_t)s->kv_heads, (int64_t)s->batch, (int64_t)s->budget, lender);
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     if (status == ADM_OK && row) {
         out->run_id = adm_query_int(query, 0);
@@ -70,29 +106,31 @@ static adm_status find_subject(adm_store *store, const adm_explain_subject *s, a
         snprintf(out->variant, sizeof out->variant, "%s", adm_query_text(query, 3));
         int64_t *const numbers[] = {&out->q_heads, &out->kv_heads, &out->head_dim, &out->seq_len, &out->batch, &out->budget};
         for (int i = 0; i < 6; i++) *numbers[i] = adm_query_int(query, 4 + i);
-        out->has_counters = adm_query_int(query, 10) > 0;
+        out->has_counters = !adm_query_is_null(query, 10);
+        out->lender_id = out->has_counters && adm_query_int(query, 10) == 0 ? lender : 0;
     }
     adm_query_close(&query);
     return status == ADM_OK && !row ? no_subject(store, s, err) : status;
 }
 
-static adm_status open_of(adm_store *store, const char *sql, const char *stage, const adm_explained *e, adm_query **query,
-                          adm_error *err) {
-    return adm_query_open(store, sql, query, err, "issiiii", e->run_id, stage, e->variant, e->seq_len, e->kv_heads, e->batch,
+static adm_status open_of(adm_store *store, const char *sql, int64_t run_id, const char *stage, const adm_explained *e,
+                          adm_query **query, adm_error *err) {
+    return adm_query_open(store, sql, query, err, "issiiii", run_id, stage, e->variant, e->seq_len, e->kv_heads, e->batch,
                           e->budget);
 }
 
-static adm_status read_metrics(adm_store *store, const char *stage, adm_explained *e, adm_error *err) {
+/* What is known of a figure stays: the run's own are read before the lender's. */
+static adm_status read_metrics(adm_store *store, int64_t run_id, const char *stage, adm_explained *e, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
-    adm_status status = open_of(store, metrics_sql, stage, e, &query, err);
+    adm_status status = open_of(store, metrics_sql, run_id, stage, e, &query, err);
     while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row)
         adm_figures_add(&e->figures, adm_query_text(query, 0), adm_query_double(query, 1));
     adm_query_close(&query);
-    if (status == ADM_OK) status = open_of(store, kernel_sql, stage, e, &query, err);
+    if (status == ADM_OK) status = open_of(store, kernel_sql, run_id, stage, e, &query, err);
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     static const char *const names[] = {"registers", "block_threads", "grid_blocks", "shared_bytes"};
-    e->has_timeline = status == ADM_OK && row;
+    e->has_timeline |= status == ADM_OK && row;
     for (int i = 0; i < 4 && status == ADM_OK && row; i++) adm_figures_add(&e->figures, names[i], adm_query_double(query, i));
     adm_query_close(&query);
     return status;
@@ -114,6 +152,31 @@ static adm_status read_step(adm_store *store, adm_explained *e, adm_error *err) 
 static double figure(const adm_explained *e, const char *name) {
     double value;
     return adm_figures_find(&e->figures, name, &value) ? value : NAN;
+}
+
+/* What a token's encoding takes in the same configuration as four launches, and as one. */
+static const char encode_sql[] =
+    "SELECT sum(CASE variant WHEN 'separate' THEN median END), max(CASE variant WHEN 'fused' THEN median END)"
+    " FROM stage_summary WHERE run_id = ? AND stage IN ('hadamard', 'bucket', 'pack', 'append') AND metric = 'time_ns'"
+    " AND status = 'ok' AND launch = 'graph' AND seq_len = ? AND kv_heads = ? AND batch = ? AND budget IS NULL AND variant IN ('separate', 'fused')"
+    " HAVING count(DISTINCT stage || variant) = 5 AND count(*) = 5";
+
+static adm_status read_encode(adm_store *store, const char *stage, adm_explained *e, adm_error *err) {
+    static const char *const stages[] = {"hadamard", "bucket", "pack", "append"};
+    adm_query *query = NULL;
+    bool row = false, encodes = false;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) encodes |= strcmp(stage, stages[i]) == 0;
+    if (!encodes || strcmp(e->variant, "separate") != 0) return ADM_OK;
+    adm_status status = adm_query_open(store, encode_sql, &query, err, "iiii", e->run_id, e->seq_len, e->kv_heads, e->batch);
+    if (status == ADM_OK) status = adm_query_next(query, &row, err);
+    const double apart = status == ADM_OK && row ? adm_query_double(query, 0) : NAN;
+    const double fused = status == ADM_OK && row ? adm_query_double(query, 1) : NAN;
+    adm_query_close(&query);
+    if (!(apart > fused)) return status;
+    adm_figures_add(&e->figures, "encode_apart_ns", apart);
+    adm_figures_add(&e->figures, "encode_fused_ns", fused);
+    adm_figures_add(&e->figures, "encode_saved_ns", figure(e, "time_ns") * (1 - fused / apart));
+    return status;
 }
 
 /* What an SM holds at once, and how many there are: NVIDIA, CUDA C++ Programming Guide, "Technical Specifications per Compute
@@ -178,6 +241,19 @@ static void derive_phases(adm_explained *e) {
     }
 }
 
+/* The reason that warps wait for the most, of those that a set counts; no share of it: nothing was counted. */
+static void derive_top_stall(adm_explained *e) {
+    double top = NAN;
+    for (size_t i = 0; i < e->figures.n; i++) {
+        const adm_figure *f = &e->figures.figure[i];
+        const size_t length = strlen(f->name);
+        if (strncmp(f->name, "stall_", 6) != 0 || length < 12 || strcmp(f->name + length - 6, "_share") != 0) continue;
+        top = fmax(top, f->value);
+    }
+    adm_figures_add(&e->figures, "has_stalls", isfinite(top));
+    adm_figures_add(&e->figures, "top_stall_share", top);
+}
+
 static void derive(adm_explained *e) {
     static const char *const stalls[] = {"short_scoreboard",   "barrier", "mio_throttle", "lg_throttle",
                                          "math_pipe_throttle", "wait"};
@@ -189,6 +265,9 @@ static void derive(adm_explained *e) {
         snprintf(name, sizeof name, "%s_ns", stalls[i]);
         adm_figures_add(&e->figures, name, figure(e, share) * time_ns);
     }
+    derive_top_stall(e);
+    double unused;
+    adm_figures_add(&e->figures, "has_encode_fused", adm_figures_find(&e->figures, "encode_fused_ns", &unused));
     adm_figures_add(&e->figures, "extra_reads_ns", fmin((figure(e, "dram_read_model_ratio") - 1) * floor_ns, time_ns));
     derive_waves(e);
     derive_idle(e);
@@ -199,7 +278,9 @@ static void derive(adm_explained *e) {
 adm_status adm_explain_read(adm_store *store, const adm_explain_subject *subject, adm_explained *out, adm_error *err) {
     *out = (adm_explained){.run_id = 0};
     adm_status status = find_subject(store, subject, out, err);
-    if (status == ADM_OK) status = read_metrics(store, subject->stage, out, err);
+    if (status == ADM_OK) status = read_metrics(store, out->run_id, subject->stage, out, err);
+    if (status == ADM_OK && out->lender_id != 0) status = read_metrics(store, out->lender_id, subject->stage, out, err);
+    if (status == ADM_OK) status = read_encode(store, subject->stage, out, err);
     if (status == ADM_OK) status = read_step(store, out, err);
     if (status == ADM_OK) derive(out);
     return status;

@@ -3,6 +3,10 @@
  *   over_floor_ns         time_ns - floor_ns
  *   short_scoreboard_ns, barrier_ns, mio_throttle_ns, lg_throttle_ns, math_pipe_throttle_ns, wait_ns
  *                         the stall's share of the time: what is left without it is at least the rest
+ *   has_stalls, top_stall_share    1 if stalls were counted, else 0; the share of the reason that warps wait for the most
+ *   encode_apart_ns, encode_fused_ns    Hadamard to append as four launches, and as one, in the same configuration; of a stage
+ *                         of the four, where that is less; encode_saved_ns: the stage's share of the difference
+ *   has_encode_fused      1 where they are known, else 0
  *   extra_reads_ns        what bytes read beyond the model cost at the measured read bandwidth
  *   launch_cost_ns        0.5 us for each kernel of a call but the first
  *   registers, block_threads, grid_blocks    of the largest kernel of the timeline
@@ -30,6 +34,7 @@ typedef struct adm_explain_subject {
 /* What was found. */
 typedef struct adm_explained {
     int64_t run_id;
+    int64_t lender_id; /* the run of the same build and GPU that counters and timeline are of; 0: run_id has its own */
     char label[128], gpu[128], variant[128];
     int64_t q_heads, kv_heads, head_dim, seq_len, batch, budget; /* budget 0: it does not matter */
     bool has_counters, has_timeline, has_phases;

@@ -8,13 +8,14 @@ import sqlite3
 
 import pytest
 
-from conftest import ROOT, Adamas, refuse
+from conftest import ROOT, Adamas, query, refuse
 
 RULES = (ROOT / "analysis/explain/limits.rules").read_text()
 
 # rule: where it applies, and where it is silent: (stage, implementation or None, tokens, budget or None). All of run 1.
 RECORDED = {
-    "launch": (("hadamard", None, 8192, None), ("dense", None, 131072, None)),
+    "launch": (("append", "fused", 8192, None), ("hadamard", None, 8192, None)),
+    "encode-fused": (("hadamard", None, 8192, None), ("append", "fused", 8192, None)),
     "long-scoreboard": (("hadamard", None, 8192, None), ("append", "prompt", 131072, None)),
     "short-scoreboard": (("topk", "two", 32768, 1024), ("distance", None, 131072, None)),
     "occupancy": (("dense", None, 131072, None), ("topk", "two", 32768, 1024)),
@@ -27,7 +28,9 @@ RECORDED = {
     "sectors": (("append", "prompt", 8192, None), ("dense", None, 131072, None)),
     "dram": (("dense", None, 131072, None), ("topk", None, 8192, 64)),
     "math": (("append", "prompt", 32768, None), ("append", "prompt", 8192, None)),
-    "not-bytes": (("topk", None, 8192, 64), ("dense", None, 131072, None)),
+    "not-bytes-memory": (("step", "six", 8192, 64), ("topk", "cluster", 8192, 64)),
+    "not-bytes-barrier": (("attention", "cluster", 8192, 64), ("topk", "cluster", 8192, 64)),
+    "not-bytes-dependencies": (("topk", "cluster", 8192, 64), ("dense", None, 131072, None)),
     "barrier": (("topk", None, 8192, 64), ("distance", None, 131072, None)),
     "few-blocks": (("topk", None, 8192, 64), ("dense", None, 131072, None)),
     "launches": (("topk", "two", 8192, 64), ("topk", "cluster", 8192, 64)),
@@ -39,6 +42,10 @@ RECORDED = {
 # one at which it does not.
 SET = {
     "gaps": ("launch_gap_ns", 2000, 100),
+    "not-bytes-shared": ("stall_short_scoreboard_share", 0.9, 0.1),
+    "not-bytes-mio": ("stall_mio_throttle_share", 0.9, 0.1),
+    "not-bytes-lg": ("stall_lg_throttle_share", 0.9, 0.1),
+    "not-bytes-math": ("stall_math_pipe_throttle_share", 0.9, 0.1),
     "lg": ("stall_lg_throttle_share", 0.3, 0.01),
     "lanes": ("lanes_per_instruction", 11.5, 31),
     "throttled": ("throttled_ratio", 0.5, 0),
@@ -87,7 +94,7 @@ def rules_in(document):
 
 
 def test_every_rule_is_tested():
-    assert {*re.findall(r"^\[(.*)\]$", RULES, re.M)} == {*RECORDED, *SET, *ON_AN_H200, *SHORT_PHASES, "tail"}
+    assert {*re.findall(r"^\[(.*)\]$", RULES, re.M)} == {*RECORDED, *SET, *ON_AN_H200, *SHORT_PHASES, "tail", "not-bytes"}
 
 
 @pytest.mark.parametrize("rule", RECORDED)
@@ -157,10 +164,10 @@ def test_a_rule_on_a_figure_that_is_set(adamas, recorded, tmp_path, rule):
 
 @pytest.mark.parametrize("stage, rules", [
     ("distance", ["dram-partly", "long-scoreboard", "dependencies", "occupancy"]),
-    ("topk", ["not-bytes", "barrier", "short-scoreboard", "occupancy", "conflicts"]),
-    ("attention", ["not-bytes", "barrier", "idle", "few-blocks", "occupancy"]),
-    ("step", ["not-bytes", "idle", "dependencies", "barrier", "short-scoreboard", "phase-scan", "phase-gather", "few-blocks",
-              "conflicts", "spills"]),
+    ("topk", ["not-bytes-memory", "barrier", "short-scoreboard", "occupancy", "conflicts"]),
+    ("attention", ["not-bytes-barrier", "barrier", "idle", "few-blocks", "occupancy"]),
+    ("step", ["not-bytes-dependencies", "idle", "dependencies", "barrier", "short-scoreboard", "phase-scan", "phase-gather",
+              "few-blocks", "conflicts", "spills"]),
 ])
 def test_the_stages_of_an_h200(adamas, h200, stage, rules):
     """32 query and 8 KV heads, 32,768 tokens, budget 256."""
@@ -198,7 +205,50 @@ def test_a_run_that_lacks_nothing_names_no_command(adamas, h200):
 def test_without_counters_the_command_that_gets_them_is_named(adamas, recorded):
     text = adamas("explain", "--stage", "topk", "--run", 2, "--db", recorded).out
     assert "--stages topk,step" in text and "--counters full --timeline" in text and "The run has no counters" in text
-    assert "the waiting is" not in text
+    assert "the waiting is" not in text and "[not-bytes: " in text and "Count its stalls" in text
+
+
+def test_stages_of_the_same_share_of_bytes_have_their_own_advice(adamas, h200):
+    """Each says what its warps wait for the most, and the cure of that."""
+    first = [json.loads(adamas("explain", "--stage", stage, "--json", "--db", h200).out)["findings"][0]
+             for stage in ("topk", "attention", "step")]
+    assert all(finding["says"].startswith("Bytes explain ") for finding in first)
+    assert len({finding["advice"] for finding in first}) == len({finding["says"] for finding in first}) == 3
+    for finding, says in zip(first, ("loads from memory: 35%", "at barriers of a block: 41%", "fixed time: 28%"), strict=True):
+        assert says in finding["says"], finding
+
+
+@pytest.fixture(scope="module")
+def apart(program, tmp_path_factory):
+    """Run 1 has counters of one configuration, run 2 the times of many: the same build on the same GPU."""
+    folder = tmp_path_factory.mktemp("apart")
+    for name in ("h200-observed", "h200"):
+        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "a.db").code == 0
+    return folder / "a.db"
+
+
+def test_counters_come_from_another_run_of_the_same_build(adamas, apart):
+    found = json.loads(adamas("explain", "--stage", "attention", "--json", "--db", apart).out)
+    assert (found["run_id"], found["counters_run_id"], found["seq_len"], found["kv_heads"]) == (2, 1, 32768, 8)
+    assert found["has_counters"] and "not-bytes-barrier" in rules_in(found)
+    (own,), (lent,) = (query(apart, "SELECT median FROM stage_summary WHERE run_id = ? AND stage = 'attention' AND variant = "
+                             "'cluster' AND metric = 'time_ns' AND seq_len = 32768 AND kv_heads = 8 AND batch = 1 AND "
+                             "budget = 256 AND launch = 'graph'", run) for run in (2, 1))
+    assert found["figures"]["time_ns"] == own[0] != lent[0]
+    text = adamas("explain", "--stage", "attention", "--db", apart).out
+    assert "counters of run 1, of the same build on the same GPU" in text and "has no counters" not in text
+    other = json.loads(adamas("explain", "--stage", "attention", "--seq-len", 8192, "--json", "--db", apart).out)
+    assert other["counters_run_id"] is None and not other["has_counters"]
+
+
+@pytest.mark.parametrize("change", ["git_commit = 'x'", "git_dirty = 1", "gpu_name = 'NVIDIA H300'"])
+def test_counters_of_another_build_or_gpu_are_not_taken(adamas, apart, tmp_path, change):
+    database = shutil.copy(apart, tmp_path / "a.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"UPDATE run SET {change} WHERE run_id = 1")
+        connection.commit()
+    found = json.loads(adamas("explain", "--stage", "attention", "--json", "--db", database).out)
+    assert found["run_id"] == 2 and found["counters_run_id"] is None and not found["has_counters"]
 
 
 @pytest.mark.parametrize("arguments, says", [
