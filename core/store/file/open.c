@@ -19,6 +19,8 @@
 #include "core/store/file/schema_check.h"
 
 enum { BUSY_TIMEOUT_MS = 5000 };
+/* Of memory for a file that is read as a copy. */
+#define MAX_COPY_BYTES (INT64_C(512) << 20)
 
 /* Looks at the path before SQLite does, whose only word for all of this is "unable to open database file". */
 static adm_status check_path(const char *path, adm_store_mode mode, adm_error *err) {
@@ -151,23 +153,72 @@ static adm_status prepare_writing(adm_store *store, adm_schema **known, adm_erro
     return adm_store_migrate(store, steps, n_steps, err);
 }
 
-static adm_status check_readable(adm_store *store, adm_schema **known, adm_error *err) {
+/* Puts a copy in memory in the place of the file: its pages, with the journal's. */
+static adm_status copy_to_memory(adm_store *store, adm_error *err) {
+    sqlite3 *copy = NULL;
+    /* A reader waits for a writer, as a backup would not. */
+    int rc = adm_store_execute(store, "BEGIN; SELECT count(*) FROM sqlite_schema");
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "copying it into memory", err);
+    rc = sqlite3_open_v2(":memory:", &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    sqlite3_backup *backup = rc == SQLITE_OK ? sqlite3_backup_init(copy, "main", store->db, "main") : NULL;
+    if (rc == SQLITE_OK && backup == NULL) rc = sqlite3_extended_errcode(copy);
+    if (backup != NULL) rc = sqlite3_backup_step(backup, -1);
+    if (backup != NULL && (rc == SQLITE_DONE || rc == SQLITE_OK)) rc = SQLITE_OK;
+    sqlite3_backup_finish(backup);
+    if (rc != SQLITE_OK) {
+        const adm_status status = adm_store_sqlite_error(store, rc, "copying it into memory", err);
+        sqlite3_close_v2(copy);
+        return status;
+    }
+    sqlite3_close_v2(store->db);
+    store->db = copy;
+    adm_store_guard(store);
+    return ADM_OK;
+}
+
+/* A file of an older version is read as a copy in memory that is migrated; the file stays as it is. */
+static adm_status read_older(adm_store *store, const char *const *steps, int64_t version, adm_schema **known, adm_error *err) {
+    const int newest = adm_schema_version();
+    int64_t n_bytes = 0;
+    adm_status status = check_schema(store, steps, version, known, err);
+    adm_schema_free(known);
+    if (status != ADM_OK) return status;
+    const int rc = adm_store_scalar(store, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", 0,
+                                    &n_bytes);
+    if (rc != SQLITE_OK) return adm_store_sqlite_error(store, rc, "reading its size", err);
+    if (n_bytes > MAX_COPY_BYTES)
+        return adm_fail(
+            err, ADM_EINPUT,
+            "%s has schema version %lld, and with more than %lld MiB it is too large to be read as a copy of version "
+            "%d: `adamas db create --db %s` migrates it, and changes no run",
+            store->path, (long long)version, (long long)MAX_COPY_BYTES >> 20, newest, store->path);
+    status = copy_to_memory(store, err);
+    if (status == ADM_OK) status = adm_store_migrate(store, steps, newest, err);
+    if (status == ADM_OK && adm_store_execute(store, "PRAGMA query_only = ON") != SQLITE_OK)
+        status = adm_fail(err, ADM_EENVIRONMENT, "%s: the copy in memory cannot be kept from changes", store->path);
+    return status == ADM_OK ? check_schema(store, steps, newest, known, err) : status;
+}
+
+/* may_copy: a copy in memory will do; else the caller goes back to the file by its name. */
+static adm_status check_readable(adm_store *store, bool may_copy, adm_schema **known, adm_error *err) {
     const char *steps[ADM_MAX_SCHEMA_VERSION];
     const int newest = adm_schema_steps(steps);
     int64_t version;
     adm_status status = adm_store_identify(store, newest, &version, err);
     if (status != ADM_OK) return status;
     if (version == 0) return adm_fail(err, ADM_EINPUT, "%s is empty: no run was written to it", store->path);
+    if (version < newest && may_copy) return read_older(store, steps, version, known, err);
     if (version < newest)
-        return adm_fail(err, ADM_EINPUT,
-                        "%s has schema version %lld, and this program reads version %d: `adamas db create --db FILE` "
-                        "brings it up to date, as does any command that writes to it",
-                        store->path, (long long)version, newest);
+        return adm_fail(
+            err, ADM_EINPUT,
+            "%s has schema version %lld, and version %d is needed here: `adamas db create --db %s` migrates it, and "
+            "changes no run",
+            store->path, (long long)version, newest, store->path);
     return check_schema(store, steps, version, known, err);
 }
 
-static adm_status open_file(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_schema **known, adm_store **out,
-                            adm_error *err) {
+static adm_status open_file(const char *path, adm_store_mode mode, int busy_timeout_ms, bool may_copy, adm_schema **known,
+                            adm_store **out, adm_error *err) {
     *out = NULL;
     adm_store *store = NULL;
     adm_status status = check_path(path, mode, err);
@@ -182,7 +233,7 @@ static adm_status open_file(const char *path, adm_store_mode mode, int busy_time
     if (mode == ADM_STORE_WRITE) status = adm_network_claim(path, &store->is_claimed, err);
     if (status == ADM_OK) status = connect(store, err);
     if (status != ADM_OK) goto done;
-    status = mode == ADM_STORE_READ ? check_readable(store, known, err) : prepare_writing(store, known, err);
+    status = mode == ADM_STORE_READ ? check_readable(store, may_copy, known, err) : prepare_writing(store, known, err);
 done:
     if (status == ADM_OK) *out = store;
     else adm_store_close(&store);
@@ -229,12 +280,12 @@ adm_status adm_store_open_scratch(adm_store **out, adm_error *err) {
 }
 
 adm_status adm_store_open_known(const char *path, adm_store_mode mode, adm_schema **known, adm_store **out, adm_error *err) {
-    return open_file(path, mode, BUSY_TIMEOUT_MS, known, out, err);
+    return open_file(path, mode, BUSY_TIMEOUT_MS, false, known, out, err);
 }
 
 adm_status adm_store_open_waiting(const char *path, adm_store_mode mode, int busy_timeout_ms, adm_store **out, adm_error *err) {
     adm_schema *known = NULL;
-    adm_status status = open_file(path, mode, busy_timeout_ms, &known, out, err);
+    adm_status status = open_file(path, mode, busy_timeout_ms, true, &known, out, err);
     adm_schema_free(&known);
     return status;
 }

@@ -15,8 +15,8 @@ int adm_schema_version(void);
 enum { ADM_STORE_MAX_HEAD = 4095, ADM_STORE_MAX_LAYER = 4095, ADM_STORE_MAX_TEXT_BYTES = 1 << 20 };
 
 typedef enum adm_store_mode {
-    ADM_STORE_READ,  /* must exist; an older schema is ADM_EINPUT with the command that migrates it */
-    ADM_STORE_WRITE  /* created or migrated as needed */
+    ADM_STORE_READ, /* must exist; with an older schema, a copy in memory is migrated and read, and the file stays as it is */
+    ADM_STORE_WRITE /* created or migrated as needed */
 } adm_store_mode;
 
 /* Opens a database. Waits up to 5 s for another writer. On failure *out is NULL. */

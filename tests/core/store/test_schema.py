@@ -54,7 +54,16 @@ def test_a_file_of_version_11_learns_which_runs_took_a_few_times(adamas):
                     "'2026-01-01T00:00:00.000Z', '0', 'unknown', 0, 'h', 'o', 'c', 1, 1, 'c', 'none')", [line])
     old.executescript(f"PRAGMA application_id = {0x41444d4c}; PRAGMA user_version = 11")
     old.close()
-    refuse(adamas, "db", "list", "--db", "old.db", says=["schema version 11", "`adamas db create --db FILE` brings it"])
+    before = path.read_bytes()
+    listed = json.loads(adamas("db", "list", "--json", "--db", "old.db").out)  # of a copy in memory
+    assert [row["only_times"] for row in reversed(listed)] == [True] * 3 + [False] * 5
+    for words in (["report", "-o", "r.html"], ["history"], ["db", "show", "1"], ["compare", "1", "2"]):
+        result = adamas(*words, "--db", "old.db")
+        assert "schema version" not in result.err and result.code in (0, 2, 3), result
+    assert path.read_bytes() == before and not list(path.parent.glob("old.db-*"))
+    # what goes back to the file by its name needs it migrated, and says the whole command
+    said = refuse(adamas, "db", "merge", "old.db", "--db", "x.db", says=["schema version 11", f"version {SCHEMA_VERSION}"])
+    assert re.search("`(.*)`", said)[1] == "adamas db create --db old.db"
     assert adamas("db", "create", "--db", "old.db").code == 0
     assert [only for only, in query(path, "SELECT only_times FROM run ORDER BY run_id")] == [
         "topk@64/32,pack", "topk", "b", None, None, None, None, None]
