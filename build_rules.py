@@ -131,16 +131,26 @@ VERSION_COMMAND = r"""commit=; made=; if [ -e .git ]; then $
       else commit=; echo "this build does not know its commit: $$(head -n 1 $out.said)"; fi; rm -f $out.said; fi; $
       clean=$${commit%-dirty}; [ "$$commit" = "$$clean" ]; dirty=$$?; $
       printf '#define %s\n' 'ADM_VERSION "$version"' "ADM_GIT_COMMIT \"$$clean\"" "ADM_GIT_DIRTY $$dirty" $
-          "ADM_GIT_COMMIT_UTC \"$$made\"" > $out.new; $
+          "ADM_GIT_COMMIT_UTC \"$$made\"" $configured > $out.new; $
       if cmp -s $out.new $out; then rm $out.new; else mv $out.new $out; fi"""
 
 
-def generated_files(ninja, node):
+def configured(options, cuda):
+    """Lines of the version header, as words of a shell: the options with which another commit is built like this one."""
+    def define(name, value):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return shlex.quote(f'{name} "{escaped}"').replace("$", "$$")
+    return " ".join([define("ADM_CONFIGURED_CUDA", f"--cuda={options.cuda}" if cuda else "--cuda=off"),
+                     define("ADM_CONFIGURED_ARCH", f"--arch={','.join(options.arch)}")])
+
+
+def generated_files(ninja, options, cuda, node):
     """Edges for what is made before compiling: the version header, npm's packages, the report's template."""
     ninja.note("The commit changes under our feet, so the header is made each time; only a new text counts as new.")
     ninja.build("always", "phony")
     ninja.rule("version", VERSION_COMMAND, restat=1, description="VERSION $out")
-    ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION)
+    ninja.build("build/gen/version.h", "version", implicit=["always"], version=VERSION,
+                configured=configured(options, cuda))
 
     ninja.note("The files that the program carries, as lines for embed.S.")
     lines = " ".join(shlex.quote(f'embed "{path}", "{Path(path).stem}"') for path in EMBEDDED)
@@ -353,7 +363,7 @@ def build_ninja(options, cuda, node):
     ninja.build("build.ninja", "configure", implicit=["configure.py", "build_rules.py", "install_deps.py", "wheels.txt"])
     ninja.rule("copy", "cp -L $in $out", description="COPY $out")
     ninja.rule("run", "$command", pool="console", description="$title")
-    generated_files(ninja, node)
+    generated_files(ninja, options, cuda, node)
     if cuda:
         cuda_rule(ninja, cuda, options.arch)
 

@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "analysis/regress/git.h"
+#include "core/base/version.h"
 #include "core/system/interrupt.h"
 
-/* $1: top of the checkout, $2: folder of the work tree, $3: commit. What a build needs from outside is shared with this
- * checkout if both ask for the same packages. The options are those of the present build. */
+/* $1: top of the checkout, $2: folder of the work tree, $3: commit, $4 and $5: this program's options. What a build needs from
+ * outside is shared with this checkout if both ask for the same packages. The options are those of the checkout's build, or
+ * where it was never configured this program's. */
 static const char build_script[] =
     "set -e\n"
     "cd \"$1\"\n"
@@ -31,7 +33,7 @@ static const char build_script[] =
     "options=$(sed -n 's/^  command = .*configure\\.py \\(--cuda=[^ ]* --arch=[^ ]*\\).*/\\1/p' build.ninja 2>/dev/null | "
     "head -n 1)\n"
     "cd \"$2\"\n"
-    "./configure.py $options\n"
+    "if [ -n \"$options\" ]; then ./configure.py $options; else ./configure.py \"$4\" \"$5\"; fi\n"
     "ninja build/release/adamas\n";
 
 static adm_status build(const char *top, const char *folder, const char *commit, const char *named, adm_error *err) {
@@ -43,7 +45,8 @@ static adm_status build(const char *top, const char *folder, const char *commit,
         setpgid(0, 0); /* the shell and what it starts end together */
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (freopen(log, "w", stdout) != NULL && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
-            execlp("sh", "sh", "-c", build_script, "sh", top, folder, commit, (char *)NULL);
+            execlp("sh", "sh", "-c", build_script, "sh", top, folder, commit, adm_configured_cuda(), adm_configured_arch(),
+                   (char *)NULL);
         _exit(126);
     }
     int wait_status = 1;

@@ -14,6 +14,10 @@ const char *adm_git_commit_utc(void);
 /* 1: tracked files differed from that commit, 0: they did not, -1: unknown. */
 int adm_git_dirty(void);
 
+/* The options of configure.py that decide what of CUDA is in the build: "--cuda=off" or "--cuda=auto", "--arch=sm_90". */
+const char *adm_configured_cuda(void);
+const char *adm_configured_arch(void);
+
 /* "gcc 12.2.0" */
 const char *adm_compiler(void);
 

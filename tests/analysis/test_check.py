@@ -7,6 +7,7 @@ depends on how busy this machine is. The live path has tests/adamas-planted, who
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import PROGRAM, Adamas, check_sound, query, refuse
+from conftest import PROGRAM, ROOT, Adamas, check_sound, query, refuse
 from recorded_program import RecordedPrograms
 
 PLANTED = PROGRAM.parent / "tests/adamas-planted"
@@ -238,6 +239,10 @@ def test_a_ref_of_a_checkout_that_was_never_built(check, checkout, recorded, dep
     assert result.code == 3 and "building good (" in result.err, result
     (folder,) = [path for path in (checkout / "build/check").iterdir() if path.is_dir()]
     assert (folder / "build/deps").is_symlink() == deps
+    # as the program that asks was configured: without CUDA it builds no CUDA for all architectures
+    command = re.search(r"configure\.py (--cuda=\S+) (?:--cuda-version=\S+ )?(--arch=\S+)", (ROOT / "build.ninja").read_text())
+    has_cuda = "\nrule nvcc" in (ROOT / "build.ninja").read_text()
+    assert (folder / "arguments").read_text() == f"{command[1] if has_cuda else '--cuda=off'} {command[2]}\n"
 
 
 def test_a_ref_that_does_not_build(check, checkout):
