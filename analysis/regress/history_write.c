@@ -73,28 +73,45 @@ static void print_order(const adm_history_document *d) {
               o->n_by_git, o->n_by_date, o->n_by_start, o->git_says[0] != '\0' ? "; " : "", o->git_says);
 }
 
-void adm_history_print(const adm_history_document *d) {
-    const adm_history *h = d->history;
+/* Prints the changes that are shown, and returns how many they are. checks: NULL, or the failed check of each. */
+static size_t print_changes(const adm_history_document *d, const adm_history_change *change, size_t n,
+                            const adm_failed_check *const *checks) {
     size_t n_shown = 0;
-    for (size_t i = 0; i < d->checks->n_changes; i++)
-        if (shown(d, &d->checks->change[i])) {
-            n_shown++;
-            print_change(&d->checks->change[i], d->checks->of[i]);
-        }
-    for (size_t i = 0; i < h->n_changes; i++)
-        if (shown(d, &h->change[i])) {
-            n_shown++;
-            print_change(&h->change[i], NULL);
-        }
-    print_order(d);
-    adm_print("%zu change%s in %zu series over %zu run%s", n_shown, plural(n_shown), h->n_series, d->set->n_runs,
+    for (size_t i = 0; i < n; i++) {
+        if (!shown(d, &change[i])) continue;
+        n_shown++;
+        print_change(&change[i], checks != NULL ? checks[i] : NULL);
+    }
+    return n_shown;
+}
+
+static void print_series(const adm_history_document *d, size_t n_changes) {
+    const adm_history *h = d->history;
+    if (d->set->n_runs == 0 && d->checks->n_checks > 0) {
+        adm_print("no series: runs of a failed check make none");
+        return;
+    }
+    adm_print("%zu change%s in %zu series over %zu run%s", n_changes, plural(n_changes), h->n_series, d->set->n_runs,
               plural(d->set->n_runs));
     if (h->n_parts != h->n_series) adm_print(" (%zu with each machine by itself)", h->n_parts);
     if (h->n_renamed > 0) adm_print("; %zu renamed", h->n_renamed);
     if (h->n_short > 0) adm_print("; %zu too short to judge: fewer than 6 runs, or runs of one commit", h->n_short);
     if (h->n_contended > 0) adm_print("; %zu point%s left out, taken on a shared core", h->n_contended, plural(h->n_contended));
-    if (d->checks->n_checks > 0)
-        adm_print("; %zu check%s, %zu failed", d->checks->n_checks, plural(d->checks->n_checks), d->checks->n_failed);
+}
+
+/* What failed checks found is counted by itself: it is no change of a series. */
+static void print_checks(const adm_checks *checks, size_t n_regressions) {
+    if (checks->n_checks == 0) return;
+    adm_print("; %zu check%s, %zu failed", checks->n_checks, plural(checks->n_checks), checks->n_failed);
+    if (n_regressions > 0) adm_print(" with %zu regression%s", n_regressions, plural(n_regressions));
+}
+
+void adm_history_print(const adm_history_document *d) {
+    const size_t n_regressions = print_changes(d, d->checks->change, d->checks->n_changes, d->checks->of);
+    const size_t n_changes = print_changes(d, d->history->change, d->history->n_changes, NULL);
+    print_order(d);
+    print_series(d, n_changes);
+    print_checks(d->checks, n_regressions);
     adm_print("\n");
     if (d->missing[0] != '\0') adm_print("%s\n", d->missing);
 }

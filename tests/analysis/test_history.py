@@ -329,6 +329,8 @@ def test_a_failed_check_does_not_look_fine(adamas, runs, history):
     code, document = history("--gate")
     assert code == 1 and document["n_runs"] == 0 and document["n_checks_failed"] == 1
     assert {(c["kind"], c["check"], c["stage"]) for c in document["changes"]} == {("check", check, "topk")}
+    n, text = len(document["changes"]), adamas("history", "--db", runs.path).out
+    assert f"no series: runs of a failed check make none; 1 check, 1 failed with {n} regression{'s' * (n != 1)}\n" in text
     change = document["changes"][0]
     assert change["after"] / change["before"] == pytest.approx(1.8, abs=0.05)
     assert change["commit_range"] == f"{'b' * 12}..{'c' * 12}"
