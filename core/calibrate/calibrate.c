@@ -221,7 +221,12 @@ adm_status adm_calibrate(const adm_trace *trace, const adm_calibrate_options *op
     if (status == ADM_OK) status = list_candidates(&c, err);
     if (status == ADM_OK) status = adm_store_trace(store, trace, &trace_id, err); /* the whole, before some of its steps */
     if (status == ADM_OK) status = fit(&c, err);
+    const char *doing = status == ADM_OK ? "the best ones were measured" : "sketches were tried";
     if (status == ADM_OK) status = measure(&c, err);
+    if (status == ADM_EINTERRUPTED) /* a replay's own words would name --resume, and a database that nobody knows of */
+        status = adm_fail(err, ADM_EINTERRUPTED,
+                          "interrupted in %s while %s: no calibration was written; the same command begins anew", trace->path,
+                          doing);
     result->n_candidates = c.candidates.n_variants - !options->metric[0];
     result->n_fit_steps = c.fit.trace.n_steps;
     result->n_held_out_steps = c.held_out.trace.n_steps;
