@@ -53,7 +53,7 @@ function seriesOf(panel, index, pitch) {
 export function drawDecode(report, decoding, width) {
     const shown = panelsOf(drawable(report, decoding)), look = axisLook(), base = baseOption();
     const { panels, height } = layPanels(shown.length, width, { minWidth: 300, height: 250, left: 58, right: 12, top: 32,
-                                                                bottom: 56, maxColumns: 3 });
+                                                                bottom: 64, maxColumns: 3 });
     const pitches = shown.map((panel, i) => panels[i].width / panel.steps.length);
     const any = (key) => shown.some((panel) => panel.steps.some((row) => row[key] !== null));
     return {
@@ -73,7 +73,7 @@ export function drawDecode(report, decoding, width) {
                                                    axisLabel: { ...look.axisLabel, interval: 0, hideOverlap: false,
                                                                 lineHeight: 13 },
                                                    name: 'budget, and tokens in the cache', nameLocation: 'middle',
-                                                   nameGap: 36 })),
+                                                   nameGap: 42 })),
             yAxis: panels.map((_, gridIndex) => {
                 const unit = durationUnit(Math.max(...shown[gridIndex].steps.map((row) => row.median)));
                 return { ...look, gridIndex, type: 'value', min: 0, axisLine: { show: false }, axisTick: { show: false },

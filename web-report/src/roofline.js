@@ -39,14 +39,42 @@ function labelledOf(points, budget, isNarrow) {
     return new Set(best.values());
 }
 
+// Where each label goes: to the right of its point, else to the left, above or below, wherever it covers no other point and no
+// other label; nowhere if all four are taken. pixelOf: of a point, [x, y] from the grid's corner. The tables name every point.
+const LETTER = 6.3, LINE = 13, GAP = 8; // px, of labels of 11 px
+
+function placesOf(points, labelled, pixelOf, { width, height }) {
+    const taken = points.map((point) => {
+        const [x, y] = pixelOf(point);
+        return { left: x - 4, right: x + 4, top: y - 4, bottom: y + 4, point };
+    });
+    const places = new Map();
+    for (const point of labelled) {
+        const [x, y] = pixelOf(point), half = labelOf(point).length * LETTER / 2;
+        const boxes = { right: [x + GAP, y - LINE / 2], left: [x - GAP - 2 * half, y - LINE / 2],
+                        top: [x - half, y - GAP - LINE], bottom: [x - half, y + GAP] };
+        for (const [position, [left, top]] of Object.entries(boxes)) {
+            const box = { left, right: left + 2 * half, top, bottom: top + LINE };
+            const isFree = taken.every((other) => other.point === point || box.right < other.left || other.right < box.left
+                                       || box.bottom < other.top || other.bottom < box.top);
+            if (!isFree || box.left < 0 || box.right > width || box.top < 0 || box.bottom > height) continue;
+            places.set(point, position);
+            taken.push(box);
+            break;
+        }
+    }
+    return places;
+}
+
+const labelOf = ({ unit }) => `${unit.stage}${unit.stage === 'step' ? ` (${unit.config.variant})` : ''}`;
+
 // A dot; pale where it is of another budget than the labelled ones.
-function dotOf(point, labelled, budget) {
-    const { config, stage } = point.unit, isMain = [null, budget].includes(config.budget);
+function dotOf(point, places, budget) {
+    const { config } = point.unit, isMain = [null, budget].includes(config.budget);
     return { value: [Math.log10(point.x), Math.log10(point.y)], point, symbolSize: isMain ? 10 : 6,
              itemStyle: { opacity: isMain ? 1 : 0.45 },
-             label: { show: labelled.has(point), position: stage === 'bucket' ? 'left' : 'right', distance: 5,
-                      fontSize: 11, color: theme().text,
-                      formatter: `${stage}${stage === 'step' ? ` (${config.variant})` : ''}` } };
+             label: { show: places.has(point), position: places.get(point), distance: 5, fontSize: 11, color: theme().text,
+                      formatter: labelOf(point) } };
 }
 
 function tooltip({ point }, limit) {
@@ -81,6 +109,10 @@ export function drawRoofline(report, profile, width) {
     const yMin = Math.floor(Math.min(...ys, roof(xMin))), yMax = Math.ceil(Math.max(roof(xMax), ...ys));
     const ridge = peak ? Math.log10(peak / limit) : null;
     const height = Math.max(300, Math.min(420, width * 0.42));
+    const grid = { left: 74, right: 16, top: 12, bottom: 44 };
+    const inner = { width: width - grid.left - grid.right, height: height - grid.top - grid.bottom };
+    const places = placesOf(points, labelled, ({ x, y }) => [(Math.log10(x) - xMin) / (xMax - xMin) * inner.width,
+                                                             (yMax - Math.log10(y)) / (yMax - yMin) * inner.height], inner);
     return {
         height,
         label: `Roofline: ${stages.join(', ')} below the slope of ${bandwidth(limit)}. The tables hold the figures.`,
@@ -91,7 +123,7 @@ export function drawRoofline(report, profile, width) {
         option: {
             ...base,
             tooltip: { ...base.tooltip, trigger: 'item', formatter: (hit) => (hit.data.point ? tooltip(hit.data, limit) : '') },
-            grid: { left: 74, right: 16, top: 12, bottom: 44 },
+            grid,
             xAxis: { ...axis('flop per byte', xMin, xMax, (value) => String(Number(value.toPrecision(1)))), nameGap: 26 },
             yAxis: { ...axis('', yMin, yMax, rate), axisLine: { show: false } },
             series: [
@@ -105,8 +137,7 @@ export function drawRoofline(report, profile, width) {
                 ...stages.map((stage) => ({
                     type: 'scatter', symbol: SYMBOLS[stage] ?? 'circle', symbolSize: 9, z: 3, emphasis: { disabled: true },
                     itemStyle: { color: colours.stages[stage], borderColor: colours.surface, borderWidth: 1, opacity: 1 },
-                    labelLayout: { hideOverlap: false, moveOverlap: 'shiftY' },
-                    data: points.filter((point) => point.unit.stage === stage).map((point) => dotOf(point, labelled, budget)),
+                    data: points.filter((point) => point.unit.stage === stage).map((point) => dotOf(point, places, budget)),
                 })),
             ],
         },

@@ -297,6 +297,40 @@ describe('the page', { skip }, () => {
         await close();
     });
 
+    test('labels points of a roofline where no point and no other label is', async () => {
+        const names = /^(hadamard|bucket|pack|append|distance|topk|attention|step \(.*\)|dense)$/;
+        for (const width of [1280, 390]) {
+            const { page, close } = await openPage(browser, pathToFileURL(gallery).href, { viewport: { width, height: 900 } });
+            let n = 0;
+            await tour(page, async (view) => {
+                if (view !== 'limits') return;
+                const found = await page.locator('section:visible figure[data-plot=roofline] svg').evaluateAll((all, source) => {
+                    const isName = new RegExp(source), boxOf = (one) => one.getBoundingClientRect(), over = [];
+                    let count = 0;
+                    for (const svg of all) {
+                        const labels = [...svg.querySelectorAll('text')].filter((one) => isName.test(one.textContent));
+                        const dots = [...svg.querySelectorAll('path')].filter((one) => boxOf(one).width > 3 &&
+                            boxOf(one).width < 14 && boxOf(one).height < 14);
+                        count += labels.length;
+                        for (const label of labels)
+                            for (const other of [...labels, ...dots]) {
+                                const [a, b] = [boxOf(label), boxOf(other)];
+                                const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                                const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                                if (other !== label && wide > 2 && high > 2)
+                                    over.push(`${label.textContent} over ${other.textContent || 'a point'}: ${wide} x ${high}`);
+                            }
+                    }
+                    return { over, count };
+                }, names.source);
+                assert.deepEqual(found.over, [], `${width} px`);
+                n += found.count;
+            });
+            assert.ok(n >= (width > 600 ? 10 : 5), `${n} labels at ${width} px`);
+            await close();
+        }
+    });
+
     test('tells under the pointer what a chart shows, without a fault', async () => {
         const { page, said, close } = await openPage(browser, pathToFileURL(gallery).href);
         const told = new Set();

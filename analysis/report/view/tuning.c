@@ -17,7 +17,7 @@ static void write_heading(adm_text *page, const json_t *t) {
     adm_text_format(page, "</h3>\n<p class=\"about\">");
     adm_write_run_link(page, adm_field_int(t, "run_id"));
     adm_text_add(page, ", ");
-    adm_text_escaped(page, adm_field_text(t, "started"));
+    adm_write_when(page, adm_field_text(t, "started"));
     adm_text_format(page, " \u00b7 %s tokens, %lld query heads, %lld KV heads, d = %lld, ", n,
                     (long long)adm_field_int(t, "q_heads"), (long long)adm_field_int(t, "kv_heads"),
                     (long long)adm_field_int(t, "head_dim"));

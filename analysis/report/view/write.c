@@ -1,6 +1,7 @@
 /* write.c: what views write: headings, frames, tables and cells. */
 #include "analysis/report/view/write.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "analysis/output/numbers.h"
@@ -22,6 +23,12 @@ void adm_write_run_link(adm_text *page, int64_t run_id) {
     adm_text_format(page, "<a href=\"#run-%lld\">run %lld</a>", (long long)run_id, (long long)run_id);
 }
 
+void adm_write_when(adm_text *page, const char *utc) {
+    char shown[32];
+    if (strlen(utc) >= 16) snprintf(shown, sizeof shown, "%.10s %.5s UTC", utc, utc + 11);
+    adm_text_escaped(page, strlen(utc) >= 16 ? shown : utc);
+}
+
 void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id) {
     if (adm_run_is_shown(document, run_id))
         adm_text_format(page, "<td><a href=\"#run-%lld\">%lld</a></td>", (long long)run_id, (long long)run_id);
@@ -36,7 +43,8 @@ void adm_write_run(adm_text *page, const json_t *document, const json_t *run) {
         adm_text_add(page, "\u201d");
     }
     const char *when = adm_field_text(run, "started_utc");
-    if (strlen(when) >= 16) adm_text_format(page, ", %.10s %.5s UTC", when, when + 11);
+    if (when[0] != '\0') adm_text_add(page, ", ");
+    adm_write_when(page, when);
     adm_text_add(page, "</p>\n");
     adm_write_joined(page, document, adm_field_int(run, "run_id"));
     const char *status = adm_field_text(run, "status");

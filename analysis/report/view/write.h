@@ -17,6 +17,9 @@ void adm_write_part_end(adm_text *page);
  * adm_run_is_shown(). */
 void adm_write_run_link(adm_text *page, int64_t run_id);
 
+/* "2026-11-30 10:40 UTC" of "2026-11-30T10:40:37.000Z"; what is shorter as it is. */
+void adm_write_when(adm_text *page, const char *utc);
+
 /* A cell with the run's number, linked where the report shows the run. */
 void adm_write_run_cell(adm_text *page, const json_t *document, int64_t run_id);
 

@@ -58,7 +58,7 @@ static void write_change(adm_text *page, const json_t *series, const json_t *cha
                     (long long)adm_field_int(change, "n_after"));
     write_commits(page, change);
     adm_text_add(page, "<td class=\"text\">");
-    adm_text_escaped(page, adm_field_text(change, "started_utc"));
+    adm_write_when(page, adm_field_text(change, "started_utc"));
     adm_text_add(page, "</td><td class=\"text wrap\">");
     if (adm_field_text(change, "verdict")[0]) {
         adm_text_escaped(page, adm_field_text(change, "verdict"));
