@@ -129,7 +129,7 @@ void adm_judging_weigh(adm_judging *judging, const adm_score_cut *cut, double *s
 void adm_judging_sum(adm_judging *judging, size_t n);
 
 /* quality [n_q][n_levels]: the metrics of each selection for each query; the output is that of sparse attention over it,
- * rounded to float32 as an attention kernel writes it. score: [max_widest] of scratch; the sums are used up. */
+ * rounded to float32 as an attention kernel writes it. score: [max_widest] of scratch. */
 void adm_judging_finish(adm_judging *judging, double *score, adm_quality *quality);
 
 /* The metrics of selecting everything: only the rounding to float32 is left of them. */
