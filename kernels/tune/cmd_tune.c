@@ -245,23 +245,23 @@ static bool brings_cuda(const tune_command *c) {
     return false;
 }
 
-/* What was given and would change nothing: what needs a candidate is refused, the rest is said. */
-static adm_status look_for_idle(const tune_command *c, adm_error *err) {
+static adm_status refuse_idle(const tune_command *c, adm_error *err) {
+    const bool nothing_searched = c->session.no_search && c->n_paths == 0 && !c->search_rows;
+    return adm_refuse_idle(&(adm_idle_option){nothing_searched, "--no-search", "without a candidate"}, 1, err);
+}
+
+/* What was given and changes nothing, once it is known that there is something to judge. */
+static void note_idle(const tune_command *c) {
     const bool by_budget = is_by_budget(c->session.stage);
     static const char *const no_budget = "to this stage, which attends to all or selects nothing";
-    const adm_idle_option refused = {c->session.no_search && c->n_paths == 0 && !c->search_rows, "--no-search",
-                                     "without a candidate"};
     const adm_idle_option said[] = {
         {c->session.options.check_only && c->cap != NULL, "--cap-ms", "with --check-only"},
         {c->budget != NULL && !by_budget, "--budget", no_budget},
         {c->sinks != NULL && !by_budget, "--sinks", no_budget},
         {c->recent != NULL && !by_budget, "--recent", no_budget},
         {c->session.arch != NULL && !brings_cuda(c), "--arch", "without a .cu file"},
-        {c->limit != NULL && c->n_paths == 0 && !c->gpu, "--limit-s", "without a candidate"},
     };
-    const adm_status status = adm_refuse_idle(&refused, 1, err);
-    if (status == ADM_OK) adm_note_idle(said, sizeof said / sizeof *said, c->common.quiet);
-    return status;
+    adm_note_idle(said, sizeof said / sizeof *said, c->common.quiet);
 }
 
 /* --- Candidates ----------------------------------------------------------------------------------------------------- */
@@ -417,6 +417,7 @@ static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {
     s->shows_progress = !c->common.quiet;
     adm_host_info_read(&c->host);
     adm_status status = collect(c, err);
+    if (status == ADM_OK) note_idle(c);
     if (status == ADM_OK) status = adm_tune_session_prepare(s, err);
     if (status == ADM_OK) status = adm_tune_session_judge(s, err);
     if (status == ADM_OK) status = record_all(c, s->seed, &run_id, err);
@@ -499,7 +500,7 @@ static int run(int argc, char **argv) {
     adm_status status = c.show ? adm_options_only(&argp, argc, argv, "show", with_show, &err) : parse_values(&c, &err);
     if (status == ADM_OK && c.show && c.n_paths > 0)
         status = adm_fail(&err, ADM_EINPUT, "--show shows what was tuned before, and takes no candidate");
-    if (status == ADM_OK && !c.show) status = look_for_idle(&c, &err);
+    if (status == ADM_OK && !c.show) status = refuse_idle(&c, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");
     if (status == ADM_OK) status = c.show ? show(&c, &err) : c.watch ? watch(&c, &err) : tune(&c, start_ns, &err);
     const bool lacks_gpu = c.watch && c.session.list[1].n > 0 && c.session.no_gpu.status != ADM_OK;

@@ -99,7 +99,7 @@ def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
 
 
 @pytest.mark.parametrize("arguments, says", [
-    (["--candidate", "gone.so"], ["gone.so"]), (["--candidate", "a.txt"], ["a.txt does not say which stage it is of"]),
+    (["--candidate", "gone.so"], ["gone.so"]), (["--candidate", "a.txt"], ["a.txt: is no candidate: a .c or .cu file"]),
     (["--candidate", "two.c"], ["two.c has functions of several stages", "--candidate topk=FILE"]),
     (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]),
     (["--set", "A=1"], ["--set is about a candidate"]),
