@@ -100,6 +100,7 @@ static void print_head(const explain_command *c) {
         adm_print("; %.0f%% of the six stages' %.2f us", figure(c, "time_ns") / figure(c, "six_ns") * 100,
                   figure(c, "six_ns") * 1e-3);
     if (e->lender_id != 0) adm_print("; counters of run %" PRId64 ", of the same build on the same GPU", e->lender_id);
+    if (e->stalls_kv_heads != 0) adm_print("; stalls counted with %" PRId64 " KV heads", e->stalls_kv_heads);
     adm_print("\n\n");
 }
 
@@ -166,9 +167,10 @@ static adm_status print_json(const explain_command *c, adm_error *err) {
         json_object_set_new(figures, e->figures.figure[i].name, json_real(e->figures.figure[i].value));
     for (size_t i = 0; i < c->n_findings; i++) json_array_append_new(findings, finding_as_json(c, &c->finding[i]));
     json_t *counters_of = !e->has_counters ? json_null() : json_integer(e->lender_id != 0 ? e->lender_id : e->run_id);
-    return adm_print_json(json_pack("{s:I, s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:o}", "run_id",
-                                    (json_int_t)e->run_id, "counters_run_id", counters_of, "stage", c->stage, "variant",
-                                    e->variant, "gpu", e->gpu, "seq_len", (json_int_t)e->seq_len, "kv_heads",
+    return adm_print_json(json_pack("{s:I, s:o, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:o}", "run_id",
+                                    (json_int_t)e->run_id, "counters_run_id", counters_of, "stalls_kv_heads",
+                                    (json_int_t)(e->stalls_kv_heads != 0 ? e->stalls_kv_heads : e->kv_heads), "stage", c->stage,
+                                    "variant", e->variant, "gpu", e->gpu, "seq_len", (json_int_t)e->seq_len, "kv_heads",
                                     (json_int_t)e->kv_heads, "batch", (json_int_t)e->batch, "budget", (json_int_t)e->budget,
                                     "has_counters", (int)e->has_counters, "findings", findings, "figures", figures),
                           err);

@@ -89,7 +89,31 @@ static adm_status find_runs(adm_store *store, const adm_explain_subject *s, int6
     return one_id(status, query, lender, err);
 }
 
-static adm_status find_subject(adm_store *store, const adm_explain_subject *s, adm_explained *out, adm_error *err) {
+/* Stalls with another number of KV heads, all else equal, where this one's were not counted: ?1 is the run, ?2 its lender. They
+ * are shares, and the top-k and attention of a selection per query head do the same work. */
+static const char near_sql[] =
+    "WITH counted AS MATERIALIZED (SELECT metric, median, kv_heads, run_id FROM stage_summary WHERE run_id IN (?1, ?2)"
+    "  AND stage = ?3 AND variant = ?4 AND seq_len = ?5 AND batch = ?6 AND ifnull(budget, 0) = ?7 AND q_heads = ?8"
+    "  AND head_dim = ?9 AND status = 'ok' AND source = 'gpu' AND metric GLOB 'stall_*_share')"
+    " SELECT metric, median, kv_heads FROM counted WHERE (run_id, kv_heads) = (SELECT run_id, kv_heads FROM counted"
+    "  ORDER BY abs(kv_heads - ?10), run_id = ?1 DESC LIMIT 1)";
+
+static adm_status read_near(adm_store *store, const char *stage, int64_t lender, adm_explained *e, adm_error *err) {
+    adm_query *query = NULL;
+    bool row = false;
+    adm_status status = adm_query_open(store, near_sql, &query, err, "iissiiiiii", e->run_id, lender, stage, e->variant,
+                                       e->seq_len, e->batch, e->budget, e->q_heads, e->head_dim, e->kv_heads);
+    while (status == ADM_OK && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        adm_figures_add(&e->figures, adm_query_text(query, 0), adm_query_double(query, 1));
+        e->stalls_kv_heads = adm_query_int(query, 2) != e->kv_heads ? adm_query_int(query, 2) : 0;
+    }
+    adm_query_close(&query);
+    return status;
+}
+
+/* *near: the run that may lend what this configuration lacks, or 0. */
+static adm_status find_subject(adm_store *store, const adm_explain_subject *s, adm_explained *out, int64_t *near,
+                               adm_error *err) {
     adm_query *query = NULL;
     int64_t run_id = 0, lender = 0;
     bool row = false;
@@ -110,6 +134,7 @@ static adm_status find_subject(adm_store *store, const adm_explain_subject *s, a
         out->lender_id = out->has_counters && adm_query_int(query, 10) == 0 ? lender : 0;
     }
     adm_query_close(&query);
+    *near = lender;
     return status == ADM_OK && !row ? no_subject(store, s, err) : status;
 }
 
@@ -276,10 +301,13 @@ static void derive(adm_explained *e) {
 }
 
 adm_status adm_explain_read(adm_store *store, const adm_explain_subject *subject, adm_explained *out, adm_error *err) {
+    int64_t near = 0;
     *out = (adm_explained){.run_id = 0};
-    adm_status status = find_subject(store, subject, out, err);
+    adm_status status = find_subject(store, subject, out, &near, err);
     if (status == ADM_OK) status = read_metrics(store, out->run_id, subject->stage, out, err);
     if (status == ADM_OK && out->lender_id != 0) status = read_metrics(store, out->lender_id, subject->stage, out, err);
+    const bool is_slow = !(figure(out, "limit_ratio") >= 0.5); /* where bytes are the limit, other stalls say nothing */
+    if (status == ADM_OK && !out->has_counters && is_slow) status = read_near(store, subject->stage, near, out, err);
     if (status == ADM_OK) status = read_encode(store, subject->stage, out, err);
     if (status == ADM_OK) status = read_step(store, out, err);
     if (status == ADM_OK) derive(out);

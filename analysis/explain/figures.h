@@ -35,6 +35,7 @@ typedef struct adm_explain_subject {
 typedef struct adm_explained {
     int64_t run_id;
     int64_t lender_id; /* the run of the same build and GPU that counters and timeline are of; 0: run_id has its own */
+    int64_t stalls_kv_heads;     /* stalls alone are of that number of KV heads, all else equal; 0: they are of this one */
     char label[128], gpu[128], variant[128];
     int64_t q_heads, kv_heads, head_dim, seq_len, batch, budget; /* budget 0: it does not matter */
     bool has_counters, has_timeline, has_phases;

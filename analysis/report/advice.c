@@ -30,7 +30,7 @@ static json_t *figure(const adm_explained *e, const char *name) {
 
 /* The sentence with its microseconds as the page writes them: a terminal may lack the letter. */
 static json_t *said(const char *text) {
-    char out[2 * sizeof((adm_finding *)0)->say];
+    char out[2 * sizeof((adm_finding *)0)->say + 64];
     size_t n = 0;
     for (const char *at = text; *at != '\0' && n + 8 < sizeof out; at++) {
         const bool is_unit = strncmp(at, " us", 3) == 0 && (at[3] == '\0' || strchr(" ,.:;)", at[3]) != NULL);
@@ -44,11 +44,15 @@ static json_t *said(const char *text) {
 static json_t *row_of(const advisor *a, size_t profile, const char *stage) {
     const adm_explained *e = &a->explained;
     const adm_finding *f = &a->finding[0];
+    char say[sizeof f->say + 64];
+    const bool is_near = e->stalls_kv_heads != 0 && strstr(f->rule->when, "stall_") != NULL;
+    if (is_near) snprintf(say, sizeof say, "%s (counted with %lld KV heads)", f->say, (long long)e->stalls_kv_heads);
+    else snprintf(say, sizeof say, "%s", f->say);
     return json_pack("{s:I, s:s, s:o, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "profile",
                      (json_int_t)profile, "stage", stage, "variant", adm_rows_string(e->variant), "seq_len",
                      (json_int_t)e->seq_len, "n_kv_heads", (json_int_t)e->kv_heads, "batch", (json_int_t)e->batch, "budget",
                      (json_int_t)e->budget, "has_counters", e->has_counters, "time_ns", figure(e, "time_ns"), "floor_ns",
-                     figure(e, "floor_ns"), "say", said(f->say), "advice", adm_rows_string(f->rule->advice), "saves_ns",
+                     figure(e, "floor_ns"), "say", said(say), "advice", adm_rows_string(f->rule->advice), "saves_ns",
                      number(f->saves_ns), "rule", f->rule->name, "source", adm_rows_string(f->rule->source));
 }
 

@@ -241,6 +241,26 @@ def test_counters_come_from_another_run_of_the_same_build(adamas, apart):
     assert other["counters_run_id"] is None and not other["has_counters"]
 
 
+def test_stalls_come_from_the_same_work_with_other_kv_heads(adamas, apart):
+    """Only where bytes are not the limit; the sentence of the report names the difference."""
+    def found(stage, seq_len, *more):
+        shape = ["--seq-len", seq_len, "--kv-heads", 32, "--batch", 1]
+        return json.loads(adamas("explain", "--stage", stage, *shape, *more, "--json", "--db", apart).out)
+    attention = found("attention", 32768, "--budget", 256)
+    assert (attention["kv_heads"], attention["stalls_kv_heads"], attention["counters_run_id"]) == (32, 8, None)
+    assert rules_in(attention)[0] == "not-bytes-barrier" and "achieved_occupancy_ratio" not in attention["figures"]
+    assert rules_in(found("attention", 8192, "--budget", 256))[0] == "not-bytes"  # nothing was counted at that length
+    assert not [name for name in found("distance", 32768)["figures"] if name.startswith("stall_")]
+    text = adamas("explain", "--stage", "attention", "--seq-len", 32768, "--kv-heads", 32, "--budget", 256, "--batch", 1,
+                  "--db", apart).out
+    assert "; stalls counted with 8 KV heads\n" in text
+    advice = {row["stage"]: row for row in json.loads(adamas("report", "--json", "--db", apart).out)["advice"]}
+    for stage, says in (("topk", "loads from memory: 35%"), ("attention", "barriers of a block: 41%")):
+        assert says in advice[stage]["say"] and advice[stage]["say"].endswith("(counted with 8 KV heads)"), advice[stage]
+    assert len({advice[stage]["advice"] for stage in ("topk", "attention", "step")}) == 3
+    assert "(counted" not in advice["distance"]["say"]
+
+
 @pytest.mark.parametrize("change", ["git_commit = 'x'", "git_dirty = 1", "gpu_name = 'NVIDIA H300'"])
 def test_counters_of_another_build_or_gpu_are_not_taken(adamas, apart, tmp_path, change):
     database = shutil.copy(apart, tmp_path / "a.db")
