@@ -12,7 +12,8 @@
  *   3  queries first; every warp adds up; blocks push partial results to block 0     H200 5.4 / 8.7
  *   4  half of the SMs, one block of 16 warps on each                                H200 4.4 / 8.7, H100 5.1 / 10.1
  *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8, H200 4.4 / 8.7
- *   6  three blocks per head where four would leave SMs without one                   H200 4.3 / 8.0 */
+ *   6  three blocks per head where four would leave SMs without one                   H200 4.3 / 7.9
+ *   7  sums without shuffles; six blocks of six warps per head                        H200 4.1 / 7.7 */
 #include "core/base/minmax.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_dev.cuh"
@@ -217,19 +218,20 @@ typedef struct attention_cut {
     unsigned splits, n_warps;
 } attention_cut;
 
-/* What was fastest on an H200 at d = 128, where it is not the rule below (zeros): blocks of 12 warps, of which 96 have an SM
- * each in clusters of 3, and 112 in clusters of 4; clusters of 2 on half of the SMs where that is a tile a warp, and up to a
- * block per SM; then all warps that a block can have. */
+/* What was fastest on an H200 at d = 128, where it is not the rule below (zeros). Many small blocks, of which two fit an SM,
+ * while those of all heads fit so; clusters of 4 larger ones where each block has an SM; at small budgets, and for many heads,
+ * a block per head. */
 static attention_cut measured_cut(unsigned heads, unsigned tiles, unsigned n_sms) {
     const attention_cut by_rule = {0, 0};
-    if (heads > n_sms || heads * 8 <= n_sms) return by_rule;
+    if (heads > n_sms || heads * 32 <= n_sms) return by_rule;
     if (heads * 2 > n_sms) return attention_cut{1, 16}; /* at a budget of 64 too */
-    if (tiles <= 4) return attention_cut{1, 12};
+    if (tiles <= 4 && heads * 8 > n_sms) return attention_cut{1, 12};
     if (tiles < 16) return by_rule;
-    if (heads * 4 > n_sms) return attention_cut{2, 12};
-    if (heads * 4 <= n_sms * 17 / 20 && tiles > 36) return attention_cut{4, 16};
-    if (heads * 6 <= n_sms) return attention_cut{4, 12};
-    return tiles <= 24 && heads * 4 > n_sms * 17 / 20 ? attention_cut{2, 12} : attention_cut{3, 12};
+    if (heads * 8 <= n_sms && tiles > 36) return attention_cut{6, 12};
+    if (heads * 4 <= n_sms * 17 / 20) return attention_cut{4, 10};
+    if (heads * 4 <= n_sms) return attention_cut{6, 6};
+    if (heads * 16 <= n_sms * 5) return attention_cut{5, tiles > 36 ? 8u : 6u};
+    return attention_cut{4, 6};
 }
 
 extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, unsigned splits,

@@ -274,28 +274,23 @@ static __global__ void __launch_bounds__(32 * WARPS, WARPS == 32 && TILES <= 4 ?
     adm_start_dependents();
 #pragma unroll 1
     for (uint32_t bin = threadIdx.x; bin < n_bins + HELD_BEHIND; bin += 32 * WARPS) histogram[bin] = 0;
+    uint64_t *loaded = &memory.loaded[warp];
+    if (threadIdx.x % 32 == 0) adm_barrier_init(loaded);
     if (threadIdx.x == 0) {
         memory.cut = adm_row_cut{0, UINT32_MAX, 0, 0}; /* where nothing is left to rank */
-        if (split > 1) {
-            adm_barrier_init(&memory.pushed);
-            adm_barrier_fence();
-            adm_barrier_expect(&memory.pushed, split * n_bins * sizeof(uint32_t));
-        }
+        if (split > 1) adm_barrier_init(&memory.pushed);
     }
+    if (threadIdx.x % 32 == 0) adm_barrier_fence();
+    if (threadIdx.x == 0 && split > 1) adm_barrier_expect(&memory.pushed, split * n_bins * sizeof(uint32_t));
     if (split > 1) adm_cluster_arrive_relaxed();
     const uint32_t length = p.length[row / (s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads)];
     const adm_row_eligible c = adm_row_eligible_of(s.rule, length);
     const held_range range = held_range_of<WARPS>(length, split, rank, tokens, max_tiles);
     uint32_t *index = p.index + (size_t)row * s.rule.budget;
-    uint64_t *loaded = &memory.loaded[warp];
     const uint32_t bytes = held_bytes(range, s.capacity);
     const bool asks = threadIdx.x % 32 == 0 && bytes > 0;
-    if (asks) { /* all that the copy needs is known before the wait */
-        adm_barrier_init(loaded);
-        adm_barrier_fence();
-        adm_barrier_expect(loaded, bytes);
-    }
     __syncthreads(); /* the histogram is empty */
+    if (asks) adm_barrier_expect(loaded, bytes); /* so that all the copy needs is known before the wait */
     adm_wait_for_predecessors();
 
     const uint16_t *distance = p.distance + (size_t)row * s.capacity + range.start;

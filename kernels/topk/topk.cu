@@ -13,7 +13,7 @@
  *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3
  *   5  a fence of shared memory where the cluster meets: without it was a race   H200 6.4 / 11.3
  *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.1 / 9.8
- *   7  rows in shared memory, counts exchanged, winners sought where any are     H200 3.6 / 6.4 */
+ *   7  rows in shared memory, counts exchanged, winners sought where any are     H200 3.5 / 6.4 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/topk/held.cuh"
