@@ -373,8 +373,8 @@ static adm_status launch_topk(const adm_gpu_shape *shape, const adm_gpu_buffers 
                            : adm_gpu_topk_held(shape, buffers, topk_split, topk_warps, stream, err);
 }
 
-/* The top-k of one launch: blocks per row, and warps of a block that holds its tokens, or lists. The budgets take the bound from
- * minima of more and fewer tokens, and from none. */
+/* The top-k of one launch: blocks per row, and warps of a block that holds its tokens, or lists. The budgets take the bound
+ * from minima of more and fewer tokens, and from none. */
 static void top_ks_cut_every_way(void **state) {
     (void)state;
     static const gpu_config configs[] = {
