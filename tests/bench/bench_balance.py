@@ -50,7 +50,7 @@ def main():
     show("part", totals(rows, lambda row: (row["part"],)))
     show("check of", totals([row for row in rows if row["part"] == "check"], lambda row: (row["stage"], row["variant"])))
     show("timing of", totals([row for row in rows if row["part"] == "timing"], lambda row: (row["stage"], row["variant"])))
-    show("configuration", totals(rows, lambda row: (row["tokens"], "tokens,", row["kv_heads"], "KV heads, batch", row["batch"])))
+    show("tokens, KV heads, batch", totals(rows, lambda row: (row["tokens"], row["kv_heads"], row["batch"])))
     sums = [[sum(row[name] for row in shard) for name in ("seconds", "estimated")] for shard in shards]
     show("shard", {(path.stem,): pair for path, pair in zip(paths, sums)})
     print(f"largest shard over the mean: {largest_over_mean([s for s, _ in sums]):.3f} measured, "

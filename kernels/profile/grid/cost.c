@@ -5,6 +5,7 @@
 #include "kernels/profile/grid/cost.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "core/base/minmax.h"
 #include "kernels/gpu_work.h"
@@ -12,26 +13,28 @@
 /* The device: an H200's L2, and 60% of its memory. */
 static const uint64_t l2_bytes = 60u << 20, available_bytes = 84ull << 30;
 
-/* A call takes call_s of each stage and its bytes at bytes_per_s: by analysis/recorded/h200.json, whose times are 0.5 to 1.5 of
- * that. */
+/* A call takes call_s of each stage, and its bytes at bytes_per_s or, in a whole step, its distances at score_s if that is longer:
+ * by the times of analysis/recorded/h200.json, which are 0.6 to 1.5 of that. */
 static const double call_s[ADM_N_STAGES] = {
     [ADM_STAGE_HADAMARD] = 0.9e-6, [ADM_STAGE_BUCKET] = 0.7e-6, [ADM_STAGE_PACK] = 0.7e-6,
-    [ADM_STAGE_APPEND] = 1.5e-6,   [ADM_STAGE_DISTANCE] = 2e-6, [ADM_STAGE_TOPK] = 4e-6,
+    [ADM_STAGE_APPEND] = 1.5e-6,   [ADM_STAGE_DISTANCE] = 2e-6, [ADM_STAGE_TOPK] = 4.5e-6,
     [ADM_STAGE_ATTENTION] = 3e-6,  [ADM_STAGE_STEP] = 9e-6,     [ADM_STAGE_DENSE] = 5e-6,
 };
-static const double bytes_per_s = 3.8e12;
+static const double bytes_per_s = 3.8e12, score_s = 4.5e-12;
 
-/* The rest: fitted by tests/bench/fit_shards.py. */
-static const double launch_s = 4e-6; /* of a kernel, plainly */
-static const double node_s = 1.5e-6; /* of a kernel in a graph: to capture and to instantiate */
-static const double unit_s = 5e-3; /* of a timing, whatever it times */
-static const double fill_bytes_per_s = 1e11;
-static const double row_s = 3.3e-6; /* on the host: K and V of a token made, and K encoded */
-static const double score_s = 30e-9; /* a distance of each kind for a token and query head */
-static const double select_s = 5e-9; /* a token looked at by top-k */
-static const double attend_s = 0.3e-6; /* a token attended to by a query head in double precision */
-static const double compare_s = 8e-9; /* a token's codes or distances compared */
-static const double store_s = 1e-3; /* a unit's rows written */
+/* The rest: by bench_balance.py of tests/bench/fleet_session.sh, 16 shards of the recorded grid on two H200s, 2026-11-30. */
+static const double launch_s = 2.5e-6; /* of a kernel, plainly */
+static const double prepare_s = 5e-6; /* the same for a stage before a unit, which may take longer itself */
+static const double node_s = 0.3e-6; /* of a kernel in a graph: to capture and to instantiate */
+static const double unit_s = 0.5e-3; /* of a timing, whatever it times */
+static const double case_s = 5e-3, fill_bytes_per_s = 2.5e11;
+static const double row_s = 1.9e-6; /* on the host: K and V of a token made, and K encoded */
+static const double compared_s = 17e-9; /* a distance of a token and query head */
+static const double select_s = 4e-9; /* a token looked at by top-k */
+static const double attend_s = 0.24e-6; /* a token attended to by a query head in double precision */
+static const double compare_s = 6e-9; /* a token's codes or distances compared */
+static const double check_s = 0.8e-3; /* of a check, whatever it checks */
+static const double store_s = 1.2e-3; /* a unit's rows written */
 
 const char *adm_profile_part_name(adm_profile_part part) {
     static const char *const name[] = {"inputs", "reference", "prepare", "check", "timing", "store"};
@@ -70,9 +73,9 @@ adm_profile_cost adm_profile_case_cost(const adm_profile_options *o, const adm_p
     const double n_distances = c->metric == ADM_METRIC_L1 ? 3 : 1;
     const double made_s = c->session == NULL ? row_s * e.shape.heads.head_dim / 128 : row_s / 3;
     return (adm_profile_cost){
-        .s[ADM_PROFILE_INPUTS] = unit_s + (double)e.plan.n_kv * (double)e.plan.copy_bytes / fill_bytes_per_s +
+        .s[ADM_PROFILE_INPUTS] = case_s + (double)e.plan.n_kv * (double)e.plan.copy_bytes / fill_bytes_per_s +
                                  4 * launch_s * e.plan.n_sets,
-        .s[ADM_PROFILE_REFERENCE] = e.n_checked * e.n_tokens * made_s + e.n_queries * e.n_tokens * n_distances * score_s};
+        .s[ADM_PROFILE_REFERENCE] = e.n_checked * e.n_tokens * made_s + e.n_queries * e.n_tokens * n_distances * compared_s};
 }
 
 /* Of one call, of all the unit's kernels, where nothing waits for the host. */
@@ -85,7 +88,9 @@ static double call_of(const estimated *e, const adm_profile_case *c, const adm_p
     }
     load.n_distinct = load.n_selected;
     for (size_t i = 0; unit->n_impls > 1 && i < unit->n_impls; i++) fixed_s += call_s[unit->impl[i]->stage];
-    return fixed_s + adm_gpu_work(&e->shape, adm_profile_covers(unit), &load).bytes / bytes_per_s;
+    const double read_s = adm_gpu_work(&e->shape, adm_profile_covers(unit), &load).bytes / bytes_per_s;
+    const bool is_step = unit->stage == ADM_STAGE_STEP;
+    return fixed_s + fmax(read_s, is_step ? load.n_tokens * e->o->n_q_heads * score_s : 0);
 }
 
 static double timing_of(double call, size_t n_impls, uint32_t n_sets, adm_gpu_launch_mode mode) {
@@ -107,12 +112,18 @@ static size_t n_before(const adm_profile_unit *unit) {
 
 static double check_of(const estimated *e, const adm_profile_unit *unit, bool is_first) {
     const uint32_t covers = adm_profile_covers(unit);
-    double s = unit_s / 5;
+    double s = check_s;
     if (covers & (1u << ADM_STAGE_APPEND | ADM_GPU_COVERS_PROMPT)) s += e->n_checked * e->n_tokens * compare_s;
     if (covers >> ADM_STAGE_DISTANCE & 1) s += e->n_queries * e->n_tokens * compare_s;
     if (covers >> ADM_STAGE_DENSE & 1) s += e->n_queries * e->n_tokens * attend_s;
     if (is_first && unit->budget > 0) s += e->n_queries * (e->n_tokens * select_s + fmin(unit->budget, e->n_tokens) * attend_s);
     return s;
+}
+
+/* The step that takes the query heads of a group together has nothing to take where there is one, but for asym4. */
+static bool is_refused(const adm_profile_options *o, const adm_profile_case *c, const adm_profile_unit *unit) {
+    return unit->stage == ADM_STAGE_STEP && unit->n_impls == 1 && strcmp(unit->impl[0]->name, "grouped") == 0 &&
+           c->n_kv_heads == o->n_q_heads && c->metric == ADM_METRIC_L1;
 }
 
 adm_profile_cost adm_profile_unit_cost(const adm_profile_options *o, const adm_profile_case *c, const adm_profile_unit *unit,
@@ -121,7 +132,8 @@ adm_profile_cost adm_profile_unit_cost(const adm_profile_options *o, const adm_p
     if (unit->budget > 0) e.shape.rule.budget = unit->budget;
     const uint32_t n_sets = adm_gpu_plan_rotation(&e.plan, &e.shape, adm_profile_covers(unit));
     const double call = call_of(&e, c, unit);
-    adm_profile_cost cost = {.s[ADM_PROFILE_PREPARE] = launch_s * (double)(n_sets * n_before(unit)),
+    if (is_refused(o, c, unit)) return (adm_profile_cost){.s[ADM_PROFILE_STORE] = store_s};
+    adm_profile_cost cost = {.s[ADM_PROFILE_PREPARE] = prepare_s * (double)(n_sets * n_before(unit)),
                              .s[ADM_PROFILE_CHECK] = check_of(&e, unit, is_first),
                              .s[ADM_PROFILE_STORE] = store_s};
     for (int mode = 0; mode < 2; mode++)
