@@ -122,25 +122,47 @@ static inline __attribute__((always_inline)) SIMD void NAME(combine_few)(const d
     }
 }
 
+/* out += sum_j weight[j] value[j] for one query: rows are widened on the way. n_vectors, a constant, stay in registers. */
+static inline __attribute__((always_inline)) SIMD void
+NAME(combine_one)(adm_dtype dtype, const problem *p, const double *weight, uint32_t d, uint32_t n_vectors, double *out) {
+    const size_t element = dtype == ADM_F32 ? 4 : 2;
+    for (uint32_t tile = 0; tile < d; tile += n_vectors * LANES) {
+        V sums[16];
+#pragma GCC unroll 16
+        for (uint32_t s = 0; s < n_vectors; s++) sums[s] = LOAD(out + tile + s * LANES);
+        for (size_t j = 0; j < p->n; j++) {
+            const unsigned char *from = row_of(p, p->v, j) + tile * element;
+            const V w = SET(weight[j]);
+            prefetch_row(p, p->v, j);
+#pragma GCC unroll 16
+            for (uint32_t s = 0; s < n_vectors; s++) sums[s] = FMA(w, WIDEN(dtype, from + s * LANES * element), sums[s]);
+        }
+#pragma GCC unroll 16
+        for (uint32_t s = 0; s < n_vectors; s++) STORE(out + tile + s * LANES, sums[s]);
+    }
+}
+
 /* Rows are widened once for all queries; for one alone, on the way. */
 static inline __attribute__((always_inline)) SIMD void NAME(combine_all)(adm_dtype dtype, const problem *p,
                                                                          const double *weight, size_t stride, uint32_t n_q,
                                                                          uint32_t d, double *out) {
-    const unsigned char *row[NAME(ROWS)];
     double value[NAME(ROWS) * ADM_MAX_HEAD_DIM];
+    if (n_q == 1) {
+        NAME(combine_one)(dtype, p, weight, d, LANES == 8 && d >= 16 * LANES ? 16 : 8, out);
+        return;
+    }
     for (size_t j = 0; j < p->n; j += NAME(ROWS)) {
         const size_t n_rows = p->n - j < NAME(ROWS) ? p->n - j : NAME(ROWS);
         const double *w = weight + j;
         uint32_t g = 0;
         for (size_t r = 0; r < n_rows; r++) {
             prefetch_far_row(p, p->v, j + r, 2 * NAME(ROWS));
-            row[r] = row_of(p, p->v, j + r);
-            if (n_q > 1) NAME(widen_row)(dtype, row[r], d, value + r * d);
+            NAME(widen_row)(dtype, row_of(p, p->v, j + r), d, value + r * d);
         }
         for (; QUERIES >= 4 && g + 4 <= n_q; g += 4)
             NAME(combine_few)(value, w + g * stride, stride, n_rows, QUERIES >= 4 ? 4 : 1, d, out + g * d);
         for (; g + 2 <= n_q; g += 2) NAME(combine_few)(value, w + g * stride, stride, n_rows, 2, d, out + g * d);
-        if (g < n_q) NAME(add_rows)(dtype, row, w + g * stride, (int)n_rows, d, out + g * d);
+        if (g < n_q) NAME(combine_few)(value, w + g * stride, stride, n_rows, 1, d, out + g * d);
     }
 }
 
