@@ -81,7 +81,7 @@ print(f"split: one GPU {statistics.median(one):.2f} s, {sys.argv[2]} GPUs {stati
       f"{statistics.median(scaling):.2f} times as fast ({scaling[0]:.2f} to {scaling[-1]:.2f}; n = {len(scaling)})")
 END
 }
-part_split() { step split 120 bash -c 'split "$@"' split "${grid[@]}" --label "split over $n"; }
+part_split() { step split 150 bash -c 'split "$@"' split "${grid[@]}" --batch 1,8 --label "split over $n"; }
 
 # One shard after the other on each GPU, all GPUs at once: each shard's own time is in the joined run.
 shards() {
