@@ -11,12 +11,12 @@
 #include "core/cli/command.h"
 #include "core/replay/session/segment.h"
 
-/* Runs of the work that a timed step takes: under the probes, to warm up, and at least one for the time itself; dense attention,
- * which is most of it, is one head after the other, where a quality step takes several together. */
+/* A timed step does its work under the probes, to warm up, and for the time itself, one head after the other, where a step of
+ * the quality pass reads K and V once for several. */
 enum { RUNS_PER_TIMED_STEP = 4 };
 
-/* K and V of every token that each step attends to, densely and at every budget by every policy. Layers and heads are the same for
- * all lengths of a trace. */
+/* K and V of every token that each step attends to, densely and at every budget by every policy. Layers and heads are the same
+ * for all lengths of a trace. */
 static double bytes_of(const adm_trace *trace, const adm_segment *segment, const adm_replay_options *o) {
     const size_t n_layers = o->n_layers > 0 ? o->n_layers : trace->n_layers;
     const bool takes_quality = o->n_counters == 0 && o->n_only == 0;

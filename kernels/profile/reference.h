@@ -48,8 +48,8 @@ adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gp
                                         adm_profile_reference **out, adm_error *err);
 void adm_profile_reference_free(adm_profile_reference **reference);
 
-/* Every checked head's selections by this rule, unless it is at hand: units at one budget share them. The budget is at most that
- * of the shape. */
+/* Every checked head's selections by this rule, unless it is at hand: units at one budget share them. The budget is at most
+ * that of the shape. */
 void adm_profile_reference_select(adm_profile_reference *reference, const adm_select_rule *rule);
 
 /* Selection i of the head by the rule at hand, ascending. Borrowed until the next rule. */

@@ -374,8 +374,8 @@ static void overlap_at_budget(const grid_run *g, case_run *c, const adm_profile_
     c->overlap_at = unit->budget;
 }
 
-/* Leaves in every set of the unit's timing what the stages before it at this budget hand over. Before every unit anew, since the check of
- * the one before poisoned what it covers. */
+/* Leaves in every set of the unit's timing what the stages before it at this budget hand over. Before every unit anew, since
+ * the check of the one before poisoned what it covers. */
 static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_error *err) {
     adm_profile_unit before;
     adm_select_rule rule = g->shape.rule;

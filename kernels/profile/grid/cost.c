@@ -13,8 +13,8 @@
 /* The device: an H200's L2, and 60% of its memory. */
 static const uint64_t l2_bytes = 60u << 20, available_bytes = 84ull << 30;
 
-/* A call takes call_s of each stage, and its bytes at bytes_per_s or, in a whole step, its distances at score_s if that is longer:
- * by the times of analysis/recorded/h200.json, which are 0.6 to 1.5 of that. */
+/* A call takes call_s of each stage, and its bytes at bytes_per_s or, in a whole step, its distances at score_s if that is
+ * longer: by the times of analysis/recorded/h200.json, which are 0.6 to 1.5 of that. */
 static const double call_s[ADM_N_STAGES] = {
     [ADM_STAGE_HADAMARD] = 0.9e-6, [ADM_STAGE_BUCKET] = 0.7e-6, [ADM_STAGE_PACK] = 0.7e-6,
     [ADM_STAGE_APPEND] = 1.5e-6,   [ADM_STAGE_DISTANCE] = 2e-6, [ADM_STAGE_TOPK] = 4.5e-6,

@@ -15,7 +15,8 @@ typedef struct adm_profile_shards {
     bool *is_ours;     /* [n_items] */
 } adm_profile_shards;
 
-/* Divides the grid by what it is estimated to take (cost.h). A configuration may be shared by two shards, which then both prepare it. Free also after a failure. */
+/* Divides the grid by what it is estimated to take (cost.h). A configuration may be shared by two shards, which then both
+ * prepare it. Free also after a failure. */
 adm_status adm_profile_shards_make(const adm_profile_options *options, adm_shard shard, adm_profile_shards *shards,
                                    adm_error *err);
 void adm_profile_shards_free(adm_profile_shards *shards);
