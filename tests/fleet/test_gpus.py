@@ -56,7 +56,7 @@ def test_chosen_gpus_run_and_others_do_not(fake):
 @pytest.mark.parametrize("words, said", [
     (["--gpus", "all", "--device", "0"], "leave out --ranks, --static and --device"),
     (["--gpus", "all", "--split", "--alone"], "leave out --alone and --shard"),
-    (["--alone"], "--alone goes with --gpus"),
+    (["--alone"], "--alone does nothing without --gpus"),
     (["--gpus", "7"], "--gpus"),
     (["--ranks", "1,2", "--shard", "1/2"], "leave out"),
 ])
