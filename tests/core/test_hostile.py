@@ -244,6 +244,24 @@ def test_no_text_in_a_column_of_numbers_becomes_markup(adamas, full_database, tm
     assert len(tables) > 20
 
 
+def test_no_text_of_a_database_drives_a_terminal(adamas, full_database, tmp_path):
+    """Of each table all texts at once, in everything that prints."""
+    tables, printed = {}, ""
+    for table, column, _ in columns(full_database, is_text=True):
+        tables.setdefault(table, []).append(f"{column} = {column} || {hostile_files.FOREIGN}")
+    for table, changes in tables.items():
+        hostile_files.spoil(full_database, tmp_path / "m.db", [f"UPDATE OR IGNORE {table} SET {', '.join(changes)}"])
+        for command in (["report", "--json"], ["history", "--all"], ["compare", "1", "1", "--all"], ["words", "labels"],
+                        ["explain", "--stage", "topk"], ["tune", "--show"], ["db", "list"], ["db", "show", "1"],
+                        ["db", "diff", "1", "2"], ["db", "export", "--run", "1", "-o", "/dev/stdout"]):
+            result = adamas(*command, "--db", "m.db")
+            driving = [c for c in result.out + result.err if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160
+                       or c in "\u202e\u2066"]
+            assert driving == [], (table, command, driving)
+            printed += result.out
+    assert printed.count("abc") > 50
+
+
 # ---------------------------------------------------------------- every file, every command that takes one
 
 def test_every_command_ends_soon_on_every_kind_of_hostile_file(program, tmp_path):

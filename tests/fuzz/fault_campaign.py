@@ -150,11 +150,15 @@ class Campaign:
         (self.made / "requests.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n"
                                                 "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n")
 
-    def run(self, words, environment=None, limit_bytes=None, out=subprocess.PIPE):
+    def renew(self):
+        """The place of work as it was made."""
         if not self.at.exists() or self.changed():
             shutil.rmtree(self.at, ignore_errors=True)
             shutil.copytree(self.made, self.at, symlinks=True)
             (self.at / "out").write_bytes(b"old")
+
+    def run(self, words, environment=None, limit_bytes=None, out=subprocess.PIPE):
+        self.renew()
         hit = self.at.parent / "hit"
         hit.unlink(missing_ok=True)
         limit = None
