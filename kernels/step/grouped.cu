@@ -464,13 +464,27 @@ typedef struct grouped_splits {
     uint32_t usual, other;
 } grouped_splits;
 
-static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters) {
+static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters, bool joint) {
     const bool is_long = shape->capacity > 65536;
+    if (joint && n_clusters <= 64) {
+        const uint32_t few = n_clusters <= 4 || shape->rule.budget >= 1024 ? 16u : 8u;
+        return grouped_splits{n_clusters <= 8    ? few
+                              : n_clusters <= 16 ? (is_long ? 12u : 6u)
+                              : n_clusters <= 32 ? (is_long ? 7u : 6u)
+                                                 : 4u,
+                              16};
+    }
     if (n_clusters <= 8) return grouped_splits{is_long || shape->rule.budget >= 1024 ? 16u : 8u, 16};
     if (n_clusters <= 16) return grouped_splits{12, 16};
     if (n_clusters <= 32) return grouped_splits{8, 16};
     if (is_long) return grouped_splits{10, 16};
     return grouped_splits{n_clusters <= 64 ? 4u : 2u, 8};
+}
+
+/* Whether a block is to have an SM for itself, and so more codes on their way: of long rows, where clusters of 8 are few enough
+ * that the next step's have room beside them (kernels/LOG.md). */
+static bool prefers_to_be_alone(const grouped_plan *plan, const adm_gpu_shape *shape, uint32_t n_clusters) {
+    return is_joint(plan, shape) && n_clusters > 4 && n_clusters <= 8 && shape->capacity > 65536 && shape->rule.budget < 1024;
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -494,9 +508,12 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
                         "the grouped step with %u heads a block, %u blocks a cluster, %u pairs of tiles, trigger %u",
                         tuning->heads, tuning->split, tuning->slots, tuning->trigger);
     const uint32_t two = (uint32_t)limits.sm_shared_bytes / 2 - 1024 - round_up(sizeof(grouped_small), 128);
+    const uint32_t one = (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024;
     grouped_plan plan = {};
     plan.heads = tuning->heads;
-    const grouped_splits splits = splits_of(shape, cut_up(&plan, shape));
+    const uint32_t n_clusters = cut_up(&plan, shape);
+    const grouped_splits splits = splits_of(shape, n_clusters, is_joint(&plan, shape));
+    const uint32_t max_bytes = prefers_to_be_alone(&plan, shape, n_clusters) ? one : two;
     if (shape->selection == ADM_SELECT_GROUP && tuning->heads > 0)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes all heads of a group that shares its selection");
     if (is_joint(&plan, shape) && tuning->list_entries > 0)
@@ -509,7 +526,8 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
         plan.slots = tuning->slots;
         plan.list_entries = tuning->list_entries;
         plan.counted = tuning->counted;
-        enough = shape->capacity / plan.split <= GROUPED_TOKENS && (lay_out(&plan, shape, two) || tuning->list_entries > 0);
+        enough = shape->capacity / plan.split <= GROUPED_TOKENS &&
+                 (lay_out(&plan, shape, max_bytes) || tuning->list_entries > 0);
     }
     if (shape->capacity / plan.split > GROUPED_TOKENS)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step takes at most %d tokens a block, not %u", GROUPED_TOKENS,
@@ -517,7 +535,7 @@ static adm_status plan_of(const adm_gpu_shape *shape, const adm_gpu_grouped_tuni
     if (!enough)
         return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step has no capacity for the lists of a budget of %u of %u tokens",
                         shape->rule.budget, shape->capacity);
-    if (plan.shared_bytes > (uint32_t)limits.block_shared_bytes - sizeof(grouped_small) - 1024)
+    if (plan.shared_bytes > one)
         return adm_fail(err, ADM_EUNSUPPORTED,
                         "the grouped step needs %u bytes of shared memory a block, and this device has %d", plan.shared_bytes,
                         limits.block_shared_bytes);

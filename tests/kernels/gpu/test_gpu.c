@@ -4,6 +4,7 @@
  * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
  * compared with a tolerance. A test that fails says how to run its row alone (stage_check.h). */
 #include "kernels/gpu/registry.h"
+#include "kernels/step/fused.h"
 #include "kernels/step/grouped.h"
 #include "kernels/topk/topk.h"
 
@@ -324,10 +325,39 @@ static void dot_products_of_codes(void **state) {
     CHECK_BY(ADM_SELECT_GROUP, ADM_METRIC_DOT, configs);
 }
 
-/* ADAMAS_TEST_CASE leaves only that one of a test's cases, for slow checkers: tests/bench/gpu_session.sh. */
-static bool is_left_in(size_t i) {
+/* ADAMAS_TEST_CASE leaves only that one of a test's n cases, for slow checkers: tests/bench/gpu_session.sh. */
+static bool is_left_in(size_t i, size_t n) {
     const char *only = getenv("ADAMAS_TEST_CASE");
-    return only == NULL || *only == '\0' || strtoull(only, NULL, 10) == i;
+    if (only == NULL || *only == '\0') return true;
+    if (strtoull(only, NULL, 10) >= n) fail_msg("ADAMAS_TEST_CASE=%s: this test has %zu cases, from 0 on", only, n);
+    return strtoull(only, NULL, 10) == i;
+}
+
+static adm_status launch_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                               adm_error *err) {
+    return adm_gpu_step_fused_tuned(shape, buffers, 0, stream, err);
+}
+
+/* The fused step, which leaves them to others unless told to. */
+static void fused_steps_of_groups(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 2, {2000, 65}, 2016, 0, {100, 1, 7}, ALL_EQUAL},
+        {{16, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{32, 8, 128}, ADM_F16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+        {{8, 2, 128}, ADM_F16, 3, {777, 0, 40}, 800, 7, {64, 2, 9}, SPREAD},
+    };
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "fused");
+    row.launch = launch_fused;
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        fixture f;
+        fixture_open(&f, &configs[i], ADM_SELECT_GROUP, ADM_METRIC_L1, &rng);
+        run_row(&f, &row);
+        fixture_close(&f);
+    }
 }
 
 static adm_gpu_grouped_tuning grouped_tuning;
@@ -360,9 +390,10 @@ static void grouped_steps_cut_every_way(void **state) {
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
     row.launch = launch_grouped;
-    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
+    const size_t n_cases = 2 * (sizeof configs / sizeof *configs);
+    for (size_t i = 0; i < n_cases; i++) {
         fixture f;
-        if (!is_left_in(i)) continue;
+        if (!is_left_in(i, n_cases)) continue;
         fixture_open(&f, &configs[i / 2], ADM_SELECT_HEAD, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1, &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
             grouped_tuning = tunings[t];
@@ -395,10 +426,11 @@ static void grouped_steps_of_one_selection(void **state) {
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
     row.launch = launch_grouped;
-    for (size_t i = 0; i < 4 * (sizeof configs / sizeof *configs); i++) {
+    const size_t n_cases = 4 * (sizeof configs / sizeof *configs);
+    for (size_t i = 0; i < n_cases; i++) {
         fixture f;
         const bool heads = i % 4 >= 2; /* each for itself, one a block */
-        if (!is_left_in(i)) continue;
+        if (!is_left_in(i, n_cases)) continue;
         fixture_open(&f, &configs[i / 4], heads ? ADM_SELECT_HEAD : ADM_SELECT_GROUP, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1,
                      &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
@@ -532,6 +564,7 @@ int main(void) {
         cmocka_unit_test(grouped_heads),
         cmocka_unit_test(groups_that_select_together),
         cmocka_unit_test(small_shapes),
+        cmocka_unit_test(fused_steps_of_groups),
         cmocka_unit_test(grouped_steps_cut_every_way),
         cmocka_unit_test(grouped_steps_of_one_selection),
         cmocka_unit_test(top_ks_cut_every_way),
