@@ -151,6 +151,7 @@ static void run_batch(adm_quality_pass *p, adm_quality_worker *w, size_t kv_head
         step.in_block = p->batch[batch] - p->block + i;
         adm_quality_step_measure(p->session, p->set, p->record, &w->step, &step);
     }
+    adm_waiting_finish(&w->step.waiting, p->record);
 }
 
 /* Queries of the prompt, from p->block of the trace on, for policies that need them. */

@@ -171,6 +171,20 @@ void adm_quality_record_put(const adm_quality_record *q, size_t row, size_t budg
         if (slot[metric] != NULL) slot[metric]->value[head * ADM_BLOCK_STEPS + step] = value[metric];
 }
 
+void adm_quality_record_put_quality(const adm_quality_record *q, size_t row, size_t budget, size_t head, size_t step,
+                                    const adm_quality *quality, double oracle_gap, double n_tied) {
+    const double value[N_QUALITY] = {[Q_RECALL] = quality->recall,
+                                     [Q_MASS] = quality->mass,
+                                     [Q_KL] = quality->kl,
+                                     [Q_TV] = quality->tv,
+                                     [Q_OUTPUT_REL_L2] = quality->output_rel_l2,
+                                     [Q_OUTPUT_COSINE] = quality->output_cosine,
+                                     [Q_ORACLE_GAP] = oracle_gap,
+                                     [Q_EPS_EXCEED] = quality->output_rel_l2 > q->session->options.eps,
+                                     [Q_TIES] = n_tied};
+    adm_quality_record_put(q, row, budget, head, step, value);
+}
+
 void adm_quality_record_put_target(const adm_quality_record *q, size_t row, size_t target, size_t head, size_t step,
                                    double value) {
     const adm_slot *slot = q->target[row * q->session->options.n_targets + target];

@@ -9,6 +9,7 @@
 
 #include "core/stats/aggregate.h"
 #include "core/system/threads.h"
+#include "core/replay/session/quality.h"
 #include "core/replay/session/record.h"
 
 enum { Q_RECALL, Q_MASS, Q_KL, Q_TV, Q_OUTPUT_REL_L2, Q_OUTPUT_COSINE, Q_ORACLE_GAP, Q_EPS_EXCEED, Q_TIES, N_QUALITY };
@@ -49,6 +50,8 @@ adm_status adm_quality_record_begin(adm_quality_record *quality, const adm_recor
  * target. What is not kept is passed over. Any thread; different heads and steps. */
 void adm_quality_record_put(const adm_quality_record *quality, size_t row, size_t budget, size_t head, size_t step,
                             const double *value);
+void adm_quality_record_put_quality(const adm_quality_record *quality, size_t row, size_t budget, size_t head, size_t step,
+                                    const adm_quality *value, double oracle_gap, double n_tied);
 void adm_quality_record_put_target(const adm_quality_record *quality, size_t row, size_t target, size_t head, size_t step,
                                    double value);
 

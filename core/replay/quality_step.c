@@ -8,7 +8,7 @@
 /* --- Scratch ------------------------------------------------------------------------------------------------------- */
 
 void adm_step_scratch_take(const adm_session *s, const adm_policy_set *set, adm_layout *layout, adm_step_scratch *w) {
-    const size_t n = s->trace->n_tokens, group = s->group, n_budgets = s->budgets.n, widest = s->budgets.widest;
+    const size_t n = s->trace->n_tokens, group = s->group, n_budgets = s->budgets.n;
     w->head = adm_layout_take(layout, group, sizeof *w->head);
     w->candidates = adm_layout_take(layout, group, sizeof *w->candidates);
     w->candidate = adm_layout_take(layout, group * n, sizeof *w->candidate);
@@ -18,12 +18,7 @@ void adm_step_scratch_take(const adm_session *s, const adm_policy_set *set, adm_
     w->rank = adm_layout_take(layout, adm_rank_scratch_bytes(n), 1);
     w->order = adm_layout_take(layout, n, sizeof *w->order);
     w->weight = adm_layout_take(layout, n, sizeof *w->weight);
-    w->selected.list = adm_layout_take(layout, widest, sizeof *w->selected.list);
-    w->selected.end = adm_layout_take(layout, n_budgets, sizeof *w->selected.end);
-    w->selected.info = adm_layout_take(layout, n_budgets, sizeof *w->selected.info);
-    w->quality_scratch = adm_layout_take(layout, adm_quality_scratch(widest, n_budgets), sizeof *w->quality_scratch);
-    w->quality = adm_layout_take(layout, group * n_budgets, sizeof *w->quality);
-    w->oracle_rel_l2 = adm_layout_take(layout, group * n_budgets, sizeof *w->oracle_rel_l2);
+    adm_waiting_take(s, layout, &w->waiting);
     w->policy = adm_layout_take(layout, adm_policy_set_scratch_bytes(set), 1);
 }
 
@@ -65,21 +60,6 @@ typedef struct measuring {
     const adm_quality_step *step;
 } measuring;
 
-/* oracle_rel_l2: of the exact top-k of that head at that budget; NULL for dense, which has no gap to it. */
-static void put_quality(const measuring *m, size_t row, size_t budget, uint32_t head, const adm_quality *quality,
-                        const double *oracle_rel_l2, double n_tied) {
-    const double value[N_QUALITY] = {[Q_RECALL] = quality->recall,
-                                     [Q_MASS] = quality->mass,
-                                     [Q_KL] = quality->kl,
-                                     [Q_TV] = quality->tv,
-                                     [Q_OUTPUT_REL_L2] = quality->output_rel_l2,
-                                     [Q_OUTPUT_COSINE] = quality->output_cosine,
-                                     [Q_ORACLE_GAP] = oracle_rel_l2 != NULL ? quality->output_rel_l2 - *oracle_rel_l2 : 0,
-                                     [Q_EPS_EXCEED] = quality->output_rel_l2 > m->s->options.eps,
-                                     [Q_TIES] = n_tied};
-    adm_quality_record_put(m->record, row, budget, m->step->query.kv_head * m->s->group + head, m->step->in_block, value);
-}
-
 /* The smallest budget with which the row reaches each target; w->order is the row's order of all tokens. */
 static void measure_targets(const measuring *m, size_t row, uint32_t head) {
     const adm_session *s = m->s;
@@ -105,31 +85,29 @@ static void measure_targets(const measuring *m, size_t row, uint32_t head) {
 
 /* The selections at some budgets, of query `head` or of n_q heads that share them. */
 static void measure_budgets(const measuring *m, size_t row, uint32_t head, uint32_t n_q, const adm_budgets *budgets) {
-    const adm_session *s = m->s;
     adm_step_scratch *w = m->w;
-    const size_t n_budgets = budgets->n, *end = w->selected.end;
+    const size_t kv_head = m->step->query.kv_head;
     size_t first = 0; /* budgets at which the row selects something */
+    adm_waiting_room(&w->waiting, m->record, budgets, n_q, &w->selected);
     adm_policy_set_select(m->set, w->policy, &m->step->query, row, head, budgets, &w->selected);
-    while (first < n_budgets && end[first] == 0) first++;
-    const size_t n_levels = n_budgets - first;
-    const adm_nested nested = {.impl = s->options.quality,
+    while (first < budgets->n && w->selected.end[first] == 0) first++;
+    const size_t n_levels = budgets->n - first;
+    const adm_nested nested = {.impl = m->s->options.quality,
                                .dtype = m->step->layer->v_dtype,
-                               .v = adm_session_values(s, m->step->layer, m->step->query.kv_head),
+                               .v = adm_session_values(m->s, m->step->layer, kv_head),
                                .list = w->selected.list,
-                               .end = end + first,
+                               .end = w->selected.end + first,
                                .n_levels = n_levels};
+    const adm_waiting_place place = {.row = row,
+                                     .level = budgets->level + first,
+                                     .kv_head = kv_head,
+                                     .query = head,
+                                     .step = m->step->in_block,
+                                     .info = w->selected.info + first};
     if (n_levels == 0) return;
     for (uint32_t g = 0; g < n_q; g++)
         memcpy(w->cut + g * n_levels, w->head[head + g].cut + budgets->level + first, n_levels * sizeof *w->cut);
-    adm_quality_of(&nested, m->step->reference + head, n_q, w->cut, w->quality_scratch, w->quality);
-    for (uint32_t g = 0; g < n_q; g++) {
-        double *oracle = w->oracle_rel_l2 + (head + g) * s->budgets.n + budgets->level;
-        for (size_t b = first; b < n_budgets; b++) {
-            const adm_quality *quality = &w->quality[g * n_levels + b - first];
-            if (row == ADM_ROW_ORACLE) oracle[b] = quality->output_rel_l2;
-            put_quality(m, row, budgets->level + b, head + g, quality, &oracle[b], w->selected.info[b].n_tied);
-        }
-    }
+    adm_waiting_add(&w->waiting, &nested, m->step->reference + head, n_q, w->cut, &place);
 }
 
 /* What the row's own selection paid: the softmax over it. */
@@ -187,7 +165,8 @@ void adm_quality_step_measure(const adm_session *s, adm_policy_set *set, const a
     step.query.head = w->head;
     for (uint32_t g = 0; g < s->group; g++) {
         const adm_quality quality = adm_quality_of_dense(&step.reference[g]);
-        put_quality(&m, ADM_ROW_DENSE, 0, g, &quality, NULL, 0);
+        adm_quality_record_put_quality(record, ADM_ROW_DENSE, 0, step.query.kv_head * s->group + g, step.in_block, &quality, 0,
+                                       0);
     }
     find_exact(s, w, &step);
     for (size_t row = ADM_ROW_ORACLE; row < s->n_rows; row++) {

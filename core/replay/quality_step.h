@@ -3,7 +3,7 @@
 #define ADM_CORE_REPLAY_QUALITY_STEP_H
 
 #include "core/policy/policy_set.h"
-#include "core/replay/quality_record.h"
+#include "core/replay/waiting.h"
 
 /* One thread's scratch. group: the query heads of a KV head; n: tokens of the trace. */
 typedef struct adm_step_scratch {
@@ -16,10 +16,8 @@ typedef struct adm_step_scratch {
     void *rank;
     uint32_t *order;          /* [n] */
     double *weight;           /* [n] of one head, where they are wanted of every token */
-    adm_selected selected;    /* of the row at hand */
-    double *quality_scratch;
-    adm_quality *quality;     /* [group][n_budgets] */
-    double *oracle_rel_l2;    /* [group][n_budgets] */
+    adm_selected selected;    /* of the row at hand, in the memory of */
+    adm_waiting waiting;
     void *policy;             /* of the policies, one at a time */
 } adm_step_scratch;
 
@@ -41,7 +39,8 @@ typedef struct adm_quality_step {
 void adm_quality_step_observe_prompt(const adm_session *session, adm_policy_set *set, adm_step_scratch *scratch,
                                      const adm_quality_step *step);
 
-/* Measures the step, and lets policies that look back observe it. set: the states of the session's rows. */
+/* Measures the step, and lets policies that look back observe it. set: the states of the session's rows. Selections wait for
+ * their outputs: all steps are of one KV head, and their references stay where they are, until adm_waiting_finish(). */
 void adm_quality_step_measure(const adm_session *session, adm_policy_set *set, const adm_quality_record *record,
                               adm_step_scratch *scratch, const adm_quality_step *step);
 

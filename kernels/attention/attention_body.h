@@ -10,6 +10,7 @@
  *   ROUND(x)     to the nearest integer              SCALE(x, n)         x 2^n
  *   ZERO_BELOW(x, limit, v)                          v, and 0 where x < limit
  *   QUERIES TOKENS                                   queries of a tile of outputs, keys of a tile of scores: quality_body.h
+ *   TURN(x)      x[0 .. LANES-1]: rows become columns; nothing where TOKENS is not LANES
  *   SUM8(v)      v[0 .. 8/LANES): lanes 0..7 added up as ((0+4)+(2+6)) + ((1+5)+(3+7))
  *
  * Every sum has one order whatever LANES is: a dot product runs over 16 partial sums (element i in number i mod 16),

@@ -11,6 +11,7 @@
 #include "kernels/attention/attention.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "core/system/cpu.h"
@@ -98,6 +99,7 @@ static inline ADM_AVX2 double sum4_avx2(__m256d x) {
 #define SCALE(x, n) scale_avx2(x, n)
 #define ZERO_BELOW(x, limit, v) _mm256_andnot_pd(_mm256_cmp_pd(x, SET(limit), _CMP_LT_OQ), v)
 #define SUM8(v) sum4_avx2(ADD((v)[0], (v)[1]))
+#define TURN(x) ((void)(x))
 #include "kernels/attention/attention_body.h"
 #include "kernels/attention/quality_body.h"
 
@@ -110,6 +112,27 @@ static inline ADM_AVX512 __m512d widen_avx512(adm_dtype dtype, const void *p) {
 
 static inline ADM_AVX512 double sum8_avx512(__m512d x) {
     return sum4_avx2(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+
+/* Eight rows become eight columns. */
+static inline __attribute__((always_inline)) ADM_AVX512 void transpose_avx512(__m512d x[8]) {
+    __m512d a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm512_unpacklo_pd(x[i], x[i + 1]);
+        a[i + 1] = _mm512_unpackhi_pd(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        const int i = k / 2 * 4 + k % 2;
+        b[i] = _mm512_shuffle_f64x2(a[i], a[i + 2], 0x88);
+        b[i + 2] = _mm512_shuffle_f64x2(a[i], a[i + 2], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        x[k] = _mm512_shuffle_f64x2(b[k], b[k + 4], 0x88);
+        x[k + 4] = _mm512_shuffle_f64x2(b[k], b[k + 4], 0xdd);
+    }
 }
 
 /* Without optimisation GCC 12 has the intrinsic be a macro, in which a mask of -1 changes its sign. */
@@ -142,6 +165,7 @@ static inline ADM_AVX512 __m512d round_avx512(__m512d x) {
 #define SCALE(x, n) _mm512_scalef_pd(x, n)
 #define ZERO_BELOW(x, limit, v) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, SET(limit), _CMP_NLT_UQ), v)
 #define SUM8(v) sum8_avx512((v)[0])
+#define TURN(x) transpose_avx512(x)
 #include "kernels/attention/attention_body.h"
 #include "kernels/attention/quality_body.h"
 
@@ -224,6 +248,7 @@ static inline four max_neon(four a, four b) { return (four){{vmaxq_f64(a.val[0],
 #define ZERO_BELOW(x, limit, v) \
     ((four){{zero_below_neon((x).val[0], limit, (v).val[0]), zero_below_neon((x).val[1], limit, (v).val[1])}})
 #define SUM8(v) sum4_neon(ADD((v)[0], (v)[1]))
+#define TURN(x) ((void)(x))
 #include "kernels/attention/attention_body.h"
 #include "kernels/attention/quality_body.h"
 

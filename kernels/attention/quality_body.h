@@ -6,7 +6,7 @@
  *   scores   a lane is a query: a tile of up to two vectors of queries and TOKENS keys adds up q_g[i] k_t[i] for one i after
  *            the other, and no lanes are summed in the end
  *   outputs  a lane is an element of the row: QUERIES queries and a tile of elements stay in registers while ROWS rows are
- *            added
+ *            added, of which that tile alone is widened
  *
  * Sums have one order, whatever LANES is and however many queries come: all sets give the same bits, scores those of the plain
  * loops. The weights are attention_body.h's. What was tried and dropped: kernels/LOG.md. */
@@ -14,8 +14,9 @@
 enum {
     NAME(TILE_VECTORS) = 4,                     /* vectors of a tile of values that serves several queries */
     NAME(TILE_OF_MANY) = NAME(TILE_VECTORS) * LANES,
-    NAME(ROWS) = 16,                     /* of values between two tiles: widened, they stay in the L1 */
-    NAME(WIDE) = 2 * LANES               /* queries of a tile of scores */
+    NAME(ROWS) = 32,                     /* of values between two tiles: a tile's columns of them stay in the L1 */
+    NAME(AHEAD_ROWS) = 64, /* of keys and values that follow one another: the hardware forgets them between calls */
+    NAME(WIDE) = 2 * LANES /* queries of a tile of scores */
 };
 
 static inline __attribute__((always_inline)) SIMD void NAME(widen_row)(adm_dtype dtype, const unsigned char *row, uint32_t d,
@@ -27,9 +28,21 @@ static inline __attribute__((always_inline)) SIMD void NAME(widen_row)(adm_dtype
 
 /* --- Scores: a lane per query ---------------------------------------------------------------------------------------- */
 
-/* One tile: n_v vectors of queries q [d][n_v * LANES], a constant, and TOKENS keys [TOKENS][d], to [TOKENS][n_v * LANES]. */
+/* LANES tokens' scores, a lane per query, to a row per query. */
+static inline __attribute__((always_inline)) SIMD void NAME(store_turned)(V *token, double *score, size_t stride) {
+    TURN(token);
+#pragma GCC unroll 8
+    for (uint32_t g = 0; g < LANES; g++) {
+        STORE(score + g * stride, token[g]);
+        __builtin_prefetch(score + g * stride + 2 * TOKENS, 1); /* a stream per query: more than the hardware follows */
+    }
+}
+
+/* One tile: n_v vectors of queries q [d][n_v * LANES], a constant, and TOKENS keys [TOKENS][d], to tile
+ * [TOKENS][n_v * LANES], or, where TOKENS is LANES and tile NULL, to score. */
 static inline __attribute__((always_inline)) SIMD void NAME(score_tile)(const double *q, uint32_t n_v, const double *key,
-                                                                        uint32_t d, double scale, double *tile) {
+                                                                        uint32_t d, double scale, double *tile, double *score,
+                                                                        size_t stride) {
     V sum[TOKENS][2];
 #pragma GCC unroll 16
     for (int t = 0; t < TOKENS; t++)
@@ -46,10 +59,15 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_tile)(const do
             for (uint32_t v = 0; v < n_v; v++) sum[t][v] = FMA(query[v], k, sum[t][v]);
         }
     }
-#pragma GCC unroll 16
-    for (int t = 0; t < TOKENS; t++)
 #pragma GCC unroll 2
-        for (uint32_t v = 0; v < n_v; v++) STORE(tile + ((uint32_t)t * n_v + v) * LANES, MUL(SET(scale), sum[t][v]));
+    for (uint32_t v = 0; v < n_v; v++) {
+        V scaled[TOKENS];
+#pragma GCC unroll 16
+        for (int t = 0; t < TOKENS; t++) scaled[t] = MUL(SET(scale), sum[t][v]);
+        if (TOKENS == LANES && tile == NULL) NAME(store_turned)(scaled, score + v * LANES * stride, stride);
+#pragma GCC unroll 16
+        for (uint32_t t = 0; t < TOKENS && tile != NULL; t++) STORE(tile + (t * n_v + v) * LANES, scaled[t]);
+    }
 }
 
 /* n_q <= WIDE queries, turned, and n_t <= TOKENS widened keys. */
@@ -58,11 +76,12 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_few)(const dou
                                                                        size_t stride) {
     double tile[TOKENS * NAME(WIDE)];
     const uint32_t width = n_q > LANES ? NAME(WIDE) : LANES;
-    if (n_q > LANES) NAME(score_tile)(q, 2, key, d, scale, tile);
-    else NAME(score_tile)(q, 1, key, d, scale, tile);
-    for (uint32_t g = 0; g < n_q; g++, score += stride) {
+    const bool is_whole = TOKENS == LANES && n_t == TOKENS && n_q == width;
+    if (n_q > LANES) NAME(score_tile)(q, 2, key, d, scale, is_whole ? NULL : tile, score, stride);
+    else NAME(score_tile)(q, 1, key, d, scale, is_whole ? NULL : tile, score, stride);
+    for (uint32_t g = 0; g < n_q && !is_whole; g++, score += stride) {
         for (size_t t = 0; t < n_t; t++) score[t] = tile[t * width + g];
-        __builtin_prefetch(score + 2 * TOKENS, 1); /* a stream per query: more than the hardware follows */
+        __builtin_prefetch(score + 2 * TOKENS, 1);
     }
 }
 
@@ -86,7 +105,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_all)(adm_dtype
     for (size_t t = 0; t < n; t += TOKENS) {
         const size_t n_t = n - t < TOKENS ? n - t : TOKENS;
         for (size_t j = 0; j < n_t; j++) NAME(widen_row)(dtype, k + (t + j) * row_bytes, d, key + j * d);
-        prefetch_bytes(k + (t + TOKENS) * row_bytes, n - t > 2 * TOKENS ? TOKENS * row_bytes : 0);
+        prefetch_bytes(k + (t + NAME(AHEAD_ROWS)) * row_bytes, TOKENS * row_bytes);
         for (uint32_t g = 0; g < n_q; g += NAME(WIDE)) NAME(score_few)
         (turned + g * d, n_q - g < NAME(WIDE) ? n_q - g : NAME(WIDE), key, n_t, d, scale, score + g * stride + t, stride);
     }
@@ -94,53 +113,85 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_all)(adm_dtype
 
 /* --- Outputs: a lane per element -------------------------------------------------------------------------------------- */
 
-/* out[g] += sum_r weight[g][r] value[r] for n_q queries, a constant of at most 4; value [n_rows][d]. */
+/* out[g] += sum_r weight[g][r] value[r] for n_q queries, a constant of at most 4, and a tile of their elements;
+ * value [n_rows][TILE_OF_MANY]. */
 static inline __attribute__((always_inline)) SIMD void NAME(combine_few)(const double *value, const double *weight,
                                                                          size_t stride, size_t n_rows, uint32_t n_q, uint32_t d,
                                                                          double *out) {
-    for (uint32_t column = 0; column < d; column += NAME(TILE_OF_MANY)) {
-        V sums[4][NAME(TILE_VECTORS)];
+    V sums[4][NAME(TILE_VECTORS)];
 #pragma GCC unroll 4
-        for (uint32_t g = 0; g < n_q; g++)
+    for (uint32_t g = 0; g < n_q; g++)
 #pragma GCC unroll 4
-            for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = LOAD(out + g * d + column + s * LANES);
-        for (size_t r = 0; r < n_rows; r++) {
-            V row[NAME(TILE_VECTORS)];
+        for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = LOAD(out + g * d + s * LANES);
+    for (size_t r = 0; r < n_rows; r++) {
+        V row[NAME(TILE_VECTORS)];
 #pragma GCC unroll 4
-            for (int s = 0; s < NAME(TILE_VECTORS); s++) row[s] = LOAD(value + r * d + column + (size_t)s * LANES);
+        for (int s = 0; s < NAME(TILE_VECTORS); s++) row[s] = LOAD(value + r * NAME(TILE_OF_MANY) + (size_t)s * LANES);
 #pragma GCC unroll 4
-            for (uint32_t g = 0; g < n_q; g++) {
-                const V w = SET(weight[g * stride + r]);
+        for (uint32_t g = 0; g < n_q; g++) {
+            const V w = SET(weight[g * stride + r]);
 #pragma GCC unroll 4
-                for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = FMA(w, row[s], sums[g][s]);
-            }
+            for (int s = 0; s < NAME(TILE_VECTORS); s++) sums[g][s] = FMA(w, row[s], sums[g][s]);
         }
-#pragma GCC unroll 4
-        for (uint32_t g = 0; g < n_q; g++)
-#pragma GCC unroll 4
-            for (int s = 0; s < NAME(TILE_VECTORS); s++) STORE(out + g * d + column + s * LANES, sums[g][s]);
     }
+#pragma GCC unroll 4
+    for (uint32_t g = 0; g < n_q; g++)
+#pragma GCC unroll 4
+        for (int s = 0; s < NAME(TILE_VECTORS); s++) STORE(out + g * d + s * LANES, sums[g][s]);
+}
+
+/* out += sum_j weight[j] value[j] for one query: rows are widened on the way. n_vectors, a constant, stay in registers. */
+static inline __attribute__((always_inline)) SIMD void
+NAME(combine_one)(adm_dtype dtype, const problem *p, const double *weight, uint32_t d, uint32_t n_vectors, double *out) {
+    const size_t element = dtype == ADM_F32 ? 4 : 2;
+    for (uint32_t tile = 0; tile < d; tile += n_vectors * LANES) {
+        V sums[16];
+#pragma GCC unroll 16
+        for (uint32_t s = 0; s < n_vectors; s++) sums[s] = LOAD(out + tile + s * LANES);
+        for (size_t j = 0; j < p->n; j++) {
+            const unsigned char *from = row_of(p, p->v, j) + tile * element;
+            const V w = SET(weight[j]);
+            prefetch_row(p, p->v, j);
+#pragma GCC unroll 16
+            for (uint32_t s = 0; s < n_vectors; s++) sums[s] = FMA(w, WIDEN(dtype, from + s * LANES * element), sums[s]);
+        }
+#pragma GCC unroll 16
+        for (uint32_t s = 0; s < n_vectors; s++) STORE(out + tile + s * LANES, sums[s]);
+    }
+}
+
+/* Asks for part `part` of n_parts of the rows that will be widened later: not for all at once, for which a core must wait. */
+static inline __attribute__((always_inline)) SIMD void NAME(prefetch_part)(const problem *p, size_t j, size_t n_rows,
+                                                                           size_t part, size_t n_parts) {
+    const size_t n_bytes = NAME(ROWS) * p->row_bytes / n_parts;
+    if (p->index == NULL) prefetch_bytes(p->v + (j + NAME(AHEAD_ROWS)) * p->row_bytes + part * n_bytes, n_bytes);
+    for (size_t r = part; p->index != NULL && r < n_rows; r += n_parts) prefetch_far_row(p, p->v, j + r, NAME(ROWS));
 }
 
 /* Rows are widened once for all queries; for one alone, on the way. */
 static inline __attribute__((always_inline)) SIMD void NAME(combine_all)(adm_dtype dtype, const problem *p,
                                                                          const double *weight, size_t stride, uint32_t n_q,
                                                                          uint32_t d, double *out) {
-    const unsigned char *row[NAME(ROWS)];
-    double value[NAME(ROWS) * ADM_MAX_HEAD_DIM];
+    const size_t element = dtype == ADM_F32 ? 4 : 2;
+    double value[NAME(ROWS) * NAME(TILE_OF_MANY)];
+    if (n_q == 1) {
+        NAME(combine_one)(dtype, p, weight, d, LANES == 8 && d >= 16 * LANES ? 16 : 8, out);
+        return;
+    }
     for (size_t j = 0; j < p->n; j += NAME(ROWS)) {
         const size_t n_rows = p->n - j < NAME(ROWS) ? p->n - j : NAME(ROWS);
-        const double *w = weight + j;
-        uint32_t g = 0;
-        for (size_t r = 0; r < n_rows; r++) {
-            prefetch_far_row(p, p->v, j + r, 2 * NAME(ROWS));
-            row[r] = row_of(p, p->v, j + r);
-            if (n_q > 1) NAME(widen_row)(dtype, row[r], d, value + r * d);
+        for (uint32_t column = 0; column < d; column += NAME(TILE_OF_MANY)) {
+            const double *w = weight + j;
+            double *to = out + column;
+            uint32_t g = 0;
+            NAME(prefetch_part)(p, j, n_rows, column / NAME(TILE_OF_MANY), d / NAME(TILE_OF_MANY));
+            for (size_t r = 0; r < n_rows; r++) NAME(widen_row)
+            (dtype, row_of(p, p->v, j + r) + column * element, NAME(TILE_OF_MANY), value + r * NAME(TILE_OF_MANY));
+            for (; QUERIES >= 4 && g + 4 <= n_q; g += 4)
+                NAME(combine_few)(value, w + g * stride, stride, n_rows, QUERIES >= 4 ? 4 : 1, d, to + g * d);
+            for (; g + 2 <= n_q; g += 2) NAME(combine_few)(value, w + g * stride, stride, n_rows, 2, d, to + g * d);
+            if (g < n_q) NAME(combine_few)(value, w + g * stride, stride, n_rows, 1, d, to + g * d);
         }
-        for (; QUERIES >= 4 && g + 4 <= n_q; g += 4)
-            NAME(combine_few)(value, w + g * stride, stride, n_rows, QUERIES >= 4 ? 4 : 1, d, out + g * d);
-        for (; g + 2 <= n_q; g += 2) NAME(combine_few)(value, w + g * stride, stride, n_rows, 2, d, out + g * d);
-        if (g < n_q) NAME(add_rows)(dtype, row, w + g * stride, (int)n_rows, d, out + g * d);
     }
 }
 
@@ -253,3 +304,4 @@ const adm_quality_impl NAME(adm_quality) = {.name = SET_NAME,
 #undef SCALE
 #undef ZERO_BELOW
 #undef SUM8
+#undef TURN

@@ -75,7 +75,7 @@ static size_t seen(const adm_reference *r, size_t first, size_t n_block) {
 /* Scores of n_q queries, at most ADM_QUALITY_QUERIES, and the largest of each, a block of keys at a time. */
 static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, const double *wide, uint32_t n_q, const char *k,
                                  size_t n_max, double scale, double *score, size_t stride, adm_reference *reference) {
-    enum { BLOCK = 512 }; /* scores that are in the first or second cache when their largest is looked for */
+    enum { BLOCK = 1024 }; /* scores that are in the first or second cache when their largest is looked for */
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
     for (size_t t = 0; t < n_max; t += BLOCK) {
@@ -93,8 +93,8 @@ static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
  * weight 0, which leaves its sums as they are. */
 static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, uint32_t n_q, const char *v, size_t n_max,
                                  adm_reference *reference, double *out) {
-    enum { BLOCK = 256 };
-    double weight[ADM_QUALITY_QUERIES * BLOCK];
+    enum { BLOCK = 256, STRIDE = BLOCK + 8 }; /* so that queries' weights lie in different lines of the first cache */
+    double weight[ADM_QUALITY_QUERIES * STRIDE];
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
     for (size_t t = 0; t < n_max; t += BLOCK) {
@@ -102,10 +102,10 @@ static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
         for (uint32_t g = 0; g < n_q; g++) {
             adm_reference *r = &reference[g];
             const size_t n_seen = seen(r, t, n_block);
-            if (n_seen > 0) r->total_weight += impl->weights(r->score + t, n_seen, r->largest, weight + g * BLOCK);
-            memset(weight + g * BLOCK + n_seen, 0, (n_block - n_seen) * sizeof *weight);
+            if (n_seen > 0) r->total_weight += impl->weights(r->score + t, n_seen, r->largest, weight + g * STRIDE);
+            memset(weight + g * STRIDE + n_seen, 0, (n_block - n_seen) * sizeof *weight);
         }
-        impl->combine(dtype, v + t * row_bytes, NULL, n_block, d, weight, BLOCK, n_q, out);
+        impl->combine(dtype, v + t * row_bytes, NULL, n_block, d, weight, STRIDE, n_q, out);
     }
 }
 
@@ -201,71 +201,116 @@ static adm_quality round_and_judge(const adm_reference *r, double recall, double
 
 adm_quality adm_quality_of_dense(const adm_reference *r) { return round_and_judge(r, 1, r->total_weight, r->out, 1); }
 
-/* One query's metrics of the first n < r->n tokens of the list: sum and kept are theirs, weighted values and weights. */
-static adm_quality judge(const adm_nested *nested, const adm_reference *r, size_t n, const adm_score_cut *cut,
-                         const double *score, const double *sum, double kept, double *scratch) {
-    const adm_quality_impl *impl = nested->impl;
-    double recall = recall_of(cut, score, n, r->n), anew[ADM_MAX_HEAD_DIM], log_mass;
-    if (kept >= min_kept) return round_and_judge(r, recall, kept, sum, kept);
-    double total = weigh_anew(impl, r, nested->list, n, scratch, &log_mass);
-    memset(anew, 0, sizeof anew);
-    impl->combine(nested->dtype, nested->v, nested->list, n, r->head_dim, scratch, n, 1, anew);
-    adm_quality quality = round_and_judge(r, recall, kept, anew, total);
+/* --- Nested selections ---------------------------------------------------------------------------------------------- */
+
+void adm_judging_take(adm_layout *layout, const adm_nested *nested, size_t max_widest, const adm_reference *reference,
+                      uint32_t n_q, adm_judging *judging) {
+    const size_t n_levels = nested->n_levels;
+    *judging = (adm_judging){.nested = *nested, .reference = reference, .n_q = n_q};
+    judging->weight = adm_layout_take(layout, n_q * max_widest, sizeof *judging->weight);
+    judging->recall = adm_layout_take(layout, n_q * n_levels, sizeof *judging->recall);
+    judging->kept = adm_layout_take(layout, n_q * n_levels, sizeof *judging->kept);
+    judging->sum = adm_layout_take(layout, n_levels * n_q * reference->head_dim, sizeof *judging->sum);
+    judging->summed = adm_layout_take(layout, n_levels, sizeof *judging->summed);
+}
+
+/* Where a level begins in the list. */
+static size_t begin_of(const adm_nested *nested, size_t b) { return b > 0 ? nested->end[b - 1] : 0; }
+
+void adm_judging_weigh(adm_judging *j, const adm_score_cut *cut, double *score) {
+    const adm_nested *nested = &j->nested;
+    const size_t n_levels = nested->n_levels;
+    j->n_summed = j->widest = 0;
+    while (j->n_summed < n_levels && nested->end[j->n_summed] < j->reference->n) j->widest = nested->end[j->n_summed++];
+    for (uint32_t g = 0; g < j->n_q; g++) {
+        const adm_reference *r = &j->reference[g];
+        for (size_t i = 0; i < j->widest; i++) score[i] = r->score[nested->list[i]];
+        for (size_t b = 0; b < j->n_summed; b++) {
+            const size_t begin = begin_of(nested, b), end = nested->end[b];
+            j->recall[g * n_levels + b] = recall_of(&cut[g * n_levels + b], score, end, r->n);
+            j->kept[g * n_levels + b] = nested->impl->weights(score + begin, end - begin, r->largest,
+                                                              j->weight + g * j->widest + begin);
+        }
+    }
+}
+
+/* Bytes of V in a block: they stay in a core's second cache (1 or 2 MiB) while every selection adds its rows of them. Measured
+ * with 32 queries, two policies and budgets up to 8192 of 128K tokens on an EPYC 9004: see kernels/LOG.md. */
+enum { SUM_BYTES = 512 << 10, LINE_BYTES = 64 };
+
+/* Adds the tokens before `end` that are not in yet. */
+static void sum_up_to(adm_judging *j, size_t end) {
+    const adm_nested *nested = &j->nested;
+    const uint32_t d = j->reference->head_dim;
+    for (size_t b = 0; b < j->n_summed; b++) {
+        const size_t first = j->summed[b];
+        size_t last = first;
+        while (last < nested->end[b] && nested->list[last] < end) last++;
+        if (last > first)
+            nested->impl->combine(nested->dtype, nested->v, nested->list + first, last - first, d, j->weight + first, j->widest,
+                                  j->n_q, j->sum + b * j->n_q * d);
+        j->summed[b] = last;
+    }
+}
+
+/* Asks for part i of n of a block. */
+static void prefetch_part(const char *block, size_t n_bytes, size_t i, size_t n) {
+    const size_t n_lines = n_bytes / LINE_BYTES;
+    for (size_t line = i * n_lines / n; line < (i + 1) * n_lines / n; line++)
+        __builtin_prefetch(block + line * LINE_BYTES, 0, 2);
+}
+
+void adm_judging_sum(adm_judging *judging, size_t n) {
+    const adm_nested *nested = &judging->nested;
+    size_t n_tokens = 0, n_rows = 0;
+    if (n == 0) return;
+    const size_t row_bytes = judging->reference->head_dim * adm_dtype_bytes(nested->dtype), block = SUM_BYTES / row_bytes;
+    for (size_t i = 0; i < n; i++) {
+        adm_judging *j = &judging[i];
+        memset(j->sum, 0, j->n_summed * j->n_q * j->reference->head_dim * sizeof *j->sum);
+        for (size_t b = 0; b < j->n_summed; b++) j->summed[b] = begin_of(&j->nested, b);
+        n_tokens = j->widest > 0 && j->reference->n > n_tokens ? j->reference->n : n_tokens;
+        n_rows += j->widest;
+    }
+    const bool most_rows = n_rows >= n_tokens; /* of a block: then all of the next is asked for, else each row by itself */
+    for (size_t first = 0; first < n_tokens; first += block) {
+        const size_t next = first + block, n_next = next < n_tokens ? adm_min(n_tokens - next, block) : 0;
+        for (size_t i = 0; i < n; i++) {
+            if (most_rows) prefetch_part((const char *)nested->v + next * row_bytes, n_next * row_bytes, i, n);
+            sum_up_to(&judging[i], next);
+        }
+    }
+}
+
+/* Sum and weights of the first n tokens of the list by the selection's own largest score: see min_kept. */
+static adm_quality judge_anew(const adm_nested *nested, const adm_reference *r, double recall, double kept, size_t n,
+                              double *score) {
+    double sum[ADM_MAX_HEAD_DIM] = {0}, log_mass;
+    const double total = weigh_anew(nested->impl, r, nested->list, n, score, &log_mass);
+    nested->impl->combine(nested->dtype, nested->v, nested->list, n, r->head_dim, score, n, 1, sum);
+    adm_quality quality = round_and_judge(r, recall, kept, sum, total);
     quality.kl = -log_mass;
     return quality;
 }
 
-/* Scores and weights of the list's tokens for one query; the weights' sums, a level each, go to kept. Nothing is gathered of
- * a level that holds every token. */
-static void gather(const adm_nested *nested, const adm_reference *r, double *score, double *weight, double *kept) {
-    for (size_t b = 0, begin = 0; b < nested->n_levels && nested->end[b] < r->n; begin = nested->end[b++]) {
-        for (size_t j = begin; j < nested->end[b]; j++) score[j] = r->score[nested->list[j]];
-        kept[b] = nested->impl->weights(score + begin, nested->end[b] - begin, r->largest, weight + begin);
-    }
-}
-
-/* The first rows of V that level b will read: a level that is under way asks for its own, and nobody for its first. */
-static void prefetch_level(const adm_nested *nested, size_t b, uint32_t head_dim) {
-    enum { ROWS = 32, LINE_BYTES = 64 };
-    if (b >= nested->n_levels) return;
-    const size_t row_bytes = head_dim * adm_dtype_bytes(nested->dtype), begin = b > 0 ? nested->end[b - 1] : 0;
-    for (size_t j = begin; j < nested->end[b] && j < begin + ROWS; j++) {
-        const char *row = (const char *)nested->v + nested->list[j] * row_bytes;
-        for (size_t at = 0; at < row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
-    }
-}
-
-/* At most AT_ONCE queries, which share the reading of V. */
-enum { AT_ONCE = 8 };
-
-static void judge_some(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
-                       double *scratch, adm_quality *quality) {
-    const uint32_t d = reference->head_dim;
-    const size_t n_levels = nested->n_levels, widest = nested->end[n_levels - 1];
-    double *score = scratch, *weight = score + AT_ONCE * widest, *kept = weight + AT_ONCE * widest;
-    double *spare = kept + AT_ONCE * n_levels, sum[AT_ONCE * ADM_MAX_HEAD_DIM] = {0}, so_far[AT_ONCE] = {0};
-    prefetch_level(nested, 0, d);
-    for (uint32_t g = 0; g < n_q; g++)
-        gather(nested, &reference[g], score + g * widest, weight + g * widest, kept + g * n_levels);
-    for (size_t b = 0, begin = 0; b < n_levels; begin = nested->end[b++]) {
-        const size_t end = nested->end[b];
-        prefetch_level(nested, b + 1, d);
-        if (end == reference->n) {
-            for (uint32_t g = 0; g < n_q; g++) quality[g * n_levels + b] = adm_quality_of_dense(&reference[g]);
-            continue;
-        }
-        nested->impl->combine(nested->dtype, nested->v, nested->list + begin, end - begin, d, weight + begin, widest, n_q, sum);
-        for (uint32_t g = 0; g < n_q; g++) {
-            so_far[g] += kept[g * n_levels + b];
-            quality[g * n_levels + b] = judge(nested, &reference[g], end, &cut[g * n_levels + b], score + g * widest,
-                                              sum + g * d, so_far[g], spare);
+void adm_judging_finish(adm_judging *j, double *score, adm_quality *quality) {
+    const adm_nested *nested = &j->nested;
+    const size_t n_levels = nested->n_levels;
+    for (uint32_t g = 0; g < j->n_q; g++) {
+        const adm_reference *r = &j->reference[g];
+        const uint32_t d = r->head_dim;
+        double sum[ADM_MAX_HEAD_DIM] = {0}, kept = 0;
+        for (size_t b = 0; b < n_levels; b++) {
+            adm_quality *to = &quality[g * n_levels + b];
+            if (b >= j->n_summed) {
+                *to = adm_quality_of_dense(r);
+                continue;
+            }
+            const double *own = j->sum + (b * j->n_q + g) * d, recall = j->recall[g * n_levels + b];
+            for (uint32_t i = 0; i < d; i++) sum[i] += own[i];
+            kept += j->kept[g * n_levels + b];
+            if (kept >= min_kept) *to = round_and_judge(r, recall, kept, sum, kept);
+            else *to = judge_anew(nested, r, recall, kept, nested->end[b], score);
         }
     }
-}
-
-void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
-                    double *scratch, adm_quality *quality) {
-    for (uint32_t first = 0; first < n_q; first += AT_ONCE)
-        judge_some(nested, reference + first, (uint32_t)adm_min(n_q - first, AT_ONCE), cut + first * nested->n_levels, scratch,
-                   quality + first * nested->n_levels);
 }

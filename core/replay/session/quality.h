@@ -15,8 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/policy/rank.h"
+#include "core/base/layout.h"
 #include "core/contract/stage.h"
+#include "core/policy/rank.h"
 
 /* --- The work over all tokens: one function a loop, several implementations ---------------------------------------- */
 
@@ -88,7 +89,7 @@ typedef struct adm_quality {
  *   list   | level 0, ascending | level 1, ascending | ...     tokens
  *                               ^ end[0]             ^ end[1]
  *
- * Selection b is list[0 .. end[b] - 1]. So each row of V is read once for all of them. */
+ * Selection b is list[0 .. end[b] - 1]. So each row of V is added once for all of them. */
 typedef struct adm_nested {
     const adm_quality_impl *impl;
     adm_dtype dtype;
@@ -98,19 +99,38 @@ typedef struct adm_nested {
     size_t n_levels;
 } adm_nested;
 
-/* Doubles of scratch for adm_quality_of(), `widest` the last end. */
-static inline size_t adm_quality_scratch(size_t widest, size_t n_levels) { return 17 * widest + 8 * n_levels; }
+/* Nested selections that n_q queries share, on the way from weights to sums to metrics. Levels that hold every token need no
+ * sums: the first n_summed levels, of `widest` tokens, are weighed and summed. */
+typedef struct adm_judging {
+    adm_nested nested;
+    const adm_reference *reference; /* [n_q], borrowed */
+    uint32_t n_q;
+    size_t n_summed, widest;
+    double *weight; /* [n_q][widest] */
+    double *recall; /* [n_q][n_levels] */
+    double *kept;   /* [n_q][n_levels]: the sum of each level's own weights */
+    double *sum;    /* [n_levels][n_q][d]: of each level's own weighted values */
+    size_t *summed; /* [n_levels] up to where of the list */
+} adm_judging;
 
-/* quality [n_q][n_levels]: the metrics of each selection for each of n_q queries that share it; and of the output of
- * sparse attention over it, rounded to float32 as an attention kernel writes it.
- *
- * Recall is the share of an exact top-k by score that the selection holds. k is the budget, or all tokens where those are
+/* Fills a judging's fields and takes its arrays from the layout, for at most that many tokens, whatever the list is. */
+void adm_judging_take(adm_layout *layout, const adm_nested *nested, size_t max_widest, const adm_reference *reference,
+                      uint32_t n_q, adm_judging *judging);
+
+/* Recall is the share of the exact top-k by score that the selection holds. k is the budget, or all tokens where those are
  * fewer, also where the selection is smaller. cut [n_q][n_levels]: the cuts of each query's scores at k (adm_rank_cut()), not
  * below the selection's size; of one at all tokens only k is looked at. Where scores tie at the k-th position any of the tied
  * tokens makes an exact top-k, so each counts until the tied positions are used up: the recall of an exact top-k is 1, however
- * it broke its ties. */
-void adm_quality_of(const adm_nested *nested, const adm_reference *reference, uint32_t n_q, const adm_score_cut *cut,
-                    double *scratch, adm_quality *quality);
+ * it broke its ties. score: [max_widest] of scratch. */
+void adm_judging_weigh(adm_judging *judging, const adm_score_cut *cut, double *score);
+
+/* The sums of n judgings of one KV head, block by block of V, so that a block is read from memory once for all of them. What
+ * one gets does not depend on the others. */
+void adm_judging_sum(adm_judging *judging, size_t n);
+
+/* quality [n_q][n_levels]: the metrics of each selection for each query; the output is that of sparse attention over it,
+ * rounded to float32 as an attention kernel writes it. score: [max_widest] of scratch. */
+void adm_judging_finish(adm_judging *judging, double *score, adm_quality *quality);
 
 /* The metrics of selecting everything: only the rounding to float32 is left of them. */
 adm_quality adm_quality_of_dense(const adm_reference *reference);

@@ -43,12 +43,18 @@ static void judge_levels(problem *p, const uint32_t *selected, const size_t *end
     static uint32_t token[N];
     static double token_score[N];
     adm_candidates candidates = {0, token, token_score};
-    static double scratch[10 * N + 64 * N];
+    static double scratch[10 * N], memory[4 * N + 8 * D + 256];
     for (size_t b = 0; b < n_levels; b++) cut[b] = (adm_score_cut){.k = end[b]};
     while (n_cuts < n_levels && end[n_cuts] < N) n_cuts++;
     if (n_cuts > 0) adm_rank_cut(p->score, N, cut, n_cuts, scratch, &candidates);
     const adm_nested nested = {p->impl, ADM_F32, p->v, selected, end, n_levels};
-    adm_quality_of(&nested, &p->reference, 1, cut, scratch, quality);
+    adm_layout layout = {.base = (unsigned char *)memory};
+    adm_judging judging;
+    adm_judging_take(&layout, &nested, end[n_levels - 1], &p->reference, 1, &judging);
+    assert_true(layout.bytes <= sizeof memory);
+    adm_judging_weigh(&judging, cut, scratch);
+    adm_judging_sum(&judging, 1);
+    adm_judging_finish(&judging, scratch, quality);
 }
 
 static adm_quality judge(problem *p, const uint32_t *selected, size_t n) {
@@ -168,6 +174,60 @@ static void nested_selections_are_judged_as_each_by_itself(void **state) {
         assert_true(fabs(together[b].output_cosine - alone.output_cosine) < 1e-7);
     }
     drop_problem(p);
+}
+
+/* Several selections, of one query and of three that share one, over more tokens than a block of V holds: the sums of every
+ * level are those of the level by itself, to the last bit. */
+static void selections_are_summed_together_as_each_by_itself(void **state) {
+    (void)state;
+    enum { TOKENS = 9000, LISTS = 5, LEVELS = 3, WIDEST = 4000, QUERIES = 3 };
+    const size_t end[LISTS][LEVELS] = {
+        {1, 2, 3}, {100, 1500, WIDEST}, {1000, 2000, 3000}, {7, 500, TOKENS}, {TOKENS, TOKENS, TOKENS}};
+    adm_rng rng = check_rng(__func__);
+    float *v = calloc(TOKENS * D, sizeof *v);
+    double *score = calloc(TOKENS, sizeof *score), *scratch = calloc(TOKENS, sizeof *scratch);
+    uint32_t *list = calloc(LISTS * TOKENS, sizeof *list);
+    adm_layout layout = {.base = calloc(LISTS * (TOKENS * 2 + 4096), sizeof(double))};
+    adm_judging judging[LISTS];
+    assert_true(v != NULL && score != NULL && scratch != NULL && list != NULL && layout.base != NULL);
+    for (int i = 0; i < TOKENS * D; i++) v[i] = (float)adm_rng_normal(&rng);
+    for (int t = 0; t < TOKENS; t++) score[t] = adm_rng_normal(&rng);
+    adm_reference reference[QUERIES];
+    for (int g = 0; g < QUERIES; g++)
+        reference[g] = (adm_reference){.n = TOKENS, .head_dim = D, .score = score, .largest = 3 + g, .total_weight = 1e5};
+    for (size_t i = 0; i < LISTS; i++)
+        for (size_t b = 0, at = 0; b < LEVELS && end[i][b] < TOKENS; b++)
+            for (uint32_t t = (uint32_t)adm_rng_below(&rng, 2); at < end[i][b]; at++, t += 1 + (uint32_t)adm_rng_below(&rng, 2))
+                list[i * TOKENS + at] = t;
+    for (size_t r = 0; adm_quality_at(r) != NULL; r++) {
+        const adm_quality_impl *impl = adm_quality_at(r);
+        if (impl->is_available != NULL && !impl->is_available()) continue;
+        layout.bytes = 0;
+        for (int i = 0; i < LISTS; i++) {
+            const adm_nested nested = {impl, ADM_F32, v, list + i * TOKENS, end[i], LEVELS};
+            const adm_score_cut cut[QUERIES * LEVELS] = {{.k = 1}};
+            adm_judging_take(&layout, &nested, TOKENS, reference, i == 1 ? QUERIES : 1, &judging[i]);
+            adm_judging_weigh(&judging[i], cut, scratch);
+        }
+        adm_judging_sum(judging, LISTS);
+        for (int i = 0; i < LISTS; i++) {
+            const adm_judging *j = &judging[i];
+            check_case("%s, list %d", impl->name, i);
+            for (size_t b = 0, begin = 0; b < LEVELS && end[i][b] < TOKENS; begin = end[i][b++]) {
+                double sum[QUERIES * D] = {0};
+                impl->combine(ADM_F32, v, j->nested.list + begin, end[i][b] - begin, D, j->weight + begin, j->widest, j->n_q,
+                              sum);
+                assert_memory_equal(sum, j->sum + b * j->n_q * D, j->n_q * D * sizeof *sum);
+                assert_true(sum[0] != 0);
+            }
+        }
+    }
+    check_case_end();
+    free(v);
+    free(score);
+    free(scratch);
+    free(list);
+    free(layout.base);
 }
 
 static void recall_counts_tied_tokens_as_equals(void **state) {
@@ -319,6 +379,7 @@ int main(void) {
         cmocka_unit_test(metrics_match_their_definitions),
         cmocka_unit_test(everything_selected_loses_nothing),
         cmocka_unit_test(nested_selections_are_judged_as_each_by_itself),
+        cmocka_unit_test(selections_are_summed_together_as_each_by_itself),
         cmocka_unit_test(recall_counts_tied_tokens_as_equals),
         cmocka_unit_test(zero_outputs_have_defined_errors),
         cmocka_unit_test(huge_scores_stay_finite),
