@@ -472,8 +472,8 @@ extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gp
     grid.threads = 32 * warps;
     grid.cluster = split > 1 ? split : 0;
     grid.most_shared = true;
-    /* As many blocks on an SM as it takes to hold them all, and none of the next kernel: else some SMs get two, and others
-     * none. */
+    /* As many blocks on an SM as it takes to hold them all, and none of the next kernel: 3.6 us in place of 5.2 for 32 rows of
+     * 32K (kernels/LOG.md). */
     const uint32_t n_blocks = split * grid.blocks.y, per_sm = (n_blocks + (uint32_t)limits.n_sms - 1) / (uint32_t)limits.n_sms;
     const size_t a_share = (size_t)limits.sm_shared_bytes / (per_sm + 1);
     if (grid.shared_bytes < a_share) grid.shared_bytes = a_share;
