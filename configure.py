@@ -51,7 +51,7 @@ ROOMS = {
     "kernels/gpu": ["gpu", "registry", "plan"],
     "kernels/decode": ["ops", "cublas", "plan", "decode", "time", "check", "run"],
     "kernels/sass": ["static", "sass_mix"],
-    "kernels/profile/grid": ["grid", "shards", "resume", "trace", "metrics"],
+    "kernels/profile/grid": ["grid", "cost", "spent", "shards", "resume", "trace", "metrics"],
     "kernels/profile/observe": ["observer", "state", "count", "timeline", "observe"],
     "kernels/profile/gpus": ["ranks", "ranks_record"],
     "kernels/profile": ["reference", "check", "run", "peers", "phases"],

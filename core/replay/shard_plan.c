@@ -11,11 +11,24 @@
 #include "core/cli/command.h"
 #include "core/replay/session/segment.h"
 
-/* K and V of every token that each step attends to. Layers and heads are the same for all lengths of a trace. */
-static double bytes_of(const adm_trace *trace, const adm_segment *segment, size_t n_layers) {
-    double tokens = 0;
-    for (size_t s = 0; s < segment->n_steps; s++) tokens += (double)trace->positions[segment->first_step + s] + 1;
-    return tokens * (double)n_layers * trace->shape.n_q_heads * trace->shape.head_dim * 2 *
+/* A timed step does its work under the probes, to warm up, and for the time itself, one head after the other, where a step of
+ * the quality pass reads K and V once for several. */
+enum { RUNS_PER_TIMED_STEP = 4 };
+
+/* K and V of every token that each step attends to, densely and at every budget by every policy. Layers and heads are the same
+ * for all lengths of a trace. */
+static double bytes_of(const adm_trace *trace, const adm_segment *segment, const adm_replay_options *o) {
+    const size_t n_layers = o->n_layers > 0 ? o->n_layers : trace->n_layers;
+    const bool takes_quality = o->n_counters == 0 && o->n_only == 0;
+    double rows = 0;
+    for (size_t s = 0; s < segment->n_steps; s++) {
+        const double tokens = (double)trace->positions[segment->first_step + s] + 1;
+        double selected = 0;
+        for (size_t b = 0; b < o->n_budgets; b++) selected += o->budgets[b] < tokens ? o->budgets[b] : tokens;
+        if (takes_quality) rows += tokens + selected * (double)o->n_variants;
+        if (s < o->n_timed_steps) rows += RUNS_PER_TIMED_STEP * (tokens + selected);
+    }
+    return rows * (double)n_layers * trace->shape.n_q_heads * trace->shape.head_dim * 2 *
            (double)adm_dtype_bytes(trace->layers[0].k_dtype);
 }
 
@@ -30,10 +43,9 @@ static adm_status add_trace(const adm_trace *trace, size_t i, const adm_replay_o
         adm_copy(larger, shards->item, shards->n_items * sizeof *larger);
         adm_free(&shards->item);
         shards->item = larger;
-        const size_t n_layers = o->n_layers > 0 ? o->n_layers : trace->n_layers;
         for (size_t s = 0; s < n; s++)
             shards->item[shards->n_items++] = (adm_replay_item){i, segment[s].seq_len, segment[s].n_steps,
-                                                                bytes_of(trace, &segment[s], n_layers)};
+                                                                bytes_of(trace, &segment[s], o)};
     }
     adm_free(&segment);
     return status;

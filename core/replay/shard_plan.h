@@ -10,7 +10,7 @@ typedef struct adm_replay_item {
     size_t trace;
     uint32_t seq_len;
     size_t n_steps;
-    double bytes; /* of K and V that its steps' dense references read: what its time goes with */
+    double bytes; /* of K and V that its steps read, densely and by selection, times included: what its time goes with */
 } adm_replay_item;
 
 typedef struct adm_replay_shards {

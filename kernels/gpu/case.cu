@@ -168,6 +168,11 @@ extern "C" adm_status adm_gpu_case_run_all(adm_gpu_case *c, const adm_gpu_impl *
     return run_sets(c, impls, n_impls, 0, c->plan.n_sets, err);
 }
 
+extern "C" adm_status adm_gpu_case_run_first(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t n_sets,
+                                             adm_error *err) {
+    return run_sets(c, impls, n_impls, 0, n_sets, err);
+}
+
 extern "C" adm_status adm_gpu_case_launch(adm_gpu_case *c, const adm_gpu_impl *impl, uint32_t set, adm_error *err) {
     return adm_gpu_case_enqueue(c, &impl, 1, set, err);
 }

@@ -56,6 +56,10 @@ adm_status adm_gpu_case_run(adm_gpu_case *gpu_case, const adm_gpu_impl *const *i
 /* The same on every set, the first set last, so that the memory which sets share is as the first leaves it. */
 adm_status adm_gpu_case_run_all(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err);
 
+/* The same on the first n_sets sets. */
+adm_status adm_gpu_case_run_first(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t n_sets,
+                                  adm_error *err);
+
 /* For observers. clear() writes the zeros that the workspace must hold (gpu.h); launch() enqueues one implementation on a set
  * and nothing else. */
 adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err);

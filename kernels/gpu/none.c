@@ -122,6 +122,11 @@ adm_status adm_gpu_case_run_all(adm_gpu_case *gpu_case, const adm_gpu_impl *cons
     (void)gpu_case, (void)impls, (void)n_impls;
     return unreachable(err);
 }
+adm_status adm_gpu_case_run_first(adm_gpu_case *gpu_case, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t n_sets,
+                                  adm_error *err) {
+    (void)gpu_case, (void)impls, (void)n_impls, (void)n_sets;
+    return unreachable(err);
+}
 adm_status adm_gpu_case_clear(adm_gpu_case *gpu_case, adm_error *err) {
     (void)gpu_case;
     return unreachable(err);

@@ -68,8 +68,7 @@ static double median_uncertainty(const double *samples, size_t n, double *scratc
     return (scratch[high] - scratch[low]) / 2 / scratch[n / 2];
 }
 
-enum { MIN_SAMPLES = 20, MAX_SAMPLES = 2000, MAX_NODES = 4000 };
-static const double sample_ns_wanted = 1e6; /* a sample of 1 ms makes the microseconds of a graph launch invisible */
+enum { MAX_SAMPLES = 2000 };
 
 static adm_status sample_until_sure(const timed_unit *u, cudaGraphExec_t exec, double target, uint64_t cap_ns,
                                     adm_gpu_timing *timing, adm_error *err) {
@@ -77,12 +76,12 @@ static adm_status sample_until_sure(const timed_unit *u, cudaGraphExec_t exec, d
     adm_status status = adm_alloc(&timing->sample_ns, MAX_SAMPLES, sizeof(double), "samples", err);
     if (status == ADM_OK) status = adm_alloc(&timing->end_ns, MAX_SAMPLES, sizeof *timing->end_ns, "samples", err);
     if (status == ADM_OK) status = adm_alloc(&scratch, MAX_SAMPLES, sizeof(double), "samples", err);
-    for (int i = 0; status == ADM_OK && i < 3; i++) status = take_sample(u, exec, &warm_up, err);
+    for (int i = 0; status == ADM_OK && i < ADM_TIMING_WARM_UPS; i++) status = take_sample(u, exec, &warm_up, err);
     const uint64_t start = timing->start_ns = adm_clock_ns();
     while (status == ADM_OK && timing->n_samples < MAX_SAMPLES) {
         status = take_sample(u, exec, &timing->sample_ns[timing->n_samples], err);
         if (status == ADM_OK) timing->end_ns[timing->n_samples++] = adm_clock_ns();
-        if (timing->n_samples < MIN_SAMPLES) continue;
+        if (timing->n_samples < ADM_TIMING_MIN_SAMPLES) continue;
         timing->median_ci_ratio = median_uncertainty(timing->sample_ns, timing->n_samples, scratch);
         if (timing->median_ci_ratio <= target || adm_clock_ns() - start > cap_ns) break;
     }
@@ -98,7 +97,7 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
     for (size_t i = 0; i < n_impls; i++) covers |= impls[i]->covers;
     timed_unit u = {c, impls, n_impls, adm_gpu_plan_rotation(&c->plan, &c->shape, covers), 0};
     /* A first guess at the duration of a call decides how many make a sample. */
-    u.n_calls = (32 + u.n_sets - 1) / u.n_sets * u.n_sets;
+    u.n_calls = adm_gpu_timing_first_calls(u.n_sets);
     double ns = 0;
     adm_status status = adm_gpu_case_clear(c, err);
     /* What an earlier kernel or program left as persisting in the L2 would be found there however much passes. */
@@ -106,11 +105,7 @@ extern "C" adm_status adm_gpu_time(adm_gpu_case *c, const adm_gpu_impl *const *i
         status = adm_gpu_status(c->gpu, cudaCtxResetPersistingL2Cache(), "resetting the L2's persisting lines", err);
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
     if (status == ADM_OK) status = take_sample(&u, NULL, &ns, err);
-    if (status == ADM_OK) {
-        double max_calls = (double)MAX_NODES / (double)n_impls;
-        double calls = fmin(fmax(sample_ns_wanted / ns, 1), max_calls);
-        u.n_calls = (uint32_t)fmax(1, ceil(calls / u.n_sets)) * u.n_sets;
-    }
+    if (status == ADM_OK) u.n_calls = adm_gpu_timing_calls(ns, n_impls, u.n_sets);
     if (status == ADM_OK && mode == ADM_LAUNCH_GRAPH) status = capture(&u, &exec, err);
     if (status == ADM_OK) status = sample_until_sure(&u, exec, target, cap_ns, timing, err);
     if (exec != NULL) cudaGraphExecDestroy(exec);

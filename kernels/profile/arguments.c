@@ -42,7 +42,8 @@ enum {
     KEY_GPUS,
     KEY_ALONE,
     KEY_SPLIT,
-    KEY_TOGETHER
+    KEY_TOGETHER,
+    KEY_SECONDS
 };
 
 static const struct argp_option options[] = {
@@ -98,6 +99,8 @@ static const struct argp_option options[] = {
     {"alone", KEY_ALONE, NULL, 0, "With --gpus: first each GPU by itself, so that one sees what running together costs", 4},
     {"split", KEY_SPLIT, NULL, 0, "With --gpus: share the grid among the GPUs instead, as one run", 4},
     {"together", KEY_TOGETHER, "UUID:N", OPTION_HIDDEN, NULL, 4},
+    {"seconds", KEY_SECONDS, "FILE", 0,
+     "Also write what each configuration and unit took by the wall clock, and the estimate by which --shard divides", 4},
     {"ranks", KEY_RANKS, "LIST", 0,
      "Instead: whole steps and dense attention shared by so many GPUs by KV heads, with the all-reduce of the output "
      "through NCCL",
@@ -164,6 +167,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_ALONE: c->alone = true; return 0;
     case KEY_SPLIT: c->split = true; return 0;
     case KEY_TOGETHER: c->together = arg; return 0;
+    case KEY_SECONDS: c->seconds_path = arg; return 0;
     case KEY_IMPLEMENTATION: return add_only(c, arg, state);
     case KEY_TUNED: c->tuned = true; return 0;
     case KEY_STATIC: c->is_static = true; return 0;
@@ -364,6 +368,8 @@ adm_status adm_profile_arguments_read(adm_profile_command *c, adm_error *err) {
     adm_status status = parse_values(c, err);
     if (status == ADM_OK && c->gpus == NULL && (c->alone || c->split))
         status = adm_fail(err, ADM_EINPUT, "%s goes with --gpus", c->alone ? "--alone" : "--split");
+    if (status == ADM_OK && c->seconds_path != NULL && (adm_profile_has_gpus(c) || c->ranks != NULL || c->is_static))
+        status = adm_fail(err, ADM_EINPUT, "--seconds is of a grid on one GPU: leave out --gpus, --ranks and --static");
     if (status == ADM_OK) status = parse_together(c, err);
     if (status == ADM_OK) status = parse_ranks(c, err);
     return status;

@@ -24,6 +24,7 @@ typedef struct adm_profile_command {
     const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics, *ranks;
     const char *gpus, *together; /* NULL or "": one GPU */
+    const char *seconds_path;
     bool alone, split;
     char together_uuid[37];
     int64_t n_together;

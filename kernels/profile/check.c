@@ -9,7 +9,6 @@
 
 #include "core/base/mem.h"
 #include "core/contract/asym4.h"
-#include "kernels/attention/attention.h"
 #include "kernels/encode/pack.h"
 
 /* What a comparison works with. */
@@ -17,8 +16,8 @@ typedef struct comparison {
     adm_gpu *gpu;
     const adm_gpu_buffers *b;
     const adm_gpu_shape *s;    /* with the present budget */
-    const adm_profile_reference *r;
-    const adm_checked_head *h;
+    adm_profile_reference *r;
+    adm_checked_head *h;
     const adm_profile_unit *unit;
     adm_error *err;
 } comparison;
@@ -160,28 +159,28 @@ static adm_status compare_distance(const comparison *c, int which) {
 static adm_status compare_selection(const comparison *c) {
     for (uint32_t i = 0; i < c->r->selections; i++) {
         const size_t row = first_selection(c) + i;
-        const uint32_t n = adm_profile_select(c->r, c->h, &c->s->rule, i, c->r->index), *found = c->r->found;
-        uint32_t n_found = 0;
+        const uint32_t *found = c->r->found;
+        uint32_t n, n_found = 0;
+        const uint32_t *expected = adm_profile_selection(c->r, c->h, i, &n);
         adm_status status = adm_gpu_read(c->gpu, c->b->n_selected + row, sizeof n_found, &n_found, c->err);
         if (status == ADM_OK && n_found != n) status = wrong(c, "number of tokens of selection", i, n_found, n);
         if (status == ADM_OK)
             status = adm_gpu_read(c->gpu, c->b->index + row * c->s->rule.budget, n * sizeof *found, c->r->found, c->err);
         if (status != ADM_OK) return status;
         for (uint32_t j = 0; j < n; j++)
-            if (found[j] != c->r->index[j]) return wrong(c, "selected token", j, found[j], c->r->index[j]);
+            if (found[j] != expected[j]) return wrong(c, "selected token", j, found[j], expected[j]);
     }
     return ADM_OK;
 }
 
-/* One query head's output against attention over index [n], or over all tokens where that is NULL. */
-static adm_status compare_row(const comparison *c, uint32_t i, const uint32_t *index, uint32_t n) {
+/* One query head's output against attention over the host's selection, or over every token. */
+static adm_status compare_row(const comparison *c, uint32_t i, bool dense) {
     const uint32_t d = c->s->heads.head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(c->s->dtype);
     const double tolerance = c->unit->impl[c->unit->n_impls - 1]->tolerance;
     char raw[ADM_MAX_HEAD_DIM * 4];
-    float found[ADM_MAX_HEAD_DIM], expected[ADM_MAX_HEAD_DIM];
-    adm_attention_reference(c->s->dtype, (const char *)c->h->q + i * row_bytes, c->h->k, c->h->v, index, n, d, c->s->scale,
-                            c->r->score, expected);
+    float found[ADM_MAX_HEAD_DIM];
+    const float *expected = adm_profile_output(c->r, c->h, i, dense);
     adm_status status = adm_gpu_read(c->gpu, (const char *)c->b->out + (first_q_head(c) + i) * row_bytes, row_bytes, raw,
                                      c->err);
     if (status != ADM_OK) return status;
@@ -199,14 +198,9 @@ static adm_status compare_row(const comparison *c, uint32_t i, const uint32_t *i
                     adm_stage_name(c->unit->stage), c->unit->variant, c->h->sequence, c->h->kv_head, i, error, tolerance);
 }
 
-/* dense: over every token, else over the host's selection. */
 static adm_status compare_output(const comparison *c, bool dense) {
     adm_status status = ADM_OK;
-    for (uint32_t i = 0; status == ADM_OK && i < c->r->group; i++) {
-        uint32_t n = c->h->n_tokens;
-        if (!dense) n = adm_profile_select(c->r, c->h, &c->s->rule, i % c->r->selections, c->r->index);
-        status = compare_row(c, i, dense ? NULL : c->r->index, n);
-    }
+    for (uint32_t i = 0; status == ADM_OK && i < c->r->group; i++) status = compare_row(c, i, dense);
     return status;
 }
 
@@ -242,9 +236,10 @@ static adm_status compare_all(const comparison *c) {
     return status;
 }
 
-adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, const adm_profile_reference *r, const adm_profile_unit *unit,
+adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, adm_profile_reference *r, const adm_profile_unit *unit,
                              adm_error *err) {
     const adm_gpu_shape shape = adm_gpu_case_shape(gpu_case, r->set);
+    adm_profile_reference_select(r, &shape.rule);
     adm_status status = adm_gpu_case_poison(gpu_case, r->set, adm_profile_covers(unit), err);
     if (status == ADM_OK) status = adm_gpu_case_run(gpu_case, unit->impl, unit->n_impls, r->set, err);
     for (size_t i = 0; status == ADM_OK && i < r->n_heads; i++) {

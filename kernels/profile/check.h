@@ -6,7 +6,7 @@
 
 /* Runs a unit on the reference's set, whose hand-over is in place, with poisoned outputs, and compares what it wrote.
  * ADM_OK: right. ADM_EINTERNAL: wrong, the sentence says where. Other statuses: it could not be run. */
-adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, const adm_profile_reference *reference,
+adm_status adm_profile_check(adm_gpu *gpu, adm_gpu_case *gpu_case, adm_profile_reference *reference,
                              const adm_profile_unit *unit, adm_error *err);
 
 #endif

@@ -14,6 +14,7 @@
 #include "kernels/profile/gpus/gpus.h"
 #include "kernels/profile/grid/plan_print.h"
 #include "kernels/profile/print.h"
+#include "kernels/profile/grid/spent.h"
 #include "kernels/profile/observe/probes.h"
 #include "kernels/profile/gpus/ranks.h"
 #include "kernels/profile/grid/resume.h"
@@ -107,6 +108,7 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
     adm_profile_start start;
     bool has_start = false;
     adm_profile_candidates *candidates = NULL;
+    adm_profile_spent spent = {0};
     const bool is_observed = c->counters != NULL || c->timeline;
     const adm_profile_candidates_ask ask = {.bring = &c->bring,
                                             .tuned_db = c->tuned ? c->common.db_path : NULL,
@@ -121,6 +123,10 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
     if (status == ADM_OK && is_observed)
         adm_cupti_features_prepare(c->timeline && !c->software_timestamps, &c->features); /* before a context */
     if (status == ADM_OK) status = adm_gpu_open((int)c->device_number, &gpu, err);
+    if (status == ADM_OK && c->seconds_path != NULL) {
+        status = adm_profile_spent_open(&spent, c->seconds_path, err);
+        c->options.spent = &spent;
+    }
     if (status == ADM_OK && is_observed) {
         adm_cupti_features_read(&c->features);
         c->options.fact = c->features.fact;
@@ -152,6 +158,8 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
             status = adm_profile_print_run(&c->common, &c->options, c->trace, store, run_id, tally, err);
         if (status == ADM_OK && !c->common.quiet && !c->common.json) adm_profile_probes_print(probes);
     }
+    if (status == ADM_OK && c->seconds_path != NULL) status = adm_output_commit(&spent.output, err);
+    adm_output_discard(&spent.output);
     adm_profile_candidates_free(&candidates);
     adm_profile_probes_close(&probes);
     adm_store_close(&store);
@@ -292,7 +300,7 @@ static int run(int argc, char **argv) {
     c.options.on_progress = on_progress;
     c.options.should_stop = adm_interrupted;
     c.options.user = &c.progress;
-    static const char *const apart[] = {"device", "gpus", "alone", "split", "together", NULL};
+    static const char *const apart[] = {"device", "gpus", "alone", "split", "together", "seconds", NULL};
     adm_status status = adm_profile_arguments_read(&c, &err);
     if (status == ADM_OK) status = adm_fleet_read(&c.fleet, "profile", &adm_profile_argp, apart, argc, argv, &err);
     if (status == ADM_OK && c.argv_json == NULL) status = adm_fail(&err, ADM_EENVIRONMENT, "out of memory");

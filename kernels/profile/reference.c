@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/minmax.h"
 #include "core/contract/asym4.h"
+#include "kernels/attention/attention.h"
 #include "kernels/encode/bucket.h"
 #include "kernels/encode/code.h"
 #include "kernels/distance/asym4.h"
@@ -28,8 +30,7 @@ static void make_row(const adm_profile_reference *r, adm_input_tensor tensor, co
                      uint32_t token_or_draw, void *out) {
     const uint32_t d = r->shape.heads.head_dim;
     float row[ADM_MAX_HEAD_DIM];
-    for (uint32_t i = 0; i < d; i++)
-        row[i] = adm_input_value(r->inputs.seed, tensor, h->sequence, h->kv_head, head, token_or_draw, i, d);
+    adm_input_fill_row(r->inputs.seed, tensor, h->sequence, h->kv_head, head, token_or_draw, d, row);
     adm_from_f32(r->shape.dtype, row, d, out);
 }
 
@@ -102,6 +103,11 @@ static void add_distances(const adm_profile_reference *r, adm_checked_head *h, u
     }
 }
 
+/* Sinks and recent tokens are within the budget. */
+static size_t max_selected(const adm_profile_reference *r, const adm_checked_head *h) {
+    return adm_min(r->shape.rule.budget, h->n_tokens);
+}
+
 static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_error *err) {
     const adm_gpu_shape *s = &r->shape;
     size_t d = s->heads.head_dim, row_bytes = d * adm_dtype_bytes(s->dtype), n = h->n_tokens, g = r->group;
@@ -115,6 +121,12 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
         {&h->distance[0], r->selections * n, 2},
         {&h->distance[1], s->metric == ADM_METRIC_L1 ? r->selections * n : 0, 2},
         {&h->distance[2], s->metric == ADM_METRIC_L1 ? r->selections * n : 0, 2},
+        {&h->selected, r->selections * max_selected(r, h), sizeof *h->selected},
+        {&h->n_selected, r->selections, sizeof *h->n_selected},
+        {&h->output, g * d, sizeof(float)},
+        {&h->dense, g * d, sizeof(float)},
+        {&h->has_output, g, sizeof(bool)},
+        {&h->has_dense, g, sizeof(bool)},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
@@ -158,7 +170,6 @@ static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
         size_t count, size;
     } buffers[] = {
         {&r->histogram, largest_distance(r) + 1, sizeof *r->histogram},
-        {&r->index, longest, sizeof *r->index},
         {&r->found, longest, sizeof *r->found},
         {&r->distance, longest, sizeof *r->distance},
         {&r->score, longest, sizeof *r->score},
@@ -196,33 +207,60 @@ void adm_profile_reference_free(adm_profile_reference **reference) {
     if (*reference == NULL) return;
     for (size_t i = 0; i < (*reference)->n_heads; i++) {
         adm_checked_head *h = &(*reference)->head[i];
-        void *const owned[] = {&h->own_k,    &h->own_v,       &h->own_q,       &h->packed,     &h->y,
-                               &h->q_packed, &h->distance[0], &h->distance[1], &h->distance[2]};
+        void *const owned[] = {&h->own_k,      &h->own_v,       &h->own_q,       &h->packed,      &h->y,
+                               &h->q_packed,   &h->distance[0], &h->distance[1], &h->distance[2], &h->selected,
+                               &h->n_selected, &h->output,      &h->dense,       &h->has_output,  &h->has_dense};
         for (size_t j = 0; j < sizeof owned / sizeof owned[0]; j++) adm_free(owned[j]);
     }
-    void *const scratch[] = {&(*reference)->histogram, &(*reference)->index, &(*reference)->found,
-                             &(*reference)->distance,  &(*reference)->score, &(*reference)->seen};
+    void *const scratch[] = {&(*reference)->histogram, &(*reference)->found, &(*reference)->distance, &(*reference)->score,
+                             &(*reference)->seen};
     for (size_t j = 0; j < sizeof scratch / sizeof scratch[0]; j++) adm_free(scratch[j]);
     adm_free(reference);
 }
 
-uint32_t adm_profile_select(const adm_profile_reference *r, const adm_checked_head *h, const adm_select_rule *rule, uint32_t i,
-                            uint32_t *index) {
-    return adm_topk_reference(h->distance[0] + (size_t)i * h->n_tokens, h->n_tokens, largest_distance(r), rule, r->histogram,
-                              index, NULL);
+void adm_profile_reference_select(adm_profile_reference *r, const adm_select_rule *rule) {
+    if (r->rule.budget == rule->budget && r->rule.n_sinks == rule->n_sinks && r->rule.n_recent == rule->n_recent) return;
+    r->rule = *rule;
+    for (size_t j = 0; j < r->n_heads; j++) {
+        adm_checked_head *h = &r->head[j];
+        for (uint32_t i = 0; i < r->selections; i++)
+            h->n_selected[i] = adm_topk_reference(h->distance[0] + (size_t)i * h->n_tokens, h->n_tokens, largest_distance(r),
+                                                  rule, r->histogram, h->selected + i * max_selected(r, h), NULL);
+        memset(h->has_output, 0, r->group * sizeof *h->has_output);
+    }
 }
 
-double adm_profile_reference_overlap(const adm_profile_reference *r, const adm_select_rule *rule) {
+const uint32_t *adm_profile_selection(const adm_profile_reference *r, const adm_checked_head *h, uint32_t i, uint32_t *n) {
+    *n = h->n_selected[i];
+    return h->selected + i * max_selected(r, h);
+}
+
+const float *adm_profile_output(adm_profile_reference *r, adm_checked_head *h, uint32_t i, bool is_dense) {
+    const uint32_t d = r->shape.heads.head_dim;
+    float *out = (is_dense ? h->dense : h->output) + (size_t)i * d;
+    bool *has = (is_dense ? h->has_dense : h->has_output) + i;
+    uint32_t n = h->n_tokens;
+    const uint32_t *index = is_dense ? NULL : adm_profile_selection(r, h, i % r->selections, &n);
+    if (!*has)
+        adm_attention_reference(r->shape.dtype, (const char *)h->q + i * d * adm_dtype_bytes(r->shape.dtype), h->k, h->v, index,
+                                n, d, r->shape.scale, r->score, out);
+    *has = true;
+    return out;
+}
+
+double adm_profile_reference_overlap(adm_profile_reference *r, const adm_select_rule *rule) {
     double selected = 0, distinct = 0;
-    for (size_t j = 0; j < r->n_heads && r->selections > 1; j++) {
+    if (r->selections == 1) return 1;
+    adm_profile_reference_select(r, rule);
+    for (size_t j = 0; j < r->n_heads; j++) {
         const adm_checked_head *h = &r->head[j];
         uint32_t n = 0;
         memset(r->seen, 0, h->n_tokens * sizeof *r->seen);
         for (uint32_t i = 0; i < r->selections; i++) {
-            n = adm_profile_select(r, h, rule, i, r->index);
+            const uint32_t *index = adm_profile_selection(r, h, i, &n);
             for (uint32_t k = 0; k < n; k++) {
-                distinct += !r->seen[r->index[k]];
-                r->seen[r->index[k]] = true;
+                distinct += !r->seen[index[k]];
+                r->seen[index[k]] = true;
             }
         }
         selected += n;

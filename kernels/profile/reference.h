@@ -16,6 +16,10 @@ typedef struct adm_checked_head {
     float *y;                  /* [group + 1][d]: the queries', then the new key's */
     uint8_t *q_packed;         /* [group][d/4], with asym4 planes [group][d/2] */
     uint16_t *distance[ADM_CHECKED_METRICS]; /* [selections][n_tokens] by the metric; with l1 by xor and dot too */
+    /* By the rule at hand (adm_profile_reference_select()); what is attended to comes with the first who asks. */
+    uint32_t *selected, *n_selected;         /* [selections][at most min(budget, n_tokens)]; [selections] */
+    float *output, *dense;                   /* [group][d] over the selection, and over all tokens */
+    bool *has_output, *has_dense;            /* [group] */
 } adm_checked_head;
 
 enum { ADM_MAX_CHECKED = 16 };
@@ -31,8 +35,9 @@ typedef struct adm_profile_reference {
     uint32_t selections;       /* a KV head: group, or 1 */
     size_t n_heads;
     adm_checked_head head[ADM_MAX_CHECKED];
+    adm_select_rule rule;      /* at hand; a budget of 0: none yet */
     /* Scratch for the longest of them. */
-    uint32_t *histogram, *index;
+    uint32_t *histogram;
     uint32_t *found;           /* the device's selection */
     uint16_t *distance;
     double *score;
@@ -43,12 +48,19 @@ adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gp
                                         adm_profile_reference **out, adm_error *err);
 void adm_profile_reference_free(adm_profile_reference **reference);
 
+/* Every checked head's selections by this rule, unless it is at hand: units at one budget share them. The budget is at most
+ * that of the shape. */
+void adm_profile_reference_select(adm_profile_reference *reference, const adm_select_rule *rule);
+
+/* Selection i of the head by the rule at hand, ascending. Borrowed until the next rule. */
+const uint32_t *adm_profile_selection(const adm_profile_reference *reference, const adm_checked_head *head, uint32_t i,
+                                      uint32_t *n);
+
+/* The output of query i of the head's group [d]: over its selection by the rule at hand, or over all tokens. */
+const float *adm_profile_output(adm_profile_reference *reference, adm_checked_head *head, uint32_t i, bool is_dense);
+
 /* Tokens that the query heads of a group attend to between them under this rule, over those that one selection holds:
  * the mean of the checked heads, 1 to the group's size. */
-double adm_profile_reference_overlap(const adm_profile_reference *reference, const adm_select_rule *rule);
-
-/* Selection i of the head on the host, ascending, to index; returns how many tokens it holds. */
-uint32_t adm_profile_select(const adm_profile_reference *reference, const adm_checked_head *head, const adm_select_rule *rule,
-                            uint32_t i, uint32_t *index);
+double adm_profile_reference_overlap(adm_profile_reference *reference, const adm_select_rule *rule);
 
 #endif

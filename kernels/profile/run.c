@@ -14,6 +14,7 @@
 #include "kernels/profile/observe/observe.h"
 #include "kernels/profile/peers.h"
 #include "kernels/profile/phases.h"
+#include "kernels/profile/grid/spent.h"
 #include "kernels/profile/observe/state.h"
 
 /* --- Storing ------------------------------------------------------------------------------------------------------ */
@@ -373,8 +374,8 @@ static void overlap_at_budget(const grid_run *g, case_run *c, const adm_profile_
     c->overlap_at = unit->budget;
 }
 
-/* Leaves in every set what the stages before a unit at this budget hand over. Before every unit anew, since the check of
- * the one before poisoned what it covers. */
+/* Leaves in every set of the unit's timing what the stages before it at this budget hand over. Before every unit anew, since
+ * the check of the one before poisoned what it covers. */
 static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_error *err) {
     adm_profile_unit before;
     adm_select_rule rule = g->shape.rule;
@@ -383,7 +384,9 @@ static adm_status prepare(grid_run *g, case_run *c, const adm_profile_unit *unit
     overlap_at_budget(g, c, unit);
     adm_status status = stages_before(g->present.metric, unit, &before, err);
     if (status != ADM_OK || before.n_impls == 0) return status;
-    return adm_gpu_case_run_all(c->gpu_case, before.impl, before.n_impls, err);
+    const adm_gpu_shape shape = adm_gpu_case_shape(c->gpu_case, 0);
+    const uint32_t n_sets = adm_gpu_plan_rotation(adm_gpu_case_plan(c->gpu_case), &shape, adm_profile_covers(unit));
+    return adm_gpu_case_run_first(c->gpu_case, before.impl, before.n_impls, n_sets, err);
 }
 
 /* Compares the unit on the first set of every layer, the first of all last: prepare() left the hand-over of that. */
@@ -398,6 +401,10 @@ static adm_status check(grid_run *g, case_run *c, const adm_profile_unit *unit, 
     return status;
 }
 
+static void ends(const grid_run *g, const adm_profile_unit *unit, adm_profile_part part) {
+    adm_profile_spent_end(g->o->spent, g->o, &g->present, unit, part);
+}
+
 static void count(adm_profile_tally *tally, adm_status status) {
     if (status == ADM_OK) tally->n_right++;
     else if (status == ADM_EUNSUPPORTED) tally->n_skipped++;
@@ -409,11 +416,13 @@ static void count(adm_profile_tally *tally, adm_status status) {
 static adm_status run_unit(grid_run *g, case_run *c, const adm_profile_unit *unit, adm_status ready, adm_error *why,
                            adm_error *err) {
     if (ready == ADM_OK) ready = prepare(g, c, unit, why);
+    ends(g, unit, ADM_PROFILE_PREPARE);
     if (ready == ADM_OK) {
         adm_profile_check_begin(g->o->observer, unit, g->present.seq_len);
         ready = check(g, c, unit, why);
         adm_profile_check_end(g->o->observer, unit, g->present.seq_len);
     }
+    ends(g, unit, ADM_PROFILE_CHECK);
     if (ready == ADM_OK) c->right[c->n_right++] = *unit;
     adm_status worst = ready;
     for (int mode = 0; mode < 2; mode++) {
@@ -428,6 +437,7 @@ static adm_status run_unit(grid_run *g, case_run *c, const adm_profile_unit *uni
             adm_profile_timing_end(g->o->observer, unit, g->present.seq_len);
             if (status == ADM_OK) status = refuse_impossible(g, c, unit, &timing, why);
         }
+        ends(g, unit, ADM_PROFILE_TIMING);
         if (status != ADM_OK) worst = status;
         if (status != ADM_OK) status = put_reason(g, unit, launch, why, err);
         else if (!g->o->check_only) status = put_timing(g, c, unit, launch, &timing, err);
@@ -435,6 +445,7 @@ static adm_status run_unit(grid_run *g, case_run *c, const adm_profile_unit *uni
         adm_free(&timing.end_ns);
         if (status == ADM_OK && !g->o->check_only) status = put_peer(g, unit, (adm_gpu_launch_mode)mode, err);
         if (status == ADM_OK) status = adm_store_flush(g->store, err); /* nothing is timed with a batch open */
+        ends(g, unit, ADM_PROFILE_STORE);
         if (status != ADM_OK) return status;
     }
     count(&g->tally, worst);
@@ -482,15 +493,18 @@ static adm_status observe(grid_run *g, case_run *c, adm_error *err) {
 static adm_status open_case(grid_run *g, case_run *c, adm_error *err) {
     adm_gpu_inputs inputs = adm_profile_inputs(g->o, &g->present);
     adm_status status = ADM_OK;
+    adm_profile_spent_begin(g->o->spent);
     if (g->present.metric == ADM_METRIC_ASYM4 && inputs.session == NULL)
         status = adm_profile_channels_random(&g->shape, &inputs, &c->channels, err);
     if (c->channels != NULL) inputs.channels = c->channels;
     if (status == ADM_OK) status = adm_gpu_case_create(g->gpu, &g->shape, &inputs, g->o->cold, &c->gpu_case, err);
+    ends(g, NULL, ADM_PROFILE_INPUTS);
     if (status == ADM_OK) c->n_references = adm_gpu_case_plan(c->gpu_case)->n_layers;
     if (status == ADM_OK)
         status = adm_alloc(&c->reference, c->n_references, sizeof *c->reference, "host references of a profile", err);
     for (size_t i = 0; status == ADM_OK && i < c->n_references; i++)
         status = adm_profile_reference_create(&g->shape, &inputs, (uint32_t)i, &c->reference[i], err);
+    ends(g, NULL, ADM_PROFILE_REFERENCE);
     return status;
 }
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# fleet_session.sh KIT OUT: what wants several GPUs of one host, in one call of a few minutes:
+# fleet_session.sh KIT OUT [PART...]: what wants several GPUs of one host, in one call of a few minutes:
 #
 #   ranks     a step and dense attention shared by 1, 2, 4, ... GPUs by KV heads, with the all-reduce, by l1 and asym4
 #   gpus      `profile --gpus all --alone`: figures of each GPU, their spread, what running together costs
-#   split     the same grid shared by all GPUs as one run, for the scaling
-#   balance   the recorded grid (analysis/recorded/h200.json) in 16 shards, as many at once as there are GPUs
+#   split     a grid on one GPU, and shared by all as one run: three times in turns, and the median of the scaling
+#   balance   the recorded grid (analysis/recorded/h200.json) in 16 shards, as many at once as there are GPUs: what each took,
+#             and what it was estimated to take (seconds/N.tsv, bench_balance.py)
 #
 #   ./configure.py --arch sm_90 && ninja gpu-kit          # where there are compilers
 #   tests/bench/fleet_session.sh build/gpu-kit OUT        # there; OUT/session.log has every table, OUT/fleet.db every run
@@ -13,8 +14,11 @@
 # SHRINK=64 makes all lengths shorter. NCCL comes from the system, from ADAMAS_NCCL, or from PyTorch's wheels. NVLink multicast
 # stays off. Seconds of each part are printed last; exit status 1 if a part failed.
 set -uo pipefail
-kit=$(cd "${1:?usage: fleet_session.sh KIT OUT}" && pwd) || exit 2
-mkdir -p "${2:?usage: fleet_session.sh KIT OUT}" && out=$(cd "$2" && pwd) || exit 2
+usage="usage: fleet_session.sh KIT OUT [PART...]"
+kit=$(cd "${1:?$usage}" && pwd) || exit 2
+mkdir -p "${2:?$usage}" && out=$(cd "$2" && pwd) || exit 2
+shift 2
+here=$(cd "$(dirname "$0")" && pwd)
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
 n=$(nvidia-smi -L 2>/dev/null | wc -l)
 log=$out/session.log
@@ -44,41 +48,70 @@ shorter() { # lengths, divided by SHRINK: for a look at the script itself
   for t in "$@"; do words+=("$((t / ${SHRINK:-1}))"); done
   (IFS=,; echo "${words[*]}")
 }
-step link 20 nvidia-smi topo -m
-step ranks32 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
-  --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60 \
-  --label "ranks of $n" --db "$out/ranks.db"
-step ranks64 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
-  --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 64 --kv-heads 8 --cap-ms 60 \
-  --label "ranks of $n" --db "$out/ranks.db"
 grid=(--seq-lens "$(shorter 8192 32768 131072)" --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60)
-step gpus 120 "$kit/adamas" profile --gpus all --alone "${grid[@]}" --label "gpus of $n" --db "$out/gpus.db"
-step split 60 "$kit/adamas" profile --gpus all --split "${grid[@]}" --label "split over $n" --db "$out/split.db"
+
+part_ranks() {
+  step ranks32 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+    --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 32 --kv-heads 8,32 --cap-ms 60 \
+    --label "ranks of $n" --db "$out/ranks.db"
+  step ranks64 "${RANKS_S:-110}" "$kit/adamas" profile --ranks "$ranks" --metric "$metrics" \
+    --seq-lens "$(shorter 32768 131072)" --batch 1,8 --budgets 256,1024 --heads 64 --kv-heads 8 --cap-ms 60 \
+    --label "ranks of $n" --db "$out/ranks.db"
+}
+
+part_gpus() { step gpus 120 "$kit/adamas" profile --gpus all --alone "${grid[@]}" --label "gpus of $n" --db "$out/gpus.db"; }
+
+# Wall seconds of whole commands, in turns. The database keeps the last of the three.
+split() {
+  local round start
+  for round in 1 2 3; do
+    for which in 0 all; do
+      rm -f "$out/split.db"
+      start=$(date +%s%N)
+      "$kit/adamas" profile --gpus $which $([ $which = all ] && echo --split) "$@" --db "$out/split.db" --quiet || exit 1
+      echo "$which $(($(date +%s%N) - start))"
+    done
+  done | tee "$out/split.txt"
+  python3 - "$out/split.txt" "$n" <<'END'
+import statistics, sys
+rows = [line.split() for line in open(sys.argv[1])]
+one, all_ = ([int(ns) * 1e-9 for name, ns in rows if name == which] for which in ("0", "all"))
+scaling = sorted(a / b for a, b in zip(one, all_))
+print(f"split: one GPU {statistics.median(one):.2f} s, {sys.argv[2]} GPUs {statistics.median(all_):.2f} s: "
+      f"{statistics.median(scaling):.2f} times as fast ({scaling[0]:.2f} to {scaling[-1]:.2f}; n = {len(scaling)})")
+END
+}
+part_split() { step split 150 bash -c 'split "$@"' split "${grid[@]}" --batch 1,8 --label "split over $n"; }
 
 # One shard after the other on each GPU, all GPUs at once: each shard's own time is in the joined run.
 shards() {
   local g i
-  mkdir -p "$out/shards"
+  mkdir -p "$out/shards" "$out/seconds"
   for ((g = 0; g < n; g++)); do
     (for ((i = g + 1; i <= 16; i += n)); do
       CUDA_VISIBLE_DEVICES=$g "$kit/adamas" profile --seq-lens "$(shorter 8192 16384 32768 131072)" \
         --budgets 64,128,256,512,1024,2048,4096 --kv-heads 8,32 --batch 1,8 --cap-ms "${BALANCE_CAP_MS:-100}" \
-        --shard "$i/16" --label balance --db "$out/shards/$i.db" --quiet || exit 1
+        --shard "$i/16" --label balance --db "$out/shards/$i.db" --seconds "$out/seconds/$i.tsv" --quiet || exit 1
     done) &
   done
   wait
   "$kit/adamas" db merge "$out/shards" --db "$out/balance.db"
-  python3 - "$out/balance.db" <<'END'
-import sqlite3, sys
-seconds = [row[0] for row in sqlite3.connect(sys.argv[1]).execute("SELECT elapsed_ns * 1e-9 FROM shard ORDER BY shard")]
-print(f"balance: {len(seconds)} shards, {' '.join(f'{s:.2f}' for s in seconds)} s; "
-      f"the slowest takes {max(seconds) * len(seconds) / sum(seconds):.3f} times the mean")
-END
+  python3 "$here/bench_balance.py" --db "$out/balance.db" "$out"/seconds/*.tsv
 }
-export -f shards shorter
-export kit out n
-step balance 120 bash -c shards
-step one-db 20 "$kit/adamas" db merge "$out/gpus.db" "$out/ranks.db" "$out/split.db" "$out/balance.db" --db "$out/fleet.db"
+part_balance() { step balance 150 bash -c shards; }
+
+export -f shards shorter split
+export kit out n here
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(ranks gpus split balance)
+for part in "${parts[@]}"; do
+  declare -F "part_$part" >/dev/null || { echo "fleet_session.sh: '$part' is no part; $usage" >&2; exit 2; }
+done
+step link 20 nvidia-smi topo -m
+for part in "${parts[@]}"; do "part_$part"; done
+kept=()
+for part in gpus ranks split balance; do [ -s "$out/$part.db" ] && kept+=("$out/$part.db"); done
+step one-db 20 "$kit/adamas" db merge "${kept[@]}" --db "$out/fleet.db"
 [ -s "$out/fleet.db" ] && rm -rf "$out/shards" "$out"/{gpus,ranks,split,balance}.db
 rm -f "$out/step.log"
 printf '%s\n' "${verdicts[@]}" | tee -a "$log"

@@ -1,4 +1,4 @@
-"""The figures of docs/fleet.md are those of the two recorded H200s."""
+"""The figures of docs/gpus.md are those of the two recorded H200s."""
 import re
 import statistics
 
@@ -6,7 +6,7 @@ import pytest
 
 from conftest import ROOT, Adamas, query
 
-DOCUMENT = (ROOT / "docs/fleet.md").read_text()
+DOCUMENT = (ROOT / "docs/gpus.md").read_text()
 TEXT = DOCUMENT.replace("\n", " ")
 TABLE = re.findall(r"^\| (\d+)/(\d+), (\d+)K, (\d+) \| ([\d.]+) \(([\d.]+)(?: times)?\) "
                    r"\| ([\d.]+) \(([\d.]+)\) \| ([\d.]+) \|$",

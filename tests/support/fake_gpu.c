@@ -281,10 +281,15 @@ adm_status adm_gpu_case_run(adm_gpu_case *c, const adm_gpu_impl *const *impls, s
     return ADM_OK;
 }
 
-adm_status adm_gpu_case_run_all(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err) {
+adm_status adm_gpu_case_run_first(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, uint32_t n_sets,
+                                  adm_error *err) {
     adm_status status = ADM_OK;
-    for (uint32_t i = c->plan.n_sets; status == ADM_OK && i > 0; i--) status = adm_gpu_case_run(c, impls, n_impls, i - 1, err);
+    for (uint32_t i = n_sets; status == ADM_OK && i > 0; i--) status = adm_gpu_case_run(c, impls, n_impls, i - 1, err);
     return status;
+}
+
+adm_status adm_gpu_case_run_all(adm_gpu_case *c, const adm_gpu_impl *const *impls, size_t n_impls, adm_error *err) {
+    return adm_gpu_case_run_first(c, impls, n_impls, c->plan.n_sets, err);
 }
 
 /* Times made up from what the unit is: 1 us an implementation, and some for the variety of samples. */

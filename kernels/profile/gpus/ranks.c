@@ -171,7 +171,7 @@ static bool put(member *m, adm_status status, adm_error *err) {
 
 /* Checks a unit on every rank; then step, and step with all-reduce. What cannot run is a row that says why. False: the store
  * failed, or a context is gone. */
-static bool run_unit(member *m, adm_gpu_case *c, const adm_profile_reference *reference, const adm_profile_case *whole,
+static bool run_unit(member *m, adm_gpu_case *c, adm_profile_reference *reference, const adm_profile_case *whole,
                      const adm_profile_unit *unit) {
     team *t = m->team;
     adm_rank_times times;

@@ -51,6 +51,7 @@ typedef struct adm_profile_options {
     bool (*should_stop)(void);   /* may be NULL */
     const bool *is_ours;         /* [units of all configurations] of a shard; NULL: all */
     const size_t *first_of_case; /* [configurations + 1] where each one's units begin in is_ours */
+    struct adm_profile_spent *spent; /* kernels/profile/grid/spent.h; NULL: nobody asked */
     const struct adm_profile_start *start; /* of a run that goes on; NULL: from the beginning */
     const adm_code_metric *metrics; /* [n_metrics] by which codes are compared, a configuration each */
     size_t n_metrics;

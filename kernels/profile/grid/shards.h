@@ -15,12 +15,8 @@ typedef struct adm_profile_shards {
     bool *is_ours;     /* [n_items] */
 } adm_profile_shards;
 
-/* What a unit takes: its samples, at the read limit of an H200, and its check on the host; and what a configuration takes
- * before its first unit: filling memory, and the host's reference. Seconds. */
-double adm_profile_unit_cost(const adm_profile_options *options, const adm_profile_case *c, const adm_profile_unit *unit);
-double adm_profile_case_cost(const adm_profile_options *options, const adm_profile_case *c);
-
-/* Divides the grid. A configuration may be shared by two shards, which then both prepare it. Free also after a failure. */
+/* Divides the grid by what it is estimated to take (cost.h). A configuration may be shared by two shards, which then both
+ * prepare it. Free also after a failure. */
 adm_status adm_profile_shards_make(const adm_profile_options *options, adm_shard shard, adm_profile_shards *shards,
                                    adm_error *err);
 void adm_profile_shards_free(adm_profile_shards *shards);

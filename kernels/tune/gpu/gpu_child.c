@@ -271,14 +271,14 @@ static void say_selection(const subject *s, adm_error *err) {
         for (uint32_t k = 0; k < r->selections && why.status == ADM_OK; k++) {
             const adm_checked_head *h = &r->head[i];
             const size_t row = (size_t)h->sequence * per_sequence + h->kv_head * r->selections + k;
-            const uint32_t n = adm_profile_select(r, h, &s->shape.rule, k, r->index);
-            uint32_t n_found = 0;
+            uint32_t n, n_found = 0;
+            const uint32_t *index = adm_profile_selection(r, h, k, &n);
             if (adm_gpu_read(s->gpu, b->n_selected + row, sizeof n_found, &n_found, &why) != ADM_OK ||
                 adm_gpu_read(s->gpu, b->index + row * budget, n * sizeof *r->found, r->found, &why) != ADM_OK)
                 return;
             snprintf(where, sizeof where, "sequence %u, selection %zu", h->sequence, row % per_sequence);
-            adm_topk_verify(h->distance[0] + (size_t)k * h->n_tokens, h->n_tokens, &s->shape.rule, r->found, n_found, r->index,
-                            n, where, &why);
+            adm_topk_verify(h->distance[0] + (size_t)k * h->n_tokens, h->n_tokens, &s->shape.rule, r->found, n_found, index, n,
+                            where, &why);
         }
     if (why.status != ADM_OK) *err = why;
 }

@@ -1,6 +1,8 @@
 /* test_gpu_plan.c: how a GPU case's memory is cut, and how many copies and sets make a cache cold. */
+#include "kernels/gpu/input.h"
 #include "kernels/gpu/plan.h"
 #include "kernels/gpu/registry.h"
+#include "kernels/gpu/time.h"
 
 #include "tests/support/stage_check.h"
 
@@ -135,6 +137,41 @@ static void available_memory_is_kept(void **state) {
     }
 }
 
+/* A sample is whole rounds over the sets, lasts 1 ms where it may, and has no more launches than it must. */
+static void a_sample_goes_through_whole_rounds(void **state) {
+    (void)state;
+    adm_rng rng = check_rng(__func__);
+    for (int i = 0; i < N_TRIES; i++) {
+        const uint32_t n_sets = 1 + (uint32_t)adm_rng_below(&rng, ADM_MAX_SETS), n_impls = 1 + (uint32_t)adm_rng_below(&rng, 6);
+        const double call_ns = 500 + (double)adm_rng_below(&rng, 2000000);
+        const uint32_t n = adm_gpu_timing_calls(call_ns, n_impls, n_sets), first = adm_gpu_timing_first_calls(n_sets);
+        assert_true(n >= n_sets && n % n_sets == 0);
+        assert_true(n * call_ns >= 1e6 || n * n_impls >= ADM_TIMING_MAX_NODES);
+        assert_true(n == n_sets || ((n - n_sets) * call_ns < 1e6 && (n - n_sets) * n_impls < ADM_TIMING_MAX_NODES));
+        assert_true(first >= 32 && first % n_sets == 0 && first < 32 + n_sets);
+    }
+    assert_int_equal(adm_gpu_timing_calls(10000, 1, 1), 100);
+    assert_int_equal(adm_gpu_timing_calls(25000, 6, 915), 915);
+    assert_int_equal(adm_gpu_timing_calls(5e6, 1, 1), 1);
+}
+
+static void a_row_of_inputs_is_its_values(void **state) {
+    (void)state;
+    static const adm_input_tensor tensors[] = {ADM_INPUT_K, ADM_INPUT_V, ADM_INPUT_Q};
+    adm_rng rng = check_rng(__func__);
+    float row[ADM_MAX_HEAD_DIM];
+    for (int i = 0; i < 50 * N_TRIES; i++) {
+        const uint32_t d = 64u << adm_rng_below(&rng, 3), sequence = (uint32_t)adm_rng_below(&rng, 64),
+                       kv_head = (uint32_t)adm_rng_below(&rng, 32), head = (uint32_t)adm_rng_below(&rng, 64),
+                       token = (uint32_t)adm_rng_below(&rng, 40);
+        const uint64_t seed = adm_rng_below(&rng, 1000);
+        const adm_input_tensor tensor = tensors[i % 3];
+        adm_input_fill_row(seed, tensor, sequence, kv_head, head, token, d, row);
+        for (uint32_t k = 0; k < d; k++)
+            assert_true(row[k] == adm_input_value(seed, tensor, sequence, kv_head, head, token, k, d));
+    }
+}
+
 static void pages_are_a_permutation(void **state) {
     (void)state;
     const adm_gpu_shape s = {.batch = 3, .max_pages = 21};
@@ -156,6 +193,8 @@ int main(void) {
         cmocka_unit_test(sets_point_into_their_own_parts),
         cmocka_unit_test(with_enough_memory_every_stage_finds_a_cold_cache),
         cmocka_unit_test(available_memory_is_kept),
+        cmocka_unit_test(a_sample_goes_through_whole_rounds),
+        cmocka_unit_test(a_row_of_inputs_is_its_values),
         cmocka_unit_test(pages_are_a_permutation),
     };
     return cmocka_run_group_tests_name("gpu_plan", tests, NULL, NULL);

@@ -1,6 +1,7 @@
 """`adamas profile` from end to end, on build/release/tests/adamas-fake-gpu: the program with a device of host memory
 (tests/support/fake_gpu.c) whose stages are the host references, and which fails where it is told to. Times are made up there;
 everything else is the program's own."""
+import csv
 import json
 import os
 import re
@@ -42,6 +43,22 @@ def test_every_unit_of_every_configuration_has_a_row(fake):
     assert len(rows) == len(set(rows)) == 16 * (10 + 2 * 5)  # a choosy and an obliging top-k, attention, two steps
     assert {row[7:] for row in rows} == {("ok", None), ("skipped", "no shape is good enough for this top-k")}
     assert all(row[1] == "choosy" for row in rows if row[7] == "skipped")
+
+
+def test_the_seconds_of_every_part_are_written_beside_their_estimate(fake):
+    path = fake.folder / "seconds.tsv"
+    _, rows = fake.profile(*SMALL, "--cap-ms", "2", "--seconds", path)
+    with path.open() as file:
+        parts = list(csv.DictReader(file, delimiter="\t"))
+    of_unit = {(row["stage"], row["variant"], row["tokens"], row["kv_heads"], row["batch"], row["budget"], row["part"])
+               for row in parts if row["stage"]}
+    assert len(of_unit) == sum(1 for row in parts if row["stage"]) == 4 * len(rows)
+    assert {(*map(str, row[:5]), str(row[5] or 0)) for row in rows} == {row[:6] for row in of_unit}
+    assert [(row["tokens"], row["kv_heads"], row["part"]) for row in parts if not row["stage"]] == [
+        (tokens, heads, part) for tokens in ("100", "300") for heads in ("2", "4") for part in ("inputs", "reference")]
+    assert all(float(row["seconds"]) >= 0 and float(row["estimated"]) >= 0 for row in parts)
+    assert all(float(row["estimated"]) > 0 for row in parts if row["part"] != "prepare")
+    refuse(fake, "profile", *SMALL, "--gpus", "all", "--seconds", path, says=["--seconds is of a grid on one GPU"])
 
 
 def test_floor_and_share_of_the_limit_follow_from_the_bytes(fake):
