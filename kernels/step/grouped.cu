@@ -331,7 +331,8 @@ static uint32_t strict_of(const adm_gpu_shape *shape) {
 }
 
 /* Distances of asym4 have a standard deviation of about 30 where d = 128, those of L1 of 10: a bound that lies far beyond the
- * cut would have a window end before it. So do those of many heads together. Which bounds are near enough, of rows of which a few or many tokens win. */
+ * cut would have a window end before it; those of many heads together spread as far. Which bounds are near enough, of rows of
+ * which a few or many tokens win. */
 static void choose_bounds(grouped_plan *plan, const adm_gpu_shape *shape) {
     const double p = (double)shape->rule.budget / shape->capacity;
     plan->strict = plan->wide = GROUPED_WARPS - 1;

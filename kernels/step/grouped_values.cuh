@@ -13,7 +13,7 @@
  *   c, L1      [n0_j n0_j]         [1 0], of weight -g    of [l h], and 2^(j+1) of weight elsewhere
  *   e, L1      [m_j u_j]           [0 1], of weight -2g   of [hl h]
  *   c, asym4   [Q_j Q_(j-1)]       the same               of [l h], of weight -2^j
- *   e, asym4                                              [Q_8 Q_7]       [0 Q_8]    [Q_9 0]    [0 Q_9], of [l h], the last the sign
+ *   e, asym4                                              [Q_8 Q_7]       [0 Q_8]    [Q_9 0]    [0 Q_9] (sign), of [l h]
  *
  * The four lanes of a token's row add up what they have, so that each ends with one of the tile's tokens. */
 #ifndef ADM_KERNELS_STEP_GROUPED_VALUES_CUH
