@@ -29,10 +29,10 @@ static const double prepare_s = 5e-6; /* the same for a stage before a unit, whi
 static const double node_s = 0.3e-6; /* of a kernel in a graph: to capture and to instantiate */
 static const double unit_s = 0.5e-3; /* of a timing, whatever it times */
 static const double case_s = 5e-3, fill_bytes_per_s = 2.5e11;
-static const double row_s = 2.4e-6; /* on the host: K and V of a token made, and K encoded */
-static const double compared_s = 21e-9; /* a distance of a token and query head */
+static const double row_s = 0.4e-6; /* on the host, by 8 threads: K and V of a token made, and K encoded */
+static const double compared_s = 3.5e-9; /* a distance of a token and query head */
 static const double select_s = 4e-9; /* a token looked at by top-k */
-static const double attend_s = 0.28e-6; /* a token attended to by a query head in double precision */
+static const double attend_s = 0.07e-6; /* a token attended to by a query head in double precision */
 static const double compare_s = 6e-9; /* a token's codes or distances compared */
 static const double check_s = 0.8e-3; /* of a check, whatever it checks */
 static const double store_s = 1.2e-3; /* a unit's rows written */
