@@ -14,12 +14,12 @@ static adm_status as_unsupported(adm_status status, adm_error *err) {
     return status == ADM_EINPUT ? ADM_EUNSUPPORTED : status;
 }
 
-/* TILES 0: by lists of candidates. */
+/* WARPS 0: by lists of candidates. */
 static adm_status topk(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, const int64_t *value, adm_gpu_stream stream,
                        adm_error *err) {
-    const uint32_t blocks = (uint32_t)value[0], tiles = (uint32_t)value[1];
-    return as_unsupported(tiles == 0 ? adm_gpu_topk_cluster_split(shape, buffers, blocks, stream, err)
-                                     : adm_gpu_topk_held(shape, buffers, blocks, tiles, stream, err),
+    const uint32_t blocks = (uint32_t)value[0], warps = (uint32_t)value[1];
+    return as_unsupported(warps == 0 ? adm_gpu_topk_cluster_split(shape, buffers, blocks, stream, err)
+                                     : adm_gpu_topk_held(shape, buffers, blocks, warps, stream, err),
                           err);
 }
 
@@ -58,7 +58,7 @@ static adm_status dense(const adm_gpu_shape *shape, const adm_gpu_buffers *buffe
 
 const adm_gpu_ways adm_gpu_way_rows[] = {
     {ADM_STAGE_DISTANCE, "l1", {{"BLOCKS_PER_SM", {1, 2, 3, 4}, 4}, {"LOADS", {1, 2, 4}, 3}}, distance},
-    {ADM_STAGE_TOPK, "cluster", {{"BLOCKS", {1, 2, 4, 8}, 4}, {"TILES", {0, 2, 4, 8}, 4}}, topk},
+    {ADM_STAGE_TOPK, "cluster", {{"BLOCKS", {1, 2, 4, 6, 8}, 5}, {"WARPS", {0, 16, 32}, 3}}, topk},
     {ADM_STAGE_ATTENTION, "cluster", {{"BLOCKS", {1, 2, 4, 8}, 4}, {"WARPS", {2, 4, 6, 8, 12, 16}, 6}}, attention},
     {ADM_STAGE_STEP, "fused", {{"BLOCKS", {1, 2, 4, 8}, 4}}, fused},
     {ADM_STAGE_STEP, "grouped", {{"HEADS", {1, 2, 4}, 3}, {"BLOCKS", {2, 4, 8, 16}, 4}, {"TRIGGER", {0, 2}, 2}}, grouped},

@@ -41,12 +41,6 @@ template <int D> struct adm_tile_sum {
  * of them the zeros of the 8 rows without a query. */
 template <int D> __host__ __device__ constexpr unsigned adm_query_bytes(void) { return D / 16 * 32 * 16; }
 
-/* The partial results of a block's warps in shared memory, on their way to one sum:
- *   q | o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8] */
-template <int D> __host__ __device__ constexpr unsigned adm_tile_shared_bytes(unsigned n_warps, unsigned n_queries) {
-    return adm_query_bytes<D>() + n_warps * (n_queries * D + 2 * ADM_TILE_QUERIES) * 4;
-}
-
 static __device__ __forceinline__ uint4 adm_load_stream(const char *p) {
     uint4 x;
     asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -110,18 +104,6 @@ static __device__ __forceinline__ uint32_t adm_tile_row(const adm_gpu_shape &s, 
     if (s.page_size == 0) return (b * s.heads.n_kv_heads + kv_head) * s.capacity + t;
     uint32_t page = (uint32_t)page_table[b * s.max_pages + t / s.page_size];
     return (page * s.heads.n_kv_heads + kv_head) * s.page_size + t % s.page_size;
-}
-
-/* The queries [n_queries][D] at q, contiguous, into shared memory by the whole block; rows without a query are
- * zeros, and so score 0. The caller synchronises. */
-template <typename T, int D> __device__ __forceinline__ void adm_tile_queries(const void *q, unsigned n_queries, char *shared) {
-    for (unsigned i = threadIdx.x; i < D; i += blockDim.x) { /* D / 32 chunks of each of 32 lanes */
-        unsigned lane = i % 32, c = i / 32, query = lane / 4, chunk = lane % 4 + 4 * c;
-        uint4 x = query < n_queries ? ((const uint4 *)q)[query * (D / 8) + chunk] : make_uint4(0, 0, 0, 0);
-        uint4 *operand = (uint4 *)shared + 2 * c * 32 + lane;
-        operand[0] = make_uint4(x.x, 0, x.y, 0);
-        operand[32] = make_uint4(x.z, 0, x.w, 0);
-    }
 }
 
 template <int D> __device__ __forceinline__ void adm_tile_begin(adm_tile_sum<D> *sum) {
@@ -230,21 +212,12 @@ __device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_
         }
 }
 
-/* Views of the block's shared memory. */
+/* Where the partial results of a block's warps lie in shared memory, on their way to one sum:
+ *   o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8] */
 template <int D> struct adm_tile_shared {
     char *q;
     float *o, *m, *l;
 };
-
-template <int D>
-__device__ __forceinline__ adm_tile_shared<D> adm_tile_shared_at(char *shared, unsigned n_warps, unsigned n_queries) {
-    adm_tile_shared<D> s;
-    s.q = shared;
-    s.o = (float *)(shared + adm_query_bytes<D>());
-    s.m = s.o + n_warps * n_queries * D;
-    s.l = s.m + n_warps * ADM_TILE_QUERIES;
-    return s;
-}
 
 /* A warp's sum into shared memory. The caller synchronises. */
 template <int D>
@@ -275,29 +248,6 @@ __device__ __forceinline__ void adm_tile_store(const adm_tile_sum<D> &sum, const
 struct adm_element {
     float o, m, l;
 };
-
-/* The sum of a query's element over the block's warps, in order. The lanes of a warp share the query. n_warps <= 32. */
-template <int D>
-__device__ __forceinline__ adm_element adm_tile_block_sum(const adm_tile_shared<D> &shared, unsigned n_warps,
-                                                          unsigned n_queries, unsigned query, unsigned element) {
-    const unsigned lane = threadIdx.x % 32;
-    float m = -INFINITY, l = 0.0f;
-    if (lane < n_warps) {
-        m = shared.m[lane * ADM_TILE_QUERIES + query];
-        l = shared.l[lane * ADM_TILE_QUERIES + query];
-    }
-    adm_element all = {0.0f, m, 0.0f};
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) all.m = fmaxf(all.m, __shfl_xor_sync(ADM_FULL_WARP, all.m, step));
-    const float weight = adm_partial_weight(m, l, all.m);
-    all.l = l * weight;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) all.l += __shfl_xor_sync(ADM_FULL_WARP, all.l, step);
-    const float *o = shared.o + query * D + element;
-#pragma unroll 8
-    for (unsigned w = 0; w < n_warps; w++) all.o += o[w * n_queries * D] * __shfl_sync(ADM_FULL_WARP, weight, (int)w);
-    return all;
-}
 
 template <typename T> __device__ __forceinline__ T adm_element_result(const adm_element &e) {
     return adm_narrow<T>(e.l == 0.0f ? 0.0f : e.o / e.l);

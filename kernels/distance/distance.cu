@@ -13,176 +13,19 @@
  *   2  equal ranges of loads of 2 KiB, rings filled before the wait       9.5 (80%), 34.9 (88%); 5.3
  *   3  loads of 4 KiB, 2 blocks per SM: half the upkeep                   9.3 (82%), 34.3 (89%); 5.0
  *   4  products of bits where query heads share a KV head                 8 KV heads 32K, 128K: 4.7, 13.1 -> 4.8, 11.2
- *   5  codes leave the L2 first; blocks and loads in flight by size        the same: 4.1, 11.1; asym4 4.4, 11.6 */
+ *   5  codes leave the L2 first; blocks and loads in flight by size        the same: 4.1, 11.1; asym4 4.4, 11.6
+ *   6  distances leave by whole lines; four blocks fit an SM               the same: 3.4, 10.0; asym4 3.4, 10.3 */
 #include "kernels/distance/distance.h"
 #include "kernels/distance/distance.cuh"
+#include "kernels/distance/loads.cuh"
 #include "kernels/distance/products.cuh"
 #include "kernels/encode/encode.cuh"
 
-enum { DISTANCE_WARPS = 8, MAX_GROUP = 64 /* query heads per KV head */, LOAD_BYTES = 4096, MAX_STAGES = 8 };
-
-/* A position in the line of loads. */
-typedef struct distance_position {
-    uint32_t b, kv_head, load;
-    uint32_t length, n_loads; /* of sequence b */
-} distance_position;
-
-template <int W> struct distance_load {
-    static const int tiles = LOAD_BYTES / (256 * W);
-    static const int tokens = 32 * tiles;
+/* A warp's distances of a load from four heads, on their way to whole lines: a row of words per head. */
+template <int W> struct distance_staged {
+    static const int row = distance_load<W>::tokens / 2;
+    static const int words = ADM_BIT_HEADS * row;
 };
-
-template <int W>
-static __device__ __forceinline__ void enter_sequence(const adm_gpu_shape &s, const uint32_t *length, distance_position *at) {
-    at->length = at->n_loads = 0;
-    while (at->b < s.batch && at->n_loads == 0) {
-        at->length = length[at->b];
-        at->n_loads = (at->length + distance_load<W>::tokens - 1) / distance_load<W>::tokens;
-        if (at->n_loads == 0) at->b++;
-    }
-}
-
-template <int W>
-static __device__ __forceinline__ void advance(const adm_gpu_shape &s, const uint32_t *length, distance_position *at) {
-    if (++at->load < at->n_loads) return;
-    at->load = 0;
-    if (++at->kv_head < s.heads.n_kv_heads) return;
-    at->kv_head = 0;
-    at->b++;
-    enter_sequence<W>(s, length, at);
-}
-
-/* The first position of this warp's range of n loads; every lane the same. */
-template <int W>
-static __device__ __forceinline__ distance_position range_of(const adm_gpu_shape &s, const uint32_t *length, uint32_t warp,
-                                                             uint32_t n_warps, uint32_t *n) {
-    const uint32_t lane = threadIdx.x % 32, unit = distance_load<W>::tokens;
-    uint64_t end[2], total = 0;
-#pragma unroll
-    for (int i = 0; i < 2; i++) { /* lane l knows where sequences l and l + 32 end in the line */
-        const uint32_t b = lane + 32 * i;
-        uint64_t upto = b < s.batch ? (uint64_t)((length[b] + unit - 1) / unit) * s.heads.n_kv_heads : 0;
-#pragma unroll
-        for (int step = 1; step < 32; step *= 2) {
-            const uint64_t other = __shfl_up_sync(ADM_FULL_WARP, upto, step);
-            if (lane >= step) upto += other;
-        }
-        end[i] = total + upto;
-        total += __shfl_sync(ADM_FULL_WARP, upto, 31);
-    }
-    const uint64_t first = warp * total / n_warps;
-    *n = (uint32_t)((warp + 1) * total / n_warps - first);
-    distance_position at = {};
-    at.b = __popc(__ballot_sync(ADM_FULL_WARP, end[0] <= first)) + __popc(__ballot_sync(ADM_FULL_WARP, end[1] <= first));
-    at.b = min(at.b, s.batch); /* sequences beyond the batch end where the line does */
-    const uint32_t before = at.b == 0 ? 0 : at.b - 1;
-    uint64_t start = __shfl_sync(ADM_FULL_WARP, before < 32 ? end[0] : end[1], before % 32);
-    if (at.b == 0) start = 0;
-    if (at.b < s.batch) {
-        at.length = length[at.b];
-        at.n_loads = (at.length + unit - 1) / unit;
-        at.kv_head = (uint32_t)((first - start) / at.n_loads);
-        at.load = (uint32_t)((first - start) % at.n_loads);
-    }
-    return at;
-}
-
-template <int W>
-static __device__ __forceinline__ const unsigned char *codes_at(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                                const distance_position &at) {
-    const size_t head = (size_t)at.b * s.heads.n_kv_heads + at.kv_head;
-    return (const unsigned char *)(p.planes + head * (s.capacity / 32) * (64 * W)) + (size_t)at.load * LOAD_BYTES;
-}
-
-/* Tiles of a load that hold tokens. */
-template <int W> static __device__ __forceinline__ uint32_t tiles_at(const distance_position &at) {
-    return min((at.length + 31) / 32 - at.load * distance_load<W>::tiles, (uint32_t)distance_load<W>::tiles);
-}
-
-/* ---- the ring of loads, which sm_90 and later have ---- */
-
-typedef struct distance_ring {
-    unsigned char *bytes; /* [stages] loads */
-    uint64_t *barrier; /* [stages] */
-    uint32_t stages, buffer, parity; /* which load is next */
-    uint32_t n_all, n_ahead; /* loads of the range, and those asked for */
-    distance_position ahead; /* the first that is not */
-} distance_ring;
-
-#if __CUDA_ARCH__ >= 900
-
-static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, uint64_t *barriers, uint32_t warp,
-                                                        uint32_t stages, const distance_position &at, uint32_t n_all) {
-    return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
-}
-
-/* Asks for the next load, whose first so many bytes hold tokens. Codes are read once: they are to leave the second-level cache
- * before the distances do, which top-k reads next. */
-template <int W>
-static __device__ __forceinline__ void ask_ahead(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring,
-                                                 uint32_t slot, uint32_t bytes) {
-    adm_barrier_expect(&ring->barrier[slot], bytes);
-    adm_bulk_copy_expected(ring->bytes + slot * LOAD_BYTES, codes_at<W>(s, p, ring->ahead), bytes, &ring->barrier[slot],
-                           adm_copy_policy(true));
-    advance<W>(s, p.length, &ring->ahead);
-}
-
-/* Asks for what may be read before the wait, waits, and asks for the rest that there is room for. */
-template <int W>
-static __device__ __forceinline__ void start_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
-    const uint32_t n = min(ring->stages, ring->n_all);
-    const bool asks = threadIdx.x % 32 == 0;
-    if (asks) {
-        for (uint32_t i = 0; i < ring->stages; i++) adm_barrier_init(&ring->barrier[i]);
-        adm_barrier_fence();
-        for (uint32_t &i = ring->n_ahead;
-             i < n && adm_settled((ring->ahead.load + 1) * distance_load<W>::tokens, ring->ahead.length); i++) {
-            ask_ahead<W>(s, p, ring, i, LOAD_BYTES);
-        }
-    }
-    adm_wait_for_predecessors();
-    if (asks)
-        for (uint32_t &i = ring->n_ahead; i < n; i++) {
-            ask_ahead<W>(s, p, ring, i, tiles_at<W>(ring->ahead) * (256 * W));
-        }
-    __syncwarp();
-}
-
-/* The next load, once it is there. */
-static __device__ __forceinline__ const uint32_t *next_of_ring(const distance_ring &ring) {
-    adm_barrier_wait(&ring.barrier[ring.buffer], ring.parity);
-    return (const uint32_t *)(ring.bytes + ring.buffer * LOAD_BYTES);
-}
-
-/* The load is read, and what came of it used: asks for another to its place. */
-template <int W>
-static __device__ __forceinline__ void refill_ring(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0 && ring->n_ahead < ring->n_all) {
-        ask_ahead<W>(s, p, ring, ring->buffer, tiles_at<W>(ring->ahead) * (256 * W));
-        ring->n_ahead++;
-    }
-    if (++ring->buffer == ring->stages) ring->buffer = 0, ring->parity ^= 1;
-}
-
-#endif
-
-/* How both kernels begin: this warp's range of n loads, the first of them asked for, and the kernel before waited for. */
-template <int W>
-static __device__ __forceinline__ distance_position start_range(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                                uint32_t stages, uint32_t warp, unsigned char *shared,
-                                                                distance_ring *ring, uint32_t *n) {
-    adm_start_dependents();
-    const distance_position at = range_of<W>(s, p.length, blockIdx.x * DISTANCE_WARPS + warp, gridDim.x * DISTANCE_WARPS, n);
-#if __CUDA_ARCH__ >= 900
-    __shared__ uint64_t barriers[DISTANCE_WARPS * MAX_STAGES];
-    *ring = ring_of(shared, barriers, warp, stages, at, *n);
-    start_ring<W>(s, p, ring);
-#else
-    adm_wait_for_predecessors();
-#endif
-    return at;
-}
 
 /* ---- by counts of bits ---- */
 
@@ -322,23 +165,47 @@ template <int D> static __device__ __forceinline__ uint32_t neighbours_token(int
     return D == 64 ? lane % 2 * 16 + lane / 4 * 2 : (uint32_t)i * 16 + lane / 4 % 2 * 8 + lane % 4 * 2;
 }
 
-/* The distances of a tile from four heads, or fewer, of the query heads from `to` on. token: the tile's first. */
-template <int D>
-static __device__ __forceinline__ void store_heads(const adm_gpu_shape &s, const int32_t (&first)[ADM_BIT_PAIRS],
-                                                   const int32_t (&second)[ADM_BIT_PAIRS], uint32_t n_heads, uint32_t token,
-                                                   uint32_t length, uint16_t *to) {
+/* Where word `word` of a head is staged. Heads' words lie in different banks. */
+template <int W> static __device__ __forceinline__ uint32_t staged_at(uint32_t head, uint32_t word) {
+    return head * distance_staged<W>::row + (word ^ head * 8);
+}
+
+/* Tile i of the load from the heads of q. */
+template <int D, int METRIC>
+static __device__ __forceinline__ void stage_tile(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q, int i,
+                                                  uint32_t *staged) {
+    int32_t first[ADM_BIT_PAIRS], second[ADM_BIT_PAIRS];
+    adm_multiply_codes<D, METRIC>(codes, q, first, second);
 #pragma unroll
-    for (int i = 0; i < ADM_BIT_PAIRS; i++) {
-        const uint32_t word = neighbours<D>(first[i], second[i]), head = neighbours_head<D>(i);
-        const uint32_t mine = token + neighbours_token<D>(i);
-        uint16_t *at = to + (size_t)head * s.capacity + mine;
-        if (head >= n_heads || mine >= length) continue;
-        if (mine + 1 < length) *(uint32_t *)at = word;
-        else *at = (uint16_t)word;
+    for (int u = 0; u < ADM_BIT_PAIRS; u++) {
+        const int32_t base = adm_bit_base<D, METRIC>(q, u);
+        const uint32_t at = (32 * i + neighbours_token<D>(u)) / 2;
+        staged[staged_at<D / 32>(neighbours_head<D>(u), at)] = neighbours<D>(first[u] + base, second[u] + base);
     }
 }
 
-/* The same summed over the group, whose other heads' sums are in first and second too. */
+/* What is staged of n_heads, 16 bytes a lane. to: the first head's, of the load's first token, `token`. */
+template <int W>
+static __device__ __forceinline__ void store_staged(const uint32_t *staged, uint32_t n_heads, uint32_t token, uint32_t length,
+                                                    size_t capacity, uint16_t *to) {
+    const uint32_t n_parts = distance_load<W>::tokens / 8;
+#pragma unroll
+    for (uint32_t k = 0; k < ADM_BIT_HEADS * n_parts / 32; k++) {
+        const uint32_t at = 32 * k + threadIdx.x % 32, head = at / n_parts, part = at % n_parts, mine = token + 8 * part;
+        const uint32_t *from = staged + staged_at<W>(head, 4 * part);
+        if (head >= n_heads || mine >= length) continue;
+        if (mine + 8 <= length) {
+            *(uint4 *)(to + head * capacity + 8 * part) = *(const uint4 *)from;
+            continue;
+        }
+#pragma unroll 1
+        for (uint32_t i = 0; mine + i < length; i++)
+            to[head * capacity + 8 * part + i] = (uint16_t)(from[i / 2] >> 16 * (i % 2));
+    }
+}
+
+/* The distances of a tile summed over the group, whose other heads' sums are in first and second too. token: the tile's
+ * first. */
 template <int D>
 static __device__ __forceinline__ void store_group(int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS],
                                                    uint32_t token, uint32_t length, uint16_t *to) {
@@ -363,13 +230,12 @@ static __device__ __forceinline__ void store_group(int32_t (&first)[ADM_BIT_PAIR
     }
 }
 
-/* All heads of a tile. */
+/* A tile's distances, summed over the group. */
 template <int D, int METRIC>
-static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s, const adm_bit_codes<D> &codes,
-                                                         adm_bit_query<D, METRIC> *q, const uint32_t *planes, uint32_t group,
-                                                         uint32_t token, uint32_t length, uint16_t *to) {
+static __device__ __forceinline__ void sum_tile(const adm_bit_codes<D> &codes, adm_bit_query<D, METRIC> *q,
+                                                const uint32_t *planes, uint32_t group, uint32_t token, uint32_t length,
+                                                uint16_t *to) {
     const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * (D / 32)));
-    const bool together = s.selection == ADM_SELECT_GROUP;
     int32_t all_first[ADM_BIT_PAIRS] = {0, 0}, all_second[ADM_BIT_PAIRS] = {0, 0};
 #pragma unroll 1
     for (uint32_t h = 0; h < group; h += ADM_BIT_HEADS) {
@@ -380,28 +246,39 @@ static __device__ __forceinline__ void distances_of_tile(const adm_gpu_shape &s,
 #pragma unroll
         for (int i = 0; i < ADM_BIT_PAIRS; i++) {
             const int32_t its = adm_bit_base<D, METRIC>(*q, i);
-            first[i] += its, second[i] += its;
-            all_first[i] += first[i], all_second[i] += second[i];
+            all_first[i] += first[i] + its, all_second[i] += second[i] + its;
         }
-        if (!together) store_heads<D>(s, first, second, n, token, length, to + (size_t)h * s.capacity);
     }
-    if (together) store_group<D>(all_first, all_second, token, length, to);
+    store_group<D>(all_first, all_second, token, length, to);
+}
+
+/* A tile's codes: from a load in shared memory, or, before sm_90, from memory. */
+template <int D> static __device__ __forceinline__ void codes_of(const uint32_t *tile, adm_bit_codes<D> *codes) {
+#if __CUDA_ARCH__ >= 900
+    adm_read_codes<D>(tile, codes);
+#else
+    adm_fetch_codes<D>(tile, codes);
+#endif
 }
 
 #endif
 
 /* The same as distance_pieces by products of bits, on sm_80 to sm_90: before sm_90 codes go straight to registers. Dynamic
- * shared memory: [warps][stages] loads, [warps] queries' planes and bases. */
+ * shared memory: [warps][stages] loads, [warps] distances of a load, [warps] queries' planes and bases. */
 template <int W, int METRIC>
-static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
+static __global__ void __launch_bounds__(32 * DISTANCE_WARPS, W == 8 ? 2 : 4)
     distance_products(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t stages) {
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ < 1000
     const int n = distance_load<W>::tiles, D = 32 * W;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0);
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads;
+    const bool together = s.selection == ADM_SELECT_GROUP;
     const size_t heads = adm_select_heads_of(s);
-    uint32_t *planes = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES) + warp * group * (ADM_BIT_PLANES * W + 1);
+    uint32_t *all_staged = (uint32_t *)(shared + DISTANCE_WARPS * stages * LOAD_BYTES);
+    uint32_t *staged = all_staged + warp * distance_staged<W>::words;
+    uint32_t *planes = all_staged + DISTANCE_WARPS * distance_staged<W>::words + warp * group * (ADM_BIT_PLANES * W + 1);
+    const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * W));
     uint32_t n_left;
     distance_ring ring;
     distance_position at = start_range<W>(s, p, stages, warp, shared, &ring, &n_left);
@@ -409,32 +286,41 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS)
     for (bool new_head = true; n_left > 0; n_left--) {
         if (new_head) {
             load_planes<W, METRIC>(s, p, at, group, planes);
-            const int32_t *base = (const int32_t *)(planes + group * (ADM_BIT_PLANES * W));
             adm_bit_columns<D, METRIC>(planes, W, base, min(group, (uint32_t)ADM_BIT_HEADS), &q);
         }
-        const uint32_t token = at.load * distance_load<W>::tokens;
+        const uint32_t token = at.load * distance_load<W>::tokens, n_tiles = tiles_at<W>(at);
         uint16_t *to = p.distance + (at.b * heads + at.kv_head * (heads / s.heads.n_kv_heads)) * s.capacity;
-        adm_bit_codes<D> codes[n];
 #if __CUDA_ARCH__ >= 900
         const uint32_t *tile = next_of_ring(ring);
-#pragma unroll
-        for (int i = 0; i < n; i++) adm_read_codes<D>(tile + i * 64 * W, &codes[i]);
 #else
         const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
-#pragma unroll
-        for (int i = 0; i < n; i++)
-            if (token + 32 * i < at.length) adm_fetch_codes<D>(tile + i * 64 * W, &codes[i]);
 #endif
-        /* The last tile first: once its codes have been used, all are read, and others may come to where they were. */
-        if (token + 32 * (n - 1) < at.length)
-            distances_of_tile<D, METRIC>(s, codes[n - 1], &q, planes, group, token + 32 * (n - 1), at.length, to);
+        adm_bit_codes<D> codes;
+#pragma unroll 1
+        for (uint32_t i = 0; i < n_tiles && together; i++) {
+            codes_of<D>(tile + i * 64 * W, &codes);
+            sum_tile<D, METRIC>(codes, &q, planes, group, token + 32 * i, at.length, to);
+        }
+#pragma unroll 1
+        for (uint32_t h = 0; h < group && !together; h += ADM_BIT_HEADS) {
+            const uint32_t n_heads = min(group - h, (uint32_t)ADM_BIT_HEADS);
+            if (group > ADM_BIT_HEADS) adm_bit_columns<D, METRIC>(planes + h * (ADM_BIT_PLANES * W), W, base + h, n_heads, &q);
+#pragma unroll
+            for (int i = 0; i < n; i++) {
+                if (i >= n_tiles) continue;
+                codes_of<D>(tile + i * 64 * W, &codes);
+                stage_tile<D, METRIC>(codes, q, i, staged);
+            }
 #if __CUDA_ARCH__ >= 900
-        refill_ring<W>(s, p, &ring);
+            if (h + ADM_BIT_HEADS >= group) refill_ring<W>(s, p, &ring);
 #endif
-#pragma unroll
-        for (int i = 0; i < n - 1; i++)
-            if (token + 32 * i < at.length)
-                distances_of_tile<D, METRIC>(s, codes[i], &q, planes, group, token + 32 * i, at.length, to);
+            __syncwarp();
+            store_staged<W>(staged, n_heads, token, at.length, s.capacity, to + (size_t)h * s.capacity + token);
+            __syncwarp();
+        }
+#if __CUDA_ARCH__ >= 900
+        if (together) refill_ring<W>(s, p, &ring);
+#endif
         advance<W>(s, p.length, &at);
         new_head = at.load == 0;
     }
@@ -463,19 +349,25 @@ static bool by_products(const adm_gpu_limits *limits, const distance_kernels *ke
     return way == BY_PRODUCTS || weighs(kernels->metric) || group > 2;
 }
 
-/* Blocks per SM and loads in flight per warp that were fastest on an H200 (kernels/LOG.md). Where a warp has two loads at most,
- * both are asked for at once, and more warps would only begin later. */
-static void cut_up(const adm_gpu_shape *shape, const adm_gpu_limits *limits, adm_code_metric metric, bool products,
-                   uint32_t *blocks_per_sm, uint32_t *stages) {
+/* Blocks per SM and loads in flight per warp that were fastest on an H200 (kernels/LOG.md). By products: no more warps than
+ * there are loads; all loads asked for at once where a warp has two at most; then what keeps most bytes on their way, or, where
+ * many query heads give more to do for each load, most warps. */
+static void cut_up(const adm_gpu_shape *shape, const adm_gpu_limits *limits, bool products, uint32_t *blocks_per_sm,
+                   uint32_t *stages) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
     const uint32_t tokens = LOAD_BYTES * 4 / shape->heads.head_dim; /* of a load */
     const uint64_t loads = (uint64_t)shape->batch * shape->heads.n_kv_heads * ((shape->capacity + tokens - 1) / tokens);
-    *blocks_per_sm = 2;
-    *stages = products && group > ADM_BIT_HEADS ? 1 : 2; /* many query heads: more to do for each load */
+    const uint64_t warps = DISTANCE_WARPS * (uint64_t)limits->n_sms; /* a block per SM */
+    *blocks_per_sm = *stages = 2;
     if (!products) return;
-    if (loads <= 2u * DISTANCE_WARPS * (uint32_t)limits->n_sms) *blocks_per_sm = 1, *stages = 2;
-    else if (weighs(metric)) *blocks_per_sm = 3, *stages = 1;
+    if (loads <= warps) *blocks_per_sm = 1;
+    else if (loads <= 4 * warps) *stages = 1;
+    else if (group > ADM_BIT_HEADS || loads > 10 * warps) *blocks_per_sm = 4, *stages = 1;
 }
+
+/* Of a warp's distances of a load, by words of a plane. */
+static const uint32_t staged_bytes[3] = {4 * distance_staged<2>::words, 4 * distance_staged<4>::words,
+                                         4 * distance_staged<8>::words};
 
 static adm_status launch(const char *what, const distance_kernels *kernels, const adm_gpu_shape *shape,
                          const adm_gpu_buffers *buffers, uint32_t blocks_per_sm, uint32_t stages, distance_way way,
@@ -490,7 +382,7 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: %u query heads share a KV head; the kernel takes at most %d", what, group,
                         MAX_GROUP);
     const bool products = by_products(&limits, kernels, dim, group, way);
-    if (blocks_per_sm == 0) cut_up(shape, &limits, kernels->metric, products, &blocks_per_sm, &stages);
+    if (blocks_per_sm == 0) cut_up(shape, &limits, products, &blocks_per_sm, &stages);
     if (stages < 1 || stages > MAX_STAGES) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
     if ((kernels->metric == ADM_METRIC_ASYM4) != (shape->metric == ADM_METRIC_ASYM4))
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the codes are not made for this metric", what);
@@ -504,7 +396,7 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
     adm_gpu_grid grid = {};
     grid.blocks = dim3(blocks_per_sm * (uint32_t)limits.n_sms);
     grid.threads = 32 * DISTANCE_WARPS;
-    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + group * query_bytes);
+    grid.shared_bytes = DISTANCE_WARPS * (stages * LOAD_BYTES + (products ? staged_bytes[dim] : 0) + group * query_bytes);
     if (grid.shared_bytes + 1024 > (size_t)limits.block_shared_bytes)
         return adm_fail(err, ADM_EUNSUPPORTED,
                         "%s: %zu bytes of shared memory for %u query heads; a block of this device has %d", what,

@@ -2,9 +2,8 @@
  *
  *   distance [batch][S][capacity] -> index [batch][S][budget], n_selected [batch][S]        S: see gpu.h
  *
- *   cluster   one kernel: the blocks of a row form a cluster. They hold the row in registers and push their sums to one another
- *             (held.cuh); or they list candidates and read one another's histograms in shared memory, where rows are long or
- *             the distances of many values
+ *   cluster   one kernel: the blocks of a row form a cluster. They hold the row in shared memory and push their counts
+ *             to one another (held.cuh); or, where rows are long, they list candidates and read one another's histograms
  *   two       two kernels: histograms to the workspace, then the select; for chips without clusters
  *
  * Versions, us for 32 rows, k = 256, cold, 32K / 128K (what limits, what was dropped: kernels/LOG.md):
@@ -13,7 +12,8 @@
  *   3  a bound from a sample, lists of candidates; 4 blocks per row              H200 6.7 / 12.5, H100 7.4 / 12.2
  *   4  no fence at the cluster barrier; up to 32K 2 blocks per row, alone        H100 and H200 6.4 / 11.3
  *   5  a fence of shared memory where the cluster meets: without it was a race   H200 6.4 / 11.3
- *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.6 / 10.2, beside it 5: 6.8 / 11.8 */
+ *   6  rows in registers, all distances counted, one exchange (held.cuh)         H200 4.1 / 9.8
+ *   7  rows in shared memory, counts exchanged, winners sought where any are     H200 3.5 / 6.4 */
 #include "core/base/minmax.h"
 #include "kernels/topk/topk.h"
 #include "kernels/topk/held.cuh"
@@ -424,64 +424,76 @@ extern "C" adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, con
     return adm_gpu_launch("top-k", kernel, grid, args, stream, err);
 }
 
-/* ---- rows in registers ---- */
+/* ---- rows in shared memory ---- */
 
+/* How a row is cut up: blocks, 0: by lists; and warps per block. */
 typedef struct topk_cut {
-    uint32_t split, tiles;
+    uint32_t split, warps;
 } topk_cut;
 
-static const void *held_kernel_of(uint32_t tiles) {
-    return tiles == 2 ? (const void *)topk_held<2> : tiles == 4 ? (const void *)topk_held<4> : (const void *)topk_held<8>;
+/* A row's tiles in n parts: of the largest. */
+static uint32_t held_tiles(const adm_gpu_shape *s, uint32_t n) { return (s->capacity + HELD_TILE * n - 1) / (HELD_TILE * n); }
+
+static size_t held_shared_bytes(const adm_gpu_shape *s, topk_cut cut) {
+    const uint32_t n_bins = n_bins_of(s), tiles = cut.warps * held_tiles(s, cut.split * cut.warps);
+    const uint32_t counts = n_bins + HELD_BEHIND + (cut.split > 1 ? cut.split * n_bins : 0);
+    return (size_t)tiles * HELD_TILE * sizeof(uint16_t) + counts * sizeof(uint32_t);
 }
 
-static size_t held_shared_bytes(uint32_t n_bins, uint32_t split) {
-    return (n_bins + HELD_BEHIND + (size_t)split * n_bins) * sizeof(uint32_t);
+static const void *held_kernel_of(uint32_t warps, uint32_t tiles) {
+    static const void *const kernels[2][3] = {
+        {(const void *)topk_held<16, 2>, (const void *)topk_held<16, 4>, (const void *)topk_held<16, 8>},
+        {(const void *)topk_held<32, 2>, (const void *)topk_held<32, 4>, (const void *)topk_held<32, 8>}};
+    return kernels[warps / 32][tiles <= 2 ? 0 : tiles <= 4 ? 1 : 2];
 }
 
-/* Tokens that `split` blocks hold, with `tiles` tiles a warp. */
-static uint32_t held_tokens(uint32_t split, uint32_t tiles) { return split * tiles * HELD_WARPS * HELD_TILE; }
+static bool can_hold(const adm_gpu_shape *s, const adm_gpu_limits *limits, topk_cut cut) {
+    return limits->compute_major >= 9 && held_tiles(s, cut.split * cut.warps) <= HELD_TILES &&
+           n_bins_of(s) <= ADM_NO_DISTANCE && held_shared_bytes(s, cut) <= (size_t)limits->block_shared_bytes - 1024;
+}
 
 extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
-                                        uint32_t tiles, adm_gpu_stream stream, adm_error *err) {
+                                        uint32_t warps, adm_gpu_stream stream, adm_error *err) {
     adm_gpu_limits limits;
-    adm_status status = check(shape, &limits, err);
+    const adm_status status = check(shape, &limits, err);
     if (status != ADM_OK) return status;
-    uint32_t n_bins = n_bins_of(shape);
-    if (split > TOPK_SPLIT || split == 0 || (split & (split - 1)) != 0 || (tiles != 2 && tiles != 4 && tiles != 8))
-        return adm_fail(err, ADM_EINPUT, "top-k with %u blocks per row of %u tiles a warp: 1, 2, 4 or 8 of 2, 4 or 8", split,
-                        tiles);
-    if (limits.compute_major < 9 || shape->capacity > held_tokens(split, tiles) || n_bins > ADM_NO_DISTANCE ||
-        held_shared_bytes(n_bins, split) > (size_t)limits.block_shared_bytes - 1024)
+    if (split < 1 || split > TOPK_SPLIT || (warps != 16 && warps != 32))
+        return adm_fail(err, ADM_EINPUT, "top-k with %u blocks per row of %u warps: 1 to %d of 16 or 32", split, warps,
+                        TOPK_SPLIT);
+    const topk_cut cut = {split, warps};
+    uint32_t n_bins = n_bins_of(shape), max_tiles = held_tiles(shape, split * warps);
+    if (!can_hold(shape, &limits, cut))
         return adm_fail(err, ADM_EUNSUPPORTED,
-                        "top-k in registers: %u blocks per row of %u tiles a warp hold %u tokens with %u different distances "
-                        "where there are clusters of blocks; the rows have %u with %u",
-                        split, tiles, held_tokens(split, tiles), ADM_NO_DISTANCE, shape->capacity, n_bins);
-    adm_gpu_grid grid = grid_of(shape, split, held_shared_bytes(n_bins, split));
-    grid.threads = HELD_THREADS;
+                        "top-k in shared memory: %u blocks per row of %u warps hold up to %u tokens with fewer than %d "
+                        "different distances, as far as there is room, where there are clusters of blocks; the rows have %u "
+                        "with %u",
+                        split, warps, split * warps * HELD_TILES * HELD_TILE, ADM_NO_DISTANCE, shape->capacity, n_bins);
+    adm_gpu_grid grid = grid_of(shape, split, held_shared_bytes(shape, cut));
+    grid.threads = 32 * warps;
     grid.cluster = split > 1 ? split : 0;
-    void *args[] = {(void *)shape, (void *)buffers, &n_bins};
-    return adm_gpu_launch("top-k", held_kernel_of(tiles), grid, args, stream, err);
+    grid.most_shared = true;
+    /* As many blocks on an SM as it takes to hold them all, and none of the next kernel: 3.6 us in place of 5.2 for 32 rows of
+     * 32K (kernels/LOG.md). */
+    const uint32_t n_blocks = split * grid.blocks.y, per_sm = (n_blocks + (uint32_t)limits.n_sms - 1) / (uint32_t)limits.n_sms;
+    const size_t a_share = (size_t)limits.sm_shared_bytes / (per_sm + 1);
+    if (grid.shared_bytes < a_share) grid.shared_bytes = a_share;
+    void *args[] = {(void *)shape, (void *)buffers, &n_bins, &max_tiles};
+    return adm_gpu_launch("top-k", held_kernel_of(warps, max_tiles), grid, args, stream, err);
 }
 
-/* Blocks per row and tiles a warp by which a row is held in registers; 0 blocks: by lists, where that is faster or has to
- * be. As few tiles as go with at most four blocks per row and two per SM. Where a thread has more than one bin to push, the
- * blocks' exchange takes far longer: one block per row then. */
+/* What was fastest on an H200 (kernels/LOG.md). Two tiles a warp, four where there are many bins to exchange, as far as each
+ * block has an SM: only so many clusters of more than two are sure to find SMs. 32 warps where 16 would have more than six
+ * tiles each. Lists where blocks of several rows would have to share all SMs. */
 static topk_cut cut_of(const adm_gpu_shape *s, const adm_gpu_limits *limits) {
     const topk_cut lists = {0, 0};
-    const uint32_t n_rows = s->batch * adm_gpu_select_heads(s), n_bins = n_bins_of(s), n_sms = (uint32_t)limits->n_sms;
-    const bool few_bins = n_bins <= HELD_THREADS;
-    topk_cut cut = {1, 1};
-    bool fits;
-    do {
-        cut.tiles *= 2;
-        for (cut.split = 1; held_tokens(cut.split, cut.tiles) < s->capacity;) cut.split *= 2;
-        fits = cut.split == 1 || (few_bins && cut.split <= 4 && cut.split * n_rows <= 2 * n_sms);
-    } while (!fits && cut.tiles < 8);
-    if (!fits && (!few_bins || cut.split > 4 || n_rows > n_sms)) return lists;
-    if (!few_bins && cut.tiles == 8 && n_rows < n_sms / 4 * 3) return lists;
-    const bool can = limits->compute_major >= 9 && n_bins <= ADM_NO_DISTANCE &&
-                     held_shared_bytes(n_bins, cut.split) <= (size_t)limits->sm_shared_bytes / 2 - 1024;
-    return can ? cut : lists;
+    const uint32_t n_rows = s->batch * adm_gpu_select_heads(s), n_sms = (uint32_t)limits->n_sms;
+    const uint32_t sure = n_sms * 9 / 10 / n_rows, fit = sure >= 3 ? sure : 2 * n_rows <= n_sms ? 2 : 1;
+    const uint32_t wanted = held_tiles(s, 16 * (n_bins_of(s) > 1024 ? 4 : 2)), most = (uint32_t)adm_min(fit, TOPK_SPLIT);
+    topk_cut cut = {(uint32_t)adm_min(wanted, most), 16};
+    if (held_tiles(s, cut.split * cut.warps) > 6) cut.warps = 32;
+    while (cut.split < TOPK_SPLIT && held_tiles(s, cut.split * cut.warps) > HELD_TILES) cut.split++;
+    if (cut.split > most && n_rows > n_sms) return lists;
+    return can_hold(s, limits, cut) ? cut : lists;
 }
 
 extern "C" adm_status adm_gpu_topk_cluster(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
@@ -491,7 +503,7 @@ extern "C" adm_status adm_gpu_topk_cluster(const adm_gpu_shape *shape, const adm
     if (status != ADM_OK) return status;
     const topk_cut cut = cut_of(shape, &limits);
     return cut.split == 0 ? adm_gpu_topk_cluster_split(shape, buffers, 0, stream, err)
-                          : adm_gpu_topk_held(shape, buffers, cut.split, cut.tiles, stream, err);
+                          : adm_gpu_topk_held(shape, buffers, cut.split, cut.warps, stream, err);
 }
 
 extern "C" size_t adm_gpu_topk_two_workspace_bytes(const adm_gpu_shape *shape) {

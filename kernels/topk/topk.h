@@ -50,9 +50,9 @@ size_t adm_gpu_topk_two_workspace_bytes(const adm_gpu_shape *shape);
 adm_status adm_gpu_topk_cluster_split(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split,
                                       adm_gpu_stream stream, adm_error *err);
 
-/* In registers: `split` blocks per row, as above but 0, of which each warp holds `tiles` tiles of 256 tokens: 2, 4, 8.
- * ADM_EUNSUPPORTED where that is less than the capacity. */
-adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split, uint32_t tiles,
+/* In shared memory: `split` blocks per row, 1 to 8, of 16 or 32 warps. ADM_EUNSUPPORTED where they have no room for the
+ * capacity. */
+adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, uint32_t split, uint32_t warps,
                              adm_gpu_stream stream, adm_error *err);
 
 #ifdef __cplusplus

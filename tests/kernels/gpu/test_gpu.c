@@ -365,16 +365,16 @@ static void grouped_steps_cut_every_way(void **state) {
     }
 }
 
-static uint32_t topk_split, topk_tiles; /* 0 tiles: by lists of candidates */
+static uint32_t topk_split, topk_warps; /* 0 warps: by lists of candidates */
 
 static adm_status launch_topk(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
                               adm_error *err) {
-    return topk_tiles == 0 ? adm_gpu_topk_cluster_split(shape, buffers, topk_split, stream, err)
-                           : adm_gpu_topk_held(shape, buffers, topk_split, topk_tiles, stream, err);
+    return topk_warps == 0 ? adm_gpu_topk_cluster_split(shape, buffers, topk_split, stream, err)
+                           : adm_gpu_topk_held(shape, buffers, topk_split, topk_warps, stream, err);
 }
 
-/* The top-k of one launch: blocks per row, and tiles that a warp holds in registers, or lists. The budgets take the bound from
- * minima of more and fewer tokens, and from none. */
+/* The top-k of one launch: blocks per row, and warps of a block that holds its tokens, or lists. The budgets take the bound
+ * from minima of more and fewer tokens, and from none. */
 static void top_ks_cut_every_way(void **state) {
     (void)state;
     static const gpu_config configs[] = {
@@ -389,7 +389,8 @@ static void top_ks_cut_every_way(void **state) {
         {{2, 2, 64}, ADM_F16, 1, {31999}, 32000, 0, {2100, 2, 5}, ALL_EQUAL},
     };
     static const adm_code_metric metrics[] = {ADM_METRIC_L1, ADM_METRIC_DOT, ADM_METRIC_ASYM4};
-    static const uint32_t ways[][2] = {{1, 2}, {1, 4}, {2, 2}, {4, 2}, {4, 4}, {8, 2}, {1, 8}, {8, 8}, {1, 0}, {4, 0}, {8, 0}};
+    static const uint32_t ways[][2] = {{1, 16}, {1, 32}, {2, 16}, {2, 32}, {3, 16}, {4, 32},
+                                       {7, 16}, {8, 16}, {1, 0},  {4, 0},  {8, 0}};
     needs_gpu();
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_TOPK, "cluster");
@@ -398,18 +399,18 @@ static void top_ks_cut_every_way(void **state) {
         fixture f;
         fixture_open(&f, &configs[i / 3], i % 2 ? ADM_SELECT_GROUP : ADM_SELECT_HEAD, metrics[i % 3], &rng);
         for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-            topk_split = ways[w][0], topk_tiles = ways[w][1];
-            if (topk_tiles == 0 || topk_split * topk_tiles * 16 * 256 >= f.shape.capacity) run_row(&f, &row);
+            topk_split = ways[w][0], topk_warps = ways[w][1];
+            run_row(&f, &row);
         }
         fixture_close(&f);
     }
     adm_error err = {0};
     fixture f;
     fixture_open(&f, &configs[0], ADM_SELECT_HEAD, ADM_METRIC_L1, &rng);
-    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 3, 2, NULL, &err), ADM_EINPUT);
-    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 2, 3, NULL, &err), ADM_EINPUT);
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 9, 16, NULL, &err), ADM_EINPUT);
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 2, 8, NULL, &err), ADM_EINPUT);
     f.shape.capacity = 1 << 20;
-    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 8, 8, NULL, &err), ADM_EUNSUPPORTED);
+    assert_int_equal(adm_gpu_topk_held(&f.shape, &f.device, 8, 32, NULL, &err), ADM_EUNSUPPORTED);
     f.shape.capacity = configs[0].capacity;
     fixture_close(&f);
 }

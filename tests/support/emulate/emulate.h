@@ -215,7 +215,9 @@ static inline int __syncthreads_or(int x) { return emu_block_or(x); }
 
 static inline uint32_t __umulhi(uint32_t a, uint32_t b) { return (uint32_t)((uint64_t)a * b >> 32); }
 static inline int __popc(uint32_t x) { return __builtin_popcount(x); }
+static inline int __popcll(uint64_t x) { return __builtin_popcountll(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 static inline int __clz(int x) { return x != 0 ? __builtin_clz((unsigned)x) : 32; }
 static inline uint32_t __funnelshift_l(uint32_t low, uint32_t high, uint32_t n) {
     return (uint32_t)(((uint64_t)high << 32 | low) << n % 32 >> 32);
@@ -225,6 +227,9 @@ static inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selecto
     uint32_t picked = 0;
     for (int i = 0; i < 4; i++) picked |= (uint32_t)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
     return picked;
+}
+static inline uint32_t held_signs(uint32_t a, uint32_t b) {
+    return (a >> 15 & 1) * 0xff | (a >> 31) * 0xff00 | (b >> 15 & 1) * 0xff0000 | (b >> 31) * 0xff000000u;
 }
 static inline uint32_t __vminu2(uint32_t a, uint32_t b) { return min(a & 0xffff, b & 0xffff) | min(a >> 16, b >> 16) << 16; }
 static inline uint32_t __float_as_uint(float x) {

@@ -30,6 +30,7 @@ REPLACED = {
         "adm_bulk_copy", "adm_copy_policy", "adm_bulk_copy_expected", "adm_barrier_wait", "adm_barrier_wait_pushed"],
     "kernels/attention/attention_dev.cuh": ["adm_load_stream", "adm_mma"],
     "kernels/distance/products.cuh": ["adm_load_rows", "adm_bit_product", "adm_transposed"],
+    "kernels/topk/held.cuh": ["held_signs"],
 }
 
 SKIPPED = r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\''  # comments and literals
