@@ -22,18 +22,17 @@ static const double call_s[ADM_N_STAGES] = {
 };
 static const double bytes_per_s = 3.8e12, score_s = 4.5e-12;
 
-/* The rest: by bench_balance.py of tests/bench/fleet_session.sh, 16 shards of the recorded grid on two H200s, 2026-11-30;
- * of the host's parts, which took 0.7 to 1.2 of that, between the two hosts seen. */
+/* The rest: by bench_balance.py of tests/bench/fleet_session.sh, 16 shards of the recorded grid on two H200s, 2026-11-30. */
 static const double launch_s = 2.5e-6; /* of a kernel, plainly */
 static const double prepare_s = 5e-6; /* the same for a stage before a unit, which may take longer itself */
 static const double node_s = 0.3e-6; /* of a kernel in a graph: to capture and to instantiate */
 static const double unit_s = 0.5e-3; /* of a timing, whatever it times */
 static const double case_s = 5e-3, fill_bytes_per_s = 2.5e11;
-static const double row_s = 0.4e-6; /* on the host, by 8 threads: K and V of a token made, and K encoded */
-static const double compared_s = 3.5e-9; /* a distance of a token and query head */
+static const double row_s = 0.55e-6; /* on the host, by 8 threads: K and V of a token made, and K encoded */
+static const double compared_s = 4.7e-9; /* a distance of a token and query head */
 static const double select_s = 4e-9; /* a token looked at by top-k */
-static const double attend_s = 0.07e-6; /* a token attended to by a query head in double precision */
-static const double compare_s = 6e-9; /* a token's codes or distances compared */
+static const double attend_s = 0.12e-6; /* a token attended to by a query head in double precision */
+static const double compare_s = 8e-9; /* a token's codes or distances compared */
 static const double check_s = 0.8e-3; /* of a check, whatever it checks */
 static const double store_s = 1.2e-3; /* a unit's rows written */
 
