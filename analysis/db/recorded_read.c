@@ -2,6 +2,7 @@
  * is taken for granted. */
 #include "analysis/db/recorded_read.h"
 #include "core/base/json_read.h"
+#include "core/system/read_room.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -36,9 +37,8 @@ adm_status adm_recorded_load(adm_recorded_file *file, const char *path, adm_erro
     struct stat info;
     adm_json_fault why;
     *file = (adm_recorded_file){.path = path};
-    FILE *stream = fopen(path, "rbe");
-    if (stream == NULL)
-        return adm_fail(err, errno == ENOMEM ? ADM_EENVIRONMENT : ADM_EINPUT, "%s cannot be read: %s", path, strerror(errno));
+    FILE *stream = adm_open_to_read(path);
+    if (stream == NULL) return adm_fail(err, adm_status_of_read(errno), "%s cannot be read: %s", path, strerror(errno));
     adm_status status = ADM_OK;
     if (fstat(fileno(stream), &info) != 0 || !S_ISREG(info.st_mode))
         status = adm_fail(err, ADM_EINPUT, "%s is not a regular file", path);

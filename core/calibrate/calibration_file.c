@@ -17,14 +17,14 @@ enum { MAX_LAYERS = 65536 };
 /* --- The file's text ------------------------------------------------------------------------------------------------ */
 
 static adm_status read_text(const char *path, const char *shown, char **text, size_t *n_bytes, adm_error *err) {
-    FILE *file = fopen(path, "rb");
+    FILE *file = adm_open_to_read(path);
     *text = NULL;
-    if (file == NULL) return adm_fail(err, ADM_EINPUT, "%s: cannot be opened: %s", shown, strerror(errno));
+    if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: cannot be opened: %s", shown, strerror(errno));
     const size_t room = adm_read_room_bytes(file, ADM_CALIBRATION_MAX_BYTES);
     adm_status status = adm_alloc(text, room, 1, "a calibration", err);
     if (status == ADM_OK) {
         *n_bytes = fread(*text, 1, room, file);
-        if (ferror(file)) status = adm_fail(err, ADM_EINPUT, "%s: cannot be read: %s", shown, strerror(errno));
+        if (ferror(file)) status = adm_fail(err, adm_status_of_read(errno), "%s: cannot be read: %s", shown, strerror(errno));
         else if (*n_bytes > ADM_CALIBRATION_MAX_BYTES)
             status = adm_fail(err, ADM_EINPUT, "%s: larger than %d bytes, so no calibration", shown, ADM_CALIBRATION_MAX_BYTES);
     }

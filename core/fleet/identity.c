@@ -11,6 +11,7 @@
 #include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "core/base/version.h"
+#include "core/system/read_room.h"
 
 /* --- Folding ------------------------------------------------------------------------------------------------------ */
 
@@ -46,7 +47,7 @@ static adm_status hash_file(const char *path, char out[ADM_HASH_BYTES], adm_erro
     enum { CHUNK_BYTES = 1 << 16 };
     char *chunk = NULL, shown[256];
     XXH3_state_t *state = XXH3_createState();
-    FILE *file = fopen(path, "re");
+    FILE *file = adm_open_to_read(path);
     adm_status status = state == NULL ? adm_fail(err, ADM_EENVIRONMENT, "out of memory while hashing a file")
                                       : adm_alloc(&chunk, CHUNK_BYTES, 1, "a part of a file", err);
     if (status == ADM_OK && file == NULL)

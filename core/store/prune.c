@@ -103,10 +103,11 @@ static adm_status remove_samples(adm_store *store, int64_t *n, adm_error *err) {
         " m.measurement_id NOT IN temp.gone_sample",
         "DELETE FROM main.sample", "INSERT INTO main.sample SELECT * FROM temp.kept_sample ORDER BY measurement_id, i"};
     int64_t n_gone = 0, n_kept = 0, n_copied = 0;
-    adm_status status = scalar(store, "SELECT ifnull(sum(n), 0) FROM main.measurement WHERE measurement_id IN temp.gone_sample",
-                               &n_gone, err);
+    adm_status status = scalar(
+        store, "SELECT CAST(total(n) AS INTEGER) FROM main.measurement WHERE measurement_id IN temp.gone_sample", &n_gone, err);
     if (status == ADM_OK)
-        status = scalar(store, "SELECT ifnull(sum(n), 0) FROM main.measurement WHERE measurement_id NOT IN temp.gone_sample",
+        status = scalar(store,
+                        "SELECT CAST(total(n) AS INTEGER) FROM main.measurement WHERE measurement_id NOT IN temp.gone_sample",
                         &n_kept, err);
     if (status == ADM_OK && n_gone <= n_kept) {
         status = step(store, "DELETE FROM main.sample WHERE measurement_id IN temp.gone_sample", NULL, -1,

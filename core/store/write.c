@@ -99,11 +99,11 @@ static adm_status metric_id_of(adm_store *store, const adm_metric *metric, int64
         bool same = strcmp(unit, metric->unit) == 0 && strcmp(better, metric->better) == 0;
         *metric_id = sqlite3_column_int64(row.statement, 0);
         if (!same)
-            adm_fail(err, ADM_EINTERNAL, "%s has the metric '%s' in %s (better: %s), not in %s (better: %s)", store->path,
+            adm_fail(err, ADM_EINPUT, "%s has the metric '%s' in %s (better: %s), not in %s (better: %s)", store->path,
                      metric->name, unit, better, metric->unit, metric->better);
         adm_row_release(&row);
         if (!same) adm_store_rollback(store);
-        return same ? ADM_OK : ADM_EINTERNAL;
+        return same ? ADM_OK : ADM_EINPUT;
     }
     if (row.rc != SQLITE_DONE) return adm_row_abandon(&row, doing, err);
     adm_row_release(&row);

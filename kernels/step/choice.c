@@ -7,7 +7,8 @@
 enum {
     MANY_KV_HEADS = 64, /* of all sequences */
     LONG = 131072,      /* tokens */
-    KEPT_BUDGET = 2048  /* of long rows: one that the grouped step has no room for any more */
+    KEPT_BUDGET = 2048, /* of long rows: one that the grouped step has no room for any more */
+    SHARED_BUDGET = 4096 /* of a group that shares its selection: one from which on six stages are faster */
 };
 
 static uint32_t kv_heads(const adm_gpu_shape *shape) { return shape->batch * shape->heads.n_kv_heads; }
@@ -21,6 +22,19 @@ static const char *why_six(const adm_gpu_shape *shape) {
                : NULL;
 }
 
+/* A group of several heads that shares its selection. */
+static bool shares(const adm_gpu_shape *shape) {
+    return shape->selection == ADM_SELECT_GROUP && shape->heads.n_q_heads > shape->heads.n_kv_heads;
+}
+
+static const char *why_not_shared(const adm_gpu_shape *shape) {
+    const uint32_t budget = shape->rule.budget < shape->capacity ? shape->rule.budget : shape->capacity;
+    if (shape->capacity > 2 * LONG) return "of rows this long six stages read faster";
+    if (budget >= SHARED_BUDGET || (kv_heads(shape) >= MANY_KV_HEADS && budget > 1024))
+        return "budgets this large of a shared selection are faster in six stages";
+    return NULL;
+}
+
 static uint32_t largest_grouped_budget(const adm_gpu_shape *shape, uint32_t group) {
     const bool is_short = shape->capacity < 16384;
     if (kv_heads(shape) >= MANY_KV_HEADS) return shape->capacity > 16384 ? 1024 : shape->capacity / (is_short ? 16 : 8);
@@ -30,7 +44,7 @@ static uint32_t largest_grouped_budget(const adm_gpu_shape *shape, uint32_t grou
 const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, budget = shape->rule.budget;
     if (group < 2) return "query heads share no KV head";
-    if (shape->selection == ADM_SELECT_GROUP) return "it selects for each query head, not for a group";
+    if (shares(shape)) return why_not_shared(shape);
     if (shape->capacity < (group > 7 ? 32768u : group > 4 ? 16384u : 8192u))
         return "contexts this short leave it nothing to save";
     if (why_six(shape) != NULL) return why_six(shape);
@@ -43,6 +57,7 @@ const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
 const char *adm_step_why_not_fused(const adm_gpu_shape *shape) {
     const uint32_t budget = shape->rule.budget;
     if (why_six(shape) != NULL) return why_six(shape);
+    if (shares(shape)) return "a selection that a group shares is faster by binary products or in six stages";
     if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && shape->selection == ADM_SELECT_HEAD && budget >= 1024 &&
         budget != KEPT_BUDGET && shape->heads.n_q_heads > shape->heads.n_kv_heads)
         return "large budgets in large batches are faster in six stages";

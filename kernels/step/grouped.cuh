@@ -1,15 +1,18 @@
 /* grouped.cuh: the step for grouped query heads: its plan, its share of the work, and its way from codes to places; for
  * grouped.cu, whose head tells the whole.
  *
- * A token's bin for a query head is 0 where the token is in by force, and its distance + 1 otherwise. Of each head 64
- * neighbouring bins are told apart, its window, and a token's place says where in there its bin is:
+ * A row is what one selection is made for: a query head, or all of a group that shares its selection. Kernels come by N, the
+ * sets of four heads of a block that select each for itself; 0: the block has one row, of one head or of many.
+ *
+ * A token's bin for a row is 0 where the token is in by force, and its distance + 1 otherwise. Of each row 64 neighbouring
+ * bins are told apart (120 where the block has one row), its window, and a token's place says where in there its bin is:
  *
  *   0              all bins up to the window's first
  *   1 .. 63        single bins
  *   64 and more    all bins beyond, and tokens that are not there: of no interest
  *
- * Places fit a byte, and a lane's four of a tile and head fit a word. A window that did not hold the cut costs time, and no
- * more: grouped_search() finds another. */
+ * Places fit a byte, and a lane's four of a tile and set, or of one row, fit a word. A window that did not hold the cut costs
+ * time, and no more: grouped_search() finds another. */
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 
@@ -19,12 +22,11 @@
 enum {
     GROUPED_WARPS = 16,
     GROUPED_THREADS = 32 * GROUPED_WARPS,
-    GROUPED_HEADS = 8, /* query heads a block, at most */
+    GROUPED_HEADS = 8, /* query heads a block that select each for itself, at most */
     GROUPED_SPLIT = 16, /* blocks a cluster, at most */
     GROUPED_SLOTS = 4, /* pairs of tiles in shared memory, a warp, at most */
     GROUPED_PAIRS = 2 * GROUPED_WARPS, /* tiles of a round: a pair for each warp */
-    GROUPED_WINDOW = 64,
-    GROUPED_STRIDE = GROUPED_WINDOW + 8, /* of a histogram: tokens beyond the window count into eight bins by lane */
+    GROUPED_BEYOND = 8, /* bins of a histogram, by lane, for tokens beyond the window */
     GROUPED_TOKENS = 65504, /* a block, at most */
     GROUPED_TIES = 128, /* tokens at the cut, a head and block, that are listed */
     GROUPED_HEAD_SHIFT = 16, /* in a list's entry: the block's token of the word's first byte, then that byte's head */
@@ -34,6 +36,7 @@ enum {
 /* How the work is cut, and where in shared memory things lie (bytes). */
 typedef struct grouped_plan {
     uint32_t heads; /* query heads a block */
+    uint32_t rows; /* selections a block */
     uint32_t slices; /* blocks a KV head's group takes */
     uint32_t split; /* blocks a cluster, 2 to 16 */
     uint32_t inverse; /* 2^32 / split, rounded up: grouped_divide() */
@@ -52,7 +55,17 @@ typedef struct grouped_plan {
     uint64_t *stamps; /* [blocks][ADM_GPU_MAX_PHASES + 1], of an instrumented instance */
 } grouped_plan;
 
-/* A head's cut, as this block sees it. */
+/* By the sets of four heads that a block has, or 0: one row. */
+template <int N> struct grouped_kind {
+    static const int sets = N == 0 ? 1 : N;
+    static const int values = N == 0 ? 1 : 4; /* of a tile and set, a lane */
+    static const int rows = N == 0 ? 1 : 4 * N; /* histograms */
+    static const int window = N == 0 ? 120 : 64; /* bins that are told apart */
+    static const int stride = window + GROUPED_BEYOND; /* of a histogram */
+    static const int count_words = N == 0 ? 64 : 32; /* of a block's counts of a row: a pair of bins each */
+};
+
+/* A row's cut, as this block sees it. */
 typedef struct grouped_cut {
     uint32_t at; /* the place of the last winners; UINT32_MAX: not in the window */
     uint32_t offset; /* the row's winners in the blocks before */
@@ -74,7 +87,7 @@ typedef struct grouped_small {
     grouped_window window[GROUPED_HEADS];
     int32_t lowest[GROUPED_WARPS][GROUPED_HEADS]; /* of the bins of a sampled tile */
     int32_t base[GROUPED_HEADS]; /* of the distances */
-    uint32_t planes[GROUPED_HEADS][ADM_BIT_PLANES][8]; /* of the query */
+    uint32_t planes[GROUPED_HEADS][ADM_BIT_PLANES][8]; /* of the queries; of one row: grouped_values.cuh */
     uint32_t n_winners[GROUPED_HEADS], n_ties[GROUPED_HEADS]; /* handed out, listed */
     uint64_t missed, parted; /* a byte a head: not 0 if the cut is not in the window; if of this block's ties some lose */
     float2 weight[GROUPED_WARPS]; /* of partial results: largest score, sum */
@@ -85,13 +98,13 @@ typedef struct grouped_small {
 /* Shared memory by what it holds. */
 typedef struct grouped_memory {
     unsigned char *ring; /* of codes; once these are read: partial results, and the next two */
-    uint32_t *maps; /* [won, tied][heads][map_words], a bit a token of the block */
-    uint32_t *ties; /* [heads][GROUPED_TIES] tokens at the cut, UINT32_MAX behind the last */
+    uint32_t *maps; /* [won, tied][rows][map_words], a bit a token of the block */
+    uint32_t *ties; /* [rows][GROUPED_TIES] tokens at the cut, UINT32_MAX behind the last */
     uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or [warps][32 list_entries] of
                          those words, each with where it is from */
-    uint32_t *histogram; /* [4 or 8 heads][GROUPED_STRIDE] */
-    uint32_t *counts; /* [split][heads][32] pairs of counts, from each block of the cluster */
-    uint32_t *winners; /* [heads][share] */
+    uint32_t *histogram; /* [1, 4 or 8 rows][stride] */
+    uint32_t *counts; /* [split][rows][32 or 64] pairs of counts, from each block of the cluster */
+    uint32_t *winners; /* [rows][share] */
     float *merge; /* [units / split][split][GROUPED_UNIT] */
     grouped_small *small;
 } grouped_memory;
@@ -120,6 +133,7 @@ static __device__ __forceinline__ void grouped_stamp(uint64_t *stamps, int phase
 
 typedef struct grouped_block {
     uint32_t b, kv_head, first_head, heads; /* query heads first_head .. + heads - 1, within the sequence */
+    uint32_t first_row, rows; /* of index and n_selected, over the whole batch */
     uint32_t warp, head, part; /* the warp's head, where each works for one, and which of that head's it is */
     uint32_t rank, length, need; /* need: winners of a row */
     uint32_t first_tile, n_tiles; /* its tiles of 32 tokens, of the row's; the first is even */
@@ -131,6 +145,7 @@ static __device__ __forceinline__ uint32_t grouped_divide(const grouped_plan &pl
     return __umulhi(n, plan.inverse);
 }
 
+template <int N>
 static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                                  const grouped_plan &plan) {
     const uint32_t group = s.heads.n_q_heads / s.heads.n_kv_heads, slice = blockIdx.y % plan.slices;
@@ -139,6 +154,9 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.kv_head = blockIdx.y / plan.slices;
     me.first_head = me.kv_head * group + slice * plan.heads;
     me.heads = min(plan.heads, group - slice * plan.heads);
+    me.rows = N == 0 ? 1 : me.heads;
+    me.first_row = N == 0 && s.selection == ADM_SELECT_GROUP ? me.b * s.heads.n_kv_heads + me.kv_head
+                                                             : me.b * s.heads.n_q_heads + me.first_head;
     me.warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0); /* so that the compiler knows it to be the warp's */
     me.head = me.warp / plan.warps;
     me.part = me.warp - me.head * plan.warps;
@@ -183,80 +201,6 @@ static __device__ __forceinline__ void grouped_fetch_first(const grouped_block &
     for (uint32_t i = 0; i < plan.slots && grouped_tile(me, 2 * i) < me.n_tiles; i++)
         if (adm_settled((me.first_tile + grouped_tile(me, 2 * i) + 2) * 32, me.length) == settled)
             grouped_fetch<D>(me, plan, planes, i, i, ring, small);
-}
-
-/* ---- from codes to places ---- */
-
-/* The query's columns as this lane holds them, in sets of four heads, and what makes a place of what the products say. */
-template <int D, int N, int METRIC> struct grouped_query {
-    adm_bit_query<D, METRIC> columns[N];
-    int32_t start[N][ADM_BIT_PAIRS];
-};
-
-/* A lane's word of places: byte i has pair i / 2 of a set's values, the first or the second. */
-template <int D> static __device__ __forceinline__ uint32_t grouped_head(uint32_t set, uint32_t byte) {
-    return 4 * set + adm_bit_head<D>((int)byte / 2);
-}
-/* Its token, within the tile. */
-template <int D> static __device__ __forceinline__ uint32_t grouped_token(uint32_t byte) {
-    return adm_bit_token<D>((int)byte / 2) + byte % 2 * adm_bits<D>::step;
-}
-
-template <int D, int N, int METRIC>
-static __device__ __forceinline__ void grouped_columns(const grouped_block &me, const grouped_small *small,
-                                                       grouped_query<D, N, METRIC> *q) {
-#pragma unroll
-    for (int s = 0; s < N; s++) {
-        const uint32_t n = me.heads > 4u * s ? me.heads - 4 * s : 0;
-        adm_bit_columns<D, METRIC>(small->planes[4 * s][0], 8, small->base + 4 * s, n, &q->columns[s]);
-    }
-}
-
-/* Windows for the query, which has its columns; heads that are not there have all their tokens beyond. */
-template <int D, int N, int METRIC>
-static __device__ __forceinline__ void grouped_set_windows(const grouped_block &me, const grouped_small *small,
-                                                           grouped_query<D, N, METRIC> *q) {
-#pragma unroll
-    for (int s = 0; s < N; s++)
-#pragma unroll
-        for (int i = 0; i < ADM_BIT_PAIRS; i++) {
-            const uint32_t head = grouped_head<D>(s, 2 * i);
-            q->start[s][i] = head < me.heads ? adm_bit_base<D, METRIC>(q->columns[s], i) + 1 - small->window[head].from
-                                             : 1 << 20;
-        }
-}
-
-/* A tile's bins less where the windows begin, as if all of it competed: value[set][byte]. */
-template <int D, int N, int METRIC>
-static __device__ __forceinline__ void grouped_values(const adm_bit_codes<D> &codes, const grouped_query<D, N, METRIC> &q,
-                                                      int32_t (&value)[N][4]) {
-#pragma unroll
-    for (int s = 0; s < N; s++) {
-        int32_t first[ADM_BIT_PAIRS], second[ADM_BIT_PAIRS];
-        adm_multiply_codes_from<D, METRIC>(codes, q.columns[s], q.start[s], first, second);
-#pragma unroll
-        for (int i = 0; i < ADM_BIT_PAIRS; i++) value[s][2 * i] = first[i], value[s][2 * i + 1] = second[i];
-    }
-}
-
-/* What becomes of values where not all of tile i of the block is eligible. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_correct(const grouped_block &me, uint32_t i, int32_t (&value)[N][4]) {
-    const uint32_t token = (me.first_tile + i) * 32;
-    if (token >= me.eligible.first && token + 32 <= me.eligible.last) return;
-#pragma unroll
-    for (int s = 0; s < N; s++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const uint32_t mine = token + grouped_token<D>(j);
-            if (mine >= me.length) value[s][j] = 1 << 20;
-            else if (!adm_is_eligible(me.eligible, mine)) value[s][j] = 0;
-        }
-}
-
-/* The place of a value; beyond the window one that depends on the lane, so that lanes do not count into one bin. */
-static __device__ __forceinline__ uint32_t grouped_place(int32_t value) {
-    return (uint32_t)max(min(value, (int32_t)(GROUPED_WINDOW + threadIdx.x % 32 / 4)), 0);
 }
 
 #endif /* sm_90 */

@@ -7,12 +7,12 @@
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
-/* Winners of this block, of a head. */
+/* Winners of this block, of a row. */
 static __device__ __forceinline__ uint32_t grouped_share(const grouped_block &me, const grouped_plan &plan) {
     return grouped_divide(plan, me.need + plan.split - 1 - me.rank);
 }
 
-/* Attends to the head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in
+/* Attends to a head's winners, those of them that this warp takes: lanes in groups of D/8, a group a row, FLIGHT rows in
  * flight each. */
 template <typename T, int D>
 static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
@@ -65,11 +65,11 @@ static __device__ __forceinline__ void grouped_attend(const adm_gpu_shape &s, co
     join_groups<D>(out);
 }
 
-/* This lane's elements of its head's query. */
+/* This lane's elements of the query of the block's head `head`. */
 template <typename T, int D>
 static __device__ __forceinline__ uint4 grouped_load_query(const adm_gpu_shape &s, const adm_gpu_buffers &p,
-                                                           const grouped_block &me) {
-    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + me.head) * D;
+                                                           const grouped_block &me, uint32_t head) {
+    const T *row = (const T *)p.q + ((size_t)me.b * s.heads.n_q_heads + me.first_head + head) * D;
     return ((const uint4 *)row)[threadIdx.x % (D / 8)];
 }
 
@@ -107,18 +107,31 @@ static __device__ __forceinline__ float grouped_join(uint32_t n, Weight weight, 
     return out;
 }
 
-/* Partial results of the block's warps, in `memory`, into one a head, 32 elements at a time to the block that adds up those
- * of the cluster: unit u = head * D / 32 + element / 32 to block u % split. */
-template <typename T, int D>
-static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me,
-                                                     const grouped_plan &plan, const grouped_memory &m, const float *memory,
-                                                     uint64_t *stamps) {
-    const uint32_t lane = adm_lane(), units = me.heads * (D / 32);
+/* A warp's result to `partial`, [warps][D], its weight beside it. */
+template <int D>
+static __device__ __forceinline__ void grouped_put_sum(const grouped_block &me, const step_softmax &sum, float *partial,
+                                                       float2 *weight) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (lane < D / 8) {
+        float4 *to = (float4 *)(partial + me.warp * D + 8 * lane);
+        to[0] = make_float4(sum.value[0], sum.value[1], sum.value[2], sum.value[3]);
+        to[1] = make_float4(sum.value[4], sum.value[5], sum.value[6], sum.value[7]);
+    }
+    if (lane == 0) weight[me.warp] = make_float2(sum.largest, sum.sum);
+}
+
+/* Partial results of the block's warps, in `memory`, of `heads` heads from `head` on, into one a head, 32 elements at a time to
+ * the block that adds up those of the cluster: unit u = head * D / 32 + element / 32 to block u % split. */
+template <int D>
+static __device__ __forceinline__ void grouped_send_sums(const grouped_block &me, const grouped_plan &plan,
+                                                         const grouped_memory &m, const float *memory, uint32_t head,
+                                                         uint32_t heads) {
+    const uint32_t lane = adm_lane();
     float2 weight;
 #pragma unroll 1
-    for (uint32_t u = me.warp; u < units; u += GROUPED_WARPS) {
-        const uint32_t first = u / (D / 32) * plan.warps;
-        const float *values = memory + first * D + u % (D / 32) * 32 + lane;
+    for (uint32_t i = me.warp; i < heads * (D / 32); i += GROUPED_WARPS) {
+        const uint32_t first = i / (D / 32) * plan.warps, u = head * (D / 32) + i;
+        const float *values = memory + first * D + i % (D / 32) * 32 + lane;
         const float value = grouped_join(
             plan.warps, [&](uint32_t r) { return m.small->weight[first + r]; }, [&](uint32_t r) { return values[r * D]; },
             &weight);
@@ -127,7 +140,15 @@ static __device__ __forceinline__ void grouped_merge(const adm_gpu_shape &s, con
         adm_push(to + lane, __float_as_uint(value), who, &m.small->results);
         if (lane < 2) adm_push(to + 32 + lane, __float_as_uint(lane == 0 ? weight.x : weight.y), who, &m.small->results);
     }
-    grouped_stamp(stamps, 9);
+}
+
+/* The units that have come from all blocks, to the output. */
+template <typename T, int D>
+static __device__ __forceinline__ void grouped_add_sums(const adm_gpu_shape &s, const adm_gpu_buffers &p,
+                                                        const grouped_block &me, const grouped_plan &plan,
+                                                        const grouped_memory &m) {
+    const uint32_t lane = adm_lane(), units = me.heads * (D / 32);
+    float2 weight;
     if (me.warp * plan.split + me.rank >= units) return;
     adm_barrier_wait(&m.small->results, 0);
 #pragma unroll 1

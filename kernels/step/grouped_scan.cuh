@@ -1,8 +1,8 @@
-/* grouped_scan.cuh: the grouped step's scan, from codes to places and counts, and each head's cut. For grouped.cu. */
+/* grouped_scan.cuh: the grouped step's scan, from codes to places and counts, and each row's cut. For grouped.cu. */
 #ifndef ADM_KERNELS_STEP_GROUPED_SCAN_CUH
 #define ADM_KERNELS_STEP_GROUPED_SCAN_CUH
 
-#include "kernels/step/grouped.cuh"
+#include "kernels/step/grouped_values.cuh"
 
 #if __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 
@@ -19,37 +19,48 @@ static __device__ __forceinline__ uint32_t grouped_sampled(const grouped_block &
 /* Whether so few of the row win that a bound within which a tenth lie is far beyond them. */
 static __device__ __forceinline__ bool grouped_few(const grouped_block &me) { return me.need <= me.length / 40; }
 
-/* This warp's word on each head's window: the least bin of its sampled tile, of which the largest is where about a tenth of
+/* The least of the tile's 32 values, or the largest of eight least ones of four; whole warp. */
+static __device__ __forceinline__ int32_t grouped_least_of(int32_t value, bool few) {
+    if (few) return (int32_t)__reduce_min_sync(ADM_FULL_WARP, (uint32_t)value); /* none is negative */
+#pragma unroll
+    for (int step = 1; step < 4; step *= 2) value = min(value, __shfl_xor_sync(ADM_FULL_WARP, value, step));
+    return (int32_t)__reduce_max_sync(ADM_FULL_WARP, (uint32_t)value);
+}
+
+/* This warp's word on each row's window: the least bin of its sampled tile, of which the largest is where about a tenth of
  * the tokens lie; or, where more of the row wins, the largest of eight least bins of four tokens. */
 template <int D, int N, int METRIC>
 static __device__ __forceinline__ void grouped_find_least(const grouped_block &me, const adm_bit_codes<D> &codes,
                                                           grouped_query<D, N, METRIC> *q, grouped_small *small) {
-    int32_t value[N][4];
+    int32_t value[grouped_kind<N>::sets][grouped_kind<N>::values];
     const bool few = grouped_few(me);
-#pragma unroll
-    for (int s = 0; s < N; s++)
-#pragma unroll
-        for (int i = 0; i < ADM_BIT_PAIRS; i++) q->start[s][i] = adm_bit_base<D, METRIC>(q->columns[s], i) + 1;
+    grouped_set_windows<D, N, METRIC>(me, small, q, [](uint32_t) { return 0; });
     grouped_values<D, N, METRIC>(codes, *q, value);
+    if constexpr (N == 0) {
+        const int32_t lowest = grouped_least_of(value[0][0], few);
+        if (adm_lane() == 0) small->lowest[me.warp][0] = lowest;
+    } else {
 #pragma unroll
-    for (int s = 0; s < N; s++)
+        for (int s = 0; s < N; s++)
 #pragma unroll
-        for (int j = 0; j < 4; j += D == 64 ? 2 : 4) {
-            int32_t lowest = min(value[s][j], value[s][j + 1]);
-            if (D != 64) lowest = min(lowest, min(value[s][2], value[s][3]));
+            for (int j = 0; j < 4; j += D == 64 ? 2 : 4) {
+                int32_t lowest = min(value[s][j], value[s][j + 1]);
+                if (D != 64) lowest = min(lowest, min(value[s][2], value[s][3]));
 #pragma unroll
-            for (int step = D == 64 ? 1 : 4; step < 32; step *= step == 1 ? 4 : 2) {
-                const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, lowest, step);
-                lowest = few || step == 1 ? min(lowest, other) : max(lowest, other);
+                for (int step = D == 64 ? 1 : 4; step < 32; step *= step == 1 ? 4 : 2) {
+                    const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, lowest, step);
+                    lowest = few || step == 1 ? min(lowest, other) : max(lowest, other);
+                }
+                if (adm_lane() < 4) small->lowest[me.warp][grouped_row<D, N>(s, j)] = lowest;
             }
-            if (adm_lane() < 4) small->lowest[me.warp][grouped_head<D>(s, j)] = lowest;
-        }
+    }
 }
 
-/* Each head's window, by one warp a head, once all warps have given their word: it ends at the (strict + 1)-th of sixteen. */
+/* Each row's window, by one warp a row, once all warps have given their word: it ends at the (strict + 1)-th of sixteen. */
+template <int N>
 static __device__ __forceinline__ void grouped_find_window(const grouped_block &me, const grouped_plan &plan, bool sampled,
                                                            grouped_small *small) {
-    if (me.warp >= me.heads) return;
+    if (me.warp >= me.rows) return;
     const uint32_t lane = adm_lane();
     int32_t from = 0;
     if (sampled && me.need <= me.length / 5 * 2) {
@@ -66,7 +77,7 @@ static __device__ __forceinline__ void grouped_find_window(const grouped_block &
             before += __shfl_xor_sync(ADM_FULL_WARP, before, GROUPED_WARPS);
         }
         const uint32_t end = ~__reduce_min_sync(ADM_FULL_WARP, before <= strict ? ~(uint32_t)mine : ~0u);
-        from = max((int32_t)end - (GROUPED_WINDOW - 1), 0);
+        from = max((int32_t)end - (grouped_kind<N>::window - 1), 0);
     }
     if (lane == 0) small->window[me.warp] = grouped_window{from, 0};
 }
@@ -86,11 +97,22 @@ static __device__ __forceinline__ void grouped_keep(const grouped_memory &m, uin
     for (int s = 0; s < N; s++) {
         uint32_t place[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) place[j] = grouped_place(value[s][j]);
+        for (int j = 0; j < 4; j++) place[j] = grouped_place<N>(value[s][j]);
 #pragma unroll
         for (int j = 0; j < 4; j++) atomicAdd(&counts[s][j / 2][place[j]], 1u); /* all: cheaper than a branch */
         m.places[(i * N + s) * GROUPED_THREADS + threadIdx.x] = grouped_word(place);
     }
+}
+
+/* Of one row the places of the warp's pair i of tiles: bytes 2 (i % 2) and the next of a lane's word i / 2. */
+static __device__ __forceinline__ uint16_t *grouped_half_word(const grouped_memory &m, uint32_t i) {
+    return (uint16_t *)&m.places[i / 2 * GROUPED_THREADS + threadIdx.x] + i % 2;
+}
+static __device__ __forceinline__ void grouped_keep_pair(const grouped_memory &m, uint32_t i, int32_t first, int32_t second) {
+    const uint32_t one = grouped_place<0>(first), other = grouped_place<0>(second);
+    atomicAdd(&m.histogram[one], 1u);
+    atomicAdd(&m.histogram[other], 1u);
+    *grouped_half_word(m, i) = (uint16_t)(one | other << 8);
 }
 
 /* Lists those of its words in which a place is within the window. list: the warp's; n: its entries. Counts all places now, or
@@ -104,7 +126,8 @@ static __device__ __forceinline__ void grouped_list(const grouped_block &me, con
         uint32_t place[4];
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            place[j] = COUNTED ? grouped_place(value[s][j]) : (uint32_t)max(min(value[s][j], (int32_t)GROUPED_WINDOW), 0);
+            place[j] = COUNTED ? grouped_place<N>(value[s][j])
+                               : (uint32_t)max(min(value[s][j], (int32_t)grouped_kind<N>::window), 0);
 #pragma unroll
         for (int j = 0; j < 4; j++)
             if (COUNTED) atomicAdd(&counts[s][j / 2][place[j]], 1u);
@@ -113,8 +136,8 @@ static __device__ __forceinline__ void grouped_list(const grouped_block &me, con
         const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within);
         const uint32_t at = *n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
         if (within && at < 32 * plan.list_entries)
-            list[at] = make_uint2(word, grouped_tile(me, i) * 32 + grouped_token<D>(0) | grouped_head<D>(s, 0)
-                                                                                             << GROUPED_HEAD_SHIFT);
+            list[at] = make_uint2(word, grouped_tile(me, i) * 32 + grouped_token<D, N>(0) | grouped_row<D, N>(s, 0)
+                                                                                                << GROUPED_HEAD_SHIFT);
         *n += __popc(votes);
     }
 }
@@ -126,7 +149,7 @@ static __device__ __forceinline__ uint2 *grouped_list_of(const grouped_block &me
 }
 
 /* Counts what the warp has listed, of n words. */
-template <int D>
+template <int D, int N>
 static __device__ __forceinline__ void grouped_count_listed(const grouped_block &me, const grouped_plan &plan,
                                                             const grouped_memory &m, uint32_t n) {
     const uint2 *list = grouped_list_of(me, plan, m);
@@ -134,11 +157,32 @@ static __device__ __forceinline__ void grouped_count_listed(const grouped_block 
 #pragma unroll 1
     for (uint32_t i = adm_lane(); i < min(n, 32 * plan.list_entries); i += 32) {
         const uint2 entry = list[i];
-        uint32_t *counts = m.histogram + (entry.y >> GROUPED_HEAD_SHIFT) * GROUPED_STRIDE;
+        const int stride = grouped_kind<N>::stride;
+        uint32_t *counts = m.histogram + (entry.y >> GROUPED_HEAD_SHIFT) * stride;
 #pragma unroll
         for (uint32_t j = 0; j < 4; j++) /* beyond the window: a bin that nobody reads */
-            atomicAdd(&counts[(D == 64 ? j / 2 * 2 * GROUPED_STRIDE : 0) + (entry.x >> 8 * j & 0xffu)], 1u);
+            atomicAdd(&counts[(D == 64 ? j / 2 * 2 * stride : 0) + (entry.x >> 8 * j & 0xffu)], 1u);
     }
+}
+
+/* Of a scan on its way: what each pair of tiles leaves behind. */
+template <int D, int N> struct grouped_scanned {
+    uint32_t *counts[N][ADM_BIT_PAIRS]; /* where a lane's values are counted */
+    uint2 *list;                        /* the warp's */
+    uint32_t n;                         /* words listed */
+};
+
+template <int D, int N>
+static __device__ __forceinline__ void grouped_scan_begins(const grouped_block &me, const grouped_plan &plan,
+                                                           const grouped_memory &m, grouped_scanned<D, N> *to) {
+    to->list = grouped_list_of(me, plan, m);
+    to->n = 0;
+#pragma unroll
+    for (int s = 0; s < N; s++)
+#pragma unroll
+        for (int i = 0; i < ADM_BIT_PAIRS; i++) /* shuffled, lest the compiler multiply anew for each token */
+            to->counts[s][i] = m.histogram +
+                               __shfl_sync(ADM_FULL_WARP, grouped_row<D, N>(s, 2 * i) * grouped_kind<N>::stride, threadIdx.x);
 }
 
 /* All of the block's codes to places and counts; returns the length of the warp's list, which may be more than it holds. */
@@ -147,19 +191,15 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
                                                         const uint32_t *planes, const grouped_memory &m,
                                                         grouped_query<D, N, METRIC> *q) {
     const int words = adm_bits<D>::tile_words;
-    uint32_t *counts[N][ADM_BIT_PAIRS], n = 0, slot = 0, parity = 0;
-    uint2 *list = grouped_list_of(me, plan, m);
-    grouped_set_windows<D, N, METRIC>(me, m.small, q);
-#pragma unroll
-    for (int s = 0; s < N; s++)
-#pragma unroll
-        for (int i = 0; i < ADM_BIT_PAIRS; i++) /* shuffled, lest the compiler multiply anew for each token */
-            counts[s][i] = m.histogram + __shfl_sync(ADM_FULL_WARP, grouped_head<D>(s, 2 * i) * GROUPED_STRIDE, threadIdx.x);
+    uint32_t slot = 0, parity = 0, i = 0;
+    grouped_scanned<D, N == 0 ? 1 : N> to = {};
+    grouped_set_windows<D, N, METRIC>(me, m.small, q, [&](uint32_t row) { return m.small->window[row].from; });
+    if constexpr (N > 0) grouped_scan_begins<D, N>(me, plan, m, &to);
 #pragma unroll 1
-    for (uint32_t i = 0; grouped_tile(me, 2 * i) < me.n_tiles; i++) {
+    for (; grouped_tile(me, 2 * i) < me.n_tiles; i++) {
         const uint32_t tile = grouped_tile(me, 2 * i), *codes = grouped_slot<D>(me, plan, slot, m.ring);
         adm_bit_codes<D> one, other;
-        int32_t first[N][4], second[N][4];
+        int32_t first[grouped_kind<N>::sets][grouped_kind<N>::values], second[grouped_kind<N>::sets][grouped_kind<N>::values];
         adm_barrier_wait(&m.small->full[me.warp][slot], parity);
         adm_read_codes<D>(codes, &one);
         adm_read_codes<D>(codes + words, &other);
@@ -176,16 +216,19 @@ static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me,
             grouped_correct<D, N>(me, tile, first);
             grouped_correct<D, N>(me, tile + 1, second);
         }
-        if (LISTED) {
-            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i, first, &n);
-            grouped_list<D, N, COUNTED>(me, plan, list, counts, 2 * i + 1, second, &n);
+        if constexpr (N == 0) {
+            grouped_keep_pair(m, i, first[0][0], second[0][0]);
+        } else if (LISTED) {
+            grouped_list<D, N, COUNTED>(me, plan, to.list, to.counts, 2 * i, first, &to.n);
+            grouped_list<D, N, COUNTED>(me, plan, to.list, to.counts, 2 * i + 1, second, &to.n);
         } else {
-            grouped_keep<D, N>(m, counts, 2 * i, first);
-            grouped_keep<D, N>(m, counts, 2 * i + 1, second);
+            grouped_keep<D, N>(m, to.counts, 2 * i, first);
+            grouped_keep<D, N>(m, to.counts, 2 * i + 1, second);
         }
     }
-    if (!COUNTED) grouped_count_listed<D>(me, plan, m, n);
-    return n;
+    if (N == 0 && i % 2 == 1) *grouped_half_word(m, i) = 0x7f7f; /* nothing there */
+    if (!COUNTED) grouped_count_listed<D, N>(me, plan, m, to.n);
+    return to.n;
 }
 
 /* ---- the cut ---- */
@@ -196,54 +239,86 @@ static __device__ __forceinline__ uint32_t grouped_through(const uint32_t *histo
     const uint32_t through = adm_warp_scan(pair.x + pair.y);
     return (through - pair.y) | through << 16;
 }
+/* The same up to 4 lane and the three behind it. */
+static __device__ __forceinline__ uint2 grouped_through_four(const uint32_t *histogram) {
+    const uint4 four = ((const uint4 *)histogram)[adm_lane()];
+    const uint32_t through = adm_warp_scan(four.x + four.y + four.z + four.w), third = through - four.w,
+                   second = third - four.z;
+    return make_uint2((second - four.y) | second << 16, third | through << 16);
+}
 
-/* Each head's counts to all blocks of the cluster, by the warps that work for it. */
+/* Each row's counts to all blocks of the cluster, by the warps that work for it. */
+template <int N>
 static __device__ __forceinline__ void grouped_push_counts(const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m) {
+    if (N == 0) {
+        const uint2 counts = grouped_through_four(m.histogram);
+        uint32_t *to = m.counts + me.rank * grouped_kind<N>::count_words + 2 * adm_lane();
+#pragma unroll 1
+        for (uint32_t r = me.warp; r < plan.split; r += GROUPED_WARPS) {
+            adm_push(to, counts.x, r, &m.small->counted);
+            adm_push(to + 1, counts.y, r, &m.small->counted);
+        }
+        return;
+    }
     if (me.head >= me.heads) return;
-    const uint32_t counts = grouped_through(m.histogram + me.head * GROUPED_STRIDE);
-    uint32_t *to = m.counts + (me.rank * plan.heads + me.head) * 32 + adm_lane();
+    const uint32_t counts = grouped_through(m.histogram + me.head * grouped_kind<N>::stride);
+    uint32_t *to = m.counts + (me.rank * plan.rows + me.head) * 32 + adm_lane();
 #pragma unroll 4
     for (uint32_t r = me.part; r < plan.split; r += plan.warps) adm_push(to, counts, r, &m.small->counted);
 }
 
+/* How many places of a row hold less than the winners with all before them, from the counts that have come; by one warp. */
+template <int N>
+static __device__ __forceinline__ uint32_t grouped_places_before(const grouped_block &me, const grouped_plan &plan,
+                                                                 const grouped_memory &m, uint32_t row) {
+    const int pairs = grouped_kind<N>::count_words / 32;
+    const uint32_t *from = m.counts + row * grouped_kind<N>::count_words + pairs * adm_lane();
+    uint32_t even[pairs] = {}, odd[pairs] = {}, at = 0;
+#pragma unroll 4
+    for (uint32_t r = 0; r < plan.split; r++)
+#pragma unroll
+        for (int i = 0; i < pairs; i++) {
+            const uint32_t counts = from[r * plan.rows * grouped_kind<N>::count_words + i];
+            even[i] += counts & 0xffffu, odd[i] += counts >> 16;
+        }
+#pragma unroll
+    for (int i = 0; i < pairs; i++)
+        at += __popc(__ballot_sync(ADM_FULL_WARP, even[i] < me.need)) + __popc(__ballot_sync(ADM_FULL_WARP, odd[i] < me.need));
+    return at;
+}
+
 /* The shift of a window of all bins that there are. */
-template <int D, int METRIC> static __device__ __forceinline__ uint32_t grouped_widest(void) {
-    const uint32_t bins = (METRIC == ADM_METRIC_ASYM4 ? 24 : METRIC == ADM_METRIC_DOT ? 9 : 3) * D + 2;
+template <int D, int N, int METRIC> static __device__ __forceinline__ uint32_t grouped_widest(uint32_t heads) {
+    const uint32_t bins = (METRIC == ADM_METRIC_ASYM4 ? 24 : METRIC == ADM_METRIC_DOT ? 9 : 3) * D * (N == 0 ? heads : 1) + 2;
     uint32_t shift = 0;
 #pragma unroll
-    for (int i = 0; i < 8; i++) shift += (bins - 1) >> shift >= GROUPED_WINDOW;
+    for (int i = 0; i < (N == 0 ? 13 : 8); i++) shift += (bins - 1) >> shift >= (uint32_t)grouped_kind<N>::window;
     return shift;
 }
 
-/* One warp finds the cut of its head from the counts that have come; or, where it is not in the window, another window. */
-template <int D, int METRIC>
+/* One warp finds the cut of its row from the counts that have come; or, where it is not in the window, another window. */
+template <int D, int N, int METRIC>
 static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me, const grouped_plan &plan,
-                                                        const grouped_memory &m, uint32_t head) {
+                                                        const grouped_memory &m, uint32_t row) {
+    const int words = grouped_kind<N>::count_words;
     const uint32_t lane = adm_lane();
-    const grouped_window window = m.small->window[head];
-    uint32_t even = 0, odd = 0;
-#pragma unroll 4
-    for (uint32_t r = 0; r < plan.split; r++) {
-        const uint32_t counts = m.counts[(r * plan.heads + head) * 32 + lane];
-        even += counts & 0xffffu, odd += counts >> 16;
-    }
-    const uint32_t at = __popc(__ballot_sync(ADM_FULL_WARP, even < me.need)) +
-                        __popc(__ballot_sync(ADM_FULL_WARP, odd < me.need));
-    const bool missed = at == GROUPED_WINDOW || (at == 0 && window.from > 0) || window.shift > 0;
-    if (lane == 0) ((uint8_t *)&m.small->missed)[head] = missed;
+    const grouped_window window = m.small->window[row];
+    const uint32_t at = grouped_places_before<N>(me, plan, m, row);
+    const bool missed = at >= (uint32_t)grouped_kind<N>::window || (at == 0 && window.from > 0) || window.shift > 0;
+    if (lane == 0) ((uint8_t *)&m.small->missed)[row] = missed;
     if (missed) {
         __syncwarp(); /* the other lanes have read the window */
         if (lane > 0) return;
-        if (window.shift == 0) m.small->window[head] = grouped_window{0, grouped_widest<D, METRIC>()};
+        if (window.shift == 0) m.small->window[row] = grouped_window{0, grouped_widest<D, N, METRIC>(me.heads)};
         else
-            m.small->window[head] = grouped_window{max(window.from + (int32_t)(at << window.shift) - 1, 0),
-                                                   window.shift > 5 ? window.shift - 5 : 0};
+            m.small->window[row] = grouped_window{max(window.from + (int32_t)(at << window.shift) - 1, 0),
+                                                  window.shift > 5 ? window.shift - 5 : 0};
         return;
     }
     uint32_t nearer = 0, ties = 0; /* of block `lane` */
     if (lane < plan.split) {
-        const uint16_t *its = (const uint16_t *)(m.counts + (lane * plan.heads + head) * 32);
+        const uint16_t *its = (const uint16_t *)(m.counts + (lane * plan.rows + row) * words);
         nearer = at > 0 ? its[at - 1] : 0;
         ties = its[at] - nearer;
     }
@@ -253,40 +328,40 @@ static __device__ __forceinline__ void grouped_find_cut(const grouped_block &me,
     const uint32_t ties_before = __reduce_add_sync(ADM_FULL_WARP, lane < me.rank ? ties : 0);
     if (lane == me.rank) {
         const uint32_t here = min(lose - min(lose, ties_before), ties);
-        m.small->cut[head] = grouped_cut{at, before + ties_before - min(lose, ties_before), nearer, ties, here};
-        ((uint8_t *)&m.small->parted)[head] = here > 0 && here < ties;
+        m.small->cut[row] = grouped_cut{at, before + ties_before - min(lose, ties_before), nearer, ties, here};
+        ((uint8_t *)&m.small->parted)[row] = here > 0 && here < ties;
     }
 }
 
 /* ---- where a window did not hold the cut, or a list was too short ---- */
 
-/* visit(head, token of the block, place) for all the block's tokens, whose codes are read once more, from memory. */
+/* visit(row, token of the block, place) for all the block's tokens, whose codes are read once more, from memory. */
 template <int D, int N, int METRIC, typename Visit>
 static __device__ __forceinline__ void grouped_visit(const grouped_block &me, const uint32_t *planes, const grouped_memory &m,
                                                      Visit visit) {
     grouped_query<D, N, METRIC> q;
     grouped_columns<D, N, METRIC>(me, m.small, &q);
-    grouped_set_windows<D, N, METRIC>(me, m.small, &q);
+    grouped_set_windows<D, N, METRIC>(me, m.small, &q, [&](uint32_t row) { return m.small->window[row].from; });
 #pragma unroll 1
     for (uint32_t tile = me.warp; tile < me.n_tiles; tile += GROUPED_WARPS) {
         adm_bit_codes<D> codes;
-        int32_t value[N][4];
+        int32_t value[grouped_kind<N>::sets][grouped_kind<N>::values];
         adm_fetch_codes<D>(planes + (size_t)tile * adm_bits<D>::tile_words, &codes);
         grouped_values<D, N, METRIC>(codes, q, value);
 #pragma unroll
-        for (int s = 0; s < N; s++)
+        for (int s = 0; s < grouped_kind<N>::sets; s++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const uint32_t head = grouped_head<D>(s, j);
-                if (head < me.heads) value[s][j] >>= m.small->window[head].shift;
+            for (int j = 0; j < grouped_kind<N>::values; j++) {
+                const uint32_t row = grouped_row<D, N>(s, j);
+                if (row < me.rows) value[s][j] >>= m.small->window[row].shift;
             }
         grouped_correct<D, N>(me, tile, value);
 #pragma unroll
-        for (int s = 0; s < N; s++)
+        for (int s = 0; s < grouped_kind<N>::sets; s++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const uint32_t head = grouped_head<D>(s, j);
-                if (head < me.heads) visit(head, tile * 32 + grouped_token<D>(j), grouped_place(value[s][j]));
+            for (int j = 0; j < grouped_kind<N>::values; j++) {
+                const uint32_t row = grouped_row<D, N>(s, j);
+                if (row < me.rows) visit(row, tile * 32 + grouped_token<D, N>(j), grouped_place<N>(value[s][j]));
             }
     }
 }
@@ -303,30 +378,31 @@ static __device__ __forceinline__ const uint32_t *grouped_planes(const adm_gpu_s
 template <int D, int N, int METRIC>
 static __device__ __noinline__ void grouped_count_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                         const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan); /* anew: nothing of this is to be in anybody's way */
+    const grouped_block me = grouped_block_of<N>(s, p, plan); /* anew: nothing of this is to be in anybody's way */
     const grouped_memory m = grouped_memory_of(plan, shared, small);
-    for (uint32_t i = threadIdx.x; i < 4 * N * GROUPED_STRIDE; i += GROUPED_THREADS) m.histogram[i] = 0;
+    for (uint32_t i = threadIdx.x; i < grouped_kind<N>::rows * grouped_kind<N>::stride; i += GROUPED_THREADS)
+        m.histogram[i] = 0;
     __syncthreads();
-    grouped_visit<D, N, METRIC>(
-        me, grouped_planes<D>(s, p, me, me.first_tile), m,
-        [&](uint32_t head, uint32_t, uint32_t place) { atomicAdd(&m.histogram[head * GROUPED_STRIDE + place], 1u); });
+    grouped_visit<D, N, METRIC>(me, grouped_planes<D>(s, p, me, me.first_tile), m, [&](uint32_t row, uint32_t, uint32_t place) {
+        atomicAdd(&m.histogram[row * grouped_kind<N>::stride + place], 1u);
+    });
     __syncthreads();
 }
 
-/* Counts in other windows until every head's holds its cut: at most three times. */
+/* Counts in other windows until every row's holds its cut: at most three times, of one row four. */
 template <int D, int N, int METRIC>
 static __device__ __noinline__ void grouped_search(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_plan &plan,
                                                    unsigned char *shared, grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_block me = grouped_block_of<N>(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, small);
     for (uint32_t parity = 1; small->missed != 0; parity ^= 1) { /* all blocks know the same */
         adm_cluster_meet(); /* nobody reads the counts any more */
-        if (threadIdx.x == 0) adm_barrier_expect(&small->counted, plan.split * me.heads * 32 * 4);
+        if (threadIdx.x == 0) adm_barrier_expect(&small->counted, plan.split * me.rows * (grouped_kind<N>::count_words * 4));
         grouped_count_again<D, N, METRIC>(s, p, plan, shared, small);
-        grouped_push_counts(me, plan, m);
-        if (me.warp < me.heads) {
+        grouped_push_counts<N>(me, plan, m);
+        if (me.warp < me.rows) {
             adm_barrier_wait(&small->counted, parity);
-            grouped_find_cut<D, METRIC>(me, plan, m, me.warp);
+            grouped_find_cut<D, N, METRIC>(me, plan, m, me.warp);
         }
         __syncthreads();
     }

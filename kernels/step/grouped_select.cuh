@@ -42,20 +42,26 @@ static __device__ __forceinline__ void grouped_take(const grouped_block &me, con
     else if (place == cut.at && cut.lose < cut.ties) grouped_list_tie(m, head, at);
 }
 
+/* Rows whose bytes share a word of a set. */
+template <int D, int N> struct grouped_halves {
+    static const int n = N > 0 && D == 64 ? 2 : 1;
+};
+
 /* What tells a word's winners: by 1, those of its bytes that reach bit 7 have lost; by 2, those too that may be tied. */
 typedef struct grouped_limit {
     uint32_t lost, out;
 } grouped_limit;
 
-template <int D>
+template <int D, int N>
 static __device__ __forceinline__ grouped_limit grouped_limit_of(const grouped_block &me, const grouped_small *small,
                                                                  uint32_t set) {
     grouped_limit limit = {0x80808080u, 0x80808080u}; /* of a head that is not there: nothing wins */
 #pragma unroll
-    for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
-        const uint32_t head = grouped_head<D>(set, 2 * half), bytes = D == 64 ? 0x0101u << 16 * half : 0x01010101u;
-        if (head >= me.heads) continue;
-        const grouped_cut &cut = small->cut[head];
+    for (uint32_t half = 0; half < grouped_halves<D, N>::n; half++) {
+        const uint32_t row = grouped_row<D, N>(set, 2 * half);
+        const uint32_t bytes = grouped_halves<D, N>::n == 2 ? 0x0101u << 16 * half : 0x01010101u;
+        if (row >= me.rows) continue;
+        const grouped_cut &cut = small->cut[row];
         const bool all = cut.lose == 0, some = cut.lose < cut.ties;
         limit.lost -= bytes * (cut.at + (all ? 1 : 0));
         limit.out -= bytes * (cut.at + (all || some ? 1 : 0));
@@ -64,13 +70,14 @@ static __device__ __forceinline__ grouped_limit grouped_limit_of(const grouped_b
 }
 
 /* Of up to eight words of a set, in mask's bit 8 byte + 7 - word: sends those that won, lists those tied. */
-template <int D, typename Token>
+template <int D, int N, typename Token>
 static __device__ __forceinline__ void
 grouped_take_marked(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grouped_block &me, const grouped_plan &plan,
                     const grouped_memory &m, uint32_t set, uint32_t won, uint32_t tied, Token token) {
 #pragma unroll
-    for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
-        const uint32_t bits = D == 64 ? 0xffffu << 16 * half : ~0u, head = grouped_head<D>(set, 2 * half);
+    for (uint32_t half = 0; half < grouped_halves<D, N>::n; half++) {
+        const uint32_t bits = grouped_halves<D, N>::n == 2 ? 0xffffu << 16 * half : ~0u;
+        const uint32_t head = grouped_row<D, N>(set, 2 * half);
         uint32_t left = won & bits;
         if (left != 0) {
             uint32_t place = m.small->cut[head].offset + atomicAdd(&m.small->n_winners[head], (uint32_t)__popc(left));
@@ -94,19 +101,20 @@ template <int D, int N>
 static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &shape, const adm_gpu_buffers &p,
                                                          const grouped_block &me, const grouped_plan &plan,
                                                          const grouped_memory &m) {
+    const int sets = grouped_kind<N>::sets;
     const uint32_t rest = me.n_tiles % GROUPED_PAIRS, mine = 2 * me.warp; /* of the last round: tiles, and my first */
-    const uint32_t n = 2 * (me.n_tiles / GROUPED_PAIRS) + (rest > mine ? 2 : 0);
+    const uint32_t pairs = me.n_tiles / GROUPED_PAIRS + (rest > mine ? 1 : 0), n = N == 0 ? (pairs + 1) / 2 : 2 * pairs;
 #pragma unroll
-    for (uint32_t s = 0; s < N; s++) {
-        const grouped_limit limit = grouped_limit_of<D>(me, m.small, s);
+    for (uint32_t s = 0; s < sets; s++) {
+        const grouped_limit limit = grouped_limit_of<D, N>(me, m.small, s);
 #pragma unroll 1
         for (uint32_t from = 0; from < n; from += 8) {
-            const uint32_t *words = m.places + (from * N + s) * GROUPED_THREADS + threadIdx.x;
+            const uint32_t *words = m.places + (from * sets + s) * GROUPED_THREADS + threadIdx.x;
             const auto marks = [&](uint32_t bound) {
                 uint32_t beyond = 0;
 #pragma unroll
                 for (uint32_t i = 0; i < 8; i++) {
-                    const uint32_t word = from + i < n ? words[i * (N * GROUPED_THREADS)] : 0x40404040u;
+                    const uint32_t word = from + i < n ? words[i * (sets * GROUPED_THREADS)] : 0x7f7f7f7fu;
                     beyond |= (word + bound) >> i & 0x80808080u >> i;
                 }
                 return beyond;
@@ -114,8 +122,9 @@ static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &sh
             const uint32_t out = marks(limit.out);
             if (out == ~0u) continue;
             const uint32_t lost = limit.lost == limit.out ? out : marks(limit.lost);
-            grouped_take_marked<D>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
-                return grouped_tile(me, from + i) * 32 + grouped_token<D>(byte);
+            grouped_take_marked<D, N>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
+                return N == 0 ? grouped_tile(me, 4 * (from + i) + byte) * 32 + grouped_token<D, N>(0)
+                              : grouped_tile(me, from + i) * 32 + grouped_token<D, N>(byte);
             });
         }
     }
@@ -132,10 +141,10 @@ static __device__ __forceinline__ void grouped_take_listed(const adm_gpu_shape &
         const uint2 entry = list[i];
         const uint32_t first = entry.y & (1u << GROUPED_HEAD_SHIFT) - 1;
 #pragma unroll
-        for (uint32_t half = 0; half < (D == 64 ? 2 : 1); half++) {
+        for (uint32_t half = 0; half < grouped_halves<D, N>::n; half++) {
             const uint32_t head = (entry.y >> GROUPED_HEAD_SHIFT) + 2 * half,
                            bytes = D == 64 ? 0x0101u << 16 * half : 0x01010101u;
-            if (head >= me.heads) continue;
+            if (head >= me.rows) continue;
             const grouped_cut &cut = m.small->cut[head];
             const uint32_t all = cut.lose == 0 ? 1 : 0, some = cut.lose < cut.ties ? 1 : 0;
             /* A place reaches bit 7 with what is added where it is as large as the bound. */
@@ -161,7 +170,7 @@ static __device__ __forceinline__ void grouped_take_listed(const adm_gpu_shape &
 template <int D, int N, int METRIC>
 static __device__ __noinline__ void grouped_take_again(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                        const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_block me = grouped_block_of<N>(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, small);
     grouped_visit<D, N, METRIC>(
         me, grouped_planes<D>(s, p, me, me.first_tile), m,
@@ -172,10 +181,10 @@ static __device__ __noinline__ void grouped_take_again(const adm_gpu_shape &s, c
 template <int D, int N, int METRIC>
 static __device__ __noinline__ void grouped_take_ties(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                       const grouped_plan &plan, unsigned char *shared, grouped_small *small) {
-    const grouped_block me = grouped_block_of(s, p, plan);
+    const grouped_block me = grouped_block_of<N>(s, p, plan);
     const grouped_memory m = grouped_memory_of(plan, shared, small);
-    uint32_t *maps = m.maps + plan.heads * plan.map_words;
-    for (uint32_t i = threadIdx.x; i < plan.heads * plan.map_words; i += GROUPED_THREADS) maps[i] = 0;
+    uint32_t *maps = m.maps + plan.rows * plan.map_words;
+    for (uint32_t i = threadIdx.x; i < plan.rows * plan.map_words; i += GROUPED_THREADS) maps[i] = 0;
     __syncthreads();
     grouped_visit<D, N, METRIC>(me, grouped_planes<D>(s, p, me, me.first_tile), m,
                                 [&](uint32_t head, uint32_t at, uint32_t place) {
@@ -183,7 +192,7 @@ static __device__ __noinline__ void grouped_take_ties(const adm_gpu_shape &s, co
                                         atomicOr(&maps[head * plan.map_words + at / 32], 1u << at % 32);
                                 });
     __syncthreads();
-    if (me.warp < me.heads && small->n_ties[me.warp] > GROUPED_TIES) {
+    if (me.warp < me.rows && small->n_ties[me.warp] > GROUPED_TIES) {
         const grouped_cut cut = small->cut[me.warp];
         const uint32_t *map = maps + me.warp * plan.map_words, per_lane = (me.n_tiles + 31) / 32;
         const uint32_t from = min(adm_lane() * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
@@ -206,7 +215,7 @@ static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &
                                                            const grouped_memory &m) {
     if (m.small->parted == 0) return;
     __syncthreads();
-    const uint32_t n = me.warp < me.heads ? m.small->n_ties[me.warp] : 0;
+    const uint32_t n = me.warp < me.rows ? m.small->n_ties[me.warp] : 0;
     const uint32_t *tied = m.ties + me.warp * GROUPED_TIES;
 #pragma unroll 1
     for (uint32_t i = adm_lane(); i < n && n <= GROUPED_TIES; i += 32) {
@@ -224,18 +233,18 @@ static __device__ __forceinline__ void grouped_settle_ties(const adm_gpu_shape &
     if (__syncthreads_or(n > GROUPED_TIES)) grouped_take_ties<D, N, METRIC>(s, p, plan, m.ring - plan.ring_at, m.small);
 }
 
-/* The block's winners of a head, in order, to the index; by one warp, once all are in the map. */
+/* The block's winners of a row, in order, to the index; by one warp, once all are in the map. */
 static __device__ __forceinline__ void grouped_write_index(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                            const grouped_block &me, const grouped_plan &plan,
-                                                           const grouped_memory &m, uint32_t head) {
+                                                           const grouped_memory &m, uint32_t row_here) {
     const uint32_t lane = adm_lane(), per_lane = (me.n_tiles + 31) / 32;
     const uint32_t from = min(lane * per_lane, me.n_tiles), to = min(from + per_lane, me.n_tiles);
-    const uint32_t *map = m.maps + head * plan.map_words;
-    const size_t row = (size_t)me.b * s.heads.n_q_heads + me.first_head + head;
+    const uint32_t *map = m.maps + row_here * plan.map_words;
+    const size_t row = me.first_row + row_here;
     uint32_t mine = 0;
 #pragma unroll 2
     for (uint32_t i = from; i < to; i++) mine += __popc(map[i]);
-    uint32_t *index = p.index + row * s.rule.budget + m.small->cut[head].offset + adm_warp_scan(mine) - mine;
+    uint32_t *index = p.index + row * s.rule.budget + m.small->cut[row_here].offset + adm_warp_scan(mine) - mine;
 #pragma unroll 1
     for (uint32_t i = from; i < to; i++)
 #pragma unroll 1

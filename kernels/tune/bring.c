@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/json_read.h"
 #include "core/base/mem.h"
+#include "core/system/read_room.h"
 #include "kernels/tune/candidate/plugin.h"
 
 enum { KEY_CANDIDATE = 0x7100, KEY_SET, MAX_SOURCE_BYTES = 4 << 20 };
@@ -70,8 +72,8 @@ static bool named_stage(const char *given, bool *stages, const char **path) {
 }
 
 static adm_status read_text(const char *path, char **text, adm_error *err) {
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return adm_fail(err, ADM_EINPUT, "%s: %s", path, strerror(errno));
+    FILE *file = adm_open_to_read(path);
+    if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
     adm_status status = adm_alloc(text, MAX_SOURCE_BYTES + 1, 1, "a candidate's source", err);
     if (status == ADM_OK) (*text)[fread(*text, 1, MAX_SOURCE_BYTES, file)] = '\0';
     fclose(file);
@@ -99,7 +101,7 @@ static adm_status stages_of_source(const char *path, bool *stages, adm_error *er
 static adm_status stages_of_shared(const char *path, bool *stages, adm_error *err) {
     adm_plugin_list *found = NULL;
     char *library = realpath(path, NULL); /* the loader looks elsewhere for a name without a folder */
-    if (library == NULL) return adm_fail(err, ADM_EINPUT, "%s: %s", path, strerror(errno));
+    if (library == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
     adm_status status = adm_alloc(&found, 1, sizeof *found, "a table of implementations", err);
     for (int s = 0; status == ADM_OK && s < ADM_N_STAGES; s++) {
         adm_plugin_find(library, (adm_stage)s, 10000000000u, found);
@@ -110,11 +112,15 @@ static adm_status stages_of_shared(const char *path, bool *stages, adm_error *er
     return status;
 }
 
-static void stage_of_manifest(const char *path, bool *stages) {
-    json_t *document = json_load_file(path, 0, NULL);
+/* What else is wrong with a manifest, its own reader says. */
+static adm_status stage_of_manifest(const char *path, bool *stages, adm_error *err) {
+    adm_json_fault why;
+    json_t *document = adm_json_read_path(path, MAX_SOURCE_BYTES, &why);
+    if (document == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", path);
     const char *stage = json_string_value(json_object_get(document, "stage"));
     for (int s = 0; stage != NULL && s < ADM_N_STAGES; s++) stages[s] = strcmp(stage, adm_stage_name((adm_stage)s)) == 0;
     json_decref(document);
+    return ADM_OK;
 }
 
 adm_status adm_bring_stages(const char *given, bool *stages, const char **path, adm_error *err) {
@@ -125,7 +131,7 @@ adm_status adm_bring_stages(const char *given, bool *stages, const char **path, 
     const bool is_source = ends_in(given, ".c") || ends_in(given, ".cu");
     if (is_source) status = stages_of_source(given, stages, err);
     else if (ends_in(given, ".so")) status = stages_of_shared(given, stages, err);
-    else if (ends_in(given, ".json")) stage_of_manifest(given, stages);
+    else if (ends_in(given, ".json")) status = stage_of_manifest(given, stages, err);
     for (int s = 0; s < ADM_N_STAGES; s++) n += stages[s];
     if (status == ADM_OK && (n == 0 || (is_source && n > 1)))
         status = adm_fail(err, ADM_EINPUT,

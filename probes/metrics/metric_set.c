@@ -212,8 +212,9 @@ static adm_status add_set(adm_metric_set *set, const char *name, adm_error *err)
 
 static adm_status add_file(adm_metric_set *set, const char *path, adm_error *err) {
     char *text = NULL;
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) return adm_fail(err, ADM_EINPUT, "metric set %.200s cannot be opened: %s", path, strerror(errno));
+    FILE *file = adm_open_to_read(path);
+    if (file == NULL)
+        return adm_fail(err, adm_status_of_read(errno), "metric set %.200s cannot be opened: %s", path, strerror(errno));
     const size_t room = adm_read_room_bytes(file, MAX_BYTES);
     adm_status status = adm_alloc(&text, room, 1, "a metric set", err);
     size_t length = status == ADM_OK ? fread(text, 1, room, file) : 0;

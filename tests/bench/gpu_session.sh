@@ -5,7 +5,7 @@
 #   ./configure.py --arch sm_90 && ninja gpu-kit   # here: programs for a GPU machine without compilers or packages
 #   tests/bench/gpu_session.sh build/gpu-kit OUT         # there: OUT/session.log, and databases beside it
 #
-# Parts can be named behind OUT, and run in the order given; all of them take about 13 minutes on an H200:
+# Parts can be named behind OUT, and run in the order given; the default ones take about 13 minutes on an H200:
 #
 #   doctor        what the machine has
 #   stages        every implementation against the host, byte for byte        (test_gpu)
@@ -14,6 +14,7 @@
 #                 a million tokens; and times on the bundled trace               trace.db
 #   small-grid    times at 32K and 128K                                       small.db
 #   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 140 s
+#   races         racecheck over the grouped step's tests, case by case, about 10 minutes; not run by default
 #   grid          the grid of the recorded profile, about a minute            profile.db
 #   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
 #                 our counters beside Nsight Compute's for the same kernels
@@ -100,6 +101,19 @@ part_sanitizer() {
   sanitize initcheck 15 stages "$kit/test_gpu"
   sanitize memcheck 20 profile "${profile[@]}"
   sanitize racecheck 60 profile "${profile[@]}"
+}
+
+part_races() {
+  command -v compute-sanitizer >/dev/null ||
+    { verdicts+=("$(printf '%-36s' races) skipped: no compute-sanitizer here"); return; }
+  local test n case
+  for test in grouped_steps_cut_every_way:18 grouped_steps_of_one_selection:44; do
+    n=${test#*:} test=${test%:*}
+    for ((case = 0; case < n; case++)); do
+      step "racecheck $test $case" 60 env ADAMAS_TEST_FILTER="$test" ADAMAS_TEST_CASE="$case" \
+        compute-sanitizer --error-exitcode 1 --tool racecheck "$kit/test_gpu"
+    done
+  done
 }
 
 part_grid() {

@@ -64,6 +64,31 @@ def test_memory_that_runs_out_in_a_candidates_process_is_no_verdict(campaign):
     assert words and set(words) == {4}, "no fault came where the candidate is checked"
 
 
+def test_memory_that_runs_out_as_a_candidate_is_loaded_is_no_verdict(campaign):
+    """The dynamic linker says then that there is no such file."""
+    campaign.wrong.clear()
+    numbers, _ = campaign.paths("tune mine.so")
+    whole, early = campaign.whole("tune mine.so"), [n for n in numbers if n < 60]
+    for n in early:
+        campaign.one("tune mine.so", "alloc", False, n, whole)
+    assert len(early) > 20 and campaign.wrong == []
+
+
+def test_a_merge_lets_go_of_a_file_also_when_memory_runs_out(campaign, faults):
+    """Of two files, since the first would be in the way of the second. What both need is allocated on one path for each."""
+    words = ["db", "merge", "other.db", "g.db", "--db", "x.db", "-q"]
+    file, at = campaign.at.parent / "paths", {}
+    campaign.run(words, {"LD_PRELOAD": str(faults), "ADAMAS_FAULT_PATHS": str(file)})
+    raw = file.read_bytes()
+    for n in range(len(raw) // 8):
+        at.setdefault(raw[8 * n:8 * n + 8], []).append(n + 1)
+    last = sorted((numbers for numbers in at.values() if len(numbers) == 2), key=max)[-20:]  # at the end of either file
+    for n, _ in last:
+        code, _, err, hit = campaign.run(words, {"LD_PRELOAD": str(faults), "ADAMAS_FAULT": "alloc", "ADAMAS_FAULT_AT": str(n)})
+        assert hit and code in (0, 4) and "in use" not in err, (n, code, err)
+    assert len(last) == 20
+
+
 @pytest.mark.parametrize("name", [name for name in fault_campaign.COMMANDS if name != "check"])  # which takes seconds
 def test_every_command_tells_of_early_and_late_faults(campaign, name):
     campaign.wrong.clear()

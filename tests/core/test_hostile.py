@@ -2,14 +2,21 @@
 it, within seconds. test_signals.py has what TERM does to a command at work."""
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 
 import pytest
 
-from conftest import ROOT, Adamas, check_sound, query, refuse
+from conftest import PROGRAM, ROOT, Adamas, check_sound, query, refuse
+
+sys.path.insert(0, str(ROOT / "tests/fuzz"))
+import corpus_campaign
+import hostile_files
+from hostile_files import REFUSED_IN_A_MERGE, SPOILS
 
 READERS = [["report", "-o", "r.html"], ["history"], ["compare", "1", "1", "--all"],
            ["db", "export", "--run", "1", "-o", "e.json"]]
@@ -19,39 +26,10 @@ WRITERS = [["db", "gc", "--keep", "1"], ["db", "merge"]]
 @pytest.fixture
 def spoil(small_run, tmp_path):
     """spoil(*statements) -> a copy of a small database in which SQLite ran them."""
-    def make(*statements, name="x.db"):
-        shutil.copy(small_run[1], tmp_path / name)
-        with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
-            for statement in ["PRAGMA foreign_keys = OFF", "PRAGMA writable_schema = ON", *statements]:
-                connection.execute(statement)
-            connection.commit()
-        return tmp_path / name
-    return make
-
-
-def as_endless_view(database, table):
-    columns = [row[1] for row in query(database, f"PRAGMA table_info({table})")]
-    body = ", ".join("x AS " + name if i == 0 else "kept." + name for i, name in enumerate(columns))
-    return [f"ALTER TABLE {table} RENAME TO {table}_kept",
-            f"CREATE VIEW {table} AS WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) "
-            f"SELECT {body} FROM r, {table}_kept AS kept"]
+    return lambda *statements, name="x.db": hostile_files.spoil(small_run[1], tmp_path / name, statements)
 
 
 # ---------------------------------------------------------------- the schema
-
-SPOILS = {
-    "a view that was changed": (["DROP VIEW stage_summary", "CREATE VIEW stage_summary AS SELECT 1"], "view 'stage_summary'"),
-    "a view that is gone": (["DROP VIEW quality_summary"], "no view 'quality_summary'"),
-    "a table that is gone": (["DROP TABLE event"], "no table 'event'"),
-    "a column more": (["ALTER TABLE run ADD COLUMN extra TEXT"], "table 'run'"),
-    "a column of another type": (["UPDATE sqlite_schema SET sql = replace(sql, 'label          TEXT', 'label          ANY') "
-                                  "WHERE name = 'run'"], "table 'run'"),
-    "rules taken out": (["UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'metric'"], "table 'metric'"),
-    "an index that is gone": (["DROP INDEX config_identity"], "no index 'config_identity'"),
-    "a trigger": (["CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM metric; END"], "trigger"),
-    "an older number on a newer schema": (["PRAGMA user_version = 2"], ""),
-}
-
 
 @pytest.mark.parametrize("name", SPOILS)
 def test_a_schema_that_is_not_ours_is_refused(adamas, spoil, small_run, tmp_path, name):
@@ -66,8 +44,8 @@ def test_a_schema_that_is_not_ours_is_refused(adamas, spoil, small_run, tmp_path
 
 
 @pytest.mark.parametrize("table", ["run", "metric", "measurement", "config"])
-def test_an_endless_view_in_place_of_a_table_is_refused(adamas, spoil, small_run, table):
-    database = spoil(*as_endless_view(small_run[1], table))
+def test_an_endless_view_in_place_of_a_table_is_refused(adamas, small_run, tmp_path, table):
+    database = hostile_files.spoil(small_run[1], tmp_path / "x.db", lambda c: hostile_files.as_endless_view(c, table))
     for command in READERS + WRITERS:
         refuse(adamas, *command, "--db", database, says=["x.db"], timeout=20)
 
@@ -100,17 +78,6 @@ def test_a_journal_that_is_no_file_is_refused(adamas, spoil, suffix, kind):
 
 
 # ---------------------------------------------------------------- values
-
-REFUSED_IN_A_MERGE = {
-    "an infinity": ("UPDATE measurement SET median = 9e999 WHERE measurement_id = 1", ["measurement", "median", "finite"]),
-    "text that is not UTF-8": ("UPDATE metric SET unit = CAST(x'ff' AS TEXT)", ["metric", "unit", "UTF-8"]),
-    "a zero byte in a text": ("UPDATE run SET label = CAST(x'610062' AS TEXT)", ["run", "label", "zero byte"]),
-    "a head of four thousand million": ("UPDATE measurement SET head = 4000000000 WHERE measurement_id = 1", ["head", "4095"]),
-    "a layer below zero": ("UPDATE measurement SET layer = -1 WHERE measurement_id = 1", ["layer"]),
-    "a label of two megabytes": ("UPDATE run SET label = hex(zeroblob(1000000))", ["label", "1048576"]),
-    "a length without an end": ("UPDATE config SET seq_len = 9223372036854775807", ["seq_len"]),
-}
-
 
 @pytest.mark.parametrize("name", REFUSED_IN_A_MERGE)
 def test_a_merge_refuses(adamas, spoil, tmp_path, name):
@@ -186,61 +153,134 @@ def test_foreign_text_never_drives_a_terminal(adamas, spoil):
 
 MARKER = "<b id=planted>"
 MARKERS = f"replace(hex(zeroblob(200)), '00', '{MARKER}')"  # begins with it, and any cut goes through one
+# Rows of what no short command makes.
+ROWS = {
+    "margin": "SELECT 1, config_id, source, stage, metric_id, 'h', 'c', 'g', 0.1, 10, '2026-01-01T00:00:00Z' FROM measurement",
+    "acknowledgement": "SELECT 1, config_id, source, stage, metric_id, (SELECT run_uuid FROM run), 'ignored', 'w', 'y', "
+                       "'2026-01-01T00:00:00Z' FROM measurement",
+    "shard": "SELECT run_id, 1, run_uuid, 's', 'b', git_commit, started_utc, finished_utc, 1, host_name, cpu_model, 'g', 'u', "
+             "'d', 1 FROM run WHERE run_id < 3",
+    "whole_validation": "SELECT run_id, run_uuid, 'm', 1, 1024, 256, 0, 1.0, 1.0 FROM run",
+}
 
 
 @pytest.fixture(scope="module")
 def full_database(program, small_run, tmp_path_factory):
-    """Figures of a host and of two GPUs, counters and a timeline among them."""
+    """Figures of a host and of two GPUs, counters and a timeline among them, and rows in every other table."""
     folder = tmp_path_factory.mktemp("full")
     shutil.copy(small_run[1], folder / "full.db")
-    for name in ("h200.json", "h100-observed.json"):
-        assert Adamas(folder)("db", "import", ROOT / "analysis/recorded" / name, "--db", "full.db").code == 0
+    (folder / "requests.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n")
+    command = ["replay", small_run[0], "--budgets", "16", "--policies", "adamas", "--timed-steps", "1", "--layers", "2"]
+    for words in (["simulate", "--requests", "requests.csv", "--model", "llama-3.1-8b", "--budgets", "256"],
+                  ["simulate", "--validate", "--calibration", "recorded:h200"],
+                  ["db", "import", ROOT / "tests/fuzz/corpus/recorded/gpu.json"],
+                  ["db", "import", ROOT / "analysis/recorded/h200-observed.json"],
+                  ["db", "import", ROOT / "analysis/recorded/h200-decode.json"],
+                  ["tune", "--stage", "pack", "--seq-len", "256", "--heads", "2", "--kv-heads", "1", "--cap-ms", "5"],
+                  ["check", "--baseline", PROGRAM, "--runs", "2", "--max-runs", "2", "--", *command]):
+        at = words.index("--") if "--" in words else len(words)
+        result = Adamas(folder)(*words[:at], "--db", "full.db", "-q", *words[at:])
+        assert result.code in ((0, 1, 3) if words[0] == "check" else (0,)), (words, result)
+    with contextlib.closing(sqlite3.connect(folder / "full.db")) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")  # the simulations' own recordings are many rows
+        connection.execute("DELETE FROM run WHERE label LIKE 'recorded:%' AND run_id < (SELECT run_id FROM simulation)")
+        for table, sql in ROWS.items():
+            connection.execute(f"INSERT INTO {table} {sql} LIMIT 1")
+        connection.commit()
     return folder / "full.db"
 
 
-def text_columns(database):
-    for (table,) in query(database, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
-        for _, name, kind, *_ in query(database, f"PRAGMA table_info({table})"):
-            if kind == "TEXT" and query(database, f"SELECT count({name}) FROM {table}") != [(0,)]:
-                yield table, name
+def columns(database, is_text):
+    """(table, column, whether the table has rowids) of all tables of the schema, none of which may be empty."""
+    for table, sql in query(database, "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
+        assert query(database, f"SELECT count(*) > 0 FROM {table}") == [(1,)], f"no row of {table}: give full_database one"
+        has_rowid = "WITHOUT ROWID" not in sql
+        for _, name, kind, _, _, key in query(database, f"PRAGMA table_info({table})"):
+            if (kind == "TEXT") == is_text and not (has_rowid and key and kind == "INTEGER"):  # which stays a number
+                yield table, name, has_rowid
+
+
+def read_as_markup(adamas, *commands):
+    """Runs what reads m.db; returns the files that have the marker as it was planted."""
+    for command in commands:
+        adamas(*command, "-q", "--db", "m.db", timeout=60)
+    found = []
+    for path in (adamas.folder / name for name in ("r.html", "c.md", "c.xml")):
+        if path.exists():
+            found += [path.name] * ("<b id" in path.read_text())
+            path.unlink()
+    return found
+
+
+REPORT = ["report", "-o", "r.html"]
+COMPARE = ["compare", "1", "1", "--markdown", "c.md", "--junit", "c.xml"]
 
 
 def test_no_text_of_a_database_becomes_markup(adamas, full_database, tmp_path):
-    n_planted, raw = 0, []
-    for table, column in text_columns(full_database):
+    raw, n_planted, n_texts = [], 0, len(re.findall(r"^ +\w+ +TEXT\b", (ROOT / "core/store/schema/now.sql").read_text(), re.M))
+    for table, column, has_rowid in columns(full_database, is_text=True):
         shutil.copy(full_database, tmp_path / "m.db")
         with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection:
-            connection.execute("PRAGMA foreign_keys = OFF")
-            is_unique = column in ("name", "run_uuid", "xxh128") and table in ("metric", "run", "trace")
-            unique = " || rowid" if is_unique else ""
-            try:
-                connection.execute(f"UPDATE {table} SET {column} = {MARKERS}{unique}")
-                connection.commit()
-            except sqlite3.IntegrityError:
-                continue  # a column that takes a few words only
+            for pragma in ("foreign_keys = OFF", "ignore_check_constraints = ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            unique = " || rowid" if has_rowid else ""
+            connection.execute(f"UPDATE OR IGNORE {table} SET {column} = {MARKERS}{unique}")
+            assert connection.total_changes > 0, (table, column)
+            connection.commit()
         n_planted += 1
-        for command in (["report", "-o", "r.html", "-q"],
-                        ["compare", "1", "1", "--markdown", "c.md", "--junit", "c.xml", "-q"]):
-            adamas(*command, "--db", "m.db", timeout=60)
-        for name in ("r.html", "c.md", "c.xml"):
-            if (tmp_path / name).exists():
-                text = (tmp_path / name).read_text()
-                raw += [f"{table}.{column} in {name}"] * ("<b id" in text)
-                (tmp_path / name).unlink()
-    assert not raw and n_planted > 25, (raw, n_planted)
+        commands = [REPORT, COMPARE] if table in ("run", "config", "metric", "measurement", "margin", "trace") else [REPORT]
+        raw += [(table, column, name) for name in read_as_markup(adamas, *commands)]
+    assert not raw and n_planted >= n_texts > 100, (raw, n_planted, n_texts)
+
+
+def test_no_text_in_a_column_of_numbers_becomes_markup(adamas, full_database, tmp_path):
+    tables = {}
+    for table, column, _ in columns(full_database, is_text=False):
+        tables.setdefault(table, []).append(column)
+    for table, names in tables.items():
+        changes = ", ".join(f"{name} = {MARKERS}" for name in names)
+        hostile_files.without_rules(full_database, tmp_path / "m.db", [f"UPDATE OR IGNORE {table} SET {changes}"])
+        assert read_as_markup(adamas, REPORT) == [], table
+    assert len(tables) > 20
+
+
+def test_no_text_of_a_database_drives_a_terminal(adamas, full_database, tmp_path):
+    """Of each table all texts at once, in everything that prints."""
+    tables, printed = {}, ""
+    for table, column, _ in columns(full_database, is_text=True):
+        tables.setdefault(table, []).append(f"{column} = {column} || {hostile_files.FOREIGN}")
+    for table, changes in tables.items():
+        hostile_files.spoil(full_database, tmp_path / "m.db", [f"UPDATE OR IGNORE {table} SET {', '.join(changes)}"])
+        for command in (["report", "--json"], ["history", "--all"], ["compare", "1", "1", "--all"], ["words", "labels"],
+                        ["explain", "--stage", "topk"], ["tune", "--show"], ["db", "list"], ["db", "show", "1"],
+                        ["db", "diff", "1", "2"], ["db", "export", "--run", "1", "-o", "/dev/stdout"]):
+            result = adamas(*command, "--db", "m.db")
+            driving = [c for c in result.out + result.err if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160
+                       or c in "\u202e\u2066"]
+            assert driving == [], (table, command, driving)
+            printed += result.out
+    assert printed.count("abc") > 50
 
 
 # ---------------------------------------------------------------- every file, every command that takes one
 
-def test_every_command_ends_soon_on_every_hostile_file(adamas):
-    """A minute is the limit; what takes long says so before. None crashes, and none takes bytes for a database."""
-    commands = [["trace", "info"], ["trace", "verify"], ["trace", "import"], ["replay"], ["db", "import", "--db", "x.db"],
-                ["report", "-o", "r.html", "--db"], ["history", "--db"], ["db", "merge", "--db", "x.db"],
-                ["counters", "plan", "--set"], ["replay", "none", "--calibration"], ["report", "--run"]]
-    files = sorted(path for path in (ROOT / "tests/fuzz/corpus").rglob("*") if path.is_file())
-    assert len(files) > 40
-    for path in files:
-        for command in commands:
-            result = adamas(*command, path, timeout=60)
-            assert result.code in (0, 2, 77), (command, path, result)
-            assert result.code == 0 or result.err.startswith("adamas: "), (command, path, result)
+def test_every_command_ends_soon_on_every_kind_of_hostile_file(program, tmp_path):
+    """A few files in every place; tests/fuzz/corpus_campaign.py takes all of them."""
+    campaign = corpus_campaign.Campaign(PROGRAM, tmp_path)
+    assert len(campaign.files) > 120
+    wanted = ("pipe", "pipe.so", "folder", "device", "half.db", "an-endless-run.db", "words-of-a-foreign-tongue.db",
+              "counts-without-an-end.db", "text-in-numbers.db", "bytes.so", "escapes.json")
+    campaign.files = [path for path in campaign.files if path.name in wanted]
+    assert len(campaign.files) == len(wanted)
+    assert campaign.go() == []
+
+
+def test_every_command_is_in_that_campaign(adamas):
+    """A new command belongs there."""
+    def verbs(*group):
+        return re.findall(r"^  ([a-z]+) {2,}\S", adamas(*group, "--help").out, re.MULTILINE)
+    names = set()
+    for name in verbs():
+        names |= {f"{name} {verb}" for verb in verbs(name)} if name in ("db", "trace", "kernel") else {name}
+    there = {" ".join(place[:2]) for place in corpus_campaign.PLACES} | {place[0] for place in corpus_campaign.PLACES}
+    assert len(names) > 20 and names - there == set(corpus_campaign.FREE)

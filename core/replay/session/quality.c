@@ -67,6 +67,8 @@ const adm_quality_impl adm_quality_reference = {
 
 /* --- One query ------------------------------------------------------------------------------------------------------ */
 
+enum { LINE_BYTES = 64, WEIGH_BLOCK = 256 };
+
 /* How many of the n_block tokens from `first` on a query sees. */
 static size_t seen(const adm_reference *r, size_t first, size_t n_block) {
     return r->n > first ? adm_min(r->n - first, n_block) : 0;
@@ -89,11 +91,16 @@ static void score_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
     }
 }
 
+/* Scores that the next block will weigh: of so many queries the hardware foresees none. */
+static void prefetch_scores(const double *score) {
+    for (size_t at = 0; at < WEIGH_BLOCK; at += LINE_BYTES / sizeof *score) __builtin_prefetch(score + at, 0, 2);
+}
+
 /* Sums of weights and of weighted values, likewise. Weights live a block long. A token that a query does not see has the
  * weight 0, which leaves its sums as they are. */
 static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, uint32_t n_q, const char *v, size_t n_max,
                                  adm_reference *reference, double *out) {
-    enum { BLOCK = 256, STRIDE = BLOCK + 8 }; /* so that queries' weights lie in different lines of the first cache */
+    enum { BLOCK = WEIGH_BLOCK, STRIDE = BLOCK + 8 }; /* so that queries' weights lie in different lines of the first cache */
     double weight[ADM_QUALITY_QUERIES * STRIDE];
     const uint32_t d = reference->head_dim;
     const size_t row_bytes = d * adm_dtype_bytes(dtype);
@@ -102,6 +109,7 @@ static void weigh_block_by_block(const adm_quality_impl *impl, adm_dtype dtype, 
         for (uint32_t g = 0; g < n_q; g++) {
             adm_reference *r = &reference[g];
             const size_t n_seen = seen(r, t, n_block);
+            prefetch_scores(r->score + t + BLOCK);
             if (n_seen > 0) r->total_weight += impl->weights(r->score + t, n_seen, r->largest, weight + g * STRIDE);
             memset(weight + g * STRIDE + n_seen, 0, (n_block - n_seen) * sizeof *weight);
         }
@@ -236,7 +244,7 @@ void adm_judging_weigh(adm_judging *j, const adm_score_cut *cut, double *score) 
 
 /* Bytes of V in a block: they stay in a core's second cache (1 or 2 MiB) while every selection adds its rows of them. Measured
  * with 32 queries, two policies and budgets up to 8192 of 128K tokens on an EPYC 9004: see kernels/LOG.md. */
-enum { SUM_BYTES = 512 << 10, LINE_BYTES = 64 };
+enum { SUM_BYTES = 512 << 10 };
 
 /* Adds the tokens before `end` that are not in yet. */
 static void sum_up_to(adm_judging *j, size_t end) {

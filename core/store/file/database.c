@@ -52,6 +52,12 @@ adm_status adm_store_sqlite_error(adm_store *store, int rc, const char *doing, a
 
 int adm_store_execute(adm_store *store, const char *sql) { return sqlite3_exec(store->db, sql, NULL, NULL, NULL); }
 
+int adm_store_detach(adm_store *store) {
+    int rc = adm_store_execute(store, "DETACH other");
+    if ((rc & 0xff) == SQLITE_NOMEM) rc = adm_store_execute(store, "DETACH other");
+    return rc;
+}
+
 int adm_store_scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value) {
     *value = fallback;
     sqlite3_stmt *statement = NULL;

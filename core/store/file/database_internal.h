@@ -81,4 +81,8 @@ const char *adm_store_text(sqlite3_stmt *row, int column, int *rc);
 int adm_store_execute(adm_store *store, const char *sql);
 int adm_store_scalar(adm_store *store, const char *sql, int64_t fallback, int64_t *value);
 
+/* Lets go of the database that is attached as `other`; tried twice where memory is short, as it would be in the next one's
+ * way. Returns SQLite's result code. */
+int adm_store_detach(adm_store *store);
+
 #endif

@@ -75,8 +75,8 @@ adm_status adm_joined_begin(adm_store *store, const char *path, int64_t shard_ru
     *run_id = sqlite3_last_insert_rowid(store->db);
     if (status == ADM_OK) status = adm_store_flush(store, err);
     else adm_store_rollback(store);
-    adm_store_execute(store, "DETACH other");
-    return status;
+    rc = adm_store_detach(store);
+    return status == ADM_OK && rc != SQLITE_OK ? adm_store_sqlite_error(store, rc, "closing a shard's database", err) : status;
 }
 
 /* --- Parts, inside of a merge ------------------------------------------------------------------------------------- */

@@ -487,7 +487,8 @@ adm_status adm_merge_file(adm_merge *m, const char *path, const adm_merge_part *
                                                     : attach_file(m, path, err);
     const bool is_attached = status == ADM_OK;
     if (status == ADM_OK) status = merge_attached(m, path, parts, n_parts, counts, err);
-    adm_store_execute(m->store, "DETACH other");
+    const int rc = adm_store_detach(m->store);
+    if (status == ADM_OK && rc != SQLITE_OK) return adm_store_sqlite_error(m->store, rc, "closing another database", err);
     return is_attached ? status : explain_file(m, path, status, err);
 }
 

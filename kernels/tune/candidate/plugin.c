@@ -5,7 +5,9 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "core/base/mem.h"
 #include "core/base/printable.h"
 #include "kernels/tune/candidate/adamas_plugin.h"
 #include "kernels/tune/candidate/child.h"
@@ -60,9 +62,25 @@ static adm_status check_row(const char *library, const adamas_implementation *ro
     return ADM_OK;
 }
 
+/* Why the dynamic linker refused a file. Out of memory, glibc says that it "cannot create" or "cannot allocate" something, or
+ * that there is no such file, which it also says of one for another machine: hence the look at whether there is memory. */
+static adm_status say_why(adm_error *err) {
+    const char *said = dlerror(), *words = said != NULL ? said : "out of memory";
+    char *memory = NULL;
+    const bool is_memory = adm_alloc(&memory, 1 << 20, 1, "a candidate", NULL) != ADM_OK || strstr(words, "memory") != NULL ||
+                           strstr(words, "cannot create") != NULL || strstr(words, "cannot allocate") != NULL;
+    adm_free(&memory);
+    if (is_memory) return adm_fail(err, ADM_EENVIRONMENT, "cannot be loaded, out of memory: %s", words);
+    return adm_fail(err, ADM_EINPUT, "cannot be loaded: %s", words);
+}
+
 static adm_status open_table(const char *library, const adamas_plugin **table, adm_error *err) {
+    struct stat info;
+    if (stat(library, &info) == 0 && !S_ISREG(info.st_mode)) /* the dynamic linker would wait for a pipe's writer */
+        return adm_fail(err, ADM_EINPUT, "cannot be loaded: it is no regular file");
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL); /* stays open as long as the process */
-    if (handle == NULL) return adm_fail(err, ADM_EINPUT, "cannot be loaded: %s", dlerror());
+    if (handle == NULL) handle = dlopen(library, RTLD_NOW | RTLD_LOCAL); /* what failed for want of memory alone may go now */
+    if (handle == NULL) return say_why(err);
     const adamas_plugin *t = dlsym(handle, "adamas_plugin_table");
     if (t == NULL)
         return adm_fail(err, ADM_EINPUT,

@@ -21,6 +21,7 @@
 #include "core/base/embedded.h"
 #include "core/base/mem.h"
 #include "core/system/interrupt.h"
+#include "core/system/read_room.h"
 #include "core/system/remove_tree.h"
 #include "kernels/tune/candidate/ptxas.h"
 
@@ -70,11 +71,12 @@ void adm_tune_scratch_close(adm_tune_scratch *s) {
 /* --- Directives ----------------------------------------------------------------------------------------------------- */
 
 static adm_status read_all(const char *path, char **text, size_t *bytes, adm_error *err) {
-    FILE *file = fopen(path, "rb");
+    FILE *file = adm_open_to_read(path);
     struct stat info;
     *text = NULL;
     if (file == NULL || fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
-        adm_status status = adm_fail(err, ADM_EINPUT, "%s: %s", path, file == NULL ? strerror(errno) : "is no plain file");
+        adm_status status = adm_fail(err, file == NULL ? adm_status_of_read(errno) : ADM_EINPUT, "%s: %s", path,
+                                     file == NULL ? strerror(errno) : "is no plain file");
         if (file != NULL) fclose(file);
         return status;
     }

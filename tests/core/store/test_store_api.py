@@ -239,7 +239,7 @@ def test_a_value_that_is_not_finite_is_refused(store, value):
 def test_a_metric_keeps_its_unit(store):
     run, config = store.add("begin_run", RUN), store.add("add_config", CONFIG)
     store.measure(run, config, NLL, [1.0])
-    fails(INTERNAL, "has the metric 'nll' in nats", store.measure, run, config, NLL | {"layer": 1, "unit": "bits"}, [1.0])
+    fails(INPUT, "has the metric 'nll' in nats", store.measure, run, config, NLL | {"layer": 1, "unit": "bits"}, [1.0])
 
 
 def test_null_pointers_are_refused(store, path):

@@ -4,6 +4,7 @@
  * must be as the images say, so a stray write anywhere in a buffer or around it shows. Only the results of attention are
  * compared with a tolerance. A test that fails says how to run its row alone (stage_check.h). */
 #include "kernels/gpu/registry.h"
+#include "kernels/step/fused.h"
 #include "kernels/step/grouped.h"
 #include "kernels/topk/topk.h"
 
@@ -324,6 +325,41 @@ static void dot_products_of_codes(void **state) {
     CHECK_BY(ADM_SELECT_GROUP, ADM_METRIC_DOT, configs);
 }
 
+/* ADAMAS_TEST_CASE leaves only that one of a test's n cases, for slow checkers: tests/bench/gpu_session.sh. */
+static bool is_left_in(size_t i, size_t n) {
+    const char *only = getenv("ADAMAS_TEST_CASE");
+    if (only == NULL || *only == '\0') return true;
+    if (strtoull(only, NULL, 10) >= n) fail_msg("ADAMAS_TEST_CASE=%s: this test has %zu cases, from 0 on", only, n);
+    return strtoull(only, NULL, 10) == i;
+}
+
+static adm_status launch_fused(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
+                               adm_error *err) {
+    return adm_gpu_step_fused_tuned(shape, buffers, 0, stream, err);
+}
+
+/* The fused step, which leaves them to others unless told to. */
+static void fused_steps_of_groups(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {2000}, 2016, 0, {100, 1, 7}, SPREAD},
+        {{6, 2, 64}, ADM_BF16, 2, {2000, 65}, 2016, 0, {100, 1, 7}, ALL_EQUAL},
+        {{16, 2, 256}, ADM_F16, 1, {1500}, 1504, 0, {100, 1, 7}, OUTLIERS},
+        {{32, 8, 128}, ADM_F16, 1, {9000}, 9024, 0, {256, 4, 64}, OUTLIERS},
+        {{8, 2, 128}, ADM_F16, 3, {777, 0, 40}, 800, 7, {64, 2, 9}, SPREAD},
+    };
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "fused");
+    row.launch = launch_fused;
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        fixture f;
+        fixture_open(&f, &configs[i], ADM_SELECT_GROUP, ADM_METRIC_L1, &rng);
+        run_row(&f, &row);
+        fixture_close(&f);
+    }
+}
+
 static adm_gpu_grouped_tuning grouped_tuning;
 
 static adm_status launch_grouped(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers, adm_gpu_stream stream,
@@ -354,13 +390,57 @@ static void grouped_steps_cut_every_way(void **state) {
     adm_rng rng = check_rng(__func__);
     adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
     row.launch = launch_grouped;
-    for (size_t i = 0; i < 2 * (sizeof configs / sizeof *configs); i++) {
+    const size_t n_cases = 2 * (sizeof configs / sizeof *configs);
+    for (size_t i = 0; i < n_cases; i++) {
         fixture f;
+        if (!is_left_in(i, n_cases)) continue;
         fixture_open(&f, &configs[i / 2], ADM_SELECT_HEAD, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1, &rng);
         for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
             grouped_tuning = tunings[t];
             run_row(&f, &row);
         }
+        fixture_close(&f);
+    }
+}
+
+/* The same where a block makes one selection: of a group, whose heads are added up, or of one head. */
+static void grouped_steps_of_one_selection(void **state) {
+    (void)state;
+    static const gpu_config configs[] = {
+        {{8, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {100, 1, 7}, SPREAD},
+        {{4, 4, 128}, ADM_BF16, 2, {9000, 333}, 9024, 0, {64, 0, 0}, OUTLIERS}, /* groups of one */
+        {{6, 2, 64}, ADM_BF16, 2, {9000, 65}, 9024, 0, {100, 1, 7}, SPREAD},
+        {{7, 1, 64}, ADM_F16, 1, {9000}, 9024, 0, {300, 4, 64}, OUTLIERS},
+        {{5, 1, 256}, ADM_F16, 1, {5000}, 5024, 0, {100, 1, 7}, SPREAD},
+        {{16, 2, 256}, ADM_BF16, 2, {4500, 2}, 4512, 16, {33, 0, 0}, OUTLIERS},
+        {{64, 1, 128}, ADM_F16, 1, {3000}, 3008, 0, {64, 2, 9}, SPREAD}, /* more heads than warps, in four turns */
+        {{19, 1, 64}, ADM_BF16, 2, {700, 0}, 704, 7, {64, 0, 0}, OUTLIERS},
+        {{4, 2, 128}, ADM_F16, 1, {9000}, 9024, 0, {700, 0, 0}, ALL_EQUAL},
+        {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
+        {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
+    };
+    static const adm_gpu_grouped_tuning tunings[] = {
+        {0, 2, 1, 0, 0, 0}, {0, 4, 2, 0, 1, 0}, {0, 8, 0, 0, 3, 0}, {0, 16, 4, 0, 2, 0}, {0, 3, 0, 0, 2, 0}, {0, 7, 1, 0, 2, 0},
+    };
+    needs_gpu();
+    adm_rng rng = check_rng(__func__);
+    adm_gpu_impl row = *adm_gpu_registry_find(ADM_STAGE_STEP, "grouped");
+    row.launch = launch_grouped;
+    const size_t n_cases = 4 * (sizeof configs / sizeof *configs);
+    for (size_t i = 0; i < n_cases; i++) {
+        fixture f;
+        const bool heads = i % 4 >= 2; /* each for itself, one a block */
+        if (!is_left_in(i, n_cases)) continue;
+        fixture_open(&f, &configs[i / 4], heads ? ADM_SELECT_HEAD : ADM_SELECT_GROUP, i % 2 ? ADM_METRIC_ASYM4 : ADM_METRIC_L1,
+                     &rng);
+        for (size_t t = 0; t < sizeof tunings / sizeof *tunings; t++) {
+            grouped_tuning = tunings[t];
+            if (heads) grouped_tuning.heads = 1;
+            run_row(&f, &row);
+        }
+        adm_error err = {0};
+        grouped_tuning = (adm_gpu_grouped_tuning){.heads = heads ? 1 : 0, .list_entries = 2};
+        assert_int_equal(launch_grouped(&f.shape, &f.device, NULL, &err), ADM_EUNSUPPORTED);
         fixture_close(&f);
     }
 }
@@ -485,7 +565,9 @@ int main(void) {
         cmocka_unit_test(grouped_heads),
         cmocka_unit_test(groups_that_select_together),
         cmocka_unit_test(small_shapes),
+        cmocka_unit_test(fused_steps_of_groups),
         cmocka_unit_test(grouped_steps_cut_every_way),
+        cmocka_unit_test(grouped_steps_of_one_selection),
         cmocka_unit_test(top_ks_cut_every_way),
         cmocka_unit_test(queries_of_four_bits),
         cmocka_unit_test(queries_of_four_bits_by_counts),

@@ -186,7 +186,8 @@ static void steps_are_the_hosts(void **state) {
         {{4, 1, 256}, ADM_BF16, 1, 160, {1}, {32, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1},
         {{4, 1, 64}, ADM_F16, 1, 16384, {16000}, {256, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_L1}, /* the grouped step */
         {{8, 2, 64}, ADM_F16, 2, 288, {280, 30}, {64, 0, 0}, ADM_SELECT_GROUP, false, ADM_METRIC_L1},
-        {{16, 1, 64}, ADM_F16, 2, 288, {280, 30}, {64, 1, 3}, ADM_SELECT_GROUP, true, ADM_METRIC_L1},
+        {{16, 1, 64}, ADM_F16, 2, 288, {280, 30}, {64, 1, 3}, ADM_SELECT_GROUP, false, ADM_METRIC_L1},
+        {{2, 1, 64}, ADM_F16, 1, 6016, {6000}, {4096, 1, 3}, ADM_SELECT_GROUP, true, ADM_METRIC_L1},
         {{9, 3, 64}, ADM_BF16, 1, 256, {250}, {64, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},
         {{8, 2, 128}, ADM_F16, 3, 320, {317, UINT32_MAX, 40}, {48, 2, 5}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},
         {{4, 1, 256}, ADM_F16, 1, 160, {1}, {32, 0, 0}, ADM_SELECT_HEAD, false, ADM_METRIC_ASYM4},

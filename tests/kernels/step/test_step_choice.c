@@ -40,19 +40,31 @@ static void measured_points(void **state) {
     }
 }
 
-/* The grouped step does not select for groups, so the fused step may not leave such a shape to it. */
-static void groups_that_select_together_keep_the_fused_step(void **state) {
+/* Of a selection that a group shares: the same table. */
+static void measured_points_of_shared_selections(void **state) {
     (void)state;
-    adm_gpu_shape shape = shape_of(32, 8, 8, 131072, 1024);
-    assert_non_null(adm_step_why_not_fused(&shape));
-    shape.selection = ADM_SELECT_GROUP;
-    assert_null(adm_step_why_not_fused(&shape));
+    static const struct {
+        uint32_t n_q, n_kv, batch, capacity, budget;
+        bool grouped, fused;
+    } points[] = {
+        {32, 8, 1, 1024, 64, true, false},     {32, 8, 1, 32768, 256, true, false},   {64, 8, 1, 131072, 256, true, false},
+        {28, 4, 1, 8192, 256, true, false},    {32, 1, 1, 32768, 256, true, false},   {32, 8, 2, 131072, 256, true, false},
+        {32, 8, 4, 32768, 256, true, false},   {32, 8, 1, 131072, 1024, true, false}, {32, 8, 1, 16384, 4096, false, false},
+        {32, 8, 1, 2048, 4096, true, false},   {32, 8, 1, 524288, 256, false, false}, {32, 8, 8, 131072, 1024, true, false},
+        {32, 8, 8, 32768, 4096, false, false}, {32, 32, 1, 32768, 256, false, true}, /* groups of one share nothing */
+    };
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity, points[i].budget);
+        shape.selection = ADM_SELECT_GROUP;
+        assert_int_equal(adm_step_why_not_grouped(&shape) == NULL, points[i].grouped);
+        assert_int_equal(adm_step_why_not_fused(&shape) == NULL, points[i].fused);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(measured_points),
-        cmocka_unit_test(groups_that_select_together_keep_the_fused_step),
+        cmocka_unit_test(measured_points_of_shared_selections),
     };
     return cmocka_run_group_tests_name("step_choice", tests, NULL, NULL);
 }
