@@ -13,6 +13,8 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/system/hostinfo.h"
+#include "core/system/interrupt.h"
+#include "core/system/remove_tree.h"
 #include "core/stats/stats.h"
 #include "core/store/store.h"
 #include "core/base/version.h"
@@ -51,16 +53,16 @@ static void check_host(finding *f) {
 static void check_database(finding *f) {
     adm_store *store = NULL;
     adm_error err;
-    char path[] = "adamas-doctor-XXXXXX";
+    char folder[] = "adamas-doctor-XXXXXX", path[sizeof folder + 8];
     f->what = "database";
-    int fd = mkstemp(path);
-    if (fd < 0) {
+    if (mkdtemp(folder) == NULL) {
         f->verdict = LACK;
         snprintf(f->text, sizeof f->text, "this folder cannot be written: %s", strerror(errno));
         snprintf(f->needs, sizeof f->needs, "runs are stored in ./adamas.db unless told otherwise: change folder, or use --db");
         return;
     }
-    close(fd);
+    const int slot = adm_interrupt_remove(folder); /* with the journals */
+    snprintf(path, sizeof path, "%s/x.db", folder);
     if (adm_store_open(path, ADM_STORE_WRITE, &store, &err) == ADM_OK) {
         snprintf(f->text, sizeof f->text, "can be written here, schema version %d", adm_schema_version());
     } else {
@@ -69,7 +71,8 @@ static void check_database(finding *f) {
         snprintf(f->needs, sizeof f->needs, "runs are stored in ./adamas.db unless told otherwise: change folder, or use --db");
     }
     adm_store_close(&store);
-    unlink(path);
+    adm_remove_tree(folder);
+    adm_interrupt_keep(slot);
 }
 
 static void check_perf_events(finding *f) {

@@ -19,6 +19,7 @@
 #include "core/cli/command.h"
 #include "core/base/mem.h"
 #include "core/store/merge/merge.h"
+#include "core/system/interrupt.h"
 #include "core/system/remove_tree.h"
 #include "core/store/track.h"
 
@@ -71,6 +72,7 @@ adm_status adm_check_start(adm_check *check, adm_error *err) {
         check->folder[0] = '\0';
         return status;
     }
+    check->slot = adm_interrupt_remove(check->folder);
     check->lock = lock_folder(check->folder);
     if (check->lock < 0) return adm_fail(err, ADM_EENVIRONMENT, "no lock in %s: %s", check->folder, strerror(errno));
     return adm_new_uuid(check->uuid, err);
@@ -80,6 +82,7 @@ void adm_check_end(adm_check *check) {
     adm_free(&check->only);
     if (check->folder[0] == '\0') return;
     adm_remove_tree(check->folder);
+    adm_interrupt_keep(check->slot);
     if (check->lock >= 0) close(check->lock);
     check->folder[0] = '\0';
 }

@@ -21,6 +21,7 @@ typedef struct adm_check {
     int n_arguments;
     char *only;                          /* of --only-times, which is added to them; NULL: the whole command */
     char folder[1024];                   /* scratch; "" before adm_check_start() */
+    int slot;                            /* a signal removes the folder */
     int lock;                            /* held in it for as long as the check runs */
     char uuid[37];
     size_t n_run[2];                     /* processes that ended well, by side */

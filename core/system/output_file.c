@@ -94,11 +94,15 @@ static bool name_it(adm_output *output) {
     snprintf(source, sizeof source, "/proc/self/fd/%d", fileno(output->file));
     for (unsigned i = 0; i < 100; i++) {
         sprintf(output->part, "%s.part-%06x", output->path, ((unsigned)getpid() * 100 + i) & 0xffffff);
+        output->slot = adm_interrupt_remove(output->part); /* before it is there, so that no signal comes between */
         if (linkat(AT_FDCWD, source, AT_FDCWD, output->part, AT_SYMLINK_FOLLOW) == 0) {
             output->is_nameless = false;
-            output->slot = adm_interrupt_remove(output->part);
             return true;
         }
+        const int error = errno;
+        adm_interrupt_keep(output->slot);
+        output->slot = -1;
+        errno = error;
         if (errno != EEXIST) return false;
     }
     return false;

@@ -10,7 +10,8 @@
 /* fopen() for reading that does not wait until a pipe has a writer: one without is empty. NULL and errno on failure. */
 FILE *adm_open_to_read(const char *path);
 
-/* Whose fault an errno of opening or reading is: ADM_EENVIRONMENT for want of memory, descriptors or a disk, else ADM_EINPUT. */
+/* Whose fault an errno of opening or reading is: ADM_EENVIRONMENT for want of memory or descriptors and a disk that fails, else
+ * ADM_EINPUT. */
 adm_status adm_status_of_read(int error);
 
 /* Bytes to ask fread() for: one more than the file holds, so that growth is seen, and at most one more than may be. Of a pipe

@@ -31,19 +31,17 @@ static inline const unsigned char *row_of(const problem *p, const unsigned char 
 
 enum { LINE_BYTES = 64 };
 
-/* Into the second cache: for more lines than the first has buffers for. */
-static inline void prefetch_bytes(const unsigned char *from, size_t n_bytes) {
-    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at, 0, 2);
-}
-
-/* Selected rows lie anywhere, which no hardware prefetcher foresees; of rows that follow one another an Intel Xeon (model 207)
- * foresees too few: kernels/LOG.md. */
+/* Selected rows lie anywhere, which no hardware prefetcher foresees. */
 static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j) {
-    enum { AHEAD = 8, AHEAD_IN_TURN = 32 };
-    if (p->index == NULL) prefetch_bytes(base + (j + AHEAD_IN_TURN) * p->row_bytes, p->row_bytes);
+    enum { AHEAD = 8 };
     if (p->index == NULL || j + AHEAD >= p->n) return;
     const unsigned char *row = row_of(p, base, j + AHEAD);
     for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
+}
+
+/* Into the second cache: for more lines than the first has buffers for. */
+static inline void prefetch_bytes(const unsigned char *from, size_t n_bytes) {
+    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at, 0, 2);
 }
 
 /* Some blocks of rows ahead. Also rows that follow one another, which the hardware forgets between two blocks. */

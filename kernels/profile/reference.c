@@ -34,16 +34,13 @@ static void make_row(const adm_profile_reference *r, adm_input_tensor tensor, co
     adm_from_f32(r->shape.dtype, row, d, out);
 }
 
+/* Queries; keys and values come with their chunks. */
 static adm_status make_random_rows(const adm_profile_reference *r, adm_checked_head *h, adm_error *err) {
     const size_t row_bytes = r->shape.heads.head_dim * adm_dtype_bytes(r->shape.dtype);
     adm_status status = adm_alloc(&h->own_k, h->n_tokens, row_bytes, "host reference of a profile", err);
     if (status == ADM_OK) status = adm_alloc(&h->own_v, h->n_tokens, row_bytes, "host reference of a profile", err);
     if (status == ADM_OK) status = adm_alloc(&h->own_q, r->group, row_bytes, "host reference of a profile", err);
     if (status != ADM_OK) return status;
-    for (uint32_t t = 0; t < h->n_tokens; t++) {
-        make_row(r, ADM_INPUT_K, h, h->kv_head, t, (char *)h->own_k + t * row_bytes);
-        make_row(r, ADM_INPUT_V, h, h->kv_head, t, (char *)h->own_v + t * row_bytes);
-    }
     for (uint32_t i = 0; i < r->group; i++)
         make_row(r, ADM_INPUT_Q, h, h->kv_head * r->group + i, r->set, (char *)h->own_q + i * row_bytes);
     h->k = h->own_k;
@@ -91,17 +88,50 @@ static void encode_query(const adm_profile_reference *r, const adm_checked_head 
     adm_asym4_query(y, channels_of(r, h) + 3 * d, d, packed);
 }
 
-/* Adds the distances of query i to those of its selection. */
-static void add_distances(const adm_profile_reference *r, adm_checked_head *h, uint32_t i) {
-    const uint32_t d = r->shape.heads.head_dim, n = h->n_tokens;
+/* --- Keys, a chunk at a time -------------------------------------------------------------------------------------- */
+
+enum { CHUNK_TOKENS = 2048 };
+
+/* Adds the distances of query i to those of its selection, for the n tokens from `first` on. */
+static void add_distances(const adm_profile_reference *r, const adm_checked_head *h, uint32_t i, size_t first, size_t n) {
+    const uint32_t d = r->shape.heads.head_dim;
+    uint16_t found[CHUNK_TOKENS];
     for (int m = 0; m < ADM_CHECKED_METRICS; m++) {
         adm_distance_fn *distance = distance_at(r->shape.metric, m);
-        uint16_t *sum = h->distance[m] + (size_t)(i % r->selections) * n;
         if (distance == NULL) continue;
-        distance(h->q_packed + i * adm_gpu_packed_bytes(&r->shape), h->packed, n, d, r->distance);
-        for (uint32_t t = 0; t < n; t++) sum[t] = (uint16_t)(sum[t] + r->distance[t]);
+        uint16_t *sum = h->distance[m] + (size_t)(i % r->selections) * h->n_tokens + first;
+        distance(h->q_packed + i * adm_gpu_packed_bytes(&r->shape), h->packed + first * d / 4, n, d, found);
+        for (size_t t = 0; t < n; t++) sum[t] = (uint16_t)(sum[t] + found[t]);
     }
 }
+
+/* Chunk after chunk of head after head: keys and values where they are random, codes, and the distances of every query. */
+static void make_chunk(void *reference, size_t task, size_t worker) {
+    const adm_profile_reference *r = reference;
+    const size_t n_chunks = (r->longest + CHUNK_TOKENS - 1) / CHUNK_TOKENS, first = task % n_chunks * CHUNK_TOKENS;
+    const adm_checked_head *h = &r->head[task / n_chunks];
+    const uint32_t d = r->shape.heads.head_dim, end = (uint32_t)adm_min(first + CHUNK_TOKENS, h->n_tokens);
+    const size_t row_bytes = d * adm_dtype_bytes(r->shape.dtype);
+    float y[ADM_MAX_HEAD_DIM];
+    (void)worker;
+    for (uint32_t t = (uint32_t)first; t < end; t++) {
+        if (h->own_k != NULL) {
+            make_row(r, ADM_INPUT_K, h, h->kv_head, t, (char *)h->own_k + t * row_bytes);
+            make_row(r, ADM_INPUT_V, h, h->kv_head, t, (char *)h->own_v + t * row_bytes);
+        }
+        encode_key(r, h, (const char *)h->k + t * row_bytes, t + 1 == h->n_tokens ? h->y + r->group * d : y,
+                   h->packed + (size_t)t * d / 4);
+    }
+    for (uint32_t i = 0; i < r->group && first < end; i++) add_distances(r, h, i, first, end - first);
+}
+
+static void make_keys(adm_profile_reference *r) {
+    const size_t n = (r->longest + CHUNK_TOKENS - 1) / CHUNK_TOKENS * r->n_heads;
+    if (r->pool != NULL) adm_pool_run(r->pool, n, make_chunk, r, NULL);
+    for (size_t task = 0; r->pool == NULL && task < n; task++) make_chunk(r, task, 0);
+}
+
+/* --- Heads -------------------------------------------------------------------------------------------------------- */
 
 /* Sinks and recent tokens are within the budget. */
 static size_t max_selected(const adm_profile_reference *r, const adm_checked_head *h) {
@@ -125,20 +155,14 @@ static adm_status make_head(adm_profile_reference *r, adm_checked_head *h, adm_e
         {&h->n_selected, r->selections, sizeof *h->n_selected},
         {&h->output, g * d, sizeof(float)},
         {&h->dense, g * d, sizeof(float)},
-        {&h->has_output, g, sizeof(bool)},
-        {&h->has_dense, g, sizeof(bool)},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
         status = adm_alloc(buffers[i].pointer, buffers[i].count, buffers[i].size, "host reference of a profile", err);
     if (status == ADM_OK && r->inputs.session == NULL) status = make_random_rows(r, h, err);
     else if (status == ADM_OK) take_session_rows(r, h);
-    for (uint32_t t = 0; status == ADM_OK && t < n; t++) /* y: the newest stays */
-        encode_key(r, h, (const char *)h->k + t * row_bytes, h->y + g * d, h->packed + t * d / 4);
-    for (uint32_t i = 0; status == ADM_OK && i < g; i++) {
+    for (uint32_t i = 0; status == ADM_OK && i < g; i++)
         encode_query(r, h, (const char *)h->q + i * row_bytes, h->y + i * d, h->q_packed + i * adm_gpu_packed_bytes(s));
-        add_distances(r, h, i);
-    }
     return status;
 }
 
@@ -162,18 +186,18 @@ static void choose_heads(adm_profile_reference *r) {
 static uint32_t largest_distance(const adm_profile_reference *r) { return adm_gpu_max_distance(&r->shape); }
 
 static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
-    size_t longest = 0;
+    const size_t n_threads = r->pool != NULL ? adm_pool_size(r->pool) : 1;
     for (size_t i = 0; i < r->n_heads; i++)
-        if (r->head[i].n_tokens > longest) longest = r->head[i].n_tokens;
+        if (r->head[i].n_tokens > r->longest) r->longest = r->head[i].n_tokens;
     const struct {
         void *pointer;
         size_t count, size;
     } buffers[] = {
         {&r->histogram, largest_distance(r) + 1, sizeof *r->histogram},
-        {&r->found, longest, sizeof *r->found},
-        {&r->distance, longest, sizeof *r->distance},
-        {&r->score, longest, sizeof *r->score},
-        {&r->seen, longest, sizeof *r->seen},
+        {&r->found, r->longest, sizeof *r->found},
+        {&r->distance, r->longest, sizeof *r->distance},
+        {&r->score, n_threads * r->longest, sizeof *r->score},
+        {&r->seen, r->longest, sizeof *r->seen},
     };
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < sizeof buffers / sizeof buffers[0]; i++)
@@ -181,7 +205,7 @@ static adm_status make_scratch(adm_profile_reference *r, adm_error *err) {
     return status;
 }
 
-adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set,
+adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set, adm_pool *pool,
                                         adm_profile_reference **out, adm_error *err) {
     adm_profile_reference *r = NULL;
     *out = NULL;
@@ -190,6 +214,7 @@ adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gp
     r->shape = *shape;
     r->inputs = *inputs;
     r->set = set;
+    r->pool = pool;
     if (inputs->session != NULL)
         memcpy(r->shape.threshold, inputs->session->threshold[adm_gpu_session_layer(inputs->session, set)],
                sizeof r->shape.threshold);
@@ -198,6 +223,7 @@ adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gp
     choose_heads(r);
     status = make_scratch(r, err);
     for (size_t i = 0; status == ADM_OK && i < r->n_heads; i++) status = make_head(r, &r->head[i], err);
+    if (status == ADM_OK) make_keys(r);
     if (status != ADM_OK) adm_profile_reference_free(&r);
     *out = r;
     return status;
@@ -209,7 +235,7 @@ void adm_profile_reference_free(adm_profile_reference **reference) {
         adm_checked_head *h = &(*reference)->head[i];
         void *const owned[] = {&h->own_k,      &h->own_v,       &h->own_q,       &h->packed,      &h->y,
                                &h->q_packed,   &h->distance[0], &h->distance[1], &h->distance[2], &h->selected,
-                               &h->n_selected, &h->output,      &h->dense,       &h->has_output,  &h->has_dense};
+                               &h->n_selected, &h->output,      &h->dense};
         for (size_t j = 0; j < sizeof owned / sizeof owned[0]; j++) adm_free(owned[j]);
     }
     void *const scratch[] = {&(*reference)->histogram, &(*reference)->found, &(*reference)->distance, &(*reference)->score,
@@ -226,7 +252,7 @@ void adm_profile_reference_select(adm_profile_reference *r, const adm_select_rul
         for (uint32_t i = 0; i < r->selections; i++)
             h->n_selected[i] = adm_topk_reference(h->distance[0] + (size_t)i * h->n_tokens, h->n_tokens, largest_distance(r),
                                                   rule, r->histogram, h->selected + i * max_selected(r, h), NULL);
-        memset(h->has_output, 0, r->group * sizeof *h->has_output);
+        h->has_output = false;
     }
 }
 
@@ -235,17 +261,31 @@ const uint32_t *adm_profile_selection(const adm_profile_reference *r, const adm_
     return h->selected + i * max_selected(r, h);
 }
 
-const float *adm_profile_output(adm_profile_reference *r, adm_checked_head *h, uint32_t i, bool is_dense) {
+/* One head's queries, over its selection or densely. */
+typedef struct attending {
+    const adm_profile_reference *r;
+    const adm_checked_head *h;
+    bool is_dense;
+} attending;
+
+static void attend(void *user, size_t i, size_t worker) {
+    const attending *a = user;
+    const adm_profile_reference *r = a->r;
+    const adm_checked_head *h = a->h;
     const uint32_t d = r->shape.heads.head_dim;
-    float *out = (is_dense ? h->dense : h->output) + (size_t)i * d;
-    bool *has = (is_dense ? h->has_dense : h->has_output) + i;
     uint32_t n = h->n_tokens;
-    const uint32_t *index = is_dense ? NULL : adm_profile_selection(r, h, i % r->selections, &n);
-    if (!*has)
-        adm_attention_reference(r->shape.dtype, (const char *)h->q + i * d * adm_dtype_bytes(r->shape.dtype), h->k, h->v, index,
-                                n, d, r->shape.scale, r->score, out);
+    const uint32_t *index = a->is_dense ? NULL : adm_profile_selection(r, h, (uint32_t)i % r->selections, &n);
+    adm_attention_reference(r->shape.dtype, (const char *)h->q + i * d * adm_dtype_bytes(r->shape.dtype), h->k, h->v, index, n,
+                            d, r->shape.scale, r->score + worker * r->longest, (a->is_dense ? h->dense : h->output) + i * d);
+}
+
+const float *adm_profile_output(adm_profile_reference *r, adm_checked_head *h, uint32_t i, bool is_dense) {
+    attending a = {r, h, is_dense};
+    bool *has = is_dense ? &h->has_dense : &h->has_output;
+    if (!*has && r->pool != NULL) adm_pool_run(r->pool, r->group, attend, &a, NULL);
+    for (uint32_t k = 0; !*has && r->pool == NULL && k < r->group; k++) attend(&a, k, 0);
     *has = true;
-    return out;
+    return (is_dense ? h->dense : h->output) + (size_t)i * r->shape.heads.head_dim;
 }
 
 double adm_profile_reference_overlap(adm_profile_reference *r, const adm_select_rule *rule) {

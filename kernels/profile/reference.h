@@ -2,6 +2,7 @@
 #ifndef ADM_KERNELS_PROFILE_REFERENCE_H
 #define ADM_KERNELS_PROFILE_REFERENCE_H
 
+#include "core/system/threads.h"
 #include "kernels/profile/grid/grid.h"
 
 /* What one (sequence, KV head) should give. A "selection" belongs to a query head, or to the group. */
@@ -19,14 +20,14 @@ typedef struct adm_checked_head {
     /* By the rule at hand (adm_profile_reference_select()); what is attended to comes with the first who asks. */
     uint32_t *selected, *n_selected;         /* [selections][at most min(budget, n_tokens)]; [selections] */
     float *output, *dense;                   /* [group][d] over the selection, and over all tokens */
-    bool *has_output, *has_dense;            /* [group] */
+    bool has_output, has_dense;
 } adm_checked_head;
 
 enum { ADM_MAX_CHECKED = 16 };
 
 /* What a set of a case should hold and give, recomputed on the host for some of its (sequence, KV head): the first and
  * the last of a batch, or one KV head of each of the first 16 sequences where their lengths differ. The inputs are
- * borrowed while it lives. */
+ * borrowed while it lives, and so is the pool, whose threads share the work; no value depends on them. */
 typedef struct adm_profile_reference {
     adm_gpu_shape shape;       /* with the set's thresholds */
     adm_gpu_inputs inputs;
@@ -36,15 +37,17 @@ typedef struct adm_profile_reference {
     size_t n_heads;
     adm_checked_head head[ADM_MAX_CHECKED];
     adm_select_rule rule;      /* at hand; a budget of 0: none yet */
+    adm_pool *pool;            /* borrowed; NULL: the caller's thread alone */
+    size_t longest;            /* tokens of a checked head */
     /* Scratch for the longest of them. */
     uint32_t *histogram;
     uint32_t *found;           /* the device's selection */
     uint16_t *distance;
-    double *score;
+    double *score;             /* [threads][longest] */
     bool *seen;
 } adm_profile_reference;
 
-adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set,
+adm_status adm_profile_reference_create(const adm_gpu_shape *shape, const adm_gpu_inputs *inputs, uint32_t set, adm_pool *pool,
                                         adm_profile_reference **out, adm_error *err);
 void adm_profile_reference_free(adm_profile_reference **reference);
 

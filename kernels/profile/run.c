@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/minmax.h"
 #include "kernels/gpu/bandwidth.h"
 #include "kernels/gpu_work.h"
 #include "kernels/profile/check.h"
@@ -40,6 +41,7 @@ typedef struct grid_run {
     uint64_t n_done, n_total;
     adm_profile_case present; /* the configuration at hand */
     adm_gpu_shape shape;      /* its shape, with the largest budget */
+    adm_pool *pool;           /* for what the host computes; idle while anything is timed */
 } grid_run;
 
 /* What one configuration needs; all NULL where it could not be made. */
@@ -503,7 +505,7 @@ static adm_status open_case(grid_run *g, case_run *c, adm_error *err) {
     if (status == ADM_OK)
         status = adm_alloc(&c->reference, c->n_references, sizeof *c->reference, "host references of a profile", err);
     for (size_t i = 0; status == ADM_OK && i < c->n_references; i++)
-        status = adm_profile_reference_create(&g->shape, &inputs, (uint32_t)i, &c->reference[i], err);
+        status = adm_profile_reference_create(&g->shape, &inputs, (uint32_t)i, g->pool, &c->reference[i], err);
     ends(g, NULL, ADM_PROFILE_REFERENCE);
     return status;
 }
@@ -560,6 +562,8 @@ static size_t count_ours(const bool *is_ours, size_t n) {
     return n_ours;
 }
 
+enum { MAX_HOST_THREADS = 8 };
+
 adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store *store, int64_t run_id,
                            adm_profile_tally *tally, adm_error *err) {
     grid_run g = {.o = o, .gpu = gpu, .store = store, .run_id = run_id};
@@ -570,6 +574,7 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
     if (o->is_ours != NULL)
         g.n_total = count_ours(&o->is_ours[o->first_of_case[first]], o->first_of_case[n_cases] - o->first_of_case[first]);
     if (status == ADM_OK) status = put_device(&g, err);
+    if (status == ADM_OK) status = adm_pool_create(adm_min(adm_threads_available(), MAX_HOST_THREADS), &g.pool, err);
     for (size_t i = first; status == ADM_OK && i < n_cases; i++) {
         const bool *is_ours = o->is_ours != NULL ? &o->is_ours[o->first_of_case[i]] : NULL;
         if (is_ours != NULL && count_ours(is_ours, o->first_of_case[i + 1] - o->first_of_case[i]) == 0) continue;
@@ -585,6 +590,7 @@ adm_status adm_profile_run(const adm_profile_options *o, adm_gpu *gpu, adm_store
                               "came before is stored",
                               g.present.seq_len, g.present.n_kv_heads, g.present.batch);
     }
+    adm_pool_free(&g.pool);
     *tally = g.tally;
     return status;
 }

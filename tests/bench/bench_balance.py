@@ -42,7 +42,7 @@ def largest_over_mean(seconds):
 
 
 def write(rows, path):
-    """Seconds of a unit, and of a configuration without a unit: the mean over the shards that prepared it."""
+    """Seconds of a unit, and of a configuration without a unit: of each part the mean over those who did it."""
     keys = ("tokens", "kv_heads", "batch", "stage", "variant", "budget")
     seconds = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in rows:

@@ -11,6 +11,7 @@ from conftest import PROGRAM, ROOT, query
 sys.path.insert(0, str(ROOT / "tests/fuzz"))
 import fault_campaign
 import kill_campaign
+import signal_campaign
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,13 @@ def test_the_faults_are_met(campaign, faults):
     environment = {"LD_PRELOAD": str(faults), "ADAMAS_FAULT": "alloc", "ADAMAS_FAULT_AT": "3"}
     code, out, err, hit = campaign.run(fault_campaign.COMMANDS["trace info"], environment)
     assert hit and code == 4 and "memory" in err, (code, out, err)
+
+
+@pytest.mark.parametrize("name", ["doctor", "check of copies", "compare --junit", "db export", "db gc"])
+def test_a_signal_at_any_moment_leaves_nothing(program, tmp_path, name):
+    campaign = signal_campaign.Campaign(PROGRAM, tmp_path, seed=int(os.environ.get("ADAMAS_TEST_SEED", "1")))
+    campaign.all_of(name, 4)
+    assert campaign.wrong == []
 
 
 def test_kill_9_leaves_whole_files(program, tmp_path):

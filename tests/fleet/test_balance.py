@@ -13,7 +13,8 @@ PLACE = {("hadamard", "fake"): "separate", ("bucket", "fake"): "separate", ("pac
          ("append", "fake"): "separate", ("dense", "fake"): "split", ("topk", "fake"): "two",
          ("topk", "choosy"): "cluster", ("attention", "fake"): "cluster"}
 WITHOUT_PLACE = ("step", "grouped")  # the fake GPU has no such step
-# Per configuration and unit: fleet_session.sh KIT OUT balance, two H200s, 2026-11-30; then bench_balance.py --write.
+# Per configuration and unit: fleet_session.sh KIT OUT balance, two H200s, 2026-11-30; then bench_balance.py --write. Timings
+# are the mean of two such sessions, all else is of the second.
 SECONDS = Path(__file__).parent / "h200-seconds.tsv"
 
 

@@ -215,7 +215,7 @@ static bool run_case(member *m, const adm_profile_case *whole, size_t i) {
         status = adm_profile_channels_random(&shape, &inputs, &channels, own_err);
     if (channels != NULL) inputs.channels = channels;
     if (status == ADM_OK) status = adm_gpu_case_create(m->gpu, &shape, &inputs, m->o.cold, &c, own_err);
-    if (status == ADM_OK) status = adm_profile_reference_create(&shape, &inputs, 0, &reference, &t->err[m->rank]);
+    if (status == ADM_OK) status = adm_profile_reference_create(&shape, &inputs, 0, NULL, &reference, &t->err[m->rank]);
     bool goes_on = agree(m, status);
     /* What no metric changes comes with the first. */
     if (goes_on && t->n > 1 && own.metric == m->o.metrics[0]) {

@@ -13,8 +13,8 @@
 /* The device: an H200's L2, and 60% of its memory. */
 static const uint64_t l2_bytes = 60u << 20, available_bytes = 84ull << 30;
 
-/* A call takes call_s of each stage, and its bytes at bytes_per_s or, in a whole step, its distances at score_s if that is
- * longer: by the times of analysis/recorded/h200.json, which are 0.6 to 1.5 of that. */
+/* A call takes call_s of each stage, and its bytes at bytes_per_s or, in a step that computes them one by one, its
+ * distances at score_s if that is longer: by the times of analysis/recorded/h200.json, which are 0.6 to 1.5 of that. */
 static const double call_s[ADM_N_STAGES] = {
     [ADM_STAGE_HADAMARD] = 0.9e-6, [ADM_STAGE_BUCKET] = 0.7e-6, [ADM_STAGE_PACK] = 0.7e-6,
     [ADM_STAGE_APPEND] = 1.5e-6,   [ADM_STAGE_DISTANCE] = 2e-6, [ADM_STAGE_TOPK] = 4.5e-6,
@@ -28,11 +28,11 @@ static const double prepare_s = 5e-6; /* the same for a stage before a unit, whi
 static const double node_s = 0.3e-6; /* of a kernel in a graph: to capture and to instantiate */
 static const double unit_s = 0.5e-3; /* of a timing, whatever it times */
 static const double case_s = 5e-3, fill_bytes_per_s = 2.5e11;
-static const double row_s = 1.9e-6; /* on the host: K and V of a token made, and K encoded */
-static const double compared_s = 17e-9; /* a distance of a token and query head */
+static const double row_s = 0.55e-6; /* on the host, by 8 threads: K and V of a token made, and K encoded */
+static const double compared_s = 4.7e-9; /* a distance of a token and query head */
 static const double select_s = 4e-9; /* a token looked at by top-k */
-static const double attend_s = 0.24e-6; /* a token attended to by a query head in double precision */
-static const double compare_s = 6e-9; /* a token's codes or distances compared */
+static const double attend_s = 0.12e-6; /* a token attended to by a query head in double precision */
+static const double compare_s = 8e-9; /* a token's codes or distances compared */
 static const double check_s = 0.8e-3; /* of a check, whatever it checks */
 static const double store_s = 1.2e-3; /* a unit's rows written */
 
@@ -78,6 +78,11 @@ adm_profile_cost adm_profile_case_cost(const adm_profile_options *o, const adm_p
         .s[ADM_PROFILE_REFERENCE] = e.n_checked * e.n_tokens * made_s + e.n_queries * e.n_tokens * n_distances * compared_s};
 }
 
+/* The step by binary products, which distances do not hold up. */
+static bool is_grouped(const adm_profile_unit *unit) {
+    return unit->stage == ADM_STAGE_STEP && unit->n_impls == 1 && strcmp(unit->impl[0]->name, "grouped") == 0;
+}
+
 /* Of one call, of all the unit's kernels, where nothing waits for the host. */
 static double call_of(const estimated *e, const adm_profile_case *c, const adm_profile_unit *unit) {
     adm_gpu_load load = {0};
@@ -89,8 +94,8 @@ static double call_of(const estimated *e, const adm_profile_case *c, const adm_p
     load.n_distinct = load.n_selected;
     for (size_t i = 0; unit->n_impls > 1 && i < unit->n_impls; i++) fixed_s += call_s[unit->impl[i]->stage];
     const double read_s = adm_gpu_work(&e->shape, adm_profile_covers(unit), &load).bytes / bytes_per_s;
-    const bool is_step = unit->stage == ADM_STAGE_STEP;
-    return fixed_s + fmax(read_s, is_step ? load.n_tokens * e->o->n_q_heads * score_s : 0);
+    const bool scores = unit->stage == ADM_STAGE_STEP && !is_grouped(unit);
+    return fixed_s + fmax(read_s, scores ? load.n_tokens * e->o->n_q_heads * score_s : 0);
 }
 
 static double timing_of(double call, size_t n_impls, uint32_t n_sets, adm_gpu_launch_mode mode) {
@@ -120,10 +125,9 @@ static double check_of(const estimated *e, const adm_profile_unit *unit, bool is
     return s;
 }
 
-/* The step that takes the query heads of a group together has nothing to take where there is one, but for asym4. */
+/* The step that takes the query heads of a group together refuses groups of one, but for asym4. */
 static bool is_refused(const adm_profile_options *o, const adm_profile_case *c, const adm_profile_unit *unit) {
-    return unit->stage == ADM_STAGE_STEP && unit->n_impls == 1 && strcmp(unit->impl[0]->name, "grouped") == 0 &&
-           c->n_kv_heads == o->n_q_heads && c->metric == ADM_METRIC_L1;
+    return is_grouped(unit) && c->n_kv_heads == o->n_q_heads && c->metric == ADM_METRIC_L1;
 }
 
 adm_profile_cost adm_profile_unit_cost(const adm_profile_options *o, const adm_profile_case *c, const adm_profile_unit *unit,

@@ -170,7 +170,7 @@ static adm_status open_subject(adm_gpu *gpu, adm_stage stage, const adm_gpu_shap
 
 /* The host's answers, which take longer than all else. */
 static adm_status open_reference(subject *s, const adm_gpu_inputs *inputs, adm_error *err) {
-    return adm_profile_reference_create(&s->shape, inputs, 0, &s->reference, err);
+    return adm_profile_reference_create(&s->shape, inputs, 0, NULL, &s->reference, err);
 }
 
 static void close_subject(subject *s) {
