@@ -30,7 +30,8 @@ static bool shares(const adm_gpu_shape *shape) {
 static const char *why_not_shared(const adm_gpu_shape *shape) {
     const uint32_t budget = shape->rule.budget < shape->capacity ? shape->rule.budget : shape->capacity;
     if (shape->capacity > 2 * LONG) return "of rows this long six stages read faster";
-    if (budget >= SHARED_BUDGET || (kv_heads(shape) >= MANY_KV_HEADS && budget > 1024))
+    const bool small = shape->capacity <= 16384 || kv_heads(shape) <= 4; /* too few tokens or blocks for half of that */
+    if (budget >= (small ? SHARED_BUDGET / 2 : SHARED_BUDGET) || (kv_heads(shape) >= MANY_KV_HEADS && budget > 1024))
         return "budgets this large of a shared selection are faster in six stages";
     return NULL;
 }

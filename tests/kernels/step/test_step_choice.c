@@ -47,11 +47,12 @@ static void measured_points_of_shared_selections(void **state) {
         uint32_t n_q, n_kv, batch, capacity, budget;
         bool grouped, fused;
     } points[] = {
-        {32, 8, 1, 1024, 64, true, false},     {32, 8, 1, 32768, 256, true, false},   {64, 8, 1, 131072, 256, true, false},
-        {28, 4, 1, 8192, 256, true, false},    {32, 1, 1, 32768, 256, true, false},   {32, 8, 2, 131072, 256, true, false},
-        {32, 8, 4, 32768, 256, true, false},   {32, 8, 1, 131072, 1024, true, false}, {32, 8, 1, 16384, 4096, false, false},
-        {32, 8, 1, 2048, 4096, true, false},   {32, 8, 1, 524288, 256, false, false}, {32, 8, 8, 131072, 1024, true, false},
-        {32, 8, 8, 32768, 4096, false, false}, {32, 32, 1, 32768, 256, false, true}, /* groups of one share nothing */
+        {32, 8, 1, 1024, 64, true, false},      {32, 8, 1, 32768, 256, true, false},   {64, 8, 1, 131072, 256, true, false},
+        {28, 4, 1, 8192, 256, true, false},     {32, 1, 1, 32768, 256, true, false},   {32, 8, 2, 131072, 256, true, false},
+        {32, 8, 4, 32768, 256, true, false},    {32, 8, 1, 131072, 1024, true, false}, {32, 8, 1, 16384, 4096, false, false},
+        {32, 8, 1, 1024, 4096, true, false},    {32, 8, 1, 524288, 256, false, false}, {32, 8, 8, 131072, 1024, true, false},
+        {32, 8, 8, 32768, 4096, false, false},  {32, 8, 1, 8192, 2048, false, false},  {32, 8, 1, 32768, 2048, true, false},
+        {28, 4, 1, 131072, 2048, false, false}, {32, 32, 1, 32768, 256, false, true}, /* groups of one share nothing */
     };
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity, points[i].budget);
