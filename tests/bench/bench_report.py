@@ -105,8 +105,19 @@ def compare(options, folder):
           f"shown {new['shown_ms'] / old['shown_ms']:.2f}; medians of {options.rounds} openings each, in turns")
 
 
+def runs_and_samples(text):
+    """Two whole numbers from 1 on, or what argparse says of a bad value."""
+    try:
+        n_runs, n_samples = map(int, text.split(","))
+    except ValueError:
+        n_runs = n_samples = 0
+    if n_runs < 1 or n_samples < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not RUNS,SAMPLES such as 500,200")
+    return n_runs, n_samples
+
+
 def large(options, folder):
-    n_runs, n_samples = map(int, options.large.split(","))
+    n_runs, n_samples = options.large
     database, page = folder / "large.db", folder / "large.html"
     runs, samples = make_large(options.new, database, n_runs, n_samples)
     seconds, busy, peak = run(options.new, "report", "--db", database, "-o", page, "-q")
@@ -123,7 +134,7 @@ def main():
     parser.add_argument("--new", default=str(ROOT / "build/release/adamas"))
     parser.add_argument("--db", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--large", help="RUNS,SAMPLES: also report on a database of so many")
+    parser.add_argument("--large", type=runs_and_samples, metavar="RUNS,SAMPLES", help="also report on a database of so many")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as folder:

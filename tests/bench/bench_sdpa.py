@@ -147,10 +147,22 @@ def print_shape(shape, results, our_us):
     return best
 
 
+def shapes_of(text):
+    """Tuples of five whole numbers from 1 on, or what argparse says of a bad value."""
+    shapes = []
+    for word in text.split(","):
+        try:
+            shapes.append(tuple(map(int, word.split("/"))))
+        except ValueError:
+            shapes.append(())
+        if len(shapes[-1]) != 5 or min(shapes[-1]) < 1:
+            raise argparse.ArgumentTypeError(f"'{word}' is not HEADS/KV-HEADS/D/TOKENS/BATCH such as 32/8/128/32768/1")
+    return shapes
+
+
 def jobs_for(options):
     """(backend, layout, heads, KV heads, d, tokens, batch), shape by shape."""
-    shapes = [tuple(map(int, word.split("/"))) for word in options.shapes.split(",")]
-    return [(backend, layout, *shape) for shape in shapes for backend in options.backends.split(",")
+    return [(backend, layout, *shape) for shape in options.shapes for backend in options.backends.split(",")
             for layout in (("plain",) if shape[0] == shape[1] else ("gqa", "rows"))]
 
 
@@ -168,7 +180,7 @@ def write_peers(path, machine, best):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", default=",".join([*TWELVE, *FEW_KV_HEADS]), metavar="LIST",
+    parser.add_argument("--shapes", type=shapes_of, default=",".join([*TWELVE, *FEW_KV_HEADS]), metavar="LIST",
                         help="HEADS/KV-HEADS/D/TOKENS/BATCH, several by commas")
     parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--ours", metavar="DB", help="database of `adamas profile --stages dense`")

@@ -94,3 +94,11 @@ def test_every_file_is_in_style():
     done = subprocess.run([sys.executable, "tests/lint.py"], cwd=ROOT, capture_output=True, text=True)
     faults = done.stdout.splitlines()
     assert done.returncode == 0, f"{Counter(fault.split(':')[0] for fault in faults)}\n" + "\n".join(faults[:40])
+
+
+@pytest.mark.parametrize("tool, option, value, says", [
+    *(("bench_report.py", "--large", value, f"'{value}' is not RUNS,SAMPLES") for value in ("abc", "5", "0,5", "5,6,7", "")),
+    *(("bench_sdpa.py", "--shapes", value, "is not HEADS/KV-HEADS/D/TOKENS/BATCH") for value in ("abc", "32/8", "1/1/64/9/0"))])
+def test_a_mistyped_size_of_a_benchmark_is_a_sentence(tool, option, value, says):
+    done = subprocess.run([sys.executable, ROOT / "tests/bench" / tool, option, value], capture_output=True, text=True)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, done
