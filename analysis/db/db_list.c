@@ -37,8 +37,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-/* Every row that a run owns, but its samples, which belong to a measurement, and what says what the run is: its place in a check
- * or a sweep. */
+/* Every row that a run owns, but its samples, which belong to a measurement, and what says what the run is: its place in a
+ * check or a sweep. */
 #define OWN(table) " + (SELECT count(*) FROM " table " o WHERE o.run_id = r.run_id)"
 #define OWN_OF_SIMULATION(table) \
     " + (SELECT count(*) FROM simulation s JOIN " table " o USING (simulation_id) WHERE s.run_id = r.run_id)"

@@ -27,7 +27,8 @@ static const char subject_sql[] =
     "SELECT s.run_id, s.label, ifnull(r.gpu_name, ''), s.variant, s.q_heads, s.kv_heads, s.head_dim, s.seq_len, s.batch,"
     " ifnull(s.budget, 0), (SELECT max(k.run_id = s.run_id) FROM stage_summary k WHERE k.run_id IN (s.run_id, ?8)"
     "   AND k.stage = s.stage AND k.variant = s.variant AND k.seq_len = s.seq_len AND k.kv_heads = s.kv_heads"
-    "   AND k.q_heads = s.q_heads AND k.head_dim = s.head_dim AND k.batch = s.batch AND ifnull(k.budget, 0) = ifnull(s.budget, 0)"
+    "   AND k.q_heads = s.q_heads AND k.head_dim = s.head_dim AND k.batch = s.batch"
+    "   AND ifnull(k.budget, 0) = ifnull(s.budget, 0)"
     "   AND k.metric = 'achieved_occupancy_ratio' AND k.status = 'ok') AS own" TIMED
     " ORDER BY own IS NOT NULL DESC, s.seq_len DESC, s.kv_heads DESC, s.batch DESC, s.budget DESC, s.launch, s.median LIMIT 1";
 
@@ -183,7 +184,8 @@ static double figure(const adm_explained *e, const char *name) {
 static const char encode_sql[] =
     "SELECT sum(CASE variant WHEN 'separate' THEN median END), max(CASE variant WHEN 'fused' THEN median END)"
     " FROM stage_summary WHERE run_id = ? AND stage IN ('hadamard', 'bucket', 'pack', 'append') AND metric = 'time_ns'"
-    " AND status = 'ok' AND launch = 'graph' AND seq_len = ? AND kv_heads = ? AND batch = ? AND budget IS NULL AND variant IN ('separate', 'fused')"
+    " AND status = 'ok' AND launch = 'graph' AND seq_len = ? AND kv_heads = ? AND batch = ? AND budget IS NULL"
+    " AND variant IN ('separate', 'fused')"
     " HAVING count(DISTINCT stage || variant) = 5 AND count(*) = 5";
 
 static adm_status read_encode(adm_store *store, const char *stage, adm_explained *e, adm_error *err) {

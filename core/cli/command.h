@@ -81,8 +81,8 @@ typedef struct adm_idle_option {
 /* ADM_EINPUT for the first of a list that is idle: "--cap-ms does nothing with --check-only: leave it out". */
 adm_status adm_refuse_idle(const adm_idle_option *list, size_t n, adm_error *err);
 
-/* Says so on stderr, unless quiet, and goes on: for what belongs to a configuration that a script gives to many commands, and for
- * a command line that is tried with --check-only first. */
+/* Says so on stderr, unless quiet, and goes on: for what belongs to a configuration that a script gives to many commands, and
+ * for a command line that is tried with --check-only first. */
 void adm_note_idle(const adm_idle_option *list, size_t n, bool quiet);
 
 /* --- Progress -----------------------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ describe('the page', { skip }, () => {
             let n = 0;
             await tour(page, async (view) => {
                 if (view !== 'limits') return;
-                const found = await page.locator('section:visible figure[data-plot=roofline] svg').evaluateAll((all, source) => {
+                const found = await page.locator('section:visible [data-plot=roofline] svg').evaluateAll((all, source) => {
                     const isName = new RegExp(source), boxOf = (one) => one.getBoundingClientRect(), over = [];
                     let count = 0;
                     for (const svg of all) {
