@@ -64,9 +64,12 @@ static inline __attribute__((always_inline)) SIMD void NAME(score_tile)(const do
         V scaled[TOKENS];
 #pragma GCC unroll 16
         for (int t = 0; t < TOKENS; t++) scaled[t] = MUL(SET(scale), sum[t][v]);
-        if (TOKENS == LANES && tile == NULL) NAME(store_turned)(scaled, score + v * LANES * stride, stride);
+        if (TOKENS == LANES && tile == NULL) {
+            NAME(store_turned)(scaled, score + v * LANES * stride, stride);
+            continue;
+        }
 #pragma GCC unroll 16
-        for (uint32_t t = 0; t < TOKENS && tile != NULL; t++) STORE(tile + (t * n_v + v) * LANES, scaled[t]);
+        for (uint32_t t = 0; t < TOKENS; t++) STORE(tile + (t * n_v + v) * LANES, scaled[t]);
     }
 }
 
