@@ -66,19 +66,21 @@ SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
                 for name in ("query", "cut", "winners", "list", "merge")}
 
 
+def imported(folder, *names):
+    """A database of these recorded profiles, a run each, in this order."""
+    for name in names:
+        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "r.db").code == 0
+    return folder / "r.db"
+
+
 @pytest.fixture(scope="module")
 def h200(program, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("h200")
-    assert Adamas(folder)("db", "import", ROOT / "analysis/recorded/h200-observed.json", "--db", "h200.db").code == 0
-    return folder / "h200.db"
+    return imported(tmp_path_factory.mktemp("h200"), "h200-observed")
 
 
 @pytest.fixture(scope="module")
 def recorded(program, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("explain")
-    for name in ("h100-observed", "h200"):
-        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "r.db").code == 0
-    return folder / "r.db"
+    return imported(tmp_path_factory.mktemp("explain"), "h100-observed", "h200")
 
 
 def explain(adamas, database, stage, variant, seq_len, budget, *more):
@@ -221,10 +223,7 @@ def test_stages_of_the_same_share_of_bytes_have_their_own_advice(adamas, h200):
 @pytest.fixture(scope="module")
 def apart(program, tmp_path_factory):
     """Run 1 has counters of one configuration, run 2 the times of many: the same build on the same GPU."""
-    folder = tmp_path_factory.mktemp("apart")
-    for name in ("h200-observed", "h200"):
-        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "a.db").code == 0
-    return folder / "a.db"
+    return imported(tmp_path_factory.mktemp("apart"), "h200-observed", "h200")
 
 
 def test_counters_come_from_another_run_of_the_same_build(adamas, apart):
