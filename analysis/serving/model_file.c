@@ -10,6 +10,7 @@
 #include "core/base/json_read.h"
 #include "core/base/printable.h"
 #include "core/base/suggest.h"
+#include "core/system/read_room.h"
 
 static adm_status unknown(const char *name, adm_error *err) {
     enum { MAX_MODELS = 32 };
@@ -74,9 +75,7 @@ adm_status adm_model_read(const char *name, adm_model *model, adm_error *err) {
     if (!S_ISREG(info.st_mode) || info.st_size > 1 << 24)
         return adm_fail(err, ADM_EINPUT, "--model: %s is no config.json of a model", path);
     FILE *file = fopen(name, "rbe");
-    if (file == NULL)
-        return adm_fail(err, errno == ENOMEM ? ADM_EENVIRONMENT : ADM_EINPUT, "--model: %s cannot be read: %s", path,
-                        strerror(errno));
+    if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "--model: %s cannot be read: %s", path, strerror(errno));
     json_t *config = adm_json_read_file(file, (size_t)info.st_size, &why);
     fclose(file);
     if (config == NULL && why.no_memory)

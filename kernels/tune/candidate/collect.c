@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/mem.h"
+#include "core/system/read_room.h"
 #include "core/system/threads.h"
 #include "kernels/gpu/registry.h"
 #include "kernels/gpu/ways.h"
@@ -124,7 +125,7 @@ static adm_status add_source(adm_tune_list *list, adm_stage stage, const char *p
 
 static adm_status add_shared(adm_tune_list *list, adm_stage stage, const char *path, uint64_t limit_ns, adm_error *err) {
     char *library = realpath(path, NULL); /* the loader looks elsewhere for a name without a folder */
-    if (library == NULL) return adm_fail(err, errno == ENOMEM ? ADM_EENVIRONMENT : ADM_EINPUT, "%s: %s", path, strerror(errno));
+    if (library == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
     adm_plugin_list *found = NULL;
     adm_status status = adm_alloc(&found, 1, sizeof *found, "a table of implementations", err);
     if (status == ADM_OK) adm_plugin_find(library, stage, limit_ns, found);
