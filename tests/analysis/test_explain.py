@@ -285,6 +285,7 @@ def test_counters_of_another_build_or_gpu_are_not_taken(adamas, apart, tmp_path,
 @pytest.mark.parametrize("arguments, says", [
     (["--stage", "topk", "--run", 9], ["r.db holds no run 9; its newest is run 2"]),
     (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
+    (["--stage", "topk", "--implementation", "clustr"], ["--implementation: 'clustr'", "did you mean 'cluster'?"]),
     (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "--budget", 0], ["--budget"]),
 ])
