@@ -353,5 +353,5 @@ def test_history_uses_one_side_of_a_check(runs, history):
 
 def test_other_sides_are_refused(adamas, runs):
     runs.add(1)
-    refuse(adamas, "history", "--series", "left", "--db", runs.path, says=["'left' is not known; there are passed, candidates, baselines"])
+    refuse(adamas, "history", "--series", "left", "--db", runs.path, says=["'left' is not known; there are passed, candidates"])
     refuse(adamas, "history", "--same-machine", "(", "--db", runs.path, says=["'(' is not a regular expression"])
