@@ -183,7 +183,7 @@ const struct argp adm_profile_argp = {
     .doc = "Runs the GPU stages over a grid of configurations: checks each against the host reference, then times it. A "
            "wrong result is recorded as failed and never timed.\v"
            "Random inputs have outlier channels, sinks and ties, and are the same for the same seed on every machine. The exit "
-           "code is 77 without a GPU, and 4 if a check failed."};
+           "code is 77 without a GPU, 4 if a check failed, and 2 if a candidate cannot be loaded."};
 
 /* --- Values ------------------------------------------------------------------------------------------------------- */
 

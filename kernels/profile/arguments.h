@@ -12,6 +12,7 @@
 #include "kernels/profile/grid/trace.h"
 #include "kernels/profile/run.h"
 #include "kernels/tune/bring.h"
+#include "kernels/tune/tally.h"
 #include "probes/cupti/cupti_features.h"
 
 enum { ADM_PROFILE_MAX_ONLY = 32 };
@@ -32,6 +33,7 @@ typedef struct adm_profile_command {
     size_t n_ranks;
     bool is_static, timeline, software_timestamps, tuned;
     adm_bring bring;
+    adm_tune_tally brought; /* how the candidates fared */
     const char *only[ADM_PROFILE_MAX_ONLY];
     char only_text[ADM_PROFILE_MAX_ONLY][64];
     adm_cupti_features features;

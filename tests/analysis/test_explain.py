@@ -12,6 +12,9 @@ from conftest import ROOT, Adamas, query, refuse
 
 RULES = (ROOT / "analysis/explain/limits.rules").read_text()
 
+# Counters, phases and a timeline of commit 5810ee5: a copy, so that a new recording changes nothing that is expected here.
+OBSERVED = ROOT / "tests/analysis/h200-observed.json"
+
 # rule: where it applies, and where it is silent: (stage, implementation or None, tokens, budget or None). All of run 1.
 RECORDED = {
     "launch": (("append", "fused", 8192, None), ("hadamard", None, 8192, None)),
@@ -52,7 +55,7 @@ SET = {
 }
 
 
-# On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
+# On an H200, OBSERVED, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
 # and where it is silent.
 ON_AN_H200 = {
     "idle": (("attention", "cluster"), ("distance", "l1")),
@@ -66,21 +69,25 @@ SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
                 for name in ("query", "cut", "winners", "list", "merge")}
 
 
-def imported(folder, *names):
+def recording(name):
+    return ROOT / f"analysis/recorded/{name}.json"
+
+
+def imported(folder, *files):
     """A database of these recorded profiles, a run each, in this order."""
-    for name in names:
-        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "r.db").code == 0
+    for file in files:
+        assert Adamas(folder)("db", "import", file, "--db", "r.db").code == 0
     return folder / "r.db"
 
 
 @pytest.fixture(scope="module")
 def h200(program, tmp_path_factory):
-    return imported(tmp_path_factory.mktemp("h200"), "h200-observed")
+    return imported(tmp_path_factory.mktemp("h200"), OBSERVED)
 
 
 @pytest.fixture(scope="module")
 def recorded(program, tmp_path_factory):
-    return imported(tmp_path_factory.mktemp("explain"), "h100-observed", "h200")
+    return imported(tmp_path_factory.mktemp("explain"), recording("h100-observed"), recording("h200"))
 
 
 def explain(adamas, database, stage, variant, seq_len, budget, *more):
@@ -222,8 +229,13 @@ def test_stages_of_the_same_share_of_bytes_have_their_own_advice(adamas, h200):
 
 @pytest.fixture(scope="module")
 def apart(program, tmp_path_factory):
-    """Run 1 has counters of one configuration, run 2 the times of many: the same build on the same GPU."""
-    return imported(tmp_path_factory.mktemp("apart"), "h200-observed", "h200")
+    """Run 1 has counters of one configuration, run 2 the times of many: said to be of the same build on the same GPU."""
+    database = imported(tmp_path_factory.mktemp("apart"), OBSERVED, recording("h200"))
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE run SET (git_commit, git_dirty, started_utc) = (SELECT git_commit, git_dirty,"
+                           " '2026-11-30T00:00:00.000Z' FROM run WHERE run_id = 1) WHERE run_id = 2")  # before run 1
+        connection.commit()
+    return database
 
 
 def test_counters_come_from_another_run_of_the_same_build(adamas, apart):

@@ -50,6 +50,18 @@ def test_a_wrong_candidate_is_a_reason_and_the_grid_goes_on(fake, tmp_path):  # 
     assert [row[5] for row in rows if row[0] in ("mine.so:mine", "fake")] == ["ok"] * 8
 
 
+@pytest.mark.parametrize("text, says", [("{", "line 1 of the manifest"), ('{"stage": "topk"}', "the manifest needs")])
+def test_a_candidate_that_cannot_be_loaded_is_a_users_mistake(fake, tmp_path, text, says):  # noqa: F811
+    name = "m.json"
+    (tmp_path / name).write_text(text)
+    result = profile(fake, *GRID, "--candidate", f"topk={name}", code=2)
+    assert re.search(rf"^adamas: {name}: {says}", result.err, re.M), result
+    rows = query(tmp_path / "x.db", TIMES)
+    assert {row[5] for row in rows if row[0] == name} == {"failed"} and {row[5] for row in rows if row[0] == "fake"} == {"ok"}
+    result = profile(fake, *GRID, "--candidate", f"topk={name}", "--candidate", f"topk={build(tmp_path, 'tie', TIE)}", code=4)
+    assert "8 units failed their check or could not run" in result.err  # a wrong answer weighs more
+
+
 def test_a_batch_of_unlike_lengths_pages_and_a_group(fake, tmp_path):  # noqa: F811
     profile(fake, "--batch-lens", "100,0,33", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--stages", "topk",
             "--candidate", build(tmp_path, "mine"), "--page-size", "0,16", "--cap-ms", "10")
@@ -150,6 +162,23 @@ def test_a_replay_gives_a_wrong_candidate_a_reason_and_no_time(adamas, tmp_path,
     assert rows["good.c"][3] == "ok" and rows["good.c"][5] > 0 and len(rows) == 3
     assert re.search(r"bad\.c +64 +failed: ", result.out) and "?" not in result.out, result.out
     assert query(tmp_path / "x.db", "SELECT status FROM run") == [("complete",)]
+
+
+# Files that no process can load, and what is said of them.
+BROKEN = {"garbage.so": ("no shared object", "cannot be loaded"), "syntax.c": ("int adamas_topk(", "does not compile"),
+          "other.c": ("int x;", "defines no function adamas_topk")}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_candidate_is_a_users_mistake_in_every_command(adamas, tmp_path, name):
+    text, says = BROKEN[name]
+    write(tmp_path, name, text)
+    result = adamas(*REPLAY, "--candidate", f"topk={name}")
+    assert result.code == 2 and re.search(rf"^adamas: {name}: .*{says}", result.err, re.M), result
+    assert query(tmp_path / "x.db", OWN_PROCESS)[-1][3] == "failed"
+    assert adamas("tune", "--stage", "topk", name, "--check-only", "--seq-len", "64", "--db", "x.db").code == 2
+    wrong = write(tmp_path, "bad.c", wrong_source("topk", "tie_to_the_older"))  # a wrong answer weighs more
+    assert adamas(*REPLAY, "--candidate", f"topk={name}", "--candidate", wrong).code == 4
 
 
 def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
