@@ -105,21 +105,42 @@ static inline SIMD void NAME(add_rows)(adm_dtype dtype, const unsigned char *con
     else NAME(add_tiles)(dtype, row, weight, n_rows, d, 8, sum);
 }
 
+/* score[j] = scale q.k_j */
+static inline __attribute__((always_inline)) SIMD void NAME(score_row)(adm_dtype dtype, const double *query, const problem *p,
+                                                                       uint32_t d, size_t j, double *score, double *largest) {
+    score[j] = p->scale * NAME(dot)(dtype, query, row_of(p, p->k, j), d);
+    if (score[j] > *largest) *largest = score[j];
+}
+
+/* Scores of all rows; returns the largest. Rows that follow one another are read at STREAMS places at once. */
+static inline __attribute__((always_inline)) SIMD double NAME(score_rows)(adm_dtype dtype, const double *query,
+                                                                          const problem *p, uint32_t d, double *score) {
+    const size_t part = p->index == NULL ? p->n / STREAMS : 0;
+    double largest = -INFINITY;
+    for (size_t j = 0; j < part; j++)
+        for (size_t s = 0; s < STREAMS; s++) {
+            prefetch_next_row(p, p->k, s * part + j, STREAM_AHEAD);
+            NAME(score_row)(dtype, query, p, d, s * part + j, score, &largest);
+        }
+    for (size_t j = STREAMS * part; j < p->n; j++) {
+        prefetch_row(p, p->k, j);
+        NAME(score_row)(dtype, query, p, d, j, score, &largest);
+    }
+    return largest;
+}
+
 /* Inlined with a constant dtype and d. */
 static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dtype, const double *query, const problem *p,
                                                                     uint32_t d, double *score, float *out) {
-    double sum[ADM_MAX_HEAD_DIM] = {0}, largest = -INFINITY;
-    for (size_t j = 0; j < p->n; j++) {
-        prefetch_row(p, p->k, j);
-        score[j] = p->scale * NAME(dot)(dtype, query, row_of(p, p->k, j), d);
-        if (score[j] > largest) largest = score[j];
-    }
+    double sum[ADM_MAX_HEAD_DIM] = {0};
+    const double largest = NAME(score_rows)(dtype, query, p, d, score);
     const double total = NAME(weights)(score, p->n, largest, score);
     size_t j = 0;
     const unsigned char *row[NAME(GROUP)];
     for (; j + NAME(GROUP) <= p->n; j += NAME(GROUP)) {
         for (size_t g = 0; g < NAME(GROUP); g++) {
             prefetch_row(p, p->v, j + g);
+            prefetch_next_row(p, p->v, j + g, AHEAD);
             row[g] = row_of(p, p->v, j + g);
         }
         NAME(add_rows)(dtype, row, score + j, NAME(GROUP), d, sum);
@@ -141,7 +162,7 @@ static inline __attribute__((always_inline)) SIMD void NAME(attend)(adm_dtype dt
 
 SIMD void NAME(adm_attention)(adm_dtype dtype, const void *q, const void *k, const void *v, const uint32_t *index, size_t n,
                               uint32_t head_dim, double scale, double *score, float *out) {
-    const problem p = {k, v, index, n, head_dim * adm_dtype_bytes(dtype), scale};
+    const problem p = {k, v, index, n, head_dim * adm_dtype_bytes(dtype), scale, index == NULL && adm_cpu_is_intel()};
     double query[ADM_MAX_HEAD_DIM];
     widen_query(dtype, q, head_dim, query);
     if (n == 0) {

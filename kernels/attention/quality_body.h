@@ -265,13 +265,13 @@ static SIMD void NAME(quality_scores)(adm_dtype dtype, const double *q, uint32_t
 
 static SIMD void NAME(quality_combine)(adm_dtype dtype, const void *v, const uint32_t *index, size_t n, uint32_t head_dim,
                                        const double *weight, size_t stride, uint32_t n_q, double *out) {
-    const problem p = {NULL, v, index, n, head_dim * adm_dtype_bytes(dtype), 1};
+    const problem p = {NULL, v, index, n, head_dim * adm_dtype_bytes(dtype), 1, false};
     EACH_TYPE(NAME(combine_all)(type, &p, weight, stride, n_q, d, out))
 }
 
 static SIMD size_t NAME(quality_within)(adm_dtype dtype, const void *v, const uint32_t *order, size_t n, uint32_t head_dim,
                                         const double *weight, const double *o, double limit) {
-    const problem p = {NULL, v, order, n, head_dim * adm_dtype_bytes(dtype), 1};
+    const problem p = {NULL, v, order, n, head_dim * adm_dtype_bytes(dtype), 1, false};
     EACH_TYPE(return NAME(within_all)(type, &p, d, weight, o, limit))
     return n;
 }
