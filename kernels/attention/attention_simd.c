@@ -23,7 +23,9 @@ typedef struct problem {
     const uint32_t *index;
     size_t n, row_bytes;
     double scale;
-    bool asks; /* for rows that follow one another, too */
+    /* For rows that follow one another, too. The hardware foresees them, but an Intel core has too few on the way to its first
+     * cache while it widens and multiplies. An EPYC has enough, and loses by being asked: kernels/LOG.md. */
+    bool asks;
 } problem;
 
 static inline const unsigned char *row_of(const problem *p, const unsigned char *base, size_t j) {
@@ -38,20 +40,13 @@ enum {
     AHEAD = 8
 };
 
-static inline void ask_for_row(const problem *p, const unsigned char *base, size_t j) {
-    const unsigned char *row = row_of(p, base, j);
-    for (size_t at = 0; at < p->row_bytes; at += LINE_BYTES) __builtin_prefetch(row + at);
+static inline void ask_for(const unsigned char *from, size_t n_bytes) {
+    for (size_t at = 0; at < n_bytes; at += LINE_BYTES) __builtin_prefetch(from + at);
 }
 
 /* Selected rows lie anywhere, which no hardware prefetcher foresees. */
 static inline void prefetch_row(const problem *p, const unsigned char *base, size_t j) {
-    if (p->index != NULL && j + AHEAD < p->n) ask_for_row(p, base, j + AHEAD);
-}
-
-/* Rows that follow one another it does foresee, but an Intel core has too few of them on the way to its first cache while it
- * widens and multiplies. An EPYC has enough, and loses by being asked: kernels/LOG.md. */
-static inline void prefetch_next_row(const problem *p, const unsigned char *base, size_t j, size_t ahead) {
-    if (p->asks && j + ahead < p->n) ask_for_row(p, base, j + ahead);
+    if (p->index != NULL && j + AHEAD < p->n) ask_for(row_of(p, base, j + AHEAD), p->row_bytes);
 }
 
 /* Into the second cache: for more lines than the first has buffers for. */
