@@ -58,7 +58,7 @@ ROOMS = {
     "kernels/tune/candidate": ["arena", "child", "plugin", "source", "ptxas", "module", "expression", "collect"],
     "kernels/tune/host": ["host_case", "host_fill", "host_verify", "host_session", "trace_source"],
     "kernels/tune/gpu": ["gpu_judge", "gpu_child", "gpu_compare"],
-    "kernels/tune": ["search", "session", "pipeline", "record"],
+    "kernels/tune": ["search", "session", "tally", "pipeline", "record"],
     "probes": ["clock_probe", "perf_probe", "nvml_probe"],
     "probes/metrics": ["formula", "metric_set"],
     "probes/cupti": ["cupti_ask", "cupti_find", "cupti_load", "cupti_features", "counter_plan", "counter_list"],

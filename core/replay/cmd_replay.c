@@ -287,9 +287,7 @@ static int run(int argc, char **argv) {
     if (runs && status == ADM_OK && (!c.common.quiet || c.common.json))
         status = adm_replay_print_summary(store, run_id, &c.common, (double)(adm_clock_ns() - start_ns) * 1e-9, c.uncounted,
                                           &err);
-    if (status == ADM_OK && c.candidates.n_wrong > 0)
-        status = adm_fail(&err, ADM_EINTERNAL, "candidates failed at %zu of their lengths and budgets; the database says why",
-                          c.candidates.n_wrong);
+    if (status == ADM_OK) status = adm_tune_tally_failure(&c.candidates.tally, &err);
     adm_replay_candidates_close(&c.candidates);
     adm_store_close(&store);
     adm_replay_shards_free(&c.shards);

@@ -12,6 +12,7 @@
 #include "kernels/profile/grid/trace.h"
 #include "kernels/profile/run.h"
 #include "kernels/tune/bring.h"
+#include "kernels/tune/tally.h"
 #include "probes/cupti/cupti_features.h"
 
 enum { ADM_PROFILE_MAX_ONLY = 32 };
@@ -21,7 +22,7 @@ typedef struct adm_profile_command {
     adm_fleet fleet; /* --shard, --dry-run */
     adm_profile_shards shards;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
-    const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
+    const char *launch, *cache, *timestamps, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics, *ranks;
     const char *gpus, *together; /* NULL or "": one GPU */
     const char *seconds_path;
@@ -32,6 +33,7 @@ typedef struct adm_profile_command {
     size_t n_ranks;
     bool is_static, timeline, software_timestamps, tuned;
     adm_bring bring;
+    adm_tune_tally brought; /* how the candidates fared */
     const char *only[ADM_PROFILE_MAX_ONLY];
     char only_text[ADM_PROFILE_MAX_ONLY][64];
     adm_cupti_features features;

@@ -149,7 +149,7 @@ static adm_status profile(adm_profile_command *c, adm_profile_tally *tally, adm_
             status = adm_profile_probes_open(&c->options, c->counters, c->timeline, (int)c->device_number, gpu, store, run_id,
                                              &probes, err);
         if (status == ADM_OK) status = adm_profile_run(&c->options, gpu, store, run_id, tally, err);
-        if (status == ADM_OK) status = adm_profile_candidates_record(candidates, store, run_id, tally, err);
+        if (status == ADM_OK) status = adm_profile_candidates_record(candidates, store, run_id, tally, &c->brought, err);
         adm_progress_end(&c->progress);
         const char *outcome = status == ADM_OK ? "complete" : status == ADM_EINTERRUPTED ? "interrupted" : "failed";
         adm_status ended = adm_fleet_end(&c->fleet, store, &run, outcome, status == ADM_OK ? NULL : err->text,
@@ -321,9 +321,10 @@ static int run(int argc, char **argv) {
                  : adm_profile_has_gpus(&c) ? profile_gpus(&c, argc, argv, &err)
                  : c.ranks != NULL          ? profile_ranks(&c, &tally, &err)
                                             : profile(&c, &tally, &err);
-    if (status == ADM_OK && tally.n_failed > 0)
+    if (status == ADM_OK && tally.n_failed > c.brought.n_invalid)
         status = adm_fail(&err, ADM_EINTERNAL, "%zu units failed their check or could not run; the database says why",
                           tally.n_failed);
+    if (status == ADM_OK) status = adm_tune_tally_failure(&c.brought, &err);
     if (status == ADM_OK) status = adm_finish_output(&err);
     adm_profile_shards_free(&c.shards);
     adm_profile_trace_close(&c.profile_trace);

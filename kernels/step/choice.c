@@ -5,21 +5,27 @@
 #include <stddef.h>
 
 enum {
-    MANY_KV_HEADS = 64, /* of all sequences */
-    LONG = 131072,      /* tokens */
-    KEPT_BUDGET = 2048, /* of long rows: one that the grouped step has no room for any more */
-    SHARED_BUDGET = 4096 /* of a group that shares its selection: one from which on six stages are faster */
+    MANY_KV_HEADS = 64,   /* of all sequences */
+    LONG = 131072,        /* tokens */
+    KEPT_BUDGET = 2048,   /* of long rows: one that the grouped step has no room for any more */
+    SHARED_BUDGET = 4096, /* of a group that shares its selection: one from which on six stages are faster */
+    SORTED_DISTANCE = 16384 /* larger ones the six stages do not select from */
 };
 
 static uint32_t kv_heads(const adm_gpu_shape *shape) { return shape->batch * shape->heads.n_kv_heads; }
 
 /* The attention of six stages over many tokens of few heads has more SMs than a step's clusters. */
 static const char *why_six(const adm_gpu_shape *shape) {
-    const uint32_t heads = shape->batch * shape->heads.n_q_heads;
-    return heads > 16 && heads <= 32 && shape->heads.n_q_heads > shape->heads.n_kv_heads &&
-                   shape->selection == ADM_SELECT_HEAD && shape->rule.budget >= 4096 && shape->capacity >= 16384
-               ? "budgets this large of few heads are faster in six stages"
-               : NULL;
+    const uint32_t heads = shape->batch * shape->heads.n_q_heads, group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    const uint32_t budget = shape->rule.budget;
+    if (shape->selection != ADM_SELECT_HEAD) return NULL;
+    if (heads > 16 && heads <= 32 && budget >= 4096 && shape->capacity >= 16384)
+        return "budgets this large of few heads are faster in six stages";
+    if (kv_heads(shape) >= MANY_KV_HEADS && group > 1 && budget >= 2048 && shape->capacity >= 32768 && shape->capacity < LONG)
+        return "budgets this large of large batches are faster in six stages";
+    if (group > 4 && budget >= 1024 && shape->capacity > 2 * LONG)
+        return "budgets this large of rows this long are faster in six stages";
+    return NULL;
 }
 
 /* A group of several heads that shares its selection. */
@@ -42,8 +48,16 @@ static uint32_t largest_grouped_budget(const adm_gpu_shape *shape, uint32_t grou
     return shape->capacity / (group > 4 || is_short ? 16 : 4);
 }
 
+/* With asym4 there is no fused step. */
+static const char *why_not_asym4(const adm_gpu_shape *shape) {
+    return shares(shape) && shape->capacity > 2 * LONG && adm_gpu_max_distance(shape) < SORTED_DISTANCE
+               ? "of rows this long six stages read faster"
+               : NULL;
+}
+
 const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, budget = shape->rule.budget;
+    if (shape->metric == ADM_METRIC_ASYM4) return why_not_asym4(shape);
     if (group < 2) return "query heads share no KV head";
     if (shares(shape)) return why_not_shared(shape);
     if (shape->capacity < (group > 7 ? 32768u : group > 4 ? 16384u : 8192u))
@@ -62,5 +76,7 @@ const char *adm_step_why_not_fused(const adm_gpu_shape *shape) {
     if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && shape->selection == ADM_SELECT_HEAD && budget >= 1024 &&
         budget != KEPT_BUDGET && shape->heads.n_q_heads > shape->heads.n_kv_heads)
         return "large budgets in large batches are faster in six stages";
+    if (shape->capacity >= LONG && adm_step_why_not_grouped(shape) == NULL)
+        return "rows this long of heads that share them are faster by binary products";
     return NULL;
 }

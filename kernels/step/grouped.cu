@@ -470,7 +470,7 @@ static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters,
     if (joint && n_clusters <= 64) {
         const uint32_t few = n_clusters <= 4 || shape->rule.budget >= 1024 ? 16u : 8u;
         return grouped_splits{n_clusters <= 8    ? few
-                              : n_clusters <= 16 ? (is_long ? 12u : 6u)
+                              : n_clusters <= 16 ? (is_long || shape->rule.budget >= 1024 ? 12u : 6u)
                               : n_clusters <= 32 ? (is_long ? 7u : 6u)
                                                  : 4u,
                               16};
@@ -483,9 +483,10 @@ static grouped_splits splits_of(const adm_gpu_shape *shape, uint32_t n_clusters,
 }
 
 /* Whether a block is to have an SM for itself, and so more codes on their way: of long rows, where clusters of 8 are few enough
- * that the next step's have room beside them (kernels/LOG.md). */
+ * that the next step's have room beside them; by asym4 it was no faster (kernels/LOG.md). */
 static bool prefers_to_be_alone(const grouped_plan *plan, const adm_gpu_shape *shape, uint32_t n_clusters) {
-    return is_joint(plan, shape) && n_clusters > 4 && n_clusters <= 8 && shape->capacity > 65536 && shape->rule.budget < 1024;
+    return is_joint(plan, shape) && shape->metric == ADM_METRIC_L1 && n_clusters <= 8 && shape->capacity > 65536 &&
+           shape->rule.budget < 1024;
 }
 
 typedef void grouped_kernel(const adm_gpu_shape, const adm_gpu_buffers, const grouped_plan);
@@ -584,7 +585,7 @@ static adm_status usual_plan(const adm_gpu_shape *shape, grouped_plan *plan, adm
     usual.trigger = 2;
     const adm_status status = adm_gpu_shape_check(shape, err);
     if (status != ADM_OK) return status;
-    const char *reason = shape->metric == ADM_METRIC_L1 ? adm_step_why_not_grouped(shape) : NULL; /* fused has nothing else */
+    const char *reason = adm_step_why_not_grouped(shape);
     if (reason != NULL) return adm_fail(err, ADM_EUNSUPPORTED, "the grouped step is not the one for this shape: %s", reason);
     return plan_of(shape, &usual, plan, err);
 }

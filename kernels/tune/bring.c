@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/json_read.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/system/read_room.h"
 #include "kernels/tune/candidate/plugin.h"
 
@@ -71,6 +73,15 @@ static bool named_stage(const char *given, bool *stages, const char **path) {
     return false;
 }
 
+/* No file either. */
+static adm_status no_stage(const char *given, adm_error *err) {
+    const char *stages[ADM_N_STAGES];
+    char typed[64];
+    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    snprintf(typed, sizeof typed, "%.*s", (int)strcspn(given, "="), given);
+    return adm_refuse_word("--candidate", typed, stages, ADM_N_STAGES, err);
+}
+
 static adm_status read_text(const char *path, char **text, adm_error *err) {
     FILE *file = adm_open_to_read(path);
     if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
@@ -129,7 +140,8 @@ adm_status adm_bring_stages(const char *given, bool *stages, const char **path, 
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = false;
     if (named_stage(given, stages, path)) return ADM_OK;
     const bool is_source = ends_in(given, ".c") || ends_in(given, ".cu");
-    status = adm_tune_check_file(given, err);
+    status = strchr(given, '=') != NULL && access(given, F_OK) != 0 ? no_stage(given, err) : ADM_OK;
+    if (status == ADM_OK) status = adm_tune_check_file(given, err);
     if (status != ADM_OK) return status;
     if (is_source) status = stages_of_source(given, stages, err);
     else if (ends_in(given, ".so")) status = stages_of_shared(given, stages, err);

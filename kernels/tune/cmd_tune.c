@@ -19,6 +19,7 @@
 #include "kernels/tune/print.h"
 #include "kernels/tune/record.h"
 #include "kernels/tune/session.h"
+#include "kernels/tune/tally.h"
 #include "kernels/tune/watch.h"
 
 typedef struct tune_command {
@@ -397,17 +398,16 @@ static adm_status print_all(tune_command *c, int64_t run_id, uint64_t seed, doub
 
 /* The exit code of a session that was held: the candidates', not the rows'. */
 static int verdict_code(const tune_command *c) {
-    int code = 0;
+    adm_tune_tally tally = {0};
     for (int side = 0; side < 2; side++)
         for (size_t i = 0; c->session.judged[side] && i < c->session.list[side].n; i++) {
             const adm_tune_result *r = &c->session.result[side][i];
             if (c->session.list[side].c[i].kind == ADM_CANDIDATE_ROW && c->n_paths > 0 && r->status == ADM_EUNSUPPORTED)
                 continue;
-            const int own = r->status == ADM_OK ? 0 : r->status == ADM_EINTERNAL ? 1 : adm_exit_code(r->status);
-            /* wrong over invalid over skipped */
-            if (own != 0 && (code == 0 || code == 77 || own == 1)) code = own;
+            adm_tune_tally_add(&tally, &c->session.list[side].c[i], r);
         }
-    return adm_interrupted() ? 130 : code;
+    const adm_status status = adm_tune_tally_status(&tally, NULL);
+    return adm_interrupted() ? 130 : status == ADM_EINTERNAL ? 1 : adm_exit_code(status);
 }
 
 static adm_status tune(tune_command *c, uint64_t start_ns, adm_error *err) {

@@ -377,8 +377,8 @@ adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, c
 
 /* --- Recording ------------------------------------------------------------------------------------------------------ */
 
-adm_status adm_profile_candidates_record(adm_profile_candidates *p, adm_store *store, int64_t run_id, adm_profile_tally *tally,
-                                         adm_error *err) {
+adm_status adm_profile_candidates_record(adm_profile_candidates *p, adm_store *store, int64_t run_id, adm_profile_tally *units,
+                                         adm_tune_tally *tally, adm_error *err) {
     adm_status status = ADM_OK;
     adm_tune_record record = {.store = store, .run_id = run_id};
     for (size_t i = 0; p != NULL && i < p->n_verdicts; i++) {
@@ -389,9 +389,10 @@ adm_status adm_profile_candidates_record(adm_profile_candidates *p, adm_store *s
         for (size_t k = 0; k < v->n && v->result != NULL && status == ADM_OK; k++) {
             const adm_status own = v->result[k].status;
             status = adm_tune_record_put(&record, &s->list[1].c[k], &v->result[k], err);
-            if (own == ADM_OK) tally->n_right++;
-            else if (own == ADM_EUNSUPPORTED) tally->n_skipped++;
-            else tally->n_failed++;
+            adm_tune_tally_add(tally, &s->list[1].c[k], &v->result[k]);
+            if (own == ADM_OK) units->n_right++;
+            else if (own == ADM_EUNSUPPORTED) units->n_skipped++;
+            else units->n_failed++;
         }
     }
     return status;

@@ -7,6 +7,7 @@
 
 #include "kernels/profile/run.h"
 #include "kernels/tune/bring.h"
+#include "kernels/tune/tally.h"
 
 typedef struct adm_profile_candidates adm_profile_candidates;
 
@@ -28,9 +29,10 @@ adm_status adm_profile_candidates_plan(const adm_profile_candidates_ask *ask, co
 adm_status adm_profile_candidates_judge(const adm_profile_candidates_ask *ask, const adm_profile_options *options,
                                         adm_profile_candidates **out, adm_error *err);
 
-/* Stores times and reasons into a run, and adds to its tally. candidates: NULL: nothing. */
+/* Stores times and reasons into a run, and adds to the tally of its units and to that of candidates alone. candidates: NULL:
+ * nothing. */
 adm_status adm_profile_candidates_record(adm_profile_candidates *candidates, adm_store *store, int64_t run_id,
-                                         adm_profile_tally *tally, adm_error *err);
+                                         adm_profile_tally *units, adm_tune_tally *tally, adm_error *err);
 
 void adm_profile_candidates_free(adm_profile_candidates **candidates);
 

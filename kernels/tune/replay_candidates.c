@@ -133,7 +133,7 @@ static adm_status judge_one(trace_run *r, adm_tune_session *s, uint32_t budget) 
     adm_status status = adm_tune_session_judge(s, r->err);
     for (size_t i = 0; status == ADM_OK && i < s->list[0].n; i++) {
         all_right &= s->result[0][i].status == ADM_OK;
-        r->p->n_wrong += s->result[0][i].status != ADM_OK && s->result[0][i].status != ADM_EUNSUPPORTED;
+        adm_tune_tally_add(&r->p->tally, &s->list[0].c[i], &s->result[0][i]);
         status = adm_tune_record_put(&r->record, &s->list[0].c[i], &s->result[0][i], r->err);
     }
     adm_tune_session_forget(s);

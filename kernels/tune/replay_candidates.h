@@ -6,11 +6,12 @@
 #include "core/replay/session/options.h"
 #include "core/store/store.h"
 #include "kernels/tune/bring.h"
+#include "kernels/tune/tally.h"
 
 typedef struct adm_replay_candidates {
     adm_tune_session *session; /* [n_sessions] one per stage */
     size_t n_sessions;
-    size_t n_wrong;            /* candidates and rows, over all configurations */
+    adm_tune_tally tally;      /* candidates and rows, over all configurations */
 } adm_replay_candidates;
 
 /* Loads and compiles the candidates, and takes those rows of the other pipelines [n_others] that the replay's pipeline does not

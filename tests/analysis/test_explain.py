@@ -12,6 +12,9 @@ from conftest import ROOT, Adamas, query, refuse
 
 RULES = (ROOT / "analysis/explain/limits.rules").read_text()
 
+# Counters, phases and a timeline of commit 5810ee5: a copy, so that a new recording changes nothing that is expected here.
+OBSERVED = ROOT / "tests/analysis/h200-observed.json"
+
 # rule: where it applies, and where it is silent: (stage, implementation or None, tokens, budget or None). All of run 1.
 RECORDED = {
     "launch": (("append", "fused", 8192, None), ("hadamard", None, 8192, None)),
@@ -52,7 +55,7 @@ SET = {
 }
 
 
-# On an H200, analysis/recorded/h200-observed.json, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
+# On an H200, OBSERVED, 32,768 tokens and budget 256: (stage, implementation) where a rule applies,
 # and where it is silent.
 ON_AN_H200 = {
     "idle": (("attention", "cluster"), ("distance", "l1")),
@@ -66,21 +69,25 @@ SHORT_PHASES = {f"phase-{name.replace('_', '-')}": f"phase_{name}_ns"
                 for name in ("query", "cut", "winners", "list", "merge")}
 
 
-def imported(folder, *names):
+def recording(name):
+    return ROOT / f"analysis/recorded/{name}.json"
+
+
+def imported(folder, *files):
     """A database of these recorded profiles, a run each, in this order."""
-    for name in names:
-        assert Adamas(folder)("db", "import", ROOT / f"analysis/recorded/{name}.json", "--db", "r.db").code == 0
+    for file in files:
+        assert Adamas(folder)("db", "import", file, "--db", "r.db").code == 0
     return folder / "r.db"
 
 
 @pytest.fixture(scope="module")
 def h200(program, tmp_path_factory):
-    return imported(tmp_path_factory.mktemp("h200"), "h200-observed")
+    return imported(tmp_path_factory.mktemp("h200"), OBSERVED)
 
 
 @pytest.fixture(scope="module")
 def recorded(program, tmp_path_factory):
-    return imported(tmp_path_factory.mktemp("explain"), "h100-observed", "h200")
+    return imported(tmp_path_factory.mktemp("explain"), recording("h100-observed"), recording("h200"))
 
 
 def explain(adamas, database, stage, variant, seq_len, budget, *more):
@@ -182,9 +189,28 @@ def test_savings_are_within_the_stage_and_sorted(adamas, recorded):
         document = explain(adamas, recorded, stage, variant, seq_len, budget)
         savings = [finding["saves_ns"] for finding in document["findings"] if finding["saves_ns"] is not None]
         assert savings == sorted(savings, reverse=True)
-        assert all(0 <= saving <= document["figures"]["time_ns"] for saving in savings), document
+        above = document["figures"].get("over_floor_ns", document["figures"]["time_ns"])
+        assert all(0 <= saving <= above for saving in savings), document
         for finding in document["findings"]:
             assert finding["source"] and "{" not in finding["says"], finding
+
+
+@pytest.mark.parametrize("rule, metric, value", [("idle", "sm__cycles_active.avg", 1),
+                                                 ("barrier", "stall_barrier_share", 0.99), ("gaps", "launch_gap_ns", 1e9)])
+def test_no_more_can_be_saved_than_the_time_above_the_floor(adamas, h200, tmp_path, rule, metric, value):
+    """By themselves these figures say that almost all of the time could go, and the floor's bytes with it."""
+    database = shutil.copy(h200, tmp_path / "r.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        changed = connection.execute("UPDATE measurement SET median = ? WHERE stage = 'attention' AND metric_id = "
+                                     "(SELECT metric_id FROM metric WHERE name = ?)", (value, metric)).rowcount
+        connection.commit()
+    assert changed > 0
+    document = json.loads(adamas("explain", "--stage", "attention", "--json", "--db", database).out)
+    [finding] = [finding for finding in document["findings"] if finding["rule"] == rule]
+    figures = document["figures"]
+    assert finding["saves_ns"] == pytest.approx(figures["over_floor_ns"]) and 0 < figures["over_floor_ns"] < figures["time_ns"]
+    text = adamas("explain", "--stage", "attention", "--db", database).out
+    assert f"At most {figures['over_floor_ns'] / 1000:.2f} us to gain" in text
 
 
 def test_the_step_is_brought_in_by_amdahl(adamas, recorded):
@@ -222,8 +248,13 @@ def test_stages_of_the_same_share_of_bytes_have_their_own_advice(adamas, h200):
 
 @pytest.fixture(scope="module")
 def apart(program, tmp_path_factory):
-    """Run 1 has counters of one configuration, run 2 the times of many: the same build on the same GPU."""
-    return imported(tmp_path_factory.mktemp("apart"), "h200-observed", "h200")
+    """Run 1 has counters of one configuration, run 2 the times of many: said to be of the same build on the same GPU."""
+    database = imported(tmp_path_factory.mktemp("apart"), OBSERVED, recording("h200"))
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE run SET (git_commit, git_dirty, started_utc) = (SELECT git_commit, git_dirty,"
+                           " '2026-11-30T00:00:00.000Z' FROM run WHERE run_id = 1) WHERE run_id = 2")  # before run 1
+        connection.commit()
+    return database
 
 
 def test_counters_come_from_another_run_of_the_same_build(adamas, apart):
@@ -273,6 +304,7 @@ def test_counters_of_another_build_or_gpu_are_not_taken(adamas, apart, tmp_path,
 @pytest.mark.parametrize("arguments, says", [
     (["--stage", "topk", "--run", 9], ["r.db holds no run 9; its newest is run 2"]),
     (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
+    (["--stage", "topk", "--implementation", "clustr"], ["--implementation: 'clustr'", "did you mean 'cluster'?"]),
     (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "--budget", 0], ["--budget"]),
 ])

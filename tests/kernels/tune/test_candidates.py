@@ -50,6 +50,18 @@ def test_a_wrong_candidate_is_a_reason_and_the_grid_goes_on(fake, tmp_path):  # 
     assert [row[5] for row in rows if row[0] in ("mine.so:mine", "fake")] == ["ok"] * 8
 
 
+@pytest.mark.parametrize("text, says", [("{", "line 1 of the manifest"), ('{"stage": "topk"}', "the manifest needs")])
+def test_a_candidate_that_cannot_be_loaded_is_a_users_mistake(fake, tmp_path, text, says):  # noqa: F811
+    name = "m.json"
+    (tmp_path / name).write_text(text)
+    result = profile(fake, *GRID, "--candidate", f"topk={name}", code=2)
+    assert re.search(rf"^adamas: {name}: {says}", result.err, re.M), result
+    rows = query(tmp_path / "x.db", TIMES)
+    assert {row[5] for row in rows if row[0] == name} == {"failed"} and {row[5] for row in rows if row[0] == "fake"} == {"ok"}
+    result = profile(fake, *GRID, "--candidate", f"topk={name}", "--candidate", f"topk={build(tmp_path, 'tie', TIE)}", code=4)
+    assert "8 units failed their check or could not run" in result.err  # a wrong answer weighs more
+
+
 def test_a_batch_of_unlike_lengths_pages_and_a_group(fake, tmp_path):  # noqa: F811
     profile(fake, "--batch-lens", "100,0,33", "--budgets", "16", "--heads", "4", "--kv-heads", "2", "--stages", "topk",
             "--candidate", build(tmp_path, "mine"), "--page-size", "0,16", "--cap-ms", "10")
@@ -104,6 +116,8 @@ def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
     (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]),
     (["--set", "A=1"], ["--set is about a candidate"]),
     (["--implementation", "nobody"], ["no stage that is to run has a row for 'nobody'"]),
+    (["--implementation", "fkae"], ["no stage that is to run has a row for 'fkae'; did you mean 'fake'?"]),
+    (["--implementation", "tokp=fake"], ["--implementation: 'tokp' is not known; did you mean 'topk'?"]),
 ])
 def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, says):  # noqa: F811
     (tmp_path / "two.c").write_text("void adamas_topk (void);\nvoid adamas_pack(void);\n")
@@ -152,6 +166,23 @@ def test_a_replay_gives_a_wrong_candidate_a_reason_and_no_time(adamas, tmp_path,
     assert query(tmp_path / "x.db", "SELECT status FROM run") == [("complete",)]
 
 
+# Files that no process can load, and what is said of them.
+BROKEN = {"garbage.so": ("no shared object", "cannot be loaded"), "syntax.c": ("int adamas_topk(", "does not compile"),
+          "other.c": ("int x;", "defines no function adamas_topk")}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_candidate_is_a_users_mistake_in_every_command(adamas, tmp_path, name):
+    text, says = BROKEN[name]
+    write(tmp_path, name, text)
+    result = adamas(*REPLAY, "--candidate", f"topk={name}")
+    assert result.code == 2 and re.search(rf"^adamas: {name}: .*{says}", result.err, re.M), result
+    assert query(tmp_path / "x.db", OWN_PROCESS)[-1][3] == "failed"
+    assert adamas("tune", "--stage", "topk", name, "--check-only", "--seq-len", "64", "--db", "x.db").code == 2
+    wrong = write(tmp_path, "bad.c", wrong_source("topk", "tie_to_the_older"))  # a wrong answer weighs more
+    assert adamas(*REPLAY, "--candidate", f"topk={name}", "--candidate", wrong).code == 4
+
+
 def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
     result = adamas(*REPLAY, "--implementation", "reference", "--implementation", "reference,topk=avx2")
     assert result.code in (0, 77), result
@@ -166,11 +197,13 @@ def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
     (["--candidate", "k.cu"], ["k.cu is for a GPU", "adamas profile"]),
     (["--candidate", "append=mine.c"], ["the stage append has no function of its own on the host"]),
     (["--candidate", "mine.c", "--set", "B=1"], ["no candidate has the parameter"]),
+    (["--candidate", "block.c", "--set", "BLOKC=1"], ["no candidate has the parameter of 'BLOKC=1'; did you mean 'BLOCK'?"]),
     (["--candidate", "mine.c", "--resume", "1"], ["--resume"]),
 ])
 def test_a_replay_refuses_what_it_cannot_judge(adamas, tmp_path, arguments, says):
     write(tmp_path, "mine.c", RIGHT["topk"])
     write(tmp_path, "k.cu", "int adamas_gpu_topk(a, b, c);\n")
+    write(tmp_path, "block.c", "// adamas: BLOCK = 1, 2\n" + RIGHT["topk"])
     refuse(adamas, *REPLAY, *arguments, says=says)
 
 
@@ -191,6 +224,8 @@ def test_a_candidates_runs_are_compared_as_variants(adamas, tmp_path):
     assert [row["verdict"] for row in json.loads(again.out)["rows"]] == ["regressed"], again
     refuse(adamas, "compare", "all", "all", "--candidate", "other.c", "--db", "x.db", says=["no times of other.c"])
     refuse(adamas, "compare", "all", "all", "--candidate", "mine.c", "--against", "nobody", "--db", "x.db", says=["nobody"])
+    refuse(adamas, "compare", "all", "all", "--candidate", "mine.c", "--against", variant + "x", "--db", "x.db",
+           says=[f"no times of {variant}x; did you mean '{variant}'?"])
     refuse(adamas, "compare", "all", "all", "--against", variant, "--db", "x.db", says=["--candidate"])
 
 
