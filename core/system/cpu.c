@@ -19,9 +19,12 @@ bool adm_cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512bitalg");
 }
 
+bool adm_cpu_is_intel(void) { return __builtin_cpu_is("intel"); }
+
 #else
 
 bool adm_cpu_has_avx2(void) { return false; }
 bool adm_cpu_has_avx512(void) { return false; }
+bool adm_cpu_is_intel(void) { return false; }
 
 #endif
