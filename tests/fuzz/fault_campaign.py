@@ -49,8 +49,8 @@ COMMANDS = {
     "simulate .gz": [*SIMULATE, "--requests", "requests.jsonl.gz", "--model", "tiny.json", "--db", "p.db"],
     "simulate JSON": [*SIMULATE, "--requests", "mooncake.jsonl", "--model", "tiny.json", "--db", "p.db"],
     "simulate clients": [*SIMULATE, "--requests", "clients.jsonl", "--model", "tiny.json", "--db", "p.db"],
-    "simulate --generate": [*SIMULATE, "--generate", "rate=1,duration=2,input_tokens=30,output_tokens=4", "--model", "tiny.json",
-                            "--db", "p.db"],
+    "simulate --generate": [*SIMULATE, "--generate", "rate=1,duration=2,input_tokens=30,output_tokens=4", "--model",
+                            "tiny.json", "--db", "p.db"],
     "simulate --validate": ["simulate", "--validate", "--calibration", "1", "--db", "g.db"],
     "decode": ["decode", "--model", "tiny.json", "--seq-lens", "64", "--budgets", "32", "--cap-ms", "1", "--db", "x.db"],
     "decode --weights": ["decode", "--model", "small.json", "--weights", "weights", "--seq-lens", "64", "--budgets", "32",
@@ -82,8 +82,8 @@ COMMANDS = {
     "history --json": ["history", "--json", "--db", "x.db"],
     "profile": ["profile", "--seq-lens", "256", "--budgets", "32", "--heads", "2", "--kv-heads", "1", "--cap-ms", "1", "--db",
                 "x.db"],
-    "profile --trace": ["profile", "--trace", "t.safetensors", "--calibration", "calibration.json", "--budgets", "32", "--stages",
-                        "topk", "--cap-ms", "1", "--db", "x.db"],
+    "profile --trace": ["profile", "--trace", "t.safetensors", "--calibration", "calibration.json", "--budgets", "32",
+                        "--stages", "topk", "--cap-ms", "1", "--db", "x.db"],
     "profile --candidate": ["profile", "--dry-run", "--candidate", "manifest.json", "--candidate", "mine.cu", "--seq-lens",
                             "256"],
     "profile --counters": ["profile", "--dry-run", "--counters", "./my.metrics", "--seq-lens", "256"],
@@ -172,8 +172,8 @@ class Campaign:
             "calibration.json", "--db", "calibrate.db")
         (self.made / "calibrate.db").unlink()
         fake = [self.adamas.parent / "tests/adamas-fake-gpu", "profile", "--heads", "2", "--kv-heads", "1", "--head-dim", "64"]
-        subprocess.run([*fake, "--seq-lens", "256,512", "--batch", "1,2", "--budgets", "32", "--cap-ms", "1", "-q", "--db", "p.db"],
-                       cwd=self.made, check=True)
+        subprocess.run([*fake, "--seq-lens", "256,512", "--batch", "1,2", "--budgets", "32", "--cap-ms", "1", "--db", "p.db"],
+                       cwd=self.made, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         run("db", "import", "gpu.json", "--db", "g.db", "-q")
         (self.made / "adamas").symlink_to(self.adamas)
         (self.made / "mine.c").write_text(PACK)

@@ -6,11 +6,11 @@
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
  *     ADAMAS_FAULT_PATHS   a file that gets the call path of each allocation in order, 64 bits each: a hash of the return
- * addresses.
- *                          They hold for this process only; nothing fails
+ *                          addresses. They hold for this process only; nothing fails
  *
  * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C
- * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). Reads are those of read(), pread() and of stdio. */
+ * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). Reads are
+ * those of read(), pread() and stdio. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
