@@ -137,16 +137,20 @@ def demo(folder):
     print()
     summarise(database)
     summarise_recorded(database)
-    print(f"database: {ROOT / 'adamas.db'}\nreport:   {ROOT / 'report.html'}")
+    print(f"database: {folder / 'adamas.db'}\nreport:   {folder / 'report.html'}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--bench", action="store_true", help="only time the host's stages, on the longest context")
-    parser.add_argument("--into", type=Path, default=ROOT, metavar="FOLDER", help="where adamas.db and report.html go "
-                        "(default: the top of the repository)")
+    parser.add_argument("--into", type=Path, default=ROOT, metavar="FOLDER", help="where adamas.db and report.html go; "
+                        "made if need be (default: the top of the repository)")
     options = parser.parse_args()
     folder = options.into.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as why:
+        parser.error(f"--into: {folder}: {why.strerror}")
     os.chdir(ROOT)
     bench() if options.bench else demo(folder)
 

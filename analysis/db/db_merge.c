@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "analysis/db/shards_show.h"
 #include "core/base/mem.h"
@@ -198,6 +199,9 @@ static adm_status merge(merge_command *c, json_t *document, bool *is_whole, adm_
     adm_store *store = NULL;
     adm_collection collection = {0};
     adm_status status = find_paths(c, err);
+    if (status == ADM_OK && c->n_paths == 0 && access(c->common.db_path, F_OK) != 0)
+        status = adm_fail(err, ADM_EINPUT, "%s does not exist: name the databases to merge into it, or `adamas db create` it",
+                          c->common.db_path);
     adm_progress_start(&c->progress, "merging", (uint64_t)c->n_bytes * (LOOK + MERGE), c->common.quiet);
     for (size_t i = 0; i < c->n_paths && status == ADM_OK; i++) {
         status = adm_collection_add(&collection, i, c->path[i], err);

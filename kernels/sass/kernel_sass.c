@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -130,16 +131,25 @@ static bool is_of_stage(void *user, const char *name) {
     return false;
 }
 
-static adm_status find_stage(sass_command *c, adm_error *err) {
+/* Before a tool is looked for, which another machine may have. */
+static adm_status check_input(const sass_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
+    struct stat file;
     for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
-    if (c->stage == NULL) return ADM_OK;
-    adm_status status = adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err);
-    if (status == ADM_OK && c->path != NULL)
+    adm_status status = c->stage != NULL ? adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err) : ADM_OK;
+    if (status == ADM_OK && c->stage != NULL && c->path != NULL)
         status = adm_fail(err, ADM_EINPUT, "--stage is about this program's kernels: leave it out with a file, or the file");
+    if (status != ADM_OK || c->path == NULL) return status;
+    if (access(c->path, R_OK) != 0 || stat(c->path, &file) != 0)
+        return adm_fail(err, ADM_EINPUT, "%s: %s", c->path, strerror(errno));
+    return S_ISREG(file.st_mode) ? ADM_OK : adm_fail(err, ADM_EINPUT, "%s: is not a regular file", c->path);
+}
+
+static adm_status find_stage(sass_command *c, adm_error *err) {
+    if (c->stage == NULL) return ADM_OK;
     c->kernels.stage = c->stage;
-    if (status == ADM_OK) status = adm_static_each(add_kernel, &c->kernels, err);
+    adm_status status = adm_static_each(add_kernel, &c->kernels, err);
     if (status == ADM_OK && c->kernels.n == 0)
         status = adm_fail(err, ADM_EUNSUPPORTED, "this build has no CUDA kernels of the stage %s", c->stage);
     return status;
@@ -152,15 +162,14 @@ static adm_status count(sass_command *c, adm_sass_mix mix[2], adm_error *err) {
     FILE *file = NULL;
     pid_t pid = -1;
     int status_word = 0;
-    if (!find_cuobjdump(program, sizeof program))
-        return adm_fail(
-            err, ADM_EUNSUPPORTED,
-            "no cuobjdump: put a CUDA toolkit's bin on the PATH, name it in CUOBJDUMP, or let `./configure.py --setup` install "
-            "one");
     if (c->path == NULL && readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
         return adm_fail(err, ADM_EENVIRONMENT, "this program's own file cannot be found");
-    if (c->path != NULL && access(c->path, R_OK) != 0) return adm_fail(err, ADM_EINPUT, "%s: %s", c->path, strerror(errno));
-    adm_status status = find_stage(c, err);
+    adm_status status = check_input(c, err);
+    if (status == ADM_OK && !find_cuobjdump(program, sizeof program))
+        status = adm_fail(err, ADM_EUNSUPPORTED,
+                          "no cuobjdump: put a CUDA toolkit's bin on the PATH, name it in CUOBJDUMP, or let `./configure.py "
+                          "--setup` install one");
+    if (status == ADM_OK) status = find_stage(c, err);
     if (status == ADM_OK) status = start(program, c->path != NULL ? c->path : self, &file, &pid, err);
     if (status != ADM_OK) return status;
     adm_sass_reader reader = {

@@ -9,8 +9,8 @@
  *                          addresses. They hold for this process only; nothing fails
  *
  * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C
- * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). Reads are
- * those of read(), pread() and stdio. */
+ * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail).
+ * Reads are those of read(), pread() and stdio. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>

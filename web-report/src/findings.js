@@ -19,8 +19,9 @@ function ofGpuStages(report, { profile }) {
     });
     if (pairs.length === 0) return '';
     const n = pairs.filter((gain) => gain > 1).length;
-    return `One launch beats six kernels at ${n} of ${pairs.length} lengths and budgets, by ${times(Math.min(...pairs))} to ${
-        times(Math.max(...pairs))} times`;
+    const range = `${times(Math.min(...pairs))} to ${times(Math.max(...pairs))} times`;
+    return n === pairs.length ? `One launch beats six kernels at all ${n} lengths and budgets, by ${range}`
+        : `One launch beats six kernels at ${n} of ${pairs.length} lengths and budgets; over all it is ${range} as fast`;
 }
 
 function ofRoofline(report, { profile }) {
@@ -41,7 +42,7 @@ function ofPhases(report, { profile }) {
     const rows = rowsOf(report, 'phases', profile), first = rows[0];
     const own = rows.filter((row) => row.config === first.config), sum = own.reduce((total, row) => total + row.median, 0);
     const most = largest(own, (row) => row.median);
-    return `${most.phase} takes ${percent(most.median / sum)} of a ${first.config.variant} step at ${
+    return `Most time goes to ${most.phase}: ${percent(most.median / sum)} of a ${first.config.variant} step at ${
         count(first.config.seq_len)} tokens`;
 }
 
@@ -181,21 +182,24 @@ function ofCounters(report, { profile, choice }) {
         .find(Boolean);
     const shares = pick ? Object.entries(pick.value).filter(([name]) => isShare(name)) : [];
     const most = largest(shares, ([, value]) => value);
-    return most ? `${pick.stage} (${pick.config.variant}) waits most for ${waitOf(most[0])}: ${percent(most[1])} of its stalls`
-        : '';
+    return most ? `${pick.stage} (${pick.config.variant}) waits for ${waitOf(most[0])} more than for anything else: ${
+        percent(most[1])} of its stalls` : '';
 }
 
 function ofTimeline(report, { profile, choice, axisOf }) {
     const rows = rowsOf(report, 'timelines', profile).filter((row) => axisOf(row) === choice.axis);
-    return [...new Set(rows.map((row) => row.config.variant))].map((variant) => {
+    const gaps = [...new Set(rows.map((row) => row.config.variant))].map((variant) => {
         const own = rows.filter((row) => row.config.variant === variant).sort((a, b) => a.start_ns - b.start_ns);
         let until = 0, gap = 0;
         for (const row of own) {
             if (until > 0) gap += Math.max(0, row.start_ns - until);
             until = Math.max(until, row.end_ns);
         }
-        return `${variant} spends ${gap > 0 ? `${percent(gap / until)} of ${duration(until)}` : 'no time'} in launch gaps`;
-    }).join('; ');
+        const share = gap > 0 ? `${percent(gap / until)} of ${duration(until)}` : 'no time';
+        return { gap, says: `${variant} spends ${share} in launch gaps` };
+    });
+    if (gaps.length > 1 && gaps.every(({ gap }) => gap === 0)) return 'No step spends time in launch gaps';
+    return gaps.map(({ says }) => says).join('; ');
 }
 
 function ofDecode(report, { decoding }) {
@@ -207,7 +211,7 @@ function ofDecode(report, { decoding }) {
         compact(row.budget)}`;
     return rows.length === 1 ? `${best.model} decodes ${at(best)} as fast as with dense attention`
         : `${best.model}: a token takes ${duration(best.median)} in place of ${duration(best.median * best.gain)} at best (${
-            at(best)}); the least gain is ${at(worst)}`;
+            at(best)}); the least gain is ${at(worst)}${worst.model !== best.model ? `, of ${worst.model}` : ''}`;
 }
 
 function ofTuning(report, { tuning }) {

@@ -1,6 +1,7 @@
 /* profile.c: what the views of GPU profiles share: finding rows, and the heading. */
 #include "analysis/report/view/profile.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "analysis/report/view/document.h"
@@ -89,7 +90,13 @@ void adm_write_profile_heading(adm_text *page, const json_t *document, size_t in
     adm_write_run(page, document, run_of(document, profile));
 }
 
-/* "SM clock 1,980 to 1,980 MHz, power 385 to 412 W": what NVML saw while the units were timed. */
+static void write_range(adm_text *page, const char *before, const char *words, double low, double high, const char *unit) {
+    adm_text_format(page, "%s%s %.0f", before, words, low);
+    if (nearbyint(low) != nearbyint(high)) adm_text_format(page, " to %.0f", high);
+    adm_text_format(page, " %s", unit);
+}
+
+/* "SM clock 1755 to 1980 MHz, memory clock 3201 MHz": what NVML saw while the units were timed. */
 static void write_device_state(adm_text *page, const json_t *profile) {
     static const struct {
         const char *metric, *words;
@@ -107,9 +114,8 @@ static void write_device_state(adm_text *page, const json_t *profile) {
         for (size_t s = 0; s < sizeof shown / sizeof shown[0]; s++)
             if (strcmp(metric, shown[s].metric) == 0 && adm_field_number(row, "min", &low) &&
                 adm_field_number(row, "max", &high))
-                adm_text_format(page, "%s%s %.0f to %.0f %s",
-                                n_written++ > 0 ? ", " : " While they were timed: ", shown[s].words, low * shown[s].scale,
-                                high * shown[s].scale, shown[s].unit);
+                write_range(page, n_written++ > 0 ? ", " : " While they were timed: ", shown[s].words, low * shown[s].scale,
+                            high * shown[s].scale, shown[s].unit);
         if (strcmp(metric, "throttled_ratio") == 0 && adm_field_int(row, "n_units") > 0)
             adm_text_format(page, "%s%lld of %lld units throttled at times",
                             n_written++ > 0 ? ", " : " While they were timed: ", (long long)adm_field_int(row, "n_above_zero"),

@@ -134,15 +134,17 @@ void adm_view_history(adm_text *page, const json_t *document) {
     if (!json_is_object(history)) return;
     size_t n_runs = json_array_size(json_object_get(history, "runs"));
     size_t n_shown = json_array_size(json_object_get(history, "series"));
+    const char *first = adm_field_text(run_at(history, 0), "started_utc");
+    const char *last = adm_field_text(run_at(history, (int64_t)n_runs - 1), "started_utc");
+    const bool is_one_day = strncmp(first, last, 10) == 0;
     adm_text_format(
         page,
-        "<p>Medians of the latest %zu complete runs, from %.10s to %.10s. Shown are %zu of the %lld series with at least %lld "
+        "<p>Medians of the latest %zu complete runs, %s%.10s%s%.10s. Shown are %zu of the %lld series with at least %lld "
         "runs, those that changed first; %lld more have fewer runs. A change point is where the level of a series changed, by "
         "at least 2%% and with at least three runs on either side; another machine, GPU, driver or CUDA begins a new series. "
         "<code>adamas history</code> analyses every metric, <code>adamas history ack ID</code> stores what is known about a "
         "change",
-        n_runs, adm_field_text(run_at(history, 0), "started_utc"),
-        adm_field_text(run_at(history, (int64_t)n_runs - 1), "started_utc"), n_shown,
+        n_runs, is_one_day ? "of " : "from ", first, is_one_day ? "" : " to ", is_one_day ? "" : last, n_shown,
         (long long)(adm_field_int(history, "n_series") - adm_field_int(history, "n_short")),
         (long long)adm_field_int(history, "min_runs"), (long long)adm_field_int(history, "n_short"));
     if (adm_field_int(history, "n_ignored") > 0)
