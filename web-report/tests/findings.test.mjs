@@ -11,7 +11,8 @@ const document = (list, rows) => ({ profiles: [{}], settings: { [-1]: {} }, conf
 const step = (variant, budget, median) => ({ profile: 0, stage: 'step', median, status: 'ok',
                                              config: { variant, seq_len: 8192, budget, setting: 0 } });
 const steps = (...pairs) => document('units', pairs.flatMap(([six, one], i) => [step('six', i, six), step('fused', i, one)]));
-const decoded = (model, gain) => ({ decoding: 0, status: 'ok', model, gain, budget: 256, seq_len: 8192, batch: 1, median: 1e6 });
+const decoded = (model, gain) => ({ decoding: 0, status: 'ok', model, gain, budget: 256, seq_len: 8192, batch: 1,
+                                    median: 1e6 });
 const kernel = (variant, start_ns, end_ns) => ({ profile: 0, start_ns, end_ns, config: { variant } });
 
 test('a range with losses in it is not what something wins by', () => {
@@ -29,7 +30,8 @@ test('the least gain is of the model that has it', () => {
 });
 
 test('steps without gaps are one sentence', () => {
-    const says = (...rows) => findingOf('timeline', document('timelines', rows), { profile: 0, choice: {}, axisOf: () => undefined });
+    const of = { profile: 0, choice: {}, axisOf: () => undefined };
+    const says = (...rows) => findingOf('timeline', document('timelines', rows), of);
     assert.equal(says(kernel('six', 0, 5), kernel('six', 4, 9), kernel('fused', 0, 7)), 'No step spends time in launch gaps');
     assert.equal(says(kernel('six', 0, 5), kernel('six', 6, 10), kernel('fused', 0, 7)),
                  'six spends 10% of 10 ns in launch gaps; fused spends no time in launch gaps');
