@@ -154,13 +154,13 @@ EMBEDDED = [*SCHEMA, *METRIC_SETS, PLUGIN_HEADER, EXPLAIN_RULES, "analysis/recor
             "build/gen/report_template.html", "build/gen/kernel_resources.tsv"]
 
 # What web-report/build.mjs bundles into the template of the report.
-WEB = [f"web-report/{name}" for name in (
-    "build.mjs", "src/template.html", "src/styles.css", "src/main.js", "src/budget.js", "src/charts.js", "src/dom.js",
-    "src/unpack.js", "src/state.js", "src/views.js", "src/setting.js", "src/tables.js", "src/theme.js", "src/frame.js",
-    "src/format.js", "src/quality.js", "src/heads.js", "src/stages.js", "src/stage_names.js", "src/gpu.js", "src/gpu_stages.js",
-    "src/step.js", "src/findings.js",
-    "src/speedup.js", "src/roofline.js", "src/phases.js", "src/timeline.js", "src/counters.js", "src/intervals.js",
-    "src/tasks.js", "src/serving.js", "src/decode.js", "src/tuning.js", "src/history.js")]
+WEB = ["web-report/build.mjs",
+       *(f"web-report/src/{name}" for name in (
+           "template.html", "styles.css", "main.js", "views.js", "tables.js", "unpack.js", "state.js", "setting.js", "dom.js")),
+       *(f"web-report/src/charts/{name}.js" for name in (
+           "charts", "frame", "theme", "format", "findings", "gpu", "stage_names", "budget", "quality", "heads", "intervals",
+           "tasks", "stages", "gpu_stages", "step", "speedup", "roofline", "phases", "timeline", "counters", "serving",
+           "decode", "tuning", "history"))]
 
 # Each is tests/ROOM/test_NAME.c, one cmocka program.
 TESTS = {
@@ -245,7 +245,7 @@ def check_lists():
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
     for pattern in [*(f"{top}/**/*{suffix}" for top in ("core", "kernels", "probes", "traces", "analysis", "tests")
-                      for suffix in (".c", ".cpp", ".cu")), "web-report/*.mjs", "web-report/src/*"]:
+                      for suffix in (".c", ".cpp", ".cu")), "web-report/*.mjs", "web-report/src/*.*", "web-report/src/charts/*"]:
         for path in sorted(deps.ROOT.glob(pattern)):
             if str(path.relative_to(deps.ROOT)) not in listed:
                 print(f"note: {path.relative_to(deps.ROOT)} is in no list of configure.py")

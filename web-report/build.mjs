@@ -1,8 +1,8 @@
 // build.mjs: bundles src/ into the one page that the program fills in and writes: `node build.mjs OUT`.
 //
-//   src/main.js    -> esbuild -> | <script>        |
-//   src/charts.js  -> esbuild -> | packed: deflate | -> OUT, with the slots of src/template.html still open
-//   src/styles.css -> esbuild -> | <style>         |
+//   src/main.js          -> esbuild -> | <script>        |
+//   src/charts/charts.js -> esbuild -> | packed: deflate | -> OUT, with the slots of src/template.html still open
+//   src/styles.css       -> esbuild -> | <style>         |
 //
 // The charts' script is packed, because it is two thirds of the page's bytes and the first view does without; main.js runs it.
 // The policy in the page allows these three by their hash and nothing else, from anywhere. Packages come from
@@ -79,7 +79,7 @@ function main(out) {
     if (out === undefined) fail('usage: node build.mjs OUT');
     const esbuild = loadEsbuild();
     const script = bundle(esbuild, 'main.js', { format: 'iife', target: 'es2020', banner: { js: notices() } });
-    const charts = bundle(esbuild, 'charts.js', { format: 'iife', target: 'es2020' });
+    const charts = bundle(esbuild, 'charts/charts.js', { format: 'iife', target: 'es2020' });
     const style = bundle(esbuild, 'styles.css', {});
     checkInline('script', script);
     checkInline('style', style);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { findingOf } from '../src/findings.js';
+import { findingOf } from '../src/charts/findings.js';
 
 // Rows of the document name their configuration by number.
 const document = (list, rows) => ({ profiles: [{}], settings: { [-1]: {} }, configs: rows.map((row) => row.config),

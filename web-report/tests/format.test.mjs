@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ratioInterval, shareInterval } from '../src/format.js';
+import { ratioInterval, shareInterval } from '../src/charts/format.js';
 
 const row = (n, rest = {}) => ({ n, median: 100, p10: 90, p90: 120, median_ci_ratio: 0.1, ...rest });
 

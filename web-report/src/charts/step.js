@@ -9,7 +9,7 @@
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { compact, count, duration, durationUnit, measuredOn, ratio, times } from './format.js';
 import { chosenUnits, distinct, findUnit, headlineOf, rowsOf } from './gpu.js';
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { STAGES } from './stage_names.js';
 import { mix, theme } from './theme.js';
 

@@ -5,7 +5,7 @@
 //                 |  ..  .   .         | change point: filled towards the worse, hollow once acknowledged
 //                 |------------
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, tooltipBody } from './frame.js';
 import { count, durationUnit, ratioTick } from './format.js';
 import { theme } from './theme.js';

@@ -2,7 +2,7 @@
 //
 //   one panel per budget:  rows are layers, columns query heads; the worst head of a panel is outlined
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
 import { mix, theme } from './theme.js';

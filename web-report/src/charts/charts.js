@@ -4,7 +4,7 @@
 import { drawable as budgetOf, drawBudget } from './budget.js';
 import { counterControls, drawable as countersOf, drawCounters } from './counters.js';
 import { drawable as decodeOf, drawDecode } from './decode.js';
-import { element } from './dom.js';
+import { element } from '../dom.js';
 import { findingOf } from './findings.js';
 import { Frame } from './frame.js';
 import { choiceOf, chosenUnits, distinct, lengthControl, setSettingRule } from './gpu.js';

@@ -1,7 +1,7 @@
 // counters.js: why the warps of each stage wait, or what they execute, as shares: one bar per stage and implementation, at one
 // length and budget; and the bytes read from memory over those of the byte model.
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, panelTitle, tooltipBody } from './frame.js';
 import { count, ratio } from './format.js';
 import { distinct, headlineOf, rowsOf } from './gpu.js';

@@ -7,7 +7,7 @@
 //
 // A kernel that does several stages at once is of the stage `step`, and has a row of its own name.
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, panelTitle, tooltipBody } from './frame.js';
 import { count, duration, durationUnit, ratio } from './format.js';
 import { headlineOf, rowsOf } from './gpu.js';

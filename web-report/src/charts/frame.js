@@ -5,7 +5,7 @@ import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, TitleComponent, TooltipComponent } from 'echarts/components';
 import { SVGRenderer } from 'echarts/renderers';
 
-import { element, save } from './dom.js';
+import { element, save } from '../dom.js';
 import { FONT, isPrinting, theme } from './theme.js';
 
 echarts.use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, TitleComponent, TooltipComponent,

@@ -7,7 +7,7 @@
 // Both axes are drawn on their logarithms (x to base 2, the error to base 10), so every tick is a value that was
 // measured or a power of ten.
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, layPanels, panelTitle, tooltipBody } from './frame.js';
 import { count, measuredOn, ratio, ratioRange, ratioTick } from './format.js';
 import { lineMark, lineType, lookColour, theme } from './theme.js';

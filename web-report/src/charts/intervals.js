@@ -2,7 +2,7 @@
 //
 //     adamas l1   |    ---====o====-----   <>        ---- p5 to p95   ==== p10 to p90   o median   <> mean of the worst head
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { axisLook, baseOption, panelTitle, tooltipBody } from './frame.js';
 import { count, measuredOn, ratio, ratioTick } from './format.js';
 import { distinct } from './gpu.js';

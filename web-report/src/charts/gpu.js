@@ -1,9 +1,9 @@
 // gpu.js: what the charts of GPU profiles share: units joined with their configurations, and the setting (heads, batch,
 // launch, ...) and length that the reader chose.
 
-import { select } from './dom.js';
+import { select } from '../dom.js';
 import { count } from './format.js';
-import { fits } from './setting.js';
+import { fits } from '../setting.js';
 
 export { fits };
 
