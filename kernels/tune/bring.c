@@ -87,6 +87,8 @@ static adm_status read_text(const char *path, char **text, adm_error *err) {
     if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
     adm_status status = adm_alloc(text, MAX_SOURCE_BYTES + 1, 1, "a candidate's source", err);
     if (status == ADM_OK) (*text)[fread(*text, 1, MAX_SOURCE_BYTES, file)] = '\0';
+    if (status == ADM_OK && ferror(file))
+        status = adm_fail(err, adm_status_of_read(errno), "%s cannot be read: %s", path, strerror(errno));
     fclose(file);
     return status;
 }
@@ -128,6 +130,8 @@ static adm_status stage_of_manifest(const char *path, bool *stages, adm_error *e
     adm_json_fault why;
     json_t *document = adm_json_read_path(path, MAX_SOURCE_BYTES, &why);
     if (document == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", path);
+    if (document == NULL && why.error != 0)
+        return adm_fail(err, adm_status_of_read(why.error), "%s cannot be read: %s", path, why.text);
     const char *stage = json_string_value(json_object_get(document, "stage"));
     for (int s = 0; stage != NULL && s < ADM_N_STAGES; s++) stages[s] = strcmp(stage, adm_stage_name((adm_stage)s)) == 0;
     json_decref(document);
