@@ -190,7 +190,7 @@ def test_rows_that_are_not_sound_are_refused(adamas, two, tmp_path, change, says
     shared = case == "shared"
     if case == "large into nothing":
         a.path = tmp_path / "empty.db"
-        assert adamas("db", "merge", "--db", a.path).code == 0
+        assert adamas("db", "create", "--db", a.path).code == 0
     if shared:
         with a.open() as db:
             uuid = db.execute("SELECT run_uuid FROM run WHERE run_id = 1").fetchone()[0]

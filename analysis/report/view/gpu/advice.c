@@ -40,8 +40,7 @@ static void write_place(adm_text *page, const json_t *row) {
         length, (long long)adm_field_int(row, "n_kv_heads"), (long long)adm_field_int(row, "batch"),
         json_is_true(json_object_get(row, "has_counters"))
             ? ""
-            : " Without counters it judges bytes and launches alone; <code>adamas profile --counters full --timeline</code> "
-              "takes them.");
+            : " Without counters it judges bytes and launches alone; profile --counters full --timeline takes them.");
 }
 
 void adm_view_advice(adm_text *page, const json_t *document) {
