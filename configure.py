@@ -30,7 +30,7 @@ ROOMS = {
                   "version"],
     "core/stats": ["stats", "aggregate", "ratio", "rng"],
     "core/contract": ["stage", "asym4", "probe", "model", "request"],
-    "core/policy": ["policy", "policy_set", "nested", "rank", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
+    "core/policy": ["policy", "policy_set", "nested", "rank", "rank_collect", "sweep", "dense", "oracle", "adamas", "quest", "streaming", "h2o",
                     "accumulated", "random", "coding", "coding_name", "codebook", "thresholds", "calibration"],
     "core/store/file": ["database", "network", "guard", "open", "migrate", "schema_check", "bounds", "query"],
     "core/store": ["columns", "row", "run", "write", "insert", "track", "prune", "remove", "store_api", "runs_find"],

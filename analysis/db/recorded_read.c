@@ -48,6 +48,8 @@ adm_status adm_recorded_load(adm_recorded_file *file, const char *path, adm_erro
     if (status == ADM_OK) file->document = adm_json_read_file(stream, (size_t)info.st_size, &why);
     if (status == ADM_OK && file->document == NULL && why.no_memory)
         status = adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", path);
+    else if (status == ADM_OK && file->document == NULL && why.error != 0)
+        status = adm_fail(err, adm_status_of_read(why.error), "%s cannot be read: %s", path, why.text);
     else if (status == ADM_OK && file->document == NULL)
         status = adm_fail(err, ADM_EINPUT, "%s is no file of recorded runs: line %d: %s", path, why.line, why.text);
     fclose(stream);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/suggest.h"
+
 /* The run: the newest that has the stage on a GPU and, where they are named, the variant and the shape. */
 #define TIMED                                                                                                             \
     " FROM stage_summary s JOIN run r USING (run_id)"                                                                     \
@@ -49,6 +51,30 @@ static const char step_sql[] =
     " AND metric = 'time_ns' AND status = 'ok' AND launch = 'graph' AND seq_len = ? AND kv_heads = ? AND batch = ?"
     " AND (?5 = 0 OR budget = ?5)";
 
+/* Refuses an implementation of which there is no time at all. */
+static adm_status check_variant(adm_store *store, const adm_explain_subject *s, adm_error *err) {
+    enum { MAX_NAMES = 32, NAME_BYTES = 128 };
+    char name[MAX_NAMES][NAME_BYTES];
+    const char *names[MAX_NAMES];
+    adm_query *query = NULL;
+    bool row = false, is_there = false;
+    size_t n = 0;
+    adm_status status = adm_query_open(
+        store,
+        "SELECT DISTINCT variant FROM stage_summary WHERE source = 'gpu' AND metric = 'time_ns' AND status = 'ok'"
+        " AND stage = ? AND (?2 = 0 OR run_id = ?2) ORDER BY variant",
+        &query, err, "si", s->stage, s->run_id);
+    while (status == ADM_OK && n < MAX_NAMES && (status = adm_query_next(query, &row, err)) == ADM_OK && row) {
+        snprintf(name[n], NAME_BYTES, "%s", adm_query_text(query, 0));
+        is_there |= strcmp(name[n], s->variant) == 0;
+        names[n] = name[n];
+        n++;
+    }
+    adm_query_close(&query);
+    return status != ADM_OK || is_there || n == MAX_NAMES ? status
+                                                          : adm_refuse_word("--implementation", s->variant, names, n, err);
+}
+
 static adm_status no_subject(adm_store *store, const adm_explain_subject *s, adm_error *err) {
     adm_query *query = NULL;
     bool row = false;
@@ -62,6 +88,8 @@ static adm_status no_subject(adm_store *store, const adm_explain_subject *s, adm
     if (status == ADM_OK) status = adm_query_next(query, &row, err);
     const bool any = status == ADM_OK && row && adm_query_int(query, 0) > 0;
     adm_query_close(&query);
+    if (status != ADM_OK) return status;
+    if (any && s->variant != NULL) status = check_variant(store, s, err);
     if (status != ADM_OK) return status;
     if (any)
         return adm_fail(err, ADM_EINPUT, "%s GPU times of the stage %s, but none of that variant and shape", where, s->stage);

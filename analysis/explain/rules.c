@@ -133,6 +133,8 @@ static adm_status check_rule(const adm_rule *r, size_t line, adm_error *err) {
     bool is_right;
     if (r->when[0] == '\0' || r->say[0] == '\0' || r->source[0] == '\0')
         return adm_fail(err, ADM_EINPUT, "rules, line %zu: [%s] needs when, say and source", line, r->name);
+    if (r->bound[0] != '\0' && strcmp(r->bound, "none") != 0)
+        return adm_fail(err, ADM_EINPUT, "rules, line %zu: [%s] bound = '%s' is not none", line, r->name, r->bound);
     holds(r->when, NULL, &is_right);
     if (!is_right) return adm_fail(err, ADM_EINPUT, "rules, line %zu: [%s] when = '%s' cannot be read", line, r->name, r->when);
     fill_in(r->say, NULL, text, sizeof text, &is_right);
@@ -159,11 +161,9 @@ static adm_status read_line(adm_rules *rules, char *line, size_t number, adm_err
         const char *key;
         char *field;
         size_t bytes;
-    } fields[] = {{"when", r->when, sizeof r->when},
-                  {"say", r->say, sizeof r->say},
-                  {"advice", r->advice, sizeof r->advice},
-                  {"saves", r->saves, sizeof r->saves},
-                  {"source", r->source, sizeof r->source}};
+    } fields[] = {{"when", r->when, sizeof r->when},       {"say", r->say, sizeof r->say},
+                  {"advice", r->advice, sizeof r->advice}, {"saves", r->saves, sizeof r->saves},
+                  {"bound", r->bound, sizeof r->bound},    {"source", r->source, sizeof r->source}};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (strcmp(fields[i].key, line) != 0) continue;
         if (strlen(value) >= fields[i].bytes)
@@ -171,7 +171,7 @@ static adm_status read_line(adm_rules *rules, char *line, size_t number, adm_err
         memcpy(fields[i].field, value, strlen(value) + 1);
         return ADM_OK;
     }
-    return adm_fail(err, ADM_EINPUT, "rules, line %zu: '%.40s' is not when, say, advice, saves or source", number, line);
+    return adm_fail(err, ADM_EINPUT, "rules, line %zu: '%.40s' is not when, say, advice, saves, bound or source", number, line);
 }
 
 adm_status adm_rules_read(const char *text, adm_rules *rules, adm_error *err) {
@@ -190,14 +190,21 @@ adm_status adm_rules_read(const char *text, adm_rules *rules, adm_error *err) {
 
 /* --- Applying ------------------------------------------------------------------------------------------------------- */
 
+/* NAN: not known. */
+static double saving_of(const adm_rule *rule, const adm_figures *figures) {
+    double saves_ns, over_floor_ns;
+    if (rule->saves[0] == '\0' || !adm_figures_find(figures, rule->saves, &saves_ns)) return NAN;
+    const bool is_bounded = rule->bound[0] == '\0' && adm_figures_find(figures, "over_floor_ns", &over_floor_ns);
+    return is_bounded ? fmin(saves_ns, over_floor_ns) : saves_ns;
+}
+
 size_t adm_rules_apply(const adm_rules *rules, const adm_figures *figures, adm_finding findings[ADM_MAX_RULES]) {
     size_t n = 0;
     for (size_t i = 0; i < rules->n; i++) {
         bool is_right;
-        adm_finding f = {.rule = &rules->rule[i], .saves_ns = NAN};
+        adm_finding f = {.rule = &rules->rule[i], .saves_ns = saving_of(&rules->rule[i], figures)};
         if (!holds(f.rule->when, figures, &is_right) || !fill_in(f.rule->say, figures, f.say, sizeof f.say, &is_right))
             continue;
-        if (f.rule->saves[0] != '\0' && !adm_figures_find(figures, f.rule->saves, &f.saves_ns)) f.saves_ns = NAN;
         size_t at = n++; /* insertion keeps the order of the file among equals */
         for (; at > 0 && !(findings[at - 1].saves_ns >= f.saves_ns) && !isnan(f.saves_ns); at--)
             findings[at] = findings[at - 1];

@@ -4,7 +4,9 @@
  *   when = limit_ratio >= 0.8 and time_ns > 3000       terms joined by `and`; a side is a number, a figure or NUMBER * FIGURE
  *   say = ... {limit_ratio:%} ...                      figures with a unit: % (of a ratio), pct, us (of ns), bytes, x, n
  *   advice = ...
- *   saves = over_floor_ns                              a figure in ns: the most that removing it can save; may be left out
+ *   saves = barrier_ns                                 a figure in ns: the most that removing it can save; may be left out.
+ *                                                      Never more than over_floor_ns is said, since the floor stays,
+ *   bound = none                                       unless removing it moves the floor itself, as a fusion does
  *   source = ...
  *
  * A rule that names a figure that is not known does not apply, and neither does one whose condition is false. */
@@ -36,7 +38,7 @@ void adm_figures_add(adm_figures *figures, const char *name, double value);
 bool adm_figures_find(const adm_figures *figures, const char *name, double *value);
 
 typedef struct adm_rule {
-    char name[40], when[200], say[400], advice[300], saves[64], source[200];
+    char name[40], when[200], say[400], advice[300], saves[64], bound[8], source[200];
 } adm_rule;
 
 typedef struct adm_rules {

@@ -8,6 +8,7 @@
 
 #include "core/store/runs_find.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 
 adm_status adm_sides_parse(const char *text, adm_sides *sides, adm_error *err) {
     static const char *const names[] = {"passed", "candidates", "baselines", "none"};
@@ -16,7 +17,7 @@ adm_status adm_sides_parse(const char *text, adm_sides *sides, adm_error *err) {
             *sides = (adm_sides)i;
             return ADM_OK;
         }
-    return adm_fail(err, ADM_EINPUT, "--series: '%s' is not passed, candidates, baselines or none", text);
+    return adm_refuse_word("--series", text, names, 4, err);
 }
 
 void adm_checks_free(adm_checks *c) {

@@ -17,6 +17,7 @@
 #include "core/base/print.h"
 #include "core/cli/command.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/base/printable.h"
 #include "core/system/hostinfo.h"
 #include "core/store/track.h"
@@ -77,8 +78,11 @@ static adm_status check_arguments(const check_command *c, adm_error *err) {
     char *const *a = c->check.arguments;
     if (c->check.n_arguments == 0)
         return adm_fail(err, ADM_EINPUT, "check: give the command to measure after --, such as -- replay TRACE");
-    if (strcmp(a[0], "replay") != 0 && strcmp(a[0], "profile") != 0)
-        return adm_fail(err, ADM_EINPUT, "check: '%s' cannot be measured; it is replay or profile", a[0]);
+    static const char *const measured[] = {"replay", "profile"};
+    char meant[ADM_DID_YOU_MEAN_BYTES];
+    if (strcmp(a[0], measured[0]) != 0 && strcmp(a[0], measured[1]) != 0)
+        return adm_fail(err, ADM_EINPUT, "check measures replay or profile, not '%s'%s", a[0],
+                        adm_did_you_mean(a[0], measured, 2, meant));
     for (int i = 1; i < c->check.n_arguments; i++)
         if (strcmp(a[i], "--db") == 0 || strncmp(a[i], "--db=", 5) == 0 || strcmp(a[i], "--json") == 0)
             return adm_fail(err, ADM_EINPUT, "check: %s belongs before --", a[i]);

@@ -184,13 +184,12 @@ static adm_status show(const history_command *c, int *exit_code, adm_error *err)
 /* Refuses a name that the database does not have, rather than find nothing to say of it. */
 static adm_status check_name(const history_command *c, const char *option, const char *typed, const char *const *known,
                              size_t n, adm_error *err) {
-    char path[256], shown[80];
+    char path[256], shown[80], meant[ADM_DID_YOU_MEAN_BYTES];
     for (size_t i = 0; i < n; i++)
         if (strcmp(known[i], typed) == 0) return ADM_OK;
-    const char *nearest = adm_nearest(typed, known, n);
-    return adm_fail(err, ADM_EINPUT, "%s: %s has no figures of '%s'%s%s%s", option,
+    return adm_fail(err, ADM_EINPUT, "%s: %s has no figures of '%s'%s", option,
                     adm_printable(c->common.db_path, path, sizeof path), adm_printable(typed, shown, sizeof shown),
-                    nearest != NULL ? ": did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+                    adm_did_you_mean(typed, known, n, meant));
 }
 
 static adm_status check_names(const history_command *c, adm_error *err) {

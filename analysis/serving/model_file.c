@@ -80,6 +80,8 @@ adm_status adm_model_read(const char *name, adm_model *model, adm_error *err) {
     fclose(file);
     if (config == NULL && why.no_memory)
         return adm_fail(err, ADM_EENVIRONMENT, "--model: %s: out of memory while reading it", path);
+    if (config == NULL && why.error != 0)
+        return adm_fail(err, adm_status_of_read(why.error), "--model: %s cannot be read: %s", path, why.text);
     if (config == NULL) return adm_fail(err, ADM_EINPUT, "--model: %s is no JSON: line %d: %s", path, why.line, why.text);
     const char *slash = strrchr(path, '/');
     const char *type = json_string_value(json_object_get(config, "name"));

@@ -283,8 +283,10 @@ json_t *adm_json_read_file(FILE *file, size_t n, adm_json_fault *fault) {
         fault->no_memory = true;
         snprintf(fault->text, sizeof fault->text, "out of memory");
     } else if (fread(text, 1, n, file) != n) {
-        fault->no_memory = ferror(file) && errno == ENOMEM;
-        snprintf(fault->text, sizeof fault->text, "it could not be read to its end");
+        fault->error = ferror(file) ? errno : 0;
+        fault->no_memory = fault->error == ENOMEM;
+        snprintf(fault->text, sizeof fault->text, "%s",
+                 fault->error != 0 ? strerror(fault->error) : "it could not be read to its end");
     } else {
         root = adm_json_read(text, n, fault);
     }
@@ -299,6 +301,7 @@ json_t *adm_json_read_path(const char *path, size_t most_bytes, adm_json_fault *
     FILE *file = fd >= 0 ? fdopen(fd, "rb") : NULL;
     json_t *root = NULL;
     if (file == NULL) {
+        fault->error = errno;
         fault->no_memory = errno == ENOMEM;
         snprintf(fault->text, sizeof fault->text, "%s", strerror(errno));
         if (fd >= 0) close(fd);

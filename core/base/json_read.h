@@ -13,6 +13,7 @@ enum { ADM_JSON_MAX_DEPTH = 500, ADM_JSON_MAX_NUMBER_CHARS = 127 };
 /* Why a text is no JSON. */
 typedef struct adm_json_fault {
     bool no_memory; /* it may be JSON: memory ran out */
+    int error; /* errno, where the file could not be opened or read; else 0 */
     size_t at; /* byte, from 0 */
     int line; /* from 1 */
     char text[96]; /* "a value is expected"; made of our own words */
@@ -26,7 +27,7 @@ json_t *adm_json_read(const char *text, size_t n, adm_json_fault *fault);
 /* The same for the next n bytes of a file; fewer are a fault. */
 json_t *adm_json_read_file(FILE *file, size_t n, adm_json_fault *fault);
 
-/* The same for a whole file, which must be a regular one of at most so many bytes; if it cannot be read, line is 0. */
+/* The same for a whole file, which must be a regular one of at most so many bytes; if it cannot be opened, line is 0. */
 json_t *adm_json_read_path(const char *path, size_t most_bytes, adm_json_fault *fault);
 
 #endif

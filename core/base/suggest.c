@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/printable.h"
+
 enum {
     MAX_WORD = 63,    /* longer words have no neighbour: options are short */
     MIN_BEGINNING = 3 /* letters that tell which word was begun */
@@ -53,9 +55,23 @@ const char *adm_nearest(const char *typed, const char *const *known, size_t n_kn
     return nearest != NULL ? nearest : longer;
 }
 
-const char *adm_did_you_mean(const char *typed, const char *const *known, size_t n_known, char text[ADM_DID_YOU_MEAN_BYTES]) {
+const char *adm_did_you_mean_with(const char *prefix, const char *typed, const char *const *known, size_t n_known,
+                                  char text[ADM_DID_YOU_MEAN_BYTES]) {
     const char *nearest = adm_nearest(typed, known, n_known);
     text[0] = '\0';
-    if (nearest != NULL) snprintf(text, ADM_DID_YOU_MEAN_BYTES, "; did you mean '%.70s'?", nearest);
+    if (nearest != NULL) snprintf(text, ADM_DID_YOU_MEAN_BYTES, "; did you mean '%.4s%.66s'?", prefix, nearest);
     return text;
+}
+
+const char *adm_did_you_mean(const char *typed, const char *const *known, size_t n_known, char text[ADM_DID_YOU_MEAN_BYTES]) {
+    return adm_did_you_mean_with("", typed, known, n_known, text);
+}
+
+adm_status adm_refuse_word(const char *option, const char *typed, const char *const *known, size_t n_known, adm_error *err) {
+    char all[400] = "", meant[ADM_DID_YOU_MEAN_BYTES], shown[80];
+    for (size_t i = 0, used = 0; i < n_known && used < sizeof all; i++)
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i > 0 ? ", " : "", known[i]);
+    adm_did_you_mean(typed, known, n_known, meant);
+    return adm_fail(err, ADM_EINPUT, "%s: '%s' is not known%s%s %s", option, adm_printable(typed, shown, sizeof shown), meant,
+                    meant[0] != '\0' ? " There are" : "; there are", all);
 }

@@ -4,7 +4,7 @@
 
 #include "core/base/embedded.h"
 #include "core/base/print.h"
-#include "core/base/printable.h"
+#include "core/base/suggest.h"
 #include "core/cli/command.h"
 #include "core/contract/stage.h"
 #include "core/policy/policy.h"
@@ -46,9 +46,8 @@ static adm_status print_words(const words_command *c, adm_error *err) {
         return print_column(
             c, "SELECT label FROM run WHERE label IS NOT NULL GROUP BY label ORDER BY max(run_id) DESC LIMIT 200", err);
     } else {
-        char shown[64];
-        return adm_fail(err, ADM_EINPUT, "'%s' is no kind of word: use policies, stages, sets, metrics or labels",
-                        adm_printable(c->kind, shown, sizeof shown));
+        static const char *const kinds[] = {"policies", "stages", "sets", "metrics", "labels"};
+        return adm_refuse_word("words", c->kind, kinds, 5, err);
     }
     return ADM_OK;
 }

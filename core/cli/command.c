@@ -125,16 +125,6 @@ int adm_report_error(const adm_error *err) {
     return adm_exit_code(err->status);
 }
 
-static adm_status refuse_word(const char *option, const char *word, const char *const *names, size_t n_names, adm_error *err) {
-    char known[256] = "", shown[80];
-    for (size_t j = 0, used = 0; j < n_names && used < sizeof known; j++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", j > 0 ? ", " : "", names[j]);
-    const char *nearest = adm_nearest(word, names, n_names);
-    return adm_fail(err, ADM_EINPUT, "%s: '%s' is not known%s%s%s %s", option, adm_printable(word, shown, sizeof shown),
-                    nearest != NULL ? ": did you mean '" : "; there are", nearest != NULL ? nearest : "",
-                    nearest != NULL ? "'? There are" : "", known);
-}
-
 adm_status adm_parse_words(const char *option, const char *text, const char *const *names, size_t n_names, bool *found,
                            adm_error *err) {
     for (const char *item = text;; item++) {
@@ -143,7 +133,7 @@ adm_status adm_parse_words(const char *option, const char *text, const char *con
         while (i < n_names && (strlen(names[i]) != length || memcmp(item, names[i], length) != 0)) i++;
         if (i == n_names) {
             snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : sizeof word - 1), item);
-            return refuse_word(option, word, names, n_names, err);
+            return adm_refuse_word(option, word, names, n_names, err);
         }
         found[i] = true;
         item += length;
@@ -161,7 +151,7 @@ adm_status adm_parse_word(const char *option, const char *text, const char *cons
             return ADM_OK;
         }
     snprintf(word, sizeof word, "%s", text);
-    return refuse_word(option, word, names, n_names, err);
+    return adm_refuse_word(option, word, names, n_names, err);
 }
 
 /* --- Options without effect --------------------------------------------------------------------------------------- */

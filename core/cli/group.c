@@ -27,14 +27,13 @@ static const adm_command *find(const adm_group *group, const char *name) {
 
 static int refuse(const adm_group *group, const char *typed) {
     const char *names[MAX_COMMANDS];
-    char shown[80];
+    char shown[80], meant[ADM_DID_YOU_MEAN_BYTES];
     adm_error err;
     for (size_t i = 0; i < group->n_commands && i < MAX_COMMANDS; i++)
         names[i] = group->commands[i]->summary != NULL ? group->commands[i]->name : NULL;
-    const char *nearest = adm_nearest(typed, names, group->n_commands < MAX_COMMANDS ? group->n_commands : MAX_COMMANDS);
-    adm_fail(&err, ADM_EINPUT, "'%s' is not a command of `%s`%s%s%s `%s --help` lists them",
-             adm_printable(typed, shown, sizeof shown), group->name, nearest != NULL ? ": did you mean '" : ";",
-             nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "", group->name);
+    adm_did_you_mean(typed, names, group->n_commands < MAX_COMMANDS ? group->n_commands : MAX_COMMANDS, meant);
+    adm_fail(&err, ADM_EINPUT, "'%s' is not a command of `%s`%s%s `%s --help` lists them",
+             adm_printable(typed, shown, sizeof shown), group->name, meant, meant[0] != '\0' ? "" : ";", group->name);
     return adm_report_error(&err);
 }
 

@@ -62,15 +62,14 @@ static int find_short(const option_set *set, char c) {
 
 static adm_status refuse_unknown(const option_set *set, const char *command, const char *typed, size_t length, adm_error *err) {
     const char *names[MAX_OPTIONS];
-    char name[64], shown[80];
+    char name[64], shown[80], meant[ADM_DID_YOU_MEAN_BYTES];
     if (length >= sizeof name) length = sizeof name - 1;
     memcpy(name, typed, length);
     name[length] = '\0';
     for (size_t i = 0; i < set->n; i++) names[i] = set->option[i]->name;
-    const char *nearest = adm_nearest(name, names, set->n);
-    return adm_fail(err, ADM_EINPUT, "'--%s' is not an option of `%s`%s%s%s --help lists them",
-                    adm_printable(name, shown, sizeof shown), command, nearest != NULL ? ": did you mean '--" : ";",
-                    nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    adm_did_you_mean_with("--", name, names, set->n, meant);
+    return adm_fail(err, ADM_EINPUT, "'--%s' is not an option of `%s`%s%s --help lists them",
+                    adm_printable(name, shown, sizeof shown), command, meant, meant[0] != '\0' ? "" : ";");
 }
 
 /* Marks an option as given. Of a list that is given twice the first values would be lost in silence; of anything else the last

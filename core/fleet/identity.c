@@ -51,13 +51,14 @@ static adm_status hash_file(const char *path, char out[ADM_HASH_BYTES], adm_erro
     adm_status status = state == NULL ? adm_fail(err, ADM_EENVIRONMENT, "out of memory while hashing a file")
                                       : adm_alloc(&chunk, CHUNK_BYTES, 1, "a part of a file", err);
     if (status == ADM_OK && file == NULL)
-        status = adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", adm_printable(path, shown, sizeof shown), strerror(errno));
+        status = adm_fail(err, adm_status_of_read(errno), "%s cannot be read: %s", adm_printable(path, shown, sizeof shown),
+                          strerror(errno));
     if (status == ADM_OK) {
         size_t n;
         XXH3_128bits_reset(state);
         while ((n = fread(chunk, 1, CHUNK_BYTES, file)) > 0) XXH3_128bits_update(state, chunk, n);
         if (ferror(file))
-            status = adm_fail(err, ADM_EINPUT, "%s cannot be read: %s", adm_printable(path, shown, sizeof shown),
+            status = adm_fail(err, adm_status_of_read(errno), "%s cannot be read: %s", adm_printable(path, shown, sizeof shown),
                               strerror(errno));
         to_hex(XXH3_128bits_digest(state), out);
     }

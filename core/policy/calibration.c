@@ -5,14 +5,17 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 
 adm_status adm_calibration_coding_of(const char *metric, const char *thresholds, adm_coding *coding, adm_error *err) {
     *coding = adm_coding_default;
     coding->metric = 0;
     while (coding->metric < ADM_N_CODE_METRICS && strcmp(adm_code_metric_name(coding->metric), metric) != 0) coding->metric++;
-    if (coding->metric == ADM_N_CODE_METRICS)
-        return adm_fail(err, ADM_EINPUT, "metric '%.40s' is not known: use l1, xor, l2, sign, dot, asymmetric or asym4",
-                        metric);
+    if (coding->metric == ADM_N_CODE_METRICS) {
+        const char *names[ADM_N_CODE_METRICS];
+        for (int i = 0; i < ADM_N_CODE_METRICS; i++) names[i] = adm_code_metric_name((adm_code_metric)i);
+        return adm_refuse_word("metric", metric, names, ADM_N_CODE_METRICS, err);
+    }
     adm_status status = adm_threshold_parse(thresholds, &coding->thresholds, err);
     return status == ADM_OK ? adm_coding_complete(coding, err) : status;
 }

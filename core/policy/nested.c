@@ -29,12 +29,40 @@ void adm_nested_from_set(const adm_nested_scratch *scratch, const adm_budgets *b
     for (size_t i = 0; i < n_set; i++) selected->list[scratch->next[scratch->level[i]]++] = scratch->set[i];
 }
 
+enum { LEVEL_BLOCK = 256, LANES = 8 }; /* tokens whose scores stay in the first cache; tokens at a time */
+
+/* level[i]: how many cuts lie above score[i]. n_above[b] counts those at cut b or above. In doubles and lanes, so that the
+ * compiler takes several at a time, whatever the instruction set. */
+static void find_levels(const double *score, size_t n, const adm_score_cut *cut, size_t n_cuts, size_t *n_above,
+                        uint16_t *level) {
+    double wide[LEVEL_BLOCK] = {0};
+    for (size_t b = 0; b < n_cuts; b++) {
+        const double bound = cut[b].score;
+        double n_below[LANES] = {0};
+        size_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            for (size_t l = 0; l < LANES; l++) {
+                const double below = score[i + l] < bound ? 1 : 0;
+                wide[i + l] += below;
+                n_below[l] += below;
+            }
+        for (; i < n; i++) {
+            wide[i] += score[i] < bound;
+            n_below[0] += score[i] < bound;
+        }
+        n_above[b] += n;
+        for (size_t l = 0; l < LANES; l++) n_above[b] -= (size_t)n_below[l];
+    }
+    for (size_t i = 0; i < n; i++) level[i] = (uint16_t)wide[i];
+}
+
 void adm_nested_from_cuts(const adm_nested_scratch *scratch, const adm_budgets *budgets, const double *score, size_t n_tokens,
                           const adm_candidates *candidates, const adm_score_cut *cut, adm_selected *selected) {
     const size_t last = budgets->n - 1, n_set = adm_min(budgets->budget[last], n_tokens);
     uint32_t *set = scratch->set;
     double *set_score = scratch->set_score;
     uint16_t *level = scratch->level;
+    size_t *n_above = scratch->next; /* which is free until the lists are written */
     size_t n_cuts = 0; /* that leave something of the set out */
     while (n_cuts < last && budgets->budget[n_cuts] < n_set) n_cuts++;
     adm_candidates taken = {n_tokens, set, set_score};
@@ -43,17 +71,12 @@ void adm_nested_from_cuts(const adm_nested_scratch *scratch, const adm_budgets *
         set[t] = (uint32_t)t;
         set_score[t] = score[t];
     }
-    memset(level, 0, n_set * sizeof *level);
-    for (size_t b = 0; b < n_cuts; b++) {
-        size_t n_above = 0; /* or level with the cut: more than it keeps where scores tie, and then the token decides */
-        for (size_t i = 0; i < n_set; i++) {
-            const bool below = set_score[i] < cut[b].score;
-            level[i] = (uint16_t)(level[i] + below);
-            n_above += !below;
-        }
-        for (size_t i = 0; n_above > cut[b].k && i < n_set; i++)
+    memset(n_above, 0, n_cuts * sizeof *n_above);
+    for (size_t i = 0; i < n_set; i += LEVEL_BLOCK)
+        find_levels(set_score + i, adm_min(n_set - i, LEVEL_BLOCK), cut, n_cuts, n_above, level + i);
+    for (size_t b = 0; b < n_cuts; b++) /* more than the cut keeps where scores tie, and then the token decides */
+        for (size_t i = 0; n_above[b] > cut[b].k && i < n_set; i++)
             level[i] = (uint16_t)(level[i] + (set_score[i] == cut[b].score && set[i] < cut[b].token));
-    }
     adm_nested_from_set(scratch, budgets, n_set, selected);
 }
 

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/policy/rank_collect.h"
+
 /* --- All of them: a radix sort of 64-bit keys, 11 bits a pass, digits that all keys share left out ---------------- */
 
 enum { DIGIT_BITS = 11, N_DIGITS = 6, N_VALUES = 1 << DIGIT_BITS };
@@ -100,15 +102,7 @@ static void select_first(adm_ranked *a, size_t n, size_t k) {
 
 /* The tokens of score `min` and above, ascending. */
 static void collect(const double *score, size_t n, double min, adm_candidates *candidates) {
-    uint32_t *token = candidates->token;
-    double *to = candidates->score;
-    size_t n_found = 0;
-    for (size_t t = 0; t < n; t++) {
-        token[n_found] = (uint32_t)t;
-        to[n_found] = score[t];
-        n_found += score[t] >= min;
-    }
-    candidates->n = n_found;
+    candidates->n = adm_rank_collect(score, n, min, candidates->token, candidates->score);
 }
 
 /* The last of a[0 .. n-1] in the order; selecting leaves them in none. */

@@ -71,31 +71,46 @@ void adm_sweep_policies(char *text, size_t text_bytes) {
         append_text(text, text_bytes, "%s%s", i > 0 ? ", " : "", policy->name);
 }
 
+/* What was meant by a part, of the names in a list such as "l1, xor or dot"; "" for prose such as "a whole number". */
+static const char *meant_of(text_part part, const char *list, char meant[ADM_DID_YOU_MEAN_BYTES]) {
+    enum { MAX_WORDS = 16 };
+    char words[256], typed[65];
+    const char *known[MAX_WORDS];
+    size_t n = 0;
+    snprintf(words, sizeof words, "%s", list);
+    snprintf(typed, sizeof typed, "%.*s", shown(part), part.at);
+    for (char *at = words; n < MAX_WORDS;) {
+        char *end = strpbrk(at, ", ");
+        if (end != NULL) *end = '\0';
+        const bool is_name = strlen(at) > 1 && strcmp(at, "or") != 0 && strcmp(at, "and") != 0;
+        if (strcmp(at, "a") == 0) break;
+        if (is_name) known[n++] = at; /* a digit or letter is one edit from any other */
+        if (end == NULL) break;
+        at = end + 1 + strspn(end + 1, " ");
+    }
+    return adm_did_you_mean(typed, known, n, meant);
+}
+
 static adm_status no_setting(const adm_policy *policy, text_part name, adm_error *err) {
-    char known[256] = "none";
+    char known[256] = "none", meant[ADM_DID_YOU_MEAN_BYTES];
     const size_t n = n_settings(policy);
     for (size_t s = 0; s < n; s++) {
         if (s == 0) known[0] = '\0';
         append_text(known, sizeof known, "%s%s", s == 0 ? "" : s + 1 < n ? ", " : " and ", policy->settings[s].name);
     }
-    return adm_fail(err, ADM_EINPUT, "--policies: '%s' has no setting '%.*s'; it has %s", policy->name, shown(name), name.at,
-                    known);
+    return adm_fail(err, ADM_EINPUT, "--policies: '%s' has no setting '%.*s'; it has %s%s", policy->name, shown(name), name.at,
+                    known, meant_of(name, known, meant));
 }
 
 static adm_status no_policy(text_part word, adm_error *err) {
     enum { MAX_NAMES = 32 };
     const char *names[MAX_NAMES];
     const adm_policy *policy;
-    char known[256], typed[64];
+    char typed[64];
     size_t n = 0;
     while (n < MAX_NAMES && (policy = adm_policy_at(n)) != NULL) names[n++] = policy->name;
-    adm_sweep_policies(known, sizeof known);
     snprintf(typed, sizeof typed, "%.*s", (int)adm_min(strcspn(word.at, ":,"), sizeof typed - 1), word.at);
-    const char *nearest = adm_nearest(typed, names, n);
-    if (nearest != NULL)
-        return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not known: did you mean '%s'? There are %s", shown(word),
-                        word.at, nearest, known);
-    return adm_fail(err, ADM_EINPUT, "--policies: '%.*s' is not known; there are %s", shown(word), word.at, known);
+    return adm_refuse_word("--policies", typed, names, n, err);
 }
 
 /* --- Splitting -------------------------------------------------------------------------------------------------------- */
@@ -172,14 +187,15 @@ static adm_status read_item(const char **text, item *it, adm_error *err) {
 /* option: where the value comes from. */
 static adm_status read_value(const adm_setting *setting, adm_variant *variant, const char *option, text_part value,
                              adm_error *err) {
+    char meant[ADM_DID_YOU_MEAN_BYTES];
     char text[VALUE_BYTES]; /* what is longer is no value, and thresholds say so */
     adm_error own = {0};
     snprintf(text, sizeof text, "%.*s", (int)(value.length < sizeof text ? value.length : sizeof text), value.at);
     adm_status status = setting->read(variant, text, &own);
     if (status == ADM_OK) return ADM_OK;
     if (own.text[0] == '\0')
-        return adm_fail(err, status, "%s: '%.*s' is no value of %s: use %s", option, shown(value), value.at, setting->name,
-                        setting->values);
+        return adm_fail(err, status, "%s: '%.*s' is no value of %s: use %s%s", option, shown(value), value.at, setting->name,
+                        setting->values, meant_of(value, setting->values, meant));
     return adm_fail(err, status, "%s: %s", option, own.text);
 }
 

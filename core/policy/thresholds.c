@@ -2,8 +2,11 @@
 #include "core/policy/thresholds.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/base/suggest.h"
 
 /* What each default is worth, mean over every fourth of the last 64 steps of the bundled session (4,096 tokens, calibrated
  * on the first 1,024), recall at budgets 64 / 256 / 1024 and then the output's relative L2 error:
@@ -85,12 +88,16 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
         {"calibrated", ADM_THRESHOLDS_LAYER, false, false}, {"centred", ADM_THRESHOLDS_CENTRED, true, false},
         {"channel", ADM_THRESHOLDS_CHANNEL, true, false},   {"scaled", ADM_THRESHOLDS_SCALED, true, false},
     };
+    const char *words[sizeof known / sizeof known[0]];
+    char kind[64], meant[ADM_DID_YOU_MEAN_BYTES];
     *spec = (adm_threshold_spec){.n_values = 0};
     size_t length = strlen(text);
     if (length >= sizeof spec->text)
         return adm_fail(err, ADM_EINPUT, "thresholds '%.20s...': longer than %zu characters", text, sizeof spec->text - 1);
     memcpy(spec->text, text, length + 1);
     size_t word = strcspn(text, ":");
+    snprintf(kind, sizeof kind, "%.*s", (int)(word < sizeof kind ? word : sizeof kind - 1), text);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) words[i] = known[i].word;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strlen(known[i].word) != word || memcmp(known[i].word, text, word) != 0) continue;
         bool numbers = text[word] == ':';
@@ -102,8 +109,8 @@ adm_status adm_threshold_parse(const char *text, adm_threshold_spec *spec, adm_e
     }
     return adm_fail(err, ADM_EINPUT,
                     "thresholds '%s' are not known: use calibrated, fixed:a,b,c, quantile:p,q,r, "
-                    "centred[:p,q,r], channel[:p,q,r] or scaled[:tau]",
-                    text);
+                    "centred[:p,q,r], channel[:p,q,r] or scaled[:tau]%s",
+                    text, adm_did_you_mean(kind, words, sizeof words / sizeof words[0], meant));
 }
 
 /* --- Quantiles ---------------------------------------------------------------------------------------------------- */

@@ -218,6 +218,7 @@ static void take_layer(void *user, size_t i, size_t worker) {
         slot->of[round->layer * n_heads + h] = adm_aggregate_result(&slot->head[h], scratch);
         adm_aggregate_free(&slot->head[h]);
     }
+    if (round->layer + 1 == round->q->session->n_layers) slot->whole = adm_aggregate_result(&slot->pooled, scratch);
 }
 
 adm_status adm_quality_record_take_block(adm_quality_record *q, adm_pool *pool, size_t n_steps, adm_error *err) {
@@ -238,15 +239,15 @@ void adm_quality_record_take_layer(adm_quality_record *q, adm_pool *pool, size_t
 
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
-static adm_status write_slot(const adm_record *record, adm_slot *slot, adm_bin *scratch, adm_error *err) {
+static adm_status write_slot(const adm_record *record, const adm_slot *slot, adm_error *err) {
     const adm_session *s = record->session;
     const size_t n_heads = s->trace->shape.n_q_heads;
     adm_status status = ADM_OK;
     for (size_t i = 0; status == ADM_OK && i < s->n_layers * n_heads; i++)
         status = adm_record_put(record, slot->config_id, NULL, slot->metric, (int32_t)s->layer[i / n_heads]->index,
                                 (int32_t)(i % n_heads), &slot->of[i], NULL, err);
-    adm_distribution pooled = adm_aggregate_result(&slot->pooled, scratch);
-    return status == ADM_OK ? adm_record_put(record, slot->config_id, NULL, slot->metric, -1, -1, &pooled, NULL, err) : status;
+    if (status != ADM_OK) return status;
+    return adm_record_put(record, slot->config_id, NULL, slot->metric, -1, -1, &slot->whole, NULL, err);
 }
 
 /* Budgets at which a row has no meaning: for each metric a measurement that says so. */
@@ -279,10 +280,8 @@ static adm_status write_no_targets(const adm_quality_record *q, const adm_record
 
 adm_status adm_quality_record_write(adm_quality_record *q, const adm_record *record, const adm_segment *segment,
                                     adm_error *err) {
-    adm_bin *scratch = NULL;
-    adm_status status = adm_alloc(&scratch, ADM_AGGREGATE_MAX_BINS, sizeof *scratch, "bins of a distribution", err);
-    for (size_t i = 0; status == ADM_OK && i < q->n_slots; i++) status = write_slot(record, &q->slot[i], scratch, err);
-    adm_free(&scratch);
+    adm_status status = ADM_OK;
+    for (size_t i = 0; status == ADM_OK && i < q->n_slots; i++) status = write_slot(record, &q->slot[i], err);
     for (size_t row = 0; status == ADM_OK && row < q->session->n_rows; row++)
         if (q->session->is_kept[row]) {
             status = write_impossible(record, segment, row, err);

@@ -24,7 +24,8 @@ typedef struct adm_slot {
     double *value;        /* [n_q_heads][ADM_BLOCK_STEPS] */
     adm_aggregate *head;  /* [n_q_heads] of the present layer */
     adm_distribution *of; /* [n_layers][n_q_heads] */
-    adm_aggregate pooled; /* over layers and heads */
+    adm_aggregate pooled; /* over layers and heads, */
+    adm_distribution whole; /* its result, after the last layer */
     adm_status status;    /* of the task that took values in */
     adm_error err;
 } adm_slot;

@@ -14,6 +14,9 @@ ADM_API bool adm_cpu_has_avx2(void);
 /* All of that and AVX-512 F, BW, VL, VPOPCNTDQ and BITALG: Ice Lake, Zen 4 and later. */
 ADM_API bool adm_cpu_has_avx512(void);
 
+/* Made by Intel: for what one maker's memory system gains by and another's loses by. */
+ADM_API bool adm_cpu_is_intel(void);
+
 /* What the functions of such rows are compiled for, each by attribute. */
 #if defined(__x86_64__)
 #define ADM_AVX2 __attribute__((target("avx2,f16c,fma")))

@@ -147,6 +147,15 @@ static __device__ __forceinline__ uint32_t adm_select_heads_of(const adm_gpu_sha
     return s.selection == ADM_SELECT_GROUP ? s.heads.n_kv_heads : s.heads.n_q_heads;
 }
 
+/* A tile's codes: from a load in shared memory, or, before sm_90, from memory. */
+template <int D> static __device__ __forceinline__ void codes_of(const uint32_t *tile, adm_bit_codes<D> *codes) {
+#if __CUDA_ARCH__ >= 900
+    adm_read_codes<D>(tile, codes);
+#else
+    adm_fetch_codes<D>(tile, codes);
+#endif
+}
+
 /* Two distances of a lane, of tokens that are apart, into a word of two neighbours' of one head. */
 template <int D> static __device__ __forceinline__ uint32_t neighbours(int32_t first, int32_t second) {
     if (D != 64) return adm_transposed((uint32_t)first | (uint32_t)second << 16);
@@ -252,13 +261,17 @@ static __device__ __forceinline__ void sum_tile(const adm_bit_codes<D> &codes, a
     store_group<D>(all_first, all_second, token, length, to);
 }
 
-/* A tile's codes: from a load in shared memory, or, before sm_90, from memory. */
-template <int D> static __device__ __forceinline__ void codes_of(const uint32_t *tile, adm_bit_codes<D> *codes) {
-#if __CUDA_ARCH__ >= 900
-    adm_read_codes<D>(tile, codes);
-#else
-    adm_fetch_codes<D>(tile, codes);
-#endif
+/* Those of a load, of which n_tiles hold tokens, the first `token`. */
+template <int D, int METRIC>
+static __device__ __forceinline__ void sum_load(const uint32_t *tile, uint32_t n_tiles, adm_bit_query<D, METRIC> *q,
+                                                const uint32_t *planes, uint32_t group, uint32_t token, uint32_t length,
+                                                uint16_t *to) {
+    adm_bit_codes<D> codes;
+#pragma unroll 1
+    for (uint32_t i = 0; i < n_tiles; i++) {
+        codes_of<D>(tile + i * adm_bits<D>::tile_words, &codes);
+        sum_tile<D, METRIC>(codes, q, planes, group, token + 32 * i, length, to);
+    }
 }
 
 #endif
@@ -295,12 +308,7 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS, W == 8 ? 2 : 4)
 #else
         const uint32_t *tile = (const uint32_t *)codes_at<W>(s, p, at);
 #endif
-        adm_bit_codes<D> codes;
-#pragma unroll 1
-        for (uint32_t i = 0; i < n_tiles && together; i++) {
-            codes_of<D>(tile + i * 64 * W, &codes);
-            sum_tile<D, METRIC>(codes, &q, planes, group, token + 32 * i, at.length, to);
-        }
+        if (together) sum_load<D, METRIC>(tile, n_tiles, &q, planes, group, token, at.length, to);
 #pragma unroll 1
         for (uint32_t h = 0; h < group && !together; h += ADM_BIT_HEADS) {
             const uint32_t n_heads = min(group - h, (uint32_t)ADM_BIT_HEADS);
@@ -308,6 +316,7 @@ static __global__ void __launch_bounds__(32 * DISTANCE_WARPS, W == 8 ? 2 : 4)
 #pragma unroll
             for (int i = 0; i < n; i++) {
                 if (i >= n_tiles) continue;
+                adm_bit_codes<D> codes;
                 codes_of<D>(tile + i * 64 * W, &codes);
                 stage_tile<D, METRIC>(codes, q, i, staged);
             }
@@ -341,28 +350,28 @@ typedef enum distance_way { AS_MEASURED, BY_COUNTS, BY_PRODUCTS } distance_way;
 static bool weighs(adm_code_metric metric) { return metric == ADM_METRIC_DOT || metric == ADM_METRIC_ASYM4; }
 
 /* m16n8k256 .and.popc is an instruction on compute capability 8.0 to 9.0 alone (products.cuh). Weights cost counts four times
- * as much as L1 does; with L1 two query heads for a KV head were faster by counts (H200, d = 128; kernels/LOG.md). */
+ * as much as L1 does; with L1 counts are as fast only where query heads share no KV head (H200, d = 128; kernels/LOG.md). */
 static bool by_products(const adm_gpu_limits *limits, const distance_kernels *kernels, int dim, uint32_t group,
                         distance_way way) {
     if (limits->compute_major < 8 || limits->compute_major > 9 || kernels->products[dim] == NULL || way == BY_COUNTS)
         return false;
-    return way == BY_PRODUCTS || weighs(kernels->metric) || group > 2;
+    return way == BY_PRODUCTS || weighs(kernels->metric) || group > 1;
 }
 
 /* Blocks per SM and loads in flight per warp that were fastest on an H200 (kernels/LOG.md). By products: no more warps than
- * there are loads; all loads asked for at once where a warp has two at most; then what keeps most bytes on their way, or, where
+ * there are loads; as many warps as it takes to ask for all loads at once; then what keeps most bytes on their way, or, where
  * many query heads give more to do for each load, most warps. */
 static void cut_up(const adm_gpu_shape *shape, const adm_gpu_limits *limits, bool products, uint32_t *blocks_per_sm,
                    uint32_t *stages) {
-    const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads;
+    const bool many_heads = shape->heads.n_q_heads / shape->heads.n_kv_heads > ADM_BIT_HEADS;
     const uint32_t tokens = LOAD_BYTES * 4 / shape->heads.head_dim; /* of a load */
     const uint64_t loads = (uint64_t)shape->batch * shape->heads.n_kv_heads * ((shape->capacity + tokens - 1) / tokens);
     const uint64_t warps = DISTANCE_WARPS * (uint64_t)limits->n_sms; /* a block per SM */
     *blocks_per_sm = *stages = 2;
     if (!products) return;
     if (loads <= warps) *blocks_per_sm = 1;
-    else if (loads <= 4 * warps) *stages = 1;
-    else if (group > ADM_BIT_HEADS || loads > 10 * warps) *blocks_per_sm = 4, *stages = 1;
+    else if (loads <= (many_heads ? 4 : 2) * warps) *stages = 1;
+    else if (many_heads || loads > 10 * warps) *blocks_per_sm = 4, *stages = 1;
 }
 
 /* Of a warp's distances of a load, by words of a plane. */

@@ -157,11 +157,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_COUNTERS: c->counters = arg; return 0;
     case KEY_TIMELINE: c->timeline = true; return 0;
     case KEY_PHASES: c->options.phases = true; return 0;
-    case KEY_TIMESTAMPS:
-        c->software_timestamps = strcmp(arg, "software") == 0;
-        if (!c->software_timestamps && strcmp(arg, "auto") != 0)
-            argp_error(state, "--timestamps is auto or software, not '%.60s'", arg);
-        return 0;
+    case KEY_TIMESTAMPS: c->timestamps = arg; return 0;
     case KEY_RANKS: c->ranks = arg; return 0;
     case KEY_GPUS: c->gpus = arg; return 0;
     case KEY_ALONE: c->alone = true; return 0;
@@ -242,9 +238,10 @@ static adm_status parse_batch_lens(adm_profile_command *c, adm_error *err) {
 
 static adm_status parse_choices(adm_profile_command *c, adm_error *err) {
     static const char *const dtypes[] = {"f16", "bf16"}, *const launches[] = {"graph", "stream"},
-                             *const caches[] = {"cold", "warm"};
+                             *const caches[] = {"cold", "warm"}, *const timestamps[] = {"auto", "software"};
     static const char *const selections[] = {"head", "group"};
     const char *stages[ADM_N_STAGES];
+    size_t clock = 0;
     bool dtype[2] = {false}, cache[2] = {false}, select[2] = {false};
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
@@ -256,6 +253,8 @@ static adm_status parse_choices(adm_profile_command *c, adm_error *err) {
     for (int s = 0; s < ADM_N_STAGES && c->stages == NULL; s++) c->options.stage[s] = true;
     if (status == ADM_OK && dtype[0] && dtype[1] && c->trace_path != NULL)
         status = adm_fail(err, ADM_EINPUT, "--dtype: one type of a trace per run");
+    if (status == ADM_OK) status = adm_parse_word("--timestamps", c->timestamps, timestamps, 2, &clock, err);
+    c->software_timestamps = clock == 1;
     if (status == ADM_OK && cache[0] && cache[1]) status = adm_fail(err, ADM_EINPUT, "--cache: one state per run");
     if (status == ADM_OK)
         status = adm_parse_words("--select", c->select != NULL ? c->select : "head", selections, 2, select, err);

@@ -22,7 +22,7 @@ typedef struct adm_profile_command {
     adm_fleet fleet; /* --shard, --dry-run */
     adm_profile_shards shards;
     const char *seq_lens, *budgets, *heads, *kv_heads, *head_dim, *batches, *dtype, *page_size, *sinks, *recent;
-    const char *launch, *cache, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
+    const char *launch, *cache, *timestamps, *stages, *cap_ms, *seed, *device, *label, *select, *batch_lens;
     const char *trace_path, *layers, *thresholds, *calibration_path, *counters, *metrics, *ranks;
     const char *gpus, *together; /* NULL or "": one GPU */
     const char *seconds_path;

@@ -194,6 +194,55 @@ static __device__ __forceinline__ void sample_row(const warp_range &range, const
         if (!adm_is_eligible(c, token + i)) words[i / 2] |= (uint32_t)ADM_NO_DISTANCE << 16 * (i % 2);
 }
 
+/* The mean of what the warps find in their shares of the sample. kth: a word of shared memory per warp. Synchronises the
+ * block once. */
+static __device__ __forceinline__ uint32_t bound_of_sample(uint32_t (&words)[SAMPLED_WORDS], uint32_t k, uint32_t n_bins,
+                                                           uint32_t *kth) {
+    const uint32_t lane = threadIdx.x % 32, mine = adm_warp_kth(words, k, n_bins);
+    if (lane == 0) kth[threadIdx.x / 32] = mine;
+    __syncthreads();
+    const uint32_t all = __reduce_add_sync(ADM_FULL_WARP, lane < CLUSTER_WARPS ? kth[lane] : 0);
+    return min((all + CLUSTER_WARPS - 1) / CLUSTER_WARPS, n_bins - 1);
+}
+
+/* The cut, from the histograms of all blocks of the cluster, each [bound + 1]. sums: as many in shared memory. The caller waits
+ * for the cluster before it changes its own histogram. */
+static __device__ __forceinline__ void find_cluster_cut(uint32_t *histogram, uint32_t bound, const adm_row_eligible &c,
+                                                        uint32_t start, uint2 *sums, adm_row_cut *cut) {
+    const uint32_t split = gridDim.x, rank = blockIdx.x;
+    adm_cluster_meet();
+#pragma unroll 1
+    for (uint32_t bin = threadIdx.x; bin <= bound; bin += CLUSTER_THREADS)
+        sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
+    adm_cluster_arrive_relaxed(); /* this block is done with its neighbours' memory */
+    __syncthreads();
+    if (threadIdx.x / 32 == 0) adm_find_cut(bound + 1, c, start, cut, [&](uint32_t bin) { return sums[bin]; });
+    __syncthreads();
+}
+
+/* The winners among a warp's candidates into the index. counts: a pair of shared memory per warp. Synchronises the block
+ * once. */
+static __device__ __forceinline__ void write_listed(const warp_range &range, const adm_row_eligible &c, const adm_list &list,
+                                                    const adm_row_cut &cut, uint2 *counts, uint32_t *index) {
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    uint2 n = make_uint2(0, 0);
+    visit_range(range, c, list, [&](bool there, uint32_t, uint32_t key) {
+        const uint2 winners = adm_winners(there, key, cut);
+        n.x += __popc(winners.x);
+        n.y += __popc(winners.y);
+    });
+    if (lane == 0) counts[warp] = n;
+    __syncthreads();
+    if (n.x + n.y == 0) return;
+    const uint2 earlier = lane < warp ? counts[lane] : make_uint2(0, 0);
+    uint2 at = make_uint2(cut.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x),
+                          cut.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y));
+    visit_range(range, c, list, [&](bool there, uint32_t token, uint32_t key) {
+        adm_put_winners(adm_winners(there, key, cut), cut, &at,
+                        [&](uint32_t position) { index[position] = range.start + token; });
+    });
+}
+
 #endif /* __CUDA_ARCH__ >= 900 */
 
 /* distance (rows, capacity) -> index (rows, budget), n_selected (rows). Grid (split, rows), a cluster per row. Dynamic shared
@@ -209,7 +258,6 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
     __shared__ uint32_t kth[CLUSTER_WARPS];
     uint32_t *histogram = (uint32_t *)(sums + n_bins);
     const uint32_t split = gridDim.x, rank = blockIdx.x, row = blockIdx.y, warp = threadIdx.x / 32;
-    const uint32_t lane = threadIdx.x % 32;
     adm_start_dependents();
 #pragma unroll 1
     for (uint32_t bin = threadIdx.x; bin < n_bins; bin += CLUSTER_THREADS) histogram[bin] = 0;
@@ -232,26 +280,13 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
     };
     if (sampled) sample_row(range, c, words);
     load_first();
-    if (sampled) {
-        const uint32_t mine = adm_warp_kth(words, k, n_bins);
-        if (lane == 0) kth[warp] = mine;
-        __syncthreads();
-        const uint32_t all = __reduce_add_sync(ADM_FULL_WARP, lane < CLUSTER_WARPS ? kth[lane] : 0);
-        bound = min((all + CLUSTER_WARPS - 1) / CLUSTER_WARPS, n_bins - 1);
-    }
+    if (sampled) bound = bound_of_sample(words, k, n_bins, kth);
     for (;;) {
         list_range(range, c, x, bound, &list);
         visit_range(range, c, list, [&](bool there, uint32_t, uint32_t key) {
             if (there && key - 1 <= bound) atomicAdd(&histogram[key - 1], 1u);
         });
-        adm_cluster_meet();
-#pragma unroll 1
-        for (uint32_t bin = threadIdx.x; bin <= bound; bin += CLUSTER_THREADS)
-            sums[bin] = adm_add_up_bin(split, rank, [&](uint32_t r) { return adm_cluster_peer(histogram, r)[bin]; });
-        adm_cluster_arrive_relaxed(); /* this block is done with its neighbours' memory */
-        __syncthreads();
-        if (warp == 0) adm_find_cut(bound + 1, c, chunk.x, &cut, [&](uint32_t bin) { return sums[bin]; });
-        __syncthreads();
+        find_cluster_cut(histogram, bound, c, chunk.x, sums, &cut);
         if (cut.boundary != UINT32_MAX) break;
         adm_cluster_wait(); /* too few within the bound */
         for (uint32_t bin = threadIdx.x; bin < n_bins; bin += CLUSTER_THREADS) histogram[bin] = 0;
@@ -260,25 +295,8 @@ static __global__ void __launch_bounds__(CLUSTER_THREADS)
         __syncthreads();
     }
     const adm_row_cut found = cut;
-    uint2 n = make_uint2(0, 0);
-    visit_range(range, c, list, [&](bool there, uint32_t, uint32_t key) {
-        const uint2 winners = adm_winners(there, key, found);
-        n.x += __popc(winners.x);
-        n.y += __popc(winners.y);
-    });
-    if (lane == 0) counts[warp] = n;
     if (rank == 0 && threadIdx.x == 0) p.n_selected[row] = min(s.rule.budget, length);
-    __syncthreads();
-    if (n.x + n.y > 0) {
-        uint32_t *index = p.index + (size_t)row * s.rule.budget;
-        const uint2 earlier = lane < warp ? counts[lane] : make_uint2(0, 0);
-        uint2 at = make_uint2(found.rank + __reduce_add_sync(ADM_FULL_WARP, earlier.x),
-                              found.ties + __reduce_add_sync(ADM_FULL_WARP, earlier.y));
-        visit_range(range, c, list, [&](bool there, uint32_t token, uint32_t key) {
-            adm_put_winners(adm_winners(there, key, found), found, &at,
-                            [&](uint32_t position) { index[position] = range.start + token; });
-        });
-    }
+    write_listed(range, c, list, found, counts, p.index + (size_t)row * s.rule.budget);
     adm_cluster_wait(); /* and they with its */
 #endif
 }
@@ -481,15 +499,17 @@ extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gp
     return adm_gpu_launch("top-k", held_kernel_of(warps, max_tiles), grid, args, stream, err);
 }
 
-/* What was fastest on an H200 (kernels/LOG.md). Two tiles a warp, four where there are many bins to exchange, as far as each
- * block has an SM: only so many clusters of more than two are sure to find SMs. 32 warps where 16 would have more than six
- * tiles each. Lists where blocks of several rows would have to share all SMs. */
+/* What was fastest on an H200 (kernels/LOG.md). 16 warps of two tiles each, as far as each block has an SM: only so many
+ * clusters of more than two are sure to find SMs. Where there are many bins to exchange, fewer and larger blocks: 32 warps of
+ * four tiles. 32 warps also where 16 would have more than six tiles each. Lists where blocks of several rows would have to share
+ * all SMs. */
 static topk_cut cut_of(const adm_gpu_shape *s, const adm_gpu_limits *limits) {
     const topk_cut lists = {0, 0};
     const uint32_t n_rows = s->batch * adm_gpu_select_heads(s), n_sms = (uint32_t)limits->n_sms;
+    const bool large = n_bins_of(s) > 1024 && n_rows <= n_sms;
     const uint32_t sure = n_sms * 9 / 10 / n_rows, fit = sure >= 3 ? sure : 2 * n_rows <= n_sms ? 2 : 1;
-    const uint32_t wanted = held_tiles(s, 16 * (n_bins_of(s) > 1024 ? 4 : 2)), most = (uint32_t)adm_min(fit, TOPK_SPLIT);
-    topk_cut cut = {(uint32_t)adm_min(wanted, most), 16};
+    const uint32_t wanted = held_tiles(s, large ? 32 * 4 : 16 * 2), most = (uint32_t)adm_min(fit, TOPK_SPLIT);
+    topk_cut cut = {(uint32_t)adm_min(wanted, most), large ? 32u : 16u};
     if (held_tiles(s, cut.split * cut.warps) > 6) cut.warps = 32;
     while (cut.split < TOPK_SPLIT && held_tiles(s, cut.split * cut.warps) > HELD_TILES) cut.split++;
     if (cut.split > most && n_rows > n_sms) return lists;

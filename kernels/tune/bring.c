@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/json_read.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/system/read_room.h"
 #include "kernels/tune/candidate/plugin.h"
 
@@ -71,11 +73,22 @@ static bool named_stage(const char *given, bool *stages, const char **path) {
     return false;
 }
 
+/* No file either. */
+static adm_status no_stage(const char *given, adm_error *err) {
+    const char *stages[ADM_N_STAGES];
+    char typed[64];
+    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    snprintf(typed, sizeof typed, "%.*s", (int)strcspn(given, "="), given);
+    return adm_refuse_word("--candidate", typed, stages, ADM_N_STAGES, err);
+}
+
 static adm_status read_text(const char *path, char **text, adm_error *err) {
     FILE *file = adm_open_to_read(path);
     if (file == NULL) return adm_fail(err, adm_status_of_read(errno), "%s: %s", path, strerror(errno));
     adm_status status = adm_alloc(text, MAX_SOURCE_BYTES + 1, 1, "a candidate's source", err);
     if (status == ADM_OK) (*text)[fread(*text, 1, MAX_SOURCE_BYTES, file)] = '\0';
+    if (status == ADM_OK && ferror(file))
+        status = adm_fail(err, adm_status_of_read(errno), "%s cannot be read: %s", path, strerror(errno));
     fclose(file);
     return status;
 }
@@ -117,6 +130,8 @@ static adm_status stage_of_manifest(const char *path, bool *stages, adm_error *e
     adm_json_fault why;
     json_t *document = adm_json_read_path(path, MAX_SOURCE_BYTES, &why);
     if (document == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "%s: out of memory while reading it", path);
+    if (document == NULL && why.error != 0)
+        return adm_fail(err, adm_status_of_read(why.error), "%s cannot be read: %s", path, why.text);
     const char *stage = json_string_value(json_object_get(document, "stage"));
     for (int s = 0; stage != NULL && s < ADM_N_STAGES; s++) stages[s] = strcmp(stage, adm_stage_name((adm_stage)s)) == 0;
     json_decref(document);
@@ -129,7 +144,8 @@ adm_status adm_bring_stages(const char *given, bool *stages, const char **path, 
     for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = false;
     if (named_stage(given, stages, path)) return ADM_OK;
     const bool is_source = ends_in(given, ".c") || ends_in(given, ".cu");
-    status = adm_tune_check_file(given, err);
+    status = strchr(given, '=') != NULL && access(given, F_OK) != 0 ? no_stage(given, err) : ADM_OK;
+    if (status == ADM_OK) status = adm_tune_check_file(given, err);
     if (status != ADM_OK) return status;
     if (is_source) status = stages_of_source(given, stages, err);
     else if (ends_in(given, ".so")) status = stages_of_shared(given, stages, err);

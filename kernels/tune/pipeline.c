@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/suggest.h"
 #include "kernels/registry.h"
 #include "kernels/tune/host/host_session.h"
 
@@ -22,22 +23,32 @@ const adm_host_impl **adm_pipeline_slot(adm_host_pipeline *p, adm_stage stage) {
 
 static bool is_contract(const adm_host_impl *row) { return row->stage != ADM_STAGE_DISTANCE || strcmp(row->metric, "l1") == 0; }
 
-/* All names of rows, each once, for a sentence. */
-static void list_names(char *out, size_t bytes) {
-    size_t used = 0;
-    out[0] = '\0';
+/* Says what there is: no such stage, or all names of its rows, each once. stage: "" for any. */
+static adm_status no_row(const char *stage, const char *name, adm_error *err) {
+    enum { MAX_NAMES = 64 };
+    const char *names[MAX_NAMES], *stages[ADM_N_STAGES];
+    char option[96];
+    size_t n = 0, n_stages = 0;
+    bool is_stage = stage[0] == '\0';
     for (size_t i = 0; i < adm_registry_count(); i++) {
         const adm_host_impl *row = adm_registry_at(i);
-        bool known = !is_contract(row);
-        for (size_t k = 0; k < i && !known; k++)
-            known = is_contract(adm_registry_at(k)) && strcmp(adm_registry_at(k)->name, row->name) == 0;
-        if (!known && used < bytes) used += (size_t)snprintf(out + used, bytes - used, "%s%s", used > 0 ? ", " : "", row->name);
+        const char *of = adm_stage_name(row->stage);
+        size_t k = 0;
+        while (k < n_stages && stages[k] != of) k++;
+        if (k == n_stages) stages[n_stages++] = of;
+        if (!is_contract(row) || (stage[0] != '\0' && strcmp(stage, of) != 0)) continue;
+        is_stage = true;
+        for (k = 0; k < n && strcmp(names[k], row->name) != 0;) k++;
+        if (k == n && n < MAX_NAMES) names[n++] = row->name;
     }
+    if (!is_stage) return adm_refuse_word("--implementation", stage, stages, n_stages, err);
+    snprintf(option, sizeof option, "--implementation%s%s", stage[0] != '\0' ? ": " : "", stage);
+    return adm_refuse_word(option, name, names, n, err);
 }
 
 static adm_status choose_one(const char *stage, size_t stage_bytes, const char *name, size_t name_bytes, adm_host_pipeline *p,
                              adm_error *err) {
-    char names[256], text[64];
+    char text[64], of_stage[64];
     bool found = false, runs = false;
     for (size_t i = 0; i < adm_registry_count(); i++) {
         const adm_host_impl *row = adm_registry_at(i);
@@ -52,9 +63,8 @@ static adm_status choose_one(const char *stage, size_t stage_bytes, const char *
     snprintf(text, sizeof text, "%.*s", (int)name_bytes, name);
     if (found && runs) return ADM_OK;
     if (found) return adm_fail(err, ADM_EUNSUPPORTED, "--implementation: this processor cannot run '%s'", text);
-    list_names(names, sizeof names);
-    return adm_fail(err, ADM_EINPUT, "--implementation: no stage%s%.*s has a row '%s'; the names are %s",
-                    stage_bytes > 0 ? " " : "", (int)stage_bytes, stage, text, names);
+    snprintf(of_stage, sizeof of_stage, "%.*s", (int)stage_bytes, stage);
+    return no_row(of_stage, text, err);
 }
 
 adm_status adm_pipeline_choose(const char *names, adm_host_pipeline *p, adm_error *err) {

@@ -8,6 +8,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/print.h"
+#include "core/base/suggest.h"
 #include "core/system/clock.h"
 #include "kernels/tune/search.h"
 
@@ -37,12 +38,26 @@ adm_status adm_tune_session_add(adm_tune_session *s, const char *path, adm_error
     return status;
 }
 
+static adm_status no_parameter(const adm_tune_session *s, const char *setting, adm_error *err) {
+    enum { MAX_NAMES = 64 };
+    const char *names[MAX_NAMES];
+    char typed[64], meant[ADM_DID_YOU_MEAN_BYTES];
+    size_t n = 0;
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < s->list[side].n; i++)
+            for (size_t p = 0; p < s->list[side].c[i].n_parameters && n < MAX_NAMES; p++)
+                names[n++] = s->list[side].c[i].parameter[p].name;
+    snprintf(typed, sizeof typed, "%.*s", (int)strcspn(setting, "="), setting);
+    return adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'%s", setting,
+                    adm_did_you_mean(typed, names, n, meant));
+}
+
 adm_status adm_tune_session_set(adm_tune_session *s, const char *setting, adm_error *err) {
     bool found = false;
     adm_status status = ADM_OK;
     for (int side = 0; side < 2 && status == ADM_OK; side++) status = adm_tune_set(&s->list[side], setting, &found, err);
     if (status != ADM_OK || found) return status;
-    return adm_fail(err, ADM_EINPUT, "--set: no candidate has the parameter of '%s'", setting);
+    return no_parameter(s, setting, err);
 }
 
 /* --- Progress ------------------------------------------------------------------------------------------------------- */

@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/cli/command.h"
+#include "core/base/mem.h"
 #include "core/base/print.h"
+#include "core/base/suggest.h"
+#include "core/cli/command.h"
 #include "probes/cupti/counter_plan.h"
 #include "probes/cupti/cupti_load.h"
 #include "probes/metrics/metric_set.h"
@@ -153,6 +155,35 @@ static void print_metric(const adm_set_metric *m) {
     adm_print("  set      %s\n", m->set);
 }
 
+/* What was meant, of the metrics of the set that was named, or of all. */
+static adm_status meant_by(const counters_command *c, const char *name, char meant[ADM_DID_YOU_MEAN_BYTES], adm_error *err) {
+    const size_t n_sets = c->set != NULL ? 1 : adm_metric_set_count();
+    meant[0] = '\0';
+    for (size_t i = 0; i < n_sets && meant[0] == '\0'; i++) {
+        adm_metric_set *set = NULL;
+        const char **names = NULL;
+        adm_status status = adm_metric_set_open(c->set != NULL ? c->set : adm_metric_set_name(i), &set, err);
+        if (status == ADM_OK) status = adm_alloc(&names, set->n + 1, sizeof *names, "names of metrics", err);
+        for (size_t m = 0; status == ADM_OK && m < set->n; m++) names[m] = set->metric[m].name;
+        if (status == ADM_OK) adm_did_you_mean(name, names, set->n, meant);
+        adm_free(&names);
+        adm_metric_set_close(&set);
+        if (status != ADM_OK) return status;
+    }
+    return ADM_OK;
+}
+
+/* why: CUPTI's words on it, or why there are none. */
+static adm_status no_metric(const counters_command *c, const char *name, bool no_host, const char *why, adm_error *err) {
+    char meant[ADM_DID_YOU_MEAN_BYTES];
+    const adm_status status = meant_by(c, name, meant, err);
+    if (status != ADM_OK) return status;
+    return no_host ? adm_fail(err, ADM_EUNSUPPORTED, "'%.200s' is in no set, and %.400s%s", name, why, meant)
+                   : adm_fail(err, ADM_EINPUT,
+                              "'%.200s' is in no set, and %.200s; `adamas counters list --chip %.60s` names its metrics%s",
+                              name, why, c->chip, meant);
+}
+
 /* One metric: what the sets say, and CUPTI's words, where there are any. */
 static adm_status explain_metric(const counters_command *c, const char *name, adm_cupti_host *host, const adm_error *no_host,
                                  json_t *document, adm_error *err) {
@@ -165,11 +196,7 @@ static adm_status explain_metric(const counters_command *c, const char *name, ad
     bool of_cupti = host != NULL && (metric == NULL || metric->formula == NULL) &&
                     adm_cupti_host_describe(host, name, &words, &no_words) == ADM_OK;
     if (metric == NULL && !of_cupti) {
-        status = host == NULL ? adm_fail(err, ADM_EUNSUPPORTED, "'%.200s' is in no set, and %.400s", name, no_host->text)
-                              : adm_fail(err, ADM_EINPUT,
-                                         "'%.200s' is in no set, and %.200s; `adamas counters list --chip %.60s` "
-                                         "names its metrics",
-                                         name, no_words.text, c->chip);
+        status = no_metric(c, name, host == NULL, host == NULL ? no_host->text : no_words.text, err);
     } else if (c->common.json) {
         json_t *entry = metric != NULL ? metric_json(metric) : json_pack("{s:s}", "name", name);
         if (of_cupti) json_object_set_new(entry, "cupti", json_string(words.description));

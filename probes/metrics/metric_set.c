@@ -223,9 +223,9 @@ static adm_status add_file(adm_metric_set *set, const char *path, adm_error *err
     const size_t room = adm_read_room_bytes(file, MAX_BYTES);
     adm_status status = adm_alloc(&text, room, 1, "a metric set", err);
     size_t length = status == ADM_OK ? fread(text, 1, room, file) : 0;
-    int failed = ferror(file);
+    if (status == ADM_OK && ferror(file))
+        status = adm_fail(err, adm_status_of_read(errno), "metric set %.200s cannot be read: %s", path, strerror(errno));
     fclose(file);
-    if (status == ADM_OK && failed) status = adm_fail(err, ADM_EINPUT, "metric set %.200s cannot be read", path);
     if (status == ADM_OK && length > MAX_BYTES)
         status = adm_fail(err, ADM_EINPUT, "metric set %.200s is longer than 1 MiB", path);
     if (status == ADM_OK && memchr(text, '\0', length) != NULL)

@@ -369,6 +369,7 @@ def test_markdown_fits_into_a_comment(adamas, runs, tmp_path):
 
 @pytest.mark.parametrize("arguments, says", [
     (["--margin", "0"], ["--margin", "'0'"]), (["--margin", "x"], ["--margin", "'x'"]),
+    (["--tolerance", "recal=0.1"], ["--tolerance: neither side has the metric 'recal'; did you mean 'recall'?"]),
     (["--tolerance", "recall"], ["--tolerance", "METRIC=RATIO"]), (["--tolerance", "recall=2"], ["--tolerance"]),
     (["--junit", ""], ["--junit"]), (["--seed", "-1"], ["--seed"])])
 def test_bad_values(adamas, runs, arguments, says):

@@ -189,9 +189,28 @@ def test_savings_are_within_the_stage_and_sorted(adamas, recorded):
         document = explain(adamas, recorded, stage, variant, seq_len, budget)
         savings = [finding["saves_ns"] for finding in document["findings"] if finding["saves_ns"] is not None]
         assert savings == sorted(savings, reverse=True)
-        assert all(0 <= saving <= document["figures"]["time_ns"] for saving in savings), document
+        above = document["figures"].get("over_floor_ns", document["figures"]["time_ns"])
+        assert all(0 <= saving <= above for saving in savings), document
         for finding in document["findings"]:
             assert finding["source"] and "{" not in finding["says"], finding
+
+
+@pytest.mark.parametrize("rule, metric, value", [("idle", "sm__cycles_active.avg", 1),
+                                                 ("barrier", "stall_barrier_share", 0.99), ("gaps", "launch_gap_ns", 1e9)])
+def test_no_more_can_be_saved_than_the_time_above_the_floor(adamas, h200, tmp_path, rule, metric, value):
+    """By themselves these figures say that almost all of the time could go, and the floor's bytes with it."""
+    database = shutil.copy(h200, tmp_path / "r.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        changed = connection.execute("UPDATE measurement SET median = ? WHERE stage = 'attention' AND metric_id = "
+                                     "(SELECT metric_id FROM metric WHERE name = ?)", (value, metric)).rowcount
+        connection.commit()
+    assert changed > 0
+    document = json.loads(adamas("explain", "--stage", "attention", "--json", "--db", database).out)
+    [finding] = [finding for finding in document["findings"] if finding["rule"] == rule]
+    figures = document["figures"]
+    assert finding["saves_ns"] == pytest.approx(figures["over_floor_ns"]) and 0 < figures["over_floor_ns"] < figures["time_ns"]
+    text = adamas("explain", "--stage", "attention", "--db", database).out
+    assert f"At most {figures['over_floor_ns'] / 1000:.2f} us to gain" in text
 
 
 def test_the_step_is_brought_in_by_amdahl(adamas, recorded):
@@ -285,6 +304,7 @@ def test_counters_of_another_build_or_gpu_are_not_taken(adamas, apart, tmp_path,
 @pytest.mark.parametrize("arguments, says", [
     (["--stage", "topk", "--run", 9], ["r.db holds no run 9; its newest is run 2"]),
     (["--stage", "topk", "--seq-len", 77], ["none of that variant and shape"]),
+    (["--stage", "topk", "--implementation", "clustr"], ["--implementation: 'clustr'", "did you mean 'cluster'?"]),
     (["--stage", "sort"], ["--stage", "'sort'"]), (["--stage", "topk,pack"], ["one stage"]),
     (["--stage", "topk", "--budget", 0], ["--budget"]),
 ])

@@ -299,7 +299,7 @@ def test_a_name_that_the_database_lacks_is_refused_with_the_nearest(adamas, runs
     runs.add(5)
     for option, typed, meant in (("--metric", "tme_ns", "time_ns"), ("--stage", "atention", "attention")):
         result = adamas("history", option, typed, "--db", runs.path)
-        assert result.code == 2 and f"'{typed}': did you mean '{meant}'?" in result.err
+        assert result.code == 2 and f"'{typed}'; did you mean '{meant}'?" in result.err
     assert adamas("history", "--metric", "nothing_like_it", "--db", runs.path).code == 2
     assert adamas("history", "--metric", "time_ns", "--stage", "attention", "--db", runs.path).code == 0
 
@@ -353,5 +353,5 @@ def test_history_uses_one_side_of_a_check(runs, history):
 
 def test_other_sides_are_refused(adamas, runs):
     runs.add(1)
-    refuse(adamas, "history", "--series", "left", "--db", runs.path, says=["'left' is not passed, candidates, baselines"])
+    refuse(adamas, "history", "--series", "left", "--db", runs.path, says=["'left' is not known; there are passed, candidates"])
     refuse(adamas, "history", "--same-machine", "(", "--db", runs.path, says=["'(' is not a regular expression"])

@@ -32,7 +32,7 @@ def campaign(faults, tmp_path_factory):
 @pytest.mark.parametrize("name", ["trace info", "db import", "db create"])
 def test_a_fault_of_memory_or_disk_is_told_as_one(campaign, name):
     campaign.wrong.clear()
-    for kind in ("alloc", "write"):
+    for kind in ("alloc", "write", "read"):
         for lasts in (False, True):
             campaign.inject(name, kind, lasts)
     campaign.fill(name)
@@ -94,7 +94,7 @@ def test_a_merge_lets_go_of_a_file_also_when_memory_runs_out(campaign, faults):
 def test_every_command_tells_of_early_and_late_faults(campaign, name):
     campaign.wrong.clear()
     campaign.some(name, {("alloc", False): [1, 7, 60, 700, 9000], ("alloc", True): [5, 300], ("write", False): [1, 4],
-                         ("write", True): [2]})
+                         ("write", True): [2], ("read", False): [1, 3, 6], ("read", True): [9]})
     assert campaign.wrong == []
 
 

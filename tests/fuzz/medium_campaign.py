@@ -124,6 +124,7 @@ class Medium(fault_campaign.Campaign):
 
     def all_of(self, name):
         n_wrong = len(self.wrong)
+        self.by_time = fault_campaign.BY_TIME.get(name, ())
         self.mount("-o", "size=64m")
         self.prepare()
         before = self.content()

@@ -1,16 +1,16 @@
-/* faults.c: loaded before the C library (LD_PRELOAD), it makes an allocation or a write fail: the Nth, or the Nth and all after
- * it.
+/* faults.c: loaded before the C library (LD_PRELOAD), it makes an allocation, a write or a read fail: the Nth, or the Nth and
+ * all after it.
  *
- *     ADAMAS_FAULT         "alloc" or "write"
+ *     ADAMAS_FAULT         "alloc", "write" or "read"
  *     ADAMAS_FAULT_AT      N, counted from 1 in each process, from main() on: what runtimes do before it is not ours
  *     ADAMAS_FAULT_LASTS   set: all after it fail too
  *     ADAMAS_FAULT_HIT     a file that is made when one failed
  *     ADAMAS_FAULT_PATHS   a file that gets the call path of each allocation in order, 64 bits each: a hash of the return
- * addresses.
- *                          They hold for this process only; nothing fails
+ *                          addresses. They hold for this process only; nothing fails
  *
  * Allocations are those of everybody: ours, SQLite's, jansson's, argp's, stdio's. Writes are those that go through the C
- * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). */
+ * library's functions, SQLite's among them; stdio's own do not (a limit on file sizes, RLIMIT_FSIZE, makes those fail). Reads are
+ * those of read(), pread() and stdio. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -27,7 +27,7 @@ extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-static long alloc_at, write_at, n_allocs, n_writes;
+static long alloc_at, write_at, read_at, n_allocs, n_writes, n_reads;
 static int lasts;
 static int (*program)(int argc, char **argv, char **environment);
 
@@ -37,7 +37,8 @@ static void begin(void) {
     lasts = getenv("ADAMAS_FAULT_LASTS") != NULL;
     if (what != NULL && strcmp(what, "alloc") == 0) alloc_at = n;
     if (what != NULL && strcmp(what, "write") == 0) write_at = n;
-    n_allocs = n_writes = 0;
+    if (what != NULL && strcmp(what, "read") == 0) read_at = n;
+    n_allocs = n_writes = n_reads = 0;
 }
 
 enum { DEPTH = 96 };
@@ -96,6 +97,20 @@ static int no_room(void) {
     return 1;
 }
 
+static int no_data(void) {
+    if (!fails(read_at, &n_reads)) return 0;
+    errno = EIO;
+    return 1;
+}
+
+/* Lets the stream's next read of its file fail, as only the C library can set its error flag. */
+static void spoil(FILE *stream) {
+    if (!no_data()) return;
+    int failing = open("/proc/self/mem", O_RDONLY); /* nothing is mapped at 0: EIO */
+    dup2(failing, fileno(stream));
+    close(failing);
+}
+
 #pragma GCC visibility push(default) /* what takes the place of the C library's */
 void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
 void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
@@ -127,3 +142,23 @@ int fsync(int fd) { return no_room() ? -1 : REAL(int, "fsync", int)(fd); }
 int fdatasync(int fd) { return no_room() ? -1 : REAL(int, "fdatasync", int)(fd); }
 int ftruncate(int fd, off_t n) { return no_room() ? -1 : REAL(int, "ftruncate", int, off_t)(fd, n); }
 int ftruncate64(int fd, off_t n) { return no_room() ? -1 : REAL(int, "ftruncate64", int, off_t)(fd, n); }
+
+ssize_t read(int fd, void *data, size_t n) { return no_data() ? -1 : REAL(ssize_t, "read", int, void *, size_t)(fd, data, n); }
+ssize_t pread(int fd, void *data, size_t n, off_t at) {
+    return no_data() ? -1 : REAL(ssize_t, "pread", int, void *, size_t, off_t)(fd, data, n, at);
+}
+ssize_t pread64(int fd, void *data, size_t n, off_t at) {
+    return no_data() ? -1 : REAL(ssize_t, "pread64", int, void *, size_t, off_t)(fd, data, n, at);
+}
+size_t fread(void *data, size_t size, size_t n, FILE *stream) {
+    spoil(stream);
+    return REAL(size_t, "fread", void *, size_t, size_t, FILE *)(data, size, n, stream);
+}
+char *fgets(char *data, int n, FILE *stream) {
+    spoil(stream);
+    return REAL(char *, "fgets", char *, int, FILE *)(data, n, stream);
+}
+ssize_t getline(char **line, size_t *bytes, FILE *stream) {
+    spoil(stream);
+    return REAL(ssize_t, "getline", char **, size_t *, FILE *)(line, bytes, stream);
+}

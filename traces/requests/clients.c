@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "traces/generate/generate_math.h"
 #include "traces/requests/json_numbers.h"
 #include "traces/requests/numbers.h"
@@ -165,12 +166,13 @@ static adm_status read_pattern(const adm_lines *lines, const json_t *object, cli
     static const char *const names[] = {"poisson", "gamma", "weibull", "bursty"};
     const json_t *item = json_object_get(object, "pattern");
     const char *name = item == NULL ? "poisson" : json_string_value(item);
-    char quote[ADM_SHOWN_BYTES];
+    char quote[ADM_SHOWN_BYTES], meant[ADM_DID_YOU_MEAN_BYTES];
     size_t i = 0;
     while (name != NULL && i < 4 && strcasecmp(names[i], name) != 0) i++;
     if (name == NULL || i == 4)
-        return adm_lines_refuse(lines, err, "pattern '%s' is none of poisson, gamma, weibull, bursty",
-                                adm_shown(name != NULL ? name : "", quote));
+        return adm_lines_refuse(lines, err, "pattern '%s' is none of poisson, gamma, weibull, bursty%s",
+                                adm_shown(name != NULL ? name : "", quote),
+                                adm_did_you_mean(name != NULL ? name : "", names, 4, meant));
     c->pattern = (pattern)i;
     c->scale = 1 / c->rate;
     if (c->pattern == GAMMA) {

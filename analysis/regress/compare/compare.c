@@ -14,6 +14,7 @@
 #include "analysis/regress/statistics/quantile.h"
 #include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/contract/probe.h"
 
 /* --- Pairing ------------------------------------------------------------------------------------------------------ */
@@ -283,11 +284,36 @@ static void sum_up(adm_comparison *out) {
     out->faster_but_less_accurate = faster && less_accurate;
 }
 
+/* A tolerance for a metric that neither side has would be ignored in silence. */
+static adm_status check_tolerances(const adm_series_set *base, const adm_series_set *cand, const adm_compare_options *o,
+                                   adm_error *err) {
+    const adm_series_set *const sides[] = {base, cand};
+    const char **names = NULL;
+    char typed[128], meant[ADM_DID_YOU_MEAN_BYTES];
+    adm_status status = adm_alloc(&names, base->n_metrics + cand->n_metrics + 1, sizeof *names, "names of metrics", err);
+    for (size_t t = 0; status == ADM_OK && t < o->n_tolerances; t++) {
+        bool is_there = false;
+        size_t n = 0;
+        snprintf(typed, sizeof typed, "%.*s", (int)strcspn(o->tolerance[t], "="), o->tolerance[t]);
+        for (int side = 0; side < 2; side++)
+            for (size_t i = 0; i < sides[side]->n_metrics; i++) {
+                names[n++] = sides[side]->metric[i].name;
+                is_there |= strcmp(sides[side]->metric[i].name, typed) == 0;
+            }
+        if (!is_there)
+            status = adm_fail(err, ADM_EINPUT, "--tolerance: neither side has the metric '%s'%s", typed,
+                              adm_did_you_mean(typed, names, n, meant));
+    }
+    adm_free(&names);
+    return status;
+}
+
 adm_status adm_compare(const adm_series_set *base, const adm_series_set *cand, const adm_compare_options *o,
                        adm_comparison *out, adm_error *err) {
     adm_status status = make_rows(base, cand, out, err);
     if (status == ADM_OK) drop_unmeasured(out);
     if (status == ADM_OK) status = adm_compare_refuse(base, cand, o, out, err);
+    if (status == ADM_OK) status = check_tolerances(base, cand, o, err);
     if (status == ADM_OK && o->ignore_missing) drop_missing(out);
     for (size_t i = 0; status == ADM_OK && i < out->n_rows; i++) status = measure_row(base, cand, o, &out->row[i], err);
     if (status == ADM_OK) status = judge_family(o, out, err);

@@ -6,6 +6,7 @@
 
 #include "analysis/regress/renamed.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 
 static bool ends_in(const char *path, const char *suffix) {
     const size_t n = strlen(path), m = strlen(suffix);
@@ -85,6 +86,19 @@ static void choose_own(const adm_series_set *cand, const char *named, bool *is_k
     }
 }
 
+static adm_status no_base(const adm_series_set *base, const char *named, const char *against, adm_error *err) {
+    const char **names = NULL;
+    char meant[ADM_DID_YOU_MEAN_BYTES] = "";
+    size_t n = 0;
+    adm_status status = adm_alloc(&names, base->n_series + 1, sizeof *names, "names of rows", err);
+    if (status != ADM_OK) return status;
+    for (size_t i = 0; i < base->n_series; i++) names[n++] = base->series[i].config->variant;
+    if (against != NULL) adm_did_you_mean(against, names, n, meant);
+    adm_free(&names);
+    return adm_fail(err, ADM_EINPUT, "the baseline's runs have nothing that %s can be compared with%s%s%s", base_of(named),
+                    against != NULL ? ": no times of " : "", against != NULL ? against : "", meant);
+}
+
 adm_status adm_compare_keep_kernel(adm_series_set *base, adm_series_set *cand, const char *named, const char *against,
                                    adm_error *err) {
     bool *of_base = NULL, *of_cand = NULL;
@@ -102,13 +116,11 @@ adm_status adm_compare_keep_kernel(adm_series_set *base, adm_series_set *cand, c
     }
     if (status == ADM_OK) {
         keep(cand, of_cand);
-        keep(base, of_base);
+        if (n_base > 0) keep(base, of_base);
         if (cand->n_series == 0)
             status = adm_fail(err, ADM_EINPUT, "the candidate's runs have no times of %s: make them with --candidate %s",
                               base_of(named), named);
-        else if (n_base == 0)
-            status = adm_fail(err, ADM_EINPUT, "the baseline's runs have nothing that %s can be compared with%s%s",
-                              base_of(named), against != NULL ? ": no times of " : "", against != NULL ? against : "");
+        else if (n_base == 0) status = no_base(base, named, against, err);
     }
     adm_free(&of_base);
     adm_free(&of_cand);

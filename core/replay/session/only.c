@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 
 static bool depends_on_budget(adm_stage stage) {
     return stage == ADM_STAGE_TOPK || stage == ADM_STAGE_ATTENTION || stage == ADM_STAGE_STEP;
@@ -54,7 +55,19 @@ static bool read_one(const char **at, adm_only *only) {
     return **at == ',' || **at == '\0';
 }
 
+/* The stage that a word that is none was meant to begin with. */
+static const char *meant_of(const char *from, char meant[ADM_DID_YOU_MEAN_BYTES]) {
+    const char *stages[ADM_N_STAGES];
+    char typed[64];
+    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    snprintf(typed, sizeof typed, "%.*s", (int)strcspn(from, ":@/,"), from);
+    for (int s = 0; s < ADM_N_STAGES; s++)
+        if (strcmp(typed, stages[s]) == 0) typed[0] = '\0'; /* it is the rest that is wrong */
+    return adm_did_you_mean(typed, stages, ADM_N_STAGES, meant);
+}
+
 adm_status adm_only_parse(const char *text, adm_only **only, size_t *n, adm_error *err) {
+    char meant[ADM_DID_YOU_MEAN_BYTES];
     size_t capacity = 1;
     *n = 0;
     for (const char *at = text; *at != '\0'; at++) capacity += *at == ',';
@@ -64,8 +77,8 @@ adm_status adm_only_parse(const char *text, adm_only **only, size_t *n, adm_erro
         if (!read_one(&at, &(*only)[*n])) {
             status = adm_fail(err, ADM_EINPUT,
                               "--only-times: '%.*s' is none of topk, topk@LENGTH, topk@LENGTH/BUDGET, pack:bulk@LENGTH and the "
-                              "like",
-                              (int)strcspn(from, ","), from);
+                              "like%s",
+                              (int)strcspn(from, ","), from, meant_of(from, meant));
             break;
         }
         ++*n;

@@ -246,26 +246,37 @@ void adm_judging_weigh(adm_judging *j, const adm_score_cut *cut, double *score) 
  * with 32 queries, two policies and budgets up to 8192 of 128K tokens on an EPYC 9004: see kernels/LOG.md. */
 enum { SUM_BYTES = 512 << 10 };
 
+/* Lines of the next block, asked for a few after each few rows: asked for at once, a core would wait for them. */
+typedef struct asking {
+    const char *line;
+    size_t n_lines;   /* that are left */
+    size_t per_rows;  /* lines after ADDED_ROWS rows */
+} asking;
+
+enum { ADDED_ROWS = 32 };
+
+static void ask(asking *next, size_t n) {
+    const size_t n_now = adm_min(n, next->n_lines);
+    for (size_t i = 0; i < n_now; i++) __builtin_prefetch(next->line + i * LINE_BYTES, 0, 2);
+    next->line += n_now * LINE_BYTES;
+    next->n_lines -= n_now;
+}
+
 /* Adds the tokens before `end` that are not in yet. */
-static void sum_up_to(adm_judging *j, size_t end) {
+static void sum_up_to(adm_judging *j, size_t end, asking *next) {
     const adm_nested *nested = &j->nested;
     const uint32_t d = j->reference->head_dim;
     for (size_t b = 0; b < j->n_summed; b++) {
-        const size_t first = j->summed[b];
-        size_t last = first;
+        size_t first = j->summed[b], last = first;
         while (last < nested->end[b] && nested->list[last] < end) last++;
-        if (last > first)
-            nested->impl->combine(nested->dtype, nested->v, nested->list + first, last - first, d, j->weight + first, j->widest,
-                                  j->n_q, j->sum + b * j->n_q * d);
         j->summed[b] = last;
+        for (size_t n; first < last; first += n) {
+            n = adm_min(last - first, next->n_lines > 0 ? ADDED_ROWS : last - first);
+            ask(next, next->per_rows * n / ADDED_ROWS);
+            nested->impl->combine(nested->dtype, nested->v, nested->list + first, n, d, j->weight + first, j->widest, j->n_q,
+                                  j->sum + b * j->n_q * d);
+        }
     }
-}
-
-/* Asks for part i of n of a block. */
-static void prefetch_part(const char *block, size_t n_bytes, size_t i, size_t n) {
-    const size_t n_lines = n_bytes / LINE_BYTES;
-    for (size_t line = i * n_lines / n; line < (i + 1) * n_lines / n; line++)
-        __builtin_prefetch(block + line * LINE_BYTES, 0, 2);
 }
 
 void adm_judging_sum(adm_judging *judging, size_t n) {
@@ -282,11 +293,11 @@ void adm_judging_sum(adm_judging *judging, size_t n) {
     }
     const bool most_rows = n_rows >= n_tokens; /* of a block: then all of the next is asked for, else each row by itself */
     for (size_t first = 0; first < n_tokens; first += block) {
-        const size_t next = first + block, n_next = next < n_tokens ? adm_min(n_tokens - next, block) : 0;
-        for (size_t i = 0; i < n; i++) {
-            if (most_rows) prefetch_part((const char *)nested->v + next * row_bytes, n_next * row_bytes, i, n);
-            sum_up_to(&judging[i], next);
-        }
+        const size_t at = first + block, n_next = at < n_tokens && most_rows ? adm_min(n_tokens - at, block) : 0;
+        asking next = {.line = (const char *)nested->v + at * row_bytes, .n_lines = n_next * row_bytes / LINE_BYTES};
+        next.per_rows = next.n_lines * ADDED_ROWS / (n_rows * block / n_tokens + 1) + 1;
+        for (size_t i = 0; i < n; i++) sum_up_to(&judging[i], at, &next);
+        ask(&next, next.n_lines);
     }
 }
 

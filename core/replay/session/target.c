@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/suggest.h"
+
 static const char *const metrics[] = {[ADM_TARGET_MASS] = "mass", [ADM_TARGET_OUTPUT_REL_L2] = "output_rel_l2"};
 
 adm_status adm_target_parse(const char *text, adm_target *target, adm_error *err) {
@@ -18,7 +20,10 @@ adm_status adm_target_parse(const char *text, adm_target *target, adm_error *err
         *target = (adm_target){(adm_target_kind)kind, value};
         return ADM_OK;
     }
-    return adm_fail(err, ADM_EINPUT, "--target: '%s' is not known; write mass=X or output_rel_l2=X", text);
+    char typed[64], meant[ADM_DID_YOU_MEAN_BYTES];
+    snprintf(typed, sizeof typed, "%.*s", (int)strcspn(text, "="), text);
+    return adm_fail(err, ADM_EINPUT, "--target: '%s' is not known; write mass=X or output_rel_l2=X%s", text,
+                    adm_did_you_mean(typed, metrics, 2, meant));
 }
 
 void adm_target_name(const adm_target *target, char *name) {

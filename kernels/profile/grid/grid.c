@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/policy/coding.h"
 
 /* --- Units -------------------------------------------------------------------------------------------------------- */
@@ -158,6 +159,30 @@ static bool is_named(const adm_profile_unit *unit, const char *only) {
     return strcmp(unit->variant, name) == 0 || strcmp(unit->n_impls == 1 ? unit->impl[0]->name : "six", name) == 0;
 }
 
+/* Says what there is: no such stage, or what was meant by the name of a row. */
+static adm_status no_row(const adm_profile_options *o, const char *only, adm_error *err) {
+    enum { MAX_NAMES = 128 };
+    const char *names[MAX_NAMES] = {"six"}, *stages[ADM_N_STAGES], *of;
+    char typed[64], meant[ADM_DID_YOU_MEAN_BYTES];
+    size_t bytes, n = 1;
+    bool is_stage = false;
+    const char *name = split(only, &of, &bytes);
+    for (int s = 0; s < ADM_N_STAGES; s++) {
+        stages[s] = adm_stage_name((adm_stage)s);
+        is_stage |= of == NULL || is_of((adm_stage)s, of, bytes);
+    }
+    snprintf(typed, sizeof typed, "%.*s", (int)bytes, only);
+    if (!is_stage) return adm_refuse_word("--implementation", typed, stages, ADM_N_STAGES, err);
+    for (size_t i = 0; i < adm_gpu_registry_count() && n < MAX_NAMES; i++) {
+        const adm_gpu_impl *impl = adm_gpu_registry_at(i);
+        if (o->stage[impl->stage] && (of == NULL || is_of(impl->stage, of, bytes))) names[n++] = impl->name;
+    }
+    adm_did_you_mean(name, names, n, meant);
+    return adm_fail(err, ADM_EINPUT,
+                    "--implementation: no stage that is to run has a row for '%s'%s%s `adamas profile --dry-run` lists them",
+                    only, meant, meant[0] != '\0' ? "" : ";");
+}
+
 /* Every name must be that of a row, or its author would believe that it was run. */
 adm_status adm_profile_check_only(const adm_profile_options *o, adm_error *err) {
     adm_status status = ADM_OK;
@@ -170,11 +195,7 @@ adm_status adm_profile_check_only(const adm_profile_options *o, adm_error *err) 
             for (size_t at = 0; status == ADM_OK && at < n; at++) found |= is_named(&units[at], o->only[i]);
             adm_free(&units);
         }
-        if (status == ADM_OK && !found)
-            status =
-                adm_fail(err, ADM_EINPUT,
-                         "--implementation: no stage that is to run has a row for '%s'; `adamas profile --dry-run` lists them",
-                         o->only[i]);
+        if (status == ADM_OK && !found) status = no_row(o, o->only[i], err);
     }
     return status;
 }

@@ -40,7 +40,12 @@ adm_status adm_profile_probes_plan(const char *counters, bool timeline, json_t *
     adm_counter_plan *plan = NULL;
     adm_error why;
     adm_status status = counters != NULL ? adm_fail_of(err, adm_metric_set_open(counters, &set, err), "--counters") : ADM_OK;
-    const bool planned = set != NULL && adm_counter_plan_open(set, "GH100", NULL, &plan, &why) == ADM_OK;
+    const adm_status opened = set != NULL ? adm_counter_plan_open(set, "GH100", NULL, &plan, &why) : ADM_OK;
+    const bool planned = set != NULL && opened == ADM_OK;
+    if (opened == ADM_EENVIRONMENT) { /* which says nothing of the plan */
+        adm_metric_set_close(&set);
+        return adm_fail(err, opened, "--counters: %s", why.text);
+    }
     if (set != NULL && document != NULL)
         json_object_set_new(document, "counters",
                             json_pack("{s:s, s:s, s:o, s:o}", "set", set->name, "chip", "GH100", "passes",

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/system/read_room.h"
 #include "core/system/threads.h"
 #include "kernels/gpu/registry.h"
@@ -74,6 +75,21 @@ adm_status adm_tune_add_ways(adm_tune_list *list, adm_stage stage, const char *o
     return ADM_OK;
 }
 
+static adm_status no_row(adm_stage stage, bool on_gpu, const char *only, adm_error *err) {
+    enum { MAX_NAMES = 64 };
+    const char *names[MAX_NAMES];
+    char meant[ADM_DID_YOU_MEAN_BYTES];
+    size_t n = 0;
+    for (size_t i = 0; n < MAX_NAMES && i < (on_gpu ? adm_gpu_registry_count() : adm_registry_count()); i++) {
+        const adm_host_impl *host = on_gpu ? NULL : adm_registry_at(i);
+        const adm_gpu_impl *gpu = on_gpu ? adm_gpu_registry_at(i) : NULL;
+        if (on_gpu ? is_gpu_row(gpu, stage) : is_host_row(host, stage) && adm_host_impl_available(host))
+            names[n++] = on_gpu ? gpu->name : host->name;
+    }
+    return adm_fail(err, ADM_EINPUT, "--implementation: the stage %s has no row '%s' that runs here%s", adm_stage_name(stage),
+                    only, adm_did_you_mean(only, names, n, meant));
+}
+
 adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, const char *only, adm_error *err) {
     const size_t before = list->n, n = on_gpu ? adm_gpu_registry_count() : adm_registry_count();
     for (size_t i = 0; i < n; i++) {
@@ -89,10 +105,7 @@ adm_status adm_tune_add_rows(adm_tune_list *list, adm_stage stage, bool on_gpu, 
         c->gpu_row = gpu;
         snprintf(c->name, sizeof c->name, "%s", name);
     }
-    if (only != NULL && list->n == before)
-        return adm_fail(err, ADM_EINPUT, "--implementation: the stage %s has no row '%s' that runs here", adm_stage_name(stage),
-                        only);
-    return ADM_OK;
+    return only != NULL && list->n == before ? no_row(stage, on_gpu, only, err) : ADM_OK;
 }
 
 size_t adm_tune_default_of(const adm_candidate *c, size_t n) {

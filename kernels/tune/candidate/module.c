@@ -8,6 +8,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/json_read.h"
+#include "core/system/read_room.h"
 #include "kernels/tune/candidate/expression.h"
 
 enum { MAX_NAMES = 16 + ADM_TUNE_MAX_PARAMETERS, FORMULA_BYTES = 256 };
@@ -26,6 +27,8 @@ static adm_status load(const char *path, json_t **out, adm_error *err) {
     adm_json_fault why;
     *out = adm_json_read_path(path, 1 << 20, &why);
     if (*out == NULL && why.no_memory) return adm_fail(err, ADM_EENVIRONMENT, "out of memory while reading the manifest");
+    if (*out == NULL && why.error != 0)
+        return adm_fail(err, adm_status_of_read(why.error), "the manifest cannot be read: %s", why.text);
     if (*out == NULL && why.line == 0) return adm_fail(err, ADM_EINPUT, "the manifest: %s", why.text);
     if (*out == NULL) return adm_fail(err, ADM_EINPUT, "line %d of the manifest: %s", why.line, why.text);
     return json_is_object(*out) ? ADM_OK : adm_fail(err, ADM_EINPUT, "the manifest is no JSON object");

@@ -84,7 +84,8 @@ static adm_status read_all(const char *path, char **text, size_t *bytes, adm_err
     *bytes = (size_t)info.st_size;
     if (status == ADM_OK) status = adm_alloc(text, *bytes + 1, 1, "a source file", err);
     if (status == ADM_OK && fread(*text, 1, *bytes, file) != *bytes)
-        status = adm_fail(err, ADM_EINPUT, "%s could not be read", path);
+        status = adm_fail(err, ferror(file) ? adm_status_of_read(errno) : ADM_EINPUT, "%s cannot be read: %s", path,
+                          ferror(file) ? strerror(errno) : "it has become shorter");
     fclose(file);
     return status;
 }

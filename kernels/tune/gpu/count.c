@@ -8,7 +8,7 @@
 
 adm_status adm_tune_count_check(const char *set, adm_error *err) {
     adm_metric_set *opened = NULL;
-    adm_status status = adm_metric_set_open(set, &opened, err);
+    adm_status status = adm_fail_of(err, adm_metric_set_open(set, &opened, err), "--counters");
     adm_metric_set_close(&opened);
     return status;
 }

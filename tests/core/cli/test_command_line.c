@@ -153,6 +153,13 @@ static void the_nearest_of_names_with_versions(void **state) {
     assert_null(adm_nearest("qw", known, n));
     assert_string_equal(adm_did_you_mean("qwen", known, n, text), "; did you mean 'qwen-2.5-7b'?");
     assert_string_equal(adm_did_you_mean("x", known, n, text), "");
+    assert_string_equal(adm_did_you_mean_with("--", "qwen", known, n, text), "; did you mean '--qwen-2.5-7b'?");
+    adm_error err;
+    assert_int_equal(adm_refuse_word("--model", "qwen\n", known + 2, 2, &err), ADM_EINPUT);
+    assert_string_equal(err.text, "--model: 'qwen?' is not known; there are llama-3-70b-tp4, qwen-2.5-7b");
+    adm_refuse_word("--model", "qwen", known + 2, 2, &err);
+    assert_string_equal(err.text,
+                        "--model: 'qwen' is not known; did you mean 'qwen-2.5-7b'? There are llama-3-70b-tp4, qwen-2.5-7b");
 }
 
 static void an_option_without_effect(void **state) {
@@ -209,9 +216,9 @@ static void options_are_read_as_argp_reads_them(void **state) {
     }
     static const struct {
         const char *words[8], *says;
-    } bad[] = {{{"cmd", "--bugdets=3"}, "'--bugdets' is not an option of `cmd`: did you mean '--budgets'? --help lists them"},
+    } bad[] = {{{"cmd", "--bugdets=3"}, "'--bugdets' is not an option of `cmd`; did you mean '--budgets'? --help lists them"},
                {{"cmd", "--frobnicate"}, "'--frobnicate' is not an option of `cmd`; --help lists them"},
-               {{"cmd", "--allow", "--dbb"}, "'--dbb' is not an option of `cmd`: did you mean '--db'? --help lists them"},
+               {{"cmd", "--allow", "--dbb"}, "'--dbb' is not an option of `cmd`; did you mean '--db'? --help lists them"},
                {{"cmd", "-ax"}, "'-x' is not an option of `cmd`; --help lists them"},
                {{"cmd", "-a\t"}, "'-?' is not an option of `cmd`; --help lists them"},
                {{"cmd", "-b", "1", "x", "--budgets", "2"}, "--budgets is given twice: give one list, separated by commas"}};

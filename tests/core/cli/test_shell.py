@@ -75,6 +75,23 @@ TYPED = [
     ("profile --shard 3/2 --dry-run", "--shard: '3/2'", "1 <= i <= n"),
     ("replay --shard x T", "--shard: 'x'", "3/16"), ("profile --ranks 3x", "--ranks: '3x'", "1 to 16"),
     ("replay --implementation nothing T", "'nothing'", "avx2"),
+    ("replay --implementation topk=avx22 T", "--implementation: topk: 'avx22'", "did you mean 'avx2'?"),
+    ("replay --implementation topkk=avx2 T", "--implementation: 'topkk'", "did you mean 'topk'?"),
+    ("replay --policies adamas:metrc=l1 T", "no setting 'metrc'", "did you mean 'metric'?"),
+    ("replay --policies adamas:metric=asym T", "'asym' is no value of metric", "did you mean 'asym4'?"),
+    ("replay --policies adamas:select=grup T", "'grup' is no value of select", "did you mean 'group'?"),
+    ("replay --policies adamas:thresholds=calibratd T", "thresholds 'calibratd'", "did you mean 'calibrated'?"),
+    ("replay --target mas=0.9 T", "--target: 'mas=0.9'", "did you mean 'mass'?"),
+    ("replay --only-times tpk@1024 T", "--only-times: 'tpk@1024'", "did you mean 'topk'?"),
+    ("replay --candidate tpk=a.c T", "--candidate: 'tpk'", "did you mean 'topk'?"),
+    ("replay --counters hots T", "--counters: 'hots'", "did you mean 'host'?"),
+    ("tune --stage topk --implementation referense", "--implementation: ", "did you mean 'reference'?"),
+    ("tune --stage topk --counters ful", "--counters: ", "did you mean 'full'?"),
+    ("profile --timestamps softwar --timeline --dry-run", "--timestamps: 'softwar'", "did you mean 'software'?"),
+    ("history --series pased", "--series: 'pased'", "did you mean 'passed'?"),
+    ("check -- repaly T", "'repaly'", "did you mean 'replay'?"), ("words policis", "'policis'", "did you mean 'policies'?"),
+    ("simulate --model llama-3.1-8b --generate rate=1,duration=1,input_tokens=9,output_tokens=9,pattern=poison", "'poison'",
+     "did you mean 'poisson'?"),
     ("profile --trace T --thresholds foo --dry-run", "--thresholds: thresholds 'foo'", "calibrated"),
 ]
 
@@ -85,6 +102,17 @@ def test_a_mistyped_command_is_answered(adamas, tmp_path, typed, names, says):
     assert (result.code, result.out) == (2, "") and result.err.startswith("adamas"), result
     assert names in result.err and says in result.err, result.err
     assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+def test_the_words_are_written_in_one_place():
+    found = [path.name for room in ("core", "kernels", "probes", "traces", "analysis")
+             for path in sorted((ROOT / room).rglob("*.c*")) if "did you mean" in path.read_text()]
+    assert found == ["suggest.c"]
+
+
+def test_a_metric_of_no_set_is_answered_with_the_nearest(adamas):
+    result = adamas("counters", "explain", "dram__bytesread")
+    assert result.code in (2, 77) and "did you mean 'dram__bytes_read.sum'?" in result.err, result
 
 
 def test_sixty_commands_are_tried():

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 
 #include "core/policy/rank.h"
+#include "core/policy/rank_collect.h"
+#include "core/system/cpu.h"
 
 enum { MOST = 30000 }; /* beyond some 8,000 the candidates are guessed from a sample */
 
@@ -97,10 +99,49 @@ static void cuts_are_where_the_order_is_cut(void **state) {
     check_case_end();
 }
 
+/* Of every set of instructions, on bounds that ties meet, and on bounds that all and none reach. */
+static void scores_that_reach_a_bound_are_found_in_their_order(void **state) {
+    (void)state;
+    adm_rng rng = check_rng(__func__);
+    enum { N = 4099 };
+    static double score[N], found[N + 1];
+    static uint32_t token[N + 1];
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (size_t n = 0; n <= N; n = n < 20 ? n + 1 : n * 2 + 3) {
+            fill(&rng, kind, score, n);
+            const double bound[] = {-INFINITY, INFINITY, n > 0 ? score[adm_rng_below(&rng, n)] : 0, 1.5};
+            for (size_t b = 0; b < sizeof bound / sizeof *bound; b++) {
+                adm_rank_collect_fn *collect[] = {adm_rank_collect_plain, adm_rank_collect,
+#if defined(__x86_64__)
+                                                  adm_cpu_has_avx512() ? adm_rank_collect_avx512 : NULL
+#endif
+                };
+                for (size_t f = 0; f < sizeof collect / sizeof *collect; f++) {
+                    size_t n_expected = 0;
+                    if (collect[f] == NULL) continue;
+                    check_case("kind %d, n=%zu, bound %g, function %zu", kind, n, bound[b], f);
+                    token[n] = 77; /* guards */
+                    found[n] = 77;
+                    const size_t n_found = collect[f](score, n, bound[b], token, found);
+                    for (size_t t = 0; t < n; t++) {
+                        if (!(score[t] >= bound[b])) continue;
+                        assert_true(n_expected < n_found && token[n_expected] == t);
+                        assert_memory_equal(&found[n_expected], &score[t], sizeof *score);
+                        n_expected++;
+                    }
+                    assert_int_equal(n_found, n_expected);
+                    assert_true(token[n] == 77 && found[n] == 77);
+                }
+            }
+        }
+    check_case_end();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(orders_are_those_of_a_sort),
         cmocka_unit_test(cuts_are_where_the_order_is_cut),
+        cmocka_unit_test(scores_that_reach_a_bound_are_found_in_their_order),
     };
     return cmocka_run_group_tests_name("rank", tests, NULL, NULL);
 }

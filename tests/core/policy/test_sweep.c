@@ -126,6 +126,8 @@ static void what_is_wrong_is_named(void **state) {
         {"adamas:select=all", "'all' is no value of select"},
         {"adamas:budget=3", "no setting 'budget'; it has metric, bits, hadamard, thresholds, sinks, recent and select"},
         {"quest:metric=l1", "'quest' has no setting 'metric'; it has rule and select"},
+        {"quest:selct=head", "it has rule and select; did you mean 'select'?"},
+        {"adamas:hadamard=of", "use on or off; did you mean 'off'?"},
         {"quest:sinks=4", "'quest' has no setting 'sinks'"},
         {"adamas:sinks=", "'' is no value of sinks"},
         {"adamas:sinks=-1", "'-1' is no value of sinks: use a whole number"},
@@ -145,6 +147,13 @@ static void what_is_wrong_is_named(void **state) {
         assert_int_equal(adm_sweep_parse(bad[i].text, NULL, 0, &sweep, &err), ADM_EINPUT);
         if (strstr(err.text, bad[i].says) == NULL) fail_msg("%s: %s", bad[i].text, err.text);
         assert_null(sweep.variant);
+    }
+    static const char *const far[] = {"adamas:bits=4", "adamas:sinks=x", "adamas:metric=o", "quest:an=1"}; /* from every name */
+    for (size_t i = 0; i < sizeof far / sizeof far[0]; i++) {
+        adm_sweep sweep;
+        adm_error err = {0};
+        assert_int_equal(adm_sweep_parse(far[i], NULL, 0, &sweep, &err), ADM_EINPUT);
+        if (strstr(err.text, "did you mean") != NULL) fail_msg("%s: %s", far[i], err.text);
     }
 }
 

@@ -116,6 +116,8 @@ def test_the_plan_as_json_is_that_of_the_text(fake):  # noqa: F811
     (["--candidate", "topk=two.c"], ["two.c is for the host", "adamas replay"]),
     (["--set", "A=1"], ["--set is about a candidate"]),
     (["--implementation", "nobody"], ["no stage that is to run has a row for 'nobody'"]),
+    (["--implementation", "fkae"], ["no stage that is to run has a row for 'fkae'; did you mean 'fake'?"]),
+    (["--implementation", "tokp=fake"], ["--implementation: 'tokp' is not known; did you mean 'topk'?"]),
 ])
 def test_bad_input_is_refused_before_a_run_begins(fake, tmp_path, arguments, says):  # noqa: F811
     (tmp_path / "two.c").write_text("void adamas_topk (void);\nvoid adamas_pack(void);\n")
@@ -195,11 +197,13 @@ def test_two_rows_run_beside_each_other_in_one_call(adamas, tmp_path):
     (["--candidate", "k.cu"], ["k.cu is for a GPU", "adamas profile"]),
     (["--candidate", "append=mine.c"], ["the stage append has no function of its own on the host"]),
     (["--candidate", "mine.c", "--set", "B=1"], ["no candidate has the parameter"]),
+    (["--candidate", "block.c", "--set", "BLOKC=1"], ["no candidate has the parameter of 'BLOKC=1'; did you mean 'BLOCK'?"]),
     (["--candidate", "mine.c", "--resume", "1"], ["--resume"]),
 ])
 def test_a_replay_refuses_what_it_cannot_judge(adamas, tmp_path, arguments, says):
     write(tmp_path, "mine.c", RIGHT["topk"])
     write(tmp_path, "k.cu", "int adamas_gpu_topk(a, b, c);\n")
+    write(tmp_path, "block.c", "// adamas: BLOCK = 1, 2\n" + RIGHT["topk"])
     refuse(adamas, *REPLAY, *arguments, says=says)
 
 
@@ -220,6 +224,8 @@ def test_a_candidates_runs_are_compared_as_variants(adamas, tmp_path):
     assert [row["verdict"] for row in json.loads(again.out)["rows"]] == ["regressed"], again
     refuse(adamas, "compare", "all", "all", "--candidate", "other.c", "--db", "x.db", says=["no times of other.c"])
     refuse(adamas, "compare", "all", "all", "--candidate", "mine.c", "--against", "nobody", "--db", "x.db", says=["nobody"])
+    refuse(adamas, "compare", "all", "all", "--candidate", "mine.c", "--against", variant + "x", "--db", "x.db",
+           says=[f"no times of {variant}x; did you mean '{variant}'?"])
     refuse(adamas, "compare", "all", "all", "--against", variant, "--db", "x.db", says=["--candidate"])
 
 

@@ -68,7 +68,7 @@ static void rows_are_chosen_by_name(void **state) {
     assert_string_equal(p.pack->name, "reference");
     assert_ptr_equal(p.topk, topk);
     assert_int_equal(adm_pipeline_choose("quick", &p, &err), ADM_EINPUT);
-    assert_non_null(strstr(err.text, "no stage has a row 'quick'; the names are reference, "));
+    assert_non_null(strstr(err.text, "--implementation: 'quick' is not known; there are reference, "));
     assert_int_equal(adm_pipeline_choose("topk=l1", &p, &err), ADM_EINPUT);
     assert_int_equal(adm_pipeline_choose("distance=xor", &p, &err), ADM_EINPUT); /* not by the contract */
     assert_int_equal(adm_pipeline_choose("", &p, &err), ADM_EINPUT);
