@@ -12,8 +12,8 @@
  *   1 .. 63        single bins
  *   64 and more    all bins beyond, and tokens that are not there: of no interest
  *
- * Places fit a byte, and a lane's four of a tile and set fit a word; of one row its two of a pair of tiles half a word. A window
- * that did not hold the cut costs time, and no more: grouped_search() finds another. */
+ * Places fit a byte, and a lane's four of a tile and set fit a word; of one row its two of a pair of tiles half a word. A
+ * window that did not hold the cut costs time, and no more: grouped_search() finds another. */
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 

@@ -69,7 +69,7 @@ static void measured_points_of_shared_selections(void **state) {
     }
 }
 
-/* By asym4 the grouped step takes what the six stages do not select from, and all but a shared selection from very long rows. */
+/* By asym4 the grouped step takes what six stages do not select from, and all but shared selections from very long rows. */
 static void measured_points_of_four_bits(void **state) {
     (void)state;
     static const struct {
