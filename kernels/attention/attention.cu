@@ -13,31 +13,28 @@
  *   4  half of the SMs, one block of 16 warps on each                                H200 4.4 / 8.7, H100 5.1 / 10.1
  *   5  no fence of the whole device at the cluster barriers                          H100 4.7 / 9.8, H200 4.4 / 8.7
  *   6  three blocks per head where four would leave SMs without one                   H200 4.3 / 7.9
- *   7  sums without shuffles; six blocks of six warps per head                        H200 4.1 / 7.7 */
+ *   7  sums without shuffles; six blocks of six warps per head                        H200 4.1 / 7.7
+ *   8  whole lines of K; little to compute behind the wait; the next kernel later     H200 3.8 / 7.0 */
 #include "core/base/minmax.h"
 #include "kernels/attention/attention.h"
-#include "kernels/attention/attention_dev.cuh"
+#include "kernels/attention/attention_one.cuh"
 #include "kernels/gpu/plant.cuh"
 
 static const unsigned MAX_SPLITS = 8;
 
 template <int D> __host__ __device__ constexpr int max_warps_of(void) { return D == 256 ? 8 : 16; }
 
-/* ---- the query ---- */
-
-/* Zeros where the operands of adm_tile_scores() have the rows of other queries, and what the block's threads hold of the one
- * query, 16 bytes each of the first D / 8. The caller synchronises. */
-template <int D> static __device__ __forceinline__ void put_query(const uint4 &chunk, char *shared) {
-    uint4 *operands = (uint4 *)shared;
-    for (unsigned i = threadIdx.x; i < D; i += blockDim.x)
-        if (i % 32 >= 4) operands[i / 32 * 64 + i % 32] = operands[i / 32 * 64 + 32 + i % 32] = make_uint4(0, 0, 0, 0);
-    if (threadIdx.x >= D / 8) return;
-    uint4 *at = operands + threadIdx.x / 4 * 64 + threadIdx.x % 4;
-    at[0] = make_uint4(chunk.x, 0, chunk.y, 0);
-    at[32] = make_uint4(chunk.z, 0, chunk.w, 0);
-}
-
 /* ---- sums ---- */
+
+/* Partial results are added up 4, 8 or 16 at a time: as many as n needs. */
+static __host__ __device__ constexpr unsigned slots_of(unsigned n) { return n <= 4 ? 4 : n <= 8 ? 8 : 16; }
+
+/* Those that no one has: o [][D], ml [], from n to slots_of(n). */
+template <int D> static __device__ __forceinline__ void put_none(unsigned n, float *o, float2 *ml) {
+    const unsigned slots = slots_of(n);
+    for (unsigned i = n * D + threadIdx.x; i < slots * D; i += blockDim.x) o[i] = 0.0f;
+    if (threadIdx.x >= n && threadIdx.x < slots) ml[threadIdx.x] = make_float2(-INFINITY, 0.0f);
+}
 
 /* A warp's sum of the one query into shared memory. o [warps][D], ml [warps]: the largest score and the weights' sum. */
 template <int D>
@@ -56,22 +53,21 @@ static __device__ __forceinline__ void put_sum(const adm_tile_sum<D> &sum, unsig
     }
 }
 
-/* The sum of n partial results of an element, at most MAX. Each thread reads all largest scores for itself, and all there is
- * room for at once: shuffles, or a loop, would be a chain of latencies. */
-template <int D, int MAX>
-static __device__ __forceinline__ adm_element add_up(const float *o, const float2 *ml, unsigned n, unsigned element) {
+/* The sum of N partial results of an element. Each thread reads all largest scores for itself, and all at once: shuffles, or a
+ * loop, would be a chain of latencies. */
+template <int D, int N>
+static __device__ __forceinline__ adm_element add_up(const float *o, const float2 *ml, unsigned element) {
     adm_element all = {0.0f, -INFINITY, 0.0f};
-    float2 each[MAX];
-    float value[MAX];
+    float2 each[N];
+    float value[N];
 #pragma unroll
-    for (unsigned i = 0; i < MAX; i++) {
-        const unsigned at = min(i, n - 1);
-        each[i] = make_float2(ml[at].x, i < n ? ml[at].y : 0.0f);
-        value[i] = i < n ? o[at * D + element] : 0.0f;
+    for (unsigned i = 0; i < N; i++) {
+        each[i] = ml[i];
+        value[i] = o[i * D + element];
         all.m = fmaxf(all.m, each[i].x);
     }
 #pragma unroll
-    for (unsigned i = 0; i < MAX; i++) {
+    for (unsigned i = 0; i < N; i++) {
         const float weight = adm_partial_weight(each[i].x, each[i].y, all.m);
         all.o += value[i] * weight;
         all.l += each[i].y * weight;
@@ -79,158 +75,202 @@ static __device__ __forceinline__ adm_element add_up(const float *o, const float
     return all;
 }
 
-/* The same of the sums of a block's warps. */
-template <int D>
-static __device__ __forceinline__ adm_element add_up_warps(const float *o, const float2 *ml, unsigned n, unsigned element) {
-    const int half = max_warps_of<D>() / 2;
-    return n <= half ? add_up<D, half>(o, ml, n, element) : add_up<D, 2 * half>(o, ml, n, element);
+/* The same of slots_of(n) partial results, at most MAX. */
+template <int D, int MAX>
+static __device__ __forceinline__ adm_element add_up_slots(const float *o, const float2 *ml, unsigned n, unsigned element) {
+    if (n <= 4) return add_up<D, 4>(o, ml, element);
+    return n <= 8 || MAX <= 8 ? add_up<D, 8>(o, ml, element) : add_up<D, MAX>(o, ml, element);
 }
 
-/* q (batch, n_q, d), K, V, index (batch, S, budget), n_selected (batch, S) -> out (batch, n_q, d). Grid (splits, n_q, batch).
- * Dynamic shared memory: the query as operands, the warps' sums.
- *
- * A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block
- * r is (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way
- * at once; where it never has more, LOOPS is false. The sums of a block's warps meet in its shared memory, those of the
- * cluster's blocks in that of block 0. */
-template <typename T, int D, bool LOOPS>
-__global__ void __launch_bounds__(32 * max_warps_of<D>(), 1)
-    attention_kernel(adm_gpu_shape s, adm_gpu_buffers buffers, float scale_log2) {
-    extern __shared__ __align__(16) char shared_bytes[];
-    __shared__ float2 warp_ml[max_warps_of<D>()];
-    float *warp_o = (float *)(shared_bytes + adm_query_bytes<D>());
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
-    const unsigned splits = gridDim.x, split = blockIdx.x, head = blockIdx.y, b = blockIdx.z;
-    const unsigned row_of_head = b * s.heads.n_q_heads + head;
-    const unsigned kv_head = head / (s.heads.n_q_heads / s.heads.n_kv_heads), budget = s.rule.budget;
-    const unsigned selection = s.selection == ADM_SELECT_GROUP ? b * s.heads.n_kv_heads + kv_head : row_of_head;
-    const uint32_t *index = buffers.index + (size_t)selection * budget;
-    const uint4 *query = (const uint4 *)((const T *)buffers.q + (size_t)row_of_head * D);
-    unsigned tile = warp * splits + split;
-    const unsigned tile_step = n_warps * splits;
+/* What the blocks of a head's cluster send to block 0, in shared memory. */
+typedef struct attention_partials {
+    float *o;       /* [MAX_SPLITS][D] */
+    float2 *ml;     /* [MAX_SPLITS] */
+    uint64_t *sent; /* counts what the others send */
+} attention_partials;
 
-    adm_start_dependents();
+/* Before anything is sent. */
+template <int D> static __device__ __forceinline__ void expect_partials(unsigned splits, const attention_partials &partials) {
 #if __CUDA_ARCH__ >= 900
-    __shared__ float partial_o[MAX_SPLITS][D];
-    __shared__ float2 partial_ml[MAX_SPLITS];
-    __shared__ uint64_t partials; /* counts what the blocks push into block 0's memory */
-    if (splits > 1) {
-        if (threadIdx.x == 0) {
-            adm_barrier_init(&partials);
-            adm_barrier_fence();
-            adm_barrier_expect(&partials, (splits - 1) * (D + 2) * sizeof(float));
-        }
-        adm_cluster_arrive_relaxed();
-        adm_cluster_wait(); /* block 0 has begun */
+    if (splits == 1) return;
+    put_none<D>(splits, partials.o, partials.ml);
+    if (threadIdx.x == 0) {
+        adm_barrier_init(partials.sent);
+        adm_barrier_fence();
+        adm_barrier_expect(partials.sent, (splits - 1) * (D + 2) * sizeof(float));
     }
+    adm_cluster_arrive_relaxed();
+    adm_cluster_wait(); /* block 0 has begun */
 #endif
-    adm_wait_for_predecessors();
-    ADM_PLANT_BEGIN
-    /* The first indices are read before it is known how many of them are valid. */
-    auto token_at = [&](unsigned i) { return i < budget ? index[i] : 0; };
-    uint32_t token = token_at(tile * ADM_TILE + lane % ADM_TILE);
-    const unsigned n = min(buffers.n_selected[selection], budget);
-    const uint4 chunk = threadIdx.x < D / 8 ? query[threadIdx.x] : make_uint4(0, 0, 0, 0);
-    /* A tile's positions beyond n repeat its first token, which is a row that may be read; its weight is 0. */
-    auto row_of = [&](uint32_t token_read) {
-        uint32_t valid = tile * ADM_TILE + lane % ADM_TILE < n ? token_read : 0xffffffffu;
-        uint32_t first = __shfl_sync(ADM_FULL_WARP, valid, 0);
-        if (valid == 0xffffffffu) valid = first;
-        return adm_tile_row(s, buffers.page_table, b, kv_head, valid);
-    };
+}
 
-    adm_tile_kv<D> kv;
-    adm_tile_sum<D> sum;
-    if (LOOPS) put_query<D>(chunk, shared_bytes); /* there are no registers to hold it */
-    if (tile * ADM_TILE < n) {
-        uint32_t row = row_of(token);
-        adm_tile_load_k<D>(&kv, buffers.k, row, lane);
-        adm_tile_load_v<D>(&kv, buffers.v, row, lane);
-    }
-    if (!LOOPS) put_query<D>(chunk, shared_bytes);
-    adm_tile_begin<D>(&sum);
-    __syncthreads();
-    if (tile * ADM_TILE < n) {
-        float scores[4];
-        uint32_t p[2];
-        /* The last tile stands apart: loads under a condition would cost copies of registers still to be
-         * loaded. */
-        while (LOOPS && (tile + tile_step) * ADM_TILE < n) {
-            tile += tile_step;
-            uint32_t row = row_of(token_at(tile * ADM_TILE + lane % ADM_TILE));
-            adm_tile_scores<T, D>(kv, shared_bytes, lane, scores);
-            adm_tile_load_k<D>(&kv, buffers.k, row, lane);
-            adm_tile_softmax<T, D>(&sum, scores, scale_log2, ADM_TILE, lane, p);
-            adm_tile_values<T, D>(&sum, kv, p);
-            adm_tile_load_v<D>(&kv, buffers.v, row, lane);
-        }
-        adm_tile_scores<T, D>(kv, shared_bytes, lane, scores);
-        adm_tile_softmax<T, D>(&sum, scores, scale_log2, n - tile * ADM_TILE, lane, p);
-        adm_tile_values<T, D>(&sum, kv, p);
-    }
-    put_sum<D>(sum, warp, lane, warp_o, warp_ml);
-    __syncthreads();
-    ADM_PLANT_END
-
-    T *out = (T *)buffers.out + (size_t)row_of_head * D;
+/* The sums of a block's warps meet, then those of the cluster's blocks, in the memory of block 0. */
+template <typename T, int D>
+static __device__ __forceinline__ void finish(const float *warp_o, const float2 *warp_ml, unsigned n_warps, unsigned splits,
+                                              unsigned split, const attention_partials &partials, T *out) {
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x) {
-        const adm_element partial = add_up_warps<D>(warp_o, warp_ml, n_warps, i);
+        const adm_element partial = add_up_slots<D, max_warps_of<D>()>(warp_o, warp_ml, n_warps, i);
         if (splits == 1) out[i] = adm_element_result<T>(partial);
 #if __CUDA_ARCH__ >= 900
         else if (split == 0) {
-            partial_o[0][i] = partial.o;
-            if (i == 0) partial_ml[0] = make_float2(partial.m, partial.l);
+            partials.o[i] = partial.o;
+            if (i == 0) partials.ml[0] = make_float2(partial.m, partial.l);
         } else {
-            adm_push(&partial_o[split][i], __float_as_uint(partial.o), 0, &partials);
+            adm_push(&partials.o[split * D + i], __float_as_uint(partial.o), 0, partials.sent);
             if (i > 0) continue;
-            adm_push(&partial_ml[split].x, __float_as_uint(partial.m), 0, &partials);
-            adm_push(&partial_ml[split].y, __float_as_uint(partial.l), 0, &partials);
+            adm_push(&partials.ml[split].x, __float_as_uint(partial.m), 0, partials.sent);
+            adm_push(&partials.ml[split].y, __float_as_uint(partial.l), 0, partials.sent);
         }
 #endif
     }
 #if __CUDA_ARCH__ >= 900
     if (splits == 1 || split > 0) return;
     __syncthreads(); /* what block 0 has is there */
-    adm_barrier_wait_pushed(&partials, 0);
+    adm_barrier_wait_pushed(partials.sent, 0);
     for (unsigned i = threadIdx.x; i < D; i += blockDim.x)
-        out[i] = adm_element_result<T>(splits <= 4 ? add_up<D, 4>(&partial_o[0][0], partial_ml, splits, i)
-                                                   : add_up<D, MAX_SPLITS>(&partial_o[0][0], partial_ml, splits, i));
+        out[i] = adm_element_result<T>(add_up_slots<D, MAX_SPLITS>(partials.o, partials.ml, splits, i));
 #endif
+}
+
+/* ---- a warp's tiles ---- */
+
+/* Which head a block serves. */
+typedef struct attention_head {
+    unsigned b, kv_head;
+    size_t row, selection; /* of q and out, and of the index */
+} attention_head;
+
+static __device__ __forceinline__ attention_head head_of(const adm_gpu_shape &s) {
+    attention_head head;
+    head.b = blockIdx.z;
+    head.kv_head = blockIdx.y / (s.heads.n_q_heads / s.heads.n_kv_heads);
+    head.row = blockIdx.z * s.heads.n_q_heads + blockIdx.y;
+    head.selection = s.selection == ADM_SELECT_GROUP ? head.b * s.heads.n_kv_heads + head.kv_head : head.row;
+    return head;
+}
+
+/* The warp's tiles `tile`, tile + step, ... added up. LOOPS: there may be more than one. Waits for the kernel before, and lets
+ * the next one in once it has asked for the first rows: earlier its blocks, and those of the one behind it, would take places
+ * unevenly (kernels/LOG.md). */
+template <typename T, int D, bool LOOPS>
+static __device__ __forceinline__ void attend(const adm_gpu_shape &s, const adm_gpu_buffers &buffers,
+                                              const attention_head &head, float scale_log2, unsigned tile, unsigned step,
+                                              adm_tile_sum<D> *sum) {
+    const unsigned lane = threadIdx.x % 32, budget = s.rule.budget;
+    const uint32_t *index = buffers.index + head.selection * budget;
+    const adm_one_rows rows = adm_one_rows_of<D>(s, buffers, head.b, head.kv_head, lane);
+    const uint4 *query = (const uint4 *)((const T *)buffers.q + head.row * D) + lane % 8;
+    const uint32_t *n_selected = buffers.n_selected + head.selection;
+    const uint32_t *k_index = index + tile * ADM_TILE + lane / 4 % 4 * 4;
+    const uint32_t *v_index = index + tile * ADM_TILE + adm_one_token(lane % 4, 0);
+    const bool whole = (tile + 1) * ADM_TILE <= budget;
+    adm_tile_begin<D>(sum);
+#if __CUDA_ARCH__ >= 900
+    if (whole) { /* so that the addresses are computed before the wait, and their pages known */
+        adm_prefetch(k_index);
+        adm_prefetch(v_index);
+    }
+    adm_prefetch(n_selected);
+    adm_prefetch(query);
+#endif
+    adm_wait_for_predecessors();
+    /* The first indices are read before it is known how many of them are valid. */
+    adm_one_tokens tokens = {};
+    if (whole) tokens = adm_one_read(k_index, v_index);
+    const unsigned n = min(adm_load_word(n_selected), budget);
+    uint4 q[D / 64];
+    adm_one_load_query<D>(query, lane, q);
+    const bool any = tile * ADM_TILE < n;
+    adm_one_kv<D> kv;
+    if (any) {
+        if ((tile + 1) * ADM_TILE > n) tokens = adm_one_read_to(index, tile, n - 1, lane);
+        adm_one_pages(s, buffers.page_table, head.b, head.kv_head, &tokens);
+        adm_one_load_k<D>(&kv, rows, tokens);
+        adm_one_load_v<D>(&kv, rows, tokens);
+    }
+    adm_start_dependents();
+    if (!any) return;
+    float scores[4];
+    uint32_t p[2];
+    /* The last tile stands apart: loads under a condition would cost copies of registers still to be loaded. */
+    while (LOOPS && (tile + step) * ADM_TILE < n) {
+        tile += step;
+        tokens = adm_one_read_to(index, tile, n - 1, lane);
+        adm_one_scores<T, D>(kv, q, lane, scores);
+        adm_one_pages(s, buffers.page_table, head.b, head.kv_head, &tokens);
+        adm_one_load_k<D>(&kv, rows, tokens);
+        adm_one_softmax<T, D, false>(sum, scores, scale_log2, ADM_TILE, lane, p);
+        adm_tile_values<T, D>(sum, kv.v, p);
+        adm_one_load_v<D>(&kv, rows, tokens);
+    }
+    adm_one_scores<T, D>(kv, q, lane, scores);
+    adm_one_softmax<T, D, !LOOPS>(sum, scores, scale_log2, n - tile * ADM_TILE, lane, p);
+    adm_tile_values<T, D>(sum, kv.v, p);
+}
+
+/* q (batch, n_q, d), K, V, index (batch, S, budget), n_selected (batch, S) -> out (batch, n_q, d). Grid (splits, n_q, batch), a
+ * cluster per head. Dynamic shared memory: the warps' sums, slots_of(warps) of them.
+ *
+ * A head's tiles go round the blocks of its cluster, then round the warps of a block: tile i of warp w of block r is
+ * (i n_warps + w) n_blocks + r. At the usual budgets a warp has one tile, and all K and V are on their way at once; where it
+ * never has more, LOOPS is false. */
+template <typename T, int D, bool LOOPS, int MAX_WARPS>
+__global__ void __launch_bounds__(32 * MAX_WARPS, 1)
+    attention_kernel(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers buffers,
+                     float scale_log2) {
+    extern __shared__ __align__(16) float warp_o[];
+    __shared__ float2 warp_ml[max_warps_of<D>()];
+    __shared__ float partial_o[MAX_SPLITS][D];
+    __shared__ float2 partial_ml[MAX_SPLITS];
+    __shared__ uint64_t sent;
+    const attention_partials partials = {&partial_o[0][0], partial_ml, &sent};
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
+    const unsigned splits = gridDim.x, split = blockIdx.x;
+    const attention_head head = head_of(s);
+    put_none<D>(n_warps, warp_o, warp_ml);
+    expect_partials<D>(splits, partials);
+    ADM_PLANT_BEGIN
+    adm_tile_sum<D> sum;
+    attend<T, D, LOOPS>(s, buffers, head, scale_log2, warp * splits + split, n_warps * splits, &sum);
+    put_sum<D>(sum, warp, lane, warp_o, warp_ml);
+    __syncthreads();
+    ADM_PLANT_END
+    finish<T, D>(warp_o, warp_ml, n_warps, splits, split, partials, (T *)buffers.out + head.row * D);
 }
 
 /* ---- launcher ---- */
 
-#define LOOPING(T, d) {(const void *)attention_kernel<T, d, false>, (const void *)attention_kernel<T, d, true>}
-static const void *const kernels[3][2][2] = {
+/* By what a warp may have: one tile; more, with 168 registers, of which an SM has enough for 12 warps; more, with 128. */
+enum { FEWER_WARPS = 12 };
+#define LOOPING(T, d)                                                     \
+    {(const void *)attention_kernel<T, d, false, max_warps_of<d>()>,      \
+     (const void *)attention_kernel < T,                                  \
+     d,                                                                   \
+     true,                                                                \
+     max_warps_of<d>() < FEWER_WARPS ? max_warps_of<d>() : FEWER_WARPS >, \
+     (const void *)attention_kernel<T, d, true, max_warps_of<d>()>}
+static const void *const kernels[3][2][3] = {
     {LOOPING(__half, 64), LOOPING(__nv_bfloat16, 64)},
     {LOOPING(__half, 128), LOOPING(__nv_bfloat16, 128)},
     {LOOPING(__half, 256), LOOPING(__nv_bfloat16, 256)},
 };
 
-static unsigned shared_bytes_of(uint32_t head_dim, unsigned n_warps) {
-    const unsigned query = head_dim == 64    ? adm_query_bytes<64>()
-                           : head_dim == 128 ? adm_query_bytes<128>()
-                                             : adm_query_bytes<256>();
-    return query + n_warps * head_dim * (unsigned)sizeof(float);
-}
-
 typedef struct attention_cut {
     unsigned splits, n_warps;
 } attention_cut;
 
-/* What was fastest on an H200 at d = 128, where it is not the rule below (zeros). Many small blocks, of which two fit an SM,
- * while those of all heads fit so; clusters of 4 larger ones where each block has an SM; at small budgets, and for many heads,
- * a block per head. */
+/* What was fastest on an H200 at d = 128, where it is not the rule below (zeros). Up to 16 tiles have a warp each, four
+ * to a block; beyond that what the SMs have registers for. Where there are many heads each has a block. */
 static attention_cut measured_cut(unsigned heads, unsigned tiles, unsigned n_sms) {
-    const attention_cut by_rule = {0, 0};
-    if (heads > n_sms || heads * 32 <= n_sms) return by_rule;
+    if (heads > n_sms || heads * 32 <= n_sms) return attention_cut{0, 0};
     if (heads * 2 > n_sms) return attention_cut{1, 16}; /* at a budget of 64 too */
-    if (tiles <= 4 && heads * 8 > n_sms) return attention_cut{1, 12};
-    if (tiles < 16) return by_rule;
-    if (heads * 8 <= n_sms && tiles > 36) return attention_cut{6, 12};
-    if (heads * 4 <= n_sms * 17 / 20) return attention_cut{4, 10};
-    if (heads * 4 <= n_sms) return attention_cut{6, 6};
-    if (heads * 16 <= n_sms * 5) return attention_cut{5, tiles > 36 ? 8u : 6u};
+    if (tiles <= 16) return attention_cut{tiles <= 4 ? 1u : tiles <= 8 ? 2u : 4u, 4};
+    if (tiles <= 36 && heads * 4 <= n_sms) return attention_cut{6, 6};
+    if (heads * 16 <= n_sms) return attention_cut{8, 8};
+    if (heads * 8 <= n_sms) return attention_cut{6, 6};
+    if (heads * 4 <= n_sms * 17 / 20) return attention_cut{4, 8};
+    if (heads * 4 <= n_sms) return attention_cut{7, 5};
+    if (heads * 16 <= n_sms * 5) return tiles <= 36 ? attention_cut{5, 6} : attention_cut{8, 4};
     return attention_cut{4, 6};
 }
 
@@ -266,15 +306,16 @@ extern "C" adm_status adm_gpu_attention_tuned(const adm_gpu_shape *shape, const 
     adm_gpu_grid grid = {};
     grid.blocks = dim3(splits, shape->heads.n_q_heads, shape->batch);
     grid.threads = n_warps * 32;
-    grid.shared_bytes = shared_bytes_of(shape->heads.head_dim, n_warps);
+    grid.shared_bytes = slots_of(n_warps) * shape->heads.head_dim * sizeof(float);
     grid.cluster = splits > 1 ? splits : 0;
     grid.dependent = true;
     float scale_log2 = shape->scale * 1.44269504f;
     void *args[] = {(void *)shape, (void *)buffers, &scale_log2};
-    return adm_gpu_launch(
-        "attention over selected tokens",
-        kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)][tiles > splits * n_warps], grid, args,
-        stream, err);
+    const bool fit = heads * splits <= FEWER_WARPS / n_warps * (unsigned)limits.n_sms;
+    const unsigned loops = tiles <= splits * n_warps ? 0 : fit ? 1 : 2;
+    return adm_gpu_launch("attention over selected tokens",
+                          kernels[adm_dim_index(shape->heads.head_dim)][adm_dtype_index(shape->dtype)][loops], grid, args,
+                          stream, err);
 }
 
 extern "C" adm_status adm_gpu_attention_launch(const adm_gpu_shape *shape, const adm_gpu_buffers *buffers,

@@ -1,9 +1,9 @@
 /* attention_dev.cuh: attention of up to 8 queries that share their keys, 16 tokens at a time, by one warp on the tensor cores,
  * without shared memory for K and V. Which tokens, and what becomes of the result, is the caller's business.
  *
- * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one, so a lone query costs as much as a group of 8:
+ * One matrix instruction (m16n8k16) multiplies a 16x16 matrix by a 16x8 one:
  *
- *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]
+ *     S [8 queries][16 tokens] = Q [8 of 16 rows][d] K^T [d][2 x 8 tokens]         dense.cu; of one query: attention_one.cuh
  *     O [d][8 queries]        += V^T [d][16 tokens] P^T [16 tokens][8 queries]
  *
  * Any order of the summed dimension will do if both factors share it, so a lane holds what 16-byte loads bring:
@@ -11,7 +11,9 @@
  *     lane 4g + t      K: tokens g and g+8, of each the 16-byte chunks t, t+4, t+8, ...: two words are one operand
  *                      V: tokens 2t, 2t+1, 2t+8, 2t+9, of each the chunks g, g+8, ...
  *                      S: query g, tokens 2t, 2t+1, 2t+8, 2t+9: rounded and paired they are the operand P^T
- *                      O: the elements of its chunks of V, queries 2t and 2t+1 */
+ *                      O: the elements of its chunks of V, queries 2t and 2t+1
+ *
+ * V^T wants two tokens of one element in a register: a byte permute of two loaded words. */
 #ifndef ADM_KERNELS_ATTENTION_ATTENTION_DEV_CUH
 #define ADM_KERNELS_ATTENTION_ATTENTION_DEV_CUH
 
@@ -22,24 +24,11 @@
 
 enum { ADM_TILE = 16, ADM_TILE_QUERIES = 8 };
 
-/* K and V of a tile, as one lane holds them. The instruction wants each lane to hold certain pairs of elements, and the order
- * of the rows of O is free too; for a lone query it still costs less than ordinary arithmetic would. V^T wants two tokens of
- * one element in a register: a byte permute of two loaded words. K's registers take the next tile's loads as soon as S is made,
- * V's once O is. */
-template <int D> struct adm_tile_kv {
-    uint4 k[D / 32][2];
-    uint4 v[D / 64][4];
-};
-
 /* What a warp knows so far, as one lane holds it. */
 template <int D> struct adm_tile_sum {
     float o[D / 16][4]; /* [4 cs + w]: elements 8 (g + 8 cs) + 2w and + 1, in [0], [2] of query 2t, in [1], [3] of 2t+1 */
     float m, l; /* of query g: the largest score, times log2(e); this lane's share of the weights' sum */
 };
-
-/* The queries in shared memory, as operands: of every 16 elements in turn what each lane holds, 16 bytes, half
- * of them the zeros of the 8 rows without a query. */
-template <int D> __host__ __device__ constexpr unsigned adm_query_bytes(void) { return D / 16 * 32 * 16; }
 
 static __device__ __forceinline__ uint4 adm_load_stream(const char *p) {
     uint4 x;
@@ -115,51 +104,6 @@ template <int D> __device__ __forceinline__ void adm_tile_begin(adm_tile_sum<D> 
     sum->l = 0.0f;
 }
 
-/* Lane i < 16 brings the row (of D elements, in k or v) of the tile's token i. */
-template <int D>
-__device__ __forceinline__ void adm_tile_load_k(adm_tile_kv<D> *kv, const void *k, uint32_t row, unsigned lane) {
-    const char *chunk = (const char *)k + lane % 4 * 16;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const char *p = chunk + (size_t)__shfl_sync(ADM_FULL_WARP, row, lane / 4 + 8 * half) * (D * 2);
-#pragma unroll
-        for (int c = 0; c < D / 32; c++) kv->k[c][half] = adm_load_stream(p + c * 64);
-    }
-}
-
-template <int D>
-__device__ __forceinline__ void adm_tile_load_v(adm_tile_kv<D> *kv, const void *v, uint32_t row, unsigned lane) {
-    const char *chunk = (const char *)v + lane / 4 * 16;
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        unsigned token = 2 * (lane % 4) + j % 2 + j / 2 * 8;
-        const char *p = chunk + (size_t)__shfl_sync(ADM_FULL_WARP, row, token) * (D * 2);
-#pragma unroll
-        for (int cs = 0; cs < D / 64; cs++) kv->v[cs][j] = adm_load_stream(p + cs * 128);
-    }
-}
-
-/* S, unscaled: s[0], s[1] are tokens 2t, 2t+1; s[2], s[3] tokens 2t+8, 2t+9. */
-template <typename T, int D>
-__device__ __forceinline__ void adm_tile_scores(const adm_tile_kv<D> &kv, const char *queries, unsigned lane, float s[4]) {
-    const uint4 *operand = (const uint4 *)queries + lane;
-    float sum[2][4] = {};
-#pragma unroll
-    for (int c = 0; c < D / 32; c++) {
-        uint4 low = operand[2 * c * 32], high = operand[(2 * c + 1) * 32];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const uint4 &k = kv.k[c][half];
-            adm_mma<T>(sum[half], low.x, low.y, low.z, low.w, k.x, k.y);
-            adm_mma<T>(sum[half], high.x, high.y, high.z, high.w, k.z, k.w);
-        }
-    }
-    s[0] = sum[0][0];
-    s[1] = sum[0][1];
-    s[2] = sum[1][0];
-    s[3] = sum[1][1];
-}
-
 /* Scores into weights relative to the largest score so far, in p as the second product's operand; what was
  * summed before is rescaled. Of the 16 tokens of N tiles each the first n_valid count. The weights are rounded to T
  * before they are summed, so that those that multiply V add up to l: the result is an average of V's rows. */
@@ -198,14 +142,14 @@ __device__ __forceinline__ void adm_tile_softmax(adm_tile_sum<D> *sum, float s[4
     }
 }
 
-/* O += V^T P^T. */
+/* O += V^T P^T. rows [D / 64][4]: of V, by chunk and token. */
 template <typename T, int D>
-__device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_tile_kv<D> &kv, const uint32_t p[2]) {
+__device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const uint4 (*rows)[4], const uint32_t p[2]) {
 #pragma unroll
     for (int cs = 0; cs < D / 64; cs++)
 #pragma unroll
         for (int w = 0; w < 4; w++) {
-            const uint4 *v = kv.v[cs];
+            const uint4 *v = rows[cs];
             uint32_t v0 = adm_word(v[0], w), v1 = adm_word(v[1], w), v2 = adm_word(v[2], w), v3 = adm_word(v[3], w);
             adm_mma<T>(sum->o[4 * cs + w], __byte_perm(v0, v1, 0x5410), __byte_perm(v0, v1, 0x7632),
                        __byte_perm(v2, v3, 0x5410), __byte_perm(v2, v3, 0x7632), p[0], p[1]);
@@ -215,7 +159,6 @@ __device__ __forceinline__ void adm_tile_values(adm_tile_sum<D> *sum, const adm_
 /* Where the partial results of a block's warps lie in shared memory, on their way to one sum:
  *   o [n_warps][n_queries][D] | m [n_warps][8] | l [n_warps][8] */
 template <int D> struct adm_tile_shared {
-    char *q;
     float *o, *m, *l;
 };
 

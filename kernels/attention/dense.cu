@@ -81,14 +81,14 @@ __device__ __forceinline__ void dense_parts(adm_tile_sum<D> *sum, const dense_qu
     adm_tile_softmax<T, D, N>(sum, s, scale_log2, n_valid, lane, p);
 #pragma unroll
     for (int part = 0; part < N; part++) {
-        adm_tile_kv<D> kv;
+        uint4 rows[D / 64][4];
 #pragma unroll
         for (int j = 0; j < 4; j++)
 #pragma unroll
             for (int cs = 0; cs < D / 64; cs++)
-                kv.v[cs][j] =
+                rows[cs][j] =
                     *(const uint4 *)(v + (16 * part + 2 * (lane % 4) + j % 2 + j / 2 * 8) * (D * 2) + lane / 4 * 16 + cs * 128);
-        adm_tile_values<T, D>(sum, kv, p + 2 * part);
+        adm_tile_values<T, D>(sum, rows, p + 2 * part);
     }
 }
 

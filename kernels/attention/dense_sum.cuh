@@ -6,14 +6,13 @@
 
 /* The block's sums in shared memory, behind the rings. */
 template <int D> struct dense_shared {
-    adm_tile_shared<D> warps; /* its q is not used */
+    adm_tile_shared<D> warps;
     float4 *o; /* [n_queries][D / 4], the block's, in the place of the first warp's */
     float2 *ml; /* [8] */
 };
 
 template <int D> __device__ __forceinline__ dense_shared<D> dense_shared_at(char *sums, unsigned n_warps, unsigned n_queries) {
     dense_shared<D> s;
-    s.warps.q = NULL;
     s.warps.o = (float *)sums;
     s.warps.m = s.warps.o + n_warps * n_queries * D;
     s.warps.l = s.warps.m + n_warps * ADM_TILE_QUERIES;

@@ -50,7 +50,7 @@ static __device__ __forceinline__ void load_queries(const uint8_t *rows, uint32_
     __syncwarp();
 }
 
-/* The same as planes: [group][ADM_BIT_PLANES][W], then [group] bases. */
+/* A KV head's queries as planes: [group][ADM_BIT_PLANES][W], then [group] bases. */
 template <int W, int METRIC>
 static __device__ __forceinline__ void load_planes(const adm_gpu_shape &s, const adm_gpu_buffers &p,
                                                    const distance_position &at, uint32_t group, uint32_t *planes) {
@@ -261,7 +261,7 @@ static __device__ __forceinline__ void sum_tile(const adm_bit_codes<D> &codes, a
     store_group<D>(all_first, all_second, token, length, to);
 }
 
-/* Those of a load, of which n_tiles hold tokens, the first `token`. */
+/* The same for a load: `token` is its first, and n_tiles of its tiles hold tokens. */
 template <int D, int METRIC>
 static __device__ __forceinline__ void sum_load(const uint32_t *tile, uint32_t n_tiles, adm_bit_query<D, METRIC> *q,
                                                 const uint32_t *planes, uint32_t group, uint32_t token, uint32_t length,
@@ -392,7 +392,8 @@ static adm_status launch(const char *what, const distance_kernels *kernels, cons
                         MAX_GROUP);
     const bool products = by_products(&limits, kernels, dim, group, way);
     if (blocks_per_sm == 0) cut_up(shape, &limits, products, &blocks_per_sm, &stages);
-    if (stages < 1 || stages > MAX_STAGES) return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to 8", what, stages);
+    if (stages < 1 || stages > MAX_STAGES)
+        return adm_fail(err, ADM_EINPUT, "%s with a ring of %u loads: 1 to %d", what, stages, MAX_STAGES);
     if ((kernels->metric == ADM_METRIC_ASYM4) != (shape->metric == ADM_METRIC_ASYM4))
         return adm_fail(err, ADM_EUNSUPPORTED, "%s: the codes are not made for this metric", what);
     adm_gpu_shape own = *shape;

@@ -18,12 +18,18 @@ template <int W> struct distance_load {
     static const int tokens = 32 * tiles;
 };
 
+/* Loads of a KV head of so many tokens. */
+template <int W> static __device__ __forceinline__ uint32_t loads_of(uint32_t length) {
+    return (length + distance_load<W>::tokens - 1) / distance_load<W>::tokens;
+}
+
+/* To the first load of sequence at->b, or of the next one that has tokens. */
 template <int W>
 static __device__ __forceinline__ void enter_sequence(const adm_gpu_shape &s, const uint32_t *length, distance_position *at) {
     at->length = at->n_loads = 0;
     while (at->b < s.batch && at->n_loads == 0) {
         at->length = length[at->b];
-        at->n_loads = (at->length + distance_load<W>::tokens - 1) / distance_load<W>::tokens;
+        at->n_loads = loads_of<W>(at->length);
         if (at->n_loads == 0) at->b++;
     }
 }
@@ -42,12 +48,12 @@ static __device__ __forceinline__ void advance(const adm_gpu_shape &s, const uin
 template <int W>
 static __device__ __forceinline__ distance_position range_of(const adm_gpu_shape &s, const uint32_t *length, uint32_t warp,
                                                              uint32_t n_warps, uint32_t *n) {
-    const uint32_t lane = threadIdx.x % 32, unit = distance_load<W>::tokens;
+    const uint32_t lane = threadIdx.x % 32;
     uint64_t end[2], total = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++) { /* lane l knows where sequences l and l + 32 end in the line */
         const uint32_t b = lane + 32 * i;
-        uint64_t upto = b < s.batch ? (uint64_t)((length[b] + unit - 1) / unit) * s.heads.n_kv_heads : 0;
+        uint64_t upto = b < s.batch ? (uint64_t)loads_of<W>(length[b]) * s.heads.n_kv_heads : 0;
 #pragma unroll
         for (int step = 1; step < 32; step *= 2) {
             const uint64_t other = __shfl_up_sync(ADM_FULL_WARP, upto, step);
@@ -66,7 +72,7 @@ static __device__ __forceinline__ distance_position range_of(const adm_gpu_shape
     if (at.b == 0) start = 0;
     if (at.b < s.batch) {
         at.length = length[at.b];
-        at.n_loads = (at.length + unit - 1) / unit;
+        at.n_loads = loads_of<W>(at.length);
         at.kv_head = (uint32_t)((first - start) / at.n_loads);
         at.load = (uint32_t)((first - start) % at.n_loads);
     }
@@ -102,8 +108,8 @@ static __device__ __forceinline__ distance_ring ring_of(unsigned char *shared, u
     return distance_ring{shared + warp * stages * LOAD_BYTES, barriers + warp * MAX_STAGES, stages, 0, 0, n_all, 0, at};
 }
 
-/* Asks for the next load, whose first so many bytes hold tokens. Codes are read once: they are to leave the second-level cache
- * before the distances do, which top-k reads next. */
+/* Asks for the next load, of which the first `bytes` hold tokens. Codes are read once: they are to leave the L2 before the
+ * distances do, which top-k reads next. */
 template <int W>
 static __device__ __forceinline__ void ask_ahead(const adm_gpu_shape &s, const adm_gpu_buffers &p, distance_ring *ring,
                                                  uint32_t slot, uint32_t bytes) {

@@ -103,7 +103,7 @@ enum { GROUPED_SUM_PLANES = 10 }; /* of Q */
 
 /* Of one row, digits of a weight. */
 template <int N> struct grouped_digits {
-    static const int n = N == 0 ? 8 : -N;
+    static const int n = N == -2 ? 2 : 8;
 };
 
 /* The planes of that, [planes][8 words]; with L1 those of the weight of l, of h, of hl, and of h once more. By all warps. */
@@ -119,7 +119,7 @@ static __device__ __forceinline__ void grouped_sum_planes(const grouped_block &m
         if (METRIC != ADM_METRIC_ASYM4) {
             const int32_t n0 = value & 0xff, m = value >> 8 & 0xff, u = value >> 16, g = (int32_t)me.heads;
             const int32_t weight = kind == 0 ? 2 * n0 - g : kind == 2 ? 2 * m : n0 + u - g;
-            const int32_t highest = 1 << (n > 1 ? n - 2 : 0); /* of the negative digits */
+            const int32_t highest = 1 << (n - 2); /* of the negative digit */
             value = (uint32_t)((weight + highest) ^ highest);
         }
         uint32_t mine = 0;

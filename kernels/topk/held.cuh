@@ -12,11 +12,11 @@
 #include "kernels/topk/select.cuh"
 
 enum {
-    HELD_WARPS = 32 /* of a block, at most */,
-    HELD_TILES = 8 /* of a warp, at most */,
-    HELD_CHUNK = 8 /* tokens */,
+    HELD_WARPS = 32, /* of a block, at most */
+    HELD_TILES = 8,  /* of a warp, at most */
+    HELD_CHUNK = 8,  /* tokens */
     HELD_TILE = 32 * HELD_CHUNK,
-    HELD_BEHIND = 32
+    HELD_BEHIND = 32 /* bins behind the others, one per lane, for tokens without a distance */
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -36,7 +36,7 @@ typedef struct held_range {
     uint4 *chunk; /* this lane's [n] */
 } held_range;
 
-/* All tiles of a row go round its warps evenly. tokens: the block's, max_tiles a warp. */
+/* A row's tiles are shared out evenly among its warps, in order. tokens: the block's, [WARPS][max_tiles] tiles. */
 template <int WARPS>
 static __device__ __forceinline__ held_range held_range_of(uint32_t length, uint32_t split, uint32_t rank, uint4 *tokens,
                                                            uint32_t max_tiles) {
@@ -54,7 +54,7 @@ static __device__ __forceinline__ uint32_t held_chunk(const held_range &range, u
     return chunk < range.n ? chunk : chunk - range.n;
 }
 
-/* Bytes of a warp's tokens in a row of so many. */
+/* Bytes of a warp's tokens, as far as a row with room for `capacity` has them. */
 static __device__ __forceinline__ uint32_t held_bytes(const held_range &range, uint32_t capacity) {
     return range.n > 0 ? min(range.n * HELD_TILE, capacity - range.start) * (uint32_t)sizeof(uint16_t) : 0;
 }
@@ -260,7 +260,8 @@ static __device__ __forceinline__ void held_write_forced(const adm_row_eligible 
 
 /* distance (rows, capacity) -> index (rows, budget), n_selected (rows). Grid (split, rows), a cluster per row. A warp has at
  * most max_tiles tiles, which are TILES at most. Dynamic shared memory: the tokens [WARPS][max_tiles] tiles, a histogram of
- * n_bins + HELD_BEHIND, counts [split][n_bins] unless split is 1. */
+ * n_bins + HELD_BEHIND, counts [split][n_bins] unless split is 1. Where there are more rows than SMs, two blocks of 32 warps
+ * share an SM, with 32 registers per thread. */
 template <int WARPS, int TILES>
 static __global__ void __launch_bounds__(32 * WARPS, WARPS == 32 && TILES <= 4 ? 2 : 1)
     topk_held(const __grid_constant__ adm_gpu_shape s, const __grid_constant__ adm_gpu_buffers p, uint32_t n_bins,

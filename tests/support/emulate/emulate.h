@@ -306,6 +306,7 @@ void adm_bulk_copy_expected(void *shared, const void *global, uint32_t bytes, ui
 /* ---- in place of those of attention_dev.cuh ---- */
 
 static inline uint4 adm_load_stream(const char *p) { return *(const uint4 *)p; }
+static inline uint32_t adm_load_word(const uint32_t *p) { return *p; }
 
 void emu_last_product_f16(emu_warp *), emu_last_product_bf16(emu_warp *);
 template <typename T>

@@ -29,6 +29,7 @@ REPLACED = {
         "adm_cluster_arrive_shared", "adm_prefetch", "adm_barrier_init", "adm_barrier_fence", "adm_barrier_expect", "adm_push",
         "adm_bulk_copy", "adm_copy_policy", "adm_bulk_copy_expected", "adm_barrier_wait", "adm_barrier_wait_pushed"],
     "kernels/attention/attention_dev.cuh": ["adm_load_stream", "adm_mma"],
+    "kernels/attention/attention_one.cuh": ["adm_load_word"],
     "kernels/distance/products.cuh": ["adm_load_rows", "adm_bit_product", "adm_transposed"],
     "kernels/topk/held.cuh": ["held_signs"],
 }
