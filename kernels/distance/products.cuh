@@ -159,26 +159,33 @@ template <int D> struct adm_bit_codes {
     uint32_t high[adm_bits<D>::units][n], low[adm_bits<D>::units][n];
 };
 
-/* Of a tile in shared memory, by the whole warp. */
-template <int D> static __device__ __forceinline__ void adm_read_codes(const uint32_t *tile, adm_bit_codes<D> *to) {
-    const int W = adm_bits<D>::words;
+/* Where in a tile the lane's row begins, in words. */
+template <int D> static __device__ __forceinline__ uint32_t adm_row_at(void) {
     const uint32_t lane = threadIdx.x % 32;
+    return D == 256 ? lane % 16 * adm_bits<D>::words + lane / 16 * 4
+                    : (lane < 16 ? 32 * adm_bits<D>::words : 0) + lane % 16 * 4; /* the low ones first */
+}
+
+/* Of a tile in shared memory, by the whole warp; `row`: where the lane's begins. */
+template <int D> static __device__ __forceinline__ void adm_read_codes_at(const uint32_t *row, adm_bit_codes<D> *to) {
+    const int W = adm_bits<D>::words;
 #pragma unroll
     for (int u = 0; u < adm_bits<D>::units; u++) {
         uint32_t a[4];
+        adm_load_rows(a, row + u * (16 * W));
         if (D == 256) {
-            const uint32_t *row = tile + (u * 16 + lane % 16) * W + lane / 16 * 4;
-            adm_load_rows(a, row);
 #pragma unroll
             for (int i = 0; i < adm_bit_codes<D>::n; i++) to->high[u][i] = a[i];
-            adm_load_rows(a, row + 32 * W);
+            adm_load_rows(a, row + u * (16 * W) + 32 * W);
 #pragma unroll
             for (int i = 0; i < adm_bit_codes<D>::n; i++) to->low[u][i] = a[i];
         } else {
-            adm_load_rows(a, tile + (lane < 16 ? 32 * W : 0) + u * (16 * W) + lane % 16 * 4); /* the low ones first */
             to->low[u][0] = a[0], to->low[u][1] = a[1], to->high[u][0] = a[2], to->high[u][1] = a[3];
         }
     }
+}
+template <int D> static __device__ __forceinline__ void adm_read_codes(const uint32_t *tile, adm_bit_codes<D> *to) {
+    adm_read_codes_at<D>(tile + adm_row_at<D>(), to);
 }
 
 /* The same of a tile in global memory, without shared memory: lanes' words are neighbours. */
@@ -195,11 +202,10 @@ template <int D> static __device__ __forceinline__ void adm_fetch_codes(const ui
         }
 }
 
-/* What the products say of a tile: distances less their base, and plus `start` of their pair. */
+/* What the products say of a tile: distances less their base. */
 template <int D, int METRIC>
-static __device__ __forceinline__ void
-adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q, const int32_t (&start)[ADM_BIT_PAIRS],
-                        int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
+static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q,
+                                                          int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
     const int n = adm_bit_codes<D>::n;
 #pragma unroll
     for (int u = 0; u < adm_bits<D>::units; u++) {
@@ -211,10 +217,8 @@ adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, ME
         for (int t = 0; t < adm_bits<D>::columns; t++) {
             const uint32_t(*b)[2] = q.b[t];
             const int i = D == 64 ? t : u, last = adm_bit_query<D, METRIC>::products - 1;
-            const int32_t from = -start[i];
             int32_t c[4] = {0, 0, 0, 0}, e[4] = {0, 0, 0, 0}, f[4] = {0, 0, 0, 0};
             if (METRIC == ADM_METRIC_L1) {
-                c[1] = c[3] = from;
                 if (D == 256) {
                     adm_bit_product(c, l[0], l[1], l[2 % n], l[3 % n], b[0][0], b[0][1]);
                     adm_bit_product(c, h[0], h[1], h[2 % n], h[3 % n], b[1][0], b[1][1]);
@@ -228,7 +232,6 @@ adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, ME
                 second[i] = c[2] + c[2] - c[3];
             } else if (D == 256) {
                 int32_t g[4] = {0, 0, 0, 0};
-                c[0] = c[2] = from;
                 adm_bit_product(c, l[0], l[1], l[2 % n], l[3 % n], b[0][0], b[0][1]);
                 adm_bit_product(e, l[0], l[1], l[2 % n], l[3 % n], b[1][0], b[1][1]);
                 adm_bit_product(f, h[0], h[1], h[2 % n], h[3 % n], b[2 % (last + 1)][0], b[2 % (last + 1)][1]);
@@ -236,7 +239,6 @@ adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, ME
                 first[i] = 8 * (e[1] + 2 * g[1]) - 4 * (e[0] + 2 * g[0]) - 2 * (c[1] + 2 * f[1]) - (c[0] + 2 * f[0]);
                 second[i] = 8 * (e[3] + 2 * g[3]) - 4 * (e[2] + 2 * g[2]) - 2 * (c[3] + 2 * f[3]) - (c[2] + 2 * f[2]);
             } else {
-                c[0] = c[2] = from;
                 adm_bit_product(c, l[0], l[1], h[0], h[1], b[0][0], b[0][1]);
                 adm_bit_product(e, l[0], l[1], h[0], h[1], b[1][0], b[1][1]);
                 adm_bit_product(f, l[0], l[1], h[0], h[1], b[last][0], b[last][1]);
@@ -245,14 +247,6 @@ adm_multiply_codes_from(const adm_bit_codes<D> &codes, const adm_bit_query<D, ME
             }
         }
     }
-}
-
-/* The same without a start. */
-template <int D, int METRIC>
-static __device__ __forceinline__ void adm_multiply_codes(const adm_bit_codes<D> &codes, const adm_bit_query<D, METRIC> &q,
-                                                          int32_t (&first)[ADM_BIT_PAIRS], int32_t (&second)[ADM_BIT_PAIRS]) {
-    const int32_t none[ADM_BIT_PAIRS] = {0, 0};
-    adm_multiply_codes_from<D, METRIC>(codes, q, none, first, second);
 }
 
 #endif /* sm_80 to sm_90 */

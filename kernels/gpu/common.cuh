@@ -169,6 +169,12 @@ static __device__ __forceinline__ uint32_t adm_shared_address(const void *p) { r
 static __device__ __forceinline__ void adm_copy16(void *shared, const void *global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(adm_shared_address(shared)), "l"(global) : "memory");
 }
+/* The same, or zeros, for which nothing is read. */
+static __device__ __forceinline__ void adm_copy16_if(void *shared, const void *global, bool some) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(adm_shared_address(shared)), "l"(global),
+                 "r"(some ? 16 : 0)
+                 : "memory");
+}
 static __device__ __forceinline__ void adm_copy_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Returns when at most `N` committed groups are still on their way. */
 template <int N> __device__ __forceinline__ void adm_copy_wait(void) {
@@ -227,6 +233,11 @@ static __device__ __forceinline__ uint32_t adm_lane(void) {
     uint32_t lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     return lane;
+}
+
+/* Adds 1 to counts[i], in shared memory. One instruction for the address, where an array's would be two. */
+static __device__ __forceinline__ void adm_count(uint32_t *counts, uint32_t i) {
+    asm volatile("red.shared.add.u32 [%0], 1;" ::"r"(adm_shared_address(counts) + 4 * i) : "memory");
 }
 
 /* Has the line of 128 bytes that holds `address` brought to L2, if there is nothing better to do: some requests are lost. */

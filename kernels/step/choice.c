@@ -55,10 +55,18 @@ static const char *why_not_asym4(const adm_gpu_shape *shape) {
                : NULL;
 }
 
+/* One query head per KV head. */
+static const char *why_not_single(const adm_gpu_shape *shape) {
+    if (kv_heads(shape) < 16 || kv_heads(shape) > 40) return "query heads share no KV head, and these are too few or too many";
+    if (shape->capacity < 32768) return "contexts this short leave it nothing to save";
+    if (shape->rule.budget > (shape->capacity >= LONG ? 2048u : 1024u)) return "budgets this large were no faster";
+    return NULL;
+}
+
 const char *adm_step_why_not_grouped(const adm_gpu_shape *shape) {
     const uint32_t group = shape->heads.n_q_heads / shape->heads.n_kv_heads, budget = shape->rule.budget;
     if (shape->metric == ADM_METRIC_ASYM4) return why_not_asym4(shape);
-    if (group < 2) return "query heads share no KV head";
+    if (group < 2) return why_not_single(shape);
     if (shares(shape)) return why_not_shared(shape);
     if (shape->capacity < (group > 7 ? 32768u : group > 4 ? 16384u : 8192u))
         return "contexts this short leave it nothing to save";
@@ -76,7 +84,7 @@ const char *adm_step_why_not_fused(const adm_gpu_shape *shape) {
     if (kv_heads(shape) >= MANY_KV_HEADS && shape->capacity >= LONG && shape->selection == ADM_SELECT_HEAD && budget >= 1024 &&
         budget != KEPT_BUDGET && shape->heads.n_q_heads > shape->heads.n_kv_heads)
         return "large budgets in large batches are faster in six stages";
-    if (shape->capacity >= LONG && adm_step_why_not_grouped(shape) == NULL)
+    if (shape->capacity >= LONG && shape->heads.n_q_heads > shape->heads.n_kv_heads && adm_step_why_not_grouped(shape) == NULL)
         return "rows this long of heads that share them are faster by binary products";
     return NULL;
 }

@@ -2,7 +2,8 @@
  * grouped.cu, whose head tells the whole.
  *
  * A row is what one selection is made for: a query head, or all of a group that shares its selection. Kernels come by N, the
- * sets of four heads of a block that select each for itself; 0: the block has one row, of one head or of many.
+ * sets of four heads of a block that select each for itself. Where the block has one row, of one head or of many, N is 0, or by
+ * L1 and of one head -2 (grouped_values.cuh).
  *
  * A token's bin for a row is 0 where the token is in by force, and its distance + 1 otherwise. Of each row 64 neighbouring
  * bins are told apart (120 where the block has one row), its window, and a token's place says where in there its bin is:
@@ -11,8 +12,8 @@
  *   1 .. 63        single bins
  *   64 and more    all bins beyond, and tokens that are not there: of no interest
  *
- * Places fit a byte, and a lane's four of a tile and set, or of one row, fit a word. A window that did not hold the cut costs
- * time, and no more: grouped_search() finds another. */
+ * Places fit a byte, and a lane's four of a tile and set fit a word; of one row its two of a pair of tiles half a word. A
+ * window that did not hold the cut costs time, and no more: grouped_search() finds another. */
 #ifndef ADM_KERNELS_STEP_GROUPED_CUH
 #define ADM_KERNELS_STEP_GROUPED_CUH
 
@@ -55,14 +56,14 @@ typedef struct grouped_plan {
     uint64_t *stamps; /* [blocks][ADM_GPU_MAX_PHASES + 1], of an instrumented instance */
 } grouped_plan;
 
-/* By the sets of four heads that a block has, or 0: one row. */
+/* By the sets of four heads that a block has; one row: 0 or -2. */
 template <int N> struct grouped_kind {
-    static const int sets = N == 0 ? 1 : N;
-    static const int values = N == 0 ? 1 : 4; /* of a tile and set, a lane */
-    static const int rows = N == 0 ? 1 : 4 * N; /* histograms */
-    static const int window = N == 0 ? 120 : 64; /* bins that are told apart */
+    static const int sets = N <= 0 ? 1 : N;
+    static const int values = N <= 0 ? 2 : 4; /* a lane, of a tile and set; of one row of a pair of tiles */
+    static const int rows = N <= 0 ? 1 : 4 * N; /* histograms */
+    static const int window = N <= 0 ? 120 : 64; /* bins that are told apart */
     static const int stride = window + GROUPED_BEYOND; /* of a histogram */
-    static const int count_words = N == 0 ? 64 : 32; /* of a block's counts of a row: a pair of bins each */
+    static const int count_words = N <= 0 ? 64 : 32; /* of a block's counts of a row: a pair of bins each */
 };
 
 /* A row's cut, as this block sees it. */
@@ -81,7 +82,6 @@ typedef struct grouped_window {
 
 /* Shared memory that grouped.cu declares. */
 typedef struct grouped_small {
-    uint64_t full[GROUPED_WARPS][GROUPED_SLOTS];
     uint64_t counted, winners, results;
     grouped_cut cut[GROUPED_HEADS];
     grouped_window window[GROUPED_HEADS];
@@ -100,8 +100,8 @@ typedef struct grouped_memory {
     unsigned char *ring; /* of codes; once these are read: partial results, and the next two */
     uint32_t *maps; /* [won, tied][rows][map_words], a bit a token of the block */
     uint32_t *ties; /* [rows][GROUPED_TIES] tokens at the cut, UINT32_MAX behind the last */
-    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; or [warps][32 list_entries] of
-                         those words, each with where it is from */
+    uint32_t *places; /* [tiles a warp][sets of heads][threads], a byte a token; one row: [pairs a warp][threads] of two bytes;
+                         or [warps][32 list_entries] of those words, each with where it is from */
     uint32_t *histogram; /* [1, 4 or 8 rows][stride] */
     uint32_t *counts; /* [split][rows][32 or 64] pairs of counts, from each block of the cluster */
     uint32_t *winners; /* [rows][share] */
@@ -154,8 +154,8 @@ static __device__ __forceinline__ grouped_block grouped_block_of(const adm_gpu_s
     me.kv_head = blockIdx.y / plan.slices;
     me.first_head = me.kv_head * group + slice * plan.heads;
     me.heads = min(plan.heads, group - slice * plan.heads);
-    me.rows = N == 0 ? 1 : me.heads;
-    me.first_row = N == 0 && s.selection == ADM_SELECT_GROUP ? me.b * s.heads.n_kv_heads + me.kv_head
+    me.rows = N <= 0 ? 1 : me.heads;
+    me.first_row = N <= 0 && s.selection == ADM_SELECT_GROUP ? me.b * s.heads.n_kv_heads + me.kv_head
                                                              : me.b * s.heads.n_q_heads + me.first_head;
     me.warp = __shfl_sync(ADM_FULL_WARP, threadIdx.x / 32, 0); /* so that the compiler knows it to be the warp's */
     me.head = me.warp / plan.warps;
@@ -177,30 +177,48 @@ static __device__ __forceinline__ uint32_t grouped_tile(const grouped_block &me,
 
 /* ---- the ring of codes ---- */
 
+/* A warp's slots lie one behind another; each has a pair of tiles. */
+template <int D> struct grouped_ring {
+    static const int pair_words = 2 * adm_bits<D>::tile_words;
+    static const int copies = pair_words / (4 * 32); /* of 16 bytes a lane, for a pair */
+};
+
 template <int D>
-static __device__ __forceinline__ uint32_t *grouped_slot(const grouped_block &me, const grouped_plan &plan, uint32_t slot,
-                                                         unsigned char *ring) {
-    return (uint32_t *)ring + (me.warp * plan.slots + slot) * (2 * adm_bits<D>::tile_words);
+static __device__ __forceinline__ uint32_t *grouped_slots(const grouped_block &me, const grouped_plan &plan,
+                                                          unsigned char *ring) {
+    return (uint32_t *)ring + me.warp * plan.slots * grouped_ring<D>::pair_words;
 }
 
-/* Starts the copy of the warp's pair i of tiles to a slot; `planes`: of the block's first tile. By one lane. */
-template <int D>
-static __device__ __forceinline__ void grouped_fetch(const grouped_block &me, const grouped_plan &plan, const uint32_t *planes,
-                                                     uint32_t i, uint32_t slot, unsigned char *ring, grouped_small *small) {
-    const uint32_t tile = grouped_tile(me, 2 * i), words = adm_bits<D>::tile_words;
-    adm_bulk_copy(grouped_slot<D>(me, plan, slot, ring), planes + (size_t)tile * words, min(2u, me.n_tiles - tile) * words * 4,
-                  &small->full[me.warp][slot]);
+/* Asks for the lane's share of a pair of tiles, or of its first alone; both addresses are the lane's. */
+template <int D> static __device__ __forceinline__ void grouped_fetch(uint32_t *to, const uint32_t *codes, bool both) {
+#pragma unroll
+    for (int i = 0; i < grouped_ring<D>::copies; i++)
+        if (i < grouped_ring<D>::copies / 2) adm_copy16(to + 128 * i, codes + 128 * i);
+        else adm_copy16_if(to + 128 * i, codes + 128 * i, both);
 }
 
-/* Starts the copies of the warp's first pairs: of those that may be read before the wait, or the others. */
+/* Asks for the warp's first pairs: for those that may be read before the wait, or the others. */
 template <int D>
 static __device__ __forceinline__ void grouped_fetch_first(const grouped_block &me, const grouped_plan &plan,
-                                                           const uint32_t *planes, unsigned char *ring, grouped_small *small,
-                                                           bool settled) {
+                                                           const uint32_t *planes, unsigned char *ring, bool settled) {
+    const uint32_t words = adm_bits<D>::tile_words, mine = 4 * adm_lane();
 #pragma unroll 1
-    for (uint32_t i = 0; i < plan.slots && grouped_tile(me, 2 * i) < me.n_tiles; i++)
-        if (adm_settled((me.first_tile + grouped_tile(me, 2 * i) + 2) * 32, me.length) == settled)
-            grouped_fetch<D>(me, plan, planes, i, i, ring, small);
+    for (uint32_t i = 0; i < plan.slots; i++) {
+        const uint32_t tile = grouped_tile(me, 2 * i);
+        if (tile < me.n_tiles && adm_settled((me.first_tile + tile + 2) * 32, me.length) == settled)
+            grouped_fetch<D>(grouped_slots<D>(me, plan, ring) + 2 * words * i + mine, planes + (size_t)tile * words + mine,
+                             tile + 1 < me.n_tiles);
+        adm_copy_commit();
+    }
+}
+
+/* Returns once all but the last slots - 1 pairs that were asked for are there, for the whole warp. */
+static __device__ __forceinline__ void grouped_await_pair(uint32_t slots) {
+    if (slots == 2) adm_copy_wait<1>();
+    else if (slots == 4) adm_copy_wait<3>();
+    else if (slots == 3) adm_copy_wait<2>();
+    else adm_copy_wait<0>();
+    __syncwarp();
 }
 
 #endif /* sm_90 */

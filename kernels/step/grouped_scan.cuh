@@ -35,9 +35,9 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
     int32_t value[grouped_kind<N>::sets][grouped_kind<N>::values];
     const bool few = grouped_few(me);
     grouped_set_windows<D, N, METRIC>(me, small, q, [](uint32_t) { return 0; });
-    grouped_values<D, N, METRIC>(codes, *q, value);
-    if constexpr (N == 0) {
-        const int32_t lowest = grouped_least_of(value[0][0], few);
+    grouped_values<D, N, METRIC>(codes, codes, *q, value);
+    if constexpr (N <= 0) {
+        const int32_t lowest = grouped_least_of(min(value[0][0], value[0][1]) + q->start, few); /* of one tile, twice */
         if (adm_lane() == 0) small->lowest[me.warp][0] = lowest;
     } else {
 #pragma unroll
@@ -46,6 +46,7 @@ static __device__ __forceinline__ void grouped_find_least(const grouped_block &m
             for (int j = 0; j < 4; j += D == 64 ? 2 : 4) {
                 int32_t lowest = min(value[s][j], value[s][j + 1]);
                 if (D != 64) lowest = min(lowest, min(value[s][2], value[s][3]));
+                lowest += grouped_start<D, N, METRIC>(*q, s, j);
 #pragma unroll
                 for (int step = D == 64 ? 1 : 4; step < 32; step *= step == 1 ? 4 : 2) {
                     const int32_t other = __shfl_xor_sync(ADM_FULL_WARP, lowest, step);
@@ -89,56 +90,63 @@ static __device__ __forceinline__ uint32_t grouped_word(const uint32_t (&place)[
     return __byte_perm(__byte_perm(place[0], place[1], 0x0040), __byte_perm(place[2], place[3], 0x0040), 0x5410);
 }
 
-/* Counts and keeps the places of the warp's i-th tile. */
-template <int D, int N>
-static __device__ __forceinline__ void grouped_keep(const grouped_memory &m, uint32_t *const (&counts)[N][ADM_BIT_PAIRS],
-                                                    uint32_t i, const int32_t (&value)[N][4]) {
+/* Counts and keeps the places of a tile; `to`: where the lane keeps the first set's. */
+template <int D, int N, int METRIC>
+static __device__ __forceinline__ void grouped_keep(const grouped_query<D, N, METRIC> &q,
+                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t *to,
+                                                    const int32_t (&value)[N][4]) {
 #pragma unroll
     for (int s = 0; s < N; s++) {
         uint32_t place[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) place[j] = grouped_place<N>(value[s][j]);
+        for (int j = 0; j < 4; j++) place[j] = grouped_place<N>(value[s][j], grouped_start<D, N, METRIC>(q, s, j));
 #pragma unroll
-        for (int j = 0; j < 4; j++) atomicAdd(&counts[s][j / 2][place[j]], 1u); /* all: cheaper than a branch */
-        m.places[(i * N + s) * GROUPED_THREADS + threadIdx.x] = grouped_word(place);
+        for (int j = 0; j < 4; j++) adm_count(counts[s][j / 2], place[j]); /* all: cheaper than a branch */
+        to[s * GROUPED_THREADS] = grouped_word(place);
     }
 }
 
-/* Of one row the places of the warp's pair i of tiles: bytes 2 (i % 2) and the next of a lane's word i / 2. */
-static __device__ __forceinline__ uint16_t *grouped_half_word(const grouped_memory &m, uint32_t i) {
-    return (uint16_t *)&m.places[i / 2 * GROUPED_THREADS + threadIdx.x] + i % 2;
-}
-static __device__ __forceinline__ void grouped_keep_pair(const grouped_memory &m, uint32_t i, int32_t first, int32_t second) {
-    const uint32_t one = grouped_place<0>(first), other = grouped_place<0>(second);
-    atomicAdd(&m.histogram[one], 1u);
-    atomicAdd(&m.histogram[other], 1u);
-    *grouped_half_word(m, i) = (uint16_t)(one | other << 8);
+/* The same of one row and a pair of tiles. */
+template <int N>
+static __device__ __forceinline__ void grouped_keep_pair(uint32_t *counts, uint16_t *to, const int32_t (&value)[2],
+                                                         int32_t start) {
+    const uint32_t one = grouped_place<N>(value[0], start), other = grouped_place<N>(value[1], start);
+    adm_count(counts, one);
+    adm_count(counts, other);
+    *to = (uint16_t)(one | other << 8);
 }
 
-/* Lists those of its words in which a place is within the window. list: the warp's; n: its entries. Counts all places now, or
- * else later what is listed. */
-template <int D, int N, bool COUNTED>
-static __device__ __forceinline__ void grouped_list(const grouped_block &me, const grouped_plan &plan, uint2 *list,
-                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t i,
-                                                    const int32_t (&value)[N][4], uint32_t *n) {
+/* A warp's list on its way. */
+typedef struct grouped_listed {
+    uint2 *list;
+    uint32_t n, room; /* entries, of which some may have found no room */
+} grouped_listed;
+
+/* Lists those of a tile's words in which a place is within the window. from: the tile's first token and the lane's first head,
+ * as an entry has them. Counts all places now, or else later what is listed. */
+template <int D, int N, int METRIC, bool COUNTED>
+static __device__ __forceinline__ void grouped_list(const grouped_query<D, N, METRIC> &q,
+                                                    uint32_t *const (&counts)[N][ADM_BIT_PAIRS], uint32_t from,
+                                                    const int32_t (&value)[N][4], grouped_listed *to) {
 #pragma unroll
     for (int s = 0; s < N; s++) {
         uint32_t place[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            place[j] = COUNTED ? grouped_place<N>(value[s][j])
-                               : (uint32_t)max(min(value[s][j], (int32_t)grouped_kind<N>::window), 0);
+        for (int j = 0; j < 4; j++) {
+            const int32_t start = grouped_start<D, N, METRIC>(q, s, j);
+            place[j] = COUNTED ? grouped_place<N>(value[s][j], start)
+                               : (uint32_t)max(min(value[s][j] + start, (int32_t)grouped_kind<N>::window), 0);
+        }
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            if (COUNTED) atomicAdd(&counts[s][j / 2][place[j]], 1u);
+            if (COUNTED) adm_count(counts[s][j / 2], place[j]);
         const uint32_t word = grouped_word(place);
         const bool within = (~word & 0x40404040u) != 0;
         const uint32_t votes = __ballot_sync(ADM_FULL_WARP, within);
-        const uint32_t at = *n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
-        if (within && at < 32 * plan.list_entries)
-            list[at] = make_uint2(word, grouped_tile(me, i) * 32 + grouped_token<D, N>(0) | grouped_row<D, N>(s, 0)
-                                                                                                << GROUPED_HEAD_SHIFT);
-        *n += __popc(votes);
+        const uint32_t at = to->n + __popc(votes & ((1u << threadIdx.x % 32) - 1));
+        const uint2 entry = make_uint2(word, from + (4 * s << GROUPED_HEAD_SHIFT));
+        if (within && at < to->room) to->list[at] = entry;
+        to->n += __popc(votes);
     }
 }
 
@@ -165,24 +173,30 @@ static __device__ __forceinline__ void grouped_count_listed(const grouped_block 
     }
 }
 
-/* Of a scan on its way: what each pair of tiles leaves behind. */
-template <int D, int N> struct grouped_scanned {
-    uint32_t *counts[N][ADM_BIT_PAIRS]; /* where a lane's values are counted */
-    uint2 *list;                        /* the warp's */
-    uint32_t n;                         /* words listed */
-};
+/* The lane's own value, of which the compiler knows nothing, lest it work it out anew in each turn of a loop. */
+static __device__ __forceinline__ uint32_t grouped_fixed(uint32_t value) {
+    return __shfl_sync(ADM_FULL_WARP, value, threadIdx.x);
+}
 
+/* The pairs of tiles of which all competes: those whose first tile of the block is first .. first + n - 1. */
+typedef struct grouped_clean {
+    uint32_t first, n;
+} grouped_clean;
+
+static __device__ __forceinline__ grouped_clean grouped_clean_of(const grouped_block &me) {
+    const uint32_t first = max((me.eligible.first + 31) / 32, me.first_tile) - me.first_tile;
+    const uint32_t last = max(me.eligible.last / 32, me.first_tile) - me.first_tile;
+    return grouped_clean{grouped_fixed(first), grouped_fixed(last > first + 1 ? last - first - 1 : 0)};
+}
+
+/* Where a lane's values are counted. */
 template <int D, int N>
-static __device__ __forceinline__ void grouped_scan_begins(const grouped_block &me, const grouped_plan &plan,
-                                                           const grouped_memory &m, grouped_scanned<D, N> *to) {
-    to->list = grouped_list_of(me, plan, m);
-    to->n = 0;
+static __device__ __forceinline__ void grouped_counts_of(const grouped_memory &m, uint32_t *(&counts)[N][ADM_BIT_PAIRS]) {
 #pragma unroll
     for (int s = 0; s < N; s++)
 #pragma unroll
-        for (int i = 0; i < ADM_BIT_PAIRS; i++) /* shuffled, lest the compiler multiply anew for each token */
-            to->counts[s][i] = m.histogram +
-                               __shfl_sync(ADM_FULL_WARP, grouped_row<D, N>(s, 2 * i) * grouped_kind<N>::stride, threadIdx.x);
+        for (int i = 0; i < ADM_BIT_PAIRS; i++)
+            counts[s][i] = m.histogram + grouped_fixed(grouped_row<D, N>(s, 2 * i) * grouped_kind<N>::stride);
 }
 
 /* All of the block's codes to places and counts; returns the length of the warp's list, which may be more than it holds. */
@@ -190,45 +204,55 @@ template <int D, int N, int METRIC, bool LISTED, bool COUNTED>
 static __device__ __forceinline__ uint32_t grouped_scan(const grouped_block &me, const grouped_plan &plan,
                                                         const uint32_t *planes, const grouped_memory &m,
                                                         grouped_query<D, N, METRIC> *q) {
-    const int words = adm_bits<D>::tile_words;
-    uint32_t slot = 0, parity = 0, i = 0;
-    grouped_scanned<D, N == 0 ? 1 : N> to = {};
+    const int sets = grouped_kind<N>::sets, values = grouped_kind<N>::values, words = adm_bits<D>::tile_words;
+    const uint32_t n_slots = plan.slots, ahead = n_slots * GROUPED_PAIRS, ring_words = grouped_fixed(n_slots * (2 * words));
+    const grouped_clean clean = grouped_clean_of(me);
+    uint32_t *counts[sets][ADM_BIT_PAIRS];
+    uint32_t *const all = (uint32_t *)m.ring; /* of it this warp's: */
+    const uint32_t slots = (uint32_t)(grouped_slots<D>(me, plan, m.ring) - all);
+    const uint32_t *const rows = all + grouped_fixed(slots + adm_row_at<D>());
+    uint32_t *const copied = all + grouped_fixed(slots + 4 * (threadIdx.x % 32));
+    uint32_t *places = m.places + threadIdx.x, tile = 2 * me.warp, at = 0;
+    uint32_t entry = tile * 32 + grouped_token<D, N>(0) | grouped_row<D, N>(0, 0) << GROUPED_HEAD_SHIFT;
+    grouped_listed listed = {grouped_list_of(me, plan, m), 0, 32 * plan.list_entries};
+    uint16_t *pairs = (uint16_t *)m.places + threadIdx.x;
+    const uint32_t *next = planes + (size_t)(tile + ahead) * words + 4 * (threadIdx.x % 32);
     grouped_set_windows<D, N, METRIC>(me, m.small, q, [&](uint32_t row) { return m.small->window[row].from; });
-    if constexpr (N > 0) grouped_scan_begins<D, N>(me, plan, m, &to);
+    if constexpr (N > 0) grouped_counts_of<D, N>(m, counts);
 #pragma unroll 1
-    for (; grouped_tile(me, 2 * i) < me.n_tiles; i++) {
-        const uint32_t tile = grouped_tile(me, 2 * i), *codes = grouped_slot<D>(me, plan, slot, m.ring);
+    for (; tile < me.n_tiles; tile += GROUPED_PAIRS) {
         adm_bit_codes<D> one, other;
-        int32_t first[grouped_kind<N>::sets][grouped_kind<N>::values], second[grouped_kind<N>::sets][grouped_kind<N>::values];
-        adm_barrier_wait(&m.small->full[me.warp][slot], parity);
-        adm_read_codes<D>(codes, &one);
-        adm_read_codes<D>(codes + words, &other);
-        grouped_values<D, N, METRIC>(one, *q, first);
-        grouped_values<D, N, METRIC>(other, *q, second);
-        if (grouped_tile(me, 2 * (i + plan.slots)) < me.n_tiles) { /* only now: what was read has been used, so it is not
-                                                                      still on its way */
-            __syncwarp();
-            if (threadIdx.x % 32 == 0) grouped_fetch<D>(me, plan, planes, i + plan.slots, slot, m.ring, m.small);
-        }
-        if (++slot == plan.slots) slot = 0, parity ^= 1;
-        const uint32_t token = (me.first_tile + tile) * 32;
-        if (token < me.eligible.first || token + 64 > me.eligible.last) {
+        int32_t first[sets][values], second[sets][values];
+        grouped_await_pair(n_slots);
+        adm_read_codes_at<D>(rows + at, &one);
+        adm_read_codes_at<D>(rows + at + words, &other);
+        grouped_values<D, N, METRIC>(one, other, *q, first);
+        if constexpr (N > 0) grouped_values<D, N, METRIC>(other, one, *q, second);
+        __syncwarp(); /* what was read has been used, so it is not still on its way */
+        if (tile + ahead < me.n_tiles) grouped_fetch<D>(copied + at, next, tile + ahead + 1 < me.n_tiles);
+        adm_copy_commit();
+        next += GROUPED_PAIRS * words;
+        at = at + 2 * words == ring_words ? 0 : at + 2 * words;
+        if (tile - clean.first >= clean.n) {
             grouped_correct<D, N>(me, tile, first);
-            grouped_correct<D, N>(me, tile + 1, second);
+            if constexpr (N > 0) grouped_correct<D, N>(me, tile + 1, second);
         }
-        if constexpr (N == 0) {
-            grouped_keep_pair(m, i, first[0][0], second[0][0]);
+        if constexpr (N <= 0) {
+            grouped_keep_pair<N>(m.histogram, pairs, first[0], q->start);
+            pairs += GROUPED_THREADS;
         } else if (LISTED) {
-            grouped_list<D, N, COUNTED>(me, plan, to.list, to.counts, 2 * i, first, &to.n);
-            grouped_list<D, N, COUNTED>(me, plan, to.list, to.counts, 2 * i + 1, second, &to.n);
+            grouped_list<D, N, METRIC, COUNTED>(*q, counts, entry, first, &listed);
+            grouped_list<D, N, METRIC, COUNTED>(*q, counts, entry + 32, second, &listed);
+            entry += 32 * GROUPED_PAIRS;
         } else {
-            grouped_keep<D, N>(m, to.counts, 2 * i, first);
-            grouped_keep<D, N>(m, to.counts, 2 * i + 1, second);
+            grouped_keep<D, N, METRIC>(*q, counts, places, first);
+            grouped_keep<D, N, METRIC>(*q, counts, places + N * GROUPED_THREADS, second);
+            places += 2 * N * GROUPED_THREADS;
         }
     }
-    if (N == 0 && i % 2 == 1) *grouped_half_word(m, i) = 0x7f7f; /* nothing there */
-    if (!COUNTED) grouped_count_listed<D, N>(me, plan, m, to.n);
-    return to.n;
+    if (N <= 0 && tile < (me.n_tiles + GROUPED_PAIRS - 1) / GROUPED_PAIRS * GROUPED_PAIRS) *pairs = 0x7f7f; /* nothing there */
+    if constexpr (!COUNTED) grouped_count_listed<D, N>(me, plan, m, listed.n);
+    return listed.n;
 }
 
 /* ---- the cut ---- */
@@ -251,7 +275,7 @@ static __device__ __forceinline__ uint2 grouped_through_four(const uint32_t *his
 template <int N>
 static __device__ __forceinline__ void grouped_push_counts(const grouped_block &me, const grouped_plan &plan,
                                                            const grouped_memory &m) {
-    if (N == 0) {
+    if (N <= 0) {
         const uint2 counts = grouped_through_four(m.histogram);
         uint32_t *to = m.counts + me.rank * grouped_kind<N>::count_words + 2 * adm_lane();
 #pragma unroll 1
@@ -290,10 +314,10 @@ static __device__ __forceinline__ uint32_t grouped_places_before(const grouped_b
 
 /* The shift of a window of all bins that there are. */
 template <int D, int N, int METRIC> static __device__ __forceinline__ uint32_t grouped_widest(uint32_t heads) {
-    const uint32_t bins = (METRIC == ADM_METRIC_ASYM4 ? 24 : METRIC == ADM_METRIC_DOT ? 9 : 3) * D * (N == 0 ? heads : 1) + 2;
+    const uint32_t bins = (METRIC == ADM_METRIC_ASYM4 ? 24 : METRIC == ADM_METRIC_DOT ? 9 : 3) * D * (N <= 0 ? heads : 1) + 2;
     uint32_t shift = 0;
 #pragma unroll
-    for (int i = 0; i < (N == 0 ? 13 : 8); i++) shift += (bins - 1) >> shift >= (uint32_t)grouped_kind<N>::window;
+    for (int i = 0; i < (N <= 0 ? 13 : 8); i++) shift += (bins - 1) >> shift >= (uint32_t)grouped_kind<N>::window;
     return shift;
 }
 
@@ -347,12 +371,13 @@ static __device__ __forceinline__ void grouped_visit(const grouped_block &me, co
         adm_bit_codes<D> codes;
         int32_t value[grouped_kind<N>::sets][grouped_kind<N>::values];
         adm_fetch_codes<D>(planes + (size_t)tile * adm_bits<D>::tile_words, &codes);
-        grouped_values<D, N, METRIC>(codes, q, value);
+        grouped_values<D, N, METRIC>(codes, codes, q, value);
 #pragma unroll
         for (int s = 0; s < grouped_kind<N>::sets; s++)
 #pragma unroll
             for (int j = 0; j < grouped_kind<N>::values; j++) {
                 const uint32_t row = grouped_row<D, N>(s, j);
+                value[s][j] += grouped_start<D, N, METRIC>(q, s, j);
                 if (row < me.rows) value[s][j] >>= m.small->window[row].shift;
             }
         grouped_correct<D, N>(me, tile, value);
@@ -360,8 +385,8 @@ static __device__ __forceinline__ void grouped_visit(const grouped_block &me, co
         for (int s = 0; s < grouped_kind<N>::sets; s++)
 #pragma unroll
             for (int j = 0; j < grouped_kind<N>::values; j++) {
-                const uint32_t row = grouped_row<D, N>(s, j);
-                if (row < me.rows) visit(row, tile * 32 + grouped_token<D, N>(j), grouped_place<N>(value[s][j]));
+                const uint32_t row = grouped_row<D, N>(s, j), at = grouped_token<D, N>(j); /* of one row twice the tile's */
+                if (row < me.rows && at < 32) visit(row, tile * 32 + at, grouped_place<N>(value[s][j], 0));
             }
     }
 }

@@ -96,6 +96,12 @@ grouped_take_marked(const adm_gpu_shape &s, const adm_gpu_buffers &p, const grou
     }
 }
 
+/* Of one row, the block's token of a byte of this thread's word `word` of places. */
+template <int D, int N> static __device__ __forceinline__ uint32_t grouped_kept_token(uint32_t word, uint32_t byte) {
+    const uint32_t half = 2 * (word * GROUPED_THREADS + threadIdx.x) + byte / 2, thread = half % GROUPED_THREADS;
+    return half / GROUPED_THREADS * (GROUPED_PAIRS * 32) + thread / 32 * 64 + grouped_token_of<D, N>(byte % 2, thread % 32);
+}
+
 /* Winners among the tokens whose places are kept. */
 template <int D, int N>
 static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &shape, const adm_gpu_buffers &p,
@@ -103,7 +109,9 @@ static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &sh
                                                          const grouped_memory &m) {
     const int sets = grouped_kind<N>::sets;
     const uint32_t rest = me.n_tiles % GROUPED_PAIRS, mine = 2 * me.warp; /* of the last round: tiles, and my first */
-    const uint32_t pairs = me.n_tiles / GROUPED_PAIRS + (rest > mine ? 1 : 0), n = N == 0 ? (pairs + 1) / 2 : 2 * pairs;
+    const uint32_t rounds = (me.n_tiles + GROUPED_PAIRS - 1) / GROUPED_PAIRS; /* of one row a word is of two threads' places */
+    const uint32_t n = N <= 0 ? (rounds + (threadIdx.x < GROUPED_THREADS / 2 ? 1 : 0)) / 2
+                              : 2 * (me.n_tiles / GROUPED_PAIRS + (rest > mine ? 1 : 0));
 #pragma unroll
     for (uint32_t s = 0; s < sets; s++) {
         const grouped_limit limit = grouped_limit_of<D, N>(me, m.small, s);
@@ -123,7 +131,7 @@ static __device__ __forceinline__ void grouped_take_kept(const adm_gpu_shape &sh
             if (out == ~0u) continue;
             const uint32_t lost = limit.lost == limit.out ? out : marks(limit.lost);
             grouped_take_marked<D, N>(shape, p, me, plan, m, s, ~lost, lost & ~out, [&](uint32_t i, uint32_t byte) {
-                return N == 0 ? grouped_tile(me, 4 * (from + i) + byte) * 32 + grouped_token<D, N>(0)
+                return N <= 0 ? grouped_kept_token<D, N>(from + i, byte)
                               : grouped_tile(me, from + i) * 32 + grouped_token<D, N>(byte);
             });
         }

@@ -418,6 +418,8 @@ static void grouped_steps_of_one_selection(void **state) {
         {{4, 2, 128}, ADM_F16, 1, {9000}, 9024, 0, {700, 0, 0}, ALL_EQUAL},
         {{4, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {5001, 3, 3}, SPREAD},
         {{4, 2, 128}, ADM_BF16, 5, {0, 1, 4097, 33, 640}, 4128, 7, {64, 2, 9}, SPREAD},
+        {{12, 2, 128}, ADM_F16, 1, {5000}, 5024, 0, {100, 1, 7}, OUTLIERS}, /* six heads, and then eight: halved weights */
+        {{24, 3, 64}, ADM_BF16, 1, {4100}, 4128, 0, {64, 0, 0}, SPREAD},
     };
     static const adm_gpu_grouped_tuning tunings[] = {
         {0, 2, 1, 0, 0, 0}, {0, 4, 2, 0, 1, 0}, {0, 8, 0, 0, 3, 0}, {0, 16, 4, 0, 2, 0}, {0, 3, 0, 0, 2, 0}, {0, 7, 1, 0, 2, 0},

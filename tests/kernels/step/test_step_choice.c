@@ -23,7 +23,7 @@ static void measured_points(void **state) {
     } points[] = {
         {32, 8, 1, 8192, 256, true, true},      {32, 8, 1, 4096, 256, false, true},     {64, 8, 1, 16384, 256, false, true},
         {64, 8, 1, 32768, 256, true, true},     {28, 4, 1, 16384, 256, true, true},     {28, 4, 1, 8192, 256, false, true},
-        {32, 32, 1, 131072, 256, false, true},  {32, 8, 1, 32768, 4096, false, false},  {32, 8, 4, 32768, 256, false, true},
+        {32, 32, 1, 131072, 256, true, true},   {32, 8, 1, 32768, 4096, false, false},  {32, 8, 4, 32768, 256, false, true},
         {32, 8, 8, 131072, 512, true, false},   {32, 8, 8, 131072, 1024, true, false},  {32, 8, 8, 131072, 2048, false, true},
         {32, 8, 8, 131072, 4096, false, false}, {32, 32, 8, 131072, 4096, false, true}, {32, 8, 1, 8192, 1024, false, true},
         {64, 8, 1, 32768, 4096, false, true},   {32, 8, 8, 16384, 1024, true, true},    {32, 8, 8, 8192, 512, true, true},
@@ -31,7 +31,10 @@ static void measured_points(void **state) {
         {64, 8, 1, 524288, 256, true, false},   {64, 8, 1, 524288, 1024, false, false}, {32, 8, 1, 524288, 1024, true, false},
         {32, 8, 1, 131072, 128, true, false},   {28, 4, 1, 131072, 256, true, false},   {32, 8, 2, 131072, 256, false, true},
         {32, 8, 8, 32768, 4096, false, false},  {32, 8, 8, 32768, 1024, true, true},    {32, 8, 8, 16384, 4096, false, true},
-        {32, 32, 1, 16384, 4096, false, false}, {32, 32, 1, 8192, 4096, false, true},   {32, 32, 1, 131072, 2048, false, true},
+        {32, 32, 1, 16384, 4096, false, false}, {32, 32, 1, 8192, 4096, false, true},   {32, 32, 1, 131072, 2048, true, true},
+        {32, 32, 1, 32768, 256, true, true},    {32, 32, 1, 32768, 2048, false, true},  {32, 32, 1, 16384, 256, false, true},
+        {16, 16, 1, 131072, 256, true, true},   {40, 40, 1, 32768, 256, true, true},    {32, 32, 2, 32768, 256, false, true},
+        {8, 8, 1, 131072, 256, false, true},
     };
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         const adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity,
@@ -56,7 +59,7 @@ static void measured_points_of_shared_selections(void **state) {
         {32, 8, 4, 32768, 256, true, false},    {32, 8, 1, 131072, 1024, true, false}, {32, 8, 1, 16384, 4096, false, false},
         {32, 8, 1, 1024, 4096, true, false},    {32, 8, 1, 524288, 256, false, false}, {32, 8, 8, 131072, 1024, true, false},
         {32, 8, 8, 32768, 4096, false, false},  {32, 8, 1, 8192, 2048, false, false},  {32, 8, 1, 32768, 2048, true, false},
-        {28, 4, 1, 131072, 2048, false, false}, {32, 32, 1, 32768, 256, false, true}, /* groups of one share nothing */
+        {28, 4, 1, 131072, 2048, false, false}, {32, 32, 1, 32768, 256, true, true}, /* groups of one share nothing */
     };
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         adm_gpu_shape shape = shape_of(points[i].n_q, points[i].n_kv, points[i].batch, points[i].capacity, points[i].budget);
@@ -66,7 +69,7 @@ static void measured_points_of_shared_selections(void **state) {
     }
 }
 
-/* By asym4 the grouped step takes what the six stages do not select from, and all but a shared selection from very long rows. */
+/* By asym4 the grouped step takes what six stages do not select from, and all but shared selections from very long rows. */
 static void measured_points_of_four_bits(void **state) {
     (void)state;
     static const struct {

@@ -271,6 +271,10 @@ static inline void adm_wait_for_predecessors(void) {}
 void emu_copy16(void *shared, const void *global);
 void emu_copies_wait(unsigned most_groups);
 static inline void adm_copy16(void *shared, const void *global) { emu_copy16(shared, global); }
+static inline void adm_copy16_if(void *shared, const void *global, bool some) {
+    if (some) emu_copy16(shared, global);
+    else memset(shared, 0, 16);
+}
 static inline void adm_copy_commit(void) { emu_self->n_groups++; }
 template <int N> static inline void adm_copy_wait(void) { emu_copies_wait(N); }
 
@@ -285,6 +289,7 @@ static inline void adm_cluster_arrive_shared(void) { emu_cluster_arrive(true); }
 void adm_cluster_wait(void);
 static inline void adm_cluster_arrive_relaxed(void) { emu_cluster_arrive(false); }
 
+static inline void adm_count(uint32_t *counts, uint32_t i) { atomicAdd(&counts[i], 1); }
 static inline void adm_prefetch(const void *) {}
 static inline uint32_t adm_lane(void) { return threadIdx.x % 32; }
 

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 # The functions with machine instructions, by file.
 REPLACED = {
     "kernels/gpu/common.cuh": [
-        "adm_exp2", "adm_lane", "adm_start_dependents", "adm_wait_for_predecessors", "adm_copy16", "adm_copy_commit",
-        "adm_copy_wait",
+        "adm_exp2", "adm_lane", "adm_count", "adm_start_dependents", "adm_wait_for_predecessors", "adm_copy16",
+        "adm_copy16_if", "adm_copy_commit", "adm_copy_wait",
         "adm_cluster_rank", "adm_cluster_peer", "adm_cluster_arrive", "adm_cluster_wait", "adm_cluster_arrive_relaxed",
         "adm_cluster_arrive_shared", "adm_prefetch", "adm_barrier_init", "adm_barrier_fence", "adm_barrier_expect", "adm_push",
         "adm_bulk_copy", "adm_copy_policy", "adm_bulk_copy_expected", "adm_barrier_wait", "adm_barrier_wait_pushed"],
