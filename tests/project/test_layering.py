@@ -199,8 +199,8 @@ def violations(root):
 
 
 def web_violations(web):
-    """web-report meets the rest through one JSON document: no C in it, and no path that leads out of it. The charts are a script
-    of their own, which the page starts without knowing it."""
+    """web-report meets the rest through one JSON document: no C in it, and no path that leads out of it. The charts are
+    a script of their own, which the page starts without knowing it."""
     found = []
     for path in sorted(web.rglob("*")) if web.exists() else []:
         name = f"web-report/{path.relative_to(web)}"
