@@ -246,7 +246,8 @@ def check_lists():
     if absent:
         raise SetupError("configure.py lists what does not exist: " + ", ".join(absent))
     for pattern in [*(f"{top}/**/*{suffix}" for top in ("core", "kernels", "probes", "traces", "analysis", "tests")
-                      for suffix in (".c", ".cpp", ".cu")), "web-report/*.mjs", "web-report/src/*.*", "web-report/src/charts/*"]:
+                      for suffix in (".c", ".cpp", ".cu")),
+                    "web-report/*.mjs", "web-report/src/*.*", "web-report/src/charts/*"]:
         for path in sorted(deps.ROOT.glob(pattern)):
             if str(path.relative_to(deps.ROOT)) not in listed:
                 print(f"note: {path.relative_to(deps.ROOT)} is in no list of configure.py")

@@ -229,15 +229,25 @@ static adm_status sum_up(work *w, adm_error *err) {
 
 /* --- Choices -------------------------------------------------------------------------------------------------------- */
 
-/* The time at a place with its whole length held out, or as measured. Negative: there is none. */
+static bool is_same_step(const adm_cost_grid *a, const adm_cost_grid *b) {
+    return a->stage == ADM_STAGE_STEP && b->stage == ADM_STAGE_STEP && same_heads(&a->shape, &b->shape) &&
+           a->page_size == b->page_size && a->element_bytes == b->element_bytes;
+}
+
+/* The time at a place with its whole length held out, or as measured. Negative: there is none, or less than two lengths are
+ * left, which say nothing of a third. */
 static double time_at(work *w, const adm_cost_grid *g, adm_cost_at at, bool measured) {
-    if (measured) return adm_cost_grid_has(g, at) ? adm_cost_grid_at(g, at).ns : -1;
+    bool two_lengths = false;
     adm_cost_grid rest = *g;
     rest.point = w->kept;
     rest.n = 0;
-    for (size_t i = 0; i < g->n; i++)
-        if (g->point[i].at.len != at.len) w->kept[rest.n++] = g->point[i];
-    return rest.n > 0 ? adm_cost_grid_at(&rest, at).ns : -1;
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->point[i].at.len == at.len) continue;
+        w->kept[rest.n++] = g->point[i];
+        two_lengths |= g->point[i].at.len != w->kept[0].at.len;
+    }
+    if (!two_lengths || (measured && !adm_cost_grid_has(g, at))) return -1;
+    return adm_cost_grid_at(measured ? g : &rest, at).ns;
 }
 
 /* The fastest variant of the step at a place, and its time. */
@@ -246,9 +256,7 @@ static const adm_cost_grid *fastest(work *w, const adm_cost_grid *like, adm_cost
     *n = 0;
     for (size_t i = 0; i < w->cost->n_grids; i++) {
         const adm_cost_grid *g = &w->cost->grid[i];
-        if (g->stage != ADM_STAGE_STEP || !same_heads(&g->shape, &like->shape) || g->page_size != like->page_size ||
-            g->element_bytes != like->element_bytes || !adm_cost_grid_has(g, at))
-            continue;
+        if (!is_same_step(g, like) || !adm_cost_grid_has(g, at)) continue;
         const double t = time_at(w, g, at, measured);
         if (t < 0) continue;
         ++*n;
@@ -305,15 +313,15 @@ static void pick_budget(work *w, const adm_cost_grid *like, adm_cost_at at) {
     }
 }
 
-/* At every place of the first variant's grids. */
+/* At every place of the variant measured at the most places: another may leave some to it. */
 static void validate_picks(work *w) {
+    const adm_cost_grid *grid = w->cost->grid;
     for (size_t i = 0; i < w->cost->n_grids; i++) {
-        const adm_cost_grid *g = &w->cost->grid[i];
-        bool first = g->stage == ADM_STAGE_STEP;
-        for (size_t j = 0; j < i && first; j++)
-            first = w->cost->grid[j].stage != ADM_STAGE_STEP || !same_heads(&w->cost->grid[j].shape, &g->shape) ||
-                    w->cost->grid[j].page_size != g->page_size || w->cost->grid[j].element_bytes != g->element_bytes;
-        for (size_t k = 0; first && k < g->n; k++) {
+        const adm_cost_grid *g = &grid[i];
+        bool widest = g->stage == ADM_STAGE_STEP;
+        for (size_t j = 0; j < w->cost->n_grids && widest; j++)
+            widest = !is_same_step(&grid[j], g) || grid[j].n < g->n || (grid[j].n == g->n && j >= i);
+        for (size_t k = 0; widest && k < g->n; k++) {
             bool first_budget = true;
             pick_variant(w, g, g->point[k].at);
             for (size_t l = 0; l < k; l++)

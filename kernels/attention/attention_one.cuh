@@ -22,8 +22,8 @@
 
 #include "kernels/attention/attention_dev.cuh"
 
-/* A read that stays where it is written, of what other kernels of the stream wrote: the compiler would move a plain one into the
- * branch that needs it, behind another read. */
+/* A read that stays where it is written, of what other kernels of the stream wrote: the compiler would move a plain one into
+ * the branch that needs it, behind another read. */
 static __device__ __forceinline__ uint32_t adm_load_word(const uint32_t *p) {
     uint32_t x;
     asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
@@ -41,7 +41,7 @@ template <int D> struct adm_one_kv {
     uint4 v[D / 64][4]; /* line, token */
 };
 
-/* Where K and V of a head lie, for one lane: row t is at + t * 2 D bytes, where t is the token, or its row by the page table. */
+/* Where K and V of a head lie, for one lane: row t is at + t * 2 D bytes, t being the token, or its row by the page table. */
 typedef struct adm_one_rows {
     const char *k[2]; /* of quads 0 and 1, and of 2 and 3 */
     const char *v;

@@ -501,8 +501,8 @@ extern "C" adm_status adm_gpu_topk_held(const adm_gpu_shape *shape, const adm_gp
 
 /* What was fastest on an H200 (kernels/LOG.md). 16 warps of two tiles each, as far as each block has an SM: only so many
  * clusters of more than two are sure to find SMs. Where there are many bins to exchange, fewer and larger blocks: 32 warps of
- * four tiles. 32 warps also where 16 would have more than six tiles each. Lists where blocks of several rows would have to share
- * all SMs. */
+ * four tiles. 32 warps also where 16 would have more than six tiles each. Lists where blocks of several rows would have to
+ * share all SMs. */
 static topk_cut cut_of(const adm_gpu_shape *s, const adm_gpu_limits *limits) {
     const topk_cut lists = {0, 0};
     const uint32_t n_rows = s->batch * adm_gpu_select_heads(s), n_sms = (uint32_t)limits->n_sms;

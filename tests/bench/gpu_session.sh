@@ -14,7 +14,8 @@
 #                 a million tokens; and times on the bundled trace               trace.db
 #   small-grid    times at 32K and 128K                                       small.db
 #   sanitizer     compute-sanitizer's memcheck, racecheck and initcheck, at most 140 s
-#   races         racecheck over the grouped step's tests, case by case, about 10 minutes; not run by default
+#   races         racecheck over the grouped step's tests, case by case, about 10 minutes (several at a time take as
+#                 long); not run by default
 #   grid          the grid of the recorded profile, about a minute            profile.db
 #   probes        what probes cost; counters and timelines over three lengths and budgets     observed.db
 #                 our counters beside Nsight Compute's for the same kernels
