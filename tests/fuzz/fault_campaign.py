@@ -250,7 +250,7 @@ class Campaign:
         def claim(true, what):
             if not true:
                 self.wrong.append(f"{name}, {fault}: {what}: exit {code}: {err.strip()[:160]}")
-        if name.startswith("counters") and ("bad_alloc" in err or "unwinding" in err):
+        if "counters" in name and ("bad_alloc" in err or "unwinding" in err):
             return  # NVIDIA's library throws, and nothing in it catches: the process ends, and nothing was to be written
         claim(code >= 0, "a signal")
         # A write that failed is found in a file that is being read, and SQLite takes a read that failed for damage or a file
@@ -262,7 +262,7 @@ class Campaign:
             # A doctor, and who asks CUPTI, tells what could not be found out; a history says that git could not be asked, and
             # goes by dates.
             # A check's verdicts are of times.
-            told = name in ("doctor", "check", "check of copies", "counters list", "counters explain")
+            told = name in ("doctor", "check", "check of copies", "counters list", "counters explain", "profile --counters")
             # Completions go without what cannot be read, and tune without the processor's name. Candidates' times vary.
             told |= name == "replay --candidate" or (name.split()[0] in ("words", "tune") and fault.startswith("read"))
             told |= name == "history" and "git" in out

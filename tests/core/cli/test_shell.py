@@ -107,8 +107,9 @@ def test_a_mistyped_command_is_answered(adamas, tmp_path, typed, names, says):
 
 
 def test_the_words_are_written_in_one_place():
-    found = [path.name for room in ("core", "kernels", "probes", "traces", "analysis")
-             for path in sorted((ROOT / room).rglob("*.c*")) if "did you mean" in path.read_text()]
+    sources = [path for room in ("core", "kernels", "probes", "traces", "analysis")
+               for path in sorted((ROOT / room).rglob("*")) if path.suffix in (".c", ".cu", ".cuh")]
+    found = [path.name for path in sources if "did you mean" in path.read_text()]
     assert found == ["suggest.c"]
 
 
