@@ -54,20 +54,21 @@ function tooltip(budget, rows, recalls, looks, gpu, at) {
         recalls.get(row.series) === undefined ? '\u2013' : ratio(recalls.get(row.series))])], notes);
 }
 
-const line = (panel, look, name, data) => ({
+const line = (panel, look, name, data, colour = lookColour(look)) => ({
     name, type: 'line', xAxisIndex: panel, yAxisIndex: panel, symbol: look.symbol, symbolSize: 6, showAllSymbol: true,
     connectNulls: true, emphasis: { disabled: true }, data,
-    lineStyle: { color: lookColour(look), width: 1.8, type: lineType(look) }, itemStyle: { color: lookColour(look) } });
+    lineStyle: { color: colour, width: 1.8, type: lineType(look) }, itemStyle: { color: colour } });
 
 function gpuSeries(gpu, unit) {
-    const look = { exact: false, index: 0, symbol: 'circle' }, colour = theme().text;
+    const look = { exact: false, index: 0, symbol: 'circle' }, { text: colour, stages } = theme();
     const flat = (value, panel) => ({ type: 'line', xAxisIndex: panel, yAxisIndex: panel, symbol: 'none', silent: true,
                                       lineStyle: { color: colour, width: 1.2, type: [5, 3] }, tooltip: { show: false },
                                       data: gpu.steps.map(() => value) });
     return [
-        line(2, look, 'step', gpu.steps.map((step) => (step ? step.median / unit.ns : null))),
+        line(2, look, 'step', gpu.steps.map((step) => (step ? step.median / unit.ns : null)), stages.step),
         ...(gpu.dense ? [flat(gpu.dense.median / unit.ns, 2),
-                         line(3, look, 'speed-up', gpu.steps.map((step) => (step ? gpu.dense.median / step.median : null))),
+                         line(3, look, 'speed-up', gpu.steps.map((step) => (step ? gpu.dense.median / step.median : null)),
+                              stages.step),
                          flat(1, 3)] : []),
     ];
 }
@@ -98,7 +99,8 @@ export function drawBudget(report, looks, session, profile, width) {
         label: `Output error${gpu ? ', recall, time of a step and speed-up' : ' and recall'} against the budget, for `
              + `${names.join('; ')}. The tables below hold every figure.`,
         legend: [...names.map((name) => ({ name, colour: lookColour(looks.get(name)), mark: lineMark(looks.get(name)) })),
-                 ...(gpu ? [{ name: 'dense attention', colour: theme().text, mark: 'dashed' }] : [])],
+                 ...(gpu ? [{ name: 'a step on the GPU', colour: theme().stages.step, mark: 'line' },
+                            { name: 'dense attention', colour: theme().text, mark: 'dashed' }] : [])],
         option: {
             ...base, grid: panels, ...axes(panels, budgets, scales),
             title: panels.map((panel, i) => panelTitle(titles[i], panel)),

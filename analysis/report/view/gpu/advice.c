@@ -60,7 +60,7 @@ void adm_view_advice(adm_text *page, const json_t *document) {
             adm_write_profile_heading(page, document, profile);
         write_place(page, first);
         adm_text_add(page, "<div class=\"advice\">\n");
-        adm_write_table_start(page, document, "What limits each stage, and what to do", n, true, NULL);
+        adm_write_table_start(page, document, "One finding per stage", n, true, NULL);
         adm_text_format(
             page,
             ADM_SQL("SELECT stage, variant, seq_len, kv_heads, batch, budget, metric, median FROM stage_summary WHERE run_id "
