@@ -42,6 +42,13 @@ function firstGpu(report) {
     return Math.max(first, 0);
 }
 
+// Scrolls the list of views sideways until a link is seen. scrollIntoView() would also have the next Tab begin behind the link
+// (Chromium 156), past the link that skips the list.
+function reveal(link) {
+    const list = link.closest('ol'), seen = list.getBoundingClientRect(), { left, right } = link.getBoundingClientRect();
+    list.scrollLeft += Math.min(left - seen.left, 0) + Math.max(right - seen.right, 0);
+}
+
 export class Views {
     constructor(report) {
         this.report = report;
@@ -207,7 +214,7 @@ export class Views {
         for (const link of document.querySelectorAll('nav a'))
             if (link.getAttribute('href') === `#${section.id}`) {
                 link.setAttribute('aria-current', 'page');
-                link.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+                reveal(link);
             } else link.removeAttribute('aria-current');
     }
 

@@ -183,6 +183,10 @@ describe('the page', { skip }, () => {
         await press('Tab');
         assert.equal(await focused(), 'Skip to the figures');
         const views = await page.locator('nav a').allTextContents();
+        await page.evaluate(() => { // a view that is shown, early or late, does not move where Tab goes on
+            document.activeElement.blur();
+            window.dispatchEvent(new Event('hashchange'));
+        });
         for (const view of views.slice(0, views.indexOf('Budget') + 1)) {
             await press('Tab');
             assert.equal(await focused(), view);
