@@ -229,9 +229,12 @@ static adm_status sum_up(work *w, adm_error *err) {
 
 /* --- Choices -------------------------------------------------------------------------------------------------------- */
 
+static bool is_same_cache(const adm_cost_grid *a, const adm_cost_grid *b) {
+    return same_heads(&a->shape, &b->shape) && a->page_size == b->page_size && a->element_bytes == b->element_bytes;
+}
+
 static bool is_same_step(const adm_cost_grid *a, const adm_cost_grid *b) {
-    return a->stage == ADM_STAGE_STEP && b->stage == ADM_STAGE_STEP && same_heads(&a->shape, &b->shape) &&
-           a->page_size == b->page_size && a->element_bytes == b->element_bytes;
+    return a->stage == ADM_STAGE_STEP && b->stage == ADM_STAGE_STEP && is_same_cache(a, b);
 }
 
 /* The time at a place with its whole length held out, or as measured. Negative: there is none, or less than two lengths are
@@ -300,8 +303,7 @@ static void pick_budget(work *w, const adm_cost_grid *like, adm_cost_at at) {
     adm_validation_picks *p = &w->out->picks;
     for (size_t i = 0; i < w->cost->n_grids; i++) {
         const adm_cost_grid *dense = &w->cost->grid[i];
-        if (dense->stage != ADM_STAGE_DENSE || !same_heads(&dense->shape, &like->shape) ||
-            dense->page_size != like->page_size || dense->element_bytes != like->element_bytes ||
+        if (dense->stage != ADM_STAGE_DENSE || !is_same_cache(dense, like) ||
             !adm_cost_grid_has(dense, (adm_cost_at){at.len, 0, at.batch}))
             continue;
         const size_t predicted = budgets_that_pay(w, dense, like, at, false),

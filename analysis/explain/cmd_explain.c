@@ -69,7 +69,7 @@ static const struct argp argp = {
 static adm_status parse_values(explain_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
-    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(names);
     adm_status status = adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err);
     if (status == ADM_OK && strchr(c->stage, ',') != NULL) status = adm_fail(err, ADM_EINPUT, "--stage: one stage at a time");
     if (status == ADM_OK) status = adm_option_u32("--seq-len", c->seq_len, 1, 1 << 20, 0, &c->subject.seq_len, err);

@@ -10,6 +10,10 @@ const char *adm_stage_name(adm_stage stage) {
     return stage < ADM_N_STAGES ? names[stage] : "?";
 }
 
+void adm_stage_names(const char *names[ADM_N_STAGES]) {
+    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+}
+
 adm_status adm_shape_check(const adm_shape *shape, adm_error *err) {
     const uint32_t max = 4096;
     if (shape->n_q_heads < 1 || shape->n_q_heads > max || shape->n_kv_heads < 1 || shape->n_kv_heads > max)

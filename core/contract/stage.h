@@ -48,6 +48,9 @@ enum { ADM_DENSE_LAYERS = 2 };
 /* "hadamard", "bucket", ... as the database spells them; never NULL. */
 const char *adm_stage_name(adm_stage stage);
 
+/* All of them, in the order of adm_stage. */
+void adm_stage_names(const char *names[ADM_N_STAGES]);
+
 /* The heads of one layer. Query head h attends to KV head h / (n_q_heads / n_kv_heads). */
 typedef struct adm_shape {
     uint32_t n_q_heads;

@@ -3,14 +3,19 @@
 
 #include "core/system/cpu.h"
 
-size_t adm_rank_collect_plain(const double *score, size_t n, double min, uint32_t *token, double *found) {
-    size_t n_found = 0;
-    for (size_t t = 0; t < n; t++) {
+/* From token t on, behind the n_found that are found already. */
+static size_t collect_from(size_t t, size_t n_found, const double *score, size_t n, double min, uint32_t *token,
+                           double *found) {
+    for (; t < n; t++) {
         token[n_found] = (uint32_t)t;
         found[n_found] = score[t];
         n_found += score[t] >= min;
     }
     return n_found;
+}
+
+size_t adm_rank_collect_plain(const double *score, size_t n, double min, uint32_t *token, double *found) {
+    return collect_from(0, 0, score, n, min, token, found);
 }
 
 #if defined(__x86_64__)
@@ -30,12 +35,7 @@ ADM_AVX512 size_t adm_rank_collect_avx512(const double *score, size_t n, double 
         _mm256_storeu_si256((__m256i *)(token + n_found), _mm256_maskz_compress_epi32(reach, t8));
         n_found += (size_t)__builtin_popcount(reach);
     }
-    for (; t < n; t++) {
-        token[n_found] = (uint32_t)t;
-        found[n_found] = score[t];
-        n_found += score[t] >= min;
-    }
-    return n_found;
+    return collect_from(t, n_found, score, n, min, token, found);
 }
 
 size_t adm_rank_collect(const double *score, size_t n, double min, uint32_t *token, double *found) {

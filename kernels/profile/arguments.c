@@ -243,7 +243,7 @@ static adm_status parse_choices(adm_profile_command *c, adm_error *err) {
     const char *stages[ADM_N_STAGES];
     size_t clock = 0;
     bool dtype[2] = {false}, cache[2] = {false}, select[2] = {false};
-    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(stages);
     adm_status status = adm_parse_words("--dtype", c->dtype != NULL ? c->dtype : "f16", dtypes, 2, dtype, err);
     if (status == ADM_OK)
         status = adm_parse_words("--launch", c->launch != NULL ? c->launch : "graph", launches, 2, c->options.launch, err);

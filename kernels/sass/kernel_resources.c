@@ -67,7 +67,7 @@ static int run(int argc, char **argv) {
     bool found[ADM_N_STAGES] = {false};
     adm_error err = {0};
     adm_argp_parse(&argp, argc, argv, &c);
-    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(names);
     adm_status status = c.stage != NULL ? adm_parse_words("--stage", c.stage, names, ADM_N_STAGES, found, &err) : ADM_OK;
     if (status == ADM_OK) status = adm_static_each(each_kernel, &c, &err);
     if (status == ADM_OK && c.n == 0)

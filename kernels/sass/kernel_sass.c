@@ -136,7 +136,7 @@ static adm_status check_input(const sass_command *c, adm_error *err) {
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
     struct stat file;
-    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(names);
     adm_status status = c->stage != NULL ? adm_parse_words("--stage", c->stage, names, ADM_N_STAGES, found, err) : ADM_OK;
     if (status == ADM_OK && c->stage != NULL && c->path != NULL)
         status = adm_fail(err, ADM_EINPUT, "--stage is about this program's kernels: leave it out with a file, or the file");

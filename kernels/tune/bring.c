@@ -77,7 +77,7 @@ static bool named_stage(const char *given, bool *stages, const char **path) {
 static adm_status no_stage(const char *given, adm_error *err) {
     const char *stages[ADM_N_STAGES];
     char typed[64];
-    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(stages);
     snprintf(typed, sizeof typed, "%.*s", (int)strcspn(given, "="), given);
     return adm_refuse_word("--candidate", typed, stages, ADM_N_STAGES, err);
 }

@@ -188,7 +188,7 @@ static adm_status parse_stage(tune_command *c, adm_error *err) {
     if (c->stage_name == NULL) return stage_of_candidate(c, err);
     const char *names[ADM_N_STAGES];
     bool found[ADM_N_STAGES] = {false};
-    for (int s = 0; s < ADM_N_STAGES; s++) names[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(names);
     adm_status status = adm_parse_words("--stage", c->stage_name, names, ADM_N_STAGES, found, err);
     size_t n = 0;
     for (int s = 0; s < ADM_N_STAGES; s++)

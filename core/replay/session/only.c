@@ -59,7 +59,7 @@ static bool read_one(const char **at, adm_only *only) {
 static const char *meant_of(const char *from, char meant[ADM_DID_YOU_MEAN_BYTES]) {
     const char *stages[ADM_N_STAGES];
     char typed[64];
-    for (int s = 0; s < ADM_N_STAGES; s++) stages[s] = adm_stage_name((adm_stage)s);
+    adm_stage_names(stages);
     snprintf(typed, sizeof typed, "%.*s", (int)strcspn(from, ":@/,"), from);
     for (int s = 0; s < ADM_N_STAGES; s++)
         if (strcmp(typed, stages[s]) == 0) typed[0] = '\0'; /* it is the rest that is wrong */

@@ -167,10 +167,8 @@ static adm_status no_row(const adm_profile_options *o, const char *only, adm_err
     size_t bytes, n = 1;
     bool is_stage = false;
     const char *name = split(only, &of, &bytes);
-    for (int s = 0; s < ADM_N_STAGES; s++) {
-        stages[s] = adm_stage_name((adm_stage)s);
-        is_stage |= of == NULL || is_of((adm_stage)s, of, bytes);
-    }
+    adm_stage_names(stages);
+    for (int s = 0; s < ADM_N_STAGES; s++) is_stage |= of == NULL || is_of((adm_stage)s, of, bytes);
     snprintf(typed, sizeof typed, "%.*s", (int)bytes, only);
     if (!is_stage) return adm_refuse_word("--implementation", typed, stages, ADM_N_STAGES, err);
     for (size_t i = 0; i < adm_gpu_registry_count() && n < MAX_NAMES; i++) {
